@@ -1,0 +1,27 @@
+# docker build -t propusk .
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin propusk && cp target/release/propusk /propusk
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libssl3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 10001 -g 10001 -m 0700 /data \
+    && install -d /etc/propusk
+COPY --from=build /propusk /usr/local/bin/propusk
+USER 10001:10001
+# A configuration mounted as /etc/propusk/propusk.toml is found there.
+WORKDIR /etc/propusk
+# Serving beyond the container needs PROPUSK_SERVER__ISSUER too: there is no default that could be right.
+ENV PROPUSK_DATA_DIR=/data PROPUSK_SERVER__LISTEN=0.0.0.0:8080
+# All that is ever written; the rest runs under `docker run --read-only`.
+VOLUME /data
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["propusk", "health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["propusk"]
+CMD ["serve"]

@@ -1,0 +1,141 @@
+//! What every request shares.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    clock::{Clock, Rng, Timestamp},
+    config::Config,
+    flows::{self, verify::Verified},
+    keys::{self, Keys},
+    limits::{Key, Limit, Limits, RetryAfter},
+    model,
+    password::{Hasher, Policy},
+    revocation::RevocationList,
+    storage::Db,
+    telemetry::Metrics,
+};
+
+/// Verified tokens that are remembered; at under 1 KiB each, at most 10 MiB.
+const REMEMBERED_TOKENS: usize = 10_000;
+
+/// One server: its configuration, its database and what it keeps in memory.
+pub struct App {
+    pub config: Config,
+    pub db: Db,
+    pub keys: Arc<Keys>,
+    pub revocations: RevocationList,
+    pub hasher: Hasher,
+    pub policy: Arc<Policy>,
+    pub limits: Limits,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    pub rng: Rng,
+    /// Tokens whose signature and shape were found good, by SHA-256 of their text. The clock and the
+    /// revocation list are still asked each time.
+    pub verified: Cache<[u8; 32], Arc<Verified>>,
+    pub started_at: Timestamp,
+}
+
+/// Why a server cannot start; each message says what to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Storage(String),
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    #[error("{0}")]
+    Passwords(String),
+}
+
+impl App {
+    /// Opens the database, brings its schema up to date where the configuration says so, and loads keys
+    /// and the revocation list.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open(config: Config, clock: Clock, rng: Rng) -> Result<Arc<Self>, StartError> {
+        let db = open_database(&config).await?;
+        if config.database.migrate_at_start {
+            db.migrate()
+                .await
+                .map_err(|error| StartError::Storage(error.to_string()))?;
+        } else {
+            match db.pending_migrations().await {
+                Ok(0) => {}
+                Ok(count) => {
+                    return Err(StartError::Storage(format!(
+                        "the database lacks {count} migration(s): run `propusk migrate`, or set database.migrate_at_start"
+                    )));
+                }
+                Err(error) => return Err(StartError::Storage(error.to_string())),
+            }
+        }
+        let metrics = Metrics::new();
+        let keys = Arc::new(Keys::open(&config, &db, &clock, &rng).await?);
+        let revocations = RevocationList::open(db.clone(), Arc::clone(&keys), clock.clone())
+            .await
+            .map_err(keys::Error::from)?;
+        let policy = Policy::new(&config.passwords)
+            .map_err(|error| StartError::Passwords(error.to_string()))?;
+        let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
+            .map_err(|error| StartError::Passwords(error.to_string()))?;
+        Ok(Arc::new(Self {
+            limits: Limits::new(&config.limits),
+            started_at: clock.now(),
+            verified: Cache::new(REMEMBERED_TOKENS),
+            config,
+            db,
+            keys,
+            revocations,
+            hasher,
+            policy: Arc::new(policy),
+            metrics,
+            clock,
+            rng,
+        }))
+    }
+
+    /// Counts one against a limit.
+    ///
+    /// # Errors
+    /// [`flows::Error::TooMany`] where the limit is reached.
+    pub fn admit(&self, limit: Limit, key: &Key) -> Result<(), flows::Error> {
+        self.limits
+            .limiter(limit)
+            .check(key, self.clock.now())
+            .map_err(|RetryAfter(wait)| {
+                self.metrics.rate_limited(limit);
+                flows::Error::TooMany(wait)
+            })
+    }
+
+    /// A new id for a row.
+    pub fn new_id(&self) -> String {
+        model::new_id(&self.clock, &self.rng)
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "App({})", self.config.server.issuer)
+    }
+}
+
+/// Opens the configured database, with a message for the operator where it does not answer.
+///
+/// # Errors
+/// [`StartError::Storage`].
+pub async fn open_database(config: &Config) -> Result<Db, StartError> {
+    Db::open(config).await.map_err(|error| {
+        let url = crate::config::mask_url(&config.database_url());
+        StartError::Storage(match error {
+            crate::storage::Error::Folder(message) => message,
+            other => format!(
+                "the database {url} cannot be opened ({other}): is it running, and is database.url right ({})?",
+                config.source("database.url")
+            ),
+        })
+    })
+}

@@ -1,0 +1,324 @@
+//! What each command does.
+
+use std::{
+    io::{BufRead, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Failed, KeysCommand, UserCommand};
+use crate::{
+    app::{self, App},
+    clock::{Clock, Rng},
+    config::Config,
+    flows::{
+        self, accounts,
+        register::Registration,
+        set_up::{self, FirstStart},
+    },
+    http,
+    keys::Keys,
+    model::{key::KeyState, user::Role},
+    server::Server,
+    storage::users,
+};
+
+impl From<flows::Error> for Failed {
+    fn from(error: flows::Error) -> Self {
+        Self::Run(match error {
+            flows::Error::Validation(fields) => {
+                let lines: Vec<_> = fields
+                    .iter()
+                    .map(|f| format!("{}: {}", f.field, f.message))
+                    .collect();
+                lines.join("\n")
+            }
+            flows::Error::Unavailable(cause) | flows::Error::NotCreated(cause) => cause.to_string(),
+            other => other.to_string(),
+        })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failed {
+    Failed::Run(error.to_string())
+}
+
+async fn open(config: Config) -> Result<Arc<App>, Failed> {
+    App::open(config, Clock::system(), Rng::system())
+        .await
+        .map_err(failed)
+}
+
+pub async fn serve(config: Config) -> Result<(), Failed> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let app = open(config).await?;
+    let server = Server::bind(Arc::clone(&app)).map_err(failed)?;
+    let first_start = set_up::set_up(&app).await?;
+    welcome(
+        &app,
+        server.address(),
+        server.metrics_address(),
+        first_start,
+    );
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.run(shutdown).await.map_err(failed)
+}
+
+/// Tells the operator where everything is. Secrets of the first start go to the terminal, not to the log.
+fn welcome(app: &App, address: SocketAddr, metrics: Option<SocketAddr>, first: Option<FirstStart>) {
+    let issuer = &app.config.server.issuer;
+    tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let mut text = format!(
+        "\nPropusk {} answers at {issuer}\n  Start page    {issuer}/\n  API docs      {issuer}/docs\n  Log in        \
+         POST {issuer}/api/v1/auth/login\n  Public keys   {issuer}/oauth2/jwks\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    if let Some(metrics) = metrics {
+        text.push_str(&format!("  Metrics       http://{metrics}/metrics\n"));
+    }
+    if let Some(first) = first {
+        text.push_str(&format!(
+            "\nFirst start. This is shown once:\n  Administrator {} with the password {}\n",
+            first.admin_email, first.admin_password
+        ));
+        if let Some((id, secret)) = first.demo_client {
+            text.push_str(&format!("  Demo client   {id} with the secret {secret}\n"));
+        }
+    }
+    println!("{text}");
+    let _ = std::io::stdout().flush();
+}
+
+pub async fn migrate(config: Config) -> Result<(), Failed> {
+    let db = app::open_database(&config).await.map_err(failed)?;
+    db.migrate().await.map_err(failed)?;
+    db.close().await;
+    println!("the database's schema is up to date");
+    Ok(())
+}
+
+pub async fn keys(config: Config, command: KeysCommand) -> Result<(), Failed> {
+    let (clock, rng) = (Clock::system(), Rng::system());
+    let db = app::open_database(&config).await.map_err(failed)?;
+    db.migrate().await.map_err(failed)?;
+    let keys = Keys::open(&config, &db, &clock, &rng)
+        .await
+        .map_err(failed)?;
+    match command {
+        KeysCommand::List => {}
+        KeysCommand::Rotate { algorithm, now } => {
+            keys.rotate(&db, &clock, &rng, algorithm, now)
+                .await
+                .map_err(failed)?;
+        }
+        KeysCommand::Ban { kid } => {
+            keys.ban(&db, &clock, &rng, &kid).await.map_err(failed)?;
+            let now = clock.now();
+            let everywhere = now + config.keys.jwks_max_age + Duration::from_secs(60);
+            println!(
+                "banned: since {now} every Propusk process refuses what {kid} signed.\nGateways that verify by \
+                 themselves have dropped it by {everywhere}, when the last copy of the JWKS has expired.\n"
+            );
+        }
+    }
+    let now = clock.now();
+    println!(
+        "{:<45} {:<14} {:<8} {:<21} RETIRES",
+        "ID", "ALGORITHM", "STATE", "ACTIVE FROM"
+    );
+    for key in &keys.ring().records {
+        let state = match key.state(now) {
+            KeyState::Next => "next",
+            KeyState::Active => "active",
+            KeyState::Retired => "retired",
+            KeyState::Banned => "banned",
+        };
+        let retires = key
+            .retires_at
+            .map_or_else(|| "-".to_owned(), |at| at.rfc3339());
+        let algorithm = key.algorithm.as_str();
+        println!(
+            "{:<45} {algorithm:<14} {state:<8} {:<21} {retires}",
+            key.id,
+            key.activates_at.rfc3339()
+        );
+    }
+    db.close().await;
+    Ok(())
+}
+
+pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    match command {
+        UserCommand::Add {
+            email,
+            username,
+            role,
+            password_stdin,
+        } => {
+            let role = role_named(&role)?;
+            let (password, generated) = password(&app, password_stdin)?;
+            let registration = Registration {
+                email,
+                username,
+                password: password.clone(),
+            };
+            let user = accounts::create(&app, registration, role).await?;
+            println!("added {} with the id {}", user.email, user.id);
+            if generated {
+                println!("password (shown once): {password}");
+            }
+        }
+        UserCommand::List => {
+            println!(
+                "{:<37} {:<10} {:<9} {:<21} EMAIL, USERNAME",
+                "ID", "ROLE", "STATE", "SINCE"
+            );
+            let mut after = String::new();
+            loop {
+                let page = users::list(&app.db, &after, 500).await.map_err(failed)?;
+                for user in &page {
+                    let state = if user.disabled_at.is_some() {
+                        "disabled"
+                    } else {
+                        "enabled"
+                    };
+                    let (id, role) = (&user.id, user.role.as_str());
+                    let since = user.created_at.rfc3339();
+                    let username = user.username.as_deref().unwrap_or_default();
+                    // A name may hold anything that is no control character: those were refused.
+                    println!(
+                        "{id:<37} {role:<10} {state:<9} {since:<21} {} {username}",
+                        user.email
+                    );
+                }
+                match page.last() {
+                    Some(last) => after.clone_from(&last.id),
+                    None => break,
+                }
+            }
+        }
+        UserCommand::Disable { user } => {
+            let user = accounts::find(&app, &user).await?;
+            accounts::disable(&app, &user).await?;
+            println!("disabled {}: every session has ended", user.email);
+        }
+        UserCommand::Enable { user } => {
+            let user = accounts::find(&app, &user).await?;
+            accounts::enable(&app, &user).await?;
+            println!("enabled {}", user.email);
+        }
+        UserCommand::SetPassword {
+            user,
+            password_stdin,
+        } => {
+            let user = accounts::find(&app, &user).await?;
+            let (password, generated) = password(&app, password_stdin)?;
+            accounts::set_password(&app, &user, &password).await?;
+            println!(
+                "the password of {} was changed: every session has ended",
+                user.email
+            );
+            if generated {
+                println!("password (shown once): {password}");
+            }
+        }
+        UserCommand::SetRole { user, role } => {
+            let role = role_named(&role)?;
+            let user = accounts::find(&app, &user).await?;
+            accounts::set_role(&app, &user, role.clone()).await?;
+            println!("{} is {} now", user.email, role.as_str());
+        }
+    }
+    app.db.close().await;
+    Ok(())
+}
+
+fn role_named(name: &str) -> Result<Role, Failed> {
+    Role::parse(name).map_err(|why| Failed::Usage(why.to_owned()))
+}
+
+/// The password, and whether it was generated here.
+fn password(app: &App, from_stdin: bool) -> Result<(String, bool), Failed> {
+    if !from_stdin {
+        return Ok((URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>()), true));
+    }
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(failed)?;
+    Ok((line.trim_end_matches(['\r', '\n']).to_owned(), false))
+}
+
+pub fn openapi(json: bool) -> Result<(), Failed> {
+    let document = http::api::document();
+    let text = if json {
+        serde_json::to_string_pretty(&document).map_err(failed)?
+    } else {
+        serde_yaml_ng::to_string(&document).map_err(failed)?
+    };
+    println!("{}", text.trim_end());
+    Ok(())
+}
+
+/// Asks the metrics listener, which speaks plain HTTP; else the public one, where that does so too.
+pub async fn health(config: Config) -> Result<(), Failed> {
+    let (address, path) = match config.metrics.listen {
+        Some(address) => (address, "/ready"),
+        None if config.server.tls.certificate.is_none() => {
+            (config.server.listen, "/api/v1/auth/health/ready")
+        }
+        None => {
+            return Err(Failed::Usage(
+                "`propusk health` needs metrics.listen where the server speaks TLS".to_owned(),
+            ));
+        }
+    };
+    // A server that listens everywhere is asked on loopback.
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let address = SocketAddr::new(ip, address.port());
+    let asked = tokio::time::timeout(Duration::from_secs(5), ask(address, path));
+    match asked.await {
+        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") => {
+            println!("ready");
+            Ok(())
+        }
+        Ok(Ok(_)) => Err(Failed::Run(
+            "the server runs, but is not ready: see its log".to_owned(),
+        )),
+        Ok(Err(error)) => Err(Failed::Run(format!(
+            "no server answers at {address}: {error}"
+        ))),
+        Err(_) => Err(Failed::Run(format!(
+            "the server at {address} did not answer within 5 s"
+        ))),
+    }
+}
+
+async fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(64 * 1024).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

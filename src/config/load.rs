@@ -1,0 +1,461 @@
+//! Layers: the manual's defaults, under the operator's file, under the environment. Every key
+//! remembers which of them set it, so that a complaint can name the place to mend.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize as _;
+use toml::{Table, Value};
+
+use super::{Config, DEFAULT_TOML, mask_url, validate};
+
+const PREFIX: &str = "PROPUSK_";
+/// Names the configuration file, so it cannot itself be a key of it.
+const FILE_VARIABLE: &str = "PROPUSK_CONFIG";
+/// Variables of this prefix belong to the test suite.
+const TEST_PREFIX: &str = "PROPUSK_TEST_";
+/// Read from the working directory where no file is named.
+const DEFAULT_FILE: &str = "propusk.toml";
+/// Keys whose values never appear in a message.
+const SECRET: &[&str] = &["database.url"];
+
+/// A key's value as written, and by whom.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) value: Value,
+    pub(super) source: Source,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) enum Source {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    /// A `…_FILE` variable, and the file it names.
+    VariableFile(String, PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::VariableFile(name, path) => write!(f, "{name}, {}", path.display()),
+        }
+    }
+}
+
+/// Why the configuration cannot be used: every problem found, each naming the key, where it was
+/// set, and what would be right. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// One line or more for each problem; never empty.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        for problem in &self.problems {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The process's `PROPUSK_…` variables, for [`Config::load`]. Unlike `std::env::vars` it does not
+/// panic over text that is not Unicode elsewhere in the environment.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.starts_with(PREFIX)
+            .then(|| (name, value.to_string_lossy().into_owned()))
+    })
+}
+
+impl Config {
+    /// Lays `file` (else the one `PROPUSK_CONFIG` names, else `propusk.toml` if there is one) and
+    /// the environment over the defaults, and checks the whole.
+    ///
+    /// # Errors
+    /// Unknown keys, values of the wrong type, values that cannot work, and unreadable files; all
+    /// that were found.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let env: BTreeMap<String, String> =
+            env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let mut layers = Layers::defaults()?;
+        if let Some(file) = file_to_read(file, &env) {
+            layers.lay_file(&file);
+        }
+        layers.lay_environment(&env);
+        layers.finish()
+    }
+}
+
+fn file_to_read(argument: Option<&Path>, env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    if let Some(path) = argument {
+        return Some(path.to_owned());
+    }
+    if let Some(path) = env.get(FILE_VARIABLE).filter(|path| !path.is_empty()) {
+        return Some(path.into());
+    }
+    let default = PathBuf::from(DEFAULT_FILE);
+    default.is_file().then_some(default)
+}
+
+/// The layers so far, by dotted key (`server.tls.key`), and what was wrong with them.
+struct Layers {
+    settings: BTreeMap<String, Setting>,
+    problems: Vec<String>,
+    /// Whether every value has a usable type, so that comparing values means something.
+    values_sound: bool,
+}
+
+impl Layers {
+    fn defaults() -> Result<Self, ConfigError> {
+        let table = parse(DEFAULT_TOML).map_err(|problem| ConfigError {
+            problems: vec![format!("config.default.toml: {problem}")],
+        })?;
+        let mut settings = BTreeMap::new();
+        flatten("", table, &mut settings);
+        Ok(Self {
+            settings,
+            problems: Vec::new(),
+            values_sound: true,
+        })
+    }
+
+    fn lay_file(&mut self, path: &Path) {
+        let table = match std::fs::read_to_string(path) {
+            Ok(text) => parse(&text),
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        match table {
+            Ok(table) => self.lay_table("", table, path),
+            Err(problem) => self.problems.push(format!("{}: {problem}", path.display())),
+        }
+    }
+
+    fn lay_table(&mut self, section: &str, table: Table, path: &Path) {
+        for (name, value) in table {
+            let key = join(section, &name);
+            if self.settings.contains_key(&key) {
+                self.set(key, value, Source::File(path.to_owned()));
+                continue;
+            }
+            let is_section = self.is_section(&key);
+            match value {
+                Value::Table(inner) if is_section => self.lay_table(&key, inner, path),
+                _ if is_section => self.problems.push(format!(
+                    "{key} ({}): is a section, not a key; write `[{key}]` and its keys below",
+                    path.display()
+                )),
+                value => {
+                    let hint = self.suggest_key(&key, value.is_table());
+                    let what = if value.is_table() { "section" } else { "key" };
+                    self.problems.push(format!(
+                        "{key} ({}): unknown {what}; {hint}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+
+    fn lay_environment(&mut self, env: &BTreeMap<String, String>) {
+        let keys: BTreeMap<String, String> = self
+            .settings
+            .keys()
+            .map(|key| (variable(key), key.clone()))
+            .collect();
+        for (name, text) in env {
+            if name == FILE_VARIABLE || name.starts_with(TEST_PREFIX) || is_service_link(name, text)
+            {
+                continue;
+            }
+            if let Some(key) = keys.get(name) {
+                self.lay_text(key, text, Source::Variable(name.clone()));
+                continue;
+            }
+            let plain = name.strip_suffix("_FILE");
+            if let Some((plain, key)) = plain.and_then(|plain| keys.get_key_value(plain)) {
+                if env.contains_key(plain) {
+                    self.problems.push(format!(
+                        "{key}: both {plain} and {name} are set; unset one of them"
+                    ));
+                } else {
+                    self.lay_text_file(key, text, name);
+                }
+                continue;
+            }
+            let hint = match nearest(name, keys.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!(
+                    "variables are named {PREFIX}<SECTION>__<KEY>; \
+                     `propusk config show` lists the keys"
+                ),
+            };
+            self.problems
+                .push(format!("{name}: unknown variable; {hint}"));
+        }
+    }
+
+    fn lay_text_file(&mut self, key: &str, path: &str, name: &str) {
+        let source = Source::VariableFile(name.to_owned(), path.into());
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                self.lay_text(key, text, source);
+            }
+            Err(error) => {
+                self.values_sound = false;
+                self.problems.push(format!(
+                    "{key} ({source}): the file cannot be read: {error}; \
+                     {name} must name a file that holds the value"
+                ));
+            }
+        }
+    }
+
+    /// A variable's text, read as what the manual has for the key.
+    fn lay_text(&mut self, key: &str, text: &str, source: Source) {
+        let value = match self.settings.get(key).map(|setting| &setting.value) {
+            Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
+            Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
+            Some(Value::Array(_)) => {
+                let items = text.split(',').map(str::trim);
+                let items = items.filter(|item| !item.is_empty());
+                let items = items.map(|item| Value::String(item.to_owned()));
+                Some(Value::Array(items.collect()))
+            }
+            _ => None,
+        };
+        // What does not parse stays text, and `set` says what it should have been.
+        let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
+        self.set(key.to_owned(), value, source);
+    }
+
+    /// Puts the value in place if it is of a type that the key can hold.
+    fn set(&mut self, key: String, value: Value, source: Source) {
+        let Some(old) = self.settings.get(&key).cloned() else {
+            return;
+        };
+        let new = Setting { value, source };
+        self.settings.insert(key.clone(), new.clone());
+        if let Err(error) = self.deserialize() {
+            let problem = wrong_type(&key, &old.value, &new.value, &error);
+            self.problems
+                .push(format!("{key} ({}): {problem}", new.source));
+            self.values_sound = false;
+            self.settings.insert(key, old);
+        }
+    }
+
+    fn deserialize(&self) -> Result<Config, toml::de::Error> {
+        let mut root = Table::new();
+        for (key, setting) in &self.settings {
+            insert(&mut root, key, setting.value.clone());
+        }
+        Config::deserialize(Value::Table(root))
+    }
+
+    fn finish(mut self) -> Result<Config, ConfigError> {
+        let mut config = match self.deserialize() {
+            Ok(config) => config,
+            Err(error) => {
+                self.problems.push(error.message().to_owned());
+                return Err(ConfigError {
+                    problems: self.problems,
+                });
+            }
+        };
+        config.settings = self.settings;
+        if self.values_sound {
+            for (key, problem) in validate::problems(&config) {
+                self.problems
+                    .push(format!("{key} ({}): {problem}", config.source(key)));
+            }
+        }
+        if self.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError {
+                problems: self.problems,
+            })
+        }
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        self.sections().any(|section| section == key)
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().flat_map(|key| {
+            let dots = key.match_indices('.');
+            dots.map(|(at, _)| &key[..at])
+        })
+    }
+
+    fn suggest_key(&self, key: &str, section: bool) -> String {
+        let near = if section {
+            nearest(key, self.sections())
+        } else {
+            // The right name in the wrong section is more likely than a similar whole.
+            let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+            let mut keys = self.settings.keys().map(String::as_str);
+            let same_name = keys.find(|known| last(known) == last(key));
+            same_name.or_else(|| nearest(key, self.settings.keys().map(String::as_str)))
+        };
+        match near {
+            Some(near) => format!("did you mean {near}?"),
+            None => "`propusk config show` lists the keys".to_owned(),
+        }
+    }
+}
+
+/// `toml`'s own messages quote the line, which may hold a password; this names its number.
+fn parse(text: &str) -> Result<Table, String> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            before.matches('\n').count() + 1
+        });
+        format!("line {line} is not TOML: {}", error.message())
+    })
+}
+
+fn flatten(section: &str, table: Table, settings: &mut BTreeMap<String, Setting>) {
+    for (name, value) in table {
+        let key = join(section, &name);
+        match value {
+            Value::Table(inner) => flatten(&key, inner, settings),
+            value => {
+                let source = Source::Default;
+                settings.insert(key, Setting { value, source });
+            }
+        }
+    }
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn join(section: &str, name: &str) -> String {
+    if section.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{section}.{name}")
+    }
+}
+
+/// `server.tls.key` → `PROPUSK_SERVER__TLS__KEY`.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// What Kubernetes puts into every container beside a Service called `propusk…`:
+/// `PROPUSK_SERVICE_HOST`, `PROPUSK_SERVICE_PORT_HTTP`, `PROPUSK_PORT`, `PROPUSK_PORT_80_TCP_ADDR`.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let has_port_number = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
+    !name.contains("__")
+        && (name.ends_with("_SERVICE_HOST")
+            || name.ends_with("_SERVICE_PORT")
+            || (name.ends_with("_PORT") && value.contains("://"))
+            || name.contains("_SERVICE_PORT_")
+            || name.split_once("_PORT_").is_some_and(has_port_number))
+}
+
+fn wrong_type(key: &str, old: &Value, new: &Value, error: &toml::de::Error) -> String {
+    let wanted = match old {
+        Value::Boolean(_) => "must be true or false".to_owned(),
+        Value::Integer(_) => format!("must be a whole number, like {old}"),
+        Value::String(_) if !new.is_str() => format!("must be text in quotes, like {old}"),
+        _ if SECRET.contains(&key) => "cannot be used".to_owned(),
+        Value::Array(_) if !new.is_array() => format!("must be a list, like {old}"),
+        _ => return format!("{}; the default is {old}", error.message()),
+    };
+    if SECRET.contains(&key) {
+        wanted
+    } else {
+        format!("{wanted}; it is {new}")
+    }
+}
+
+/// The candidate that a slip of the keyboard would explain, if any.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let bound = (name.trim_start_matches(PREFIX).chars().count() / 3).max(2);
+    candidates
+        .map(|candidate| (edit_distance(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= bound)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance, in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The settings in the manual's order; one line a key.
+pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for line in DEFAULT_TOML.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+            out.push_str(&format!("\n[{section}]\n"));
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
+            && let Some((key, setting)) = settings.get_key_value(&join(section, name))
+        {
+            let value = match &setting.value {
+                Value::String(text) if SECRET.contains(&key.as_str()) => {
+                    Value::String(mask_url(text))
+                }
+                value => value.clone(),
+            };
+            let source = setting.source.to_string().replace(char::is_control, " ");
+            out.push_str(&format!("{name} = {value}  # {source}\n"));
+        }
+    }
+    out
+}

@@ -1,0 +1,393 @@
+//! The configuration: what the keys of `config.default.toml` become.
+//!
+//! That file is the manual and the only place with defaults; [`Config::load`] lays the operator's
+//! file and the `PROPUSK_…` environment over it and refuses what cannot work.
+
+mod load;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use url::Url;
+
+pub use self::load::{ConfigError, environment};
+use self::load::{Setting, Source};
+use crate::model::key::SigningAlgorithm;
+
+/// The manual, and the source of every default.
+pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
+
+/// The effective, validated configuration. Units and meanings are those of `config.default.toml`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub server: Server,
+    pub metrics: Metrics,
+    pub database: Database,
+    pub secrets: Secrets,
+    pub tokens: Tokens,
+    pub keys: Keys,
+    pub passwords: Passwords,
+    pub registration: Registration,
+    pub limits: Limits,
+    pub events: Retention,
+    pub audit: Retention,
+    pub log: Log,
+    pub bootstrap: Bootstrap,
+    /// Each key's value as written and where it was set, for messages and `config show`.
+    #[serde(skip)]
+    settings: BTreeMap<String, Setting>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    #[serde(deserialize_with = "socket_address")]
+    pub listen: SocketAddr,
+    /// Without a trailing slash, in the normal form of the URL standard.
+    pub issuer: String,
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub reuse_port: bool,
+    pub max_connections: usize,
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    pub max_header_bytes: usize,
+    pub max_body_bytes: usize,
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+    pub tls: Tls,
+}
+
+/// TLS on the main listener; off while `certificate` and `key` are `None` (they come together).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    #[serde(deserialize_with = "empty_is_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub key: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: ClientAuth,
+}
+
+/// Whether TLS clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    Off,
+    Optional,
+    Required,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// `None`: no metrics listener.
+    #[serde(deserialize_with = "optional_socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// As written, perhaps empty; [`Config::database_url`] is the one to connect to.
+    pub url: String,
+    pub max_connections: u32,
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    pub migrate_at_start: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// `None`: `master.key` in the data folder; [`Config::master_key_path`] decides.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub master_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    #[serde(with = "humantime_serde")]
+    pub access_ttl: Duration,
+    #[serde(with = "humantime_serde")]
+    pub refresh_idle_ttl: Duration,
+    #[serde(with = "humantime_serde")]
+    pub refresh_max_ttl: Duration,
+    /// Zero: a retry with a spent refresh token is always theft.
+    #[serde(with = "humantime_serde")]
+    pub replay_window: Duration,
+    /// As written, perhaps empty; [`Config::audience`] is the one to use.
+    pub audience: String,
+    pub signing_algorithm: SigningAlgorithm,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Never empty, no algorithm twice.
+    pub algorithms: Vec<SigningAlgorithm>,
+    #[serde(with = "humantime_serde")]
+    pub rotate_every: Duration,
+    #[serde(with = "humantime_serde")]
+    pub publish_ahead: Duration,
+    #[serde(with = "humantime_serde")]
+    pub jwks_max_age: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passwords {
+    /// Characters (Unicode scalar values).
+    pub min_length: usize,
+    /// A zxcvbn score, 0 to 4.
+    pub min_strength: u8,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub blocklist_file: Option<PathBuf>,
+    pub memory_kib: u32,
+    pub iterations: u32,
+    pub parallelism: u32,
+    /// As written, 0 meaning "by the machine"; [`Passwords::permits`] resolves it.
+    pub permits: usize,
+    pub queue: usize,
+    #[serde(with = "humantime_serde")]
+    pub queue_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    pub enabled: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub enabled: bool,
+    pub address_per_minute: u32,
+    pub address_burst: u32,
+    pub login_per_account_per_minute: u32,
+    pub login_per_account_burst: u32,
+    pub client_auth_failures_per_minute: u32,
+    pub client_auth_failures_burst: u32,
+    pub register_per_address_per_hour: u32,
+    pub register_per_address_burst: u32,
+    pub tracked: usize,
+}
+
+/// How long, and how many, rows of a journal are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+    pub max_rows: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A tracing filter directive, known to parse.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    pub admin_email: String,
+    pub demo_client: bool,
+}
+
+impl Config {
+    /// Whether the issuer is this machine alone: a loopback address or a `localhost` name.
+    pub fn is_loopback_issuer(&self) -> bool {
+        Url::parse(&self.server.issuer).is_ok_and(|url| is_loopback(&url))
+    }
+
+    /// Whether cookies may be `Secure` and carry the `__Host-` prefix.
+    pub fn issuer_is_https(&self) -> bool {
+        self.server.issuer.starts_with("https://")
+    }
+
+    /// The database to connect to: `database.url`, else SQLite in the data folder. May hold a
+    /// password; [`mask_url`] makes it printable.
+    pub fn database_url(&self) -> String {
+        if !self.database.url.is_empty() {
+            return self.database.url.clone();
+        }
+        format!("sqlite://{}", self.data_dir.join("propusk.db").display())
+    }
+
+    /// The file with the key that the signing keys are encrypted under.
+    pub fn master_key_path(&self) -> PathBuf {
+        let given = self.secrets.master_key_file.clone();
+        given.unwrap_or_else(|| self.data_dir.join("master.key"))
+    }
+
+    /// The `aud` of access tokens for this server's own API.
+    pub fn audience(&self) -> &str {
+        match self.tokens.audience.as_str() {
+            "" => &self.server.issuer,
+            audience => audience,
+        }
+    }
+
+    /// The effective configuration as TOML, each key with its source as a comment, passwords
+    /// masked: what `propusk config show` prints.
+    pub fn render(&self) -> String {
+        load::render(&self.settings)
+    }
+
+    /// Where a key (`"server.listen"`) was set, for messages about its value.
+    pub fn source(&self, key: &str) -> String {
+        let source = self.settings.get(key).map(|setting| &setting.source);
+        source.unwrap_or(&Source::Default).to_string()
+    }
+
+    fn is_default(&self, key: &str) -> bool {
+        let setting = self.settings.get(key);
+        setting.is_none_or(|setting| setting.source == Source::Default)
+    }
+}
+
+impl Passwords {
+    /// How many passwords are hashed at once: `permits`, or one fewer than the processors.
+    pub fn permits(&self) -> usize {
+        match self.permits {
+            0 => std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+            permits => permits,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render())
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &mask_url(&self.url))
+            .field("max_connections", &self.max_connections)
+            .field("acquire_timeout", &self.acquire_timeout)
+            .field("migrate_at_start", &self.migrate_at_start)
+            .finish()
+    }
+}
+
+/// A database URL with its passwords replaced by `***`.
+pub fn mask_url(text: &str) -> String {
+    if text.is_empty() || text.starts_with("sqlite:") {
+        return text.to_owned();
+    }
+    let Ok(mut url) = Url::parse(text) else {
+        return "***".to_owned();
+    };
+    // An error here means a URL without an authority, which has no password either.
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return "***".to_owned();
+    }
+    // sqlx also takes the password as a query parameter.
+    let is_secret = |name: &str| name.to_ascii_lowercase().contains("password");
+    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let masked = pairs.iter().map(|(name, value)| {
+            let value = if is_secret(name) { "***" } else { value };
+            (name.as_str(), value)
+        });
+        url.query_pairs_mut().clear().extend_pairs(masked);
+    }
+    url.into()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+fn empty_is_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+fn socket_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_socket_address(&text).ok_or_else(|| not_an_address(&text))
+}
+
+fn optional_socket_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = parse_socket_address(&text).ok_or_else(|| not_an_address(&text))?;
+    Ok(Some(address))
+}
+
+fn parse_socket_address(text: &str) -> Option<SocketAddr> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric.parse().ok()
+}
+
+fn not_an_address<E: serde::de::Error>(text: &str) -> E {
+    E::custom(format!(
+        "`{text}` is not an address and port; write one like 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080"
+    ))
+}
+
+/// Networks, or single addresses.
+fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: &String| {
+        let network = text.parse::<IpNet>().ok();
+        let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        network.ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is not a network; write one like 10.0.0.0/8 or 2001:db8::/32"
+            ))
+        })
+    };
+    Vec::<String>::deserialize(from)?
+        .iter()
+        .map(parse)
+        .collect()
+}

@@ -1,0 +1,618 @@
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use super::{Config, DEFAULT_TOML, LogFormat, SigningAlgorithm, mask_url};
+
+fn load(file: Option<&Path>, env: &[(&str, &str)]) -> Result<Config, String> {
+    let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::load(file, env).map_err(|error| error.to_string())
+}
+
+fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my.toml");
+    fs::write(&path, text).unwrap();
+    load(Some(&path), env)
+}
+
+#[test]
+fn the_manual_and_the_struct_have_the_same_keys() {
+    // `deny_unknown_fields` and the absence of serde defaults make loading a proof of both directions.
+    let config = load(None, &[]).unwrap();
+    let lines = DEFAULT_TOML.lines().filter(|line| !line.starts_with('#'));
+    let keys = lines.filter(|line| line.contains(" = ")).count();
+    assert_eq!(keys, config.settings.len());
+
+    assert_eq!(config.tokens.access_ttl, Duration::from_secs(900));
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.database_url(), "sqlite://./data/propusk.db");
+    assert_eq!(config.master_key_path(), Path::new("./data/master.key"));
+    assert_eq!(config.audience(), "http://127.0.0.1:8080");
+    assert!(config.is_loopback_issuer() && !config.issuer_is_https());
+    assert!(config.passwords.permits() >= 1);
+    assert!(config.server.tls.certificate.is_none());
+}
+
+#[test]
+fn every_key_of_the_manual_is_explained() {
+    let mut explained = false;
+    for line in DEFAULT_TOML.lines() {
+        explained = match line {
+            line if line.starts_with("# ") => true,
+            line if line.contains(" = ") => {
+                assert!(explained, "no comment above {line}");
+                true
+            }
+            _ => false,
+        };
+    }
+}
+
+#[test]
+fn render_has_every_key_and_reads_back() {
+    let config = load(None, &[("PROPUSK_LOG__FORMAT", "json")]).unwrap();
+    let rendered = config.render();
+    assert!(rendered.contains("format = \"json\"  # PROPUSK_LOG__FORMAT\n"));
+    assert!(rendered.contains("listen = \"127.0.0.1:9464\"  # default\n"));
+    let mut read: toml::Table = toml::from_str(&rendered).unwrap();
+    read["log"]["format"] = "human".into();
+    assert_eq!(read, toml::from_str(DEFAULT_TOML).unwrap());
+    let again = load_text(&rendered, &[]).unwrap();
+    assert_eq!(again.log.format, LogFormat::Json);
+}
+
+#[test]
+fn the_environment_lies_over_the_file() {
+    let config = load_text(
+        "data_dir = '/srv'\n[tokens]\naccess_ttl = '5m'\nrefresh_idle_ttl = '1d'\n[server.tls]\nclient_auth = 'off'",
+        &[
+            ("PROPUSK_DATA_DIR", "/var/lib/propusk"),
+            ("PROPUSK_TOKENS__ACCESS_TTL", "10m"),
+            ("PROPUSK_KEYS__ALGORITHMS", "ES256, EdDSA"),
+            ("PROPUSK_LIMITS__ENABLED", "false"),
+            ("PROPUSK_PASSWORDS__PERMITS", "3"),
+            ("PROPUSK_SERVER__TRUSTED_PROXIES", "10.0.0.0/8,192.0.2.1"),
+            ("PROPUSK_SERVER__TLS__CLIENT_AUTH", "off"),
+            ("PROPUSK_METRICS__LISTEN", ""),
+            ("PROPUSK_SERVER__LISTEN", "localhost:0"),
+            ("UNRELATED", "1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/propusk"));
+    assert_eq!(config.tokens.access_ttl, Duration::from_secs(600));
+    assert_eq!(config.tokens.refresh_idle_ttl, Duration::from_secs(86_400));
+    let algorithms = [SigningAlgorithm::Es256, SigningAlgorithm::EdDsa];
+    assert_eq!(config.keys.algorithms, algorithms);
+    assert!(!config.limits.enabled);
+    assert_eq!(config.passwords.permits(), 3);
+    let proxies: Vec<String> = config
+        .server
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert_eq!(config.metrics.listen, None);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(config.source("data_dir"), "PROPUSK_DATA_DIR");
+    assert!(
+        config
+            .source("tokens.refresh_idle_ttl")
+            .ends_with("my.toml")
+    );
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("named.toml");
+    fs::write(&path, "[registration]\nenabled = false").unwrap();
+    let config = load(None, &[("PROPUSK_CONFIG", path.to_str().unwrap())]).unwrap();
+    assert!(!config.registration.enabled);
+
+    let error = load(None, &[("PROPUSK_CONFIG", "/no/such.toml")]).unwrap_err();
+    assert!(
+        error.contains("/no/such.toml: cannot be read: No such file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn secrets_come_from_files_and_are_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("url");
+    fs::write(&path, "postgres://propusk:canary@db/propusk\n").unwrap();
+    let path = path.to_str().unwrap();
+    let config = load(None, &[("PROPUSK_DATABASE__URL_FILE", path)]).unwrap();
+    assert_eq!(
+        config.database_url(),
+        "postgres://propusk:canary@db/propusk"
+    );
+    let shown = format!("{config:?}{:?}{}", config.database, config.render());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(
+        shown.contains("postgres://propusk:***@db/propusk"),
+        "{shown}"
+    );
+    assert!(shown.contains(&format!("# PROPUSK_DATABASE__URL_FILE, {path}")));
+
+    let both = [
+        ("PROPUSK_DATABASE__URL_FILE", path),
+        ("PROPUSK_DATABASE__URL", ""),
+    ];
+    assert!(load(None, &both).unwrap_err().contains("unset one of them"));
+    let missing = [("PROPUSK_DATABASE__URL_FILE", "/no/such")];
+    assert!(
+        load(None, &missing)
+            .unwrap_err()
+            .contains("must name a file that holds the value")
+    );
+    // A key that itself ends in `_file` is not taken for the variant.
+    let key = [("PROPUSK_SECRETS__MASTER_KEY_FILE", path)];
+    assert_eq!(load(None, &key).unwrap().master_key_path(), Path::new(path));
+}
+
+#[test]
+fn no_message_shows_a_password() {
+    let wrong = [
+        ("[database]\nurl = \"postgres://u:canary@db/x", None),
+        ("[database]\nurl = ['canary']", None),
+        ("", Some("mysql://u:canary@db/x")),
+        ("", Some("postgres://u:canary@db:port/x")),
+    ];
+    for (text, url) in wrong {
+        let env: Vec<_> = url
+            .map(|url| ("PROPUSK_DATABASE__URL", url))
+            .into_iter()
+            .collect();
+        let error = load_text(text, &env).unwrap_err();
+        assert!(!error.contains("canary"), "{error}");
+    }
+    assert_eq!(
+        mask_url("postgres://u@h/d?password=canary&sslmode=require"),
+        "postgres://u@h/d?password=***&sslmode=require"
+    );
+    assert_eq!(mask_url("canary"), "***");
+    assert_eq!(mask_url("sqlite:///x.db"), "sqlite:///x.db");
+}
+
+#[test]
+fn what_is_unknown_is_named_with_the_likely_key() {
+    type Unknown = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let cases: &[Unknown] = &[
+        ("[server]\nlisten_on = 'x'", &[], "server.listen_on ("),
+        (
+            "[server]\nlissen = 'x'",
+            &[],
+            "my.toml): unknown key; did you mean server.listen?",
+        ),
+        (
+            "issuer = 'x'",
+            &[],
+            "unknown key; did you mean server.issuer?",
+        ),
+        (
+            "[sever]\nlisten = 'x'",
+            &[],
+            "unknown section; did you mean server?",
+        ),
+        (
+            "[zzzzzzzzz]",
+            &[],
+            "unknown section; `propusk config show` lists",
+        ),
+        (
+            "server = 3",
+            &[],
+            "is a section, not a key; write `[server]`",
+        ),
+        ("[server\n", &[], "my.toml: line 1 is not TOML: "),
+        (
+            "data_dir = 'x'\n\nlevel = \n",
+            &[],
+            "my.toml: line 3 is not TOML: ",
+        ),
+        (
+            "",
+            &[("PROPUSK_SERVER_LISTEN", "x")],
+            "did you mean PROPUSK_SERVER__LISTEN?",
+        ),
+        (
+            "",
+            &[("PROPUSK_DATABASE__ULR_FILE", "x")],
+            "PROPUSK_DATABASE__ULR_FILE: unknown variable",
+        ),
+        (
+            "",
+            &[("PROPUSK_SERVER_PORT", "80")],
+            "PROPUSK_SERVER_PORT: unknown variable",
+        ),
+        (
+            "",
+            &[("PROPUSK_XYZZY", "x")],
+            "PROPUSK_XYZZY: unknown variable; variables are named",
+        ),
+    ];
+    for (text, env, expected) in cases {
+        let error = load_text(text, env).unwrap_err();
+        assert!(error.contains(expected), "{text:?} {env:?}: {error}");
+    }
+}
+
+#[test]
+fn other_peoples_variables_are_left_alone() {
+    let env = [
+        "PROPUSK_SERVICE_HOST",
+        "PROPUSK_SERVICE_PORT",
+        "PROPUSK_SERVICE_PORT_HTTP",
+        "PROPUSK_PORT",
+        "PROPUSK_PORT_8080_TCP",
+        "PROPUSK_PORT_8080_TCP_ADDR",
+        "PROPUSK_DB_PORT_5432_TCP_PROTO",
+        "PROPUSK_TEST_POSTGRES_URL",
+    ];
+    let env: Vec<_> = env
+        .iter()
+        .map(|name| (*name, "tcp://10.0.0.1:80"))
+        .collect();
+    load(None, &env).unwrap();
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let error = load_text(
+        "x = 1\n[server]\nmax_connections = 'many'\n[log]\nformat = 'xml'",
+        &[
+            ("PROPUSK_LIMITS__ENABLED", "yes"),
+            ("PROPUSK_TOKENS__ACCESS_TTL", "fifteen"),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(error.lines().count(), 6, "{error}");
+    assert!(
+        error.contains(
+            "limits.enabled (PROPUSK_LIMITS__ENABLED): must be true or false; it is \"yes\""
+        ),
+        "{error}"
+    );
+    assert!(
+        error.contains("must be a whole number, like 10000; it is \"many\""),
+        "{error}"
+    );
+    assert!(
+        error.contains("unknown variant `xml`, expected `human` or `json`"),
+        "{error}"
+    );
+    assert!(error.contains("the default is \"15m\""), "{error}");
+}
+
+/// Variables, the key at fault, and a part of what is said of it.
+type Case = (
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+);
+
+const PUBLIC: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "https://auth.example.com");
+
+const IMPOSSIBLE: &[Case] = &[
+    (
+        &[("PROPUSK_SERVER__ISSUER", "auth.example.com")],
+        "server.issuer",
+        "not an absolute https URL",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "ftp://example.com")],
+        "server.issuer",
+        "not an absolute https URL",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "http://auth.example.com")],
+        "server.issuer",
+        "set server.issuer to an https URL",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "https://u@example.com")],
+        "server.issuer",
+        "must not have a user name",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "https://example.com?x")],
+        "server.issuer",
+        "must not have a query",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "https://example.com#x")],
+        "server.issuer",
+        "must not have a query",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "http://localhost:1/")],
+        "server.issuer",
+        "end in a slash; write http://localhost:1",
+    ),
+    (
+        &[("PROPUSK_SERVER__ISSUER", "https://Example.com:443")],
+        "server.issuer",
+        "write https://example.com",
+    ),
+    (
+        &[("PROPUSK_SERVER__LISTEN", "0.0.0.0:8080")],
+        "server.issuer",
+        "set server.issuer to the https URL",
+    ),
+    (
+        &[("PROPUSK_SERVER__LISTEN", "8080")],
+        "server.listen",
+        "write one like 127.0.0.1:8080",
+    ),
+    (
+        &[("PROPUSK_METRICS__LISTEN", "127.0.0.1")],
+        "metrics.listen",
+        "write one like 127.0.0.1:8080",
+    ),
+    (
+        &[("PROPUSK_METRICS__LISTEN", "127.0.0.1:8080")],
+        "metrics.listen",
+        "choose another port",
+    ),
+    (
+        &[("PROPUSK_SERVER__TRUSTED_PROXIES", "ten")],
+        "server.trusted_proxies",
+        "write one like 10.0.0.0/8",
+    ),
+    (
+        &[("PROPUSK_SERVER__MAX_HEADER_BYTES", "100")],
+        "server.max_header_bytes",
+        "from 8192 to 1048576",
+    ),
+    (
+        &[("PROPUSK_SERVER__MAX_CONNECTIONS", "0")],
+        "server.max_connections",
+        "at least 1",
+    ),
+    (
+        &[("PROPUSK_SERVER__MAX_BODY_BYTES", "-1")],
+        "server.max_body_bytes",
+        "a whole number",
+    ),
+    (
+        &[("PROPUSK_SERVER__REQUEST_TIMEOUT", "0s")],
+        "server.request_timeout",
+        "longer than 0s",
+    ),
+    (
+        &[("PROPUSK_AUDIT__RETENTION", "1000years")],
+        "audit.retention",
+        "at most 36500d",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__CERTIFICATE", "Cargo.toml")],
+        "server.tls.key",
+        "set both, or neither",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__KEY", "Cargo.toml")],
+        "server.tls.certificate",
+        "set both, or neither",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__CLIENT_CA", "/no/such")],
+        "server.tls.client_ca",
+        "there is no file /no/such",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "required")],
+        "server.tls.client_auth",
+        "needs TLS",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "optional")],
+        "server.tls.client_ca",
+        "name a PEM file",
+    ),
+    (
+        &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "maybe")],
+        "server.tls.client_auth",
+        "expected one of `off`, `optional`, `required`",
+    ),
+    (
+        &[("PROPUSK_DATABASE__URL", "mysql://x")],
+        "database.url",
+        "write postgres://",
+    ),
+    (
+        &[("PROPUSK_DATABASE__URL", "sqlite::memory:")],
+        "database.url",
+        "write postgres://",
+    ),
+    (
+        &[("PROPUSK_DATABASE__MAX_CONNECTIONS", "0")],
+        "database.max_connections",
+        "at least 1",
+    ),
+    (&[("PROPUSK_DATA_DIR", "")], "data_dir", "name a folder"),
+    (
+        &[PUBLIC],
+        "secrets.master_key_file",
+        "head -c 32 /dev/urandom > FILE; chmod 600 FILE",
+    ),
+    (
+        &[PUBLIC, ("PROPUSK_SECRETS__MASTER_KEY_FILE", "/no/such")],
+        "secrets.master_key_file",
+        "there is no file /no/such",
+    ),
+    (
+        &[PUBLIC, ("PROPUSK_PASSWORDS__MEMORY_KIB", "19000")],
+        "passwords.memory_kib",
+        "at least 19456",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__MEMORY_KIB", "7")],
+        "passwords.memory_kib",
+        "8 times passwords.parallelism",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__PARALLELISM", "0")],
+        "passwords.parallelism",
+        "from 1",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__ITERATIONS", "0")],
+        "passwords.iterations",
+        "at least 1",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__MIN_LENGTH", "7")],
+        "passwords.min_length",
+        "from 8 to 64",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__MIN_LENGTH", "65")],
+        "passwords.min_length",
+        "from 8 to 64",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__MIN_STRENGTH", "5")],
+        "passwords.min_strength",
+        "from 0 to 4",
+    ),
+    (
+        &[("PROPUSK_PASSWORDS__BLOCKLIST_FILE", "/no/such")],
+        "passwords.blocklist_file",
+        "there is no file",
+    ),
+    (
+        &[("PROPUSK_TOKENS__ACCESS_TTL", "59s")],
+        "tokens.access_ttl",
+        "from 1m to 1h",
+    ),
+    (
+        &[("PROPUSK_TOKENS__ACCESS_TTL", "61m")],
+        "tokens.access_ttl",
+        "from 1m to 1h",
+    ),
+    (
+        &[("PROPUSK_TOKENS__REFRESH_IDLE_TTL", "31d")],
+        "tokens.refresh_idle_ttl",
+        "longer than tokens.refresh_max_ttl",
+    ),
+    (
+        &[("PROPUSK_TOKENS__REPLAY_WINDOW", "301s")],
+        "tokens.replay_window",
+        "0s (off) to 5m",
+    ),
+    (
+        &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "RS256")],
+        "tokens.signing_algorithm",
+        "add \"RS256\" to keys.algorithms",
+    ),
+    (
+        &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "none")],
+        "tokens.signing_algorithm",
+        "unknown variant `none`",
+    ),
+    (
+        &[("PROPUSK_KEYS__ALGORITHMS", "ES256,ES256")],
+        "keys.algorithms",
+        "none twice",
+    ),
+    (
+        &[("PROPUSK_KEYS__ALGORITHMS", "")],
+        "keys.algorithms",
+        "at least one",
+    ),
+    (
+        &[("PROPUSK_KEYS__PUBLISH_AHEAD", "90d")],
+        "keys.publish_ahead",
+        "shorter than keys.rotate_every",
+    ),
+    (
+        &[("PROPUSK_KEYS__PUBLISH_AHEAD", "4m")],
+        "keys.publish_ahead",
+        "at least keys.jwks_max_age",
+    ),
+    (
+        &[("PROPUSK_LIMITS__ADDRESS_BURST", "0")],
+        "limits.address_burst",
+        "at least 1",
+    ),
+    (
+        &[("PROPUSK_LIMITS__TRACKED", "5000000000x")],
+        "limits.tracked",
+        "a whole number",
+    ),
+    (
+        &[("PROPUSK_LOG__LEVEL", "a=b=c")],
+        "log.level",
+        "is not a filter",
+    ),
+    (
+        &[("PROPUSK_BOOTSTRAP__ADMIN_EMAIL", "admin")],
+        "bootstrap.admin_email",
+        "is not an e-mail address",
+    ),
+];
+
+#[test]
+fn what_cannot_work_is_refused_with_the_mend() {
+    for (env, key, expected) in IMPOSSIBLE {
+        let Err(error) = load(None, env) else {
+            panic!("{env:?} was accepted");
+        };
+        let line = error
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{key} (")));
+        assert!(
+            line.is_some_and(|line| line.contains(expected)),
+            "{env:?}: {error}"
+        );
+    }
+    let keys: BTreeSet<_> = IMPOSSIBLE.iter().map(|(_, key, _)| key).collect();
+    assert!(keys.len() > 25);
+}
+
+#[test]
+fn what_is_safe_is_accepted() {
+    let loopback = [
+        "https://127.0.0.1:8443",
+        "http://localhost",
+        "http://auth.localhost:3000",
+        "http://[::1]:8080",
+        "http://127.0.0.2:1/path",
+    ];
+    for issuer in loopback {
+        let env = [
+            ("PROPUSK_SERVER__ISSUER", issuer),
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", "8"),
+        ];
+        let config = load(None, &env).unwrap();
+        assert!(config.is_loopback_issuer());
+    }
+    // A container's port published on the host's loopback.
+    load(
+        None,
+        &[
+            ("PROPUSK_SERVER__LISTEN", "0.0.0.0:8080"),
+            ("PROPUSK_SERVER__ISSUER", "http://127.0.0.1:8080"),
+        ],
+    )
+    .unwrap();
+
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let env = [
+        PUBLIC,
+        ("PROPUSK_SERVER__LISTEN", "[::]:8080"),
+        (
+            "PROPUSK_SECRETS__MASTER_KEY_FILE",
+            key.path().to_str().unwrap(),
+        ),
+    ];
+    let config = load(None, &env).unwrap();
+    assert!(config.issuer_is_https() && !config.is_loopback_issuer());
+    assert_eq!(config.audience(), "https://auth.example.com");
+}

@@ -1,0 +1,365 @@
+//! Values that parse and yet cannot work, or would be unsafe.
+
+use std::{path::Path, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{ClientAuth, Config, is_loopback};
+
+/// A key, and what is wrong with its value and would be right.
+type Problem = (&'static str, String);
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Far beyond any use, and safe to add to any time.
+const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+/// OWASP's smallest memory for argon2id with two passes.
+const MIN_MEMORY_KIB: u32 = 19_456;
+
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    issuer(config, &mut found);
+    server(config, &mut found);
+    database(config, &mut found);
+    master_key(config, &mut found);
+    lifetimes(config, &mut found);
+    keys(config, &mut found);
+    passwords(config, &mut found);
+    numbers(config, &mut found);
+    rest(config, &mut found);
+    found
+}
+
+fn issuer(config: &Config, found: &mut Vec<Problem>) {
+    let issuer = config.server.issuer.as_str();
+    let example = "write one like https://auth.example.com";
+    let mut wrong = |problem: String| found.push(("server.issuer", problem));
+    let url = match Url::parse(issuer) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        _ => return wrong(format!("is not an absolute https URL; {example}")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong(format!("must not have a user name or password; {example}"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong(format!("must not have a query or fragment; {example}"));
+    }
+    // Issuers are compared byte by byte (RFC 9207 §2.4): there must be one way to write it.
+    let normal = url.as_str().trim_end_matches('/');
+    if issuer.ends_with('/') {
+        return wrong(format!("must not end in a slash; write {normal}"));
+    }
+    if issuer != normal {
+        return wrong(format!("is not in its normal form; write {normal}"));
+    }
+    let loopback = is_loopback(&url);
+    if url.scheme() == "http" && !loopback {
+        wrong(format!(
+            "{issuer} sends passwords and tokens in the clear; set server.issuer to an https URL \
+             (http is for 127.0.0.1, [::1] and localhost only)"
+        ));
+    } else if !is_loopback_address(config) && config.is_default("server.issuer") {
+        wrong(format!(
+            "server.listen serves {} beyond this machine, but the issuer is the default; \
+             set server.issuer to the https URL that clients use",
+            config.server.listen
+        ));
+    }
+}
+
+fn is_loopback_address(config: &Config) -> bool {
+    config.server.listen.ip().to_canonical().is_loopback()
+}
+
+fn server(config: &Config, found: &mut Vec<Problem>) {
+    let server = &config.server;
+    if !(8192..=1_048_576).contains(&server.max_header_bytes) {
+        found.push((
+            "server.max_header_bytes",
+            "must be from 8192 to 1048576".to_owned(),
+        ));
+    }
+    // Port 0 asks the system for a free one; two of those differ.
+    if config.metrics.listen == Some(server.listen) && server.listen.port() != 0 {
+        found.push((
+            "metrics.listen",
+            "is the same as server.listen; choose another port".to_owned(),
+        ));
+    }
+    let tls = &server.tls;
+    match (&tls.certificate, &tls.key) {
+        (Some(_), None) => found.push((
+            "server.tls.key",
+            "server.tls.certificate is set and this is not; set both, or neither".to_owned(),
+        )),
+        (None, Some(_)) => found.push((
+            "server.tls.certificate",
+            "server.tls.key is set and this is not; set both, or neither".to_owned(),
+        )),
+        _ => {}
+    }
+    if tls.client_auth != ClientAuth::Off {
+        if tls.certificate.is_none() {
+            found.push((
+                "server.tls.client_auth",
+                "needs TLS: set server.tls.certificate and server.tls.key, or set this to \"off\""
+                    .to_owned(),
+            ));
+        }
+        if tls.client_ca.is_none() {
+            found.push((
+                "server.tls.client_ca",
+                "server.tls.client_auth needs it; name a PEM file of authorities".to_owned(),
+            ));
+        }
+    }
+    let files = [
+        ("server.tls.certificate", &tls.certificate),
+        ("server.tls.key", &tls.key),
+        ("server.tls.client_ca", &tls.client_ca),
+        ("passwords.blocklist_file", &config.passwords.blocklist_file),
+    ];
+    for (key, path) in files {
+        if let Some(path) = path {
+            must_be_file(key, path, found);
+        }
+    }
+}
+
+fn must_be_file(key: &'static str, path: &Path, found: &mut Vec<Problem>) {
+    if !path.is_file() {
+        let path = path.display();
+        found.push((
+            key,
+            format!("there is no file {path}; name one that exists"),
+        ));
+    }
+}
+
+fn database(config: &Config, found: &mut Vec<Problem>) {
+    let url = config.database.url.as_str();
+    let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let right = match url.strip_prefix("sqlite://") {
+        // What follows is a plain path. In memory, every connection would have a database of its own.
+        Some(path) => !path.is_empty() && !path.contains([':', '?']),
+        None => url.is_empty() || (postgres && Url::parse(url).is_ok()),
+    };
+    if !right {
+        // Without the value: it may hold a password.
+        found.push((
+            "database.url",
+            "is not a database that can be used; write postgres://user:password@host/database \
+             (special characters percent-encoded), sqlite:///path/to/file.db, \
+             or leave it empty for SQLite in data_dir"
+                .to_owned(),
+        ));
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        found.push((
+            "data_dir",
+            "is empty; name a folder, like ./data".to_owned(),
+        ));
+    }
+}
+
+fn master_key(config: &Config, found: &mut Vec<Problem>) {
+    if config.is_loopback_issuer() || !config.issuer_is_https() {
+        return;
+    }
+    let how = "make one with `head -c 32 /dev/urandom > FILE; chmod 600 FILE` \
+               and set secrets.master_key_file";
+    match &config.secrets.master_key_file {
+        None => found.push((
+            "secrets.master_key_file",
+            format!("is missing, and the issuer is not this machine; {how}"),
+        )),
+        Some(path) if !path.is_file() => found.push((
+            "secrets.master_key_file",
+            format!("there is no file {}; {how}", path.display()),
+        )),
+        Some(_) => {}
+    }
+}
+
+fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
+    let tokens = &config.tokens;
+    if !(MINUTE..=60 * MINUTE).contains(&tokens.access_ttl) {
+        found.push(("tokens.access_ttl", "must be from 1m to 1h".to_owned()));
+    }
+    if tokens.refresh_idle_ttl > tokens.refresh_max_ttl {
+        found.push((
+            "tokens.refresh_idle_ttl",
+            "is longer than tokens.refresh_max_ttl; lower it, or raise that".to_owned(),
+        ));
+    }
+    if tokens.replay_window > 5 * MINUTE {
+        found.push((
+            "tokens.replay_window",
+            "must be from 0s (off) to 5m".to_owned(),
+        ));
+    }
+    let keys = &config.keys;
+    if keys.publish_ahead >= keys.rotate_every {
+        found.push((
+            "keys.publish_ahead",
+            "must be shorter than keys.rotate_every".to_owned(),
+        ));
+    }
+    if keys.publish_ahead < keys.jwks_max_age {
+        found.push((
+            "keys.publish_ahead",
+            "must be at least keys.jwks_max_age, or verifiers meet keys that they have not seen"
+                .to_owned(),
+        ));
+    }
+    let server = &config.server;
+    let durations = [
+        ("server.header_timeout", server.header_timeout, false),
+        ("server.idle_timeout", server.idle_timeout, false),
+        ("server.handshake_timeout", server.handshake_timeout, false),
+        ("server.request_timeout", server.request_timeout, false),
+        ("server.shutdown_grace", server.shutdown_grace, true),
+        (
+            "database.acquire_timeout",
+            config.database.acquire_timeout,
+            false,
+        ),
+        ("tokens.refresh_idle_ttl", tokens.refresh_idle_ttl, false),
+        ("tokens.refresh_max_ttl", tokens.refresh_max_ttl, false),
+        ("keys.rotate_every", keys.rotate_every, false),
+        ("keys.publish_ahead", keys.publish_ahead, false),
+        ("keys.jwks_max_age", keys.jwks_max_age, true),
+        (
+            "passwords.queue_timeout",
+            config.passwords.queue_timeout,
+            false,
+        ),
+        ("events.retention", config.events.retention, false),
+        ("audit.retention", config.audit.retention, false),
+    ];
+    for (key, value, may_be_zero) in durations {
+        if value.is_zero() && !may_be_zero {
+            found.push((key, "must be longer than 0s".to_owned()));
+        }
+        if value > LONGEST {
+            found.push((key, "must be at most 36500d".to_owned()));
+        }
+    }
+}
+
+fn keys(config: &Config, found: &mut Vec<Problem>) {
+    let algorithms = &config.keys.algorithms;
+    let twice = algorithms
+        .iter()
+        .enumerate()
+        .any(|(at, algorithm)| algorithms[..at].contains(algorithm));
+    if algorithms.is_empty() || twice {
+        found.push((
+            "keys.algorithms",
+            "must name at least one of ES256, RS256, PS256, EdDSA, and none twice".to_owned(),
+        ));
+    }
+    let signing = config.tokens.signing_algorithm;
+    if !algorithms.contains(&signing) {
+        let signing = signing.as_str();
+        found.push((
+            "tokens.signing_algorithm",
+            format!("there are no {signing} keys; add \"{signing}\" to keys.algorithms"),
+        ));
+    }
+}
+
+fn passwords(config: &Config, found: &mut Vec<Problem>) {
+    let passwords = &config.passwords;
+    if !(8..=64).contains(&passwords.min_length) {
+        found.push(("passwords.min_length", "must be from 8 to 64".to_owned()));
+    }
+    if passwords.min_strength > 4 {
+        found.push(("passwords.min_strength", "must be from 0 to 4".to_owned()));
+    }
+    // RFC 9106 §3.1: at least eight KiB a lane, at most 2^24 - 1 lanes.
+    if u64::from(passwords.memory_kib) < 8 * u64::from(passwords.parallelism) {
+        found.push((
+            "passwords.memory_kib",
+            "must be at least 8 times passwords.parallelism".to_owned(),
+        ));
+    } else if passwords.memory_kib < MIN_MEMORY_KIB && !config.is_loopback_issuer() {
+        found.push((
+            "passwords.memory_kib",
+            format!("must be at least {MIN_MEMORY_KIB}: less is quickly guessed by graphics cards"),
+        ));
+    }
+    if !(1..=0x00ff_ffff).contains(&passwords.parallelism) {
+        found.push((
+            "passwords.parallelism",
+            "must be from 1 to 16777215".to_owned(),
+        ));
+    }
+}
+
+fn numbers(config: &Config, found: &mut Vec<Problem>) {
+    let limits = &config.limits;
+    let numbers = [
+        ("server.max_connections", config.server.max_connections == 0),
+        ("server.max_body_bytes", config.server.max_body_bytes == 0),
+        (
+            "database.max_connections",
+            config.database.max_connections == 0,
+        ),
+        ("passwords.iterations", config.passwords.iterations == 0),
+        ("limits.address_per_minute", limits.address_per_minute == 0),
+        ("limits.address_burst", limits.address_burst == 0),
+        (
+            "limits.login_per_account_per_minute",
+            limits.login_per_account_per_minute == 0,
+        ),
+        (
+            "limits.login_per_account_burst",
+            limits.login_per_account_burst == 0,
+        ),
+        (
+            "limits.client_auth_failures_per_minute",
+            limits.client_auth_failures_per_minute == 0,
+        ),
+        (
+            "limits.client_auth_failures_burst",
+            limits.client_auth_failures_burst == 0,
+        ),
+        (
+            "limits.register_per_address_per_hour",
+            limits.register_per_address_per_hour == 0,
+        ),
+        (
+            "limits.register_per_address_burst",
+            limits.register_per_address_burst == 0,
+        ),
+        ("limits.tracked", limits.tracked == 0),
+        ("events.max_rows", config.events.max_rows == 0),
+        ("audit.max_rows", config.audit.max_rows == 0),
+    ];
+    for (key, is_zero) in numbers {
+        if is_zero {
+            found.push((key, "must be at least 1".to_owned()));
+        }
+    }
+}
+
+fn rest(config: &Config, found: &mut Vec<Problem>) {
+    if let Err(error) = EnvFilter::try_new(&config.log.level) {
+        found.push((
+            "log.level",
+            format!(
+                "is not a filter ({error}); write error, warn, info, debug or trace, \
+                 or by module: info,propusk::flows=debug"
+            ),
+        ));
+    }
+    let email = &config.bootstrap.admin_email;
+    let parts = email.split_once('@');
+    if !parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty()) {
+        found.push((
+            "bootstrap.admin_email",
+            "is not an e-mail address; write one like admin@example.com".to_owned(),
+        ));
+    }
+}

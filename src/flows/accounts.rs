@@ -1,0 +1,235 @@
+//! What an operator does with accounts.
+
+use serde_json::json;
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    flows::{
+        Error, FieldError,
+        register::{Registration, validate},
+    },
+    model::{
+        event::{Event, UserChange},
+        key::LONGEST_TOKEN_LIFE,
+        revocation::{Revocation, Target},
+        session::EndReason,
+        user::{Login, Role, User},
+    },
+    storage::{
+        self, Conflict, Tx, audit, outbox, revocations, sessions,
+        users::{self, NewUser},
+    },
+};
+
+/// Who an operator at the command line is in the audit log.
+const OPERATOR: &str = "cli";
+
+/// Makes an account without logging it in.
+///
+/// # Errors
+/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`].
+pub async fn create(app: &App, registration: Registration, role: Role) -> Result<User, Error> {
+    let account = validate(app, registration).await?;
+    let hash = app.hasher.hash(&account.password, &app.rng).await?;
+    let (id, event_id, now) = (app.new_id(), app.new_id(), app.clock.now());
+    let new = NewUser {
+        id,
+        email: account.email,
+        username: account.username,
+        password_hash: hash,
+        role,
+    };
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move { insert(&mut tx, new, "user.add", event_id, now).await })
+        })
+        .await
+        .map_err(|error| match error {
+            storage::Error::Conflict(Conflict::Email) => Error::EmailTaken,
+            storage::Error::Conflict(Conflict::Username) => Error::UsernameTaken,
+            other => Error::NotCreated(other.into()),
+        })
+}
+
+/// Stores an account that an operator made, with its event and its line in the audit log.
+pub(super) async fn insert(
+    tx: &mut Tx<'_>,
+    new: NewUser,
+    action: &'static str,
+    event_id: String,
+    now: Timestamp,
+) -> storage::Result<User> {
+    let user = users::insert(tx, new, now).await?;
+    outbox::add(tx, event_id, &Event::user_created(&user), None, now).await?;
+    note(
+        tx,
+        action,
+        &user.id,
+        json!({ "role": user.role.as_str() }),
+        now,
+    )
+    .await?;
+    Ok(user)
+}
+
+/// Finds an account by its id, email address or username.
+///
+/// # Errors
+/// [`Error::Validation`] where there is none.
+pub async fn find(app: &App, who: &str) -> Result<User, Error> {
+    if let Some(user) = users::by_id(&app.db, who).await? {
+        return Ok(user);
+    }
+    let found = users::by_login(&app.db, &Login::parse(who)).await?;
+    found.map(|found| found.user).ok_or_else(|| {
+        let message =
+            format!("there is no user {who:?}: give an id, an email address or a username");
+        Error::Validation(vec![FieldError {
+            field: "user",
+            message,
+        }])
+    })
+}
+
+/// Disables an account: nobody logs in to it, its sessions end and its access tokens are refused.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn disable(app: &App, user: &User) -> Result<(), Error> {
+    change(app, user, UserChange::Disabled, |tx, id, now| {
+        Box::pin(async move {
+            users::set_disabled(tx, id, Some(now), now).await?;
+            end_everything(tx, id, EndReason::UserDisabled, now).await
+        })
+    })
+    .await
+}
+
+/// Enables a disabled account again; its old sessions stay dead.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn enable(app: &App, user: &User) -> Result<(), Error> {
+    change(app, user, UserChange::Enabled, |tx, id, now| {
+        Box::pin(async move {
+            users::set_disabled(tx, id, None, now).await?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Replaces a password; every session of the account ends.
+///
+/// # Errors
+/// [`Error::Validation`] where the policy refuses the password.
+pub async fn set_password(app: &App, user: &User, password: &str) -> Result<(), Error> {
+    let about: Vec<&str> = [Some(user.email.as_str()), user.username.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    app.hasher
+        .check(&app.policy, password, &about)
+        .await?
+        .map_err(|reasons| {
+            let refuse = |message| FieldError {
+                field: "password",
+                message,
+            };
+            Error::Validation(reasons.into_iter().map(refuse).collect())
+        })?;
+    let hash = app.hasher.hash(password, &app.rng).await?;
+    change(app, user, UserChange::PasswordChanged, |tx, id, now| {
+        Box::pin(async move {
+            users::set_password(tx, id, hash, now).await?;
+            end_everything(tx, id, EndReason::PasswordChanged, now).await
+        })
+    })
+    .await
+}
+
+/// Changes a role. Access tokens that carry the old one are refused; sessions go on with the new one.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn set_role(app: &App, user: &User, role: Role) -> Result<(), Error> {
+    change(app, user, UserChange::RoleChanged, |tx, id, now| {
+        Box::pin(async move {
+            users::set_role(tx, id, &role, now).await?;
+            refuse_tokens(tx, id, "role_changed", now).await
+        })
+    })
+    .await
+}
+
+async fn change<F>(app: &App, user: &User, what: UserChange, work: F) -> Result<(), Error>
+where
+    F: for<'t> FnOnce(
+            &'t mut Tx<'_>,
+            &'t str,
+            Timestamp,
+        ) -> futures_util::future::BoxFuture<'t, storage::Result<()>>
+        + Send
+        + 'static,
+{
+    let (id, event_id, now) = (user.id.clone(), app.new_id(), app.clock.now());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let event = Event::user_changed(what, &id);
+                outbox::add(&mut tx, event_id, &event, None, now).await?;
+                note(&mut tx, what.as_str(), &id, json!({}), now).await?;
+                work(&mut tx, &id, now).await
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+async fn end_everything(
+    tx: &mut Tx<'_>,
+    user: &str,
+    reason: EndReason,
+    now: Timestamp,
+) -> storage::Result<()> {
+    sessions::end_all(tx, user, reason, now).await?;
+    refuse_tokens(tx, user, reason.as_str(), now).await
+}
+
+async fn refuse_tokens(
+    tx: &mut Tx<'_>,
+    user: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let target = Target::Subject {
+        sub: user.to_owned(),
+        issued_until: now.as_secs(),
+    };
+    let entry = Revocation {
+        target,
+        expires_at: now + LONGEST_TOKEN_LIFE,
+    };
+    revocations::add(tx, &entry, reason, now).await?;
+    Ok(())
+}
+
+async fn note(
+    tx: &mut Tx<'_>,
+    action: &'static str,
+    subject: &str,
+    detail: serde_json::Value,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let entry = audit::Entry {
+        action,
+        actor: OPERATOR,
+        subject: Some(subject),
+        address: None,
+        request_id: None,
+        correlation_id: None,
+        detail,
+    };
+    audit::add(tx, entry, now).await
+}

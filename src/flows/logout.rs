@@ -1,0 +1,80 @@
+//! Logout: the session ends, and with it its refresh token and its access tokens, at once.
+
+use crate::{
+    app::App,
+    flows::{Caller, Error, refresh, sessions, verify},
+    model::session::EndReason,
+    oauth::refresh_token::RefreshToken,
+    storage::sessions as rows,
+};
+
+/// Ends the session that the access token or, failing that, the refresh token belongs to.
+///
+/// # Errors
+/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is good.
+pub async fn logout(
+    app: &App,
+    access_token: Option<&str>,
+    refresh_token: Option<&str>,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let by_access = match access_token {
+        Some(token) => match verify::verify(app, token).await {
+            Ok(verified) => Ok(verified
+                .claims
+                .sid
+                .clone()
+                .map(|sid| (verified.claims.sub.clone(), sid))),
+            Err(error) => Err(error),
+        },
+        None => Err(Error::NoToken),
+    };
+    let (subject, session) = match by_access {
+        Ok(Some(found)) => found,
+        // A client's own token has no session to end; nothing is left that could still be used.
+        Ok(None) => return Err(Error::NoToken),
+        Err(error @ Error::Unavailable(_)) => return Err(error),
+        // A page that was open for an hour logs out with what it still has.
+        Err(error) => match refresh_token {
+            Some(token) => owner(app, token).await?,
+            None => return Err(error),
+        },
+    };
+    let (now, event_id, caller) = (app.clock.now(), app.new_id(), caller.clone());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                sessions::end(
+                    &mut tx,
+                    &subject,
+                    &session,
+                    EndReason::Logout,
+                    event_id,
+                    &caller,
+                    now,
+                )
+                .await
+            })
+        })
+        .await?;
+    app.metrics.logouts.increment(1);
+    Ok(())
+}
+
+/// The live session of a genuine refresh token, be it the current one or an older one.
+async fn owner(app: &App, presented: &str) -> Result<(String, String), Error> {
+    let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
+    let key = refresh::chain_key(app, token.chain_key)
+        .await?
+        .ok_or(Error::InvalidRefreshToken)?;
+    let now = app.clock.now();
+    let session = rows::by_id(&app.db, &token.session.to_string())
+        .await?
+        .filter(|session| session.is_live(now))
+        .ok_or(Error::InvalidRefreshToken)?;
+    if session.current_hash == token.hash() || refresh::is_genuine(token, &session, key).await? {
+        Ok((session.subject, session.id))
+    } else {
+        Err(Error::InvalidRefreshToken)
+    }
+}

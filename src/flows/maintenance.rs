@@ -1,0 +1,49 @@
+//! What runs beside the requests: key rotation by schedule, and removing what is no longer needed.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    app::App,
+    storage::{self, audit, outbox, revocations, sessions},
+};
+
+/// How often a process looks whether there is work.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Rows removed by one statement, so that no sweep holds others up.
+const BATCH: i64 = 500;
+
+/// Runs until it is dropped.
+pub async fn run(app: Arc<App>) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = app.keys.maintain(&app.db, &app.clock, &app.rng).await {
+            tracing::error!(%error, "the keys could not be maintained; trying again in a minute");
+        }
+        if let Err(error) = app.keys.reload(&app.db, app.clock.now()).await {
+            tracing::error!(%error, "the keys could not be read; trying again in a minute");
+        }
+        if let Err(error) = sweep(&app).await {
+            tracing::error!(%error, "expired rows could not be removed; trying again in a minute");
+        }
+    }
+}
+
+/// Removes what has expired, and bounds the outbox and the audit log.
+///
+/// # Errors
+/// [`storage::Error`].
+pub async fn sweep(app: &App) -> storage::Result<()> {
+    let now = app.clock.now();
+    while sessions::sweep(&app.db, now, BATCH).await? as i64 == BATCH {
+        tokio::task::yield_now().await;
+    }
+    revocations::sweep(&app.db, now).await?;
+    app.revocations.sweep(now);
+    let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);
+    let (events, lines) = (&app.config.events, &app.config.audit);
+    outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
+    audit::sweep(&app.db, now - lines.retention, rows(lines.max_rows)).await
+}

@@ -1,0 +1,94 @@
+//! The decisions: what happens when somebody registers, logs in, refreshes, logs out or shows a token.
+//! No HTTP here; the JSON API, the OAuth endpoints and the command line end in the same flows.
+
+pub mod accounts;
+pub mod client_credentials;
+pub mod login;
+pub mod logout;
+pub mod maintenance;
+pub mod refresh;
+pub mod register;
+pub mod sessions;
+pub mod set_up;
+pub mod verify;
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{keys, oauth::access_token::Invalid, password::PasswordError, storage};
+
+/// Who asks, for the audit log and the limits.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub request_id: String,
+    pub correlation_id: String,
+    /// The real client's address, behind the trusted proxies.
+    pub address: IpAddr,
+    pub user_agent: Option<String>,
+}
+
+/// Why a flow refused. The caller is told the rule, the log the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// One or more fields break a rule.
+    #[error("the request has invalid fields")]
+    Validation(Vec<FieldError>),
+    #[error("an account with this email address exists already")]
+    EmailTaken,
+    #[error("this username is taken")]
+    UsernameTaken,
+    /// Registration failed for a reason that is not the caller's; everything was rolled back.
+    #[error("the account could not be created")]
+    NotCreated(#[source] Cause),
+    #[error("registration is off")]
+    RegistrationDisabled,
+    /// Wrong password, unknown login or disabled account: never told apart.
+    #[error("the login or the password is wrong")]
+    InvalidCredentials,
+    /// The access token is not good (RFC 6750 §3.1 `invalid_token`).
+    #[error("the access token is not valid: {0}")]
+    InvalidToken(Invalid),
+    /// No access token was shown at all.
+    #[error("an access token is needed")]
+    NoToken,
+    #[error("the refresh token is not valid")]
+    InvalidRefreshToken,
+    #[error("too many attempts")]
+    TooMany(Duration),
+    /// All password threads are busy and the queue is full.
+    #[error("the server is busy")]
+    Overloaded,
+    /// The database (or a key) cannot be used now.
+    #[error("the server cannot answer now")]
+    Unavailable(#[source] Cause),
+}
+
+/// An inner cause; for the log only.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A field and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    pub field: &'static str,
+    pub message: String,
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<keys::Error> for Error {
+    fn from(error: keys::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<PasswordError> for Error {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Overloaded => Self::Overloaded,
+            internal @ PasswordError::Internal => Self::Unavailable(internal.into()),
+        }
+    }
+}

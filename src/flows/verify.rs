@@ -1,0 +1,85 @@
+//! Is this access token good, here and now?
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    app::App,
+    flows::Error,
+    oauth::access_token::{AccessClaims, Invalid, LONGEST, Unverified},
+    telemetry::TokenCheck,
+};
+
+/// A token whose signature and shape are good.
+#[derive(Debug)]
+pub struct Verified {
+    pub claims: AccessClaims,
+    /// The key that signed it; it may be banned later.
+    pub kid: String,
+}
+
+/// Checks a token: its signature (remembered from an earlier time, perhaps), its claims and the clock, and
+/// the revocation list as the database has it now.
+///
+/// # Errors
+/// [`Error::InvalidToken`], or [`Error::Unavailable`] where the revocation list cannot be asked.
+pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
+    let outcome = attempt(app, token).await;
+    app.metrics.token_check(if outcome.is_ok() {
+        TokenCheck::Ok
+    } else {
+        TokenCheck::Refused
+    });
+    outcome
+}
+
+async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
+    if token.len() > LONGEST {
+        return Err(Error::InvalidToken(Invalid(
+            "it is not a token of this server",
+        )));
+    }
+    let hash: [u8; 32] = Sha256::digest(token).into();
+    let verified = match app.verified.get(&hash) {
+        Some(remembered) => {
+            freshen(app).await?;
+            remembered
+        }
+        None => {
+            let token = Unverified::parse(token).map_err(Error::InvalidToken)?;
+            // First, because it brings the keys that were made or banned meanwhile.
+            freshen(app).await?;
+            let verified = Arc::new(signature_and_shape(app, &token).map_err(Error::InvalidToken)?);
+            app.verified.insert(hash, Arc::clone(&verified));
+            verified
+        }
+    };
+    let config = &app.config;
+    verified
+        .claims
+        .check(&config.server.issuer, config.audience(), app.clock.now())
+        .map_err(Error::InvalidToken)?;
+    if app.revocations.hits(&verified.claims, &verified.kid) {
+        return Err(Error::InvalidToken(Invalid("it was revoked")));
+    }
+    Ok(verified)
+}
+
+async fn freshen(app: &App) -> Result<(), Error> {
+    app.revocations
+        .freshen()
+        .await
+        .map_err(|stale| Error::Unavailable(stale.into()))
+}
+
+fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, Invalid> {
+    match app.keys.ring().verify(token) {
+        Some(true) => Ok(Verified {
+            claims: token.claims()?,
+            kid: token.header.kid.clone(),
+        }),
+        Some(false) => Err(Invalid("its signature is wrong")),
+        None => Err(Invalid("it was signed by an unknown key")),
+    }
+}

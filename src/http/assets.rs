@@ -1,0 +1,190 @@
+//! Files and pages compiled into the binary: each answer is built once, at start, and handed out by reference.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{
+        CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
+        IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use poem::{Endpoint, Request, Response, Result};
+use sha2::{Digest, Sha256};
+
+/// The policy of a page that has neither scripts nor forms: our style sheet and our pictures, nothing else.
+pub const STATIC_PAGE_CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; \
+     base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
+
+/// The headers every HTML page carries. `csp` is its Content-Security-Policy, which must forbid framing.
+/// Strict-Transport-Security is not among them: it belongs to every answer of an https issuer, not to pages.
+pub fn page_headers(csp: &'static str) -> HeaderMap {
+    debug_assert!(csp.contains("frame-ancestors 'none'"));
+    let fixed = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, csp),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        // Older than frame-ancestors, still read by scanners and by browsers without CSP 2.
+        (HeaderName::from_static("x-frame-options"), "DENY"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    fixed
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect()
+}
+
+/// A 200 answer that shares `body` and `headers` with every other.
+pub(crate) fn fixed_answer(headers: &HeaderMap, body: &Bytes) -> Response {
+    let mut response = Response::from(body.clone());
+    *response.headers_mut() = headers.clone();
+    response
+}
+
+/// A file whose address changes with its content, so that browsers may keep it for good.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    headers: HeaderMap,
+    body: Bytes,
+    etag: HeaderValue,
+}
+
+/// How the bytes of an [`Asset`] are stored, and therefore sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As they are.
+    Identity,
+    /// Compressed by gzip. It is sent to every client: an absent Accept-Encoding permits it (RFC 9110 §12.5.3), and every
+    /// browser asks for it. Only pages load these files.
+    Gzip,
+}
+
+impl Asset {
+    /// A file of the binary, at an address that names its version.
+    pub fn new(media_type: &'static str, coding: Coding, body: &'static [u8]) -> Self {
+        let mut asset = Self::build(
+            media_type,
+            "public, max-age=31536000, immutable",
+            Bytes::from_static(body),
+        );
+        if coding == Coding::Gzip {
+            let headers = &mut asset.headers;
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        asset
+    }
+
+    /// A document at a fixed address: whoever keeps it asks each time whether it is still current.
+    pub fn document(media_type: &'static str, body: Bytes) -> Self {
+        Self::build(media_type, "no-cache", body)
+    }
+
+    fn build(media_type: &'static str, cache_control: &'static str, body: Bytes) -> Self {
+        let etag = HeaderValue::from_str(&format!("\"{}\"", fingerprint(&body)))
+            .unwrap_or(HeaderValue::from_static("\"\""));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+        headers.insert(ETAG, etag.clone());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("same-origin"),
+        );
+        Self {
+            headers,
+            body,
+            etag,
+        }
+    }
+}
+
+impl Endpoint for Asset {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        if is_current(request.headers(), &self.etag) {
+            let mut response = Response::builder()
+                .status(StatusCode::NOT_MODIFIED)
+                .finish();
+            for name in [ETAG, CACHE_CONTROL, VARY] {
+                if let Some(value) = self.headers.get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+            return Ok(response);
+        }
+        Ok(fixed_answer(&self.headers, &self.body))
+    }
+}
+
+/// Whether If-None-Match names `etag` (RFC 9110 §13.1.2: a weak comparison, `*` names anything).
+pub fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|one| {
+            one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes()
+        })
+}
+
+/// The first 64 bits of SHA-256 in hexadecimal: enough to tell two versions of our own file apart.
+pub fn fingerprint(content: &[u8]) -> String {
+    Sha256::digest(content)[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_copy_is_recognised_in_a_list_and_weak_or_not() {
+        let etag = HeaderValue::from_static("\"ab\"");
+        let asked = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
+            is_current(&headers, &etag)
+        };
+        assert!(asked("\"ab\""));
+        assert!(asked("\"x\", W/\"ab\""));
+        assert!(asked("*"));
+        assert!(!asked("\"abc\""));
+        assert!(!asked("ab"));
+        assert!(!is_current(&HeaderMap::new(), &etag));
+    }
+
+    #[tokio::test]
+    async fn an_asset_is_sent_once_and_then_confirmed() {
+        let app = poem::Route::new().at(
+            "/a",
+            poem::get(Asset::new("text/css; charset=utf-8", Coding::Gzip, b"body")),
+        );
+        let client = poem::test::TestClient::new(app);
+        let first = client.get("/a").send().await;
+        first.assert_status_is_ok();
+        first.assert_header("content-encoding", "gzip");
+        first.assert_header("cache-control", "public, max-age=31536000, immutable");
+        let etag = first.0.headers()[ETAG].clone();
+        first.assert_text("body").await;
+
+        let again = client.get("/a").header(IF_NONE_MATCH, &etag).send().await;
+        again.assert_status(StatusCode::NOT_MODIFIED);
+        again.assert_header("etag", etag.to_str().unwrap());
+        again.assert_text("").await;
+    }
+}

@@ -1,0 +1,309 @@
+//! The edge: every request passes here first and every answer last. A request gets its ids and its real
+//! client address; an error gets its body; each is counted and logged once.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use poem::{
+    Endpoint, FromRequest, IntoResponse, Middleware, PathPattern, Request, RequestBody, Response,
+    Result,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+};
+use serde_json::json;
+
+use super::error::{ApiError, Carried, ErrorBody, ErrorCode};
+use crate::{app::App, flows::Caller, limits};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// What a handler knows of its request beside the request.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub app: Arc<App>,
+    pub caller: Arc<Caller>,
+}
+
+impl Context {
+    /// The context that [`Edge`] gave the request.
+    ///
+    /// # Errors
+    /// Where the handler stands outside the edge, which is a mistake in the routes.
+    pub fn of(request: &Request) -> Result<&Self> {
+        let context = request.extensions().get::<Self>();
+        context
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "a handler outside the edge").into())
+    }
+}
+
+impl<'a> FromRequest<'a> for Context {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        Self::of(request).cloned()
+    }
+}
+
+/// The outermost layer.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub app: Arc<App>,
+    /// The methods each fixed path answers, for `Allow` (RFC 9110 §15.5.6).
+    pub methods: Arc<HashMap<String, String>>,
+}
+
+impl<E: Endpoint> Middleware<E> for Edge {
+    type Output = EdgeEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        EdgeEndpoint {
+            edge: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// See [`Edge`].
+#[derive(Debug)]
+pub struct EdgeEndpoint<E> {
+    edge: Edge,
+    inner: E,
+}
+
+impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        // Durations of requests are measured by the real clock, whatever tests do to the other one.
+        #[allow(clippy::disallowed_methods)]
+        let began = std::time::Instant::now();
+        let app = &self.edge.app;
+        let caller = Arc::new(caller(app, &request));
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        request.extensions_mut().insert(Context {
+            app: Arc::clone(app),
+            caller: Arc::clone(&caller),
+        });
+
+        let (mut response, error, route) = match self.inner.call(request).await {
+            Ok(response) => {
+                let mut response = response.into_response();
+                let route = response
+                    .data::<PathPattern>()
+                    .map(|pattern| Arc::clone(&pattern.0));
+                let error = response
+                    .extensions_mut()
+                    .remove::<Carried>()
+                    .map(|carried| carried.0);
+                (response, error, route)
+            }
+            Err(error) => {
+                let route = error
+                    .data::<PathPattern>()
+                    .map(|pattern| Arc::clone(&pattern.0));
+                let error = Arc::new(from_poem(error));
+                (
+                    Response::builder().status(error.code.status()).finish(),
+                    Some(error),
+                    route,
+                )
+            }
+        };
+        if let Some(error) = &error {
+            render(&mut response, error, &caller, &path);
+            if error.code == ErrorCode::MethodNotAllowed
+                && let Some(methods) = self.edge.methods.get(&path)
+            {
+                set(response.headers_mut(), header::ALLOW, methods);
+            }
+        }
+        finish(response.headers_mut(), app, &caller);
+        let took = began.elapsed();
+        let status = response.status();
+        app.metrics.http_request(
+            route.as_deref().unwrap_or("unmatched"),
+            &method,
+            status,
+            took,
+        );
+        log(&caller, &method, &path, status, took, error.as_deref());
+        Ok(response)
+    }
+}
+
+fn caller(app: &App, request: &Request) -> Caller {
+    let headers = request.headers();
+    let peer = request
+        .remote_addr()
+        .as_socket_addr()
+        .map(|address| address.ip());
+    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let request_id = app.new_id();
+    let correlation_id = correlation_id(headers).unwrap_or_else(|| request_id.clone());
+    Caller {
+        address: limits::client_address(
+            peer,
+            headers.get_all("x-forwarded-for").iter(),
+            &app.config.server.trusted_proxies,
+        ),
+        // Kept with the session and shown to its owner: cut, so that a stranger cannot fill rows with it.
+        user_agent: headers.get(header::USER_AGENT).map(|agent| {
+            String::from_utf8_lossy(agent.as_bytes())
+                .chars()
+                .take(256)
+                .collect()
+        }),
+        request_id,
+        correlation_id,
+    }
+}
+
+/// The caller's own id for the whole of what it does, if it is a harmless text; else the trace id of a
+/// W3C `traceparent`.
+fn correlation_id(headers: &HeaderMap) -> Option<String> {
+    let harmless = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let given = headers
+        .get(CORRELATION_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(harmless);
+    let trace = || {
+        let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
+        let (_version, trace) = (parts.next().filter(|v| v.len() == 2)?, parts.next()?);
+        let hex = trace.len() == 32
+            && trace
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (hex && trace.bytes().any(|b| b != b'0')).then_some(trace)
+    };
+    given.or_else(trace).map(str::to_owned)
+}
+
+/// The framework's own rejections, in our words.
+fn from_poem(error: poem::Error) -> ApiError {
+    if error.is::<ApiError>() {
+        return match error.downcast::<ApiError>() {
+            Ok(error) => error,
+            Err(_) => ApiError::new(ErrorCode::Internal, "an error that cannot be read"),
+        };
+    }
+    let status = error.status();
+    match status {
+        StatusCode::NOT_FOUND => ApiError::new(
+            ErrorCode::NotFound,
+            "there is nothing at this address: see /docs for what there is",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            "this address does not answer that method: see Allow",
+        ),
+        StatusCode::REQUEST_TIMEOUT => ApiError::new(
+            ErrorCode::RequestTimeout,
+            "the request took too long: send it again",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ErrorCode::TooLarge, "the body is too large")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is of a type that is not read here",
+        ),
+        _ if status.is_client_error() => {
+            ApiError::new(ErrorCode::BadRequest, "the request cannot be read")
+        }
+        _ => ApiError {
+            cause: Some(error.to_string().into()),
+            ..ApiError::new(
+                ErrorCode::Internal,
+                "the server made a mistake: tell its operator the requestId",
+            )
+        },
+    }
+}
+
+fn render(response: &mut Response, error: &ApiError, caller: &Caller, path: &str) {
+    let body = if path.starts_with("/oauth2/") {
+        // RFC 6749 §5.2
+        let name = error.oauth.unwrap_or(match error.code {
+            ErrorCode::Internal => "server_error",
+            code if code.status().is_server_error() => "temporarily_unavailable",
+            _ => "invalid_request",
+        });
+        let body = json!({ "error": name, "error_description": error.message, "request_id": caller.request_id });
+        serde_json::to_vec(&body)
+    } else {
+        serde_json::to_vec(&ErrorBody {
+            status_code: error.code.status().as_u16(),
+            message: error.message.clone(),
+            error_code: error.code.as_str().to_owned(),
+            details: error.details.clone(),
+            request_id: caller.request_id.clone(),
+        })
+    };
+    response.set_body(body.unwrap_or_default());
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if let Some(wait) = error.retry_after {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        set(headers, header::RETRY_AFTER, &seconds.max(1).to_string());
+    }
+    if let Some(challenge) = &error.challenge {
+        set(headers, header::WWW_AUTHENTICATE, challenge);
+    }
+}
+
+fn finish(headers: &mut HeaderMap, app: &App, caller: &Caller) {
+    set(headers, REQUEST_ID, &caller.request_id);
+    set(headers, CORRELATION_ID, &caller.correlation_id);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if app.config.issuer_is_https() {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// One line a request: what failed through us as an error, what was refused as information, what merely
+/// read something at debug. Neither query nor body nor any header's value is in it.
+fn log(
+    caller: &Caller,
+    method: &Method,
+    path: &str,
+    status: StatusCode,
+    took: Duration,
+    error: Option<&ApiError>,
+) {
+    let (request_id, correlation_id) = (&caller.request_id, &caller.correlation_id);
+    let ms = took.as_secs_f64() * 1_000.0;
+    let status = status.as_u16();
+    match error {
+        Some(error) if status >= 500 => {
+            let cause = error.cause.as_ref().map(|cause| cause.to_string());
+            tracing::error!(request_id, correlation_id, %method, ?path, status, ms, code = error.code.as_str(), ?cause, "failed");
+        }
+        Some(error) => {
+            let cause = error.cause.as_ref().map(|cause| cause.to_string());
+            let address = caller.address;
+            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.code.as_str(), ?cause, "refused");
+        }
+        None if method == Method::GET || method == Method::HEAD => {
+            tracing::debug!(request_id, correlation_id, %method, ?path, status, ms, "answered");
+        }
+        None => tracing::info!(request_id, correlation_id, %method, ?path, status, ms, "answered"),
+    }
+}

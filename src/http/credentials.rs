@@ -1,0 +1,200 @@
+//! What a request carries to say who sent it: a bearer token, or the cookies of a browser.
+
+use std::time::Duration;
+
+use poem::{
+    Request, RequestBody, Result,
+    http::{HeaderMap, Method, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use super::{
+    context::Context,
+    error::{ApiError, ErrorCode},
+};
+use crate::config::Config;
+
+/// The tokens a request carries; none of them is believed yet.
+///
+/// A bearer token goes before a cookie: where there is one, the access cookie is not looked at.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    pub access_token: Option<String>,
+    /// From its cookie only.
+    pub refresh_token: Option<String>,
+}
+
+const SCHEME: &str = "accessToken";
+
+impl<'a> ApiExtractor<'a> for Credentials {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "An access token in `Authorization: Bearer …`. A browser that logged in with `delivery: cookie` \
+                     sends it as the cookie `__Host-propusk_access` instead.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        let config = &Context::of(request)?.app.config;
+        let headers = request.headers();
+        let bearer = bearer(headers)?;
+        let names = CookieNames::of(config);
+        let refresh_token = cookie(headers, names.refresh);
+        let from_cookie = if bearer.is_none() {
+            cookie(headers, names.access)
+        } else {
+            None
+        };
+        let by_cookie = from_cookie.is_some() || refresh_token.is_some();
+        if bearer.is_none() && by_cookie && !is_safe(request.method()) {
+            same_origin(headers, config)?;
+        }
+        Ok(Self {
+            access_token: bearer.or(from_cookie),
+            refresh_token,
+        })
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let token = value.to_str().ok().and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned())
+    });
+    match token.filter(|token| !token.is_empty()) {
+        Some(token) if values.next().is_none() => Ok(Some(token)),
+        _ => Err(ApiError {
+            challenge: Some("Bearer error=\"invalid_request\"".to_owned()),
+            ..ApiError::new(
+                ErrorCode::InvalidToken,
+                "send one Authorization header: Bearer and the access token",
+            )
+        }
+        .into()),
+    }
+}
+
+const fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Refuses a request that another site made this browser send: SameSite=Lax says so already, but not to
+/// every browser and not among the subdomains of one site.
+pub fn same_origin(headers: &HeaderMap, config: &Config) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let ours = match text(header::HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => site == "same-origin" || site == "none",
+        // An old browser, or none at all.
+        None => {
+            text(header::ORIGIN).is_none_or(|origin| origin == origin_of(&config.server.issuer))
+        }
+    };
+    if ours {
+        return Ok(());
+    }
+    let message =
+        "cookies are taken from pages of this server only: send the tokens in the request instead";
+    Err(ApiError::new(ErrorCode::CrossSite, message))
+}
+
+fn origin_of(issuer: &str) -> &str {
+    let host = issuer.find("://").map_or(0, |at| at + 3);
+    let end = issuer[host..]
+        .find('/')
+        .map_or(issuer.len(), |at| host + at);
+    &issuer[..end]
+}
+
+/// The names of our cookies. `__Host-` binds them to https, this host and the whole of it
+/// (RFC 6265bis §4.1.3.2); over plain http on loopback a browser would refuse that.
+#[derive(Clone, Copy, Debug)]
+pub struct CookieNames {
+    pub access: &'static str,
+    pub refresh: &'static str,
+    secure: bool,
+}
+
+impl CookieNames {
+    pub fn of(config: &Config) -> Self {
+        if config.issuer_is_https() {
+            Self {
+                access: "__Host-propusk_access",
+                refresh: "__Host-propusk_refresh",
+                secure: true,
+            }
+        } else {
+            Self {
+                access: "propusk_access",
+                refresh: "propusk_refresh",
+                secure: false,
+            }
+        }
+    }
+
+    /// `Set-Cookie` values for both tokens.
+    pub fn set(self, access: (&str, u64), refresh: (&str, u64)) -> Vec<String> {
+        [(self.access, access), (self.refresh, refresh)]
+            .map(|(name, (value, seconds))| self.cookie(name, value, Duration::from_secs(seconds)))
+            .into()
+    }
+
+    /// `Set-Cookie` values that remove both.
+    pub fn clear(self) -> Vec<String> {
+        [self.access, self.refresh]
+            .map(|name| self.cookie(name, "", Duration::ZERO))
+            .into()
+    }
+
+    fn cookie(self, name: &str, value: &str, life: Duration) -> String {
+        let secure = if self.secure { "; Secure" } else { "" };
+        format!(
+            "{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}",
+            life.as_secs()
+        )
+    }
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(given, value)| *given == name && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}

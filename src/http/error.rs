@@ -1,0 +1,314 @@
+//! Errors as a client sees them: one value, rendered at the edge as the envelope of the JSON API or as
+//! OAuth's error JSON, with the request's id.
+
+use std::{error::Error as StdError, fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use poem::{IntoResponse, Response, error::ResponseError, http::StatusCode};
+use poem_openapi::{
+    ApiResponse, Object,
+    payload::{Json, Payload},
+    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::flows;
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal $status:ident,)+) => {
+        /// What went wrong, for a program to tell apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ErrorCode { $($(#[$doc])* $variant,)+ }
+
+        impl ErrorCode {
+            /// The `errorCode` of the envelope.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The HTTP status that goes with it.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// A field is missing, of the wrong type or breaks a rule; `details` names each.
+    Validation = "VALIDATION_ERROR" BAD_REQUEST,
+    /// The body is not JSON in UTF-8.
+    MalformedJson = "MALFORMED_JSON" BAD_REQUEST,
+    /// The request cannot be understood at all.
+    BadRequest = "BAD_REQUEST" BAD_REQUEST,
+    UserCreate = "USER_CREATE_ERROR" BAD_REQUEST,
+    InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
+    InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
+    InvalidRefreshToken = "INVALID_REFRESH_TOKEN" UNAUTHORIZED,
+    RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
+    CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
+    NotFound = "NOT_FOUND" NOT_FOUND,
+    MethodNotAllowed = "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED,
+    RequestTimeout = "REQUEST_TIMEOUT" REQUEST_TIMEOUT,
+    EmailExists = "EMAIL_ALREADY_EXISTS" CONFLICT,
+    UsernameExists = "USERNAME_ALREADY_EXISTS" CONFLICT,
+    TooLarge = "PAYLOAD_TOO_LARGE" PAYLOAD_TOO_LARGE,
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE" UNSUPPORTED_MEDIA_TYPE,
+    TooManyRequests = "TOO_MANY_REQUESTS" TOO_MANY_REQUESTS,
+    Internal = "INTERNAL_ERROR" INTERNAL_SERVER_ERROR,
+    Overloaded = "OVERLOADED" SERVICE_UNAVAILABLE,
+    Unavailable = "SERVICE_UNAVAILABLE" SERVICE_UNAVAILABLE,
+}
+
+/// An error on its way to the edge.
+#[derive(Debug)]
+pub struct ApiError {
+    pub code: ErrorCode,
+    /// For a person; tells what to do.
+    pub message: String,
+    pub details: Vec<Detail>,
+    /// `Retry-After`, rounded up to seconds.
+    pub retry_after: Option<Duration>,
+    /// `WWW-Authenticate` (RFC 6750 §3).
+    pub challenge: Option<String>,
+    /// OAuth's `error` (RFC 6749 §5.2), where the endpoint is one of OAuth's.
+    pub oauth: Option<&'static str>,
+    /// For the log only.
+    pub cause: Option<flows::Cause>,
+}
+
+/// A field and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Object)]
+pub struct Detail {
+    /// The field's name in the request.
+    #[oai(validator(min_length = 1))]
+    pub field: String,
+    /// What is wrong with it, as a sentence.
+    pub message: String,
+}
+
+/// The envelope of every error.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", rename = "Error")]
+pub struct ErrorBody {
+    /// The HTTP status again.
+    pub status_code: u16,
+    /// What went wrong and what to do, for a person.
+    pub message: String,
+    /// What went wrong, for a program.
+    pub error_code: String,
+    /// The fields at fault, where fields are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[oai(default, skip_serializing_if_is_empty)]
+    pub details: Vec<Detail>,
+    /// The `X-Request-Id` of this answer; the server's log and audit log know the request by it.
+    pub request_id: String,
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: vec![],
+            retry_after: None,
+            challenge: None,
+            oauth: None,
+            cause: None,
+        }
+    }
+
+    /// A field at fault.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let detail = Detail {
+            field: field.into(),
+            message: message.into(),
+        };
+        let mut error = Self::new(
+            ErrorCode::Validation,
+            format!("{}: {}", detail.field, detail.message),
+        );
+        error.details.push(detail);
+        error
+    }
+
+    /// As an OAuth error of that name.
+    pub fn oauth(mut self, error: &'static str) -> Self {
+        self.oauth = Some(error);
+        self
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for ApiError {}
+
+/// An error within a response, for the edge to render.
+#[derive(Clone, Debug)]
+pub struct Carried(pub Arc<ApiError>);
+
+impl ResponseError for ApiError {
+    fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+}
+
+impl From<flows::Error> for ApiError {
+    fn from(error: flows::Error) -> Self {
+        use flows::Error as E;
+        let message = error.to_string();
+        match error {
+            E::Validation(fields) => {
+                let details: Vec<_> = fields
+                    .into_iter()
+                    .map(|f| Detail {
+                        field: f.field.to_owned(),
+                        message: f.message,
+                    })
+                    .collect();
+                let sentence: Vec<_> = details
+                    .iter()
+                    .map(|d| format!("{}: {}", d.field, d.message))
+                    .collect();
+                Self {
+                    details,
+                    ..Self::new(ErrorCode::Validation, sentence.join("; "))
+                }
+            }
+            E::EmailTaken => Self::new(ErrorCode::EmailExists, message),
+            E::UsernameTaken => Self::new(ErrorCode::UsernameExists, message),
+            E::NotCreated(cause) => Self {
+                cause: Some(cause),
+                ..Self::new(
+                    ErrorCode::UserCreate,
+                    "the account could not be created; nothing was kept, try again",
+                )
+            },
+            E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),
+            E::InvalidCredentials => Self::new(ErrorCode::InvalidCredentials, message),
+            // RFC 6750 §3.1: without a token no error code is told.
+            E::NoToken => Self {
+                challenge: Some("Bearer".to_owned()),
+                ..Self::new(ErrorCode::InvalidToken, message)
+            },
+            E::InvalidToken(why) => Self {
+                challenge: Some(format!(
+                    "Bearer error=\"invalid_token\", error_description=\"{why}\""
+                )),
+                ..Self::new(ErrorCode::InvalidToken, message)
+            },
+            E::InvalidRefreshToken => Self::new(
+                ErrorCode::InvalidRefreshToken,
+                "the refresh token is not valid: log in again",
+            ),
+            E::TooMany(wait) => {
+                let seconds = wait.as_secs().max(1);
+                Self {
+                    retry_after: Some(wait),
+                    ..Self::new(
+                        ErrorCode::TooManyRequests,
+                        format!("too many attempts: wait {seconds} s"),
+                    )
+                }
+            }
+            E::Overloaded => Self {
+                retry_after: Some(Duration::from_secs(2)),
+                ..Self::new(
+                    ErrorCode::Overloaded,
+                    "the server is busy: try again in a moment",
+                )
+            },
+            E::Unavailable(cause) => Self {
+                cause: Some(cause),
+                retry_after: Some(Duration::from_secs(2)),
+                ..Self::new(
+                    ErrorCode::Unavailable,
+                    "the server cannot answer now: try again in a moment",
+                )
+            },
+        }
+    }
+}
+
+/// Which errors an operation can answer with; what the OpenAPI document says of it.
+pub trait Codes: Send + Sync + 'static {
+    const CODES: &'static [ErrorCode];
+}
+
+/// An operation's error: an [`ApiError`] with one of the codes the operation is documented to have.
+#[derive(Debug)]
+pub struct Failure<C>(ApiError, PhantomData<fn() -> C>);
+
+impl<C: Codes, E: Into<ApiError>> From<E> for Failure<C> {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        debug_assert!(
+            C::CODES.contains(&error.code),
+            "{} is not among the operation's documented errors",
+            error.code.as_str()
+        );
+        Self(error, PhantomData)
+    }
+}
+
+impl<C: Codes> From<Failure<C>> for poem::Error {
+    fn from(failure: Failure<C>) -> Self {
+        failure.0.into()
+    }
+}
+
+impl<C: Codes> ApiResponse for Failure<C> {
+    fn meta() -> MetaResponses {
+        let mut statuses: Vec<StatusCode> = C::CODES.iter().map(|code| code.status()).collect();
+        statuses.sort();
+        statuses.dedup();
+        let response = |status: StatusCode| {
+            let codes = C::CODES.iter().filter(|code| code.status() == status);
+            let names: Vec<_> = codes.map(|code| format!("`{}`", code.as_str())).collect();
+            MetaResponse {
+                // The registry wants a static text; there is one document in a process's life.
+                description: Box::leak(names.join(", ").into_boxed_str()),
+                status: Some(status.as_u16()),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "application/json",
+                    schema: <Json<ErrorBody> as Payload>::schema_ref(),
+                }],
+                headers: vec![],
+            }
+        };
+        MetaResponses {
+            responses: statuses.into_iter().map(response).collect(),
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <Json<ErrorBody> as Payload>::register(registry);
+    }
+}
+
+/// Names an operation's error codes.
+macro_rules! codes {
+    ($name:ident: $($code:ident),+ $(,)?) => {
+        #[derive(Debug)]
+        pub struct $name;
+        impl $crate::http::error::Codes for $name {
+            const CODES: &'static [$crate::http::error::ErrorCode] =
+                &[$($crate::http::error::ErrorCode::$code),+];
+        }
+    };
+}
+pub(crate) use codes;
+
+/// Renders an error as a plain handler's answer; the edge gives it its body.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder().status(self.code.status()).finish();
+        response.extensions_mut().insert(Carried(Arc::new(self)));
+        response
+    }
+}

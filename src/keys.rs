@@ -1,0 +1,738 @@
+//! Keys: made here, kept encrypted under the master key, rotated by schedule or command, and published.
+//!
+//! next → active → retired, or banned from anywhere. A signing key is published from its creation until
+//! the last token it signed has expired. Every process keeps a [`Ring`] of the keys in memory and renews
+//! it when the keys' head number moves (see [`crate::revocation`]).
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::HeaderValue;
+use josekit::{
+    JoseError,
+    jwe::{self, JweHeader},
+    jwk::{
+        Jwk,
+        alg::{ec::EcCurve, ed::EdCurve},
+    },
+    jws::{self, JwsSigner, JwsVerifier},
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::{Clock, Rng, Timestamp},
+    config::Config,
+    model::{
+        key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
+        revocation::{Revocation, Target},
+    },
+    oauth::{
+        access_token::{self, AccessClaims},
+        refresh_token::ChainKey,
+    },
+    storage::{self, Db, audit, heads, keys as rows, revocations},
+};
+
+/// Why keys cannot be had or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    #[error("josekit: {0}")]
+    Jose(#[from] JoseError),
+    /// What to mend about the master key.
+    #[error("{0}")]
+    MasterKey(String),
+    /// A command named a key it cannot be carried out on.
+    #[error("{0}")]
+    Refused(String),
+    /// A key is needed that is not there.
+    #[error("there is no usable key for {0}")]
+    Missing(&'static str),
+    #[error("a token could not be written: {0}")]
+    Encoding(#[from] serde_json::Error),
+}
+
+/// All keys of this process.
+#[derive(Debug)]
+pub struct Keys {
+    ring: RwLock<Arc<Ring>>,
+    master: MasterKey,
+    config: crate::config::Keys,
+    /// RSA takes 0.4 ms a signature: it goes to blocking threads, as many as there are cores.
+    rsa: Arc<Semaphore>,
+}
+
+/// The keys as they were when the ring was made.
+#[derive(Debug)]
+pub struct Ring {
+    /// The head number it was read at.
+    pub version: i64,
+    /// The JWKS document and its entity tag.
+    pub jwks: Jwks,
+    pub records: Vec<KeyRecord>,
+    signers: Vec<Arc<Signer>>,
+    verifiers: HashMap<String, Verifier>,
+    chain: Vec<(KeyRecord, ChainKey)>,
+}
+
+/// A JWKS (RFC 7517 §5) ready to be served.
+#[derive(Clone, Debug)]
+pub struct Jwks {
+    pub body: Bytes,
+    /// Quoted, strong.
+    pub etag: HeaderValue,
+    /// How long a consumer may keep it.
+    pub cache_control: HeaderValue,
+}
+
+#[derive(Debug)]
+struct Signer {
+    record: KeyRecord,
+    algorithm: SigningAlgorithm,
+    header: String,
+    signer: Box<dyn JwsSigner>,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    algorithm: SigningAlgorithm,
+    verifier: Box<dyn JwsVerifier>,
+}
+
+impl Keys {
+    /// Reads the master key, makes the keys that are missing and loads them.
+    ///
+    /// # Errors
+    /// [`Error::MasterKey`] with what to mend; [`Error::Storage`].
+    pub async fn open(config: &Config, db: &Db, clock: &Clock, rng: &Rng) -> Result<Self, Error> {
+        let fresh = rows::all(db).await?.is_empty();
+        let master = MasterKey::load(&config.master_key_path(), fresh, rng)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let keys = Self {
+            ring: RwLock::new(Arc::new(Ring::new(
+                0,
+                vec![],
+                &master,
+                &config.keys,
+                clock.now(),
+            )?)),
+            master,
+            config: config.keys.clone(),
+            rsa: Arc::new(Semaphore::new(cores)),
+        };
+        keys.maintain(db, clock, rng).await?;
+        keys.reload(db, clock.now()).await?;
+        Ok(keys)
+    }
+
+    /// The keys as this process knows them.
+    pub fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the keys again.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], or a key that the master key does not open.
+    pub async fn reload(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+        // The number first: what is changed between the two reads shows as a newer number next time.
+        let version = heads::read(db).await?.keys;
+        let ring = Ring::new(
+            version,
+            rows::all(db).await?,
+            &self.master,
+            &self.config,
+            now,
+        )?;
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        Ok(())
+    }
+
+    /// Does what the schedule asks for: makes missing keys, publishes the next ones in time and removes
+    /// spent ones. Several processes may do so at once; the first one finds work.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn maintain(&self, db: &Db, clock: &Clock, rng: &Rng) -> Result<(), Error> {
+        let now = clock.now();
+        let due = self.due(&rows::all(db).await?, now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        // RSA keys take a while to make: made before the transaction, dropped where another process was first.
+        let made = due
+            .iter()
+            .map(|due| due.make(&self.master, rng))
+            .collect::<Result<Vec<_>, _>>()?;
+        let config = self.config.clone();
+        db.transaction(move |mut tx| {
+            Box::pin(async move {
+                let mut records = rows::lock(&mut tx).await?;
+                if due_now(&config, &records, now) != due {
+                    return Ok(()); // another process was here meanwhile
+                }
+                for (due, made) in due.iter().zip(made) {
+                    apply(&mut tx, &mut records, due, made, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+        self.reload(db, now).await
+    }
+
+    fn due(&self, records: &[KeyRecord], now: Timestamp) -> Vec<Due> {
+        due_now(&self.config, records, now)
+    }
+
+    /// Brings in new keys by command: at once, or after they have been published for `publish_ahead`.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn rotate(
+        &self,
+        db: &Db,
+        clock: &Clock,
+        rng: &Rng,
+        only: Option<SigningAlgorithm>,
+        at_once: bool,
+    ) -> Result<(), Error> {
+        let now = clock.now();
+        let activates_at = if at_once {
+            now
+        } else {
+            now + self.config.publish_ahead
+        };
+        let wanted = self
+            .config
+            .algorithms
+            .iter()
+            .copied()
+            .filter(|a| only.is_none_or(|only| only == *a));
+        let due: Vec<_> = wanted
+            .map(|algorithm| Due::Make {
+                algorithm: KeyAlgorithm::Sign(algorithm),
+                activates_at,
+            })
+            .collect();
+        if due.is_empty() {
+            return Err(Error::Refused(
+                "that algorithm is not in keys.algorithms".to_owned(),
+            ));
+        }
+        let made = due
+            .iter()
+            .map(|due| due.make(&self.master, rng))
+            .collect::<Result<Vec<_>, _>>()?;
+        db.transaction(move |mut tx| {
+            Box::pin(async move {
+                let mut records = rows::lock(&mut tx).await?;
+                for (due, made) in due.iter().zip(made) {
+                    apply(&mut tx, &mut records, due, made, now).await?;
+                }
+                note(
+                    &mut tx,
+                    "keys.rotate",
+                    None,
+                    json!({ "atOnce": at_once }),
+                    now,
+                )
+                .await
+            })
+        })
+        .await?;
+        self.reload(db, now).await
+    }
+
+    /// Bans a compromised signing key: from the commit on, every process refuses what it signed at its
+    /// next check, and another key signs.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such signing key.
+    pub async fn ban(&self, db: &Db, clock: &Clock, rng: &Rng, kid: &str) -> Result<(), Error> {
+        let now = clock.now();
+        let records = rows::all(db).await?;
+        let Some(key) = records.iter().find(|key| key.id == kid) else {
+            return Err(Error::Refused(format!(
+                "there is no key {kid}: see `propusk keys list`"
+            )));
+        };
+        let KeyAlgorithm::Sign(_) = key.algorithm else {
+            return Err(Error::Refused(
+                "a refresh chain key signs nothing, and alone it makes no token: there is nothing to ban".to_owned(),
+            ));
+        };
+        if key.banned_at.is_some() {
+            return Err(Error::Refused(format!("the key {kid} is banned already")));
+        }
+        let replacement = Due::Make {
+            algorithm: key.algorithm,
+            activates_at: now,
+        };
+        let made = replacement.make(&self.master, rng)?;
+        let kid = kid.to_owned();
+        db.transaction(move |mut tx| {
+            Box::pin(async move {
+                let mut records = rows::lock(&mut tx).await?;
+                let Some(key) = records
+                    .iter_mut()
+                    .find(|key| key.id == kid && key.banned_at.is_none())
+                else {
+                    return Ok(());
+                };
+                let was_active = key.state(now) == KeyState::Active;
+                key.banned_at = Some(now);
+                rows::update(&mut tx, key).await?;
+                if was_active {
+                    apply(&mut tx, &mut records, &replacement, made, now).await?;
+                }
+                note(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
+                let entry = Revocation {
+                    target: Target::Key(kid),
+                    expires_at: now + LONGEST_TOKEN_LIFE,
+                };
+                revocations::add(&mut tx, &entry, "key_banned", now).await?;
+                Ok(())
+            })
+        })
+        .await?;
+        self.reload(db, now).await
+    }
+
+    /// Signs the claims of an access token.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where no key of this algorithm is active.
+    pub async fn sign(
+        &self,
+        claims: &AccessClaims,
+        algorithm: SigningAlgorithm,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let ring = self.ring();
+        let signer = ring
+            .signer(algorithm, now)
+            .ok_or(Error::Missing(algorithm.as_str()))?;
+        let message = access_token::signing_input(&signer.header, claims)?;
+        let signature = match algorithm {
+            SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => {
+                signer.signer.sign(message.as_bytes())?
+            }
+            SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
+                let permit = Arc::clone(&self.rsa).acquire_owned().await;
+                let (signer, copy) = (Arc::clone(signer), message.clone());
+                tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    signer.signer.sign(copy.as_bytes())
+                })
+                .await
+                .map_err(|_| Error::Missing("a signing thread"))??
+            }
+        };
+        Ok(access_token::with_signature(message, &signature))
+    }
+}
+
+impl Jwks {
+    fn new(keys: &[Jwk], config: &crate::config::Keys) -> Result<Self, Error> {
+        let keys: Vec<&serde_json::Map<String, Value>> = keys.iter().map(AsRef::as_ref).collect();
+        let body = serde_json::to_vec(&json!({ "keys": keys }))?;
+        let header = |text: String| {
+            HeaderValue::try_from(text).map_err(|_| Error::Missing("the JWKS's headers"))
+        };
+        Ok(Self {
+            etag: header(format!(
+                "\"{}\"",
+                URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..12])
+            ))?,
+            cache_control: header(format!("public, max-age={}", config.jwks_max_age.as_secs()))?,
+            body: body.into(),
+        })
+    }
+}
+
+impl Ring {
+    fn new(
+        version: i64,
+        records: Vec<KeyRecord>,
+        master: &MasterKey,
+        config: &crate::config::Keys,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let mut ring = Self {
+            version,
+            jwks: Jwks::new(&[], config)?,
+            signers: vec![],
+            verifiers: HashMap::new(),
+            chain: vec![],
+            records,
+        };
+        let mut published = vec![];
+        for record in ring
+            .records
+            .iter()
+            .filter(|r| r.banned_at.is_none() && !r.is_spent(now))
+        {
+            let private = master.open(record)?;
+            match (record.algorithm, &record.public_jwk) {
+                (KeyAlgorithm::Sign(algorithm), Some(public)) => {
+                    let public = Jwk::from_bytes(public)?;
+                    let (signer, verifier) =
+                        engines(algorithm, &Jwk::from_bytes(&*private)?, &public)?;
+                    published.push(public);
+                    ring.signers.push(Arc::new(Signer {
+                        header: access_token::encoded_header(algorithm.as_str(), &record.id),
+                        record: record.clone(),
+                        algorithm,
+                        signer,
+                    }));
+                    ring.verifiers.insert(
+                        record.id.clone(),
+                        Verifier {
+                            algorithm,
+                            verifier,
+                        },
+                    );
+                }
+                (KeyAlgorithm::RefreshChain, _) => {
+                    let number = u32::try_from(record.number)
+                        .map_err(|_| Error::Missing("refresh-chain"))?;
+                    let key: &[u8; 32] = private[..]
+                        .try_into()
+                        .map_err(|_| Error::Missing("refresh-chain"))?;
+                    ring.chain
+                        .push((record.clone(), ChainKey::new(number, key)));
+                }
+                (KeyAlgorithm::Sign(_), None) => return Err(Error::Missing("a public key")),
+            }
+        }
+        ring.jwks = Jwks::new(&published, config)?;
+        Ok(ring)
+    }
+
+    fn signer(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<&Arc<Signer>> {
+        self.signers
+            .iter()
+            .rev()
+            .find(|s| s.algorithm == algorithm && s.record.state(now) == KeyState::Active)
+    }
+
+    /// The chain key that new sessions take.
+    pub fn chain_key(&self, now: Timestamp) -> Option<&ChainKey> {
+        self.chain
+            .iter()
+            .rev()
+            .find(|(record, _)| record.state(now) == KeyState::Active)
+            .map(|(_, key)| key)
+    }
+
+    /// The chain key of this number.
+    pub fn chain_key_numbered(&self, number: u32) -> Option<&ChainKey> {
+        self.chain
+            .iter()
+            .map(|(_, key)| key)
+            .find(|key| key.number == number)
+    }
+
+    /// Whether the signature was made by the key of that id with that algorithm; `None`: no such key.
+    pub fn verify(&self, token: &access_token::Unverified<'_>) -> Option<bool> {
+        let key = self.verifiers.get(&token.header.kid)?;
+        Some(
+            // The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
+            token.header.alg == key.algorithm.as_str()
+                && key
+                    .verifier
+                    .verify(token.message.as_bytes(), &token.signature)
+                    .is_ok(),
+        )
+    }
+}
+
+/// What signs with a key and what verifies with it; built once a key, since parsing costs more than signing.
+type Engines = (Box<dyn JwsSigner>, Box<dyn JwsVerifier>);
+
+fn engines(algorithm: SigningAlgorithm, private: &Jwk, public: &Jwk) -> Result<Engines, JoseError> {
+    Ok(match algorithm {
+        SigningAlgorithm::Es256 => (
+            Box::new(jws::ES256.signer_from_jwk(private)?),
+            Box::new(jws::ES256.verifier_from_jwk(public)?),
+        ),
+        SigningAlgorithm::Rs256 => (
+            Box::new(jws::RS256.signer_from_jwk(private)?),
+            Box::new(jws::RS256.verifier_from_jwk(public)?),
+        ),
+        SigningAlgorithm::Ps256 => (
+            Box::new(jws::PS256.signer_from_jwk(private)?),
+            Box::new(jws::PS256.verifier_from_jwk(public)?),
+        ),
+        SigningAlgorithm::EdDsa => (
+            Box::new(jws::EdDSA.signer_from_jwk(private)?),
+            Box::new(jws::EdDSA.verifier_from_jwk(public)?),
+        ),
+    })
+}
+
+/// Something the schedule asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Due {
+    Make {
+        algorithm: KeyAlgorithm,
+        activates_at: Timestamp,
+    },
+    Remove {
+        id: String,
+    },
+}
+
+/// A new key's id, public JWK and encrypted private half.
+type Made = Option<(String, Option<String>, String)>;
+
+fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) -> Vec<Due> {
+    let mut due = vec![];
+    let signing = config.algorithms.iter().copied().map(KeyAlgorithm::Sign);
+    for algorithm in signing.chain([KeyAlgorithm::RefreshChain]) {
+        let live = || {
+            records.iter().filter(|key| {
+                key.algorithm == algorithm
+                    && matches!(key.state(now), KeyState::Active | KeyState::Next)
+            })
+        };
+        let newest = live().max_by_key(|key| key.activates_at);
+        match newest {
+            None => due.push(Due::Make {
+                algorithm,
+                activates_at: now,
+            }),
+            Some(key) => {
+                let next = key.activates_at + config.rotate_every;
+                if next - config.publish_ahead <= now {
+                    // After a long standstill the new key is still published before it signs.
+                    due.push(Due::Make {
+                        algorithm,
+                        activates_at: next.max(now + config.publish_ahead),
+                    });
+                }
+            }
+        }
+    }
+    due.extend(
+        records
+            .iter()
+            .filter(|key| key.is_spent(now))
+            .map(|key| Due::Remove { id: key.id.clone() }),
+    );
+    due
+}
+
+impl Due {
+    fn make(&self, master: &MasterKey, rng: &Rng) -> Result<Made, Error> {
+        let Self::Make { algorithm, .. } = self else {
+            return Ok(None);
+        };
+        let KeyAlgorithm::Sign(algorithm) = algorithm else {
+            let id = URL_SAFE_NO_PAD.encode(rng.bytes::<16>());
+            let secret = Zeroizing::new(rng.bytes::<32>());
+            let sealed = master.seal(&id, &*secret)?;
+            return Ok(Some((id, None, sealed)));
+        };
+        let private = match algorithm {
+            SigningAlgorithm::Es256 => Jwk::generate_ec_key(EcCurve::P256)?,
+            SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => Jwk::generate_rsa_key(2048)?,
+            SigningAlgorithm::EdDsa => Jwk::generate_ed_key(EdCurve::Ed25519)?,
+        };
+        let mut public = private.to_public_key()?;
+        let id = thumbprint(&public)?;
+        public.set_key_id(&id);
+        public.set_key_use("sig");
+        public.set_algorithm(algorithm.as_str());
+        let sealed = master.seal(&id, Zeroizing::new(private.to_string()).as_bytes())?;
+        Ok(Some((id, Some(public.to_string()), sealed)))
+    }
+}
+
+async fn apply(
+    tx: &mut storage::Tx<'_>,
+    records: &mut Vec<KeyRecord>,
+    due: &Due,
+    made: Made,
+    now: Timestamp,
+) -> storage::Result<()> {
+    match (due, made) {
+        (
+            Due::Make {
+                algorithm,
+                activates_at,
+            },
+            Some((id, public_jwk, private_jwe)),
+        ) => {
+            // Whoever signs until then retires then; a next key that comes later is brought forward past it.
+            for key in records.iter_mut().filter(|key| key.algorithm == *algorithm) {
+                if key.state(now) == KeyState::Active
+                    && key.retires_at.is_none_or(|at| at > *activates_at)
+                {
+                    key.retires_at = Some(*activates_at);
+                    rows::update(tx, key).await?;
+                } else if key.state(now) == KeyState::Next {
+                    key.retires_at = Some(key.activates_at.max(*activates_at));
+                    rows::update(tx, key).await?;
+                }
+            }
+            let key = KeyRecord {
+                id,
+                number: records.iter().map(|key| key.number).max().unwrap_or(0) + 1,
+                algorithm: *algorithm,
+                public_jwk,
+                private_jwe,
+                created_at: now,
+                activates_at: *activates_at,
+                retires_at: None,
+                banned_at: None,
+            };
+            rows::insert(tx, &key).await?;
+            records.push(key);
+        }
+        (Due::Remove { id }, _) => rows::delete(tx, id).await?,
+        (Due::Make { .. }, None) => {}
+    }
+    Ok(())
+}
+
+async fn note(
+    tx: &mut storage::Tx<'_>,
+    action: &'static str,
+    subject: Option<&str>,
+    detail: Value,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let entry = audit::Entry {
+        action,
+        actor: "cli",
+        subject,
+        address: None,
+        request_id: None,
+        correlation_id: None,
+        detail,
+    };
+    audit::add(tx, entry, now).await
+}
+
+/// The key's name: SHA-256 of its required members in lexical order (RFC 7638 §3).
+fn thumbprint(public: &Jwk) -> Result<String, Error> {
+    let members: &[&str] = match public.key_type() {
+        "EC" => &["crv", "kty", "x", "y"],
+        "RSA" => &["e", "kty", "n"],
+        _ => &["crv", "kty", "x"],
+    };
+    let canonical: serde_json::Map<String, Value> = members
+        .iter()
+        .map(|name| {
+            Ok((
+                (*name).to_owned(),
+                public
+                    .parameter(name)
+                    .cloned()
+                    .ok_or(Error::Missing("thumbprint"))?,
+            ))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(URL_SAFE_NO_PAD.encode(Sha256::digest(serde_json::to_vec(&canonical)?)))
+}
+
+/// The key that all other keys are encrypted under: 32 random bytes in a file of its own.
+struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MasterKey")
+    }
+}
+
+impl MasterKey {
+    /// Reads the file; where there is none and nothing has been encrypted yet, it is made for the owner alone.
+    fn load(path: &Path, may_make: bool, rng: &Rng) -> Result<Self, Error> {
+        let shown = path.display();
+        match fs::read(path).map(Zeroizing::new) {
+            Ok(bytes) => {
+                let key: [u8; 32] = bytes[..].try_into().map_err(|_| {
+                    Error::MasterKey(format!(
+                        "the master key {shown} has {} bytes, not 32: make one with `head -c 32 /dev/urandom > FILE` \
+                         (an existing installation needs its own one back)",
+                        bytes.len()
+                    ))
+                })?;
+                if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0) {
+                    tracing::warn!(file = %shown, "the master key can be read by every user of this machine: chmod 600 it");
+                }
+                Ok(Self(Zeroizing::new(key)))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
+                let key = Zeroizing::new(rng.bytes::<32>());
+                let written =
+                    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| {
+                        let mut file = fs::OpenOptions::new()
+                            .write(true)
+                            .create_new(true)
+                            .mode(0o600)
+                            .open(path)?;
+                        file.write_all(&*key)?;
+                        file.sync_all()
+                    });
+                match written {
+                    Ok(()) => Ok(Self(key)),
+                    // Another process that starts at this moment made it first.
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        Self::load(path, false, rng)
+                    }
+                    Err(error) => Err(Error::MasterKey(format!(
+                        "the master key {shown} cannot be written ({error}): make its folder writable for this user, \
+                         or set secrets.master_key_file"
+                    ))),
+                }
+            }
+            Err(error) => Err(Error::MasterKey(format!(
+                "the master key {shown} cannot be read ({error}): the keys in the database are encrypted under it; \
+                 put it back, or set secrets.master_key_file"
+            ))),
+        }
+    }
+
+    fn seal(&self, id: &str, secret: &[u8]) -> Result<String, Error> {
+        let mut header = JweHeader::new();
+        header.set_content_encryption("A256GCM");
+        header.set_key_id(id); // authenticated: a row's ciphertext cannot be moved to another row
+        let encrypter = jwe::Dir.encrypter_from_bytes(*self.0)?;
+        Ok(jwe::serialize_compact(secret, &header, &encrypter)?)
+    }
+
+    fn open(&self, record: &KeyRecord) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let wrong = |_| {
+            Error::MasterKey(format!(
+                "the key {} in the database was encrypted under another master key: \
+                 point secrets.master_key_file at the one this installation was made with",
+                record.id
+            ))
+        };
+        let decrypter = jwe::Dir.decrypter_from_bytes(*self.0)?;
+        let (secret, header) =
+            jwe::deserialize_compact(&record.private_jwe, &decrypter).map_err(wrong)?;
+        if header.key_id() != Some(&record.id) {
+            return Err(Error::MasterKey(format!(
+                "the key {} in the database is not the one it claims to be",
+                record.id
+            )));
+        }
+        Ok(Zeroizing::new(secret))
+    }
+}

@@ -1,0 +1,32 @@
+//! Propusk, an OAuth 2.1 / OpenID Connect authorization server.
+//!
+//! | module | what it holds | may use |
+//! |---|---|---|
+//! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
+//! | [`model`] | the nouns and their rules | oauth |
+//! | [`storage`] | the only place with SQL | model |
+//! | [`keys`], [`revocation`], [`password`], [`limits`] | what a process keeps in memory | storage |
+//! | [`flows`] | the decisions | all of the above |
+//! | [`http`], [`cli`] | how it is asked and answered | flows |
+//! | [`listener`], [`telemetry`], [`config`], [`clock`] | the ground it stands on | each other |
+//! | [`app`], [`server`] | everything put together | everything |
+//!
+//! `ARCHITECTURE.md` follows three requests through these rooms; a test keeps the direction.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod flows;
+pub mod http;
+pub mod keys;
+pub mod limits;
+pub mod listener;
+pub mod model;
+pub mod oauth;
+pub mod password;
+pub mod revocation;
+pub mod server;
+pub mod storage;
+pub mod telemetry;

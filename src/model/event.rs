@@ -1,0 +1,73 @@
+//! What other systems hear of: every change of a user or a session. Never a secret, never an address
+//! book: an event names ids and facts.
+
+use serde_json::{Value, json};
+
+use crate::model::{session::EndReason, user::User};
+
+/// An event, kept in the outbox in the transaction of the change it tells of.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// CloudEvents `type`.
+    pub kind: &'static str,
+    /// The user's id: events of one user keep their order.
+    pub subject: String,
+    pub data: Value,
+}
+
+impl Event {
+    pub fn user_created(user: &User) -> Self {
+        let data = json!({ "userId": user.id, "email": user.email, "username": user.username, "role": user.role.as_str() });
+        Self {
+            kind: "user.created",
+            subject: user.id.clone(),
+            data,
+        }
+    }
+
+    pub fn user_changed(kind: UserChange, user_id: &str) -> Self {
+        Self {
+            kind: kind.as_str(),
+            subject: user_id.to_owned(),
+            data: json!({ "userId": user_id }),
+        }
+    }
+
+    pub fn session_created(subject: &str, session_id: &str, client_id: &str) -> Self {
+        let data = json!({ "userId": subject, "sessionId": session_id, "clientId": client_id });
+        Self {
+            kind: "session.created",
+            subject: subject.to_owned(),
+            data,
+        }
+    }
+
+    pub fn session_revoked(subject: &str, session_id: &str, reason: EndReason) -> Self {
+        let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
+        Self {
+            kind: "session.revoked",
+            subject: subject.to_owned(),
+            data,
+        }
+    }
+}
+
+/// A change of an account by an operator.
+#[derive(Clone, Copy, Debug)]
+pub enum UserChange {
+    Disabled,
+    Enabled,
+    PasswordChanged,
+    RoleChanged,
+}
+
+impl UserChange {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "user.disabled",
+            Self::Enabled => "user.enabled",
+            Self::PasswordChanged => "user.password_changed",
+            Self::RoleChanged => "user.role_changed",
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The nouns: what the tables hold and the rules a value must keep. No I/O.
+
+pub mod client;
+pub mod event;
+pub mod key;
+pub mod revocation;
+pub mod session;
+pub mod user;
+
+use crate::clock::{Clock, Rng};
+
+/// A new id: UUID version 7 (RFC 9562 §5.7), so that rows made together lie together.
+pub fn new_id(clock: &Clock, rng: &Rng) -> String {
+    let millis = u64::try_from(clock.now().micros() / 1_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rng.bytes())
+        .into_uuid()
+        .to_string()
+}

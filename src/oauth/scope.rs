@@ -1,0 +1,72 @@
+//! Scopes (RFC 6749 §3.3).
+
+use std::fmt;
+
+/// A set of scope tokens in their first-named order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope(Vec<String>);
+
+/// The most scope tokens one request may name.
+const MOST: usize = 100;
+
+impl Scope {
+    /// Reads `scope-token *( SP scope-token )`; a token named twice counts once.
+    ///
+    /// # Errors
+    /// Says what is wrong: characters outside `%x21 / %x23-5B / %x5D-7E`, or more tokens than make sense.
+    pub fn parse(input: &str) -> Result<Self, &'static str> {
+        let mut tokens: Vec<String> = Vec::new();
+        for token in input.split(' ').filter(|t| !t.is_empty()) {
+            if tokens.len() == MOST {
+                return Err("scope names more than 100 scopes");
+            }
+            if !token
+                .bytes()
+                .all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+            {
+                return Err("scope has a character that RFC 6749 section 3.3 does not allow");
+            }
+            if !tokens.iter().any(|t| t == token) {
+                tokens.push(token.to_owned());
+            }
+        }
+        Ok(Self(tokens))
+    }
+
+    pub fn contains(&self, token: &str) -> bool {
+        self.0.iter().any(|t| t == token)
+    }
+
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.0.iter().all(|t| other.contains(t))
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_keeps_its_order_and_drops_repeats() {
+        let scope = Scope::parse(" openid  email openid ").expect("valid");
+        assert_eq!(scope.to_string(), "openid email");
+        assert!(Scope::parse("a\"b").is_err());
+        assert!(Scope::parse(&"a ".repeat(200)).is_ok());
+        let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
+        assert!(Scope::parse(&many.join(" ")).is_err());
+    }
+}

@@ -1,0 +1,277 @@
+//! What may be a password.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use super::{MAX_BYTES, normalised};
+use crate::config;
+
+/// The characters that the strength estimate looks at: a strong beginning suffices, and its cost grows
+/// steeply with length (0.8 s for 100 characters chosen to that end).
+const ESTIMATED_PREFIXES: [usize; 2] = [16, 40];
+
+/// What may be a password: long enough, not known to others, hard to guess. No rules of composition
+/// (NIST SP 800-63B-4 §3.1.1.2).
+pub struct Policy {
+    min_length: usize,
+    min_strength: u8,
+    /// Sorted, the first 64 bits of each entry's SHA-256.
+    blocklist: Vec<u64>,
+}
+
+/// The blocklist's file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "passwords.blocklist_file: `{}` cannot be read: {source}. Name a text file with one password a line, or leave the key empty",
+    path.display()
+)]
+pub struct BlocklistError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Policy {
+    /// The policy that the configuration asks for; reads the blocklist.
+    ///
+    /// # Errors
+    /// Where the blocklist cannot be read.
+    pub fn new(config: &config::Passwords) -> Result<Self, BlocklistError> {
+        let blocklist = match &config.blocklist_file {
+            Some(path) => read_blocklist(path).map_err(|source| BlocklistError {
+                path: path.clone(),
+                source,
+            })?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            min_length: config.min_length,
+            min_strength: config.min_strength,
+            blocklist,
+        })
+    }
+
+    /// Whether `password` may be one, given what an attacker would try first for this user (email,
+    /// username, the service's name). May compute for a sixth of a second: from async code, call
+    /// [`Hasher::check`](super::Hasher::check).
+    ///
+    /// # Errors
+    /// A sentence for each rule that it fails, saying what to do.
+    pub fn check(&self, password: &str, context: &[&str]) -> Result<(), Vec<String>> {
+        if password.len() > MAX_BYTES {
+            return Err(vec![format!(
+                "Use at most {MAX_BYTES} bytes; this password has {}.",
+                password.len()
+            )]);
+        }
+        let password = normalised(password);
+        let mut failed = Vec::new();
+
+        let length = password.chars().count();
+        if length < self.min_length {
+            failed.push(format!(
+                "Use at least {} characters; this password has {length}.",
+                self.min_length
+            ));
+        }
+
+        let folded = Zeroizing::new(password.to_lowercase());
+        if self.blocklist.binary_search(&fingerprint(&folded)).is_ok() {
+            failed.push(
+                "This password is on a list that attackers try first; choose another.".to_owned(),
+            );
+        }
+
+        let context: Vec<String> = context
+            .iter()
+            .flat_map(|word| context_words(word))
+            .collect();
+        if context.contains(&folded) {
+            failed.push(
+                "Do not use your email address, your name or this service's name as the password."
+                    .to_owned(),
+            );
+        } else if let Some(advice) = self.too_easy(&password, &context) {
+            failed.push(format!("This password is too easy to guess. {advice}"));
+        }
+
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(failed)
+        }
+    }
+
+    /// What to do about a password that is too easy to guess; `None` where it is not.
+    fn too_easy(&self, password: &str, context: &[String]) -> Option<String> {
+        if self.min_strength == 0 {
+            return None;
+        }
+        let context: Vec<&str> = context.iter().map(String::as_str).collect();
+        let mut advice = None;
+        for limit in ESTIMATED_PREFIXES {
+            let end = password.char_indices().nth(limit).map(|(at, _)| at);
+            let prefix = &password[..end.unwrap_or(password.len())];
+            let estimate = zxcvbn::zxcvbn(prefix, &context);
+            if u8::from(estimate.score()) >= self.min_strength {
+                return None;
+            }
+            advice = Some(estimate.feedback().map_or_else(
+                || "Add another word or two. Uncommon words are better.".to_owned(),
+                ToString::to_string,
+            ));
+            if end.is_none() {
+                break;
+            }
+        }
+        advice
+    }
+}
+
+/// The words in an email address or a name that guess a password: itself and its parts.
+fn context_words(text: &str) -> Vec<String> {
+    let text: String = text.nfkc().collect::<String>().to_lowercase();
+    let parts = text.split(|c: char| !c.is_alphanumeric());
+    let mut words: Vec<String> = parts
+        .filter(|part| part.chars().count() >= 3)
+        .map(str::to_owned)
+        .collect();
+    if let Some((local, _)) = text.split_once('@') {
+        words.push(local.to_owned());
+    }
+    words.push(text);
+    words
+}
+
+fn read_blocklist(path: &Path) -> std::io::Result<Vec<u64>> {
+    let mut list = Vec::new();
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
+        if !line.is_empty() {
+            list.push(fingerprint(&normalised(&line).to_lowercase()));
+        }
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(list)
+}
+
+fn fingerprint(text: &str) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&Sha256::digest(text)[..8]);
+    u64::from_be_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::password::tests::config;
+
+    fn refusal(policy: &Policy, password: &str) -> String {
+        let context = ["alice.smith@example.com", "AliceTheGreat", "Propusk"];
+        policy.check(password, &context).unwrap_err().join(" ")
+    }
+
+    #[test]
+    fn long_unusual_passwords_are_admitted_whatever_they_are_made_of() {
+        let policy = Policy::new(&config()).unwrap();
+        for password in [
+            "sunny-kettle-42-orbit",
+            "correct horse battery staple",
+            "пароль от старого сарая",
+            "  spaced  kettle  orbit  ",
+            "zq\0x\u{1b}vk\u{7}jw pl",
+        ] {
+            assert_eq!(policy.check(password, &["alice@example.com"]), Ok(()));
+        }
+        let longest = "sunny-kettle-42-orbit ".repeat(46) + "0123456789ab";
+        assert_eq!(longest.len(), MAX_BYTES);
+        assert_eq!(policy.check(&longest, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let policy = Policy::new(&config()).unwrap();
+        assert!(
+            refusal(&policy, "zq7#x")
+                .starts_with("Use at least 8 characters; this password has 5.")
+        );
+        assert!(refusal(&policy, "").contains("has 0."));
+        assert_eq!(
+            refusal(&policy, "password1"),
+            "This password is too easy to guess. This is a very common password. Add another word or two. Uncommon words are better."
+        );
+        assert_eq!(
+            refusal(&policy, &"x".repeat(1_000_000)),
+            "Use at most 1024 bytes; this password has 1000000."
+        );
+    }
+
+    #[test]
+    fn the_users_own_names_are_no_password() {
+        let policy = Policy::new(&config()).unwrap();
+        let lax = Policy::new(&config::Passwords {
+            min_strength: 0,
+            ..config()
+        })
+        .unwrap();
+        for password in ["alice.smith@example.com", "ALICE.SMITH", "alicethegreat"] {
+            assert!(refusal(&policy, password).contains("Do not use your email"));
+            assert!(refusal(&lax, password).contains("Do not use your email"));
+        }
+        assert!(refusal(&policy, "alicethegreat1").contains("too easy"));
+        assert!(lax.check("password1", &[]).is_ok());
+    }
+
+    #[test]
+    fn characters_are_counted_as_code_points_after_nfkc() {
+        let lax = Policy::new(&config::Passwords {
+            min_strength: 0,
+            ..config()
+        })
+        .unwrap();
+        // Eight letters, each with a combining accent that NFKC joins to it.
+        let accents = "e\u{301}".repeat(8);
+        assert!(lax.check(&accents, &[]).is_ok());
+        assert!(refusal(&lax, &"e\u{301}".repeat(7)).contains("has 7."));
+        assert!(refusal(&lax, &"\u{1F511}".repeat(7)).contains("has 7."));
+    }
+
+    #[test]
+    fn passwords_on_the_blocklist_are_refused_in_any_case() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"Sunny-Kettle-42-Orbit\r\n\ncaf\xe9-latin-1\nother")
+            .unwrap();
+        let blocklist_file = Some(file.path().to_owned());
+        let policy = Policy::new(&config::Passwords {
+            blocklist_file,
+            ..config()
+        })
+        .unwrap();
+        let refusal = refusal(&policy, "sunny-KETTLE-42-orbit");
+        assert_eq!(
+            refusal,
+            "This password is on a list that attackers try first; choose another."
+        );
+        assert_eq!(policy.check("sunny-kettle-43-orbit", &[]), Ok(()));
+        let blocklist_file = Some("/nonexistent/list".into());
+        let missing = Policy::new(&config::Passwords {
+            blocklist_file,
+            ..config()
+        });
+        let message = missing.err().map(|error| error.to_string()).unwrap();
+        assert!(
+            message.starts_with("passwords.blocklist_file: `/nonexistent/list`"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,52 @@
+//! The audit log: who did what, from where, when.
+
+use serde_json::Value;
+
+use super::{Db, Result, Statement, Tx};
+use crate::clock::Timestamp;
+
+/// A line of the audit log. `detail` holds facts, never a secret.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub action: &'static str,
+    /// A user id, a client id, `cli` or `anonymous`.
+    pub actor: &'a str,
+    pub subject: Option<&'a str>,
+    pub address: Option<String>,
+    pub request_id: Option<&'a str>,
+    pub correlation_id: Option<&'a str>,
+    pub detail: Value,
+}
+
+/// Adds a line.
+pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO audit (at, action, actor, subject, address, request_id, correlation_id, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(now)
+        .bind(entry.action)
+        .bind(entry.actor)
+        .bind(entry.subject)
+        .bind(entry.address)
+        .bind(entry.request_id)
+        .bind(entry.correlation_id)
+        .bind(entry.detail.to_string()),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes the lines before `oldest` and all but the newest `most`.
+pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
+    db.write(
+        Statement::new(
+            "DELETE FROM audit WHERE at < $1 OR number <= (SELECT MAX(number) FROM audit) - $2",
+        )
+        .bind(oldest)
+        .bind(most),
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The numbers of the last revocation and of the last change of keys. One row each: the transaction that
+//! takes the next number holds the row until it commits, so numbers are gapless and in commit order, and
+//! one small query tells a process whether it has heard of everything.
+
+use super::{Db, Result, Statement, Tx, statement::one};
+
+/// Both numbers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heads {
+    pub revocations: i64,
+    pub keys: i64,
+}
+
+/// Which number to take.
+#[derive(Clone, Copy, Debug)]
+pub enum Head {
+    Revocations,
+    Keys,
+}
+
+/// Reads both numbers.
+pub async fn read(db: &Db) -> Result<Heads> {
+    let rows = db
+        .read(Statement::new("SELECT name, number FROM heads"))
+        .await?;
+    let mut heads = Heads::default();
+    for row in rows {
+        let number = row.get("number")?;
+        match row.get::<String>("name")?.as_str() {
+            "revocations" => heads.revocations = number,
+            "keys" => heads.keys = number,
+            _ => {}
+        }
+    }
+    Ok(heads)
+}
+
+/// Takes the next number; others who want one wait until this transaction has ended.
+pub async fn next(tx: &mut Tx<'_>, head: Head) -> Result<i64> {
+    let name = match head {
+        Head::Revocations => "revocations",
+        Head::Keys => "keys",
+    };
+    let rows = tx
+        .run(
+            Statement::new("UPDATE heads SET number = number + 1 WHERE name = $1 RETURNING number")
+                .bind(name),
+        )
+        .await?;
+    one(rows)
+        .ok_or_else(|| super::Error::Corrupt(format!("heads has no row {name}")))?
+        .get("number")
+}

@@ -1,0 +1,220 @@
+//! The only place with SQL. [`Db`] and [`Tx`] run one query text on either backend; the files beside
+//! this one hold the statements, one file per noun.
+//!
+//! Absence is `Option`, a broken named constraint is [`Error::Conflict`], all else [`Error::Database`].
+
+pub mod audit;
+pub mod clients;
+pub mod heads;
+pub mod keys;
+mod migrate;
+pub mod outbox;
+pub mod revocations;
+pub mod sessions;
+mod sqlite;
+mod statement;
+pub mod users;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    Connection, PgConnection, SqliteConnection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+
+pub use statement::{Row, Statement};
+
+use crate::config;
+
+/// Why a statement or transaction did not succeed. Nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A uniqueness rule of the named column was broken.
+    #[error("{0} exists already")]
+    Conflict(Conflict),
+    /// The database failed or cannot be reached; the cause is for the log only.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// What stands in a row cannot be read as what it should be.
+    #[error("stored data: {0}")]
+    Corrupt(String),
+    /// The migrations could not be applied.
+    #[error("migration: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The data folder or a file in it.
+    #[error("{0}")]
+    Folder(String),
+}
+
+/// The uniqueness rules that callers tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// `users.email_canonical`
+    Email,
+    /// `users.username_canonical`
+    Username,
+    /// Any other key.
+    Other,
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Email => "email",
+            Self::Username => "username",
+            Self::Other => "key",
+        })
+    }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// PostgreSQL names the constraint, SQLite the column in its message; both contain the column's name.
+    fn from_sqlx(error: sqlx::Error) -> Self {
+        let Some(database) = error
+            .as_database_error()
+            .filter(|e| e.is_unique_violation())
+        else {
+            return Self::Database(error);
+        };
+        let name = database.constraint().unwrap_or(database.message());
+        Self::Conflict(if name.contains("email_canonical") {
+            Conflict::Email
+        } else if name.contains("username_canonical") {
+            Conflict::Username
+        } else {
+            Conflict::Other
+        })
+    }
+}
+
+/// A database: PostgreSQL, or an SQLite file.
+#[derive(Clone, Debug)]
+pub struct Db(Backend);
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Postgres(PgPool),
+    Sqlite(sqlite::Sqlite),
+}
+
+/// An open transaction. Committed by [`Db::transaction`] when its closure returns `Ok`.
+pub enum Tx<'c> {
+    Postgres(&'c mut PgConnection),
+    Sqlite(&'c mut SqliteConnection),
+}
+
+impl Db {
+    /// Opens the database the configuration names; an SQLite file is made where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Database`] where it cannot be reached, [`Error::Folder`] where its file cannot be made.
+    pub async fn open(config: &config::Config) -> Result<Self> {
+        let url = config.database_url();
+        let database = &config.database;
+        if url.starts_with("sqlite:") {
+            let sqlite = sqlite::Sqlite::open(url.parse()?, database.acquire_timeout).await?;
+            return Ok(Self(Backend::Sqlite(sqlite)));
+        }
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(database.max_connections)
+            .acquire_timeout(database.acquire_timeout)
+            .idle_timeout(Duration::from_secs(600))
+            // A dead connection shows itself at its first statement; testing each costs 10–20 %.
+            .test_before_acquire(false)
+            .connect_with(options.application_name("propusk"))
+            .await?;
+        Ok(Self(Backend::Postgres(pool)))
+    }
+
+    /// Applies the migrations that are missing. Safe where several processes start at once.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`] where the schema is newer than this program or was altered.
+    pub async fn migrate(&self) -> Result<()> {
+        match &self.0 {
+            Backend::Postgres(pool) => migrate::postgres(pool).await,
+            Backend::Sqlite(sqlite) => migrate::sqlite(sqlite).await,
+        }
+    }
+
+    /// How many migrations are still to be applied.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn pending_migrations(&self) -> Result<usize> {
+        migrate::pending(self).await
+    }
+
+    /// Runs a reading statement.
+    pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
+        match &self.0 {
+            Backend::Postgres(pool) => statement.on_postgres(pool).await,
+            Backend::Sqlite(sqlite) => statement.on_sqlite(sqlite.reader()).await,
+        }
+    }
+
+    /// Runs one writing statement in a transaction of its own; answers after the commit.
+    pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
+        match &self.0 {
+            Backend::Postgres(pool) => statement.on_postgres(pool).await,
+            Backend::Sqlite(sqlite) => sqlite.write(statement).await,
+        }
+    }
+
+    /// Runs `work` in one transaction: all of it is kept when it returns `Ok` and the commit succeeded,
+    /// nothing otherwise. A refusal that must persist something is therefore an `Ok`.
+    pub async fn transaction<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        match &self.0 {
+            Backend::Postgres(pool) => {
+                let mut connection = pool.acquire().await?;
+                let mut transaction = connection.begin().await?;
+                let value = work(Tx::Postgres(&mut transaction)).await?;
+                transaction.commit().await?;
+                Ok(value)
+            }
+            Backend::Sqlite(sqlite) => sqlite.transaction(work).await,
+        }
+    }
+
+    /// Connections open and, of these, idle.
+    pub fn pool_size(&self) -> (u32, usize) {
+        match &self.0 {
+            Backend::Postgres(pool) => (pool.size(), pool.num_idle()),
+            Backend::Sqlite(sqlite) => (sqlite.reader().size(), sqlite.reader().num_idle()),
+        }
+    }
+
+    /// `postgres` or `sqlite`.
+    pub const fn kind(&self) -> &'static str {
+        match self.0 {
+            Backend::Postgres(_) => "postgres",
+            Backend::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Finishes what was queued and closes every connection.
+    pub async fn close(&self) {
+        match &self.0 {
+            Backend::Postgres(pool) => pool.close().await,
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement within the transaction.
+    pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
+        match self {
+            Self::Postgres(connection) => statement.on_postgres(&mut **connection).await,
+            Self::Sqlite(connection) => statement.on_sqlite(&mut **connection).await,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Events, written in the transaction of the change they tell of.
+
+use super::{Db, Result, Statement, Tx};
+use crate::{clock::Timestamp, model::event::Event};
+
+/// Adds an event.
+pub async fn add(
+    tx: &mut Tx<'_>,
+    id: String,
+    event: &Event,
+    correlation_id: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id)
+        .bind(event.kind)
+        .bind(event.subject.as_str())
+        .bind(event.data.to_string())
+        .bind(correlation_id)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes the events before `oldest` and all but the newest `most`: the outbox is bounded.
+pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
+    db.write(
+        Statement::new(
+            "DELETE FROM outbox WHERE created_at < $1 OR number <= (SELECT MAX(number) FROM outbox) - $2",
+        )
+        .bind(oldest)
+        .bind(most),
+    )
+    .await?;
+    Ok(())
+}

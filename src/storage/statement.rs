@@ -1,0 +1,129 @@
+//! A statement as a value (text and binds), and a row of either backend.
+
+use sqlx::{
+    ColumnIndex, Decode, Executor, Postgres, Row as _, Sqlite, Type, postgres::PgRow,
+    sqlite::SqliteRow,
+};
+
+use super::{Error, Result};
+
+/// SQL text with its values for `$1`, `$2`, …; both backends take the same text.
+#[derive(Debug)]
+pub struct Statement {
+    sql: &'static str,
+    values: Vec<Value>,
+}
+
+/// The column types both backends have alike.
+#[derive(Debug)]
+pub enum Value {
+    Text(Option<String>),
+    Int(Option<i64>),
+    Bytes(Option<Vec<u8>>),
+    Bool(bool),
+}
+
+impl Statement {
+    pub fn new(sql: &'static str) -> Self {
+        Self {
+            sql,
+            values: Vec::with_capacity(8),
+        }
+    }
+
+    /// Binds the next value.
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    pub(super) async fn on_postgres<'e, E>(self, executor: E) -> Result<Vec<Row>>
+    where
+        E: Executor<'e, Database = Postgres>,
+    {
+        let mut query = sqlx::query::<Postgres>(self.sql);
+        for value in self.values {
+            query = match value {
+                Value::Text(v) => query.bind(v),
+                Value::Int(v) => query.bind(v),
+                Value::Bytes(v) => query.bind(v),
+                Value::Bool(v) => query.bind(v),
+            };
+        }
+        let rows = query.fetch_all(executor).await.map_err(Error::from_sqlx)?;
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
+
+    pub(super) async fn on_sqlite<'e, E>(self, executor: E) -> Result<Vec<Row>>
+    where
+        E: Executor<'e, Database = Sqlite>,
+    {
+        let mut query = sqlx::query::<Sqlite>(self.sql);
+        for value in self.values {
+            query = match value {
+                Value::Text(v) => query.bind(v),
+                Value::Int(v) => query.bind(v),
+                Value::Bytes(v) => query.bind(v),
+                Value::Bool(v) => query.bind(v),
+            };
+        }
+        let rows = query.fetch_all(executor).await.map_err(Error::from_sqlx)?;
+        Ok(rows.into_iter().map(Row::Sqlite).collect())
+    }
+}
+
+/// A row of an answer.
+#[derive(Debug)]
+pub enum Row {
+    Postgres(PgRow),
+    Sqlite(SqliteRow),
+}
+
+impl Row {
+    /// The named column's value.
+    ///
+    /// # Errors
+    /// [`Error::Database`] where the column is absent or of another type.
+    pub fn get<T>(&self, column: &str) -> Result<T>
+    where
+        T: for<'r> Decode<'r, Postgres>
+            + Type<Postgres>
+            + for<'r> Decode<'r, Sqlite>
+            + Type<Sqlite>,
+        for<'c> &'c str: ColumnIndex<PgRow> + ColumnIndex<SqliteRow>,
+    {
+        Ok(match self {
+            Self::Postgres(row) => row.try_get(column)?,
+            Self::Sqlite(row) => row.try_get(column)?,
+        })
+    }
+}
+
+/// The only row of an answer that has at most one.
+pub(super) fn one(rows: Vec<Row>) -> Option<Row> {
+    rows.into_iter().next()
+}
+
+macro_rules! value_from {
+    ($($from:ty => $variant:ident($convert:expr)),* $(,)?) => {
+        $(impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                Self::$variant($convert(value))
+            }
+        })*
+    };
+}
+
+value_from! {
+    String => Text(Some),
+    Option<String> => Text(std::convert::identity),
+    &str => Text(|v: &str| Some(v.to_owned())),
+    Option<&str> => Text(|v: Option<&str>| v.map(str::to_owned)),
+    i64 => Int(Some),
+    Option<i64> => Int(std::convert::identity),
+    Option<Vec<u8>> => Bytes(std::convert::identity),
+    [u8; 32] => Bytes(|v: [u8; 32]| Some(v.to_vec())),
+    bool => Bool(std::convert::identity),
+    crate::clock::Timestamp => Int(|v: crate::clock::Timestamp| Some(v.0)),
+    Option<crate::clock::Timestamp> => Int(|v: Option<crate::clock::Timestamp>| v.map(|v| v.0)),
+}

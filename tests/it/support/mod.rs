@@ -1,0 +1,331 @@
+//! A real server on a free loopback port, with a clock that stands until a test moves it.
+
+pub mod process;
+
+use std::{sync::Arc, time::Duration};
+
+use propusk::{
+    app::App,
+    clock::{Clock, Rng, Timestamp},
+    config::Config,
+    server::Server,
+};
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// Which database a story runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Tells a story on both databases: `both_backends! { async fn a_story(backend) { … } }`. On PostgreSQL it
+/// is ignored by plain `cargo test`, which says so, and run by `./dev/test`.
+macro_rules! both_backends {
+    ($($(#[$meta:meta])* async fn $name:ident($backend:ident) $body:block)+) => {
+        $(
+            $(#[$meta])*
+            mod $name {
+                #[allow(unused_imports)]
+                use super::*;
+
+                async fn story($backend: crate::support::Backend) $body
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn sqlite() {
+                    story(crate::support::Backend::Sqlite).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "needs PostgreSQL: run ./dev/test"]
+                async fn postgres() {
+                    story(crate::support::Backend::Postgres).await;
+                }
+            }
+        )+
+    };
+}
+pub(crate) use both_backends;
+
+/// A password that the policy takes.
+pub const PASSWORD: &str = "seven blue herons at dawn";
+
+/// When every story begins: 2026-11-21T00:00:00Z.
+pub const START: Timestamp = Timestamp(1_795_219_200_000_000);
+
+/// A database of its own for one story; removed with the folder, or with the cluster that `./dev/test` made.
+pub struct Database {
+    pub folder: TempDir,
+    /// `None`: SQLite in the folder.
+    pub url: Option<String>,
+}
+
+impl Database {
+    pub async fn new(backend: Backend) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(new_postgres_database().await),
+        };
+        Self { folder, url }
+    }
+
+    /// The settings that every server on this database has: cheap argon2, no rate limits, no metrics port.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut settings: Vec<(String, String)> = [
+            ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
+            ("PROPUSK_METRICS__LISTEN", ""),
+            ("PROPUSK_LIMITS__ENABLED", "false"),
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", "64"),
+            ("PROPUSK_PASSWORDS__ITERATIONS", "1"),
+            ("PROPUSK_SERVER__SHUTDOWN_GRACE", "2s"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        settings.push((
+            "PROPUSK_DATA_DIR".to_owned(),
+            self.folder.path().display().to_string(),
+        ));
+        if let Some(url) = &self.url {
+            settings.push(("PROPUSK_DATABASE__URL".to_owned(), url.clone()));
+            settings.push((
+                "PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(),
+                "8".to_owned(),
+            ));
+        }
+        settings
+    }
+}
+
+async fn new_postgres_database() -> String {
+    use sqlx::Connection;
+    let url = std::env::var("PROPUSK_TEST_POSTGRES_URL")
+        .expect("PROPUSK_TEST_POSTGRES_URL names no PostgreSQL: run ./dev/test");
+    let mut name = [0; 8];
+    Rng::system().fill(&mut name);
+    let name = format!("propusk_{:016x}", u64::from_be_bytes(name));
+    let mut connection = sqlx::PgConnection::connect(&url)
+        .await
+        .expect("PostgreSQL answers");
+    let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(statement)
+        .execute(&mut connection)
+        .await
+        .expect("a database of its own");
+    let mut url = url::Url::parse(&url).expect("a URL");
+    url.set_path(&name);
+    url.into()
+}
+
+/// A running server of this process.
+pub struct TestServer {
+    pub app: Arc<App>,
+    pub clock: Clock,
+    pub base: String,
+    pub http: reqwest::Client,
+    pub database: Arc<Database>,
+    stop: Option<oneshot::Sender<()>>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl TestServer {
+    /// A server on a new database.
+    pub async fn start(backend: Backend) -> Self {
+        Self::with(backend, &[]).await
+    }
+
+    /// As [`TestServer::start`], with settings of its own: `("PROPUSK_…", "value")`.
+    pub async fn with(backend: Backend, settings: &[(&str, &str)]) -> Self {
+        let database = Arc::new(Database::new(backend).await);
+        Self::on(database, Clock::fake(START), settings).await
+    }
+
+    /// A server on a database that others may be using, with a clock they may share.
+    pub async fn on(database: Arc<Database>, clock: Clock, settings: &[(&str, &str)]) -> Self {
+        let mut all = database.settings();
+        for (key, value) in settings {
+            all.retain(|(known, _)| known != key);
+            all.push(((*key).to_owned(), (*value).to_owned()));
+        }
+        let config = Config::load(None, all.into_iter()).expect("a good configuration");
+        let app = App::open(config, clock.clone(), Rng::system())
+            .await
+            .expect("the app opens");
+        let server = Server::bind(Arc::clone(&app)).expect("a free port");
+        let base = format!("http://{}", server.address());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            server.run(shutdown).await.expect("the server runs");
+        });
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(60))
+            .build()
+            .expect("an HTTP client");
+        Self {
+            app,
+            clock,
+            base,
+            http,
+            database,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    /// Shuts down as on SIGTERM and waits until all is closed.
+    pub async fn stop(mut self) -> Arc<Database> {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        (&mut self.running).await.expect("a clean end");
+        Arc::clone(&self.database)
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn get_as(&self, path: &str, access_token: &str) -> Reply {
+        send(self.request(Method::GET, path).bearer_auth(access_token)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub async fn post_as(&self, path: &str, access_token: &str) -> Reply {
+        send(self.request(Method::POST, path).bearer_auth(access_token)).await
+    }
+
+    /// Registers `name@example.org` with [`PASSWORD`].
+    pub async fn register(&self, name: &str) -> Tokens {
+        let email = format!("{name}@example.org");
+        let body = json!({ "email": email, "username": name, "password": PASSWORD });
+        self.post("/api/v1/auth/register", body)
+            .await
+            .expect(StatusCode::CREATED)
+            .tokens()
+    }
+
+    pub async fn login(&self, login: &str) -> Reply {
+        let body = json!({ "login": login, "password": PASSWORD });
+        self.post("/api/v1/auth/login", body).await
+    }
+
+    pub async fn refresh(&self, refresh_token: &str) -> Reply {
+        let body = json!({ "refreshToken": refresh_token });
+        self.post("/api/v1/auth/token/refresh", body).await
+    }
+
+    pub async fn verify(&self, access_token: &str) -> Reply {
+        self.get_as("/api/v1/auth/verify", access_token).await
+    }
+
+    /// The events in the outbox, oldest first, as `(type, data)`.
+    pub async fn events(&self) -> Vec<(String, Value)> {
+        let statement =
+            propusk::storage::Statement::new("SELECT type, data FROM outbox ORDER BY number");
+        let rows = self.app.db.read(statement).await.expect("the outbox");
+        let event = |row: &propusk::storage::Row| {
+            let data: String = row.get("data").expect("data");
+            (
+                row.get("type").expect("type"),
+                serde_json::from_str(&data).expect("JSON"),
+            )
+        };
+        rows.iter().map(event).collect()
+    }
+}
+
+/// A pair of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    pub access: String,
+    pub refresh: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+pub async fn send(request: RequestBuilder) -> Reply {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    Reply {
+        status,
+        headers,
+        text: response.text().await.expect("a body"),
+    }
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// Fails the test where the status is another.
+    #[track_caller]
+    pub fn expect(self, status: StatusCode) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Fails the test where this is not that error, in the envelope.
+    #[track_caller]
+    pub fn expect_error(self, status: u16, code: &str) -> Self {
+        let json = self.json();
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(json["statusCode"], status, "{self:?}");
+        assert_eq!(json["errorCode"], code, "{self:?}");
+        assert!(
+            json["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty()),
+            "{self:?}"
+        );
+        assert_eq!(
+            json["requestId"],
+            self.headers["x-request-id"].to_str().expect("text"),
+            "{self:?}"
+        );
+        self
+    }
+
+    /// The tokens of a register, login or refresh answer.
+    #[track_caller]
+    pub fn tokens(&self) -> Tokens {
+        let data = &self.json()["data"];
+        let text = |name: &str| {
+            data[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {name}: {self:?}"))
+                .to_owned()
+        };
+        Tokens {
+            access: text("accessToken"),
+            refresh: text("refreshToken"),
+        }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("text"))
+    }
+}
