@@ -103,14 +103,14 @@ impl RefreshToken {
 
     /// What the database keeps of the token.
     pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(&*self.bytes()).into()
+        Sha256::digest(self.bytes().as_slice()).into()
     }
 
     /// The text a client is given.
     pub fn expose(&self) -> String {
         let mut text = String::with_capacity(PREFIX.len() + TEXT);
         text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(&*self.bytes(), &mut text);
+        URL_SAFE_NO_PAD.encode_string(self.bytes().as_slice(), &mut text);
         text
     }
 
