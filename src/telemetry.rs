@@ -168,13 +168,10 @@ const MAX_ROUTES: usize = 256;
 pub struct Metrics {
     pub registrations: Counter,
     pub logouts: Counter,
-    pub revocations: Counter,
     pub argon2_duration: Histogram,
-    pub storage_duration: Histogram,
     pub argon2_waiting: Gauge,
     pub database_pool_size: Gauge,
     pub database_pool_idle: Gauge,
-    pub open_connections: Gauge,
     pub revocation_entries: Gauge,
     logins: Vec<Counter>,
     refreshes: Vec<Counter>,
@@ -231,17 +228,9 @@ impl Metrics {
                 "propusk_logouts_total",
                 "Sessions that ended by logging out.",
             ),
-            revocations: one(
-                "propusk_revocations_total",
-                "Entries put on the revocation list.",
-            ),
             argon2_duration: histogram(
                 "propusk_argon2_duration_seconds",
                 "Seconds that a password hash took, without the waiting.",
-            ),
-            storage_duration: histogram(
-                "propusk_storage_duration_seconds",
-                "Seconds that a unit of work on the database took.",
             ),
             argon2_waiting: gauge(
                 "propusk_argon2_waiting",
@@ -251,10 +240,6 @@ impl Metrics {
             database_pool_idle: gauge(
                 "propusk_database_pool_idle",
                 "Connections to the database that nobody uses.",
-            ),
-            open_connections: gauge(
-                "propusk_open_connections",
-                "Connections that clients hold open.",
             ),
             revocation_entries: gauge(
                 "propusk_revocation_entries",
@@ -490,13 +475,13 @@ mod tests {
         one.refresh(RefreshOutcome::Theft);
         one.rate_limited(Limit::Register);
         one.token_check(TokenCheck::Refused);
-        one.open_connections.set(3.0);
+        one.revocation_entries.set(3.0);
         for (series, value) in [
             ("propusk_logins_total{outcome=\"wrong_credentials\"}", 1),
             ("propusk_refreshes_total{outcome=\"theft\"}", 1),
             ("propusk_rate_limited_total{limit=\"register\"}", 1),
             ("propusk_token_checks_total{outcome=\"refused\"}", 1),
-            ("propusk_open_connections", 3),
+            ("propusk_revocation_entries", 3),
         ] {
             let has = |metrics: &Metrics, value| {
                 let line = format!("{series} {value}");
@@ -519,16 +504,13 @@ mod tests {
             "refreshes_total",
             "logouts_total",
             "token_checks_total",
-            "revocations_total",
             "rate_limited_total",
             "http_requests_total",
             "http_request_duration_seconds",
             "argon2_duration_seconds",
-            "storage_duration_seconds",
             "argon2_waiting",
             "database_pool_size",
             "database_pool_idle",
-            "open_connections",
             "revocation_entries",
         ] {
             assert!(

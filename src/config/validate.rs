@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{ClientAuth, Config, is_loopback};
+use crate::model::key::LONGEST_SESSION_LIFE;
 
 /// A key, and what is wrong with its value and would be right.
 type Problem = (&'static str, String);
@@ -190,6 +191,12 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         found.push((
             "tokens.refresh_idle_ttl",
             "is longer than tokens.refresh_max_ttl; lower it, or raise that".to_owned(),
+        ));
+    }
+    if tokens.refresh_max_ttl > LONGEST_SESSION_LIFE {
+        found.push((
+            "tokens.refresh_max_ttl",
+            "is longer than a year; keys are not kept for longer sessions".to_owned(),
         ));
     }
     if tokens.replay_window > 5 * MINUTE {

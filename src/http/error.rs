@@ -8,6 +8,7 @@ use poem_openapi::{
     ApiResponse, Object,
     payload::{Json, Payload},
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::Example,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +90,7 @@ pub struct Detail {
 /// The envelope of every error.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Error")]
+#[oai(rename_all = "camelCase", rename = "Error", example)]
 pub struct ErrorBody {
     /// The HTTP status again.
     pub status_code: u16,
@@ -103,6 +104,21 @@ pub struct ErrorBody {
     pub details: Vec<Detail>,
     /// The `X-Request-Id` of this answer; the server's log and audit log know the request by it.
     pub request_id: String,
+}
+
+impl Example for ErrorBody {
+    fn example() -> Self {
+        Self {
+            status_code: 400,
+            message: "password: Use at least 8 characters.".to_owned(),
+            error_code: ErrorCode::Validation.as_str().to_owned(),
+            details: vec![Detail {
+                field: "password".to_owned(),
+                message: "Use at least 8 characters.".to_owned(),
+            }],
+            request_id: "01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned(),
+        }
+    }
 }
 
 impl ApiError {

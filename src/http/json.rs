@@ -232,7 +232,7 @@ where
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "Done.",
+                description: if STATUS == 201 { "Made." } else { "Done." },
                 status: Some(STATUS),
                 status_range: None,
                 content: vec![MetaMediaType {

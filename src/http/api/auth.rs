@@ -1,9 +1,14 @@
 //! `/api/v1/auth`: register, login, refresh, logout, verify, session.
 
-use poem_openapi::{Enum, Object, OpenApi};
-use serde::{Deserialize, Serialize};
+use poem_openapi::OpenApi;
 
-use super::Chapter;
+use super::{
+    Chapter,
+    data::{
+        Delivery, LoginRequest, LogoutRequest, Nothing, RefreshRequest, RegisterRequest,
+        SessionData, TokenData, VerifiedData, VerifiedUser,
+    },
+};
 use crate::{
     flows::{self, sessions::Tokens},
     http::{
@@ -13,213 +18,11 @@ use crate::{
         json::{Answer, Body},
     },
     limits::{Key, Limit},
-    model::user::User,
     storage::users,
 };
 
 #[derive(Debug)]
 pub struct AuthApi;
-
-/// Where the tokens of an answer go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[oai(rename_all = "lowercase")]
-pub enum Delivery {
-    /// Into the JSON.
-    #[default]
-    Body,
-    /// Into HttpOnly cookies alone, out of the reach of scripts.
-    Cookie,
-}
-
-/// Who wants an account.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[oai(example)]
-pub struct RegisterRequest {
-    /// The address to log in with. Compared without regard to case.
-    #[oai(validator(max_length = 254))]
-    pub email: String,
-    /// A name to log in with instead: 3 to 32 letters, digits, dots, hyphens and underscores.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
-    pub username: Option<String>,
-    /// Long and hard to guess; up to 1024 bytes, any characters. A refusal says why.
-    pub password: String,
-    /// Where the tokens go.
-    #[serde(default)]
-    #[oai(default)]
-    pub delivery: Delivery,
-}
-
-impl poem_openapi::types::Example for RegisterRequest {
-    fn example() -> Self {
-        Self {
-            email: "vera@example.org".to_owned(),
-            username: Some("vera".to_owned()),
-            password: "seven blue herons at dawn".to_owned(),
-            delivery: Delivery::Body,
-        }
-    }
-}
-
-/// Who logs in.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[oai(example)]
-pub struct LoginRequest {
-    /// An email address or a username. `email` and `username` are understood in its place.
-    #[serde(alias = "email", alias = "username")]
-    pub login: String,
-    /// The password.
-    pub password: String,
-    /// Where the tokens go.
-    #[serde(default)]
-    #[oai(default)]
-    pub delivery: Delivery,
-}
-
-impl poem_openapi::types::Example for LoginRequest {
-    fn example() -> Self {
-        Self {
-            login: "vera@example.org".to_owned(),
-            password: "seven blue herons at dawn".to_owned(),
-            delivery: Delivery::Body,
-        }
-    }
-}
-
-/// A refresh token to exchange.
-#[derive(Debug, Default, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
-pub struct RefreshRequest {
-    /// The refresh token; without it, its cookie is taken.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
-    pub refresh_token: Option<String>,
-    /// Where the tokens go; without it, where the refresh token came from.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
-    pub delivery: Option<Delivery>,
-}
-
-/// What to end, where no access token says so.
-#[derive(Debug, Default, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
-pub struct LogoutRequest {
-    /// The session's refresh token, where its access token has expired.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
-    pub refresh_token: Option<String>,
-}
-
-/// A person, as they are shown to themselves.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "User")]
-pub struct UserData {
-    /// The `sub` of their tokens.
-    pub id: String,
-    /// The email address.
-    pub email: String,
-    /// The username, if they chose one.
-    pub username: Option<String>,
-    /// `user`, `admin`, or a role of the installation's own.
-    pub role: String,
-    /// Whether the address was proven to be theirs.
-    pub is_verified: bool,
-    /// When the account was made (RFC 3339).
-    pub created_at: String,
-}
-
-impl From<User> for UserData {
-    fn from(user: User) -> Self {
-        Self {
-            id: user.id,
-            email: user.email,
-            username: user.username,
-            role: user.role.as_str().to_owned(),
-            is_verified: user.is_verified,
-            created_at: user.created_at.rfc3339(),
-        }
-    }
-}
-
-/// A session's tokens, and whose they are.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Tokens")]
-pub struct TokenData {
-    /// A signed JWT (RFC 9068) to send as `Authorization: Bearer …`. Absent where cookies carry it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[oai(skip_serializing_if_is_none)]
-    pub access_token: Option<String>,
-    /// To get the next pair with, once. Absent where cookies carry it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[oai(skip_serializing_if_is_none)]
-    pub refresh_token: Option<String>,
-    /// Always `Bearer`.
-    pub token_type: String,
-    /// Seconds until the access token expires.
-    pub expires_in: u64,
-    /// Seconds until the refresh token, unused, expires.
-    pub refresh_expires_in: u64,
-    /// Whose session it is.
-    pub user: UserData,
-}
-
-/// What a good access token says.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Verified")]
-pub struct VerifiedData {
-    /// Whose token it is.
-    pub user: VerifiedUser,
-    /// The client it was issued to.
-    pub client_id: String,
-    /// The session it belongs to; null where a client acts for itself.
-    pub session_id: Option<String>,
-    /// What it allows, separated by spaces.
-    pub scope: String,
-    /// When it expires (RFC 3339).
-    pub expires_at: String,
-}
-
-/// The subject of a token.
-#[derive(Debug, Serialize, Deserialize, Object)]
-pub struct VerifiedUser {
-    /// The `sub`.
-    pub id: String,
-    /// The email address at the time of issue; null where a client acts for itself.
-    pub email: Option<String>,
-    /// The role at the time of issue; null where a client acts for itself.
-    pub role: Option<String>,
-}
-
-/// A session as a page needs it, and nothing more.
-#[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Session")]
-pub struct SessionData {
-    /// The user's id.
-    pub user_id: String,
-    /// The email address.
-    pub email: String,
-    /// The username, if they chose one.
-    pub username: Option<String>,
-    /// `user`, `admin`, or a role of the installation's own.
-    pub role: String,
-    /// What the session may do.
-    pub scopes: Vec<String>,
-    /// The modules the user may use.
-    pub modules: Vec<String>,
-    /// When the access token expires (RFC 3339).
-    pub expires_at: String,
-}
-
-/// Nothing beside the message.
-#[derive(Debug, Serialize, Deserialize, Object)]
-pub struct Nothing {}
 
 codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, CrossSite, EmailExists,
     UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);

@@ -4,10 +4,8 @@ use poem_openapi::OpenApi;
 
 use super::{
     Chapter,
-    auth::{
-        AuthApi, LoginErrors, LoginRequest, LogoutErrors, LogoutRequest, Nothing, RegisterErrors,
-        RegisterRequest, TokenData,
-    },
+    auth::{AuthApi, LoginErrors, LogoutErrors, RegisterErrors},
+    data::{LoginRequest, LogoutRequest, Nothing, RegisterRequest, TokenData},
     health::{HealthApi, HealthData, HealthErrors},
 };
 use crate::http::{
@@ -20,7 +18,7 @@ use crate::http::{
 #[derive(Debug)]
 pub struct LegacyApi;
 
-#[OpenApi(prefix_path = "/auth", tag = "Chapter::Authentication")]
+#[OpenApi(prefix_path = "/auth", tag = "Chapter::OlderAddresses")]
 impl LegacyApi {
     /// Register
     ///

@@ -1,6 +1,7 @@
 //! The JSON API, described by the OpenAPI document that is made of it.
 
 pub mod auth;
+pub mod data;
 pub mod health;
 mod legacy;
 
@@ -15,6 +16,9 @@ pub enum Chapter {
     Authentication,
     /// Whether the server is well.
     Health,
+    /// The same calls under the addresses that older clients know.
+    #[oai(rename = "Older addresses")]
+    OlderAddresses,
 }
 
 /// Every operation of the JSON API.
