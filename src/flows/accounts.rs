@@ -187,6 +187,8 @@ where
     Ok(())
 }
 
+/// Ends every session. The entries name the sessions and no moment: a refresh that was under way is hit
+/// whatever its clock said, and a login right after is not.
 async fn end_everything(
     tx: &mut Tx<'_>,
     user: &str,
@@ -194,9 +196,11 @@ async fn end_everything(
     now: Timestamp,
 ) -> storage::Result<()> {
     sessions::end_all(tx, user, reason, now).await?;
-    refuse_tokens(tx, user, reason.as_str(), now).await
+    revocations::add_ended_sessions(tx, user, reason.as_str(), now, now + LONGEST_TOKEN_LIFE).await
 }
 
+/// Refuses the tokens issued so far, and for a second more: a refresh that is under way may still have read
+/// the account as it was.
 async fn refuse_tokens(
     tx: &mut Tx<'_>,
     user: &str,
@@ -205,7 +209,7 @@ async fn refuse_tokens(
 ) -> storage::Result<()> {
     let target = Target::Subject {
         sub: user.to_owned(),
-        issued_until: now.as_secs(),
+        issued_until: now.as_secs() + 1,
     };
     let entry = Revocation {
         target,

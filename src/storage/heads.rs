@@ -37,14 +37,22 @@ pub async fn read(db: &Db) -> Result<Heads> {
 
 /// Takes the next number; others who want one wait until this transaction has ended.
 pub async fn next(tx: &mut Tx<'_>, head: Head) -> Result<i64> {
+    advance(tx, head, 1).await
+}
+
+/// Takes the next `count` numbers and gives the last of them.
+pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
     let name = match head {
         Head::Revocations => "revocations",
         Head::Keys => "keys",
     };
     let rows = tx
         .run(
-            Statement::new("UPDATE heads SET number = number + 1 WHERE name = $1 RETURNING number")
-                .bind(name),
+            Statement::new(
+                "UPDATE heads SET number = number + $2 WHERE name = $1 RETURNING number",
+            )
+            .bind(name)
+            .bind(count),
         )
         .await?;
     one(rows)

@@ -130,25 +130,24 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -
     Ok(!rows.is_empty())
 }
 
-/// Ends every session of an account and gives their ids.
+/// Ends every session of an account.
 pub async fn end_all(
     tx: &mut Tx<'_>,
     user_id: &str,
     reason: EndReason,
     now: Timestamp,
-) -> Result<Vec<String>> {
-    let rows = tx
-        .run(
-            Statement::new(
-                "UPDATE sessions SET revoked_at = $2, revoked_for = $3 \
-                 WHERE user_id = $1 AND revoked_at IS NULL RETURNING id",
-            )
-            .bind(user_id)
-            .bind(now)
-            .bind(reason.as_str()),
+) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "UPDATE sessions SET revoked_at = $2, revoked_for = $3 \
+             WHERE user_id = $1 AND revoked_at IS NULL",
         )
-        .await?;
-    rows.iter().map(|row| row.get("id")).collect()
+        .bind(user_id)
+        .bind(now)
+        .bind(reason.as_str()),
+    )
+    .await?;
+    Ok(())
 }
 
 /// Removes up to `most` sessions that can never be refreshed again; says how many went.

@@ -1,0 +1,204 @@
+//! A client that costs little, since it shares the machine with what it measures: requests are bytes made
+//! beforehand, and of an answer only the status, the length and the token are read.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::{Result, report::median};
+
+/// Characters of a refresh token.
+pub const TOKEN: usize = 84;
+const MARK: &[u8] = br#""refreshToken":""#;
+
+/// A kept-alive HTTP/1.1 connection.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+
+    /// Sends a request and gives the status and the body of its answer.
+    pub async fn ask(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
+        self.stream.write_all(request).await?;
+        let mut filled = 0;
+        let head = loop {
+            filled += self.read(filled).await?;
+            if let Some(at) = find(&self.buffer[..filled], b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        let status = std::str::from_utf8(&self.buffer[9..12])?.parse()?;
+        let length =
+            content_length(&self.buffer[..head]).ok_or("an answer without Content-Length")?;
+        while filled < head + length {
+            filled += self.read(filled).await?;
+        }
+        Ok((status, &self.buffer[head..head + length]))
+    }
+
+    async fn read(&mut self, filled: usize) -> Result<usize> {
+        match self.stream.read(&mut self.buffer[filled..]).await? {
+            0 => Err("the server closed the connection, or its answer is over 64 KiB".into()),
+            read => Ok(read),
+        }
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let lines = head.split(|byte| *byte == b'\n');
+    let value = lines.filter(|l| l.len() > NAME.len()).find_map(|line| {
+        let (name, value) = line.split_at(NAME.len());
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    })?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// The bytes of a request.
+pub fn request(method: &str, path: &str, bearer: Option<&str>, body: Option<&str>) -> Vec<u8> {
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n");
+    if let Some(token) = bearer {
+        text.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
+    if let Some(body) = body {
+        text.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        ));
+    }
+    text.push_str("\r\n");
+    text.push_str(body.unwrap_or_default());
+    text.into_bytes()
+}
+
+/// What one connection asks, in turn.
+#[derive(Default)]
+pub struct Load {
+    requests: Vec<Vec<u8>>,
+    next: usize,
+    /// Where a refresh token stands in each request; the answer's takes its place.
+    token_at: Option<usize>,
+    /// Where it stood in the last answer.
+    answer_at: usize,
+}
+
+impl Load {
+    /// The same request again and again.
+    pub fn fixed(request: Vec<u8>) -> Self {
+        Self {
+            requests: vec![request],
+            ..Self::default()
+        }
+    }
+
+    /// Refreshes these sessions in turn, each along its own chain.
+    pub fn refreshing(tokens: &[String], follow: bool) -> Self {
+        let request = |token: &String| {
+            let body = format!(r#"{{"refreshToken":"{token}"}}"#);
+            request("POST", "/api/v1/auth/token/refresh", None, Some(&body))
+        };
+        let requests: Vec<_> = tokens.iter().map(request).collect();
+        // The token is the last thing in the body but two characters.
+        let token_at = requests
+            .first()
+            .filter(|_| follow)
+            .map(|first| first.len() - 2 - TOKEN);
+        Self {
+            requests,
+            token_at,
+            ..Self::default()
+        }
+    }
+
+    fn follow(&mut self, at: usize, body: &[u8]) -> Result<()> {
+        let known = body
+            .get(self.answer_at..)
+            .is_some_and(|rest| rest.starts_with(MARK));
+        if !known {
+            self.answer_at = find(body, MARK).ok_or("an answer without a refresh token")?;
+        }
+        let begin = self.answer_at + MARK.len();
+        let token = body
+            .get(begin..begin + TOKEN)
+            .ok_or("a refresh token cut short")?;
+        self.requests[self.next][at..at + TOKEN].copy_from_slice(token);
+        Ok(())
+    }
+}
+
+/// What a round showed.
+pub struct Round {
+    pub per_second: f64,
+    /// Milliseconds from a request to its answer.
+    pub median: f64,
+}
+
+/// Lets every load ask over a connection of its own. Answers after the time are not counted, but read.
+pub async fn drive(address: SocketAddr, loads: &mut Vec<Load>, lasting: Duration) -> Result<Round> {
+    let mut connections = Vec::with_capacity(loads.len());
+    for load in loads.drain(..) {
+        connections.push((Connection::open(address).await?, load));
+    }
+    let until = Instant::now() + lasting;
+    let mut tasks = JoinSet::new();
+    for (connection, load) in connections {
+        tasks.spawn(work(connection, load, until));
+    }
+    let mut times = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        let (load, took) = done??;
+        loads.push(load);
+        times.extend(took);
+    }
+    let per_second = times.len() as f64 / lasting.as_secs_f64();
+    Ok(Round {
+        per_second,
+        median: median(times),
+    })
+}
+
+async fn work(
+    mut connection: Connection,
+    mut load: Load,
+    until: Instant,
+) -> Result<(Load, Vec<f64>)> {
+    let mut times = Vec::with_capacity(16 * 1024);
+    loop {
+        let began = Instant::now();
+        let (status, body) = connection.ask(&load.requests[load.next]).await?;
+        if status != 200 {
+            return Err(format!("an answer {status}: {}", String::from_utf8_lossy(body)).into());
+        }
+        if let Some(at) = load.token_at {
+            load.follow(at, body)?;
+        }
+        load.next = (load.next + 1) % load.requests.len();
+        let ended = Instant::now();
+        if ended >= until {
+            return Ok((load, times));
+        }
+        times.push((ended - began).as_secs_f64() * 1e3);
+    }
+}

@@ -1,0 +1,423 @@
+//! The load driver behind `./dev/bench`.
+//!
+//! Each figure stands beside a limit taken in the same run, round by round in turn, so that whatever else the
+//! machine does hits both: the ratio is what counts, not the figure. The server is a process of its own, as is
+//! the one that shows what a bare poem handler can do; both are asked the very same requests.
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)] // it measures durations
+
+mod client;
+mod limits;
+mod report;
+mod seed;
+mod server;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use propusk::{config::Config, storage::Db};
+use sqlx::postgres::PgPoolOptions;
+
+use client::{Load, Round, drive, request};
+use limits::Statements;
+use report::{Figure, Required, disk_sync, median};
+use seed::{Chain, Seeded};
+use server::{Login, Server, login_body};
+
+/// As in the server, for the limits too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Sessions that are refreshed, and as many for the statement alone.
+const SESSIONS: usize = 1024;
+/// Sessions in the full table.
+const MILLION: usize = 1_000_000;
+const USERS: usize = 8;
+const VERIFY: &str = "/api/v1/auth/verify";
+const JWKS: &str = "/oauth2/jwks";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    if let [command, address, jwks, verify] = arguments
+        && command == "limit-server"
+    {
+        return runtime.block_on(limits::serve(
+            address.parse()?,
+            jwks.parse()?,
+            verify.parse()?,
+        ));
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("propusk-bench.")
+        .tempdir()?;
+    // Away from any propusk.toml of the checkout.
+    std::env::set_current_dir(folder.path())?;
+    let bench = Bench {
+        postgres: std::env::var("PROPUSK_BENCH_POSTGRES_URL")
+            .map_err(|_| "PROPUSK_BENCH_POSTGRES_URL is not set: run ./dev/bench")?,
+        folder: folder.path().to_owned(),
+        // `cargo bench` adds an option of its own.
+        only: arguments
+            .iter()
+            .filter(|word| !word.starts_with("--"))
+            .cloned()
+            .collect(),
+        rounds: number("PROPUSK_BENCH_ROUNDS", 5)?,
+        lasting: Duration::from_secs(number("PROPUSK_BENCH_SECONDS", 3)?),
+        connections: usize::try_from(number("PROPUSK_BENCH_CONNECTIONS", 32)?)?.clamp(1, SESSIONS),
+    };
+    let figures = runtime.block_on(bench.run())?;
+    report::print(&figures);
+    Ok(())
+}
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .map_err(|_| format!("{name} must be a number, not {text}").into()),
+        Err(_) => Ok(default),
+    }
+}
+
+struct Bench {
+    postgres: String,
+    folder: PathBuf,
+    only: Vec<String>,
+    rounds: u64,
+    lasting: Duration,
+    connections: usize,
+}
+
+/// One database with a server on it.
+struct Site {
+    server: Server,
+    url: String,
+    folder: PathBuf,
+    login: Login,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    async fn run(&self) -> Result<Vec<Figure>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        println!(
+            "{cores} cores, shared by load, server and database; {} connections; medians of {} rounds of {} s\n",
+            self.connections,
+            self.rounds,
+            self.lasting.as_secs()
+        );
+        let mut figures = Vec::new();
+        if self.wants("start") || self.wants("memory") {
+            self.start(&mut figures).await?;
+        }
+        for backend in ["PostgreSQL", "SQLite"] {
+            let site = self.site(backend, "site").await?;
+            let limits = self.limit_server(&site).await?;
+            if self.wants("refresh") || self.wants("million") {
+                self.refresh(backend, &site, &limits, &mut figures).await?;
+            }
+            if self.wants("login") {
+                self.login(backend, &site, &mut figures).await?;
+            }
+            if self.wants("verify") {
+                let token = site.server.log_in("bench0").await?.access_token;
+                let request = request("GET", VERIFY, Some(&token), None);
+                let name = format!("verify, {backend}");
+                figures.push(
+                    self.against_static(name, request, 0.5, &site, &limits)
+                        .await?,
+                );
+            }
+            // No database is asked: one is enough.
+            if self.wants("jwks") && backend == "SQLite" {
+                let request = request("GET", JWKS, None, None);
+                figures.push(
+                    self.against_static("JWKS".to_owned(), request, 0.85, &site, &limits)
+                        .await?,
+                );
+            }
+            site.server.stop().await?;
+        }
+        Ok(figures)
+    }
+
+    /// The time to readiness, and the memory of a server that nobody has asked anything yet.
+    async fn start(&self, figures: &mut Vec<Figure>) -> Result<()> {
+        let (mut first, mut again, mut memory) = (vec![], vec![], vec![]);
+        for round in 0..self.rounds {
+            let folder = self.folder.join(format!("start{round}"));
+            let server = Server::propusk(&folder, "").await?;
+            first.push(server.ready_after);
+            server.stop().await?;
+            let server = Server::propusk(&folder, "").await?;
+            again.push(server.ready_after);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            memory.push(server.memory()?);
+            server.stop().await?;
+        }
+        let mut add = |name: &str, values, limit, unit| {
+            let (name, basis, required) =
+                (name.to_owned(), "set".to_owned(), Required::AtMost(1.0));
+            figures.push(Figure {
+                name,
+                measured: median(values),
+                limit,
+                unit,
+                basis,
+                required,
+                disk: None,
+            });
+        };
+        add("ready after a start, SQLite", again, 300.0, "ms");
+        add(
+            "ready after the very first start (keys, administrator), SQLite",
+            first,
+            300.0,
+            "ms",
+        );
+        add("idle memory after a start, SQLite", memory, 40.0, "MiB");
+        Ok(())
+    }
+
+    /// A fresh database, a server on it, and accounts to log in with.
+    async fn site(&self, backend: &str, name: &str) -> Result<Site> {
+        let folder = self.folder.join(format!("{backend}-{name}"));
+        let url = if backend == "PostgreSQL" {
+            seed::create_database(&self.postgres, &format!("propusk_bench_{name}")).await?
+        } else {
+            format!("sqlite://{}", folder.join("propusk.db").display())
+        };
+        let server = Server::propusk(&folder, &url).await?;
+        let login = server.register("bench0").await?;
+        for user in 1..USERS {
+            server.register(&format!("bench{user}")).await?;
+        }
+        Ok(Site {
+            server,
+            url,
+            folder,
+            login,
+        })
+    }
+
+    async fn limit_server(&self, site: &Site) -> Result<Server> {
+        let (_, jwks) = site.server.ask(&request("GET", JWKS, None, None)).await?;
+        let verify = request("GET", VERIFY, Some(&site.login.access_token), None);
+        let (_, verify) = site.server.ask(&verify).await?;
+        Server::limits(&self.folder, jwks.len(), verify.len()).await
+    }
+
+    /// Adds sessions, with others around them.
+    async fn seed(&self, site: &Site, count: usize, others: usize) -> Result<Vec<Seeded>> {
+        let db = Db::open(&site.config()?).await?;
+        let seeded = seed::sessions(&db, &site.login, count, others).await?;
+        db.close().await;
+        if !site.is_sqlite() {
+            seed::settle(&site.url).await?;
+        }
+        Ok(seeded)
+    }
+
+    fn refreshing(&self, seeded: &[Seeded], follow: bool) -> Vec<Load> {
+        let tokens: Vec<_> = seeded.iter().map(|session| session.token.clone()).collect();
+        let share = tokens.len().div_ceil(self.connections);
+        tokens
+            .chunks(share)
+            .map(|tokens| Load::refreshing(tokens, follow))
+            .collect()
+    }
+
+    /// Refresh beside what its parts cost alone, and on a table with a million sessions.
+    async fn refresh(
+        &self,
+        backend: &str,
+        site: &Site,
+        limits: &Server,
+        figures: &mut Vec<Figure>,
+    ) -> Result<()> {
+        eprintln!("{backend}: making a million sessions");
+        let full = self.site(backend, "million").await?;
+        let in_full = self.seed(&full, SESSIONS, MILLION).await?;
+        let seeded = self.seed(site, SESSIONS, 0).await?;
+        // The statement alone: in PostgreSQL beside the server's own sessions, in SQLite in a file of its own,
+        // which has one writer as the server's has.
+        let (alone, statements) = if site.is_sqlite() {
+            let alone = self.site(backend, "alone").await?;
+            let statements = Statements::Sqlite(Db::open(&alone.config()?).await?);
+            (Some(alone), statements)
+        } else {
+            let most = site.config()?.database.max_connections;
+            let options = PgPoolOptions::new()
+                .max_connections(most)
+                .test_before_acquire(false);
+            (
+                None,
+                Statements::Postgres(options.connect(&site.url).await?),
+            )
+        };
+        let chains: Vec<Chain> = self
+            .seed(alone.as_ref().unwrap_or(site), SESSIONS, 0)
+            .await?
+            .into_iter()
+            .map(|session| session.chain)
+            .collect();
+        let mut workers: Vec<Vec<Chain>> = chains
+            .chunks(SESSIONS.div_ceil(self.connections))
+            .map(<[Chain]>::to_vec)
+            .collect();
+        if let Some(alone) = alone {
+            alone.server.stop().await?;
+        }
+
+        let mut sign = self.refreshing(&seeded, false);
+        let mut loads = self.refreshing(&seeded, true);
+        let mut loads_in_full = self.refreshing(&in_full, true);
+        let before = disk_sync(&self.folder)?;
+        let (mut statement, mut signed, mut plain, mut crowded) = (vec![], vec![], vec![], vec![]);
+        for round in 0..=self.rounds {
+            let a = statements.drive(&mut workers, self.lasting).await?;
+            let b = drive(limits.address, &mut sign, self.lasting).await?;
+            let small = drive(site.server.address, &mut loads, self.lasting).await?;
+            let million = drive(full.server.address, &mut loads_in_full, self.lasting).await?;
+            eprintln!(
+                "{backend} refresh, round {round}: statement {a:.0}/s, signing {:.0}/s, refresh {:.0}/s ({:.2} ms), \
+                 among a million {:.0}/s ({:.2} ms)",
+                b.per_second, small.per_second, small.median, million.per_second, million.median
+            );
+            // The first one warms everything up.
+            if round > 0 {
+                statement.push(a);
+                signed.push(b.per_second);
+                plain.push(small);
+                crowded.push(million);
+            }
+        }
+        let disk = Some((before, disk_sync(&self.folder)?));
+        let (a, b) = (median(statement), median(signed));
+        let rates =
+            |rounds: &[Round]| median(rounds.iter().map(|round| round.per_second).collect());
+        let times = |rounds: &[Round]| median(rounds.iter().map(|round| round.median).collect());
+        figures.push(Figure {
+            name: format!("refresh, {backend}"),
+            measured: rates(&plain),
+            limit: 1.0 / (1.0 / a + 1.0 / b),
+            unit: "/s",
+            basis: format!("the composite of the statement alone ({a:.0}/s) and parsing and signing alone ({b:.0}/s)"),
+            required: Required::AtLeast(0.8),
+            disk,
+        });
+        figures.push(Figure {
+            name: format!("a refresh among a million sessions, {backend}"),
+            measured: times(&crowded),
+            limit: times(&plain),
+            unit: "ms",
+            basis: format!("the same among {} sessions", 2 * SESSIONS),
+            required: Required::AtMost(1.3),
+            disk,
+        });
+        if let Statements::Sqlite(db) = statements {
+            db.close().await;
+        }
+        full.server.stop().await
+    }
+
+    async fn login(&self, backend: &str, site: &Site, figures: &mut Vec<Figure>) -> Result<()> {
+        let config = site.config()?;
+        let mut loads: Vec<Load> = (0..self.connections)
+            .map(|connection| {
+                let body = login_body(&format!("bench{}", connection % USERS));
+                Load::fixed(request("POST", "/api/v1/auth/login", None, Some(&body)))
+            })
+            .collect();
+        let before = disk_sync(&self.folder)?;
+        let (mut hashes, mut logins) = (vec![], vec![]);
+        for round in 0..=self.rounds {
+            let (passwords, lasting) = (config.passwords.clone(), self.lasting);
+            let limit =
+                tokio::task::spawn_blocking(move || limits::argon2(&passwords, lasting)).await??;
+            let measured = drive(site.server.address, &mut loads, self.lasting)
+                .await?
+                .per_second;
+            eprintln!("{backend} login, round {round}: argon2 {limit:.1}/s, login {measured:.1}/s");
+            if round > 0 {
+                hashes.push(limit);
+                logins.push(measured);
+            }
+        }
+        figures.push(Figure {
+            name: format!("login, {backend}"),
+            measured: median(logins),
+            limit: median(hashes),
+            unit: "/s",
+            basis: format!("argon2id alone on {} thread(s)", config.passwords.permits()),
+            required: Required::AtLeast(0.9),
+            disk: Some((before, disk_sync(&self.folder)?)),
+        });
+        Ok(())
+    }
+
+    async fn against_static(
+        &self,
+        name: String,
+        request: Vec<u8>,
+        least: f64,
+        site: &Site,
+        limits: &Server,
+    ) -> Result<Figure> {
+        let mut loads: Vec<Load> = (0..self.connections)
+            .map(|_| Load::fixed(request.clone()))
+            .collect();
+        let (mut limit, mut measured) = (vec![], vec![]);
+        for round in 0..=self.rounds {
+            let bare = drive(limits.address, &mut loads, self.lasting)
+                .await?
+                .per_second;
+            let ours = drive(site.server.address, &mut loads, self.lasting)
+                .await?
+                .per_second;
+            eprintln!("{name}, round {round}: static {bare:.0}/s, measured {ours:.0}/s");
+            if round > 0 {
+                limit.push(bare);
+                measured.push(ours);
+            }
+        }
+        Ok(Figure {
+            name,
+            measured: median(measured),
+            limit: median(limit),
+            unit: "/s",
+            basis: "a poem handler that answers as many static bytes".to_owned(),
+            required: Required::AtLeast(least),
+            disk: None,
+        })
+    }
+}
+
+impl Site {
+    fn is_sqlite(&self) -> bool {
+        self.url.starts_with("sqlite:")
+    }
+
+    fn config(&self) -> Result<Config> {
+        seed::config(&self.folder, &self.url)
+    }
+}

@@ -1,0 +1,92 @@
+//! Medians, and the table.
+
+use std::{fs::File, io::Write, os::unix::fs::FileExt, path::Path, time::Instant};
+
+use crate::Result;
+
+/// The middle one; of an even number, the upper of the two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What a ratio must be.
+#[derive(Clone, Copy)]
+pub enum Required {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// One figure beside its limit.
+pub struct Figure {
+    pub name: String,
+    pub measured: f64,
+    pub limit: f64,
+    pub unit: &'static str,
+    /// What the limit is.
+    pub basis: String,
+    pub required: Required,
+    /// Microseconds that one sync of the disk took before and after.
+    pub disk: Option<(f64, f64)>,
+}
+
+impl Figure {
+    fn row(&self) -> String {
+        let ratio = self.measured / self.limit;
+        let (required, met) = match self.required {
+            Required::AtLeast(least) => (format!("≥ {least:.2}"), ratio >= least),
+            Required::AtMost(most) => (format!("≤ {most:.2}"), ratio <= most),
+        };
+        let disk = self.disk.map_or_else(String::new, |(before, after)| {
+            format!("{before:.0} → {after:.0} µs")
+        });
+        format!(
+            "| {} | {} {unit} | {} {unit} | {ratio:.2} | {required} | {} | {disk} | {} |",
+            self.name,
+            number(self.measured),
+            number(self.limit),
+            if met { "yes" } else { "**NO**" },
+            self.basis,
+            unit = self.unit,
+        )
+    }
+}
+
+fn number(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+/// Prints the figures as a Markdown table.
+pub fn print(figures: &[Figure]) {
+    println!(
+        "\n| figure | measured | limit | ratio | required | ok | disk sync before → after | the limit is |"
+    );
+    println!("|---|---:|---:|---:|---:|---|---|---|");
+    for figure in figures {
+        println!("{}", figure.row());
+    }
+    println!();
+}
+
+/// Microseconds that writing 8 KiB and waiting for the disk takes in this folder: what no durable commit
+/// can be faster than. The median of 200.
+pub fn disk_sync(folder: &Path) -> Result<f64> {
+    let path = folder.join("sync");
+    let mut file = File::create(&path)?;
+    let block = [7; 8192];
+    file.write_all(&block)?;
+    file.sync_all()?;
+    let mut micros = Vec::with_capacity(200);
+    for _ in 0..200 {
+        let began = Instant::now();
+        file.write_all_at(&block, 0)?;
+        file.sync_data()?;
+        micros.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    std::fs::remove_file(path)?;
+    Ok(median(micros))
+}

@@ -1,0 +1,184 @@
+//! Databases to measure on: their making, and their sessions.
+
+use std::{path::Path, time::Duration};
+
+use propusk::{
+    clock::{Clock, Rng, Timestamp},
+    config::Config,
+    model,
+    oauth::{
+        refresh_token::{ChainKey, RefreshToken},
+        scope::Scope,
+    },
+    storage::{Db, Statement, sessions},
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::{Result, server::Login};
+
+/// Sessions are put in between the others in this many places, so that they lie all over the table.
+const PLACES: usize = 64;
+
+/// A session as the refresh statement sees it.
+#[derive(Clone)]
+pub struct Chain {
+    pub id: String,
+    /// What the row holds at present.
+    pub hash: [u8; 32],
+}
+
+/// A session that was made here.
+pub struct Seeded {
+    /// Its first refresh token.
+    pub token: String,
+    pub chain: Chain,
+}
+
+/// The configuration with this database and no other change.
+pub fn config(folder: &Path, database_url: &str) -> Result<Config> {
+    let settings = [
+        ("PROPUSK_DATA_DIR", folder.display().to_string()),
+        ("PROPUSK_DATABASE__URL", database_url.to_owned()),
+    ];
+    Ok(Config::load(
+        None,
+        settings
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter(),
+    )?)
+}
+
+/// Makes an empty PostgreSQL database beside the one of `url`, and gives its URL.
+pub async fn create_database(url: &str, name: &str) -> Result<String> {
+    let mut connection = PgConnection::connect(url).await?;
+    for statement in [
+        format!("DROP DATABASE IF EXISTS {name}"),
+        format!("CREATE DATABASE {name}"),
+    ] {
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
+    }
+    let mut url = url::Url::parse(url)?;
+    url.set_path(name);
+    Ok(url.into())
+}
+
+/// Brings PostgreSQL to rest after so many new rows, so that no round pays for them.
+pub async fn settle(url: &str) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        sqlx::query(statement).execute(&mut connection).await?;
+    }
+    Ok(())
+}
+
+/// Adds `count` live sessions of a user, and `others` more all round them.
+pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Result<Vec<Seeded>> {
+    let (clock, rng) = (Clock::system(), Rng::system());
+    let chain_key = RefreshToken::parse(&login.refresh_token)
+        .ok_or("not a refresh token")?
+        .chain_key;
+    let mut made = Vec::with_capacity(count);
+    for place in 0..PLACES {
+        let now = clock.now();
+        let share = |total: usize| total * (place + 1) / PLACES - total * place / PLACES;
+        let mut batch = Vec::new();
+        for _ in 0..share(count) {
+            let id = model::new_id(&clock, &rng);
+            // Only its number is used: the first secret is random.
+            let key = ChainKey::new(chain_key, &[0; 32]);
+            let token = RefreshToken::first(&key, id.parse()?, rng.bytes());
+            batch.push(new_session(
+                id.clone(),
+                login,
+                chain_key,
+                token.hash(),
+                now,
+            )?);
+            made.push(Seeded {
+                token: token.expose(),
+                chain: Chain {
+                    id,
+                    hash: token.hash(),
+                },
+            });
+        }
+        db.transaction(move |mut tx| {
+            Box::pin(async move {
+                for session in batch {
+                    sessions::insert(&mut tx, session, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+        let rows = share(others);
+        if rows > 0 {
+            let sql = if db.kind() == "postgres" {
+                FILL_POSTGRES
+            } else {
+                FILL_SQLITE
+            };
+            let statement = Statement::new(sql)
+                .bind(i64::try_from(rows)?)
+                .bind(login.user_id.as_str())
+                .bind(i64::from(chain_key))
+                .bind(now)
+                .bind(now + 7 * DAY)
+                .bind(now + 30 * DAY);
+            db.write(statement).await?;
+        }
+    }
+    Ok(made)
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn new_session(
+    id: String,
+    login: &Login,
+    chain_key: u32,
+    first_hash: [u8; 32],
+    now: Timestamp,
+) -> Result<sessions::NewSession> {
+    Ok(sessions::NewSession {
+        id,
+        subject: login.user_id.clone(),
+        user_id: Some(login.user_id.clone()),
+        client_id: "propusk".to_owned(),
+        scope: Scope::parse("openid profile email")?,
+        chain_key,
+        first_hash,
+        idle_expires_at: now + 7 * DAY,
+        expires_at: now + 30 * DAY,
+        address: Some("127.0.0.1".to_owned()),
+        user_agent: None,
+    })
+}
+
+macro_rules! fill {
+    ($id:literal, $hash:literal, $rows:literal) => {
+        concat!(
+            "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
+             rotated_at, created_at, idle_expires_at, expires_at, address) SELECT ",
+            $id,
+            ", $2, $2, 'propusk', 'openid profile email', $3, 0, ",
+            $hash,
+            ", $4, $4, $5, $6, '127.0.0.1' FROM ",
+            $rows
+        )
+    };
+}
+
+const FILL_POSTGRES: &str = fill!(
+    "gen_random_uuid()::text",
+    "sha256(n::text::bytea)",
+    "generate_series(1, $1) AS n"
+);
+const FILL_SQLITE: &str = fill!(
+    "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' \
+     || hex(randomblob(2)) || '-' || hex(randomblob(6)))",
+    "randomblob(32)",
+    "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < $1) SELECT n FROM count)"
+);
