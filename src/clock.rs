@@ -2,6 +2,7 @@
 //! stop the clock; clippy's `disallowed-methods` forbids the globals elsewhere.
 
 use std::{
+    cell::RefCell,
     fmt,
     ops::{Add, Sub},
     sync::{
@@ -10,6 +11,8 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use zeroize::Zeroize;
 
 /// A moment, in microseconds since the Unix epoch; what the database stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,11 +128,28 @@ impl Rng {
 
     /// Fills `buffer` with random bytes.
     ///
+    /// Small amounts come from a buffer that each thread fills at once: a system call for each id would be
+    /// felt. What was given out is wiped from it.
+    ///
     /// # Panics
     /// Where the operating system has no randomness to give: no secret could be made, so nothing may go on.
     pub fn fill(&self, buffer: &mut [u8]) {
-        #[allow(clippy::disallowed_methods)] // the one place that may
-        getrandom::fill(buffer).expect("the operating system's random generator failed");
+        thread_local! {
+            static SPARE: RefCell<Spare> = const { RefCell::new(Spare { bytes: [0; 1024], left: 0 }) };
+        }
+        if buffer.len() > 64 {
+            return from_system(buffer);
+        }
+        SPARE.with_borrow_mut(|spare| {
+            if spare.left < buffer.len() {
+                from_system(&mut spare.bytes);
+                spare.left = spare.bytes.len();
+            }
+            let taken = &mut spare.bytes[spare.left - buffer.len()..spare.left];
+            buffer.copy_from_slice(taken);
+            taken.zeroize();
+            spare.left -= buffer.len();
+        });
     }
 
     /// `N` random bytes.
@@ -138,6 +158,17 @@ impl Rng {
         self.fill(&mut bytes);
         bytes
     }
+}
+
+/// Random bytes that were not given out yet: the first `left`.
+struct Spare {
+    bytes: [u8; 1024],
+    left: usize,
+}
+
+fn from_system(buffer: &mut [u8]) {
+    #[allow(clippy::disallowed_methods)] // the one place that may
+    getrandom::fill(buffer).expect("the operating system's random generator failed");
 }
 
 impl fmt::Display for Timestamp {

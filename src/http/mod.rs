@@ -31,10 +31,8 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             get(Asset::document("application/json", document)),
         )
         .at("/oauth2/jwks", get(oauth::jwks::jwks))
-        .at("/oauth2/token", post(oauth::token::token))
-        .nest_no_strip("/api/v1", api::service())
-        .nest_no_strip("/auth", api::service());
-    Ok(routes
+        .at("/oauth2/token", post(oauth::token::token));
+    Ok(api::route(routes)
         .with(RequestTimeout(app.config.server.request_timeout))
         .with(Edge {
             app: Arc::clone(app),

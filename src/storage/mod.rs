@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clients;
 pub mod heads;
 pub mod keys;
+mod lanes;
 mod migrate;
 pub mod outbox;
 pub mod revocations;
@@ -23,7 +24,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-pub use statement::{Row, Statement};
+use self::lanes::{Lanes, To};
+pub use self::statement::{Row, Statement};
 
 use crate::config;
 
@@ -71,6 +73,10 @@ impl std::fmt::Display for Conflict {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    fn closed() -> Self {
+        Self::Database(sqlx::Error::PoolClosed)
+    }
+
     /// PostgreSQL names the constraint, SQLite the column in its message; both contain the column's name.
     fn from_sqlx(error: sqlx::Error) -> Self {
         let Some(database) = error
@@ -96,7 +102,11 @@ pub struct Db(Backend);
 
 #[derive(Clone, Debug)]
 enum Backend {
-    Postgres(PgPool),
+    /// Lone statements take the lanes, transactions the pool.
+    Postgres {
+        lanes: Lanes,
+        pool: PgPool,
+    },
     Sqlite(sqlite::Sqlite),
 }
 
@@ -119,15 +129,27 @@ impl Db {
             return Ok(Self(Backend::Sqlite(sqlite)));
         }
         let options: PgConnectOptions = url.parse()?;
+        let options = options.application_name("propusk");
+        let for_statements = (database.max_connections / 2).max(1);
         let pool = PgPoolOptions::new()
-            .max_connections(database.max_connections)
+            .max_connections(
+                database
+                    .max_connections
+                    .saturating_sub(for_statements)
+                    .max(1),
+            )
             .acquire_timeout(database.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
             // A dead connection shows itself at its first statement; testing each costs 10–20 %.
             .test_before_acquire(false)
-            .connect_with(options.application_name("propusk"))
+            .connect_with(options.clone())
             .await?;
-        Ok(Self(Backend::Postgres(pool)))
+        let lanes = Lanes::open(
+            &To::Postgres(options),
+            for_statements,
+            database.acquire_timeout,
+        );
+        Ok(Self(Backend::Postgres { lanes, pool }))
     }
 
     /// Applies the migrations that are missing. Safe where several processes start at once.
@@ -136,7 +158,7 @@ impl Db {
     /// [`Error::Migrate`] where the schema is newer than this program or was altered.
     pub async fn migrate(&self) -> Result<()> {
         match &self.0 {
-            Backend::Postgres(pool) => migrate::postgres(pool).await,
+            Backend::Postgres { pool, .. } => migrate::postgres(pool).await,
             Backend::Sqlite(sqlite) => migrate::sqlite(sqlite).await,
         }
     }
@@ -152,15 +174,15 @@ impl Db {
     /// Runs a reading statement.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.0 {
-            Backend::Postgres(pool) => statement.on_postgres(pool).await,
-            Backend::Sqlite(sqlite) => statement.on_sqlite(sqlite.reader()).await,
+            Backend::Postgres { lanes, .. } => lanes.run(statement).await,
+            Backend::Sqlite(sqlite) => sqlite.read(statement).await,
         }
     }
 
     /// Runs one writing statement in a transaction of its own; answers after the commit.
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.0 {
-            Backend::Postgres(pool) => statement.on_postgres(pool).await,
+            Backend::Postgres { lanes, .. } => lanes.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.write(statement).await,
         }
     }
@@ -173,7 +195,7 @@ impl Db {
         F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         match &self.0 {
-            Backend::Postgres(pool) => {
+            Backend::Postgres { pool, .. } => {
                 let mut connection = pool.acquire().await?;
                 let mut transaction = connection.begin().await?;
                 let value = work(Tx::Postgres(&mut transaction)).await?;
@@ -184,18 +206,18 @@ impl Db {
         }
     }
 
-    /// Connections open and, of these, idle.
+    /// The connections for transactions that are open and, of these, idle. SQLite has the one.
     pub fn pool_size(&self) -> (u32, usize) {
         match &self.0 {
-            Backend::Postgres(pool) => (pool.size(), pool.num_idle()),
-            Backend::Sqlite(sqlite) => (sqlite.reader().size(), sqlite.reader().num_idle()),
+            Backend::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
+            Backend::Sqlite(_) => (1, 0),
         }
     }
 
     /// `postgres` or `sqlite`.
     pub const fn kind(&self) -> &'static str {
         match self.0 {
-            Backend::Postgres(_) => "postgres",
+            Backend::Postgres { .. } => "postgres",
             Backend::Sqlite(_) => "sqlite",
         }
     }
@@ -203,7 +225,10 @@ impl Db {
     /// Finishes what was queued and closes every connection.
     pub async fn close(&self) {
         match &self.0 {
-            Backend::Postgres(pool) => pool.close().await,
+            Backend::Postgres { lanes, pool } => {
+                lanes.close();
+                pool.close().await;
+            }
             Backend::Sqlite(sqlite) => sqlite.close().await,
         }
     }

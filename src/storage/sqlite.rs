@@ -11,21 +11,26 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{
-    Connection, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Result, Row, Statement, Tx};
+use super::{
+    Error, Result, Row, Statement, Tx,
+    lanes::{Lanes, To},
+};
 
 /// Jobs that may wait; beyond it callers wait to enqueue.
 const QUEUE: usize = 1024;
+/// Connections that read.
+const READERS: u32 = 4;
 /// Jobs in one commit.
 const GROUP: usize = 256;
 
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    readers: SqlitePool,
+    readers: Lanes,
     jobs: mpsc::Sender<Job>,
     path: Arc<PathBuf>,
 }
@@ -104,12 +109,8 @@ impl Sqlite {
                 path.display()
             ))
         })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(busy)
-            .test_before_acquire(false)
-            .connect_with(options.create_if_missing(false).pragma("query_only", "on"))
-            .await?;
+        let reading = options.create_if_missing(false).pragma("query_only", "on");
+        let readers = Lanes::open(&To::Sqlite(reading), READERS, busy);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue));
         Ok(Self {
@@ -119,8 +120,8 @@ impl Sqlite {
         })
     }
 
-    pub const fn reader(&self) -> &SqlitePool {
-        &self.readers
+    pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
+        self.readers.run(statement).await
     }
 
     pub fn path(&self) -> &Path {
@@ -130,7 +131,7 @@ impl Sqlite {
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
         let (answer, result) = oneshot::channel();
         self.submit(Job::Statement(statement, answer)).await?;
-        result.await.map_err(|_| closed())?
+        result.await.map_err(|_| Error::closed())?
     }
 
     pub async fn transaction<T, F>(&self, work: F) -> Result<T>
@@ -141,7 +142,7 @@ impl Sqlite {
         let (answer, result) = oneshot::channel();
         self.submit(Job::Transaction(Box::new(Closure { work, answer })))
             .await?;
-        result.await.map_err(|_| closed())?
+        result.await.map_err(|_| Error::closed())?
     }
 
     pub async fn close(&self) {
@@ -149,16 +150,12 @@ impl Sqlite {
         if self.submit(Job::Close(answer)).await.is_ok() {
             let _ = done.await;
         }
-        self.readers.close().await;
+        self.readers.close();
     }
 
     async fn submit(&self, job: Job) -> Result<()> {
-        self.jobs.send(job).await.map_err(|_| closed())
+        self.jobs.send(job).await.map_err(|_| Error::closed())
     }
-}
-
-fn closed() -> Error {
-    Error::Database(sqlx::Error::PoolClosed)
 }
 
 async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Job>) {

@@ -7,7 +7,8 @@ mod legacy;
 
 use std::collections::HashMap;
 
-use poem_openapi::{OpenApiService, Tags};
+use poem::{Route, RouteMethod};
+use poem_openapi::{LicenseObject, OpenApi, OpenApiService, Tags};
 
 /// The chapters of the document.
 #[derive(Tags)]
@@ -22,24 +23,38 @@ pub enum Chapter {
 }
 
 /// Every operation of the JSON API.
-pub type Operations = (auth::AuthApi, health::HealthApi, legacy::LegacyApi);
+type Operations = (auth::AuthApi, health::HealthApi, legacy::LegacyApi);
 
-/// The API as a poem service.
-pub fn service() -> OpenApiService<Operations, ()> {
-    OpenApiService::new(
-        (auth::AuthApi, health::HealthApi, legacy::LegacyApi),
-        "Propusk",
-        env!("CARGO_PKG_VERSION"),
-    )
-    .description(include_str!("../../../openapi/description.md"))
-    .license(poem_openapi::LicenseObject::new("MIT OR Apache-2.0"))
-    .url_prefix("")
+fn operations() -> Operations {
+    (auth::AuthApi, health::HealthApi, legacy::LegacyApi)
+}
+
+/// Adds every operation to the routes, each under its own address: poem-openapi's service would stand as a
+/// router within the router, with a cookie jar that nobody uses. It would also fill in what its `Query`
+/// parameters read; that type lets the first of two equal parameters win, so it is not for us anyway.
+pub fn route(route: Route) -> Route {
+    let mut table = HashMap::new();
+    operations().add_routes(&mut table);
+    table.into_iter().fold(route, |route, (path, operations)| {
+        let by_method = operations
+            .into_iter()
+            .fold(RouteMethod::new(), |by_method, (method, operation)| {
+                by_method.method(method, operation)
+            });
+        route.at(path, by_method)
+    })
 }
 
 /// The OpenAPI document with its paths in order, as JSON.
 pub fn document() -> serde_json::Value {
     // Read into a map of sorted keys, so that the exported file changes only where the API does.
-    serde_json::from_str(&service().spec()).unwrap_or_default()
+    serde_json::from_str(
+        &OpenApiService::new(operations(), "Propusk", env!("CARGO_PKG_VERSION"))
+            .description(include_str!("../../../openapi/description.md"))
+            .license(LicenseObject::new("MIT OR Apache-2.0"))
+            .spec(),
+    )
+    .unwrap_or_default()
 }
 
 /// The methods of each path, for `Allow`.
