@@ -17,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use propusk::{config::Config, storage::Db};
 use sqlx::postgres::PgPoolOptions;
 
-use client::{Load, Round, drive, request};
+use client::{Load, drive, request};
 use limits::Statements;
 use report::{Figure, Required, disk_sync, median};
 use seed::{Chain, Seeded};
@@ -174,13 +174,12 @@ impl Bench {
             memory.push(server.memory()?);
             server.stop().await?;
         }
-        let mut add = |name: &str, values, limit, unit| {
+        let mut add = |name: &str, values: Vec<f64>, limit, unit| {
             let (name, basis, required) =
                 (name.to_owned(), "set".to_owned(), Required::AtMost(1.0));
             figures.push(Figure {
                 name,
-                measured: median(values),
-                limit,
+                rounds: values.into_iter().map(|value| (value, limit)).collect(),
                 unit,
                 basis,
                 required,
@@ -292,7 +291,7 @@ impl Bench {
         let mut loads = self.refreshing(&seeded, true);
         let mut loads_in_full = self.refreshing(&in_full, true);
         let before = disk_sync(&self.folder)?;
-        let (mut statement, mut signed, mut plain, mut crowded) = (vec![], vec![], vec![], vec![]);
+        let (mut parts, mut plain, mut crowded) = (vec![], vec![], vec![]);
         for round in 0..=self.rounds {
             let a = statements.drive(&mut workers, self.lasting).await?;
             let b = drive(limits.address, &mut sign, self.lasting).await?;
@@ -305,30 +304,29 @@ impl Bench {
             );
             // The first one warms everything up.
             if round > 0 {
-                statement.push(a);
-                signed.push(b.per_second);
-                plain.push(small);
-                crowded.push(million);
+                let b = b.per_second;
+                parts.push((a, b));
+                plain.push((small.per_second, 1.0 / (1.0 / a + 1.0 / b)));
+                crowded.push((million.median, small.median));
             }
         }
         let disk = Some((before, disk_sync(&self.folder)?));
-        let (a, b) = (median(statement), median(signed));
-        let rates =
-            |rounds: &[Round]| median(rounds.iter().map(|round| round.per_second).collect());
-        let times = |rounds: &[Round]| median(rounds.iter().map(|round| round.median).collect());
+        let part = |value: fn(&(f64, f64)) -> f64| median(parts.iter().map(value).collect());
         figures.push(Figure {
             name: format!("refresh, {backend}"),
-            measured: rates(&plain),
-            limit: 1.0 / (1.0 / a + 1.0 / b),
+            rounds: plain,
             unit: "/s",
-            basis: format!("the composite of the statement alone ({a:.0}/s) and parsing and signing alone ({b:.0}/s)"),
+            basis: format!(
+                "the composite of the statement alone ({:.0}/s) and parsing and signing alone ({:.0}/s)",
+                part(|(a, _)| *a),
+                part(|(_, b)| *b)
+            ),
             required: Required::AtLeast(0.8),
             disk,
         });
         figures.push(Figure {
             name: format!("a refresh among a million sessions, {backend}"),
-            measured: times(&crowded),
-            limit: times(&plain),
+            rounds: crowded,
             unit: "ms",
             basis: format!("the same among {} sessions", 2 * SESSIONS),
             required: Required::AtMost(1.3),
@@ -349,7 +347,7 @@ impl Bench {
             })
             .collect();
         let before = disk_sync(&self.folder)?;
-        let (mut hashes, mut logins) = (vec![], vec![]);
+        let mut rounds = vec![];
         for round in 0..=self.rounds {
             let (passwords, lasting) = (config.passwords.clone(), self.lasting);
             let limit =
@@ -359,14 +357,12 @@ impl Bench {
                 .per_second;
             eprintln!("{backend} login, round {round}: argon2 {limit:.1}/s, login {measured:.1}/s");
             if round > 0 {
-                hashes.push(limit);
-                logins.push(measured);
+                rounds.push((measured, limit));
             }
         }
         figures.push(Figure {
             name: format!("login, {backend}"),
-            measured: median(logins),
-            limit: median(hashes),
+            rounds,
             unit: "/s",
             basis: format!("argon2id alone on {} thread(s)", config.passwords.permits()),
             required: Required::AtLeast(0.9),
@@ -386,7 +382,7 @@ impl Bench {
         let mut loads: Vec<Load> = (0..self.connections)
             .map(|_| Load::fixed(request.clone()))
             .collect();
-        let (mut limit, mut measured) = (vec![], vec![]);
+        let mut rounds = vec![];
         for round in 0..=self.rounds {
             let bare = drive(limits.address, &mut loads, self.lasting)
                 .await?
@@ -396,14 +392,12 @@ impl Bench {
                 .per_second;
             eprintln!("{name}, round {round}: static {bare:.0}/s, measured {ours:.0}/s");
             if round > 0 {
-                limit.push(bare);
-                measured.push(ours);
+                rounds.push((ours, bare));
             }
         }
         Ok(Figure {
             name,
-            measured: median(measured),
-            limit: median(limit),
+            rounds,
             unit: "/s",
             basis: "a poem handler that answers as many static bytes".to_owned(),
             required: Required::AtLeast(least),

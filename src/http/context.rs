@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use poem::{
     Endpoint, FromRequest, IntoResponse, Middleware, PathPattern, Request, RequestBody, Response,
     Result,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
 };
 use serde_json::json;
 
@@ -45,7 +45,7 @@ impl<'a> FromRequest<'a> for Context {
 #[derive(Clone, Debug)]
 pub struct Edge {
     pub app: Arc<App>,
-    /// The methods each fixed path answers, for `Allow` (RFC 9110 §15.5.6).
+    /// The methods each call answers, for `Allow` (RFC 9110 §15.5.6).
     pub methods: Arc<HashMap<String, String>>,
 }
 
@@ -77,6 +77,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         let app = &self.edge.app;
         let caller = Arc::new(caller(app, &request));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let is_http1 = request.version() < Version::HTTP_2;
         request.extensions_mut().insert(Context {
             app: Arc::clone(app),
             caller: Arc::clone(&caller),
@@ -108,9 +109,15 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         };
         if let Some(error) = &error {
             render(&mut response, error, &caller, &path);
-            if error.code == ErrorCode::MethodNotAllowed
-                && let Some(methods) = self.edge.methods.get(&path)
-            {
+            // The rest of the body is not read: the client must not send its next request after it.
+            if is_http1 && matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if error.code == ErrorCode::MethodNotAllowed {
+                // What is no call is a page or a file.
+                let methods = self.edge.methods.get(&path);
+                let methods = methods.map_or("GET, HEAD", String::as_str);
                 set(response.headers_mut(), header::ALLOW, methods);
             }
         }

@@ -124,6 +124,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let at = (inner.line(), inner.column());
         if inner.is_data() {
             field_error(&path, &inner.to_string())
+        } else if serde_json::from_str::<serde_json::Value>(text).is_ok() {
+            // To serde_json, null or a number in an enum's place is a mistake of syntax.
+            field_error(&path, "")
         } else {
             malformed(position(at))
         }

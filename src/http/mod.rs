@@ -24,6 +24,8 @@ use crate::{app::App, listener::RequestTimeout};
 /// Where a page cannot be rendered, which only a broken build can cause.
 pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use<>, askama::Error> {
     let document = Bytes::from(api::document().to_string());
+    let mut methods = api::methods();
+    methods.insert("/oauth2/token".to_owned(), "POST".to_owned());
     let pages = landing::route(docs::route(Route::new())?)?;
     let routes = pages
         .at(
@@ -36,6 +38,6 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .with(RequestTimeout(app.config.server.request_timeout))
         .with(Edge {
             app: Arc::clone(app),
-            methods: Arc::new(api::methods()),
+            methods: Arc::new(methods),
         }))
 }

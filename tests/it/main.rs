@@ -4,4 +4,5 @@
 mod support;
 
 mod house;
+mod sessions;
 mod tour;

@@ -48,13 +48,41 @@ pub fn route(route: Route) -> Route {
 /// The OpenAPI document with its paths in order, as JSON.
 pub fn document() -> serde_json::Value {
     // Read into a map of sorted keys, so that the exported file changes only where the API does.
-    serde_json::from_str(
+    let mut document = serde_json::from_str(
         &OpenApiService::new(operations(), "Propusk", env!("CARGO_PKG_VERSION"))
             .description(include_str!("../../../openapi/description.md"))
             .license(LicenseObject::new("MIT OR Apache-2.0"))
             .spec(),
     )
-    .unwrap_or_default()
+    .unwrap_or_default();
+    mark_nulls(&mut document);
+    document
+}
+
+/// The fields of answers that are always there and may be null; poem-openapi knows them as not required only.
+const NULLABLE: [(&str, &[&str]); 5] = [
+    ("Envelope_optional_Session", &["data"]),
+    ("Session", &["username"]),
+    ("User", &["username"]),
+    ("Verified", &["sessionId"]),
+    ("VerifiedUser", &["email", "role"]),
+];
+
+fn mark_nulls(document: &mut serde_json::Value) {
+    for (schema, fields) in NULLABLE {
+        let schema = &mut document["components"]["schemas"][schema];
+        for &field in fields {
+            let property = &mut schema["properties"][field];
+            // It counts beside a `type` only (OpenAPI 3.0.3 §4.7.24).
+            if property.get("type").is_none() {
+                property["type"] = "object".into();
+            }
+            property["nullable"] = true.into();
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.push(field.into());
+            }
+        }
+    }
 }
 
 /// The methods of each path, for `Allow`.
