@@ -39,6 +39,9 @@ impl Email {
         if input.len() > 1024 {
             return Err("an email address has at most 254 characters");
         }
+        if input.contains(char::is_control) {
+            return Err("an email address has no line ends or other control characters");
+        }
         let address: String = input.trim().nfkc().collect();
         if address.is_empty() {
             return Err("give an email address");
@@ -208,6 +211,8 @@ mod tests {
             "a@b@c",
             "a b@c",
             "a@b\r\nBcc: x",
+            "a@b\r\n",
+            "\na@b",
             "a\0@b",
             "\"a\"@b",
             "<a@b>",

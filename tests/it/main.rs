@@ -3,6 +3,17 @@
 
 mod support;
 
+mod api;
+mod bad_input;
+mod browser;
+mod command_line;
 mod house;
+mod jose;
+mod keys;
+mod processes;
+mod readme;
+mod registration;
+mod schema;
 mod sessions;
+mod token;
 mod tour;

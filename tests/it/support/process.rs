@@ -1,9 +1,8 @@
 //! The program itself, as a process of its own.
 
 use std::{
-    io::Read,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -13,6 +12,8 @@ use super::Database;
 /// A running `propusk serve`; killed when it is dropped.
 pub struct Process {
     child: Child,
+    /// The file with what it wrote to standard error: a pipe that nobody empties would stop it.
+    log: PathBuf,
     pub base: String,
 }
 
@@ -22,15 +23,18 @@ impl Process {
         let address = free_address();
         let mut command = command(database, settings);
         command.env("PROPUSK_SERVER__LISTEN", &address).arg("serve");
+        let log = database
+            .folder
+            .path()
+            .join(format!("{}.log", address.replace(':', "-")));
+        let stderr = std::fs::File::create(&log).expect("a log");
         let child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("it starts");
-        let mut process = Self {
-            child,
-            base: format!("http://{address}"),
-        };
+        let base = format!("http://{address}");
+        let mut process = Self { child, log, base };
         process.wait_until_ready().await;
         process
     }
@@ -50,12 +54,9 @@ impl Process {
         panic!("the program is not ready after 15 s");
     }
 
-    fn stderr(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            let _ = stderr.read_to_string(&mut text);
-        }
-        text
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
     }
 
     /// kill -9
@@ -64,8 +65,16 @@ impl Process {
         self.child.wait().expect("gone");
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// SIGTERM, and how the program ended.
+    pub async fn terminate(mut self) -> std::process::ExitStatus {
+        let id = self.child.id().to_string();
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill");
+        tokio::task::spawn_blocking(move || self.child.wait().expect("a child"))
+            .await
+            .expect("a thread")
     }
 }
 

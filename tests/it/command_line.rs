@@ -1,0 +1,273 @@
+//! The command line: what an operator types, and what they are told when it cannot be done.
+
+use std::process::{Output, Stdio};
+
+use crate::support::{
+    Backend, Database, both_backends,
+    process::{Process, bare_command, command, free_address, run},
+};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, says: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for said in says {
+        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[track_caller]
+fn assert_does(output: &Output, says: &[&str]) -> String {
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for said in says {
+        assert!(stdout.contains(said), "{said:?} is not in: {stdout}");
+    }
+    stdout
+}
+
+#[test]
+fn every_command_has_its_help() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (args, says) in [
+        (
+            &["--help"][..],
+            &[
+                "serve",
+                "migrate",
+                "config",
+                "keys",
+                "user",
+                "openapi",
+                "health",
+                "--config",
+                "Exit codes",
+            ][..],
+        ),
+        (&["keys", "--help"], &["list", "rotate", "ban"]),
+        (
+            &["user", "--help"],
+            &[
+                "add",
+                "list",
+                "disable",
+                "enable",
+                "set-password",
+                "set-role",
+            ],
+        ),
+        (&["config", "--help"], &["show", "check", "default"]),
+        (&["keys", "rotate", "--help"], &["--algorithm", "--now"]),
+        (&["--version"], &[env!("CARGO_PKG_VERSION")]),
+    ] {
+        let output = bare_command(folder.path())
+            .args(args)
+            .output()
+            .expect("it runs");
+        assert_does(&output, says);
+    }
+    let output = bare_command(folder.path())
+        .arg("dance")
+        .output()
+        .expect("it runs");
+    assert_fails(&output, 2, &["dance"]);
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_key_its_place_and_the_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mine.toml");
+    let serve = |toml: &str, settings: &[(&str, &str)]| {
+        std::fs::write(&file, toml).expect("written");
+        let mut command = bare_command(folder.path());
+        command
+            .envs(settings.iter().copied())
+            .arg("--config")
+            .arg(&file)
+            .arg("serve");
+        command.output().expect("it runs")
+    };
+    assert_fails(
+        &serve("[server]\nlisten_on = \"127.0.0.1:1\"\n", &[]),
+        2,
+        &["server.listen_on", "mine.toml", "server.listen"],
+    );
+    assert_fails(
+        &serve("[tokens]\naccess_ttl = 15\n", &[]),
+        2,
+        &["tokens.access_ttl", "mine.toml"],
+    );
+    assert_fails(&serve("[server\n", &[]), 2, &["mine.toml"]);
+    assert_fails(
+        &serve("", &[("PROPUSK_SERVER__LISTN", "127.0.0.1:1")]),
+        2,
+        &["PROPUSK_SERVER__LISTN", "PROPUSK_SERVER__LISTEN"],
+    );
+    let public = [
+        ("PROPUSK_SERVER__ISSUER", "http://id.example.org"),
+        ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
+    ];
+    assert_fails(&serve("", &public), 2, &["server.issuer", "https"]);
+    let no_key = [
+        ("PROPUSK_SERVER__ISSUER", "https://id.example.org"),
+        ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
+    ];
+    assert_fails(
+        &serve("", &no_key),
+        2,
+        &["secrets.master_key_file", "head -c 32 /dev/urandom"],
+    );
+    let missing = bare_command(folder.path())
+        .args(["--config", "nowhere.toml", "serve"])
+        .output()
+        .expect("it runs");
+    assert_fails(&missing, 2, &["nowhere.toml"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_cannot_be_says_what_to_mend() {
+    let database = Database::new(Backend::Sqlite).await;
+    let taken = Process::serve(&database, &[]).await;
+    let address = taken.base.strip_prefix("http://").expect("an address");
+    let output = run(
+        &database,
+        &[("PROPUSK_SERVER__LISTEN", address)],
+        &["serve"],
+    );
+    assert_fails(&output, 1, &[address, "taken", "server.listen"]);
+
+    let away = format!("postgres://nobody:canary@{}/none", free_address());
+    let output = run(&database, &[("PROPUSK_DATABASE__URL", &away)], &["serve"]);
+    assert_fails(&output, 1, &["database.url", "cannot be opened"]);
+    assert!(
+        !text(&output.stderr).contains("canary"),
+        "the password is not shown"
+    );
+
+    let output = run(
+        &database,
+        &[("PROPUSK_DATA_DIR", "/dev/null/data")],
+        &["serve"],
+    );
+    assert_fails(&output, 1, &["/dev/null/data", "data_dir"]);
+
+    let fresh = Database::new(Backend::Sqlite).await;
+    let output = run(
+        &fresh,
+        &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")],
+        &["serve"],
+    );
+    assert_fails(&output, 1, &["propusk migrate"]);
+    assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
+    assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
+}
+
+both_backends! {
+    async fn accounts_are_looked_after(backend) {
+        let database = Database::new(backend).await;
+        let propusk = |args: &[&str]| run(&database, &[], args);
+        let added = assert_does(&propusk(&["user", "add", "vera@example.org", "--username", "vera", "--role", "editor"]), &["added vera@example.org", "shown once"]);
+        assert!(added.lines().any(|line| line.starts_with("password (shown once): ") && line.len() > 40), "{added}");
+        assert_fails(&propusk(&["user", "add", "VERA@example.org"]), 1, &["email address exists already"]);
+        assert_fails(&propusk(&["user", "add", "nonsense"]), 1, &["email"]);
+        assert_fails(&propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]), 2, &["a role is"]);
+        assert_does(&propusk(&["user", "list"]), &["vera@example.org", "editor", "enabled"]);
+        assert_does(&propusk(&["user", "disable", "vera"]), &["disabled vera@example.org"]);
+        assert_does(&propusk(&["user", "list"]), &["disabled"]);
+        assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled"]);
+        assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["is admin now"]);
+        assert_does(&propusk(&["user", "set-password", "vera"]), &["was changed", "shown once"]);
+        assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
+
+        let with_stdin = |args: &[&str], typed: &str| {
+            use std::io::Write;
+            let mut child = command(&database, &[]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+            child.stdin.take().expect("stdin").write_all(typed.as_bytes()).expect("typed");
+            child.wait_with_output().expect("it ends")
+        };
+        let output = with_stdin(&["user", "set-password", "vera", "--password-stdin"], "seven blue herons at dawn\n");
+        let said = assert_does(&output, &["was changed"]);
+        assert!(!said.contains("herons"), "{said}");
+        assert_fails(&with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"), 1, &["password"]);
+    }
+
+    async fn keys_are_looked_after(backend) {
+        let database = Database::new(backend).await;
+        let propusk = |args: &[&str]| run(&database, &[], args);
+        let kid = |listed: &str, state: &str| {
+            let line = listed.lines().find(|line| line.contains("ES256") && line.contains(state));
+            line.and_then(|line| line.split_whitespace().next()).map(str::to_owned)
+        };
+        let listed = assert_does(&propusk(&["keys", "list"]), &["ES256", "refresh-chain", "active"]);
+        let first = kid(&listed, "active").expect("an active key");
+        let listed = assert_does(&propusk(&["keys", "rotate"]), &["next"]);
+        assert_eq!(kid(&listed, "active").as_ref(), Some(&first), "the next key is only published yet");
+        let listed = assert_does(&propusk(&["keys", "rotate", "--now", "--algorithm", "es256"]), &["retired"]);
+        let second = kid(&listed, "active").expect("an active key");
+        assert_ne!(second, first);
+        let said = assert_does(&propusk(&["keys", "ban", &second]), &["every Propusk process refuses", "banned"]);
+        let third = kid(&said, "active").expect("another signs at once");
+        assert!(third != second && third != first);
+        assert_fails(&propusk(&["keys", "ban", &second]), 1, &["banned already"]);
+        assert_fails(&propusk(&["keys", "ban", "nothing"]), 1, &["there is no key nothing", "keys list"]);
+        assert_fails(&propusk(&["keys", "rotate", "--algorithm", "RS256"]), 1, &["keys.algorithms"]);
+        assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);
+    }
+}
+
+#[test]
+fn the_configuration_is_shown_without_its_passwords() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = |args: &[&str]| {
+        let mut command = bare_command(folder.path());
+        command
+            .env(
+                "PROPUSK_DATABASE__URL",
+                "postgres://propusk:canary@127.0.0.1/propusk",
+            )
+            .args(args);
+        command.output().expect("it runs")
+    };
+    let shown = assert_does(
+        &config(&["config", "show"]),
+        &["access_ttl", "PROPUSK_DATABASE__URL"],
+    );
+    assert!(!shown.contains("canary"), "{shown}");
+    assert_does(&config(&["config", "check"]), &["good"]);
+    assert_does(&config(&["config", "default"]), &["access_ttl = \"15m\""]);
+    assert_does(&config(&["openapi", "--json"]), &["\"openapi\": \"3.0.0\""]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_asks_the_running_server() {
+    let database = Database::new(Backend::Sqlite).await;
+    let metrics = free_address();
+    let settings = [("PROPUSK_METRICS__LISTEN", metrics.as_str())];
+    assert_fails(
+        &run(&database, &settings, &["health"]),
+        1,
+        &["no server answers"],
+    );
+    let server = Process::serve(&database, &settings).await;
+    assert_does(&run(&database, &settings, &["health"]), &["ready"]);
+    let text = reqwest::get(format!("http://{metrics}/metrics"))
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    for name in [
+        "propusk_logins_total",
+        "propusk_refreshes_total",
+        "propusk_database_pool_size",
+        "propusk_http_request_duration_seconds",
+    ] {
+        assert!(text.contains(name), "{name} is not in: {text}");
+    }
+    drop(server);
+}

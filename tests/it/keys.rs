@@ -1,0 +1,174 @@
+//! The life of keys: published before they sign, and after; banned everywhere at once.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use propusk::{app::App, clock::Clock, config::Config};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::support::{Backend, Database, START, TestServer, both_backends};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn maintain(server: &TestServer) {
+    let app = &server.app;
+    app.keys
+        .maintain(&app.db, &app.clock, &app.rng)
+        .await
+        .expect("maintained");
+    app.keys
+        .reload(&app.db, app.clock.now())
+        .await
+        .expect("read");
+}
+
+async fn published(server: &TestServer) -> Vec<String> {
+    let jwks = server.get("/oauth2/jwks").await.json();
+    let kid = |key: &Value| key["kid"].as_str().expect("a kid").to_owned();
+    jwks["keys"]
+        .as_array()
+        .expect("keys")
+        .iter()
+        .map(kid)
+        .collect()
+}
+
+fn kid(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD
+        .decode(token.split('.').next().expect("a header"))
+        .expect("base64url");
+    let header: Value = serde_json::from_slice(&header).expect("JSON");
+    header["kid"].as_str().expect("a kid").to_owned()
+}
+
+both_backends! {
+    async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired(backend) {
+        let server = TestServer::start(backend).await;
+        server.register("vera").await;
+        let first = published(&server).await;
+        assert_eq!(first.len(), 1);
+        server.clock.advance(88 * DAY);
+        maintain(&server).await;
+        assert_eq!(published(&server).await, first, "nothing is due yet");
+
+        server.clock.advance(DAY);
+        maintain(&server).await;
+        let both = published(&server).await;
+        assert_eq!(both.len(), 2, "the next key is published");
+        assert_eq!(kid(&server.login("vera").await.tokens().access), first[0], "and does not sign yet");
+
+        server.clock.advance(DAY);
+        maintain(&server).await;
+        let before = server.login("vera").await.tokens();
+        let next = kid(&before.access);
+        assert!(next != first[0] && both.contains(&next), "now it signs");
+        assert_eq!(published(&server).await.len(), 2, "the old one's last tokens are alive");
+        server.clock.advance(Duration::from_secs(2 * 3600));
+        maintain(&server).await;
+        assert_eq!(published(&server).await, [next]);
+        // The chain key was rotated with it; the session's own is still there.
+        server.refresh(&before.refresh).await.expect(StatusCode::OK);
+    }
+
+    async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend) {
+        let server = TestServer::with(backend, &[("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
+        let first = server.register("vera").await;
+        let mut last = first.clone();
+        for _ in 0..6 {
+            server.clock.advance(DAY);
+            maintain(&server).await;
+            last = server.refresh(&last.refresh).await.expect(StatusCode::OK).tokens();
+        }
+        server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+        server.refresh(&last.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    }
+
+    async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(backend) {
+        let database = Arc::new(Database::new(backend).await);
+        let clock = Clock::fake(START);
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
+        let other = TestServer::on(database, clock, &[]).await;
+        assert_eq!(published(&one).await, published(&other).await, "they share the keys");
+        let old = one.register("vera").await;
+        one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true).await.expect("rotated");
+        let new = one.login("vera").await.tokens();
+        assert_ne!(kid(&new.access), kid(&old.access));
+        other.verify(&new.access).await.expect(StatusCode::OK);
+        other.verify(&old.access).await.expect(StatusCode::OK);
+        other.refresh(&new.refresh).await.expect(StatusCode::OK);
+    }
+
+    async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend) {
+        let database = Arc::new(Database::new(backend).await);
+        let clock = Clock::fake(START);
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
+        let other = TestServer::on(database, clock, &[]).await;
+        let tokens = one.register("vera").await;
+        other.verify(&tokens.access).await.expect(StatusCode::OK);
+        let banned = kid(&tokens.access);
+        one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned).await.expect("banned");
+        for server in [&one, &other] {
+            server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+            assert!(!published(server).await.contains(&banned), "it is published no more");
+        }
+        let next = other.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
+        assert_ne!(kid(&next.access), banned);
+        one.verify(&next.access).await.expect(StatusCode::OK);
+        let again = one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned).await;
+        assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
+    }
+
+    async fn two_servers_that_find_a_key_due_make_one(backend) {
+        let database = Arc::new(Database::new(backend).await);
+        let clock = Clock::fake(START);
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
+        let other = TestServer::on(database, clock.clone(), &[]).await;
+        clock.advance(89 * DAY);
+        tokio::join!(maintain(&one), maintain(&other));
+        maintain(&one).await;
+        assert_eq!(published(&one).await.len(), 2);
+        assert_eq!(published(&one).await, published(&other).await);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let first = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
+    assert_eq!(first.header("content-type"), "application/jwk-set+json");
+    assert_eq!(first.header("cache-control"), "public, max-age=300");
+    let request = server
+        .request(reqwest::Method::GET, "/oauth2/jwks")
+        .header("if-none-match", first.header("etag"));
+    let again = crate::support::send(request)
+        .await
+        .expect(StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        (again.header("etag"), again.text.as_str()),
+        (first.header("etag"), "")
+    );
+}
+
+#[tokio::test]
+async fn another_master_key_or_none_opens_nothing() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let file = server.database.folder.path().join("master.key");
+    let database = server.stop().await;
+    let open = || async {
+        let config = Config::load(None, database.settings().into_iter()).expect("a configuration");
+        App::open(config, Clock::fake(START), propusk::clock::Rng::system())
+            .await
+            .map(drop)
+    };
+    std::fs::write(&file, [7; 32]).expect("written");
+    let error = open().await.expect_err("another key").to_string();
+    assert!(error.contains("another master key"), "{error}");
+    std::fs::write(&file, [7; 31]).expect("written");
+    let error = open().await.expect_err("too short").to_string();
+    assert!(error.contains("31 bytes"), "{error}");
+    std::fs::remove_file(&file).expect("removed");
+    let error = open().await.expect_err("no key").to_string();
+    assert!(error.contains("put it back"), "{error}");
+    assert!(!file.exists(), "no new key is made over encrypted ones");
+}
