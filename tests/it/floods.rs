@@ -1,0 +1,300 @@
+//! Too much of everything: the surplus is refused, the rest goes on, memory stays flat.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends, send};
+
+/// Resident memory of this process, which the server is part of, in MiB.
+fn memory() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = text
+        .split_whitespace()
+        .nth(1)
+        .expect("resident")
+        .parse()
+        .expect("a number");
+    pages * 4 / 1024
+}
+
+/// Sends bytes as they are and reads until the server closes or is silent.
+async fn raw(server: &TestServer, bytes: &[u8]) -> String {
+    let address = server.base.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    // The guard is for a server that neither answers nor closes: then what came is looked at.
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn login_from(server: &TestServer, login: &str, password: &str, forwarded: &str) -> Reply {
+    let body = json!({ "login": login, "password": password });
+    let mut headers = HeaderMap::new();
+    if !forwarded.is_empty() {
+        headers.insert("x-forwarded-for", forwarded.parse().expect("a header"));
+    }
+    send(
+        server
+            .request(Method::POST, "/api/v1/auth/login")
+            .headers(headers)
+            .json(&body),
+    )
+    .await
+}
+
+fn count(replies: &[Reply]) -> HashMap<u16, usize> {
+    replies.iter().fold(HashMap::new(), |mut counts, reply| {
+        *counts.entry(reply.status.as_u16()).or_default() += 1;
+        counts
+    })
+}
+
+const LIMITED: [(&str, &str); 3] = [
+    ("PROPUSK_LIMITS__ENABLED", "true"),
+    ("PROPUSK_LIMITS__ADDRESS_BURST", "10"),
+    ("PROPUSK_LIMITS__LOGIN_PER_ACCOUNT_BURST", "1000"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t65_no_header_of_a_client_changes_whom_the_limit_counts() {
+    let server = TestServer::with(Backend::Sqlite, &LIMITED).await;
+    let spoofed = (0..30).map(|n| {
+        let server = &server;
+        let forwarded = match n % 3 {
+            0 => format!("198.51.100.{n}"),
+            1 => format!("nonsense{n}, , 1.2.3.4.5"),
+            _ => format!("10.0.0.1, 203.0.113.{n}"),
+        };
+        async move { login_from(server, &format!("nobody{n}"), PASSWORD, &forwarded).await }
+    });
+    let replies = join_all(spoofed).await;
+    assert_eq!(count(&replies), HashMap::from([(401, 10), (429, 20)]));
+    let refused = replies
+        .into_iter()
+        .find(|reply| reply.status == 429)
+        .expect("one");
+    let seconds: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    refused.expect_error(429, "TOO_MANY_REQUESTS");
+    server.clock.advance(Duration::from_secs(seconds));
+    login_from(&server, "nobody", PASSWORD, "")
+        .await
+        .expect_error(401, "INVALID_CREDENTIALS");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
+    let mut settings = LIMITED.to_vec();
+    settings.push(("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1"));
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    let mut replies = vec![];
+    for n in 0..20 {
+        // What stands left of the proxy's own entry is the client's invention.
+        let forwarded = format!("192.0.2.{n}, 2001:db8:1:2::{n:x}");
+        replies.push(login_from(&server, "nobody", PASSWORD, &forwarded).await);
+    }
+    assert_eq!(
+        count(&replies),
+        HashMap::from([(401, 10), (429, 10)]),
+        "one /64 is one client"
+    );
+    login_from(&server, "nobody", PASSWORD, "2001:db8:1:3::1")
+        .await
+        .expect_error(401, "INVALID_CREDENTIALS");
+    login_from(&server, "nobody", PASSWORD, "198.51.100.7")
+        .await
+        .expect_error(401, "INVALID_CREDENTIALS");
+}
+
+both_backends! {
+    async fn t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked(backend) {
+        let settings = [
+            ("PROPUSK_LIMITS__ENABLED", "true"),
+            ("PROPUSK_LIMITS__ADDRESS_BURST", "1000"),
+            ("PROPUSK_PASSWORDS__QUEUE", "1000"),
+        ];
+        let server = TestServer::with(backend, &settings).await;
+        server.register("vera").await;
+        let before = server.app.hasher.hashes();
+        let spellings = ["vera", "VERA", " vera ", "vera@example.org", "Vera@Example.ORG", "ｖera", " vera@example.org"];
+        let guesses = (0..200).map(|n| {
+            let (server, login) = (&server, spellings[n % spellings.len()]);
+            async move { login_from(server, login, "a wrong guess at it", "").await }
+        });
+        let counts = count(&join_all(guesses).await);
+        assert_eq!(counts, HashMap::from([(401, 10), (429, 190)]));
+        assert_eq!(server.app.hasher.hashes() - before, 10, "no more were looked at");
+        // Six guesses a minute come back: the owner waits ten seconds, not longer.
+        server.login("vera").await.expect_error(429, "TOO_MANY_REQUESTS");
+        server.clock.advance(Duration::from_secs(10));
+        server.login("vera").await.expect(StatusCode::OK);
+    }
+
+    async fn t74_a_flood_of_logins_is_turned_away_while_others_are_served(backend) {
+        let settings = [
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
+            ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
+            ("PROPUSK_PASSWORDS__PERMITS", "1"),
+            ("PROPUSK_PASSWORDS__QUEUE", "8"),
+        ];
+        let server = TestServer::with(backend, &settings).await;
+        let tokens = server.register("vera").await;
+        let before = memory();
+        let flood = join_all((0..500).map(|_| server.login("vera")));
+        let others = async {
+            for _ in 0..100 {
+                server.verify(&tokens.access).await.expect(StatusCode::OK);
+            }
+            memory()
+        };
+        let (replies, during) = tokio::join!(flood, others);
+        let counts = count(&replies);
+        assert!(counts[&200] >= 9, "who got a place is served: {counts:?}");
+        assert!(counts[&503] > 300, "the surplus is turned away: {counts:?}");
+        assert_eq!(counts[&200] + counts[&503], 500, "{counts:?}");
+        let turned_away = replies.into_iter().find(|reply| reply.status == 503).expect("one");
+        assert!(!turned_away.header("retry-after").is_empty());
+        turned_away.expect_error(503, "OVERLOADED");
+        // One permit's 19 MiB and 500 connections' buffers; five hundred hashes at once would be 9.5 GiB.
+        assert!(during.saturating_sub(before) < 500, "{before} MiB, then {during} MiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t85_a_body_without_end_is_cut_early() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let before = memory();
+    let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    let announced = raw(
+        &server,
+        format!("{head}Content-Length: 104857600\r\n\r\n").as_bytes(),
+    )
+    .await;
+    assert!(
+        announced.starts_with("HTTP/1.1 413"),
+        "refused by its announcement: {announced}"
+    );
+
+    let chunk = vec![b' '; 1024 * 1024];
+    let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    for _ in 0..100 {
+        chunked.extend_from_slice(b"100000\r\n");
+        chunked.extend_from_slice(&chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    let (sent, at_rest) = (chunked.len(), memory());
+    let answer = raw(&server, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{sent} bytes: {answer}");
+    drop(chunked);
+    assert!(
+        memory() <= at_rest + 20,
+        "{before}, {at_rest}, then {} MiB",
+        memory()
+    );
+
+    let many: String = (0..100_000).map(|n| format!("\"f{n}\":1,")).collect();
+    let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    for body in [format!("{{{many}\"login\":1}}"), deep, "[".repeat(100_000)] {
+        let request = server
+            .request(Method::POST, "/api/v1/auth/login")
+            .header("content-type", "application/json")
+            .body(body);
+        let reply = send(request).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
+    }
+    let form: String = (0..100_000).map(|n| format!("p{n}=1&")).collect();
+    let scopes = format!(
+        "grant_type=client_credentials&scope={}",
+        "a+".repeat(100_000)
+    );
+    for body in [form, scopes] {
+        let request = server.request(Method::POST, "/oauth2/token");
+        let reply = send(
+            request
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(body),
+        )
+        .await;
+        assert!(reply.status.is_client_error(), "{reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t90_a_length_that_is_given_twice_or_beside_chunks_ends_the_connection() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    let smuggled = "GET /oauth2/jwks HTTP/1.1\r\nHost: a\r\n\r\n";
+    for lengths in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+        "Content-Length: 2, 2\r\n\r\n{}",
+        "Content-Length: +2\r\n\r\n{}",
+        "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let answer = raw(&server, format!("{head}{lengths}{smuggled}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{lengths:?}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1").count(),
+            1,
+            "nothing behind it is answered: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t52_a_giant_header_is_refused() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let giant = format!(
+        "GET /api/v1/auth/verify HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(1_000_000)
+    );
+    let answer = raw(&server, giant.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let many: String = (0..2_000).map(|n| format!("X{n}: y\r\n")).collect();
+    let answer = raw(
+        &server,
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes(),
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    server.get("/oauth2/jwks").await.expect(StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t86_names_without_number_leave_memory_flat() {
+    let settings = [
+        ("PROPUSK_LIMITS__ENABLED", "true"),
+        ("PROPUSK_LIMITS__TRACKED", "1000"),
+        ("PROPUSK_LIMITS__ADDRESS_BURST", "1000000"),
+    ];
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    let ask = |from: usize| {
+        let server = &server;
+        async move {
+            for n in from..from + 3_000 {
+                server.get(&format!("/nowhere/{n}?lang=x{n}")).await;
+                server.verify(&format!("a{n}.b.c")).await;
+            }
+        }
+    };
+    ask(0).await;
+    let warm = memory();
+    ask(3_000).await;
+    ask(6_000).await;
+    assert!(memory() <= warm + 20, "{warm}, then {} MiB", memory());
+    let metrics = server.app.metrics.render();
+    assert!(
+        !metrics.contains("nowhere"),
+        "a path that was asked for is no label"
+    );
+}

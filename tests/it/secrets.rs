@@ -1,0 +1,232 @@
+//! Canaries: secrets go in everywhere, and must come out nowhere.
+
+use std::path::Path;
+
+use reqwest::{Client, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::support::{Backend, Database, process::Process};
+
+const CANARY: &str = "canary-of-the-password";
+
+struct Visit {
+    http: Client,
+    base: String,
+    /// Everything secret that was seen or sent.
+    secrets: Vec<String>,
+    /// Every error's text.
+    errors: Vec<String>,
+}
+
+impl Visit {
+    async fn post(&mut self, path: &str, body: &Value, authorization: Option<String>) -> Value {
+        let mut request = self
+            .http
+            .post(format!("{}{path}", self.base))
+            .json(body)
+            // A terminal takes U+009B for an escape too.
+            .header(header::USER_AGENT, "agent\u{9b}31m \"quoted\"".as_bytes())
+            .header("cookie", "propusk_access=canary-in-a-cookie");
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let reply = request.send().await.expect("an answer");
+        let status = reply.status();
+        let text = reply.text().await.expect("text");
+        if status.is_success() {
+            let json: Value = serde_json::from_str(&text).expect("JSON");
+            for name in ["accessToken", "refreshToken"] {
+                self.secrets
+                    .extend(json["data"][name].as_str().map(str::to_owned));
+            }
+            return json;
+        }
+        self.errors.push(text);
+        Value::Null
+    }
+}
+
+/// All that a visitor can do with secrets, rightly and wrongly.
+async fn visit(base: &str) -> Visit {
+    let http = Client::new();
+    let secrets = [
+        CANARY,
+        "canary-in-a-cookie",
+        "canary-in-a-header",
+        "canary-of-a-client",
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut visit = Visit {
+        http,
+        base: base.to_owned(),
+        secrets,
+        errors: vec![],
+    };
+    let strange = "vera\r\nERROR forged\u{1b}[31m";
+    let account = json!({ "email": "vera@example.org", "username": "vera", "password": CANARY });
+    visit.post("/api/v1/auth/register", &account, None).await;
+    visit.post("/api/v1/auth/register", &account, None).await;
+    visit
+        .post(
+            "/api/v1/auth/register",
+            &json!({ "email": strange, "password": CANARY }),
+            None,
+        )
+        .await;
+    visit
+        .post(
+            "/api/v1/auth/register",
+            &json!({ "email": "a@b.c", "password": [CANARY] }),
+            None,
+        )
+        .await;
+    visit
+        .post(
+            "/api/v1/auth/login",
+            &json!({ "login": strange, "password": CANARY }),
+            None,
+        )
+        .await;
+    visit
+        .post(
+            "/api/v1/auth/login",
+            &json!({ "login": "vera", "password": format!("{CANARY} wrong") }),
+            None,
+        )
+        .await;
+    visit
+        .post(
+            "/api/v1/auth/login",
+            &json!({ "login": "vera", "password": CANARY }),
+            Some("Bearer canary-in-a-header".into()),
+        )
+        .await;
+    let login = json!({ "login": "vera", "password": CANARY });
+    let first = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
+    let token = |data: &Value| json!({ "refreshToken": data["refreshToken"] });
+    let second = visit
+        .post("/api/v1/auth/token/refresh", &token(&first), None)
+        .await["data"]
+        .clone();
+    let third = visit
+        .post("/api/v1/auth/token/refresh", &token(&second), None)
+        .await["data"]
+        .clone();
+    visit
+        .post("/api/v1/auth/token/refresh", &token(&first), None)
+        .await;
+    let bearer = |data: &Value| {
+        Some(format!(
+            "Bearer {}",
+            data["accessToken"].as_str().expect("a token")
+        ))
+    };
+    visit
+        .post("/api/v1/auth/logout", &json!({}), bearer(&third))
+        .await;
+    let last = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
+    visit
+        .post("/api/v1/auth/logout", &json!({}), bearer(&last))
+        .await;
+    visit
+        .post(
+            "/api/v1/auth/logout",
+            &json!({}),
+            Some("Basic canary-in-a-header".into()),
+        )
+        .await;
+    let form = "grant_type=client_credentials&client_id=demo&client_secret=canary-of-a-client";
+    let request = visit
+        .http
+        .post(format!("{base}/oauth2/token"))
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let reply = request.body(form).send().await.expect("an answer");
+    assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
+    visit.errors.push(reply.text().await.expect("text"));
+    assert!(
+        visit.errors.len() >= 8 && visit.secrets.len() >= 12,
+        "the visit went as it should"
+    );
+    visit
+}
+
+fn assert_none(visit: &Visit, text: &str, place: &str) {
+    for secret in &visit.secrets {
+        assert!(
+            !text.contains(secret.as_str()),
+            "{place} has the secret {secret}: {text}"
+        );
+        // Nor a part of it that would do: a token's signature or the end of a chain's secret.
+        if secret.len() > 60 {
+            assert!(
+                !text.contains(&secret[secret.len() - 24..]),
+                "{place} has a part of {secret}"
+            );
+        }
+    }
+    assert!(!text.contains("$argon2"), "{place} has a password's hash");
+}
+
+async fn rows_of(folder: &Path, sql: &'static str) -> String {
+    use sqlx::{Connection, Row};
+    let url = format!("sqlite://{}", folder.join("propusk.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&url)
+        .await
+        .expect("the database");
+    let rows = sqlx::query(sql)
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    rows.iter()
+        .map(|row| row.get::<String, _>(0) + "\n")
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t88_no_secret_is_in_any_log_line_event_audit_entry_or_error() {
+    for format in ["human", "json"] {
+        let database = Database::new(Backend::Sqlite).await;
+        let settings = [
+            ("PROPUSK_LOG__FORMAT", format),
+            ("PROPUSK_LOG__LEVEL", "trace"),
+        ];
+        let server = Process::serve(&database, &settings).await;
+        let visit = visit(&server.base).await;
+        let log = server.stderr();
+        assert!(server.terminate().await.success());
+        assert!(log.lines().count() > 20, "the log says something");
+        assert_none(&visit, &log, &format!("the {format} log"));
+        assert!(
+            !log.contains('\u{1b}'),
+            "no terminal escape gets into the log"
+        );
+        assert!(
+            !log.lines().any(|line| line.starts_with("ERROR forged")),
+            "no line is forged"
+        );
+        if format == "json" {
+            for line in log.lines() {
+                serde_json::from_str::<Value>(line)
+                    .unwrap_or_else(|_| panic!("one event a line: {line}"));
+            }
+        }
+        for (place, sql) in [
+            ("the outbox", "SELECT type || data FROM outbox"),
+            (
+                "the audit log",
+                "SELECT action || actor || coalesce(subject, '') || detail FROM audit",
+            ),
+        ] {
+            let rows = rows_of(database.folder.path(), sql).await;
+            assert!(rows.lines().count() >= 4, "{place} says something: {rows}");
+            assert_none(&visit, &rows, place);
+        }
+        assert_none(&visit, &visit.errors.join("\n"), "an error");
+        let stored = rows_of(
+            database.folder.path(),
+            "SELECT hex(current_hash) || coalesce(user_agent, '') FROM sessions UNION ALL SELECT private_jwe FROM keys",
+        );
+        assert_none(&visit, &stored.await, "the database");
+    }
+}
