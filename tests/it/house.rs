@@ -158,3 +158,24 @@ fn the_exported_openapi_document_is_fresh() {
         "openapi/propusk.yaml is stale: cargo run -- openapi > openapi/propusk.yaml"
     );
 }
+
+#[test]
+fn every_test_that_the_page_of_threats_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/threats.md")).expect("the page");
+    let mut code: String = files_of("").into_iter().map(|(_, text)| text).collect();
+    for entry in fs::read_dir(root.join("tests/it")).expect("a folder") {
+        code += &fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default();
+    }
+    let named: Vec<_> = page
+        .split('`')
+        .filter(|name| name.starts_with('t') && name.contains('_') && !name.contains('…'))
+        .collect();
+    assert!(named.len() > 40, "the page names its tests");
+    for name in named {
+        assert!(
+            code.contains(&format!("fn {name}")),
+            "docs/threats.md names {name}, which is no test"
+        );
+    }
+}

@@ -338,23 +338,4 @@ both_backends! {
         server.refresh(&tokens.access).await.expect_error(401, "INVALID_REFRESH_TOKEN");
         assert_alive(&server, &tokens).await;
     }
-
-    async fn t41_five_hundred_logins_at_once_are_each_their_own_users(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_PASSWORDS__QUEUE", "1000"), ("PROPUSK_PASSWORDS__QUEUE_TIMEOUT", "60s")]).await;
-        for n in 0..20 {
-            server.register(&format!("user{n}")).await;
-        }
-        let logins = (0..500).map(|n| {
-            let server = &server;
-            async move {
-                let name = format!("user{}", n % 20);
-                let reply = server.login(&name).await.expect(StatusCode::OK);
-                assert_eq!(reply.json()["data"]["user"]["username"], *name);
-                let verified = server.verify(&reply.tokens().access).await.expect(StatusCode::OK).json();
-                assert_eq!(verified["data"]["user"]["email"], format!("{name}@example.org"));
-                assert_eq!(verified["data"]["user"]["id"], reply.json()["data"]["user"]["id"]);
-            }
-        });
-        join_all(logins).await;
-    }
 }
