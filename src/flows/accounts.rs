@@ -22,9 +22,6 @@ use crate::{
     },
 };
 
-/// Who an operator at the command line is in the audit log.
-const OPERATOR: &str = "cli";
-
 /// Makes an account without logging it in.
 ///
 /// # Errors
@@ -62,10 +59,10 @@ pub(super) async fn insert(
 ) -> storage::Result<User> {
     let user = users::insert(tx, new, now).await?;
     outbox::add(tx, event_id, &Event::user_created(&user), None, now).await?;
-    note(
+    audit::add_by_operator(
         tx,
         action,
-        &user.id,
+        Some(&user.id),
         json!({ "role": user.role.as_str() }),
         now,
     )
@@ -179,7 +176,7 @@ where
             Box::pin(async move {
                 let event = Event::user_changed(what, &id);
                 outbox::add(&mut tx, event_id, &event, None, now).await?;
-                note(&mut tx, what.as_str(), &id, json!({}), now).await?;
+                audit::add_by_operator(&mut tx, what.as_str(), Some(&id), json!({}), now).await?;
                 work(&mut tx, &id, now).await
             })
         })
@@ -217,23 +214,4 @@ async fn refuse_tokens(
     };
     revocations::add(tx, &entry, reason, now).await?;
     Ok(())
-}
-
-async fn note(
-    tx: &mut Tx<'_>,
-    action: &'static str,
-    subject: &str,
-    detail: serde_json::Value,
-    now: Timestamp,
-) -> storage::Result<()> {
-    let entry = audit::Entry {
-        action,
-        actor: OPERATOR,
-        subject: Some(subject),
-        address: None,
-        request_id: None,
-        correlation_id: None,
-        detail,
-    };
-    audit::add(tx, entry, now).await
 }

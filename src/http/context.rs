@@ -301,6 +301,12 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// The inner cause with its control characters escaped; a field that is left out where there is none.
+fn cause(error: &ApiError) -> Option<tracing::field::DebugValue<String>> {
+    let cause = error.cause.as_ref()?;
+    Some(tracing::field::debug(cause.to_string()))
+}
+
 /// One line a request: what failed through us as an error, what was refused as information, what merely
 /// read something at debug. Neither query nor body nor any header's value is in it.
 fn log(
@@ -316,13 +322,13 @@ fn log(
     let status = status.as_u16();
     match error {
         Some(error) if status >= 500 => {
-            let cause = error.cause.as_ref().map(|cause| cause.to_string());
-            tracing::error!(request_id, correlation_id, %method, ?path, status, ms, code = error.code.as_str(), ?cause, "failed");
+            let cause = cause(error);
+            tracing::error!(request_id, correlation_id, %method, ?path, status, ms, code = error.code.as_str(), cause, "failed");
         }
         Some(error) => {
-            let cause = error.cause.as_ref().map(|cause| cause.to_string());
+            let cause = cause(error);
             let address = caller.address;
-            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.code.as_str(), ?cause, "refused");
+            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.code.as_str(), cause, "refused");
         }
         None if method == Method::GET || method == Method::HEAD => {
             tracing::debug!(request_id, correlation_id, %method, ?path, status, ms, "answered");

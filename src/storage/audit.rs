@@ -38,6 +38,26 @@ pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()
     Ok(())
 }
 
+/// Adds a line about something an operator did at the command line.
+pub async fn add_by_operator(
+    tx: &mut Tx<'_>,
+    action: &'static str,
+    subject: Option<&str>,
+    detail: Value,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry {
+        action,
+        actor: "cli",
+        subject,
+        address: None,
+        request_id: None,
+        correlation_id: None,
+        detail,
+    };
+    add(tx, entry, now).await
+}
+
 /// Removes the lines before `oldest` and all but the newest `most`.
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     db.write(

@@ -238,8 +238,8 @@ impl Tx<'_> {
     /// Runs a statement within the transaction.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
         match self {
-            Self::Postgres(connection) => statement.on_postgres(&mut **connection).await,
-            Self::Sqlite(connection) => statement.on_sqlite(&mut **connection).await,
+            Self::Postgres(connection) => statement.on_postgres(connection).await,
+            Self::Sqlite(connection) => statement.on_sqlite(connection).await,
         }
     }
 }

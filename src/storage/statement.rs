@@ -1,8 +1,8 @@
 //! A statement as a value (text and binds), and a row of either backend.
 
 use sqlx::{
-    ColumnIndex, Decode, Executor, Postgres, Row as _, Sqlite, Type, postgres::PgRow,
-    sqlite::SqliteRow,
+    ColumnIndex, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type,
+    postgres::PgRow, sqlite::SqliteRow,
 };
 
 use super::{Error, Result};
@@ -23,6 +23,21 @@ pub enum Value {
     Bool(bool),
 }
 
+/// The statement as a query of sqlx's for one database: the same words, but other types.
+macro_rules! bound {
+    ($statement:expr, $database:ty) => {
+        $statement.values.into_iter().fold(
+            sqlx::query::<$database>($statement.sql),
+            |query, value| match value {
+                Value::Text(value) => query.bind(value),
+                Value::Int(value) => query.bind(value),
+                Value::Bytes(value) => query.bind(value),
+                Value::Bool(value) => query.bind(value),
+            },
+        )
+    };
+}
+
 impl Statement {
     pub fn new(sql: &'static str) -> Self {
         Self {
@@ -37,38 +52,22 @@ impl Statement {
         self
     }
 
-    pub(super) async fn on_postgres<'e, E>(self, executor: E) -> Result<Vec<Row>>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
-        let mut query = sqlx::query::<Postgres>(self.sql);
-        for value in self.values {
-            query = match value {
-                Value::Text(v) => query.bind(v),
-                Value::Int(v) => query.bind(v),
-                Value::Bytes(v) => query.bind(v),
-                Value::Bool(v) => query.bind(v),
-            };
-        }
-        let rows = query.fetch_all(executor).await.map_err(Error::from_sqlx)?;
-        Ok(rows.into_iter().map(Row::Postgres).collect())
+    pub(super) async fn on_postgres(self, connection: &mut PgConnection) -> Result<Vec<Row>> {
+        let rows = bound!(self, Postgres).fetch_all(connection).await;
+        Ok(rows
+            .map_err(Error::from_sqlx)?
+            .into_iter()
+            .map(Row::Postgres)
+            .collect())
     }
 
-    pub(super) async fn on_sqlite<'e, E>(self, executor: E) -> Result<Vec<Row>>
-    where
-        E: Executor<'e, Database = Sqlite>,
-    {
-        let mut query = sqlx::query::<Sqlite>(self.sql);
-        for value in self.values {
-            query = match value {
-                Value::Text(v) => query.bind(v),
-                Value::Int(v) => query.bind(v),
-                Value::Bytes(v) => query.bind(v),
-                Value::Bool(v) => query.bind(v),
-            };
-        }
-        let rows = query.fetch_all(executor).await.map_err(Error::from_sqlx)?;
-        Ok(rows.into_iter().map(Row::Sqlite).collect())
+    pub(super) async fn on_sqlite(self, connection: &mut SqliteConnection) -> Result<Vec<Row>> {
+        let rows = bound!(self, Sqlite).fetch_all(connection).await;
+        Ok(rows
+            .map_err(Error::from_sqlx)?
+            .into_iter()
+            .map(Row::Sqlite)
+            .collect())
     }
 }
 

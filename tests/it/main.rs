@@ -11,6 +11,7 @@ mod floods;
 mod house;
 mod jose;
 mod keys;
+mod pages;
 mod processes;
 mod readme;
 mod registration;
