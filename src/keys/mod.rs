@@ -290,11 +290,17 @@ impl Keys {
                 else {
                     return Ok(());
                 };
-                let was_active = key.state(now) == KeyState::Active;
+                let (algorithm, state, at) = (key.algorithm, key.state(now), key.activates_at);
                 key.banned_at = Some(now);
                 rows::update(&mut tx, key).await?;
-                if was_active {
-                    apply(&mut tx, &mut records, &replacement, made, now).await?;
+                match state {
+                    KeyState::Active => {
+                        apply(&mut tx, &mut records, &replacement, made, now).await?;
+                    }
+                    KeyState::Next => {
+                        go_on_past(&mut tx, &mut records, algorithm, at, now).await?;
+                    }
+                    KeyState::Retired | KeyState::Banned => {}
                 }
                 audit::add_by_operator(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
                 let entry = Revocation {
@@ -603,6 +609,32 @@ async fn apply(
         }
         (Due::Remove { id }, _) => rows::delete(tx, id).await?,
         (Due::Make { .. }, None) => {}
+    }
+    Ok(())
+}
+
+/// A key that would have signed from `at` on is banned: whoever was to retire then goes on until the next
+/// one takes over, or, where there is none, until the schedule makes one.
+async fn go_on_past(
+    tx: &mut storage::Tx<'_>,
+    records: &mut [KeyRecord],
+    algorithm: KeyAlgorithm,
+    at: Timestamp,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let of_kind = |key: &KeyRecord| key.algorithm == algorithm && key.banned_at.is_none();
+    let to_come: Vec<_> = records
+        .iter()
+        .filter(|key| of_kind(key) && key.activates_at >= at && key.activates_at > now)
+        .map(|key| (key.number, key.activates_at))
+        .collect();
+    for key in records
+        .iter_mut()
+        .filter(|key| of_kind(key) && key.retires_at == Some(at))
+    {
+        let later = to_come.iter().filter(|(number, _)| *number > key.number);
+        key.retires_at = later.map(|(_, activates_at)| *activates_at).min();
+        rows::update(tx, key).await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::json;
@@ -10,7 +11,57 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends, send};
+use crate::support::{
+    Backend, Database, PASSWORD, Reply, TestServer, both_backends, process::Process, send,
+};
+
+/// The most memory that the program ever had, in MiB. A process of its own is measured where memory is what a
+/// test is about: in this one other tests come and go, and what is freed again leaves no trace.
+fn peak(server: &Process) -> usize {
+    let address = server.base.strip_prefix("http://").expect("an address");
+    let is_it = |environment: Vec<u8>| {
+        let setting = format!("PROPUSK_SERVER__LISTEN={address}");
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == setting.as_bytes())
+    };
+    let status = std::fs::read_dir("/proc")
+        .expect("Linux")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| std::fs::read(path.join("environ")).is_ok_and(is_it))
+        .map(|path| std::fs::read_to_string(path.join("status")).expect("its status"))
+        .expect("the process");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+    kib.expect("a number of KiB") / 1024
+}
+
+/// A frame (RFC 9113 §4.1).
+pub fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// What a client begins with (RFC 9113 §3.4).
+pub fn h2_preface() -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(h2_frame(4, 0, 0, &[]));
+    bytes
+}
+
+/// A header field as HPACK's literal without indexing (RFC 7541 §6.2.2): texts under 127 bytes.
+pub fn h2_field(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| {
+        let length = u8::try_from(text.len()).expect("a short text");
+        assert!(length < 127, "{text}");
+        [&[length], text.as_bytes()].concat()
+    };
+    [vec![0], text(name), text(value)].concat()
+}
 
 /// Resident memory of this process, which the server is part of, in MiB.
 fn memory() -> usize {
@@ -26,7 +77,11 @@ fn memory() -> usize {
 
 /// Sends bytes as they are and reads until the server closes or is silent.
 async fn raw(server: &TestServer, bytes: &[u8]) -> String {
-    let address = server.base.strip_prefix("http://").expect("an address");
+    raw_to(&server.base, bytes).await
+}
+
+async fn raw_to(base: &str, bytes: &[u8]) -> String {
+    let address = base.strip_prefix("http://").expect("an address");
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
@@ -106,6 +161,18 @@ async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
         HashMap::from([(401, 10), (429, 10)]),
         "one /64 is one client"
     );
+    // What the proxy wrote is no address: then the proxy itself is counted, whatever stands there.
+    let mut replies = vec![];
+    for n in 0..20 {
+        let forwarded = [
+            format!("198.51.100.{n}, unknown"),
+            format!("198.51.100.{n}, 1.2.3.{}", 256 + n),
+            format!("198.51.100.{n}, _hidden{n}"),
+            format!("198.51.100.{n}, "),
+        ];
+        replies.push(login_from(&server, "nobody", PASSWORD, &forwarded[n % 4]).await);
+    }
+    assert_eq!(count(&replies), HashMap::from([(401, 10), (429, 10)]));
     login_from(&server, "nobody", PASSWORD, "2001:db8:1:3::1")
         .await
         .expect_error(401, "INVALID_CREDENTIALS");
@@ -171,7 +238,6 @@ both_backends! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t85_a_body_without_end_is_cut_early() {
     let server = TestServer::start(Backend::Sqlite).await;
-    let before = memory();
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let announced = raw(
         &server,
@@ -190,14 +256,11 @@ async fn t85_a_body_without_end_is_cut_early() {
         chunked.extend_from_slice(&chunk);
         chunked.extend_from_slice(b"\r\n");
     }
-    let (sent, at_rest) = (chunked.len(), memory());
     let answer = raw(&server, &chunked).await;
-    assert!(answer.starts_with("HTTP/1.1 413"), "{sent} bytes: {answer}");
-    drop(chunked);
     assert!(
-        memory() <= at_rest + 20,
-        "{before}, {at_rest}, then {} MiB",
-        memory()
+        answer.starts_with("HTTP/1.1 413"),
+        "{} bytes: {answer}",
+        chunked.len()
     );
 
     let many: String = (0..100_000).map(|n| format!("\"f{n}\":1,")).collect();
@@ -225,6 +288,118 @@ async fn t85_a_body_without_end_is_cut_early() {
         .await;
         assert!(reply.status.is_client_error(), "{reply:?}");
     }
+}
+
+/// The program, and the most memory it had when it was last looked at.
+struct Watched {
+    server: Process,
+    http: reqwest::Client,
+    peak: usize,
+    _database: Database,
+}
+
+impl Watched {
+    /// After five hundred connections and one password: they are not what is asked about.
+    async fn start() -> Self {
+        let database = Database::new(Backend::Sqlite).await;
+        let settings = [
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
+            ("PROPUSK_PASSWORDS__PERMITS", "1"),
+            ("PROPUSK_PASSWORDS__QUEUE", "8"),
+            ("PROPUSK_LIMITS__ENABLED", "true"),
+            ("PROPUSK_LIMITS__TRACKED", "1000"),
+            ("PROPUSK_LIMITS__ADDRESS_BURST", "1000000"),
+            ("PROPUSK_LOG__LEVEL", "error"),
+        ];
+        let mut watched = Self {
+            server: Process::serve(&database, &settings).await,
+            http: reqwest::Client::new(),
+            peak: 0,
+            _database: database,
+        };
+        join_all((0..500).map(|_| watched.verify("x"))).await;
+        watched.login("warm").await;
+        watched.peak = peak(&watched.server);
+        watched
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        send(self.http.get(format!("{}{path}", self.server.base))).await
+    }
+
+    async fn verify(&self, token: &str) -> Reply {
+        let url = format!("{}/api/v1/auth/verify", self.server.base);
+        send(self.http.get(url).bearer_auth(token)).await
+    }
+
+    async fn login(&self, name: &str) -> Reply {
+        let url = format!("{}/api/v1/auth/login", self.server.base);
+        let body = json!({ "login": name, "password": PASSWORD });
+        send(self.http.post(url).json(&body)).await
+    }
+
+    #[track_caller]
+    fn assert_flat(&self, most: usize) {
+        let (before, now) = (self.peak, peak(&self.server));
+        assert!(now <= before + most, "{before} MiB before, {now} MiB after");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t74_a_flood_of_logins_takes_the_memory_of_as_many_hashes_as_are_permitted() {
+    let watched = Watched::start().await;
+    let names: Vec<_> = (0..500).map(|n| format!("somebody{n}")).collect();
+    let replies = join_all(names.iter().map(|name| watched.login(name))).await;
+    let counts = count(&replies);
+    assert_eq!(counts[&401] + counts[&503], 500, "{counts:?}");
+    assert!(counts[&503] > 300, "{counts:?}");
+    // A second hash at once would be 19 MiB more.
+    watched.assert_flat(15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t85_a_body_of_a_hundred_megabytes_takes_no_memory() {
+    let watched = Watched::start().await;
+    let mut chunked =
+        b"POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n"
+            .to_vec();
+    for _ in 0..100 {
+        chunked.extend_from_slice(b"100000\r\n");
+        chunked.extend_from_slice(&vec![b' '; 1024 * 1024]);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    let answer = raw_to(&watched.server.base, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    watched.assert_flat(15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t86_names_without_number_leave_memory_flat() {
+    let watched = Watched::start().await;
+    // Each names another key; some another path or account.
+    let ask = |from: usize| {
+        let watched = &watched;
+        async move {
+            for n in from..from + 1_000 {
+                let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("kid{n}") });
+                let header = URL_SAFE_NO_PAD.encode(header.to_string());
+                let token = format!("{header}.e30.{}", "A".repeat(86));
+                watched
+                    .verify(&token)
+                    .await
+                    .expect_error(401, "INVALID_TOKEN");
+                if n % 5 == 0 {
+                    watched.get(&format!("/nowhere/{n}?lang=x{n}")).await;
+                }
+                if n % 10 == 0 {
+                    watched.login(&format!("nobody{n}")).await;
+                }
+            }
+        }
+    };
+    join_all((0..10).map(|chunk| ask(chunk * 1_000))).await;
+    watched.assert_flat(15);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,6 +435,12 @@ async fn t52_a_giant_header_is_refused() {
     );
     let answer = raw(&server, giant.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let dots = format!(
+        "GET /api/v1/auth/verify HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n",
+        ".".repeat(1_000_000)
+    );
+    let answer = raw(&server, dots.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     let many: String = (0..2_000).map(|n| format!("X{n}: y\r\n")).collect();
     let answer = raw(
         &server,
@@ -271,30 +452,69 @@ async fn t52_a_giant_header_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t86_names_without_number_leave_memory_flat() {
-    let settings = [
-        ("PROPUSK_LIMITS__ENABLED", "true"),
-        ("PROPUSK_LIMITS__TRACKED", "1000"),
-        ("PROPUSK_LIMITS__ADDRESS_BURST", "1000000"),
-    ];
-    let server = TestServer::with(Backend::Sqlite, &settings).await;
-    let ask = |from: usize| {
-        let server = &server;
-        async move {
-            for n in from..from + 3_000 {
-                server.get(&format!("/nowhere/{n}?lang=x{n}")).await;
-                server.verify(&format!("a{n}.b.c")).await;
-            }
-        }
-    };
-    ask(0).await;
-    let warm = memory();
-    ask(3_000).await;
-    ask(6_000).await;
-    assert!(memory() <= warm + 20, "{warm}, then {} MiB", memory());
+async fn t86_what_a_stranger_names_is_neither_remembered_nor_counted_by_name() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    for n in 0..300 {
+        server.get(&format!("/nowhere/{n}?lang=x{n}")).await;
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("kid{n}") });
+        let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header.to_string()));
+        server
+            .verify(&token)
+            .await
+            .expect_error(401, "INVALID_TOKEN");
+    }
+    assert_eq!(
+        server.app.verified.len(),
+        0,
+        "only what was found good is remembered"
+    );
     let metrics = server.app.metrics.render();
+    assert!(metrics.contains("unmatched"), "{metrics}");
     assert!(
         !metrics.contains("nowhere"),
         "a path that was asked for is no label"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t91_a_rapid_reset_over_http_2_is_closed_and_others_are_served() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let tokens = server.register("vera").await;
+    let address = server.base.strip_prefix("http://").expect("an address");
+    // :method GET, :scheme http, :path and :authority, of which the static table has the names
+    let path = b"/api/v1/auth/session";
+    let mut head = vec![0x82, 0x86, 0x04, path.len() as u8];
+    head.extend_from_slice(path);
+    head.extend_from_slice(&[0x01, 1, b'a']);
+    let flood = async {
+        let (mut read, mut write) = TcpStream::connect(address)
+            .await
+            .expect("connected")
+            .into_split();
+        let writing = tokio::spawn(async move {
+            let _ = write.write_all(&h2_preface()).await;
+            for n in 0.. {
+                let mut pair = h2_frame(1, 5, 2 * n + 1, &head);
+                pair.extend(h2_frame(3, 0, 2 * n + 1, &8_u32.to_be_bytes()));
+                if write.write_all(&pair).await.is_err() {
+                    return n;
+                }
+            }
+            0
+        });
+        let mut sink = vec![];
+        // A server that goes along with it would do so for ever; this one stops within thousands of resets.
+        let closed = tokio::time::timeout(Duration::from_secs(20), read.read_to_end(&mut sink));
+        assert!(closed.await.is_ok(), "the connection is closed");
+        drop(read);
+        writing.await.expect("the flood")
+    };
+    let others = async {
+        for _ in 0..100 {
+            server.verify(&tokens.access).await.expect(StatusCode::OK);
+        }
+    };
+    let (resets, ()) = tokio::join!(flood, others);
+    assert!(resets > 0, "some were taken");
+    server.verify(&tokens.access).await.expect(StatusCode::OK);
 }

@@ -119,6 +119,84 @@ both_backends! {
         assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
     }
 
+    async fn a_token_of_a_retired_key_is_good_until_it_expires(backend) {
+        let server = TestServer::start(backend).await;
+        server.register("vera").await;
+        server.clock.advance(89 * DAY);
+        maintain(&server).await;
+        server.clock.advance(DAY - Duration::from_secs(60));
+        maintain(&server).await;
+        let old = server.login("vera").await.tokens();
+        server.clock.advance(Duration::from_secs(61));
+        maintain(&server).await;
+        let new = server.login("vera").await.tokens();
+        assert_ne!(kid(&old.access), kid(&new.access), "the key has changed");
+        server.clock.advance(Duration::from_secs(838));
+        server.verify(&old.access).await.expect(StatusCode::OK);
+        server.clock.advance(Duration::from_secs(1));
+        server.verify(&old.access).await.expect_error(401, "INVALID_TOKEN");
+        server.verify(&new.access).await.expect(StatusCode::OK);
+    }
+
+    async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend) {
+        let server = TestServer::start(backend).await;
+        server.register("vera").await;
+        let first = published(&server).await;
+        server.clock.advance(89 * DAY);
+        maintain(&server).await;
+        server.clock.advance(DAY / 2);
+        let both = published(&server).await;
+        let next = both.iter().find(|kid| !first.contains(kid)).expect("the next key is published");
+        server.app.keys.ban(&server.app.db, &server.app.clock, &server.app.rng, next).await.expect("banned");
+        assert_eq!(published(&server).await, first);
+        let mut signed_by = vec![];
+        for _ in 0..10 {
+            maintain(&server).await;
+            let known = published(&server).await;
+            server.clock.advance(DAY / 4);
+            let signer = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
+            assert!(known.contains(&signer), "what signs was published before");
+            assert_ne!(signer, *next, "the banned key never signs");
+            signed_by.push(signer);
+        }
+        signed_by.dedup();
+        assert_eq!(signed_by.len(), 2, "the first key signed on until a new one took over: {signed_by:?}");
+        assert_eq!(signed_by[0], first[0]);
+    }
+
+    async fn whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap(backend) {
+        // The two come half a day apart. Which are banned, and which sign then and each half day later.
+        for (banned, signers) in [
+            (&[1][..], [0, 0, 2, 2, 2]),
+            (&[2][..], [0, 1, 1, 1, 1]),
+            (&[2, 1][..], [0, 0, 0, 0, 0]),
+            (&[1, 2][..], [0, 0, 0, 0, 0]),
+        ] {
+            let server = TestServer::start(backend).await;
+            server.register("vera").await;
+            let keys = &server.app.keys;
+            let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
+            let mut all = published(&server).await;
+            for wait in [DAY / 2, Duration::ZERO] {
+                keys.rotate(db, clock, rng, None, false).await.expect("rotated");
+                let now = published(&server).await;
+                all.extend(now.into_iter().filter(|kid| !all.contains(kid)).collect::<Vec<_>>());
+                clock.advance(wait);
+            }
+            for which in banned {
+                keys.ban(db, clock, rng, &all[*which]).await.expect("banned");
+            }
+            clock.advance(Duration::from_secs(1));
+            for (half_days, signer) in signers.into_iter().enumerate() {
+                let signed_by = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
+                let found = all.iter().position(|kid| *kid == signed_by);
+                assert_eq!(found, Some(signer), "{banned:?} banned, {half_days} half days later");
+                clock.advance(DAY / 2);
+                maintain(&server).await;
+            }
+        }
+    }
+
     async fn two_servers_that_find_a_key_due_make_one(backend) {
         let database = Arc::new(Database::new(backend).await);
         let clock = Clock::fake(START);

@@ -5,7 +5,10 @@ use std::path::Path;
 use reqwest::{Client, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Database, process::Process};
+use crate::{
+    floods::{h2_field, h2_frame, h2_preface},
+    support::{Backend, Database, process::Process},
+};
 
 const CANARY: &str = "canary-of-the-password";
 
@@ -53,6 +56,7 @@ async fn visit(base: &str) -> Visit {
         CANARY,
         "canary-in-a-cookie",
         "canary-in-a-header",
+        "canary-in-a-query",
         "canary-of-a-client",
     ]
     .map(str::to_owned)
@@ -151,6 +155,38 @@ async fn visit(base: &str) -> Visit {
     visit
 }
 
+/// A login over HTTP/2, whose library has a log of its own.
+async fn over_http_2(base: &str) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = base.strip_prefix("http://").expect("an address");
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("connected");
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/api/v1/auth/login?password=canary-in-a-query"),
+        ("content-type", "application/json"),
+        ("authorization", "Bearer canary-in-a-header"),
+        ("cookie", "propusk_access=canary-in-a-cookie"),
+    ];
+    let head: Vec<u8> = head
+        .iter()
+        .flat_map(|(name, value)| h2_field(name, value))
+        .collect();
+    let body = json!({ "login": "vera", "password": format!("{CANARY} wrong") }).to_string();
+    let mut request = h2_preface();
+    request.extend(h2_frame(1, 4, 1, &head));
+    request.extend(h2_frame(0, 1, 1, body.as_bytes()));
+    stream.write_all(&request).await.expect("sent");
+    let mut answer = vec![];
+    while !String::from_utf8_lossy(&answer).contains("INVALID_CREDENTIALS") {
+        let read = stream.read_buf(&mut answer).await.expect("an answer");
+        assert!(read > 0, "closed: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
 fn assert_none(visit: &Visit, text: &str, place: &str) {
     for secret in &visit.secrets {
         assert!(
@@ -193,9 +229,11 @@ async fn t88_no_secret_is_in_any_log_line_event_audit_entry_or_error() {
         ];
         let server = Process::serve(&database, &settings).await;
         let visit = visit(&server.base).await;
+        over_http_2(&server.base).await;
         let log = server.stderr();
         assert!(server.terminate().await.success());
         assert!(log.lines().count() > 20, "the log says something");
+        assert!(log.contains("h2::"), "of HTTP/2 too");
         assert_none(&visit, &log, &format!("the {format} log"));
         assert!(
             !log.contains('\u{1b}'),
