@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
@@ -40,22 +40,13 @@ impl MasterKey {
                 }
                 Ok(Self(Zeroizing::new(key)))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => {
                 let key = Zeroizing::new(rng.bytes::<32>());
-                let written =
-                    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| {
-                        let mut file = fs::OpenOptions::new()
-                            .write(true)
-                            .create_new(true)
-                            .mode(0o600)
-                            .open(path)?;
-                        file.write_all(&*key)?;
-                        file.sync_all()
-                    });
+                let written = write_once(path, &key, rng);
                 match written {
                     Ok(()) => Ok(Self(key)),
                     // Another process that starts at this moment made it first.
-                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         Self::load(path, false, rng)
                     }
                     Err(error) => Err(Error::MasterKey(format!(
@@ -98,4 +89,20 @@ impl MasterKey {
         }
         Ok(Zeroizing::new(secret))
     }
+}
+
+/// Writes the file whole or not at all, and only where there is none: it is linked to its name once its bytes
+/// are on the disk, so that no process that starts at the same moment reads half a key.
+fn write_once(path: &Path, key: &[u8; 32], rng: &Rng) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let unfinished = path.with_extension(format!("{:08x}.tmp", u32::from_ne_bytes(rng.bytes())));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    let written = file.write_all(key).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| fs::hard_link(&unfinished, path));
+    fs::remove_file(&unfinished)?;
+    linked
 }
