@@ -7,6 +7,7 @@ use quick_cache::sync::Cache;
 use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
+    directory::{Directory, Known},
     flows::{self, verify::Verified},
     keys::{self, Keys},
     limits::{Key, Limit, Limits, RetryAfter},
@@ -25,6 +26,7 @@ pub struct App {
     pub config: Config,
     pub db: Db,
     pub keys: Arc<Keys>,
+    pub directory: Arc<Directory>,
     pub revocations: RevocationList,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
@@ -74,9 +76,15 @@ impl App {
         }
         let metrics = Metrics::new();
         let keys = Arc::new(Keys::open(&config, &db, &clock, &rng).await?);
-        let revocations = RevocationList::open(db.clone(), Arc::clone(&keys), clock.clone())
-            .await
-            .map_err(keys::Error::from)?;
+        let directory = Arc::new(Directory::new(&config.server.issuer));
+        let revocations = RevocationList::open(
+            db.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&directory),
+            clock.clone(),
+        )
+        .await
+        .map_err(keys::Error::from)?;
         let policy = Policy::new(&config.passwords)
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
@@ -88,6 +96,7 @@ impl App {
             config,
             db,
             keys,
+            directory,
             revocations,
             hasher,
             policy: Arc::new(policy),
@@ -109,6 +118,25 @@ impl App {
                 self.metrics.rate_limited(limit);
                 flows::Error::TooMany(wait)
             })
+    }
+
+    /// Comes back once what this process remembers (revocations, keys, clients) is what was committed before the call.
+    ///
+    /// # Errors
+    /// [`flows::Error::Unavailable`] where the database cannot be asked.
+    pub async fn freshen(&self) -> Result<(), flows::Error> {
+        let fresh = self.revocations.freshen().await;
+        fresh.map_err(|stale| flows::Error::Unavailable(stale.into()))
+    }
+
+    /// The client of that id as it is now, if it is there and enabled.
+    ///
+    /// # Errors
+    /// [`flows::Error::Unavailable`].
+    pub async fn client(&self, id: &str) -> Result<Option<Known>, flows::Error> {
+        self.freshen().await?;
+        let known = self.directory.client(&self.db, id).await?;
+        Ok(known.filter(|known| known.client.disabled_at.is_none()))
     }
 
     /// A new id for a row.

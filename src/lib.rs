@@ -5,7 +5,7 @@
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
 //! | [`model`] | the nouns and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model |
-//! | [`keys`], [`revocation`], [`password`], [`limits`] | what a process keeps in memory | storage |
+//! | [`keys`], [`directory`], [`revocation`], [`password`], [`limits`] | what a process keeps in memory | storage |
 //! | [`flows`] | the decisions | all of the above |
 //! | [`http`], [`cli`] | how it is asked and answered | flows |
 //! | [`listener`], [`telemetry`], [`config`], [`clock`] | the ground it stands on | each other |
@@ -18,6 +18,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod directory;
 pub mod flows;
 pub mod http;
 pub mod keys;

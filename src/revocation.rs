@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::{Clock, Timestamp},
+    directory::Directory,
     keys::Keys,
     model::revocation::{Revocation, Target},
     oauth::access_token::AccessClaims,
@@ -45,6 +46,7 @@ struct Entries {
     tokens: HashMap<String, Timestamp>,
     sessions: HashMap<String, Timestamp>,
     subjects: HashMap<String, (i64, Timestamp)>,
+    clients: HashMap<String, (i64, Timestamp)>,
     keys: HashMap<String, Timestamp>,
 }
 
@@ -53,17 +55,31 @@ impl RevocationList {
     ///
     /// # Errors
     /// [`storage::Error`] where the database cannot be read.
-    pub async fn open(db: Db, keys: Arc<Keys>, clock: Clock) -> storage::Result<Self> {
+    pub async fn open(
+        db: Db,
+        keys: Arc<Keys>,
+        directory: Arc<Directory>,
+        clock: Clock,
+    ) -> storage::Result<Self> {
         let mut entries = Entries::default();
-        let head = heads::read(&db).await?.revocations;
-        entries.catch_up(revocations::since(&db, 0, clock.now()).await?, head);
+        let heads = heads::read(&db).await?;
+        directory.heard(heads.clients);
+        entries.catch_up(
+            revocations::since(&db, 0, clock.now()).await?,
+            heads.revocations,
+        );
         let entries = Arc::new(RwLock::new(entries));
         let (freshen, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(keep_fresh(Arc::clone(&entries), waiting, db, keys, clock));
+        let known = Known {
+            entries: Arc::clone(&entries),
+            keys,
+            directory,
+        };
+        tokio::spawn(keep_fresh(known, waiting, db, clock));
         Ok(Self { entries, freshen })
     }
 
-    /// Comes back once the list (and the keys) hold everything that was committed before the call.
+    /// Comes back once the list (and the keys and the directory) hold everything that was committed before the call.
     ///
     /// # Errors
     /// [`Stale`] where the database cannot be asked.
@@ -89,6 +105,10 @@ impl RevocationList {
                 .subjects
                 .get(&claims.sub)
                 .is_some_and(|(until, _)| claims.iat <= *until)
+            || entries
+                .clients
+                .get(&claims.client_id)
+                .is_some_and(|(until, _)| claims.iat <= *until)
             || entries.keys.contains_key(kid)
     }
 
@@ -97,16 +117,23 @@ impl RevocationList {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.retain(|_, expires_at| *expires_at > now);
         entries.sessions.retain(|_, expires_at| *expires_at > now);
-        entries
-            .subjects
-            .retain(|_, (_, expires_at)| *expires_at > now);
+        let Entries {
+            subjects, clients, ..
+        } = &mut *entries;
+        for until in [subjects, clients] {
+            until.retain(|_, (_, expires_at)| *expires_at > now);
+        }
         entries.keys.retain(|_, expires_at| *expires_at > now);
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.tokens.len() + entries.sessions.len() + entries.subjects.len() + entries.keys.len()
+        entries.tokens.len()
+            + entries.sessions.len()
+            + entries.subjects.len()
+            + entries.clients.len()
+            + entries.keys.len()
     }
 
     /// Whether nothing is revoked.
@@ -123,12 +150,12 @@ impl Entries {
             Target::Session(sid) => drop(self.sessions.insert(sid, expires_at)),
             Target::Key(kid) => drop(self.keys.insert(kid, expires_at)),
             Target::Subject { sub, issued_until } => {
-                let known = self
-                    .subjects
-                    .entry(sub)
-                    .or_insert((issued_until, expires_at));
-                *known = (known.0.max(issued_until), known.1.max(expires_at));
+                until(&mut self.subjects, sub, issued_until, expires_at);
             }
+            Target::Client {
+                client_id,
+                issued_until,
+            } => until(&mut self.clients, client_id, issued_until, expires_at),
         }
     }
 
@@ -142,11 +169,28 @@ impl Entries {
     }
 }
 
-async fn keep_fresh(
+/// Of two entries about one name the later second counts.
+fn until(
+    known: &mut HashMap<String, (i64, Timestamp)>,
+    name: String,
+    issued_until: i64,
+    expires_at: Timestamp,
+) {
+    let known = known.entry(name).or_insert((issued_until, expires_at));
+    *known = (known.0.max(issued_until), known.1.max(expires_at));
+}
+
+/// What one query of the head numbers keeps fresh.
+struct Known {
     entries: Arc<RwLock<Entries>>,
+    keys: Arc<Keys>,
+    directory: Arc<Directory>,
+}
+
+async fn keep_fresh(
+    known: Known,
     mut waiting: mpsc::Receiver<oneshot::Sender<bool>>,
     db: Db,
-    keys: Arc<Keys>,
     clock: Clock,
 ) {
     let mut group = Vec::with_capacity(WAITING);
@@ -158,7 +202,7 @@ async fn keep_fresh(
                 group.push(waiter);
             }
         }
-        let fresh = match bring_up_to_date(&entries, &db, &keys, &clock).await {
+        let fresh = match known.bring_up_to_date(&db, &clock).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the revocation list cannot be brought up to date: tokens are refused");
@@ -171,26 +215,25 @@ async fn keep_fresh(
     }
 }
 
-async fn bring_up_to_date(
-    entries: &RwLock<Entries>,
-    db: &Db,
-    keys: &Keys,
-    clock: &Clock,
-) -> Result<(), crate::keys::Error> {
-    let heads = heads::read(db).await?;
-    let known = entries
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .number;
-    if heads.revocations != known {
-        let news = revocations::since(db, known, clock.now()).await?;
-        entries
-            .write()
+impl Known {
+    async fn bring_up_to_date(&self, db: &Db, clock: &Clock) -> Result<(), crate::keys::Error> {
+        let heads = heads::read(db).await?;
+        self.directory.heard(heads.clients);
+        let known = self
+            .entries
+            .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .catch_up(news, heads.revocations);
+            .number;
+        if heads.revocations != known {
+            let news = revocations::since(db, known, clock.now()).await?;
+            self.entries
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .catch_up(news, heads.revocations);
+        }
+        if heads.keys != self.keys.ring().version {
+            self.keys.reload(db, clock.now()).await?;
+        }
+        Ok(())
     }
-    if heads.keys != keys.ring().version {
-        keys.reload(db, clock.now()).await?;
-    }
-    Ok(())
 }

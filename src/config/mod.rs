@@ -37,6 +37,9 @@ pub struct Config {
     pub database: Database,
     pub secrets: Secrets,
     pub tokens: Tokens,
+    pub authorization: Authorization,
+    pub clients: Clients,
+    pub client_registration: ClientRegistration,
     pub keys: Keys,
     pub passwords: Passwords,
     pub registration: Registration,
@@ -144,6 +147,61 @@ pub struct Tokens {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Authorization {
+    #[serde(with = "humantime_serde")]
+    pub code_ttl: Duration,
+    #[serde(with = "humantime_serde")]
+    pub pushed_request_ttl: Duration,
+    #[serde(with = "humantime_serde")]
+    pub browser_session_ttl: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// `clients.toml`, applied at start.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientRegistration {
+    /// As written; [`Config::registration_mode`] resolves `Auto`.
+    pub mode: RegistrationMode,
+    /// As written; [`Config::takes_metadata_documents`] resolves `Auto`.
+    pub metadata_documents: Switch,
+    pub scopes: Vec<String>,
+    pub resources: Vec<String>,
+    #[serde(with = "humantime_serde")]
+    pub unused_ttl: Duration,
+    pub max_clients: u64,
+}
+
+/// Who may register a client (RFC 7591).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationMode {
+    /// Open while the issuer names this machine, else off.
+    Auto,
+    Off,
+    /// Whoever has an initial access token.
+    Token,
+    Open,
+}
+
+/// On, off, or whatever fits the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// On while the issuer names this machine, else off.
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Keys {
     /// Never empty, no algorithm twice.
     pub algorithms: Vec<SigningAlgorithm>,
@@ -235,6 +293,23 @@ impl Config {
     /// Whether cookies may be `Secure` and carry the `__Host-` prefix.
     pub fn issuer_is_https(&self) -> bool {
         self.server.issuer.starts_with("https://")
+    }
+
+    /// Who may register a client.
+    pub fn registration_mode(&self) -> RegistrationMode {
+        match self.client_registration.mode {
+            RegistrationMode::Auto if self.is_loopback_issuer() => RegistrationMode::Open,
+            RegistrationMode::Auto => RegistrationMode::Off,
+            mode => mode,
+        }
+    }
+
+    /// Whether a client_id may be the URL of a client ID metadata document.
+    pub fn takes_metadata_documents(&self) -> bool {
+        match self.client_registration.metadata_documents {
+            Switch::Auto => self.is_loopback_issuer(),
+            switch => switch == Switch::On,
+        }
     }
 
     /// The database to connect to: `database.url`, else SQLite in the data folder. May hold a

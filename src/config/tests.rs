@@ -507,9 +507,9 @@ const IMPOSSIBLE: &[Case] = &[
         "0s (off) to 5m",
     ),
     (
-        &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "RS256")],
+        &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "PS256")],
         "tokens.signing_algorithm",
-        "add \"RS256\" to keys.algorithms",
+        "add \"PS256\" to keys.algorithms",
     ),
     (
         &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "none")],

@@ -119,6 +119,7 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
         ("server.tls.key", &tls.key),
         ("server.tls.client_ca", &tls.client_ca),
         ("passwords.blocklist_file", &config.passwords.blocklist_file),
+        ("clients.file", &config.clients.file),
     ];
     for (key, path) in files {
         if let Some(path) = path {
@@ -204,6 +205,43 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
             "tokens.replay_window",
             "must be from 0s (off) to 5m".to_owned(),
         ));
+    }
+    let authorization = &config.authorization;
+    let second = Duration::from_secs(1);
+    // RFC 9700 §2.1.1 wants codes short-lived; a minute is enough for every redirect.
+    for (key, value, least, most, range) in [
+        (
+            "authorization.code_ttl",
+            authorization.code_ttl,
+            second,
+            MINUTE,
+            "1s to 60s",
+        ),
+        (
+            "authorization.pushed_request_ttl",
+            authorization.pushed_request_ttl,
+            5 * second,
+            60 * MINUTE,
+            "5s to 1h",
+        ),
+        (
+            "authorization.browser_session_ttl",
+            authorization.browser_session_ttl,
+            MINUTE,
+            90 * 24 * 60 * MINUTE,
+            "1m to 90d",
+        ),
+        (
+            "client_registration.unused_ttl",
+            config.client_registration.unused_ttl,
+            MINUTE,
+            LONGEST,
+            "1m to 100 years",
+        ),
+    ] {
+        if !(least..=most).contains(&value) {
+            found.push((key, format!("must be from {range}")));
+        }
     }
     let keys = &config.keys;
     if keys.publish_ahead >= keys.rotate_every {

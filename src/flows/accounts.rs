@@ -17,7 +17,7 @@ use crate::{
         user::{Login, Role, User},
     },
     storage::{
-        self, Conflict, Tx, audit, outbox, revocations, sessions,
+        self, Conflict, Tx, audit, browser_sessions, outbox, revocations, sessions,
         users::{self, NewUser},
     },
 };
@@ -192,8 +192,9 @@ async fn end_everything(
     reason: EndReason,
     now: Timestamp,
 ) -> storage::Result<()> {
-    sessions::end_all(tx, user, reason, now).await?;
-    revocations::add_ended_sessions(tx, user, reason.as_str(), now, now + LONGEST_TOKEN_LIFE).await
+    browser_sessions::end_all(tx, user, now).await?;
+    let of = sessions::Of::User(user);
+    sessions::end_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await
 }
 
 /// Refuses the tokens issued so far, and for a second more: a refresh that is under way may still have read

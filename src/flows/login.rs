@@ -2,30 +2,31 @@
 
 use crate::{
     app::App,
-    flows::{
-        Caller, Error, FieldError,
-        sessions::{self, Opening, Tokens},
-    },
+    flows::{Caller, Error, FieldError, sessions::Opening},
     limits::{Key, Limit},
-    model::user::Login,
+    model::user::{Login, User},
     password::{MAX_BYTES, Verdict},
     storage::users,
     telemetry::LoginOutcome,
 };
 
-/// Opens a session for whoever knows the password.
+/// Opens a session for whoever knows the password; `prepare` says of which kind.
 ///
 /// An unknown login, a wrong password and a disabled account take the same work and get the same answer.
 ///
 /// # Errors
 /// [`Error::InvalidCredentials`] and what limits say.
-pub async fn login(
+pub async fn login<T: Send + 'static, F>(
     app: &App,
     login: &str,
     password: &str,
     caller: &Caller,
-) -> Result<Tokens, Error> {
-    let outcome = attempt(app, login, password, caller).await;
+    prepare: impl FnOnce(User) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<Opening<T>, Error>>,
+{
+    let outcome = attempt(app, login, password, caller, prepare).await;
     app.metrics.login(match &outcome {
         Ok(_) => LoginOutcome::Ok,
         Err(Error::TooMany(_)) => LoginOutcome::RateLimited,
@@ -36,7 +37,16 @@ pub async fn login(
     outcome
 }
 
-async fn attempt(app: &App, login: &str, password: &str, caller: &Caller) -> Result<Tokens, Error> {
+async fn attempt<T: Send + 'static, F>(
+    app: &App,
+    login: &str,
+    password: &str,
+    caller: &Caller,
+    prepare: impl FnOnce(User) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<Opening<T>, Error>>,
+{
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError {
@@ -76,23 +86,25 @@ async fn attempt(app: &App, login: &str, password: &str, caller: &Caller) -> Res
     app.limits.login_account.refund(&account);
 
     let now = app.clock.now();
-    let Opening { row, tokens } = sessions::prepare(app, found.user, caller).await?;
+    let user_id = found.user.id.clone();
+    let Opening { row, given } = prepare(found.user).await?;
     let (event_id, caller) = (app.new_id(), caller.clone());
     let verified_hash = found.password_hash;
     let stands = app
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                if !users::note_login(&mut tx, &row.subject, &verified_hash, rehashed, now).await? {
+                if !users::note_login(&mut tx, &user_id, &verified_hash, rehashed, now).await? {
                     return Ok(false);
                 }
-                sessions::store(&mut tx, row, event_id, "user.login", &caller, now).await?;
+                row.store(&mut tx, event_id, "user.login", &caller, now)
+                    .await?;
                 Ok(true)
             })
         })
         .await?;
     if stands {
-        Ok(tokens)
+        Ok(given)
     } else {
         Err(Error::InvalidCredentials)
     }

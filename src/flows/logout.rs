@@ -3,9 +3,7 @@
 use crate::{
     app::App,
     flows::{Caller, Error, refresh, sessions, verify},
-    model::session::EndReason,
-    oauth::refresh_token::RefreshToken,
-    storage::sessions as rows,
+    model::{client::FIRST_PARTY, session::EndReason},
 };
 
 /// Ends the session that the access token or, failing that, the refresh token belongs to.
@@ -36,7 +34,10 @@ pub async fn logout(
         Err(error @ Error::Unavailable(_)) => return Err(error),
         // A page that was open for an hour logs out with what it still has.
         Err(error) => match refresh_token {
-            Some(token) => owner(app, token).await?,
+            Some(token) => {
+                let session = refresh::peek(app, token, FIRST_PARTY).await?;
+                (session.subject, session.id)
+            }
             None => return Err(error),
         },
     };
@@ -59,22 +60,4 @@ pub async fn logout(
         .await?;
     app.metrics.logouts.increment(1);
     Ok(())
-}
-
-/// The live session of a genuine refresh token, be it the current one or an older one.
-async fn owner(app: &App, presented: &str) -> Result<(String, String), Error> {
-    let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
-    let key = refresh::chain_key(app, token.chain_key)
-        .await?
-        .ok_or(Error::InvalidRefreshToken)?;
-    let now = app.clock.now();
-    let session = rows::by_id(&app.db, &token.session.to_string())
-        .await?
-        .filter(|session| session.is_live(now))
-        .ok_or(Error::InvalidRefreshToken)?;
-    if session.current_hash == token.hash() || refresh::is_genuine(token, &session, key).await? {
-        Ok((session.subject, session.id))
-    } else {
-        Err(Error::InvalidRefreshToken)
-    }
 }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    storage::{self, audit, outbox, revocations, sessions},
+    storage::{
+        self, audit, browser_sessions, clients, outbox, pushed_requests, revocations, sessions,
+        single_use,
+    },
 };
 
 /// How often a process looks whether there is work.
@@ -37,9 +40,18 @@ pub async fn run(app: Arc<App>) {
 /// [`storage::Error`].
 pub async fn sweep(app: &App) -> storage::Result<()> {
     let now = app.clock.now();
-    while sessions::sweep(&app.db, now, BATCH).await? as i64 == BATCH {
-        tokio::task::yield_now().await;
+    macro_rules! all_of {
+        ($table:ident) => {
+            while $table::sweep(&app.db, now, BATCH).await? as i64 == BATCH {
+                tokio::task::yield_now().await;
+            }
+        };
     }
+    all_of!(sessions);
+    all_of!(browser_sessions);
+    all_of!(pushed_requests);
+    all_of!(single_use);
+    all_of!(clients);
     revocations::sweep(&app.db, now).await?;
     app.revocations.sweep(now);
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);

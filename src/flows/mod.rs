@@ -2,19 +2,35 @@
 //! No HTTP here; the JSON API, the OAuth endpoints and the command line end in the same flows.
 
 pub mod accounts;
-pub mod client_credentials;
+pub mod authorize;
+pub mod browser;
+pub mod claims;
+pub mod client_auth;
+pub mod end_session;
+pub mod grants;
+pub mod id_token;
+pub mod introspect;
 pub mod login;
 pub mod logout;
 pub mod maintenance;
+pub mod pairwise;
 pub mod refresh;
 pub mod register;
+pub mod resources;
+pub mod revoke;
 pub mod sessions;
 pub mod set_up;
+pub mod userinfo;
 pub mod verify;
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::{keys, oauth::access_token::Invalid, password::PasswordError, storage};
+use crate::{
+    keys,
+    oauth::{error::OAuthError, jwt::Invalid},
+    password::PasswordError,
+    storage,
+};
 
 /// Who asks, for the audit log and the limits.
 #[derive(Clone, Debug)]
@@ -52,6 +68,9 @@ pub enum Error {
     NoToken,
     #[error("the refresh token is not valid")]
     InvalidRefreshToken,
+    /// What the protocol has a name for.
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
     #[error("too many attempts")]
     TooMany(Duration),
     /// All password threads are busy and the queue is full.

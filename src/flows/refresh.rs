@@ -7,36 +7,105 @@
 //!    has a copy. The family ends (RFC 9700 §4.14.2).
 //! 4. Else it is garbage and touches nothing.
 
+use std::time::Duration;
+
 use crate::{
     app::App,
-    clock::Timestamp,
-    flows::{
-        Caller, Error,
-        sessions::{self, Tokens},
+    flows::{Caller, Error, sessions},
+    model::{
+        client::Client,
+        session::{EndReason, Session},
     },
-    model::session::{EndReason, Session},
     oauth::refresh_token::{ChainKey, RefreshToken},
     storage::sessions as rows,
     telemetry::RefreshOutcome,
 };
 
-/// Exchanges a refresh token for a new access token and the token's one successor.
+/// Whose refresh tokens are taken, and on which terms.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    pub client_id: &'a str,
+    pub idle_ttl: Duration,
+    pub replay_window: Duration,
+}
+
+impl<'a> Terms<'a> {
+    /// A client's, where it has its own, else the configuration's.
+    pub fn of(app: &App, client: &'a Client) -> Self {
+        let terms = Self::configured(app, &client.id);
+        Self {
+            idle_ttl: client.metadata.refresh_idle_ttl.unwrap_or(terms.idle_ttl),
+            replay_window: client.metadata.replay_window.unwrap_or(terms.replay_window),
+            ..terms
+        }
+    }
+
+    /// The configuration's.
+    pub fn configured(app: &App, client_id: &'a str) -> Self {
+        let tokens = &app.config.tokens;
+        Self {
+            client_id,
+            idle_ttl: tokens.refresh_idle_ttl,
+            replay_window: tokens.replay_window,
+        }
+    }
+}
+
+/// A session that has moved on, and the token it moved to.
+#[derive(Debug)]
+pub struct Refreshed {
+    pub session: Session,
+    pub successor: RefreshToken,
+}
+
+/// Exchanges a refresh token for its one successor.
 ///
 /// # Errors
 /// [`Error::InvalidRefreshToken`] for every token that is not good, whatever the reason.
-pub async fn refresh(app: &App, presented: &str, caller: &Caller) -> Result<Tokens, Error> {
-    let outcome = attempt(app, presented, caller).await;
+pub async fn refresh(
+    app: &App,
+    presented: &str,
+    terms: &Terms<'_>,
+    caller: &Caller,
+) -> Result<Refreshed, Error> {
+    let outcome = attempt(app, presented, terms, caller).await;
     let (counted, result) = match outcome {
-        Ok((counted, tokens)) => (counted, tokens.ok_or(Error::InvalidRefreshToken)),
+        Ok((counted, refreshed)) => (counted, refreshed.ok_or(Error::InvalidRefreshToken)),
         Err(error) => (RefreshOutcome::Error, Err(error)),
     };
     app.metrics.refresh(counted);
     result
 }
 
-type Outcome = (RefreshOutcome, Option<Tokens>);
+/// The live session that a refresh token belongs to, be it the current one or an older one; nothing moves.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for a token that is none of this client's.
+pub async fn peek(app: &App, presented: &str, client_id: &str) -> Result<Session, Error> {
+    let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
+    let key = chain_key(app, token.chain_key)
+        .await?
+        .ok_or(Error::InvalidRefreshToken)?;
+    let now = app.clock.now();
+    let session = rows::by_id(&app.db, &token.session.to_string())
+        .await?
+        .filter(|session| session.client_id == client_id && session.is_live(now))
+        .ok_or(Error::InvalidRefreshToken)?;
+    if session.current_hash == token.hash() || is_genuine(token, &session, key).await? {
+        Ok(session)
+    } else {
+        Err(Error::InvalidRefreshToken)
+    }
+}
 
-async fn attempt(app: &App, presented: &str, caller: &Caller) -> Result<Outcome, Error> {
+type Outcome = (RefreshOutcome, Option<Refreshed>);
+
+async fn attempt(
+    app: &App,
+    presented: &str,
+    terms: &Terms<'_>,
+    caller: &Caller,
+) -> Result<Outcome, Error> {
     let Some(token) = RefreshToken::parse(presented) else {
         return Ok((RefreshOutcome::Invalid, None));
     };
@@ -46,34 +115,38 @@ async fn attempt(app: &App, presented: &str, caller: &Caller) -> Result<Outcome,
     let now = app.clock.now();
     let successor = token.successor(&key);
     let id = token.session.to_string();
-    let idle_expires_at = now + app.config.tokens.refresh_idle_ttl;
     let rotated = rows::rotate(
         &app.db,
         &id,
+        terms.client_id,
         token.hash(),
         successor.hash(),
         now,
-        idle_expires_at,
+        now + terms.idle_ttl,
     )
     .await?;
     if let Some(session) = rotated {
-        let tokens = answer(app, session, &successor, now).await?;
-        return Ok((RefreshOutcome::Rotated, tokens));
+        let refreshed = Refreshed { session, successor };
+        return Ok((RefreshOutcome::Rotated, Some(refreshed)));
     }
     let Some(session) = rows::by_id(&app.db, &id)
         .await?
-        .filter(|session| session.is_live(now))
+        .filter(|session| session.client_id == terms.client_id && session.is_live(now))
     else {
         return Ok((RefreshOutcome::Invalid, None));
     };
-    if session.current_hash == successor.hash()
-        && session.rotated_at + app.config.tokens.replay_window > now
-    {
-        let tokens = answer(app, session, &successor, now).await?;
-        return Ok((RefreshOutcome::Replayed, tokens));
+    if session.current_hash == successor.hash() && session.rotated_at + terms.replay_window > now {
+        let refreshed = Refreshed { session, successor };
+        return Ok((RefreshOutcome::Replayed, Some(refreshed)));
     }
     if is_genuine(token, &session, key).await? {
-        end_family(app, session, caller, now).await?;
+        tracing::warn!(
+            session = session.id,
+            subject = session.subject,
+            request_id = caller.request_id,
+            "an old refresh token was presented: its family is revoked"
+        );
+        sessions::end_one(app, &session, EndReason::Theft, caller, now).await?;
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))
@@ -84,10 +157,7 @@ pub(super) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>
     if let Some(key) = app.keys.ring().chain_key_numbered(number) {
         return Ok(Some(key.clone()));
     }
-    app.revocations
-        .freshen()
-        .await
-        .map_err(|stale| Error::Unavailable(stale.into()))?;
+    app.freshen().await?;
     Ok(app.keys.ring().chain_key_numbered(number).cloned())
 }
 
@@ -101,65 +171,4 @@ pub(super) async fn is_genuine(
     tokio::task::spawn_blocking(move || token.is_ancestor_of(generation, &hash, &key))
         .await
         .map_err(|error| Error::Unavailable(error.into()))
-}
-
-async fn answer(
-    app: &App,
-    session: Session,
-    successor: &RefreshToken,
-    now: Timestamp,
-) -> Result<Option<Tokens>, Error> {
-    let Some(user) = session.user else {
-        return Ok(None);
-    };
-    let access_token = sessions::access_token(
-        app,
-        &session.id,
-        &user,
-        &session.client_id,
-        &session.scope,
-        session.created_at,
-        now,
-    )
-    .await?;
-    Ok(Some(Tokens {
-        access_token,
-        refresh_token: successor.expose(),
-        expires_in: app.config.tokens.access_ttl.as_secs(),
-        refresh_expires_in: (session.idle_expires_at - now).as_secs(),
-        user,
-    }))
-}
-
-async fn end_family(
-    app: &App,
-    session: Session,
-    caller: &Caller,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let (event_id, caller) = (app.new_id(), caller.clone());
-    tracing::warn!(
-        session = session.id,
-        subject = session.subject,
-        request_id = caller.request_id,
-        "an old refresh token was presented: its family is revoked"
-    );
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let (subject, id) = (&session.subject, &session.id);
-                sessions::end(
-                    &mut tx,
-                    subject,
-                    id,
-                    EndReason::Theft,
-                    event_id,
-                    &caller,
-                    now,
-                )
-                .await
-            })
-        })
-        .await?;
-    Ok(())
 }

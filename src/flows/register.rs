@@ -2,10 +2,7 @@
 
 use crate::{
     app::App,
-    flows::{
-        Caller, Error, FieldError,
-        sessions::{self, Opening, Tokens},
-    },
+    flows::{Caller, Error, FieldError, sessions::Opening},
     limits::{Key, Limit},
     model::{
         event::Event,
@@ -25,16 +22,20 @@ pub struct Registration {
     pub password: String,
 }
 
-/// Makes an account and logs it in.
+/// Makes an account and logs it in; `prepare` says by which kind of session.
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`] and what
 /// limits say.
-pub async fn register(
+pub async fn register<T: Send + 'static, F>(
     app: &App,
     registration: Registration,
     caller: &Caller,
-) -> Result<Tokens, Error> {
+    prepare: impl FnOnce(User) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<Opening<T>, Error>>,
+{
     if !app.config.registration.enabled {
         return Err(Error::RegistrationDisabled);
     }
@@ -62,7 +63,7 @@ pub async fn register(
         password_hash: hash,
         role: Role::user(),
     };
-    let Opening { row, tokens } = sessions::prepare(app, user, caller).await?;
+    let Opening { row, given } = prepare(user).await?;
     let (event_ids, caller) = ([app.new_id(), app.new_id()], caller.clone());
     let stored = app
         .db
@@ -79,14 +80,15 @@ pub async fn register(
                     now,
                 )
                 .await?;
-                sessions::store(&mut tx, row, session_event, "user.register", &caller, now).await
+                row.store(&mut tx, session_event, "user.register", &caller, now)
+                    .await
             })
         })
         .await;
     match stored {
         Ok(()) => {
             app.metrics.registrations.increment(1);
-            Ok(tokens)
+            Ok(given)
         }
         Err(storage::Error::Conflict(Conflict::Email)) => Err(Error::EmailTaken),
         // Where both are taken, the databases differ in which they name first; the address goes first here.

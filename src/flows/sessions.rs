@@ -1,4 +1,6 @@
-//! Opening a session and ending it, which several flows share.
+//! Opening a session and ending it, which several flows share; sessions of the first-party API in particular.
+
+use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
@@ -6,24 +8,29 @@ use uuid::Uuid;
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{Caller, Error},
+    flows::{
+        Caller, Error, browser,
+        refresh::{self, Refreshed, Terms},
+        resources,
+    },
     keys,
     model::{
-        client::FIRST_PARTY,
+        client::{Client, FIRST_PARTY, Source},
         event::Event,
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, Target},
-        session::EndReason,
+        session::{Details, EndReason, Session},
         user::User,
     },
     oauth::{
-        access_token::{AccessClaims, Grant},
+        access_token::{AccessClaims, Audience, Grant},
+        jwt::TokenType,
         refresh_token::RefreshToken,
         scope::Scope,
     },
     storage::{
         self, Tx, audit, outbox, revocations,
-        sessions::{self, NewSession},
+        sessions::{self, Credential, NewSession},
     },
 };
 
@@ -39,10 +46,35 @@ pub struct Tokens {
     pub user: User,
 }
 
-/// A session that is ready to be stored, with its tokens made.
-pub(super) struct Opening {
-    pub row: NewSession,
-    pub tokens: Tokens,
+/// A session that is ready to be stored, and what its owner is given once it is.
+pub struct Opening<T> {
+    pub(super) row: NewRow,
+    pub(super) given: T,
+}
+
+/// The kinds of session that a login or a registration opens.
+pub(super) enum NewRow {
+    /// Of the first-party API, with its tokens.
+    Api(NewSession),
+    /// Of a browser; its cookie replaces an earlier one.
+    Browser(browser::New),
+}
+
+impl NewRow {
+    /// Stores it with its event and its line in the audit log.
+    pub async fn store(
+        self,
+        tx: &mut Tx<'_>,
+        event_id: String,
+        action: &'static str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> storage::Result<()> {
+        match self {
+            Self::Api(row) => store(tx, row, event_id, action, caller, now).await,
+            Self::Browser(new) => new.store(tx, event_id, action, caller, now).await,
+        }
+    }
 }
 
 /// What the first-party API's tokens may be used for.
@@ -50,9 +82,32 @@ fn first_party_scope() -> Scope {
     Scope::parse("openid profile email").unwrap_or_default()
 }
 
+/// How long a client's tokens and sessions live.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lives {
+    pub access: Duration,
+    pub refresh_idle: Duration,
+    pub refresh_max: Duration,
+}
+
+impl Lives {
+    /// The client's own where it has some, else the configuration's.
+    pub fn of(app: &App, client: &Client) -> Self {
+        let (own, tokens) = (&client.metadata, &app.config.tokens);
+        Self {
+            access: own.access_ttl.unwrap_or(tokens.access_ttl),
+            refresh_idle: own.refresh_idle_ttl.unwrap_or(tokens.refresh_idle_ttl),
+            refresh_max: own.refresh_max_ttl.unwrap_or(tokens.refresh_max_ttl),
+        }
+    }
+}
+
 /// Prepares a session of the first-party client. The tokens are signed before anything is stored: if
 /// that fails, nothing was half done.
-pub(super) async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening, Error> {
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<Tokens>, Error> {
     let now = app.clock.now();
     let id = app.new_id();
     let ring = app.keys.ring();
@@ -62,7 +117,7 @@ pub(super) async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Op
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
     let refresh = RefreshToken::first(chain_key, session, app.rng.bytes());
     let scope = first_party_scope();
-    let access_token = access_token(app, &id, &user, FIRST_PARTY, &scope, now, now).await?;
+    let access_token = first_party_token(app, &id, &user, &scope, now, now).await?;
     let expires_at = now + app.config.tokens.refresh_max_ttl;
     let idle_expires_at = (now + app.config.tokens.refresh_idle_ttl).min(expires_at);
     let row = NewSession {
@@ -70,11 +125,17 @@ pub(super) async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Op
         subject: user.id.clone(),
         user_id: Some(user.id.clone()),
         client_id: FIRST_PARTY.to_owned(),
+        browser_session_id: None,
         scope,
-        chain_key: chain_key.number,
-        first_hash: refresh.hash(),
+        credential: Credential::Refresh {
+            chain_key: chain_key.number,
+            first_hash: refresh.hash(),
+        },
+        authenticated_at: now,
         idle_expires_at,
         expires_at,
+        outlives_browser: true,
+        details: Details::default(),
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
@@ -85,24 +146,46 @@ pub(super) async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Op
         refresh_expires_in: (idle_expires_at - now).as_secs(),
         user,
     };
-    Ok(Opening { row, tokens })
+    Ok(Opening {
+        row: NewRow::Api(row),
+        given: tokens,
+    })
 }
 
-/// An access token of a user's session.
-pub(super) async fn access_token(
+/// Exchanges a refresh token of the first-party client.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for every token that is not good, whatever the reason.
+pub async fn refresh(app: &App, presented: &str, caller: &Caller) -> Result<Tokens, Error> {
+    let terms = Terms::configured(app, FIRST_PARTY);
+    let Refreshed { session, successor } = refresh::refresh(app, presented, &terms, caller).await?;
+    let user = session.user.ok_or(Error::InvalidRefreshToken)?;
+    let (now, begun) = (app.clock.now(), session.authenticated_at);
+    let access_token =
+        first_party_token(app, &session.id, &user, &session.scope, begun, now).await?;
+    Ok(Tokens {
+        access_token,
+        refresh_token: successor.expose(),
+        expires_in: app.config.tokens.access_ttl.as_secs(),
+        refresh_expires_in: (session.idle_expires_at - now).as_secs(),
+        user,
+    })
+}
+
+/// An access token of the first-party client: the only one that tells its API the email address and the role.
+async fn first_party_token(
     app: &App,
     session: &str,
     user: &User,
-    client_id: &str,
     scope: &Scope,
     authenticated_at: Timestamp,
     now: Timestamp,
 ) -> Result<String, Error> {
     let grant = Grant {
         issuer: &app.config.server.issuer,
-        audience: app.config.audience(),
+        audience: Audience::One(app.config.audience().to_owned()),
         subject: &user.id,
-        client_id,
+        client_id: FIRST_PARTY,
         scope: scope.to_string(),
         session: Some(session),
         auth_time: Some(authenticated_at),
@@ -112,12 +195,41 @@ pub(super) async fn access_token(
     let claims = AccessClaims::new(grant, app.new_id(), now, app.config.tokens.access_ttl);
     Ok(app
         .keys
-        .sign(&claims, app.config.tokens.signing_algorithm, now)
+        .sign(
+            TokenType::Access,
+            &claims,
+            app.config.tokens.signing_algorithm,
+            now,
+        )
         .await?)
 }
 
-/// Stores a session with its event and its line in the audit log.
-pub(super) async fn store(
+/// What an access token of a client's session says. Claims about the person only where they were asked for.
+pub(super) fn grant<'a>(
+    app: &'a App,
+    client: &'a Client,
+    session: &'a Session,
+    scope: &Scope,
+) -> Grant<'a> {
+    let user = session.user.as_ref();
+    Grant {
+        issuer: &app.config.server.issuer,
+        audience: resources::audience(app, &session.details.resource),
+        subject: &session.subject,
+        client_id: &client.id,
+        scope: scope.to_string(),
+        session: Some(&session.id),
+        auth_time: Some(session.authenticated_at),
+        email: user
+            .filter(|_| client.source == Source::BuiltIn)
+            .map(|user| user.email.as_str()),
+        role: user
+            .filter(|_| client.source == Source::BuiltIn)
+            .map(|user| user.role.as_str()),
+    }
+}
+
+async fn store(
     tx: &mut Tx<'_>,
     row: NewSession,
     event_id: String,
@@ -171,6 +283,27 @@ pub(super) async fn end(
     };
     revocations::add(tx, &entry, reason.as_str(), now).await?;
     Ok(true)
+}
+
+/// As [`end`], in a transaction of its own.
+pub(super) async fn end_one(
+    app: &App,
+    session: &Session,
+    reason: EndReason,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let (subject, id) = (session.subject.clone(), session.id.clone());
+    let (event_id, caller) = (app.new_id(), caller.clone());
+    let ended = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(
+                async move { end(&mut tx, &subject, &id, reason, event_id, &caller, now).await },
+            )
+        })
+        .await?;
+    Ok(ended)
 }
 
 /// A line in the audit log about a subject's own doing.

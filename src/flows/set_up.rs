@@ -7,7 +7,7 @@ use crate::{
     app::App,
     flows::{Error, accounts},
     model::{
-        client::Client,
+        client::{Client, GrantType, Metadata, Secret, Source},
         user::{Email, Role},
     },
     oauth::scope::Scope,
@@ -35,6 +35,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
     if users::set_up(&app.db).await? {
         return Ok(None);
     }
+    let now = app.clock.now();
     let secret = || URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>());
     let admin_password = secret();
     let email = Email::parse(&app.config.bootstrap.admin_email)
@@ -51,13 +52,31 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
     let demo =
         (app.config.bootstrap.demo_client && app.config.is_loopback_issuer()).then(|| Client {
             id: "demo".to_owned(),
-            name: "Demo".to_owned(),
-            secret_hash: Some(Sha256::digest(&demo_secret).to_vec()),
-            scope: Scope::parse("demo:read demo:write").unwrap_or_default(),
+            source: Source::Operator,
+            secrets: vec![Secret {
+                hash: Sha256::digest(&demo_secret).to_vec(),
+                expires_at: None,
+            }],
+            metadata: Metadata {
+                client_name: "Demo".to_owned(),
+                scope: Scope::parse("openid profile email offline_access demo:read demo:write")
+                    .unwrap_or_default(),
+                redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
+                grant_types: vec![
+                    GrantType::AuthorizationCode,
+                    GrantType::RefreshToken,
+                    GrantType::ClientCredentials,
+                ],
+                ..Metadata::default()
+            },
+            registration_token_hash: None,
+            created_at: now,
+            updated_at: now,
+            expires_at: None,
             disabled_at: None,
         });
     let demo_client = demo.as_ref().map(|demo| (demo.id.clone(), demo_secret));
-    let (event_id, now) = (app.new_id(), app.clock.now());
+    let event_id = app.new_id();
     let made = app
         .db
         .transaction(move |mut tx| {
@@ -65,7 +84,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
                 users::close_set_up(&mut tx, now).await?;
                 accounts::insert(&mut tx, admin, "set_up", event_id, now).await?;
                 if let Some(demo) = demo {
-                    clients::insert(&mut tx, &demo, now).await?;
+                    clients::insert(&mut tx, &demo).await?;
                 }
                 Ok(())
             })

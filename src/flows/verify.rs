@@ -7,7 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::{
     app::App,
     flows::Error,
-    oauth::access_token::{AccessClaims, Invalid, LONGEST, Unverified},
+    oauth::{
+        access_token::AccessClaims,
+        jwt::{Invalid, LONGEST, TokenType, Unverified},
+    },
     telemetry::TokenCheck,
 };
 
@@ -40,37 +43,41 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
             "it is not a token of this server",
         )));
     }
-    let hash: [u8; 32] = Sha256::digest(token).into();
-    let verified = match app.verified.get(&hash) {
-        Some(remembered) => {
-            freshen(app).await?;
-            remembered
-        }
-        None => {
-            let token = Unverified::parse(token).map_err(Error::InvalidToken)?;
-            // First, because it brings the keys that were made or banned meanwhile.
-            freshen(app).await?;
-            let verified = Arc::new(signature_and_shape(app, &token).map_err(Error::InvalidToken)?);
-            app.verified.insert(hash, Arc::clone(&verified));
-            verified
-        }
-    };
+    // First, because it brings the keys that were made or banned meanwhile.
+    app.freshen().await?;
+    let verified = inspect(app, token).map_err(Error::InvalidToken)?;
     let config = &app.config;
     verified
         .claims
         .check(&config.server.issuer, config.audience(), app.clock.now())
         .map_err(Error::InvalidToken)?;
-    if app.revocations.hits(&verified.claims, &verified.kid) {
-        return Err(Error::InvalidToken(Invalid("it was revoked")));
-    }
     Ok(verified)
 }
 
-async fn freshen(app: &App) -> Result<(), Error> {
-    app.revocations
-        .freshen()
-        .await
-        .map_err(|stale| Error::Unavailable(stale.into()))
+/// Checks a token as far as this process has heard ([`App::freshen`] first), whomever it is meant for.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
+    if token.len() > LONGEST {
+        return Err(Invalid("it is not a token of this server"));
+    }
+    let hash: [u8; 32] = Sha256::digest(token).into();
+    let verified = match app.verified.get(&hash) {
+        Some(remembered) => remembered,
+        None => {
+            let token = Unverified::parse(token, TokenType::Access)?;
+            let verified = Arc::new(signature_and_shape(app, &token)?);
+            app.verified.insert(hash, Arc::clone(&verified));
+            verified
+        }
+    };
+    let issuer = &app.config.server.issuer;
+    verified.claims.check_for_anybody(issuer, app.clock.now())?;
+    if app.revocations.hits(&verified.claims, &verified.kid) {
+        return Err(Invalid("it was revoked"));
+    }
+    Ok(verified)
 }
 
 fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, Invalid> {

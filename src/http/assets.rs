@@ -17,11 +17,10 @@ pub const STATIC_PAGE_CSP: &str = "default-src 'none'; style-src 'self'; img-src
 
 /// The headers every HTML page carries. `csp` is its Content-Security-Policy, which must forbid framing.
 /// Strict-Transport-Security is not among them: it belongs to every answer of an https issuer, not to pages.
-pub fn page_headers(csp: &'static str) -> HeaderMap {
+pub fn page_headers(csp: &str) -> HeaderMap {
     debug_assert!(csp.contains("frame-ancestors 'none'"));
     let fixed = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, csp),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (
@@ -36,9 +35,14 @@ pub fn page_headers(csp: &'static str) -> HeaderMap {
         (HeaderName::from_static("x-frame-options"), "DENY"),
         (CACHE_CONTROL, "no-store"),
     ];
+    // A policy is text of ours and sources that were checked; where it is none after all, nothing is allowed.
+    let csp = HeaderValue::from_str(csp).unwrap_or(HeaderValue::from_static(
+        "default-src 'none'; frame-ancestors 'none'",
+    ));
     fixed
         .into_iter()
         .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .chain([(CONTENT_SECURITY_POLICY, csp)])
         .collect()
 }
 

@@ -10,7 +10,10 @@ use poem::{
 };
 use serde_json::json;
 
-use super::error::{ApiError, Carried, ErrorBody, ErrorCode};
+use super::{
+    error::{ApiError, Carried, ErrorBody, ErrorCode},
+    views::{ErrorPage, ErrorTitle, FormAction, Locale},
+};
 use crate::{app::App, flows::Caller, limits};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,6 +82,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
         let is_http1 = request.version() < Version::HTTP_2;
+        let reader = reader(&request, path);
         request.extensions_mut().insert(Context {
             app: Arc::clone(app),
             caller: Arc::clone(&caller),
@@ -109,7 +113,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             }
         };
         if let Some(error) = &error {
-            render(&mut response, error, &caller, path);
+            render(&mut response, error, &caller, path, reader);
             // The rest of the body is not read: the client must not send its next request after it.
             if is_http1 && matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
                 let close = HeaderValue::from_static("close");
@@ -196,7 +200,7 @@ fn correlation_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The framework's own rejections, in our words.
-fn from_poem(error: poem::Error) -> ApiError {
+pub(super) fn from_poem(error: poem::Error) -> ApiError {
     if error.is::<ApiError>() {
         return match error.downcast::<ApiError>() {
             Ok(error) => error,
@@ -237,7 +241,58 @@ fn from_poem(error: poem::Error) -> ApiError {
     }
 }
 
-fn render(response: &mut Response, error: &ApiError, caller: &Caller, path: &str) {
+/// The addresses of pages; an error there is read by a person.
+const PAGES: [&str; 6] = [
+    "/oauth2/authorize",
+    "/oauth2/logout",
+    "/login",
+    "/register",
+    "/select-account",
+    "/consent",
+];
+
+/// The words for the person who asks, where it is one and not a program.
+fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
+    let asks_for_html = || {
+        let accept = request.headers().get(header::ACCEPT)?;
+        Some(accept.to_str().ok()?.contains("text/html"))
+    };
+    let for_programs = path.starts_with("/oauth2/") || path.starts_with("/api/");
+    let is_person = PAGES.contains(&path) || (!for_programs && asks_for_html().unwrap_or(false));
+    is_person.then(|| Locale::of_request(request, None))
+}
+
+fn error_page(error: &ApiError, caller: &Caller, locale: &'static Locale) -> Option<Response> {
+    let title_key = match error.code.status() {
+        StatusCode::NOT_FOUND => ErrorTitle::NotFound,
+        StatusCode::FORBIDDEN => ErrorTitle::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => ErrorTitle::TooMany,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorTitle::Unavailable,
+        status if status.is_server_error() => ErrorTitle::Internal,
+        _ => ErrorTitle::BadRequest,
+    };
+    let page = ErrorPage {
+        title_key,
+        message: &error.message,
+        code: Some(error.oauth.unwrap_or(error.code.as_str())),
+        request_id: &caller.request_id,
+    };
+    page.render(locale, error.code.status(), &FormAction::default())
+        .ok()
+}
+
+fn render(
+    response: &mut Response,
+    error: &ApiError,
+    caller: &Caller,
+    path: &str,
+    reader: Option<&'static Locale>,
+) {
+    if let Some(page) = reader.and_then(|locale| error_page(error, caller, locale)) {
+        *response = page;
+        rendered_headers(response.headers_mut(), error);
+        return;
+    }
     let body = if path.starts_with("/oauth2/") {
         // RFC 6749 §5.2
         let name = error.oauth.unwrap_or(match error.code {
@@ -262,6 +317,10 @@ fn render(response: &mut Response, error: &ApiError, caller: &Caller, path: &str
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    rendered_headers(headers, error);
+}
+
+fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
     if let Some(wait) = error.retry_after {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         set(headers, header::RETRY_AFTER, &seconds.max(1).to_string());

@@ -84,7 +84,7 @@ impl<'a> ApiExtractor<'a> for Credentials {
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+pub fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -145,6 +145,10 @@ fn origin_of(issuer: &str) -> &str {
 pub struct CookieNames {
     pub access: &'static str,
     pub refresh: &'static str,
+    /// The browser session of the pages.
+    pub session: &'static str,
+    /// What the forms of the pages are bound to.
+    pub csrf: &'static str,
     secure: bool,
 }
 
@@ -154,12 +158,16 @@ impl CookieNames {
             Self {
                 access: "__Host-propusk_access",
                 refresh: "__Host-propusk_refresh",
+                session: "__Host-propusk_session",
+                csrf: "__Host-propusk_csrf",
                 secure: true,
             }
         } else {
             Self {
                 access: "propusk_access",
                 refresh: "propusk_refresh",
+                session: "propusk_session",
+                csrf: "propusk_csrf",
                 secure: false,
             }
         }
@@ -179,6 +187,20 @@ impl CookieNames {
             .into()
     }
 
+    /// `Set-Cookie` value of a browser session; empty and 0 remove it. Lax: an application sends its people here by a link.
+    pub fn session_cookie(self, value: &str, seconds: u64) -> String {
+        self.cookie(self.session, value, Duration::from_secs(seconds))
+    }
+
+    /// `Set-Cookie` value of what forms are bound to, for as long as the browser runs.
+    pub fn csrf_cookie(self, value: &str) -> String {
+        let secure = if self.secure { "; Secure" } else { "" };
+        format!(
+            "{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}",
+            self.csrf
+        )
+    }
+
     fn cookie(self, name: &str, value: &str, life: Duration) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
         format!(
@@ -188,7 +210,8 @@ impl CookieNames {
     }
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+/// The value of a cookie, if it is there and not empty.
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
         .get_all(header::COOKIE)
         .iter()

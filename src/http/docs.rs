@@ -8,7 +8,7 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 
 use super::{
     assets::{Asset, Coding, fingerprint, fixed_answer, page_headers},
-    landing::Style,
+    views::Style,
 };
 
 /// The version in `assets/swagger-ui`; part of the files' addresses.
@@ -88,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_file_the_page_names_is_served_by_us() {
-        let route = super::super::landing::route(route(Route::new()).unwrap()).unwrap();
+        let route = super::super::landing::route(route(Route::new()).unwrap(), true).unwrap();
         let client = poem::test::TestClient::new(route);
         let page = client.get("/docs").send().await;
         page.assert_status_is_ok();

@@ -12,7 +12,7 @@ use poem_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::flows;
+use crate::{flows, oauth::error::OAuthError};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal $status:ident,)+) => {
@@ -45,6 +45,10 @@ error_codes! {
     InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
     InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN" UNAUTHORIZED,
+    /// A client could not prove who it is (RFC 6749 §5.2).
+    InvalidClient = "INVALID_CLIENT" UNAUTHORIZED,
+    /// The token is good, but not for this (RFC 6750 §3.1).
+    InsufficientScope = "INSUFFICIENT_SCOPE" FORBIDDEN,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,
@@ -173,6 +177,25 @@ impl ResponseError for ApiError {
     }
 }
 
+impl From<OAuthError> for ApiError {
+    fn from(error: OAuthError) -> Self {
+        let code = match error.code {
+            "invalid_client" => ErrorCode::InvalidClient,
+            "invalid_token" => ErrorCode::InvalidToken,
+            "insufficient_scope" => ErrorCode::InsufficientScope,
+            "server_error" => ErrorCode::Internal,
+            "temporarily_unavailable" => ErrorCode::Unavailable,
+            _ => ErrorCode::BadRequest,
+        };
+        Self {
+            // RFC 6749 §5.2 wants it for whoever used the Authorization header; the others do not mind.
+            challenge: (code == ErrorCode::InvalidClient)
+                .then(|| "Basic realm=\"propusk\"".to_owned()),
+            ..Self::new(code, error.description).oauth(error.code)
+        }
+    }
+}
+
 impl From<flows::Error> for ApiError {
     fn from(error: flows::Error) -> Self {
         use flows::Error as E;
@@ -217,6 +240,7 @@ impl From<flows::Error> for ApiError {
                 )),
                 ..Self::new(ErrorCode::InvalidToken, message)
             },
+            E::OAuth(error) => error.into(),
             E::InvalidRefreshToken => Self::new(
                 ErrorCode::InvalidRefreshToken,
                 "the refresh token is not valid: log in again",

@@ -13,6 +13,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use josekit::{
     JoseError,
@@ -22,6 +23,7 @@ use josekit::{
     },
     jws::{self, JwsSigner, JwsVerifier},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -36,7 +38,7 @@ use crate::{
         revocation::{Revocation, Target},
     },
     oauth::{
-        access_token::{self, AccessClaims},
+        jwt::{self, TokenType},
         refresh_token::ChainKey,
     },
     storage::{self, Db, audit, heads, keys as rows, revocations},
@@ -83,6 +85,7 @@ pub struct Ring {
     signers: Vec<Arc<Signer>>,
     verifiers: HashMap<String, Verifier>,
     chain: Vec<(KeyRecord, ChainKey)>,
+    derivation: Option<Zeroizing<[u8; 32]>>,
 }
 
 /// A JWKS (RFC 7517 §5) ready to be served.
@@ -99,7 +102,8 @@ pub struct Jwks {
 struct Signer {
     record: KeyRecord,
     algorithm: SigningAlgorithm,
-    header: String,
+    /// One for each kind of token, in the order of [`TokenType::ALL`].
+    headers: [String; TokenType::ALL.len()],
     signer: Box<dyn JwsSigner>,
 }
 
@@ -269,7 +273,8 @@ impl Keys {
         };
         let KeyAlgorithm::Sign(_) = key.algorithm else {
             return Err(Error::Refused(
-                "a refresh chain key signs nothing, and alone it makes no token: there is nothing to ban".to_owned(),
+                "this key signs nothing, and alone it makes no token: there is nothing to ban"
+                    .to_owned(),
             ));
         };
         if key.banned_at.is_some() {
@@ -315,13 +320,30 @@ impl Keys {
         self.reload(db, now).await
     }
 
-    /// Signs the claims of an access token.
+    /// A key for one purpose, the same on every process and for good.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn derive(&self, purpose: &str) -> Result<[u8; 32], Error> {
+        let ring = self.ring();
+        let root = ring
+            .derivation
+            .as_ref()
+            .ok_or(Error::Missing("derivation"))?;
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&**root).map_err(|_| Error::Missing("derivation"))?;
+        mac.update(purpose.as_bytes());
+        Ok(mac.finalize().into_bytes().into())
+    }
+
+    /// Signs the claims of a token.
     ///
     /// # Errors
     /// [`Error::Missing`] where no key of this algorithm is active.
     pub async fn sign(
         &self,
-        claims: &AccessClaims,
+        kind: TokenType,
+        claims: &impl Serialize,
         algorithm: SigningAlgorithm,
         now: Timestamp,
     ) -> Result<String, Error> {
@@ -329,7 +351,7 @@ impl Keys {
         let signer = ring
             .signer(algorithm, now)
             .ok_or(Error::Missing(algorithm.as_str()))?;
-        let message = access_token::signing_input(&signer.header, claims)?;
+        let message = jwt::signing_input(&signer.headers[kind as usize], claims)?;
         let signature = match algorithm {
             SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => {
                 signer.signer.sign(message.as_bytes())?
@@ -345,7 +367,7 @@ impl Keys {
                 .map_err(|_| Error::Missing("a signing thread"))??
             }
         };
-        Ok(access_token::with_signature(message, &signature))
+        Ok(jwt::with_signature(message, &signature))
     }
 }
 
@@ -381,6 +403,7 @@ impl Ring {
             signers: vec![],
             verifiers: HashMap::new(),
             chain: vec![],
+            derivation: None,
             records,
         };
         let mut published = vec![];
@@ -397,7 +420,8 @@ impl Ring {
                         engines(algorithm, &Jwk::from_bytes(&*private)?, &public)?;
                     published.push(public);
                     ring.signers.push(Arc::new(Signer {
-                        header: access_token::encoded_header(algorithm.as_str(), &record.id),
+                        headers: TokenType::ALL
+                            .map(|kind| jwt::encoded_header(algorithm.as_str(), &record.id, kind)),
                         record: record.clone(),
                         algorithm,
                         signer,
@@ -418,6 +442,13 @@ impl Ring {
                         .map_err(|_| Error::Missing("refresh-chain"))?;
                     ring.chain
                         .push((record.clone(), ChainKey::new(number, key)));
+                }
+                (KeyAlgorithm::Derivation, _) => {
+                    let key: &[u8; 32] = private[..]
+                        .try_into()
+                        .map_err(|_| Error::Missing("derivation"))?;
+                    // The oldest counts, should there ever be two.
+                    ring.derivation.get_or_insert(Zeroizing::new(*key));
                 }
                 (KeyAlgorithm::Sign(_), None) => return Err(Error::Missing("a public key")),
             }
@@ -451,7 +482,7 @@ impl Ring {
     }
 
     /// Whether the signature was made by the key of that id with that algorithm; `None`: no such key.
-    pub fn verify(&self, token: &access_token::Unverified<'_>) -> Option<bool> {
+    pub fn verify(&self, token: &jwt::Unverified<'_>) -> Option<bool> {
         let key = self.verifiers.get(&token.header.kid)?;
         Some(
             // The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
@@ -506,7 +537,7 @@ type Made = Option<(String, Option<String>, String)>;
 fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) -> Vec<Due> {
     let mut due = vec![];
     let signing = config.algorithms.iter().copied().map(KeyAlgorithm::Sign);
-    for algorithm in signing.chain([KeyAlgorithm::RefreshChain]) {
+    for algorithm in signing.chain([KeyAlgorithm::RefreshChain, KeyAlgorithm::Derivation]) {
         let live = || {
             records.iter().filter(|key| {
                 key.algorithm == algorithm
@@ -519,6 +550,7 @@ fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) 
                 algorithm,
                 activates_at: now,
             }),
+            Some(_) if algorithm == KeyAlgorithm::Derivation => {}
             Some(key) => {
                 let next = key.activates_at + config.rotate_every;
                 if next - config.publish_ahead <= now {

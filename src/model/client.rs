@@ -1,18 +1,283 @@
-//! An application that may ask for tokens.
+//! An application that may ask for tokens, and what it registered about itself (RFC 7591 §2).
 
-use crate::{clock::Timestamp, oauth::scope::Scope};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::Timestamp, model::key::SigningAlgorithm, oauth::scope::Scope};
 
 /// The client of the first-party JSON API: a login there is a session of this client.
 pub const FIRST_PARTY: &str = "propusk";
+
+/// The client that Swagger UI at `/docs` logs in by.
+pub const DOCS: &str = "propusk-docs";
 
 /// A registered client (RFC 6749 §2).
 #[derive(Clone, Debug)]
 pub struct Client {
     pub id: String,
-    pub name: String,
-    /// SHA-256 of the secret, `None` for a public client. The secret is random and long, so it needs no argon2.
-    pub secret_hash: Option<Vec<u8>>,
-    /// What the client may ask for.
-    pub scope: Scope,
+    pub source: Source,
+    /// The secrets that are good at some time: the current one, and the one before it while it is being replaced.
+    pub secrets: Vec<Secret>,
+    pub metadata: Metadata,
+    /// SHA-256 of the registration access token (RFC 7592 §1.2).
+    pub registration_token_hash: Option<Vec<u8>>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// A registration that nobody has used by then is removed.
+    pub expires_at: Option<Timestamp>,
     pub disabled_at: Option<Timestamp>,
+}
+
+/// A client secret. It is random and long, so it needs no argon2.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// SHA-256
+    pub hash: Vec<u8>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Who made a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This program itself.
+    BuiltIn,
+    /// An operator, by command or API.
+    Operator,
+    /// `clients.toml`.
+    File,
+    /// The client itself, by dynamic registration (RFC 7591).
+    Registration,
+    /// The client itself, by a document at the URL that is its id (Client ID Metadata Documents).
+    Document,
+}
+
+impl Source {
+    const ALL: [Self; 5] = [
+        Self::BuiltIn,
+        Self::Operator,
+        Self::File,
+        Self::Registration,
+        Self::Document,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built_in",
+            Self::Operator => "operator",
+            Self::File => "file",
+            Self::Registration => "registration",
+            Self::Document => "document",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+
+    /// Whether nobody of this installation has looked at what the client says of itself.
+    pub const fn is_self_asserted(self) -> bool {
+        matches!(self, Self::Registration | Self::Document)
+    }
+}
+
+/// How a client proves who it is at the token endpoint (RFC 7591 §2, OpenID Connect Core §9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// A public client.
+    None,
+    #[default]
+    ClientSecretBasic,
+    ClientSecretPost,
+    PrivateKeyJwt,
+}
+
+impl AuthMethod {
+    /// Whether the client holds a secret; header and form are both taken then.
+    pub const fn has_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+    }
+}
+
+/// RFC 7591 §2
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    AuthorizationCode,
+    RefreshToken,
+    ClientCredentials,
+}
+
+/// OpenID Connect Registration §2
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationType {
+    #[default]
+    Web,
+    Native,
+}
+
+/// OpenID Connect Core §8
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectType {
+    #[default]
+    Public,
+    Pairwise,
+}
+
+/// Whether a person is asked before this client gets tokens for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consent {
+    #[default]
+    Required,
+    /// The installation's own application: logging in is the consent.
+    Implicit,
+}
+
+/// What a client says of itself, by the names of RFC 7591, OpenID Connect Registration and their extensions. The last
+/// paragraph holds what only an operator may set; dynamic registration neither reads nor shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metadata {
+    pub client_name: String,
+    /// What it may ask for.
+    #[serde(with = "scope_text")]
+    pub scope: Scope,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_logout_redirect_uris: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grant_types: Vec<GrantType>,
+    pub token_endpoint_auth_method: AuthMethod,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_endpoint_auth_signing_alg: Option<SigningAlgorithm>,
+    pub application_type: ApplicationType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    pub subject_type: SubjectType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sector_identifier_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_token_signed_response_alg: Option<SigningAlgorithm>,
+    /// `None`: plain JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userinfo_signed_response_alg: Option<SigningAlgorithm>,
+    /// The only algorithm its request objects may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_object_signing_alg: Option<SigningAlgorithm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introspection_signed_response_alg: Option<SigningAlgorithm>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_signed_request_object: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_pushed_authorization_requests: bool,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_max_age: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_auth_time: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_acr_values: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backchannel_logout_uri: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub backchannel_logout_session_required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initiate_login_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tos_uri: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software_version: Option<String>,
+
+    pub consent: Consent,
+    /// `false` only for a confidential OpenID Connect client: its requests may come without PKCE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_pkce: Option<bool>,
+    /// The resources it may ask tokens for (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// The resources it is: it may introspect tokens whose `aud` names one of them; `*`: any token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_signing_alg: Option<SigningAlgorithm>,
+    /// Where its pages live that call us from a browser (CORS), beside the origins of its redirect URIs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<String>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub access_ttl: Option<Duration>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub refresh_idle_ttl: Option<Duration>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub refresh_max_ttl: Option<Duration>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub replay_window: Option<Duration>,
+}
+
+impl Client {
+    pub fn is_public(&self) -> bool {
+        self.metadata.token_endpoint_auth_method == AuthMethod::None
+    }
+
+    pub fn may(&self, grant: GrantType) -> bool {
+        self.metadata.grant_types.contains(&grant)
+    }
+
+    /// PKCE is asked of everybody but a confidential client that was registered without it.
+    pub fn requires_pkce(&self) -> bool {
+        self.is_public() || self.metadata.require_pkce.unwrap_or(true)
+    }
+
+    /// Whether its pages live there: an origin it has named, or that of a redirect URI.
+    pub fn has_origin(&self, origin: &str) -> bool {
+        let of_redirects = self.metadata.redirect_uris.iter().any(|uri| {
+            uri.strip_prefix(origin)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        });
+        of_redirects
+            || self
+                .metadata
+                .allowed_origins
+                .iter()
+                .any(|one| one == origin)
+    }
+
+    /// What pages call it.
+    pub fn name(&self) -> &str {
+        match self.metadata.client_name.as_str() {
+            "" => &self.id,
+            name => name,
+        }
+    }
+}
+
+/// `scope` is one text in client metadata (RFC 7591 §2).
+mod scope_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use crate::oauth::scope::Scope;
+
+    pub fn serialize<S: Serializer>(scope: &Scope, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(scope)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Scope, D::Error> {
+        Scope::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }

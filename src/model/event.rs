@@ -42,12 +42,52 @@ impl Event {
         }
     }
 
+    pub fn browser_logged_in(subject: &str, browser_session_id: &str) -> Self {
+        Self::of_browser("browser.logged_in", subject, browser_session_id)
+    }
+
+    pub fn browser_logged_out(subject: &str, browser_session_id: &str) -> Self {
+        Self::of_browser("browser.logged_out", subject, browser_session_id)
+    }
+
+    fn of_browser(kind: &'static str, subject: &str, browser_session_id: &str) -> Self {
+        Self {
+            kind,
+            subject: subject.to_owned(),
+            data: json!({ "userId": subject, "browserSessionId": browser_session_id }),
+        }
+    }
+
+    pub fn consent(kind: ConsentChange, user_id: &str, client_id: &str) -> Self {
+        Self {
+            kind: kind.as_str(),
+            subject: user_id.to_owned(),
+            data: json!({ "userId": user_id, "clientId": client_id }),
+        }
+    }
+
     pub fn session_revoked(subject: &str, session_id: &str, reason: EndReason) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
         Self {
             kind: "session.revoked",
             subject: subject.to_owned(),
             data,
+        }
+    }
+}
+
+/// A change of what a person allows a client.
+#[derive(Clone, Copy, Debug)]
+pub enum ConsentChange {
+    Granted,
+    Withdrawn,
+}
+
+impl ConsentChange {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "consent.granted",
+            Self::Withdrawn => "consent.withdrawn",
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum KeyAlgorithm {
     Sign(SigningAlgorithm),
     /// Derives refresh tokens (see [`crate::oauth::refresh_token`]); secret altogether.
     RefreshChain,
+    /// Derives what must never change: pairwise subjects. Also the keys of forms. Secret, and never rotated.
+    Derivation,
 }
 
 impl KeyAlgorithm {
@@ -50,13 +52,14 @@ impl KeyAlgorithm {
         match self {
             Self::Sign(algorithm) => algorithm.as_str(),
             Self::RefreshChain => "refresh-chain",
+            Self::Derivation => "derivation",
         }
     }
 
     pub fn parse(name: &str) -> Option<Self> {
         let signing = SigningAlgorithm::ALL.into_iter().map(Self::Sign);
         signing
-            .chain([Self::RefreshChain])
+            .chain([Self::RefreshChain, Self::Derivation])
             .find(|algorithm| algorithm.as_str() == name)
     }
 }
@@ -111,6 +114,7 @@ impl KeyRecord {
         let outlived = match self.algorithm {
             KeyAlgorithm::Sign(_) => LONGEST_TOKEN_LIFE,
             KeyAlgorithm::RefreshChain => LONGEST_SESSION_LIFE,
+            KeyAlgorithm::Derivation => return false,
         };
         [self.retires_at, self.banned_at]
             .into_iter()

@@ -12,6 +12,11 @@ pub enum Target {
     /// A subject's tokens with an `iat` up to this second (it cannot tell tokens of one second apart, and
     /// refuses rather than lets through).
     Subject { sub: String, issued_until: i64 },
+    /// A client's tokens with an `iat` up to this second.
+    Client {
+        client_id: String,
+        issued_until: i64,
+    },
     /// Every token signed by a key, by `kid`.
     Key(String),
 }
@@ -23,6 +28,10 @@ impl Target {
             Self::Token(jti) => ("token", jti, None),
             Self::Session(sid) => ("session", sid, None),
             Self::Subject { sub, issued_until } => ("subject", sub, Some(*issued_until)),
+            Self::Client {
+                client_id,
+                issued_until,
+            } => ("client", client_id, Some(*issued_until)),
             Self::Key(kid) => ("key", kid, None),
         }
     }
@@ -34,6 +43,10 @@ impl Target {
             ("session", _) => Self::Session(target),
             ("subject", Some(issued_until)) => Self::Subject {
                 sub: target,
+                issued_until,
+            },
+            ("client", Some(issued_until)) => Self::Client {
+                client_id: target,
                 issued_until,
             },
             ("key", _) => Self::Key(target),

@@ -1,5 +1,7 @@
 //! A session: one login of one subject with one client, and its family of refresh tokens.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{clock::Timestamp, model::user::User, oauth::scope::Scope};
 
 /// A row of `sessions`. All refresh tokens that descend from one login are this one row.
@@ -16,19 +18,49 @@ pub struct Session {
     /// SHA-256 of the one valid refresh token.
     pub current_hash: Vec<u8>,
     pub rotated_at: Timestamp,
-    /// When the person logged in: the `auth_time` of its tokens.
     pub created_at: Timestamp,
+    /// When the person logged in: the `auth_time` of its tokens.
+    pub authenticated_at: Timestamp,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
+    /// The browser it was opened in.
+    pub browser_session_id: Option<String>,
+    /// SHA-256 of the authorization code it began as.
+    pub code_hash: Option<Vec<u8>>,
+    /// `None` while it is an authorization code that nobody has redeemed.
+    pub redeemed_at: Option<Timestamp>,
+    /// Whether it goes on when its browser session ends (`offline_access`, OpenID Connect Core §11).
+    pub outlives_browser: bool,
+    pub details: Details,
     /// The person, as they are now; `None` where the subject has no account here.
     pub user: Option<User>,
+}
+
+/// What an authorization request asked for that its tokens repeat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// How the person logged in (RFC 8176).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// The resources its access tokens are for (RFC 8707); empty: this server's own API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource: Vec<String>,
+    /// The `claims` parameter (OpenID Connect Core §5.5), as far as it is honoured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<crate::oauth::claims_request::ClaimsRequest>,
 }
 
 impl Session {
     /// Whether the session can still be refreshed.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none()
+            && self.redeemed_at.is_some()
             && self.idle_expires_at > now
             && self.expires_at > now
             && self
@@ -46,6 +78,13 @@ pub enum EndReason {
     Theft,
     UserDisabled,
     PasswordChanged,
+    /// Its authorization code was presented again (RFC 6749 §4.1.2).
+    CodeReplayed,
+    /// A client gave a token back (RFC 7009).
+    Revoked,
+    /// The person took back what they had allowed the client.
+    ConsentWithdrawn,
+    ClientDisabled,
 }
 
 impl EndReason {
@@ -55,6 +94,10 @@ impl EndReason {
             Self::Theft => "theft",
             Self::UserDisabled => "user_disabled",
             Self::PasswordChanged => "password_changed",
+            Self::CodeReplayed => "code_replayed",
+            Self::Revoked => "revoked",
+            Self::ConsentWithdrawn => "consent_withdrawn",
+            Self::ClientDisabled => "client_disabled",
         }
     }
 }

@@ -33,6 +33,33 @@ impl Scope {
         Ok(Self(tokens))
     }
 
+    /// Of tokens that are known to be good, each once.
+    pub fn of<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut scope = Self::default();
+        for token in tokens {
+            if !scope.contains(token) {
+                scope.0.push(token.to_owned());
+            }
+        }
+        scope
+    }
+
+    /// The tokens that are wanted, in their order.
+    pub fn filter(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|token| wanted(token))
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// What both have, in this one's order.
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.filter(|token| other.contains(token))
+    }
+
     pub fn contains(&self, token: &str) -> bool {
         self.0.iter().any(|t| t == token)
     }

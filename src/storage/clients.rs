@@ -1,25 +1,83 @@
-//! Registered clients.
+//! Registered clients. Every change takes the next number of the clients' head, by which processes learn that what they
+//! remember is stale.
 
-use super::{Db, Error, Result, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::client::Client, oauth::scope::Scope};
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    heads::{self, Head},
+    statement::one,
+};
+use crate::{
+    clock::Timestamp,
+    model::client::{Client, Metadata, Secret, Source},
+};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, source, secret_hash, old_secret_hash, old_secret_expires_at, metadata, \
+             registration_token_hash, created_at, updated_at, expires_at, disabled_at FROM clients ",
+            $rest
+        )
+    };
+}
 
 /// Adds a client.
 ///
 /// # Errors
 /// [`Error::Conflict`] where the id is taken.
-pub async fn insert(tx: &mut Tx<'_>, client: &Client, now: Timestamp) -> Result<()> {
+pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
+    let [current, _] = secrets(client);
     tx.run(
         Statement::new(
-            "INSERT INTO clients (id, name, secret_hash, scope, created_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO clients (id, source, secret_hash, metadata, registration_token_hash, created_at, updated_at, \
+             expires_at) VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
         )
         .bind(client.id.as_str())
-        .bind(client.name.as_str())
-        .bind(client.secret_hash.clone())
-        .bind(client.scope.to_string())
-        .bind(now),
+        .bind(client.source.as_str())
+        .bind(current.map(|secret| secret.hash.clone()))
+        .bind(to_json(&client.metadata)?)
+        .bind(client.registration_token_hash.clone())
+        .bind(client.created_at)
+        .bind(client.expires_at),
     )
     .await?;
+    heads::next(tx, Head::Clients).await?;
     Ok(())
+}
+
+/// Writes all that may change of a client; `false` where there is none of that id.
+pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
+    let [current, old] = secrets(client);
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE clients SET secret_hash = $2, old_secret_hash = $3, old_secret_expires_at = $4, metadata = $5, \
+                 registration_token_hash = $6, updated_at = $7, expires_at = $8, disabled_at = $9, source = $10 \
+                 WHERE id = $1 RETURNING id",
+            )
+            .bind(client.id.as_str())
+            .bind(current.map(|secret| secret.hash.clone()))
+            .bind(old.map(|secret| secret.hash.clone()))
+            .bind(old.and_then(|secret| secret.expires_at))
+            .bind(to_json(&client.metadata)?)
+            .bind(client.registration_token_hash.clone())
+            .bind(client.updated_at)
+            .bind(client.expires_at)
+            .bind(client.disabled_at)
+            .bind(client.source.as_str()),
+        )
+        .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(!rows.is_empty())
+}
+
+/// Removes a client with its sessions and consents; `false` where there was none.
+pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+    let rows = tx
+        .run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id))
+        .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(!rows.is_empty())
 }
 
 /// Finds a client by its id.
@@ -28,24 +86,125 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
     if id.contains('\0') {
         return Ok(None);
     }
-    let rows = db
-        .read(
-            Statement::new(
-                "SELECT id, name, secret_hash, scope, disabled_at FROM clients WHERE id = $1",
-            )
-            .bind(id),
-        )
-        .await?;
-    one(rows)
-        .map(|row| {
-            let scope: String = row.get("scope")?;
-            Ok(Client {
-                id: row.get("id")?,
-                name: row.get("name")?,
-                secret_hash: row.get("secret_hash")?,
-                scope: Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))?,
-                disabled_at: row.get::<Option<i64>>("disabled_at")?.map(Timestamp),
-            })
-        })
+    let statement = Statement::new(select!("WHERE id = $1")).bind(id);
+    one(db.read(statement).await?)
+        .map(|row| from_row(&row))
         .transpose()
+}
+
+/// As [`by_id`], for a transaction that will change it: other changes of clients wait until it has ended.
+pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Client>> {
+    heads::next(tx, Head::Clients).await?;
+    let statement = Statement::new(select!("WHERE id = $1")).bind(id);
+    one(tx.run(statement).await?)
+        .map(|row| from_row(&row))
+        .transpose()
+}
+
+/// Up to `most` clients with ids after `after`, in order.
+pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<Client>> {
+    let statement = Statement::new(select!("WHERE id > $1 ORDER BY id LIMIT $2"))
+        .bind(after)
+        .bind(most);
+    db.read(statement).await?.iter().map(from_row).collect()
+}
+
+/// Enabled clients whose metadata mentions this origin (`https://host:port`) somewhere; a few at the most.
+pub async fn mentioning(db: &Db, origin: &str) -> Result<Vec<Client>> {
+    // Nothing that LIKE reads otherwise, and nothing that is no origin.
+    let fits = origin.len() <= 300
+        && origin
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".:/-[]".contains(&b));
+    if !fits {
+        return Ok(vec![]);
+    }
+    let statement = Statement::new(select!(
+        "WHERE disabled_at IS NULL AND metadata LIKE $1 ORDER BY id LIMIT 100"
+    ))
+    .bind(format!("%\"{origin}%"));
+    db.read(statement).await?.iter().map(from_row).collect()
+}
+
+/// How many clients have registered themselves.
+pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
+    let statement = Statement::new(
+        "SELECT count(*) AS n FROM clients WHERE source IN ('registration', 'document')",
+    );
+    one(tx.run(statement).await?).map_or(Ok(0), |row| row.get("n"))
+}
+
+/// Notes that a registration was used: it stays from now on.
+pub async fn keep(db: &Db, id: &str) -> Result<()> {
+    db.write(
+        Statement::new(
+            "UPDATE clients SET expires_at = NULL WHERE id = $1 AND expires_at IS NOT NULL",
+        )
+        .bind(id),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes up to `most` registrations that nobody has used in time; says how many went.
+pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
+    db.transaction(move |mut tx| {
+        Box::pin(async move {
+            let rows = tx
+                .run(
+                    Statement::new(
+                        "DELETE FROM clients WHERE id IN \
+                         (SELECT id FROM clients WHERE expires_at <= $1 LIMIT $2) RETURNING id",
+                    )
+                    .bind(now)
+                    .bind(most),
+                )
+                .await?;
+            if !rows.is_empty() {
+                heads::next(&mut tx, Head::Clients).await?;
+            }
+            Ok(rows.len())
+        })
+    })
+    .await
+}
+
+fn secrets(client: &Client) -> [Option<&Secret>; 2] {
+    let mut secrets = client.secrets.iter();
+    [secrets.next(), secrets.next()]
+}
+
+fn to_json(metadata: &Metadata) -> Result<String> {
+    serde_json::to_string(metadata).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
+fn from_row(row: &Row) -> Result<Client> {
+    let id: String = row.get("id")?;
+    let corrupt = |what: String| Error::Corrupt(format!("client {id}: {what}"));
+    let metadata: String = row.get("metadata")?;
+    let metadata = serde_json::from_str(&metadata).map_err(|error| corrupt(error.to_string()))?;
+    let source: String = row.get("source")?;
+    let source = Source::parse(&source).ok_or_else(|| corrupt(format!("source {source}")))?;
+    let time = |column| -> Result<Option<Timestamp>> {
+        Ok(row.get::<Option<i64>>(column)?.map(Timestamp))
+    };
+    let current = row.get::<Option<Vec<u8>>>("secret_hash")?;
+    let old = row.get::<Option<Vec<u8>>>("old_secret_hash")?;
+    let old_expires_at = time("old_secret_expires_at")?;
+    let secret = |hash, expires_at| Secret { hash, expires_at };
+    Ok(Client {
+        secrets: current
+            .map(|hash| secret(hash, None))
+            .into_iter()
+            .chain(old.map(|hash| secret(hash, old_expires_at)))
+            .collect(),
+        source,
+        metadata,
+        registration_token_hash: row.get("registration_token_hash")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+        expires_at: time("expires_at")?,
+        disabled_at: time("disabled_at")?,
+        id,
+    })
 }

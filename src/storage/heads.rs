@@ -1,14 +1,16 @@
-//! The numbers of the last revocation and of the last change of keys. One row each: the transaction that
+//! The numbers of the last revocation and of the last changes of keys and of clients. One row each: the transaction that
 //! takes the next number holds the row until it commits, so numbers are gapless and in commit order, and
 //! one small query tells a process whether it has heard of everything.
 
 use super::{Db, Result, Statement, Tx, statement::one};
 
-/// Both numbers at one moment.
+/// The numbers at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     pub revocations: i64,
     pub keys: i64,
+    /// Also counts changes of resources and scopes.
+    pub clients: i64,
 }
 
 /// Which number to take.
@@ -16,9 +18,10 @@ pub struct Heads {
 pub enum Head {
     Revocations,
     Keys,
+    Clients,
 }
 
-/// Reads both numbers.
+/// Reads the numbers.
 pub async fn read(db: &Db) -> Result<Heads> {
     let rows = db
         .read(Statement::new("SELECT name, number FROM heads"))
@@ -29,6 +32,7 @@ pub async fn read(db: &Db) -> Result<Heads> {
         match row.get::<String>("name")?.as_str() {
             "revocations" => heads.revocations = number,
             "keys" => heads.keys = number,
+            "clients" => heads.clients = number,
             _ => {}
         }
     }
@@ -45,6 +49,7 @@ pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
     let name = match head {
         Head::Revocations => "revocations",
         Head::Keys => "keys",
+        Head::Clients => "clients",
     };
     let rows = tx
         .run(

@@ -25,11 +25,11 @@ macro_rules! migrations {
 }
 
 fn postgres_migrations() -> Migrator {
-    migrations!("postgres": 1 "0001_first_storey")
+    migrations!("postgres": 1 "0001_first_storey", 2 "0002_oauth")
 }
 
 fn sqlite_migrations() -> Migrator {
-    migrations!("sqlite": 1 "0001_first_storey")
+    migrations!("sqlite": 1 "0001_first_storey", 2 "0002_oauth")
 }
 
 /// sqlx holds an advisory lock meanwhile, so that processes that start together take turns.

@@ -4,14 +4,20 @@
 //! Absence is `Option`, a broken named constraint is [`Error::Conflict`], all else [`Error::Database`].
 
 pub mod audit;
+pub mod browser_sessions;
+pub mod catalogue;
 pub mod clients;
+pub mod consents;
 pub mod heads;
 pub mod keys;
 mod lanes;
+pub mod logout_deliveries;
 mod migrate;
 pub mod outbox;
+pub mod pushed_requests;
 pub mod revocations;
 pub mod sessions;
+pub mod single_use;
 mod sqlite;
 mod statement;
 pub mod users;

@@ -31,40 +31,6 @@ pub async fn add(tx: &mut Tx<'_>, entry: &Revocation, reason: &str, now: Timesta
     Ok(number)
 }
 
-/// Adds an entry for each session of an account that was ended at this moment for this reason, in two
-/// statements however many there are.
-pub async fn add_ended_sessions(
-    tx: &mut Tx<'_>,
-    user_id: &str,
-    reason: &str,
-    now: Timestamp,
-    expires_at: Timestamp,
-) -> Result<()> {
-    let ended = Statement::new(
-        "SELECT count(*) AS n FROM sessions WHERE user_id = $1 AND revoked_at = $2 AND revoked_for = $3",
-    );
-    let rows = tx.run(ended.bind(user_id).bind(now).bind(reason)).await?;
-    let count: i64 = rows.first().map_or(Ok(0), |row| row.get("n"))?;
-    if count == 0 {
-        return Ok(());
-    }
-    let last = heads::advance(tx, Head::Revocations, count).await?;
-    tx.run(
-        Statement::new(
-            "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
-             SELECT $4 + row_number() OVER (ORDER BY id), 'session', id, $3, $2, $5 FROM sessions \
-             WHERE user_id = $1 AND revoked_at = $2 AND revoked_for = $3",
-        )
-        .bind(user_id)
-        .bind(now)
-        .bind(reason)
-        .bind(last - count)
-        .bind(expires_at),
-    )
-    .await?;
-    Ok(())
-}
-
 /// The live entries behind a number, in order.
 pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Revocation>> {
     let rows = db

@@ -1,59 +1,24 @@
 //! Sessions and their refresh chain.
 
-use super::{Db, Error, Result, Row, Statement, Tx, statement::one, users};
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    heads::{self, Head},
+    statement::one,
+    users,
+};
 use crate::{
     clock::Timestamp,
-    model::session::{EndReason, Session},
+    model::session::{Details, EndReason, Session},
     oauth::scope::Scope,
 };
-
-/// A session as it begins; its first refresh token is generation 0.
-#[derive(Debug)]
-pub struct NewSession {
-    pub id: String,
-    pub subject: String,
-    pub user_id: Option<String>,
-    pub client_id: String,
-    pub scope: Scope,
-    pub chain_key: u32,
-    pub first_hash: [u8; 32],
-    pub idle_expires_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub address: Option<String>,
-    pub user_agent: Option<String>,
-}
-
-/// Adds a session.
-pub async fn insert(tx: &mut Tx<'_>, new: NewSession, now: Timestamp) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
-             rotated_at, created_at, idle_expires_at, expires_at, address, user_agent) \
-             VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10, $11, $12)",
-        )
-        .bind(new.id)
-        .bind(new.subject)
-        .bind(new.user_id)
-        .bind(new.client_id)
-        .bind(new.scope.to_string())
-        .bind(i64::from(new.chain_key))
-        .bind(new.first_hash)
-        .bind(now)
-        .bind(new.idle_expires_at)
-        .bind(new.expires_at)
-        .bind(new.address)
-        .bind(new.user_agent),
-    )
-    .await?;
-    Ok(())
-}
 
 /// The columns every statement here gives back. The account is read by subqueries because SQLite's
 /// RETURNING cannot name a joined table.
 macro_rules! session_columns {
     () => {
         "id, subject, client_id, scope, generation, current_hash, rotated_at, created_at, idle_expires_at, \
-         expires_at, revoked_at, user_id, \
+         expires_at, revoked_at, user_id, browser_session_id, code_hash, redeemed_at, authenticated_at, \
+         outlives_browser, details, \
          (SELECT u.email FROM users u WHERE u.id = sessions.user_id) AS user_email, \
          (SELECT u.username FROM users u WHERE u.id = sessions.user_id) AS user_username, \
          (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS user_role, \
@@ -63,13 +28,177 @@ macro_rules! session_columns {
     };
 }
 
+/// A session as it begins.
+#[derive(Debug)]
+pub struct NewSession {
+    pub id: String,
+    pub subject: String,
+    pub user_id: Option<String>,
+    pub client_id: String,
+    pub browser_session_id: Option<String>,
+    pub scope: Scope,
+    pub credential: Credential,
+    pub authenticated_at: Timestamp,
+    pub idle_expires_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub outlives_browser: bool,
+    pub details: Details,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// What a session can be continued with at first.
+#[derive(Debug)]
+pub enum Credential {
+    /// The refresh token of generation 0.
+    Refresh {
+        chain_key: u32,
+        first_hash: [u8; 32],
+    },
+    /// An authorization code, which is exchanged for one ([`redeem`]).
+    Code {
+        hash: [u8; 32],
+        redirect_uri: String,
+        /// RFC 7636 §4.2; empty where the client sent none.
+        challenge: String,
+    },
+}
+
+/// What a current refresh token's hash is where the session has none: no token hashes to it.
+const NO_TOKEN: [u8; 32] = [0; 32];
+
+const INSERT: &str = "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
+     rotated_at, created_at, idle_expires_at, expires_at, address, user_agent, browser_session_id, code_hash, \
+     redirect_uri, code_challenge, redeemed_at, authenticated_at, outlives_browser, details) \
+     VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+
+fn insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
+    let details = if new.details == Details::default() {
+        None
+    } else {
+        let details = serde_json::to_string(&new.details);
+        Some(details.map_err(|error| Error::Corrupt(error.to_string()))?)
+    };
+    let (chain_key, current_hash, code, redeemed_at) = match new.credential {
+        Credential::Refresh {
+            chain_key,
+            first_hash,
+        } => (chain_key, first_hash, None, Some(now)),
+        Credential::Code {
+            hash,
+            redirect_uri,
+            challenge,
+        } => (0, NO_TOKEN, Some((hash, redirect_uri, challenge)), None),
+    };
+    let (code_hash, redirect_uri, challenge) = match code {
+        Some((hash, redirect_uri, challenge)) => {
+            (Some(hash.to_vec()), Some(redirect_uri), Some(challenge))
+        }
+        None => (None, None, None),
+    };
+    Ok(Statement::new(INSERT)
+        .bind(new.id)
+        .bind(new.subject)
+        .bind(new.user_id)
+        .bind(new.client_id)
+        .bind(new.scope.to_string())
+        .bind(i64::from(chain_key))
+        .bind(current_hash)
+        .bind(now)
+        .bind(new.idle_expires_at)
+        .bind(new.expires_at)
+        .bind(new.address)
+        .bind(new.user_agent)
+        .bind(new.browser_session_id)
+        .bind(code_hash)
+        .bind(redirect_uri)
+        .bind(challenge)
+        .bind(redeemed_at)
+        .bind(new.authenticated_at)
+        .bind(new.outlives_browser)
+        .bind(details))
+}
+
+/// Adds a session.
+pub async fn insert(tx: &mut Tx<'_>, new: NewSession, now: Timestamp) -> Result<()> {
+    tx.run(insertion(new, now)?).await?;
+    Ok(())
+}
+
+/// Adds a session that is nothing but an authorization code so far: one statement, and no event until it is redeemed.
+pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<()> {
+    db.write(insertion(new, now)?).await?;
+    Ok(())
+}
+
+/// An authorization code as the token request presents it.
+#[derive(Debug)]
+pub struct Presented<'a> {
+    pub session: &'a str,
+    pub hash: [u8; 32],
+    pub client_id: &'a str,
+    /// Empty: not given.
+    pub redirect_uri: &'a str,
+    /// Of the presented verifier; empty: none was given.
+    pub challenge: &'a str,
+}
+
+/// What the session becomes when its code is redeemed.
+#[derive(Debug)]
+pub struct Redemption {
+    pub chain_key: u32,
+    /// `None`: the client gets no refresh token.
+    pub first_hash: Option<[u8; 32]>,
+    pub idle_expires_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The clients' head number at which the client was authenticated: where it has moved on, nothing is redeemed.
+    pub clients_version: i64,
+}
+
+/// Redeems an authorization code: single use is one statement, as with [`ROTATE`]. Everything the code is bound to is
+/// in its WHERE, so a wrong client, redirect URI or verifier finds nothing and uses nothing up.
+pub async fn redeem(
+    tx: &mut Tx<'_>,
+    code: Presented<'_>,
+    becomes: &Redemption,
+    now: Timestamp,
+) -> Result<Option<Session>> {
+    const REDEEM: &str = concat!(
+        "UPDATE sessions SET redeemed_at = $1, rotated_at = $1, chain_key = $2, current_hash = $3, \
+         idle_expires_at = $4, expires_at = $5 \
+         WHERE id = $6 AND code_hash = $7 AND client_id = $8 AND ($9 = '' OR redirect_uri = $9) \
+         AND code_challenge = $10 AND redeemed_at IS NULL AND revoked_at IS NULL AND idle_expires_at > $1 \
+         AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
+         AND $11 = (SELECT h.number FROM heads h WHERE h.name = 'clients') RETURNING ",
+        session_columns!()
+    );
+    let rows = tx
+        .run(
+            Statement::new(REDEEM)
+                .bind(now)
+                .bind(i64::from(becomes.chain_key))
+                .bind(becomes.first_hash.unwrap_or(NO_TOKEN))
+                .bind(becomes.idle_expires_at)
+                .bind(becomes.expires_at)
+                .bind(code.session)
+                .bind(code.hash)
+                .bind(code.client_id)
+                .bind(code.redirect_uri)
+                .bind(code.challenge)
+                .bind(becomes.clients_version),
+        )
+        .await?;
+    one(rows).map(|row| from_row(&row)).transpose()
+}
+
 /// The refresh itself. Single use is one statement: whoever presents the current token of a live session
 /// first moves the row on, and nobody else finds it any more; there is no moment between a check and a
 /// change. It inserts nothing and touches no index.
 pub const ROTATE: &str = concat!(
     "UPDATE sessions SET generation = generation + 1, current_hash = $3, rotated_at = $4, \
      idle_expires_at = CASE WHEN $5 < expires_at THEN $5 ELSE expires_at END \
-     WHERE id = $1 AND current_hash = $2 AND revoked_at IS NULL AND idle_expires_at > $4 AND expires_at > $4 \
+     WHERE id = $1 AND current_hash = $2 AND client_id = $6 AND revoked_at IS NULL AND idle_expires_at > $4 \
+     AND expires_at > $4 \
      AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
      AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = sessions.client_id AND c.disabled_at IS NOT NULL) \
      RETURNING ",
@@ -81,6 +210,7 @@ pub const ROTATE: &str = concat!(
 pub async fn rotate(
     db: &Db,
     id: &str,
+    client_id: &str,
     presented: [u8; 32],
     successor: [u8; 32],
     now: Timestamp,
@@ -93,7 +223,8 @@ pub async fn rotate(
                 .bind(presented)
                 .bind(successor)
                 .bind(now)
-                .bind(idle_expires_at),
+                .bind(idle_expires_at)
+                .bind(client_id),
         )
         .await?;
     one(rows).map(|row| from_row(&row)).transpose()
@@ -130,21 +261,97 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -
     Ok(!rows.is_empty())
 }
 
-/// Ends every session of an account.
+/// Whose sessions to end.
+#[derive(Clone, Copy, Debug)]
+pub enum Of<'a> {
+    /// Every one of an account.
+    User(&'a str),
+    /// Those of an account with one client.
+    UserAtClient(&'a str, &'a str),
+    /// Those that end with a browser session.
+    Browser(&'a str),
+}
+
+/// Ends sessions, and codes that were not redeemed: each gets its entry in the revocation list, and each client that
+/// wants to hear of logouts its delivery. A fixed number of statements, however many there are. Take it last in a
+/// transaction: the next revocation of any process waits for this one's commit.
 pub async fn end_all(
     tx: &mut Tx<'_>,
-    user_id: &str,
+    of: Of<'_>,
+    reason: EndReason,
+    now: Timestamp,
+    entries_expire_at: Timestamp,
+) -> Result<()> {
+    // $1 and $2 are the moment and the reason, by which the later statements find what the first one ended.
+    macro_rules! three {
+        ($condition:literal) => {
+            [
+                concat!(
+                    "UPDATE sessions SET revoked_at = $1, revoked_for = $2 WHERE revoked_at IS NULL AND ",
+                    $condition,
+                    " RETURNING id"
+                ),
+                concat!(
+                    "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
+                     SELECT $5 + row_number() OVER (ORDER BY id), 'session', id, $2, $1, $6 FROM sessions \
+                     WHERE revoked_at = $1 AND revoked_for = $2 AND ",
+                    $condition
+                ),
+                concat!(
+                    "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_at, created_at) \
+                     SELECT id, client_id, subject, id, 0, $1, $1 FROM sessions \
+                     WHERE revoked_at = $1 AND revoked_for = $2 AND redeemed_at IS NOT NULL AND EXISTS (SELECT 1 \
+                     FROM clients c WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%') AND ",
+                    $condition,
+                    " ON CONFLICT DO NOTHING"
+                ),
+            ]
+        };
+    }
+    // Every condition takes both binds, so that all statements have the same.
+    let ([end, list, deliver], binds) = match of {
+        Of::User(user) => (three!("user_id = $3 AND $4 = ''"), [user, ""]),
+        Of::UserAtClient(user, client) => {
+            (three!("user_id = $3 AND client_id = $4"), [user, client])
+        }
+        Of::Browser(browser) => (
+            three!("browser_session_id = $3 AND NOT outlives_browser AND $4 = ''"),
+            [browser, ""],
+        ),
+    };
+    let bound = |sql| {
+        Statement::new(sql)
+            .bind(now)
+            .bind(reason.as_str())
+            .bind(binds[0])
+            .bind(binds[1])
+    };
+    let ended = tx.run(bound(end)).await?.len();
+    if ended == 0 {
+        return Ok(());
+    }
+    tx.run(bound(deliver)).await?;
+    let count = i64::try_from(ended).unwrap_or(i64::MAX);
+    let last = heads::advance(tx, Head::Revocations, count).await?;
+    tx.run(bound(list).bind(last - count).bind(entries_expire_at))
+        .await?;
+    Ok(())
+}
+
+/// Ends every session of a client, which its entry in the revocation list covers.
+pub async fn end_all_of_client(
+    tx: &mut Tx<'_>,
+    client_id: &str,
     reason: EndReason,
     now: Timestamp,
 ) -> Result<()> {
     tx.run(
         Statement::new(
-            "UPDATE sessions SET revoked_at = $2, revoked_for = $3 \
-             WHERE user_id = $1 AND revoked_at IS NULL",
+            "UPDATE sessions SET revoked_at = $1, revoked_for = $2 WHERE revoked_at IS NULL AND client_id = $3",
         )
-        .bind(user_id)
         .bind(now)
-        .bind(reason.as_str()),
+        .bind(reason.as_str())
+        .bind(client_id),
     )
     .await?;
     Ok(())
@@ -166,15 +373,6 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
 }
 
 fn from_row(row: &Row) -> Result<Session> {
-    const USER: [&str; 7] = [
-        "user_id",
-        "user_email",
-        "user_username",
-        "user_role",
-        "user_is_verified",
-        "user_created_at",
-        "user_disabled_at",
-    ];
     let scope: String = row.get("scope")?;
     let user_id: Option<String> = row.get("user_id")?;
     Ok(Session {
@@ -186,9 +384,22 @@ fn from_row(row: &Row) -> Result<Session> {
         current_hash: row.get("current_hash")?,
         rotated_at: Timestamp(row.get("rotated_at")?),
         created_at: Timestamp(row.get("created_at")?),
+        authenticated_at: Timestamp(row.get("authenticated_at")?),
+        browser_session_id: row.get("browser_session_id")?,
+        code_hash: row.get("code_hash")?,
+        redeemed_at: row.get::<Option<i64>>("redeemed_at")?.map(Timestamp),
+        outlives_browser: row.get("outlives_browser")?,
+        details: match row.get::<Option<String>>("details")? {
+            Some(details) => {
+                serde_json::from_str(&details).map_err(|error| Error::Corrupt(error.to_string()))?
+            }
+            None => Details::default(),
+        },
         idle_expires_at: Timestamp(row.get("idle_expires_at")?),
         expires_at: Timestamp(row.get("expires_at")?),
         revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
-        user: user_id.map(|_| users::from_row(row, &USER)).transpose()?,
+        user: user_id
+            .map(|_| users::from_row(row, &users::PREFIXED))
+            .transpose()?,
     })
 }

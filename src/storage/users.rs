@@ -220,6 +220,17 @@ pub(super) const COLUMNS: [&str; 7] = [
     "disabled_at",
 ];
 
+/// The same where a statement is about something else that has an account.
+pub(super) const PREFIXED: [&str; 7] = [
+    "user_id",
+    "user_email",
+    "user_username",
+    "user_role",
+    "user_is_verified",
+    "user_created_at",
+    "user_disabled_at",
+];
+
 /// Reads an account from the columns of these names.
 pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
     let [

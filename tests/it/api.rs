@@ -131,8 +131,8 @@ async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
         ("POST", "/openapi.json", "GET, HEAD"),
         ("POST", "/docs", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
-        ("POST", "/oauth2/jwks", "GET, HEAD"),
-        ("GET", "/oauth2/token", "POST"),
+        ("POST", "/oauth2/jwks", "GET, HEAD, OPTIONS"),
+        ("GET", "/oauth2/token", "OPTIONS, POST"),
     ];
     for (method, path, allowed) in cases {
         let reply = send(server.request(
@@ -328,6 +328,12 @@ async fn t84_no_other_site_may_read_an_answer() {
                     .headers
                     .keys()
                     .find(|name| name.as_str().starts_with("access-control-allow"));
+                if path == "/oauth2/jwks" {
+                    // Public keys are for everybody, and never come with credentials.
+                    let credentials = reply.headers.get("access-control-allow-credentials");
+                    assert_eq!(credentials, None, "{reply:?}");
+                    continue;
+                }
                 assert_eq!(allowing, None, "{method} {path} from {origin}: {reply:?}");
             }
         }

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::support::{Backend, Database, START, TestServer, both_backends};
 
+/// Keys of one kind: their stories count them.
+const ES256: &[(&str, &str)] = &[("PROPUSK_KEYS__ALGORITHMS", "ES256")];
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 async fn maintain(server: &TestServer) {
@@ -44,7 +47,7 @@ fn kid(token: &str) -> String {
 
 both_backends! {
     async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired(backend) {
-        let server = TestServer::start(backend).await;
+        let server = TestServer::with(backend, ES256).await;
         server.register("vera").await;
         let first = published(&server).await;
         assert_eq!(first.len(), 1);
@@ -72,7 +75,7 @@ both_backends! {
     }
 
     async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
+        let server = TestServer::with(backend, &[ES256[0], ("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
         let first = server.register("vera").await;
         let mut last = first.clone();
         for _ in 0..6 {
@@ -87,8 +90,8 @@ both_backends! {
     async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(backend) {
         let database = Arc::new(Database::new(backend).await);
         let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(database, clock, &[]).await;
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
+        let other = TestServer::on(database, clock, ES256).await;
         assert_eq!(published(&one).await, published(&other).await, "they share the keys");
         let old = one.register("vera").await;
         one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true).await.expect("rotated");
@@ -102,8 +105,8 @@ both_backends! {
     async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend) {
         let database = Arc::new(Database::new(backend).await);
         let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(database, clock, &[]).await;
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
+        let other = TestServer::on(database, clock, ES256).await;
         let tokens = one.register("vera").await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         let banned = kid(&tokens.access);
@@ -120,7 +123,7 @@ both_backends! {
     }
 
     async fn a_token_of_a_retired_key_is_good_until_it_expires(backend) {
-        let server = TestServer::start(backend).await;
+        let server = TestServer::with(backend, ES256).await;
         server.register("vera").await;
         server.clock.advance(89 * DAY);
         maintain(&server).await;
@@ -139,7 +142,7 @@ both_backends! {
     }
 
     async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend) {
-        let server = TestServer::start(backend).await;
+        let server = TestServer::with(backend, ES256).await;
         server.register("vera").await;
         let first = published(&server).await;
         server.clock.advance(89 * DAY);
@@ -172,7 +175,7 @@ both_backends! {
             (&[2, 1][..], [0, 0, 0, 0, 0]),
             (&[1, 2][..], [0, 0, 0, 0, 0]),
         ] {
-            let server = TestServer::start(backend).await;
+            let server = TestServer::with(backend, ES256).await;
             server.register("vera").await;
             let keys = &server.app.keys;
             let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
@@ -200,8 +203,8 @@ both_backends! {
     async fn two_servers_that_find_a_key_due_make_one(backend) {
         let database = Arc::new(Database::new(backend).await);
         let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(database, clock.clone(), &[]).await;
+        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
+        let other = TestServer::on(database, clock.clone(), ES256).await;
         clock.advance(89 * DAY);
         tokio::join!(maintain(&one), maintain(&other));
         maintain(&one).await;
@@ -212,7 +215,7 @@ both_backends! {
 
 #[tokio::test]
 async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
-    let server = TestServer::start(Backend::Sqlite).await;
+    let server = TestServer::with(Backend::Sqlite, ES256).await;
     let first = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
     assert_eq!(first.header("content-type"), "application/jwk-set+json");
     assert_eq!(first.header("cache-control"), "public, max-age=300");
@@ -230,7 +233,7 @@ async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
 
 #[tokio::test]
 async fn another_master_key_or_none_opens_nothing() {
-    let server = TestServer::start(Backend::Sqlite).await;
+    let server = TestServer::with(Backend::Sqlite, ES256).await;
     let file = server.database.folder.path().join("master.key");
     let database = server.stop().await;
     let open = || async {

@@ -61,7 +61,10 @@ impl AuthApi {
             username,
             password,
         };
-        let tokens = flows::register::register(app, registration, caller).await?;
+        let tokens = flows::register::register(app, registration, caller, |user| {
+            flows::sessions::prepare(app, user, caller)
+        })
+        .await?;
         Ok(deliver(&context, "registered", tokens, delivery))
     }
 
@@ -83,7 +86,10 @@ impl AuthApi {
             delivery,
         }) = body;
         check_delivery(request, &context, delivery)?;
-        let tokens = flows::login::login(app, &login, &password, caller).await?;
+        let tokens = flows::login::login(app, &login, &password, caller, |user| {
+            flows::sessions::prepare(app, user, caller)
+        })
+        .await?;
         Ok(deliver(&context, "logged in", tokens, delivery))
     }
 
@@ -116,7 +122,7 @@ impl AuthApi {
         let presented = refresh_token
             .or(credentials.refresh_token)
             .ok_or(flows::Error::InvalidRefreshToken)?;
-        let tokens = flows::refresh::refresh(app, &presented, caller).await?;
+        let tokens = flows::sessions::refresh(app, &presented, caller).await?;
         Ok(deliver(&context, "refreshed", tokens, delivery))
     }
 

@@ -1,5 +1,10 @@
-//! OAuth's endpoints, one file each.
+//! OAuth's endpoints for applications, one file each; those for browsers are in [`super::pages`].
 
+pub mod discovery;
+pub mod introspect;
 pub mod jwks;
+pub mod par;
 pub mod params;
+pub mod revoke;
 pub mod token;
+pub mod userinfo;

@@ -1,5 +1,7 @@
 //! A real server on a free loopback port, with a clock that stands until a test moves it.
 
+pub mod browser;
+pub mod oauth;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,25 @@
+consent-title = { $client } asks for access to your account
+consent-scopes = If you allow it, it will:
+consent-no-scopes = It asks for no particular permissions.
+consent-known = allowed before
+consent-account = Your account
+consent-client = Application from
+consent-resource = Access to
+consent-redirect = Returns you to
+consent-this-computer = this computer
+consent-local = The answer goes to a program on this computer
+consent-local-text = Allow it only if you have just started that program yourself.
+consent-unverified = Nobody has checked this application
+consent-unverified-text = It registered itself, and its name may not be true. The access goes to { $host }: allow it only if you trust that.
+consent-allow = Allow
+consent-deny = Deny
+consent-website = Website
+consent-privacy = Privacy
+consent-terms = Terms of use
+
+scope-openid = Sign you in and know your identifier
+scope-profile = See your name and username
+scope-email = See your email address
+scope-phone = See your phone number
+scope-address = See your postal address
+scope-offline_access = Keep this access while you are away

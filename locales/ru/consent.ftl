@@ -1,0 +1,25 @@
+consent-title = Приложение «{ $client }» просит доступ к вашему аккаунту
+consent-scopes = Если вы разрешите, оно сможет:
+consent-no-scopes = Особых разрешений оно не просит.
+consent-known = уже разрешено
+consent-account = Ваш аккаунт
+consent-client = Адрес приложения
+consent-resource = Доступ к
+consent-redirect = Вы вернётесь на
+consent-this-computer = этот компьютер
+consent-local = Ответ получит программа на этом компьютере
+consent-local-text = Разрешайте, только если вы сами только что её запустили.
+consent-unverified = Это приложение никто не проверял
+consent-unverified-text = Оно зарегистрировалось само, и его название может быть неправдой. Доступ получит { $host }: разрешайте, только если вы этому доверяете.
+consent-allow = Разрешить
+consent-deny = Отклонить
+consent-website = Сайт
+consent-privacy = Конфиденциальность
+consent-terms = Условия использования
+
+scope-openid = Выполнять ваш вход и знать ваш идентификатор
+scope-profile = Видеть ваше имя и имя пользователя
+scope-email = Видеть адрес вашей почты
+scope-phone = Видеть номер вашего телефона
+scope-address = Видеть ваш почтовый адрес
+scope-offline_access = Сохранять доступ, когда вас нет рядом

@@ -1,0 +1,48 @@
+//! What a client learns about a person: the claims of OpenID Connect Core §5.1 that the scope or the `claims` parameter
+//! asks for.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    model::{session::Details, user::User},
+    oauth::{claims_request::ClaimsRequest, scope::Scope},
+};
+
+/// Every claim about a person that there is, for the discovery document.
+pub const NAMES: [&str; 3] = ["email", "email_verified", "preferred_username"];
+
+/// Where claims are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// What the scope covers, and what was asked for one by one.
+    UserInfo,
+    /// Only what was asked for one by one: the rest is fetched from the UserInfo endpoint (Core §5.4).
+    IdToken,
+}
+
+/// The claims about a person, `sub` not among them.
+pub fn of(user: &User, scope: &Scope, details: &Details, place: Place) -> Map<String, Value> {
+    let asked = |request: &ClaimsRequest, name: &str| match place {
+        Place::UserInfo => request.userinfo.contains_key(name),
+        Place::IdToken => request.id_token.contains_key(name),
+    };
+    let wanted = |name: &str, by: &str| {
+        let one_by_one = details.claims.as_ref().is_some_and(|c| asked(c, name));
+        one_by_one || (place == Place::UserInfo && scope.contains(by))
+    };
+    let mut claims = Map::new();
+    if wanted("email", "email") {
+        claims.insert("email".to_owned(), user.email.clone().into());
+    }
+    if wanted("email_verified", "email") {
+        claims.insert("email_verified".to_owned(), user.is_verified.into());
+    }
+    if let Some(name) = user
+        .username
+        .as_ref()
+        .filter(|_| wanted("preferred_username", "profile"))
+    {
+        claims.insert("preferred_username".to_owned(), name.clone().into());
+    }
+    claims
+}

@@ -1,0 +1,204 @@
+//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is a session that nobody has redeemed yet:
+//! redeeming is one statement, and a code that comes twice ends the session it became.
+
+use super::Issued;
+use crate::{
+    app::App,
+    clock::Timestamp,
+    directory::Known,
+    flows::{Caller, Error, id_token, sessions},
+    keys,
+    model::{
+        client::{Client, GrantType},
+        event::Event,
+        session::{EndReason, Session},
+    },
+    oauth::{
+        code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken,
+        scope::Scope,
+    },
+    storage::{
+        outbox,
+        sessions::{self as rows, Presented, Redemption},
+    },
+};
+
+/// Redeems a code; `None` where the client has changed since this process last read it.
+///
+/// # Errors
+/// `invalid_grant` for every code that is not good, whatever the reason.
+pub(super) async fn redeem(
+    app: &App,
+    known: &Known,
+    params: &Params,
+    caller: &Caller,
+) -> Result<Option<Issued>, Error> {
+    let client = &known.client;
+    let text = params
+        .get("code")
+        .ok_or_else(|| OAuthError::invalid_request("code is missing"))?;
+    let code = Code::parse(text).ok_or_else(not_good)?;
+    let challenge = match params.get("code_verifier") {
+        Some(verifier) => pkce::challenge_of(verifier).ok_or_else(|| {
+            OAuthError::invalid_grant("code_verifier is not 43 to 128 unreserved characters")
+        })?,
+        None => String::new(),
+    };
+    let redirect_uri = params.get("redirect_uri").unwrap_or_default();
+    if redirect_uri.is_empty() && challenge.is_empty() {
+        // OAuth 2.1 §4.1.3 lets it be left out because PKCE binds the code as well.
+        return Err(OAuthError::invalid_grant("redirect_uri or code_verifier is missing").into());
+    }
+
+    let now = app.clock.now();
+    let session_id = code.session.to_string();
+    let refresh = first_refresh_token(app, client, &code, now)?;
+    let becomes = redemption(app, known, refresh.as_ref(), now);
+    let (id, client_id, event_id) = (session_id.clone(), client.id.clone(), app.new_id());
+    let (hash, uri, correlation) = (
+        code.hash(),
+        redirect_uri.to_owned(),
+        caller.correlation_id.clone(),
+    );
+    let redeemed = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let presented = Presented {
+                    session: &id,
+                    hash,
+                    client_id: &client_id,
+                    redirect_uri: &uri,
+                    challenge: &challenge,
+                };
+                let session = rows::redeem(&mut tx, presented, &becomes, now).await?;
+                if let Some(session) = &session {
+                    let event = Event::session_created(&session.subject, &id, &client_id);
+                    outbox::add(&mut tx, event_id, &event, Some(&correlation), now).await?;
+                }
+                Ok(session)
+            })
+        })
+        .await?;
+    let Some(session) = redeemed else {
+        return refuse(app, known, &session_id, code.hash(), caller, now).await;
+    };
+    // A registration that was used stays.
+    if client.expires_at.is_some() {
+        crate::storage::clients::keep(&app.db, &client.id).await?;
+    }
+    let scope = session.scope.clone();
+    answer(app, client, &session, scope, refresh.as_ref(), now)
+        .await
+        .map(Some)
+}
+
+/// The refresh token that the client gets with the code, where it may have one.
+fn first_refresh_token(
+    app: &App,
+    client: &Client,
+    code: &Code,
+    now: Timestamp,
+) -> Result<Option<RefreshToken>, Error> {
+    if !client.may(GrantType::RefreshToken) {
+        return Ok(None);
+    }
+    let ring = app.keys.ring();
+    let key = ring
+        .chain_key(now)
+        .ok_or(keys::Error::Missing("refresh-chain"))?;
+    Ok(Some(RefreshToken::first(
+        key,
+        code.session,
+        app.rng.bytes(),
+    )))
+}
+
+fn redemption(
+    app: &App,
+    known: &Known,
+    refresh: Option<&RefreshToken>,
+    now: Timestamp,
+) -> Redemption {
+    let client = &known.client;
+    let lives = sessions::Lives::of(app, client);
+    let expires_at = match refresh {
+        Some(_) => now + lives.refresh_max,
+        // Without a refresh token the session is as long as its one access token.
+        None => now + lives.access,
+    };
+    Redemption {
+        chain_key: refresh.map_or(0, |token| token.chain_key),
+        first_hash: refresh.map(RefreshToken::hash),
+        idle_expires_at: match refresh {
+            Some(_) => (now + lives.refresh_idle).min(expires_at),
+            None => expires_at,
+        },
+        expires_at,
+        clients_version: known.version,
+    }
+}
+
+/// Finds out why nothing was redeemed.
+async fn refuse(
+    app: &App,
+    known: &Known,
+    session_id: &str,
+    hash: [u8; 32],
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<Issued>, Error> {
+    app.freshen().await?;
+    let current = app.directory.client(&app.db, &known.client.id).await?;
+    if current.is_none_or(|current| current.version != known.version) {
+        return Ok(None);
+    }
+    let session = rows::by_id(&app.db, session_id).await?;
+    let replayed = session.filter(|session| {
+        session.code_hash.as_deref() == Some(&hash[..])
+            && session.client_id == known.client.id
+            && session.redeemed_at.is_some()
+    });
+    if let Some(session) = replayed {
+        // RFC 6749 §4.1.2: somebody has a copy of the code, so what was issued for it is not trusted.
+        tracing::warn!(
+            session = session.id,
+            subject = session.subject,
+            request_id = caller.request_id,
+            "an authorization code was presented twice: its session is revoked"
+        );
+        sessions::end_one(app, &session, EndReason::CodeReplayed, caller, now).await?;
+    }
+    Err(not_good().into())
+}
+
+/// The tokens of a session at this moment, for an authorization code or a refresh token.
+pub(super) async fn answer(
+    app: &App,
+    client: &Client,
+    session: &Session,
+    scope: Scope,
+    refresh: Option<&RefreshToken>,
+    now: Timestamp,
+) -> Result<Issued, Error> {
+    let (access_token, expires_in) =
+        super::access_token(app, client, sessions::grant(app, client, session, &scope)).await?;
+    let id_token = if session.scope.contains("openid") {
+        Some(id_token::of_session(app, client, session, &access_token, now).await?)
+    } else {
+        None
+    };
+    Ok(Issued {
+        access_token,
+        expires_in,
+        scope,
+        refresh_token: refresh.map(RefreshToken::expose),
+        id_token,
+    })
+}
+
+fn not_good() -> OAuthError {
+    OAuthError::invalid_grant(
+        "the code is unknown, expired or used, or belongs to another client, redirect_uri or code_verifier",
+    )
+}

@@ -1,0 +1,53 @@
+//! A client that acts for itself (RFC 6749 §4.4).
+
+use super::{Issued, access_token};
+use crate::{
+    app::App,
+    flows::{
+        Error,
+        resources::{self, Target, is_about_a_person},
+    },
+    model::client::Client,
+    oauth::{access_token::Grant, error::OAuthError, params::Params, scope::Scope},
+};
+
+/// Issues a token. There is no session and no refresh token (§4.4.3): the client can ask again.
+pub(super) async fn issue(app: &App, client: &Client, params: &Params) -> Result<Issued, Error> {
+    let asked = params.get("scope").map(Scope::parse).transpose();
+    let asked = asked.map_err(OAuthError::invalid_scope)?;
+    let target = resources::target(app, client, params.all("resource")).await?;
+    let scope = scope(client, &target, asked)?;
+    let grant = Grant {
+        issuer: &app.config.server.issuer,
+        audience: target.audience(app),
+        subject: &client.id,
+        client_id: &client.id,
+        scope: scope.to_string(),
+        session: None,
+        auth_time: None,
+        email: None,
+        role: None,
+    };
+    let (access_token, expires_in) = access_token(app, client, grant).await?;
+    Ok(Issued {
+        access_token,
+        expires_in,
+        scope,
+        refresh_token: None,
+        id_token: None,
+    })
+}
+
+/// What was asked for, if the client may have all of it; where nothing was, what it gets by default. What speaks of a
+/// person (`openid` and the like) means nothing here.
+fn scope(client: &Client, target: &Target, asked: Option<Scope>) -> Result<Scope, OAuthError> {
+    let may = target.may_ask(client);
+    let may = may.filter(|token| !is_about_a_person(token));
+    match asked.filter(|asked| !asked.is_empty()) {
+        Some(asked) if asked.is_subset_of(&may) => Ok(asked),
+        Some(_) => Err(OAuthError::invalid_scope(
+            "this client may not ask for that scope (there)",
+        )),
+        None => Ok(target.default_scope(&may)),
+    }
+}

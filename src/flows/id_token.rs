@@ -1,0 +1,76 @@
+//! ID tokens: made for clients, and read again as hints.
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    flows::{
+        Error,
+        claims::{self, Place},
+        sessions::Lives,
+    },
+    model::{client::Client, key::SigningAlgorithm, session::Session},
+    oauth::{
+        id_token::{IdClaims, at_hash},
+        jwt::{TokenType, Unverified},
+    },
+};
+
+/// The algorithm of a client's ID tokens: what it registered, else RS256 (OpenID Connect Registration §2), else whatever
+/// there is.
+pub fn algorithm(app: &App, client: &Client) -> SigningAlgorithm {
+    let held = &app.config.keys.algorithms;
+    client
+        .metadata
+        .id_token_signed_response_alg
+        .filter(|algorithm| held.contains(algorithm))
+        .or_else(|| held.iter().copied().find(|a| *a == SigningAlgorithm::Rs256))
+        .or_else(|| held.first().copied())
+        .unwrap_or(SigningAlgorithm::Rs256)
+}
+
+/// The ID token of a session at this moment.
+pub(super) async fn of_session(
+    app: &App,
+    client: &Client,
+    session: &Session,
+    access_token: &str,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let algorithm = algorithm(app, client);
+    let details = &session.details;
+    let person = session
+        .user
+        .as_ref()
+        .map(|user| claims::of(user, &session.scope, details, Place::IdToken))
+        .unwrap_or_default();
+    let claims = IdClaims {
+        iss: app.config.server.issuer.clone(),
+        sub: session.subject.clone(),
+        aud: client.id.clone(),
+        exp: (now + Lives::of(app, client).access).as_secs(),
+        iat: now.as_secs(),
+        auth_time: session.authenticated_at.as_secs(),
+        // A refreshed ID token repeats it (Core §12.2 lets it be).
+        nonce: details.nonce.clone(),
+        acr: details.acr.clone(),
+        amr: details.amr.clone(),
+        at_hash: Some(at_hash(access_token, algorithm.as_str())),
+        sid: session.id.clone(),
+        person,
+    };
+    Ok(app
+        .keys
+        .sign(TokenType::Id, &claims, algorithm, now)
+        .await?)
+}
+
+/// Reads an ID token of ours that somebody shows as a hint (Core §3.1.2.1, RP-Initiated Logout §2). It may have
+/// expired: it says who was meant, and opens nothing. `None` where it is none of ours.
+pub fn hint(app: &App, token: &str) -> Option<IdClaims> {
+    let token = Unverified::parse(token, TokenType::Id).ok()?;
+    if app.keys.ring().verify(&token) != Some(true) {
+        return None;
+    }
+    let claims: IdClaims = token.claims().ok()?;
+    (claims.iss == app.config.server.issuer).then_some(claims)
+}

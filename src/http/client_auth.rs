@@ -1,0 +1,73 @@
+//! Where a request says which client sent it (RFC 6749 §2.3): in the Authorization header or in its form, never in both.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use poem::http::{HeaderMap, header};
+
+use crate::{
+    flows::client_auth::Presented,
+    oauth::{error::OAuthError, params::Params},
+};
+
+/// What the request shows.
+///
+/// # Errors
+/// `invalid_request` where it authenticates in two ways, `invalid_client` where in none.
+pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAuthError> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let client_id = params.get("client_id");
+    match (given.next(), params.get("client_secret")) {
+        (Some(_), Some(_)) => Err(OAuthError::invalid_request(
+            "authenticate the client in one way, not two",
+        )),
+        (Some(value), None) if given.next().is_none() => {
+            let (id, secret) = basic(value.as_bytes()).ok_or_else(|| {
+                OAuthError::invalid_client(
+                    "the Authorization header is not Basic with id and secret",
+                )
+            })?;
+            if client_id.is_some_and(|named| named != id) {
+                return Err(OAuthError::invalid_request(
+                    "client_id is not the authenticated client",
+                ));
+            }
+            Ok(Presented::Secret {
+                client_id: id,
+                secret,
+            })
+        }
+        (Some(_), None) => Err(OAuthError::invalid_request("send one Authorization header")),
+        (None, secret) => {
+            let client_id = client_id
+                .ok_or_else(|| match secret {
+                    Some(_) => OAuthError::invalid_request("client_id is missing"),
+                    None => OAuthError::invalid_client("the client does not say who it is"),
+                })?
+                .to_owned();
+            Ok(match secret {
+                Some(secret) => Presented::Secret {
+                    client_id,
+                    secret: secret.to_owned(),
+                },
+                None => Presented::Nothing { client_id },
+            })
+        }
+    }
+}
+
+/// `Basic` with the id and the secret form-encoded within, as RFC 6749 §2.3.1 wants it.
+fn basic(value: &[u8]) -> Option<(String, String)> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (id, secret) = decoded.split_once(':')?;
+    let form_decode = |text: &str| {
+        let pair = format!("v={text}");
+        url::form_urlencoded::parse(pair.as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned())
+    };
+    Some((form_decode(id)?, form_decode(secret)?))
+}

@@ -1,0 +1,31 @@
+//! `POST /oauth2/revoke` (RFC 7009). 200 comes after the revocation holds on every process.
+
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
+
+use super::params;
+use crate::{
+    flows::{
+        client_auth::{self, Freshness},
+        revoke as decision,
+    },
+    http::{client_auth as shown, context::Context, error::ApiError},
+    oauth::error::OAuthError,
+};
+
+/// Revokes a client's own token, of either kind: `token_type_hint` is not needed, since a token shows what it is.
+#[handler]
+pub async fn revoke(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    let params = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let presented = shown::presented(request.headers(), &params).map_err(ApiError::from)?;
+    let known = client_auth::authenticate(app, &presented, Freshness::Now, caller)
+        .await
+        .map_err(ApiError::from)?;
+    let token = params
+        .get("token")
+        .ok_or_else(|| ApiError::from(OAuthError::invalid_request("token is missing")))?;
+    decision::revoke(app, &known.client, token, caller)
+        .await
+        .map_err(ApiError::from)?;
+    Ok(Response::builder().status(StatusCode::OK).finish())
+}

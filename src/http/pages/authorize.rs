@@ -1,0 +1,149 @@
+//! `/oauth2/authorize` (RFC 6749 §3.1): a browser comes with an application's request, and leaves with its answer or to one
+//! of our pages.
+
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
+
+use super::{
+    ReturnTo, callback, card, csrf::Guard, form_action, locale, rendered, see_other, session_cookie,
+};
+use crate::{
+    app::App,
+    flows::{
+        self, Caller,
+        authorize::{
+            self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
+        },
+    },
+    http::{
+        context::Context,
+        error::ApiError,
+        oauth::params,
+        views::{Consent, Form, ScopeLine},
+    },
+    model::{client::Source, user::User},
+    oauth::params::Params,
+};
+
+/// Answers the request, or shows what must be settled first.
+#[handler]
+pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
+    go_on(app, caller, request, &params).await
+}
+
+/// A request by POST (OpenID Connect Core §3.1.2.1) goes on by GET: a browser keeps our cookie from a form of another site.
+#[handler]
+pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
+    let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
+    see_other(&ReturnTo::of(params).address)
+}
+
+/// What happens next with a request in this browser.
+pub(super) async fn go_on(
+    app: &App,
+    caller: &Caller,
+    request: &Request,
+    params: &Params,
+) -> Result<Response> {
+    let cookie = session_cookie(app, request);
+    let read = authorize::read(app, params, cookie.as_deref()).await;
+    let (asked, standing) = match read {
+        Ok(read) => read,
+        Err(refused) => return refuse(app, request, refused),
+    };
+    let resume = Resume::of(app, params).map_err(ApiError::from)?;
+    match authorize::decide(app, &asked, standing, resume) {
+        Err(error) => callback::error(app, request, &asked.callback, &error),
+        Ok(Step::Allowed(browser)) => {
+            let code = authorize::issue_code(app, &asked, browser, caller).await;
+            let code = code.map_err(ApiError::from)?;
+            callback::code(app, request, &asked.callback, code)
+        }
+        Ok(Step::Consent(question)) => ask(app, request, params, &asked, &question).await,
+        Ok(Step::LogIn { again, register }) => {
+            let page = if register { "/register" } else { "/login" };
+            let to = through(app, params, resume, page)?;
+            see_other(&if again { format!("{to}&again=1") } else { to })
+        }
+        Ok(Step::SelectAccount(_)) => see_other(&through(app, params, resume, "/select-account")?),
+    }
+}
+
+/// One of our pages, from where the request comes back with the moment it was first seen.
+fn through(app: &App, params: &Params, resume: Option<Resume>, page: &str) -> Result<String> {
+    let resume = resume.unwrap_or(Resume {
+        first_seen: app.clock.now(),
+        account_selected: false,
+    });
+    let params = resume.put(app, params).map_err(ApiError::from)?;
+    Ok(ReturnTo::of(params).through(page))
+}
+
+/// An error before the redirect URI was known to be the client's is a page; later it goes to the client.
+pub(super) fn refuse(app: &App, request: &Request, refused: Refused) -> Result<Response> {
+    match refused {
+        Refused::Callback(to, error) => callback::error(app, request, &to, &error),
+        Refused::Page(error) => Err(ApiError::from(error).into()),
+    }
+}
+
+/// What a consent form is for: this person's browser and this request, so that it can be sent from no other (threat T10).
+pub(super) fn purpose(browser_session_id: &str, request: &str) -> String {
+    format!("consent {browser_session_id} {request}")
+}
+
+async fn ask(
+    app: &App,
+    request: &Request,
+    params: &Params,
+    asked: &AuthorizationRequest,
+    question: &Question,
+) -> Result<Response> {
+    let client = &asked.known.client;
+    let t = locale(request, Some(&asked.params));
+    let guard = Guard::of(app, request);
+    let encoded = params.encode();
+    let csrf = guard.token(app, &purpose(&question.browser.id, &encoded))?;
+    let catalogue = app.directory.catalogue(&app.db).await;
+    let catalogue = catalogue
+        .map_err(flows::Error::from)
+        .map_err(ApiError::from)?;
+    let scopes = asked.scope.iter().map(|name| ScopeLine {
+        name: name.to_owned(),
+        text: catalogue.describe(name, t.tag()).map(str::to_owned),
+        known: question.known.contains(name),
+    });
+    let host = |uri: &str| {
+        let url = url::Url::parse(uri).ok()?;
+        Some(
+            url.host_str()
+                .map_or_else(|| format!("{}:", url.scheme()), str::to_owned),
+        )
+    };
+    let redirect_host = host(&asked.callback.redirect_uri).unwrap_or_default();
+    let is_document = client.source == Source::Document;
+    let client_host = is_document.then(|| host(&client.id)).flatten();
+    let page = Consent {
+        form: Form {
+            csrf: &csrf,
+            return_to: None,
+        },
+        request: &encoded,
+        client: card(client),
+        account: name_of(&question.browser.user),
+        scopes: scopes.collect(),
+        redirect_host: &redirect_host,
+        local_redirect: asked.callback.is_on_this_device(),
+        unverified: client.source.is_self_asserted(),
+        client_host: client_host.as_deref(),
+        resource: asked.target.label(),
+    };
+    let page = rendered(page.render(t, StatusCode::OK, &form_action(Some(asked))))?;
+    Ok(guard.keep(app, page))
+}
+
+/// How a person is called on a page.
+pub(super) fn name_of(user: &User) -> &str {
+    user.username.as_deref().unwrap_or(&user.email)
+}

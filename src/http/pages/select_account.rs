@@ -1,0 +1,72 @@
+//! `/select-account`: which account an application is to get (`prompt=select_account`).
+
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
+
+use super::{
+    ReturnTo, authorize::name_of, card, csrf::Guard, form_action, locale, rendered, see_other,
+    session_cookie,
+};
+use crate::{
+    flows::{authorize::resume::Resume, browser},
+    http::{
+        context::Context,
+        error::{ApiError, ErrorCode},
+        oauth::params,
+        views::{Form, SelectAccount},
+    },
+};
+
+const PURPOSE: &str = "select-account";
+
+/// Shows who is logged in.
+#[handler]
+pub async fn show(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, .. } = Context::of(request)?;
+    let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
+    let Some(return_to) = ReturnTo::parse(query.get("return_to")) else {
+        return see_other("/login");
+    };
+    let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+    let Some(session) = session.map_err(ApiError::from)? else {
+        return see_other(&return_to.through("/login"));
+    };
+    let asked = return_to.request(app).await;
+    let guard = Guard::of(app, request);
+    let csrf = guard.token(app, PURPOSE)?;
+    let page = SelectAccount {
+        form: Form {
+            csrf: &csrf,
+            return_to: Some(&return_to.address),
+        },
+        client: asked.as_ref().map(|asked| card(&asked.known.client)),
+        account: name_of(&session.user),
+    };
+    let t = locale(request, Some(&return_to.params));
+    let page = rendered(page.render(t, StatusCode::OK, &form_action(asked.as_ref())))?;
+    Ok(guard.keep(app, page))
+}
+
+/// Takes the choice.
+#[handler]
+pub async fn choose(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, .. } = Context::of(request)?;
+    let form = params::from_body(request, &mut RequestBody::new(body)).await?;
+    Guard::of(app, request).check(app, request, &form, PURPOSE)?;
+    let Some(return_to) = ReturnTo::parse(form.get("return_to")) else {
+        return see_other("/login");
+    };
+    let resume = Resume::of(app, &return_to.params).map_err(ApiError::from)?;
+    match form.get("choice") {
+        Some("continue") => {
+            let first_seen = resume.map_or(app.clock.now(), |resume| resume.first_seen);
+            let resume = Resume {
+                first_seen,
+                account_selected: true,
+            };
+            let params = resume.put(app, &return_to.params).map_err(ApiError::from)?;
+            see_other(&ReturnTo::of(params).address)
+        }
+        Some("other") => see_other(&return_to.through("/login")),
+        _ => Err(ApiError::new(ErrorCode::BadRequest, "choice is continue or other").into()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Getting in: login, registration, the choice of an account, and who is logged in.
+
+use std::borrow::Cow;
+
+use super::{ClientCard, Form, Locale, Query, page, with_return};
+
+/// Why a form was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Unknown login or wrong password: never told apart.
+    WrongCredentials,
+    /// Too many attempts; `seconds` until the next is taken.
+    TooMany { seconds: u64 },
+    /// The server can take no more work now.
+    Busy,
+    /// The form is too old, or not of this browser.
+    Expired,
+    /// A field was left empty.
+    Empty,
+}
+
+impl Problem {
+    pub(super) fn text(self, t: &Locale) -> Cow<'static, str> {
+        match self {
+            Self::WrongCredentials => t.get("problem-wrong-credentials"),
+            Self::TooMany { seconds } if seconds > 90 => t.with(
+                "problem-too-many-minutes",
+                &[("count", seconds.div_ceil(60))],
+            ),
+            Self::TooMany { seconds } => {
+                t.with("problem-too-many-seconds", &[("count", seconds.max(1))])
+            }
+            Self::Busy => t.get("problem-busy"),
+            Self::Expired => t.get("problem-expired"),
+            Self::Empty => t.get("problem-empty"),
+        }
+    }
+}
+
+/// `/login`.
+#[derive(Debug)]
+pub struct Login<'a> {
+    pub form: Form<'a>,
+    /// The application that asked for it.
+    pub client: Option<ClientCard<'a>>,
+    /// What was typed, or what the application hinted at.
+    pub login: &'a str,
+    pub problem: Option<Problem>,
+    /// Where to register, if one may.
+    pub register_url: Option<String>,
+    /// Somebody is logged in already and is asked to prove it once more.
+    pub reauthenticate: bool,
+}
+
+impl Login<'_> {
+    fn title(&self, t: &Locale) -> Cow<'static, str> {
+        match &self.client {
+            _ if self.reauthenticate => t.get("login-again"),
+            Some(client) => t.with("login-to", &[("client", client.name)]),
+            None => t.get("login"),
+        }
+    }
+
+    fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
+        self.reauthenticate.then(|| match &self.client {
+            Some(client) => t.with("login-again-client", &[("client", client.name)]),
+            None => t.get("login-again-text"),
+        })
+    }
+
+    /// Whether the problem lies in what was typed.
+    fn is_wrong(&self) -> bool {
+        matches!(
+            self.problem,
+            Some(Problem::WrongCredentials | Problem::Empty)
+        )
+    }
+
+    fn address(&self) -> Option<(&str, Query<'_>)> {
+        with_return("/login", &self.form)
+    }
+}
+
+page!(Login, "login.html", script: true);
+
+/// `/register`.
+#[derive(Debug)]
+pub struct Register<'a> {
+    pub form: Form<'a>,
+    pub client: Option<ClientCard<'a>>,
+    pub email: &'a str,
+    pub username: &'a str,
+    pub problem: Option<Problem>,
+    /// What is wrong: the field (`email`, `username`, `password`) and the rule it breaks, as the server words it.
+    pub fields: &'a [(&'static str, String)],
+    pub login_url: String,
+    /// The least number of characters of a password.
+    pub min_length: usize,
+}
+
+impl Register<'_> {
+    fn refusals(&self, field: &str, t: &Locale) -> Vec<Cow<'_, str>> {
+        self.fields
+            .iter()
+            .filter(|(name, _)| *name == field)
+            .map(|(_, message)| t.refusal(message))
+            .collect()
+    }
+
+    /// The field to begin in: the first that is wrong, else the first.
+    fn begins_in(&self) -> &str {
+        ["email", "username", "password"]
+            .into_iter()
+            .find(|field| self.fields.iter().any(|(name, _)| name == field))
+            .unwrap_or("email")
+    }
+
+    fn is_refused(&self) -> bool {
+        self.problem.is_some() || !self.fields.is_empty()
+    }
+
+    fn address(&self) -> Option<(&str, Query<'_>)> {
+        with_return("/register", &self.form)
+    }
+}
+
+page!(Register, "register.html", script: true);
+
+/// `/select-account`: go on as who is logged in, or as another.
+#[derive(Debug)]
+pub struct SelectAccount<'a> {
+    pub form: Form<'a>,
+    pub client: Option<ClientCard<'a>>,
+    /// Who is logged in, as they know themselves.
+    pub account: &'a str,
+}
+
+impl SelectAccount<'_> {
+    fn address(&self) -> Option<(&str, Query<'_>)> {
+        with_return("/select-account", &self.form)
+    }
+}
+
+page!(SelectAccount, "select_account.html", script: false);
+
+/// Who is logged in, for somebody who came without an application.
+#[derive(Debug)]
+pub struct Account<'a> {
+    pub form: Form<'a>,
+    pub name: &'a str,
+    pub email: &'a str,
+}
+
+impl Account<'_> {
+    fn address(&self) -> Option<(&str, Query<'_>)> {
+        with_return("/login", &self.form)
+    }
+}
+
+page!(Account, "account.html", script: false);

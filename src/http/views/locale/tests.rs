@@ -1,0 +1,196 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use poem::Request;
+
+use super::{LOCALES, Language, Locale, REFUSALS};
+use crate::model::user::{Email, Username};
+
+/// The keys of a language, each with the values its words take.
+fn words(language: Language) -> BTreeMap<String, BTreeSet<String>> {
+    let mut words = BTreeMap::new();
+    let mut current = String::new();
+    for line in language.files().concat().lines() {
+        if line.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let (key, _) = line.split_once(" =").expect("a key and its words");
+            current = key.to_owned();
+            let new = words.insert(current.clone(), BTreeSet::new()).is_none();
+            assert!(new, "{current} stands there twice");
+        }
+        for part in line.split('$').skip(1) {
+            let name = part.split(|c: char| !c.is_ascii_alphanumeric()).next();
+            let values = words.get_mut(&current).expect("a key");
+            values.insert(name.expect("a name").to_owned());
+        }
+    }
+    words
+}
+
+#[test]
+fn both_languages_have_the_same_keys_with_the_same_values() {
+    assert_eq!(words(Language::English), words(Language::Russian));
+}
+
+#[test]
+fn every_file_is_compiled_in_and_whole() {
+    for language in Language::ALL {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("locales")
+            .join(language.tag());
+        let mut found: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+            .collect();
+        let mut compiled = language.files().map(str::to_owned).to_vec();
+        found.sort();
+        compiled.sort();
+        assert!(
+            found == compiled,
+            "locales/{} has other files",
+            language.tag()
+        );
+        for file in compiled {
+            let words = fluent_bundle::FluentResource::try_new(file);
+            assert!(words.is_ok(), "{:?}", words.err().map(|(_, errors)| errors));
+        }
+    }
+}
+
+/// The sources that speak: templates and this folder's code, without tests.
+fn speakers() -> String {
+    fn walk(path: &std::path::Path, text: &mut String) {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, text);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                *text += &std::fs::read_to_string(path).unwrap_or_default();
+            }
+        }
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    walk(&root.join("templates"), &mut text);
+    walk(&root.join("src/http"), &mut text);
+    text
+}
+
+#[test]
+fn every_word_asked_for_is_there_and_every_word_there_is_asked_for() {
+    let (words, text) = (words(Language::English), speakers());
+    for key in words.keys() {
+        assert!(text.contains(&format!("\"{key}\"")), "nobody says {key}");
+    }
+    for call in ["{{ t.get(\"", "{{ t.with(\""] {
+        let asked = text.split(call).skip(1);
+        for key in asked.filter_map(|rest| rest.split('"').next()) {
+            assert!(words.contains_key(key), "{key} is not in locales/");
+        }
+    }
+}
+
+#[test]
+fn russian_is_russian() {
+    let russian = &LOCALES[1];
+    let same_in_both = ["other-language"];
+    for (key, values) in words(Language::Russian) {
+        if same_in_both.contains(&key.as_str()) {
+            continue;
+        }
+        let numbered = values.contains("count");
+        let text = if numbered {
+            russian.with(&key, &[("count", 3_u32)])
+        } else {
+            let values: Vec<_> = values.iter().map(|name| (name.as_str(), "x")).collect();
+            russian.with(&key, &values)
+        };
+        let cyrillic = |c: char| ('\u{400}'..='\u{4ff}').contains(&c);
+        assert!(text.contains(cyrillic), "{key} = {text}");
+        assert!(!text.contains('{'), "{key} = {text}");
+    }
+}
+
+#[test]
+fn numbers_bend_the_words() {
+    let seconds = |count: u64| {
+        let text = LOCALES[1].with("problem-too-many-seconds", &[("count", count)]);
+        text.trim_end_matches('.')
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(seconds(1), "секунду");
+    assert_eq!(seconds(3), "секунды");
+    assert_eq!(seconds(12), "секунд");
+    assert_eq!(seconds(21), "секунду");
+}
+
+#[test]
+fn every_refusal_of_a_form_is_in_the_readers_language() {
+    let emails = [
+        "",
+        "a b@c",
+        "a\n@b",
+        "a@b@c",
+        "a..b@c",
+        "a@-b",
+        &format!("{}@b", "a".repeat(300)),
+    ];
+    let mut refusals: Vec<String> = emails
+        .iter()
+        .map(|email| Email::parse(email).unwrap_err().to_owned())
+        .collect();
+    let names = ["a", "a b c", "-ab"];
+    refusals.extend(names.map(|name| Username::parse(name).unwrap_err().to_owned()));
+    refusals.push(crate::flows::Error::EmailTaken.to_string());
+    refusals.push(crate::flows::Error::UsernameTaken.to_string());
+    let config = crate::config::Config::load(None, std::iter::empty()).unwrap();
+    let policy = crate::password::Policy::new(&config.passwords).unwrap();
+    let long = "x".repeat(2000);
+    for password in ["ab", "password1", "vera@example.org", long.as_str()] {
+        refusals.extend(policy.check(password, &["vera@example.org"]).unwrap_err());
+    }
+    let mut said: BTreeSet<&str> = BTreeSet::new();
+    for refusal in &refusals {
+        let known = REFUSALS
+            .iter()
+            .find(|(start, _)| refusal.starts_with(start));
+        said.insert(known.unwrap_or_else(|| panic!("no words for: {refusal}")).1);
+        assert!(LOCALES[1].refusal(refusal).ends_with('.'));
+    }
+    let all: BTreeSet<&str> = REFUSALS.iter().map(|(_, key)| *key).collect();
+    let unsaid: Vec<_> = all.difference(&said).collect();
+    assert_eq!(unsaid, [&"refusal-password-listed"], "which needs a list");
+    let short = LOCALES[0].refusal("Use at least 8 characters; this password has 2.");
+    assert!(short.contains('8') && !short.contains('2'), "{short}");
+}
+
+#[test]
+fn the_language_is_the_best_one_we_have() {
+    let best = |header| Language::preferred(header);
+    assert_eq!(best("ru-RU,ru;q=0.9,en;q=0.8"), Some(Language::Russian));
+    assert_eq!(best("de, en;q=0.5, ru;q=0.4"), Some(Language::English));
+    assert_eq!(best("en;q=0.1, RU;q=0.2"), Some(Language::Russian));
+    assert_eq!(best("ru;q=0, de"), None);
+    assert_eq!(best("ru;q=x"), None);
+    assert_eq!(best("rus"), None);
+    assert_eq!(best(""), None);
+}
+
+#[test]
+fn a_choice_outweighs_the_application_which_outweighs_the_browser() {
+    let tag = |uri: &str, cookie: &str, wish: Option<&str>| {
+        let request = Request::builder()
+            .uri_str(uri)
+            .header("accept-language", "en")
+            .header("cookie", cookie)
+            .finish();
+        let t = Locale::of_request(&request, wish);
+        (t.tag(), t.is_chosen())
+    };
+    assert_eq!(tag("/?a=1&lang=ru", "lang=en", Some("en")), ("ru", true));
+    assert_eq!(tag("/", "lang=ru", Some("en")), ("ru", false));
+    assert_eq!(tag("/", "a=b", Some("de fr ru-RU en")), ("ru", false));
+    assert_eq!(tag("/?lang=de", "lang=de", Some("de")), ("en", false));
+    assert_eq!(tag("/", "", None), ("en", false));
+}

@@ -1,0 +1,270 @@
+use super::*;
+
+const HOSTILE: &str = "\"><svg onload=alert(1)>{{7*7}}'&";
+
+fn client(name: &str) -> ClientCard<'_> {
+    ClientCard {
+        name,
+        logo: None,
+        uri: Some("javascript:alert(1)"),
+        policy_uri: Some("https://app.example/privacy?a=1&b=\"2"),
+        tos_uri: Some("data:text/html,x"),
+    }
+}
+
+async fn html(answer: Result<Response, askama::Error>) -> String {
+    let body = answer.unwrap().into_body();
+    body.into_string().await.unwrap()
+}
+
+/// Every page, each value of it being `text`.
+async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
+    let form = Form {
+        csrf: text,
+        return_to: Some(text),
+    };
+    let (ok, action) = (StatusCode::OK, FormAction::default());
+    let fields = [("email", text.to_owned()), ("password", text.to_owned())];
+    let login = Login {
+        form,
+        client: Some(client(text)),
+        login: text,
+        problem: Some(Problem::WrongCredentials),
+        register_url: Some(text.to_owned()),
+        reauthenticate: false,
+    };
+    let register = Register {
+        form,
+        client: Some(client(text)),
+        email: text,
+        username: text,
+        problem: Some(Problem::TooMany { seconds: 200 }),
+        fields: &fields,
+        login_url: text.to_owned(),
+        min_length: 8,
+    };
+    let scope = |name: &str, text: Option<&str>| ScopeLine {
+        name: name.to_owned(),
+        text: text.map(str::to_owned),
+        known: true,
+    };
+    let consent = Consent {
+        form,
+        request: text,
+        client: client(text),
+        account: text,
+        scopes: vec![
+            scope("a", Some(text)),
+            scope(text, None),
+            scope("openid", None),
+        ],
+        redirect_host: text,
+        local_redirect: true,
+        unverified: true,
+        client_host: Some(text),
+        resource: Some(text),
+    };
+    let select = SelectAccount {
+        form,
+        client: Some(client(text)),
+        account: text,
+    };
+    let logout = Logout {
+        form,
+        client: Some(text),
+        account: Some(text),
+        hidden: vec![(text, text)],
+    };
+    let logged_out = LoggedOut {
+        client: Some(text),
+        continue_to: Some("https://app.example/bye?a=\"b"),
+    };
+    let account = Account {
+        form,
+        name: text,
+        email: "vera@example.org",
+    };
+    let error = ErrorPage {
+        title_key: ErrorTitle::BadRequest,
+        message: text,
+        code: Some(text),
+        request_id: text,
+    };
+    let post = FormPost {
+        action: text,
+        fields: &[("state", text.to_owned())],
+    };
+    vec![
+        html(login.render(t, ok, &action)).await,
+        html(register.render(t, ok, &action)).await,
+        html(consent.render(t, ok, &action)).await,
+        html(select.render(t, ok, &action)).await,
+        html(logout.render(t, ok, &action)).await,
+        html(logged_out.render(t, ok, &action)).await,
+        html(account.render(t, ok, &action)).await,
+        html(error.render(t, ok, &action)).await,
+        html(post.render(t, ok, &action)).await,
+    ]
+}
+
+#[tokio::test]
+async fn t07_what_strangers_write_stays_text_on_every_page() {
+    for t in Locale::all() {
+        for page in pages_of(HOSTILE, t).await {
+            assert!(!page.contains("<svg onload"), "{page}");
+            assert!(
+                !page.contains("javascript:") && !page.contains("data:text"),
+                "{page}"
+            );
+            let tag = format!("<html lang=\"{}\">", t.tag());
+            assert!(page.contains(&tag), "{page}");
+            assert_eq!(page.matches("<main").count(), 1, "{page}");
+            assert_eq!(page.matches("<h1").count(), 1, "{page}");
+            assert!(
+                !page.contains("style=") && !page.contains("<style"),
+                "{page}"
+            );
+            assert!(
+                !page.contains("<script>") && !page.contains(" onclick"),
+                "{page}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
+    let t = &Locale::all()[1];
+    let form = Form {
+        csrf: "token",
+        return_to: None,
+    };
+    let fields = [(
+        "password",
+        "Use at least 8 characters; this password has 2.".to_owned(),
+    )];
+    let register = Register {
+        form,
+        client: None,
+        email: "vera@example.org",
+        username: "вера",
+        problem: None,
+        fields: &fields,
+        login_url: "/login".to_owned(),
+        min_length: 8,
+    };
+    let page = html(register.render(t, StatusCode::OK, &FormAction::default())).await;
+    for part in [
+        "Ошибка",
+        "value=\"vera@example.org\"",
+        "value=\"вера\"",
+        "id=\"password-refusal\"",
+        "aria-describedby=\"password-refusal password-hint\"",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let password = page.split("<input id=\"password\"").nth(1).unwrap();
+    let password = password.split('>').next().unwrap();
+    assert!(
+        password.contains("autofocus") && !password.contains("value="),
+        "{password}"
+    );
+}
+
+#[test]
+fn a_wait_is_told_in_seconds_while_they_can_be_counted() {
+    for (seconds, words) in [
+        (0, "1 second."),
+        (45, "45 seconds."),
+        (91, "2 minutes."),
+        (900, "15 minutes."),
+    ] {
+        let text = Problem::TooMany { seconds }.text(&Locale::all()[0]);
+        let text = text.replace(['\u{2068}', '\u{2069}'], "");
+        assert!(text.ends_with(words), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
+    let form_post = FormPost {
+        action: "https://app.example/cb",
+        fields: &[],
+    };
+    let policy = |action: FormAction| {
+        let answer = form_post.render(&Locale::all()[0], StatusCode::OK, &action);
+        answer.unwrap().headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(policy(FormAction::default()).contains("form-action 'self'; script-src 'self'"));
+    for (uri, sources) in [
+        ("https://app.example/cb?x=;script-src *", "'self' https:;"),
+        ("http://[::1]:8000/cb", "'self' https: http:;"),
+        ("com.example.app:/cb", "'self' https: com.example.app:;"),
+        ("not a uri", "'self';"),
+    ] {
+        let policy = policy(FormAction::to(uri));
+        assert!(
+            policy.contains(&format!("form-action {sources}")),
+            "{policy}"
+        );
+    }
+    let extra = [
+        "https://app.example",
+        "https://a;script-src",
+        "*",
+        "https://*",
+        "'unsafe-inline'",
+        "a b:",
+    ];
+    let policy = policy(FormAction {
+        extra: extra.map(str::to_owned).to_vec(),
+    });
+    assert!(
+        policy.contains("form-action 'self' https://app.example;"),
+        "{policy}"
+    );
+}
+
+#[tokio::test]
+async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
+    let login = Login {
+        form: Form {
+            csrf: "token",
+            return_to: Some("/oauth2/authorize?client_id=a&state=b"),
+        },
+        client: None,
+        login: "",
+        problem: None,
+        register_url: None,
+        reauthenticate: false,
+    };
+    let answer = login.render(&Locale::all()[2], StatusCode::OK, &FormAction::default());
+    let answer = answer.unwrap();
+    assert!(
+        answer.headers()["set-cookie"]
+            .to_str()
+            .unwrap()
+            .starts_with("lang=en;")
+    );
+    let page = answer.into_body().into_string().await.unwrap();
+    let link = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Da%26state%3Db&#38;lang=ru";
+    assert!(page.contains(link), "{page}");
+    let consent = switch(
+        &Locale::all()[1],
+        Some(("/oauth2/authorize?a=1&lang=ru", vec![])),
+    );
+    assert_eq!(consent.as_deref(), Some("/oauth2/authorize?a=1&lang=en"));
+}
+
+#[test]
+fn a_logo_is_never_loaded_from_another_host() {
+    let mut client = client("  «Заметки»");
+    assert_eq!(client.letter(), "З");
+    client.logo = Some("https://tracker.example/pixel.png");
+    assert_eq!(client.picture(), None);
+    client.logo = Some("data:image/png;base64,AA==");
+    assert!(client.picture().is_some());
+}

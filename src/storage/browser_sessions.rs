@@ -1,0 +1,193 @@
+//! Browsers that are logged in: what one opaque cookie stands for.
+
+use super::{Db, Error, Result, Statement, Tx, statement::one, users};
+use crate::{
+    clock::Timestamp,
+    model::browser_session::{BrowserSession, Standing},
+    oauth::scope::Scope,
+};
+
+/// A browser's session as it begins.
+#[derive(Debug)]
+pub struct NewBrowserSession {
+    pub id: String,
+    /// SHA-256 of the cookie.
+    pub token_hash: [u8; 32],
+    pub user_id: String,
+    pub amr: String,
+    pub expires_at: Timestamp,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// Adds a browser session.
+pub async fn insert(tx: &mut Tx<'_>, new: NewBrowserSession, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO browser_sessions (id, token_hash, user_id, authenticated_at, amr, expires_at, address, user_agent) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(new.id)
+        .bind(new.token_hash)
+        .bind(new.user_id)
+        .bind(now)
+        .bind(new.amr)
+        .bind(new.expires_at)
+        .bind(new.address)
+        .bind(new.user_agent),
+    )
+    .await?;
+    Ok(())
+}
+
+/// A live browser session with its person, what they have allowed the client for these resources, and the clients' head
+/// number at that moment: all that an authorization request must know, in one statement.
+pub async fn standing(
+    db: &Db,
+    token_hash: [u8; 32],
+    client_id: &str,
+    resource: &str,
+    now: Timestamp,
+) -> Result<Standing> {
+    // PostgreSQL's text holds no NUL and refuses the statement.
+    let client_id = if client_id.contains('\0') {
+        ""
+    } else {
+        client_id
+    };
+    let rows = db
+        .read(
+            Statement::new(
+                "SELECT h.number AS clients_version, b.id AS browser_id, b.authenticated_at, b.amr, \
+                 u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
+                 u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
+                 c.scope AS consent \
+                 FROM heads h \
+                 LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.ended_at IS NULL AND b.expires_at > $4 \
+                 LEFT JOIN users u ON u.id = b.user_id \
+                 LEFT JOIN consents c ON c.user_id = b.user_id AND c.client_id = $2 AND c.resource = $3 \
+                 WHERE h.name = 'clients'",
+            )
+            .bind(token_hash)
+            .bind(client_id)
+            .bind(resource)
+            .bind(now),
+        )
+        .await?;
+    let row = one(rows).ok_or_else(|| Error::Corrupt("heads has no row clients".to_owned()))?;
+    let clients_version = row.get("clients_version")?;
+    let Some(id) = row.get::<Option<String>>("browser_id")? else {
+        return Ok(Standing {
+            clients_version,
+            browser: None,
+            consent: None,
+        });
+    };
+    let user = users::from_row(&row, &users::PREFIXED)?;
+    let amr: String = row.get("amr")?;
+    let consent = row.get::<Option<String>>("consent")?;
+    let consent = consent.map(|scope| Scope::parse(&scope)).transpose();
+    // A disabled account's browser is as good as logged out.
+    let enabled = user.disabled_at.is_none();
+    Ok(Standing {
+        clients_version,
+        browser: enabled.then_some(BrowserSession {
+            id,
+            user,
+            authenticated_at: Timestamp(row.get("authenticated_at")?),
+            amr: amr.split(' ').map(str::to_owned).collect(),
+        }),
+        consent: consent.map_err(|why| Error::Corrupt(why.to_owned()))?,
+    })
+}
+
+/// Gives a live session of the same person a new cookie and the moment of the new login; its id, or `None` where the
+/// old cookie stands for nobody or for somebody else.
+pub async fn renew(
+    tx: &mut Tx<'_>,
+    old_hash: [u8; 32],
+    new: &NewBrowserSession,
+    now: Timestamp,
+) -> Result<Option<String>> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE browser_sessions SET token_hash = $3, authenticated_at = $4, amr = $5, expires_at = $6, \
+                 address = $7, user_agent = $8 \
+                 WHERE token_hash = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $4 RETURNING id",
+            )
+            .bind(old_hash)
+            .bind(new.user_id.as_str())
+            .bind(new.token_hash)
+            .bind(now)
+            .bind(new.amr.as_str())
+            .bind(new.expires_at)
+            .bind(new.address.clone())
+            .bind(new.user_agent.clone()),
+        )
+        .await?;
+    one(rows).map(|row| row.get("id")).transpose()
+}
+
+/// Ends the session of a cookie; its id and its person's.
+pub async fn end_by_hash(
+    tx: &mut Tx<'_>,
+    token_hash: [u8; 32],
+    now: Timestamp,
+) -> Result<Option<(String, String)>> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE browser_sessions SET ended_at = $2 WHERE token_hash = $1 AND ended_at IS NULL \
+                 RETURNING id, user_id",
+            )
+            .bind(token_hash)
+            .bind(now),
+        )
+        .await?;
+    one(rows)
+        .map(|row| Ok((row.get("id")?, row.get("user_id")?)))
+        .transpose()
+}
+
+/// Ends a browser session; `false` where it had ended before.
+pub async fn end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE browser_sessions SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL RETURNING id",
+            )
+            .bind(id)
+            .bind(now),
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Ends every browser session of an account.
+pub async fn end_all(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "UPDATE browser_sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL",
+        )
+        .bind(user_id)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes up to `most` that have expired; says how many went.
+pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
+    let rows = db
+        .write(
+            Statement::new(
+                "DELETE FROM browser_sessions WHERE id IN \
+                 (SELECT id FROM browser_sessions WHERE expires_at <= $1 LIMIT $2) RETURNING id",
+            )
+            .bind(now)
+            .bind(most),
+        )
+        .await?;
+    Ok(rows.len())
+}

@@ -1,0 +1,91 @@
+//! Resources and scopes. A change takes the next number of the clients' head.
+
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    heads::{self, Head},
+};
+use crate::{
+    clock::Timestamp,
+    model::catalogue::{Catalogue, Descriptions, Resource},
+    oauth::scope::Scope,
+};
+
+/// Everything there is; a few rows an installation.
+pub async fn all(db: &Db) -> Result<Catalogue> {
+    let mut catalogue = Catalogue::default();
+    let resources =
+        Statement::new("SELECT id, name, scope, default_scope FROM resources ORDER BY id");
+    for row in db.read(resources).await? {
+        let resource = resource(&row)?;
+        catalogue.resources.insert(resource.id.clone(), resource);
+    }
+    let scopes = Statement::new("SELECT name, descriptions FROM scopes");
+    for row in db.read(scopes).await? {
+        let texts: String = row.get("descriptions")?;
+        let texts =
+            serde_json::from_str(&texts).map_err(|error| Error::Corrupt(error.to_string()))?;
+        catalogue.scopes.insert(row.get("name")?, texts);
+    }
+    Ok(catalogue)
+}
+
+/// Adds a resource, or changes the one of that id.
+pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO resources (id, name, scope, default_scope, created_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET name = $2, scope = $3, default_scope = $4",
+        )
+        .bind(resource.id.as_str())
+        .bind(resource.name.as_str())
+        .bind(resource.scope.as_ref().map(Scope::to_string))
+        .bind(resource.default_scope.to_string())
+        .bind(now),
+    )
+    .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(())
+}
+
+/// Removes a resource; `false` where there was none.
+pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+    let rows = tx
+        .run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id))
+        .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(!rows.is_empty())
+}
+
+/// Says what a scope means.
+pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Result<()> {
+    let texts = serde_json::to_string(texts).map_err(|error| Error::Corrupt(error.to_string()))?;
+    tx.run(
+        Statement::new(
+            "INSERT INTO scopes (name, descriptions) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET descriptions = $2",
+        )
+        .bind(name)
+        .bind(texts),
+    )
+    .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(())
+}
+
+/// Forgets what a scope means; `false` where nothing was known.
+pub async fn remove_scope(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
+    let rows = tx
+        .run(Statement::new("DELETE FROM scopes WHERE name = $1 RETURNING name").bind(name))
+        .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(!rows.is_empty())
+}
+
+fn resource(row: &Row) -> Result<Resource> {
+    let parse = |text: String| Scope::parse(&text).map_err(|why| Error::Corrupt(why.to_owned()));
+    Ok(Resource {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        scope: row.get::<Option<String>>("scope")?.map(parse).transpose()?,
+        default_scope: parse(row.get("default_scope")?)?,
+    })
+}

@@ -1,0 +1,67 @@
+//! Ids that may be used once. Each kind has a namespace of its own: an id of one kind never uses up another's.
+
+use sha2::{Digest, Sha256};
+
+use super::{Db, Result, Statement};
+use crate::clock::Timestamp;
+
+/// What kind of id.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// The `jti` of a client's assertion (RFC 7523 §3).
+    ClientAssertion,
+    /// The `jti` of a signed request object (RFC 9101 §10.8).
+    RequestObject,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientAssertion => "client_assertion",
+            Self::RequestObject => "request_object",
+        }
+    }
+}
+
+/// Uses up an id; `false` where it was used before, by whichever process. Single use is one statement: the primary key
+/// decides between two that come at once.
+pub async fn claim(
+    db: &Db,
+    kind: Kind,
+    owner: &str,
+    id: &str,
+    expires_at: Timestamp,
+) -> Result<bool> {
+    let mut hash = Sha256::new();
+    // The length keeps ("a", "bc") and ("ab", "c") apart.
+    hash.update((owner.len() as u64).to_be_bytes());
+    hash.update(owner);
+    hash.update(id);
+    let hash: [u8; 32] = hash.finalize().into();
+    let rows = db
+        .write(
+            Statement::new(
+                "INSERT INTO used_ids (kind, id, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING kind",
+            )
+            .bind(kind.as_str())
+            .bind(hash)
+            .bind(expires_at),
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Removes up to `most` ids that nobody would accept any more; says how many went.
+pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
+    let rows = db
+        .write(
+            Statement::new(
+                "DELETE FROM used_ids WHERE (kind, id) IN \
+                 (SELECT kind, id FROM used_ids WHERE expires_at <= $1 LIMIT $2) RETURNING kind",
+            )
+            .bind(now)
+            .bind(most),
+        )
+        .await?;
+    Ok(rows.len())
+}

@@ -1,0 +1,83 @@
+//! The authorization code flow from the first redirect to the logout.
+
+use reqwest::StatusCode;
+
+use crate::support::{
+    TestServer, both_backends,
+    oauth::{
+        Authorization, CALLBACK, VERIFIER, first_party_app, header, payload, public_app, web_app,
+    },
+};
+
+both_backends! {
+    async fn a_person_logs_in_allows_the_application_and_it_gets_its_tokens(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("app", web_app()).await;
+        server.register("ann").await;
+        let mut ann = server.browser();
+
+        let asked = Authorization::of("app", "openid email offline_access api:read admin");
+        let answer = ann.authorize(&asked, "ann").await;
+        assert_eq!(answer.fields["state"], "a state");
+        assert_eq!(answer.fields["iss"], server.app.config.server.issuer, "RFC 9207");
+
+        let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        let json = reply.json();
+        assert_eq!((&json["token_type"], &json["expires_in"]), (&"Bearer".into(), &900.into()));
+        assert_eq!(json["scope"], "openid email offline_access api:read", "what was dropped is told");
+        let (access, id) = (reply.field("access_token"), reply.field("id_token"));
+        assert_eq!((header(&access)["typ"].as_str(), header(&id)["alg"].as_str()), (Some("at+jwt"), Some("RS256")));
+        let claims = payload(&id);
+        assert_eq!((&claims["aud"], &claims["nonce"]), (&"app".into(), &"a nonce".into()));
+        assert_eq!(claims["sid"], payload(&access)["sid"]);
+        assert_eq!(claims["amr"], serde_json::json!(["pwd"]));
+        assert_eq!(claims["auth_time"], server.clock.now().as_secs());
+
+        let told = server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK).json();
+        assert_eq!((&told["sub"], &told["email"], &told["email_verified"]), (&claims["sub"], &"ann@example.org".into(), &false.into()));
+        assert_eq!(server.introspect("app", &access).await["active"], true);
+
+        let refreshed = server.refresh_as("app", &reply.field("refresh_token")).await.expect(StatusCode::OK);
+        assert_ne!(refreshed.field("refresh_token"), reply.field("refresh_token"));
+        assert_eq!(payload(&refreshed.field("id_token"))["auth_time"], claims["auth_time"]);
+
+        // The consent is remembered: the second time there is nothing to do for anybody.
+        let again = ann.open(&asked.address()).await.expect(StatusCode::SEE_OTHER);
+        assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
+    }
+
+    async fn a_public_application_proves_itself_by_pkce_alone(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("spa", public_app()).await;
+        server.register("ann").await;
+        let answer = server.browser().authorize(&Authorization::of("spa", "openid"), "ann").await;
+        let fields = [("grant_type", "authorization_code"), ("client_id", "spa"), ("code", answer.code()),
+            ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
+        let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
+        assert_eq!(reply.json()["scope"], "openid");
+        let fields = [("client_id", "spa"), ("token", &reply.field("refresh_token"))];
+        server.form("/oauth2/revoke", &fields).await.expect(StatusCode::OK);
+        let access = reply.field("access_token");
+        server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
+    }
+
+    async fn a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("app", first_party_app()).await;
+        server.register("ann").await;
+        let mut ann = server.browser();
+        let tied = ann.authorize(&Authorization::of("app", "openid api:read"), "ann").await;
+        let tied = server.redeem("app", tied.code()).await.expect(StatusCode::OK);
+        let offline = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
+        let offline = server.redeem("app", offline.code()).await.expect(StatusCode::OK);
+
+        let to = format!("/oauth2/logout?id_token_hint={}&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s", tied.field("id_token"));
+        let reply = ann.open(&to).await.expect(StatusCode::SEE_OTHER);
+        assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
+        server.refresh_as("app", &tied.field("refresh_token")).await.expect_oauth_error(400, "invalid_grant");
+        assert_eq!(server.introspect("app", &tied.field("access_token")).await, serde_json::json!({ "active": false }));
+        server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
+        let asked = ann.open(&Authorization::of("app", "openid").address()).await;
+        assert!(asked.header("location").starts_with("/login"), "{asked:?}");
+    }
+}

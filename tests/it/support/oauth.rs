@@ -1,0 +1,441 @@
+//! What a relying application and its person's browser do, without a browser: forms are read from the pages and sent back.
+
+use std::collections::HashMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use propusk::{
+    model::client::{AuthMethod, Client, Consent, GrantType, Metadata, Secret, Source},
+    oauth::scope::Scope,
+    storage::clients,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::{PASSWORD, Reply, TestServer, send};
+
+/// The redirect URI of [`web_app`].
+pub const CALLBACK: &str = "https://app.example/cb";
+
+/// The secret of every confidential client here.
+pub const SECRET: &str = "a secret of the application's own";
+
+/// A PKCE verifier.
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+/// Its challenge (RFC 7636 appendix B).
+pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+/// What a confidential web application registers.
+pub fn web_app() -> Metadata {
+    Metadata {
+        client_name: "Example App".to_owned(),
+        scope: Scope::parse("openid profile email offline_access api:read api:write")
+            .expect("a scope"),
+        redirect_uris: vec![CALLBACK.to_owned()],
+        post_logout_redirect_uris: vec!["https://app.example/bye".to_owned()],
+        grant_types: vec![
+            GrantType::AuthorizationCode,
+            GrantType::RefreshToken,
+            GrantType::ClientCredentials,
+        ],
+        ..Metadata::default()
+    }
+}
+
+/// What the installation's own application registers: nobody is asked for consent.
+pub fn first_party_app() -> Metadata {
+    Metadata {
+        consent: Consent::Implicit,
+        ..web_app()
+    }
+}
+
+/// What a single-page application registers: no secret.
+pub fn public_app() -> Metadata {
+    Metadata {
+        token_endpoint_auth_method: AuthMethod::None,
+        grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+        ..web_app()
+    }
+}
+
+impl TestServer {
+    /// Registers a client as an operator would; confidential ones have [`SECRET`].
+    pub async fn client(&self, id: &str, metadata: Metadata) {
+        let now = self.clock.now();
+        let secrets = if metadata.token_endpoint_auth_method.has_secret() {
+            let hash = Sha256::digest(SECRET).to_vec();
+            vec![Secret {
+                hash,
+                expires_at: None,
+            }]
+        } else {
+            vec![]
+        };
+        let client = Client {
+            id: id.to_owned(),
+            source: Source::Operator,
+            secrets,
+            metadata,
+            registration_token_hash: None,
+            created_at: now,
+            updated_at: now,
+            expires_at: None,
+            disabled_at: None,
+        };
+        let stored = self.app.db.transaction(move |mut tx| {
+            Box::pin(async move { clients::insert(&mut tx, &client).await })
+        });
+        stored.await.expect("a client");
+    }
+
+    /// A browser without cookies.
+    pub fn browser(&self) -> Person<'_> {
+        Person {
+            server: self,
+            cookies: HashMap::new(),
+        }
+    }
+
+    /// A browser in which `name` (see [`TestServer::register`]) is logged in.
+    pub async fn logged_in(&self, name: &str) -> Person<'_> {
+        let mut person = self.browser();
+        person.log_in("/login", name).await;
+        person
+    }
+
+    /// Sends a form to the token endpoint or a neighbour of it, authenticated by header as `id`.
+    pub async fn form_as(&self, path: &str, id: &str, fields: &[(&str, &str)]) -> Reply {
+        send(
+            self.request(Method::POST, path)
+                .basic_auth(id, Some(SECRET))
+                .form(fields),
+        )
+        .await
+    }
+
+    /// Sends a form without authentication.
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        send(self.request(Method::POST, path).form(fields)).await
+    }
+
+    /// Exchanges a code as `app`.
+    pub async fn redeem(&self, id: &str, code: &str) -> Reply {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ];
+        self.form_as("/oauth2/token", id, &fields).await
+    }
+
+    /// Refreshes as `app`.
+    pub async fn refresh_as(&self, id: &str, refresh_token: &str) -> Reply {
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token),
+        ];
+        self.form_as("/oauth2/token", id, &fields).await
+    }
+
+    /// What introspection says to `id`.
+    pub async fn introspect(&self, id: &str, token: &str) -> Value {
+        let reply = self
+            .form_as("/oauth2/introspect", id, &[("token", token)])
+            .await;
+        reply.expect(StatusCode::OK).json()
+    }
+}
+
+/// A browser and whoever sits before it.
+pub struct Person<'a> {
+    pub server: &'a TestServer,
+    pub cookies: HashMap<String, String>,
+}
+
+impl Person<'_> {
+    /// Sends a request with this browser's cookies, and keeps those of the answer; follows no redirect.
+    pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Reply {
+        let cookies: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let request = if cookies.is_empty() {
+            request
+        } else {
+            request.header("cookie", cookies.join("; "))
+        };
+        let reply = send(request).await;
+        for line in reply.headers.get_all("set-cookie") {
+            let line = line.to_str().expect("text");
+            let (name, value) = line
+                .split(';')
+                .next()
+                .and_then(|pair| pair.split_once('='))
+                .expect("a cookie");
+            if line.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        reply
+    }
+
+    /// Opens an address of the server.
+    pub async fn open(&mut self, address: &str) -> Reply {
+        let path = address.strip_prefix(&self.server.base).unwrap_or(address);
+        let request = self
+            .server
+            .request(Method::GET, path)
+            .header("accept", "text/html");
+        self.send(request).await
+    }
+
+    /// Sends the form of a page, its hidden fields with what is typed or clicked.
+    pub async fn submit(&mut self, page: &Reply, typed: &[(&str, &str)]) -> Reply {
+        let form = Form::of(&page.text);
+        self.submit_form(form, typed).await
+    }
+
+    pub async fn submit_form(&mut self, form: Form, typed: &[(&str, &str)]) -> Reply {
+        let mut fields = form.hidden;
+        fields.retain(|(name, _)| !typed.iter().any(|(typed, _)| typed == name));
+        fields.extend(
+            typed
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let request = self
+            .server
+            .request(Method::POST, &form.action)
+            .form(&fields);
+        self.send(request).await
+    }
+
+    /// Opens the login page at `address` and logs in.
+    pub async fn log_in(&mut self, address: &str, name: &str) -> Reply {
+        let page = self.open(address).await.expect(StatusCode::OK);
+        let reply = self
+            .submit(&page, &[("login", name), ("password", PASSWORD)])
+            .await;
+        reply.expect(StatusCode::SEE_OTHER)
+    }
+
+    /// Opens an authorization request; goes through the login page as `name` and allows what is asked. Gives the answer
+    /// that leaves for the application.
+    pub async fn authorize(&mut self, request: &Authorization, name: &str) -> Answer {
+        let mut reply = self.open(&request.address()).await;
+        for _ in 0..6 {
+            let location = reply.header("location").to_owned();
+            if location.starts_with("/login") {
+                reply = self.log_in(&location, name).await;
+            } else if location.starts_with('/') {
+                reply = self.open(&location).await;
+            } else if !location.is_empty() {
+                return Answer::of(&location);
+            } else if reply.text.contains("name=\"decision\"") {
+                reply = self.submit(&reply, &[("decision", "allow")]).await;
+            } else {
+                panic!("neither a page of ours nor an answer: {reply:?}");
+            }
+        }
+        panic!("no answer after six steps: {reply:?}");
+    }
+}
+
+/// A form as it stands in a page.
+#[derive(Clone, Debug)]
+pub struct Form {
+    pub action: String,
+    pub hidden: Vec<(String, String)>,
+}
+
+impl Form {
+    /// The page's only form that is sent by POST.
+    #[track_caller]
+    pub fn of(html: &str) -> Self {
+        let tag = html
+            .split('<')
+            .find(|tag| tag.starts_with("form") && tag.contains("method=\"post\""));
+        let tag = tag.unwrap_or_else(|| panic!("no form: {html}"));
+        let action = attribute(tag, "action").expect("an action");
+        let hidden = html
+            .split('<')
+            .filter(|tag| {
+                tag.starts_with("input") && attribute(tag, "type").as_deref() == Some("hidden")
+            })
+            .map(|tag| {
+                (
+                    attribute(tag, "name").expect("a name"),
+                    attribute(tag, "value").unwrap_or_default(),
+                )
+            })
+            .collect();
+        Self { action, hidden }
+    }
+
+    pub fn field(&self, name: &str) -> &str {
+        let found = self.hidden.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    let start = tag.find(&format!(" {name}=\""))? + name.len() + 3;
+    let value = &tag[start..];
+    let value = &value[..value.find('"')?];
+    Some(
+        value
+            .replace("&#34;", "\"")
+            .replace("&#38;", "&")
+            .replace("&#39;", "'")
+            .replace("&#60;", "<")
+            .replace("&#62;", ">")
+            .replace("&quot;", "\"")
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&"),
+    )
+}
+
+/// An authorization request under construction.
+#[derive(Clone, Debug)]
+pub struct Authorization(pub Vec<(String, String)>);
+
+impl Authorization {
+    /// A good one of [`web_app`], with PKCE, state and nonce.
+    pub fn of(client_id: &str, scope: &str) -> Self {
+        let fields = [
+            ("client_id", client_id),
+            ("redirect_uri", CALLBACK),
+            ("response_type", "code"),
+            ("scope", scope),
+            ("state", "a state"),
+            ("nonce", "a nonce"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+        ];
+        Self(
+            fields
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        )
+    }
+
+    /// With a parameter in place of what was there.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(known, _)| known != name);
+        self
+    }
+
+    pub fn query(&self) -> String {
+        url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&self.0)
+            .finish()
+    }
+
+    pub fn address(&self) -> String {
+        format!("/oauth2/authorize?{}", self.query())
+    }
+}
+
+/// What left for the application.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub location: Url,
+    pub fields: HashMap<String, String>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn of(location: &str) -> Self {
+        let location = Url::parse(location).unwrap_or_else(|error| panic!("{location}: {error}"));
+        let fields = location.query_pairs().into_owned().collect();
+        Self { location, fields }
+    }
+
+    #[track_caller]
+    pub fn code(&self) -> &str {
+        self.fields
+            .get("code")
+            .unwrap_or_else(|| panic!("no code: {self:?}"))
+    }
+
+    #[track_caller]
+    pub fn expect_error(&self, error: &str) -> &Self {
+        assert_eq!(
+            self.fields.get("error").map(String::as_str),
+            Some(error),
+            "{self:?}"
+        );
+        assert!(!self.fields.contains_key("code"), "{self:?}");
+        self
+    }
+}
+
+/// The payload of a JWT, unverified.
+#[track_caller]
+pub fn payload(token: &str) -> Value {
+    part(token, 1)
+}
+
+/// The header of a JWT.
+#[track_caller]
+pub fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
+#[track_caller]
+fn part(token: &str, at: usize) -> Value {
+    let part = token
+        .split('.')
+        .nth(at)
+        .unwrap_or_else(|| panic!("no JWT: {token}"));
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
+}
+
+impl Reply {
+    /// Fails the test where this is not that error of RFC 6749 §5.2.
+    #[track_caller]
+    pub fn expect_oauth_error(self, status: u16, error: &str) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        let json = self.json();
+        assert_eq!(json["error"], error, "{self:?}");
+        assert!(json["error_description"].is_string(), "{self:?}");
+        assert_eq!(json["access_token"], Value::Null, "{self:?}");
+        assert_eq!(self.header("cache-control"), "no-store");
+        self
+    }
+
+    /// A field of a JSON answer that is text.
+    #[track_caller]
+    pub fn field(&self, name: &str) -> String {
+        self.json()[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name}: {self:?}"))
+            .to_owned()
+    }
+
+    /// Fails the test where this is not an error page, or leads anywhere.
+    #[track_caller]
+    pub fn expect_page(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert!(
+            self.header("content-type").starts_with("text/html"),
+            "{self:?}"
+        );
+        assert_eq!(self.header("location"), "", "{self:?}");
+        self
+    }
+}
