@@ -8,10 +8,11 @@ use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
     directory::{Directory, Known},
-    flows::{self, verify::Verified},
+    flows::{self, client_keys::ClientKeys, verify::Verified},
     keys::{self, Keys},
     limits::{Key, Limit, Limits, RetryAfter},
     model,
+    outbound::Outbound,
     password::{Hasher, Policy},
     revocation::RevocationList,
     storage::Db,
@@ -28,6 +29,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     pub directory: Arc<Directory>,
     pub revocations: RevocationList,
+    pub outbound: Outbound,
+    pub client_keys: ClientKeys,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
     pub limits: Limits,
@@ -49,6 +52,8 @@ pub enum StartError {
     Keys(#[from] keys::Error),
     #[error("{0}")]
     Passwords(String),
+    #[error("{0}")]
+    Outbound(String),
 }
 
 impl App {
@@ -89,6 +94,7 @@ impl App {
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
             .map_err(|error| StartError::Passwords(error.to_string()))?;
+        let outbound = Outbound::new(&config.outbound).map_err(StartError::Outbound)?;
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
             started_at: clock.now(),
@@ -98,6 +104,8 @@ impl App {
             keys,
             directory,
             revocations,
+            outbound,
+            client_keys: ClientKeys::default(),
             hasher,
             policy: Arc::new(policy),
             metrics,

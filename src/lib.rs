@@ -5,7 +5,7 @@
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
 //! | [`model`] | the nouns and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model |
-//! | [`keys`], [`directory`], [`revocation`], [`password`], [`limits`] | what a process keeps in memory | storage |
+//! | [`keys`], [`jose`], [`directory`], [`revocation`], [`password`], [`limits`], [`outbound`] | what a process keeps in memory | storage |
 //! | [`flows`] | the decisions | all of the above |
 //! | [`http`], [`cli`] | how it is asked and answered | flows |
 //! | [`listener`], [`telemetry`], [`config`], [`clock`] | the ground it stands on | each other |
@@ -21,11 +21,13 @@ pub mod config;
 pub mod directory;
 pub mod flows;
 pub mod http;
+pub mod jose;
 pub mod keys;
 pub mod limits;
 pub mod listener;
 pub mod model;
 pub mod oauth;
+pub mod outbound;
 pub mod password;
 pub mod revocation;
 pub mod server;

@@ -1,4 +1,5 @@
-login-to = Log in to continue to { $client }
+login-title = Log in to continue to { $client }
+login-to = to continue to { $client }
 login-again = Confirm it’s you
 login-again-text = Enter your password once more.
 login-again-client = { $client } asks you to enter your password once more.
@@ -45,7 +46,7 @@ refusal-password-listed = This password is on a list that attackers try first. C
 refusal-password-personal = Do not use your email address, your name or this service’s name as the password.
 refusal-password-easy = This password is too easy to guess. Add another word or two; uncommon words are better.
 
-select-title = Continue as { $account }?
+select-title = Continue with this account?
 select-to = You will continue to { $client }.
 select-text = You are already logged in here.
 select-continue = Continue

@@ -2,6 +2,7 @@ skip = Skip to content
 other-language = Русский
 error-in-title = Error: { $title }
 login = Log in
+login-heading = Log in
 register = Create an account
 logout = Log out
 show-password = Show password

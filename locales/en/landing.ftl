@@ -14,5 +14,5 @@ landing-step-call-text = The access token it gets is short-lived and signed; any
 landing-step-end = Renew or end
 landing-step-end-text = The refresh token renews it without asking again. Logging out ends both at once.
 landing-visitor = Not a developer?
-landing-visitor-text = You were probably led here by an application you use. Go back to it and log in from there; or look after your account here.
+landing-visitor-text = You were probably led here by an application you use. Go back to it and log in from there.
 landing-version = Version { $version }

@@ -1,4 +1,5 @@
-login-to = Войдите, чтобы продолжить в «{ $client }»
+login-title = Вход в приложение «{ $client }»
+login-to = Чтобы продолжить в приложении «{ $client }»
 login-again = Подтвердите, что это вы
 login-again-text = Введите пароль ещё раз.
 login-again-client = Приложение «{ $client }» просит ввести пароль ещё раз.
@@ -46,7 +47,7 @@ refusal-password-listed = Этот пароль есть в списке, кот
 refusal-password-personal = Не используйте как пароль свою почту, своё имя или название этого сервиса.
 refusal-password-easy = Этот пароль слишком легко угадать. Добавьте ещё одно-два слова, лучше необычных.
 
-select-title = Продолжить как { $account }?
+select-title = Продолжить с этим аккаунтом?
 select-to = Вы продолжите в приложении «{ $client }».
 select-text = Вы уже вошли на этом сервере.
 select-continue = Продолжить

@@ -2,6 +2,7 @@ skip = Перейти к содержанию
 other-language = English
 error-in-title = Ошибка: { $title }
 login = Войти
+login-heading = Вход
 register = Создать аккаунт
 logout = Выйти
 show-password = Показать пароль

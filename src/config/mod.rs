@@ -40,6 +40,7 @@ pub struct Config {
     pub authorization: Authorization,
     pub clients: Clients,
     pub client_registration: ClientRegistration,
+    pub outbound: Outbound,
     pub keys: Keys,
     pub passwords: Passwords,
     pub registration: Registration,
@@ -176,6 +177,20 @@ pub struct ClientRegistration {
     #[serde(with = "humantime_serde")]
     pub unused_ttl: Duration,
     pub max_clients: u64,
+}
+
+/// Requests to URLs that strangers name (see [`crate::outbound`]).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    #[serde(deserialize_with = "networks")]
+    pub allowed_networks: Vec<IpNet>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    pub max_response_bytes: usize,
+    pub max_concurrent: usize,
 }
 
 /// Who may register a client (RFC 7591).

@@ -120,6 +120,7 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
         ("server.tls.client_ca", &tls.client_ca),
         ("passwords.blocklist_file", &config.passwords.blocklist_file),
         ("clients.file", &config.clients.file),
+        ("outbound.ca_file", &config.outbound.ca_file),
     ];
     for (key, path) in files {
         if let Some(path) = path {

@@ -6,6 +6,7 @@ pub mod authorize;
 pub mod browser;
 pub mod claims;
 pub mod client_auth;
+pub mod client_keys;
 pub mod end_session;
 pub mod grants;
 pub mod id_token;

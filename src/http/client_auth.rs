@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::http::{HeaderMap, header};
 
 use crate::{
-    flows::client_auth::Presented,
+    flows::client_auth::{Presented, claimed_client},
     oauth::{error::OAuthError, params::Params},
 };
 
@@ -15,11 +15,22 @@ use crate::{
 pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAuthError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let client_id = params.get("client_id");
-    match (given.next(), params.get("client_secret")) {
-        (Some(_), Some(_)) => Err(OAuthError::invalid_request(
+    let assertion = params.get("client_assertion");
+    let ways = [
+        headers.contains_key(header::AUTHORIZATION),
+        params.get("client_secret").is_some(),
+        assertion.is_some() || params.get("client_assertion_type").is_some(),
+    ];
+    if ways.into_iter().filter(|way| *way).count() > 1 {
+        return Err(OAuthError::invalid_request(
             "authenticate the client in one way, not two",
-        )),
-        (Some(value), None) if given.next().is_none() => {
+        ));
+    }
+    if ways[2] {
+        return asserted(params);
+    }
+    match (given.next(), params.get("client_secret")) {
+        (Some(value), _) if given.next().is_none() => {
             let (id, secret) = basic(value.as_bytes()).ok_or_else(|| {
                 OAuthError::invalid_client(
                     "the Authorization header is not Basic with id and secret",
@@ -35,7 +46,7 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
                 secret,
             })
         }
-        (Some(_), None) => Err(OAuthError::invalid_request("send one Authorization header")),
+        (Some(_), _) => Err(OAuthError::invalid_request("send one Authorization header")),
         (None, secret) => {
             let client_id = client_id
                 .ok_or_else(|| match secret {
@@ -52,6 +63,28 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
             })
         }
     }
+}
+
+/// `private_key_jwt` (RFC 7521 §4.2).
+fn asserted(params: &Params) -> Result<Presented, OAuthError> {
+    const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let Some(jwt) = params.get("client_assertion") else {
+        return Err(OAuthError::invalid_request("client_assertion is missing"));
+    };
+    if params.get("client_assertion_type") != Some(TYPE) {
+        return Err(OAuthError::invalid_request(format!(
+            "client_assertion_type is {TYPE}"
+        )));
+    }
+    let claimed = claimed_client(jwt);
+    let named = params.get("client_id").map(str::to_owned);
+    let client_id = named
+        .or(claimed)
+        .ok_or_else(|| OAuthError::invalid_client("the client assertion cannot be read"))?;
+    Ok(Presented::Assertion {
+        client_id,
+        jwt: jwt.to_owned(),
+    })
 }
 
 /// `Basic` with the id and the secret form-encoded within, as RFC 6749 §2.3.1 wants it.

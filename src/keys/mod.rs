@@ -33,6 +33,7 @@ use self::master::MasterKey;
 use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
+    jose,
     model::{
         key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
         revocation::{Revocation, Target},
@@ -499,24 +500,13 @@ impl Ring {
 type Engines = (Box<dyn JwsSigner>, Box<dyn JwsVerifier>);
 
 fn engines(algorithm: SigningAlgorithm, private: &Jwk, public: &Jwk) -> Result<Engines, JoseError> {
-    Ok(match algorithm {
-        SigningAlgorithm::Es256 => (
-            Box::new(jws::ES256.signer_from_jwk(private)?),
-            Box::new(jws::ES256.verifier_from_jwk(public)?),
-        ),
-        SigningAlgorithm::Rs256 => (
-            Box::new(jws::RS256.signer_from_jwk(private)?),
-            Box::new(jws::RS256.verifier_from_jwk(public)?),
-        ),
-        SigningAlgorithm::Ps256 => (
-            Box::new(jws::PS256.signer_from_jwk(private)?),
-            Box::new(jws::PS256.verifier_from_jwk(public)?),
-        ),
-        SigningAlgorithm::EdDsa => (
-            Box::new(jws::EdDSA.signer_from_jwk(private)?),
-            Box::new(jws::EdDSA.verifier_from_jwk(public)?),
-        ),
-    })
+    let signer: Box<dyn JwsSigner> = match algorithm {
+        SigningAlgorithm::Es256 => Box::new(jws::ES256.signer_from_jwk(private)?),
+        SigningAlgorithm::Rs256 => Box::new(jws::RS256.signer_from_jwk(private)?),
+        SigningAlgorithm::Ps256 => Box::new(jws::PS256.signer_from_jwk(private)?),
+        SigningAlgorithm::EdDsa => Box::new(jws::EdDSA.signer_from_jwk(private)?),
+    };
+    Ok((signer, jose::verifier(algorithm, public)?))
 }
 
 /// Something the schedule asks for.

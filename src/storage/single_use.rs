@@ -10,15 +10,12 @@ use crate::clock::Timestamp;
 pub enum Kind {
     /// The `jti` of a client's assertion (RFC 7523 §3).
     ClientAssertion,
-    /// The `jti` of a signed request object (RFC 9101 §10.8).
-    RequestObject,
 }
 
 impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::ClientAssertion => "client_assertion",
-            Self::RequestObject => "request_object",
         }
     }
 }

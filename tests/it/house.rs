@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// What each room may use; the rooms at the bottom come first.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("clock", &[]),
     ("oauth", &["clock"]),
     ("model", &["clock", "oauth"]),
@@ -13,6 +13,9 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("password", &["clock", "config"]),
     ("telemetry", &["config", "limits"]),
     ("listener", &[]),
+    ("outbound", &["config"]),
+    ("jose", &["model", "oauth", "clock"]),
+    ("directory", &["model", "storage"]),
 ];
 
 fn files_of(room: &str) -> Vec<(String, String)> {

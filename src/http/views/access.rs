@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::{ClientCard, Form, Locale, Query, page, web_link};
+use super::{Address, ClientCard, Form, Locale, page, web_link};
 
 /// One thing that an application asks for.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl ScopeLine {
 #[derive(Debug)]
 pub struct Consent<'a> {
     pub form: Form<'a>,
-    /// The authorization request, sent back with the answer.
+    /// The authorization request as a query, sent back with the answer.
     pub request: &'a str,
     pub client: ClientCard<'a>,
     /// Who is asked, as they know themselves.
@@ -58,9 +58,9 @@ impl Consent<'_> {
         .collect()
     }
 
-    /// The request's own address, where the answer's return is one.
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        Some((self.form.return_to?, vec![]))
+    fn address(&self) -> Option<Address<'_>> {
+        let query = form_urlencoded::parse(self.request.as_bytes());
+        Some(("/oauth2/authorize", query.collect()))
     }
 }
 
@@ -78,8 +78,10 @@ pub struct Logout<'a> {
 }
 
 impl Logout<'_> {
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        Some(("/oauth2/logout", self.hidden.clone()))
+    fn address(&self) -> Option<Address<'_>> {
+        let query = self.hidden.iter();
+        let query = query.map(|(name, value)| ((*name).into(), (*value).into()));
+        Some(("/oauth2/logout", query.collect()))
     }
 }
 
@@ -101,7 +103,7 @@ impl LoggedOut<'_> {
             .filter(|uri| Url::parse(uri).is_ok_and(|url| !runs_here.contains(&url.scheme())))
     }
 
-    fn address(&self) -> Option<(&str, Query<'_>)> {
+    fn address(&self) -> Option<Address<'_>> {
         None
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ClientCard, Form, Locale, Query, page, with_return};
+use super::{Address, ClientCard, Form, Locale, page, with_return};
 
 /// Why a form was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +53,31 @@ pub struct Login<'a> {
 }
 
 impl Login<'_> {
+    /// What the browser's tab says.
     fn title(&self, t: &Locale) -> Cow<'static, str> {
         match &self.client {
-            _ if self.reauthenticate => t.get("login-again"),
-            Some(client) => t.with("login-to", &[("client", client.name)]),
-            None => t.get("login"),
+            Some(client) if !self.reauthenticate => {
+                t.with("login-title", &[("client", client.name)])
+            }
+            _ => self.heading(t),
         }
     }
 
-    fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
-        self.reauthenticate.then(|| match &self.client {
-            Some(client) => t.with("login-again-client", &[("client", client.name)]),
-            None => t.get("login-again-text"),
+    fn heading(&self, t: &Locale) -> Cow<'static, str> {
+        t.get(if self.reauthenticate {
+            "login-again"
+        } else {
+            "login-heading"
         })
+    }
+
+    fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
+        match (&self.client, self.reauthenticate) {
+            (Some(client), true) => Some(t.with("login-again-client", &[("client", client.name)])),
+            (Some(client), false) => Some(t.with("login-to", &[("client", client.name)])),
+            (None, true) => Some(t.get("login-again-text")),
+            (None, false) => None,
+        }
     }
 
     /// Whether the problem lies in what was typed.
@@ -76,8 +88,12 @@ impl Login<'_> {
         )
     }
 
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        with_return("/login", &self.form)
+    fn address(&self) -> Option<Address<'_>> {
+        let (path, mut query) = with_return("/login", &self.form);
+        if self.reauthenticate {
+            query.push(("again".into(), "1".into()));
+        }
+        Some((path, query))
     }
 }
 
@@ -119,8 +135,8 @@ impl Register<'_> {
         self.problem.is_some() || !self.fields.is_empty()
     }
 
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        with_return("/register", &self.form)
+    fn address(&self) -> Option<Address<'_>> {
+        Some(with_return("/register", &self.form))
     }
 }
 
@@ -136,8 +152,8 @@ pub struct SelectAccount<'a> {
 }
 
 impl SelectAccount<'_> {
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        with_return("/select-account", &self.form)
+    fn address(&self) -> Option<Address<'_>> {
+        Some(with_return("/select-account", &self.form))
     }
 }
 
@@ -152,8 +168,8 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
-    fn address(&self) -> Option<(&str, Query<'_>)> {
-        with_return("/login", &self.form)
+    fn address(&self) -> Option<Address<'_>> {
+        Some(with_return("/login", &self.form))
     }
 }
 

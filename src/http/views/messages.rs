@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Locale, Query, page};
+use super::{Address, Locale, page};
 
 /// What went wrong, in words for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct ErrorPage<'a> {
 }
 
 impl ErrorPage<'_> {
-    fn address(&self) -> Option<(&str, Query<'_>)> {
+    fn address(&self) -> Option<Address<'_>> {
         None
     }
 }
@@ -67,7 +67,7 @@ pub struct FormPost<'a> {
 }
 
 impl FormPost<'_> {
-    fn address(&self) -> Option<(&str, Query<'_>)> {
+    fn address(&self) -> Option<Address<'_>> {
         None
     }
 }

@@ -6,7 +6,7 @@ mod entry;
 mod locale;
 mod messages;
 
-use std::{fmt::Write, sync::OnceLock};
+use std::{borrow::Cow, fmt::Write, sync::OnceLock};
 
 use http::{
     HeaderValue, StatusCode,
@@ -143,26 +143,23 @@ fn policy(script: bool, form_action: &FormAction) -> String {
     policy
 }
 
-/// The address of this page in the other language, where it can be asked for again.
-fn switch(t: &Locale, address: Option<(&str, Query<'_>)>) -> Option<String> {
-    let (address, query) = address?;
-    let (path, own) = address.split_once('?').unwrap_or((address, ""));
-    let kept = form_urlencoded::parse(own.as_bytes()).filter(|(name, _)| name != "lang");
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(kept)
-        .extend_pairs(query)
-        .append_pair("lang", t.language().other().tag())
-        .finish();
-    Some(format!("{path}?{query}"))
+/// Where a page can be asked for again: a path of ours and its parameters.
+type Address<'a> = (&'static str, Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+/// `/login?return_to=…`, and the like: a page that was asked for with where to go on afterwards.
+fn with_return<'a>(path: &'static str, form: &Form<'a>) -> Address<'a> {
+    let query = form.return_to.map(|to| ("return_to".into(), to.into()));
+    (path, query.into_iter().collect())
 }
 
-/// Parameters of an address.
-type Query<'a> = Vec<(&'a str, &'a str)>;
-
-/// `/login?return_to=…`, and the like: the address of a page that was asked for with where to go on afterwards.
-fn with_return<'a>(path: &'a str, form: &Form<'a>) -> Option<(&'a str, Query<'a>)> {
-    let query = form.return_to.map(|to| ("return_to", to));
-    Some((path, query.into_iter().collect()))
+/// A page in the other language.
+fn switch(t: &Locale, (path, query): Address<'_>) -> String {
+    let kept = query.into_iter().filter(|(name, _)| name != "lang");
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(kept)
+        .append_pair("lang", t.language().other().tag())
+        .finish();
+    format!("{path}?{query}")
 }
 
 /// A page as an answer. What is chosen by a page's link is remembered by a cookie, so that the next page follows.
@@ -215,7 +212,9 @@ macro_rules! page {
                     let page = Page {
                         style: $crate::http::views::Style::get(),
                         lang: t.tag(),
-                        switch: $crate::http::views::switch(t, self.address()),
+                        switch: self
+                            .address()
+                            .map(|address| $crate::http::views::switch(t, address)),
                         t,
                         v: self,
                     };

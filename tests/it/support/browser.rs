@@ -115,13 +115,47 @@ impl Browser {
         text.await
     }
 
+    /// Waits until what the selector finds says `text`.
+    pub async fn text_is(&self, selector: &str, text: &str) {
+        let script =
+            format!("return document.querySelector({selector:?})?.textContent.trim() ?? ''");
+        until(&format!("{selector}: {text}"), || async {
+            (self.run(&script).await == text).then_some(())
+        })
+        .await;
+    }
+
     async fn find(&self, selector: &str) -> Option<String> {
         let body = json!({ "using": "css selector", "value": selector });
         let found = self.ask("element", body).await.ok()?;
         found[ELEMENT].as_str().map(str::to_owned)
     }
 
-    /// Fails the test where the page complained, as it does when its own policy forbids it something.
+    /// A command of the DevTools protocol (chromedriver's `goog/cdp/execute`).
+    pub async fn devtools(&self, command: &str, params: Value) -> Value {
+        self.ask(
+            "goog/cdp/execute",
+            json!({ "cmd": command, "params": params }),
+        )
+        .await
+        .expect("the browser obeys")
+    }
+
+    /// From now on the page is `width` by `height` CSS pixels and asked for in `scheme`: `light` or `dark`.
+    pub async fn look(&self, width: u32, height: u32, scheme: &str) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+        let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [scheme] }),
+        )
+        .await;
+    }
+
+    /// Fails the test where the page complained, as it does when its own policy forbids it something. A form that was refused is
+    /// an answer and no complaint.
     pub async fn close(self) {
         let log = self
             .ask("se/log", json!({ "type": "browser" }))
@@ -132,6 +166,11 @@ impl Browser {
             .into_iter()
             .flatten()
             .filter(|line| line["level"] != "INFO")
+            .filter(|line| {
+                !line["message"]
+                    .as_str()
+                    .is_some_and(|m| m.contains("status of 400"))
+            })
             .collect();
         assert!(complaints.is_empty(), "{complaints:?}");
         let _ = self.http.delete(&self.session).send().await;

@@ -1,5 +1,7 @@
 //! Client authentication (RFC 6749 §2.3): who asks at the token endpoint and its neighbours.
 
+mod assertion;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -9,7 +11,7 @@ use crate::{
     directory::Known,
     flows::{Caller, Error},
     limits::{Key, Limit},
-    model::client::{Client, FIRST_PARTY},
+    model::client::{AuthMethod, Client, FIRST_PARTY},
     oauth::error::OAuthError,
 };
 
@@ -23,6 +25,11 @@ pub enum Presented {
     Secret {
         client_id: String,
         secret: String,
+    },
+    /// `private_key_jwt` (OpenID Connect Core §9).
+    Assertion {
+        client_id: String,
+        jwt: String,
     },
 }
 
@@ -38,9 +45,16 @@ pub enum Freshness {
 impl Presented {
     fn client_id(&self) -> &str {
         match self {
-            Self::Nothing { client_id } | Self::Secret { client_id, .. } => client_id,
+            Self::Nothing { client_id }
+            | Self::Secret { client_id, .. }
+            | Self::Assertion { client_id, .. } => client_id,
         }
     }
+}
+
+/// Whom an assertion says to come from, where the request does not say so beside it; believed by nobody yet.
+pub fn claimed_client(jwt: &str) -> Option<String> {
+    assertion::claimed_client(jwt)
 }
 
 /// Finds the client and checks its proof.
@@ -70,20 +84,26 @@ pub async fn authenticate(
     let Some(known) = known else {
         return Err(refused());
     };
-    prove(&known.client, presented, app.clock.now())?;
+    if !proves(app, &known.client, presented).await? {
+        return Err(refused());
+    }
     app.limits.client_auth.refund(&network);
     Ok(known)
 }
 
-fn prove(client: &Client, presented: &Presented, now: Timestamp) -> Result<(), Error> {
-    let right = match presented {
-        Presented::Nothing { .. } => client.is_public(),
+async fn proves(app: &App, client: &Client, presented: &Presented) -> Result<bool, Error> {
+    let now = app.clock.now();
+    let method = client.metadata.token_endpoint_auth_method;
+    match presented {
+        Presented::Nothing { .. } => Ok(method == AuthMethod::None),
         Presented::Secret { secret, .. } => {
-            client.metadata.token_endpoint_auth_method.has_secret()
-                && has_secret(client, secret, now)
+            Ok(method.has_secret() && has_secret(client, secret, now))
         }
-    };
-    if right { Ok(()) } else { Err(refused()) }
+        Presented::Assertion { jwt, .. } if method == AuthMethod::PrivateKeyJwt => {
+            assertion::proves(app, client, jwt, now).await
+        }
+        Presented::Assertion { .. } => Ok(false),
+    }
 }
 
 /// Whether this is one of the client's live secrets, in the same time whichever it is.

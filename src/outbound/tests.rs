@@ -1,0 +1,192 @@
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// A TLS server on loopback that answers every request alike and counts its connections.
+struct Outside {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+    folder: tempfile::TempDir,
+}
+
+impl Outside {
+    async fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let names = ["app.example".to_owned(), "127.0.0.1".to_owned()];
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(names).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("ca.pem"), cert.pem()).expect("written");
+        let key =
+            rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a server");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (counted, acceptor, answer) = (
+            Arc::clone(&connections),
+            TlsAcceptor::from(Arc::new(tls)),
+            Arc::new(answer),
+        );
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut head = vec![0; 8192];
+                    let read = stream.read(&mut head).await.unwrap_or(0);
+                    let _ = stream
+                        .write_all(&answer(&String::from_utf8_lossy(&head[..read])))
+                        .await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        Self {
+            port,
+            connections,
+            folder,
+        }
+    }
+
+    /// A client that may ask loopback, and for which every name is loopback.
+    fn client(&self, allowed: &[&str]) -> Outbound {
+        let config = config::Outbound {
+            allowed_networks: allowed
+                .iter()
+                .map(|net| net.parse().expect("a network"))
+                .collect(),
+            ca_file: Some(self.folder.path().join("ca.pem")),
+            timeout: Duration::from_millis(500),
+            max_response_bytes: 1_000,
+            max_concurrent: 4,
+        };
+        let lookup: Lookup = Arc::new(|_| Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }));
+        Outbound::with_lookup(&config, lookup).expect("a client")
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}/x", self.port)
+    }
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+const LOOPBACK: &[&str] = &["127.0.0.0/8"];
+
+#[tokio::test]
+async fn a_document_is_fetched_and_a_form_is_posted() {
+    let outside = Outside::start(|_| ok("{}")).await;
+    let client = outside.client(LOOPBACK);
+    let fetched = client
+        .get(&outside.url("app.example"), "application/json")
+        .await
+        .expect("a document");
+    assert_eq!(&fetched.body[..], b"{}");
+    assert_eq!(fetched.content_type.as_deref(), Some("application/json"));
+    assert_eq!(fetched.max_age, Some(Duration::from_secs(60)));
+    let status = client
+        .post_form(&outside.url("app.example"), &[("a", "b")])
+        .await
+        .expect("posted");
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
+    let large = Outside::start(|_| ok(&"x".repeat(1_001))).await;
+    let got = large
+        .client(LOOPBACK)
+        .get(&large.url("app.example"), "*/*")
+        .await;
+    assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
+    let endless =
+        Outside::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".to_vec()).await;
+    let got = endless
+        .client(LOOPBACK)
+        .get(&endless.url("app.example"), "*/*")
+        .await;
+    assert!(matches!(got, Err(Error::Failed { .. })), "{got:?}");
+    let inside = Outside::start(|_| ok("secret")).await;
+    let to = inside.url("127.0.0.1");
+    let moved = Outside::start(move |_| {
+        format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    let got = moved
+        .client(LOOPBACK)
+        .get(&moved.url("app.example"), "*/*")
+        .await;
+    assert!(
+        matches!(got, Err(Error::Status { status: 302, .. })),
+        "{got:?}"
+    );
+    assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn t80_nothing_inside_is_ever_connected_to() {
+    let inside = Outside::start(|_| ok("secret")).await;
+    let client = inside.client(&[]);
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "LOCALHOST",
+        "a.localhost",
+        "app.example",
+        "[64:ff9b::7f00:1]",
+        "169.254.169.254",
+        "db.internal",
+    ] {
+        let got = client.get(&inside.url(host), "*/*").await;
+        assert!(got.is_err(), "{host}");
+        assert!(
+            client.post_form(&inside.url(host), &[]).await.is_err(),
+            "{host}"
+        );
+    }
+    assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
+    // The same listener is there for who may ask it: the test can fail.
+    inside
+        .client(LOOPBACK)
+        .get(&inside.url("app.example"), "*/*")
+        .await
+        .expect("a document");
+    for url in [
+        "http://app.example/",
+        "ftp://app.example/",
+        "https://u:p@app.example/",
+        "https://app.example/#f",
+        "https://",
+        "/x",
+        "javascript:x",
+    ] {
+        assert!(client.check(url).is_err(), "{url}");
+    }
+}

@@ -1,0 +1,515 @@
+//! Every page in every state, looked at in a real browser: in both languages, both schemes, on a phone and on a desk.
+
+use std::{fs, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
+use propusk::http::views::{
+    Account, ClientCard, Consent, ErrorPage, ErrorTitle, Form, FormAction, FormPost, Locale,
+    LoggedOut, Login, Logout, Problem, Register, ScopeLine, SelectAccount,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Backend, PASSWORD, TestServer, browser::Browser};
+
+/// A notebook in a square.
+const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
+
+const PAGES: [&str; 18] = [
+    "login",
+    "login-for-client",
+    "login-again",
+    "login-wrong",
+    "login-too-many",
+    "register",
+    "register-refused",
+    "consent",
+    "consent-first-party",
+    "consent-stranger",
+    "select-account",
+    "logout",
+    "logged-out",
+    "account",
+    "error-bad-request",
+    "error-not-found",
+    "error-internal",
+    "form-post",
+];
+
+fn client(name: &str) -> ClientCard<'_> {
+    ClientCard {
+        name,
+        logo: None,
+        uri: Some("https://notes.example"),
+        policy_uri: Some("https://notes.example/privacy"),
+        tos_uri: Some("https://notes.example/terms"),
+    }
+}
+
+fn scopes(names: &[(&str, Option<&str>, bool)]) -> Vec<ScopeLine> {
+    names
+        .iter()
+        .map(|(name, text, known)| ScopeLine {
+            name: (*name).to_owned(),
+            text: text.map(str::to_owned),
+            known: *known,
+        })
+        .collect()
+}
+
+/// A page of [`PAGES`].
+fn page(name: &str, t: &'static Locale) -> poem::Response {
+    let form = Form {
+        csrf: "c2FtcGxl",
+        return_to: Some("/oauth2/authorize?client_id=notes&state=af0ifjsldkj"),
+    };
+    let russian = t.tag() == "ru";
+    let known = ClientCard {
+        logo: Some(LOGO),
+        ..client(if russian {
+            "Заметки"
+        } else {
+            "Notebook"
+        })
+    };
+    let login = Login {
+        form,
+        client: None,
+        login: "",
+        problem: None,
+        register_url: Some("/register".to_owned()),
+        reauthenticate: false,
+    };
+    let register = Register {
+        form,
+        client: Some(known),
+        email: "",
+        username: "",
+        problem: None,
+        fields: &[],
+        login_url: "/login".to_owned(),
+        min_length: 8,
+    };
+    let consent = Consent {
+        form,
+        request: "eyJhbGciOiJub25lIn0",
+        client: known,
+        account: "vera@example.org",
+        scopes: scopes(&[
+            ("openid", None, true),
+            ("profile", None, true),
+            ("email", None, false),
+            ("offline_access", None, false),
+        ]),
+        redirect_host: "notes.example",
+        local_redirect: false,
+        unverified: false,
+        client_host: None,
+        resource: None,
+    };
+    let error = |title_key, message, code| ErrorPage {
+        title_key,
+        message,
+        code,
+        request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
+    };
+    let (ok, to) = (
+        StatusCode::OK,
+        FormAction::to("https://notes.example/callback"),
+    );
+    let refused = [
+        (
+            "email",
+            "an email address has exactly one @, as in name@example.org",
+        ),
+        (
+            "password",
+            "Use at least 8 characters; this password has 5.",
+        ),
+        (
+            "password",
+            "This password is too easy to guess. Add another word or two.",
+        ),
+    ];
+    let refused = refused.map(|(field, message)| (field, message.to_owned()));
+    let answer = match name {
+        "login" => login.render(t, ok, &to),
+        "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, &to),
+        "login-again" => Login {
+            client: Some(client("Metrics")),
+            login: "vera@example.org",
+            reauthenticate: true,
+            ..login
+        }
+        .render(t, ok, &to),
+        "login-wrong" => Login {
+            client: Some(client("Metrics & Dashboards of the North-Western Branch")),
+            login: "vera",
+            problem: Some(Problem::WrongCredentials),
+            ..login
+        }
+        .render(t, ok, &to),
+        "login-too-many" => Login {
+            login: "vera",
+            problem: Some(Problem::TooMany { seconds: 42 }),
+            ..login
+        }
+        .render(t, ok, &to),
+        "register" => register.render(t, ok, &to),
+        "register-refused" => Register {
+            email: "vera@@example.org",
+            username: "vera",
+            problem: Some(Problem::Empty),
+            fields: &refused,
+            ..register
+        }
+        .render(t, ok, &to),
+        "consent" => consent.render(t, ok, &to),
+        "consent-first-party" => Consent {
+            client: ClientCard {
+                uri: None,
+                policy_uri: None,
+                tos_uri: None,
+                ..client("Console")
+            },
+            scopes: vec![],
+            ..consent
+        }
+        .render(t, ok, &to),
+        "consent-stranger" => Consent {
+            client: client("MCP Inspector"),
+            scopes: scopes(&[
+                ("openid", None, false),
+                ("reports:read", Some(if russian { "Читать отчёты" } else { "Read reports" }), false),
+                ("urn:example:reports:export:everything", None, false),
+            ]),
+            redirect_host: "localhost:6274",
+            local_redirect: true,
+            unverified: true,
+            client_host: Some("inspector.mcp.example"),
+            resource: Some("https://reports.example.org/mcp"),
+            ..consent
+        }
+        .render(t, ok, &to),
+        "select-account" => SelectAccount {
+            form,
+            client: Some(known),
+            account: "vera@example.org",
+        }
+        .render(t, ok, &to),
+        "logout" => Logout {
+            form,
+            client: Some(known.name),
+            account: Some("vera@example.org"),
+            hidden: vec![("state", "af0ifjsldkj")],
+        }
+        .render(t, ok, &to),
+        "logged-out" => LoggedOut {
+            client: Some(known.name),
+            continue_to: Some("https://notes.example/bye"),
+        }
+        .render(t, ok, &to),
+        "account" => Account {
+            form,
+            name: "vera",
+            email: "vera@example.org",
+        }
+        .render(t, ok, &to),
+        "error-bad-request" => error(
+            ErrorTitle::BadRequest,
+            "redirect_uri is not one of those registered for this client: register exactly https://notes.example/cb/, \
+             or send the one that is registered",
+            Some("invalid_request"),
+        )
+        .render(t, ok, &to),
+        "error-not-found" => error(ErrorTitle::NotFound, "nothing is at this address", None).render(t, ok, &to),
+        "error-internal" => error(ErrorTitle::Internal, "the cause is in the server's log", Some("server_error"))
+            .render(t, ok, &to),
+        "form-post" => FormPost {
+            action: "/looks/stay",
+            fields: &[("code", "SplxlOBeZQQYbYS6WxSbIA".to_owned())],
+        }
+        .render(t, ok, &to),
+        // Not of PAGES: it does not stay.
+        "form-post-that-goes" => FormPost {
+            action: "/looks/received",
+            fields: &[("code", "a&b".to_owned()), ("submit", "a field of that name".to_owned())],
+        }
+        .render(t, ok, &to),
+        other => panic!("there is no page {other}"),
+    };
+    answer.expect("the page renders")
+}
+
+#[handler]
+fn sample(web::Path((language, name)): web::Path<(String, String)>) -> poem::Response {
+    let t = Locale::all().iter().find(|t| t.tag() == language);
+    page(&name, t.expect("a language of ours"))
+}
+
+#[handler]
+fn received(body: String) -> web::Html<String> {
+    let icon = "<link rel=icon href=data:,>"; // or the browser asks for another
+    web::Html(format!(
+        "{icon}<pre>received {}</pre>",
+        body.replace('&', "&amp;")
+    ))
+}
+
+/// A server whose addresses below `/looks` are the pages; everything else is our own server's.
+async fn serve() -> (TestServer, String) {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let ours = propusk::http::endpoint(&server.app).expect("the pages render");
+    let route = Route::new()
+        .at("/looks/:language/:name", poem::get(sample))
+        .at(
+            "/looks/stay",
+            poem::post(poem::endpoint::make_sync(|_| StatusCode::NO_CONTENT)),
+        )
+        .at("/looks/received", poem::post(received))
+        .nest("/", ours);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("as tokio wants it");
+    let base = format!("http://{}", socket.local_addr().expect("an address"));
+    let acceptor = TcpAcceptor::from_std(socket).expect("it listens");
+    tokio::spawn(poem::Server::new_with_acceptor(acceptor).run(route));
+    (server, base)
+}
+
+/// The addresses of every page in a language, with the start page, each with its name.
+fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
+    let mut all = vec![("start".to_owned(), format!("{base}/?lang={language}"))];
+    all.extend(PAGES.map(|name| (name.to_owned(), format!("{base}/looks/{language}/{name}"))));
+    all
+}
+
+const LANGUAGES: [&str; 2] = ["en", "ru"];
+
+/// What sticks out of a page of that width sideways, or out of its card.
+async fn outside(browser: &Browser, width: u32) -> Value {
+    let script = format!(
+        "const card = document.querySelector('.card')?.getBoundingClientRect().right ?? Infinity;
+        const all = [...document.querySelectorAll('main, main :not(hr)')];
+        const out = all.filter(e => e.getBoundingClientRect().right > Math.min(card, {width}) + 0.5);
+        return out.map(e => e.outerHTML.slice(0, 200));"
+    );
+    browser.run(&script).await
+}
+
+/// What axe-core finds wrong, one line each: the rules of WCAG 2.2 AA and its own good practice.
+async fn axe(browser: &Browser, axe: &str) -> Vec<String> {
+    let script = format!(
+        "{axe};
+        const done = arguments[arguments.length - 1];
+        const rules = {{ 'target-size': {{ enabled: true }} }};
+        axe.run(document, {{ rules, resultTypes: ['violations'] }}).then(found => done(found.violations));"
+    );
+    let found = browser
+        .ask("execute/async", json!({ "script": script, "args": [] }))
+        .await
+        .expect("axe runs");
+    let violation = |v: &Value| format!("{} {}: {}", v["impact"], v["help"], v["nodes"][0]["html"]);
+    found
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(violation)
+        .collect()
+}
+
+/// A picture of the whole page, where `./dev/screens` asks for it.
+async fn picture(browser: &Browser, name: &str) {
+    let Some(folder) = std::env::var_os("PROPUSK_TEST_SCREENS_DIR") else {
+        return;
+    };
+    let how = json!({ "format": "png", "captureBeyondViewport": true });
+    let shot = browser.devtools("Page.captureScreenshot", how).await;
+    let png = STANDARD
+        .decode(shot["data"].as_str().expect("a picture"))
+        .expect("base64");
+    fs::write(Path::new(&folder).join(format!("{name}.png")), png).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn axe_finds_nothing_serious_on_any_page() {
+    let path = std::env::var("PROPUSK_TEST_AXE_JS")
+        .expect("PROPUSK_TEST_AXE_JS names no axe-core: run ./dev/test");
+    let rules = fs::read_to_string(path).expect("axe-core");
+    let (_server, base) = serve().await;
+    let browser = Browser::open("en").await;
+    let mut wrong = vec![];
+    for (width, height, scheme, examined) in [
+        (1200, 900, "light", true),
+        (360, 740, "dark", true),
+        (1200, 900, "dark", false),
+        (360, 740, "light", false),
+    ] {
+        if !examined && std::env::var_os("PROPUSK_TEST_SCREENS_DIR").is_none() {
+            continue;
+        }
+        browser.look(width, height, scheme).await;
+        for language in LANGUAGES {
+            for (name, address) in addresses(&base, language) {
+                browser.go(&address).await;
+                let seen = format!("{name}-{language}-{scheme}-{width}");
+                let out = outside(&browser, width).await;
+                if out != json!([]) {
+                    wrong.push(format!("{seen}: sticks out: {out}"));
+                }
+                if examined {
+                    let found = axe(&browser, &rules).await;
+                    wrong.extend(found.into_iter().map(|line| format!("{seen}: {line}")));
+                }
+                picture(&browser, &seen).await;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+
+    // And it would have found something.
+    browser.go(&format!("{base}/looks/en/login")).await;
+    browser
+        .run("document.querySelector('label').remove()")
+        .await;
+    assert_eq!(axe(&browser, &rules).await.len(), 1);
+    browser
+        .run("document.querySelector('h1').style.width = '5000px'")
+        .await;
+    assert_ne!(outside(&browser, 1200).await, json!([]));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_weigh_under_50_kb() {
+    let (server, base) = serve().await;
+    let get = async |address: String| {
+        let answer = server.http.get(&address).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{address}");
+        answer.text().await.expect("a body")
+    };
+    for language in LANGUAGES {
+        for (name, address) in addresses(&base, language) {
+            let page = get(address).await;
+            let mut weight = page.len();
+            let mut files = 0;
+            for file in page.split('"').filter(|part| part.starts_with("/assets/")) {
+                weight += get(format!("{base}{file}")).await.len();
+                files += 1;
+            }
+            assert!(files >= 2, "{name} has its style and its icon");
+            assert!(weight < 50_000, "{name}-{language} weighs {weight}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn a_password_can_be_shown_and_is_hidden_again_when_sent() {
+    let (_server, base) = serve().await;
+    let browser = Browser::open("ru").await;
+    browser.go(&format!("{base}/looks/ru/login")).await;
+    assert_eq!(
+        browser.run("return document.activeElement.id").await,
+        "login",
+        "one can type at once"
+    );
+    browser.type_into("#password", "seven blue herons").await;
+    let kind = "return document.querySelector('#password').type";
+    assert_eq!(browser.run(kind).await, "password");
+    browser.click(".reveal").await;
+    assert_eq!(browser.run(kind).await, "text");
+    let pressed = "return document.querySelector('.reveal').ariaPressed";
+    assert_eq!(browser.run(pressed).await, "true");
+    let sent = "const form = document.forms[0]; \
+                form.addEventListener('submit', event => event.preventDefault()); \
+                document.querySelector('#login').value = 'vera'; form.requestSubmit()";
+    browser.run(sent).await;
+    assert_eq!(browser.run(kind).await, "password");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn an_answer_by_form_post_sends_itself_and_waits_for_a_press_without_scripts() {
+    let (_server, base) = serve().await;
+    let address = format!("{base}/looks/en/form-post-that-goes");
+    let browser = Browser::open("en").await;
+    browser.go(&address).await;
+    let whole = "received code=a%26b&submit=a+field+of+that+name";
+    assert_eq!(browser.text("pre").await, whole);
+    let off = json!({ "value": true });
+    browser
+        .devtools("Emulation.setScriptExecutionDisabled", off)
+        .await;
+    browser.go(&address).await;
+    browser.click("button").await;
+    assert_eq!(browser.text("pre").await, whole);
+    browser.close().await;
+}
+
+/// Types as a keyboard does, into whatever has the focus.
+async fn press(browser: &Browser, keys: &str) {
+    let key = |kind: &str, key: char| json!({ "type": kind, "value": key });
+    let strokes = keys
+        .chars()
+        .flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
+    let keyboard =
+        json!({ "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>() });
+    browser
+        .ask("actions", json!({ "actions": [keyboard] }))
+        .await
+        .expect("keys are pressed");
+}
+
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
+    // The page's origin must be the issuer's for its cookies to be taken.
+    let address = crate::support::process::free_address();
+    let issuer = format!("http://{address}");
+    let settings = [
+        ("PROPUSK_SERVER__LISTEN", address.as_str()),
+        ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
+    ];
+    let _server = TestServer::with(Backend::Sqlite, &settings).await;
+    let browser = Browser::open("en").await;
+    let heading = |text| browser.text_is("h1", text);
+    browser.go(&format!("{issuer}/register?lang=ru")).await;
+    heading("Создать аккаунт").await;
+    press(
+        &browser,
+        &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat(),
+    )
+    .await;
+    // The browser itself refuses that address: nothing was sent, and it says why in its own words.
+    assert_eq!(
+        browser.run("return document.activeElement.id").await,
+        "email"
+    );
+    browser
+        .run("document.activeElement.value = 'vera@example.org'")
+        .await;
+    press(&browser, ENTER).await;
+    heading("Вы вошли").await;
+    browser.click("a[href='/oauth2/logout']").await;
+    heading("Вы хотите выйти?").await;
+    press(&browser, &[TAB, TAB, ENTER].concat()).await;
+    heading("Вы вышли").await;
+
+    browser.go(&format!("{issuer}/login")).await;
+    heading("Вход").await;
+    press(&browser, &["vera", TAB, "not the password", ENTER].concat()).await;
+    let problem = browser.text("[role=alert]").await;
+    assert!(problem.starts_with("Неверная почта"), "{problem}");
+    assert_eq!(
+        browser.run("return document.title.slice(0, 7)").await,
+        "Ошибка:"
+    );
+    press(&browser, &[PASSWORD, ENTER].concat()).await;
+    heading("Вы вошли").await;
+    browser.close().await;
+}
