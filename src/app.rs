@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, Rng, Timestamp},
@@ -31,6 +32,8 @@ pub struct App {
     pub revocations: RevocationList,
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
+    /// Rung when a logout has left deliveries for [`flows::backchannel`].
+    pub logouts_waiting: Notify,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
     pub limits: Limits,
@@ -106,6 +109,7 @@ impl App {
             revocations,
             outbound,
             client_keys: ClientKeys::default(),
+            logouts_waiting: Notify::new(),
             hasher,
             policy: Arc::new(policy),
             metrics,

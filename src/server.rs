@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::ClientAuth,
-    flows::maintenance,
+    flows::{backchannel, maintenance},
     http,
     listener::{self, Bound, ListenError, Options},
     storage::heads,
@@ -111,6 +111,7 @@ impl Server {
 
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
+        background.spawn(backchannel::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));

@@ -174,6 +174,7 @@ pub async fn log_out(
         })
         .await?;
     app.metrics.logouts.increment(1);
+    app.logouts_waiting.notify_one();
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod authorize;
+pub mod backchannel;
 pub mod browser;
 pub mod claims;
 pub mod client_auth;

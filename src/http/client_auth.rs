@@ -21,6 +21,12 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
         params.get("client_secret").is_some(),
         assertion.is_some() || params.get("client_assertion_type").is_some(),
     ];
+    // Not even a broken way beside a right one is taken (Keycloak CVE-2026-16093).
+    if assertion.is_some_and(|jwt| jwt.ends_with('.')) {
+        return Err(OAuthError::invalid_client(
+            "the client assertion is not signed",
+        ));
+    }
     if ways.into_iter().filter(|way| *way).count() > 1 {
         return Err(OAuthError::invalid_request(
             "authenticate the client in one way, not two",

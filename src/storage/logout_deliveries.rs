@@ -1,8 +1,9 @@
-//! Logout tokens on their way to clients (OpenID Connect Back-Channel Logout §2.5).
+//! Logout tokens on their way to clients (OpenID Connect Back-Channel Logout §2.5). [`super::sessions::end_all`] puts them
+//! here, in the transaction that ends the sessions.
 
 use std::time::Duration;
 
-use super::{Db, Result, Statement, Tx};
+use super::{Db, Result, Statement};
 use crate::clock::Timestamp;
 
 /// A client that is to hear of a session's end.
@@ -16,21 +17,10 @@ pub struct Delivery {
     pub attempts: i64,
 }
 
-/// Puts a delivery among those that wait, in the transaction that ends the session.
-pub async fn insert(tx: &mut Tx<'_>, delivery: &Delivery, now: Timestamp) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_at, created_at) \
-             VALUES ($1, $2, $3, $4, 0, $5, $5)",
-        )
-        .bind(delivery.id.as_str())
-        .bind(delivery.client_id.as_str())
-        .bind(delivery.subject.as_str())
-        .bind(delivery.session_id.as_str())
-        .bind(now),
-    )
-    .await?;
-    Ok(())
+/// Whether a delivery is due.
+pub async fn any_due(db: &Db, now: Timestamp) -> Result<bool> {
+    let due = Statement::new("SELECT id FROM logout_deliveries WHERE next_at <= $1 LIMIT 1");
+    Ok(!db.read(due.bind(now)).await?.is_empty())
 }
 
 /// Takes up to `most` deliveries that are due. Taking one pushes its next attempt forward by `lease`, so that of several
