@@ -14,5 +14,11 @@
     tryItOutEnabled: true,
     displayRequestDuration: true,
     validatorUrl: null,
+    oauth2RedirectUrl: `${location.origin}/docs/oauth2-redirect`,
+  });
+  window.ui.initOAuth({
+    clientId: "propusk-docs",
+    scopes: "openid profile email",
+    usePkceWithAuthorizationCodeGrant: true,
   });
 })();

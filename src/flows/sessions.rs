@@ -55,7 +55,7 @@ pub struct Opening<T> {
 /// The kinds of session that a login or a registration opens.
 pub(super) enum NewRow {
     /// Of the first-party API, with its tokens.
-    Api(NewSession),
+    Api(Box<NewSession>),
     /// Of a browser; its cookie replaces an earlier one.
     Browser(browser::New),
 }
@@ -71,7 +71,7 @@ impl NewRow {
         now: Timestamp,
     ) -> storage::Result<()> {
         match self {
-            Self::Api(row) => store(tx, row, event_id, action, caller, now).await,
+            Self::Api(row) => store(tx, *row, event_id, action, caller, now).await,
             Self::Browser(new) => new.store(tx, event_id, action, caller, now).await,
         }
     }
@@ -147,7 +147,7 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
         user,
     };
     Ok(Opening {
-        row: NewRow::Api(row),
+        row: NewRow::Api(Box::new(row)),
         given: tokens,
     })
 }

@@ -17,6 +17,7 @@ const SWAGGER_UI_VERSION: &str = "5.35.0";
 const BUNDLE: &[u8] = include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js.gz");
 const STYLE: &[u8] = include_bytes!("../../assets/swagger-ui/swagger-ui.css.gz");
 const START: &[u8] = include_bytes!("../../assets/docs.js");
+const REDIRECT: &[u8] = include_bytes!("../../assets/docs-redirect.js");
 
 /// Neither inline script nor inline style (Swagger UI sets its styles through the DOM), no other host. Calls tried from the page go to this server alone.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -31,6 +32,15 @@ struct DocsPage {
     version: &'static str,
     files: String,
     start: String,
+}
+
+/// Where the Authorize button's login comes back to.
+#[derive(Template)]
+#[template(path = "docs_redirect.html")]
+struct RedirectPage {
+    style: &'static Style,
+    lang: &'static str,
+    script: String,
 }
 
 /// A page that is the same for everyone.
@@ -62,6 +72,13 @@ pub fn route(route: Route) -> Result<Route, askama::Error> {
         start: start.clone(),
     };
     let body = Bytes::from(page.render()?);
+    let receive = format!("/docs/assets/docs-redirect-{}.js", fingerprint(REDIRECT));
+    let receiver = RedirectPage {
+        style: Style::get(),
+        lang: "en",
+        script: receive.clone(),
+    };
+    let receiver = Bytes::from(receiver.render()?);
     let script = "text/javascript; charset=utf-8";
     Ok(route
         .at(
@@ -79,6 +96,14 @@ pub fn route(route: Route) -> Result<Route, askama::Error> {
             format!("{files}/swagger-ui.css"),
             get(Asset::new("text/css; charset=utf-8", Coding::Gzip, STYLE)),
         )
+        .at(
+            "/docs/oauth2-redirect",
+            get(FixedPage {
+                headers: page_headers(CSP),
+                body: receiver,
+            }),
+        )
+        .at(receive, get(Asset::new(script, Coding::Identity, REDIRECT)))
         .at(start, get(Asset::new(script, Coding::Identity, START))))
 }
 

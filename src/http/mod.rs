@@ -33,7 +33,8 @@ use crate::{app::App, listener::RequestTimeout};
 /// # Errors
 /// Where a page cannot be rendered, which only a broken build can cause.
 pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use<>, askama::Error> {
-    let document = Bytes::from(api::document().to_string());
+    let document = api::served_document(&app.config.server.issuer);
+    let document = Bytes::from(document.to_string());
     let metadata = Asset::document(
         "application/json",
         Bytes::from(discovery::document(app).to_string()),

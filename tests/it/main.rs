@@ -12,6 +12,7 @@ mod floods;
 mod house;
 mod jose;
 mod keys;
+mod looks;
 mod pages;
 mod processes;
 mod readme;

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, PASSWORD, TestServer, browser::Browser};
+use crate::support::{
+    Backend, PASSWORD, TestServer,
+    browser::{Browser, until},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
@@ -109,5 +112,67 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
     assert_eq!(refreshed["statusCode"], 200, "{refreshed}");
     browser.run(&call("/logout", Some(json!({})))).await;
     assert!(browser.run(&call("/session", None)).await["data"].is_null());
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
+    let address = crate::support::process::free_address();
+    let issuer = format!("http://{address}");
+    let settings = [
+        ("PROPUSK_SERVER__LISTEN", address.as_str()),
+        ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
+    ];
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    server.register("vera").await;
+    let browser = Browser::open("en").await;
+    browser.go(&format!("{issuer}/docs")).await;
+    let docs = browser.ask_get("window").await;
+    browser.click(".btn.authorize").await;
+    // The scopes of the OAuth scheme, then its own button.
+    let scheme = "document.querySelector('input[data-value=\"openid\"]')?.closest('.auth-container')";
+    let chosen = until("the scheme's scopes", || async {
+        let script = format!(
+            "const form = {scheme}; if (!form) return false; \
+             form.querySelectorAll('input[type=checkbox]:not(:checked)').forEach(box => box.click()); \
+             form.querySelector('button.authorize').click(); return true"
+        );
+        browser.run(&script).await.as_bool().filter(|done| *done)
+    });
+    chosen.await;
+    let login = until("the login window", || async {
+        let windows = browser.ask_get("window/handles").await;
+        let other = windows.as_array()?.iter().find(|one| **one != docs)?.clone();
+        Some(other)
+    });
+    let login = login.await;
+    browser
+        .ask("window", json!({ "handle": login }))
+        .await
+        .expect("the login window");
+    browser.type_into("input[name=login]", "vera").await;
+    browser.type_into("input[name=password]", PASSWORD).await;
+    browser.click("form[method=post] button[type=submit]").await;
+    // The window closes by itself, and the page has its token.
+    until("the window closes", || async {
+        let windows = browser.ask_get("window/handles").await;
+        (windows.as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    browser
+        .ask("window", json!({ "handle": docs }))
+        .await
+        .expect("the documentation");
+    let script = format!("return {scheme}?.innerText.includes('Logout') ?? false");
+    until("the page is logged in", || async {
+        browser.run(&script).await.as_bool().filter(|done| *done)
+    })
+    .await;
+    let events = server.events().await;
+    let opened = events.iter().find(|(kind, data)| {
+        kind == "session.created" && data["clientId"] == "propusk-docs"
+    });
+    assert!(opened.is_some(), "{events:?}");
     browser.close().await;
 }

@@ -56,7 +56,51 @@ pub fn document() -> serde_json::Value {
     )
     .unwrap_or_default();
     mark_nulls(&mut document);
+    add_oauth(&mut document);
     document
+}
+
+/// As [`document`], with the addresses that Swagger UI logs in at written out.
+pub fn served_document(issuer: &str) -> serde_json::Value {
+    let mut document = document();
+    let flow = "/components/securitySchemes/oauth2/flows/authorizationCode";
+    if let Some(flow) = document.pointer_mut(flow) {
+        flow["authorizationUrl"] = format!("{issuer}/oauth2/authorize").into();
+        flow["tokenUrl"] = format!("{issuer}/oauth2/token").into();
+    }
+    document
+}
+
+/// OAuth's endpoints read forms by rules of their own, which poem-openapi does not know: they are described by hand.
+/// Whoever has a bearer token may have got it by OAuth.
+fn add_oauth(document: &mut serde_json::Value) {
+    let ours = include_str!("../../../openapi/oauth.yaml");
+    let ours: serde_json::Value = serde_yaml_ng::from_str(ours).unwrap_or_default();
+    for operation in document["paths"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|paths| paths.values_mut())
+        .filter_map(|path| path.as_object_mut())
+        .flat_map(|path| path.values_mut())
+    {
+        if let Some(security) = operation["security"].as_array_mut() {
+            security.push(serde_json::json!({ "oauth2": [] }));
+        }
+    }
+    merge(document, ours);
+}
+
+fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
+    use serde_json::Value;
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(from)) => into.extend(from),
+        (into, from) => *into = from,
+    }
 }
 
 /// The fields of answers that are always there and may be null; poem-openapi knows them as not required only.

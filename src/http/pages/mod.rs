@@ -42,6 +42,8 @@ fn see_other(location: &str) -> Result<Response> {
     Ok(Response::builder()
         .status(StatusCode::SEE_OTHER)
         .header(header::LOCATION, location)
+        // As on the pages: else a window that Swagger UI opened would lose it on the way through.
+        .header("cross-origin-opener-policy", "same-origin")
         .finish())
 }
 

@@ -252,6 +252,9 @@ async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
     let page = answer.into_body().into_string().await.unwrap();
     let link = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Da%26state%3Db&#38;lang=ru";
     assert!(page.contains(link), "{page}");
+    let consent = &pages_of("a=1", &Locale::all()[0]).await[2];
+    let link = "href=\"/oauth2/authorize?a=1&#38;lang=ru\"";
+    assert!(consent.contains(link), "{consent}");
     let asked = (
         "/oauth2/authorize",
         vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())],

@@ -68,6 +68,13 @@ impl Browser {
         if fine { Ok(value) } else { Err(value) }
     }
 
+    /// What a command that only asks gives.
+    pub async fn ask_get(&self, command: &str) -> Value {
+        let reply = self.http.get(format!("{}/{command}", self.session)).send();
+        let reply = reply.await.expect("the driver answers");
+        reply.json::<Value>().await.expect("JSON")["value"].clone()
+    }
+
     pub async fn go(&self, url: &str) {
         self.ask("url", json!({ "url": url }))
             .await
@@ -165,7 +172,7 @@ impl Browser {
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|line| line["level"] != "INFO")
+            .filter(|line| line["level"] != "INFO" && line["level"] != "DEBUG")
             .filter(|line| {
                 !line["message"]
                     .as_str()
