@@ -131,7 +131,8 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
     let docs = browser.ask_get("window").await;
     browser.click(".btn.authorize").await;
     // The scopes of the OAuth scheme, then its own button.
-    let scheme = "document.querySelector('input[data-value=\"openid\"]')?.closest('.auth-container')";
+    let scheme =
+        "document.querySelector('input[data-value=\"openid\"]')?.closest('.auth-container')";
     let chosen = until("the scheme's scopes", || async {
         let script = format!(
             "const form = {scheme}; if (!form) return false; \
@@ -143,7 +144,11 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
     chosen.await;
     let login = until("the login window", || async {
         let windows = browser.ask_get("window/handles").await;
-        let other = windows.as_array()?.iter().find(|one| **one != docs)?.clone();
+        let other = windows
+            .as_array()?
+            .iter()
+            .find(|one| **one != docs)?
+            .clone();
         Some(other)
     });
     let login = login.await;
@@ -164,15 +169,16 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
         .ask("window", json!({ "handle": docs }))
         .await
         .expect("the documentation");
-    let script = format!("return {scheme}?.innerText.includes('Logout') ?? false");
+    let script = "return [...document.querySelectorAll('.auth-container button')]\
+                  .some(button => button.innerText.trim() === 'Logout')";
     until("the page is logged in", || async {
-        browser.run(&script).await.as_bool().filter(|done| *done)
+        browser.run(script).await.as_bool().filter(|done| *done)
     })
     .await;
     let events = server.events().await;
-    let opened = events.iter().find(|(kind, data)| {
-        kind == "session.created" && data["clientId"] == "propusk-docs"
-    });
+    let opened = events
+        .iter()
+        .find(|(kind, data)| kind == "session.created" && data["clientId"] == "propusk-docs");
     assert!(opened.is_some(), "{events:?}");
     browser.close().await;
 }

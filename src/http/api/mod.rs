@@ -83,7 +83,8 @@ fn add_oauth(document: &mut serde_json::Value) {
         .filter_map(|path| path.as_object_mut())
         .flat_map(|path| path.values_mut())
     {
-        if let Some(security) = operation["security"].as_array_mut() {
+        let security = operation.get_mut("security").and_then(|s| s.as_array_mut());
+        if let Some(security) = security {
             security.push(serde_json::json!({ "oauth2": [] }));
         }
     }
