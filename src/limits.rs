@@ -226,6 +226,25 @@ impl Limiter {
         }
     }
 
+    /// As [`Limiter::check`], but counts nothing.
+    ///
+    /// # Errors
+    /// Where the next one would be refused, and until when.
+    pub fn peek(&self, key: &Key, now: Timestamp) -> Result<(), RetryAfter> {
+        let Some(active) = &self.0 else { return Ok(()) };
+        let Some(arrival) = active.arrivals.get(key) else {
+            return Ok(());
+        };
+        let now = now.micros();
+        let known = arrival.clamp(now, now.saturating_add(active.burst));
+        let next = known.saturating_add(active.interval);
+        let over = next.saturating_sub(now).saturating_sub(active.burst);
+        if over > 0 {
+            return Err(RetryAfter(Duration::from_micros(over.unsigned_abs())));
+        }
+        Ok(())
+    }
+
     /// Takes back one [`Limiter::check`], for what turned out not to count.
     pub fn refund(&self, key: &Key) {
         let Some(active) = &self.0 else { return };

@@ -50,7 +50,6 @@ pub(super) async fn of_session(
         exp: (now + Lives::of(app, client).access).as_secs(),
         iat: now.as_secs(),
         auth_time: session.authenticated_at.as_secs(),
-        // A refreshed ID token repeats it (Core §12.2 lets it be).
         nonce: details.nonce.clone(),
         acr: details.acr.clone(),
         amr: details.amr.clone(),

@@ -13,6 +13,7 @@ pub mod grants;
 pub mod id_token;
 pub mod introspect;
 pub mod login;
+pub mod logos;
 pub mod logout;
 pub mod maintenance;
 pub mod pairwise;

@@ -3,8 +3,14 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::http::{HeaderMap, header};
 
+use super::error::ApiError;
 use crate::{
-    flows::client_auth::{Presented, claimed_client},
+    app::App,
+    flows::{
+        Caller,
+        client_auth::{Presented, claimed_client},
+    },
+    limits::{Key, Limit},
     oauth::{error::OAuthError, params::Params},
 };
 
@@ -68,6 +74,18 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
                 None => Presented::Nothing { client_id },
             })
         }
+    }
+}
+
+/// Counts a request of a client that proves nothing against its network. Those that authenticate serve many people from
+/// one address; their failures are counted instead.
+///
+/// # Errors
+/// 429
+pub fn limit_strangers(app: &App, caller: &Caller, presented: &Presented) -> Result<(), ApiError> {
+    match presented {
+        Presented::Nothing { .. } => Ok(app.admit(Limit::Address, &Key::address(caller.address))?),
+        Presented::Secret { .. } | Presented::Assertion { .. } => Ok(()),
     }
 }
 

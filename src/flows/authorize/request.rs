@@ -112,7 +112,15 @@ pub async fn read(app: &App, params: &Params, freshness: Freshness) -> Result<Re
     };
     let known = known.filter(|known| known.client.disabled_at.is_none());
     let known = known.ok_or_else(|| page(OAuthError::invalid_request("the client is unknown")))?;
-    let effective = effective(app, &known.client, params).await.map_err(page)?;
+    let effective = match effective(app, &known.client, params).await {
+        Ok(effective) => effective,
+        // A redirect URI beside the request that cannot be read is good for the answer.
+        Err(Error::OAuth(error)) if params.get("redirect_uri").is_some() => {
+            let callback = callback(&known.client, params).map_err(page)?;
+            return Err(Refused::Callback(callback, error));
+        }
+        Err(other) => return Err(page(other)),
+    };
     read_effective(app, known, effective.params, effective.pushed).await
 }
 

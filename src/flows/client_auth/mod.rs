@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     directory::Known,
     flows::{Caller, Error},
-    limits::{Key, Limit},
+    limits::{Key, Limit, RetryAfter},
     model::client::{AuthMethod, Client, FIRST_PARTY},
     oauth::error::OAuthError,
 };
@@ -68,9 +68,12 @@ pub async fn authenticate(
     freshness: Freshness,
     caller: &Caller,
 ) -> Result<Known, Error> {
-    // Counted before the proof is looked at, and forgiven where it was right: guesses at once are no way round.
     let network = Key::address(caller.address);
-    app.admit(Limit::ClientAuth, &network)?;
+    // Who has used up their failures does not even get a look at the database.
+    app.limits
+        .client_auth
+        .peek(&network, app.clock.now())
+        .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
     let id = presented.client_id();
     let known = match freshness {
         Freshness::CheckedLater => app.directory.remembered(id),
@@ -81,29 +84,45 @@ pub async fn authenticate(
         None => app.client(id).await?,
     };
     let known = known.filter(|known| known.client.id != FIRST_PARTY);
-    let Some(known) = known else {
-        return Err(refused());
+    let right = match &known {
+        Some(known) => proves(app, &known.client, presented, &network).await?,
+        None => {
+            app.admit(Limit::ClientAuth, &network)?;
+            false
+        }
     };
-    if !proves(app, &known.client, presented).await? {
-        return Err(refused());
-    }
-    app.limits.client_auth.refund(&network);
-    Ok(known)
+    known.filter(|_| right).ok_or_else(refused)
 }
 
-async fn proves(app: &App, client: &Client, presented: &Presented) -> Result<bool, Error> {
+/// Whether the client's proof is right; a wrong one counts.
+async fn proves(
+    app: &App,
+    client: &Client,
+    presented: &Presented,
+    network: &Key,
+) -> Result<bool, Error> {
     let now = app.clock.now();
     let method = client.metadata.token_endpoint_auth_method;
-    match presented {
-        Presented::Nothing { .. } => Ok(method == AuthMethod::None),
-        Presented::Secret { secret, .. } => {
-            Ok(method.has_secret() && has_secret(client, secret, now))
+    if let (Presented::Assertion { jwt, .. }, AuthMethod::PrivateKeyJwt) = (presented, method) {
+        // Nobody guesses a signature: counting after the look is enough.
+        let right = assertion::proves(app, client, jwt, now).await?;
+        if !right {
+            app.admit(Limit::ClientAuth, network)?;
         }
-        Presented::Assertion { jwt, .. } if method == AuthMethod::PrivateKeyJwt => {
-            assertion::proves(app, client, jwt, now).await
-        }
-        Presented::Assertion { .. } => Ok(false),
+        return Ok(right);
     }
+    // Counted before the look, and forgiven where it was right: guesses at once are no way round. Nothing is awaited in
+    // between, so a busy gateway's own requests do not stand in each other's way.
+    app.admit(Limit::ClientAuth, network)?;
+    let right = match presented {
+        Presented::Nothing { .. } => method == AuthMethod::None,
+        Presented::Secret { secret, .. } => method.has_secret() && has_secret(client, secret, now),
+        Presented::Assertion { .. } => false,
+    };
+    if right {
+        app.limits.client_auth.refund(network);
+    }
+    Ok(right)
 }
 
 /// Whether this is one of the client's live secrets, in the same time whichever it is.

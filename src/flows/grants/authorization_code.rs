@@ -80,12 +80,24 @@ pub(super) async fn redeem(
             })
         })
         .await?;
-    let Some(session) = redeemed else {
+    let Some(mut session) = redeemed else {
         return refuse(app, known, &session_id, code.hash(), caller, now).await;
     };
     // A registration that was used stays.
     if client.expires_at.is_some() {
         crate::storage::clients::keep(&app.db, &client.id).await?;
+    }
+    // RFC 8707 §2.2: this one access token may be for fewer resources.
+    let named: Vec<&str> = params.all("resource").collect();
+    let granted = &session.details.resource;
+    if !named
+        .iter()
+        .all(|name| granted.iter().any(|one| one == name))
+    {
+        return Err(OAuthError::invalid_target("the code was not issued for that resource").into());
+    }
+    if !named.is_empty() {
+        session.details.resource = named.into_iter().map(str::to_owned).collect();
     }
     let scope = session.scope.clone();
     answer(app, client, &session, scope, refresh.as_ref(), now)

@@ -46,8 +46,9 @@ pub async fn issue(
     caller: &Caller,
 ) -> Result<Issued, Error> {
     let grant = grant_type(params)?;
-    if grant == GrantType::AuthorizationCode {
-        // One statement fewer: redeeming checks that the client is still as it was authenticated.
+    if grant == GrantType::AuthorizationCode && !matches!(presented, Presented::Assertion { .. }) {
+        // One statement fewer: redeeming checks that the client is still as it was authenticated. An assertion is good
+        // once, so it cannot be looked at a second time.
         let client = authenticated(app, presented, grant, Freshness::CheckedLater, caller).await?;
         if let Some(issued) = authorization_code::redeem(app, &client, params, caller).await? {
             return Ok(issued);

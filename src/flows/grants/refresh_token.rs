@@ -73,6 +73,8 @@ pub(super) async fn refresh(
     if !named.is_empty() {
         refreshed.session.details.resource = target.names();
     }
+    // Core §12.2: a refreshed ID token has none.
+    refreshed.session.details.nonce = None;
     let now = app.clock.now();
     answer(
         app,

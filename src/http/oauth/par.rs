@@ -13,17 +13,15 @@ use crate::{
         client_auth::{self, Freshness},
     },
     http::{client_auth as shown, context::Context, error::ApiError},
-    limits::{Key, Limit},
 };
 
 /// Keeps an authenticated client's request and answers with its reference.
 #[handler]
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    app.admit(Limit::Address, &Key::address(caller.address))
-        .map_err(ApiError::from)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let presented = shown::presented(request.headers(), &params).map_err(ApiError::from)?;
+    shown::limit_strangers(app, caller, &presented)?;
     let known = client_auth::authenticate(app, &presented, Freshness::Now, caller)
         .await
         .map_err(ApiError::from)?;

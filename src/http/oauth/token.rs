@@ -8,7 +8,6 @@ use super::params;
 use crate::{
     flows::grants,
     http::{client_auth, context::Context, error::ApiError},
-    limits::{Key, Limit},
 };
 
 /// RFC 6749 §5.1
@@ -28,10 +27,9 @@ struct TokenResponse {
 #[handler]
 pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    app.admit(Limit::Address, &Key::address(caller.address))
-        .map_err(ApiError::from)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let presented = client_auth::presented(request.headers(), &params).map_err(ApiError::from)?;
+    client_auth::limit_strangers(app, caller, &presented)?;
     let issued = grants::issue(app, &presented, &params, caller)
         .await
         .map_err(ApiError::from)?;

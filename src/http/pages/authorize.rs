@@ -1,6 +1,8 @@
 //! `/oauth2/authorize` (RFC 6749 §3.1): a browser comes with an application's request, and leaves with its answer or to one
 //! of our pages.
 
+use std::sync::Arc;
+
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
@@ -13,6 +15,7 @@ use crate::{
         authorize::{
             self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
         },
+        logos,
     },
     http::{
         context::Context,
@@ -21,27 +24,36 @@ use crate::{
         views::{Consent, Form, ScopeLine},
     },
     model::{client::Source, user::User},
-    oauth::params::Params,
+    oauth::{error::OAuthError, params::Params},
 };
+
+/// What fits into the head of a request beside its other headers.
+const LONGEST_ADDRESS: usize = 7 * 1024;
 
 /// Answers the request, or shows what must be settled first.
 #[handler]
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    go_on(app, caller, request, &params).await
+    // The language link of the consent page adds it; it is no part of the request.
+    go_on(app, caller, request, &params.without(&["lang"])).await
 }
 
 /// A request by POST (OpenID Connect Core §3.1.2.1) goes on by GET: a browser keeps our cookie from a form of another site.
 #[handler]
 pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    see_other(&ReturnTo::of(params).address)
+    let address = ReturnTo::of(params).address;
+    if address.len() > LONGEST_ADDRESS {
+        let message = "the request is too long for an address: push it (RFC 9126)";
+        return Err(ApiError::from(OAuthError::invalid_request(message)).into());
+    }
+    see_other(&address)
 }
 
 /// What happens next with a request in this browser.
 pub(super) async fn go_on(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     request: &Request,
     params: &Params,
@@ -94,7 +106,7 @@ pub(super) fn purpose(browser_session_id: &str, request: &str) -> String {
 }
 
 async fn ask(
-    app: &App,
+    app: &Arc<App>,
     request: &Request,
     params: &Params,
     asked: &AuthorizationRequest,
@@ -124,13 +136,14 @@ async fn ask(
     let redirect_host = host(&asked.callback.redirect_uri).unwrap_or_default();
     let is_document = client.source == Source::Document;
     let client_host = is_document.then(|| host(&client.id)).flatten();
+    let logo = logos::of(app, client);
     let page = Consent {
         form: Form {
             csrf: &csrf,
             return_to: None,
         },
         request: &encoded,
-        client: card(client),
+        client: card(client, logo.as_deref()),
         account: name_of(&question.browser.user),
         scopes: scopes.collect(),
         redirect_host: &redirect_host,

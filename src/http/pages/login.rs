@@ -1,5 +1,7 @@
 //! `/login`: who is there?
 
+use std::sync::Arc;
+
 use poem::{
     Body, Request, RequestBody, Response, Result, handler,
     http::{HeaderValue, StatusCode, header},
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{self, browser, browser::Cookie, login::login},
+    flows::{self, browser, browser::Cookie, login::login, logos},
     http::{
         context::Context,
         credentials::CookieNames,
@@ -53,7 +55,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
 }
 
 async fn form(
-    app: &App,
+    app: &Arc<App>,
     request: &Request,
     return_to: Option<&ReturnTo>,
     given: &Params,
@@ -75,12 +77,17 @@ async fn form(
             |return_to| return_to.through("/register"),
         )
     });
+    let logo = asked
+        .as_ref()
+        .and_then(|asked| logos::of(app, &asked.known.client));
     let page = Login {
         form: Form {
             csrf: &csrf,
             return_to: return_to.map(|return_to| return_to.address.as_str()),
         },
-        client: asked.as_ref().map(|asked| card(&asked.known.client)),
+        client: asked
+            .as_ref()
+            .map(|asked| card(&asked.known.client, logo.as_deref())),
         login: given.get("login").or(hint).unwrap_or_default(),
         problem,
         register_url,
@@ -145,7 +152,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
 
 /// Gives the browser its cookie and sends it on.
 pub(super) fn logged_in(
-    app: &App,
+    app: &Arc<App>,
     cookie: &Cookie,
     return_to: Option<&ReturnTo>,
 ) -> Result<Response> {

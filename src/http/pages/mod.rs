@@ -82,12 +82,11 @@ impl ReturnTo {
     }
 }
 
-fn card(client: &Client) -> ClientCard<'_> {
+fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
     let metadata = &client.metadata;
     ClientCard {
         name: client.name(),
-        // Loading it would tell the client's host who looks; a fetched copy is not kept yet.
-        logo: None,
+        logo,
         uri: metadata.client_uri.as_deref(),
         policy_uri: metadata.policy_uri.as_deref(),
         tos_uri: metadata.tos_uri.as_deref(),

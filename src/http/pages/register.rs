@@ -1,5 +1,7 @@
 //! `/register`: a new account, logged in at once.
 
+use std::sync::Arc;
+
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 use crate::{
     app::App,
     flows::{
-        self, browser,
+        self, browser, logos,
         register::{Registration, register},
     },
     http::{
@@ -36,7 +38,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
 }
 
 async fn form(
-    app: &App,
+    app: &Arc<App>,
     request: &Request,
     return_to: Option<&ReturnTo>,
     given: &Params,
@@ -53,12 +55,17 @@ async fn form(
         .as_ref()
         .and_then(|asked| asked.params.get("login_hint"));
     let hint = hint.filter(|hint| hint.contains('@'));
+    let logo = asked
+        .as_ref()
+        .and_then(|asked| logos::of(app, &asked.known.client));
     let page = Register {
         form: Form {
             csrf: &csrf,
             return_to: return_to.map(|return_to| return_to.address.as_str()),
         },
-        client: asked.as_ref().map(|asked| card(&asked.known.client)),
+        client: asked
+            .as_ref()
+            .map(|asked| card(&asked.known.client, logo.as_deref())),
         email: given.get("email").or(hint).unwrap_or_default(),
         username: given.get("username").unwrap_or_default(),
         problem,

@@ -7,7 +7,7 @@ use super::{
     session_cookie,
 };
 use crate::{
-    flows::{authorize::resume::Resume, browser},
+    flows::{authorize::resume::Resume, browser, logos},
     http::{
         context::Context,
         error::{ApiError, ErrorCode},
@@ -33,12 +33,17 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let asked = return_to.request(app).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
+    let logo = asked
+        .as_ref()
+        .and_then(|asked| logos::of(app, &asked.known.client));
     let page = SelectAccount {
         form: Form {
             csrf: &csrf,
             return_to: Some(&return_to.address),
         },
-        client: asked.as_ref().map(|asked| card(&asked.known.client)),
+        client: asked
+            .as_ref()
+            .map(|asked| card(&asked.known.client, logo.as_deref())),
         account: name_of(&session.user),
     };
     let t = locale(request, Some(&return_to.params));
