@@ -35,10 +35,7 @@ use crate::{app::App, listener::RequestTimeout};
 pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use<>, askama::Error> {
     let document = api::served_document(&app.config.server.issuer);
     let document = Bytes::from(document.to_string());
-    let metadata = Asset::document(
-        "application/json",
-        Bytes::from(discovery::document(app).to_string()),
-    );
+    let metadata = discovery::Discovery::default();
     let pages = landing::route(docs::route(Route::new())?, app.config.registration.enabled)?;
     let mut table = Table {
         route: pages,

@@ -1,17 +1,56 @@
 //! What this server can do, for clients that configure themselves: OpenID Connect Discovery §3 and RFC 8414 §2, one
-//! document at two addresses. It is built once at start, from the configuration alone: true to what is on.
+//! document at two addresses. It follows from the configuration and the catalogue: true to what is on.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use poem::{Endpoint, Request, Response, Result};
 use serde_json::{Value, json};
 
 use crate::{
     app::App,
     config::RegistrationMode,
-    flows::{authorize::ACR_PASSWORD, claims},
-    model::key::SigningAlgorithm,
+    flows::{self, authorize::ACR_PASSWORD, claims},
+    http::{assets::Asset, context::Context, error::ApiError},
+    model::{catalogue::Catalogue, key::SigningAlgorithm},
 };
 
-/// The document.
-pub fn document(app: &App) -> Value {
+/// Answers with the document; it is built anew when the catalogue has changed.
+#[derive(Clone, Default)]
+pub struct Discovery(Arc<Mutex<Option<Built>>>);
+
+/// The catalogue that a document was built of, and the document.
+type Built = (Arc<Catalogue>, Asset);
+
+impl Endpoint for Discovery {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let app = &Context::of(&request)?.app;
+        let catalogue = app.directory.catalogue(&app.db).await;
+        let catalogue = catalogue
+            .map_err(flows::Error::from)
+            .map_err(ApiError::from)?;
+        let asset = self.asset(app, catalogue);
+        asset.call(request).await
+    }
+}
+
+impl Discovery {
+    fn asset(&self, app: &App, catalogue: Arc<Catalogue>) -> Asset {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, asset)) = &*known
+            && Arc::ptr_eq(of, &catalogue)
+        {
+            return asset.clone();
+        }
+        let document = document(app, &catalogue).to_string();
+        let asset = Asset::document("application/json", document.into());
+        *known = Some((catalogue, asset.clone()));
+        asset
+    }
+}
+
+fn document(app: &App, catalogue: &Catalogue) -> Value {
     let config = &app.config;
     let issuer = &config.server.issuer;
     let at = |path: &str| format!("{issuer}{path}");
@@ -41,6 +80,13 @@ pub fn document(app: &App) -> Value {
         "sid",
     ];
     claims_supported.extend(claims::NAMES);
+    let mut scopes = vec!["openid", "profile", "email", "offline_access"];
+    let mut own: Vec<&str> = catalogue.scopes.keys().map(String::as_str).collect();
+    own.sort_unstable();
+    scopes.extend(own);
+    // RFC 9728 §4: a client that knows a resource sees that we issue tokens for it.
+    let mut resources: Vec<&str> = catalogue.resources.keys().map(String::as_str).collect();
+    resources.sort_unstable();
     let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
@@ -52,7 +98,8 @@ pub fn document(app: &App) -> Value {
         "pushed_authorization_request_endpoint": at("/oauth2/par"),
         "end_session_endpoint": at("/oauth2/logout"),
         "service_documentation": at("/docs"),
-        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "scopes_supported": scopes,
+        "protected_resources": resources,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],

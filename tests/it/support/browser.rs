@@ -186,11 +186,11 @@ impl Browser {
 
 /// Polls, as a person's eye does: a page does what it does in its own time.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    for _ in 0..200 {
+    for _ in 0..600 {
         if let Some(seen) = look().await {
             return seen;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{what} did not come within 10 s");
+    panic!("{what} did not come within 30 s");
 }
