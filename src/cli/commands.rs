@@ -83,8 +83,8 @@ fn welcome(app: &App, address: SocketAddr, metrics: Option<SocketAddr>, first: O
     let issuer = &app.config.server.issuer;
     tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "serving");
     let mut text = format!(
-        "\nPropusk {} answers at {issuer}\n  Start page    {issuer}/\n  API docs      {issuer}/docs\n  Log in        \
-         POST {issuer}/api/v1/auth/login\n  Public keys   {issuer}/oauth2/jwks\n",
+        "\nPropusk {} answers at {issuer}\n  Log in        {issuer}/login\n  API docs      {issuer}/docs\n  Discovery     \
+         {issuer}/.well-known/openid-configuration\n  Public keys   {issuer}/oauth2/jwks\n",
         env!("CARGO_PKG_VERSION")
     );
     if let Some(metrics) = metrics {

@@ -1,14 +1,18 @@
 //! Where a request says which client sent it (RFC 6749 §2.3): in the Authorization header or in its form, never in both.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use poem::http::{HeaderMap, header};
+use poem::{
+    Body, Request, RequestBody,
+    http::{HeaderMap, header},
+};
 
-use super::error::ApiError;
+use super::{context::Context, error::ApiError, oauth::params};
 use crate::{
     app::App,
+    directory::Known,
     flows::{
         Caller,
-        client_auth::{Presented, claimed_client},
+        client_auth::{Freshness, Presented, authenticate, claimed_client},
     },
     limits::{Key, Limit},
     oauth::{error::OAuthError, params::Params},
@@ -75,6 +79,21 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
             })
         }
     }
+}
+
+/// The form of a request, and the client that sent it and has proven so.
+///
+/// # Errors
+/// As [`presented`] and [`authenticate`].
+pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Params, Known)> {
+    let Context { app, caller } = Context::of(request)?;
+    let params = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let presented = presented(request.headers(), &params).map_err(ApiError::from)?;
+    limit_strangers(app, caller, &presented)?;
+    let known = authenticate(app, &presented, Freshness::Now, caller)
+        .await
+        .map_err(ApiError::from)?;
+    Ok((params, known))
 }
 
 /// Counts a request of a client that proves nothing against its network. Those that authenticate serve many people from

@@ -387,7 +387,7 @@ fn log(
         Some(error) => {
             let cause = cause(error);
             let address = caller.address;
-            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.code.as_str(), cause, "refused");
+            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.oauth.unwrap_or(error.code.as_str()), reason = ?error.message, cause, "refused");
         }
         None if method == Method::GET || method == Method::HEAD => {
             tracing::debug!(request_id, correlation_id, %method, ?path, status, ms, "answered");

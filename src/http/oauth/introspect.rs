@@ -1,17 +1,11 @@
 //! `POST /oauth2/introspect` (RFC 7662), answered as JSON or, by Accept, as a signed JWT (RFC 9701).
 
-use poem::{
-    Body, IntoResponse, Request, RequestBody, Response, Result, handler, http::header, web::Json,
-};
+use poem::{Body, IntoResponse, Request, Response, Result, handler, http::header, web::Json};
 use serde_json::json;
 
-use super::params;
 use crate::{
-    flows::{
-        client_auth::{self, Freshness},
-        id_token, introspect as decision,
-    },
-    http::{client_auth as shown, context::Context, error::ApiError},
+    flows::{id_token, introspect as decision},
+    http::{client_auth, context::Context, error::ApiError},
     oauth::{error::OAuthError, jwt::TokenType},
 };
 
@@ -20,12 +14,8 @@ const SIGNED: &str = "application/token-introspection+jwt";
 /// Tells an authenticated client what a token is worth.
 #[handler]
 pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
-    let Context { app, caller } = Context::of(request)?;
-    let params = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let presented = shown::presented(request.headers(), &params).map_err(ApiError::from)?;
-    let known = client_auth::authenticate(app, &presented, Freshness::Now, caller)
-        .await
-        .map_err(ApiError::from)?;
+    let app = &Context::of(request)?.app;
+    let (params, known) = client_auth::authenticated(request, body).await?;
     let client = &known.client;
     if client.is_public() {
         let refused = OAuthError::invalid_client("introspection is for clients that authenticate");

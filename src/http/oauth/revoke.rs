@@ -1,14 +1,10 @@
 //! `POST /oauth2/revoke` (RFC 7009). 200 comes after the revocation holds on every process.
 
-use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
+use poem::{Body, Request, Response, Result, handler, http::StatusCode};
 
-use super::params;
 use crate::{
-    flows::{
-        client_auth::{self, Freshness},
-        revoke as decision,
-    },
-    http::{client_auth as shown, context::Context, error::ApiError},
+    flows::revoke as decision,
+    http::{client_auth, context::Context, error::ApiError},
     oauth::error::OAuthError,
 };
 
@@ -16,11 +12,7 @@ use crate::{
 #[handler]
 pub async fn revoke(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    let params = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let presented = shown::presented(request.headers(), &params).map_err(ApiError::from)?;
-    let known = client_auth::authenticate(app, &presented, Freshness::Now, caller)
-        .await
-        .map_err(ApiError::from)?;
+    let (params, known) = client_auth::authenticated(request, body).await?;
     let token = params
         .get("token")
         .ok_or_else(|| ApiError::from(OAuthError::invalid_request("token is missing")))?;

@@ -8,16 +8,16 @@ use poem::{
 };
 
 use super::{
-    ReturnTo, authorize::name_of, card, csrf::Guard, form_action, locale, rendered, see_other,
-    session_cookie,
+    Asked, ReturnTo, authorize::name_of, csrf::Guard, expired, locale, problem, rendered,
+    see_other, session_cookie, status_of,
 };
 use crate::{
     app::App,
-    flows::{self, browser, browser::Cookie, login::login, logos},
+    flows::{self, browser, browser::Cookie, login::login},
     http::{
         context::Context,
         credentials::CookieNames,
-        error::{ApiError, ErrorCode},
+        error::ApiError,
         oauth::params,
         views::{Account, Form, FormAction, Login, Problem},
     },
@@ -61,47 +61,33 @@ async fn form(
     given: &Params,
     problem: Option<Problem>,
 ) -> Result<Response> {
-    let asked = match return_to {
-        Some(return_to) => return_to.request(app).await,
-        None => None,
-    };
+    let asked = Asked::by(app, return_to).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
-    let reauthenticate = given.get("again").is_some();
-    let hint = asked
-        .as_ref()
-        .and_then(|asked| asked.params.get("login_hint"));
     let register_url = app.config.registration.enabled.then(|| {
         return_to.map_or_else(
             || "/register".to_owned(),
             |return_to| return_to.through("/register"),
         )
     });
-    let logo = asked
-        .as_ref()
-        .and_then(|asked| logos::of(app, &asked.known.client));
+    let hint = asked.param("login_hint");
     let page = Login {
         form: Form {
             csrf: &csrf,
             return_to: return_to.map(|return_to| return_to.address.as_str()),
         },
-        client: asked
-            .as_ref()
-            .map(|asked| card(&asked.known.client, logo.as_deref())),
+        client: asked.card(),
         login: given.get("login").or(hint).unwrap_or_default(),
         problem,
         register_url,
-        reauthenticate,
+        reauthenticate: given.get("again").is_some(),
     };
-    let status = match problem {
-        None => StatusCode::OK,
-        Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
-        Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-        Some(Problem::Expired) => StatusCode::FORBIDDEN,
-        Some(Problem::WrongCredentials | Problem::Empty) => StatusCode::BAD_REQUEST,
-    };
-    let t = locale(request, asked.as_ref().map(|asked| &asked.params));
-    let mut page = rendered(page.render(t, status, &form_action(asked.as_ref())))?;
+    let page = page.render(
+        asked.locale(request),
+        status_of(problem),
+        &asked.form_action(),
+    );
+    let mut page = rendered(page)?;
     if let Some(Problem::TooMany { seconds }) = problem {
         page.headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -118,16 +104,8 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let given = params::from_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(given.get("return_to"));
     let retry = |problem| form(app, request, return_to.as_ref(), &given, Some(problem));
-    if let Err(error) = Guard::of(app, request).check(app, request, &given, PURPOSE) {
-        // A page of ours that lay open too long may try again; another site's may not.
-        return match error.downcast_ref::<ApiError>() {
-            Some(refused)
-                if refused.code == ErrorCode::CrossSite && given.get("csrf").is_some() =>
-            {
-                retry(Problem::Expired).await
-            }
-            _ => Err(error),
-        };
+    if let Some(problem) = expired(app, request, &given, PURPOSE)? {
+        return retry(problem).await;
     }
     let (Some(name), Some(password)) = (given.get("login"), given.get("password")) else {
         return retry(Problem::Empty).await;
@@ -141,12 +119,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         Err(flows::Error::InvalidCredentials | flows::Error::Validation(_)) => {
             retry(Problem::WrongCredentials).await
         }
-        Err(flows::Error::TooMany(wait)) => {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            retry(Problem::TooMany { seconds }).await
-        }
-        Err(flows::Error::Overloaded) => retry(Problem::Busy).await,
-        Err(other) => Err(ApiError::from(other).into()),
+        Err(other) => retry(problem(other)?).await,
     }
 }
 

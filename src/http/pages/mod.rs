@@ -10,21 +10,27 @@ pub mod logout;
 pub mod register;
 pub mod select_account;
 
+use std::sync::Arc;
+
 use poem::{
     Request, Response, Result,
     http::{HeaderValue, StatusCode, header},
 };
 
 use super::{
-    credentials::{CookieNames, cookie},
+    credentials::{CookieNames, cookie, same_origin},
     error::{ApiError, ErrorCode},
-    views::{ClientCard, FormAction, Locale},
+    views::{ClientCard, FormAction, Locale, Problem},
 };
 use crate::{
     app::App,
-    flows::authorize::{
-        Request as AuthorizationRequest,
-        request::{self as asked, Freshness},
+    flows::{
+        self,
+        authorize::{
+            Request as AuthorizationRequest,
+            request::{self as asked, Freshness},
+        },
+        logos,
     },
     model::client::Client,
     oauth::params::Params,
@@ -44,6 +50,7 @@ fn see_other(location: &str) -> Result<Response> {
         .header(header::LOCATION, location)
         // As on the pages: else a window that Swagger UI opened would lose it on the way through.
         .header("cross-origin-opener-policy", "same-origin")
+        .header(header::REFERRER_POLICY, "no-referrer")
         .finish())
 }
 
@@ -75,11 +82,87 @@ impl ReturnTo {
         let query = Params::default().with("return_to", self.address.as_str());
         format!("{page}?{}", query.encode())
     }
+}
 
-    /// The request itself, if it is still good; without it the page knows no application.
-    async fn request(&self, app: &App) -> Option<AuthorizationRequest> {
-        asked::read(app, &self.params, Freshness::Now).await.ok()
+/// The application's request that a page is about, as far as it is still good; without it the page knows no application.
+struct Asked {
+    request: Option<AuthorizationRequest>,
+    logo: Option<Arc<str>>,
+}
+
+impl Asked {
+    async fn by(app: &Arc<App>, return_to: Option<&ReturnTo>) -> Self {
+        let request = match return_to {
+            Some(to) => asked::read(app, &to.params, Freshness::Now).await.ok(),
+            None => None,
+        };
+        let logo = request
+            .as_ref()
+            .and_then(|request| logos::of(app, &request.known.client));
+        Self { request, logo }
     }
+
+    fn card(&self) -> Option<ClientCard<'_>> {
+        let client = &self.request.as_ref()?.known.client;
+        Some(card(client, self.logo.as_deref()))
+    }
+
+    fn param(&self, name: &str) -> Option<&str> {
+        self.request.as_ref()?.params.get(name)
+    }
+
+    fn form_action(&self) -> FormAction {
+        form_action(self.request.as_ref())
+    }
+
+    fn locale(&self, request: &Request) -> &'static Locale {
+        locale(request, self.request.as_ref().map(|asked| &asked.params))
+    }
+}
+
+/// The status of a form that is shown again.
+fn status_of(problem: Option<Problem>) -> StatusCode {
+    match problem {
+        None => StatusCode::OK,
+        Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(Problem::Expired) => StatusCode::FORBIDDEN,
+        Some(Problem::WrongCredentials | Problem::Empty) => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// What a person can do about an error, on the form that they sent.
+///
+/// # Errors
+/// The error itself where they can do nothing.
+fn problem(error: flows::Error) -> Result<Problem> {
+    match error {
+        flows::Error::TooMany(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Ok(Problem::TooMany { seconds })
+        }
+        flows::Error::Overloaded => Ok(Problem::Busy),
+        other => Err(ApiError::from(other).into()),
+    }
+}
+
+/// Checks a form's token. A page of ours that lay open too long may try again (`Some`); another site's may not.
+fn expired(app: &App, request: &Request, form: &Params, purpose: &str) -> Result<Option<Problem>> {
+    match csrf::Guard::of(app, request).check(app, request, form, purpose) {
+        Ok(()) => Ok(None),
+        Err(error) => {
+            let refused = error.downcast_ref::<ApiError>();
+            let ours = refused.is_some_and(|refused| refused.code == ErrorCode::CrossSite);
+            if ours && form.get("csrf").is_some() && is_own_page(request, app) {
+                return Ok(Some(Problem::Expired));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn is_own_page(request: &Request, app: &App) -> bool {
+    same_origin(request.headers(), &app.config).is_ok()
 }
 
 fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {

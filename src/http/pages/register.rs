@@ -5,17 +5,18 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, card, csrf::Guard, form_action, locale, login::logged_in, rendered, session_cookie,
+    Asked, ReturnTo, csrf::Guard, expired, login::logged_in, problem, rendered, session_cookie,
+    status_of,
 };
 use crate::{
     app::App,
     flows::{
-        self, browser, logos,
+        self, browser,
         register::{Registration, register},
     },
     http::{
         context::Context,
-        error::{ApiError, ErrorCode},
+        error::ApiError,
         oauth::params,
         views::{Form, Problem, Register},
     },
@@ -45,27 +46,16 @@ async fn form(
     problem: Option<Problem>,
     fields: &[(&'static str, String)],
 ) -> Result<Response> {
-    let asked = match return_to {
-        Some(return_to) => return_to.request(app).await,
-        None => None,
-    };
+    let asked = Asked::by(app, return_to).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
-    let hint = asked
-        .as_ref()
-        .and_then(|asked| asked.params.get("login_hint"));
-    let hint = hint.filter(|hint| hint.contains('@'));
-    let logo = asked
-        .as_ref()
-        .and_then(|asked| logos::of(app, &asked.known.client));
+    let hint = asked.param("login_hint").filter(|hint| hint.contains('@'));
     let page = Register {
         form: Form {
             csrf: &csrf,
             return_to: return_to.map(|return_to| return_to.address.as_str()),
         },
-        client: asked
-            .as_ref()
-            .map(|asked| card(&asked.known.client, logo.as_deref())),
+        client: asked.card(),
         email: given.get("email").or(hint).unwrap_or_default(),
         username: given.get("username").unwrap_or_default(),
         problem,
@@ -73,16 +63,13 @@ async fn form(
         login_url: return_to.map_or_else(|| "/login".to_owned(), |to| to.through("/login")),
         min_length: app.config.passwords.min_length,
     };
-    let status = match problem {
-        None if fields.is_empty() => StatusCode::OK,
-        Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
-        Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-        Some(Problem::Expired) => StatusCode::FORBIDDEN,
-        _ => StatusCode::BAD_REQUEST,
+    let status = if fields.is_empty() {
+        status_of(problem)
+    } else {
+        StatusCode::BAD_REQUEST
     };
-    let t = locale(request, asked.as_ref().map(|asked| &asked.params));
-    let page = rendered(page.render(t, status, &form_action(asked.as_ref())))?;
-    Ok(guard.keep(app, page))
+    let page = page.render(asked.locale(request), status, &asked.form_action());
+    Ok(guard.keep(app, rendered(page)?))
 }
 
 /// Makes the account.
@@ -96,15 +83,8 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let retry = async |problem, fields: &[(&'static str, String)]| {
         form(app, request, return_to.as_ref(), &given, problem, fields).await
     };
-    if let Err(error) = Guard::of(app, request).check(app, request, &given, PURPOSE) {
-        return match error.downcast_ref::<ApiError>() {
-            Some(refused)
-                if refused.code == ErrorCode::CrossSite && given.get("csrf").is_some() =>
-            {
-                retry(Some(Problem::Expired), &[]).await
-            }
-            _ => Err(error),
-        };
+    if let Some(problem) = expired(app, request, &given, PURPOSE)? {
+        return retry(Some(problem), &[]).await;
     }
     let text = |name| given.get(name).unwrap_or_default().to_owned();
     if given.get("email").is_none() || given.get("password").is_none() {
@@ -132,11 +112,6 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         Err(error @ flows::Error::UsernameTaken) => {
             retry(None, &[("username", error.to_string())]).await
         }
-        Err(flows::Error::TooMany(wait)) => {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            retry(Some(Problem::TooMany { seconds }), &[]).await
-        }
-        Err(flows::Error::Overloaded) => retry(Some(Problem::Busy), &[]).await,
-        Err(other) => Err(ApiError::from(other).into()),
+        Err(other) => retry(Some(problem(other)?), &[]).await,
     }
 }

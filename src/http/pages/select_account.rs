@@ -3,11 +3,10 @@
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, authorize::name_of, card, csrf::Guard, form_action, locale, rendered, see_other,
-    session_cookie,
+    Asked, ReturnTo, authorize::name_of, csrf::Guard, rendered, see_other, session_cookie,
 };
 use crate::{
-    flows::{authorize::resume::Resume, browser, logos},
+    flows::{authorize::resume::Resume, browser},
     http::{
         context::Context,
         error::{ApiError, ErrorCode},
@@ -30,25 +29,19 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Some(session) = session.map_err(ApiError::from)? else {
         return see_other(&return_to.through("/login"));
     };
-    let asked = return_to.request(app).await;
+    let asked = Asked::by(app, Some(&return_to)).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
-    let logo = asked
-        .as_ref()
-        .and_then(|asked| logos::of(app, &asked.known.client));
     let page = SelectAccount {
         form: Form {
             csrf: &csrf,
             return_to: Some(&return_to.address),
         },
-        client: asked
-            .as_ref()
-            .map(|asked| card(&asked.known.client, logo.as_deref())),
+        client: asked.card(),
         account: name_of(&session.user),
     };
-    let t = locale(request, Some(&return_to.params));
-    let page = rendered(page.render(t, StatusCode::OK, &form_action(asked.as_ref())))?;
-    Ok(guard.keep(app, page))
+    let page = page.render(asked.locale(request), StatusCode::OK, &asked.form_action());
+    Ok(guard.keep(app, rendered(page)?))
 }
 
 /// Takes the choice.
