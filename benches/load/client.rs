@@ -53,6 +53,15 @@ impl Connection {
         Ok((status, &self.buffer[head..head + length]))
     }
 
+    /// As [`Connection::ask`], with the answer's head; for what is not asked often.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<(u16, String, String)> {
+        let (status, body) = self.ask(request).await?;
+        let body = String::from_utf8_lossy(body).into_owned();
+        let end = find(&self.buffer, b"\r\n\r\n").unwrap_or_default();
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        Ok((status, head, body))
+    }
+
     async fn read(&mut self, filled: usize) -> Result<usize> {
         match self.stream.read(&mut self.buffer[filled..]).await? {
             0 => Err("the server closed the connection, or its answer is over 64 KiB".into()),

@@ -22,6 +22,7 @@ use propusk::{
     clock::{Clock, Timestamp},
     config,
     listener::{self, Options},
+    model::client::FIRST_PARTY,
     storage::{Db, sessions},
 };
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,14 @@ use tokio::task::JoinSet;
 use crate::{Result, seed::Chain};
 
 /// Serves what a poem handler can do at the best, on our own listener and under Propusk's own paths, so that
-/// the very same requests can be asked: as many static bytes as the JWKS and `/verify` answer, and for a
+/// the very same requests can be asked: as many static bytes as the JWKS, `/verify` and introspection answer, and for
 /// refresh, the body parsed and one ES256 token signed.
-pub async fn serve(address: SocketAddr, jwks_bytes: usize, verify_bytes: usize) -> Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    jwks_bytes: usize,
+    verify_bytes: usize,
+    introspection_bytes: usize,
+) -> Result<()> {
     let pair = ES256.generate_key_pair()?;
     let mut header = JwsHeader::new();
     header.set_token_type("at+jwt");
@@ -50,6 +56,14 @@ pub async fn serve(address: SocketAddr, jwks_bytes: usize, verify_bytes: usize) 
         .at(
             "/api/v1/auth/verify",
             get(fixed.data(Bytes::from(vec![b'x'; verify_bytes]))),
+        )
+        .at(
+            "/oauth2/introspect",
+            post(fixed.data(Bytes::from(vec![b'x'; introspection_bytes]))),
+        )
+        .at(
+            "/oauth2/token",
+            post(sign_for_client.data(Arc::clone(&signing))),
         )
         .at("/api/v1/auth/token/refresh", post(sign.data(signing)));
     let second = Duration::from_secs(1);
@@ -181,6 +195,57 @@ fn sign(
     }))
 }
 
+#[derive(Serialize)]
+struct ClientClaims {
+    iss: &'static str,
+    sub: String,
+    aud: &'static str,
+    iat: i64,
+    exp: i64,
+    jti: &'static str,
+    client_id: &'static str,
+    scope: &'static str,
+}
+
+#[derive(Serialize)]
+struct ClientAnswer {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u32,
+    scope: &'static str,
+}
+
+/// The form parsed, one token signed.
+#[handler]
+fn sign_for_client(
+    body: Vec<u8>,
+    Data(signing): Data<&Arc<Signing>>,
+) -> poem::Result<Json<ClientAnswer>> {
+    let grant = url::form_urlencoded::parse(&body)
+        .find(|(name, _)| name == "grant_type")
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default();
+    let claims = serde_json::to_vec(&ClientClaims {
+        iss: "http://127.0.0.1:12345",
+        sub: grant,
+        aud: "http://127.0.0.1:12345",
+        iat: 1_790_000_000,
+        exp: 1_790_000_900,
+        jti: "019a0000-0000-7000-8000-000000000000",
+        client_id: "bench",
+        scope: "bench:read bench:write",
+    })
+    .map_err(InternalServerError)?;
+    let access_token = jws::serialize_compact(&claims, &signing.header, &signing.signer)
+        .map_err(InternalServerError)?;
+    Ok(Json(ClientAnswer {
+        access_token,
+        token_type: "Bearer",
+        expires_in: 900,
+        scope: "bench:read bench:write",
+    }))
+}
+
 /// Argon2id hashes a second on as many threads as the configuration permits, their memory kept.
 pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
     let (memory_kib, iterations, lanes) = (
@@ -241,14 +306,22 @@ impl Statements {
                     .bind(&successor[..])
                     .bind(now.micros())
                     .bind(idle_expires_at.micros())
+                    .bind(FIRST_PARTY)
                     .fetch_optional(pool)
                     .await?;
                 row.is_some()
             }
             Self::Sqlite(db) => {
-                let rotated =
-                    sessions::rotate(db, &chain.id, chain.hash, successor, now, idle_expires_at)
-                        .await?;
+                let rotated = sessions::rotate(
+                    db,
+                    &chain.id,
+                    FIRST_PARTY,
+                    chain.hash,
+                    successor,
+                    now,
+                    idle_expires_at,
+                )
+                .await?;
                 rotated.is_some()
             }
         })

@@ -8,6 +8,7 @@
 
 mod client;
 mod limits;
+mod oauth;
 mod report;
 mod seed;
 mod server;
@@ -53,13 +54,14 @@ fn run(arguments: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    if let [command, address, jwks, verify] = arguments
+    if let [command, address, jwks, verify, introspection] = arguments
         && command == "limit-server"
     {
         return runtime.block_on(limits::serve(
             address.parse()?,
             jwks.parse()?,
             verify.parse()?,
+            introspection.parse()?,
         ));
     }
     let folder = tempfile::Builder::new()
@@ -131,7 +133,9 @@ impl Bench {
         }
         for backend in ["PostgreSQL", "SQLite"] {
             let site = self.site(backend, "site").await?;
+            oauth::seed(&site).await?;
             let limits = self.limit_server(&site).await?;
+            self.oauth(backend, &site, &limits, &mut figures).await?;
             if self.wants("refresh") || self.wants("million") {
                 self.refresh(backend, &site, &limits, &mut figures).await?;
             }
@@ -222,7 +226,10 @@ impl Bench {
         let (_, jwks) = site.server.ask(&request("GET", JWKS, None, None)).await?;
         let verify = request("GET", VERIFY, Some(&site.login.access_token), None);
         let (_, verify) = site.server.ask(&verify).await?;
-        Server::limits(&self.folder, jwks.len(), verify.len()).await
+        let introspection = oauth::introspection(&site.server).await?;
+        let (_, introspection) = site.server.ask(&introspection).await?;
+        let lengths = [jwks.len(), verify.len(), introspection.len()];
+        Server::limits(&self.folder, lengths).await
     }
 
     /// Adds sessions, with others around them.

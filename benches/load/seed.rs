@@ -148,10 +148,16 @@ fn new_session(
         user_id: Some(login.user_id.clone()),
         client_id: "propusk".to_owned(),
         scope: Scope::parse("openid profile email")?,
-        chain_key,
-        first_hash,
+        browser_session_id: None,
+        credential: sessions::Credential::Refresh {
+            chain_key,
+            first_hash,
+        },
+        authenticated_at: now,
         idle_expires_at: now + 7 * DAY,
         expires_at: now + 30 * DAY,
+        outlives_browser: true,
+        details: model::session::Details::default(),
         address: Some("127.0.0.1".to_owned()),
         user_agent: None,
     })
@@ -161,11 +167,11 @@ macro_rules! fill {
     ($id:literal, $hash:literal, $rows:literal) => {
         concat!(
             "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
-             rotated_at, created_at, idle_expires_at, expires_at, address) SELECT ",
+             rotated_at, created_at, redeemed_at, authenticated_at, idle_expires_at, expires_at, address) SELECT ",
             $id,
             ", $2, $2, 'propusk', 'openid profile email', $3, 0, ",
             $hash,
-            ", $4, $4, $5, $6, '127.0.0.1' FROM ",
+            ", $4, $4, $4, $4, $5, $6, '127.0.0.1' FROM ",
             $rows
         )
     };

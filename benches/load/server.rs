@@ -54,12 +54,12 @@ impl Server {
     }
 
     /// Starts this program again as the server of [`crate::limits::serve`].
-    pub async fn limits(folder: &Path, jwks_bytes: usize, verify_bytes: usize) -> Result<Self> {
+    pub async fn limits(folder: &Path, lengths: [usize; 3]) -> Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["limit-server", &address.to_string()])
-            .args([jwks_bytes.to_string(), verify_bytes.to_string()]);
+            .args(lengths.map(|length| length.to_string()));
         Self::start(command, folder, address, "/oauth2/jwks").await
     }
 

@@ -1,0 +1,280 @@
+//! OAuth's hot paths: client credentials, introspection, the code flow, and what RS256 does to others.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use propusk::{
+    clock::{Clock, Rng},
+    model::{
+        self,
+        client::{Client, Consent, GrantType, Metadata, Secret, Source},
+        key::SigningAlgorithm,
+    },
+    oauth::scope::Scope,
+    storage::{
+        Db,
+        browser_sessions::{self, NewBrowserSession},
+        clients,
+    },
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinSet;
+
+use crate::{
+    Bench, Result, Site,
+    client::{Connection, Load, drive, request},
+    report::{Figure, Required, median},
+    server::Server,
+};
+
+const SECRET: &str = "a secret of the bench's own";
+const COOKIE: &str = "a cookie of the bench's own";
+const CALLBACK: &str = "http://127.0.0.1/callback";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+/// A client that may do everything here, with ES256 and RS256 tokens, and a browser that is logged in.
+pub async fn seed(site: &Site) -> Result<()> {
+    let db = Db::open(&site.config()?).await?;
+    let (clock, rng) = (Clock::system(), Rng::system());
+    let now = clock.now();
+    let client = |id: &str, algorithm| -> Result<Client> {
+        Ok(Client {
+            id: id.to_owned(),
+            source: Source::Operator,
+            secrets: vec![Secret {
+                hash: Sha256::digest(SECRET).to_vec(),
+                expires_at: None,
+            }],
+            metadata: Metadata {
+                client_name: "Bench".to_owned(),
+                scope: Scope::parse("openid bench:read bench:write")?,
+                redirect_uris: vec![CALLBACK.to_owned()],
+                grant_types: vec![
+                    GrantType::AuthorizationCode,
+                    GrantType::RefreshToken,
+                    GrantType::ClientCredentials,
+                ],
+                consent: Consent::Implicit,
+                access_token_signing_alg: Some(algorithm),
+                ..Metadata::default()
+            },
+            registration_token_hash: None,
+            created_at: now,
+            updated_at: now,
+            expires_at: None,
+            disabled_at: None,
+        })
+    };
+    let made = [
+        client("bench", SigningAlgorithm::Es256)?,
+        client("bench-rs256", SigningAlgorithm::Rs256)?,
+    ];
+    let browser = NewBrowserSession {
+        id: model::new_id(&clock, &rng),
+        token_hash: Sha256::digest(COOKIE).into(),
+        user_id: site.login.user_id.clone(),
+        amr: "pwd".to_owned(),
+        expires_at: now + Duration::from_secs(86_400),
+        address: None,
+        user_agent: None,
+    };
+    db.transaction(move |mut tx| {
+        Box::pin(async move {
+            for client in &made {
+                clients::insert(&mut tx, client).await?;
+            }
+            browser_sessions::insert(&mut tx, browser, now).await
+        })
+    })
+    .await?;
+    db.close().await;
+    Ok(())
+}
+
+fn form(path: &str, client: &str, body: &str) -> Vec<u8> {
+    let basic = STANDARD.encode(format!(
+        "{client}:{}",
+        SECRET.replace(' ', "+").replace('\'', "%27")
+    ));
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {basic}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn token_request(client: &str) -> Vec<u8> {
+    form("/oauth2/token", client, "grant_type=client_credentials")
+}
+
+/// An introspection of a token that is good.
+pub async fn introspection(server: &Server) -> Result<Vec<u8>> {
+    let (status, answer) = server.ask(&token_request("bench")).await?;
+    let answer: Value = serde_json::from_slice(&answer)?;
+    let token = answer["access_token"]
+        .as_str()
+        .ok_or_else(|| format!("the token endpoint answered {status}: {answer}"))?;
+    Ok(form(
+        "/oauth2/introspect",
+        "bench",
+        &format!("token={token}"),
+    ))
+}
+
+impl Bench {
+    /// All of it on one database.
+    pub(crate) async fn oauth(
+        &self,
+        backend: &str,
+        site: &Site,
+        limits: &Server,
+        figures: &mut Vec<Figure>,
+    ) -> Result<()> {
+        if self.wants("client_credentials") {
+            let name = format!("client_credentials (ES256), {backend}");
+            let mut figure = self
+                .against_static(name, token_request("bench"), 0.7, site, limits)
+                .await?;
+            figure.basis = "a poem handler that parses the form and signs one token".to_owned();
+            figures.push(figure);
+        }
+        if self.wants("introspection") {
+            let name = format!("introspection, {backend}");
+            let request = introspection(&site.server).await?;
+            figures.push(
+                self.against_static(name, request, 0.5, site, limits)
+                    .await?,
+            );
+        }
+        if self.wants("code") {
+            self.code_flow(backend, site).await?;
+        }
+        if self.wants("rs256") {
+            figures.push(self.rs256(backend, site).await?);
+        }
+        Ok(())
+    }
+
+    /// Reported, not judged: authorize in a logged-in browser, then redeem.
+    async fn code_flow(&self, backend: &str, site: &Site) -> Result<()> {
+        let before = statements(site).await?;
+        let mut connection = Connection::open(site.server.address).await?;
+        const COUNTED: i64 = 50;
+        for _ in 0..COUNTED {
+            flow(&mut connection).await?;
+        }
+        let counted = match (before, statements(site).await?) {
+            (Some(before), Some(after)) => {
+                format!("{:.2}", (after - before) as f64 / COUNTED as f64)
+            }
+            _ => "not counted".to_owned(),
+        };
+        let until = Instant::now() + self.lasting;
+        let mut tasks = JoinSet::new();
+        for _ in 0..self.connections {
+            let mut connection = Connection::open(site.server.address).await?;
+            tasks.spawn(async move {
+                let mut times = vec![];
+                while Instant::now() < until {
+                    let began = Instant::now();
+                    flow(&mut connection).await?;
+                    times.push(began.elapsed().as_secs_f64() * 1e3);
+                }
+                Ok::<_, crate::Error>(times)
+            });
+        }
+        let mut times = vec![];
+        while let Some(done) = tasks.join_next().await {
+            times.extend(done??);
+        }
+        println!(
+            "The code flow (authorize in a logged-in browser, then token with RS256 ID token), {backend}: {:.0} flows/s, \
+             median {:.1} ms, statements a flow: {counted} (at most 4)\n",
+            times.len() as f64 / self.lasting.as_secs_f64(),
+            median(times)
+        );
+        Ok(())
+    }
+
+    /// What a small request takes while the signing of RS256 is asked for on every connection, beside what it takes alone.
+    async fn rs256(&self, backend: &str, site: &Site) -> Result<Figure> {
+        let probe = request("GET", crate::JWKS, None, None);
+        let mut rounds = vec![];
+        for round in 0..=self.rounds {
+            let mut alone = vec![Load::fixed(probe.clone())];
+            let idle = drive(site.server.address, &mut alone, self.lasting)
+                .await?
+                .median;
+            let mut load: Vec<Load> = (0..32)
+                .map(|_| Load::fixed(token_request("bench-rs256")))
+                .collect();
+            let (loaded, signing) = tokio::join!(
+                drive(site.server.address, &mut alone, self.lasting),
+                drive(site.server.address, &mut load, self.lasting)
+            );
+            let (loaded, signing) = (loaded?.median, signing?.per_second);
+            eprintln!(
+                "{backend} RS256, round {round}: idle {idle:.3} ms, under {signing:.0} signatures/s {loaded:.3} ms"
+            );
+            if round > 0 {
+                rounds.push((loaded, idle));
+            }
+        }
+        Ok(Figure {
+            name: format!("p50 of another request under 32-way RS256, {backend}"),
+            rounds,
+            unit: "ms",
+            basis: "the same request alone".to_owned(),
+            required: Required::AtMost(2.0),
+            disk: None,
+        })
+    }
+}
+
+/// One person through the code flow.
+async fn flow(connection: &mut Connection) -> Result<()> {
+    let authorize = format!(
+        "GET /oauth2/authorize?client_id=bench&response_type=code&scope=openid+bench:read&state=s&nonce=n\
+         &redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback&code_challenge={CHALLENGE}&code_challenge_method=S256 HTTP/1.1\r\n\
+         Host: 127.0.0.1\r\nCookie: propusk_session={COOKIE}\r\n\r\n"
+    );
+    let (status, head, _) = connection.exchange(authorize.as_bytes()).await?;
+    let code = head
+        .split("code=")
+        .nth(1)
+        .and_then(|rest| rest.split(['&', '\r']).next())
+        .ok_or_else(|| format!("authorize answered {status}: {head}"))?;
+    let body = format!(
+        "grant_type=authorization_code&code={code}&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback&code_verifier={VERIFIER}"
+    );
+    let (status, _, answer) = connection
+        .exchange(&form("/oauth2/token", "bench", &body))
+        .await?;
+    if status != 200 {
+        return Err(format!("token answered {status}: {answer}").into());
+    }
+    Ok(())
+}
+
+/// Statements that PostgreSQL has run for this database, BEGIN and COMMIT and the background's own not among them.
+async fn statements(site: &Site) -> Result<Option<i64>> {
+    if !site.url.starts_with("postgres") {
+        return Ok(None);
+    }
+    let mut connection = PgConnection::connect(&site.url).await?;
+    sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        .execute(&mut connection)
+        .await?;
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid \
+         WHERE d.datname = current_database() AND query ~* '^(select|insert|update|delete)' \
+         AND query !~ 'logout_deliveries|pg_stat_statements'",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    Ok(Some(count))
+}
