@@ -29,6 +29,8 @@ pub struct App {
     pub db: Db,
     pub keys: Arc<Keys>,
     pub directory: Arc<Directory>,
+    /// Metadata documents of clients.
+    pub documents: flows::clients::document::Documents,
     pub revocations: RevocationList,
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
@@ -103,6 +105,7 @@ impl App {
             limits: Limits::new(&config.limits),
             started_at: clock.now(),
             verified: Cache::new(REMEMBERED_TOKENS),
+            documents: flows::clients::document::Documents::default(),
             config,
             db,
             keys,

@@ -54,6 +54,11 @@ impl Directory {
         self.version.fetch_max(version, Ordering::AcqRel);
     }
 
+    /// The clients' head number heard last.
+    pub fn version(&self) -> i64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// The client as this process knows it, if it does; it may have changed since.
     pub fn remembered(&self, id: &str) -> Option<Known> {
         let known = self.clients.get(id)?;

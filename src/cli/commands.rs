@@ -14,7 +14,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Failed, KeysCommand, UserCommand};
+use super::{
+    Failed, KeysCommand, UserCommand,
+    clients::{self, ClientCommand, ResourceCommand, ScopeCommand},
+};
 use crate::{
     app::{self, App},
     clock::{Clock, Rng},
@@ -47,7 +50,7 @@ impl From<flows::Error> for Failed {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Failed {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failed {
     Failed::Run(error.to_string())
 }
 
@@ -63,6 +66,7 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
     let app = open(config).await?;
     let server = Server::bind(Arc::clone(&app)).map_err(failed)?;
     let first_start = set_up::set_up(&app).await?;
+    flows::clients::file::apply(&app).await.map_err(failed)?;
     welcome(
         &app,
         server.address(),
@@ -243,9 +247,35 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
             accounts::set_role(&app, &user, role.clone()).await?;
             println!("{} is {} now", user.email, role.as_str());
         }
+        UserCommand::WithdrawConsent { user, client } => {
+            let user = accounts::find(&app, &user).await?;
+            flows::clients::withdraw_consent(&app, &user, &client).await?;
+            println!("{} allows {client} nothing any more", user.email);
+        }
     }
     app.db.close().await;
     Ok(())
+}
+
+pub async fn client(config: Config, command: ClientCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = clients::client(&app, command).await;
+    app.db.close().await;
+    done
+}
+
+pub async fn resource(config: Config, command: ResourceCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = clients::resource(&app, command).await;
+    app.db.close().await;
+    done
+}
+
+pub async fn scope(config: Config, command: ScopeCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = clients::scope(&app, command).await;
+    app.db.close().await;
+    done
 }
 
 fn role_named(name: &str) -> Result<Role, Failed> {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage or configuration.
 
+mod clients;
 mod commands;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -48,6 +49,15 @@ enum Command {
     /// Look after the accounts
     #[command(subcommand)]
     User(UserCommand),
+    /// Look after the clients: the applications that get tokens
+    #[command(subcommand)]
+    Client(clients::ClientCommand),
+    /// Look after the resources: the APIs that tokens are for
+    #[command(subcommand)]
+    Resource(clients::ResourceCommand),
+    /// Look after what people read about scopes
+    #[command(subcommand)]
+    Scope(clients::ScopeCommand),
     /// Print the OpenAPI document
     Openapi {
         /// As JSON instead of YAML
@@ -128,6 +138,13 @@ enum UserCommand {
         /// `user`, `admin`, or a name of your own
         role: String,
     },
+    /// Take back what a person allowed a client: they are asked again, and its tokens for them are refused
+    WithdrawConsent {
+        /// An id, an email address or a username
+        user: String,
+        /// The client's id
+        client: String,
+    },
 }
 
 fn algorithm(name: &str) -> Result<SigningAlgorithm, String> {
@@ -203,6 +220,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             Command::Migrate => commands::migrate(config).await,
             Command::Keys(command) => commands::keys(config, command).await,
             Command::User(command) => commands::user(config, command).await,
+            Command::Client(command) => commands::client(config, command).await,
+            Command::Resource(command) => commands::resource(config, command).await,
+            Command::Scope(command) => commands::scope(config, command).await,
             Command::Health => commands::health(config).await,
             // Answered above.
             Command::Config(_) | Command::Openapi { .. } => Ok(()),

@@ -22,7 +22,7 @@ use url::Url;
 
 pub use self::load::{ConfigError, environment};
 use self::load::{Setting, Source};
-use crate::model::key::SigningAlgorithm;
+use crate::model::{client::GrantType, key::SigningAlgorithm};
 
 /// The manual, and the source of every default.
 pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
@@ -177,6 +177,8 @@ pub struct ClientRegistration {
     #[serde(with = "humantime_serde")]
     pub unused_ttl: Duration,
     pub max_clients: u64,
+    pub grant_types: Vec<GrantType>,
+    pub require_pkce: bool,
 }
 
 /// Requests to URLs that strangers name (see [`crate::outbound`]).

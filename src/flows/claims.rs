@@ -11,6 +11,15 @@ use crate::{
 /// Every claim about a person that there is, for the discovery document.
 pub const NAMES: [&str; 3] = ["email", "email_verified", "preferred_username"];
 
+/// The scope that covers a claim (Core §5.4): whoever may not have the one gets the other in no other way either.
+pub fn covering(claim: &str) -> Option<&'static str> {
+    match claim {
+        "email" | "email_verified" => Some("email"),
+        "preferred_username" => Some("profile"),
+        _ => None,
+    }
+}
+
 /// Where claims are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

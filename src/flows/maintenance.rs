@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     app::App,
     storage::{
-        self, audit, browser_sessions, clients, outbox, pushed_requests, revocations, sessions,
-        single_use,
+        self, audit, browser_sessions, clients, initial_access_tokens, outbox, pushed_requests,
+        revocations, sessions, single_use,
     },
 };
 
@@ -52,6 +52,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(pushed_requests);
     all_of!(single_use);
     all_of!(clients);
+    all_of!(initial_access_tokens);
     revocations::sweep(&app.db, now).await?;
     app.revocations.sweep(now);
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);

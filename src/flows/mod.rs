@@ -8,6 +8,7 @@ pub mod browser;
 pub mod claims;
 pub mod client_auth;
 pub mod client_keys;
+pub mod clients;
 pub mod end_session;
 pub mod grants;
 pub mod id_token;

@@ -121,7 +121,8 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             }
             if error.code == ErrorCode::MethodNotAllowed {
                 // What is no call is a page or a file.
-                let methods = self.edge.methods.get(path);
+                let known = &self.edge.methods;
+                let methods = known.get(path).or_else(|| known.get(route.as_deref()?));
                 let methods = methods.map_or("GET, HEAD", String::as_str);
                 set(response.headers_mut(), header::ALLOW, methods);
             }

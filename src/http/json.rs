@@ -86,7 +86,7 @@ pub async fn read(request: &Request, body: &mut RequestBody) -> poem::Result<byt
         })
 }
 
-fn is_json(request: &Request) -> bool {
+pub fn is_json(request: &Request) -> bool {
     let Some(given) = request.content_type() else {
         return false;
     };

@@ -23,7 +23,9 @@ use self::{
     assets::Asset,
     context::Edge,
     cors::{Cors, Origins},
-    oauth::{discovery, introspect, jwks, par, revoke, token, userinfo},
+    oauth::{
+        discovery, introspect, jwks, par, register as register_client, revoke, token, userinfo,
+    },
     pages::{authorize, consent, login, logout, register, select_account},
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -60,6 +62,14 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         )
         .open("/oauth2/revoke", "POST", post(revoke::revoke))
         .open("/oauth2/par", "POST", post(par::push))
+        .at("/oauth2/register", "POST", post(register_client::register))
+        .at(
+            "/oauth2/register/:id",
+            "GET, PUT, DELETE",
+            get(register_client::read)
+                .put(register_client::replace)
+                .delete(register_client::remove),
+        )
         .at("/oauth2/introspect", "POST", post(introspect::introspect))
         // For browsers with a person before them
         .at(

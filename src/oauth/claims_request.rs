@@ -50,6 +50,21 @@ impl ClaimsRequest {
             .map_err(|_| "claims is not the JSON object of OpenID Connect Core section 5.5")
     }
 
+    /// The names of all the claims that are asked for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.userinfo
+            .keys()
+            .chain(self.id_token.keys())
+            .map(String::as_str)
+    }
+
+    /// Without the claims that `keep` says no to.
+    pub fn filter(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.userinfo.retain(|claim, _| keep(claim));
+        self.id_token.retain(|claim, _| keep(claim));
+        self
+    }
+
     /// What is asked of a claim of the ID token, where it is asked for with conditions.
     pub fn id_token_wish(&self, claim: &str) -> Option<&Wish> {
         self.id_token.get(claim)?.as_ref()

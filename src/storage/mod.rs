@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod clients;
 pub mod consents;
 pub mod heads;
+pub mod initial_access_tokens;
 pub mod keys;
 mod lanes;
 pub mod logout_deliveries;

@@ -67,12 +67,20 @@ pub enum Credential {
 /// What a current refresh token's hash is where the session has none: no token hashes to it.
 const NO_TOKEN: [u8; 32] = [0; 32];
 
-const INSERT: &str = "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
-     rotated_at, created_at, idle_expires_at, expires_at, address, user_agent, browser_session_id, code_hash, \
-     redirect_uri, code_challenge, redeemed_at, authenticated_at, outlives_browser, details) \
-     VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+macro_rules! insert {
+    ($before:literal, $after:literal) => {
+        concat!(
+            "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
+             rotated_at, created_at, idle_expires_at, expires_at, address, user_agent, browser_session_id, code_hash, \
+             redirect_uri, code_challenge, redeemed_at, authenticated_at, outlives_browser, details) ",
+            $before,
+            "$1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20",
+            $after
+        )
+    };
+}
 
-fn insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
+fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<Statement> {
     let details = if new.details == Details::default() {
         None
     } else {
@@ -96,7 +104,7 @@ fn insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
         }
         None => (None, None, None),
     };
-    Ok(Statement::new(INSERT)
+    Ok(statement
         .bind(new.id)
         .bind(new.subject)
         .bind(new.user_id)
@@ -121,14 +129,31 @@ fn insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
 
 /// Adds a session.
 pub async fn insert(tx: &mut Tx<'_>, new: NewSession, now: Timestamp) -> Result<()> {
-    tx.run(insertion(new, now)?).await?;
+    let statement = Statement::new(insert!("VALUES (", ")"));
+    tx.run(insertion(statement, new, now)?).await?;
     Ok(())
 }
 
 /// Adds a session that is nothing but an authorization code so far: one statement, and no event until it is redeemed.
-pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<()> {
-    db.write(insertion(new, now)?).await?;
-    Ok(())
+/// `false` where its browser session has ended meanwhile. Whoever ends that one ends the codes after it: with the lock, a
+/// code is there before, and is ended, or it comes after, and is not issued.
+pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<bool> {
+    macro_rules! insert_where_logged_in {
+        ($lock:literal) => {
+            concat!(
+                insert!(
+                    "SELECT ",
+                    " FROM browser_sessions b WHERE b.id = $13 AND b.ended_at IS NULL"
+                ),
+                $lock,
+                " RETURNING id"
+            )
+        };
+    }
+    let statement = Statement::new(insert_where_logged_in!(""))
+        .locking(insert_where_logged_in!(" FOR SHARE OF b"));
+    let rows = db.write(insertion(statement, new, now)?).await?;
+    Ok(!rows.is_empty())
 }
 
 /// An authorization code as the token request presents it.

@@ -11,6 +11,7 @@ use super::{Error, Result};
 #[derive(Debug)]
 pub struct Statement {
     sql: &'static str,
+    locking: Option<&'static str>,
     values: Vec<Value>,
 }
 
@@ -25,16 +26,16 @@ pub enum Value {
 
 /// The statement as a query of sqlx's for one database: the same words, but other types.
 macro_rules! bound {
-    ($statement:expr, $database:ty) => {
-        $statement.values.into_iter().fold(
-            sqlx::query::<$database>($statement.sql),
-            |query, value| match value {
+    ($statement:expr, $sql:expr, $database:ty) => {
+        $statement
+            .values
+            .into_iter()
+            .fold(sqlx::query::<$database>($sql), |query, value| match value {
                 Value::Text(value) => query.bind(value),
                 Value::Int(value) => query.bind(value),
                 Value::Bytes(value) => query.bind(value),
                 Value::Bool(value) => query.bind(value),
-            },
-        )
+            })
     };
 }
 
@@ -42,8 +43,16 @@ impl Statement {
     pub fn new(sql: &'static str) -> Self {
         Self {
             sql,
+            locking: None,
             values: Vec::with_capacity(8),
         }
+    }
+
+    /// The same statement as PostgreSQL takes it, with the row locks it needs beside others that write. SQLite has one writer
+    /// and knows no such words.
+    pub(super) fn locking(mut self, sql: &'static str) -> Self {
+        self.locking = Some(sql);
+        self
     }
 
     /// Binds the next value.
@@ -53,7 +62,9 @@ impl Statement {
     }
 
     pub(super) async fn on_postgres(self, connection: &mut PgConnection) -> Result<Vec<Row>> {
-        let rows = bound!(self, Postgres).fetch_all(connection).await;
+        let rows = bound!(self, self.locking.unwrap_or(self.sql), Postgres)
+            .fetch_all(connection)
+            .await;
         Ok(rows
             .map_err(Error::from_sqlx)?
             .into_iter()
@@ -62,7 +73,7 @@ impl Statement {
     }
 
     pub(super) async fn on_sqlite(self, connection: &mut SqliteConnection) -> Result<Vec<Row>> {
-        let rows = bound!(self, Sqlite).fetch_all(connection).await;
+        let rows = bound!(self, self.sql, Sqlite).fetch_all(connection).await;
         Ok(rows
             .map_err(Error::from_sqlx)?
             .into_iter()

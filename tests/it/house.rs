@@ -170,6 +170,9 @@ fn every_test_that_the_page_of_threats_names_exists() {
     for entry in fs::read_dir(root.join("tests/it")).expect("a folder") {
         code += &fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default();
     }
+    for entry in fs::read_dir(root.join("tests/it/threats")).expect("a folder") {
+        code += &fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default();
+    }
     let named: Vec<_> = page
         .split('`')
         .filter(|name| name.starts_with('t') && name.contains('_') && !name.contains('…'))

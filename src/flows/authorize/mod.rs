@@ -16,7 +16,7 @@ pub use self::request::{Callback, Refused, Request, ResponseMode};
 use self::resume::Resume;
 use crate::{
     app::App,
-    flows::{Caller, Error, browser, pairwise, sessions::note},
+    flows::{Caller, Error, browser, clients::document, pairwise, sessions::note},
     model::{
         browser_session::{BrowserSession, Standing},
         client::Consent,
@@ -124,7 +124,7 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
     {
         return true;
     }
-    !request.scope.is_subset_of(known)
+    !request.wishes().is_subset_of(known)
 }
 
 /// Remembers that the person has allowed it.
@@ -141,8 +141,9 @@ pub async fn remember_consent(
         question.browser.user.id.clone(),
         request.known.client.id.clone(),
     );
+    document::keep(app, &request.known.client).await?;
     let resource = request.target.key();
-    let scope = Scope::of(question.known.iter().chain(request.scope.iter()));
+    let scope = Scope::of(question.known.iter().chain(request.wishes().iter()));
     let (event_id, caller, now) = (app.new_id(), caller.clone(), app.clock.now());
     app.db
         .transaction(move |mut tx| {
@@ -175,6 +176,7 @@ pub async fn issue_code(
             return Err(OAuthError::invalid_request_uri("this request_uri was used before").into());
         }
     }
+    document::keep(app, &request.known.client).await?;
     let now = app.clock.now();
     let id = app.new_id();
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
@@ -206,8 +208,11 @@ pub async fn issue_code(
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
-    sessions::insert_code(&app.db, row, now).await?;
-    Ok(code.expose())
+    if sessions::insert_code(&app.db, row, now).await? {
+        Ok(code.expose())
+    } else {
+        Err(OAuthError::login_required("the person was logged out meanwhile").into())
+    }
 }
 
 /// The `sub` of this person for this client.
@@ -223,10 +228,23 @@ pub async fn read(
     app: &App,
     params: &crate::oauth::params::Params,
     cookie: Option<&str>,
+    address: std::net::IpAddr,
 ) -> Result<(Request, Standing), Refused> {
     let mut freshness = request::Freshness::Remembered;
     loop {
-        let request = request::read(app, params, freshness).await?;
+        let version = app.directory.version();
+        let request = match request::read(app, params, freshness, address).await {
+            Err(refused) if freshness == request::Freshness::Remembered => {
+                app.freshen().await.map_err(Refused::Page)?;
+                if app.directory.version() == version {
+                    return Err(refused);
+                }
+                // It may be good since the client was changed.
+                freshness = request::Freshness::Now;
+                continue;
+            }
+            read => read?,
+        };
         let standing =
             browser::standing(app, cookie, &request.known.client.id, &request.target.key())
                 .await

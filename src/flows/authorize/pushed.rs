@@ -8,7 +8,7 @@ use super::request::{self, Refused};
 use crate::{
     app::App,
     directory::Known,
-    flows::Error,
+    flows::{Error, clients::document},
     oauth::{error::OAuthError, params::Params},
     storage::pushed_requests,
 };
@@ -72,6 +72,7 @@ pub async fn push(app: &App, known: &Known, params: &Params) -> Result<Pushed, E
     let ttl = app.config.authorization.pushed_request_ttl;
     let expires_at = app.clock.now() + ttl;
     let id = Sha256::digest(secret).into();
+    document::keep(app, &known.client).await?;
     pushed_requests::insert(&app.db, id, &known.client.id, &encoded, expires_at).await?;
     Ok(Pushed {
         request_uri: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)),

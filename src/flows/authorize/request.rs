@@ -2,16 +2,18 @@
 //! address, signed, or pushed); the redirect URI; then all the rest. Until the redirect URI is known to be the client's,
 //! an error is a page; from there on it goes to the client.
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     directory::Known,
     flows::{
         Error,
         authorize::{ACR_PASSWORD, pushed},
-        id_token,
+        claims as told, clients, id_token,
         resources::{self, Target},
     },
-    model::client::{Client, GrantType},
+    model::client::{Client, GrantType, Source},
     oauth::{
         claims_request::ClaimsRequest, error::OAuthError, params::Params, pkce, redirect_uri,
         scope::Scope,
@@ -38,6 +40,15 @@ pub struct Request {
     pub hinted_subject: Option<String>,
     /// The pushed request that this is.
     pub pushed: Option<[u8; 32]>,
+}
+
+impl Request {
+    /// The scope with those that cover what `claims` asks for one by one: all that the person is asked to allow.
+    pub fn wishes(&self) -> Scope {
+        let one_by_one = self.claims.iter().flat_map(ClaimsRequest::names);
+        let covering = one_by_one.filter_map(|claim| -> Option<&str> { told::covering(claim) });
+        Scope::of(self.scope.iter().chain(covering))
+    }
 }
 
 /// Where the answer goes: a redirect URI that was found to be the client's. Nothing else makes one.
@@ -98,7 +109,12 @@ fn page(error: impl Into<Error>) -> Refused {
 ///
 /// # Errors
 /// [`Refused`].
-pub async fn read(app: &App, params: &Params, freshness: Freshness) -> Result<Request, Refused> {
+pub async fn read(
+    app: &App,
+    params: &Params,
+    freshness: Freshness,
+    address: IpAddr,
+) -> Result<Request, Refused> {
     let id = params
         .get("client_id")
         .ok_or_else(|| page(OAuthError::invalid_request("client_id is missing")))?;
@@ -106,9 +122,11 @@ pub async fn read(app: &App, params: &Params, freshness: Freshness) -> Result<Re
         Freshness::Remembered => app.directory.remembered(id),
         Freshness::Now => None,
     };
+    // What a document says may have changed elsewhere.
+    let remembered = remembered.filter(|known| known.client.source != Source::Document);
     let known = match remembered {
         Some(known) => Some(known),
-        None => app.client(id).await.map_err(page)?,
+        None => clients::find(app, id, address).await.map_err(page)?,
     };
     let known = known.filter(|known| known.client.disabled_at.is_none());
     let known = known.ok_or_else(|| page(OAuthError::invalid_request("the client is unknown")))?;
@@ -284,6 +302,10 @@ async fn rest(app: &App, known: &Known, params: &Params) -> Result<Rest, Error> 
     }
     let claims = params.get("claims").map(ClaimsRequest::parse).transpose();
     let claims = claims.map_err(OAuthError::invalid_request)?;
+    // A claim is no way round the scope that this client may not have.
+    let may = target.may_ask(client);
+    let is_allowed = |claim: &str| told::covering(claim).is_none_or(|scope| may.contains(scope));
+    let claims = claims.map(|claims| claims.filter(is_allowed));
     let wish = |claim| {
         claims
             .as_ref()

@@ -9,7 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{Caller, Error},
+    flows::{Caller, Error, clients},
     limits::{Key, Limit, RetryAfter},
     model::client::{AuthMethod, Client, FIRST_PARTY},
     oauth::error::OAuthError,
@@ -75,15 +75,22 @@ pub async fn authenticate(
         .peek(&network, app.clock.now())
         .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
     let id = presented.client_id();
-    let known = match freshness {
+    let remembered = match freshness {
         Freshness::CheckedLater => app.directory.remembered(id),
         Freshness::Now => None,
     };
-    let known = match known {
-        Some(known) => Some(known).filter(|known| known.client.disabled_at.is_none()),
-        None => app.client(id).await?,
-    };
-    let known = known.filter(|known| known.client.id != FIRST_PARTY);
+    if let Some(known) = remembered.filter(may_be) {
+        if proves(app, &known.client, presented, &network).await? {
+            return Ok(known);
+        }
+        // It may have another secret since this process read it.
+        app.freshen().await?;
+        if app.directory.version() == known.version {
+            return Err(refused());
+        }
+    }
+    let known = clients::find(app, id, caller.address).await?;
+    let known = known.filter(may_be);
     let right = match &known {
         Some(known) => proves(app, &known.client, presented, &network).await?,
         None => {
@@ -92,6 +99,11 @@ pub async fn authenticate(
         }
     };
     known.filter(|_| right).ok_or_else(refused)
+}
+
+/// The first-party API's client never comes as a client.
+fn may_be(known: &Known) -> bool {
+    known.client.disabled_at.is_none() && known.client.id != FIRST_PARTY
 }
 
 /// Whether the client's proof is right; a wrong one counts.
@@ -126,7 +138,7 @@ async fn proves(
 }
 
 /// Whether this is one of the client's live secrets, in the same time whichever it is.
-fn has_secret(client: &Client, secret: &str, now: Timestamp) -> bool {
+pub(super) fn has_secret(client: &Client, secret: &str, now: Timestamp) -> bool {
     let presented = Sha256::digest(secret);
     let right = client
         .secrets

@@ -5,6 +5,7 @@ pub mod introspect;
 pub mod jwks;
 pub mod par;
 pub mod params;
+pub mod register;
 pub mod revoke;
 pub mod token;
 pub mod userinfo;

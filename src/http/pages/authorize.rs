@@ -23,7 +23,7 @@ use crate::{
         oauth::params,
         views::{Consent, Form, ScopeLine},
     },
-    model::{client::Source, user::User},
+    model::{browser_session::BrowserSession, client::Source, user::User},
     oauth::{error::OAuthError, params::Params},
 };
 
@@ -59,7 +59,7 @@ pub(super) async fn go_on(
     params: &Params,
 ) -> Result<Response> {
     let cookie = session_cookie(app, request);
-    let read = authorize::read(app, params, cookie.as_deref()).await;
+    let read = authorize::read(app, params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
         Err(refused) => return refuse(app, request, refused),
@@ -67,11 +67,7 @@ pub(super) async fn go_on(
     let resume = Resume::of(app, params).map_err(ApiError::from)?;
     match authorize::decide(app, &asked, standing, resume) {
         Err(error) => callback::error(app, request, &asked.callback, &error),
-        Ok(Step::Allowed(browser)) => {
-            let code = authorize::issue_code(app, &asked, browser, caller).await;
-            let code = code.map_err(ApiError::from)?;
-            callback::code(app, request, &asked.callback, code)
-        }
+        Ok(Step::Allowed(browser)) => answer(app, caller, request, &asked, browser).await,
         Ok(Step::Consent(question)) => ask(app, request, params, &asked, &question).await,
         Ok(Step::LogIn { again, register }) => {
             let page = if register { "/register" } else { "/login" };
@@ -79,6 +75,21 @@ pub(super) async fn go_on(
             see_other(&if again { format!("{to}&again=1") } else { to })
         }
         Ok(Step::SelectAccount(_)) => see_other(&through(app, params, resume, "/select-account")?),
+    }
+}
+
+/// What the client gets for a request that is allowed.
+pub(super) async fn answer(
+    app: &App,
+    caller: &Caller,
+    request: &Request,
+    asked: &AuthorizationRequest,
+    browser: BrowserSession,
+) -> Result<Response> {
+    match authorize::issue_code(app, asked, browser, caller).await {
+        Ok(code) => callback::code(app, request, &asked.callback, code),
+        Err(flows::Error::OAuth(error)) => callback::error(app, request, &asked.callback, &error),
+        Err(other) => Err(ApiError::from(other).into()),
     }
 }
 
@@ -121,7 +132,8 @@ async fn ask(
     let catalogue = catalogue
         .map_err(flows::Error::from)
         .map_err(ApiError::from)?;
-    let scopes = asked.scope.iter().map(|name| ScopeLine {
+    let wishes = asked.wishes();
+    let scopes = wishes.iter().map(|name| ScopeLine {
         name: name.to_owned(),
         text: catalogue.describe(name, t.tag()).map(str::to_owned),
         known: question.known.contains(name),

@@ -24,7 +24,7 @@ pub async fn answer(request: &Request, body: Body) -> Result<Response> {
     let params = params.map_err(ApiError::from)?;
 
     let cookie = session_cookie(app, request);
-    let read = authorize::read(app, &params, cookie.as_deref()).await;
+    let read = authorize::read(app, &params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
         Err(refused) => return endpoint::refuse(app, request, refused),
@@ -44,8 +44,7 @@ pub async fn answer(request: &Request, body: Body) -> Result<Response> {
             authorize::remember_consent(app, &asked, &question, caller)
                 .await
                 .map_err(ApiError::from)?;
-            let code = authorize::issue_code(app, &asked, question.browser, caller).await;
-            callback::code(app, request, &asked.callback, code.map_err(ApiError::from)?)
+            endpoint::answer(app, caller, request, &asked, question.browser).await
         }
         Some("deny") => {
             let error = OAuthError::access_denied("the person said no");

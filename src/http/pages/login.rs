@@ -61,7 +61,7 @@ async fn form(
     given: &Params,
     problem: Option<Problem>,
 ) -> Result<Response> {
-    let asked = Asked::by(app, return_to).await;
+    let asked = Asked::by(app, request, return_to).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
     let register_url = app.config.registration.enabled.then(|| {

@@ -18,6 +18,7 @@ use poem::{
 };
 
 use super::{
+    context::Context,
     credentials::{CookieNames, cookie, same_origin},
     error::{ApiError, ErrorCode},
     views::{ClientCard, FormAction, Locale, Problem},
@@ -91,10 +92,14 @@ struct Asked {
 }
 
 impl Asked {
-    async fn by(app: &Arc<App>, return_to: Option<&ReturnTo>) -> Self {
-        let request = match return_to {
-            Some(to) => asked::read(app, &to.params, Freshness::Now).await.ok(),
-            None => None,
+    async fn by(app: &Arc<App>, page: &Request, return_to: Option<&ReturnTo>) -> Self {
+        let request = match (return_to, Context::of(page)) {
+            (Some(to), Ok(Context { caller, .. })) => {
+                asked::read(app, &to.params, Freshness::Now, caller.address)
+                    .await
+                    .ok()
+            }
+            _ => None,
         };
         let logo = request
             .as_ref()

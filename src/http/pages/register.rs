@@ -46,7 +46,7 @@ async fn form(
     problem: Option<Problem>,
     fields: &[(&'static str, String)],
 ) -> Result<Response> {
-    let asked = Asked::by(app, return_to).await;
+    let asked = Asked::by(app, request, return_to).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
     let hint = asked.param("login_hint").filter(|hint| hint.contains('@'));

@@ -29,7 +29,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Some(session) = session.map_err(ApiError::from)? else {
         return see_other(&return_to.through("/login"));
     };
-    let asked = Asked::by(app, Some(&return_to)).await;
+    let asked = Asked::by(app, request, Some(&return_to)).await;
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
     let page = SelectAccount {

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod oauth;
+pub mod outside;
 pub mod process;
 
 use std::{sync::Arc, time::Duration};
@@ -97,6 +98,11 @@ impl Database {
                 "PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(),
                 "8".to_owned(),
             ));
+            // A machine that runs every story at once is slower than any that serves people.
+            settings.push((
+                "PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(),
+                "25s".to_owned(),
+            ));
         }
         settings
     }
@@ -165,6 +171,8 @@ impl TestServer {
             };
             server.run(shutdown).await.expect("the server runs");
         });
+        // reqwest wants to be told which TLS it uses. An error means that it knows.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))

@@ -91,6 +91,24 @@ impl TestServer {
         stored.await.expect("a client");
     }
 
+    /// Changes a registered client.
+    pub async fn change_client(
+        &self,
+        id: &'static str,
+        change: impl FnOnce(&mut Client) + Send + 'static,
+    ) {
+        let stored = self.app.db.transaction(move |mut tx| {
+            Box::pin(async move {
+                if let Some(mut client) = clients::lock(&mut tx, id).await? {
+                    change(&mut client);
+                    clients::update(&mut tx, &client).await?;
+                }
+                Ok(())
+            })
+        });
+        stored.await.expect("changed");
+    }
+
     /// A browser without cookies.
     pub fn browser(&self) -> Person<'_> {
         Person {

@@ -1,0 +1,602 @@
+//! `propusk client`, `resource` and `scope`: what an operator types, and what they are told.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Failed, commands::failed};
+use crate::{
+    app::App,
+    flows::clients::{self, catalogue, registration},
+    model::{
+        catalogue::{Descriptions, Resource},
+        client::{ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType},
+        key::SigningAlgorithm,
+    },
+    oauth::scope::Scope,
+};
+
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Make a client; its secret, where it has one, is generated and shown once
+    Add {
+        /// The client_id [default: generated]
+        id: Option<String>,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// List the clients
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is registered of a client
+    Show {
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a client: only what is given changes; an empty value removes
+    Set {
+        id: String,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Give a client a new secret, which is shown once
+    RotateSecret {
+        id: String,
+        /// For how long the secret before it is good, as 24h or 7d; 0s: not at all
+        #[arg(long, default_value = "24h", value_parser = duration)]
+        overlap: Duration,
+    },
+    /// Remove a client: its sessions end and its tokens are refused at once
+    Remove { id: String },
+    /// Disable a client: its sessions end and its tokens are refused at once
+    Disable { id: String },
+    /// Enable a disabled client again
+    Enable { id: String },
+    /// Make an initial access token, by which clients register themselves (client_registration.mode = "token")
+    Invite {
+        /// How many clients it is good for
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// For how long it is good, as 24h or 7d
+        #[arg(long, default_value = "7d", value_parser = duration)]
+        expires: Duration,
+    },
+}
+
+/// What is registered of a client. A flag that may be repeated replaces the whole list.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// What people read on the consent page
+    #[arg(long)]
+    name: Option<String>,
+    /// What it may ask for, as "openid profile email"
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<String>,
+    /// Where a login may lead back to; may be repeated
+    #[arg(long, value_name = "URI")]
+    redirect_uri: Vec<String>,
+    /// Where a logout may lead back to; may be repeated
+    #[arg(long, value_name = "URI")]
+    post_logout_redirect_uri: Vec<String>,
+    /// authorization_code, refresh_token or client_credentials; may be repeated [default: the first two with a
+    /// redirect URI, else client_credentials]
+    #[arg(long, value_parser = named::<GrantType>)]
+    grant: Vec<GrantType>,
+    /// client_secret_basic, client_secret_post, private_key_jwt or none
+    #[arg(long, value_name = "METHOD", value_parser = named::<AuthMethod>)]
+    auth_method: Option<AuthMethod>,
+    /// It keeps no secret, as a program on a phone or in a browser: --auth-method none
+    #[arg(long, conflicts_with = "auth_method")]
+    public: bool,
+    /// A program on people's own devices: private-use schemes as redirect URIs (RFC 8252)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    native: Option<bool>,
+    /// A file with its public keys as a JWKS, for private_key_jwt and signed requests
+    #[arg(long, value_name = "FILE", conflicts_with = "jwks_uri")]
+    jwks_file: Option<PathBuf>,
+    /// Where its public keys are fetched from
+    #[arg(long, value_name = "URI")]
+    jwks_uri: Option<String>,
+    /// A resource it may ask tokens for, or *; may be repeated
+    #[arg(long, value_name = "URI")]
+    resource: Vec<String>,
+    /// A resource it is: it may introspect tokens for that, or, with *, any; may be repeated
+    #[arg(long, value_name = "URI")]
+    serves: Vec<String>,
+    /// It is the installation's own: logging in is the consent
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    first_party: Option<bool>,
+    /// Its requests may come without PKCE (a client that authenticates and has the scope openid)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_pkce: Option<bool>,
+    /// It must push its requests (RFC 9126)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_par: Option<bool>,
+    /// It must sign its requests (RFC 9101)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_signed_request: Option<bool>,
+    /// People have another `sub` there than elsewhere (OpenID Connect Core section 8)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pairwise: Option<bool>,
+    /// The host of this URI names the sector of its pairwise `sub`
+    #[arg(long, value_name = "URI")]
+    sector_identifier_uri: Option<String>,
+    /// ES256, RS256, PS256 or EdDSA
+    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
+    id_token_alg: Option<SigningAlgorithm>,
+    /// ES256, RS256, PS256 or EdDSA
+    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
+    access_token_alg: Option<SigningAlgorithm>,
+    /// Sign its userinfo answers with this
+    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
+    userinfo_alg: Option<SigningAlgorithm>,
+    /// Where it hears of logouts (OpenID Connect Back-Channel Logout)
+    #[arg(long, value_name = "URI")]
+    backchannel_logout_uri: Option<String>,
+    /// An origin its pages call from, beside those of its redirect URIs; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<String>,
+    /// Its home page
+    #[arg(long, value_name = "URI")]
+    client_uri: Option<String>,
+    #[arg(long, value_name = "URI")]
+    logo_uri: Option<String>,
+    #[arg(long, value_name = "URI")]
+    policy_uri: Option<String>,
+    #[arg(long, value_name = "URI")]
+    tos_uri: Option<String>,
+    /// Whom to ask about it; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    contact: Vec<String>,
+    /// Life of its access tokens, as 15m
+    #[arg(long, value_parser = duration)]
+    access_ttl: Option<Duration>,
+    /// Life of an unused refresh token, as 7d
+    #[arg(long, value_parser = duration)]
+    refresh_idle_ttl: Option<Duration>,
+    /// Life of a session, as 30d
+    #[arg(long, value_parser = duration)]
+    refresh_max_ttl: Option<Duration>,
+    /// For how long a spent refresh token gets the same successor again; 0s: never
+    #[arg(long, value_parser = duration)]
+    replay_window: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ResourceCommand {
+    /// Add a resource that tokens may be asked for (RFC 8707), or change it
+    Add {
+        /// The absolute URI that is the `aud` of its tokens
+        id: String,
+        /// What people read on the consent page
+        #[arg(long)]
+        name: String,
+        /// The scopes that mean something there [default: whatever a client may ask for]
+        #[arg(long, value_name = "SCOPES")]
+        scope: Option<String>,
+        /// What a client gets that asks for no scope
+        #[arg(long, value_name = "SCOPES", default_value = "")]
+        default_scope: String,
+    },
+    /// List the resources
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a resource: nobody gets tokens for it any more
+    Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScopeCommand {
+    /// Say what a scope means, for the consent page
+    Describe {
+        name: String,
+        /// In English
+        #[arg(long, required_unless_present = "ru")]
+        en: Option<String>,
+        /// In Russian
+        #[arg(long)]
+        ru: Option<String>,
+    },
+    /// List the scopes that have words
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what a scope means
+    Remove { name: String },
+}
+
+/// A value by the name it has in JSON.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|_| "write it like 15m, 24h or 7d".to_owned())
+}
+
+fn scopes(text: &str) -> Result<Scope, Failed> {
+    Scope::parse(text).map_err(|why| Failed::Usage(why.to_owned()))
+}
+
+impl Settings {
+    /// What a new client has where nothing is said.
+    fn with_defaults(mut self) -> Self {
+        if self.grant.is_empty() {
+            self.grant = if self.redirect_uri.is_empty() && !self.public {
+                vec![GrantType::ClientCredentials]
+            } else {
+                vec![GrantType::AuthorizationCode, GrantType::RefreshToken]
+            };
+        }
+        self
+    }
+
+    /// The changes, with all files read.
+    fn into_change(self) -> Result<impl FnOnce(&mut Metadata), Failed> {
+        let scope = self.scope.as_deref().map(scopes).transpose()?;
+        let jwks = self.jwks_file.as_deref().map(jwks).transpose()?;
+        let method = if self.public {
+            Some(AuthMethod::None)
+        } else {
+            self.auth_method
+        };
+        Ok(move |to: &mut Metadata| {
+            set(&mut to.client_name, self.name);
+            set(&mut to.scope, scope);
+            set_list(&mut to.redirect_uris, self.redirect_uri);
+            set_list(
+                &mut to.post_logout_redirect_uris,
+                self.post_logout_redirect_uri,
+            );
+            if !self.grant.is_empty() {
+                to.grant_types = self.grant;
+            }
+            set(&mut to.token_endpoint_auth_method, method);
+            let native = |native| match native {
+                true => ApplicationType::Native,
+                false => ApplicationType::Web,
+            };
+            set(&mut to.application_type, self.native.map(native));
+            if jwks.is_some() {
+                (to.jwks, to.jwks_uri) = (jwks, None);
+            }
+            if self.jwks_uri.is_some() {
+                to.jwks = None;
+            }
+            set_list(&mut to.resources, self.resource);
+            set_list(&mut to.serves, self.serves);
+            let consent = |own| match own {
+                true => Consent::Implicit,
+                false => Consent::Required,
+            };
+            set(&mut to.consent, self.first_party.map(consent));
+            if let Some(without) = self.no_pkce {
+                to.require_pkce = without.then_some(false);
+            }
+            set(
+                &mut to.require_pushed_authorization_requests,
+                self.require_par,
+            );
+            set(
+                &mut to.require_signed_request_object,
+                self.require_signed_request,
+            );
+            let subject = |pairwise| match pairwise {
+                true => SubjectType::Pairwise,
+                false => SubjectType::Public,
+            };
+            set(&mut to.subject_type, self.pairwise.map(subject));
+            for (to, given) in [
+                (&mut to.id_token_signed_response_alg, self.id_token_alg),
+                (&mut to.access_token_signing_alg, self.access_token_alg),
+                (&mut to.userinfo_signed_response_alg, self.userinfo_alg),
+            ] {
+                *to = given.or(*to);
+            }
+            for (to, given) in [
+                (&mut to.jwks_uri, self.jwks_uri),
+                (&mut to.sector_identifier_uri, self.sector_identifier_uri),
+                (&mut to.backchannel_logout_uri, self.backchannel_logout_uri),
+                (&mut to.client_uri, self.client_uri),
+                (&mut to.logo_uri, self.logo_uri),
+                (&mut to.policy_uri, self.policy_uri),
+                (&mut to.tos_uri, self.tos_uri),
+            ] {
+                if let Some(given) = given {
+                    *to = Some(given).filter(|given| !given.is_empty());
+                }
+            }
+            set_list(&mut to.allowed_origins, self.allowed_origin);
+            set_list(&mut to.contacts, self.contact);
+            for (to, given) in [
+                (&mut to.access_ttl, self.access_ttl),
+                (&mut to.refresh_idle_ttl, self.refresh_idle_ttl),
+                (&mut to.refresh_max_ttl, self.refresh_max_ttl),
+                (&mut to.replay_window, self.replay_window),
+            ] {
+                *to = given.or(*to);
+            }
+        })
+    }
+}
+
+fn set<T>(to: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *to = given;
+    }
+}
+
+fn set_list(to: &mut Vec<String>, given: Vec<String>) {
+    if !given.is_empty() {
+        *to = given.into_iter().filter(|one| !one.is_empty()).collect();
+    }
+}
+
+fn jwks(path: &std::path::Path) -> Result<Value, Failed> {
+    let unreadable = |why: String| Failed::Usage(format!("--jwks-file {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
+    match command {
+        ClientCommand::Add { id, settings } => {
+            let mut metadata = Metadata::default();
+            settings.with_defaults().into_change()?(&mut metadata);
+            let (client, secret) = clients::add(app, id, metadata).await?;
+            println!("added the client {}", client.id);
+            tell_secret(secret.as_deref());
+        }
+        ClientCommand::List { json } => list(app, json).await?,
+        ClientCommand::Show { id, json } => {
+            let shown = describe(&clients::named(app, &id).await?);
+            if json {
+                print_json(&shown)?;
+            } else {
+                print_fields(&shown);
+            }
+        }
+        ClientCommand::Set { id, settings } => {
+            let secret = clients::set(app, &id, settings.into_change()?).await?;
+            println!("changed the client {id}");
+            tell_secret(secret.as_deref());
+        }
+        ClientCommand::RotateSecret { id, overlap } => {
+            let secret = clients::rotate_secret(app, &id, overlap).await?;
+            let until = app.clock.now() + overlap;
+            if overlap.is_zero() {
+                println!("the secret of {id} before this one is good no more");
+            } else {
+                println!(
+                    "the secret of {id} before this one is good until {}",
+                    until.rfc3339()
+                );
+            }
+            tell_secret(Some(&secret));
+        }
+        ClientCommand::Remove { id } => {
+            clients::remove(app, &id).await?;
+            println!("removed {id}: every session of it has ended");
+        }
+        ClientCommand::Disable { id } => {
+            clients::disable(app, &id).await?;
+            println!("disabled {id}: every session of it has ended");
+        }
+        ClientCommand::Enable { id } => {
+            clients::enable(app, &id).await?;
+            println!("enabled {id}");
+        }
+        ClientCommand::Invite { uses, expires } => {
+            let (token, until) = registration::invite(app, uses, expires).await?;
+            println!("initial access token (shown once): {token}");
+            println!(
+                "good for {uses} registration(s) at {}/oauth2/register until {}",
+                app.config.server.issuer,
+                until.rfc3339()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn tell_secret(secret: Option<&str>) {
+    if let Some(secret) = secret {
+        println!("secret (shown once): {secret}");
+    }
+}
+
+async fn list(app: &App, as_json: bool) -> Result<(), Failed> {
+    let mut listed = vec![];
+    if !as_json {
+        println!(
+            "{:<37} {:<13} {:<9} {:<21} NAME",
+            "ID", "SOURCE", "STATE", "SINCE"
+        );
+    }
+    let mut after = String::new();
+    loop {
+        let page = crate::storage::clients::list(&app.db, &after, 500)
+            .await
+            .map_err(failed)?;
+        for client in &page {
+            if as_json {
+                listed.push(describe(client));
+                continue;
+            }
+            let (id, source) = (&client.id, client.source.as_str());
+            let since = client.created_at.rfc3339();
+            println!(
+                "{id:<37} {source:<13} {:<9} {since:<21} {}",
+                state(client),
+                client.name()
+            );
+        }
+        match page.last() {
+            Some(last) => after.clone_from(&last.id),
+            None => break,
+        }
+    }
+    if as_json {
+        print_json(&listed.into())?;
+    }
+    Ok(())
+}
+
+fn state(client: &Client) -> &'static str {
+    match client.disabled_at {
+        Some(_) => "disabled",
+        None => "enabled",
+    }
+}
+
+/// All that is known of a client but its secrets: of those, only for how long they are good.
+fn describe(client: &Client) -> Value {
+    let time = |at: Option<crate::clock::Timestamp>| at.map(crate::clock::Timestamp::rfc3339);
+    let secrets: Vec<_> = client
+        .secrets
+        .iter()
+        .map(|secret| json!({ "expires_at": time(secret.expires_at) }))
+        .collect();
+    let mut shown = json!({
+        "client_id": client.id,
+        "source": client.source.as_str(),
+        "state": state(client),
+        "created_at": client.created_at.rfc3339(),
+        "updated_at": client.updated_at.rfc3339(),
+        "removed_if_unused_at": time(client.expires_at),
+        "secrets": secrets,
+    });
+    if let (Some(shown), Ok(Value::Object(metadata))) = (
+        shown.as_object_mut(),
+        serde_json::to_value(&client.metadata),
+    ) {
+        shown.extend(metadata);
+    }
+    shown
+}
+
+/// One line a field; a list has one line for each of its members.
+fn print_fields(shown: &Value) {
+    for (name, value) in shown.as_object().into_iter().flatten() {
+        let lines: Vec<String> = match value {
+            Value::Null => continue,
+            Value::Array(items) => items.iter().map(plain).collect(),
+            other => vec![plain(other)],
+        };
+        for line in lines {
+            println!("{name:<38} {line}");
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(failed)?;
+    println!("{text}");
+    Ok(())
+}
+
+pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed> {
+    match command {
+        ResourceCommand::Add {
+            id,
+            name,
+            scope,
+            default_scope,
+        } => {
+            let resource = Resource {
+                scope: scope.as_deref().map(scopes).transpose()?,
+                default_scope: scopes(&default_scope)?,
+                id: id.clone(),
+                name,
+            };
+            catalogue::put_resource(app, resource).await?;
+            println!("{id} is a resource now");
+        }
+        ResourceCommand::List { json } => {
+            let mut resources: Vec<_> =
+                catalogue::all(app).await?.resources.into_values().collect();
+            resources.sort_by(|one, other| one.id.cmp(&other.id));
+            let shown = resources.iter().map(|resource| {
+                json!({
+                    "id": resource.id,
+                    "name": resource.name,
+                    "scope": resource.scope.as_ref().map(Scope::to_string),
+                    "default_scope": resource.default_scope.to_string(),
+                })
+            });
+            print_all(shown, json)?;
+        }
+        ResourceCommand::Remove { id } => {
+            catalogue::remove_resource(app, &id).await?;
+            println!("removed {id}");
+        }
+    }
+    Ok(())
+}
+
+pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
+    match command {
+        ScopeCommand::Describe { name, en, ru } => {
+            let mut texts = catalogue::all(app)
+                .await?
+                .scopes
+                .remove(&name)
+                .unwrap_or_default();
+            let given: Descriptions = [("en", en), ("ru", ru)]
+                .into_iter()
+                .filter_map(|(language, text)| Some((language.to_owned(), text?)))
+                .collect();
+            texts.extend(given);
+            catalogue::describe_scope(app, &name, texts).await?;
+            println!("{name} has its words now");
+        }
+        ScopeCommand::List { json } => {
+            let mut scopes: Vec<_> = catalogue::all(app).await?.scopes.into_iter().collect();
+            scopes.sort();
+            let shown = scopes.into_iter().map(|(name, texts)| {
+                let mut shown = json!({ "name": name });
+                for (language, text) in texts {
+                    shown[language] = text.into();
+                }
+                shown
+            });
+            print_all(shown, json)?;
+        }
+        ScopeCommand::Remove { name } => {
+            catalogue::remove_scope(app, &name).await?;
+            println!("removed {name}");
+        }
+    }
+    Ok(())
+}
+
+fn print_all(shown: impl Iterator<Item = Value>, as_json: bool) -> Result<(), Failed> {
+    if as_json {
+        return print_json(&shown.collect());
+    }
+    for one in shown {
+        print_fields(&one);
+        println!();
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! The life of a client: made, changed and removed by an operator ([`add`] and its neighbours, [`file`]), or by itself
+//! ([`registration`], [`document`]). [`policy`] holds for all of them.
+
+pub mod catalogue;
+pub mod document;
+pub mod file;
+pub mod policy;
+pub mod registration;
+mod strict_json;
+
+use std::{net::IpAddr, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use self::policy::By;
+use crate::{
+    app::App,
+    clock::Timestamp,
+    directory::Known,
+    flows::{Error, FieldError},
+    model::{
+        client::{Client, Metadata, Secret, Source},
+        event::{ConsentChange, Event},
+        key::LONGEST_TOKEN_LIFE,
+        revocation::{Revocation, Target},
+        session::EndReason,
+        user::User,
+    },
+    oauth::error::OAuthError,
+    storage::{self, Conflict, Tx, audit, clients, consents, outbox, revocations, sessions},
+};
+
+/// The longest time that a replaced secret may stay good.
+pub const LONGEST_OVERLAP: Duration = Duration::from_secs(90 * 86_400);
+
+/// Makes a client; gives its secret, where it has one. The secret is kept nowhere.
+///
+/// # Errors
+/// [`Error::Validation`] for what breaks the policy, and for an id that is taken.
+pub async fn add(
+    app: &App,
+    id: Option<String>,
+    metadata: Metadata,
+) -> Result<(Client, Option<String>), Error> {
+    let id = id.unwrap_or_else(|| app.new_id());
+    check_id(&id).map_err(|why| policy::one("id", why))?;
+    let metadata = policy::check(app, metadata, By::Operator)?;
+    let (mut client, now) = (new(app, id, Source::Operator, metadata), app.clock.now());
+    let secret = give_secret(app, &mut client);
+    let row = client.clone();
+    let added = app.db.transaction(move |mut tx| {
+        Box::pin(async move {
+            clients::insert(&mut tx, &row).await?;
+            audit::add_by_operator(&mut tx, "client.add", Some(&row.id), json!({}), now).await
+        })
+    });
+    match added.await {
+        Ok(()) => Ok((client, secret)),
+        Err(storage::Error::Conflict(Conflict::Other)) => {
+            let message = format!("there is a client {:?} already", client.id);
+            Err(policy::one("id", message).into())
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Finds a client by its id, disabled or not.
+///
+/// # Errors
+/// [`Error::Validation`] where there is none.
+pub async fn named(app: &App, id: &str) -> Result<Client, Error> {
+    let found = clients::by_id(&app.db, id).await?;
+    found.ok_or_else(|| unknown(id))
+}
+
+/// Changes what is registered of a client; gives a secret where it has come to need one.
+///
+/// # Errors
+/// [`Error::Validation`] for what breaks the policy, and for a client that is not an operator's to change.
+pub async fn set(
+    app: &App,
+    id: &str,
+    change: impl FnOnce(&mut Metadata),
+) -> Result<Option<String>, Error> {
+    let read = named(app, id).await?;
+    may_change(&read)?;
+    let mut client = read.clone();
+    change(&mut client.metadata);
+    client.metadata = policy::check(app, client.metadata, By::Operator)?;
+    client.updated_at = app.clock.now();
+    let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
+        true if client.secrets.is_empty() => give_secret(app, &mut client),
+        true => None,
+        false => {
+            client.secrets.clear();
+            None
+        }
+    };
+    let changed = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let now = client.updated_at;
+                let current = clients::lock(&mut tx, &client.id).await?;
+                // Somebody else has changed it meanwhile, and would be undone.
+                let as_read = current.filter(|current| {
+                    current.metadata == read.metadata && current.updated_at == read.updated_at
+                });
+                let Some(current) = as_read else {
+                    return Ok(false);
+                };
+                client.expires_at = current.expires_at;
+                clients::update(&mut tx, &client).await?;
+                audit::add_by_operator(&mut tx, "client.set", Some(&client.id), json!({}), now)
+                    .await?;
+                if allows_less(&client.metadata, &read.metadata) {
+                    refuse_tokens(&mut tx, &client.id, "client_changed", now).await?;
+                }
+                Ok(true)
+            })
+        })
+        .await?;
+    if changed {
+        Ok(secret)
+    } else {
+        Err(policy::one("client", "somebody else has changed it just now: try again").into())
+    }
+}
+
+/// Gives a client a new secret; the one before it is good for `overlap` more.
+///
+/// # Errors
+/// [`Error::Validation`] for a client without secrets, or one that is not an operator's to change.
+pub async fn rotate_secret(app: &App, id: &str, overlap: Duration) -> Result<String, Error> {
+    let client = named(app, id).await?;
+    may_change(&client)?;
+    if !client.metadata.token_endpoint_auth_method.has_secret() {
+        return Err(policy::one(
+            "client",
+            "it has no secret: it authenticates in another way",
+        )
+        .into());
+    }
+    if overlap > LONGEST_OVERLAP {
+        return Err(policy::one("overlap", "must be at most 90d").into());
+    }
+    let secret = random_text(app);
+    let current = Secret {
+        hash: hash(&secret),
+        expires_at: None,
+    };
+    let until = app.clock.now() + overlap;
+    change(
+        app,
+        id,
+        "client.rotate_secret",
+        move |tx, mut client, now| {
+            Box::pin(async move {
+                let before = client.secrets.into_iter().next();
+                let old = before.filter(|_| until > now).map(|before| Secret {
+                    expires_at: Some(until),
+                    ..before
+                });
+                client.secrets = [current].into_iter().chain(old).collect();
+                client.updated_at = now;
+                clients::update(tx, &client).await?;
+                Ok(())
+            })
+        },
+    )
+    .await?;
+    Ok(secret)
+}
+
+/// Removes a client; its sessions end and its access tokens are refused.
+///
+/// # Errors
+/// [`Error::Validation`] for one that is built in, or that stands in `clients.toml`.
+pub async fn remove(app: &App, id: &str) -> Result<(), Error> {
+    let client = named(app, id).await?;
+    if client.source != Source::Document {
+        may_change(&client)?;
+    }
+    change(app, id, "client.remove", |tx, client, now| {
+        Box::pin(async move { remove_with_sessions(tx, &client.id, now).await })
+    })
+    .await
+}
+
+/// Disables a client: nothing is issued to it any more, its sessions end and its access tokens are refused.
+///
+/// # Errors
+/// [`Error::Validation`] for one that is built in.
+pub async fn disable(app: &App, id: &str) -> Result<(), Error> {
+    set_disabled(app, id, true).await
+}
+
+/// Enables a disabled client again; its old sessions stay dead.
+///
+/// # Errors
+/// [`Error::Validation`] for one that is built in.
+pub async fn enable(app: &App, id: &str) -> Result<(), Error> {
+    set_disabled(app, id, false).await
+}
+
+async fn set_disabled(app: &App, id: &str, disabled: bool) -> Result<(), Error> {
+    not_built_in(&named(app, id).await?)?;
+    let action = if disabled {
+        "client.disable"
+    } else {
+        "client.enable"
+    };
+    change(app, id, action, move |tx, mut client, now| {
+        Box::pin(async move {
+            client.disabled_at = disabled.then_some(now);
+            client.updated_at = now;
+            clients::update(tx, &client).await?;
+            if disabled {
+                end_everything(tx, &client.id, now).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Takes back all that a person allowed a client: they are asked again, and what the client holds is refused.
+///
+/// # Errors
+/// [`Error::Validation`] for an unknown client.
+pub async fn withdraw_consent(app: &App, user: &User, client_id: &str) -> Result<(), Error> {
+    named(app, client_id).await?;
+    let (user_id, client_id) = (user.id.clone(), client_id.to_owned());
+    let (event_id, now) = (app.new_id(), app.clock.now());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let kind = ConsentChange::Withdrawn;
+                if consents::withdraw(&mut tx, &user_id, &client_id).await? {
+                    let event = Event::consent(kind, &user_id, &client_id);
+                    outbox::add(&mut tx, event_id, &event, None, now).await?;
+                }
+                let detail = json!({ "clientId": client_id });
+                audit::add_by_operator(&mut tx, kind.as_str(), Some(&user_id), detail, now).await?;
+                let of = sessions::Of::UserAtClient(&user_id, &client_id);
+                let listed_until = now + LONGEST_TOKEN_LIFE;
+                sessions::end_all(&mut tx, of, EndReason::ConsentWithdrawn, now, listed_until).await
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+/// Changes a client in a transaction that other changes of clients wait for, with a line in the audit log.
+async fn change<F>(app: &App, id: &str, action: &'static str, work: F) -> Result<(), Error>
+where
+    F: for<'t> FnOnce(
+            &'t mut Tx<'_>,
+            Client,
+            Timestamp,
+        ) -> futures_util::future::BoxFuture<'t, storage::Result<()>>
+        + Send
+        + 'static,
+{
+    let (id, now) = (id.to_owned(), app.clock.now());
+    let missing = unknown(&id);
+    let changed = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let Some(client) = clients::lock(&mut tx, &id).await? else {
+                    return Ok(false);
+                };
+                audit::add_by_operator(&mut tx, action, Some(&id), json!({}), now).await?;
+                work(&mut tx, client, now).await?;
+                Ok(true)
+            })
+        })
+        .await?;
+    if changed { Ok(()) } else { Err(missing) }
+}
+
+/// Finds a client by its id: one that is registered here, or one whose id is the URL of its document. `address`: who
+/// asks, for whom documents that are not known yet are counted. `None` where there is none, or it is disabled.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::TooMany`].
+pub async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<Known>, Error> {
+    if document::is_id(id) {
+        document::find(app, id, address).await
+    } else {
+        app.client(id).await
+    }
+}
+
+/// Checks what a client says of itself, and looks at what it refers to.
+///
+/// # Errors
+/// `invalid_redirect_uri` or `invalid_client_metadata` (RFC 7591 §3.2.2), naming each member at fault.
+async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metadata, OAuthError> {
+    let refused = |found: Vec<FieldError>| {
+        let lines: Vec<_> = found
+            .iter()
+            .map(|one| format!("{}: {}", one.field, one.message))
+            .collect();
+        let description = lines.join("; ");
+        if found.iter().all(|one| one.field == "redirect_uris") {
+            OAuthError::invalid_redirect_uri(description)
+        } else {
+            OAuthError::invalid_client_metadata(description)
+        }
+    };
+    let metadata = policy::read(app, members).map_err(refused)?;
+    let metadata = policy::check(app, metadata, By::Itself).map_err(refused)?;
+    policy::check_sector(app, &metadata)
+        .await
+        .map_err(refused)?;
+    Ok(metadata)
+}
+
+/// Whether one more client may make itself known. The lock that it takes keeps others from being counted in twice.
+async fn has_room(tx: &mut Tx<'_>, id: &str, most: u64) -> storage::Result<bool> {
+    clients::lock(tx, id).await?;
+    let count = clients::count_registered(tx).await?;
+    Ok(u64::try_from(count).is_ok_and(|count| count < most))
+}
+
+/// What a client is told for which there is no room.
+fn full() -> Error {
+    let message = "there are as many self-registered clients as this server takes";
+    OAuthError::temporarily_unavailable(message).into()
+}
+
+/// A client of this moment, without secrets.
+fn new(app: &App, id: String, source: Source, metadata: Metadata) -> Client {
+    let now = app.clock.now();
+    Client {
+        id,
+        source,
+        secrets: vec![],
+        metadata,
+        registration_token_hash: None,
+        created_at: now,
+        updated_at: now,
+        expires_at: None,
+        disabled_at: None,
+    }
+}
+
+/// A secret for a client that shall have one, in place of any other.
+fn give_secret(app: &App, client: &mut Client) -> Option<String> {
+    if !client.metadata.token_endpoint_auth_method.has_secret() {
+        return None;
+    }
+    let secret = random_text(app);
+    client.secrets = vec![Secret {
+        hash: hash(&secret),
+        expires_at: None,
+    }];
+    Some(secret)
+}
+
+/// 256 random bits as a text: a client's secret, or a token that lets it register.
+fn random_text(app: &App) -> String {
+    URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>())
+}
+
+fn hash(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret).to_vec()
+}
+
+/// What an operator may call a client. No URL: those are the ids of metadata documents.
+fn check_id(id: &str) -> Result<(), &'static str> {
+    let good = (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b));
+    if good {
+        Ok(())
+    } else {
+        Err("a client is called by 1 to 128 letters, digits and -._~")
+    }
+}
+
+fn unknown(id: &str) -> Error {
+    let message = format!("there is no client {id:?}: see `propusk client list`");
+    policy::one("client", message).into()
+}
+
+fn not_built_in(client: &Client) -> Result<(), Error> {
+    if client.source == Source::BuiltIn {
+        let message = format!("{} is a part of Propusk and stays as it is", client.id);
+        return Err(policy::one("client", message).into());
+    }
+    Ok(())
+}
+
+fn may_change(client: &Client) -> Result<(), Error> {
+    not_built_in(client)?;
+    let message = match client.source {
+        Source::File => "it stands in clients.toml: change it there and restart",
+        Source::Document => "what it says stands in its own document: disable or remove it",
+        Source::BuiltIn | Source::Operator | Source::Registration => return Ok(()),
+    };
+    Err(policy::one("client", message).into())
+}
+
+/// Whether tokens issued under `before` may hold more than the client may have now.
+fn allows_less(now: &Metadata, before: &Metadata) -> bool {
+    let lost = |before: &[String], now: &[String]| before.iter().any(|one| !now.contains(one));
+    !before.scope.is_subset_of(&now.scope)
+        || lost(&before.resources, &now.resources)
+        || before
+            .grant_types
+            .iter()
+            .any(|one| !now.grant_types.contains(one))
+}
+
+async fn remove_with_sessions(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
+    clients::remove(tx, id).await?;
+    refuse_tokens(tx, id, "client_removed", now).await
+}
+
+async fn end_everything(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
+    sessions::end_all_of_client(tx, id, EndReason::ClientDisabled, now).await?;
+    refuse_tokens(tx, id, "client_disabled", now).await
+}
+
+/// Refuses the tokens that were issued to a client so far, and for a second more: one that is being issued may still
+/// have read the client as it was.
+async fn refuse_tokens(
+    tx: &mut Tx<'_>,
+    id: &str,
+    reason: &'static str,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let target = Target::Client {
+        client_id: id.to_owned(),
+        issued_until: now.as_secs() + 1,
+    };
+    let entry = Revocation {
+        target,
+        expires_at: now + LONGEST_TOKEN_LIFE,
+    };
+    revocations::add(tx, &entry, reason, now).await?;
+    Ok(())
+}

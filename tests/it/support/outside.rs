@@ -1,0 +1,109 @@
+//! A stranger's server on the open Internet: https on loopback, with an authority of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Answers by path: the status, further headers and the body.
+type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
+
+pub struct Outside {
+    /// `https://127.0.0.1:port`
+    pub base: String,
+    ca: TempDir,
+    answers: Answers,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Outside {
+    pub async fn start() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let ca = tempfile::tempdir().expect("a folder");
+        std::fs::write(ca.path().join("ca.pem"), cert.pem()).expect("written");
+        let key =
+            rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a server");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("https://{}", listener.local_addr().expect("an address"));
+        let answers = Answers::default();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let (known, counted) = (Arc::clone(&answers), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, known, counted) =
+                    (acceptor.clone(), Arc::clone(&known), Arc::clone(&counted));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut head = vec![0; 8192];
+                    let read = stream.read(&mut head).await.unwrap_or(0);
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                    let path = head.split(' ').nth(1).unwrap_or_default();
+                    let answer = known.lock().expect("no panic").get(path).cloned();
+                    let (status, headers, body) =
+                        answer.unwrap_or((404, String::new(), String::new()));
+                    let answer = format!(
+                        "HTTP/1.1 {status} OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
+                        body.len()
+                    );
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        Self {
+            base,
+            ca,
+            answers,
+            asked,
+        }
+    }
+
+    /// From now on, this is what stands at a path. `headers`: whole lines, each with its end.
+    pub fn put(&self, path: &str, status: u16, headers: &str, body: impl Into<String>) {
+        let answer = (status, headers.to_owned(), body.into());
+        self.answers
+            .lock()
+            .expect("no panic")
+            .insert(path.to_owned(), answer);
+    }
+
+    /// How many requests came so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// What a server needs to be told so that it asks here.
+    pub fn settings(&self) -> [(&'static str, String); 2] {
+        let ca = self.ca.path().join("ca.pem").display().to_string();
+        [
+            (
+                "PROPUSK_OUTBOUND__ALLOWED_NETWORKS",
+                "127.0.0.0/8".to_owned(),
+            ),
+            ("PROPUSK_OUTBOUND__CA_FILE", ca),
+        ]
+    }
+}

@@ -1,0 +1,330 @@
+//! Section F: who may call what, from where, and what does not count as saying who calls.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use propusk::{
+    flows::accounts,
+    model::{
+        client::{GrantType, Metadata},
+        user::Role,
+    },
+};
+use reqwest::{Method, RequestBuilder, StatusCode};
+
+use super::with_app;
+use crate::support::{
+    Backend, PASSWORD, Reply, TestServer, both_backends,
+    oauth::{Answer, Authorization, first_party_app},
+    send,
+};
+
+/// Who calls, each with a bearer token of their own: nobody, a person, another person, an application for itself, an
+/// administrator.
+const CALLERS: [&str; 5] = ["", "ann", "bob", "app", "root"];
+
+/// Every call of the server, what is sent, and the status that each of [`CALLERS`] gets. What stands in `{}` is a JSON
+/// body, all other bodies are forms.
+const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
+    // For everybody
+    ("GET", "/", "", [200; 5]),
+    ("GET", "/docs", "", [200; 5]),
+    ("GET", "/docs/oauth2-redirect", "", [200; 5]),
+    ("GET", "/openapi.json", "", [200; 5]),
+    ("GET", "/.well-known/openid-configuration", "", [200; 5]),
+    (
+        "GET",
+        "/.well-known/oauth-authorization-server",
+        "",
+        [200; 5],
+    ),
+    ("GET", "/oauth2/jwks", "", [200; 5]),
+    ("GET", "/api/v1/auth/health", "", [200; 5]),
+    ("GET", "/api/v1/auth/health/live", "", [200; 5]),
+    ("GET", "/api/v1/auth/health/ready", "", [200; 5]),
+    ("GET", "/auth/health", "", [200; 5]),
+    // The first-party API
+    ("POST", "/api/v1/auth/register", "{}", [400; 5]),
+    ("POST", "/api/v1/auth/login", "{}", [400; 5]),
+    ("POST", "/api/v1/auth/token/refresh", "{}", [401; 5]),
+    (
+        "POST",
+        "/api/v1/auth/logout",
+        "{}",
+        [401, 200, 200, 401, 200],
+    ),
+    (
+        "DELETE",
+        "/api/v1/auth/logout",
+        "{}",
+        [401, 200, 200, 401, 200],
+    ),
+    ("GET", "/api/v1/auth/verify", "", [401, 200, 200, 200, 200]),
+    ("GET", "/api/v1/auth/session", "", [200; 5]),
+    ("POST", "/auth/register", "{}", [400; 5]),
+    ("POST", "/auth/login", "{}", [400; 5]),
+    ("POST", "/auth/logout", "{}", [401, 200, 200, 401, 200]),
+    ("DELETE", "/auth/logout", "{}", [401, 200, 200, 401, 200]),
+    // For applications: none of them takes a person's token for a client's proof.
+    (
+        "POST",
+        "/oauth2/token",
+        "grant_type=client_credentials&client_id=app",
+        [401; 5],
+    ),
+    (
+        "POST",
+        "/oauth2/par",
+        "client_id=app&response_type=code",
+        [401; 5],
+    ),
+    (
+        "POST",
+        "/oauth2/introspect",
+        "client_id=app&token=x",
+        [401; 5],
+    ),
+    ("POST", "/oauth2/revoke", "client_id=app&token=x", [401; 5]),
+    ("POST", "/oauth2/register", "{}", [400; 5]),
+    ("GET", "/oauth2/register/:id", "", [401; 5]),
+    ("PUT", "/oauth2/register/:id", "{}", [401; 5]),
+    ("DELETE", "/oauth2/register/:id", "", [401; 5]),
+    ("GET", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
+    ("POST", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
+    // For browsers: none of them takes a token for a cookie, and no form is taken that is not ours.
+    ("GET", "/oauth2/authorize", "", [400; 5]),
+    ("POST", "/oauth2/authorize", "response_type=code", [303; 5]),
+    ("GET", "/oauth2/logout", "", [200; 5]),
+    ("POST", "/oauth2/logout", "decision=logout", [200; 5]),
+    ("GET", "/login", "", [200; 5]),
+    (
+        "POST",
+        "/login",
+        "login=ann&password=seven+blue+herons+at+dawn",
+        [403; 5],
+    ),
+    ("GET", "/register", "", [200; 5]),
+    (
+        "POST",
+        "/register",
+        "email=eve%40example.org&password=seven+blue+herons+at+dawn",
+        [403; 5],
+    ),
+    ("GET", "/select-account", "", [303; 5]),
+    ("POST", "/select-account", "choice=continue", [403; 5]),
+    (
+        "POST",
+        "/consent",
+        "decision=allow&request=client_id%3Dapp%26response_type%3Dcode%26scope%3Dopenid%26code_challenge_method%3DS256%26code_challenge%3DE9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        [403; 5],
+    ),
+];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")
+}
+
+/// The addresses that the sources of the server name as routes, and how many of them are not written out.
+fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
+    let (mut named, mut computed) = (BTreeSet::new(), 0);
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let (more, others) = routes_in(&path);
+            named.extend(more);
+            computed += others;
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("text");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for call in [".at(", ".public(", ".open(", ".nest("] {
+            for (at, _) in code.match_indices(call) {
+                match code[at + call.len()..].trim_start().strip_prefix('"') {
+                    Some(rest) => {
+                        named.insert(rest.split('"').next().unwrap_or_default().to_owned());
+                    }
+                    None => computed += 1,
+                }
+            }
+        }
+    }
+    (named, computed)
+}
+
+async fn administrator(server: &TestServer) {
+    let user = accounts::find(&server.app, "root").await.expect("known");
+    accounts::set_role(&server.app, &user, Role::admin())
+        .await
+        .expect("changed");
+    // Tokens of the moment of a change of role count as old.
+    server.clock.advance(std::time::Duration::from_secs(2));
+}
+
+/// A new token of a caller.
+async fn token(server: &TestServer, caller: &str) -> Option<String> {
+    match caller {
+        "" => None,
+        "app" => {
+            let fields = [("grant_type", "client_credentials")];
+            let reply = server.form_as("/oauth2/token", "app", &fields).await;
+            Some(reply.field("access_token"))
+        }
+        name => Some(server.login(name).await.tokens().access),
+    }
+}
+
+fn call(server: &TestServer, (method, path, body): (&str, &str, &str)) -> RequestBuilder {
+    let method = method.parse::<Method>().expect("a method");
+    let request = server.request(method, path);
+    match body {
+        "" => request,
+        json if json.starts_with('{') => request
+            .header("content-type", "application/json")
+            .body(json.to_owned()),
+        form => request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned()),
+    }
+}
+
+#[track_caller]
+fn assert_no_cors(reply: &Reply, what: &str) {
+    let allowing = reply
+        .headers
+        .keys()
+        .find(|name| name.as_str().starts_with("access-control-"));
+    assert_eq!(allowing, None, "{what}: {reply:?}");
+}
+
+both_backends! {
+    async fn t82_every_call_answers_every_caller_as_the_table_says(backend) {
+        let server = with_app(backend, first_party_app()).await;
+        server.register("bob").await;
+        server.register("root").await;
+        administrator(&server).await;
+        let ann = accounts::find(&server.app, "ann").await.expect("ann").id;
+        let mut wrong = vec![];
+        for (method, path, body, expected) in TABLE {
+            for (caller, expected) in CALLERS.iter().zip(expected) {
+                let mut request = call(&server, (method, path, body));
+                if let Some(token) = token(&server, caller).await {
+                    request = request.bearer_auth(token);
+                }
+                let reply = send(request).await;
+                if reply.status.as_u16() != *expected {
+                    wrong.push(format!("{method} {path} as {caller:?}: {} and not {expected}", reply.status));
+                }
+                if *caller != "ann" {
+                    assert!(!reply.text.contains(&ann), "{method} {path} tells {caller:?} of ann: {reply:?}");
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let mut table: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (method, path, ..) in TABLE {
+        table.entry(path).or_default().insert(method);
+    }
+    let (mut named, computed) = routes_in(&source());
+    assert_eq!(
+        computed, 8,
+        "the files of pages, those of /docs, the API's operations and the table's own calls are routes without a written \
+         address; another one belongs into this test"
+    );
+    let document = server.get("/openapi.json").await.json();
+    named.extend(
+        document["paths"]
+            .as_object()
+            .expect("paths")
+            .keys()
+            // The document writes a part that varies in its own way; the sources name it.
+            .filter(|path| !path.contains('{'))
+            .cloned(),
+    );
+    let known: BTreeSet<String> = table.keys().map(|path| (*path).to_owned()).collect();
+    assert_eq!(named, known, "the table lists the routes of the server");
+    for (path, methods) in table {
+        let reply = send(server.request(Method::PATCH, path)).await;
+        assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        let allowed: BTreeSet<&str> = reply.header("allow").split(", ").collect();
+        let allowed: BTreeSet<&str> = allowed
+            .into_iter()
+            .filter(|name| !["HEAD", "OPTIONS"].contains(name))
+            .collect();
+        assert_eq!(allowed, methods, "{path}");
+    }
+}
+
+both_backends! {
+    async fn t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies(backend) {
+        let metadata = Metadata { grant_types: vec![GrantType::AuthorizationCode, GrantType::ClientCredentials], allowed_origins: vec!["https://spa.example".to_owned()], ..first_party_app() };
+        let server = with_app(backend, metadata).await;
+        let ann = server.logged_in("ann").await;
+        let cookies: Vec<String> = ann.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut opened = BTreeSet::new();
+        for (method, path, body, _) in TABLE {
+            for origin in ["https://evil.example", "null", "https://app.example.evil.example", "http://app.example", "https://spa.example.evil.example", "https://app.example", "https://spa.example"] {
+                let preflight = server.request(Method::OPTIONS, path).header("access-control-request-method", *method).header("access-control-request-headers", "authorization");
+                for request in [call(&server, (method, path, body)), preflight] {
+                    let reply = send(request.header("origin", origin).header("cookie", cookies.join("; "))).await;
+                    let what = format!("{method} {path} from {origin}");
+                    assert_eq!(reply.headers.get("access-control-allow-credentials"), None, "{what}: {reply:?}");
+                    let allowed = reply.header("access-control-allow-origin").to_owned();
+                    match allowed.as_str() {
+                        "" => assert_no_cors(&reply, &what),
+                        "*" => assert!(path.starts_with("/.well-known/") || *path == "/oauth2/jwks", "{what}"),
+                        named => {
+                            assert_eq!(named, origin, "{what}");
+                            assert!(["https://app.example", "https://spa.example"].contains(&origin), "{what}: {reply:?}");
+                            assert_eq!(reply.header("vary"), "origin", "{what}");
+                            opened.insert(*path);
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(opened, BTreeSet::from(["/oauth2/par", "/oauth2/revoke", "/oauth2/token", "/oauth2/userinfo"]));
+    }
+
+    async fn t89_no_header_but_the_standards_says_who_somebody_is(backend) {
+        let server = with_app(backend, first_party_app()).await;
+        server.register("bob").await;
+        let ann = accounts::find(&server.app, "ann").await.expect("ann").id;
+        let names = ["X-User", "X_User", "X-User-Id", "X-Forwarded-User", "X_Forwarded_User", "X-Auth-Request-User", "X_Auth_Request_User", "X-Auth-Request-Email", "X-Propusk-User",
+            "X_Propusk_User", "Remote-User", "Remote_User", "REMOTE_USER", "X-Remote-User", "X-Authenticated-User", "X-WEBAUTH-USER", "X-Userinfo", "X-Access-Token", "X_Access_Token",
+            "X-Forwarded-Access-Token", "X_Authorization", "Proxy-Authorization", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Role", "X-Propusk-Role"];
+        let bob = server.login("bob").await.tokens();
+        let ann_token = server.login("ann").await.tokens();
+        for name in names {
+            for value in [ann.as_str(), "ann", "ann@example.org", "admin", "/api/v1/auth/session", &ann_token.access, &format!("Bearer {}", ann_token.access)] {
+                let with = |request: RequestBuilder| send(request.header(name, value));
+                with(server.request(Method::GET, "/api/v1/auth/verify")).await.expect_error(401, "INVALID_TOKEN");
+                with(server.request(Method::GET, "/oauth2/userinfo")).await.expect(StatusCode::UNAUTHORIZED);
+                let nobody = with(server.request(Method::GET, "/api/v1/auth/session")).await.expect(StatusCode::OK);
+                assert!(nobody.json()["data"].is_null(), "{name}: {nobody:?}");
+                let reply = with(server.request(Method::GET, &Authorization::of("app", "openid").with("prompt", "none").address())).await;
+                Answer::of(reply.header("location")).expect_error("login_required");
+                let told = with(server.request(Method::GET, "/api/v1/auth/verify").bearer_auth(&bob.access)).await.expect(StatusCode::OK);
+                assert!(!told.text.contains(&ann) && told.text.contains("\"role\":\"user\""), "{name}: {told:?}");
+            }
+            let form = [("grant_type", "client_credentials"), ("client_id", "app")];
+            send(server.request(Method::POST, "/oauth2/token").header(name, "app").form(&form)).await.expect_oauth_error(401, "invalid_client");
+        }
+        // A cookie is known by its exact name.
+        let cookie = server.logged_in("ann").await.cookies["propusk_session"].clone();
+        for name in ["Propusk_session", "propusk-session", "__Host-propusk_session", "xpropusk_session", "session"] {
+            let mut person = server.browser();
+            person.cookies.insert(name.to_owned(), cookie.clone());
+            let reply = person.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
+            Answer::of(reply.header("location")).expect_error("login_required");
+        }
+        server.post("/api/v1/auth/login", serde_json::json!({ "login": "ann", "password": PASSWORD })).await.expect(StatusCode::OK);
+    }
+}

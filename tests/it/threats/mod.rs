@@ -1,0 +1,86 @@
+//! What is tried against an authorization server, by the numbers of `docs/threats.md`.
+
+mod access;
+mod assertions;
+mod clients;
+mod codes;
+mod front_channel;
+mod sessions;
+
+use std::sync::Arc;
+
+use propusk::{clock::Clock, model::client::Metadata, storage::Statement};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Backend, Database, Reply, START, TestServer,
+    oauth::{Authorization, first_party_app},
+};
+
+/// A server that knows `ann` and the application `app`.
+async fn with_app(backend: Backend, metadata: Metadata) -> TestServer {
+    let server = TestServer::start(backend).await;
+    server.client("app", metadata).await;
+    server.register("ann").await;
+    server
+}
+
+/// Two servers on one database, that know `ann` and her own application `app`.
+async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
+    let database = Arc::new(Database::new(backend).await);
+    let clock = Clock::fake(START);
+    let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
+    let other = TestServer::on(database, clock, &[]).await;
+    one.client("app", first_party_app()).await;
+    one.register("ann").await;
+    (one, other)
+}
+
+/// What an application gets for a person who goes through its request in a new browser.
+async fn tokens(server: &TestServer, id: &str, scope: &str, name: &str) -> Reply {
+    let asked = Authorization::of(id, scope);
+    let answer = server.browser().authorize(&asked, name).await;
+    server
+        .redeem(id, answer.code())
+        .await
+        .expect(StatusCode::OK)
+}
+
+/// How many authorization codes were ever issued.
+async fn codes(server: &TestServer) -> i64 {
+    let statement =
+        Statement::new("SELECT count(*) AS n FROM sessions WHERE code_hash IS NOT NULL");
+    let rows = server.app.db.read(statement).await.expect("rows");
+    rows[0].get("n").expect("a number")
+}
+
+/// What introspection says of a token that is worth nothing.
+fn inactive() -> Value {
+    json!({ "active": false })
+}
+
+/// Fails the test where anything of an application's tokens is still good.
+async fn assert_dead(server: &TestServer, id: &str, tokens: &Reply) {
+    let (access, refresh) = (tokens.field("access_token"), tokens.field("refresh_token"));
+    assert_eq!(server.introspect(id, &access).await, inactive());
+    assert_eq!(server.introspect(id, &refresh).await, inactive());
+    server
+        .get_as("/oauth2/userinfo", &access)
+        .await
+        .expect(StatusCode::UNAUTHORIZED);
+    server
+        .refresh_as(id, &refresh)
+        .await
+        .expect_oauth_error(400, "invalid_grant");
+}
+
+/// Fails the test where the access token is not good.
+async fn assert_alive(server: &TestServer, id: &str, tokens: &Reply) {
+    let access = tokens.field("access_token");
+    assert_eq!(server.introspect(id, &access).await["active"], true);
+    server
+        .get_as("/oauth2/userinfo", &access)
+        .await
+        .expect(StatusCode::OK);
+}
