@@ -6,6 +6,7 @@ mod support;
 mod api;
 mod bad_input;
 mod browser;
+mod clients;
 mod clients_cli;
 mod code_flow;
 mod command_line;

@@ -91,12 +91,6 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
             Some(((*name).to_owned(), value.clone()))
         })
         .collect();
-    let responses = members
-        .get("response_types")
-        .filter(|types| !types.is_null());
-    if responses.is_some_and(|types| *types != serde_json::json!(["code"])) {
-        return Err(one("response_types", "must be [\"code\"]"));
-    }
     known
         .entry("grant_types")
         .or_insert_with(|| serde_json::json!(["authorization_code"]));
@@ -112,6 +106,20 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
                 "names none that a client can register itself for here",
             ));
         }
+    }
+    // A client that never comes to the authorization endpoint has none (RFC 7591 §2.1).
+    let without = known.get("grant_types").is_some_and(|grants| {
+        !grants
+            .as_array()
+            .is_some_and(|grants| grants.contains(&"authorization_code".into()))
+    });
+    let responses = members
+        .get("response_types")
+        .filter(|types| !types.is_null());
+    if responses.is_some_and(|types| {
+        *types != serde_json::json!(["code"]) && !(without && *types == serde_json::json!([]))
+    }) {
+        return Err(one("response_types", "must be [\"code\"]"));
     }
     // "none" lets the client send unsigned requests, as it may anyway; nothing here takes an unsigned object.
     if known.get("request_object_signing_alg") == Some(&"none".into()) {
@@ -178,9 +186,12 @@ pub fn registered(metadata: &Metadata) -> Map<String, Value> {
         .into_iter()
         .filter(|(name, value)| REGISTRABLE.contains(&name.as_str()) && value.as_str() != Some(""))
         .collect();
-    if metadata.grant_types.contains(&GrantType::AuthorizationCode) {
-        told.insert("response_types".to_owned(), serde_json::json!(["code"]));
-    }
+    let code = metadata.grant_types.contains(&GrantType::AuthorizationCode);
+    let responses: &[&str] = if code { &["code"] } else { &[] };
+    told.insert("response_types".to_owned(), serde_json::json!(responses));
+    // Client libraries read the list even where it is empty.
+    told.entry("redirect_uris")
+        .or_insert_with(|| serde_json::json!([]));
     if metadata.require_pkce == Some(false) {
         told.insert("require_pkce".to_owned(), false.into());
     }

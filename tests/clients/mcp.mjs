@@ -1,0 +1,236 @@
+// The MCP SDK's client: it meets a server of tools that it knows nothing of but the address, finds out by itself who
+// hands out tokens for it, registers there and comes back with one (MCP authorization: RFC 9728, 8414, 7591, 8707).
+
+import assert from 'node:assert/strict';
+
+import {
+  ClientCredentialsProvider,
+  PrivateKeyJwtProvider,
+} from '@modelcontextprotocol/sdk/client/auth-extensions.js';
+import { discoverOAuthServerInfo, registerClient, UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { InvalidTokenError } from '@modelcontextprotocol/sdk/server/auth/errors.js';
+import { requireBearerAuth } from '@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js';
+import { createMcpExpressApp } from '@modelcontextprotocol/sdk/server/express.js';
+import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+import { createRemoteJWKSet, exportPKCS8, jwtVerify } from 'jose';
+
+import { keys, story } from './story.mjs';
+
+/**
+ * A server of one tool, which tells who is asking. Its address is `resource`, which the authorization server knows as one
+ * of its resources; tokens are verified by the keys of `issuer` alone.
+ */
+class Tools {
+  constructor(issuer, resource) {
+    this.resource = new URL(resource);
+    this.issuer = issuer.href.replace(/\/$/, '');
+    this.keys = createRemoteJWKSet(new URL('/oauth2/jwks', issuer));
+    this.metadata = { resource, authorization_servers: [this.issuer] };
+    this.refused = new Set();
+  }
+
+  async listen() {
+    const described = new URL('/.well-known/oauth-protected-resource/mcp', this.resource);
+    const app = createMcpExpressApp();
+    app.get(described.pathname, (_, response) => response.json(this.metadata));
+    const authentication = requireBearerAuth({
+      verifier: this,
+      resourceMetadataUrl: described.href,
+      expectedResource: this.resource,
+    });
+    app.all(this.resource.pathname, authentication, (request, response) => this.serve(request, response));
+    await new Promise((done, failed) => {
+      this.listener = app.listen(Number(this.resource.port), this.resource.hostname, (error) =>
+        error ? failed(error) : done(),
+      );
+    });
+  }
+
+  async verifyAccessToken(token) {
+    if (this.refused.has(token)) throw new InvalidTokenError('it is no longer taken here');
+    const checks = { issuer: this.issuer, audience: this.resource.href, typ: 'at+jwt' };
+    const { payload } = await jwtVerify(token, this.keys, checks).catch((error) => {
+      this.reason = error.message;
+      throw new InvalidTokenError(error.message);
+    });
+    const { client_id: clientId, scope = '', exp: expiresAt, aud, sub } = payload;
+    return { token, clientId, scopes: scope.split(' '), expiresAt, resource: new URL(aud), extra: { sub } };
+  }
+
+  async serve(request, response) {
+    const server = new McpServer({ name: 'tools', version: '1.0.0' });
+    server.registerTool('whoami', { description: 'Tells who is asking' }, ({ authInfo }) => {
+      const told = { client: authInfo.clientId, scopes: authInfo.scopes, sub: authInfo.extra.sub };
+      return { content: [{ type: 'text', text: JSON.stringify(told) }] };
+    });
+    const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined, enableJsonResponse: true });
+    response.on('close', () => server.close());
+    await server.connect(transport);
+    await transport.handleRequest(request, response, request.body);
+  }
+
+  close() {
+    this.listener?.closeAllConnections();
+    this.listener?.close();
+  }
+}
+
+/** What an MCP host keeps for one server of tools. */
+class Host {
+  constructor(callback) {
+    this.redirectUrl = callback;
+    this.clientMetadata = {
+      client_name: 'An MCP host',
+      redirect_uris: [callback],
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      token_endpoint_auth_method: 'none',
+    };
+  }
+
+  state() {
+    this.expectedState = crypto.randomUUID();
+    return this.expectedState;
+  }
+
+  clientInformation() {
+    return this.client;
+  }
+
+  saveClientInformation(client) {
+    this.client = client;
+  }
+
+  tokens() {
+    return this.kept;
+  }
+
+  saveTokens(tokens) {
+    this.kept = tokens;
+  }
+
+  redirectToAuthorization(address) {
+    this.address = address;
+  }
+
+  saveCodeVerifier(verifier) {
+    this.verifier = verifier;
+  }
+
+  codeVerifier() {
+    return this.verifier;
+  }
+}
+
+await story(async ({ issuer, person, application, step, rest: [resource] }) => {
+  const tools = new Tools(issuer, resource);
+  await tools.listen();
+  try {
+    const connect = async (authProvider) => {
+      const transport = new StreamableHTTPClientTransport(tools.resource, { authProvider });
+      const client = new Client({ name: 'a host', version: '1.0.0' });
+      await client.connect(transport);
+      return client;
+    };
+    const whoami = async (client) => {
+      const { content } = await client.callTool({ name: 'whoami' });
+      return JSON.parse(content[0].text);
+    };
+    /** The first connection is refused; the person is sent to log in; then the code is redeemed. */
+    const authorize = async (host) => {
+      await assert.rejects(connect(host), UnauthorizedError);
+      const { url, pages } = await person.follow(host.address);
+      assert.ok(url.searchParams.get('code'), `no code: ${url}`);
+      assert.equal(url.searchParams.get('state'), host.expectedState);
+      const transport = new StreamableHTTPClientTransport(tools.resource, { authProvider: host });
+      await transport.finishAuth(url.searchParams.get('code'));
+      return pages;
+    };
+
+    const host = new Host(application.callback);
+    await step('a host that knows only the address of the tools finds the way to a token', async () => {
+      const pages = await authorize(host);
+      assert.deepEqual(pages, ['login', 'consent']);
+      assert.equal(host.address.origin, issuer.origin);
+      assert.equal(host.address.searchParams.get('resource'), resource);
+      assert.equal(host.address.searchParams.get('scope'), null);
+    });
+    const client = await step('the token opens the tools, with their default scopes', async () => {
+      const connected = await connect(host);
+      const told = await whoami(connected);
+      assert.deepEqual([told.client, told.scopes], [host.client.client_id, ['notes:read']]);
+      return connected;
+    });
+    await step('a token that is refused is refreshed on the way', async () => {
+      const before = host.kept;
+      tools.refused.add(before.access_token);
+      assert.deepEqual((await whoami(client)).scopes, ['notes:read']);
+      assert.notEqual(host.kept.access_token, before.access_token);
+      assert.notEqual(host.kept.refresh_token, before.refresh_token);
+    });
+    await client.close();
+
+    await step('scopes that the tools name are asked for and granted', async () => {
+      tools.metadata.scopes_supported = ['notes:read', 'notes:write'];
+      const other = new Host(application.callback);
+      const pages = await authorize(other);
+      assert.deepEqual(pages, ['consent']);
+      const connected = await connect(other);
+      assert.deepEqual((await whoami(connected)).scopes, ['notes:read', 'notes:write']);
+      await connected.close();
+    });
+    await step('a token for the server itself does not open the tools', async () => {
+      const stranger = new Host(application.callback);
+      stranger.validateResourceURL = async () => undefined;
+      stranger.clientMetadata.scope = 'openid';
+      delete tools.metadata.scopes_supported;
+      await authorize(stranger);
+      stranger.redirectToAuthorization = () => {};
+      delete stranger.kept.refresh_token;
+      await assert.rejects(connect(stranger), UnauthorizedError);
+      assert.match(tools.reason, /"aud"/);
+    });
+
+    const { authorizationServerMetadata: metadata } = await discoverOAuthServerInfo(tools.resource);
+    const register = (clientMetadata) => registerClient(issuer, { metadata, clientMetadata });
+    const machine = { redirect_uris: [], grant_types: ['client_credentials'], response_types: [] };
+    await step('a program without a person: client credentials with a secret', async () => {
+      const made = await register({ ...machine, token_endpoint_auth_method: 'client_secret_basic' });
+      const provider = new ClientCredentialsProvider({
+        clientId: made.client_id,
+        clientSecret: made.client_secret,
+        expectedIssuer: metadata.issuer,
+        scope: 'notes:read',
+      });
+      const connected = await connect(provider);
+      assert.equal((await whoami(connected)).client, made.client_id);
+      await connected.close();
+    });
+    await step('a program without a person: client credentials with a key', async () => {
+      const { key, jwks } = await keys('ES256');
+      const made = await register({ ...machine, token_endpoint_auth_method: 'private_key_jwt', jwks });
+      const provider = new PrivateKeyJwtProvider({
+        clientId: made.client_id,
+        privateKey: await exportPKCS8(key.key),
+        algorithm: 'ES256',
+        expectedIssuer: metadata.issuer,
+        scope: 'notes:read',
+      });
+      const connected = await connect(provider);
+      assert.equal((await whoami(connected)).client, made.client_id);
+      await connected.close();
+    });
+    await step('a redirect URI that was not registered is refused before anybody logs in', async () => {
+const elsewhere = { ...host.clientMetadata, redirect_uris: ['http://example.org/callback'] };
+      await assert.rejects(register(elsewhere), /redirect_uris/);
+      const address = new URL(host.address);
+      address.searchParams.set('redirect_uri', `${application.base}/elsewhere`);
+      assert.match(await person.read(address), /redirect_uri/);
+    });
+  } finally {
+    tools.close();
+  }
+});

@@ -1,0 +1,207 @@
+// oauth4webapi: each message by itself, every signed answer with its signature checked.
+
+import assert from 'node:assert/strict';
+
+import * as oauth from 'oauth4webapi';
+
+import { keys, refused, story } from './story.mjs';
+
+const SCOPE = 'openid profile email offline_access';
+const insecure = { [oauth.allowInsecureRequests]: true };
+
+await story(async ({ issuer, person, application, step }) => {
+  const [as] = await step('discovery, by OpenID Connect and by RFC 8414', async () => {
+    const found = [];
+    for (const algorithm of ['oidc', 'oauth2']) {
+      const response = await oauth.discoveryRequest(issuer, { algorithm, ...insecure });
+      found.push(await oauth.processDiscoveryResponse(issuer, response));
+    }
+    assert.deepEqual(found[0], found[1]);
+    return found;
+  });
+
+  const register = async (metadata) => {
+    const asked = {
+      redirect_uris: [application.callback],
+      post_logout_redirect_uris: [application.goodbye],
+      grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
+      response_types: ['code'],
+      scope: SCOPE,
+      ...metadata,
+    };
+    const response = await oauth.dynamicClientRegistrationRequest(as, asked, insecure);
+    const client = await oauth.processDynamicClientRegistrationResponse(response);
+    for (const name of Object.keys(metadata)) assert.deepEqual(client[name], asked[name], name);
+    return client;
+  };
+
+  /** From the authorization request to the tokens; with `push` the request goes the back way (PAR). */
+  const authorize = async (client, authentication, { push = false, more = {} } = {}) => {
+    const verifier = oauth.generateRandomCodeVerifier();
+    const state = oauth.generateRandomState();
+    const nonce = oauth.generateRandomNonce();
+    let parameters = {
+      client_id: client.client_id,
+      redirect_uri: application.callback,
+      response_type: 'code',
+      scope: SCOPE,
+      code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+      code_challenge_method: 'S256',
+      state,
+      nonce,
+      ...more,
+    };
+    if (push) {
+      const response = await oauth.pushedAuthorizationRequest(as, client, authentication, parameters, insecure);
+      const { request_uri } = await oauth.processPushedAuthorizationResponse(as, client, response);
+      parameters = { client_id: client.client_id, request_uri };
+    }
+    const url = new URL(as.authorization_endpoint);
+    url.search = new URLSearchParams(parameters);
+    const { url: back, pages } = await person.follow(url);
+    const answer = oauth.validateAuthResponse(as, client, back, state);
+    const response = await oauth.authorizationCodeGrantRequest(
+      as,
+      client,
+      authentication,
+      answer,
+      application.callback,
+      verifier,
+      insecure,
+    );
+    const checks = { expectedNonce: nonce, requireIdToken: true };
+    const tokens = await oauth.processAuthorizationCodeResponse(as, client, response, checks);
+    await oauth.validateApplicationLevelSignature(as, response, insecure);
+    return { tokens, pages, claims: oauth.getValidatedIdTokenClaims(tokens) };
+  };
+
+  const client = await step('dynamic registration: signed answers, client_secret_post', () =>
+    register({
+      client_name: 'oauth4webapi',
+      token_endpoint_auth_method: 'client_secret_post',
+      id_token_signed_response_alg: 'ES256',
+      userinfo_signed_response_alg: 'ES256',
+      introspection_signed_response_alg: 'ES256',
+    }),
+  );
+  const secret = oauth.ClientSecretPost(client.client_secret);
+
+  const first = await step('a pushed request, login, consent, code with PKCE', () =>
+    authorize(client, secret, { push: true }),
+  );
+  assert.deepEqual(first.pages, ['login', 'consent']);
+  const { tokens, claims } = first;
+
+  await step('the access token is one of RFC 9068', async () => {
+    const request = new Request('http://127.0.0.1/', { headers: { authorization: `Bearer ${tokens.access_token}` } });
+    const found = await oauth.validateJwtAccessToken(as, request, as.issuer, insecure);
+    assert.deepEqual([found.sub, found.client_id, found.scope], [claims.sub, client.client_id, tokens.scope]);
+  });
+  await step('signed userinfo', async () => {
+    const response = await oauth.userInfoRequest(as, client, tokens.access_token, insecure);
+    const told = await oauth.processUserInfoResponse(as, client, claims.sub, response);
+    assert.match(response.headers.get('content-type'), /^application\/jwt/);
+    await oauth.validateApplicationLevelSignature(as, response, insecure);
+    assert.equal(told.email, person.name);
+  });
+  const next = await step('refresh with fewer scopes', async () => {
+    const more = { additionalParameters: { scope: 'openid email' } };
+    const response = await oauth.refreshTokenGrantRequest(as, client, secret, tokens.refresh_token, {
+      ...more,
+      ...insecure,
+    });
+    const refreshed = await oauth.processRefreshTokenResponse(as, client, response);
+    await oauth.validateApplicationLevelSignature(as, response, insecure);
+    assert.equal(refreshed.scope, 'openid email');
+    return refreshed;
+  });
+  await step('signed introspection (RFC 9701)', async () => {
+    const options = { requestJwtResponse: true, ...insecure };
+    const response = await oauth.introspectionRequest(as, client, secret, next.access_token, options);
+    const told = await oauth.processIntrospectionResponse(as, client, response);
+    assert.match(response.headers.get('content-type'), /^application\/token-introspection\+jwt/);
+    await oauth.validateApplicationLevelSignature(as, response, insecure);
+    assert.deepEqual([told.active, told.sub, told.scope], [true, claims.sub, 'openid email']);
+  });
+  await step('client credentials', async () => {
+    const response = await oauth.clientCredentialsGrantRequest(as, client, secret, {}, insecure);
+    const token = await oauth.processClientCredentialsResponse(as, client, response);
+    assert.equal(token.token_type, 'bearer');
+  });
+  await step('revocation of an access token', async () => {
+    const revoke = await oauth.revocationRequest(as, client, secret, next.access_token, insecure);
+    await oauth.processRevocationResponse(revoke);
+    const response = await oauth.introspectionRequest(as, client, secret, next.access_token, {
+      requestJwtResponse: true,
+      ...insecure,
+    });
+    const told = await oauth.processIntrospectionResponse(as, client, response);
+    await oauth.validateApplicationLevelSignature(as, response, insecure);
+    assert.equal(told.active, false);
+  });
+  await step('a code is good once, and its second use ends what it gave', async () => {
+    const verifier = oauth.generateRandomCodeVerifier();
+    const url = new URL(as.authorization_endpoint);
+    url.search = new URLSearchParams({
+      client_id: client.client_id,
+      redirect_uri: application.callback,
+      response_type: 'code',
+      scope: 'openid',
+      code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+      code_challenge_method: 'S256',
+    });
+    const back = await person.follow(url);
+    const answer = oauth.validateAuthResponse(as, client, back.url, oauth.expectNoState);
+    const redeem = async () => {
+      const to = application.callback;
+      const response = await oauth.authorizationCodeGrantRequest(as, client, secret, answer, to, verifier, insecure);
+      return oauth.processAuthorizationCodeResponse(as, client, response);
+    };
+    const once = await redeem();
+    await refused('invalid_grant', redeem());
+    const response = await oauth.userInfoRequest(as, client, once.access_token, insecure);
+    await assert.rejects(oauth.processUserInfoResponse(as, client, claims.sub, response), { status: 401 });
+  });
+
+  await step('private_key_jwt with RSA: a pushed request, code, client credentials', async () => {
+    const { key, jwks } = await keys('RS256');
+    const signing = await register({
+      client_name: 'oauth4webapi with a key',
+      token_endpoint_auth_method: 'private_key_jwt',
+      token_endpoint_auth_signing_alg: 'RS256',
+      jwks,
+    });
+    const assertion = oauth.PrivateKeyJwt(key);
+    const { pages } = await authorize(signing, assertion, { push: true });
+    assert.deepEqual(pages, ['consent']);
+    const response = await oauth.clientCredentialsGrantRequest(as, signing, assertion, {}, insecure);
+    await oauth.processClientCredentialsResponse(as, signing, response);
+    const unknown = await keys('RS256');
+    const forged = oauth.PrivateKeyJwt((await keys('RS256')).key);
+    const answer = await oauth.clientCredentialsGrantRequest(as, signing, forged, {}, insecure);
+    await assert.rejects(oauth.processClientCredentialsResponse(as, signing, answer), { status: 401 });
+  });
+
+  await step('a pairwise client is told another subject', async () => {
+    const pairwise = await register({
+      client_name: 'oauth4webapi, pairwise',
+      token_endpoint_auth_method: 'client_secret_basic',
+      subject_type: 'pairwise',
+    });
+    const told = await authorize(pairwise, oauth.ClientSecretBasic(pairwise.client_secret));
+    assert.notEqual(told.claims.sub, claims.sub);
+  });
+
+  await step('logout without a hint asks first', async () => {
+    const url = new URL(as.end_session_endpoint);
+    url.search = new URLSearchParams({
+      client_id: client.client_id,
+      post_logout_redirect_uri: application.goodbye,
+      state: 'the state',
+    });
+    const back = await person.follow(url);
+    assert.deepEqual(back.pages, ['logout']);
+    assert.equal(back.url.searchParams.get('state'), 'the state');
+    await refused('login_required', authorize(client, secret, { more: { prompt: 'none' } }));
+  });
+});

@@ -1,0 +1,192 @@
+// openid-client: every flow that it has and this server offers.
+
+import assert from 'node:assert/strict';
+
+import * as client from 'openid-client';
+
+import { keys, refused, story } from './story.mjs';
+
+const SCOPE = 'openid profile email offline_access';
+
+await story(async ({ issuer, person, application, step }) => {
+  // The library checks ID tokens' signatures too where this is on (over TLS it may do without).
+  const execute = [client.allowInsecureRequests, client.enableNonRepudiationChecks];
+
+  const register = (metadata, authentication) =>
+    client.dynamicClientRegistration(
+      issuer,
+      {
+        client_name: 'openid-client',
+        redirect_uris: [application.callback],
+        post_logout_redirect_uris: [application.goodbye],
+        grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
+        response_types: ['code'],
+        scope: SCOPE,
+        ...metadata,
+      },
+      authentication,
+      { execute },
+    );
+
+  /** An authorization request, and what its answer is checked against. */
+  const request = async (more = {}) => {
+    const pkceCodeVerifier = client.randomPKCECodeVerifier();
+    const expectedState = client.randomState();
+    const expectedNonce = client.randomNonce();
+    const parameters = {
+      redirect_uri: application.callback,
+      scope: SCOPE,
+      code_challenge: await client.calculatePKCECodeChallenge(pkceCodeVerifier),
+      code_challenge_method: 'S256',
+      state: expectedState,
+      nonce: expectedNonce,
+      ...more,
+    };
+    return { parameters, checks: { pkceCodeVerifier, expectedState, expectedNonce, idTokenExpected: true } };
+  };
+
+  const config = await step('discovery and dynamic registration', () =>
+    register({ token_endpoint_auth_method: 'client_secret_basic' }),
+  );
+  const server = config.serverMetadata();
+  assert.equal(server.issuer, issuer.href.replace(/\/$/, ''));
+  assert.ok(config.clientMetadata().client_secret);
+  await step('discovery with what was registered', async () => {
+    const { client_id, client_secret } = config.clientMetadata();
+    const found = await client.discovery(issuer, client_id, client_secret, undefined, { execute });
+    assert.deepEqual(found.serverMetadata().token_endpoint, server.token_endpoint);
+  });
+
+  const first = await step('code with PKCE through login and consent', async () => {
+    const { parameters, checks } = await request({ max_age: '3600' });
+    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    assert.deepEqual(back.pages, ['login', 'consent']);
+    assert.equal(back.url.searchParams.get('iss'), server.issuer);
+    return client.authorizationCodeGrant(config, back.url, { ...checks, maxAge: 3600 });
+  });
+  const { sub } = first.claims();
+  assert.equal(first.token_type, 'bearer');
+  assert.ok(first.expiresIn() > 0 && first.refresh_token && first.claims().auth_time);
+
+  await step('userinfo', async () => {
+    const told = await client.fetchUserInfo(config, first.access_token, sub);
+    assert.equal(told.email, person.name);
+  });
+  const second = await step('refresh', () => client.refreshTokenGrant(config, first.refresh_token));
+  assert.equal(second.claims().sub, sub);
+  assert.notEqual(second.refresh_token, first.refresh_token);
+  await step('introspection of an access token and a refresh token', async () => {
+    const access = await client.tokenIntrospection(config, second.access_token);
+    assert.deepEqual([access.active, access.sub, access.iss], [true, sub, server.issuer]);
+    const refresh = await client.tokenIntrospection(config, second.refresh_token, { token_type_hint: 'refresh_token' });
+    assert.equal(refresh.active, true);
+  });
+  await step('client credentials', async () => {
+    const token = await client.clientCredentialsGrant(config);
+    const told = await client.tokenIntrospection(config, token.access_token);
+    assert.deepEqual([told.active, told.client_id], [true, config.clientMetadata().client_id]);
+  });
+
+  await step('a pushed authorization request, without pages: the person is known and has consented', async () => {
+    const { parameters, checks } = await request();
+    const url = await client.buildAuthorizationUrlWithPAR(config, parameters);
+    assert.deepEqual([...url.searchParams.keys()].sort(), ['client_id', 'request_uri']);
+    const back = await person.follow(url);
+    assert.deepEqual(back.pages, []);
+    const tokens = await client.authorizationCodeGrant(config, back.url, checks);
+    assert.equal(tokens.claims().sub, sub);
+  });
+  await step('form_post', async () => {
+    const { parameters, checks } = await request({ response_mode: 'form_post' });
+    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    assert.equal(back.method, 'POST');
+    const posted = new Request(back.url, {
+      method: 'POST',
+      headers: { 'content-type': back.type },
+      body: back.body,
+    });
+    await client.authorizationCodeGrant(config, posted, checks);
+  });
+  await step('prompt=login asks for the password again', async () => {
+    const { parameters, checks } = await request({ prompt: 'login', max_age: '0' });
+    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    assert.deepEqual(back.pages, ['login']);
+    await client.authorizationCodeGrant(config, back.url, { ...checks, maxAge: 0 });
+  });
+  await step('a person says no', async () => {
+    const { parameters, checks } = await request({ prompt: 'consent' });
+    const back = await person.follow(client.buildAuthorizationUrl(config, parameters), { consent: 'deny' });
+    assert.deepEqual(back.pages, ['consent']);
+    await refused('access_denied', client.authorizationCodeGrant(config, back.url, checks));
+  });
+
+  await step('revocation of a refresh token ends what hangs on it', async () => {
+    await client.tokenRevocation(config, second.refresh_token);
+    const told = await client.tokenIntrospection(config, second.access_token);
+    assert.deepEqual(told, { active: false });
+    await refused('invalid_grant', client.refreshTokenGrant(config, second.refresh_token));
+    await assert.rejects(client.fetchUserInfo(config, second.access_token, sub), { status: 401 });
+  });
+
+  const { key, jwks } = await keys('ES256');
+  const signing = await step('registration for private_key_jwt and signed requests', () =>
+    register(
+      {
+        client_name: 'openid-client with a key',
+        token_endpoint_auth_method: 'private_key_jwt',
+        token_endpoint_auth_signing_alg: 'ES256',
+        request_object_signing_alg: 'ES256',
+        id_token_signed_response_alg: 'ES256',
+        jwks,
+      },
+      client.PrivateKeyJwt(key),
+    ),
+  );
+  assert.equal(signing.clientMetadata().client_secret, undefined);
+  await step('private_key_jwt: a signed, pushed request, code, refresh, introspection, revocation', async () => {
+    const { parameters, checks } = await request();
+    const signed = await client.buildAuthorizationUrlWithJAR(signing, parameters, key);
+    const pushed = await client.buildAuthorizationUrlWithPAR(signing, signed.searchParams);
+    const back = await person.follow(pushed);
+    assert.deepEqual(back.pages, ['consent']);
+    const tokens = await client.authorizationCodeGrant(signing, back.url, checks);
+    const next = await client.refreshTokenGrant(signing, tokens.refresh_token);
+    assert.equal((await client.tokenIntrospection(signing, next.access_token)).active, true);
+    await client.tokenRevocation(signing, next.access_token);
+    assert.equal((await client.tokenIntrospection(signing, next.access_token)).active, false);
+    await client.clientCredentialsGrant(signing);
+  });
+  await step('a signed request in the address', async () => {
+    const { parameters, checks } = await request();
+    const back = await person.follow(await client.buildAuthorizationUrlWithJAR(signing, parameters, key));
+    await client.authorizationCodeGrant(signing, back.url, checks);
+  });
+
+  await step('a public client: PKCE alone', async () => {
+    const open = await register(
+      {
+        client_name: 'openid-client without a secret',
+        token_endpoint_auth_method: 'none',
+        grant_types: ['authorization_code', 'refresh_token'],
+      },
+      client.None(),
+    );
+    const { parameters, checks } = await request();
+    const back = await person.follow(client.buildAuthorizationUrl(open, parameters));
+    const tokens = await client.authorizationCodeGrant(open, back.url, checks);
+    const next = await client.refreshTokenGrant(open, tokens.refresh_token);
+    await client.tokenRevocation(open, next.refresh_token);
+    await refused('invalid_grant', client.refreshTokenGrant(open, next.refresh_token));
+  });
+
+  await step('RP-initiated logout', async () => {
+    const state = client.randomState();
+    const parameters = { id_token_hint: first.id_token, post_logout_redirect_uri: application.goodbye, state };
+    const back = await person.follow(client.buildEndSessionUrl(config, parameters));
+    assert.equal(back.url.pathname, '/goodbye');
+    assert.equal(back.url.searchParams.get('state'), state);
+    const silent = await request({ prompt: 'none' });
+    const answer = await person.follow(client.buildAuthorizationUrl(config, silent.parameters));
+    await refused('login_required', client.authorizationCodeGrant(config, answer.url, silent.checks));
+  });
+});
