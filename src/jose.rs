@@ -6,7 +6,10 @@ use josekit::{
     jwk::Jwk,
     jws::{self, JwsVerifier},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -20,6 +23,9 @@ const LONGEST: usize = 16 * 1024;
 
 /// Keys that a client may publish.
 const MOST_KEYS: usize = 20;
+
+/// Bytes of one key as JSON.
+const LONGEST_KEY: usize = 8 * 1024;
 
 /// Keys that one signature is tried with where its header names none.
 const MOST_TRIED: usize = 5;
@@ -90,43 +96,69 @@ impl KeySet {
 
 fn read_key(members: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
     let text = |name: &str| members.get(name).and_then(Value::as_str);
+    if serde_json::to_string(members).map_or(0, |json| json.len()) > LONGEST_KEY {
+        return Err("a key is longer than 8192 bytes");
+    }
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
         .iter()
         .any(|name| members.contains_key(*name))
     {
         return Err("a key is private or shared: publish public keys only, and replace this one");
     }
-    let for_signatures = text("use").is_none_or(|what| what == "sig");
     let fitting: &[SigningAlgorithm] = match (text("kty"), text("crv")) {
+        _ if text("use").is_some_and(|what| what != "sig") => &[],
         (Some("EC"), Some("P-256")) => &[SigningAlgorithm::Es256],
         (Some("RSA"), _) => &[SigningAlgorithm::Rs256, SigningAlgorithm::Ps256],
         (Some("OKP"), Some("Ed25519")) => &[SigningAlgorithm::EdDsa],
         _ => &[],
     };
-    if fitting.contains(&SigningAlgorithm::Rs256) {
-        // 2048 to 4096 bits, without padding: more would cost us, less is no signature.
-        let bytes = text("n").map_or(0, str::len) * 3 / 4;
-        if !(256..=513).contains(&bytes) {
-            return Err("an RSA key has 2048 to 4096 bits");
-        }
+    let mut fitting = fitting
+        .iter()
+        .filter(|algorithm| text("alg").is_none_or(|only| only == algorithm.as_str()))
+        .peekable();
+    if fitting.peek().is_none() {
+        return Ok(None);
     }
+    if text("kty") == Some("RSA") {
+        check_rsa(text("n"), text("e"))?;
+    }
+    let mut plain = members.clone();
+    // josekit insists that these agree with what is asked of the key.
+    for name in ["alg", "key_ops", "use", "kid"] {
+        plain.remove(name);
+    }
+    let key = Jwk::from_map(plain).map_err(|_| "a key cannot be read")?;
     let mut verifiers = vec![];
-    if for_signatures {
-        let mut plain = members.clone();
-        // josekit insists that these agree with what is asked of the key.
-        for name in ["alg", "key_ops", "use", "kid"] {
-            plain.remove(name);
-        }
-        let key = Jwk::from_map(plain).map_err(|_| "a key cannot be read")?;
-        for algorithm in fitting {
-            if text("alg").is_none_or(|only| only == algorithm.as_str()) {
-                let verifier = verifier(*algorithm, &key).map_err(|_| "a key cannot be read")?;
-                verifiers.push((*algorithm, verifier));
-            }
-        }
+    for algorithm in fitting {
+        let verifier = verifier(*algorithm, &key).map_err(|_| "a key cannot be read")?;
+        verifiers.push((*algorithm, verifier));
     }
     let id = text("kid").map(str::to_owned);
-    Ok((!verifiers.is_empty()).then_some(Key { id, verifiers }))
+    Ok(Some(Key { id, verifiers }))
+}
+
+/// A client's choice of numbers must neither let others sign for it nor make each signature cost us what signing does.
+fn check_rsa(n: Option<&str>, e: Option<&str>) -> Result<(), &'static str> {
+    // Without the zeros in front, which make no number larger.
+    let number = |text: Option<&str>| {
+        let bytes = URL_SAFE_NO_PAD.decode(text.unwrap_or_default()).ok()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Some(bytes[zeros..].to_vec())
+    };
+    let (modulus, exponent) = number(n).zip(number(e)).ok_or("a key cannot be read")?;
+    let bits = modulus.len() * 8
+        - modulus
+            .first()
+            .map_or(0, |byte| byte.leading_zeros() as usize);
+    if !(2048..=4096).contains(&bits) {
+        return Err("an RSA key has 2048 to 4096 bits");
+    }
+    // With 1 a signature is the message itself; 65537 is what everybody has.
+    let odd = exponent.last().is_some_and(|byte| byte % 2 == 1);
+    if !odd || exponent == [1] || exponent.len() > 4 {
+        return Err("the exponent of an RSA key is an odd number from 3 to 4294967295");
+    }
+    Ok(())
 }
 
 /// What verifies with a public key.
@@ -154,16 +186,29 @@ pub struct ForeignJwt<'a> {
     payload: Vec<u8>,
 }
 
-/// Members that change what a signature means, or bring a key along, are not among these and refuse the token.
+/// What is not understood is ignored (RFC 7515 §4), but for members that change what a signature means or bring a key along.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Header {
     alg: String,
     kid: Option<String>,
-    #[serde(rename = "typ")]
-    _typ: Option<String>,
-    #[serde(rename = "cty")]
-    _cty: Option<String>,
+    typ: Option<String>,
+    #[serde(
+        rename = "crit",
+        alias = "b64",
+        alias = "zip",
+        alias = "jwk",
+        alias = "jku",
+        alias = "x5u",
+        alias = "x5c",
+        default,
+        deserialize_with = "refused"
+    )]
+    _refused: (),
+}
+
+/// Whatever the member's value is.
+fn refused<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom("a member that is refused"))
 }
 
 impl<'a> ForeignJwt<'a> {
@@ -183,13 +228,19 @@ impl<'a> ForeignJwt<'a> {
             .ok_or(MALFORMED)?;
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| MALFORMED);
         let header = serde_json::from_slice(&decode(header)?)
-            .map_err(|_| Invalid("its header has more than alg, kid, typ and cty"))?;
+            .map_err(|_| Invalid("its header is malformed, or has crit, b64, zip or a key"))?;
         Ok(Self {
             header,
             message,
             signature: decode(signature)?,
             payload: decode(payload)?,
         })
+    }
+
+    /// What its header says that it is, in lower case and without `application/` (RFC 7515 §4.1.9).
+    pub fn typ(&self) -> Option<String> {
+        let typ = self.header.typ.as_ref()?.to_ascii_lowercase();
+        Some(typ.trim_start_matches("application/").to_owned())
     }
 
     /// The claims. Believe them after [`KeySet::verifies`] only.
@@ -256,7 +307,10 @@ impl Assertion {
 
 #[cfg(test)]
 mod tests {
-    use josekit::jwk::alg::ec::EcCurve;
+    use josekit::{
+        jwk::alg::{ec::EcCurve, ed::EdCurve},
+        jws::JwsSigner,
+    };
     use serde_json::json;
 
     use super::*;
@@ -267,13 +321,17 @@ mod tests {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
         let signer = jws::ES256.signer_from_jwk(key).expect("a signer");
-        let signature = jws::JwsSigner::sign(&signer, message.as_bytes()).expect("signed");
+        let signature = signer.sign(message.as_bytes()).expect("signed");
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn public(key: &Jwk) -> Value {
+        Value::Object(key.to_public_key().expect("public").as_ref().clone())
     }
 
     fn key() -> (Jwk, KeySet) {
         let key = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
-        let mut public = Value::Object(key.to_public_key().expect("public").as_ref().clone());
+        let mut public = public(&key);
         public["kid"] = "one".into();
         (
             key,
@@ -307,10 +365,16 @@ mod tests {
             json!({ "alg": "ES256", "crit": ["b64"], "b64": false }),
             json!({ "alg": "ES256", "jwk": {} }),
             json!({ "alg": "ES256", "jku": "https://evil" }),
+            json!({ "alg": "ES256", "jku": null }),
+            json!({ "alg": "ES256", "x5u": "https://evil" }),
+            json!({ "alg": "ES256", "x5c": [] }),
             json!({ "alg": "ES256", "zip": "DEF" }),
         ] {
             assert!(!check(&sign(&key, &header, &claims)), "{header}");
         }
+        // What is not understood is ignored (RFC 7515 §4); several libraries name their certificate.
+        let header = json!({ "alg": "ES256", "x5t#S256": "AA", "cty": "x", "own": { "a": 1 } });
+        assert!(check(&sign(&key, &header, &claims)), "{header}");
         let good = sign(&key, &json!({ "alg": "ES256" }), &claims);
         let (message, _) = good.rsplit_once('.').expect("a signature");
         for bad in [
@@ -337,15 +401,243 @@ mod tests {
                 .is_some_and(|why| why.contains("private"))
         );
         assert!(parse(json!({ "kty": "oct", "k": "AAAA" })).is_some());
-        let small = Jwk::generate_rsa_key(1024)
-            .expect("a key")
-            .to_public_key()
-            .expect("public");
-        assert!(
-            parse(Value::Object(small.as_ref().clone())).is_some_and(|why| why.contains("2048"))
-        );
+        let small = Jwk::generate_rsa_key(1024).expect("a key");
+        assert!(parse(public(&small)).is_some_and(|why| why.contains("2048")));
         assert!(parse(json!({ "kty": "EC", "crv": "P-521", "x": "", "y": "" })).is_some());
         assert!(KeySet::parse(&json!([])).is_err());
+        let mut long = public(&private);
+        long["x5c"] = "x".repeat(LONGEST_KEY).into();
+        assert!(parse(long).is_some_and(|why| why.contains("8192")));
+        let many = vec![public(&private); MOST_KEYS + 1];
+        assert!(KeySet::parse(&json!({ "keys": many })).is_err());
+    }
+
+    #[test]
+    fn an_rsa_key_is_of_a_size_and_an_exponent_that_are_safe_and_cheap() {
+        let rsa = |n: &[u8], e: &[u8]| {
+            let number = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+            let key = json!({ "kty": "RSA", "n": number(n), "e": number(e) });
+            KeySet::parse(&json!({ "keys": [key] })).map(drop)
+        };
+        let modulus = |bytes: usize| vec![0xff_u8; bytes];
+        let common: &[u8] = &[1, 0, 1];
+        for bytes in [256, 384, 512] {
+            assert_eq!(rsa(&modulus(bytes), common), Ok(()), "{bytes}");
+        }
+        assert_eq!(rsa(&[&[0][..], &modulus(512)].concat(), common), Ok(()));
+        assert_eq!(rsa(&modulus(256), &[3]), Ok(()));
+        // Zeros in front make no number larger.
+        let padded = [vec![0; 156], modulus(100)].concat();
+        for weak in [modulus(255), padded, modulus(513), vec![0; 256], vec![]] {
+            let why = rsa(&weak, common).expect_err("refused");
+            assert!(why.contains("2048"), "{}: {why}", weak.len());
+        }
+        // With 1 everybody can sign; a large one makes each signature cost what signing does.
+        for e in [
+            &[][..],
+            &[0],
+            &[1],
+            &[0, 1],
+            &[2],
+            &[1, 0, 0, 0, 1],
+            &[0xff; 255],
+        ] {
+            let why = rsa(&modulus(256), e).expect_err("refused");
+            assert!(why.contains("exponent"), "{e:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn keys_for_something_else_are_passed_over() {
+        let parse = |other: Value| {
+            let signs = public(&Jwk::generate_ec_key(EcCurve::P256).expect("a key"));
+            KeySet::parse(&json!({ "keys": [other, signs] })).map(|set| set.0.len())
+        };
+        for other in [
+            json!({ "kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB" }),
+            json!({ "kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB" }),
+            json!({ "kty": "EC", "crv": "P-521", "x": "AA", "y": "AA" }),
+            json!({ "kty": "OKP", "crv": "X25519", "x": "AA" }),
+            json!({ "kty": "AKP", "pub": "AA" }),
+            json!({ "kty": 1 }),
+        ] {
+            assert_eq!(parse(other.clone()), Ok(1), "{other}");
+        }
+        assert_eq!(
+            KeySet::parse(&json!({ "keys": [{ "kty": "OKP", "crv": "X25519", "x": "AA" }] }))
+                .map(drop),
+            Err("it has no key to verify ES256, RS256, PS256 or EdDSA with")
+        );
+        assert!(parse(json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA" })).is_err());
+    }
+
+    #[test]
+    fn every_algorithm_is_verified_with_its_own_kind_of_key_alone() {
+        let ec = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
+        let ed = Jwk::generate_ed_key(EdCurve::Ed25519).expect("a key");
+        let rsa = Jwk::generate_rsa_key(2048).expect("a key");
+        let signers: [(&str, &Jwk, Box<dyn JwsSigner>); 4] = [
+            (
+                "ES256",
+                &ec,
+                Box::new(jws::ES256.signer_from_jwk(&ec).expect("a signer")),
+            ),
+            (
+                "EdDSA",
+                &ed,
+                Box::new(jws::EdDSA.signer_from_jwk(&ed).expect("a signer")),
+            ),
+            (
+                "RS256",
+                &rsa,
+                Box::new(jws::RS256.signer_from_jwk(&rsa).expect("a signer")),
+            ),
+            (
+                "PS256",
+                &rsa,
+                Box::new(jws::PS256.signer_from_jwk(&rsa).expect("a signer")),
+            ),
+        ];
+        let all = [&ec, &ed, &rsa].map(public);
+        let set = KeySet::parse(&json!({ "keys": all })).expect("a set");
+        for (said, key, _) in &signers {
+            for (true_one, _, signer) in &signers {
+                let message = format!(
+                    "{}.e30",
+                    URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{said}\"}}"))
+                );
+                let signature = signer.sign(message.as_bytes()).expect("signed");
+                let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+                let jwt = ForeignJwt::parse(&token).expect("a JWT");
+                assert_eq!(
+                    set.verifies(&jwt, ALL),
+                    said == true_one,
+                    "{said} by {true_one}"
+                );
+                if said == true_one {
+                    let mut only = public(key);
+                    only["alg"] = (*said).into();
+                    let bound = |alg: &str| {
+                        let mut key = only.clone();
+                        key["alg"] = alg.into();
+                        KeySet::parse(&json!({ "keys": [key] }))
+                            .is_ok_and(|set| set.verifies(&jwt, ALL))
+                    };
+                    assert!(bound(said));
+                    for other in ["ES256", "EdDSA", "RS256", "PS256"] {
+                        assert_eq!(bound(other), other == *said, "{said}, bound to {other}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn t43_t44_signatures_of_zeros_in_der_or_by_a_public_key_as_secret_are_refused() {
+        let (key, set) = key();
+        let message = {
+            let token = sign(&key, &json!({ "alg": "ES256" }), &json!({}));
+            token.rsplit_once('.').expect("signed").0.to_owned()
+        };
+        let verifies = |message: &str, signature: &[u8]| {
+            let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+            ForeignJwt::parse(&token).is_ok_and(|jwt| set.verifies(&jwt, ALL))
+        };
+        let signer = jws::ES256.signer_from_jwk(&key).expect("a signer");
+        let good = signer.sign(message.as_bytes()).expect("signed");
+        assert!(verifies(&message, &good));
+        let der = {
+            let half = |bytes: &[u8]| {
+                let mut number = vec![0];
+                number.extend(bytes);
+                let zeros = number
+                    .windows(2)
+                    .take_while(|two| two[0] == 0 && two[1] < 0x80)
+                    .count();
+                let number = &number[zeros..];
+                [&[2, u8::try_from(number.len()).expect("short")], number].concat()
+            };
+            let body = [half(&good[..32]), half(&good[32..])].concat();
+            [&[0x30, u8::try_from(body.len()).expect("short")], &body[..]].concat()
+        };
+        for bad in [
+            &der[..],
+            &[0; 64],
+            &good[..63],
+            &[&good[..], &[0]].concat(),
+            &[],
+        ] {
+            assert!(!verifies(&message, bad), "{} bytes", bad.len());
+        }
+        let pem = key.to_public_key().expect("public").to_string();
+        let hmac = jws::HS256.signer_from_bytes(pem).expect("a signer");
+        let message = format!("{}.e30", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#));
+        let signature = hmac.sign(message.as_bytes()).expect("signed");
+        assert!(!verifies(&message, &signature));
+    }
+
+    #[test]
+    fn a_header_says_nothing_twice_and_a_jwt_is_no_longer_than_it_may_be() {
+        let parse = |header: &str| {
+            ForeignJwt::parse(&format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header))).map(drop)
+        };
+        assert_eq!(parse(r#"{"alg":"ES256"}"#), Ok(()));
+        for bad in [
+            r#"{"alg":"ES256","alg":"none"}"#,
+            r#"{"alg":"ES256","kid":"a","kid":"b"}"#,
+            r#"{"kid":"a"}"#,
+            r#"{"alg":["ES256"]}"#,
+            r#"{"alg":"ES256","kid":1}"#,
+            r#"["ES256"]"#,
+            "x",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let long = |bytes: usize| format!("eyJhbGciOiJFUzI1NiJ9.{}.AAAA", "AAAA".repeat(bytes / 4));
+        assert!(ForeignJwt::parse(&long(LONGEST - 100)).is_ok());
+        assert!(ForeignJwt::parse(&long(LONGEST)).is_err());
+    }
+
+    #[test]
+    fn t48_a_date_of_an_assertion_is_a_whole_number_that_fits() {
+        const GOOD: &str = r#"{"iss":"c","sub":"c","aud":"i","exp":100,"iat":1,"nbf":1,"jti":"j"}"#;
+        let read = |claims: &str| {
+            let token = format!(
+                "eyJhbGciOiJFUzI1NiJ9.{}.AAAA",
+                URL_SAFE_NO_PAD.encode(claims)
+            );
+            ForeignJwt::parse(&token)?.claims::<Assertion>()
+        };
+        assert!(read(GOOD).is_ok());
+        for name in ["exp\":100", "iat\":1", "nbf\":1"] {
+            let (key, _) = name.split_once(':').expect("two");
+            for bad in [
+                "\"100\"",
+                "9.3e18",
+                "1e300",
+                "-1e300",
+                "100.5",
+                "9223372036854775808",
+                "[1]",
+                "true",
+            ] {
+                let claims = GOOD.replace(name, &format!("{key}:{bad}"));
+                assert!(read(&claims).is_err(), "{claims}");
+            }
+        }
+        for (exp, now) in [
+            (i64::MIN, 0),
+            (i64::MAX, 0),
+            (i64::MIN, i64::MAX / 1_000),
+            (i64::MAX, -1),
+        ] {
+            let claims = GOOD.replace("100", &exp.to_string());
+            let at = Timestamp::from_secs(now).unwrap_or(Timestamp(i64::MAX));
+            assert!(
+                read(&claims).expect("numbers").check("c", "i", at).is_err(),
+                "{exp} at {now}"
+            );
+        }
     }
 
     #[test]

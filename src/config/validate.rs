@@ -270,6 +270,7 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
             config.database.acquire_timeout,
             false,
         ),
+        ("outbound.timeout", config.outbound.timeout, false),
         ("tokens.refresh_idle_ttl", tokens.refresh_idle_ttl, false),
         ("tokens.refresh_max_ttl", tokens.refresh_max_ttl, false),
         ("keys.rotate_every", keys.rotate_every, false),
@@ -380,6 +381,14 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
             limits.register_per_address_burst == 0,
         ),
         ("limits.tracked", limits.tracked == 0),
+        (
+            "outbound.max_response_bytes",
+            config.outbound.max_response_bytes == 0,
+        ),
+        (
+            "outbound.max_concurrent",
+            config.outbound.max_concurrent == 0,
+        ),
         ("events.max_rows", config.events.max_rows == 0),
         ("audit.max_rows", config.audit.max_rows == 0),
     ];

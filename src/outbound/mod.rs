@@ -113,7 +113,8 @@ impl Outbound {
         Ok(Self {
             http,
             allowed,
-            permits: Semaphore::new(config.max_concurrent),
+            // More would panic.
+            permits: Semaphore::new(config.max_concurrent.min(Semaphore::MAX_PERMITS)),
             most_bytes: config.max_response_bytes,
         })
     }

@@ -3,6 +3,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use futures_util::future::join_all;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A TLS server on loopback that answers every request alike and counts its connections.
+/// A TLS server on loopback that answers every request alike, leaves the connection open and counts its connections.
 struct Outside {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -56,7 +57,8 @@ impl Outside {
                     let _ = stream
                         .write_all(&answer(&String::from_utf8_lossy(&head[..read])))
                         .await;
-                    let _ = stream.shutdown().await;
+                    // Open until the client has enough: an end would tell it what it must find out.
+                    let _ = stream.read(&mut head).await;
                 });
             }
         });
@@ -92,6 +94,9 @@ fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// What an answer begins with that never ends.
+const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 #[tokio::test]
@@ -120,13 +125,33 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
         .get(&large.url("app.example"), "*/*")
         .await;
     assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
-    let endless =
-        Outside::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".to_vec()).await;
+    for part in ["", "HTTP/1.1 200 OK\r\n", HALF] {
+        let slow = Outside::start(|_| part.into()).await;
+        let got = slow
+            .client(LOOPBACK)
+            .get(&slow.url("app.example"), "*/*")
+            .await;
+        let why = got.expect_err("it took too long").to_string();
+        assert_eq!(why, "app.example cannot be asked: it took too long");
+    }
+    let endless = Outside::start(|_| {
+        let mut answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        answer.extend(
+            b"64\r\n"
+                .iter()
+                .chain(&[b'x'; 100])
+                .chain(b"\r\n")
+                .cycle()
+                .take(106 * 100),
+        );
+        answer
+    })
+    .await;
     let got = endless
         .client(LOOPBACK)
         .get(&endless.url("app.example"), "*/*")
         .await;
-    assert!(matches!(got, Err(Error::Failed { .. })), "{got:?}");
+    assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
     let inside = Outside::start(|_| ok("secret")).await;
     let to = inside.url("127.0.0.1");
     let moved = Outside::start(move |_| {
@@ -142,6 +167,19 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
         "{got:?}"
     );
     assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn one_request_more_than_may_be_under_way_is_refused_and_each_makes_room_again() {
+    let slow = Outside::start(|_| HALF.into()).await;
+    let client = slow.client(LOOPBACK);
+    let url = slow.url("app.example");
+    for _ in 0..2 {
+        let all = join_all((0..5).map(|_| client.get(&url, "*/*"))).await;
+        let busy = |got: &&Result<Fetched, Error>| matches!(got, Err(Error::Busy));
+        assert_eq!(all.iter().filter(busy).count(), 1, "of five, four may ask");
+    }
+    assert_eq!(slow.connections.load(Ordering::SeqCst), 8);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod clients;
 mod clients_cli;
 mod code_flow;
 mod command_line;
+mod conformance;
 mod floods;
 mod house;
 mod jose;

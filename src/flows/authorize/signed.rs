@@ -72,6 +72,10 @@ fn read(app: &App, client: &Client, claims: Claims) -> Result<Params, OAuthError
     let mut pairs = vec![("client_id".to_owned(), client.id.clone())];
     for (name, value) in claims.rest {
         match (name.as_str(), value) {
+            // As an assertion it would prove who the client is (RFC 9101 §10.8).
+            ("sub", Value::String(sub)) if sub == client.id => {
+                return Err(wrong("sub of the request object is the client"));
+            }
             ("iat" | "jti" | "sub", _) => {}
             ("request" | "request_uri" | "resume", _) => {
                 return Err(wrong("a request object holds no request within itself"));

@@ -39,6 +39,10 @@ fn read<'a>(
     now: Timestamp,
 ) -> Option<(ForeignJwt<'a>, Assertion)> {
     let jwt = ForeignJwt::parse(jwt).ok()?;
+    // A signed authorization request passes through browsers: it must not prove who the client is (RFC 9101 §10.8).
+    if jwt.typ().is_some_and(|typ| typ == "oauth-authz-req+jwt") {
+        return None;
+    }
     let claims: Assertion = jwt.claims().ok()?;
     claims
         .check(&client.id, &app.config.server.issuer, now)

@@ -258,6 +258,8 @@ impl Person<'_> {
                 return Answer::of(&location);
             } else if reply.text.contains("name=\"decision\"") {
                 reply = self.submit(&reply, &[("decision", "allow")]).await;
+            } else if reply.text.contains("name=\"iss\"") {
+                return Answer::posted(&reply);
             } else {
                 panic!("neither a page of ours nor an answer: {reply:?}");
             }
@@ -380,6 +382,15 @@ impl Answer {
     pub fn of(location: &str) -> Self {
         let location = Url::parse(location).unwrap_or_else(|error| panic!("{location}: {error}"));
         let fields = location.query_pairs().into_owned().collect();
+        Self { location, fields }
+    }
+
+    /// What a page posts to the application (Form Post Response Mode).
+    #[track_caller]
+    pub fn posted(page: &Reply) -> Self {
+        let form = Form::of(&page.text);
+        let location = Url::parse(&form.action).expect("an address");
+        let fields = form.hidden.into_iter().collect();
         Self { location, fields }
     }
 

@@ -19,12 +19,16 @@ use tokio_rustls::TlsAcceptor;
 /// Answers by path: the status, further headers and the body.
 type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
 
+/// What was posted last, by path.
+type Bodies = Arc<Mutex<HashMap<String, String>>>;
+
 pub struct Outside {
     /// `https://127.0.0.1:port`
     pub base: String,
     ca: TempDir,
     answers: Answers,
     asked: Arc<AtomicUsize>,
+    bodies: Bodies,
 }
 
 impl Outside {
@@ -46,22 +50,32 @@ impl Outside {
         let base = format!("https://{}", listener.local_addr().expect("an address"));
         let answers = Answers::default();
         let asked = Arc::new(AtomicUsize::new(0));
+        let bodies = Bodies::default();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let (known, counted) = (Arc::clone(&answers), Arc::clone(&asked));
+        let (known, counted, posted) = (
+            Arc::clone(&answers),
+            Arc::clone(&asked),
+            Arc::clone(&bodies),
+        );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, known, counted) =
-                    (acceptor.clone(), Arc::clone(&known), Arc::clone(&counted));
+                let (acceptor, known, counted, posted) = (
+                    acceptor.clone(),
+                    Arc::clone(&known),
+                    Arc::clone(&counted),
+                    Arc::clone(&posted),
+                );
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
                     };
-                    let mut head = vec![0; 8192];
-                    let read = stream.read(&mut head).await.unwrap_or(0);
+                    let request = read(&mut stream).await;
                     counted.fetch_add(1, Ordering::SeqCst);
-                    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                    let (head, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
                     let path = head.split(' ').nth(1).unwrap_or_default();
-                    let answer = known.lock().expect("no panic").get(path).cloned();
+                    let (path, body) = (path.to_owned(), body.to_owned());
+                    posted.lock().expect("no panic").insert(path.clone(), body);
+                    let answer = known.lock().expect("no panic").get(&path).cloned();
                     let (status, headers, body) =
                         answer.unwrap_or((404, String::new(), String::new()));
                     let answer = format!(
@@ -78,6 +92,7 @@ impl Outside {
             ca,
             answers,
             asked,
+            bodies,
         }
     }
 
@@ -95,6 +110,11 @@ impl Outside {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// What was posted to a path last.
+    pub fn posted(&self, path: &str) -> Option<String> {
+        self.bodies.lock().expect("no panic").get(path).cloned()
+    }
+
     /// What a server needs to be told so that it asks here.
     pub fn settings(&self) -> [(&'static str, String); 2] {
         let ca = self.ca.path().join("ca.pem").display().to_string();
@@ -105,5 +125,32 @@ impl Outside {
             ),
             ("PROPUSK_OUTBOUND__CA_FILE", ca),
         ]
+    }
+}
+
+/// A request: its head, and as much of a body as the head tells.
+async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut request = vec![];
+    loop {
+        let mut more = [0; 8192];
+        let read = stream.read(&mut more).await.unwrap_or(0);
+        request.extend_from_slice(&more[..read]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            if read == 0 {
+                return text;
+            }
+            continue;
+        };
+        let told = head.to_ascii_lowercase();
+        let length = told
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next())
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
+        if read == 0 || body.len() >= length {
+            return text;
+        }
     }
 }
