@@ -1,9 +1,10 @@
 //! The authorization code flow from the first redirect to the logout.
 
+use propusk::storage::Statement;
 use reqwest::StatusCode;
 
 use crate::support::{
-    TestServer, both_backends,
+    Backend, TestServer, both_backends,
     oauth::{
         Authorization, CALLBACK, VERIFIER, first_party_app, header, payload, public_app, web_app,
     },
@@ -79,5 +80,45 @@ both_backends! {
         server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
         let asked = ann.open(&Authorization::of("app", "openid").address()).await;
         assert!(asked.header("location").starts_with("/login"), "{asked:?}");
+    }
+}
+
+/// Statements that PostgreSQL has run for this server's database: BEGIN, COMMIT and the background's look for logouts that
+/// wait are not among them.
+async fn statements(server: &TestServer) -> i64 {
+    const COUNT: &str = "SELECT COALESCE(sum(calls), 0)::bigint AS n FROM pg_stat_statements s \
+         JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = current_database() \
+         AND query ~* '^(select|insert|update|delete)' AND query !~ 'logout_deliveries|pg_stat_statements'";
+    let rows = server.app.db.read(Statement::new(COUNT)).await;
+    rows.expect("the count")[0].get("n").expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: run ./dev/test"]
+async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
+    let server = TestServer::start(Backend::Postgres).await;
+    server.client("app", first_party_app()).await;
+    server.register("ann").await;
+    let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+    server
+        .app
+        .db
+        .write(extension)
+        .await
+        .expect("pg_stat_statements, which ./dev/test loads");
+    let mut ann = server.logged_in("ann").await;
+    let asked = Authorization::of("app", "openid api:read");
+    for (time, most) in [
+        ("while the client is read for the first time", 7),
+        ("from then on", 4),
+    ] {
+        let before = statements(&server).await;
+        let answer = ann.authorize(&asked, "ann").await;
+        server
+            .redeem("app", answer.code())
+            .await
+            .expect(StatusCode::OK);
+        let took = statements(&server).await - before;
+        assert!((4..=most).contains(&took), "{took} statements {time}");
     }
 }
