@@ -19,7 +19,10 @@ use crate::{
     keys::Keys,
     model::revocation::{Revocation, Target},
     oauth::access_token::AccessClaims,
-    storage::{self, Db, heads, revocations},
+    storage::{
+        self, Db, heads,
+        revocations::{self, Numbered},
+    },
 };
 
 /// Checks that may wait for one query; more wait to be let in.
@@ -46,6 +49,8 @@ struct Entries {
     tokens: HashMap<String, Timestamp>,
     sessions: HashMap<String, Timestamp>,
     subjects: HashMap<String, (i64, Timestamp)>,
+    /// By subject, then by scope.
+    scopes: HashMap<String, HashMap<String, (i64, Timestamp)>>,
     clients: HashMap<String, (i64, Timestamp)>,
     keys: HashMap<String, Timestamp>,
 }
@@ -105,6 +110,14 @@ impl RevocationList {
                 .subjects
                 .get(&claims.sub)
                 .is_some_and(|(until, _)| claims.iat <= *until)
+            || entries.scopes.get(&claims.sub).is_some_and(|withdrawn| {
+                let is_old = |scope| {
+                    withdrawn
+                        .get(scope)
+                        .is_some_and(|(until, _)| claims.iat <= *until)
+                };
+                claims.scope.split(' ').any(is_old)
+            })
             || entries
                 .clients
                 .get(&claims.client_id)
@@ -118,11 +131,15 @@ impl RevocationList {
         entries.tokens.retain(|_, expires_at| *expires_at > now);
         entries.sessions.retain(|_, expires_at| *expires_at > now);
         let Entries {
-            subjects, clients, ..
+            subjects,
+            clients,
+            scopes,
+            ..
         } = &mut *entries;
-        for until in [subjects, clients] {
+        for until in [subjects, clients].into_iter().chain(scopes.values_mut()) {
             until.retain(|_, (_, expires_at)| *expires_at > now);
         }
+        scopes.retain(|_, withdrawn| !withdrawn.is_empty());
         entries.keys.retain(|_, expires_at| *expires_at > now);
     }
 
@@ -132,6 +149,7 @@ impl RevocationList {
         entries.tokens.len()
             + entries.sessions.len()
             + entries.subjects.len()
+            + entries.scopes.values().map(HashMap::len).sum::<usize>()
             + entries.clients.len()
             + entries.keys.len()
     }
@@ -152,6 +170,14 @@ impl Entries {
             Target::Subject { sub, issued_until } => {
                 until(&mut self.subjects, sub, issued_until, expires_at);
             }
+            Target::Scope {
+                sub,
+                scope,
+                issued_until,
+            } => {
+                let withdrawn = self.scopes.entry(sub).or_default();
+                until(withdrawn, scope, issued_until, expires_at);
+            }
             Target::Client {
                 client_id,
                 issued_until,
@@ -161,9 +187,9 @@ impl Entries {
 
     /// Takes in what came since; `head` was read before it. Entries behind `head` may have come along:
     /// reading them again later changes nothing.
-    fn catch_up(&mut self, news: Vec<Revocation>, head: i64) {
-        for entry in news {
-            self.add(entry);
+    fn catch_up(&mut self, news: Vec<Numbered>, head: i64) {
+        for new in news {
+            self.add(new.entry);
         }
         self.number = head;
     }

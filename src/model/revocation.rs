@@ -1,5 +1,7 @@
 //! An entry of the revocation list: which access tokens are refused before they expire.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 
 /// What an entry hits.
@@ -12,6 +14,12 @@ pub enum Target {
     /// A subject's tokens with an `iat` up to this second (it cannot tell tokens of one second apart, and
     /// refuses rather than lets through).
     Subject { sub: String, issued_until: i64 },
+    /// Those of a subject that also carry a scope.
+    Scope {
+        sub: String,
+        scope: String,
+        issued_until: i64,
+    },
     /// A client's tokens with an `iat` up to this second.
     Client {
         client_id: String,
@@ -21,43 +29,83 @@ pub enum Target {
     Key(String),
 }
 
-impl Target {
-    /// The kind, the name and the second that a row keeps.
-    pub fn columns(&self) -> (&'static str, &str, Option<i64>) {
-        match self {
-            Self::Token(jti) => ("token", jti, None),
-            Self::Session(sid) => ("session", sid, None),
-            Self::Subject { sub, issued_until } => ("subject", sub, Some(*issued_until)),
-            Self::Client {
-                client_id,
-                issued_until,
-            } => ("client", client_id, Some(*issued_until)),
-            Self::Key(kid) => ("key", kid, None),
-        }
-    }
-
-    /// The reverse of [`Target::columns`]; `None` where a newer version wrote a kind that is unknown here.
-    pub fn from_columns(kind: &str, target: String, issued_until: Option<i64>) -> Option<Self> {
-        Some(match (kind, issued_until) {
-            ("token", _) => Self::Token(target),
-            ("session", _) => Self::Session(target),
-            ("subject", Some(issued_until)) => Self::Subject {
-                sub: target,
-                issued_until,
-            },
-            ("client", Some(issued_until)) => Self::Client {
-                client_id: target,
-                issued_until,
-            },
-            ("key", _) => Self::Key(target),
-            _ => return None,
-        })
-    }
-}
-
 /// An entry with the time after which no token is left that it could hit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub target: Target,
     pub expires_at: Timestamp,
+}
+
+/// An entry as rows, Redis and the feed write it (docs/revocation-feed.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// `token`, `session`, `subject`, `scope`, `client` or `key`.
+    pub kind: String,
+    /// The `jti`, `sid`, `sub`, `client_id` or `kid`.
+    pub id: String,
+    /// Kind `scope` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Seconds since the epoch; kinds `subject`, `scope` and `client` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_until: Option<i64>,
+    /// Seconds since the epoch, rounded up.
+    pub expires_at: i64,
+}
+
+impl Revocation {
+    /// The entry as it is written.
+    pub fn written(&self) -> Written {
+        let (kind, id, scope, issued_until) = match &self.target {
+            Target::Token(jti) => ("token", jti, None, None),
+            Target::Session(sid) => ("session", sid, None, None),
+            Target::Subject { sub, issued_until } => ("subject", sub, None, Some(*issued_until)),
+            Target::Scope {
+                sub,
+                scope,
+                issued_until,
+            } => ("scope", sub, Some(scope.clone()), Some(*issued_until)),
+            Target::Client {
+                client_id,
+                issued_until,
+            } => ("client", client_id, None, Some(*issued_until)),
+            Target::Key(kid) => ("key", kid, None, None),
+        };
+        Written {
+            kind: kind.to_owned(),
+            id: id.clone(),
+            scope,
+            issued_until,
+            expires_at: self.expires_at.as_secs() + 1,
+        }
+    }
+}
+
+impl Written {
+    /// The reverse of [`Revocation::written`]; `None` where a newer version wrote a kind that is unknown here.
+    pub fn read(self) -> Option<Revocation> {
+        let target = match (self.kind.as_str(), self.issued_until) {
+            ("token", _) => Target::Token(self.id),
+            ("session", _) => Target::Session(self.id),
+            ("subject", Some(issued_until)) => Target::Subject {
+                sub: self.id,
+                issued_until,
+            },
+            ("scope", Some(issued_until)) => Target::Scope {
+                sub: self.id,
+                scope: self.scope?,
+                issued_until,
+            },
+            ("client", Some(issued_until)) => Target::Client {
+                client_id: self.id,
+                issued_until,
+            },
+            ("key", _) => Target::Key(self.id),
+            _ => return None,
+        };
+        Some(Revocation {
+            target,
+            expires_at: Timestamp::from_secs(self.expires_at)?,
+        })
+    }
 }

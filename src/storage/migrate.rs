@@ -25,11 +25,15 @@ macro_rules! migrations {
 }
 
 fn postgres_migrations() -> Migrator {
-    migrations!("postgres": 1 "0001_first_storey", 2 "0002_oauth")
+    migrations!(
+        "postgres": 1 "0001_first_storey", 2 "0002_oauth", 3 "0003_modules_and_admin"
+    )
 }
 
 fn sqlite_migrations() -> Migrator {
-    migrations!("sqlite": 1 "0001_first_storey", 2 "0002_oauth")
+    migrations!(
+        "sqlite": 1 "0001_first_storey", 2 "0002_oauth", 3 "0003_modules_and_admin"
+    )
 }
 
 /// sqlx holds an advisory lock meanwhile, so that processes that start together take turns.
