@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use super::{Failed, commands::failed};
 use crate::{
     app::App,
-    flows::clients::{self, catalogue, registration},
+    flows::{
+        By,
+        clients::{self, catalogue, registration},
+    },
     model::{
         catalogue::{Descriptions, Resource},
         client::{ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType},
@@ -356,7 +359,7 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Add { id, settings } => {
             let mut metadata = Metadata::default();
             settings.with_defaults().into_change()?(&mut metadata);
-            let (client, secret) = clients::add(app, id, metadata).await?;
+            let (client, secret) = clients::add(app, id, metadata, &By::operator()).await?;
             println!("added the client {}", client.id);
             tell_secret(secret.as_deref());
         }
@@ -370,12 +373,12 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             }
         }
         ClientCommand::Set { id, settings } => {
-            let secret = clients::set(app, &id, settings.into_change()?).await?;
+            let secret = clients::set(app, &id, settings.into_change()?, &By::operator()).await?;
             println!("changed the client {id}");
             tell_secret(secret.as_deref());
         }
         ClientCommand::RotateSecret { id, overlap } => {
-            let secret = clients::rotate_secret(app, &id, overlap).await?;
+            let secret = clients::rotate_secret(app, &id, overlap, &By::operator()).await?;
             let until = app.clock.now() + overlap;
             if overlap.is_zero() {
                 println!("the secret of {id} before this one is good no more");
@@ -388,19 +391,19 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             tell_secret(Some(&secret));
         }
         ClientCommand::Remove { id } => {
-            clients::remove(app, &id).await?;
+            clients::remove(app, &id, &By::operator()).await?;
             println!("removed {id}: every session of it has ended");
         }
         ClientCommand::Disable { id } => {
-            clients::disable(app, &id).await?;
+            clients::disable(app, &id, &By::operator()).await?;
             println!("disabled {id}: every session of it has ended");
         }
         ClientCommand::Enable { id } => {
-            clients::enable(app, &id).await?;
+            clients::enable(app, &id, &By::operator()).await?;
             println!("enabled {id}");
         }
         ClientCommand::Invite { uses, expires } => {
-            let (token, until) = registration::invite(app, uses, expires).await?;
+            let (token, until) = registration::invite(app, uses, expires, &By::operator()).await?;
             println!("initial access token (shown once): {token}");
             println!(
                 "good for {uses} registration(s) at {}/oauth2/register until {}",
@@ -529,7 +532,7 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
                 id: id.clone(),
                 name,
             };
-            catalogue::put_resource(app, resource).await?;
+            catalogue::put_resource(app, resource, &By::operator()).await?;
             println!("{id} is a resource now");
         }
         ResourceCommand::List { json } => {
@@ -547,7 +550,7 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
             print_all(shown, json)?;
         }
         ResourceCommand::Remove { id } => {
-            catalogue::remove_resource(app, &id).await?;
+            catalogue::remove_resource(app, &id, &By::operator()).await?;
             println!("removed {id}");
         }
     }
@@ -567,7 +570,7 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
                 .filter_map(|(language, text)| Some((language.to_owned(), text?)))
                 .collect();
             texts.extend(given);
-            catalogue::describe_scope(app, &name, texts).await?;
+            catalogue::describe_scope(app, &name, texts, &By::operator()).await?;
             println!("{name} has its words now");
         }
         ScopeCommand::List { json } => {
@@ -583,7 +586,7 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
             print_all(shown, json)?;
         }
         ScopeCommand::Remove { name } => {
-            catalogue::remove_scope(app, &name).await?;
+            catalogue::remove_scope(app, &name, &By::operator()).await?;
             println!("removed {name}");
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     },
     http,
     keys::Keys,
-    model::{key::KeyState, user::Role},
+    model::{caller::By, key::KeyState, user::Role},
     server::Server,
     storage::users,
 };
@@ -125,12 +125,14 @@ pub async fn keys(config: Config, command: KeysCommand) -> Result<(), Failed> {
     match command {
         KeysCommand::List => {}
         KeysCommand::Rotate { algorithm, now } => {
-            keys.rotate(&db, &clock, &rng, algorithm, now)
+            keys.rotate(&db, &clock, &rng, algorithm, now, &By::operator())
                 .await
                 .map_err(failed)?;
         }
         KeysCommand::Ban { kid } => {
-            keys.ban(&db, &clock, &rng, &kid).await.map_err(failed)?;
+            keys.ban(&db, &clock, &rng, &kid, &By::operator())
+                .await
+                .map_err(failed)?;
             let now = clock.now();
             let everywhere = now + config.keys.jwks_max_age + Duration::from_secs(60);
             println!(
@@ -181,7 +183,7 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
                 username,
                 password: password.clone(),
             };
-            let user = accounts::create(&app, registration, role).await?;
+            let user = accounts::create(&app, registration, role, &By::operator()).await?;
             println!("added {} with the id {}", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
@@ -218,12 +220,12 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
         }
         UserCommand::Disable { user } => {
             let user = accounts::find(&app, &user).await?;
-            accounts::disable(&app, &user).await?;
+            accounts::disable(&app, &user, &By::operator()).await?;
             println!("disabled {}: every session has ended", user.email);
         }
         UserCommand::Enable { user } => {
             let user = accounts::find(&app, &user).await?;
-            accounts::enable(&app, &user).await?;
+            accounts::enable(&app, &user, &By::operator()).await?;
             println!("enabled {}", user.email);
         }
         UserCommand::SetPassword {
@@ -232,7 +234,7 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
         } => {
             let user = accounts::find(&app, &user).await?;
             let (password, generated) = password(&app, password_stdin)?;
-            accounts::set_password(&app, &user, &password).await?;
+            accounts::set_password(&app, &user, &password, &By::operator()).await?;
             println!(
                 "the password of {} was changed: every session has ended",
                 user.email
@@ -244,12 +246,12 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
         UserCommand::SetRole { user, role } => {
             let role = role_named(&role)?;
             let user = accounts::find(&app, &user).await?;
-            accounts::set_role(&app, &user, role.clone()).await?;
+            accounts::set_role(&app, &user, role.clone(), &By::operator()).await?;
             println!("{} is {} now", user.email, role.as_str());
         }
         UserCommand::WithdrawConsent { user, client } => {
             let user = accounts::find(&app, &user).await?;
-            flows::clients::withdraw_consent(&app, &user, &client).await?;
+            flows::clients::withdraw_consent(&app, &user, &client, &By::operator()).await?;
             println!("{} allows {client} nothing any more", user.email);
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     flows::{
-        Error, FieldError,
+        By, Error, FieldError,
         register::{Registration, validate},
     },
     model::{
@@ -17,7 +17,7 @@ use crate::{
         user::{Login, Role, User},
     },
     storage::{
-        self, Conflict, Tx, audit, browser_sessions, outbox, revocations, sessions,
+        self, Conflict, Tx, browser_sessions, outbox, revocations, sessions,
         users::{self, NewUser},
     },
 };
@@ -26,7 +26,12 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`].
-pub async fn create(app: &App, registration: Registration, role: Role) -> Result<User, Error> {
+pub async fn create(
+    app: &App,
+    registration: Registration,
+    role: Role,
+    by: &By,
+) -> Result<User, Error> {
     let account = validate(app, registration).await?;
     let hash = app.hasher.hash(&account.password, &app.rng).await?;
     let (id, event_id, now) = (app.new_id(), app.new_id(), app.clock.now());
@@ -37,9 +42,10 @@ pub async fn create(app: &App, registration: Registration, role: Role) -> Result
         password_hash: hash,
         role,
     };
+    let by = by.clone();
     app.db
         .transaction(move |mut tx| {
-            Box::pin(async move { insert(&mut tx, new, "user.add", event_id, now).await })
+            Box::pin(async move { insert(&mut tx, new, "user.add", event_id, &by, now).await })
         })
         .await
         .map_err(|error| match error {
@@ -55,18 +61,14 @@ pub(super) async fn insert(
     new: NewUser,
     action: &'static str,
     event_id: String,
+    by: &By,
     now: Timestamp,
 ) -> storage::Result<User> {
     let user = users::insert(tx, new, now).await?;
-    outbox::add(tx, event_id, &Event::user_created(&user), None, now).await?;
-    audit::add_by_operator(
-        tx,
-        action,
-        Some(&user.id),
-        json!({ "role": user.role.as_str() }),
-        now,
-    )
-    .await?;
+    let event = Event::user_created(&user);
+    outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
+    let detail = json!({ "role": user.role.as_str() });
+    by.note(tx, action, Some(&user.id), detail, now).await?;
     Ok(user)
 }
 
@@ -93,8 +95,8 @@ pub async fn find(app: &App, who: &str) -> Result<User, Error> {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn disable(app: &App, user: &User) -> Result<(), Error> {
-    change(app, user, UserChange::Disabled, |tx, id, now| {
+pub async fn disable(app: &App, user: &User, by: &By) -> Result<(), Error> {
+    change(app, user, UserChange::Disabled, by, |tx, id, now| {
         Box::pin(async move {
             users::set_disabled(tx, id, Some(now), now).await?;
             end_everything(tx, id, EndReason::UserDisabled, now).await
@@ -107,8 +109,8 @@ pub async fn disable(app: &App, user: &User) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn enable(app: &App, user: &User) -> Result<(), Error> {
-    change(app, user, UserChange::Enabled, |tx, id, now| {
+pub async fn enable(app: &App, user: &User, by: &By) -> Result<(), Error> {
+    change(app, user, UserChange::Enabled, by, |tx, id, now| {
         Box::pin(async move {
             users::set_disabled(tx, id, None, now).await?;
             Ok(())
@@ -121,7 +123,7 @@ pub async fn enable(app: &App, user: &User) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Validation`] where the policy refuses the password.
-pub async fn set_password(app: &App, user: &User, password: &str) -> Result<(), Error> {
+pub async fn set_password(app: &App, user: &User, password: &str, by: &By) -> Result<(), Error> {
     let about: Vec<&str> = [Some(user.email.as_str()), user.username.as_deref()]
         .into_iter()
         .flatten()
@@ -137,7 +139,7 @@ pub async fn set_password(app: &App, user: &User, password: &str) -> Result<(), 
             Error::Validation(reasons.into_iter().map(refuse).collect())
         })?;
     let hash = app.hasher.hash(password, &app.rng).await?;
-    change(app, user, UserChange::PasswordChanged, |tx, id, now| {
+    change(app, user, UserChange::PasswordChanged, by, |tx, id, now| {
         Box::pin(async move {
             users::set_password(tx, id, hash, now).await?;
             end_everything(tx, id, EndReason::PasswordChanged, now).await
@@ -150,8 +152,8 @@ pub async fn set_password(app: &App, user: &User, password: &str) -> Result<(), 
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn set_role(app: &App, user: &User, role: Role) -> Result<(), Error> {
-    change(app, user, UserChange::RoleChanged, |tx, id, now| {
+pub async fn set_role(app: &App, user: &User, role: Role, by: &By) -> Result<(), Error> {
+    change(app, user, UserChange::RoleChanged, by, |tx, id, now| {
         Box::pin(async move {
             users::set_role(tx, id, &role, now).await?;
             refuse_tokens(tx, id, "role_changed", now).await
@@ -160,7 +162,7 @@ pub async fn set_role(app: &App, user: &User, role: Role) -> Result<(), Error> {
     .await
 }
 
-async fn change<F>(app: &App, user: &User, what: UserChange, work: F) -> Result<(), Error>
+async fn change<F>(app: &App, user: &User, what: UserChange, by: &By, work: F) -> Result<(), Error>
 where
     F: for<'t> FnOnce(
             &'t mut Tx<'_>,
@@ -171,12 +173,14 @@ where
         + 'static,
 {
     let (id, event_id, now) = (user.id.clone(), app.new_id(), app.clock.now());
+    let by = by.clone();
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let event = Event::user_changed(what, &id);
-                outbox::add(&mut tx, event_id, &event, None, now).await?;
-                audit::add_by_operator(&mut tx, what.as_str(), Some(&id), json!({}), now).await?;
+                outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
+                by.note(&mut tx, what.as_str(), Some(&id), json!({}), now)
+                    .await?;
                 work(&mut tx, &id, now).await
             })
         })

@@ -27,80 +27,15 @@ pub mod set_up;
 pub mod userinfo;
 pub mod verify;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
+pub use crate::model::caller::{By, Caller};
 use crate::{
     keys,
     oauth::{error::OAuthError, jwt::Invalid},
     password::PasswordError,
     storage,
 };
-
-/// Who asks, for the audit log and the limits.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    pub request_id: String,
-    pub correlation_id: String,
-    /// The real client's address, behind the trusted proxies.
-    pub address: IpAddr,
-    pub user_agent: Option<String>,
-}
-
-/// Who changes something that is not their own, for the audit log: an operator at the command line, or somebody who calls
-/// the admin API or a gRPC service.
-#[derive(Clone, Debug)]
-pub struct By {
-    /// A user id, a client id or `cli`.
-    pub actor: String,
-    /// `None` at the command line.
-    pub caller: Option<Caller>,
-}
-
-impl By {
-    /// Whoever runs a command.
-    pub fn operator() -> Self {
-        Self {
-            actor: "cli".to_owned(),
-            caller: None,
-        }
-    }
-
-    /// The user or client whose token a request carries.
-    pub fn caller(actor: &str, caller: &Caller) -> Self {
-        Self {
-            actor: actor.to_owned(),
-            caller: Some(caller.clone()),
-        }
-    }
-
-    /// The id that runs through logs, events and answers, where there is one.
-    pub fn correlation_id(&self) -> Option<&str> {
-        let caller = self.caller.as_ref()?;
-        Some(&caller.correlation_id)
-    }
-
-    /// Adds a line to the audit log. `detail` says what changed, never a secret.
-    pub(crate) async fn note(
-        &self,
-        tx: &mut storage::Tx<'_>,
-        action: &'static str,
-        subject: Option<&str>,
-        detail: serde_json::Value,
-        now: crate::clock::Timestamp,
-    ) -> storage::Result<()> {
-        let caller = self.caller.as_ref();
-        let entry = storage::audit::Entry {
-            action,
-            actor: &self.actor,
-            subject,
-            address: caller.map(|caller| caller.address.to_string()),
-            request_id: caller.map(|caller| caller.request_id.as_str()),
-            correlation_id: self.correlation_id(),
-            detail,
-        };
-        storage::audit::add(tx, entry, now).await
-    }
-}
 
 /// Why a flow refused. The caller is told the rule, the log the cause.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     app::App,
-    flows::{Error, accounts},
+    flows::{By, Error, accounts},
     model::{
         client::{Client, GrantType, Metadata, Secret, Source},
         user::{Email, Role},
@@ -82,7 +82,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
         .transaction(move |mut tx| {
             Box::pin(async move {
                 users::close_set_up(&mut tx, now).await?;
-                accounts::insert(&mut tx, admin, "set_up", event_id, now).await?;
+                accounts::insert(&mut tx, admin, "set_up", event_id, &By::operator(), now).await?;
                 if let Some(demo) = demo {
                     clients::insert(&mut tx, &demo).await?;
                 }

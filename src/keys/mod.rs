@@ -35,6 +35,7 @@ use crate::{
     config::Config,
     jose,
     model::{
+        caller::By,
         key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
         revocation::{Revocation, Target},
     },
@@ -42,7 +43,7 @@ use crate::{
         jwt::{self, TokenType},
         refresh_token::ChainKey,
     },
-    storage::{self, Db, audit, heads, keys as rows, revocations},
+    storage::{self, Db, heads, keys as rows, revocations},
 };
 
 /// Why keys cannot be had or used.
@@ -211,6 +212,7 @@ impl Keys {
         rng: &Rng,
         only: Option<SigningAlgorithm>,
         at_once: bool,
+        by: &By,
     ) -> Result<(), Error> {
         let now = clock.now();
         let activates_at = if at_once {
@@ -239,20 +241,15 @@ impl Keys {
             .iter()
             .map(|due| due.make(&self.master, rng))
             .collect::<Result<Vec<_>, _>>()?;
+        let by = by.clone();
         db.transaction(move |mut tx| {
             Box::pin(async move {
                 let mut records = rows::lock(&mut tx).await?;
                 for (due, made) in due.iter().zip(made) {
                     apply(&mut tx, &mut records, due, made, now).await?;
                 }
-                audit::add_by_operator(
-                    &mut tx,
-                    "keys.rotate",
-                    None,
-                    json!({ "atOnce": at_once }),
-                    now,
-                )
-                .await
+                let detail = json!({ "atOnce": at_once });
+                by.note(&mut tx, "keys.rotate", None, detail, now).await
             })
         })
         .await?;
@@ -264,7 +261,14 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Refused`] where there is no such signing key.
-    pub async fn ban(&self, db: &Db, clock: &Clock, rng: &Rng, kid: &str) -> Result<(), Error> {
+    pub async fn ban(
+        &self,
+        db: &Db,
+        clock: &Clock,
+        rng: &Rng,
+        kid: &str,
+        by: &By,
+    ) -> Result<(), Error> {
         let now = clock.now();
         let records = rows::all(db).await?;
         let Some(key) = records.iter().find(|key| key.id == kid) else {
@@ -286,7 +290,7 @@ impl Keys {
             activates_at: now,
         };
         let made = replacement.make(&self.master, rng)?;
-        let kid = kid.to_owned();
+        let (kid, by) = (kid.to_owned(), by.clone());
         db.transaction(move |mut tx| {
             Box::pin(async move {
                 let mut records = rows::lock(&mut tx).await?;
@@ -308,7 +312,8 @@ impl Keys {
                     }
                     KeyState::Retired | KeyState::Banned => {}
                 }
-                audit::add_by_operator(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
+                by.note(&mut tx, "keys.ban", Some(&kid), Value::Null, now)
+                    .await?;
                 let entry = Revocation {
                     target: Target::Key(kid),
                     expires_at: now + LONGEST_TOKEN_LIFE,

@@ -1,6 +1,7 @@
 //! The nouns: what the tables hold and the rules a value must keep. No I/O.
 
 pub mod browser_session;
+pub mod caller;
 pub mod catalogue;
 pub mod client;
 pub mod event;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Db, Result, Statement, Tx};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, model::caller::By};
 
 /// A line of the audit log. `detail` holds facts, never a secret.
 #[derive(Debug)]
@@ -38,24 +38,28 @@ pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Adds a line about something an operator did at the command line.
-pub async fn add_by_operator(
-    tx: &mut Tx<'_>,
-    action: &'static str,
-    subject: Option<&str>,
-    detail: Value,
-    now: Timestamp,
-) -> Result<()> {
-    let entry = Entry {
-        action,
-        actor: "cli",
-        subject,
-        address: None,
-        request_id: None,
-        correlation_id: None,
-        detail,
-    };
-    add(tx, entry, now).await
+impl By {
+    /// Adds a line to the audit log. `detail` says what changed, never a secret.
+    pub async fn note(
+        &self,
+        tx: &mut Tx<'_>,
+        action: &'static str,
+        subject: Option<&str>,
+        detail: Value,
+        now: Timestamp,
+    ) -> Result<()> {
+        let caller = self.caller.as_ref();
+        let entry = Entry {
+            action,
+            actor: &self.actor,
+            subject,
+            address: caller.map(|caller| caller.address.to_string()),
+            request_id: caller.map(|caller| caller.request_id.as_str()),
+            correlation_id: self.correlation_id(),
+            detail,
+        };
+        add(tx, entry, now).await
+    }
 }
 
 /// Removes the lines before `oldest` and all but the newest `most`.

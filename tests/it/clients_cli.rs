@@ -3,6 +3,7 @@
 use std::{process::Output, sync::Arc, time::Duration};
 
 use propusk::{
+    flows::By,
     flows::clients,
     model::client::{GrantType, Metadata},
     oauth::scope::Scope,
@@ -200,11 +201,11 @@ both_backends! {
     async fn two_secrets_are_good_while_one_replaces_the_other(backend) {
         let server = TestServer::start(backend).await;
         let metadata = Metadata { scope: Scope::parse("api").expect("a scope"), grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
-        let (_, secret) = clients::add(&server.app, Some("robot".to_owned()), metadata).await.expect("added");
+        let (_, secret) = clients::add(&server.app, Some("robot".to_owned()), metadata, &By::operator()).await.expect("added");
         let first = secret.expect("a secret");
         let hour = Duration::from_secs(3600);
         client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
-        let second = clients::rotate_secret(&server.app, "robot", 24 * hour).await.expect("rotated");
+        let second = clients::rotate_secret(&server.app, "robot", 24 * hour, &By::operator()).await.expect("rotated");
         let other = TestServer::on(Arc::clone(&server.database), server.clock.clone(), &[]).await;
         for server in [&server, &other] {
             for secret in [&first, &second] {
@@ -217,14 +218,14 @@ both_backends! {
         expect_oauth_error(&client_credentials(&server, "robot", &first).await, 401, "invalid_client");
         client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
         // Never three: the one before the one before is gone at once. Without an overlap, so is the one before.
-        let third = clients::rotate_secret(&server.app, "robot", hour).await.expect("rotated");
-        let fourth = clients::rotate_secret(&server.app, "robot", hour).await.expect("rotated");
+        let third = clients::rotate_secret(&server.app, "robot", hour, &By::operator()).await.expect("rotated");
+        let fourth = clients::rotate_secret(&server.app, "robot", hour, &By::operator()).await.expect("rotated");
         expect_oauth_error(&client_credentials(&other, "robot", &second).await, 401, "invalid_client");
         client_credentials(&other, "robot", &third).await.expect(StatusCode::OK);
-        let fifth = clients::rotate_secret(&server.app, "robot", Duration::ZERO).await.expect("rotated");
+        let fifth = clients::rotate_secret(&server.app, "robot", Duration::ZERO, &By::operator()).await.expect("rotated");
         expect_oauth_error(&client_credentials(&other, "robot", &fourth).await, 401, "invalid_client");
         client_credentials(&other, "robot", &fifth).await.expect(StatusCode::OK);
-        assert!(clients::rotate_secret(&server.app, "robot", 24 * 91 * hour).await.is_err());
+        assert!(clients::rotate_secret(&server.app, "robot", 24 * 91 * hour, &By::operator()).await.is_err());
     }
 
     async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once(backend) {
@@ -242,8 +243,8 @@ both_backends! {
             assert_eq!(other.introspect("gateway", &access).await["active"], true);
             assert_eq!(other.introspect("app", &refresh).await["active"], true);
             match end {
-                "disable" => clients::disable(&server.app, "app").await.expect("disabled"),
-                _ => clients::remove(&server.app, "app").await.expect("removed"),
+                "disable" => clients::disable(&server.app, "app", &By::operator()).await.expect("disabled"),
+                _ => clients::remove(&server.app, "app", &By::operator()).await.expect("removed"),
             }
             for server in [&other, &server] {
                 assert_eq!(server.introspect("gateway", &access).await, json!({ "active": false }), "{end}");
@@ -255,7 +256,7 @@ both_backends! {
                 assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{end}: {page:?}");
             }
             if end == "disable" {
-                clients::enable(&server.app, "app").await.expect("enabled");
+                clients::enable(&server.app, "app", &By::operator()).await.expect("enabled");
                 expect_oauth_error(&other.refresh_as("app", &refresh).await, 400, "invalid_grant");
                 expect_oauth_error(&other.redeem("app", open.code()).await, 400, "invalid_grant");
                 assert_eq!(other.introspect("gateway", &access).await, json!({ "active": false }), "what ended stays ended");
@@ -273,15 +274,15 @@ both_backends! {
         for server in [&server, &other] {
             tokens(server, "app", "ann").await;
         }
-        clients::set(&server.app, "app", |to| to.redirect_uris.push("https://app.example/new".to_owned())).await.expect("changed");
+        clients::set(&server.app, "app", |to| to.redirect_uris.push("https://app.example/new".to_owned()), &By::operator()).await.expect("changed");
         let request = Authorization::of("app", "openid").with("redirect_uri", "https://app.example/new");
         other.browser().authorize(&request, "ann").await.code();
-        clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1)).await.expect("changed");
+        clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &By::operator()).await.expect("changed");
         let page = other.browser().open(&request.address()).await;
         assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
 
         let code = other.browser().authorize(&Authorization::of("app", "openid"), "ann").await;
-        let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO).await.expect("rotated");
+        let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO, &By::operator()).await.expect("rotated");
         let form = [("grant_type", "authorization_code"), ("code", code.code()), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
         expect_oauth_error(&other.form_as("/oauth2/token", "app", &form).await, 401, "invalid_client");
         let request = other.request(Method::POST, "/oauth2/token").basic_auth("app", Some(&secret)).form(&form);
@@ -293,9 +294,9 @@ both_backends! {
         server.register("ann").await;
         server.client("app", web_app()).await;
         let (access, refresh) = tokens(&server, "app", "ann").await;
-        clients::set(&server.app, "app", |to| to.client_name = "Another name".to_owned()).await.expect("changed");
+        clients::set(&server.app, "app", |to| to.client_name = "Another name".to_owned(), &By::operator()).await.expect("changed");
         assert_eq!(server.introspect("app", &access).await["active"], true, "a name is no permission");
-        clients::set(&server.app, "app", |to| to.scope = Scope::parse("openid offline_access").expect("a scope")).await.expect("changed");
+        clients::set(&server.app, "app", |to| to.scope = Scope::parse("openid offline_access").expect("a scope"), &By::operator()).await.expect("changed");
         assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
         server.clock.advance(Duration::from_secs(2));
         let refreshed = server.refresh_as("app", &refresh).await;

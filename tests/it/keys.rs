@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use propusk::{app::App, clock::Clock, config::Config};
+use propusk::{app::App, clock::Clock, config::Config, flows::By};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -94,7 +94,7 @@ both_backends! {
         let other = TestServer::on(database, clock, ES256).await;
         assert_eq!(published(&one).await, published(&other).await, "they share the keys");
         let old = one.register("vera").await;
-        one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true).await.expect("rotated");
+        one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true, &By::operator()).await.expect("rotated");
         let new = one.login("vera").await.tokens();
         assert_ne!(kid(&new.access), kid(&old.access));
         other.verify(&new.access).await.expect(StatusCode::OK);
@@ -110,7 +110,7 @@ both_backends! {
         let tokens = one.register("vera").await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         let banned = kid(&tokens.access);
-        one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned).await.expect("banned");
+        one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &By::operator()).await.expect("banned");
         for server in [&one, &other] {
             server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
             assert!(!published(server).await.contains(&banned), "it is published no more");
@@ -118,7 +118,7 @@ both_backends! {
         let next = other.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
         assert_ne!(kid(&next.access), banned);
         one.verify(&next.access).await.expect(StatusCode::OK);
-        let again = one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned).await;
+        let again = one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &By::operator()).await;
         assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
     }
 
@@ -150,7 +150,7 @@ both_backends! {
         server.clock.advance(DAY / 2);
         let both = published(&server).await;
         let next = both.iter().find(|kid| !first.contains(kid)).expect("the next key is published");
-        server.app.keys.ban(&server.app.db, &server.app.clock, &server.app.rng, next).await.expect("banned");
+        server.app.keys.ban(&server.app.db, &server.app.clock, &server.app.rng, next, &By::operator()).await.expect("banned");
         assert_eq!(published(&server).await, first);
         let mut signed_by = vec![];
         for _ in 0..10 {
@@ -181,13 +181,13 @@ both_backends! {
             let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
             let mut all = published(&server).await;
             for wait in [DAY / 2, Duration::ZERO] {
-                keys.rotate(db, clock, rng, None, false).await.expect("rotated");
+                keys.rotate(db, clock, rng, None, false, &By::operator()).await.expect("rotated");
                 let now = published(&server).await;
                 all.extend(now.into_iter().filter(|kid| !all.contains(kid)).collect::<Vec<_>>());
                 clock.advance(wait);
             }
             for which in banned {
-                keys.ban(db, clock, rng, &all[*which]).await.expect("banned");
+                keys.ban(db, clock, rng, &all[*which], &By::operator()).await.expect("banned");
             }
             clock.advance(Duration::from_secs(1));
             for (half_days, signer) in signers.into_iter().enumerate() {

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use propusk::{flows::clients, storage::Statement};
+use propusk::{
+    flows::{By, clients},
+    storage::Statement,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -253,13 +256,13 @@ both_backends! {
         let tokens = redeem(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
         let access = tokens["access_token"].as_str().expect("a token");
         server.get_as("/oauth2/userinfo", access).await.expect(StatusCode::OK);
-        assert!(clients::set(&server.app, &id, |to| to.client_name = "x".to_owned()).await.is_err(), "its document says what it is");
-        clients::disable(&server.app, &id).await.expect("disabled");
+        assert!(clients::set(&server.app, &id, |to| to.client_name = "x".to_owned(), &By::operator()).await.is_err(), "its document says what it is");
+        clients::disable(&server.app, &id, &By::operator()).await.expect("disabled");
         assert!(is_refused(&server, &id).await);
         assert_eq!(server.get_as("/oauth2/userinfo", access).await.status, StatusCode::UNAUTHORIZED);
-        clients::enable(&server.app, &id).await.expect("enabled");
+        clients::enable(&server.app, &id, &By::operator()).await.expect("enabled");
         assert!(!is_refused(&server, &id).await);
-        clients::remove(&server.app, &id).await.expect("removed");
+        clients::remove(&server.app, &id, &By::operator()).await.expect("removed");
         assert_eq!(kept(&server).await, Vec::<String>::new());
     }
 

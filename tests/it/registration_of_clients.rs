@@ -4,6 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use futures_util::future::join_all;
 use propusk::{
+    flows::By,
     flows::{clients::registration, maintenance},
     storage::Statement,
 };
@@ -373,7 +374,7 @@ both_backends! {
     async fn an_initial_access_token_is_good_for_so_many_registrations_and_no_more(backend) {
         let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "token")]).await;
         let week = Duration::from_secs(7 * 86_400);
-        let (token, _) = registration::invite(&server.app, 1, week).await.expect("an invitation");
+        let (token, _) = registration::invite(&server.app, 1, week, &By::operator()).await.expect("an invitation");
         for reply in [register(&server, web()).await, register_as(&server, "wrong", web()).await, register_as(&server, &token[1..], web()).await] {
             expect_oauth_error(&reply, 401, "invalid_token");
             assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
@@ -384,7 +385,7 @@ both_backends! {
         let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
         let refused = replies.iter().filter(|reply| reply.status == StatusCode::UNAUTHORIZED).count();
         assert_eq!((made, refused, count(&server).await), (1, 49, 1));
-        let (three, _) = registration::invite(&server.app, 3, week).await.expect("an invitation");
+        let (three, _) = registration::invite(&server.app, 3, week, &By::operator()).await.expect("an invitation");
         for _ in 0..2 {
             register_as(&server, &three, web()).await.expect(StatusCode::CREATED);
         }

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use propusk::{
     clock::Clock,
+    flows::By,
     flows::{accounts, maintenance, set_up},
     model::user::Role,
     storage::Statement,
@@ -173,7 +174,7 @@ both_backends! {
         let (one, two) = (server.register("vera").await, server.login("vera").await.tokens());
         let stranger = server.register("olga").await;
         let user = accounts::find(&server.app, "vera").await.expect("vera");
-        accounts::set_password(&server.app, &user, "another long walk home").await.expect("changed");
+        accounts::set_password(&server.app, &user, "another long walk home", &By::operator()).await.expect("changed");
         assert_dead(&server, &one).await;
         assert_dead(&server, &two).await;
         server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
@@ -188,14 +189,14 @@ both_backends! {
         let tokens = one.register("vera").await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         let user = accounts::find(&one.app, "vera@example.org").await.expect("vera");
-        accounts::disable(&one.app, &user).await.expect("disabled");
+        accounts::disable(&one.app, &user, &By::operator()).await.expect("disabled");
         for server in [&one, &other] {
             assert_dead(server, &tokens).await;
             server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
             let session = server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK);
             assert!(session.json()["data"].is_null());
         }
-        accounts::enable(&other.app, &user).await.expect("enabled");
+        accounts::enable(&other.app, &user, &By::operator()).await.expect("enabled");
         assert_dead(&one, &tokens).await;
         let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
         assert_alive(&other, &anew).await;
@@ -241,7 +242,7 @@ both_backends! {
         let server = TestServer::start(backend).await;
         let tokens = server.register("vera").await;
         let user = accounts::find(&server.app, "vera").await.expect("vera");
-        accounts::set_role(&server.app, &user, Role::admin()).await.expect("changed");
+        accounts::set_role(&server.app, &user, Role::admin(), &By::operator()).await.expect("changed");
         server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
         server.clock.advance(Duration::from_secs(2));
         let next = server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();

@@ -5,10 +5,10 @@ use serde_json::json;
 use super::policy;
 use crate::{
     app::App,
-    flows::{Error, FieldError},
+    flows::{By, Error, FieldError},
     model::catalogue::{Catalogue, Descriptions, Resource},
     oauth::scope::Scope,
-    storage::{audit, catalogue},
+    storage::catalogue,
 };
 
 /// Everything there is.
@@ -23,15 +23,15 @@ pub async fn all(app: &App) -> Result<Catalogue, Error> {
 ///
 /// # Errors
 /// [`Error::Validation`].
-pub async fn put_resource(app: &App, resource: Resource) -> Result<(), Error> {
+pub async fn put_resource(app: &App, resource: Resource, by: &By) -> Result<(), Error> {
     check_resource(&resource)?;
-    let now = app.clock.now();
+    let (by, now) = (by.clone(), app.clock.now());
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 catalogue::put_resource(&mut tx, &resource, now).await?;
                 let detail = json!({ "resource": resource.id });
-                audit::add_by_operator(&mut tx, "resource.put", None, detail, now).await
+                by.note(&mut tx, "resource.put", None, detail, now).await
             })
         })
         .await?;
@@ -42,14 +42,16 @@ pub async fn put_resource(app: &App, resource: Resource) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Validation`] where there is none of that id.
-pub async fn remove_resource(app: &App, id: &str) -> Result<(), Error> {
+pub async fn remove_resource(app: &App, id: &str, by: &By) -> Result<(), Error> {
     let (detail, now, name) = (json!({ "resource": id }), app.clock.now(), id.to_owned());
+    let by = by.clone();
     let removed = app
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let removed = catalogue::remove_resource(&mut tx, &name).await?;
-                audit::add_by_operator(&mut tx, "resource.remove", None, detail, now).await?;
+                by.note(&mut tx, "resource.remove", None, detail, now)
+                    .await?;
                 Ok(removed)
             })
         })
@@ -61,15 +63,20 @@ pub async fn remove_resource(app: &App, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Validation`].
-pub async fn describe_scope(app: &App, name: &str, texts: Descriptions) -> Result<(), Error> {
+pub async fn describe_scope(
+    app: &App,
+    name: &str,
+    texts: Descriptions,
+    by: &By,
+) -> Result<(), Error> {
     check_scope(name, &texts)?;
-    let (name, now) = (name.to_owned(), app.clock.now());
+    let (name, by, now) = (name.to_owned(), by.clone(), app.clock.now());
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 catalogue::put_scope(&mut tx, &name, &texts).await?;
                 let detail = json!({ "scope": name });
-                audit::add_by_operator(&mut tx, "scope.describe", None, detail, now).await
+                by.note(&mut tx, "scope.describe", None, detail, now).await
             })
         })
         .await?;
@@ -80,14 +87,15 @@ pub async fn describe_scope(app: &App, name: &str, texts: Descriptions) -> Resul
 ///
 /// # Errors
 /// [`Error::Validation`] where nothing was known of it.
-pub async fn remove_scope(app: &App, name: &str) -> Result<(), Error> {
+pub async fn remove_scope(app: &App, name: &str, by: &By) -> Result<(), Error> {
     let (detail, now, scope) = (json!({ "scope": name }), app.clock.now(), name.to_owned());
+    let by = by.clone();
     let removed = app
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let removed = catalogue::remove_scope(&mut tx, &scope).await?;
-                audit::add_by_operator(&mut tx, "scope.remove", None, detail, now).await?;
+                by.note(&mut tx, "scope.remove", None, detail, now).await?;
                 Ok(removed)
             })
         })

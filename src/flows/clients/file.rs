@@ -12,19 +12,19 @@ use serde_json::json;
 use super::{
     catalogue::{check_resource, check_scope},
     check_id, hash, new, policy,
-    policy::By,
+    policy::Registrant,
     remove_with_sessions,
 };
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::FieldError,
+    flows::{By, FieldError},
     model::{
         catalogue::{Catalogue, Descriptions, Resource},
         client::{Client, Secret, Source},
     },
     oauth::scope::Scope,
-    storage::{self, Db, Tx, audit, catalogue, clients},
+    storage::{self, Db, Tx, catalogue, clients},
 };
 
 /// A secret that is shorter could be guessed: it is hashed once, and without a salt.
@@ -185,7 +185,7 @@ async fn note(
     now: Timestamp,
 ) -> storage::Result<()> {
     let detail = json!({ "source": Source::File.as_str() });
-    audit::add_by_operator(tx, action, Some(id), detail, now).await
+    By::operator().note(tx, action, Some(id), detail, now).await
 }
 
 fn taken_by(known: &Client) -> String {
@@ -285,7 +285,7 @@ fn client(
     let old = secret(&mut table, path, "old_secret_hash", "old_secret_file")?;
     let members =
         serde_json::to_value(table).map_err(|error| policy::one("metadata", error.to_string()))?;
-    let metadata = policy::check(app, policy::parse(members)?, By::Operator)?;
+    let metadata = policy::check(app, policy::parse(members)?, Registrant::Operator)?;
     match (metadata.token_endpoint_auth_method.has_secret(), &current) {
         (true, None) => Err(policy::one(
             "secret_hash",

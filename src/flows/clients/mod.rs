@@ -14,12 +14,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use self::policy::By;
+use self::policy::Registrant;
 use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{Error, FieldError},
+    flows::{By, Error, FieldError},
     model::{
         client::{Client, Metadata, Secret, Source},
         event::{ConsentChange, Event},
@@ -29,7 +29,7 @@ use crate::{
         user::User,
     },
     oauth::error::OAuthError,
-    storage::{self, Conflict, Tx, audit, clients, consents, outbox, revocations, sessions},
+    storage::{self, Conflict, Tx, clients, consents, outbox, revocations, sessions},
 };
 
 /// The longest time that a replaced secret may stay good.
@@ -43,17 +43,19 @@ pub async fn add(
     app: &App,
     id: Option<String>,
     metadata: Metadata,
+    by: &By,
 ) -> Result<(Client, Option<String>), Error> {
     let id = id.unwrap_or_else(|| app.new_id());
     check_id(&id).map_err(|why| policy::one("id", why))?;
-    let metadata = policy::check(app, metadata, By::Operator)?;
+    let metadata = policy::check(app, metadata, Registrant::Operator)?;
     let (mut client, now) = (new(app, id, Source::Operator, metadata), app.clock.now());
     let secret = give_secret(app, &mut client);
-    let row = client.clone();
+    let (row, by) = (client.clone(), by.clone());
     let added = app.db.transaction(move |mut tx| {
         Box::pin(async move {
             clients::insert(&mut tx, &row).await?;
-            audit::add_by_operator(&mut tx, "client.add", Some(&row.id), json!({}), now).await
+            by.note(&mut tx, "client.add", Some(&row.id), json!({}), now)
+                .await
         })
     });
     match added.await {
@@ -83,12 +85,13 @@ pub async fn set(
     app: &App,
     id: &str,
     change: impl FnOnce(&mut Metadata),
+    by: &By,
 ) -> Result<Option<String>, Error> {
     let read = named(app, id).await?;
     may_change(&read)?;
     let mut client = read.clone();
     change(&mut client.metadata);
-    client.metadata = policy::check(app, client.metadata, By::Operator)?;
+    client.metadata = policy::check(app, client.metadata, Registrant::Operator)?;
     client.updated_at = app.clock.now();
     let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
         true if client.secrets.is_empty() => give_secret(app, &mut client),
@@ -98,6 +101,7 @@ pub async fn set(
             None
         }
     };
+    let by = by.clone();
     let changed = app
         .db
         .transaction(move |mut tx| {
@@ -113,7 +117,7 @@ pub async fn set(
                 };
                 client.expires_at = current.expires_at;
                 clients::update(&mut tx, &client).await?;
-                audit::add_by_operator(&mut tx, "client.set", Some(&client.id), json!({}), now)
+                by.note(&mut tx, "client.set", Some(&client.id), json!({}), now)
                     .await?;
                 if allows_less(&client.metadata, &read.metadata) {
                     refuse_tokens(&mut tx, &client.id, "client_changed", now).await?;
@@ -133,7 +137,12 @@ pub async fn set(
 ///
 /// # Errors
 /// [`Error::Validation`] for a client without secrets, or one that is not an operator's to change.
-pub async fn rotate_secret(app: &App, id: &str, overlap: Duration) -> Result<String, Error> {
+pub async fn rotate_secret(
+    app: &App,
+    id: &str,
+    overlap: Duration,
+    by: &By,
+) -> Result<String, Error> {
     let client = named(app, id).await?;
     may_change(&client)?;
     if !client.metadata.token_endpoint_auth_method.has_secret() {
@@ -156,6 +165,7 @@ pub async fn rotate_secret(app: &App, id: &str, overlap: Duration) -> Result<Str
         app,
         id,
         "client.rotate_secret",
+        by,
         move |tx, mut client, now| {
             Box::pin(async move {
                 let before = client.secrets.into_iter().next();
@@ -178,12 +188,12 @@ pub async fn rotate_secret(app: &App, id: &str, overlap: Duration) -> Result<Str
 ///
 /// # Errors
 /// [`Error::Validation`] for one that is built in, or that stands in `clients.toml`.
-pub async fn remove(app: &App, id: &str) -> Result<(), Error> {
+pub async fn remove(app: &App, id: &str, by: &By) -> Result<(), Error> {
     let client = named(app, id).await?;
     if client.source != Source::Document {
         may_change(&client)?;
     }
-    change(app, id, "client.remove", |tx, client, now| {
+    change(app, id, "client.remove", by, |tx, client, now| {
         Box::pin(async move { remove_with_sessions(tx, &client.id, now).await })
     })
     .await
@@ -193,26 +203,26 @@ pub async fn remove(app: &App, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Validation`] for one that is built in.
-pub async fn disable(app: &App, id: &str) -> Result<(), Error> {
-    set_disabled(app, id, true).await
+pub async fn disable(app: &App, id: &str, by: &By) -> Result<(), Error> {
+    set_disabled(app, id, true, by).await
 }
 
 /// Enables a disabled client again; its old sessions stay dead.
 ///
 /// # Errors
 /// [`Error::Validation`] for one that is built in.
-pub async fn enable(app: &App, id: &str) -> Result<(), Error> {
-    set_disabled(app, id, false).await
+pub async fn enable(app: &App, id: &str, by: &By) -> Result<(), Error> {
+    set_disabled(app, id, false, by).await
 }
 
-async fn set_disabled(app: &App, id: &str, disabled: bool) -> Result<(), Error> {
+async fn set_disabled(app: &App, id: &str, disabled: bool, by: &By) -> Result<(), Error> {
     not_built_in(&named(app, id).await?)?;
     let action = if disabled {
         "client.disable"
     } else {
         "client.enable"
     };
-    change(app, id, action, move |tx, mut client, now| {
+    change(app, id, action, by, move |tx, mut client, now| {
         Box::pin(async move {
             client.disabled_at = disabled.then_some(now);
             client.updated_at = now;
@@ -230,20 +240,26 @@ async fn set_disabled(app: &App, id: &str, disabled: bool) -> Result<(), Error> 
 ///
 /// # Errors
 /// [`Error::Validation`] for an unknown client.
-pub async fn withdraw_consent(app: &App, user: &User, client_id: &str) -> Result<(), Error> {
+pub async fn withdraw_consent(
+    app: &App,
+    user: &User,
+    client_id: &str,
+    by: &By,
+) -> Result<(), Error> {
     named(app, client_id).await?;
     let (user_id, client_id) = (user.id.clone(), client_id.to_owned());
-    let (event_id, now) = (app.new_id(), app.clock.now());
+    let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let kind = ConsentChange::Withdrawn;
                 if consents::withdraw(&mut tx, &user_id, &client_id).await? {
                     let event = Event::consent(kind, &user_id, &client_id);
-                    outbox::add(&mut tx, event_id, &event, None, now).await?;
+                    outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
                 }
                 let detail = json!({ "clientId": client_id });
-                audit::add_by_operator(&mut tx, kind.as_str(), Some(&user_id), detail, now).await?;
+                by.note(&mut tx, kind.as_str(), Some(&user_id), detail, now)
+                    .await?;
                 let of = sessions::Of::UserAtClient(&user_id, &client_id);
                 let listed_until = now + LONGEST_TOKEN_LIFE;
                 sessions::end_all(&mut tx, of, EndReason::ConsentWithdrawn, now, listed_until).await
@@ -254,7 +270,7 @@ pub async fn withdraw_consent(app: &App, user: &User, client_id: &str) -> Result
 }
 
 /// Changes a client in a transaction that other changes of clients wait for, with a line in the audit log.
-async fn change<F>(app: &App, id: &str, action: &'static str, work: F) -> Result<(), Error>
+async fn change<F>(app: &App, id: &str, action: &'static str, by: &By, work: F) -> Result<(), Error>
 where
     F: for<'t> FnOnce(
             &'t mut Tx<'_>,
@@ -264,7 +280,7 @@ where
         + Send
         + 'static,
 {
-    let (id, now) = (id.to_owned(), app.clock.now());
+    let (id, by, now) = (id.to_owned(), by.clone(), app.clock.now());
     let missing = unknown(&id);
     let changed = app
         .db
@@ -273,7 +289,7 @@ where
                 let Some(client) = clients::lock(&mut tx, &id).await? else {
                     return Ok(false);
                 };
-                audit::add_by_operator(&mut tx, action, Some(&id), json!({}), now).await?;
+                by.note(&mut tx, action, Some(&id), json!({}), now).await?;
                 work(&mut tx, client, now).await?;
                 Ok(true)
             })
@@ -313,7 +329,7 @@ async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metad
         }
     };
     let metadata = policy::read(app, members).map_err(refused)?;
-    let metadata = policy::check(app, metadata, By::Itself).map_err(refused)?;
+    let metadata = policy::check(app, metadata, Registrant::Itself).map_err(refused)?;
     policy::check_sector(app, &metadata)
         .await
         .map_err(refused)?;

@@ -19,7 +19,7 @@ use crate::{
 
 /// Who speaks for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Registrant {
     /// Whoever runs this installation.
     Operator,
     /// The client itself: nobody here has looked at it.
@@ -202,7 +202,11 @@ pub fn registered(metadata: &Metadata) -> Map<String, Value> {
 ///
 /// # Errors
 /// Every member that breaks a rule, and what would be right.
-pub fn check(app: &App, mut metadata: Metadata, by: By) -> Result<Metadata, Vec<FieldError>> {
+pub fn check(
+    app: &App,
+    mut metadata: Metadata,
+    by: Registrant,
+) -> Result<Metadata, Vec<FieldError>> {
     if metadata.grant_types.is_empty() {
         metadata.grant_types.push(GrantType::AuthorizationCode);
     }
@@ -218,7 +222,7 @@ pub fn check(app: &App, mut metadata: Metadata, by: By) -> Result<Metadata, Vec<
     rules.algorithms();
     rules.addresses();
     rules.subject();
-    if by == By::Operator {
+    if by == Registrant::Operator {
         rules.operators();
     }
     if rules.found.is_empty() {

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     config::RegistrationMode,
-    flows::{Caller, Error, client_auth},
+    flows::{By, Caller, Error, client_auth},
     limits::{Key, Limit},
     model::client::{Client, Source},
     oauth::error::OAuthError,
@@ -33,7 +33,12 @@ pub struct Registered {
 ///
 /// # Errors
 /// [`Error::Validation`] for a number or a time that makes no sense.
-pub async fn invite(app: &App, uses: u32, life: Duration) -> Result<(String, Timestamp), Error> {
+pub async fn invite(
+    app: &App,
+    uses: u32,
+    life: Duration,
+    by: &By,
+) -> Result<(String, Timestamp), Error> {
     if uses == 0 {
         return Err(policy::one("uses", "must be at least 1").into());
     }
@@ -41,13 +46,13 @@ pub async fn invite(app: &App, uses: u32, life: Duration) -> Result<(String, Tim
         return Err(policy::one("expires", "must be up to 366 days").into());
     }
     let (token, id, now) = (random_text(app), app.new_id(), app.clock.now());
-    let (kept, expires_at) = (hash(&token), now + life);
+    let (kept, expires_at, by) = (hash(&token), now + life, by.clone());
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 initial_access_tokens::insert(&mut tx, &id, &kept, uses, now, expires_at).await?;
                 let detail = json!({ "id": id, "uses": uses, "expiresAt": expires_at.rfc3339() });
-                audit::add_by_operator(&mut tx, "client.invite", None, detail, now).await
+                by.note(&mut tx, "client.invite", None, detail, now).await
             })
         })
         .await?;

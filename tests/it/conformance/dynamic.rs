@@ -1,5 +1,6 @@
 //! The dynamic plan: clients that register themselves, and prove themselves by signed assertions.
 
+use propusk::flows::By;
 use std::time::Duration;
 
 use josekit::jwk::Jwk;
@@ -245,7 +246,7 @@ both_backends! {
         };
         let before = published().await;
         let app = &server.app;
-        app.keys.rotate(&app.db, &app.clock, &app.rng, None, true).await.expect("rotated");
+        app.keys.rotate(&app.db, &app.clock, &app.rng, None, true, &By::operator()).await.expect("rotated");
         let after = published().await;
         assert!(before.iter().all(|kid| after.contains(kid)) && after.len() > before.len(), "{before:?} {after:?}");
         let client = Registered::new(&server, json!({})).await;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use propusk::{
+    flows::By,
     flows::accounts,
     model::{
         client::{GrantType, Metadata},
@@ -155,7 +156,7 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
 
 async fn administrator(server: &TestServer) {
     let user = accounts::find(&server.app, "root").await.expect("known");
-    accounts::set_role(&server.app, &user, Role::admin())
+    accounts::set_role(&server.app, &user, Role::admin(), &By::operator())
         .await
         .expect("changed");
     // Tokens of the moment of a change of role count as old.

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use propusk::{
+    flows::By,
     flows::{accounts, verify},
     model::{key::LONGEST_TOKEN_LIFE, session::EndReason},
     storage::{Statement, consents, sessions},
@@ -93,7 +94,7 @@ async fn submit_from(
 
 async fn disable(server: &TestServer, name: &str) {
     let user = accounts::find(&server.app, name).await.expect("known");
-    accounts::disable(&server.app, &user)
+    accounts::disable(&server.app, &user, &By::operator())
         .await
         .expect("disabled");
 }
@@ -204,7 +205,7 @@ both_backends! {
         ann.submit(&consent_page, &[("decision", "allow")]).await.expect_page(403);
         // Enabled again, what was given before stays dead.
         let user = accounts::find(&one.app, "ann").await.expect("ann");
-        accounts::enable(&one.app, &user).await.expect("enabled");
+        accounts::enable(&one.app, &user, &By::operator()).await.expect("enabled");
         assert_dead(&other, "app", &granted).await;
         other.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
         let reply = ann.open(&asked.address()).await;
@@ -331,7 +332,7 @@ both_backends! {
         let waiting = mallory.authorize(&asked, "mine").await;
         // The owner of the address has it reset.
         let user = accounts::find(&server.app, "victim@example.org").await.expect("known");
-        accounts::set_password(&server.app, &user, "nine grey geese before noon").await.expect("changed");
+        accounts::set_password(&server.app, &user, "nine grey geese before noon", &By::operator()).await.expect("changed");
         assert_dead(&server, "app", &granted).await;
         server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
@@ -375,7 +376,7 @@ both_backends! {
             }));
             let reset = async {
                 begun.notified().await;
-                accounts::set_password(&server.app, &user, &password).await
+                accounts::set_password(&server.app, &user, &password, &By::operator()).await
             };
             let (given, reset) = tokio::join!(attack, reset);
             reset.expect("changed");
