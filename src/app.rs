@@ -89,10 +89,12 @@ impl App {
         let keys = Arc::new(Keys::open(&config, &db, &clock, &rng).await?);
         let directory = Arc::new(Directory::new(&config.server.issuer));
         let revocations = RevocationList::open(
+            &config.redis,
             db.clone(),
             Arc::clone(&keys),
             Arc::clone(&directory),
             clock.clone(),
+            rng.clone(),
         )
         .await
         .map_err(keys::Error::from)?;

@@ -63,3 +63,6 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (actor, key_hash)
 );
 CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at);
+
+-- The copy of the revocation list in Redis that may be believed; 0: none yet.
+INSERT INTO heads (name, number) VALUES ('projection', 0);

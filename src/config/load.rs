@@ -20,7 +20,7 @@ const TEST_PREFIX: &str = "PROPUSK_TEST_";
 /// Read from the working directory where no file is named.
 const DEFAULT_FILE: &str = "propusk.toml";
 /// Keys whose values never appear in a message.
-const SECRET: &[&str] = &["database.url"];
+const SECRET: &[&str] = &["database.url", "redis.url", "redis.sentinels"];
 
 /// A key's value as written, and by whom.
 #[derive(Clone)]
@@ -450,6 +450,10 @@ pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
             let value = match &setting.value {
                 Value::String(text) if SECRET.contains(&key.as_str()) => {
                     Value::String(mask_url(text))
+                }
+                Value::Array(texts) if SECRET.contains(&key.as_str()) => {
+                    let masked = texts.iter().filter_map(Value::as_str).map(mask_url);
+                    Value::Array(masked.map(Value::String).collect())
                 }
                 value => value.clone(),
             };

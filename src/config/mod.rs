@@ -35,6 +35,7 @@ pub struct Config {
     pub server: Server,
     pub metrics: Metrics,
     pub database: Database,
+    pub redis: Redis,
     pub secrets: Secrets,
     pub tokens: Tokens,
     pub authorization: Authorization,
@@ -119,6 +120,29 @@ pub struct Database {
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
     pub migrate_at_start: bool,
+}
+
+/// Where the copy of the revocation list is kept (see [`crate::revocation::redis`]).
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Empty: no Redis.
+    pub url: String,
+    /// Sentinels to ask for the master that `url` names as its host.
+    pub sentinels: Vec<String>,
+    pub prefix: String,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis({})", mask_url(&self.url))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -22,6 +22,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     issuer(config, &mut found);
     server(config, &mut found);
     database(config, &mut found);
+    redis(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);
     keys(config, &mut found);
@@ -161,6 +162,42 @@ fn database(config: &Config, found: &mut Vec<Problem>) {
         found.push((
             "data_dir",
             "is empty; name a folder, like ./data".to_owned(),
+        ));
+    }
+}
+
+fn redis(config: &Config, found: &mut Vec<Problem>) {
+    let redis = &config.redis;
+    let is_redis = |text: &str| {
+        let url = Url::parse(text).ok();
+        url.is_some_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host())
+    };
+    // What was written is not repeated: it may hold a password.
+    if !redis.url.is_empty() && !is_redis(&redis.url) {
+        let example = "is not a URL like redis://user:password@host:6379/0 or rediss://host:6380/0";
+        found.push(("redis.url", example.to_owned()));
+    }
+    if !redis.sentinels.iter().all(|one| is_redis(one)) {
+        let example = "are URLs like redis://sentinel-1:26379".to_owned();
+        found.push(("redis.sentinels", example));
+    }
+    if !redis.sentinels.is_empty() && redis.url.is_empty() {
+        let missing =
+            "needs redis.url: redis://NAME, NAME being what the Sentinels call the master";
+        found.push(("redis.sentinels", missing.to_owned()));
+    }
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"._:{}-".contains(&b);
+    if redis.prefix.is_empty() || redis.prefix.len() > 64 || !redis.prefix.bytes().all(harmless) {
+        let rule = "must be 1 to 64 letters, digits and ._:{}-".to_owned();
+        found.push(("redis.prefix", rule));
+    }
+    if !(Duration::from_millis(10)..=Duration::from_secs(1)).contains(&redis.timeout) {
+        found.push(("redis.timeout", "must be from 10ms to 1s".to_owned()));
+    }
+    if !(Duration::from_millis(10)..=Duration::from_secs(10)).contains(&redis.connect_timeout) {
+        found.push((
+            "redis.connect_timeout",
+            "must be from 10ms to 10s".to_owned(),
         ));
     }
 }

@@ -2,6 +2,8 @@
 //! takes the next number holds the row until it commits, so numbers are gapless and in commit order, and
 //! one small query tells a process whether it has heard of everything.
 
+use std::sync::atomic::Ordering;
+
 use super::{Db, Result, Statement, Tx, statement::one};
 
 /// The numbers at one moment.
@@ -9,8 +11,10 @@ use super::{Db, Result, Statement, Tx, statement::one};
 pub struct Heads {
     pub revocations: i64,
     pub keys: i64,
-    /// Also counts changes of resources and scopes.
+    /// Also counts changes of resources, scopes and modules.
     pub clients: i64,
+    /// No number of changes, but the name of the one copy in Redis that may be believed.
+    pub projection: i64,
 }
 
 /// Which number to take.
@@ -33,6 +37,7 @@ pub async fn read(db: &Db) -> Result<Heads> {
             "revocations" => heads.revocations = number,
             "keys" => heads.keys = number,
             "clients" => heads.clients = number,
+            "projection" => heads.projection = number,
             _ => {}
         }
     }
@@ -51,6 +56,7 @@ pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
         Head::Keys => "keys",
         Head::Clients => "clients",
     };
+    tx.took_number.store(true, Ordering::Release);
     let rows = tx
         .run(
             Statement::new(
@@ -63,4 +69,13 @@ pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
     one(rows)
         .ok_or_else(|| super::Error::Corrupt(format!("heads has no row {name}")))?
         .get("number")
+}
+
+/// Names the copy in Redis that may be believed from now on; `false` where somebody else has named one meanwhile.
+pub async fn name_projection(db: &Db, before: i64, name: i64) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE heads SET number = $2 WHERE name = 'projection' AND number = $1 RETURNING number",
+    );
+    let rows = db.write(statement.bind(before).bind(name)).await?;
+    Ok(!rows.is_empty())
 }

@@ -23,13 +23,20 @@ mod sqlite;
 mod statement;
 pub mod users;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
     Connection, PgConnection, SqliteConnection,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
+use tokio::sync::{mpsc, oneshot};
 
 use self::lanes::{Lanes, To};
 pub use self::statement::{Row, Statement};
@@ -105,7 +112,14 @@ impl Error {
 
 /// A database: PostgreSQL, or an SQLite file.
 #[derive(Clone, Debug)]
-pub struct Db(Backend);
+pub struct Db {
+    backend: Backend,
+    announcements: Arc<OnceLock<Announcements>>,
+}
+
+/// Hears of every commit that took a number from [`heads`]. The caller of that transaction is answered once the sender
+/// was used or dropped.
+pub type Announcements = mpsc::Sender<oneshot::Sender<()>>;
 
 #[derive(Clone, Debug)]
 enum Backend {
@@ -118,7 +132,13 @@ enum Backend {
 }
 
 /// An open transaction. Committed by [`Db::transaction`] when its closure returns `Ok`.
-pub enum Tx<'c> {
+pub struct Tx<'c> {
+    connection: Connected<'c>,
+    /// Whether it took a number that other processes must hear of.
+    took_number: Arc<AtomicBool>,
+}
+
+enum Connected<'c> {
     Postgres(&'c mut PgConnection),
     Sqlite(&'c mut SqliteConnection),
 }
@@ -133,7 +153,7 @@ impl Db {
         let database = &config.database;
         if url.starts_with("sqlite:") {
             let sqlite = sqlite::Sqlite::open(url.parse()?, database.acquire_timeout).await?;
-            return Ok(Self(Backend::Sqlite(sqlite)));
+            return Ok(Self::of(Backend::Sqlite(sqlite)));
         }
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("propusk");
@@ -156,7 +176,20 @@ impl Db {
             for_statements,
             database.acquire_timeout,
         );
-        Ok(Self(Backend::Postgres { lanes, pool }))
+        Ok(Self::of(Backend::Postgres { lanes, pool }))
+    }
+
+    fn of(backend: Backend) -> Self {
+        Self {
+            backend,
+            announcements: Arc::default(),
+        }
+    }
+
+    /// From now on every commit that took a number is announced before its caller is answered.
+    pub fn announce_to(&self, announcements: Announcements) {
+        // Set once, by the one revocation list of the process.
+        let _ = self.announcements.set(announcements);
     }
 
     /// Applies the migrations that are missing. Safe where several processes start at once.
@@ -164,7 +197,7 @@ impl Db {
     /// # Errors
     /// [`Error::Migrate`] where the schema is newer than this program or was altered.
     pub async fn migrate(&self) -> Result<()> {
-        match &self.0 {
+        match &self.backend {
             Backend::Postgres { pool, .. } => migrate::postgres(pool).await,
             Backend::Sqlite(sqlite) => migrate::sqlite(sqlite).await,
         }
@@ -180,7 +213,7 @@ impl Db {
 
     /// Runs a reading statement.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
-        match &self.0 {
+        match &self.backend {
             Backend::Postgres { lanes, .. } => lanes.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.read(statement).await,
         }
@@ -188,7 +221,7 @@ impl Db {
 
     /// Runs one writing statement in a transaction of its own; answers after the commit.
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
-        match &self.0 {
+        match &self.backend {
             Backend::Postgres { lanes, .. } => lanes.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.write(statement).await,
         }
@@ -201,21 +234,40 @@ impl Db {
         T: Send + 'static,
         F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        match &self.0 {
+        let took_number = Arc::new(AtomicBool::new(false));
+        let value = match &self.backend {
             Backend::Postgres { pool, .. } => {
                 let mut connection = pool.acquire().await?;
                 let mut transaction = connection.begin().await?;
-                let value = work(Tx::Postgres(&mut transaction)).await?;
+                let tx = Tx {
+                    connection: Connected::Postgres(&mut transaction),
+                    took_number: Arc::clone(&took_number),
+                };
+                let value = work(tx).await?;
                 transaction.commit().await?;
-                Ok(value)
+                value
             }
-            Backend::Sqlite(sqlite) => sqlite.transaction(work).await,
+            Backend::Sqlite(sqlite) => sqlite.transaction(work, Arc::clone(&took_number)).await?,
+        };
+        if took_number.load(Ordering::Acquire) {
+            self.announce().await;
+        }
+        Ok(value)
+    }
+
+    async fn announce(&self) {
+        let Some(announcements) = self.announcements.get() else {
+            return;
+        };
+        let (heard, done) = oneshot::channel();
+        if announcements.send(heard).await.is_ok() {
+            let _ = done.await;
         }
     }
 
     /// The connections for transactions that are open and, of these, idle. SQLite has the one.
     pub fn pool_size(&self) -> (u32, usize) {
-        match &self.0 {
+        match &self.backend {
             Backend::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
             Backend::Sqlite(_) => (1, 0),
         }
@@ -223,7 +275,7 @@ impl Db {
 
     /// `postgres` or `sqlite`.
     pub const fn kind(&self) -> &'static str {
-        match self.0 {
+        match self.backend {
             Backend::Postgres { .. } => "postgres",
             Backend::Sqlite(_) => "sqlite",
         }
@@ -231,7 +283,7 @@ impl Db {
 
     /// Finishes what was queued and closes every connection.
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.backend {
             Backend::Postgres { lanes, pool } => {
                 lanes.close();
                 pool.close().await;
@@ -244,9 +296,9 @@ impl Db {
 impl Tx<'_> {
     /// Runs a statement within the transaction.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
-        match self {
-            Self::Postgres(connection) => statement.on_postgres(connection).await,
-            Self::Sqlite(connection) => statement.on_sqlite(connection).await,
+        match &mut self.connection {
+            Connected::Postgres(connection) => statement.on_postgres(connection).await,
+            Connected::Sqlite(connection) => statement.on_sqlite(connection).await,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Error, Result, Row, Statement, Tx,
+    Connected, Error, Result, Row, Statement, Tx,
     lanes::{Lanes, To},
 };
 
@@ -56,6 +56,7 @@ trait Work: Send {
 
 struct Closure<F, T> {
     work: F,
+    took_number: Arc<AtomicBool>,
     answer: oneshot::Sender<Result<T>>,
 }
 
@@ -69,8 +70,16 @@ where
         connection: &'c mut SqliteConnection,
     ) -> BoxFuture<'c, (bool, Answer)> {
         Box::pin(async move {
-            let Self { work, answer } = *self;
-            let result = work(Tx::Sqlite(connection)).await;
+            let Self {
+                work,
+                took_number,
+                answer,
+            } = *self;
+            let tx = Tx {
+                connection: Connected::Sqlite(connection),
+                took_number,
+            };
+            let result = work(tx).await;
             (result.is_ok(), answering(result, answer))
         })
     }
@@ -134,14 +143,18 @@ impl Sqlite {
         result.await.map_err(|_| Error::closed())?
     }
 
-    pub async fn transaction<T, F>(&self, work: F) -> Result<T>
+    pub async fn transaction<T, F>(&self, work: F, took_number: Arc<AtomicBool>) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        self.submit(Job::Transaction(Box::new(Closure { work, answer })))
-            .await?;
+        let closure = Closure {
+            work,
+            took_number,
+            answer,
+        };
+        self.submit(Job::Transaction(Box::new(closure))).await?;
         result.await.map_err(|_| Error::closed())?
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Entries are rows with gapless numbers in commit order. Before a check is answered, the head number is
 //! compared with the last one heard; what came between is read first. All checks that wait are served by
-//! one such query that began after they arrived: so a revocation acknowledged before a check is seen by
-//! it, on every process, while a thousand checks cost a handful of queries. Where the database cannot
-//! be asked, nothing is believed.
+//! one such question that began after they arrived: so a revocation acknowledged before a check is seen by
+//! it, on every process, while a thousand checks cost a handful of questions. They go to Redis where there is one that
+//! may be believed ([`redis`]), else to the database. Where that cannot be asked, nothing is believed.
+
+pub mod feed;
+pub mod redis;
 
 use std::{
     collections::HashMap,
@@ -13,11 +16,16 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::{
+    feed::Feed,
+    redis::{Projection, Steward},
+};
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Rng, Timestamp},
+    config,
     directory::Directory,
     keys::Keys,
-    model::revocation::{Revocation, Target},
+    model::revocation::{Revocation, Target, Written},
     oauth::access_token::AccessClaims,
     storage::{
         self, Db, heads,
@@ -36,6 +44,10 @@ const GATHER: usize = 3;
 pub struct RevocationList {
     entries: Arc<RwLock<Entries>>,
     freshen: mpsc::Sender<oneshot::Sender<bool>>,
+    /// What came last, for those who follow.
+    pub feed: Arc<Feed>,
+    /// The copy in Redis, where there is one.
+    pub projection: Option<Arc<Projection>>,
 }
 
 /// The database could not say whether the list is whole.
@@ -61,10 +73,12 @@ impl RevocationList {
     /// # Errors
     /// [`storage::Error`] where the database cannot be read.
     pub async fn open(
+        config: &config::Redis,
         db: Db,
         keys: Arc<Keys>,
         directory: Arc<Directory>,
         clock: Clock,
+        rng: Rng,
     ) -> storage::Result<Self> {
         let mut entries = Entries::default();
         let heads = heads::read(&db).await?;
@@ -73,15 +87,58 @@ impl RevocationList {
             revocations::since(&db, 0, clock.now()).await?,
             heads.revocations,
         );
-        let entries = Arc::new(RwLock::new(entries));
         let (freshen, waiting) = mpsc::channel(WAITING);
+        let list = Self {
+            entries: Arc::new(RwLock::new(entries)),
+            freshen,
+            feed: Arc::new(Feed::new(heads.revocations)),
+            projection: Projection::new(config).map(Arc::new),
+        };
         let known = Known {
-            entries: Arc::clone(&entries),
+            entries: Arc::clone(&list.entries),
+            feed: Arc::clone(&list.feed),
+            projection: list.projection.clone(),
             keys,
             directory,
         };
-        tokio::spawn(keep_fresh(known, waiting, db, clock));
-        Ok(Self { entries, freshen })
+        tokio::spawn(keep_fresh(known, waiting, db.clone(), clock.clone()));
+        list.announce_commits(db, clock, rng);
+        tokio::spawn(list.clone().look_for_news());
+        Ok(list)
+    }
+
+    /// Each commit that takes a number is heard here first, and by the other processes before its caller is answered.
+    fn announce_commits(&self, db: Db, clock: Clock, rng: Rng) {
+        let (announce, mut commits) = mpsc::channel::<oneshot::Sender<()>>(WAITING);
+        let (news, mut heard) = mpsc::channel::<()>(1);
+        db.announce_to(announce);
+        match &self.projection {
+            Some(projection) => {
+                let steward = Steward {
+                    projection: Arc::clone(projection),
+                    db,
+                    clock,
+                    rng,
+                };
+                tokio::spawn(steward.run(commits, news));
+            }
+            // Other processes ask the database itself.
+            None => {
+                tokio::spawn(async move {
+                    while let Some(committed) = commits.recv().await {
+                        let _ = committed.send(());
+                        let _ = news.try_send(());
+                    }
+                });
+            }
+        }
+        let list = self.clone();
+        tokio::spawn(async move {
+            while heard.recv().await.is_some() {
+                // Where it fails the next check says so.
+                let _ = list.freshen().await;
+            }
+        });
     }
 
     /// Comes back once the list (and the keys and the directory) hold everything that was committed before the call.
@@ -193,6 +250,43 @@ impl Entries {
         }
         self.number = head;
     }
+
+    /// Every entry, as it is written.
+    fn written(&self) -> Vec<Written> {
+        let of = |target, expires_at| Revocation { target, expires_at }.written();
+        let one = |names: &HashMap<String, Timestamp>, target: fn(String) -> Target| {
+            let named = names.iter().map(|(name, at)| of(target(name.clone()), *at));
+            named.collect::<Vec<_>>()
+        };
+        let mut written = one(&self.tokens, Target::Token);
+        written.extend(one(&self.sessions, Target::Session));
+        written.extend(one(&self.keys, Target::Key));
+        for (sub, &(issued_until, at)) in &self.subjects {
+            let sub = sub.clone();
+            written.push(of(Target::Subject { sub, issued_until }, at));
+        }
+        for (sub, withdrawn) in &self.scopes {
+            for (scope, &(issued_until, at)) in withdrawn {
+                let target = Target::Scope {
+                    sub: sub.clone(),
+                    scope: scope.clone(),
+                    issued_until,
+                };
+                written.push(of(target, at));
+            }
+        }
+        for (client_id, &(issued_until, at)) in &self.clients {
+            let client_id = client_id.clone();
+            written.push(of(
+                Target::Client {
+                    client_id,
+                    issued_until,
+                },
+                at,
+            ));
+        }
+        written
+    }
 }
 
 /// Of two entries about one name the later second counts.
@@ -209,6 +303,8 @@ fn until(
 /// What one query of the head numbers keeps fresh.
 struct Known {
     entries: Arc<RwLock<Entries>>,
+    feed: Arc<Feed>,
+    projection: Option<Arc<Projection>>,
     keys: Arc<Keys>,
     directory: Arc<Directory>,
 }
@@ -243,21 +339,36 @@ async fn keep_fresh(
 
 impl Known {
     async fn bring_up_to_date(&self, db: &Db, clock: &Clock) -> Result<(), crate::keys::Error> {
-        let heads = heads::read(db).await?;
+        let copied = match &self.projection {
+            Some(projection) => projection.heads().await,
+            None => None,
+        };
+        let heads = match copied {
+            Some(heads) => heads,
+            None => heads::read(db).await?,
+        };
         self.directory.heard(heads.clients);
         let known = self
             .entries
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .number;
-        if heads.revocations != known {
-            let news = revocations::since(db, known, clock.now()).await?;
+        if heads.revocations > known {
+            let copied = match (&self.projection, copied) {
+                (Some(projection), Some(_)) => projection.entries(known, heads.revocations).await,
+                _ => None,
+            };
+            let news = match copied {
+                Some(news) => news,
+                None => revocations::since(db, known, clock.now()).await?,
+            };
+            self.feed.push(&news, heads.revocations);
             self.entries
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .catch_up(news, heads.revocations);
         }
-        if heads.keys != self.keys.ring().version {
+        if heads.keys > self.keys.ring().version {
             self.keys.reload(db, clock.now()).await?;
         }
         Ok(())
