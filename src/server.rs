@@ -113,6 +113,7 @@ impl Server {
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
+        background.spawn(app.revocations.clone().look_for_news());
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));
         let watching = async {
@@ -128,6 +129,7 @@ impl Server {
         let signal = async {
             shutdown.await;
             tracing::info!("shutting down: finishing what was accepted");
+            app.revocations.feed.close();
             let _ = stop.send(true);
             Ok(())
         };

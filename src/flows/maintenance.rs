@@ -53,8 +53,8 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(single_use);
     all_of!(clients);
     all_of!(initial_access_tokens);
-    revocations::sweep(&app.db, now).await?;
-    app.revocations.sweep(now);
+    let gone = revocations::sweep(&app.db, now).await?;
+    app.revocations.sweep(now, &gone).await;
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);
     let (events, lines) = (&app.config.events, &app.config.audit);
     outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;

@@ -231,8 +231,8 @@ impl RevocationList {
         })
     }
 
-    /// Looks for other processes' revocations while somebody follows.
-    pub(super) async fn look_for_news(self) {
+    /// Looks for other processes' revocations while somebody follows. Runs until it is dropped.
+    pub async fn look_for_news(self) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -101,14 +101,13 @@ impl RevocationList {
             keys,
             directory,
         };
-        tokio::spawn(keep_fresh(known, waiting, db.clone(), clock.clone()));
-        list.announce_commits(db, clock, rng);
-        tokio::spawn(list.clone().look_for_news());
+        tokio::spawn(keep_fresh(known, waiting, db.unannounced(), clock.clone()));
+        list.announce_commits(&db, clock, rng);
         Ok(list)
     }
 
     /// Each commit that takes a number is heard here first, and by the other processes before its caller is answered.
-    fn announce_commits(&self, db: Db, clock: Clock, rng: Rng) {
+    fn announce_commits(&self, db: &Db, clock: Clock, rng: Rng) {
         let (announce, mut commits) = mpsc::channel::<oneshot::Sender<()>>(WAITING);
         let (news, mut heard) = mpsc::channel::<()>(1);
         db.announce_to(announce);
@@ -116,7 +115,7 @@ impl RevocationList {
             Some(projection) => {
                 let steward = Steward {
                     projection: Arc::clone(projection),
-                    db,
+                    db: db.unannounced(),
                     clock,
                     rng,
                 };
@@ -182,8 +181,11 @@ impl RevocationList {
             || entries.keys.contains_key(kid)
     }
 
-    /// Forgets entries that can hit nothing any more.
-    pub fn sweep(&self, now: Timestamp) {
+    /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
+    pub async fn sweep(&self, now: Timestamp, gone: &[i64]) {
+        if let Some(projection) = &self.projection {
+            projection.forget(gone).await;
+        }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.retain(|_, expires_at| *expires_at > now);
         entries.sessions.retain(|_, expires_at| *expires_at > now);

@@ -255,6 +255,11 @@ impl Db {
         Ok(value)
     }
 
+    /// The same database for those who carry the announcements: they end when nobody else uses it any more.
+    pub fn unannounced(&self) -> Self {
+        Self::of(self.backend.clone())
+    }
+
     async fn announce(&self) {
         let Some(announcements) = self.announcements.get() else {
             return;

@@ -76,9 +76,10 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
     Ok(entries)
 }
 
-/// Removes entries that can hit nothing any more.
-pub async fn sweep(db: &Db, now: Timestamp) -> Result<()> {
-    db.write(Statement::new("DELETE FROM revocations WHERE expires_at <= $1").bind(now))
-        .await?;
-    Ok(())
+/// Removes entries that can hit nothing any more, and tells their numbers.
+pub async fn sweep(db: &Db, now: Timestamp) -> Result<Vec<i64>> {
+    let statement =
+        Statement::new("DELETE FROM revocations WHERE expires_at <= $1 RETURNING number");
+    let rows = db.write(statement.bind(now)).await?;
+    rows.iter().map(|row| row.get("number")).collect()
 }

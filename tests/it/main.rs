@@ -20,6 +20,7 @@ mod metadata_documents;
 mod pages;
 mod processes;
 mod readme;
+mod redis;
 mod registration;
 mod registration_of_clients;
 mod schema;

@@ -4,6 +4,7 @@ pub mod browser;
 pub mod oauth;
 pub mod outside;
 pub mod process;
+pub mod redis;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +53,33 @@ macro_rules! both_backends {
     };
 }
 pub(crate) use both_backends;
+
+/// As [`both_backends`], for stories that need a service on either: `both_services! { "Redis"; async fn … }`.
+macro_rules! both_services {
+    ($service:literal; $(async fn $name:ident($backend:ident) $body:block)+) => {
+        $(
+            mod $name {
+                #[allow(unused_imports)]
+                use super::*;
+
+                async fn story($backend: crate::support::Backend) $body
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = concat!("needs ", $service, ": run ./dev/test")]
+                async fn sqlite() {
+                    story(crate::support::Backend::Sqlite).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = concat!("needs PostgreSQL and ", $service, ": run ./dev/test")]
+                async fn postgres() {
+                    story(crate::support::Backend::Postgres).await;
+                }
+            }
+        )+
+    };
+}
+pub(crate) use both_services;
 
 /// A password that the policy takes.
 pub const PASSWORD: &str = "seven blue herons at dawn";
