@@ -47,6 +47,14 @@ impl Timestamp {
             })
             .unwrap_or_else(|| format!("{}s", self.as_secs()))
     }
+
+    /// Reads RFC 3339, with any offset: `2026-11-21T04:22:00Z`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let format = &time::format_description::well_known::Rfc3339;
+        let at = time::OffsetDateTime::parse(text, format).ok()?;
+        let micros = at.unix_timestamp_nanos().div_euclid(1_000);
+        i64::try_from(micros).ok().map(Self)
+    }
 }
 
 impl Add<Duration> for Timestamp {

@@ -15,7 +15,10 @@ use crate::{
     },
     model::{
         catalogue::{Descriptions, Resource},
-        client::{ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType},
+        client::{
+            ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType,
+            UserClaim,
+        },
         key::SigningAlgorithm,
     },
     oauth::scope::Scope,
@@ -146,6 +149,9 @@ pub struct Settings {
     /// An origin its pages call from, beside those of its redirect URIs; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<String>,
+    /// Tell it a person's role or modules: in access tokens, ID tokens and userinfo; may be repeated
+    #[arg(long, value_name = "CLAIM", value_parser = named::<UserClaim>)]
+    user_claim: Vec<UserClaim>,
     /// Its home page
     #[arg(long, value_name = "URI")]
     client_uri: Option<String>,
@@ -324,6 +330,9 @@ impl Settings {
             }
             set_list(&mut to.allowed_origins, self.allowed_origin);
             set_list(&mut to.contacts, self.contact);
+            if !self.user_claim.is_empty() {
+                to.user_claims = self.user_claim;
+            }
             for (to, given) in [
                 (&mut to.access_ttl, self.access_ttl),
                 (&mut to.refresh_idle_ttl, self.refresh_idle_ttl),

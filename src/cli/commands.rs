@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Failed, KeysCommand, UserCommand,
     clients::{self, ClientCommand, ResourceCommand, ScopeCommand},
+    modules::{self, ModuleCommand, RoleCommand},
 };
 use crate::{
     app::{self, App},
@@ -67,6 +68,7 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
     let server = Server::bind(Arc::clone(&app)).map_err(failed)?;
     let first_start = set_up::set_up(&app).await?;
     flows::clients::file::apply(&app).await.map_err(failed)?;
+    flows::modules::file::apply(&app).await.map_err(failed)?;
     welcome(
         &app,
         server.address(),
@@ -269,6 +271,20 @@ pub async fn client(config: Config, command: ClientCommand) -> Result<(), Failed
 pub async fn resource(config: Config, command: ResourceCommand) -> Result<(), Failed> {
     let app = open(config).await?;
     let done = clients::resource(&app, command).await;
+    app.db.close().await;
+    done
+}
+
+pub async fn module(config: Config, command: ModuleCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = modules::module(&app, command).await;
+    app.db.close().await;
+    done
+}
+
+pub async fn role(config: Config, command: RoleCommand) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = modules::role(&app, command).await;
     app.db.close().await;
     done
 }

@@ -4,6 +4,7 @@
 
 mod clients;
 mod commands;
+mod modules;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -58,6 +59,12 @@ enum Command {
     /// Look after what people read about scopes
     #[command(subcommand)]
     Scope(clients::ScopeCommand),
+    /// Look after the modules: the parts of the platform that are switched on per user
+    #[command(subcommand)]
+    Module(modules::ModuleCommand),
+    /// Look after the roles that users may have
+    #[command(subcommand)]
+    Role(modules::RoleCommand),
     /// Print the OpenAPI document
     Openapi {
         /// As JSON instead of YAML
@@ -223,6 +230,8 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             Command::Client(command) => commands::client(config, command).await,
             Command::Resource(command) => commands::resource(config, command).await,
             Command::Scope(command) => commands::scope(config, command).await,
+            Command::Module(command) => commands::module(config, command).await,
+            Command::Role(command) => commands::role(config, command).await,
             Command::Health => commands::health(config).await,
             // Answered above.
             Command::Config(_) | Command::Openapi { .. } => Ok(()),

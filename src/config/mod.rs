@@ -40,6 +40,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub authorization: Authorization,
     pub clients: Clients,
+    pub modules: Modules,
     pub client_registration: ClientRegistration,
     pub outbound: Outbound,
     pub keys: Keys,
@@ -185,6 +186,14 @@ pub struct Authorization {
 #[serde(deny_unknown_fields)]
 pub struct Clients {
     /// `clients.toml`, applied at start.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Modules {
+    /// `modules.toml`, applied at start.
     #[serde(deserialize_with = "empty_is_none")]
     pub file: Option<PathBuf>,
 }

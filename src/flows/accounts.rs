@@ -17,7 +17,7 @@ use crate::{
         user::{Login, Role, User},
     },
     storage::{
-        self, Conflict, Tx, browser_sessions, outbox, revocations, sessions,
+        self, Conflict, Tx, browser_sessions, outbox, revocations, roles, sessions,
         users::{self, NewUser},
     },
 };
@@ -51,6 +51,7 @@ pub async fn create(
         .map_err(|error| match error {
             storage::Error::Conflict(Conflict::Email) => Error::EmailTaken,
             storage::Error::Conflict(Conflict::Username) => Error::UsernameTaken,
+            unknown @ storage::Error::Unknown(_) => unknown.into(),
             other => Error::NotCreated(other.into()),
         })
 }
@@ -64,6 +65,9 @@ pub(super) async fn insert(
     by: &By,
     now: Timestamp,
 ) -> storage::Result<User> {
+    if !roles::exists(tx, &new.role).await? {
+        return Err(storage::Error::Unknown("role"));
+    }
     let user = users::insert(tx, new, now).await?;
     let event = Event::user_created(&user);
     outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
@@ -155,6 +159,9 @@ pub async fn set_password(app: &App, user: &User, password: &str, by: &By) -> Re
 pub async fn set_role(app: &App, user: &User, role: Role, by: &By) -> Result<(), Error> {
     change(app, user, UserChange::RoleChanged, by, |tx, id, now| {
         Box::pin(async move {
+            if !roles::exists(tx, &role).await? {
+                return Err(storage::Error::Unknown("role"));
+            }
             users::set_role(tx, id, &role, now).await?;
             refuse_tokens(tx, id, "role_changed", now).await
         })
@@ -209,14 +216,13 @@ async fn refuse_tokens(
     reason: &'static str,
     now: Timestamp,
 ) -> storage::Result<()> {
-    let target = Target::Subject {
-        sub: user.to_owned(),
-        issued_until: now.as_secs() + 1,
-    };
-    let entry = Revocation {
-        target,
-        expires_at: now + LONGEST_TOKEN_LIFE,
-    };
-    revocations::add(tx, &entry, reason, now).await?;
+    for sub in sessions::subjects_of(tx, user).await? {
+        let issued_until = now.as_secs() + 1;
+        let entry = Revocation {
+            target: Target::Subject { sub, issued_until },
+            expires_at: now + LONGEST_TOKEN_LIFE,
+        };
+        revocations::add(tx, &entry, reason, now).await?;
+    }
     Ok(())
 }

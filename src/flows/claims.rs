@@ -4,7 +4,11 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    model::{session::Details, user::User},
+    model::{
+        client::{Client, UserClaim},
+        session::Details,
+        user::User,
+    },
     oauth::{claims_request::ClaimsRequest, scope::Scope},
 };
 
@@ -27,6 +31,18 @@ pub enum Place {
     UserInfo,
     /// Only what was asked for one by one: the rest is fetched from the UserInfo endpoint (Core §5.4).
     IdToken,
+}
+
+/// How a person stands here, for the clients that an operator lets know.
+pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String, Value> {
+    let mut claims = Map::new();
+    for claim in &client.metadata.user_claims {
+        match claim {
+            UserClaim::Role => claims.insert("role".to_owned(), user.role.as_str().into()),
+            UserClaim::Modules => claims.insert("modules".to_owned(), modules.into()),
+        };
+    }
+    claims
 }
 
 /// The claims about a person, `sub` not among them.

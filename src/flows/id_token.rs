@@ -6,6 +6,7 @@ use crate::{
     flows::{
         Error,
         claims::{self, Place},
+        modules::Allowed,
         sessions::Lives,
     },
     model::{client::Client, key::SigningAlgorithm, session::Session},
@@ -33,16 +34,17 @@ pub(super) async fn of_session(
     app: &App,
     client: &Client,
     session: &Session,
+    allowed: &Allowed,
     access_token: &str,
     now: Timestamp,
 ) -> Result<String, Error> {
     let algorithm = algorithm(app, client);
     let details = &session.details;
-    let person = session
-        .user
-        .as_ref()
-        .map(|user| claims::of(user, &session.scope, details, Place::IdToken))
-        .unwrap_or_default();
+    let person = session.user.as_ref().map(|user| {
+        let mut person = claims::of(user, &session.scope, details, Place::IdToken);
+        person.extend(claims::standing(client, user, &allowed.modules));
+        person
+    });
     let claims = IdClaims {
         iss: app.config.server.issuer.clone(),
         sub: session.subject.clone(),
@@ -55,7 +57,7 @@ pub(super) async fn of_session(
         amr: details.amr.clone(),
         at_hash: Some(at_hash(access_token, algorithm.as_str())),
         sid: session.id.clone(),
-        person,
+        person: person.unwrap_or_default(),
     };
     Ok(app
         .keys

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
-    flows::{Error, refresh, verify},
+    flows::{Error, refresh, sessions, verify},
     model::client::Client,
     oauth::{
         access_token::{AccessClaims, Audience},
@@ -70,12 +70,13 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         Ok(_) | Err(Error::InvalidRefreshToken) => return Ok(Introspection::default()),
         Err(error) => return Err(error),
     };
+    let allowed = sessions::allowed(app, &session, &session.scope, app.clock.now()).await?;
     let facts = Facts {
         iss: app.config.server.issuer.clone(),
         sub: session.subject,
         aud: None,
         client_id: session.client_id,
-        scope: session.scope.to_string(),
+        scope: allowed.scope.to_string(),
         token_type: None,
         iat: session.rotated_at.as_secs(),
         exp: session.idle_expires_at.as_secs(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
+    flows::modules,
     storage::{
         self, audit, browser_sessions, clients, initial_access_tokens, outbox, pushed_requests,
         revocations, sessions, single_use,
@@ -12,6 +13,9 @@ use crate::{
 
 /// How often a process looks whether there is work.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// Grants of modules that end in one transaction.
+const EXPIRED: usize = 100;
 
 /// Rows removed by one statement, so that no sweep holds others up.
 const BATCH: i64 = 500;
@@ -53,6 +57,9 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(single_use);
     all_of!(clients);
     all_of!(initial_access_tokens);
+    while modules::expire_some(app, EXPIRED).await? == EXPIRED {
+        tokio::task::yield_now().await;
+    }
     let gone = revocations::sweep(&app.db, now).await?;
     app.revocations.sweep(now, &gone).await;
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);

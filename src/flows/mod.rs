@@ -17,11 +17,13 @@ pub mod login;
 pub mod logos;
 pub mod logout;
 pub mod maintenance;
+pub mod modules;
 pub mod pairwise;
 pub mod refresh;
 pub mod register;
 pub mod resources;
 pub mod revoke;
+pub mod roles;
 pub mod sessions;
 pub mod set_up;
 pub mod userinfo;
@@ -63,6 +65,22 @@ pub enum Error {
     NoToken,
     #[error("the refresh token is not valid")]
     InvalidRefreshToken,
+    /// What a call is about is not there; the word says what it would be.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The caller changes a state that is no more.
+    #[error("it has been changed since: read it again and use its new ETag")]
+    Changed,
+    /// It cannot be done as things stand; the sentence says why and what to do.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// Another request came under the same `Idempotency-Key`.
+    #[error("this Idempotency-Key was used for another request: take a new key for each new thing")]
+    KeyReused,
+    #[error("there is no such module")]
+    NoSuchModule,
+    #[error("this module is switched by administrators only: ask one")]
+    NotSelfService,
     /// What the protocol has a name for.
     #[error(transparent)]
     OAuth(#[from] OAuthError),
@@ -88,7 +106,10 @@ pub struct FieldError {
 
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
-        Self::Unavailable(error.into())
+        match error {
+            storage::Error::Unknown(what) => Self::NotFound(what),
+            other => Self::Unavailable(other.into()),
+        }
     }
 }
 

@@ -10,14 +10,16 @@ use crate::{
     clock::Timestamp,
     flows::{
         Caller, Error, browser,
+        modules::{self, Allowed, Person},
         refresh::{self, Refreshed, Terms},
         resources,
     },
     keys,
     model::{
-        client::{Client, FIRST_PARTY, Source},
+        client::{Client, FIRST_PARTY, Source, UserClaim},
         event::Event,
         key::LONGEST_TOKEN_LIFE,
+        module::OpenGrant,
         revocation::{Revocation, Target},
         session::{Details, EndReason, Session},
         user::User,
@@ -117,7 +119,10 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
     let refresh = RefreshToken::first(chain_key, session, app.rng.bytes());
     let scope = first_party_scope();
-    let access_token = first_party_token(app, &id, &user, &scope, now, now).await?;
+    // A new account has none.
+    let open = storage::modules::open_of_user(&app.db, &user.id).await?;
+    let (access_token, expires_in) =
+        first_party_token(app, &id, &user, &open, &scope, now, now).await?;
     let expires_at = now + app.config.tokens.refresh_max_ttl;
     let idle_expires_at = (now + app.config.tokens.refresh_idle_ttl).min(expires_at);
     let row = NewSession {
@@ -142,7 +147,7 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
     let tokens = Tokens {
         access_token,
         refresh_token: refresh.expose(),
-        expires_in: app.config.tokens.access_ttl.as_secs(),
+        expires_in,
         refresh_expires_in: (idle_expires_at - now).as_secs(),
         user,
     };
@@ -161,39 +166,51 @@ pub async fn refresh(app: &App, presented: &str, caller: &Caller) -> Result<Toke
     let Refreshed { session, successor } = refresh::refresh(app, presented, &terms, caller).await?;
     let user = session.user.ok_or(Error::InvalidRefreshToken)?;
     let (now, begun) = (app.clock.now(), session.authenticated_at);
-    let access_token =
-        first_party_token(app, &session.id, &user, &session.scope, begun, now).await?;
+    let (open, scope) = (&session.modules, &session.scope);
+    let (access_token, expires_in) =
+        first_party_token(app, &session.id, &user, open, scope, begun, now).await?;
     Ok(Tokens {
         access_token,
         refresh_token: successor.expose(),
-        expires_in: app.config.tokens.access_ttl.as_secs(),
+        expires_in,
         refresh_expires_in: (session.idle_expires_at - now).as_secs(),
         user,
     })
 }
 
-/// An access token of the first-party client: the only one that tells its API the email address and the role.
+/// An access token of the first-party client with its life in seconds. It carries all that its person may use of this
+/// server's own API, and tells the email address and the role.
 async fn first_party_token(
     app: &App,
     session: &str,
     user: &User,
+    open: &[OpenGrant],
     scope: &Scope,
     authenticated_at: Timestamp,
     now: Timestamp,
-) -> Result<String, Error> {
+) -> Result<(String, u64), Error> {
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let person = Person {
+        role: &user.role,
+        modules: open,
+    };
+    let allowed = modules::with_own(&catalogue, scope, person, now);
     let grant = Grant {
         issuer: &app.config.server.issuer,
         audience: Audience::One(app.config.audience().to_owned()),
         subject: &user.id,
         client_id: FIRST_PARTY,
-        scope: scope.to_string(),
+        scope: allowed.scope.to_string(),
         session: Some(session),
         auth_time: Some(authenticated_at),
         email: Some(&user.email),
         role: Some(user.role.as_str()),
+        modules: Some(allowed.modules),
+        until: allowed.until,
     };
     let claims = AccessClaims::new(grant, app.new_id(), now, app.config.tokens.access_ttl);
-    Ok(app
+    let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
+    let token = app
         .keys
         .sign(
             TokenType::Access,
@@ -201,7 +218,8 @@ async fn first_party_token(
             app.config.tokens.signing_algorithm,
             now,
         )
-        .await?)
+        .await?;
+    Ok((token, expires_in))
 }
 
 /// What an access token of a client's session says. Claims about the person only where they were asked for.
@@ -209,24 +227,49 @@ pub(super) fn grant<'a>(
     app: &'a App,
     client: &'a Client,
     session: &'a Session,
-    scope: &Scope,
+    allowed: &Allowed,
 ) -> Grant<'a> {
     let user = session.user.as_ref();
+    let tells =
+        |claim| client.source == Source::BuiltIn || client.metadata.user_claims.contains(&claim);
     Grant {
         issuer: &app.config.server.issuer,
         audience: resources::audience(app, &session.details.resource),
         subject: &session.subject,
         client_id: &client.id,
-        scope: scope.to_string(),
+        scope: allowed.scope.to_string(),
         session: Some(&session.id),
         auth_time: Some(session.authenticated_at),
         email: user
             .filter(|_| client.source == Source::BuiltIn)
             .map(|user| user.email.as_str()),
         role: user
-            .filter(|_| client.source == Source::BuiltIn)
+            .filter(|_| tells(UserClaim::Role))
             .map(|user| user.role.as_str()),
+        modules: user
+            .filter(|_| tells(UserClaim::Modules))
+            .map(|_| allowed.modules.clone()),
+        until: allowed.until,
     }
+}
+
+/// What a token of a session may carry of a scope, at the session's resources or some of them.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub(super) async fn allowed(
+    app: &App,
+    session: &Session,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Allowed, Error> {
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let person = session.user.as_ref().map(|user| Person {
+        role: &user.role,
+        modules: &session.modules,
+    });
+    let resources = &session.details.resource;
+    Ok(modules::allowed(&catalogue, scope, resources, person, now))
 }
 
 async fn store(

@@ -8,7 +8,7 @@ use crate::{
     flows::{
         Error,
         claims::{self, Place},
-        verify,
+        sessions as sessions_flow, verify,
     },
     oauth::{error::OAuthError, jwt::Invalid, scope::Scope},
     storage::sessions,
@@ -44,6 +44,8 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let mut told = Map::new();
     told.insert("sub".to_owned(), session.subject.clone().into());
     told.extend(claims::of(user, &scope, &session.details, Place::UserInfo));
+    let allowed = sessions_flow::allowed(app, &session, &scope, now).await?;
+    told.extend(claims::standing(&known.client, user, &allowed.modules));
     Ok(UserInfo {
         claims: told,
         known,

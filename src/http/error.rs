@@ -52,6 +52,17 @@ error_codes! {
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,
+    ModuleNotFound = "MODULE_NOT_FOUND" NOT_FOUND,
+    /// Only administrators switch this module.
+    ModuleNotSelfService = "MODULE_NOT_SELF_SERVICE" FORBIDDEN,
+    /// A change without `If-Match`, which could undo another's (RFC 6585 §3).
+    PreconditionRequired = "PRECONDITION_REQUIRED" PRECONDITION_REQUIRED,
+    /// `If-Match` names a state that is no more (RFC 9110 §15.5.13).
+    PreconditionFailed = "PRECONDITION_FAILED" PRECONDITION_FAILED,
+    /// It cannot be done as things stand.
+    Conflict = "CONFLICT" CONFLICT,
+    /// The `Idempotency-Key` was used for another request.
+    KeyReused = "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY,
     MethodNotAllowed = "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED,
     RequestTimeout = "REQUEST_TIMEOUT" REQUEST_TIMEOUT,
     EmailExists = "EMAIL_ALREADY_EXISTS" CONFLICT,
@@ -240,6 +251,12 @@ impl From<flows::Error> for ApiError {
                 )),
                 ..Self::new(ErrorCode::InvalidToken, message)
             },
+            E::NoSuchModule => Self::new(ErrorCode::ModuleNotFound, message),
+            E::NotSelfService => Self::new(ErrorCode::ModuleNotSelfService, message),
+            E::NotFound(_) => Self::new(ErrorCode::NotFound, message),
+            E::Changed => Self::new(ErrorCode::PreconditionFailed, message),
+            E::Conflict(_) => Self::new(ErrorCode::Conflict, message),
+            E::KeyReused => Self::new(ErrorCode::KeyReused, message),
             E::OAuth(error) => error.into(),
             E::InvalidRefreshToken => Self::new(
                 ErrorCode::InvalidRefreshToken,

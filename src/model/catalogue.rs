@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::oauth::scope::Scope;
+use crate::{model::module::Module, oauth::scope::Scope};
 
 /// An API that tokens may be asked for (RFC 8707 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,18 @@ pub type Descriptions = BTreeMap<String, String>;
 pub struct Catalogue {
     pub resources: HashMap<String, Resource>,
     pub scopes: HashMap<String, Descriptions>,
+    /// By id.
+    pub modules: BTreeMap<String, Module>,
 }
 
 impl Catalogue {
+    /// The modules that a scope belongs to; none: it is a general one.
+    pub fn modules_with<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a Module> {
+        self.modules
+            .values()
+            .filter(move |module| module.scope.contains(scope))
+    }
+
     /// What a scope means in a language, else in English, else in any.
     pub fn describe(&self, scope: &str, language: &str) -> Option<&str> {
         let texts = self.scopes.get(scope)?;

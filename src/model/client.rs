@@ -12,6 +12,11 @@ pub const FIRST_PARTY: &str = "propusk";
 /// The client that Swagger UI at `/docs` logs in by.
 pub const DOCS: &str = "propusk-docs";
 
+/// Whether a client is a part of Propusk, by its id: nobody else's client can have it.
+pub fn is_built_in(id: &str) -> bool {
+    matches!(id, FIRST_PARTY | DOCS)
+}
+
 /// A registered client (RFC 6749 §2).
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -137,6 +142,15 @@ pub enum Consent {
     Implicit,
 }
 
+/// How a person stands here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserClaim {
+    Role,
+    /// Those of the token's audience.
+    Modules,
+}
+
 /// What a client says of itself, by the names of RFC 7591, OpenID Connect Registration and their extensions. The last
 /// paragraph holds what only an operator may set; dynamic registration neither reads nor shows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -220,6 +234,9 @@ pub struct Metadata {
     /// Where its pages live that call us from a browser (CORS), beside the origins of its redirect URIs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<String>,
+    /// What its tokens and userinfo answers tell of a person beside what the scope covers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_claims: Vec<UserClaim>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub access_ttl: Option<Duration>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]

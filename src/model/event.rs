@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::model::{session::EndReason, user::User};
+use crate::{
+    clock::Timestamp,
+    model::{session::EndReason, user::User},
+};
 
 /// An event, kept in the outbox in the transaction of the change it tells of.
 #[derive(Clone, Debug)]
@@ -66,6 +69,24 @@ impl Event {
         }
     }
 
+    /// `by`: a user id, a client id or `cli`; `None` where the time ran out.
+    pub fn module(
+        kind: ModuleChange,
+        user_id: &str,
+        module_id: &str,
+        by: Option<&str>,
+        valid_until: Option<Timestamp>,
+    ) -> Self {
+        let until = valid_until.map(Timestamp::rfc3339);
+        let data =
+            json!({ "userId": user_id, "moduleId": module_id, "by": by, "validUntil": until });
+        Self {
+            kind: kind.as_str(),
+            subject: user_id.to_owned(),
+            data,
+        }
+    }
+
     pub fn session_revoked(subject: &str, session_id: &str, reason: EndReason) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
         Self {
@@ -88,6 +109,25 @@ impl ConsentChange {
         match self {
             Self::Granted => "consent.granted",
             Self::Withdrawn => "consent.withdrawn",
+        }
+    }
+}
+
+/// A change of what a user may use.
+#[derive(Clone, Copy, Debug)]
+pub enum ModuleChange {
+    Enabled,
+    Disabled,
+    /// Its planned end has come.
+    Expired,
+}
+
+impl ModuleChange {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "module.enabled",
+            Self::Disabled => "module.disabled",
+            Self::Expired => "module.expired",
         }
     }
 }

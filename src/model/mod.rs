@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod client;
 pub mod event;
 pub mod key;
+pub mod module;
 pub mod revocation;
 pub mod session;
 pub mod user;

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Timestamp, model::user::User, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    model::{module::OpenGrant, user::User},
+    oauth::scope::Scope,
+};
 
 /// A row of `sessions`. All refresh tokens that descend from one login are this one row.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub struct Session {
     /// Whether it goes on when its browser session ends (`offline_access`, OpenID Connect Core §11).
     pub outlives_browser: bool,
     pub details: Details,
+    /// The person's modules, as they are now; some may have come to their planned end.
+    pub modules: Vec<OpenGrant>,
     /// The person, as they are now; `None` where the subject has no account here.
     pub user: Option<User>,
 }

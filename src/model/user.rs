@@ -185,6 +185,23 @@ impl Role {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is a role that every installation has.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.as_str(), "user" | "admin")
+    }
+}
+
+/// A role in the list of those that users may have.
+#[derive(Clone, Debug)]
+pub struct RoleEntry {
+    pub role: Role,
+    /// For those who give it.
+    pub description: String,
+    /// How many have it.
+    pub users: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 #[cfg(test)]

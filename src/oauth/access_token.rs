@@ -29,6 +29,9 @@ pub struct AccessClaims {
     pub email: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// The person's modules at the token's audience.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modules: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
@@ -71,6 +74,9 @@ pub struct Grant<'a> {
     pub auth_time: Option<Timestamp>,
     pub email: Option<&'a str>,
     pub role: Option<&'a str>,
+    pub modules: Option<Vec<String>>,
+    /// The token does not outlive this moment.
+    pub until: Option<Timestamp>,
 }
 
 impl AccessClaims {
@@ -81,7 +87,10 @@ impl AccessClaims {
             sub: grant.subject.to_owned(),
             aud: grant.audience,
             iat: now.as_secs(),
-            exp: (now + ttl).as_secs(),
+            exp: grant
+                .until
+                .map_or(now + ttl, |until| until.min(now + ttl))
+                .as_secs(),
             jti,
             client_id: grant.client_id.to_owned(),
             scope: grant.scope,
@@ -89,6 +98,7 @@ impl AccessClaims {
             auth_time: grant.auth_time.map(Timestamp::as_secs),
             email: grant.email.map(str::to_owned),
             role: grant.role.map(str::to_owned),
+            modules: grant.modules,
             nbf: None,
         }
     }

@@ -1,6 +1,11 @@
 //! Browsers that are logged in: what one opaque cookie stands for.
 
-use super::{Db, Error, Result, Statement, Tx, statement::one, users};
+use super::{
+    Db, Error, Result, Statement, Tx,
+    modules::{open_grants, read_open_grants},
+    statement::one,
+    users,
+};
 use crate::{
     clock::Timestamp,
     model::browser_session::{BrowserSession, Standing},
@@ -57,17 +62,18 @@ pub async fn standing(
     };
     let rows = db
         .read(
-            Statement::new(
+            Statement::new(concat!(
                 "SELECT h.number AS clients_version, b.id AS browser_id, b.authenticated_at, b.amr, \
                  u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
                  u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
-                 c.scope AS consent \
-                 FROM heads h \
+                 c.scope AS consent, ",
+                open_grants!("b.user_id"),
+                " FROM heads h \
                  LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.ended_at IS NULL AND b.expires_at > $4 \
                  LEFT JOIN users u ON u.id = b.user_id \
                  LEFT JOIN consents c ON c.user_id = b.user_id AND c.client_id = $2 AND c.resource = $3 \
                  WHERE h.name = 'clients'",
-            )
+            ))
             .bind(token_hash)
             .bind(client_id)
             .bind(resource)
@@ -94,6 +100,7 @@ pub async fn standing(
         browser: enabled.then_some(BrowserSession {
             id,
             user,
+            modules: read_open_grants(&row)?,
             authenticated_at: Timestamp(row.get("authenticated_at")?),
             amr: amr.split(' ').map(str::to_owned).collect(),
         }),

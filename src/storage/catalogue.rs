@@ -3,6 +3,7 @@
 use super::{
     Db, Error, Result, Row, Statement, Tx,
     heads::{self, Head},
+    modules,
 };
 use crate::{
     clock::Timestamp,
@@ -26,6 +27,8 @@ pub async fn all(db: &Db) -> Result<Catalogue> {
             serde_json::from_str(&texts).map_err(|error| Error::Corrupt(error.to_string()))?;
         catalogue.scopes.insert(row.get("name")?, texts);
     }
+    let modules = modules::all(db).await?.into_iter();
+    catalogue.modules = modules.map(|module| (module.id.clone(), module)).collect();
     Ok(catalogue)
 }
 

@@ -14,9 +14,11 @@ pub mod keys;
 mod lanes;
 pub mod logout_deliveries;
 mod migrate;
+pub mod modules;
 pub mod outbox;
 pub mod pushed_requests;
 pub mod revocations;
+pub mod roles;
 pub mod sessions;
 pub mod single_use;
 mod sqlite;
@@ -55,6 +57,9 @@ pub enum Error {
     /// What stands in a row cannot be read as what it should be.
     #[error("stored data: {0}")]
     Corrupt(String),
+    /// What a row shall refer to is not there.
+    #[error("there is no such {0}")]
+    Unknown(&'static str),
     /// The migrations could not be applied.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -3,10 +3,14 @@
 use super::{
     Db, Result, Statement, Tx,
     heads::{self, Head},
+    statement::one,
 };
 use crate::{
-    clock::Timestamp,
-    model::revocation::{Revocation, Written},
+    clock::{Clock, Timestamp},
+    model::{
+        key::LONGEST_TOKEN_LIFE,
+        revocation::{Revocation, Written},
+    },
 };
 
 /// Adds an entry and gives its number. Take it last in a transaction: the next revocation of any process
@@ -30,6 +34,72 @@ pub async fn add(tx: &mut Tx<'_>, entry: &Revocation, reason: &str, now: Timesta
     )
     .await?;
     Ok(number)
+}
+
+/// Whose tokens with a scope are refused: of those who have a module, or whose grants of it were just ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Withdrawn<'a> {
+    pub module_id: &'a str,
+    /// `""`: everybody.
+    pub user_id: &'a str,
+    /// `None`: the grants are still open.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// Adds an entry for each of these scopes and each subject by which these users' tokens name them (a pairwise client's
+/// tokens have a `sub` of their own). Two statements a scope, however many users. Take it last in a transaction.
+///
+/// The clock is read behind the lock on the list: a token that was issued meanwhile is not younger than the entry.
+pub async fn add_scopes(
+    tx: &mut Tx<'_>,
+    scopes: &[String],
+    of: Withdrawn<'_>,
+    clock: &Clock,
+    reason: &str,
+) -> Result<()> {
+    macro_rules! subjects {
+        () => {
+            "(SELECT g.user_id AS subject FROM module_grants g \
+             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.user_id = $3) \
+             UNION SELECT s.subject FROM module_grants g JOIN sessions s ON s.user_id = g.user_id AND s.revoked_at IS NULL \
+             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.user_id = $3)) t"
+        };
+    }
+    let bound = |sql| {
+        Statement::new(sql)
+            .bind(of.module_id)
+            .bind(of.closed_at.map_or(0, |at| at.0))
+            .bind(of.user_id)
+    };
+    heads::advance(tx, Head::Revocations, 0).await?;
+    let counted = bound(concat!("SELECT COUNT(*) AS n FROM ", subjects!()));
+    let count: i64 = match one(tx.run(counted).await?) {
+        Some(row) => row.get("n")?,
+        None => 0,
+    };
+    if count == 0 {
+        return Ok(());
+    }
+    let now = clock.now();
+    for scope in scopes {
+        let last = heads::advance(tx, Head::Revocations, count).await?;
+        let insertion = bound(concat!(
+            "INSERT INTO revocations (number, kind, target, scope, issued_before, reason, created_at, expires_at) \
+             SELECT $4 + row_number() OVER (ORDER BY t.subject), 'scope', t.subject, $5, $6, $7, $8, $9 FROM ",
+            subjects!()
+        ));
+        tx.run(
+            insertion
+                .bind(last - count)
+                .bind(scope.as_str())
+                .bind(now.as_secs() + 1)
+                .bind(reason)
+                .bind(now)
+                .bind(now + LONGEST_TOKEN_LIFE),
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 /// An entry with its place in the list.

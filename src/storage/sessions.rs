@@ -3,6 +3,7 @@
 use super::{
     Db, Error, Result, Row, Statement, Tx,
     heads::{self, Head},
+    modules::{open_grants, read_open_grants},
     statement::one,
     users,
 };
@@ -16,7 +17,8 @@ use crate::{
 /// RETURNING cannot name a joined table.
 macro_rules! session_columns {
     () => {
-        "id, subject, client_id, scope, generation, current_hash, rotated_at, created_at, idle_expires_at, \
+        concat!(
+            "id, subject, client_id, scope, generation, current_hash, rotated_at, created_at, idle_expires_at, \
          expires_at, revoked_at, user_id, browser_session_id, code_hash, redeemed_at, authenticated_at, \
          outlives_browser, details, \
          (SELECT u.email FROM users u WHERE u.id = sessions.user_id) AS user_email, \
@@ -24,7 +26,9 @@ macro_rules! session_columns {
          (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS user_role, \
          (SELECT u.is_verified FROM users u WHERE u.id = sessions.user_id) AS user_is_verified, \
          (SELECT u.created_at FROM users u WHERE u.id = sessions.user_id) AS user_created_at, \
-         (SELECT u.disabled_at FROM users u WHERE u.id = sessions.user_id) AS user_disabled_at"
+         (SELECT u.disabled_at FROM users u WHERE u.id = sessions.user_id) AS user_disabled_at, ",
+            open_grants!("sessions.user_id")
+        )
     };
 }
 
@@ -363,6 +367,17 @@ pub async fn end_all(
     Ok(())
 }
 
+/// The names by which tokens know a user: their id, and the pairwise ones of live sessions.
+pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> {
+    let statement = Statement::new(
+        "SELECT DISTINCT subject FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND subject <> $1",
+    );
+    let rows = tx.run(statement.bind(user_id)).await?;
+    let own = std::iter::once(Ok(user_id.to_owned()));
+    own.chain(rows.iter().map(|row| row.get("subject")))
+        .collect()
+}
+
 /// Ends every session of a client, which its entry in the revocation list covers.
 pub async fn end_all_of_client(
     tx: &mut Tx<'_>,
@@ -423,6 +438,7 @@ fn from_row(row: &Row) -> Result<Session> {
         idle_expires_at: Timestamp(row.get("idle_expires_at")?),
         expires_at: Timestamp(row.get("expires_at")?),
         revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
+        modules: read_open_grants(row)?,
         user: user_id
             .map(|_| users::from_row(row, &users::PREFIXED))
             .transpose()?,

@@ -51,6 +51,7 @@ fn scopes(names: &[(&str, Option<&str>, bool)]) -> Vec<ScopeLine> {
         .iter()
         .map(|(name, text, known)| ScopeLine {
             name: (*name).to_owned(),
+            module: name.starts_with("crm").then(|| "Customers".to_owned()),
             text: text.map(str::to_owned),
             known: *known,
         })

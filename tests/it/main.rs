@@ -17,6 +17,7 @@ mod jose;
 mod keys;
 mod looks;
 mod metadata_documents;
+mod modules;
 mod pages;
 mod processes;
 mod readme;

@@ -16,7 +16,13 @@ pub use self::request::{Callback, Refused, Request, ResponseMode};
 use self::resume::Resume;
 use crate::{
     app::App,
-    flows::{Caller, Error, browser, clients::document, pairwise, sessions::note},
+    flows::{
+        Caller, Error, browser,
+        clients::document,
+        modules::{self, Person},
+        pairwise,
+        sessions::note,
+    },
     model::{
         browser_session::{BrowserSession, Standing},
         client::Consent,
@@ -251,9 +257,35 @@ pub async fn read(
                 .map_err(Refused::Page)?;
         if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
         {
+            let request = as_far_as_the_person_may(app, request, &standing).await?;
             return Ok((request, standing));
         }
         // The client was changed since this process read it: read all of it again.
         freshness = request::Freshness::Now;
     }
+}
+
+/// What is asked for, as far as whoever is logged in may have it: nobody is asked to allow what they do not have.
+async fn as_far_as_the_person_may(
+    app: &App,
+    mut request: Request,
+    standing: &Standing,
+) -> Result<Request, Refused> {
+    let Some(browser) = &standing.browser else {
+        return Ok(request);
+    };
+    let catalogue = app.directory.catalogue(&app.db).await;
+    let catalogue = catalogue.map_err(|error| Refused::Page(error.into()))?;
+    let person = Person {
+        role: &browser.user.role,
+        modules: &browser.modules,
+    };
+    let (resources, now) = (request.target.names(), app.clock.now());
+    let allowed = modules::allowed(&catalogue, &request.scope, &resources, Some(person), now);
+    if allowed.scope.is_empty() {
+        let error = OAuthError::invalid_scope("the person may use none of what is asked for");
+        return Err(Refused::Callback(request.callback, error));
+    }
+    request.scope = allowed.scope;
+    Ok(request)
 }

@@ -63,13 +63,14 @@ const REGISTRABLE: [&str; 31] = [
 ];
 
 /// The rest of [`Metadata`].
-const OPERATORS: [&str; 10] = [
+const OPERATORS: [&str; 11] = [
     "consent",
     "require_pkce",
     "resources",
     "serves",
     "access_token_signing_alg",
     "allowed_origins",
+    "user_claims",
     "access_ttl",
     "refresh_idle_ttl",
     "refresh_max_ttl",

@@ -193,17 +193,18 @@ pub(super) async fn answer(
     refresh: Option<&RefreshToken>,
     now: Timestamp,
 ) -> Result<Issued, Error> {
-    let (access_token, expires_in) =
-        super::access_token(app, client, sessions::grant(app, client, session, &scope)).await?;
+    let allowed = sessions::allowed(app, session, &scope, now).await?;
+    let grant = sessions::grant(app, client, session, &allowed);
+    let (access_token, expires_in) = super::access_token(app, client, grant).await?;
     let id_token = if session.scope.contains("openid") {
-        Some(id_token::of_session(app, client, session, &access_token, now).await?)
+        Some(id_token::of_session(app, client, session, &allowed, &access_token, now).await?)
     } else {
         None
     };
     Ok(Issued {
         access_token,
         expires_in,
-        scope,
+        scope: allowed.scope,
         refresh_token: refresh.map(RefreshToken::expose),
         id_token,
     })

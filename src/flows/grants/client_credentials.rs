@@ -7,7 +7,7 @@ use crate::{
         Error,
         resources::{self, Target, is_about_a_person},
     },
-    model::client::Client,
+    model::{catalogue::Catalogue, client::Client},
     oauth::{access_token::Grant, error::OAuthError, params::Params, scope::Scope},
 };
 
@@ -16,7 +16,8 @@ pub(super) async fn issue(app: &App, client: &Client, params: &Params) -> Result
     let asked = params.get("scope").map(Scope::parse).transpose();
     let asked = asked.map_err(OAuthError::invalid_scope)?;
     let target = resources::target(app, client, params.all("resource")).await?;
-    let scope = scope(client, &target, asked)?;
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let scope = scope(client, &catalogue, &target, asked)?;
     let grant = Grant {
         issuer: &app.config.server.issuer,
         audience: target.audience(app),
@@ -27,6 +28,8 @@ pub(super) async fn issue(app: &App, client: &Client, params: &Params) -> Result
         auth_time: None,
         email: None,
         role: None,
+        modules: None,
+        until: None,
     };
     let (access_token, expires_in) = access_token(app, client, grant).await?;
     Ok(Issued {
@@ -38,11 +41,19 @@ pub(super) async fn issue(app: &App, client: &Client, params: &Params) -> Result
     })
 }
 
-/// What was asked for, if the client may have all of it; where nothing was, what it gets by default. What speaks of a
-/// person (`openid` and the like) means nothing here.
-fn scope(client: &Client, target: &Target, asked: Option<Scope>) -> Result<Scope, OAuthError> {
+/// What was asked for, if the client may have all of it; where nothing was, what it gets by default. What belongs to a
+/// person (`openid` and the like, and every module's scope) means nothing here.
+fn scope(
+    client: &Client,
+    catalogue: &Catalogue,
+    target: &Target,
+    asked: Option<Scope>,
+) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
-    let may = may.filter(|token| !is_about_a_person(token));
+    // Modules are people's.
+    let is_a_persons =
+        |token: &str| is_about_a_person(token) || catalogue.modules_with(token).next().is_some();
+    let may = may.filter(|token| !is_a_persons(token));
     match asked.filter(|asked| !asked.is_empty()) {
         Some(asked) if asked.is_subset_of(&may) => Ok(asked),
         Some(_) => Err(OAuthError::invalid_scope(

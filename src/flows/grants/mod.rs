@@ -112,9 +112,10 @@ async fn access_token(
         .access_token_signing_alg
         .unwrap_or(app.config.tokens.signing_algorithm);
     let claims = AccessClaims::new(grant, app.new_id(), now, ttl);
+    let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
     let token = app
         .keys
         .sign(TokenType::Access, &claims, algorithm, now)
         .await?;
-    Ok((token, ttl.as_secs()))
+    Ok((token, expires_in))
 }

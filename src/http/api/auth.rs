@@ -18,6 +18,7 @@ use crate::{
         json::{Answer, Body},
     },
     limits::{Key, Limit},
+    model::client,
     storage::users,
 };
 
@@ -207,7 +208,7 @@ impl AuthApi {
         let claims = &verified.claims;
         // An application's token tells of a person what its scope covers, at the UserInfo endpoint; only the tokens of our own
         // clients carry the role.
-        if claims.role.is_none() {
+        if !client::is_built_in(&claims.client_id) {
             return Ok(nobody());
         }
         let user = users::by_id(&context.app.db, &claims.sub)
@@ -227,7 +228,7 @@ impl AuthApi {
                 .filter(|s| !s.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            modules: vec![],
+            modules: claims.modules.clone().unwrap_or_default(),
             expires_at: expiry(claims.exp),
         };
         Ok(Answer::new("somebody is logged in", Some(data)))

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod data;
 pub mod health;
 mod legacy;
+pub mod modules;
 
 use std::collections::HashMap;
 
@@ -17,24 +18,50 @@ pub enum Chapter {
     Authentication,
     /// Whether the server is well.
     Health,
+    /// The parts of the platform that are switched on per user.
+    Modules,
     /// The same calls under the addresses that older clients know.
     #[oai(rename = "Older addresses")]
     OlderAddresses,
 }
 
 /// Every operation of the JSON API.
-type Operations = (auth::AuthApi, health::HealthApi, legacy::LegacyApi);
+type Operations = (
+    auth::AuthApi,
+    health::HealthApi,
+    legacy::LegacyApi,
+    modules::ModulesApi,
+);
 
 fn operations() -> Operations {
-    (auth::AuthApi, health::HealthApi, legacy::LegacyApi)
+    (
+        auth::AuthApi,
+        health::HealthApi,
+        legacy::LegacyApi,
+        modules::ModulesApi,
+    )
+}
+
+/// The address of a call that answers with and without a slash at its end.
+fn twin(path: &str) -> Option<String> {
+    path.starts_with("/api/v1/modules")
+        .then(|| match path.strip_suffix('/') {
+            Some(without) => without.to_owned(),
+            None => format!("{path}/"),
+        })
 }
 
 /// Adds every operation to the routes, each under its own address: poem-openapi's service would stand as a
 /// router within the router, with a cookie jar that nobody uses. It would also fill in what its `Query`
 /// parameters read; that type lets the first of two equal parameters win, so it is not for us anyway.
 pub fn route(route: Route) -> Route {
-    let mut table = HashMap::new();
+    let (mut table, mut twins) = (HashMap::new(), HashMap::new());
     operations().add_routes(&mut table);
+    operations().add_routes(&mut twins);
+    let twins = twins
+        .into_iter()
+        .filter_map(|(path, operations)| Some((twin(&path)?, operations)));
+    table.extend(twins);
     table.into_iter().fold(route, |route, (path, operations)| {
         let by_method = operations
             .into_iter()
@@ -105,8 +132,9 @@ fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
 }
 
 /// The fields of answers that are always there and may be null; poem-openapi knows them as not required only.
-const NULLABLE: [(&str, &[&str]); 5] = [
+const NULLABLE: [(&str, &[&str]); 6] = [
     ("Envelope_optional_Session", &["data"]),
+    ("Module", &["resource", "grantedAt", "validUntil"]),
     ("Session", &["username"]),
     ("User", &["username"]),
     ("Verified", &["sessionId"]),

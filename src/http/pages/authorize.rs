@@ -133,9 +133,19 @@ async fn ask(
         .map_err(flows::Error::from)
         .map_err(ApiError::from)?;
     let wishes = asked.wishes();
+    let resources = asked.target.names();
+    let module_of = |name| {
+        let mut modules = catalogue.modules_with(name);
+        modules.find(|module| module.is_for(&resources))
+    };
     let scopes = wishes.iter().map(|name| ScopeLine {
         name: name.to_owned(),
-        text: catalogue.describe(name, t.tag()).map(str::to_owned),
+        module: module_of(name).map(|module| module.name(t.tag()).to_owned()),
+        text: catalogue
+            .describe(name, t.tag())
+            .or_else(|| Some(module_of(name)?.description(t.tag())))
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned),
         known: question.known.contains(name),
     });
     let host = |uri: &str| {

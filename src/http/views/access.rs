@@ -11,6 +11,8 @@ use super::{Address, ClientCard, Form, Locale, page, web_link};
 pub struct ScopeLine {
     /// The scope as the protocol names it.
     pub name: String,
+    /// The module it belongs to, as people call it.
+    pub module: Option<String>,
     /// What it means, in the reader's language; without it, our words for the scopes of OpenID Connect, else the name itself.
     pub text: Option<String>,
     /// Whether it was granted before.

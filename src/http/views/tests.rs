@@ -45,6 +45,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     };
     let scope = |name: &str, text: Option<&str>| ScopeLine {
         name: name.to_owned(),
+        module: None,
         text: text.map(str::to_owned),
         known: true,
     };

@@ -256,6 +256,35 @@ impl TestServer {
             .tokens()
     }
 
+    /// Adds a module of this server's own API, or of a resource.
+    pub async fn module(&self, id: &str, scope: &str, resource: Option<&str>, self_service: bool) {
+        let texts = |en: &str, ru: &str| {
+            [("en", en), ("ru", ru)]
+                .map(|(tag, text)| (tag.to_owned(), text.to_owned()))
+                .into()
+        };
+        let module = propusk::model::module::Module {
+            id: id.to_owned(),
+            names: texts(&format!("The {id}"), &format!("Модуль {id}")),
+            descriptions: texts("All about it", "Всё о нём"),
+            scope: propusk::oauth::scope::Scope::parse(scope).expect("a scope"),
+            resource: resource.map(str::to_owned),
+            is_self_service: self_service,
+            created_at: START,
+            updated_at: START,
+        };
+        let by = propusk::flows::By::operator();
+        propusk::flows::modules::put(&self.app, module, None, &by)
+            .await
+            .expect("a module");
+    }
+
+    /// Switches one of a person's modules, by the JSON API.
+    pub async fn switch(&self, access_token: &str, module: &str, action: &str) -> Reply {
+        let path = format!("/api/v1/modules/{module}/{action}");
+        self.post_as(&path, access_token).await
+    }
+
     pub async fn login(&self, login: &str) -> Reply {
         let body = json!({ "login": login, "password": PASSWORD });
         self.post("/api/v1/auth/login", body).await

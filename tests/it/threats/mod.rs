@@ -5,6 +5,7 @@ mod assertions;
 mod clients;
 mod codes;
 mod front_channel;
+mod modules;
 mod sessions;
 
 use std::sync::Arc;

@@ -1,0 +1,295 @@
+//! Modules and who has them. A change of a module takes the next number of the clients' head.
+
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    heads::{self, Head},
+    statement::one,
+};
+use crate::{
+    clock::Timestamp,
+    model::module::{Module, ModuleGrant, OpenGrant},
+    oauth::scope::Scope,
+};
+
+/// A user's open grants as one text, for statements about something else that has a user: read by [`read_open_grants`].
+/// Planned ends are compared with the clock by whoever reads them.
+macro_rules! open_grants {
+    ($user:literal) => {
+        concat!(
+            "(SELECT string_agg(g.module_id || ' ' || COALESCE(g.valid_until, 0), ',') FROM module_grants g \
+             WHERE g.user_id = ",
+            $user,
+            " AND g.closed_at IS NULL) AS user_modules"
+        )
+    };
+}
+pub(super) use open_grants;
+
+/// Reads what [`open_grants!`] has gathered.
+pub(super) fn read_open_grants(row: &Row) -> Result<Vec<OpenGrant>> {
+    let text: Option<String> = row.get("user_modules")?;
+    let corrupt = || Error::Corrupt("an open grant cannot be read".to_owned());
+    let texts = text.iter().flat_map(|text| text.split(','));
+    texts
+        .map(|text| {
+            let (module, until) = text.split_once(' ').ok_or_else(corrupt)?;
+            let until: i64 = until.parse().map_err(|_| corrupt())?;
+            Ok(OpenGrant {
+                module_id: module.to_owned(),
+                valid_until: (until != 0).then_some(Timestamp(until)),
+            })
+        })
+        .collect()
+}
+
+/// Every module, in the order of their ids.
+pub async fn all(db: &Db) -> Result<Vec<Module>> {
+    let statement = Statement::new(
+        "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
+         FROM modules ORDER BY id",
+    );
+    db.read(statement).await?.iter().map(module).collect()
+}
+
+/// Adds a module, or changes the one of that id.
+pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
+    let json = |texts| serde_json::to_string(texts).map_err(|e| Error::Corrupt(e.to_string()));
+    tx.run(
+        Statement::new(
+            "INSERT INTO modules (id, names, descriptions, scope, resource, is_self_service, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE \
+             SET names = $2, descriptions = $3, scope = $4, resource = $5, is_self_service = $6, updated_at = $8",
+        )
+        .bind(module.id.as_str())
+        .bind(json(&module.names)?)
+        .bind(json(&module.descriptions)?)
+        .bind(module.scope.to_string())
+        .bind(module.resource.as_deref())
+        .bind(module.is_self_service)
+        .bind(module.created_at)
+        .bind(module.updated_at),
+    )
+    .await?;
+    heads::next(tx, Head::Clients).await?;
+    Ok(())
+}
+
+/// A module as it is now; whoever else changes modules waits until this transaction has ended.
+pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
+    heads::next(tx, Head::Clients).await?;
+    let statement = Statement::new(
+        "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
+         FROM modules WHERE id = $1",
+    );
+    let rows = tx.run(statement.bind(id)).await?;
+    one(rows).map(|row| module(&row)).transpose()
+}
+
+/// Removes a module; its grants stay as history.
+pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+    tx.run(Statement::new("DELETE FROM modules WHERE id = $1").bind(id))
+        .await?;
+    Ok(())
+}
+
+/// Opens a grant; `false` where the user has the module already.
+pub async fn open(tx: &mut Tx<'_>, grant: &ModuleGrant) -> Result<bool> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "INSERT INTO module_grants (id, user_id, module_id, valid_from, valid_until, granted_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (user_id, module_id) WHERE closed_at IS NULL DO NOTHING RETURNING id",
+            )
+            .bind(grant.id.as_str())
+            .bind(grant.user_id.as_str())
+            .bind(grant.module_id.as_str())
+            .bind(grant.valid_from)
+            .bind(grant.valid_until)
+            .bind(grant.granted_by.as_str()),
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Whose grants of a module to end.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    User(&'a str),
+    Everybody,
+}
+
+impl<'a> Whose<'a> {
+    const fn user(self) -> &'a str {
+        match self {
+            Self::User(id) => id,
+            Self::Everybody => "",
+        }
+    }
+}
+
+/// Ends open grants of a module, and gives them as they were. Those whose planned end has passed are not among them:
+/// [`close_expired`] first.
+pub async fn close(
+    tx: &mut Tx<'_>,
+    module_id: &str,
+    whose: Whose<'_>,
+    ended_by: &str,
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE module_grants SET closed_at = $3, valid_until = $3, ended_by = $4 \
+                 WHERE module_id = $1 AND ($2 = '' OR user_id = $2) AND closed_at IS NULL RETURNING user_id",
+            )
+            .bind(module_id)
+            .bind(whose.user())
+            .bind(now)
+            .bind(ended_by),
+        )
+        .await?;
+    rows.iter().map(|row| row.get("user_id")).collect()
+}
+
+/// The planned end of a user's open grant of a module; `None` where there is no such grant.
+pub async fn end_of(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    module_id: &str,
+) -> Result<Option<Option<Timestamp>>> {
+    let statement = Statement::new(
+        "SELECT valid_until FROM module_grants WHERE user_id = $1 AND module_id = $2 AND closed_at IS NULL",
+    );
+    let rows = tx.run(statement.bind(user_id).bind(module_id)).await?;
+    let end = |row: Row| Ok(row.get::<Option<i64>>("valid_until")?.map(Timestamp));
+    one(rows).map(end).transpose()
+}
+
+/// Closes grants whose planned end has passed, of one user (`""`: of everybody, up to `most`); gives user, module and end.
+pub async fn close_expired(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    now: Timestamp,
+    most: i64,
+) -> Result<Vec<(String, String, Timestamp)>> {
+    let rows = tx
+        .run(
+            Statement::new(
+                "UPDATE module_grants SET closed_at = valid_until WHERE id IN (SELECT id FROM module_grants \
+                 WHERE closed_at IS NULL AND valid_until <= $1 AND ($2 = '' OR user_id = $2) LIMIT $3) \
+                 AND closed_at IS NULL RETURNING user_id, module_id, valid_until",
+            )
+            .bind(now)
+            .bind(user_id)
+            .bind(most),
+        )
+        .await?;
+    let closed = rows.iter().map(|row| {
+        let end = Timestamp(row.get("valid_until")?);
+        Ok((row.get("user_id")?, row.get("module_id")?, end))
+    });
+    closed.collect()
+}
+
+/// A user's open grants, as far as a token depends on them.
+pub async fn open_of_user(db: &Db, user_id: &str) -> Result<Vec<OpenGrant>> {
+    let grants = of_user(db, user_id).await?.into_iter();
+    let open = grants.map(|grant| OpenGrant {
+        module_id: grant.module_id,
+        valid_until: grant.valid_until,
+    });
+    Ok(open.collect())
+}
+
+/// A user's open grants.
+pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<ModuleGrant>> {
+    let statement = Statement::new(
+        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE user_id = $1 AND closed_at IS NULL ORDER BY module_id",
+    );
+    let rows = db.read(statement.bind(user_id)).await?;
+    rows.iter().map(grant).collect()
+}
+
+/// All that a user ever had, newest first, from behind `(valid_from, id)`.
+pub async fn history(
+    db: &Db,
+    user_id: &str,
+    before: (Timestamp, &str),
+    most: i64,
+) -> Result<Vec<ModuleGrant>> {
+    let statement = Statement::new(
+        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE user_id = $1 AND (valid_from < $2 OR (valid_from = $2 AND id < $3)) \
+         ORDER BY valid_from DESC, id DESC LIMIT $4",
+    );
+    let rows = db
+        .read(
+            statement
+                .bind(user_id)
+                .bind(before.0)
+                .bind(before.1)
+                .bind(most),
+        )
+        .await?;
+    rows.iter().map(grant).collect()
+}
+
+/// What a user had at a moment.
+pub async fn at(db: &Db, user_id: &str, moment: Timestamp) -> Result<Vec<ModuleGrant>> {
+    let statement = Statement::new(
+        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE user_id = $1 AND valid_from <= $2 AND (valid_until IS NULL OR valid_until > $2) \
+         ORDER BY module_id",
+    );
+    let rows = db.read(statement.bind(user_id).bind(moment)).await?;
+    rows.iter().map(grant).collect()
+}
+
+/// Who has a module now, from behind the user `after`.
+pub async fn of_module(
+    db: &Db,
+    module_id: &str,
+    after: &str,
+    most: i64,
+) -> Result<Vec<ModuleGrant>> {
+    let statement = Statement::new(
+        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE module_id = $1 AND closed_at IS NULL AND user_id > $2 ORDER BY user_id LIMIT $3",
+    );
+    let rows = db
+        .read(statement.bind(module_id).bind(after).bind(most))
+        .await?;
+    rows.iter().map(grant).collect()
+}
+
+fn module(row: &Row) -> Result<Module> {
+    let corrupt = |error: serde_json::Error| Error::Corrupt(error.to_string());
+    let texts = |name| serde_json::from_str(&row.get::<String>(name)?).map_err(corrupt);
+    let scope: String = row.get("scope")?;
+    Ok(Module {
+        id: row.get("id")?,
+        names: texts("names")?,
+        descriptions: texts("descriptions")?,
+        scope: Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))?,
+        resource: row.get("resource")?,
+        is_self_service: row.get("is_self_service")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+    })
+}
+
+fn grant(row: &Row) -> Result<ModuleGrant> {
+    let moment = |name| Ok::<_, Error>(row.get::<Option<i64>>(name)?.map(Timestamp));
+    Ok(ModuleGrant {
+        id: row.get("id")?,
+        user_id: row.get("user_id")?,
+        module_id: row.get("module_id")?,
+        valid_from: Timestamp(row.get("valid_from")?),
+        valid_until: moment("valid_until")?,
+        granted_by: row.get("granted_by")?,
+        ended_by: row.get("ended_by")?,
+        closed_at: moment("closed_at")?,
+    })
+}

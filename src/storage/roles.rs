@@ -1,0 +1,59 @@
+//! Roles that users may have.
+
+use super::{Db, Result, Row, Statement, Tx, statement::one};
+use crate::{
+    clock::Timestamp,
+    model::user::{Role, RoleEntry},
+};
+
+/// Every role with the number of its users, by name.
+pub async fn all(db: &Db) -> Result<Vec<RoleEntry>> {
+    let statement = Statement::new(
+        "SELECT r.name, r.description, r.created_at, r.updated_at, \
+         (SELECT COUNT(*) FROM users u WHERE u.role = r.name) AS users FROM roles r ORDER BY r.name",
+    );
+    db.read(statement).await?.iter().map(entry).collect()
+}
+
+/// Whether there is such a role; it stays until this transaction has ended.
+pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
+    const BY_NAME: &str = "SELECT name FROM roles WHERE name = $1";
+    let statement =
+        Statement::new(BY_NAME).locking("SELECT name FROM roles WHERE name = $1 FOR SHARE");
+    Ok(!tx.run(statement.bind(role.as_str())).await?.is_empty())
+}
+
+/// Adds a role, or changes its description.
+pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+    let statement = Statement::new(
+        "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) \
+         ON CONFLICT (name) DO UPDATE SET description = $2, updated_at = $3",
+    );
+    tx.run(statement.bind(role.as_str()).bind(description).bind(now))
+        .await?;
+    Ok(())
+}
+
+/// Removes a role that nobody has; `false` where somebody has it, or there is none.
+pub async fn remove(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
+    // Whoever is about to give the role has the row: after them the next statement sees their user.
+    const BY_NAME: &str = "SELECT name FROM roles WHERE name = $1";
+    let lock = Statement::new(BY_NAME).locking("SELECT name FROM roles WHERE name = $1 FOR UPDATE");
+    tx.run(lock.bind(role.as_str())).await?;
+    let statement = Statement::new(
+        "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) RETURNING name",
+    );
+    let rows = tx.run(statement.bind(role.as_str())).await?;
+    Ok(one(rows).is_some())
+}
+
+fn entry(row: &Row) -> Result<RoleEntry> {
+    let name: String = row.get("name")?;
+    Ok(RoleEntry {
+        role: Role::parse(&name).map_err(|_| super::Error::Corrupt(format!("role {name:?}")))?,
+        description: row.get("description")?,
+        users: row.get("users")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+    })
+}
