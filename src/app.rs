@@ -35,6 +35,8 @@ pub struct App {
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
     pub logos: Logos,
+    /// The list as it was last signed for followers of the feed.
+    pub signed_list: flows::feed::SignedList,
     /// Rung when a logout has left deliveries for [`flows::backchannel`].
     pub logouts_waiting: Notify,
     pub hasher: Hasher,
@@ -116,6 +118,7 @@ impl App {
             outbound,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
+            signed_list: flows::feed::SignedList::default(),
             logouts_waiting: Notify::new(),
             hasher,
             policy: Arc::new(policy),

@@ -10,6 +10,7 @@ pub mod client_auth;
 pub mod client_keys;
 pub mod clients;
 pub mod end_session;
+pub mod feed;
 pub mod grants;
 pub mod id_token;
 pub mod introspect;

@@ -9,6 +9,7 @@ use crate::{
     flows::Error,
     oauth::{
         access_token::AccessClaims,
+        error::OAuthError,
         jwt::{Invalid, LONGEST, TokenType, Unverified},
     },
     telemetry::TokenCheck,
@@ -52,6 +53,18 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
         .check(&config.server.issuer, config.audience(), app.clock.now())
         .map_err(Error::InvalidToken)?;
     Ok(verified)
+}
+
+/// As [`verify`], for a call of this server's own that a scope opens.
+///
+/// # Errors
+/// As [`verify`]; `insufficient_scope`.
+pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Verified>, Error> {
+    let verified = verify(app, token).await?;
+    if verified.claims.scope.split(' ').any(|one| one == scope) {
+        return Ok(verified);
+    }
+    Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
 /// Checks a token as far as this process has heard ([`App::freshen`] first), whomever it is meant for.

@@ -63,6 +63,8 @@ error_codes! {
     Conflict = "CONFLICT" CONFLICT,
     /// The `Idempotency-Key` was used for another request.
     KeyReused = "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY,
+    /// A follower of the revocation feed is too far behind.
+    SnapshotRequired = "SNAPSHOT_REQUIRED" GONE,
     MethodNotAllowed = "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED,
     RequestTimeout = "REQUEST_TIMEOUT" REQUEST_TIMEOUT,
     EmailExists = "EMAIL_ALREADY_EXISTS" CONFLICT,

@@ -24,7 +24,8 @@ use self::{
     context::Edge,
     cors::{Cors, Origins},
     oauth::{
-        discovery, introspect, jwks, par, register as register_client, revoke, token, userinfo,
+        discovery, introspect, jwks, par, register as register_client, revocations, revoke, token,
+        userinfo,
     },
     pages::{authorize, consent, login, logout, register, select_account},
 };
@@ -71,6 +72,8 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
                 .delete(register_client::remove),
         )
         .at("/oauth2/introspect", "POST", post(introspect::introspect))
+        // For gateways that verify tokens by themselves
+        .at("/oauth2/revocations", "GET", get(revocations::revocations))
         // For browsers with a person before them
         .at(
             "/oauth2/authorize",

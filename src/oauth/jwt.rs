@@ -19,16 +19,19 @@ pub enum TokenType {
     Introspection,
     /// OpenID Connect Core §5.3.2
     UserInfo,
+    /// The whole revocation list at a number (docs/revocation-feed.md).
+    Revocations,
 }
 
 impl TokenType {
     /// Every kind, each at its own place.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Access,
         Self::Id,
         Self::Logout,
         Self::Introspection,
         Self::UserInfo,
+        Self::Revocations,
     ];
 
     /// The header's `typ`.
@@ -39,6 +42,7 @@ impl TokenType {
             Self::Logout => "logout+jwt",
             Self::Introspection => "token-introspection+jwt",
             Self::UserInfo => "userinfo+jwt",
+            Self::Revocations => "revocations+jwt",
         }
     }
 }

@@ -130,6 +130,8 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "revocation_endpoint_auth_signing_alg_values_supported": theirs,
         "client_id_metadata_document_supported": config.takes_metadata_documents(),
     });
+    // docs/revocation-feed.md
+    document["revocation_feed_endpoint"] = at("/oauth2/revocations").into();
     if config.registration_mode() != RegistrationMode::Off {
         document["registration_endpoint"] = at("/oauth2/register").into();
     }

@@ -6,6 +6,7 @@ pub mod jwks;
 pub mod par;
 pub mod params;
 pub mod register;
+pub mod revocations;
 pub mod revoke;
 pub mod token;
 pub mod userinfo;
