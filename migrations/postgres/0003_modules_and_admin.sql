@@ -66,3 +66,12 @@ CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at);
 
 -- The copy of the revocation list in Redis that may be believed; 0: none yet.
 INSERT INTO heads (name, number) VALUES ('projection', 0);
+
+-- What the admin API's lists are filtered by. LIKE 'begins%' finds by an index of its own kind.
+CREATE INDEX users_email_begins ON users (email_canonical text_pattern_ops);
+CREATE INDEX users_username_begins ON users (username_canonical text_pattern_ops);
+CREATE INDEX users_role ON users (role, id);
+CREATE INDEX sessions_client_id ON sessions (client_id, id);
+CREATE INDEX audit_actor ON audit (actor, number);
+CREATE INDEX audit_subject ON audit (subject, number);
+CREATE INDEX audit_action ON audit (action, number);

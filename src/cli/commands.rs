@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     flows::{
         self, accounts,
+        admin::Expected,
         register::Registration,
         set_up::{self, FirstStart},
     },
@@ -229,6 +230,11 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
             let user = accounts::find(&app, &user).await?;
             accounts::enable(&app, &user, &By::operator()).await?;
             println!("enabled {}", user.email);
+        }
+        UserCommand::Delete { user } => {
+            let user = accounts::find(&app, &user).await?;
+            accounts::delete(&app, &user.id, &Expected::Any, &By::operator()).await?;
+            println!("deleted {}: nothing of it is left", user.email);
         }
         UserCommand::SetPassword {
             user,

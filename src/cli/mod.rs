@@ -130,6 +130,11 @@ enum UserCommand {
         /// An id, an email address or a username
         user: String,
     },
+    /// Remove an account with all that hangs on it: its tokens are refused at once, and it does not come back
+    Delete {
+        /// An id, an email address or a username
+        user: String,
+    },
     /// Replace a password; every session of the account ends
     SetPassword {
         /// An id, an email address or a username

@@ -6,8 +6,8 @@ use crate::{
     app::App,
     flows::modules,
     storage::{
-        self, audit, browser_sessions, clients, initial_access_tokens, outbox, pushed_requests,
-        revocations, sessions, single_use,
+        self, audit, browser_sessions, clients, idempotency, initial_access_tokens, outbox,
+        pushed_requests, revocations, sessions, single_use,
     },
 };
 
@@ -60,6 +60,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     while modules::expire_some(app, EXPIRED).await? == EXPIRED {
         tokio::task::yield_now().await;
     }
+    all_of!(idempotency);
     let gone = revocations::sweep(&app.db, now).await?;
     app.revocations.sweep(now, &gone).await;
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);

@@ -2,6 +2,7 @@
 //! No HTTP here; the JSON API, the OAuth endpoints and the command line end in the same flows.
 
 pub mod accounts;
+pub mod admin;
 pub mod authorize;
 pub mod backchannel;
 pub mod browser;
@@ -13,6 +14,7 @@ pub mod end_session;
 pub mod feed;
 pub mod grants;
 pub mod id_token;
+pub mod idempotency;
 pub mod introspect;
 pub mod login;
 pub mod logos;

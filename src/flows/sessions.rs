@@ -9,7 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     flows::{
-        Caller, Error, browser,
+        By, Caller, Error, browser,
         modules::{self, Allowed, Person},
         refresh::{self, Refreshed, Terms},
         resources,
@@ -306,26 +306,55 @@ pub(super) async fn end(
     caller: &Caller,
     now: Timestamp,
 ) -> storage::Result<bool> {
+    let by = By::caller(subject, caller);
+    end_by(tx, (subject, session), reason, event_id, &by, now).await
+}
+
+async fn end_by(
+    tx: &mut Tx<'_>,
+    (subject, session): (&str, &str),
+    reason: EndReason,
+    event_id: String,
+    by: &By,
+    now: Timestamp,
+) -> storage::Result<bool> {
     if !sessions::end(tx, session, reason, now).await? {
         return Ok(false);
     }
     let event = Event::session_revoked(subject, session, reason);
-    outbox::add(tx, event_id, &event, Some(&caller.correlation_id), now).await?;
-    note(
-        tx,
-        caller,
-        "session.end",
-        subject,
-        json!({ "sessionId": session, "reason": reason.as_str() }),
-        now,
-    )
-    .await?;
+    outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
+    let detail = json!({ "sessionId": session, "reason": reason.as_str() });
+    by.note(tx, "session.end", Some(subject), detail, now)
+        .await?;
     let entry = Revocation {
         target: Target::Session(session.to_owned()),
         expires_at: now + LONGEST_TOKEN_LIFE,
     };
     revocations::add(tx, &entry, reason.as_str(), now).await?;
     Ok(true)
+}
+
+/// Ends somebody else's session, and tells its client where that one wants to hear of logouts. One that has ended is left
+/// as it is.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn close(app: &App, id: &str, by: &By) -> Result<(), Error> {
+    let found = sessions::overview_of(&app.db, id).await?;
+    let found = found.ok_or(Error::NotFound("session"))?;
+    let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                // Before the entry in the revocation list, which others wait for.
+                sessions::announce_end(&mut tx, &found.id, now).await?;
+                let which = (found.subject.as_str(), found.id.as_str());
+                end_by(&mut tx, which, EndReason::EndedByAdmin, event_id, &by, now).await
+            })
+        })
+        .await?;
+    app.logouts_waiting.notify_one();
+    Ok(())
 }
 
 /// As [`end`], in a transaction of its own.

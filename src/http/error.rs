@@ -201,9 +201,15 @@ impl From<OAuthError> for ApiError {
             _ => ErrorCode::BadRequest,
         };
         Self {
-            // RFC 6749 §5.2 wants it for whoever used the Authorization header; the others do not mind.
-            challenge: (code == ErrorCode::InvalidClient)
-                .then(|| "Basic realm=\"propusk\"".to_owned()),
+            challenge: match code {
+                // RFC 6749 §5.2 wants it for whoever used the Authorization header; the others do not mind.
+                ErrorCode::InvalidClient => Some("Basic realm=\"propusk\"".to_owned()),
+                // RFC 6750 §3.1
+                ErrorCode::InsufficientScope => {
+                    Some("Bearer error=\"insufficient_scope\"".to_owned())
+                }
+                _ => None,
+            },
             ..Self::new(code, error.description).oauth(error.code)
         }
     }

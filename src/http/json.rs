@@ -150,6 +150,14 @@ fn field_error(path: &str, reason: &str) -> ApiError {
     if reason.starts_with("duplicate field") {
         return ApiError::field(quoted(reason).unwrap_or_default(), "is given twice");
     }
+    if reason.starts_with("unknown field") {
+        let name: String = quoted(reason)
+            .unwrap_or_default()
+            .chars()
+            .take(64)
+            .collect();
+        return ApiError::field(name, "is not known here");
+    }
     let expected = reason
         .rsplit_once("expected ")
         .map_or("of another type", |(_, expected)| expected);

@@ -36,6 +36,15 @@ impl Event {
         }
     }
 
+    /// `fields`: the names of what has changed.
+    pub fn user_updated(user_id: &str, fields: &[&str]) -> Self {
+        Self {
+            kind: "user.updated",
+            subject: user_id.to_owned(),
+            data: json!({ "userId": user_id, "fields": fields }),
+        }
+    }
+
     pub fn session_created(subject: &str, session_id: &str, client_id: &str) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "clientId": client_id });
         Self {
@@ -139,6 +148,9 @@ pub enum UserChange {
     Enabled,
     PasswordChanged,
     RoleChanged,
+    /// Every session was ended, and nothing else.
+    LoggedOut,
+    Deleted,
 }
 
 impl UserChange {
@@ -148,6 +160,8 @@ impl UserChange {
             Self::Enabled => "user.enabled",
             Self::PasswordChanged => "user.password_changed",
             Self::RoleChanged => "user.role_changed",
+            Self::LoggedOut => "user.logged_out",
+            Self::Deleted => "user.deleted",
         }
     }
 }

@@ -43,6 +43,37 @@ pub struct Session {
     pub user: Option<User>,
 }
 
+/// A session as those see it who look after it.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The `sid` of its tokens.
+    pub id: String,
+    /// The `sub` of its tokens.
+    pub subject: String,
+    /// `None` where the subject has no account here.
+    pub user_id: Option<String>,
+    pub client_id: String,
+    pub scope: Scope,
+    pub created_at: Timestamp,
+    pub authenticated_at: Timestamp,
+    /// When its refresh token was last exchanged.
+    pub rotated_at: Timestamp,
+    pub idle_expires_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    /// [`EndReason::as_str`]
+    pub ended_for: Option<String>,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+impl Overview {
+    /// Whether it can still be refreshed, as far as its row tells.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.ended_at.is_none() && self.idle_expires_at > now && self.expires_at > now
+    }
+}
+
 /// What an authorization request asked for that its tokens repeat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,6 +122,9 @@ pub enum EndReason {
     /// The person took back what they had allowed the client.
     ConsentWithdrawn,
     ClientDisabled,
+    /// Somebody who looks after the sessions ended this one.
+    EndedByAdmin,
+    UserDeleted,
 }
 
 impl EndReason {
@@ -104,6 +138,8 @@ impl EndReason {
             Self::Revoked => "revoked",
             Self::ConsentWithdrawn => "consent_withdrawn",
             Self::ClientDisabled => "client_disabled",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::UserDeleted => "user_deleted",
         }
     }
 }

@@ -18,6 +18,15 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
 }
 
+/// An account as those see it who look after it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub user: User,
+    /// Never twice the same of one account: its version.
+    pub updated_at: Timestamp,
+    pub last_login_at: Option<Timestamp>,
+}
+
 /// Why a value was refused, as a sentence for the person who typed it.
 pub type Refusal = &'static str;
 
@@ -142,7 +151,8 @@ impl Login {
     }
 }
 
-fn canonical(text: &str) -> String {
+/// The form in which addresses and usernames are compared.
+pub fn canonical(text: &str) -> String {
     // Lower case can bring back what NFKC would compose, so it is applied on both sides.
     text.nfkc()
         .collect::<String>()

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Db, Result, Statement, Tx};
+use super::{Db, Error, Result, Row, Statement, Tx};
 use crate::{clock::Timestamp, model::caller::By};
 
 /// A line of the audit log. `detail` holds facts, never a secret.
@@ -60,6 +60,64 @@ impl By {
         };
         add(tx, entry, now).await
     }
+}
+
+/// A line as it is read again.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Later lines have higher numbers.
+    pub number: i64,
+    pub at: Timestamp,
+    pub action: String,
+    pub actor: String,
+    pub subject: Option<String>,
+    pub address: Option<String>,
+    pub request_id: Option<String>,
+    pub correlation_id: Option<String>,
+    pub detail: Value,
+}
+
+/// Which lines a list shall have; `None`: whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub actor: Option<String>,
+    pub subject: Option<String>,
+    pub action: Option<String>,
+    /// Of that moment or later.
+    pub from: Option<Timestamp>,
+    /// Before that moment.
+    pub to: Option<Timestamp>,
+}
+
+/// A page of the lines that fit, the newest first, from behind `before`.
+pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Vec<Line>> {
+    let statement = Statement::new(
+        "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit \
+         WHERE number < $1",
+    )
+    .bind(before)
+    .filter("AND actor = $", filter.actor.as_deref())
+    .filter("AND subject = $", filter.subject.as_deref())
+    .filter("AND action = $", filter.action.as_deref())
+    .filter("AND at >= $", filter.from)
+    .filter("AND at < $", filter.to)
+    .with("ORDER BY number DESC LIMIT $", most);
+    db.read(statement).await?.iter().map(line).collect()
+}
+
+fn line(row: &Row) -> Result<Line> {
+    let detail: String = row.get("detail")?;
+    Ok(Line {
+        number: row.get("number")?,
+        at: Timestamp(row.get("at")?),
+        action: row.get("action")?,
+        actor: row.get("actor")?,
+        subject: row.get("subject")?,
+        address: row.get("address")?,
+        request_id: row.get("request_id")?,
+        correlation_id: row.get("correlation_id")?,
+        detail: serde_json::from_str(&detail).map_err(|error| Error::Corrupt(error.to_string()))?,
+    })
 }
 
 /// Removes the lines before `oldest` and all but the newest `most`.

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod clients;
 pub mod consents;
 pub mod heads;
+pub mod idempotency;
 pub mod initial_access_tokens;
 pub mod keys;
 mod lanes;
@@ -301,6 +302,19 @@ impl Db {
             Backend::Sqlite(sqlite) => sqlite.close().await,
         }
     }
+}
+
+/// The pattern of `LIKE … ESCAPE '!'` for texts that begin so.
+fn starting_with(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if matches!(c, '!' | '%' | '_') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
 }
 
 impl Tx<'_> {

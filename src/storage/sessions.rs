@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::session::{Details, EndReason, Session},
+    model::session::{Details, EndReason, Overview, Session},
     oauth::scope::Scope,
 };
 
@@ -28,6 +28,21 @@ macro_rules! session_columns {
          (SELECT u.created_at FROM users u WHERE u.id = sessions.user_id) AS user_created_at, \
          (SELECT u.disabled_at FROM users u WHERE u.id = sessions.user_id) AS user_disabled_at, ",
             open_grants!("sessions.user_id")
+        )
+    };
+}
+
+/// For redeemed sessions whose clients want to hear of logouts; their condition follows.
+macro_rules! insert_deliveries {
+    ($now:literal) => {
+        concat!(
+            "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_at, created_at) \
+             SELECT id, client_id, subject, id, 0, ",
+            $now,
+            ", ",
+            $now,
+            " FROM sessions WHERE redeemed_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
+             WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%') AND "
         )
     };
 }
@@ -274,6 +289,84 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
     one(rows).map(|row| from_row(&row)).transpose()
 }
 
+macro_rules! overview {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, subject, user_id, client_id, scope, created_at, authenticated_at, rotated_at, idle_expires_at, \
+             expires_at, revoked_at, revoked_for, address, user_agent FROM sessions \
+             WHERE redeemed_at IS NOT NULL AND ",
+            $rest
+        )
+    };
+}
+
+/// Which sessions a list shall have; `None`: whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub user_id: Option<String>,
+    pub client_id: Option<String>,
+    /// Whether it can still be refreshed.
+    pub live: Option<bool>,
+}
+
+/// A page of the sessions that fit, the newest first, from behind `before`. Codes that were not redeemed are none yet.
+pub async fn page(
+    db: &Db,
+    filter: &Filter,
+    before: &str,
+    most: i64,
+    now: Timestamp,
+) -> Result<Vec<Overview>> {
+    let live = filter.live == Some(true);
+    let dead = filter.live == Some(false);
+    let statement = Statement::new(overview!("id < $1"))
+        .bind(before)
+        .filter("AND user_id = $", filter.user_id.as_deref())
+        .filter("AND client_id = $", filter.client_id.as_deref())
+        .only_if(live, "AND revoked_at IS NULL")
+        .filter("AND idle_expires_at > $", live.then_some(now))
+        .filter("AND expires_at > $", live.then_some(now))
+        .filter(
+            "AND (revoked_at IS NOT NULL OR idle_expires_at <= $",
+            dead.then_some(now),
+        )
+        .filter("OR expires_at <= $)", dead.then_some(now))
+        .with("ORDER BY id DESC LIMIT $", most);
+    db.read(statement)
+        .await?
+        .iter()
+        .map(overview_from_row)
+        .collect()
+}
+
+/// One of those that [`page`] lists.
+pub async fn overview_of(db: &Db, id: &str) -> Result<Option<Overview>> {
+    let statement = Statement::new(overview!("id = $1")).bind(id);
+    one(db.read(statement).await?)
+        .map(|row| overview_from_row(&row))
+        .transpose()
+}
+
+fn overview_from_row(row: &Row) -> Result<Overview> {
+    let scope: String = row.get("scope")?;
+    Ok(Overview {
+        id: row.get("id")?,
+        subject: row.get("subject")?,
+        user_id: row.get("user_id")?,
+        client_id: row.get("client_id")?,
+        scope: Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))?,
+        created_at: Timestamp(row.get("created_at")?),
+        authenticated_at: Timestamp(row.get("authenticated_at")?),
+        rotated_at: Timestamp(row.get("rotated_at")?),
+        idle_expires_at: Timestamp(row.get("idle_expires_at")?),
+        expires_at: Timestamp(row.get("expires_at")?),
+        ended_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
+        ended_for: row.get("revoked_for")?,
+        address: row.get("address")?,
+        user_agent: row.get("user_agent")?,
+    })
+}
+
 /// Ends a session; `false` where it had ended already or never was.
 pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -> Result<bool> {
     let rows = tx
@@ -288,6 +381,16 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -
         )
         .await?;
     Ok(!rows.is_empty())
+}
+
+/// Puts a delivery for the client of a session that is about to end, where that one wants to hear of logouts.
+pub async fn announce_end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<()> {
+    let statement = Statement::new(concat!(
+        insert_deliveries!("$2"),
+        "id = $1 AND revoked_at IS NULL ON CONFLICT DO NOTHING"
+    ));
+    tx.run(statement.bind(id).bind(now)).await?;
+    Ok(())
 }
 
 /// Whose sessions to end.
@@ -327,10 +430,8 @@ pub async fn end_all(
                     $condition
                 ),
                 concat!(
-                    "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_at, created_at) \
-                     SELECT id, client_id, subject, id, 0, $1, $1 FROM sessions \
-                     WHERE revoked_at = $1 AND revoked_for = $2 AND redeemed_at IS NOT NULL AND EXISTS (SELECT 1 \
-                     FROM clients c WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%') AND ",
+                    insert_deliveries!("$1"),
+                    "revoked_at = $1 AND revoked_for = $2 AND ",
                     $condition,
                     " ON CONFLICT DO NOTHING"
                 ),

@@ -1,8 +1,10 @@
 //! A statement as a value (text and binds), and a row of either backend.
 
+use std::borrow::Cow;
+
 use sqlx::{
-    ColumnIndex, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type,
-    postgres::PgRow, sqlite::SqliteRow,
+    AssertSqlSafe, ColumnIndex, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection,
+    Type, postgres::PgRow, sqlite::SqliteRow,
 };
 
 use super::{Error, Result};
@@ -10,7 +12,8 @@ use super::{Error, Result};
 /// SQL text with its values for `$1`, `$2`, …; both backends take the same text.
 #[derive(Debug)]
 pub struct Statement {
-    sql: &'static str,
+    /// Made of texts of this program alone; what comes from outside is bound.
+    sql: Cow<'static, str>,
     locking: Option<&'static str>,
     values: Vec<Value>,
 }
@@ -27,22 +30,22 @@ pub enum Value {
 /// The statement as a query of sqlx's for one database: the same words, but other types.
 macro_rules! bound {
     ($statement:expr, $sql:expr, $database:ty) => {
-        $statement
-            .values
-            .into_iter()
-            .fold(sqlx::query::<$database>($sql), |query, value| match value {
+        $statement.values.into_iter().fold(
+            sqlx::query::<$database>(AssertSqlSafe($sql)),
+            |query, value| match value {
                 Value::Text(value) => query.bind(value),
                 Value::Int(value) => query.bind(value),
                 Value::Bytes(value) => query.bind(value),
                 Value::Bool(value) => query.bind(value),
-            })
+            },
+        )
     };
 }
 
 impl Statement {
     pub fn new(sql: &'static str) -> Self {
         Self {
-            sql,
+            sql: Cow::Borrowed(sql),
             locking: None,
             values: Vec::with_capacity(8),
         }
@@ -61,10 +64,38 @@ impl Statement {
         self
     }
 
+    /// Goes on with a text whose one `$` stands for the value.
+    pub(super) fn with(mut self, text: &'static str, value: impl Into<Value>) -> Self {
+        self = self.bind(value);
+        let place = format!("${}", self.values.len());
+        let sql = self.sql.to_mut();
+        sql.push(' ');
+        sql.push_str(&text.replacen('$', &place, 1));
+        self
+    }
+
+    /// As [`Statement::with`], where there is a value: a filter of a list. Each set of filters is a text of its own, so
+    /// that the database plans each by the indexes it has for it.
+    pub(super) fn filter(self, text: &'static str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(text, value),
+            None => self,
+        }
+    }
+
+    /// Goes on with a text that needs no value.
+    pub(super) fn only_if(mut self, applies: bool, text: &'static str) -> Self {
+        if applies {
+            let sql = self.sql.to_mut();
+            sql.push(' ');
+            sql.push_str(text);
+        }
+        self
+    }
+
     pub(super) async fn on_postgres(self, connection: &mut PgConnection) -> Result<Vec<Row>> {
-        let rows = bound!(self, self.locking.unwrap_or(self.sql), Postgres)
-            .fetch_all(connection)
-            .await;
+        let sql = self.locking.map_or(self.sql, Cow::Borrowed);
+        let rows = bound!(self, sql, Postgres).fetch_all(connection).await;
         Ok(rows
             .map_err(Error::from_sqlx)?
             .into_iter()

@@ -3,8 +3,31 @@
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
-    model::user::{Email, Login, Role, User, Username},
+    model::user::{Account, Email, Login, Role, User, Username},
 };
+
+/// Notes the moment of a change. Two changes of one moment still differ: `updated_at` is the account's version.
+macro_rules! touched {
+    ($now:literal) => {
+        concat!(
+            "updated_at = CASE WHEN updated_at < ",
+            $now,
+            " THEN ",
+            $now,
+            " ELSE updated_at + 1 END"
+        )
+    };
+}
+
+macro_rules! select_accounts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at \
+             FROM users ",
+            $rest
+        )
+    };
+}
 
 /// An account with its password's hash.
 #[derive(Debug)]
@@ -133,9 +156,11 @@ pub async fn set_disabled(
 ) -> Result<bool> {
     let rows = tx
         .run(
-            Statement::new(
-                "UPDATE users SET disabled_at = $2, updated_at = $3 WHERE id = $1 RETURNING id",
-            )
+            Statement::new(concat!(
+                "UPDATE users SET disabled_at = $2, ",
+                touched!("$3"),
+                " WHERE id = $1 RETURNING id"
+            ))
             .bind(id)
             .bind(disabled_at)
             .bind(now),
@@ -148,9 +173,11 @@ pub async fn set_disabled(
 pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
-            Statement::new(
-                "UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1 RETURNING id",
-            )
+            Statement::new(concat!(
+                "UPDATE users SET password_hash = $2, ",
+                touched!("$3"),
+                " WHERE id = $1 RETURNING id"
+            ))
             .bind(id)
             .bind(hash)
             .bind(now),
@@ -163,9 +190,11 @@ pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestam
 pub async fn set_role(tx: &mut Tx<'_>, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
-            Statement::new(
-                "UPDATE users SET role = $2, updated_at = $3 WHERE id = $1 RETURNING id",
-            )
+            Statement::new(concat!(
+                "UPDATE users SET role = $2, ",
+                touched!("$3"),
+                " WHERE id = $1 RETURNING id"
+            ))
             .bind(id)
             .bind(role.as_str())
             .bind(now),
@@ -187,6 +216,144 @@ pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<User>> {
         )
         .await?;
     rows.iter().map(|row| from_row(row, &COLUMNS)).collect()
+}
+
+/// Which accounts a list shall have; `None`: whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub email: Option<Match>,
+    pub username: Option<Match>,
+    pub role: Option<String>,
+    pub disabled: Option<bool>,
+}
+
+/// A text in its canonical form, or how it begins.
+#[derive(Clone, Debug)]
+pub enum Match {
+    Whole(String),
+    Prefix(String),
+}
+
+impl Match {
+    fn split(this: Option<&Self>) -> (Option<&str>, Option<String>) {
+        match this {
+            Some(Self::Whole(text)) => (Some(text), None),
+            Some(Self::Prefix(text)) => (None, Some(super::starting_with(text))),
+            None => (None, None),
+        }
+    }
+}
+
+/// A page of the accounts that fit, in order of their ids, from behind `after`.
+pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Vec<Account>> {
+    let (email, email_prefix) = Match::split(filter.email.as_ref());
+    let (username, username_prefix) = Match::split(filter.username.as_ref());
+    let statement = Statement::new(select_accounts!("WHERE id > $1"))
+        .bind(after)
+        .filter("AND email_canonical = $", email)
+        .filter("AND email_canonical LIKE $ ESCAPE '!'", email_prefix)
+        .filter("AND username_canonical = $", username)
+        .filter("AND username_canonical LIKE $ ESCAPE '!'", username_prefix)
+        .filter("AND role = $", filter.role.as_deref())
+        .only_if(filter.disabled == Some(true), "AND disabled_at IS NOT NULL")
+        .only_if(filter.disabled == Some(false), "AND disabled_at IS NULL")
+        .with("ORDER BY id LIMIT $", most);
+    db.read(statement).await?.iter().map(account).collect()
+}
+
+/// Finds an account by its id, as those see it who look after it.
+pub async fn account_by_id(db: &Db, id: &str) -> Result<Option<Account>> {
+    let statement = Statement::new(select_accounts!("WHERE id = $1")).bind(id);
+    one(db.read(statement).await?)
+        .map(|row| account(&row))
+        .transpose()
+}
+
+/// As [`account_by_id`], for a transaction that will change it: others who would wait until it has ended. Not so those who
+/// only refer to the account, by a code for instance: ending their browser's session waits for them.
+pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Account>> {
+    let statement = Statement::new(select_accounts!("WHERE id = $1"))
+        .locking(select_accounts!("WHERE id = $1 FOR NO KEY UPDATE"))
+        .bind(id);
+    one(tx.run(statement).await?)
+        .map(|row| account(&row))
+        .transpose()
+}
+
+/// The ids of the enabled administrators. Whoever would make one of them less waits until this transaction has ended, so
+/// that no two of them can each leave the other as the last one. Take it before any other lock on an account.
+pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+    macro_rules! admins {
+        ($lock:literal) => {
+            concat!(
+                "SELECT id FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id",
+                $lock
+            )
+        };
+    }
+    let statement = Statement::new(admins!("")).locking(admins!(" FOR NO KEY UPDATE"));
+    tx.run(statement)
+        .await?
+        .iter()
+        .map(|row| row.get("id"))
+        .collect()
+}
+
+/// What an account becomes; `None` leaves it as it is.
+#[derive(Debug)]
+pub struct Edited {
+    pub email: Option<Email>,
+    /// `Some(None)`: it has none any more.
+    pub username: Option<Option<Username>>,
+    pub role: Role,
+    pub is_verified: bool,
+}
+
+/// Changes an account that [`lock`] has found.
+///
+/// # Errors
+/// [`Error::Conflict`] where the email address or the username is another account's.
+pub async fn edit(tx: &mut Tx<'_>, id: &str, to: Edited, now: Timestamp) -> Result<()> {
+    let (email, email_canonical) = to.email.map(|e| (e.address, e.canonical)).unzip();
+    let has_new_name = to.username.is_some();
+    let username = to.username.flatten();
+    let (username, username_canonical) = username.map(|u| (u.name, u.canonical)).unzip();
+    tx.run(
+        Statement::new(concat!(
+            "UPDATE users SET email = COALESCE($2, email), email_canonical = COALESCE($3, email_canonical), \
+             username = CASE WHEN $4 THEN $5 ELSE username END, \
+             username_canonical = CASE WHEN $4 THEN $6 ELSE username_canonical END, role = $7, is_verified = $8, ",
+            touched!("$9"),
+            " WHERE id = $1"
+        ))
+        .bind(id)
+        .bind(email)
+        .bind(email_canonical)
+        .bind(has_new_name)
+        .bind(username)
+        .bind(username_canonical)
+        .bind(to.role.as_str())
+        .bind(to.is_verified)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes an account with its sessions, consents and modules. End the sessions first: their entries in the revocation
+/// list are made of their rows.
+pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+    tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id))
+        .await?;
+    Ok(())
+}
+
+fn account(row: &Row) -> Result<Account> {
+    Ok(Account {
+        user: from_row(row, &COLUMNS)?,
+        updated_at: Timestamp(row.get("updated_at")?),
+        last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
+    })
 }
 
 /// Whether the installation's first administrator was made; true for ever after (threat T79).

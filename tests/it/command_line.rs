@@ -60,6 +60,7 @@ fn every_command_has_its_help() {
                 "list",
                 "disable",
                 "enable",
+                "delete",
                 "set-password",
                 "set-role",
                 "withdraw-consent",
@@ -190,6 +191,8 @@ both_backends! {
     async fn accounts_are_looked_after(backend) {
         let database = Database::new(backend).await;
         let propusk = |args: &[&str]| run(&database, &[], args);
+        assert_fails(&propusk(&["user", "add", "vera@example.org", "--role", "editor"]), 1, &["no such role"]);
+        assert_does(&propusk(&["role", "add", "editor", "--description", "Writes."]), &["there is a role editor"]);
         let added = assert_does(&propusk(&["user", "add", "vera@example.org", "--username", "vera", "--role", "editor"]), &["added vera@example.org", "shown once"]);
         assert!(added.lines().any(|line| line.starts_with("password (shown once): ") && line.len() > 40), "{added}");
         assert_fails(&propusk(&["user", "add", "VERA@example.org"]), 1, &["email address exists already"]);
@@ -199,7 +202,22 @@ both_backends! {
         assert_does(&propusk(&["user", "disable", "vera"]), &["disabled vera@example.org"]);
         assert_does(&propusk(&["user", "list"]), &["disabled"]);
         assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled"]);
+        assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
         assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["is admin now"]);
+        assert_does(&propusk(&["role", "remove", "editor"]), &["removed the role editor"]);
+        assert_does(&propusk(&["role", "list"]), &["admin\t1 users", "user\t0 users"]);
+        assert_does(&propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read", "--self-service"]), &["added the module crm"]);
+        assert_fails(&propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read"]), 1, &["module set"]);
+        assert_fails(&propusk(&["module", "add", "bad", "--name", "en=Bad", "--scope", "openid"]), 1, &["scope", "openid"]);
+        assert_does(&propusk(&["module", "set", "crm", "--description", "en=All of them"]), &["changed the module crm"]);
+        assert_does(&propusk(&["module", "list"]), &["crm\tCustomers\tcrm:read\t-\tself-service"]);
+        assert_does(&propusk(&["module", "grant", "vera", "crm", "--until", "2999-01-01T00:00:00Z"]), &["vera@example.org has crm until 2999-01-01"]);
+        assert_fails(&propusk(&["module", "grant", "vera", "crm", "--until", "2001-01-01T00:00:00Z"]), 1, &["must lie in the future"]);
+        assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
+        assert_does(&propusk(&["module", "history", "vera"]), &["crm\t", "2999-01-01T00:00:00Z\tgiven by cli"]);
+        assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["no more"]);
+        assert_does(&propusk(&["module", "history", "vera"]), &["ended by cli"]);
+        assert_does(&propusk(&["module", "remove", "crm"]), &["removed the module crm"]);
         assert_does(&propusk(&["user", "set-password", "vera"]), &["was changed", "shown once"]);
         assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
 
@@ -213,6 +231,14 @@ both_backends! {
         let said = assert_does(&output, &["was changed"]);
         assert!(!said.contains("herons"), "{said}");
         assert_fails(&with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"), 1, &["password"]);
+
+        for last in [&["user", "delete", "vera"][..], &["user", "disable", "vera"], &["user", "set-role", "vera", "user"]] {
+            assert_fails(&propusk(last), 1, &["last enabled administrator"]);
+        }
+        assert_does(&propusk(&["user", "add", "nora@example.org", "--role", "admin"]), &["added"]);
+        assert_does(&propusk(&["user", "delete", "vera"]), &["deleted vera@example.org"]);
+        assert_fails(&propusk(&["user", "delete", "vera"]), 1, &["there is no user"]);
+        assert!(!assert_does(&propusk(&["user", "list"]), &["nora@example.org"]).contains("vera"));
     }
 
     async fn keys_are_looked_after(backend) {

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod admin;
 mod api;
 mod bad_input;
 mod browser;
@@ -11,6 +12,7 @@ mod clients_cli;
 mod code_flow;
 mod command_line;
 mod conformance;
+mod feed;
 mod floods;
 mod house;
 mod jose;

@@ -1,14 +1,18 @@
 //! The JSON API, described by the OpenAPI document that is made of it.
 
+pub mod admin;
 pub mod auth;
 pub mod data;
 pub mod health;
 mod legacy;
 pub mod modules;
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use poem::{Route, RouteMethod};
+use poem::{EndpointExt, Route, RouteMethod};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, Tags};
 
 /// The chapters of the document.
@@ -20,6 +24,9 @@ pub enum Chapter {
     Health,
     /// The parts of the platform that are switched on per user.
     Modules,
+    /// For whoever looks after the installation: an administrator's token, or a client's with the scope `propusk:admin`
+    /// (`propusk:admin:read` to read).
+    Administration,
     /// The same calls under the addresses that older clients know.
     #[oai(rename = "Older addresses")]
     OlderAddresses,
@@ -31,6 +38,7 @@ type Operations = (
     health::HealthApi,
     legacy::LegacyApi,
     modules::ModulesApi,
+    admin::Operations,
 );
 
 fn operations() -> Operations {
@@ -39,6 +47,7 @@ fn operations() -> Operations {
         health::HealthApi,
         legacy::LegacyApi,
         modules::ModulesApi,
+        admin::operations(),
     )
 }
 
@@ -62,14 +71,63 @@ pub fn route(route: Route) -> Route {
         .into_iter()
         .filter_map(|(path, operations)| Some((twin(&path)?, operations)));
     table.extend(twins);
+    let document = document();
+    let known = query_parameters(&document);
     table.into_iter().fold(route, |route, (path, operations)| {
-        let by_method = operations
-            .into_iter()
-            .fold(RouteMethod::new(), |by_method, (method, operation)| {
-                by_method.method(method, operation)
-            });
+        let by_method =
+            operations
+                .into_iter()
+                .fold(RouteMethod::new(), |by_method, (method, operation)| {
+                    let name = (path.clone(), method.as_str().to_lowercase());
+                    match known.get(&name) {
+                        Some(known) => {
+                            let known = Arc::clone(known);
+                            let operation = operation.before(move |request| {
+                                let checked = admin::check_query(&request, &known);
+                                async move { checked.map(|()| request).map_err(poem::Error::from) }
+                            });
+                            by_method.method(method, operation)
+                        }
+                        None => by_method.method(method, operation),
+                    }
+                });
         route.at(path, by_method)
     })
+}
+
+/// What each operation of the admin API takes in its query, by route and method: no other parameter is taken there.
+fn query_parameters(
+    document: &serde_json::Value,
+) -> HashMap<(String, String), Arc<BTreeSet<String>>> {
+    let mut known = HashMap::new();
+    for (path, operations) in document["paths"].as_object().into_iter().flatten() {
+        if !path.starts_with(admin::PREFIX) {
+            continue;
+        }
+        for (method, operation) in operations.as_object().into_iter().flatten() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let names = parameters
+                .filter(|parameter| parameter["in"] == "query")
+                .filter_map(|parameter| Some(parameter["name"].as_str()?.to_owned()))
+                .collect();
+            known.insert((route_of(path), method.clone()), Arc::new(names));
+        }
+    }
+    known
+}
+
+/// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`, `:param1`.
+fn route_of(path: &str) -> String {
+    let mut count = 0;
+    let parts = path.split('/').map(|part| {
+        if part.starts_with('{') {
+            count += 1;
+            format!(":param{}", count - 1)
+        } else {
+            part.to_owned()
+        }
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// The OpenAPI document with its paths in order, as JSON.
@@ -142,9 +200,9 @@ const NULLABLE: [(&str, &[&str]); 6] = [
 ];
 
 fn mark_nulls(document: &mut serde_json::Value) {
-    for (schema, fields) in NULLABLE {
-        let schema = &mut document["components"]["schemas"][schema];
-        for &field in fields {
+    for (schema, fields) in NULLABLE.iter().chain(admin::NULLABLE) {
+        let schema = &mut document["components"]["schemas"][*schema];
+        for &field in *fields {
             let property = &mut schema["properties"][field];
             // It counts beside a `type` only (OpenAPI 3.0.3 §4.7.24).
             if property.get("type").is_none() {
@@ -165,7 +223,7 @@ pub fn methods() -> HashMap<String, String> {
     paths
         .into_iter()
         .flatten()
-        .map(|(path, operations)| {
+        .flat_map(|(path, operations)| {
             let mut names: Vec<String> = operations
                 .as_object()
                 .into_iter()
@@ -175,7 +233,9 @@ pub fn methods() -> HashMap<String, String> {
             if names.iter().any(|name| name == "GET") {
                 names.push("HEAD".to_owned());
             }
-            (path.clone(), names.join(", "))
+            let (route, names) = (route_of(path), names.join(", "));
+            let twin = twin(&route).map(|twin| (twin, names.clone()));
+            twin.into_iter().chain([(route, names)])
         })
         .collect()
 }

@@ -1,5 +1,6 @@
 //! A real server on a free loopback port, with a clock that stands until a test moves it.
 
+pub mod admin;
 pub mod browser;
 pub mod oauth;
 pub mod outside;

@@ -1,6 +1,7 @@
 //! What is tried against an authorization server, by the numbers of `docs/threats.md`.
 
 mod access;
+mod admin;
 mod assertions;
 mod clients;
 mod codes;

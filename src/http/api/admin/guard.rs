@@ -1,0 +1,63 @@
+//! Who may call.
+
+use poem::{Request, RequestBody, Result, http::Method};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
+
+use crate::{
+    flows::{
+        self, By,
+        admin::{ADMIN, ADMIN_READ, Access, authorize},
+    },
+    http::{
+        context::Context,
+        credentials::Credentials,
+        error::{ApiError, ErrorCode},
+    },
+};
+
+/// The caller has proven that they may use the admin API; this is who the audit log names.
+#[derive(Debug)]
+pub struct Admin(pub By);
+
+impl<'a> ApiExtractor<'a> for Admin {
+    const TYPES: &'static [ApiExtractorType] = Credentials::TYPES;
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Credentials::register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        Credentials::security_schemes()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        let Context { app, caller } = Context::of(request)?;
+        let credentials = Credentials::from_request(request, body, options).await?;
+        let (access, scope) = match *request.method() {
+            Method::GET | Method::HEAD => (Access::Read, ADMIN_READ),
+            _ => (Access::Write, ADMIN),
+        };
+        let token = credentials.access_token.as_deref();
+        match authorize(app, token, access, caller).await {
+            Ok(by) => Ok(Self(by)),
+            Err(error) => Err(challenged(error, scope).into()),
+        }
+    }
+}
+
+/// RFC 6750 §3: the error stands in WWW-Authenticate as well.
+fn challenged(error: flows::Error, scope: &str) -> ApiError {
+    let mut error = ApiError::from(error);
+    if error.code == ErrorCode::InsufficientScope {
+        error.challenge = Some(format!(
+            "Bearer error=\"insufficient_scope\", scope=\"{scope}\""
+        ));
+    }
+    error
+}

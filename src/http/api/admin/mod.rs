@@ -1,0 +1,69 @@
+//! `/api/v1/admin`: one file for each noun, and what they share: who may call ([`guard`]), what stands beside a body
+//! ([`params`]), and how an answer names the state it shows ([`tagged`]).
+
+mod audit;
+mod guard;
+mod params;
+mod sessions;
+mod tagged;
+mod users;
+
+use std::collections::BTreeSet;
+
+use poem::Request;
+
+use crate::http::error::ApiError;
+
+/// Where the addresses of the admin API begin.
+pub const PREFIX: &str = "/api/v1/admin/";
+
+/// Every operation.
+pub type Operations = (users::UsersApi, sessions::SessionsApi, audit::AuditApi);
+
+pub fn operations() -> Operations {
+    (users::UsersApi, sessions::SessionsApi, audit::AuditApi)
+}
+
+/// The fields of answers that are always there and may be null.
+pub const NULLABLE: &[(&str, &[&str])] = &[
+    ("Account", &["username", "lastLoginAt", "disabledAt"]),
+    ("Page_Account", &["nextCursor"]),
+    (
+        "SessionOverview",
+        &["userId", "endedAt", "endedFor", "address", "userAgent"],
+    ),
+    ("Page_SessionOverview", &["nextCursor"]),
+    (
+        "AuditLine",
+        &["subject", "address", "requestId", "correlationId"],
+    ),
+    ("Page_AuditLine", &["nextCursor"]),
+];
+
+/// Refuses a query with a parameter that the operation does not have, or with one of them twice.
+pub fn check_query(request: &Request, known: &BTreeSet<String>) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
+    for (name, _) in params::query(request)? {
+        if !known.contains(&name) {
+            let all: Vec<&str> = known.iter().map(String::as_str).collect();
+            let message = match all.as_slice() {
+                [] => "is not a parameter of this call: it has none".to_owned(),
+                all => format!("is not a parameter of this call: it has {}", all.join(", ")),
+            };
+            return Err(ApiError::field(shown(&name), message));
+        }
+        if seen.contains(&name) {
+            return Err(ApiError::field(name, "is given twice"));
+        }
+        seen.insert(name);
+    }
+    Ok(())
+}
+
+/// As much of a stranger's name as an error repeats.
+fn shown(name: &str) -> String {
+    match name {
+        "" => "?".to_owned(),
+        name => name.chars().take(64).collect(),
+    }
+}
