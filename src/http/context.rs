@@ -298,6 +298,8 @@ fn render(
         // RFC 6749 §5.2
         let name = error.oauth.unwrap_or(match error.code {
             ErrorCode::Internal => "server_error",
+            // RFC 6750 §3.1
+            ErrorCode::InvalidToken => "invalid_token",
             code if code.status().is_server_error() => "temporarily_unavailable",
             _ => "invalid_request",
         });
