@@ -155,6 +155,19 @@ labels! {
     TokenCheck { Ok = "ok", Refused = "refused" }
 }
 
+labels! {
+    /// What a gateway was told. `Renewed`: allowed, with an access token that was made on the way.
+    GatewayOutcome {
+        Allowed = "allowed",
+        Renewed = "renewed",
+        NoToken = "no_token",
+        InvalidToken = "invalid_token",
+        InsufficientScope = "insufficient_scope",
+        NeedsLogin = "needs_login",
+        Error = "error",
+    }
+}
+
 /// Seconds, from 100 µs to 10 s.
 const BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -176,6 +189,7 @@ pub struct Metrics {
     logins: Vec<Counter>,
     refreshes: Vec<Counter>,
     token_checks: Vec<Counter>,
+    gateways: Vec<Counter>,
     rate_limited: Vec<Counter>,
     routes: RwLock<HashMap<Box<str>, Arc<Route>>>,
     recorder: PrometheusRecorder,
@@ -263,6 +277,12 @@ impl Metrics {
                 "outcome",
                 TokenCheck::TEXTS,
             ),
+            gateways: labelled(
+                "propusk_gateway_decisions_total",
+                "Answers to gateways (forward-auth), by outcome.",
+                "outcome",
+                GatewayOutcome::TEXTS,
+            ),
             rate_limited: labelled(
                 "propusk_rate_limited_total",
                 "Requests refused for their rate, by limit.",
@@ -288,6 +308,11 @@ impl Metrics {
     /// Counts a presented access token.
     pub fn token_check(&self, outcome: TokenCheck) {
         self.token_checks[outcome as usize].increment(1);
+    }
+
+    /// Counts an answer to a gateway.
+    pub fn gateway(&self, outcome: GatewayOutcome) {
+        self.gateways[outcome as usize].increment(1);
     }
 
     /// Counts a request refused for its rate.
@@ -504,6 +529,7 @@ mod tests {
             "refreshes_total",
             "logouts_total",
             "token_checks_total",
+            "gateway_decisions_total",
             "rate_limited_total",
             "http_requests_total",
             "http_request_duration_seconds",

@@ -40,6 +40,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub authorization: Authorization,
     pub clients: Clients,
+    pub gateway: Gateway,
     pub modules: Modules,
     pub client_registration: ClientRegistration,
     pub outbound: Outbound,
@@ -188,6 +189,18 @@ pub struct Clients {
     /// `clients.toml`, applied at start.
     #[serde(deserialize_with = "empty_is_none")]
     pub file: Option<PathBuf>,
+}
+
+/// Applications behind a gateway (see [`crate::flows::gateway`]).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// As browsers write them: scheme, host, port where it is not the usual one.
+    pub origins: Vec<String>,
+    /// As written, perhaps empty; [`Config::cookie_domain`] is the one to use.
+    pub cookie_domain: String,
+    /// Resources whose tokens are good at `/forward-auth` without being named there.
+    pub audiences: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -383,6 +396,12 @@ impl Config {
             "" => &self.server.issuer,
             audience => audience,
         }
+    }
+
+    /// The domain whose hosts share the cookies of a session, if it is not the issuer's host alone.
+    pub fn cookie_domain(&self) -> Option<&str> {
+        let domain = self.gateway.cookie_domain.as_str();
+        (!domain.is_empty()).then_some(domain)
     }
 
     /// The effective configuration as TOML, each key with its source as a comment, passwords

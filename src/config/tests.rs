@@ -552,6 +552,48 @@ const IMPOSSIBLE: &[Case] = &[
         "is not a filter",
     ),
     (
+        &[("PROPUSK_GATEWAY__COOKIE_DOMAIN", "https://localhost")],
+        "gateway.cookie_domain",
+        "write one like example.com",
+    ),
+    (
+        &[PUBLIC, ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "com")],
+        "gateway.cookie_domain",
+        "is not a domain",
+    ),
+    (
+        &[PUBLIC, ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "ample.com")],
+        "gateway.cookie_domain",
+        "browsers would refuse",
+    ),
+    (
+        &[("PROPUSK_GATEWAY__ORIGINS", "http://127.0.0.1:80")],
+        "gateway.origins",
+        "write http://127.0.0.1",
+    ),
+    (
+        &[("PROPUSK_GATEWAY__ORIGINS", "https://127.0.0.1:9000")],
+        "gateway.origins",
+        "the issuer's scheme",
+    ),
+    (
+        &[
+            PUBLIC,
+            ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.com"),
+        ],
+        "gateway.origins",
+        "would not get the cookies",
+    ),
+    (
+        &[
+            PUBLIC,
+            ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "example.com"),
+            ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.net"),
+        ],
+        "gateway.origins",
+        "would not get the cookies",
+    ),
+    (
         &[("PROPUSK_BOOTSTRAP__ADMIN_EMAIL", "admin")],
         "bootstrap.admin_email",
         "is not an e-mail address",

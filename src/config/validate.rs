@@ -23,6 +23,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     server(config, &mut found);
     database(config, &mut found);
     redis(config, &mut found);
+    gateway(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);
     keys(config, &mut found);
@@ -199,6 +200,56 @@ fn redis(config: &Config, found: &mut Vec<Problem>) {
             "redis.connect_timeout",
             "must be from 10ms to 10s".to_owned(),
         ));
+    }
+}
+
+fn gateway(config: &Config, found: &mut Vec<Problem>) {
+    let Ok(issuer) = Url::parse(&config.server.issuer) else {
+        return;
+    };
+    let gateway = &config.gateway;
+    let within = |url: &Url, domain: &str| {
+        let host = url.domain().unwrap_or_default();
+        let before = host.strip_suffix(domain);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    if let Some(domain) = config.cookie_domain() {
+        let is_name = Url::parse(&format!("https://{domain}"))
+            .is_ok_and(|url| url.domain() == Some(domain) && url.path() == "/");
+        // A browser refuses cookies for a whole top-level domain.
+        if !is_name || domain.starts_with('.') || (!domain.contains('.') && domain != "localhost") {
+            let example = "is not a domain; write one like example.com".to_owned();
+            found.push(("gateway.cookie_domain", example));
+        } else if !within(&issuer, domain) {
+            let problem =
+                "does not have the issuer's host in it; browsers would refuse the cookies";
+            found.push(("gateway.cookie_domain", problem.to_owned()));
+        }
+    }
+    for origin in &gateway.origins {
+        let Ok(url) = Url::parse(origin) else {
+            let problem =
+                format!("{origin:?} is not an origin; write one like https://app.example.com");
+            found.push(("gateway.origins", problem));
+            continue;
+        };
+        let normal = url.origin().ascii_serialization();
+        if !matches!(url.scheme(), "http" | "https") || normal != *origin {
+            let problem = format!("{origin:?} is not an origin in its normal form; write {normal}");
+            found.push(("gateway.origins", problem));
+        } else if url.scheme() != issuer.scheme() {
+            let problem = format!("{origin} must have the issuer's scheme, as the cookies have");
+            found.push(("gateway.origins", problem));
+        } else if url.host() != issuer.host()
+            && !config
+                .cookie_domain()
+                .is_some_and(|domain| within(&url, domain))
+        {
+            let problem = format!(
+                "{origin} would not get the cookies: put it on the issuer's host, or set gateway.cookie_domain"
+            );
+            found.push(("gateway.origins", problem));
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::{
     app::App,
-    flows::{Caller, Error, refresh, sessions, verify},
+    flows::{Caller, Error, browser, refresh, sessions, verify},
     model::{client::FIRST_PARTY, session::EndReason},
+    storage,
 };
 
 /// Ends the session that the access token or, failing that, the refresh token belongs to.
@@ -41,6 +42,12 @@ pub async fn logout(
             None => return Err(error),
         },
     };
+    // Who logs out of a page behind a gateway means the browser: else its next page would be logged in again by itself.
+    let row = storage::sessions::by_id(&app.db, &session).await?;
+    let browser = row.filter(|row| row.client_id == FIRST_PARTY);
+    if let Some(browser) = browser.and_then(|row| row.browser_session_id) {
+        return browser::log_out(app, &browser, &subject, caller).await;
+    }
     let (now, event_id, caller) = (app.clock.now(), app.new_id(), caller.clone());
     app.db
         .transaction(move |mut tx| {

@@ -12,6 +12,7 @@ pub mod client_keys;
 pub mod clients;
 pub mod end_session;
 pub mod feed;
+pub mod gateway;
 pub mod grants;
 pub mod id_token;
 pub mod idempotency;

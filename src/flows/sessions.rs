@@ -16,6 +16,7 @@ use crate::{
     },
     keys,
     model::{
+        browser_session::BrowserSession,
         client::{Client, FIRST_PARTY, Source, UserClaim},
         event::Event,
         key::LONGEST_TOKEN_LIFE,
@@ -31,7 +32,7 @@ use crate::{
         scope::Scope,
     },
     storage::{
-        self, Tx, audit, outbox, revocations,
+        self, Tx, audit, browser_sessions, outbox, revocations,
         sessions::{self, Credential, NewSession},
     },
 };
@@ -110,7 +111,46 @@ impl Lives {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<Tokens>, Error> {
+    let (row, given) = first_party(app, user, None, caller).await?;
+    let row = NewRow::Api(Box::new(row));
+    Ok(Opening { row, given })
+}
+
+/// As [`prepare`], and stored at once, in a browser where the person is logged in: the session ends with the browser's. `None`
+/// where that has ended meanwhile.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub(super) async fn open_in_browser(
+    app: &App,
+    browser: BrowserSession,
+    caller: &Caller,
+) -> Result<Option<Tokens>, Error> {
+    let within = (browser.id.as_str(), browser.authenticated_at);
+    let (row, tokens) = first_party(app, browser.user, Some(within), caller).await?;
+    let (id, event_id, caller) = (browser.id, app.new_id(), caller.clone());
     let now = app.clock.now();
+    let stored = app.db.transaction(move |mut tx| {
+        Box::pin(async move {
+            if !browser_sessions::hold(&mut tx, &id, now).await? {
+                return Ok(false);
+            }
+            store(&mut tx, row, event_id, "session.open", &caller, now).await?;
+            Ok(true)
+        })
+    });
+    Ok(stored.await?.then_some(tokens))
+}
+
+/// A new session with its tokens; within a browser's (its id, and when the person logged in there), or of its own.
+async fn first_party(
+    app: &App,
+    user: User,
+    within: Option<(&str, Timestamp)>,
+    caller: &Caller,
+) -> Result<(NewSession, Tokens), Error> {
+    let now = app.clock.now();
+    let authenticated_at = within.map_or(now, |(_, at)| at);
     let id = app.new_id();
     let ring = app.keys.ring();
     let chain_key = ring
@@ -122,7 +162,7 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
     // A new account has none.
     let open = storage::modules::open_of_user(&app.db, &user.id).await?;
     let (access_token, expires_in) =
-        first_party_token(app, &id, &user, &open, &scope, now, now).await?;
+        first_party_token(app, &id, &user, &open, &scope, authenticated_at, now).await?;
     let expires_at = now + app.config.tokens.refresh_max_ttl;
     let idle_expires_at = (now + app.config.tokens.refresh_idle_ttl).min(expires_at);
     let row = NewSession {
@@ -130,16 +170,16 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
         subject: user.id.clone(),
         user_id: Some(user.id.clone()),
         client_id: FIRST_PARTY.to_owned(),
-        browser_session_id: None,
+        browser_session_id: within.map(|(id, _)| id.to_owned()),
         scope,
         credential: Credential::Refresh {
             chain_key: chain_key.number,
             first_hash: refresh.hash(),
         },
-        authenticated_at: now,
+        authenticated_at,
         idle_expires_at,
         expires_at,
-        outlives_browser: true,
+        outlives_browser: within.is_none(),
         details: Details::default(),
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
@@ -151,10 +191,7 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
         refresh_expires_in: (idle_expires_at - now).as_secs(),
         user,
     };
-    Ok(Opening {
-        row: NewRow::Api(Box::new(row)),
-        given: tokens,
-    })
+    Ok((row, tokens))
 }
 
 /// Exchanges a refresh token of the first-party client.

@@ -141,13 +141,23 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
     }
 }
 
+fn peer(request: &Request) -> IpAddr {
+    let peer = request.remote_addr().as_socket_addr();
+    peer.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip())
+}
+
+/// Whether one of `server.trusted_proxies` sent this itself.
+pub fn is_from_trusted_proxy(app: &App, request: &Request) -> bool {
+    let (peer, trusted) = (
+        peer(request).to_canonical(),
+        &app.config.server.trusted_proxies,
+    );
+    trusted.iter().any(|network| network.contains(&peer))
+}
+
 fn caller(app: &App, request: &Request) -> Caller {
     let headers = request.headers();
-    let peer = request
-        .remote_addr()
-        .as_socket_addr()
-        .map(|address| address.ip());
-    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let peer = peer(request);
     // Reading happens a thousand times as often, and no session begins with it.
     let opens_sessions = !matches!(*request.method(), Method::GET | Method::HEAD);
     let request_id = app.new_id();
@@ -165,7 +175,7 @@ fn caller(app: &App, request: &Request) -> Caller {
 }
 
 /// Kept with the session and shown to its owner: cut, so that a stranger cannot fill rows with it.
-fn user_agent(headers: &HeaderMap) -> Option<String> {
+pub fn user_agent(headers: &HeaderMap) -> Option<String> {
     let agent = headers.get(header::USER_AGENT)?;
     Some(
         String::from_utf8_lossy(agent.as_bytes())
@@ -243,13 +253,14 @@ pub(super) fn from_poem(error: poem::Error) -> ApiError {
 }
 
 /// The addresses of pages; an error there is read by a person.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "/oauth2/authorize",
     "/oauth2/logout",
     "/login",
     "/register",
     "/select-account",
     "/consent",
+    "/session/start",
 ];
 
 /// The words for the person who asks, where it is one and not a program.
@@ -290,7 +301,9 @@ fn render(
     reader: Option<&'static Locale>,
 ) {
     if let Some(page) = reader.and_then(|locale| error_page(error, caller, locale)) {
+        let given = std::mem::take(response.headers_mut());
         *response = page;
+        response.headers_mut().extend(given);
         rendered_headers(response.headers_mut(), error);
         return;
     }

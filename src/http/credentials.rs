@@ -131,6 +131,20 @@ pub fn same_origin(headers: &HeaderMap, config: &Config) -> Result<(), ApiError>
     Err(ApiError::new(ErrorCode::CrossSite, message))
 }
 
+/// Whether a request with cookies, which a gateway shows, comes from a page of ours or of an application behind a gateway, as far
+/// as its browser says. A link that leads here from elsewhere says nothing and is fine: it changes nothing, and a browser sends no
+/// cookies with more than a link (SameSite=Lax).
+pub fn from_own_pages(headers: &HeaderMap, config: &Config) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if let Some("same-origin" | "none") = text(header::HeaderName::from_static("sec-fetch-site")) {
+        return true;
+    }
+    text(header::ORIGIN).is_none_or(|origin| {
+        let known = &config.gateway.origins;
+        origin == origin_of(&config.server.issuer) || known.iter().any(|one| one == origin)
+    })
+}
+
 fn origin_of(issuer: &str) -> &str {
     let host = issuer.find("://").map_or(0, |at| at + 3);
     let end = issuer[host..]
@@ -140,9 +154,10 @@ fn origin_of(issuer: &str) -> &str {
 }
 
 /// The names of our cookies. `__Host-` binds them to https, this host and the whole of it
-/// (RFC 6265bis §4.1.3.2); over plain http on loopback a browser would refuse that.
+/// (RFC 6265bis §4.1.3.2); over plain http on loopback a browser would refuse that. Tokens that several hosts of a domain share
+/// can only be `__Secure-`.
 #[derive(Clone, Copy, Debug)]
-pub struct CookieNames {
+pub struct CookieNames<'a> {
     pub access: &'static str,
     pub refresh: &'static str,
     /// The browser session of the pages.
@@ -150,41 +165,56 @@ pub struct CookieNames {
     /// What the forms of the pages are bound to.
     pub csrf: &'static str,
     secure: bool,
+    /// Of the tokens' cookies; the pages' are this host's alone.
+    domain: Option<&'a str>,
 }
 
-impl CookieNames {
-    pub fn of(config: &Config) -> Self {
-        if config.issuer_is_https() {
-            Self {
-                access: "__Host-propusk_access",
-                refresh: "__Host-propusk_refresh",
-                session: "__Host-propusk_session",
-                csrf: "__Host-propusk_csrf",
-                secure: true,
-            }
-        } else {
-            Self {
+impl<'a> CookieNames<'a> {
+    pub fn of(config: &'a Config) -> Self {
+        let domain = config.cookie_domain();
+        if !config.issuer_is_https() {
+            return Self {
                 access: "propusk_access",
                 refresh: "propusk_refresh",
                 session: "propusk_session",
                 csrf: "propusk_csrf",
                 secure: false,
-            }
+                domain,
+            };
+        }
+        let (access, refresh) = match domain {
+            None => ("__Host-propusk_access", "__Host-propusk_refresh"),
+            Some(_) => ("__Secure-propusk_access", "__Secure-propusk_refresh"),
+        };
+        Self {
+            access,
+            refresh,
+            session: "__Host-propusk_session",
+            csrf: "__Host-propusk_csrf",
+            secure: true,
+            domain,
         }
     }
 
     /// `Set-Cookie` values for both tokens.
-    pub fn set(self, access: (&str, u64), refresh: (&str, u64)) -> Vec<String> {
-        [(self.access, access), (self.refresh, refresh)]
-            .map(|(name, (value, seconds))| self.cookie(name, value, Duration::from_secs(seconds)))
-            .into()
+    pub fn set(self, access: (&str, u64), refresh: (&str, u64)) -> [String; 2] {
+        [(self.access, access), (self.refresh, refresh)].map(|(name, (value, seconds))| {
+            self.shared(self.cookie(name, value, Duration::from_secs(seconds)))
+        })
     }
 
     /// `Set-Cookie` values that remove both.
-    pub fn clear(self) -> Vec<String> {
-        [self.access, self.refresh]
-            .map(|name| self.cookie(name, "", Duration::ZERO))
-            .into()
+    pub fn clear(self) -> [String; 2] {
+        [self.access, self.refresh].map(|name| self.shared(self.cookie(name, "", Duration::ZERO)))
+    }
+
+    /// With the domain whose hosts share it.
+    fn shared(self, mut cookie: String) -> String {
+        if let Some(domain) = self.domain {
+            cookie.push_str("; Domain=");
+            cookie.push_str(domain);
+        }
+        cookie
     }
 
     /// `Set-Cookie` value of a browser session; empty and 0 remove it. Lax: an application sends its people here by a link.

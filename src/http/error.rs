@@ -49,6 +49,8 @@ error_codes! {
     InvalidClient = "INVALID_CLIENT" UNAUTHORIZED,
     /// The token is good, but not for this (RFC 6750 §3.1).
     InsufficientScope = "INSUFFICIENT_SCOPE" FORBIDDEN,
+    /// The person must log in again, or in another way (RFC 9470 §3).
+    InsufficientUserAuthentication = "INSUFFICIENT_USER_AUTHENTICATION" UNAUTHORIZED,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,

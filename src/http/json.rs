@@ -201,8 +201,8 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
         }
     }
 
-    pub fn with_cookies(mut self, cookies: Vec<String>) -> Self {
-        self.cookies = cookies;
+    pub fn with_cookies(mut self, cookies: impl Into<Vec<String>>) -> Self {
+        self.cookies = cookies.into();
         self
     }
 }

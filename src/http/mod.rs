@@ -8,6 +8,7 @@ mod cors;
 pub mod credentials;
 mod docs;
 pub mod error;
+mod forward_auth;
 pub mod json;
 mod landing;
 pub mod oauth;
@@ -23,11 +24,12 @@ use self::{
     assets::Asset,
     context::Edge,
     cors::{Cors, Origins},
+    forward_auth::ForwardAuth,
     oauth::{
         discovery, introspect, jwks, par, register as register_client, revocations, revoke, token,
         userinfo,
     },
-    pages::{authorize, consent, login, logout, register, select_account},
+    pages::{authorize, consent, login, logout, register, select_account, session_start},
 };
 use crate::{app::App, listener::RequestTimeout};
 
@@ -96,7 +98,11 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "GET, POST",
             get(select_account::show).post(select_account::choose),
         )
-        .at("/consent", "POST", post(consent::answer));
+        .at("/consent", "POST", post(consent::answer))
+        .at("/session/start", "GET", get(session_start::start))
+        // For gateways, which send any method
+        .for_gateways("/forward-auth", ForwardAuth::ByHeaders)
+        .for_gateways("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route)
         .with(RequestTimeout(app.config.server.request_timeout))
         .with(Edge {
@@ -120,6 +126,12 @@ impl Table {
         };
         self.methods
             .insert(path.to_owned(), format!("{methods}{head}"));
+        self.route = std::mem::take(&mut self.route).at(path, endpoint);
+        self
+    }
+
+    /// For every method.
+    fn for_gateways(&mut self, path: &str, endpoint: ForwardAuth) -> &mut Self {
         self.route = std::mem::take(&mut self.route).at(path, endpoint);
         self
     }

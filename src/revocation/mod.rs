@@ -26,7 +26,7 @@ use crate::{
     directory::Directory,
     keys::Keys,
     model::revocation::{Revocation, Target, Written},
-    oauth::access_token::AccessClaims,
+    oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
         self, Db, heads,
         revocations::{self, Numbered},
@@ -157,28 +157,20 @@ impl RevocationList {
     /// Whether the token was revoked, as far as this process has heard: [`RevocationList::freshen`] first.
     pub fn hits(&self, claims: &AccessClaims, kid: &str) -> bool {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.tokens.contains_key(&claims.jti)
+        entries.end(claims, kid)
             || claims
-                .sid
-                .as_ref()
-                .is_some_and(|sid| entries.sessions.contains_key(sid))
-            || entries
-                .subjects
-                .get(&claims.sub)
-                .is_some_and(|(until, _)| claims.iat <= *until)
-            || entries.scopes.get(&claims.sub).is_some_and(|withdrawn| {
-                let is_old = |scope| {
-                    withdrawn
-                        .get(scope)
-                        .is_some_and(|(until, _)| claims.iat <= *until)
-                };
-                claims.scope.split(' ').any(is_old)
-            })
-            || entries
-                .clients
-                .get(&claims.client_id)
-                .is_some_and(|(until, _)| claims.iat <= *until)
-            || entries.keys.contains_key(kid)
+                .scope
+                .split(' ')
+                .any(|scope| entries.withdraw(claims, scope))
+    }
+
+    /// What is left of the token's scope where its subject has lost some of it since, and nothing else was revoked; `None`
+    /// where the token is dead altogether.
+    pub fn left_of(&self, claims: &AccessClaims, kid: &str) -> Option<Scope> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let lost = |scope: &&str| entries.withdraw(claims, scope);
+        let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
+        (!entries.end(claims, kid)).then(|| Scope::of(scopes))
     }
 
     /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
@@ -220,6 +212,32 @@ impl RevocationList {
 }
 
 impl Entries {
+    /// Whether an entry hits the token as a whole.
+    fn end(&self, claims: &AccessClaims, kid: &str) -> bool {
+        self.tokens.contains_key(&claims.jti)
+            || claims
+                .sid
+                .as_ref()
+                .is_some_and(|sid| self.sessions.contains_key(sid))
+            || self
+                .subjects
+                .get(&claims.sub)
+                .is_some_and(|(until, _)| claims.iat <= *until)
+            || self
+                .clients
+                .get(&claims.client_id)
+                .is_some_and(|(until, _)| claims.iat <= *until)
+            || self.keys.contains_key(kid)
+    }
+
+    /// Whether the token's subject has lost this scope since.
+    fn withdraw(&self, claims: &AccessClaims, scope: &str) -> bool {
+        self.scopes
+            .get(&claims.sub)
+            .and_then(|withdrawn| withdrawn.get(scope))
+            .is_some_and(|(until, _)| claims.iat <= *until)
+    }
+
     fn add(&mut self, entry: Revocation) {
         let expires_at = entry.expires_at;
         match entry.target {

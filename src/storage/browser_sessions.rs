@@ -136,6 +136,21 @@ pub async fn renew(
     one(rows).map(|row| row.get("id")).transpose()
 }
 
+/// Whether the session is live; it stays so until the transaction ends.
+pub async fn hold(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+    macro_rules! live {
+        ($lock:literal) => {
+            concat!(
+                "SELECT id FROM browser_sessions WHERE id = $1 AND ended_at IS NULL AND expires_at > $2",
+                $lock
+            )
+        };
+    }
+    let statement = Statement::new(live!("")).locking(live!(" FOR SHARE"));
+    let rows = tx.run(statement.bind(id).bind(now)).await?;
+    Ok(!rows.is_empty())
+}
+
 /// Ends the session of a cookie; its id and its person's.
 pub async fn end_by_hash(
     tx: &mut Tx<'_>,

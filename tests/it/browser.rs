@@ -77,7 +77,7 @@ const PLAIN: [&str; 2] = ["propusk_access", "propusk_refresh"];
 const HOST: [&str; 2] = ["__Host-propusk_access", "__Host-propusk_refresh"];
 
 /// A server behind https, as beyond this machine; the folder holds its master key.
-async fn with_https(backend: Backend) -> (TestServer, TempDir) {
+pub async fn with_https(backend: Backend, more: &[(&str, &str)]) -> (TestServer, TempDir) {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("master.key");
@@ -90,6 +90,7 @@ async fn with_https(backend: Backend) -> (TestServer, TempDir) {
         ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
         ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
     ];
+    let settings = [&settings, more].concat();
     (TestServer::with(backend, &settings).await, folder)
 }
 
@@ -159,7 +160,7 @@ both_backends! {
     }
 
     async fn over_https_cookies_are_bound_to_the_host(backend) {
-        let (server, _folder) = with_https(backend).await;
+        let (server, _folder) = with_https(backend, &[]).await;
         let reply = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
         expect_cookies(&reply, HOST, ["900", "604800"]);
         assert_eq!(reply.header("strict-transport-security"), "max-age=31536000");

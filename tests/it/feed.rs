@@ -145,7 +145,7 @@ impl LocalVerifier {
                 Some("session") => drop(self.sessions.insert(id)),
                 Some("scope") => {
                     let until = entry["issued_until"].as_i64().expect("a number");
-                    drop(self.scopes.insert((
+                    let _ = self.scopes.insert((
                         id,
                         entry["scope"].as_str().expect("a scope").to_owned(),
                         until,

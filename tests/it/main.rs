@@ -14,6 +14,7 @@ mod command_line;
 mod conformance;
 mod feed;
 mod floods;
+mod gateway;
 mod house;
 mod jose;
 mod keys;

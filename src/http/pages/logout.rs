@@ -144,9 +144,12 @@ fn done(app: &App, request: &Request, params: &Params, asked: &EndSession) -> Re
             rendered(page.render(t, StatusCode::OK, &FormAction::default()))?
         }
     };
-    let cookie = CookieNames::of(&app.config).session_cookie("", 0);
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+    let names = CookieNames::of(&app.config);
+    let [access, refresh] = names.clear();
+    for cookie in [names.session_cookie("", 0), access, refresh] {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
     }
     Ok(response)
 }

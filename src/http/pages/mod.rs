@@ -9,6 +9,7 @@ pub mod login;
 pub mod logout;
 pub mod register;
 pub mod select_account;
+pub mod session_start;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use poem::{
     Request, Response, Result,
     http::{HeaderValue, StatusCode, header},
 };
+use url::Url;
 
 use super::{
     context::Context,
@@ -31,7 +33,7 @@ use crate::{
             Request as AuthorizationRequest,
             request::{self as asked, Freshness},
         },
-        logos,
+        gateway, logos,
     },
     model::client::Client,
     oauth::params::Params,
@@ -43,7 +45,7 @@ fn session_cookie(app: &App, request: &Request) -> Option<String> {
 }
 
 /// `303 See Other`: whatever was posted is not posted again (RFC 9700 §4.12).
-fn see_other(location: &str) -> Result<Response> {
+pub fn see_other(location: &str) -> Result<Response> {
     let location = HeaderValue::try_from(location)
         .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the address cannot be written"))?;
     Ok(Response::builder()
@@ -55,26 +57,53 @@ fn see_other(location: &str) -> Result<Response> {
         .finish())
 }
 
-/// Where a login may lead: back into an authorization request, or nowhere. Anything else that somebody put there is
-/// ignored (threat T8).
+/// Where a login may lead: back into an authorization request or into a session behind a gateway, or nowhere. Anything else
+/// that somebody put there is ignored (threat T8).
 struct ReturnTo {
     address: String,
     params: Params,
+    is_authorization: bool,
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
+pub const SESSION_START: &str = "/session/start";
 
 impl ReturnTo {
     fn parse(text: Option<&str>) -> Option<Self> {
-        let query = text?.strip_prefix(AUTHORIZE)?.strip_prefix('?')?;
-        let params = Params::parse(query.as_bytes()).ok()?;
-        Some(Self::of(params))
+        let text = text?;
+        let read = |query: &str| Params::parse(query.as_bytes()).ok();
+        if let Some(rest) = text.strip_prefix(AUTHORIZE) {
+            return Some(Self::of(read(rest.strip_prefix('?')?)?));
+        }
+        let rest = text.strip_prefix(SESSION_START)?;
+        if rest.is_empty() {
+            return Some(Self::session_start(&Params::default()));
+        }
+        Some(Self::session_start(&read(rest.strip_prefix('?')?)?))
     }
 
+    /// An authorization request.
     fn of(params: Params) -> Self {
         Self {
             address: format!("{AUTHORIZE}?{}", params.encode()),
             params,
+            is_authorization: true,
+        }
+    }
+
+    /// The start of a session, as far as its parameters are known; it judges them itself.
+    fn session_start(params: &Params) -> Self {
+        let known = ["return_to", "max_age"].into_iter();
+        let known = known.filter_map(|name| Some((name, params.get(name)?)));
+        let params = known.fold(Params::default(), |params, (name, value)| {
+            params.with(name, value)
+        });
+        let query = params.encode();
+        let mark = if query.is_empty() { "" } else { "?" };
+        Self {
+            address: format!("{SESSION_START}{mark}{query}"),
+            params,
+            is_authorization: false,
         }
     }
 
@@ -89,11 +118,14 @@ impl ReturnTo {
 struct Asked {
     request: Option<AuthorizationRequest>,
     logo: Option<Arc<str>>,
+    /// Where the person goes on to without one.
+    landing: Option<Url>,
 }
 
 impl Asked {
     async fn by(app: &Arc<App>, page: &Request, return_to: Option<&ReturnTo>) -> Self {
-        let request = match (return_to, Context::of(page)) {
+        let to = return_to.filter(|to| to.is_authorization);
+        let request = match (to, Context::of(page)) {
             (Some(to), Ok(Context { caller, .. })) => {
                 asked::read(app, &to.params, Freshness::Now, caller.address)
                     .await
@@ -104,7 +136,13 @@ impl Asked {
         let logo = request
             .as_ref()
             .and_then(|request| logos::of(app, &request.known.client));
-        Self { request, logo }
+        let to = return_to.filter(|to| !to.is_authorization);
+        let landing = to.and_then(|to| gateway::landing(&app.config, to.params.get("return_to")?));
+        Self {
+            request,
+            logo,
+            landing,
+        }
     }
 
     fn card(&self) -> Option<ClientCard<'_>> {
@@ -117,7 +155,10 @@ impl Asked {
     }
 
     fn form_action(&self) -> FormAction {
-        form_action(self.request.as_ref())
+        match &self.landing {
+            Some(landing) => FormAction::to(landing.as_str()),
+            None => form_action(self.request.as_ref()),
+        }
     }
 
     fn locale(&self, request: &Request) -> &'static Locale {

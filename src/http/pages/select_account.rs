@@ -13,16 +13,22 @@ use crate::{
         oauth::params,
         views::{Form, SelectAccount},
     },
+    oauth::params::Params,
 };
 
 const PURPOSE: &str = "select-account";
+
+/// The application's request; nothing else asks which account it is to get.
+fn about(params: &Params) -> Option<ReturnTo> {
+    ReturnTo::parse(params.get("return_to")).filter(|to| to.is_authorization)
+}
 
 /// Shows who is logged in.
 #[handler]
 pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let Some(return_to) = ReturnTo::parse(query.get("return_to")) else {
+    let Some(return_to) = about(&query) else {
         return see_other("/login");
     };
     let session = browser::session(app, session_cookie(app, request).as_deref()).await;
@@ -50,7 +56,7 @@ pub async fn choose(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     Guard::of(app, request).check(app, request, &form, PURPOSE)?;
-    let Some(return_to) = ReturnTo::parse(form.get("return_to")) else {
+    let Some(return_to) = about(&form) else {
         return see_other("/login");
     };
     let resume = Resume::of(app, &return_to.params).map_err(ApiError::from)?;

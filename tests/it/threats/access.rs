@@ -110,11 +110,20 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("DELETE", "/oauth2/register/:id", "", [401; 5]),
     ("GET", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
     ("POST", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
+    // For gateways: any method
+    ("GET", "/forward-auth", "", [401, 200, 200, 200, 200]),
+    (
+        "GET",
+        "/forward-auth/envoy/*request",
+        "",
+        [401, 200, 200, 200, 200],
+    ),
     // For browsers: none of them takes a token for a cookie, and no form is taken that is not ours.
     ("GET", "/oauth2/authorize", "", [400; 5]),
     ("POST", "/oauth2/authorize", "response_type=code", [303; 5]),
     ("GET", "/oauth2/logout", "", [200; 5]),
     ("POST", "/oauth2/logout", "decision=logout", [200; 5]),
+    ("GET", "/session/start", "", [303; 5]),
     ("GET", "/login", "", [200; 5]),
     (
         "POST",
@@ -225,7 +234,7 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
         }
         let text = std::fs::read_to_string(&path).expect("text");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for call in [".at(", ".public(", ".open(", ".nest("] {
+        for call in [".at(", ".for_gateways(", ".public(", ".open(", ".nest("] {
             for (at, _) in code.match_indices(call) {
                 match code[at + call.len()..].trim_start().strip_prefix('"') {
                     Some(rest) => {
@@ -263,7 +272,7 @@ async fn token(server: &TestServer, caller: &str) -> Option<String> {
 
 fn call(server: &TestServer, (method, path, body): (&str, &str, &str)) -> RequestBuilder {
     let method = method.parse::<Method>().expect("a method");
-    let request = server.request(method, path);
+    let request = server.request(method, &path.replace("*request", "-/request"));
     match body {
         "" => request,
         json if json.starts_with('{') => request
@@ -321,7 +330,7 @@ async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
     }
     let (mut named, computed) = routes_in(&source());
     assert_eq!(
-        computed, 8,
+        computed, 9,
         "the files of pages, those of /docs, the API's operations and the table's own calls are routes without a written \
          address; another one belongs into this test"
     );
@@ -339,6 +348,11 @@ async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
     assert_eq!(named, known, "the table lists the routes of the server");
     let unknown = Method::from_bytes(b"BREW").expect("a method");
     for (path, methods) in table {
+        if path.starts_with("/forward-auth") {
+            let reply = send(call(&server, ("PATCH", path, ""))).await;
+            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{path}");
+            continue;
+        }
         let reply = send(server.request(unknown.clone(), path)).await;
         assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         let allowed: BTreeSet<&str> = reply.header("allow").split(", ").collect();

@@ -270,7 +270,8 @@ impl UsersApi {
             password: password.or_else(|| made_up.clone()).unwrap_or_default(),
         };
         let role = role.unwrap_or_else(Role::user);
-        let made = accounts::create_once(app, registration, role, once, &by).await?;
+        let made = accounts::create_once(app, registration, role, once, &by).await;
+        let made = made.map_err(of_role)?;
         let (id, password, is_new) = match made {
             Made::Now(user) => (user.id, made_up, true),
             Made::Before(id) => (id, None, false),
@@ -316,7 +317,8 @@ impl UsersApi {
             role: body.0.role.as_deref().map(role_named).transpose()?,
             is_verified: body.0.is_verified,
         };
-        accounts::edit(&context.app, &id.0, &expected.0, changes, &by).await?;
+        let edited = accounts::edit(&context.app, &id.0, &expected.0, changes, &by).await;
+        edited.map_err(of_role)?;
         Ok(shown(&context.app, "changed", &id.0).await?)
     }
 
@@ -451,6 +453,17 @@ fn sought(text: &str) -> Match {
     match text.strip_suffix('*') {
         Some(beginning) => Match::Prefix(canonical(beginning.trim_start())),
         None => Match::Whole(canonical(text.trim())),
+    }
+}
+
+/// A role that is not there is a mistake in the body, not in the address.
+fn of_role(error: flows::Error) -> flows::Error {
+    match error {
+        flows::Error::NotFound(field @ "role") => flows::Error::Validation(vec![FieldError {
+            field,
+            message: "there is no such role: see /api/v1/admin/roles".to_owned(),
+        }]),
+        other => other,
     }
 }
 

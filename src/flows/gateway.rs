@@ -1,0 +1,443 @@
+//! What a gateway asks before it lets a request through: who sends it, and may they? One decision for `/forward-auth` and for
+//! Envoy's gRPC.
+
+use std::{sync::Arc, time::Duration};
+
+use url::{Origin, Url};
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    config::Config,
+    flows::{
+        Caller, Error,
+        authorize::ACR_PASSWORD,
+        sessions::{self, Tokens},
+        verify::{self, Verified},
+    },
+    limits::{Key, Limit, RetryAfter},
+    model::{browser_session::BrowserSession, catalogue::Catalogue, module::Module},
+    oauth::{access_token::AccessClaims, jwt::Invalid, scope::Scope},
+    telemetry::GatewayOutcome,
+};
+
+/// The shortest `max_age` that can be asked for: a person must be able to log in and come back within it.
+pub const SHORTEST_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// What a request carries to say who sent it; none of it is believed yet.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// `Authorization: Bearer …`
+    Bearer(&'a str),
+    /// The cookies of a browser; without any it has shown nothing.
+    Cookies {
+        access: Option<&'a str>,
+        refresh: Option<&'a str>,
+    },
+}
+
+/// What a gateway demands of those it lets through.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// All of them.
+    pub scope: Scope,
+    /// All of them, by id; a token has a module where it carries one of the module's scopes.
+    pub modules: Vec<String>,
+    /// Whom a bearer token may be meant for; empty: this server's own API and the configured `gateway.audiences`.
+    pub audiences: Vec<String>,
+    /// How long ago the person may have logged in at the most (RFC 9470 §4).
+    pub max_age: Option<Duration>,
+    /// How they may have logged in; empty: anyhow.
+    pub acr_values: Vec<String>,
+}
+
+/// The answer to a gateway.
+#[derive(Debug)]
+pub struct Decision {
+    pub verdict: Result<Identity, Refusal>,
+    pub cookies: Cookies,
+}
+
+/// What becomes of the browser's cookies, whatever the verdict is: a session that was refreshed has one good refresh token only.
+#[derive(Debug)]
+pub enum Cookies {
+    Keep,
+    Renew(Box<Tokens>),
+    Clear,
+}
+
+/// Who was let through.
+#[derive(Debug)]
+pub struct Identity {
+    token: Arc<Verified>,
+    /// The ids of the modules that the token is good for, with a space between two.
+    pub modules: String,
+}
+
+impl Identity {
+    pub fn claims(&self) -> &AccessClaims {
+        &self.token.claims
+    }
+}
+
+/// Why nobody was let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoToken,
+    /// RFC 6750 §3.1 `invalid_token`
+    InvalidToken(Invalid),
+    /// RFC 6750 §3.1 `insufficient_scope`
+    InsufficientScope {
+        /// What would be enough.
+        scope: String,
+        /// A module that is lacking.
+        module: Option<String>,
+    },
+    /// RFC 9470 §3 `insufficient_user_authentication`
+    NeedsLogin {
+        max_age: Option<Duration>,
+        acr_values: Vec<String>,
+    },
+}
+
+impl Refusal {
+    /// Whether a login in the browser mends it.
+    pub fn is_mended_by_login(&self) -> bool {
+        match self {
+            Self::NoToken | Self::InvalidToken(_) => true,
+            Self::InsufficientScope { .. } => false,
+            Self::NeedsLogin { acr_values, .. } => meets_acr(acr_values),
+        }
+    }
+}
+
+/// Decides on a request. An expired access cookie is renewed by the refresh cookie; a bearer token never is.
+///
+/// # Errors
+/// [`Error::Unavailable`], and [`Error::TooMany`] for an address that showed too many refresh tokens that are none.
+pub async fn decide(
+    app: &App,
+    shown: Shown<'_>,
+    needs: &Needs,
+    caller: &Caller,
+) -> Result<Decision, Error> {
+    let decision = attempt(app, shown, needs, caller).await;
+    app.metrics.gateway(match &decision {
+        Err(_) => GatewayOutcome::Error,
+        Ok(decision) => match (&decision.verdict, &decision.cookies) {
+            (Ok(_), Cookies::Renew(_)) => GatewayOutcome::Renewed,
+            (Ok(_), _) => GatewayOutcome::Allowed,
+            (Err(Refusal::NoToken), _) => GatewayOutcome::NoToken,
+            (Err(Refusal::InvalidToken(_)), _) => GatewayOutcome::InvalidToken,
+            (Err(Refusal::InsufficientScope { .. }), _) => GatewayOutcome::InsufficientScope,
+            (Err(Refusal::NeedsLogin { .. }), _) => GatewayOutcome::NeedsLogin,
+        },
+    });
+    decision
+}
+
+async fn attempt(
+    app: &App,
+    shown: Shown<'_>,
+    needs: &Needs,
+    caller: &Caller,
+) -> Result<Decision, Error> {
+    let (access, refresh) = match shown {
+        Shown::Bearer(token) => (Some(token), None),
+        Shown::Cookies { access, refresh } => (access, refresh),
+    };
+    if access.is_none() && refresh.is_none() {
+        return Ok(kept(Err(Refusal::NoToken)));
+    }
+    // The one question that is asked of the database or of Redis, together with whoever else asks at this moment.
+    app.freshen().await?;
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let judge = Judge {
+        config: &app.config,
+        catalogue: &catalogue,
+        needs,
+        now: app.clock.now(),
+    };
+    let inspected = access.map(|token| verify::inspect(app, token));
+    match (shown, inspected) {
+        (Shown::Bearer(token), Some(inspected)) => {
+            let verdict = match inspected {
+                Ok(token) => judge.bearer(token),
+                Err(why) => Err(judge
+                    .withdrawn(app, token)
+                    .unwrap_or(Refusal::InvalidToken(why))),
+            };
+            Ok(kept(verdict))
+        }
+        (_, Some(Ok(token))) if token.claims.aud.contains(app.config.audience()) => {
+            Ok(kept(judge.person(token)))
+        }
+        _ => match refresh {
+            Some(refresh) => renew(app, refresh, &judge, caller).await,
+            None => Ok(Decision {
+                verdict: Err(Refusal::InvalidToken(Invalid("the session is over"))),
+                cookies: Cookies::Clear,
+            }),
+        },
+    }
+}
+
+const fn kept(verdict: Result<Identity, Refusal>) -> Decision {
+    Decision {
+        verdict,
+        cookies: Cookies::Keep,
+    }
+}
+
+/// Parallel requests of one page come with one refresh token: within the replay window all get the same successor.
+async fn renew(
+    app: &App,
+    refresh: &str,
+    judge: &Judge<'_>,
+    caller: &Caller,
+) -> Result<Decision, Error> {
+    let network = Key::address(caller.address);
+    let limiter = app.limits.limiter(Limit::Address);
+    // Only failures count: the requests of a page are many, and come from the office's one address.
+    limiter
+        .peek(&network, judge.now)
+        .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
+    let tokens = match sessions::refresh(app, refresh, caller).await {
+        Ok(tokens) => tokens,
+        Err(Error::InvalidRefreshToken) => {
+            app.admit(Limit::Address, &network)?;
+            return Ok(Decision {
+                verdict: Err(Refusal::InvalidToken(Invalid("the session is over"))),
+                cookies: Cookies::Clear,
+            });
+        }
+        Err(other) => return Err(other),
+    };
+    let verdict = verify::inspect(app, &tokens.access_token)
+        .map_err(Refusal::InvalidToken)
+        .and_then(|token| judge.person(token));
+    Ok(Decision {
+        verdict,
+        cookies: Cookies::Renew(Box::new(tokens)),
+    })
+}
+
+/// What a good token is held against.
+struct Judge<'a> {
+    config: &'a Config,
+    catalogue: &'a Catalogue,
+    needs: &'a Needs,
+    now: Timestamp,
+}
+
+impl Judge<'_> {
+    fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
+        if !self.is_meant_for_us(&token.claims) {
+            let why = Invalid("it is meant for somebody else");
+            return Err(Refusal::InvalidToken(why));
+        }
+        self.person(token)
+    }
+
+    fn is_meant_for_us(&self, claims: &AccessClaims) -> bool {
+        let named = &self.needs.audiences;
+        if named.is_empty() {
+            return claims.aud.contains(self.config.audience())
+                || has_any(claims, &self.config.gateway.audiences);
+        }
+        has_any(claims, named)
+    }
+
+    /// Whom the token is meant for was settled before: a browser's session is this server's own.
+    fn person(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
+        let claims = &token.claims;
+        self.lacking(claims)?;
+        let needs = self.needs;
+        if (needs.max_age.is_some() || !needs.acr_values.is_empty()) && !self.is_fresh(claims) {
+            return Err(Refusal::NeedsLogin {
+                max_age: needs.max_age,
+                acr_values: needs.acr_values.clone(),
+            });
+        }
+        let modules = self.catalogue.modules.values();
+        let modules = modules.filter(|module| self.has_module(claims, module));
+        let mut names = String::new();
+        for module in modules {
+            if !names.is_empty() {
+                names.push(' ');
+            }
+            names.push_str(&module.id);
+        }
+        Ok(Identity {
+            token,
+            modules: names,
+        })
+    }
+
+    fn lacking(&self, claims: &AccessClaims) -> Result<(), Refusal> {
+        let lacks = |id: &&String| {
+            let module = self.catalogue.modules.get(id.as_str());
+            !module.is_some_and(|module| self.has_module(claims, module))
+        };
+        let module = self.needs.modules.iter().find(lacks);
+        if module.is_none() && self.needs.scope.iter().all(|scope| carries(claims, scope)) {
+            return Ok(());
+        }
+        Err(self.insufficient(module))
+    }
+
+    fn insufficient(&self, module: Option<&String>) -> Refusal {
+        let of_modules = self.needs.modules.iter();
+        let of_modules = of_modules.filter_map(|id| self.catalogue.modules.get(id));
+        let of_modules = of_modules.flat_map(|module| module.scope.iter());
+        Refusal::InsufficientScope {
+            scope: Scope::of(self.needs.scope.iter().chain(of_modules)).to_string(),
+            module: module.cloned(),
+        }
+    }
+
+    /// A scope is of a module only where the token is for the module's API: two APIs may call different things alike.
+    fn has_module(&self, claims: &AccessClaims, module: &Module) -> bool {
+        let api = module.resource.as_deref();
+        claims.aud.contains(api.unwrap_or(self.config.audience()))
+            && module.scope.iter().any(|scope| carries(claims, scope))
+    }
+
+    /// A client's own token has no person who could have logged in.
+    fn is_fresh(&self, claims: &AccessClaims) -> bool {
+        let Some(at) = claims.auth_time.and_then(Timestamp::from_secs) else {
+            return false;
+        };
+        self.needs.max_age.is_none_or(|most| at + most >= self.now)
+            && meets_acr(&self.needs.acr_values)
+    }
+
+    /// A token that is good but for a scope that its subject has lost since, where it is that scope that is needed: to refresh
+    /// would not help, so the caller is told what is lacking.
+    fn withdrawn(&self, app: &App, token: &str) -> Option<Refusal> {
+        let token = verify::remembered(app, token)?;
+        let claims = &token.claims;
+        let issuer = &self.config.server.issuer;
+        claims.check_for_anybody(issuer, self.now).ok()?;
+        if !self.is_meant_for_us(claims) {
+            return None;
+        }
+        let scope = app.revocations.left_of(claims, &token.kid)?;
+        let mut left = claims.clone();
+        left.scope = scope.to_string();
+        self.lacking(&left).err()
+    }
+}
+
+fn carries(claims: &AccessClaims, scope: &str) -> bool {
+    claims.scope.split(' ').any(|one| one == scope)
+}
+
+fn has_any(claims: &AccessClaims, audiences: &[String]) -> bool {
+    audiences.iter().any(|name| claims.aud.contains(name))
+}
+
+/// People log in by password here; there is no other class yet.
+fn meets_acr(wanted: &[String]) -> bool {
+    wanted.is_empty() || wanted.iter().any(|one| one == ACR_PASSWORD)
+}
+
+/// Opens a session of the first-party API for whoever is logged in at a browser; it ends with the browser's. `None` where that
+/// has ended meanwhile, or began too long ago.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn start(
+    app: &App,
+    browser: BrowserSession,
+    max_age: Option<Duration>,
+    caller: &Caller,
+) -> Result<Option<Tokens>, Error> {
+    let now = app.clock.now();
+    let is_old = |most: Duration| browser.authenticated_at + most.max(SHORTEST_MAX_AGE) < now;
+    if max_age.is_some_and(is_old) {
+        return Ok(None);
+    }
+    sessions::open_in_browser(app, browser, caller).await
+}
+
+/// Where a browser may be sent from here: an address of this server or of an origin behind a gateway (`gateway.origins`).
+/// `None` for all else that somebody may have put there (threat T8).
+pub fn landing(config: &Config, text: &str) -> Option<Url> {
+    const LONGEST: usize = 2 * 1024;
+    if text.len() > LONGEST {
+        return None;
+    }
+    let issuer = Url::parse(&config.server.issuer).ok()?;
+    // As a browser reads it: `//host` and `/\host` are other hosts.
+    let url = issuer.join(text).ok()?;
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    (is_plain && is_ours(config, &issuer.origin(), &url.origin())).then_some(url)
+}
+
+fn is_ours(config: &Config, issuer: &Origin, origin: &Origin) -> bool {
+    if origin == issuer {
+        return true;
+    }
+    let text = origin.ascii_serialization();
+    config.gateway.origins.contains(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let env = [
+            ("PROPUSK_SERVER__ISSUER", "https://id.example.org"),
+            ("PROPUSK_SECRETS__MASTER_KEY_FILE", "Cargo.toml"),
+            ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "example.org"),
+            ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.org"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Config::load(None, env.into_iter()).expect("a good configuration")
+    }
+
+    #[test]
+    fn t08_a_browser_is_sent_to_our_own_origins_only() {
+        let config = config();
+        for (text, lands) in [
+            ("/docs?a=b", "https://id.example.org/docs?a=b"),
+            ("https://id.example.org/docs", "https://id.example.org/docs"),
+            (
+                "https://app.example.org/a?b=c",
+                "https://app.example.org/a?b=c",
+            ),
+            ("https://app.example.org", "https://app.example.org/"),
+        ] {
+            let landed = landing(&config, text);
+            assert_eq!(landed.as_ref().map(Url::as_str), Some(lands), "{text}");
+        }
+        for bad in [
+            "javascript:alert(1)",
+            "//evil.example",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "/\t/evil.example",
+            "https:evil.example//",
+            "https://app.example.org.evil.example/",
+            "https://app.example.org:444/",
+            "http://app.example.org/",
+            "https://app.example.org@evil.example/",
+            "https://user:word@app.example.org/",
+            "https://evil.example/https://app.example.org/",
+            "https://example.org/",
+            "data:text/html,x",
+            "blob:https://app.example.org/x",
+            "null",
+        ] {
+            let landed = landing(&config, bad);
+            let ours = landed
+                .as_ref()
+                .is_none_or(|url| url.as_str().starts_with("https://id.example.org/"));
+            assert!(ours, "{bad}: {landed:?}");
+        }
+        assert_eq!(landing(&config, "//evil.example"), None);
+        assert_eq!(landing(&config, &format!("/{}", "a".repeat(2048))), None);
+    }
+}

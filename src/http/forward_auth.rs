@@ -1,0 +1,421 @@
+//! `/forward-auth`: a gateway shows the credentials of a request before it lets the request through; 200 means that it may.
+//! Any method will do, and no body is read.
+
+use std::time::Duration;
+
+use poem::{
+    Endpoint, IntoResponse, Request, Response, Result,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery},
+};
+use url::form_urlencoded;
+
+use super::{
+    context::{Context, from_poem, is_from_trusted_proxy},
+    credentials::{CookieNames, bearer, cookie, from_own_pages},
+    error::{ApiError, ErrorCode},
+    pages,
+};
+use crate::{
+    app::App,
+    flows::{
+        self,
+        gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
+    },
+    oauth::scope::Scope,
+};
+
+const USER: HeaderName = HeaderName::from_static("x-propusk-user");
+const EMAIL: HeaderName = HeaderName::from_static("x-propusk-email");
+const ROLE: HeaderName = HeaderName::from_static("x-propusk-role");
+const SCOPE: HeaderName = HeaderName::from_static("x-propusk-scope");
+const CLIENT: HeaderName = HeaderName::from_static("x-propusk-client");
+const SESSION: HeaderName = HeaderName::from_static("x-propusk-session");
+const MODULES: HeaderName = HeaderName::from_static("x-propusk-modules");
+const LOCATION: HeaderName = HeaderName::from_static("x-propusk-location");
+const SET_COOKIES: [HeaderName; 2] = [
+    HeaderName::from_static("x-propusk-set-access"),
+    HeaderName::from_static("x-propusk-set-refresh"),
+];
+
+/// Where Envoy's requests arrive: it puts the path of the request itself behind this. What stands between the two is the query
+/// of the other gateways; it comes first, so that nobody's path can stand for it.
+pub const ENVOY: &str = "/forward-auth/envoy/";
+
+/// The call, for gateways that name the request by headers and for Envoy.
+#[derive(Clone, Copy, Debug)]
+pub enum ForwardAuth {
+    ByHeaders,
+    ByPath,
+}
+
+impl Endpoint for ForwardAuth {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let answered = self.answer(&request).await;
+        Ok(answered.unwrap_or_else(|error| refused(from_poem(error))))
+    }
+}
+
+impl ForwardAuth {
+    async fn answer(self, request: &Request) -> Result<Response> {
+        let Context { app, caller } = Context::of(request)?;
+        let (asked, path) = match self {
+            Self::ByHeaders => (request.uri().query().unwrap_or_default(), None),
+            Self::ByPath => {
+                let all = request.uri().path_and_query();
+                let all = all.map_or("", PathAndQuery::as_str);
+                let (asked, path) = split(all.strip_prefix(ENVOY).unwrap_or_default());
+                (asked, Some(path))
+            }
+        };
+        let asked = Asked::parse(asked).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
+        let headers = request.headers();
+        let names = CookieNames::of(&app.config);
+        let bearer = bearer(headers)?;
+        let (access, refresh);
+        let shown = match &bearer {
+            Some(token) => Shown::Bearer(token),
+            None => {
+                (access, refresh) = (
+                    cookie(headers, names.access),
+                    cookie(headers, names.refresh),
+                );
+                Shown::Cookies {
+                    access: access.as_deref(),
+                    refresh: refresh.as_deref(),
+                }
+            }
+        };
+        let by_cookie =
+            matches!(shown, Shown::Cookies { access, refresh } if access.or(refresh).is_some());
+        if by_cookie && !from_own_pages(headers, &app.config) {
+            let message = "a page of another site sent this request with the cookies of a session: add its origin to \
+                           gateway.origins if it is yours";
+            return Err(ApiError::new(ErrorCode::CrossSite, message).into());
+        }
+        let decided = gateway::decide(app, shown, &asked.needs, caller).await;
+        let Decision { verdict, cookies } = decided.map_err(ApiError::from)?;
+        let mut response = match verdict {
+            Ok(identity) => allowed(&identity)?,
+            Err(refusal) => {
+                let login = (asked.redirect != Redirect::Never
+                    && refusal.is_mended_by_login()
+                    && is_of_a_page(request, self))
+                .then(|| login(app, request, path, &refusal));
+                match login {
+                    Some(login) if asked.redirect == Redirect::Login => {
+                        empty_identity(pages::see_other(&login)?)
+                    }
+                    login => {
+                        let mut response = refused(error(refusal));
+                        put(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
+                        response
+                    }
+                }
+            }
+        };
+        set_cookies(response.headers_mut(), names, &cookies, asked.cookies)?;
+        Ok(response)
+    }
+}
+
+/// What a gateway's address asks for, and the path of the request behind it.
+fn split(rest: &str) -> (&str, &str) {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (asked, path) = rest.split_at(end);
+    (if asked == "-" { "" } else { asked }, path)
+}
+
+/// What stands in the query. A word that is not known is refused: one that was meant as a demand must not be overlooked.
+#[derive(Debug, Default)]
+struct Asked {
+    needs: Needs,
+    redirect: Redirect,
+    /// Whether cookies are wanted in headers of their own beside `Set-Cookie`.
+    cookies: bool,
+}
+
+/// What a browser's request for a page is answered that a login would mend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Redirect {
+    /// 303
+    #[default]
+    Login,
+    /// 401, and the address in a header: nginx takes nothing else.
+    Header,
+    Never,
+}
+
+impl Asked {
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut asked = Self::default();
+        let (mut scopes, mut seen) = (String::new(), vec![]);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let harmless = |b: u8| matches!(b, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+            if value.is_empty() || !value.bytes().all(harmless) {
+                return Err(format!(
+                    "{name} needs a value, of printable ASCII characters"
+                ));
+            }
+            let repeats = ["scope", "module", "audience"].contains(&name.as_ref());
+            if !repeats && seen.contains(&name) {
+                return Err(format!("{name} is given twice"));
+            }
+            let words = || {
+                value
+                    .split(' ')
+                    .filter(|w| !w.is_empty())
+                    .map(str::to_owned)
+            };
+            match (name.as_ref(), value.as_ref()) {
+                ("scope", scope) => {
+                    scopes.push(' ');
+                    scopes.push_str(scope);
+                }
+                ("module", _) => asked.needs.modules.extend(words()),
+                ("audience", _) => asked.needs.audiences.extend(words()),
+                ("acr", _) => asked.needs.acr_values.extend(words()),
+                ("max_age", seconds) => {
+                    let age = seconds.parse().ok().map(Duration::from_secs);
+                    let least = SHORTEST_MAX_AGE.as_secs();
+                    asked.needs.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
+                    if asked.needs.max_age.is_none() {
+                        return Err(format!("max_age is a number of seconds, {least} at least"));
+                    }
+                }
+                ("redirect", "login") => asked.redirect = Redirect::Login,
+                ("redirect", "header") => asked.redirect = Redirect::Header,
+                ("redirect", "never") => asked.redirect = Redirect::Never,
+                ("redirect", _) => return Err("redirect is login, header or never".to_owned()),
+                ("cookies", "header") => asked.cookies = true,
+                ("cookies", _) => return Err("cookies is header, or left out".to_owned()),
+                _ => {
+                    return Err(format!(
+                        "{name} is not known here: there are scope, module, audience, max_age, acr, redirect, cookies"
+                    ));
+                }
+            }
+            seen.push(name);
+        }
+        asked.needs.scope = Scope::parse(&scopes)?;
+        Ok(asked)
+    }
+}
+
+/// Whether a browser wants to show the answer to a person, who could log in.
+fn is_of_a_page(request: &Request, call: ForwardAuth) -> bool {
+    let headers = request.headers();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    let method = match call {
+        // nginx itself sends GET, whatever it was asked.
+        ForwardAuth::ByHeaders => text("x-forwarded-method").or_else(|| text("x-original-method")),
+        ForwardAuth::ByPath => None,
+    };
+    let method = method.unwrap_or(request.method().as_str());
+    [Method::GET, Method::HEAD]
+        .iter()
+        .any(|safe| safe == method)
+        && text("accept").is_some_and(|accept| accept.contains("text/html"))
+        && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
+        && !headers.contains_key(header::AUTHORIZATION)
+}
+
+/// Where a person logs in and comes back from to what they wanted to see.
+fn login(app: &App, request: &Request, path: Option<&str>, refusal: &Refusal) -> String {
+    let back = original(request, path).filter(|_| is_from_trusted_proxy(app, request));
+    let back = back.and_then(|url| gateway::landing(&app.config, &url));
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some(back) = back {
+        query.append_pair("return_to", back.as_str());
+    }
+    if let Refusal::NeedsLogin {
+        max_age: Some(age), ..
+    } = refusal
+    {
+        query.append_pair("max_age", &age.as_secs().to_string());
+    }
+    let (issuer, query) = (&app.config.server.issuer, query.finish());
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{issuer}{}{mark}{query}", pages::SESSION_START)
+}
+
+/// The address that the browser asked for, as the gateway tells it.
+fn original(request: &Request, path: Option<&str>) -> Option<String> {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    if let Some(url) = text("x-original-url").filter(|_| path.is_none()) {
+        return Some(url.to_owned());
+    }
+    let (scheme, host, uri) = match path {
+        Some(path) => (text("x-forwarded-proto")?, text("host")?, path),
+        None => (
+            text("x-forwarded-proto")?,
+            text("x-forwarded-host")?,
+            text("x-forwarded-uri")?,
+        ),
+    };
+    Some(format!("{scheme}://{host}{uri}"))
+}
+
+/// 200 with who it is. Every header is in every answer, empty where there is nothing to say: a gateway that copies them puts
+/// them in place of what a client may have sent (threat T89).
+fn allowed(identity: &Identity) -> Result<Response> {
+    let mut response = Response::builder().status(StatusCode::OK).finish();
+    let claims = identity.claims();
+    let headers = response.headers_mut();
+    headers.reserve(12);
+    for (name, value) in [
+        (USER, claims.sub.as_str()),
+        (EMAIL, claims.email.as_deref().unwrap_or_default()),
+        (ROLE, claims.role.as_deref().unwrap_or_default()),
+        (SCOPE, claims.scope.as_str()),
+        (CLIENT, claims.client_id.as_str()),
+        (SESSION, claims.sid.as_deref().unwrap_or_default()),
+        (MODULES, identity.modules.as_str()),
+    ] {
+        put(headers, name, value)?;
+    }
+    Ok(response)
+}
+
+/// Sets a header to a text, in UTF-8.
+///
+/// # Errors
+/// For a control character: whoever has one in their name is not let through as somebody else, or as nobody.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<()> {
+    let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+        ApiError::new(
+            ErrorCode::Internal,
+            "what is known of the caller cannot be written into a header",
+        )
+    })?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+fn refused(error: ApiError) -> Response {
+    empty_identity(error.into_response())
+}
+
+fn empty_identity(mut response: Response) -> Response {
+    for name in [USER, EMAIL, ROLE, SCOPE, CLIENT, SESSION, MODULES] {
+        let nothing = HeaderValue::from_static("");
+        response.headers_mut().insert(name, nothing);
+    }
+    response
+}
+
+fn error(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::NoToken => flows::Error::NoToken.into(),
+        Refusal::InvalidToken(why) => flows::Error::InvalidToken(why).into(),
+        Refusal::InsufficientScope { scope, module } => {
+            let message = module.map_or_else(
+                || format!("this needs the scope {scope}"),
+                |module| format!("this needs the module {module}"),
+            );
+            ApiError {
+                challenge: Some(format!(
+                    "Bearer error=\"insufficient_scope\", error_description=\"{message}\", scope=\"{scope}\""
+                )),
+                ..ApiError::new(ErrorCode::InsufficientScope, message)
+            }
+        }
+        Refusal::NeedsLogin {
+            max_age,
+            acr_values,
+        } => {
+            let message = "this needs a login that is more recent, or of another kind";
+            let mut challenge = format!(
+                "Bearer error=\"insufficient_user_authentication\", error_description=\"{message}\""
+            );
+            if let Some(age) = max_age {
+                challenge.push_str(&format!(", max_age=\"{}\"", age.as_secs()));
+            }
+            if !acr_values.is_empty() {
+                challenge.push_str(&format!(", acr_values=\"{}\"", acr_values.join(" ")));
+            }
+            ApiError {
+                challenge: Some(challenge),
+                ..ApiError::new(ErrorCode::InsufficientUserAuthentication, message)
+            }
+        }
+    }
+}
+
+/// The browser's new cookies, or their end. nginx before 1.23 sees the first `Set-Cookie` only, so they can be had in headers
+/// of their own; not unasked, for a gateway that hands on all that begins with `X-Propusk-` would hand them on too.
+fn set_cookies(
+    headers: &mut HeaderMap,
+    names: CookieNames<'_>,
+    cookies: &Cookies,
+    in_own_headers: bool,
+) -> Result<()> {
+    let lines = match cookies {
+        Cookies::Keep => return Ok(()),
+        Cookies::Clear => names.clear(),
+        Cookies::Renew(tokens) => names.set(
+            (&tokens.access_token, tokens.expires_in),
+            (&tokens.refresh_token, tokens.refresh_expires_in),
+        ),
+    };
+    for (line, own) in lines.iter().zip(SET_COOKIES) {
+        if in_own_headers {
+            put(headers, own, line)?;
+        }
+        if let Ok(line) = HeaderValue::from_str(line) {
+            headers.append(header::SET_COOKIE, line);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_demands_is_read_strictly() {
+        let asked = Asked::parse("scope=a+b&scope=c&module=crm&module=wiki&audience=https%3A%2F%2Fapi.example&max_age=300&acr=x+y&redirect=header&cookies=header").expect("good");
+        assert_eq!(asked.needs.scope.to_string(), "a b c");
+        assert_eq!(asked.needs.modules, ["crm", "wiki"]);
+        assert_eq!(asked.needs.audiences, ["https://api.example"]);
+        assert_eq!(asked.needs.max_age, Some(Duration::from_secs(300)));
+        assert_eq!(asked.needs.acr_values, ["x", "y"]);
+        assert_eq!((asked.redirect, asked.cookies), (Redirect::Header, true));
+        assert!(Asked::parse("redirect=never&").is_ok());
+        for bad in [
+            "scopes=a",
+            "scope=",
+            "scope",
+            "scope=a%22b",
+            "module=%D0%B0",
+            "module=a%00",
+            "max_age=29",
+            "max_age=-1",
+            "max_age=1e3",
+            "max_age=300&max_age=400",
+            "redirect=yes",
+            "redirect=never&redirect=login",
+            "cookies=body",
+            "Scope=a",
+        ] {
+            assert!(Asked::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_request_never_stands_for_a_demand() {
+        assert_eq!(split("-/a?scope=b"), ("", "/a?scope=b"));
+        assert_eq!(split("module=crm/a/b?c"), ("module=crm", "/a/b?c"));
+        assert_eq!(split("module=crm//evil"), ("module=crm", "//evil"));
+        assert_eq!(split("module=crm?module=x"), ("module=crm", "?module=x"));
+        assert_eq!(split("-"), ("", ""));
+        assert_eq!(split("-*"), ("-*", ""), "which is no demand that is known");
+        assert!(Asked::parse("-*").is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! `/session/start`: a browser comes from an application behind a gateway, is logged in here if it is not yet, and goes back
+//! with the cookies of a session.
+
+use std::time::Duration;
+
+use poem::{
+    Body, Request, RequestBody, Response, Result, handler,
+    http::{HeaderValue, header},
+};
+
+use super::{ReturnTo, see_other, session_cookie};
+use crate::{
+    flows::{Caller, browser, gateway},
+    http::{
+        context::{Context, user_agent},
+        credentials::CookieNames,
+        error::ApiError,
+        oauth::params,
+    },
+    limits::{Key, Limit},
+};
+
+/// Opens the session and sends the browser back; through the login page where nobody is logged in, or too long ago.
+#[handler]
+pub async fn start(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    app.admit(Limit::Address, &Key::address(caller.address))
+        .map_err(ApiError::from)?;
+    let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
+    let here = ReturnTo::session_start(&query);
+    let max_age = query.get("max_age").and_then(|text| text.parse().ok());
+    let cookie = session_cookie(app, request);
+    let session = browser::session(app, cookie.as_deref()).await;
+    let Some(session) = session.map_err(ApiError::from)? else {
+        return see_other(&here.through("/login"));
+    };
+    let caller = Caller {
+        user_agent: user_agent(request.headers()),
+        ..Caller::clone(caller)
+    };
+    let opened = gateway::start(app, session, max_age.map(Duration::from_secs), &caller).await;
+    let Some(tokens) = opened.map_err(ApiError::from)? else {
+        return see_other(&format!("{}&again=1", here.through("/login")));
+    };
+    let landing = query.get("return_to");
+    let landing = landing.and_then(|text| gateway::landing(&app.config, text));
+    let mut response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;
+    let cookies = CookieNames::of(&app.config).set(
+        (&tokens.access_token, tokens.expires_in),
+        (&tokens.refresh_token, tokens.refresh_expires_in),
+    );
+    for cookie in cookies {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+    Ok(response)
+}
