@@ -149,7 +149,7 @@ impl LocalVerifier {
                         id,
                         entry["scope"].as_str().expect("a scope").to_owned(),
                         until,
-                    )));
+                    ));
                 }
                 _ => {}
             }
