@@ -25,6 +25,7 @@ use propusk::{
     model::client::FIRST_PARTY,
     storage::{Db, sessions},
 };
+use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -39,7 +40,16 @@ pub async fn serve(
     jwks_bytes: usize,
     verify_bytes: usize,
     introspection_bytes: usize,
+    redis_url: &str,
 ) -> Result<()> {
+    let redis = match redis_url {
+        "" => None,
+        url => Some(
+            redis::Client::open(url)?
+                .get_multiplexed_async_connection()
+                .await?,
+        ),
+    };
     let pair = ES256.generate_key_pair()?;
     let mut header = JwsHeader::new();
     header.set_token_type("at+jwt");
@@ -61,11 +71,13 @@ pub async fn serve(
             "/oauth2/introspect",
             post(fixed.data(Bytes::from(vec![b'x'; introspection_bytes]))),
         )
+        .at("/forward-auth", get(fixed.data(Bytes::new())))
         .at(
             "/oauth2/token",
             post(sign_for_client.data(Arc::clone(&signing))),
         )
-        .at("/api/v1/auth/token/refresh", post(sign.data(signing)));
+        .at("/api/v1/auth/token/refresh", post(sign.data(signing)))
+        .data(redis);
     let second = Duration::from_secs(1);
     let bound = listener::bind(&Options {
         listen: address,
@@ -86,10 +98,19 @@ pub async fn serve(
 }
 
 #[handler]
-fn fixed(Data(bytes): Data<&Bytes>) -> Response {
-    Response::builder()
+async fn fixed(
+    Data(bytes): Data<&Bytes>,
+    Data(redis): Data<&Option<MultiplexedConnection>>,
+) -> poem::Result<Response> {
+    if let Some(mut redis) = redis.clone() {
+        let mut question = redis::cmd("HGET");
+        question.arg("propusk:revocations").arg("head");
+        let answer = question.query_async::<Option<String>>(&mut redis).await;
+        answer.map_err(InternalServerError)?;
+    }
+    Ok(Response::builder()
         .content_type("application/json")
-        .body(bytes.clone())
+        .body(bytes.clone()))
 }
 
 struct Signing {

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)] // it measures durations
 
 mod client;
+mod gateways;
 mod limits;
 mod oauth;
 mod report;
@@ -54,7 +55,7 @@ fn run(arguments: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    if let [command, address, jwks, verify, introspection] = arguments
+    if let [command, address, jwks, verify, introspection, redis] = arguments
         && command == "limit-server"
     {
         return runtime.block_on(limits::serve(
@@ -62,6 +63,7 @@ fn run(arguments: &[String]) -> Result<()> {
             jwks.parse()?,
             verify.parse()?,
             introspection.parse()?,
+            redis,
         ));
     }
     let folder = tempfile::Builder::new()
@@ -134,7 +136,7 @@ impl Bench {
         for backend in ["PostgreSQL", "SQLite"] {
             let site = self.site(backend, "site").await?;
             oauth::seed(&site).await?;
-            let limits = self.limit_server(&site).await?;
+            let limits = self.limit_server(&site, "").await?;
             self.oauth(backend, &site, &limits, &mut figures).await?;
             if self.wants("refresh") || self.wants("million") {
                 self.refresh(backend, &site, &limits, &mut figures).await?;
@@ -159,7 +161,13 @@ impl Bench {
                         .await?,
                 );
             }
+            if self.wants("feed") {
+                self.feed(backend, &site, &mut figures).await?;
+            }
             site.server.stop().await?;
+        }
+        if self.wants("redis") {
+            self.redis(&mut figures).await?;
         }
         Ok(figures)
     }
@@ -203,13 +211,17 @@ impl Bench {
 
     /// A fresh database, a server on it, and accounts to log in with.
     async fn site(&self, backend: &str, name: &str) -> Result<Site> {
+        self.site_with_redis(backend, name, "").await
+    }
+
+    async fn site_with_redis(&self, backend: &str, name: &str, redis: &str) -> Result<Site> {
         let folder = self.folder.join(format!("{backend}-{name}"));
         let url = if backend == "PostgreSQL" {
             seed::create_database(&self.postgres, &format!("propusk_bench_{name}")).await?
         } else {
             format!("sqlite://{}", folder.join("propusk.db").display())
         };
-        let server = Server::propusk(&folder, &url).await?;
+        let server = Server::with_redis(&folder, &url, redis).await?;
         let login = server.register("bench0").await?;
         for user in 1..USERS {
             server.register(&format!("bench{user}")).await?;
@@ -222,14 +234,14 @@ impl Bench {
         })
     }
 
-    async fn limit_server(&self, site: &Site) -> Result<Server> {
+    async fn limit_server(&self, site: &Site, redis: &str) -> Result<Server> {
         let (_, jwks) = site.server.ask(&request("GET", JWKS, None, None)).await?;
         let verify = request("GET", VERIFY, Some(&site.login.access_token), None);
         let (_, verify) = site.server.ask(&verify).await?;
         let introspection = oauth::introspection(&site.server).await?;
         let (_, introspection) = site.server.ask(&introspection).await?;
         let lengths = [jwks.len(), verify.len(), introspection.len()];
-        Server::limits(&self.folder, lengths).await
+        Server::limits(&self.folder, lengths, redis).await
     }
 
     /// Adds sessions, with others around them.

@@ -50,7 +50,7 @@ pub async fn seed(site: &Site) -> Result<()> {
             }],
             metadata: Metadata {
                 client_name: "Bench".to_owned(),
-                scope: Scope::parse("openid bench:read bench:write")?,
+                scope: Scope::parse("openid bench:read bench:write propusk:revocations")?,
                 redirect_uris: vec![CALLBACK.to_owned()],
                 grant_types: vec![
                     GrantType::AuthorizationCode,
@@ -94,7 +94,7 @@ pub async fn seed(site: &Site) -> Result<()> {
     Ok(())
 }
 
-fn form(path: &str, client: &str, body: &str) -> Vec<u8> {
+pub fn form(path: &str, client: &str, body: &str) -> Vec<u8> {
     let basic = STANDARD.encode(format!(
         "{client}:{}",
         SECRET.replace(' ', "+").replace('\'', "%27")
@@ -107,7 +107,7 @@ fn form(path: &str, client: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn token_request(client: &str) -> Vec<u8> {
+pub fn token_request(client: &str) -> Vec<u8> {
     form("/oauth2/token", client, "grant_type=client_credentials")
 }
 

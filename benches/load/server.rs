@@ -37,6 +37,11 @@ pub struct Login {
 impl Server {
     /// Starts Propusk with its data in `folder`; an empty URL means SQLite there.
     pub async fn propusk(folder: &Path, database_url: &str) -> Result<Self> {
+        Self::with_redis(folder, database_url, "").await
+    }
+
+    /// As [`Server::propusk`], with its revocation list in Redis; an empty URL: without.
+    pub async fn with_redis(folder: &Path, database_url: &str, redis_url: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let address = free_address()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_propusk"));
@@ -48,18 +53,21 @@ impl Server {
             .env("PROPUSK_METRICS__LISTEN", "")
             .env("PROPUSK_DATA_DIR", folder)
             .env("PROPUSK_DATABASE__URL", database_url)
+            .env("PROPUSK_REDIS__URL", redis_url)
             .env("PROPUSK_LIMITS__ENABLED", "false")
             .env("PROPUSK_LOG__LEVEL", "warn");
         Self::start(command, folder, address, "/api/v1/auth/health/ready").await
     }
 
     /// Starts this program again as the server of [`crate::limits::serve`].
-    pub async fn limits(folder: &Path, lengths: [usize; 3]) -> Result<Self> {
+    /// With a Redis URL, every static answer comes after one round trip to that.
+    pub async fn limits(folder: &Path, lengths: [usize; 3], redis_url: &str) -> Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["limit-server", &address.to_string()])
-            .args(lengths.map(|length| length.to_string()));
+            .args(lengths.map(|length| length.to_string()))
+            .arg(redis_url);
         Self::start(command, folder, address, "/oauth2/jwks").await
     }
 
