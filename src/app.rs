@@ -35,6 +35,8 @@ pub struct App {
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
     pub logos: Logos,
+    /// What was refused and is not written yet.
+    pub refusals: flows::explain::Refusals,
     /// The list as it was last signed for followers of the feed.
     pub signed_list: flows::feed::SignedList,
     /// Rung when a logout has left deliveries for [`flows::backchannel`].
@@ -118,6 +120,7 @@ impl App {
             outbound,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
+            refusals: flows::explain::Refusals::default(),
             signed_list: flows::feed::SignedList::default(),
             logouts_waiting: Notify::new(),
             hasher,
@@ -137,6 +140,7 @@ impl App {
             .limiter(limit)
             .check(key, self.clock.now())
             .map_err(|RetryAfter(wait)| {
+                flows::explain::fact("limit", format_args!("{limit:?}"));
                 self.metrics.rate_limited(limit);
                 flows::Error::TooMany(wait)
             })

@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::ClientAuth,
-    flows::{backchannel, maintenance},
+    flows::{backchannel, explain, maintenance},
     http,
     listener::{self, Bound, ListenError, Options},
     storage::heads,
@@ -112,6 +112,7 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel::run(Arc::clone(&app)));
+        background.spawn(explain::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
         background.spawn(app.revocations.clone().look_for_news());
 
@@ -135,6 +136,9 @@ impl Server {
         };
         tokio::try_join!(serving, watching, signal)?;
         background.shutdown().await;
+        if let Err(error) = explain::write(&app).await {
+            tracing::error!(%error, "the last refusals could not be written");
+        }
         app.db.close().await;
         Ok(())
     }

@@ -189,6 +189,8 @@ pub struct Metrics {
     logins: Vec<Counter>,
     refreshes: Vec<Counter>,
     token_checks: Vec<Counter>,
+    /// Refused requests of which nothing is kept: more came at once than are written.
+    pub refusals_unwritten: Counter,
     gateways: Vec<Counter>,
     rate_limited: Vec<Counter>,
     routes: RwLock<HashMap<Box<str>, Arc<Route>>>,
@@ -276,6 +278,10 @@ impl Metrics {
                 "Access tokens that were presented, by outcome.",
                 "outcome",
                 TokenCheck::TEXTS,
+            ),
+            refusals_unwritten: one(
+                "propusk_refusals_unwritten_total",
+                "Refused requests of which nothing is kept, because more came at once than are written.",
             ),
             gateways: labelled(
                 "propusk_gateway_decisions_total",

@@ -33,7 +33,7 @@ use crate::{
     keys::Keys,
     model::{caller::By, key::KeyState, user::Role},
     server::Server,
-    storage::users,
+    storage::{refusals, users},
 };
 
 impl From<flows::Error> for Failed {
@@ -279,6 +279,35 @@ pub async fn resource(config: Config, command: ResourceCommand) -> Result<(), Fa
     let done = clients::resource(&app, command).await;
     app.db.close().await;
     done
+}
+
+pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(), Failed> {
+    let db = app::open_database(&config).await.map_err(failed)?;
+    let found = refusals::by_id(&db, request_id).await;
+    db.close().await;
+    let Some(refusal) = found.map_err(failed)? else {
+        let message = format!(
+            "no refused request {request_id} is known: it was answered, or so long ago that it is forgotten; one of this second may \
+             not be written yet"
+        );
+        return Err(Failed::Run(message));
+    };
+    if json {
+        let told = serde_json::json!({
+            "requestId": refusal.request_id, "at": refusal.at.rfc3339(), "call": refusal.call, "status": refusal.status,
+            "code": refusal.code, "reason": refusal.reason, "facts": refusal.facts, "address": refusal.address,
+            "correlationId": refusal.correlation_id,
+        });
+        println!("{told}");
+        return Ok(());
+    }
+    let from = refusal.address.unwrap_or_default();
+    println!("{} {} from {from}", refusal.at.rfc3339(), refusal.call);
+    println!("{} {}: {}", refusal.status, refusal.code, refusal.reason);
+    for (name, value) in &refusal.facts {
+        println!("  {name}: {value}");
+    }
+    Ok(())
 }
 
 pub async fn module(config: Config, command: ModuleCommand) -> Result<(), Failed> {

@@ -65,6 +65,14 @@ enum Command {
     /// Look after the roles that users may have
     #[command(subcommand)]
     Role(modules::RoleCommand),
+    /// Say why a request was refused
+    Explain {
+        /// The `X-Request-Id` of the answer, the `requestId` in it, or the one on an error page
+        request_id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the OpenAPI document
     Openapi {
         /// As JSON instead of YAML
@@ -237,6 +245,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             Command::Scope(command) => commands::scope(config, command).await,
             Command::Module(command) => commands::module(config, command).await,
             Command::Role(command) => commands::role(config, command).await,
+            Command::Explain { request_id, json } => {
+                commands::explain(config, &request_id, json).await
+            }
             Command::Health => commands::health(config).await,
             // Answered above.
             Command::Config(_) | Command::Openapi { .. } => Ok(()),

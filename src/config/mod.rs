@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     pub events: Retention,
     pub audit: Retention,
+    /// Requests that were refused, and why.
+    pub explain: Retention,
     pub log: Log,
     pub bootstrap: Bootstrap,
     /// Each key's value as written and where it was set, for messages and `config show`.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
-    flows::{Error, refresh, sessions, verify},
+    flows::{Error, explain, refresh, sessions, verify},
     model::client::Client,
     oauth::{
         access_token::{AccessClaims, Audience},
@@ -52,10 +52,22 @@ pub async fn introspect(app: &App, client: &Client, token: &str) -> Result<Intro
     if RefreshToken::parse(token).is_some() {
         return refresh_token(app, client, token).await;
     }
-    let facts = verify::inspect(app, token)
-        .ok()
-        .filter(|verified| may_know(app, client, &verified.claims))
-        .map(|verified| Facts::of(verified.claims.clone()));
+    let facts = match verify::inspect(app, token) {
+        Ok(verified) if may_know(app, client, &verified.claims) => {
+            Some(Facts::of(verified.claims.clone()))
+        }
+        refused => {
+            explain::fact("asked_by", &client.id);
+            if let Ok(verified) = &refused {
+                verify::note(verified);
+            }
+            let why = refused
+                .err()
+                .map_or("it is not this client's to know of", |why| why.0);
+            explain::refused("inactive", why);
+            None
+        }
+    };
     Ok(Introspection {
         active: facts.is_some(),
         facts,

@@ -7,7 +7,7 @@ use crate::{
     flows::modules,
     storage::{
         self, audit, browser_sessions, clients, idempotency, initial_access_tokens, outbox,
-        pushed_requests, revocations, sessions, single_use,
+        pushed_requests, refusals, revocations, sessions, single_use,
     },
 };
 
@@ -66,5 +66,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);
     let (events, lines) = (&app.config.events, &app.config.audit);
     outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
+    let refused = &app.config.explain;
+    refusals::sweep(&app.db, now - refused.retention, rows(refused.max_rows)).await?;
     audit::sweep(&app.db, now - lines.retention, rows(lines.max_rows)).await
 }

@@ -11,6 +11,7 @@ pub mod client_auth;
 pub mod client_keys;
 pub mod clients;
 pub mod end_session;
+pub mod explain;
 pub mod feed;
 pub mod gateway;
 pub mod grants;

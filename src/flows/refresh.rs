@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crate::{
     app::App,
-    flows::{Caller, Error, sessions},
+    clock::Timestamp,
+    flows::{Caller, Error, explain, sessions},
     model::{
         client::Client,
         session::{EndReason, Session},
@@ -129,9 +130,10 @@ async fn attempt(
         let refreshed = Refreshed { session, successor };
         return Ok((RefreshOutcome::Rotated, Some(refreshed)));
     }
-    let Some(session) = rows::by_id(&app.db, &id)
-        .await?
-        .filter(|session| session.client_id == terms.client_id && session.is_live(now))
+    let session = rows::by_id(&app.db, &id).await?;
+    note(session.as_ref(), terms.client_id, now);
+    let Some(session) =
+        session.filter(|session| session.client_id == terms.client_id && session.is_live(now))
     else {
         return Ok((RefreshOutcome::Invalid, None));
     };
@@ -150,6 +152,21 @@ async fn attempt(
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))
+}
+
+/// Why a refresh token buys nothing, for those who are asked.
+fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
+    explain::fact("session.found", session.is_some());
+    let Some(session) = session else { return };
+    explain::fact("session.id", &session.id);
+    explain::fact("session.is_this_clients", session.client_id == client_id);
+    explain::fact("session.ended", session.revoked_at.is_some());
+    let over = session.idle_expires_at.min(session.expires_at) <= now;
+    explain::fact("session.has_expired", over);
+    explain::fact("session.generation", session.generation);
+    explain::fact("session.rotated_at", session.rotated_at.rfc3339());
+    let disabled = session.user.as_ref().map(|user| user.disabled_at.is_some());
+    explain::fact("user.disabled", disabled.unwrap_or_default());
 }
 
 /// The named chain key; asks the database once where this process does not know it yet.

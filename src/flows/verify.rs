@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     app::App,
-    flows::Error,
+    flows::{Error, explain},
     oauth::{
         access_token::AccessClaims,
         error::OAuthError,
@@ -48,10 +48,15 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     app.freshen().await?;
     let verified = inspect(app, token).map_err(Error::InvalidToken)?;
     let config = &app.config;
-    verified
+    let now = app.clock.now();
+    let checked = verified
         .claims
-        .check(&config.server.issuer, config.audience(), app.clock.now())
-        .map_err(Error::InvalidToken)?;
+        .check(&config.server.issuer, config.audience(), now);
+    checked.map_err(|why| {
+        note(&verified);
+        explain::fact("needed.audience", config.audience());
+        Error::InvalidToken(why)
+    })?;
     Ok(verified)
 }
 
@@ -64,6 +69,8 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
     if verified.claims.scope.split(' ').any(|one| one == scope) {
         return Ok(verified);
     }
+    note(&verified);
+    explain::fact("needed.scope", scope);
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
@@ -86,17 +93,40 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
         }
     };
     let issuer = &app.config.server.issuer;
-    verified.claims.check_for_anybody(issuer, app.clock.now())?;
-    if app.revocations.hits(&verified.claims, &verified.kid) {
-        return Err(Invalid("it was revoked"));
+    let checked = verified.claims.check_for_anybody(issuer, app.clock.now());
+    let checked =
+        checked.and_then(
+            |()| match app.revocations.hit_by(&verified.claims, &verified.kid) {
+                Some(kind) => {
+                    explain::fact("revoked_by", format!("an entry of the kind {kind}"));
+                    Err(Invalid("it was revoked"))
+                }
+                None => Ok(()),
+            },
+        );
+    if checked.is_err() {
+        note(&verified);
     }
-    Ok(verified)
+    checked.map(|()| verified)
 }
 
 /// A token whose signature was found good before, whatever became of it since.
 pub fn remembered(app: &App, token: &str) -> Option<Arc<Verified>> {
     let hash: [u8; 32] = Sha256::digest(token).into();
     app.verified.get(&hash)
+}
+
+/// What a refused token was, for those who are asked why.
+pub(super) fn note(verified: &Verified) {
+    let claims = &verified.claims;
+    explain::fact("token.jti", &claims.jti);
+    explain::fact("token.sub", &claims.sub);
+    explain::fact("token.client_id", &claims.client_id);
+    explain::fact("token.sid", claims.sid.as_deref().unwrap_or("none"));
+    explain::fact("token.scope", &claims.scope);
+    explain::fact("token.iat", claims.iat);
+    explain::fact("token.exp", claims.exp);
+    explain::fact("token.kid", &verified.kid);
 }
 
 fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, Invalid> {

@@ -14,7 +14,11 @@ use super::{
     error::{ApiError, Carried, ErrorBody, ErrorCode},
     views::{ErrorPage, ErrorTitle, FormAction, Locale},
 };
-use crate::{app::App, flows::Caller, limits};
+use crate::{
+    app::App,
+    flows::{Caller, explain},
+    limits,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -88,7 +92,8 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             caller: Arc::clone(&caller),
         });
 
-        let (mut response, error, route) = match self.inner.call(request).await {
+        let (answer, notes) = explain::noting(self.inner.call(request)).await;
+        let (mut response, error, route) = match answer {
             Ok(response) => {
                 let mut response = response.into_response();
                 let route = response
@@ -136,6 +141,15 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             status,
             took,
         );
+        let answered = explain::Answered {
+            call: format!("{method} {}", route.as_deref().unwrap_or("(no route)")),
+            status: status.as_u16().to_string(),
+            error: error.as_deref().map(|error| {
+                let code = error.oauth.unwrap_or(error.code.as_str());
+                (code, error.message.as_str())
+            }),
+        };
+        explain::keep(app, notes, answered, &caller);
         log(&caller, &method, path, status, took, error.as_deref());
         Ok(response)
     }

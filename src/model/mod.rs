@@ -7,6 +7,7 @@ pub mod client;
 pub mod event;
 pub mod key;
 pub mod module;
+pub mod refusal;
 pub mod revocation;
 pub mod session;
 pub mod user;

@@ -156,12 +156,15 @@ impl RevocationList {
 
     /// Whether the token was revoked, as far as this process has heard: [`RevocationList::freshen`] first.
     pub fn hits(&self, claims: &AccessClaims, kid: &str) -> bool {
+        self.hit_by(claims, kid).is_some()
+    }
+
+    /// As [`RevocationList::hits`], with the kind of the entry.
+    pub fn hit_by(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.end(claims, kid)
-            || claims
-                .scope
-                .split(' ')
-                .any(|scope| entries.withdraw(claims, scope))
+        let withdrawn = |scope| entries.withdraw(claims, scope);
+        let scope = || claims.scope.split(' ').any(withdrawn).then_some("scope");
+        entries.end(claims, kid).or_else(scope)
     }
 
     /// What is left of the token's scope where its subject has lost some of it since, and nothing else was revoked; `None`
@@ -170,7 +173,10 @@ impl RevocationList {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let lost = |scope: &&str| entries.withdraw(claims, scope);
         let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
-        (!entries.end(claims, kid)).then(|| Scope::of(scopes))
+        entries
+            .end(claims, kid)
+            .is_none()
+            .then(|| Scope::of(scopes))
     }
 
     /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
@@ -212,22 +218,28 @@ impl RevocationList {
 }
 
 impl Entries {
-    /// Whether an entry hits the token as a whole.
-    fn end(&self, claims: &AccessClaims, kid: &str) -> bool {
-        self.tokens.contains_key(&claims.jti)
-            || claims
-                .sid
-                .as_ref()
-                .is_some_and(|sid| self.sessions.contains_key(sid))
-            || self
-                .subjects
-                .get(&claims.sub)
-                .is_some_and(|(until, _)| claims.iat <= *until)
-            || self
-                .clients
-                .get(&claims.client_id)
-                .is_some_and(|(until, _)| claims.iat <= *until)
-            || self.keys.contains_key(kid)
+    /// The kind of an entry that hits the token as a whole.
+    fn end(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
+        let is_old =
+            |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| claims.iat <= *until);
+        let session = || {
+            self.sessions
+                .contains_key(claims.sid.as_ref()?)
+                .then_some(())
+        };
+        if self.tokens.contains_key(&claims.jti) {
+            Some("token")
+        } else if session().is_some() {
+            Some("session")
+        } else if is_old(self.subjects.get(&claims.sub)) {
+            Some("subject")
+        } else if is_old(self.clients.get(&claims.client_id)) {
+            Some("client")
+        } else if self.keys.contains_key(kid) {
+            Some("key")
+        } else {
+            None
+        }
     }
 
     /// Whether the token's subject has lost this scope since.

@@ -18,6 +18,7 @@ mod migrate;
 pub mod modules;
 pub mod outbox;
 pub mod pushed_requests;
+pub mod refusals;
 pub mod revocations;
 pub mod roles;
 pub mod sessions;

@@ -12,6 +12,7 @@ mod clients_cli;
 mod code_flow;
 mod command_line;
 mod conformance;
+mod explain;
 mod feed;
 mod floods;
 mod gateway;

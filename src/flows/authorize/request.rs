@@ -10,7 +10,7 @@ use crate::{
     flows::{
         Error,
         authorize::{ACR_PASSWORD, pushed},
-        claims as told, clients, id_token,
+        claims as told, clients, explain, id_token,
         resources::{self, Target},
     },
     model::client::{Client, GrantType, Source},
@@ -231,6 +231,8 @@ fn callback(client: &Client, params: &Params) -> Result<Callback, OAuthError> {
                 .iter()
                 .any(|uri| redirect_uri::matches(uri, asked));
             known.then(|| asked.to_owned()).ok_or_else(|| {
+                explain::fact("redirect_uri.asked", asked);
+                explain::fact("redirect_uri.registered", registered.join(" "));
                 OAuthError::invalid_request(
                     "redirect_uri is not one that this client has registered",
                 )
@@ -373,6 +375,8 @@ fn scope(client: &Client, target: &Target, params: &Params) -> Result<Scope, OAu
     let scope =
         scope.filter(|token| token != "offline_access" || client.may(GrantType::RefreshToken));
     if scope.is_empty() {
+        explain::fact("scope.asked", params.get("scope").unwrap_or("(none)"));
+        explain::fact("scope.the_client_may", &may);
         return Err(OAuthError::invalid_scope(
             "this client may not have any of these scopes",
         ));

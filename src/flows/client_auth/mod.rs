@@ -9,7 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{Caller, Error, clients},
+    flows::{Caller, Error, clients, explain},
     limits::{Key, Limit, RetryAfter},
     model::client::{AuthMethod, Client, FIRST_PARTY},
     oauth::error::OAuthError,
@@ -43,6 +43,14 @@ pub enum Freshness {
 }
 
 impl Presented {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Nothing { .. } => "nothing",
+            Self::Secret { .. } => "a secret",
+            Self::Assertion { .. } => "an assertion",
+        }
+    }
+
     fn client_id(&self) -> &str {
         match self {
             Self::Nothing { client_id }
@@ -98,7 +106,21 @@ pub async fn authenticate(
             false
         }
     };
+    if !right {
+        note(presented, known.as_ref());
+    }
     known.filter(|_| right).ok_or_else(refused)
+}
+
+/// Who was refused, for those who are asked why.
+fn note(presented: &Presented, known: Option<&Known>) {
+    explain::fact("client.id", presented.client_id());
+    explain::fact("client.shown", presented.name());
+    explain::fact("client.known_and_enabled", known.is_some());
+    if let Some(known) = known {
+        let method = known.client.metadata.token_endpoint_auth_method;
+        explain::fact("client.registered_method", format_args!("{method:?}"));
+    }
 }
 
 /// The first-party API's client never comes as a client.

@@ -6,7 +6,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{Caller, Error, id_token, sessions},
+    flows::{Caller, Error, explain, id_token, sessions},
     keys,
     model::{
         client::{Client, GrantType},
@@ -166,6 +166,7 @@ async fn refuse(
         return Ok(None);
     }
     let session = rows::by_id(&app.db, session_id).await?;
+    note(session.as_ref(), known, hash, now);
     let replayed = session.filter(|session| {
         session.code_hash.as_deref() == Some(&hash[..])
             && session.client_id == known.client.id
@@ -182,6 +183,26 @@ async fn refuse(
         sessions::end_one(app, &session, EndReason::CodeReplayed, caller, now).await?;
     }
     Err(not_good().into())
+}
+
+/// Why a code buys nothing, for those who are asked.
+fn note(session: Option<&Session>, known: &Known, hash: [u8; 32], now: Timestamp) {
+    explain::fact("code.session_found", session.is_some());
+    let Some(session) = session else { return };
+    explain::fact("code.session", &session.id);
+    let same = session.code_hash.as_deref() == Some(&hash[..]);
+    explain::fact("code.is_the_sessions", same);
+    explain::fact("code.is_this_clients", session.client_id == known.client.id);
+    explain::fact("code.was_redeemed", session.redeemed_at.is_some());
+    explain::fact("code.session_ended", session.revoked_at.is_some());
+    let over = session.redeemed_at.is_none() && session.idle_expires_at <= now;
+    explain::fact("code.has_expired", over);
+    if same && session.redeemed_at.is_none() && session.revoked_at.is_none() && !over {
+        explain::fact(
+            "code.differs_in",
+            "redirect_uri, code_verifier, or the account",
+        );
+    }
 }
 
 /// The tokens of a session at this moment, for an authorization code or a refresh token.

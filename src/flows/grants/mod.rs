@@ -11,6 +11,7 @@ use crate::{
     flows::{
         Caller, Error,
         client_auth::{self, Freshness, Presented},
+        explain,
     },
     model::client::{Client, GrantType},
     oauth::{
@@ -46,6 +47,21 @@ pub async fn issue(
     caller: &Caller,
 ) -> Result<Issued, Error> {
     let grant = grant_type(params)?;
+    let issued = issue_by(app, grant, presented, params, caller).await;
+    if issued.is_err() {
+        explain::fact("grant_type", format_args!("{grant:?}"));
+        explain::fact("scope.asked", params.get("scope").unwrap_or("(none)"));
+    }
+    issued
+}
+
+async fn issue_by(
+    app: &App,
+    grant: GrantType,
+    presented: &Presented,
+    params: &Params,
+    caller: &Caller,
+) -> Result<Issued, Error> {
     if grant == GrantType::AuthorizationCode && !matches!(presented, Presented::Assertion { .. }) {
         // One statement fewer: redeeming checks that the client is still as it was authenticated. An assertion is good
         // once, so it cannot be looked at a second time.

@@ -8,7 +8,10 @@ use url::form_urlencoded;
 use super::{locale, rendered, see_other};
 use crate::{
     app::App,
-    flows::authorize::{Callback, ResponseMode},
+    flows::{
+        authorize::{Callback, ResponseMode},
+        explain,
+    },
     http::views::{FormAction, FormPost},
     oauth::error::OAuthError,
 };
@@ -25,6 +28,7 @@ pub fn error(
     callback: &Callback,
     error: &OAuthError,
 ) -> Result<Response> {
+    explain::refused(error.code, &error.description);
     let fields = vec![
         ("error", error.code.to_owned()),
         ("error_description", error.description.to_string()),

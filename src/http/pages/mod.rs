@@ -182,6 +182,7 @@ fn status_of(problem: Option<Problem>) -> StatusCode {
 /// # Errors
 /// The error itself where they can do nothing.
 fn problem(error: flows::Error) -> Result<Problem> {
+    flows::explain::refused("login_refused", &error);
     match error {
         flows::Error::TooMany(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -215,6 +215,12 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
         [401, 403, 403, 403, 404],
     ),
     ("GET", "/api/v1/admin/audit", "", [401, 403, 403, 403, 200]),
+    (
+        "GET",
+        "/api/v1/admin/explain/:request_id",
+        "",
+        [401, 403, 403, 403, 404],
+    ),
 ];
 
 fn source() -> PathBuf {

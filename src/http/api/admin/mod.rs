@@ -2,6 +2,7 @@
 //! ([`params`]), and how an answer names the state it shows ([`tagged`]).
 
 mod audit;
+mod explain;
 mod guard;
 mod params;
 mod sessions;
@@ -18,10 +19,20 @@ use crate::http::error::ApiError;
 pub const PREFIX: &str = "/api/v1/admin/";
 
 /// Every operation.
-pub type Operations = (users::UsersApi, sessions::SessionsApi, audit::AuditApi);
+pub type Operations = (
+    users::UsersApi,
+    sessions::SessionsApi,
+    audit::AuditApi,
+    explain::ExplainApi,
+);
 
 pub fn operations() -> Operations {
-    (users::UsersApi, sessions::SessionsApi, audit::AuditApi)
+    (
+        users::UsersApi,
+        sessions::SessionsApi,
+        audit::AuditApi,
+        explain::ExplainApi,
+    )
 }
 
 /// The fields of answers that are always there and may be null.
@@ -38,6 +49,7 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
         &["subject", "address", "requestId", "correlationId"],
     ),
     ("Page_AuditLine", &["nextCursor"]),
+    ("Explanation", &["address", "correlationId"]),
 ];
 
 /// Refuses a query with a parameter that the operation does not have, or with one of them twice.
