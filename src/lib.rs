@@ -7,7 +7,7 @@
 //! | [`storage`] | the only place with SQL | model |
 //! | [`keys`], [`jose`], [`directory`], [`revocation`], [`password`], [`limits`], [`outbound`] | what a process keeps in memory | storage |
 //! | [`flows`] | the decisions | all of the above |
-//! | [`http`], [`cli`] | how it is asked and answered | flows |
+//! | [`http`], [`grpc`], [`cli`] | how it is asked and answered | flows |
 //! | [`listener`], [`telemetry`], [`config`], [`clock`] | the ground it stands on | each other |
 //! | [`app`], [`server`] | everything put together | everything |
 //!
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod directory;
 pub mod flows;
+pub mod grpc;
 pub mod http;
 pub mod jose;
 pub mod keys;

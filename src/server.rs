@@ -7,9 +7,9 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     app::App,
-    config::ClientAuth,
+    config::{ClientAuth, Tls},
     flows::{backchannel, explain, maintenance},
-    http,
+    grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage::heads,
     telemetry::Metrics,
@@ -17,11 +17,14 @@ use crate::{
 
 /// How often histograms are drained and gauges read.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How often the database is asked whether gRPC's health shall say that we serve.
+const HEALTH_CHECK: Duration = Duration::from_secs(5);
 
 /// A server whose addresses are bound; it answers once [`Server::run`] runs.
 pub struct Server {
     app: Arc<App>,
     public: Bound,
+    grpc: Option<Bound>,
     metrics: Option<Bound>,
 }
 
@@ -32,6 +35,8 @@ pub enum ServerError {
     Listen(#[from] ListenError),
     #[error("a page cannot be rendered: {0}")]
     Page(#[from] askama::Error),
+    #[error("the gRPC services cannot be described: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 impl Server {
@@ -41,17 +46,6 @@ impl Server {
     /// [`ServerError::Listen`] says what to mend.
     pub fn bind(app: Arc<App>) -> Result<Self, ServerError> {
         let config = &app.config.server;
-        let tls = match (&config.tls.certificate, &config.tls.key) {
-            (Some(certificate), Some(key)) => {
-                let client_ca = match config.tls.client_auth {
-                    ClientAuth::Off => None,
-                    ClientAuth::Optional | ClientAuth::Required => config.tls.client_ca.as_deref(),
-                };
-                let required = config.tls.client_auth == ClientAuth::Required;
-                Some(listener::tls_config(certificate, key, client_ca, required)?)
-            }
-            _ => None,
-        };
         let options = Options {
             listen: config.listen,
             setting: "server.listen",
@@ -64,7 +58,7 @@ impl Server {
             request_timeout: config.request_timeout,
             max_header_bytes: config.max_header_bytes,
             shutdown_grace: config.shutdown_grace,
-            tls,
+            tls: tls(&config.tls)?,
         };
         let metrics = app.config.metrics.listen.map(|listen| {
             listener::bind(&Options {
@@ -78,6 +72,7 @@ impl Server {
         });
         Ok(Self {
             public: listener::bind(&options)?,
+            grpc: bind_grpc(&app, &options)?,
             metrics: metrics.transpose()?,
             app,
         })
@@ -86,6 +81,11 @@ impl Server {
     /// Where the public listener is bound.
     pub fn address(&self) -> SocketAddr {
         self.public.local_addr()
+    }
+
+    /// Where the gRPC listener is bound.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(Bound::local_addr)
     }
 
     /// Where the metrics listener is bound.
@@ -101,9 +101,12 @@ impl Server {
         let Self {
             app,
             public,
+            grpc,
             metrics,
         } = self;
         let endpoint = http::endpoint(&app)?;
+        let (serving, is_serving) = watch::channel(true);
+        let services = grpc::endpoint(&app, is_serving)?;
         let (stop, stopping) = watch::channel(false);
         let stopped = |mut stopping: watch::Receiver<bool>| async move {
             let _ = stopping.wait_for(|stop| *stop).await;
@@ -114,15 +117,21 @@ impl Server {
         background.spawn(backchannel::run(Arc::clone(&app)));
         background.spawn(explain::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
+        let health = background.spawn(keep_health(Arc::clone(&app), serving));
         background.spawn(app.revocations.clone().look_for_news());
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));
+        let calling = async {
+            match grpc {
+                Some(grpc) => grpc.serve(services, stopped(stopping.clone())).await,
+                None => Ok(()),
+            }
+        };
         let watching = async {
             match metrics {
                 Some(metrics) => {
-                    metrics
-                        .serve(metrics_endpoint(&app), stopped(stopping))
-                        .await
+                    let stopped = stopped(stopping.clone());
+                    metrics.serve(metrics_endpoint(&app), stopped).await
                 }
                 None => Ok(()),
             }
@@ -130,11 +139,13 @@ impl Server {
         let signal = async {
             shutdown.await;
             tracing::info!("shutting down: finishing what was accepted");
+            // Streams end by themselves, with a word about why.
             app.revocations.feed.close();
+            health.abort();
             let _ = stop.send(true);
             Ok(())
         };
-        tokio::try_join!(serving, watching, signal)?;
+        tokio::try_join!(serving, calling, watching, signal)?;
         background.shutdown().await;
         if let Err(error) = explain::write(&app).await {
             tracing::error!(%error, "the last refusals could not be written");
@@ -142,6 +153,58 @@ impl Server {
         app.db.close().await;
         Ok(())
     }
+}
+
+/// TLS as the configuration asks for it.
+fn tls(config: &Tls) -> Result<Option<Arc<rustls::ServerConfig>>, ListenError> {
+    let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
+        return Ok(None);
+    };
+    let client_ca = match config.client_auth {
+        ClientAuth::Off => None,
+        ClientAuth::Optional | ClientAuth::Required => config.client_ca.as_deref(),
+    };
+    let required = config.client_auth == ClientAuth::Required;
+    listener::tls_config(certificate, key, client_ca, required).map(Some)
+}
+
+fn bind_grpc(app: &App, options: &Options) -> Result<Option<Bound>, ListenError> {
+    let config = &app.config.grpc;
+    let Some(listen) = config.listen else {
+        return Ok(None);
+    };
+    let bound = listener::bind(&Options {
+        listen,
+        setting: "grpc.listen",
+        socket_activation: false,
+        max_connections: config.max_connections,
+        request_timeout: config.request_timeout,
+        tls: tls(&config.tls)?,
+        ..options.clone()
+    });
+    match bound {
+        // Nobody has asked for this address: a first try of the server shall not fail because of it.
+        Err(error @ ListenError::Taken { .. }) if app.config.is_default("grpc.listen") => {
+            tracing::warn!(%error, "there is no gRPC");
+            Ok(None)
+        }
+        bound => bound.map(Some),
+    }
+}
+
+/// Keeps in mind whether the database answers.
+async fn keep_health(app: Arc<App>, serving: watch::Sender<bool>) {
+    let mut tick = tokio::time::interval(HEALTH_CHECK);
+    loop {
+        tick.tick().await;
+        let is_ready = is_ready(&app).await;
+        serving.send_if_modified(|serving| std::mem::replace(serving, is_ready) != is_ready);
+    }
+}
+
+async fn is_ready(app: &App) -> bool {
+    let asked = tokio::time::timeout(Duration::from_secs(2), heads::read(&app.db));
+    matches!(asked.await, Ok(Ok(_)))
 }
 
 async fn keep_metrics(app: Arc<App>) {
@@ -178,8 +241,9 @@ fn render_metrics(Data(app): Data<&Arc<App>>) -> Response {
 
 #[handler]
 async fn ready(Data(app): Data<&Arc<App>>) -> StatusCode {
-    match tokio::time::timeout(Duration::from_secs(2), heads::read(&app.db)).await {
-        Ok(Ok(_)) => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+    if is_ready(app).await {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     }
 }

@@ -194,6 +194,7 @@ pub struct Metrics {
     gateways: Vec<Counter>,
     rate_limited: Vec<Counter>,
     routes: RwLock<HashMap<Box<str>, Arc<Route>>>,
+    methods: RwLock<HashMap<(&'static str, &'static str), Calls>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -232,6 +233,16 @@ impl Metrics {
             HTTP_REQUESTS.into(),
             None,
             "Requests answered, by route, method and class of status.".into(),
+        );
+        recorder.describe_counter(
+            GRPC_CALLS.into(),
+            None,
+            "gRPC calls answered, by method and code.".into(),
+        );
+        recorder.describe_histogram(
+            GRPC_DURATION.into(),
+            None,
+            "Seconds from a gRPC call's head to its answer's head, by method.".into(),
         );
         recorder.describe_histogram(
             HTTP_DURATION.into(),
@@ -296,6 +307,7 @@ impl Metrics {
                 &limits,
             ),
             routes: RwLock::default(),
+            methods: RwLock::default(),
             handle: recorder.handle(),
             recorder,
         }
@@ -345,6 +357,25 @@ impl Metrics {
         counter.increment(1);
     }
 
+    /// Counts an answered gRPC call. Both texts are among a few dozen.
+    pub fn grpc_call(&self, method: &'static str, code: &'static str, took: Duration) {
+        let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = methods.get(&(method, code)) {
+            return calls.count(took);
+        }
+        drop(methods);
+        let label = || Label::from_static_parts("method", method);
+        let labels = vec![label(), Label::from_static_parts("code", code)];
+        let counted = Key::from_parts(GRPC_CALLS, labels);
+        let timed = Key::from_parts(GRPC_DURATION, vec![label()]);
+        let mut methods = self.methods.write().unwrap_or_else(PoisonError::into_inner);
+        let calls = methods.entry((method, code)).or_insert_with(|| Calls {
+            duration: self.recorder.register_histogram(&timed, &METADATA),
+            answered: self.recorder.register_counter(&counted, &METADATA),
+        });
+        calls.count(took);
+    }
+
     fn route(&self, name: &str) -> Arc<Route> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let is_full = routes.len() >= MAX_ROUTES;
@@ -382,6 +413,8 @@ impl Metrics {
 
 const HTTP_REQUESTS: &str = "propusk_http_requests_total";
 const HTTP_DURATION: &str = "propusk_http_request_duration_seconds";
+const GRPC_CALLS: &str = "propusk_grpc_calls_total";
+const GRPC_DURATION: &str = "propusk_grpc_call_duration_seconds";
 const METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Others than these are counted as the last.
@@ -389,6 +422,19 @@ const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
 ];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The handles of one gRPC method's calls that ended with one code.
+struct Calls {
+    duration: Histogram,
+    answered: Counter,
+}
+
+impl Calls {
+    fn count(&self, took: Duration) {
+        self.duration.record(took);
+        self.answered.increment(1);
+    }
+}
 
 /// One route's handles; its counters are registered at their first use.
 struct Route {

@@ -50,6 +50,7 @@ impl Server {
             .env_clear()
             .env("PROPUSK_SERVER__LISTEN", address.to_string())
             .env("PROPUSK_SERVER__ISSUER", format!("http://{address}"))
+            .env("PROPUSK_GRPC__LISTEN", "")
             .env("PROPUSK_METRICS__LISTEN", "")
             .env("PROPUSK_DATA_DIR", folder)
             .env("PROPUSK_DATABASE__URL", database_url)

@@ -70,12 +70,7 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
     let first_start = set_up::set_up(&app).await?;
     flows::clients::file::apply(&app).await.map_err(failed)?;
     flows::modules::file::apply(&app).await.map_err(failed)?;
-    welcome(
-        &app,
-        server.address(),
-        server.metrics_address(),
-        first_start,
-    );
+    welcome(&app, &server, first_start);
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -86,7 +81,8 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
 }
 
 /// Tells the operator where everything is. Secrets of the first start go to the terminal, not to the log.
-fn welcome(app: &App, address: SocketAddr, metrics: Option<SocketAddr>, first: Option<FirstStart>) {
+fn welcome(app: &App, server: &Server, first: Option<FirstStart>) {
+    let address = server.address();
     let issuer = &app.config.server.issuer;
     tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "serving");
     let mut text = format!(
@@ -94,7 +90,10 @@ fn welcome(app: &App, address: SocketAddr, metrics: Option<SocketAddr>, first: O
          {issuer}/.well-known/openid-configuration\n  Public keys   {issuer}/oauth2/jwks\n",
         env!("CARGO_PKG_VERSION")
     );
-    if let Some(metrics) = metrics {
+    if let Some(grpc) = server.grpc_address() {
+        text.push_str(&format!("  gRPC          {grpc}\n"));
+    }
+    if let Some(metrics) = server.metrics_address() {
         text.push_str(&format!("  Metrics       http://{metrics}/metrics\n"));
     }
     if let Some(first) = first {

@@ -33,6 +33,7 @@ pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
 pub struct Config {
     pub data_dir: PathBuf,
     pub server: Server,
+    pub grpc: Grpc,
     pub metrics: Metrics,
     pub database: Database,
     pub redis: Redis,
@@ -85,7 +86,7 @@ pub struct Server {
     pub tls: Tls,
 }
 
-/// TLS on the main listener; off while `certificate` and `key` are `None` (they come together).
+/// TLS on a listener; off while `certificate` and `key` are `None` (they come together).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -105,6 +106,20 @@ pub enum ClientAuth {
     Off,
     Optional,
     Required,
+}
+
+/// The gRPC listener; what is not here it shares with [`Server`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grpc {
+    /// `None`: no gRPC listener.
+    #[serde(deserialize_with = "optional_socket_address")]
+    pub listen: Option<SocketAddr>,
+    pub max_connections: usize,
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    pub max_message_bytes: usize,
+    pub tls: Tls,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -418,7 +433,8 @@ impl Config {
         source.unwrap_or(&Source::Default).to_string()
     }
 
-    fn is_default(&self, key: &str) -> bool {
+    /// Whether nobody has set a key.
+    pub fn is_default(&self, key: &str) -> bool {
         let setting = self.settings.get(key);
         setting.is_none_or(|setting| setting.source == Source::Default)
     }

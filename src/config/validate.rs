@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{ClientAuth, Config, is_loopback};
+use super::{ClientAuth, Config, Tls, is_loopback};
 use crate::model::key::LONGEST_SESSION_LIFE;
 
 /// A key, and what is wrong with its value and would be right.
@@ -82,6 +82,12 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
             "must be from 8192 to 1048576".to_owned(),
         ));
     }
+    if !(1024..=67_108_864).contains(&config.grpc.max_message_bytes) {
+        found.push((
+            "grpc.max_message_bytes",
+            "must be from 1024 to 67108864".to_owned(),
+        ));
+    }
     // Port 0 asks the system for a free one; two of those differ.
     if config.metrics.listen == Some(server.listen) && server.listen.port() != 0 {
         found.push((
@@ -89,40 +95,83 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
             "is the same as server.listen; choose another port".to_owned(),
         ));
     }
-    let tls = &server.tls;
+    if let Some(listen) = config.grpc.listen.filter(|listen| listen.port() != 0) {
+        for (key, other) in [
+            ("server.listen", Some(server.listen)),
+            ("metrics.listen", config.metrics.listen),
+        ] {
+            if other == Some(listen) {
+                let problem = format!("is the same as {key}; choose another port");
+                found.push(("grpc.listen", problem));
+            }
+        }
+    }
+    tls(&SERVER_TLS, &server.tls, found);
+    tls(&GRPC_TLS, &config.grpc.tls, found);
+    let files = [
+        ("passwords.blocklist_file", &config.passwords.blocklist_file),
+        ("clients.file", &config.clients.file),
+        ("outbound.ca_file", &config.outbound.ca_file),
+    ];
+    for (key, path) in files {
+        if let Some(path) = path {
+            must_be_file(key, path, found);
+        }
+    }
+}
+
+/// The keys of a listener's TLS.
+struct TlsKeys {
+    certificate: &'static str,
+    key: &'static str,
+    client_ca: &'static str,
+    client_auth: &'static str,
+}
+
+const SERVER_TLS: TlsKeys = TlsKeys {
+    certificate: "server.tls.certificate",
+    key: "server.tls.key",
+    client_ca: "server.tls.client_ca",
+    client_auth: "server.tls.client_auth",
+};
+
+const GRPC_TLS: TlsKeys = TlsKeys {
+    certificate: "grpc.tls.certificate",
+    key: "grpc.tls.key",
+    client_ca: "grpc.tls.client_ca",
+    client_auth: "grpc.tls.client_auth",
+};
+
+fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
+    let TlsKeys {
+        certificate, key, ..
+    } = keys;
+    let half = |set: &str, missing| {
+        let problem = format!("{set} is set and this is not; set both, or neither");
+        (missing, problem)
+    };
     match (&tls.certificate, &tls.key) {
-        (Some(_), None) => found.push((
-            "server.tls.key",
-            "server.tls.certificate is set and this is not; set both, or neither".to_owned(),
-        )),
-        (None, Some(_)) => found.push((
-            "server.tls.certificate",
-            "server.tls.key is set and this is not; set both, or neither".to_owned(),
-        )),
+        (Some(_), None) => found.push(half(certificate, *key)),
+        (None, Some(_)) => found.push(half(key, *certificate)),
         _ => {}
     }
     if tls.client_auth != ClientAuth::Off {
         if tls.certificate.is_none() {
-            found.push((
-                "server.tls.client_auth",
-                "needs TLS: set server.tls.certificate and server.tls.key, or set this to \"off\""
-                    .to_owned(),
-            ));
+            let problem = format!("needs TLS: set {certificate} and {key}, or set this to \"off\"");
+            found.push((keys.client_auth, problem));
         }
         if tls.client_ca.is_none() {
-            found.push((
-                "server.tls.client_ca",
-                "server.tls.client_auth needs it; name a PEM file of authorities".to_owned(),
-            ));
+            let problem = format!(
+                "{} needs it; name a PEM file of authorities",
+                keys.client_auth
+            );
+            found.push((keys.client_ca, problem));
         }
     }
     let files = [
-        ("server.tls.certificate", &tls.certificate),
-        ("server.tls.key", &tls.key),
-        ("server.tls.client_ca", &tls.client_ca),
-        ("passwords.blocklist_file", &config.passwords.blocklist_file),
-        ("clients.file", &config.clients.file),
-        ("outbound.ca_file", &config.outbound.ca_file),
+        (keys.certificate, &tls.certificate),
+        (keys.key, &tls.key),
+        (keys.client_ca, &tls.client_ca),
     ];
     for (key, path) in files {
         if let Some(path) = path {
@@ -353,6 +402,7 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         ("server.handshake_timeout", server.handshake_timeout, false),
         ("server.request_timeout", server.request_timeout, false),
         ("server.shutdown_grace", server.shutdown_grace, true),
+        ("grpc.request_timeout", config.grpc.request_timeout, false),
         (
             "database.acquire_timeout",
             config.database.acquire_timeout,
@@ -437,6 +487,7 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
     let numbers = [
         ("server.max_connections", config.server.max_connections == 0),
         ("server.max_body_bytes", config.server.max_body_bytes == 0),
+        ("grpc.max_connections", config.grpc.max_connections == 0),
         (
             "database.max_connections",
             config.database.max_connections == 0,

@@ -17,27 +17,28 @@ use crate::{
 pub struct Introspection {
     pub active: bool,
     #[serde(flatten)]
-    facts: Option<Facts>,
+    pub facts: Option<Facts>,
 }
 
+/// What an active token says.
 #[derive(Debug, Serialize)]
-struct Facts {
-    iss: String,
-    sub: String,
+pub struct Facts {
+    pub iss: String,
+    pub sub: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<Audience>,
-    client_id: String,
-    scope: String,
+    pub aud: Option<Audience>,
+    pub client_id: String,
+    pub scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token_type: Option<&'static str>,
-    iat: i64,
-    exp: i64,
+    pub token_type: Option<&'static str>,
+    pub iat: i64,
+    pub exp: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
+    pub jti: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sid: Option<String>,
+    pub sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    auth_time: Option<i64>,
+    pub auth_time: Option<i64>,
 }
 
 /// Introspects a token for an authenticated client. What the client may not know of is inactive to it (§2.2, threat

@@ -92,6 +92,15 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
             verified
         }
     };
+    still_good(app, &verified)?;
+    Ok(verified)
+}
+
+/// Whether a token that was good is so still, as far as this process has heard: for what goes on after it was shown.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn still_good(app: &App, verified: &Verified) -> Result<(), Invalid> {
     let issuer = &app.config.server.issuer;
     let checked = verified.claims.check_for_anybody(issuer, app.clock.now());
     let checked =
@@ -107,7 +116,7 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
     if checked.is_err() {
         note(&verified);
     }
-    checked.map(|()| verified)
+    checked
 }
 
 /// A token whose signature was found good before, whatever became of it since.

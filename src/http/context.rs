@@ -169,7 +169,8 @@ pub fn is_from_trusted_proxy(app: &App, request: &Request) -> bool {
     trusted.iter().any(|network| network.contains(&peer))
 }
 
-fn caller(app: &App, request: &Request) -> Caller {
+/// Who asks, by the request's head.
+pub(crate) fn caller(app: &App, request: &Request) -> Caller {
     let headers = request.headers();
     let peer = peer(request);
     // Reading happens a thousand times as often, and no session begins with it.
@@ -225,7 +226,7 @@ fn correlation_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The framework's own rejections, in our words.
-pub(super) fn from_poem(error: poem::Error) -> ApiError {
+pub(crate) fn from_poem(error: poem::Error) -> ApiError {
     if error.is::<ApiError>() {
         return match error.downcast::<ApiError>() {
             Ok(error) => error,
@@ -360,8 +361,8 @@ fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
     }
 }
 
-fn finish(headers: &mut HeaderMap, app: &App, caller: &Caller) {
-    headers.reserve(4);
+/// Names the request's ids in its answer.
+pub(crate) fn tell_ids(headers: &mut HeaderMap, caller: &Caller) {
     if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
         if caller.correlation_id == caller.request_id {
             headers.insert(CORRELATION_ID, id.clone());
@@ -371,6 +372,11 @@ fn finish(headers: &mut HeaderMap, app: &App, caller: &Caller) {
     if caller.correlation_id != caller.request_id {
         set(headers, CORRELATION_ID, &caller.correlation_id);
     }
+}
+
+fn finish(headers: &mut HeaderMap, app: &App, caller: &Caller) {
+    headers.reserve(4);
+    tell_ids(headers, caller);
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),

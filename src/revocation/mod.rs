@@ -394,11 +394,10 @@ impl Known {
                 Some(news) => news,
                 None => revocations::since(db, known, clock.now()).await?,
             };
+            // Together: a follower that hears of an entry finds the list to have it, be it about the follower's own token.
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             self.feed.push(&news, heads.revocations);
-            self.entries
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .catch_up(news, heads.revocations);
+            entries.catch_up(news, heads.revocations);
         }
         if heads.keys > self.keys.ring().version {
             self.keys.reload(db, clock.now()).await?;

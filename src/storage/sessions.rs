@@ -74,6 +74,8 @@ pub enum Credential {
         chain_key: u32,
         first_hash: [u8; 32],
     },
+    /// Nothing: it is as long as its one access token.
+    Nothing,
     /// An authorization code, which is exchanged for one ([`redeem`]).
     Code {
         hash: [u8; 32],
@@ -111,6 +113,7 @@ fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<St
             chain_key,
             first_hash,
         } => (chain_key, first_hash, None, Some(now)),
+        Credential::Nothing => (0, NO_TOKEN, None, Some(now)),
         Credential::Code {
             hash,
             redirect_uri,

@@ -122,6 +122,24 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
     one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
 }
 
+/// The account, which nobody can disable, change or remove until the transaction ends.
+pub async fn held(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
+    macro_rules! select {
+        ($lock:literal) => {
+            concat!(
+                "SELECT id, email, username, role, is_verified, created_at, disabled_at FROM users WHERE id = $1",
+                $lock
+            )
+        };
+    }
+    if id.contains('\0') {
+        return Ok(None);
+    }
+    let statement = Statement::new(select!("")).locking(select!(" FOR SHARE"));
+    let rows = tx.run(statement.bind(id)).await?;
+    one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
+}
+
 /// Notes a login, if the account is still enabled and its password still the one that was verified: the
 /// row is locked until the session stands, so a login cannot slip past a disabling or a password change
 /// that happened while the password was being hashed. `new_hash` replaces an outdated hash on the way.

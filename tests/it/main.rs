@@ -16,6 +16,7 @@ mod explain;
 mod feed;
 mod floods;
 mod gateway;
+mod grpc;
 mod house;
 mod jose;
 mod keys;

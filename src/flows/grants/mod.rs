@@ -4,6 +4,9 @@
 mod authorization_code;
 mod client_credentials;
 mod refresh_token;
+pub mod vouched;
+
+pub use refresh_token::refresh;
 
 use crate::{
     app::App,

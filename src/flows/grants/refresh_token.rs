@@ -12,8 +12,11 @@ use crate::{
     oauth::{error::OAuthError, params::Params, scope::Scope},
 };
 
-/// Exchanges a refresh token. `scope` may narrow this one access token; the session keeps its own.
-pub(super) async fn refresh(
+/// Exchanges a refresh token of an authenticated client. `scope` may narrow this one access token; the session keeps its own.
+///
+/// # Errors
+/// `invalid_grant` for every token that is not good, whatever the reason; `invalid_scope` and `invalid_target`.
+pub async fn refresh(
     app: &App,
     client: &Client,
     params: &Params,

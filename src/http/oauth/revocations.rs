@@ -151,7 +151,8 @@ impl Stream {
             return Some(first);
         }
         let next = tokio::time::timeout(HEARTBEAT, self.follower.as_mut()?.next()).await;
-        if !self.is_good() {
+        // The list has just heard what is new.
+        if verify::still_good(&self.app, &self.verified).is_err() {
             return None;
         }
         match next {
@@ -169,14 +170,6 @@ impl Stream {
             }
             Ok(None) => None,
         }
-    }
-
-    /// Whether the token that opened the stream is still good; the list has just heard what is new.
-    fn is_good(&self) -> bool {
-        let (app, claims) = (&self.app, &self.verified.claims);
-        let issuer = &app.config.server.issuer;
-        claims.check_for_anybody(issuer, app.clock.now()).is_ok()
-            && !app.revocations.hits(claims, &self.verified.kid)
     }
 }
 

@@ -2,12 +2,13 @@
 
 pub mod admin;
 pub mod browser;
+pub mod grpc;
 pub mod oauth;
 pub mod outside;
 pub mod process;
 pub mod redis;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use propusk::{
     app::App,
@@ -109,6 +110,7 @@ impl Database {
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
+            ("PROPUSK_GRPC__LISTEN", ""),
             ("PROPUSK_METRICS__LISTEN", ""),
             ("PROPUSK_LIMITS__ENABLED", "false"),
             ("PROPUSK_PASSWORDS__MEMORY_KIB", "64"),
@@ -162,6 +164,7 @@ pub struct TestServer {
     pub app: Arc<App>,
     pub clock: Clock,
     pub base: String,
+    pub grpc: Option<SocketAddr>,
     pub http: reqwest::Client,
     pub database: Arc<Database>,
     stop: Option<oneshot::Sender<()>>,
@@ -193,6 +196,7 @@ impl TestServer {
             .expect("the app opens");
         let server = Server::bind(Arc::clone(&app)).expect("a free port");
         let base = format!("http://{}", server.address());
+        let grpc = server.grpc_address();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             let shutdown = async {
@@ -211,6 +215,7 @@ impl TestServer {
             app,
             clock,
             base,
+            grpc,
             http,
             database,
             stop: Some(stop),

@@ -1,0 +1,77 @@
+//! `grpc.health.v1.Health`: whether calls can be answered, which is whether the database does.
+
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
+};
+
+use super::access::METHODS;
+
+pub(super) struct Health {
+    pub serving: watch::Receiver<bool>,
+}
+
+/// The empty name is the server as a whole.
+fn is_known(service: &str) -> bool {
+    let of = |path: &'static str| path.trim_start_matches('/').split('/').next();
+    service.is_empty()
+        || METHODS
+            .iter()
+            .any(|method| of(method.path) == Some(service))
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+fn as_status(serving: bool) -> ServingStatus {
+    if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if !is_known(&request.get_ref().service) {
+            return Err(Status::not_found("there is no such service"));
+        }
+        let serving = *self.serving.borrow();
+        Ok(Response::new(answer(as_status(serving))))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let is_known = is_known(&request.get_ref().service);
+        let mut serving = self.serving.clone();
+        serving.mark_changed();
+        let stream = stream::unfold(Some(serving), move |serving| async move {
+            let mut serving = serving?;
+            if serving.changed().await.is_err() {
+                return Some((Err(Status::unavailable("the server is about to end")), None));
+            }
+            let status = match is_known {
+                true => as_status(*serving.borrow_and_update()),
+                false => ServingStatus::ServiceUnknown,
+            };
+            Some((Ok(answer(status)), Some(serving)))
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+}

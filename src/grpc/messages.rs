@@ -1,0 +1,72 @@
+//! Our nouns as the messages of `proto/`.
+
+use super::proto::v1;
+use crate::{
+    flows::{grants::Issued, introspect::Introspection},
+    model::revocation::Written,
+    oauth::access_token::Audience,
+};
+
+impl From<Issued> for v1::TokenResponse {
+    fn from(issued: Issued) -> Self {
+        Self {
+            access_token: issued.access_token,
+            refresh_token: issued.refresh_token,
+            expires_in: i64::try_from(issued.expires_in).unwrap_or(i64::MAX),
+            scope: issued.scope.to_string(),
+            id_token: issued.id_token,
+        }
+    }
+}
+
+impl From<Introspection> for v1::ValidateResponse {
+    fn from(introspection: Introspection) -> Self {
+        let Some(facts) = introspection.facts else {
+            return Self::default();
+        };
+        Self {
+            active: true,
+            iss: facts.iss,
+            sub: facts.sub,
+            aud: match facts.aud {
+                Some(Audience::One(one)) => vec![one],
+                Some(Audience::Several(several)) => several,
+                None => vec![],
+            },
+            client_id: facts.client_id,
+            scope: facts.scope,
+            token_type: facts.token_type.unwrap_or_default().to_owned(),
+            iat: facts.iat,
+            exp: facts.exp,
+            jti: facts.jti.unwrap_or_default(),
+            sid: facts.sid.unwrap_or_default(),
+            auth_time: facts.auth_time,
+        }
+    }
+}
+
+impl From<&Written> for v1::Entry {
+    fn from(entry: &Written) -> Self {
+        use v1::entry::Target;
+        let id = entry.id.clone();
+        let issued_until = entry.issued_until.unwrap_or_default();
+        let target = match entry.kind.as_str() {
+            "token" => Some(Target::Token(id)),
+            "session" => Some(Target::Session(id)),
+            "subject" => Some(Target::Subject(v1::IssuedUntil { id, issued_until })),
+            "scope" => Some(Target::SubjectScope(v1::SubjectScope {
+                subject: id,
+                scope: entry.scope.clone().unwrap_or_default(),
+                issued_until,
+            })),
+            "client" => Some(Target::Client(v1::IssuedUntil { id, issued_until })),
+            "key" => Some(Target::Key(id)),
+            // Whoever reads this treats it as hitting every token.
+            _ => None,
+        };
+        Self {
+            target,
+            expires_at: entry.expires_at,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Errors as gRPC tells them: a code, a sentence, and the details of google.rpc.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetail, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
+
+use crate::{
+    flows::Caller,
+    http::error::{ApiError, ErrorCode},
+};
+
+/// The domain of our reasons in google.rpc.ErrorInfo.
+const DOMAIN: &str = "propusk";
+
+/// An error as a status. The inner cause stays here, as its source, for the log.
+pub(super) fn status(error: ApiError, caller: &Caller) -> Status {
+    let code = code(&error);
+    let reason = reason(&error);
+    let mut details = vec![info(&reason, caller)];
+    if let Some(wait) = error.retry_after {
+        let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        details.push(RetryInfo::new(Some(wait)).into());
+    }
+    if code == Code::InvalidArgument && !error.details.is_empty() {
+        let violations = error.details.iter();
+        let violations =
+            violations.map(|detail| FieldViolation::new(&detail.field, &detail.message));
+        details.push(tonic_types::BadRequest::new(violations.collect::<Vec<_>>()).into());
+    }
+    let mut status = Status::with_error_details_vec(code, error.message, details);
+    if let Some(cause) = error.cause {
+        status.set_source(Arc::from(cause));
+    }
+    status
+}
+
+/// A refusal that HTTP has no twin of.
+pub(super) fn plain(code: Code, reason: &str, message: &str, caller: &Caller) -> Status {
+    Status::with_error_details_vec(code, message, [info(reason, caller)])
+}
+
+fn info(reason: &str, caller: &Caller) -> ErrorDetail {
+    let ids = [("requestId".to_owned(), caller.request_id.clone())];
+    ErrorInfo::new(reason, DOMAIN, ids).into()
+}
+
+/// For programs: the `errorCode` of the JSON API, or OAuth's own `error` in capitals, which says more.
+fn reason(error: &ApiError) -> String {
+    match error.oauth {
+        Some(name) => name.to_ascii_uppercase(),
+        None => error.code.as_str().to_owned(),
+    }
+}
+
+fn code(error: &ApiError) -> Code {
+    match error.code {
+        // The caller is fine; what was sent is not.
+        ErrorCode::InvalidRefreshToken | ErrorCode::InvalidCredentials => Code::InvalidArgument,
+        // Nothing was kept, and trying again may help.
+        ErrorCode::UserCreate => Code::Unavailable,
+        ErrorCode::Conflict => Code::FailedPrecondition,
+        _ if error.oauth == Some("unauthorized_client") => Code::PermissionDenied,
+        other => match other.status().as_u16() {
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::NotFound,
+            408 => Code::DeadlineExceeded,
+            409 => Code::AlreadyExists,
+            412 => Code::Aborted,
+            413 | 429 => Code::ResourceExhausted,
+            503 => Code::Unavailable,
+            400..500 => Code::InvalidArgument,
+            _ => Code::Internal,
+        },
+    }
+}
