@@ -36,8 +36,8 @@ use crate::{
 /// Checks that may wait for one query; more wait to be let in.
 const WAITING: usize = 4096;
 
-/// How often other tasks are let run before a query begins.
-const GATHER: usize = 3;
+/// How often other tasks are let run before a question begins: until nobody new has come twice, and no longer than this.
+const GATHER: usize = 12;
 
 /// The list of one process.
 #[derive(Clone, Debug)]
@@ -350,10 +350,16 @@ async fn keep_fresh(
     let mut group = Vec::with_capacity(WAITING);
     while waiting.recv_many(&mut group, WAITING).await > 0 {
         // Those that are about to ask are let in before the query begins: one for all is cheaper.
+        let mut quiet = 0;
         for _ in 0..GATHER {
+            let before = group.len();
             tokio::task::yield_now().await;
             while let Ok(waiter) = waiting.try_recv() {
                 group.push(waiter);
+            }
+            quiet = if group.len() == before { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                break;
             }
         }
         let fresh = match known.bring_up_to_date(&db, &clock).await {
