@@ -37,6 +37,11 @@ impl Timestamp {
         self.0
     }
 
+    /// This moment, or the next one after `earlier`: what is changed twice in one moment has two versions all the same.
+    pub fn past(self, earlier: Self) -> Self {
+        self.max(Self(earlier.0.saturating_add(1)))
+    }
+
     /// RFC 3339 in UTC, to the second: `2026-11-21T04:22:00Z`.
     pub fn rfc3339(self) -> String {
         time::OffsetDateTime::from_unix_timestamp(self.as_secs())

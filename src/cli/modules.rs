@@ -7,7 +7,12 @@ use super::{Failed, commands::failed};
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{By, accounts, modules, roles},
+    flows::{
+        By, accounts,
+        admin::Expected,
+        modules::{self, Must},
+        roles,
+    },
     model::{
         catalogue::Descriptions,
         module::{Module, ModuleGrant},
@@ -153,19 +158,20 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
                 updated_at: Timestamp(0),
             };
             settings.change(&mut module)?;
-            let module = modules::put(app, module, None, &by).await?;
-            println!("added the module {}", module.id);
+            let id = module.id.clone();
+            modules::put(app, module, Must::BeNew(None), &by).await?;
+            println!("added the module {id}");
         }
         ModuleCommand::Set { id, settings } => {
             let mut module = modules::named(app, &id).await?;
-            let read_at = module.updated_at;
+            let as_read = Must::Be(Expected::OneOf(vec![module.updated_at]));
             settings.change(&mut module)?;
-            modules::put(app, module, Some(read_at), &by).await?;
+            modules::put(app, module, as_read, &by).await?;
             println!("changed the module {id}");
         }
         ModuleCommand::List { json } => list(app, json).await?,
         ModuleCommand::Remove { id } => {
-            modules::remove(app, &id, None, &by).await?;
+            modules::remove(app, &id, &Expected::Any, &by).await?;
             println!("removed the module {id}: whoever had it has it no more");
         }
         ModuleCommand::Grant {
@@ -284,7 +290,7 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
             }
         }
         RoleCommand::Remove { name } => {
-            roles::remove(app, parse(&name)?, &by).await?;
+            roles::remove(app, parse(&name)?, &Expected::Any, &by).await?;
             println!("removed the role {name}");
         }
     }

@@ -29,6 +29,11 @@ pub enum Made<T> {
 }
 
 impl Once {
+    /// For what stores it in a transaction of its own.
+    pub(super) const fn call(&self) -> &Call {
+        &self.0
+    }
+
     /// `call` names the operation, `request` is all that it was given.
     ///
     /// # Errors
@@ -58,6 +63,18 @@ impl Once {
             key_hash: hash([b"key", key.as_bytes()])?,
             request_hash: hash([call.as_bytes(), &request])?,
         }))
+    }
+}
+
+/// Notes the id of what was made where it was not known when the key was taken.
+pub(super) async fn settle(
+    once: Option<&Once>,
+    tx: &mut Tx<'_>,
+    resource: &str,
+) -> storage::Result<()> {
+    match once {
+        Some(Once(call)) => rows::settle(tx, call, resource).await,
+        None => Ok(()),
     }
 }
 

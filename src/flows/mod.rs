@@ -27,10 +27,12 @@ pub mod pairwise;
 pub mod refresh;
 pub mod register;
 pub mod resources;
+pub mod revocations;
 pub mod revoke;
 pub mod roles;
 pub mod sessions;
 pub mod set_up;
+pub mod signing_keys;
 pub mod userinfo;
 pub mod verify;
 
@@ -120,7 +122,13 @@ impl From<storage::Error> for Error {
 
 impl From<keys::Error> for Error {
     fn from(error: keys::Error) -> Self {
-        Self::Unavailable(error.into())
+        match error {
+            keys::Error::Refused(message) => Self::Validation(vec![FieldError {
+                field: "key",
+                message,
+            }]),
+            other => Self::Unavailable(other.into()),
+        }
     }
 }
 

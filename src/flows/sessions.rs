@@ -22,7 +22,7 @@ use crate::{
         key::LONGEST_TOKEN_LIFE,
         module::OpenGrant,
         revocation::{Revocation, Target},
-        session::{Details, EndReason, Session},
+        session::{Details, EndReason, Overview, Session},
         user::User,
     },
     oauth::{
@@ -382,16 +382,25 @@ pub async fn close(app: &App, id: &str, by: &By) -> Result<(), Error> {
     let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
     app.db
         .transaction(move |mut tx| {
-            Box::pin(async move {
-                // Before the entry in the revocation list, which others wait for.
-                sessions::announce_end(&mut tx, &found.id, now).await?;
-                let which = (found.subject.as_str(), found.id.as_str());
-                end_by(&mut tx, which, EndReason::EndedByAdmin, event_id, &by, now).await
-            })
+            Box::pin(async move { close_in(&mut tx, &found, event_id, &by, now).await })
         })
         .await?;
     app.logouts_waiting.notify_one();
     Ok(())
+}
+
+/// As [`close`], within a transaction; `false` where it had ended before.
+pub(super) async fn close_in(
+    tx: &mut Tx<'_>,
+    session: &Overview,
+    event_id: String,
+    by: &By,
+    now: Timestamp,
+) -> storage::Result<bool> {
+    // Before the entry in the revocation list, which others wait for.
+    sessions::announce_end(tx, &session.id, now).await?;
+    let which = (session.subject.as_str(), session.id.as_str());
+    end_by(tx, which, EndReason::EndedByAdmin, event_id, by, now).await
 }
 
 /// As [`end`], in a transaction of its own.

@@ -43,7 +43,11 @@ use crate::{
         jwt::{self, TokenType},
         refresh_token::ChainKey,
     },
-    storage::{self, Db, heads, keys as rows, revocations},
+    storage::{
+        self, Db, heads,
+        idempotency::{self, Call, Claim},
+        keys as rows, revocations,
+    },
 };
 
 /// Why keys cannot be had or used.
@@ -214,6 +218,25 @@ impl Keys {
         at_once: bool,
         by: &By,
     ) -> Result<(), Error> {
+        let rotated = self.rotate_once(db, clock, rng, only, at_once, None, by);
+        rotated.await.map(|_| ())
+    }
+
+    /// As [`Keys::rotate`]; the same call under the same key makes one set of keys, and says so.
+    ///
+    /// # Errors
+    /// As [`Keys::rotate`].
+    #[allow(clippy::too_many_arguments)]
+    pub async fn rotate_once(
+        &self,
+        db: &Db,
+        clock: &Clock,
+        rng: &Rng,
+        only: Option<SigningAlgorithm>,
+        at_once: bool,
+        call: Option<Call>,
+        by: &By,
+    ) -> Result<Claim, Error> {
         let now = clock.now();
         let activates_at = if at_once {
             now
@@ -242,18 +265,28 @@ impl Keys {
             .map(|due| due.make(&self.master, rng))
             .collect::<Result<Vec<_>, _>>()?;
         let by = by.clone();
-        db.transaction(move |mut tx| {
-            Box::pin(async move {
-                let mut records = rows::lock(&mut tx).await?;
-                for (due, made) in due.iter().zip(made) {
-                    apply(&mut tx, &mut records, due, made, now).await?;
-                }
-                let detail = json!({ "atOnce": at_once });
-                by.note(&mut tx, "keys.rotate", None, detail, now).await
+        let claim = db
+            .transaction(move |mut tx| {
+                Box::pin(async move {
+                    let mut records = rows::lock(&mut tx).await?;
+                    let claim = match &call {
+                        Some(call) => idempotency::claim(&mut tx, call, "keys", now).await?,
+                        None => Claim::First,
+                    };
+                    if claim != Claim::First {
+                        return Ok(claim);
+                    }
+                    for (due, made) in due.iter().zip(made) {
+                        apply(&mut tx, &mut records, due, made, now).await?;
+                    }
+                    let detail = json!({ "atOnce": at_once });
+                    by.note(&mut tx, "keys.rotate", None, detail, now).await?;
+                    Ok(claim)
+                })
             })
-        })
-        .await?;
-        self.reload(db, now).await
+            .await?;
+        self.reload(db, now).await?;
+        Ok(claim)
     }
 
     /// Bans a compromised signing key: from the commit on, every process refuses what it signed at its

@@ -109,6 +109,24 @@ pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<Client>> {
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
+/// Which clients a page shall have; `None`: whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub source: Option<Source>,
+    pub disabled: Option<bool>,
+}
+
+/// As [`list`], of those that fit.
+pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Vec<Client>> {
+    let statement = Statement::new(select!("WHERE id > $1"))
+        .bind(after)
+        .filter("AND source = $", filter.source.map(Source::as_str))
+        .only_if(filter.disabled == Some(true), "AND disabled_at IS NOT NULL")
+        .only_if(filter.disabled == Some(false), "AND disabled_at IS NULL")
+        .with("ORDER BY id LIMIT $", most);
+    db.read(statement).await?.iter().map(from_row).collect()
+}
+
 /// Enabled clients whose metadata mentions this origin (`https://host:port`) somewhere; a few at the most.
 pub async fn mentioning(db: &Db, origin: &str) -> Result<Vec<Client>> {
     // Nothing that LIKE reads otherwise, and nothing that is no origin.

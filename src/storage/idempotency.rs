@@ -68,6 +68,20 @@ pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp)
     }
 }
 
+/// Notes the id of what was made under a key that this transaction has taken.
+pub async fn settle(tx: &mut Tx<'_>, call: &Call, resource: &str) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "UPDATE idempotency_keys SET resource = $3 WHERE actor = $1 AND key_hash = $2",
+        )
+        .bind(call.actor.as_str())
+        .bind(call.key_hash)
+        .bind(resource),
+    )
+    .await?;
+    Ok(())
+}
+
 /// Removes up to `most` keys whose time is over; says how many went.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db

@@ -51,6 +51,16 @@ pub async fn all(db: &Db) -> Result<Vec<Module>> {
     db.read(statement).await?.iter().map(module).collect()
 }
 
+/// A page of the modules, in the order of their ids, from behind `after`.
+pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<Module>> {
+    let statement = Statement::new(
+        "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
+         FROM modules WHERE id > $1 ORDER BY id LIMIT $2",
+    );
+    let rows = db.read(statement.bind(after).bind(most)).await?;
+    rows.iter().map(module).collect()
+}
+
 /// Adds a module, or changes the one of that id.
 pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
     let json = |texts| serde_json::to_string(texts).map_err(|e| Error::Corrupt(e.to_string()));

@@ -1,7 +1,7 @@
 //! The revocation list's rows.
 
 use super::{
-    Db, Result, Statement, Tx,
+    Db, Result, Row, Statement, Tx,
     heads::{self, Head},
     statement::one,
 };
@@ -100,6 +100,68 @@ pub async fn add_scopes(
         .await?;
     }
     Ok(())
+}
+
+/// An entry as those see it who look after the list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub number: i64,
+    /// `token`, `session`, `subject`, `scope`, `client` or `key`.
+    pub kind: String,
+    pub target: String,
+    pub scope: Option<String>,
+    /// Seconds since the epoch.
+    pub issued_until: Option<i64>,
+    pub reason: String,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+macro_rules! listed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT number, kind, target, scope, issued_before, reason, created_at, expires_at FROM revocations ",
+            $rest
+        )
+    };
+}
+
+/// Which entries a page shall have; `None`: whatever it is.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub kind: Option<String>,
+    pub target: Option<String>,
+}
+
+/// A page of the entries that fit, the newest first, from behind `before`.
+pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Vec<Listed>> {
+    let statement = Statement::new(listed!("WHERE number < $1"))
+        .bind(before)
+        .filter("AND target = $", filter.target.as_deref())
+        .filter("AND kind = $", filter.kind.as_deref())
+        .with("ORDER BY number DESC LIMIT $", most);
+    db.read(statement).await?.iter().map(listed).collect()
+}
+
+/// The entry of that number, until it has expired.
+pub async fn numbered(db: &Db, number: i64) -> Result<Option<Listed>> {
+    let statement = Statement::new(listed!("WHERE number = $1")).bind(number);
+    one(db.read(statement).await?)
+        .map(|row| listed(&row))
+        .transpose()
+}
+
+fn listed(row: &Row) -> Result<Listed> {
+    Ok(Listed {
+        number: row.get("number")?,
+        kind: row.get("kind")?,
+        target: row.get("target")?,
+        scope: row.get("scope")?,
+        issued_until: row.get("issued_before")?,
+        reason: row.get("reason")?,
+        created_at: Timestamp(row.get("created_at")?),
+        expires_at: Timestamp(row.get("expires_at")?),
+    })
 }
 
 /// An entry with its place in the list.

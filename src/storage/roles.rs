@@ -6,13 +6,61 @@ use crate::{
     model::user::{Role, RoleEntry},
 };
 
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.name, r.description, r.created_at, r.updated_at, \
+             (SELECT COUNT(*) FROM users u WHERE u.role = r.name) AS users FROM roles r ",
+            $rest
+        )
+    };
+}
+
 /// Every role with the number of its users, by name.
 pub async fn all(db: &Db) -> Result<Vec<RoleEntry>> {
-    let statement = Statement::new(
-        "SELECT r.name, r.description, r.created_at, r.updated_at, \
-         (SELECT COUNT(*) FROM users u WHERE u.role = r.name) AS users FROM roles r ORDER BY r.name",
-    );
+    let statement = Statement::new(select!("ORDER BY r.name"));
     db.read(statement).await?.iter().map(entry).collect()
+}
+
+/// As [`all`], a page of them from behind `after`.
+pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<RoleEntry>> {
+    let statement = Statement::new(select!("WHERE r.name > $1 ORDER BY r.name LIMIT $2"));
+    db.read(statement.bind(after).bind(most))
+        .await?
+        .iter()
+        .map(entry)
+        .collect()
+}
+
+/// The role of that name.
+pub async fn by_name(db: &Db, name: &str) -> Result<Option<RoleEntry>> {
+    let statement = Statement::new(select!("WHERE r.name = $1")).bind(name);
+    one(db.read(statement).await?)
+        .map(|row| entry(&row))
+        .transpose()
+}
+
+/// As [`by_name`], for a transaction that will change it: others who would wait until it has ended.
+pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
+    let statement = Statement::new(select!("WHERE r.name = $1"))
+        .locking(select!("WHERE r.name = $1 FOR UPDATE OF r"))
+        .bind(role.as_str());
+    one(tx.run(statement).await?)
+        .map(|row| entry(&row))
+        .transpose()
+}
+
+/// Adds a role.
+///
+/// # Errors
+/// [`super::Error::Conflict`] where there is one of this name.
+pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+    let statement = Statement::new(
+        "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3)",
+    );
+    tx.run(statement.bind(role.as_str()).bind(description).bind(now))
+        .await?;
+    Ok(())
 }
 
 /// Whether there is such a role; it stays until this transaction has ended.
@@ -27,19 +75,16 @@ pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
 pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) \
-         ON CONFLICT (name) DO UPDATE SET description = $2, updated_at = $3",
+         ON CONFLICT (name) DO UPDATE SET description = $2, \
+         updated_at = CASE WHEN roles.updated_at < $3 THEN $3 ELSE roles.updated_at + 1 END",
     );
     tx.run(statement.bind(role.as_str()).bind(description).bind(now))
         .await?;
     Ok(())
 }
 
-/// Removes a role that nobody has; `false` where somebody has it, or there is none.
+/// Removes a role that [`lock`] has found and that nobody has; `false` where somebody has it.
 pub async fn remove(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
-    // Whoever is about to give the role has the row: after them the next statement sees their user.
-    const BY_NAME: &str = "SELECT name FROM roles WHERE name = $1";
-    let lock = Statement::new(BY_NAME).locking("SELECT name FROM roles WHERE name = $1 FOR UPDATE");
-    tx.run(lock.bind(role.as_str())).await?;
     let statement = Statement::new(
         "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) RETURNING name",
     );

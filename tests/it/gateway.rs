@@ -7,7 +7,7 @@ use propusk::{
     clock::Timestamp,
     flows::{
         By, accounts,
-        modules::{grant, put, withdraw},
+        modules::{Must, grant, put, withdraw},
     },
     model::{client::Metadata, module::Module},
     oauth::scope::Scope,
@@ -60,7 +60,7 @@ pub async fn module(server: &TestServer, id: &str, scope: &str, resource: Option
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };
-    put(&server.app, module, None, &By::operator())
+    put(&server.app, module, Must::Whatever, &By::operator())
         .await
         .expect("a module");
 }

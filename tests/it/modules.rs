@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use propusk::{
     clock::{Clock, Timestamp},
-    flows::{By, accounts, maintenance, modules},
+    flows::{By, accounts, admin::Expected, maintenance, modules},
     model::user::Role,
 };
 use reqwest::StatusCode;
@@ -232,7 +232,7 @@ both_backends! {
         other.verify(&with.access).await.expect(StatusCode::OK);
         one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
         other.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-        modules::remove(&one.app, "crm", None, &By::operator()).await.expect("removed");
+        modules::remove(&one.app, "crm", &Expected::Any, &By::operator()).await.expect("removed");
         other.switch(&ann.access, "crm", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
     }
 
@@ -255,7 +255,7 @@ both_backends! {
             server.verify(&token.access).await.expect(StatusCode::OK);
         }
         server.verify(&eve.access).await.expect(StatusCode::OK);
-        modules::remove(&server.app, "crm", None, &By::operator()).await.expect("removed");
+        modules::remove(&server.app, "crm", &Expected::Any, &By::operator()).await.expect("removed");
         for token in &tokens {
             server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
             let id = user(&server, "ann").await;

@@ -8,7 +8,7 @@ pub mod policy;
 pub mod registration;
 mod strict_json;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
@@ -19,7 +19,11 @@ use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{By, Error, FieldError},
+    flows::{
+        By, Error, FieldError,
+        admin::Expected,
+        idempotency::{Made, Once, claim},
+    },
     model::{
         client::{Client, Metadata, Secret, Source},
         event::{ConsentChange, Event},
@@ -45,27 +49,61 @@ pub async fn add(
     metadata: Metadata,
     by: &By,
 ) -> Result<(Client, Option<String>), Error> {
+    match add_once(app, id.clone(), metadata, None, by).await {
+        Ok(Made::Now(made)) => Ok(made),
+        Ok(Made::Before(_)) | Err(Error::Conflict(_)) => {
+            let message = format!("there is a client {:?} already", id.unwrap_or_default());
+            Err(policy::one("id", message).into())
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// As [`add`]; the same call under the same key makes one client.
+///
+/// # Errors
+/// [`Error::Conflict`] for an id that is taken; [`Error::KeyReused`].
+pub async fn add_once(
+    app: &App,
+    id: Option<String>,
+    metadata: Metadata,
+    once: Option<Once>,
+    by: &By,
+) -> Result<Made<(Client, Option<String>)>, Error> {
     let id = id.unwrap_or_else(|| app.new_id());
     check_id(&id).map_err(|why| policy::one("id", why))?;
     let metadata = policy::check(app, metadata, Registrant::Operator)?;
     let (mut client, now) = (new(app, id, Source::Operator, metadata), app.clock.now());
     let secret = give_secret(app, &mut client);
-    let (row, by) = (client.clone(), by.clone());
+    let by = by.clone();
     let added = app.db.transaction(move |mut tx| {
         Box::pin(async move {
-            clients::insert(&mut tx, &row).await?;
-            by.note(&mut tx, "client.add", Some(&row.id), json!({}), now)
-                .await
+            if let Some(known) = claim(once.as_ref(), &mut tx, &client.id, now).await? {
+                return Ok(known);
+            }
+            clients::insert(&mut tx, &client).await?;
+            let detail = json!({ "metadata": client.metadata });
+            by.note(&mut tx, "client.add", Some(&client.id), detail, now)
+                .await?;
+            Ok(Ok(Made::Now((client, secret))))
         })
     });
     match added.await {
-        Ok(()) => Ok((client, secret)),
+        Ok(made) => made,
         Err(storage::Error::Conflict(Conflict::Other)) => {
-            let message = format!("there is a client {:?} already", client.id);
-            Err(policy::one("id", message).into())
+            Err(Error::Conflict("there is a client of this id already"))
         }
         Err(other) => Err(other.into()),
     }
+}
+
+/// The client of that id, disabled or not.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_id(app: &App, id: &str) -> Result<Client, Error> {
+    let found = clients::by_id(&app.db, id).await?;
+    found.ok_or(Error::NotFound("client"))
 }
 
 /// Finds a client by its id, disabled or not.
@@ -80,7 +118,7 @@ pub async fn named(app: &App, id: &str) -> Result<Client, Error> {
 /// Changes what is registered of a client; gives a secret where it has come to need one.
 ///
 /// # Errors
-/// [`Error::Validation`] for what breaks the policy, and for a client that is not an operator's to change.
+/// [`Error::Validation`] for what breaks the policy; [`Error::Conflict`] for a client that is not an operator's to change.
 pub async fn set(
     app: &App,
     id: &str,
@@ -89,10 +127,89 @@ pub async fn set(
 ) -> Result<Option<String>, Error> {
     let read = named(app, id).await?;
     may_change(&read)?;
+    let mut metadata = read.metadata.clone();
+    change(&mut metadata);
+    rewrite(app, read, metadata, by)
+        .await
+        .map_err(|error| match error {
+            Error::Changed => {
+                policy::one("client", "somebody else has changed it just now: try again").into()
+            }
+            other => other,
+        })
+}
+
+/// A change of a client's metadata, by the names of RFC 7591 §2.
+#[derive(Debug)]
+pub enum Edit {
+    /// What is left out has its default.
+    Replace(Map<String, Value>),
+    /// What is left out stays as it is; null gives it its default (RFC 7396).
+    Merge(Map<String, Value>),
+}
+
+/// As [`set`], for the state of the client that the change is meant for.
+///
+/// # Errors
+/// Also [`Error::NotFound`], [`Error::Changed`].
+pub async fn edit(
+    app: &App,
+    id: &str,
+    expected: &Expected,
+    edit: Edit,
+    by: &By,
+) -> Result<Option<String>, Error> {
+    let read = by_id(app, id).await?;
+    may_change(&read)?;
+    expected.check(read.updated_at)?;
+    let members = match edit {
+        Edit::Replace(members) => members,
+        Edit::Merge(changes) => {
+            let mut members = described(&read.metadata);
+            for (name, value) in changes {
+                if value.is_null() {
+                    members.remove(&name);
+                } else {
+                    members.insert(name, value);
+                }
+            }
+            members
+        }
+    };
+    let metadata = policy::parse(Value::Object(members))?;
+    rewrite(app, read, metadata, by).await
+}
+
+/// Metadata as JSON.
+pub fn described(metadata: &Metadata) -> Map<String, Value> {
+    match serde_json::to_value(metadata) {
+        Ok(Value::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
+/// What differs, with its old and its new value.
+fn differences(before: &Metadata, after: &Metadata) -> Value {
+    let (before, after) = (described(before), described(after));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = names.into_iter().filter_map(|name| {
+        let (from, to) = (before.get(name), after.get(name));
+        (from != to).then(|| (name.clone(), json!({ "from": from, "to": to })))
+    });
+    Value::Object(changed.collect())
+}
+
+/// Gives a client other metadata, if it is still as it was read.
+async fn rewrite(
+    app: &App,
+    read: Client,
+    metadata: Metadata,
+    by: &By,
+) -> Result<Option<String>, Error> {
     let mut client = read.clone();
-    change(&mut client.metadata);
-    client.metadata = policy::check(app, client.metadata, Registrant::Operator)?;
-    client.updated_at = app.clock.now();
+    client.metadata = policy::check(app, metadata, Registrant::Operator)?;
+    let now = app.clock.now();
+    client.updated_at = now.past(read.updated_at);
     let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
         true if client.secrets.is_empty() => give_secret(app, &mut client),
         true => None,
@@ -106,7 +223,6 @@ pub async fn set(
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                let now = client.updated_at;
                 let current = clients::lock(&mut tx, &client.id).await?;
                 // Somebody else has changed it meanwhile, and would be undone.
                 let as_read = current.filter(|current| {
@@ -117,7 +233,8 @@ pub async fn set(
                 };
                 client.expires_at = current.expires_at;
                 clients::update(&mut tx, &client).await?;
-                by.note(&mut tx, "client.set", Some(&client.id), json!({}), now)
+                let detail = differences(&read.metadata, &client.metadata);
+                by.note(&mut tx, "client.set", Some(&client.id), detail, now)
                     .await?;
                 if allows_less(&client.metadata, &read.metadata) {
                     refuse_tokens(&mut tx, &client.id, "client_changed", now).await?;
@@ -129,14 +246,14 @@ pub async fn set(
     if changed {
         Ok(secret)
     } else {
-        Err(policy::one("client", "somebody else has changed it just now: try again").into())
+        Err(Error::Changed)
     }
 }
 
 /// Gives a client a new secret; the one before it is good for `overlap` more.
 ///
 /// # Errors
-/// [`Error::Validation`] for a client without secrets, or one that is not an operator's to change.
+/// [`Error::Validation`] for a client without secrets; [`Error::Conflict`] for one that is not an operator's to change.
 pub async fn rotate_secret(
     app: &App,
     id: &str,
@@ -164,6 +281,7 @@ pub async fn rotate_secret(
     change(
         app,
         id,
+        &Expected::Any,
         "client.rotate_secret",
         by,
         move |tx, mut client, now| {
@@ -174,7 +292,6 @@ pub async fn rotate_secret(
                     ..before
                 });
                 client.secrets = [current].into_iter().chain(old).collect();
-                client.updated_at = now;
                 clients::update(tx, &client).await?;
                 Ok(())
             })
@@ -187,13 +304,22 @@ pub async fn rotate_secret(
 /// Removes a client; its sessions end and its access tokens are refused.
 ///
 /// # Errors
-/// [`Error::Validation`] for one that is built in, or that stands in `clients.toml`.
+/// [`Error::Conflict`] for one that is built in, or that stands in `clients.toml`.
 pub async fn remove(app: &App, id: &str, by: &By) -> Result<(), Error> {
+    remove_if(app, id, &Expected::Any, by).await
+}
+
+/// As [`remove`], for the state of the client that is meant.
+///
+/// # Errors
+/// Also [`Error::Changed`].
+pub async fn remove_if(app: &App, id: &str, expected: &Expected, by: &By) -> Result<(), Error> {
     let client = named(app, id).await?;
     if client.source != Source::Document {
         may_change(&client)?;
     }
-    change(app, id, "client.remove", by, |tx, client, now| {
+    let action = "client.remove";
+    change(app, id, expected, action, by, |tx, client, now| {
         Box::pin(async move { remove_with_sessions(tx, &client.id, now).await })
     })
     .await
@@ -202,7 +328,7 @@ pub async fn remove(app: &App, id: &str, by: &By) -> Result<(), Error> {
 /// Disables a client: nothing is issued to it any more, its sessions end and its access tokens are refused.
 ///
 /// # Errors
-/// [`Error::Validation`] for one that is built in.
+/// [`Error::Conflict`] for one that is built in.
 pub async fn disable(app: &App, id: &str, by: &By) -> Result<(), Error> {
     set_disabled(app, id, true, by).await
 }
@@ -210,7 +336,7 @@ pub async fn disable(app: &App, id: &str, by: &By) -> Result<(), Error> {
 /// Enables a disabled client again; its old sessions stay dead.
 ///
 /// # Errors
-/// [`Error::Validation`] for one that is built in.
+/// [`Error::Conflict`] for one that is built in.
 pub async fn enable(app: &App, id: &str, by: &By) -> Result<(), Error> {
     set_disabled(app, id, false, by).await
 }
@@ -222,10 +348,10 @@ async fn set_disabled(app: &App, id: &str, disabled: bool, by: &By) -> Result<()
     } else {
         "client.enable"
     };
-    change(app, id, action, by, move |tx, mut client, now| {
+    let whatever = &Expected::Any;
+    change(app, id, whatever, action, by, move |tx, mut client, now| {
         Box::pin(async move {
             client.disabled_at = disabled.then_some(now);
-            client.updated_at = now;
             clients::update(tx, &client).await?;
             if disabled {
                 end_everything(tx, &client.id, now).await?;
@@ -270,7 +396,14 @@ pub async fn withdraw_consent(
 }
 
 /// Changes a client in a transaction that other changes of clients wait for, with a line in the audit log.
-async fn change<F>(app: &App, id: &str, action: &'static str, by: &By, work: F) -> Result<(), Error>
+async fn change<F>(
+    app: &App,
+    id: &str,
+    expected: &Expected,
+    action: &'static str,
+    by: &By,
+    work: F,
+) -> Result<(), Error>
 where
     F: for<'t> FnOnce(
             &'t mut Tx<'_>,
@@ -281,21 +414,23 @@ where
         + 'static,
 {
     let (id, by, now) = (id.to_owned(), by.clone(), app.clock.now());
-    let missing = unknown(&id);
-    let changed = app
-        .db
+    let expected = expected.clone();
+    app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                let Some(client) = clients::lock(&mut tx, &id).await? else {
-                    return Ok(false);
+                let Some(mut client) = clients::lock(&mut tx, &id).await? else {
+                    return Ok(Err(unknown(&id)));
                 };
+                if let Err(changed) = expected.check(client.updated_at) {
+                    return Ok(Err(changed));
+                }
+                client.updated_at = now.past(client.updated_at);
                 by.note(&mut tx, action, Some(&id), json!({}), now).await?;
                 work(&mut tx, client, now).await?;
-                Ok(true)
+                Ok(Ok(()))
             })
         })
-        .await?;
-    if changed { Ok(()) } else { Err(missing) }
+        .await?
 }
 
 /// Finds a client by its id: one that is registered here, or one whose id is the URL of its document. `address`: who
@@ -407,8 +542,9 @@ fn unknown(id: &str) -> Error {
 
 fn not_built_in(client: &Client) -> Result<(), Error> {
     if client.source == Source::BuiltIn {
-        let message = format!("{} is a part of Propusk and stays as it is", client.id);
-        return Err(policy::one("client", message).into());
+        return Err(Error::Conflict(
+            "it is a part of Propusk and stays as it is",
+        ));
     }
     Ok(())
 }
@@ -420,7 +556,7 @@ fn may_change(client: &Client) -> Result<(), Error> {
         Source::Document => "what it says stands in its own document: disable or remove it",
         Source::BuiltIn | Source::Operator | Source::Registration => return Ok(()),
     };
-    Err(policy::one("client", message).into())
+    Err(Error::Conflict(message))
 }
 
 /// Whether tokens issued under `before` may hold more than the client may have now.

@@ -8,7 +8,7 @@ use url::Url;
 use super::strict_json;
 use crate::{
     app::App,
-    flows::{Error, FieldError},
+    flows::{Error, FieldError, modules::is_own},
     jose::KeySet,
     model::{
         client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},
@@ -133,7 +133,9 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
             .client_registration
             .scopes
             .iter()
-            .map(String::as_str),
+            .map(String::as_str)
+            // This server's own administration is for those whom an operator has looked at.
+            .filter(|scope| !is_own(scope)),
     );
     metadata.scope = if asks_no_scope {
         allowed

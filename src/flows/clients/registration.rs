@@ -161,7 +161,7 @@ pub async fn replace(
     }
     let mut client = read.clone();
     client.metadata = check_metadata(app, &members).await?;
-    client.updated_at = now;
+    client.updated_at = now.past(read.updated_at);
     let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
         true if client.secrets.is_empty() => give_secret(app, &mut client),
         true => None,

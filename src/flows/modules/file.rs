@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{By, check, put};
+use super::{By, Must, check, put};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -95,7 +95,7 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
             as_known == *known
         });
         if !is_so {
-            put(app, module, None, &by).await?;
+            put(app, module, Must::Whatever, &by).await?;
         }
     }
     Ok(())

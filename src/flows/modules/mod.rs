@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{By, Error, FieldError},
+    flows::{
+        By, Error, FieldError,
+        admin::Expected,
+        idempotency::{Made, Once, claim},
+    },
     model::{
         catalogue::Catalogue,
         event::{Event, ModuleChange},
@@ -420,30 +424,56 @@ pub async fn at(app: &App, user_id: &str, moment: Timestamp) -> Result<Vec<Modul
     Ok(rows::at(&app.db, user_id, moment).await?)
 }
 
+/// How a module must stand for it to be put.
+#[derive(Clone, Debug)]
+pub enum Must {
+    /// It may be there or not.
+    Whatever,
+    /// Nobody has one of this id; the same call under the same key counts once.
+    BeNew(Option<Once>),
+    /// It is there, in one of these states.
+    Be(Expected),
+}
+
 /// Adds a module, or changes the one of that id. Scopes that it no longer gives are refused in the tokens of all who have
-/// it. `expected`: what [`Module::updated_at`] must still be.
+/// it.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::Changed`].
+/// [`Error::Validation`]; [`Error::Changed`], [`Error::NoSuchModule`], [`Error::Conflict`] and [`Error::KeyReused`] where it
+/// does not stand as it must.
 pub async fn put(
     app: &App,
     mut module: Module,
-    expected: Option<Timestamp>,
+    must: Must,
     by: &By,
-) -> Result<Module, Error> {
+) -> Result<Made<Module>, Error> {
     check(&module).map_err(Error::Validation)?;
     let (by, clock) = (by.clone(), app.clock.clone());
-    let put = app
-        .db
+    app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let known = rows::lock(&mut tx, &module.id).await?;
                 let now = clock.now();
-                if expected.is_some() && known.as_ref().map(|known| known.updated_at) != expected {
-                    return Ok(None);
+                match (&must, &known) {
+                    (Must::BeNew(once), _) => {
+                        if let Some(made) = claim(once.as_ref(), &mut tx, &module.id, now).await? {
+                            return Ok(made);
+                        }
+                        if known.is_some() {
+                            return Err(storage::Error::Conflict(storage::Conflict::Other));
+                        }
+                    }
+                    (Must::Be(_), None) => return Ok(Err(Error::NoSuchModule)),
+                    (Must::Be(expected), Some(known)) => {
+                        if let Err(changed) = expected.check(known.updated_at) {
+                            return Ok(Err(changed));
+                        }
+                    }
+                    (Must::Whatever, _) => {}
                 }
                 module.created_at = known.as_ref().map_or(now, |known| known.created_at);
-                module.updated_at = now;
+                let changed_at = known.as_ref().map(|known| now.past(known.updated_at));
+                module.updated_at = changed_at.unwrap_or(now);
                 rows::put(&mut tx, &module).await?;
                 let (before, after) = (known.as_ref().map(described), described(&module));
                 let detail = json!({ "moduleId": module.id, "before": before, "after": after });
@@ -457,34 +487,33 @@ pub async fn put(
                     let lost: Vec<String> = lost.map(str::to_owned).collect();
                     refuse_scopes(&mut tx, &module.id, &lost, &clock).await?;
                 }
-                Ok(Some(module))
+                Ok(Ok(Made::Now(module)))
             })
         })
-        .await?;
-    put.ok_or(Error::Changed)
+        .await
+        .map_err(|error| match error {
+            storage::Error::Conflict(_) => {
+                Error::Conflict("there is a module of this id already: change that one")
+            }
+            other => other.into(),
+        })?
 }
 
 /// Removes a module; whoever has it loses it. Its history stays.
 ///
 /// # Errors
 /// [`Error::NoSuchModule`]; [`Error::Changed`].
-pub async fn remove(
-    app: &App,
-    id: &str,
-    expected: Option<Timestamp>,
-    by: &By,
-) -> Result<(), Error> {
+pub async fn remove(app: &App, id: &str, expected: &Expected, by: &By) -> Result<(), Error> {
     let (id, by, clock) = (id.to_owned(), by.clone(), app.clock.clone());
-    let rng = app.rng.clone();
-    let removed = app
-        .db
+    let (rng, expected) = (app.rng.clone(), expected.clone());
+    app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let Some(known) = rows::lock(&mut tx, &id).await? else {
                     return Ok(Err(Error::NoSuchModule));
                 };
-                if expected.is_some_and(|expected| expected != known.updated_at) {
-                    return Ok(Err(Error::Changed));
+                if let Err(changed) = expected.check(known.updated_at) {
+                    return Ok(Err(changed));
                 }
                 let now = clock.now();
                 rows::remove(&mut tx, &id).await?;
@@ -508,8 +537,7 @@ pub async fn remove(
                 Ok(Ok(()))
             })
         })
-        .await?;
-    removed
+        .await?
 }
 
 /// Refuses scopes that a module no longer gives, to all who have it.

@@ -280,7 +280,8 @@ impl TestServer {
             updated_at: START,
         };
         let by = propusk::flows::By::operator();
-        propusk::flows::modules::put(&self.app, module, None, &by)
+        let must = propusk::flows::modules::Must::Whatever;
+        propusk::flows::modules::put(&self.app, module, must, &by)
             .await
             .expect("a module");
     }

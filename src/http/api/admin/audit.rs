@@ -122,7 +122,7 @@ impl AuditApi {
         let before = cursor.after_number().unwrap_or(i64::MAX);
         let found = audit::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
         let found = found.map_err(flows::Error::from)?;
-        let page = cursor.page(&limit, found, |line| line.number.to_string())?;
+        let page = cursor.page(&limit, found, |line| line.number.to_string(), From::from)?;
         Ok(Answer::new("the audit log", page))
     }
 }

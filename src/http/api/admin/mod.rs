@@ -2,9 +2,15 @@
 //! ([`params`]), and how an answer names the state it shows ([`tagged`]).
 
 mod audit;
+mod clients;
 mod explain;
+mod grants;
 mod guard;
+mod keys;
+mod modules;
 mod params;
+mod revocations;
+mod roles;
 mod sessions;
 mod tagged;
 mod users;
@@ -20,17 +26,17 @@ pub const PREFIX: &str = "/api/v1/admin/";
 
 /// Every operation.
 pub type Operations = (
-    users::UsersApi,
-    sessions::SessionsApi,
-    audit::AuditApi,
+    (users::UsersApi, grants::GrantsApi, sessions::SessionsApi),
+    (clients::ClientsApi, modules::ModulesApi, roles::RolesApi),
+    (keys::KeysApi, revocations::RevocationsApi, audit::AuditApi),
     explain::ExplainApi,
 );
 
 pub fn operations() -> Operations {
     (
-        users::UsersApi,
-        sessions::SessionsApi,
-        audit::AuditApi,
+        (users::UsersApi, grants::GrantsApi, sessions::SessionsApi),
+        (clients::ClientsApi, modules::ModulesApi, roles::RolesApi),
+        (keys::KeysApi, revocations::RevocationsApi, audit::AuditApi),
         explain::ExplainApi,
     )
 }
@@ -49,6 +55,17 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
         &["subject", "address", "requestId", "correlationId"],
     ),
     ("Page_AuditLine", &["nextCursor"]),
+    ("Client", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),
+    ("Page_Client", &["nextCursor"]),
+    ("ModuleEntry", &["resource"]),
+    ("Page_ModuleEntry", &["nextCursor"]),
+    ("Grant", &["validUntil", "endedBy"]),
+    ("Page_Grant", &["nextCursor"]),
+    ("Page_Role", &["nextCursor"]),
+    ("Key", &["retiresAt", "bannedAt"]),
+    ("Page_Key", &["nextCursor"]),
+    ("Revocation", &["scope", "issuedUntil"]),
+    ("Page_Revocation", &["nextCursor"]),
     ("Explanation", &["address", "correlationId"]),
 ];
 

@@ -241,9 +241,10 @@ impl Cursor {
         limit: &Query<Limit>,
         mut found: Vec<T>,
         key: impl Fn(&T) -> String,
+        show: impl Fn(T) -> R,
     ) -> Result<Page<R>, flows::Error>
     where
-        R: From<T> + Type + ParseFromJSON + ToJSON + Send + Sync,
+        R: Type + ParseFromJSON + ToJSON + Send + Sync,
     {
         let most = usize::from(limit.0.unwrap_or_default().0);
         let next_cursor = if found.len() > most {
@@ -256,7 +257,7 @@ impl Cursor {
             None
         };
         Ok(Page {
-            items: found.into_iter().map(R::from).collect(),
+            items: found.into_iter().map(show).collect(),
             next_cursor,
         })
     }

@@ -135,7 +135,7 @@ impl SessionsApi {
         let most = Cursor::most(&limit);
         let found = rows::page(&app.db, &filter, before, most, app.clock.now()).await;
         let found = found.map_err(flows::Error::from)?;
-        let page = cursor.page(&limit, found, |session| session.id.clone())?;
+        let page = cursor.page(&limit, found, |session| session.id.clone(), From::from)?;
         Ok(Answer::new("sessions", page))
     }
 

@@ -237,7 +237,7 @@ impl UsersApi {
         let after = cursor.after().unwrap_or_default();
         let found = users::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
         let found = found.map_err(flows::Error::from)?;
-        let page = cursor.page(&limit, found, |account| account.user.id.clone())?;
+        let page = cursor.page(&limit, found, |account| account.user.id.clone(), From::from)?;
         Ok(Answer::new("users", page))
     }
 
@@ -262,7 +262,10 @@ impl UsersApi {
             password,
             role,
         }) = body;
-        let role = role.as_deref().map(role_named).transpose()?;
+        let role = role
+            .as_deref()
+            .map(|name| role_named("role", name))
+            .transpose()?;
         let made_up = password.is_none().then(|| made_up(app));
         let registration = Registration {
             email,
@@ -314,7 +317,12 @@ impl UsersApi {
         let changes = Changes {
             email: body.0.email,
             username: body.0.username,
-            role: body.0.role.as_deref().map(role_named).transpose()?,
+            role: body
+                .0
+                .role
+                .as_deref()
+                .map(|name| role_named("role", name))
+                .transpose()?,
             is_verified: body.0.is_verified,
         };
         let edited = accounts::edit(&context.app, &id.0, &expected.0, changes, &by).await;
@@ -467,10 +475,11 @@ fn of_role(error: flows::Error) -> flows::Error {
     }
 }
 
-fn role_named(name: &str) -> Result<Role, flows::Error> {
+/// Reads the name of a role, which stands in that field.
+pub fn role_named(field: &'static str, name: &str) -> Result<Role, flows::Error> {
     Role::parse(name).map_err(|why| {
         flows::Error::Validation(vec![FieldError {
-            field: "role",
+            field,
             message: why.to_owned(),
         }])
     })
