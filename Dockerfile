@@ -20,7 +20,7 @@ WORKDIR /etc/propusk
 ENV PROPUSK_DATA_DIR=/data PROPUSK_SERVER__LISTEN=0.0.0.0:8080
 # All that is ever written; the rest runs under `docker run --read-only`.
 VOLUME /data
-EXPOSE 8080
+EXPOSE 8080 50051
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["propusk", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["propusk"]
