@@ -114,7 +114,7 @@ pub fn still_good(app: &App, verified: &Verified) -> Result<(), Invalid> {
             },
         );
     if checked.is_err() {
-        note(&verified);
+        note(verified);
     }
     checked
 }
