@@ -12,6 +12,7 @@ use crate::{
     flows::{
         Caller, Error,
         authorize::ACR_PASSWORD,
+        explain,
         sessions::{self, Tokens},
         verify::{self, Verified},
     },
@@ -122,6 +123,14 @@ pub async fn decide(
     caller: &Caller,
 ) -> Result<Decision, Error> {
     let decision = attempt(app, shown, needs, caller).await;
+    if matches!(&decision, Ok(decision) if decision.verdict.is_err()) {
+        explain::fact("needed.scope", &needs.scope);
+        explain::fact("needed.modules", needs.modules.join(" "));
+        explain::fact("needed.audience", needs.audiences.join(" "));
+        if let Some(age) = needs.max_age {
+            explain::fact("needed.max_age", age.as_secs());
+        }
+    }
     app.metrics.gateway(match &decision {
         Err(_) => GatewayOutcome::Error,
         Ok(decision) => match (&decision.verdict, &decision.cookies) {
@@ -233,6 +242,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         if !self.is_meant_for_us(&token.claims) {
+            verify::note(&token);
             let why = Invalid("it is meant for somebody else");
             return Err(Refusal::InvalidToken(why));
         }
@@ -251,13 +261,9 @@ impl Judge<'_> {
     /// Whom the token is meant for was settled before: a browser's session is this server's own.
     fn person(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         let claims = &token.claims;
-        self.lacking(claims)?;
-        let needs = self.needs;
-        if (needs.max_age.is_some() || !needs.acr_values.is_empty()) && !self.is_fresh(claims) {
-            return Err(Refusal::NeedsLogin {
-                max_age: needs.max_age,
-                acr_values: needs.acr_values.clone(),
-            });
+        if let Err(refusal) = self.lacking(claims).and_then(|()| self.stale(claims)) {
+            verify::note(&token);
+            return Err(refusal);
         }
         let modules = self.catalogue.modules.values();
         let modules = modules.filter(|module| self.has_module(claims, module));
@@ -284,6 +290,18 @@ impl Judge<'_> {
             return Ok(());
         }
         Err(self.insufficient(module))
+    }
+
+    fn stale(&self, claims: &AccessClaims) -> Result<(), Refusal> {
+        let needs = self.needs;
+        let steps_up = needs.max_age.is_some() || !needs.acr_values.is_empty();
+        if steps_up && !self.is_fresh(claims) {
+            return Err(Refusal::NeedsLogin {
+                max_age: needs.max_age,
+                acr_values: needs.acr_values.clone(),
+            });
+        }
+        Ok(())
     }
 
     fn insufficient(&self, module: Option<&String>) -> Refusal {

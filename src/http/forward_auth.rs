@@ -318,10 +318,13 @@ fn error(refusal: Refusal) -> ApiError {
                 || format!("this needs the scope {scope}"),
                 |module| format!("this needs the module {module}"),
             );
+            let mut challenge =
+                format!("Bearer error=\"insufficient_scope\", error_description=\"{message}\"");
+            if !scope.is_empty() {
+                challenge.push_str(&format!(", scope=\"{scope}\""));
+            }
             ApiError {
-                challenge: Some(format!(
-                    "Bearer error=\"insufficient_scope\", error_description=\"{message}\", scope=\"{scope}\""
-                )),
+                challenge: Some(challenge),
                 ..ApiError::new(ErrorCode::InsufficientScope, message)
             }
         }
@@ -356,7 +359,14 @@ fn set_cookies(
     in_own_headers: bool,
 ) -> Result<()> {
     let lines = match cookies {
-        Cookies::Keep => return Ok(()),
+        Cookies::Keep => {
+            if in_own_headers {
+                for own in SET_COOKIES {
+                    put(headers, own, "")?;
+                }
+            }
+            return Ok(());
+        }
         Cookies::Clear => names.clear(),
         Cookies::Renew(tokens) => names.set(
             (&tokens.access_token, tokens.expires_in),

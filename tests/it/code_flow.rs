@@ -85,7 +85,7 @@ both_backends! {
 
 /// Statements that PostgreSQL has run for this server's database: BEGIN, COMMIT and the background's look for logouts that
 /// wait are not among them.
-async fn statements(server: &TestServer) -> i64 {
+pub async fn statements(server: &TestServer) -> i64 {
     const COUNT: &str = "SELECT COALESCE(sum(calls), 0)::bigint AS n FROM pg_stat_statements s \
          JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = current_database() \
          AND query ~* '^(select|insert|update|delete)' AND query !~ 'logout_deliveries|pg_stat_statements'";

@@ -15,11 +15,14 @@ use propusk::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 
-use crate::browser::with_https;
-use crate::support::{
-    Backend, Reply, TestServer, both_backends,
-    oauth::{Person, payload, web_app},
-    send,
+use crate::{
+    browser::with_https,
+    code_flow::statements,
+    support::{
+        Backend, Reply, TestServer, both_backends,
+        oauth::{Person, payload, web_app},
+        send,
+    },
 };
 
 /// Where the applications behind the gateway are, and a host that is none of ours.
@@ -172,7 +175,8 @@ both_backends! {
             ("?module=nowhere", "", "the module nowhere"),
         ] {
             let reply = ask_as(&server, bad, &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
-            let told = format!("Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\", scope=\"{scope}\"");
+            let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
+            let told = format!("Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\"{scope}");
             assert_eq!(reply.header("www-authenticate"), told, "{bad}");
             expect_nobody(&reply);
         }
@@ -242,6 +246,8 @@ both_backends! {
         let mut ann = with_session(&server, "ann").await;
         let kept = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
         assert_eq!(set_cookies(&kept), Vec::<String>::new(), "a good token is kept");
+        let kept = ann.send(ask(&server, "?cookies=header")).await.expect(StatusCode::OK);
+        assert!(kept.headers.contains_key("x-propusk-set-access") && kept.header("x-propusk-set-access").is_empty(), "{kept:?}");
         let session = kept.header("x-propusk-session").to_owned();
         server.clock.advance(Duration::from_secs(901));
         let cookie = format!("propusk_access={}; propusk_refresh={}", ann.cookies["propusk_access"], ann.cookies["propusk_refresh"]);
@@ -461,4 +467,37 @@ both_backends! {
 fn expect_refusal(reply: &Reply) {
     assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
     expect_nobody(reply);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: run ./dev/test"]
+async fn an_answer_takes_one_statement_and_parallel_ones_share_it() {
+    let server = with_gateway(Backend::Postgres).await;
+    module(&server, "crm", "crm:read", None).await;
+    let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+    let made = server.app.db.write(extension).await;
+    made.expect("pg_stat_statements, which ./dev/test loads");
+    let mut ann = with_session(&server, "ann").await;
+    let query = "?scope=openid&max_age=300";
+    ann.send(ask(&server, query)).await.expect(StatusCode::OK);
+    let before = statements(&server).await;
+    for _ in 0..20 {
+        ann.send(ask(&server, query)).await.expect(StatusCode::OK);
+    }
+    assert_eq!(statements(&server).await - before, 20);
+    let before = statements(&server).await;
+    let nothing = ask(&server, query);
+    send(nothing).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        statements(&server).await - before,
+        0,
+        "who shows nothing is asked about nowhere"
+    );
+    let token = ann.cookies["propusk_access"].clone();
+    join_all((0..100).map(|_| ask_as(&server, query, &token))).await;
+    let took = statements(&server).await - before;
+    assert!(
+        (1..100).contains(&took),
+        "{took} statements for a hundred requests"
+    );
 }

@@ -23,6 +23,7 @@ mod keys;
 mod looks;
 mod metadata_documents;
 mod modules;
+mod nginx;
 mod pages;
 mod processes;
 mod readme;

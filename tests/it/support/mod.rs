@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod browser;
 pub mod grpc;
+pub mod nginx;
 pub mod oauth;
 pub mod outside;
 pub mod process;

@@ -6,6 +6,7 @@ mod assertions;
 mod clients;
 mod codes;
 mod front_channel;
+mod gateway;
 mod grpc;
 mod modules;
 mod sessions;
