@@ -35,6 +35,7 @@ pub struct App {
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
     pub logos: Logos,
+    pub revoker: flows::revoke::Revoker,
     /// What was refused and is not written yet.
     pub refusals: flows::explain::Refusals,
     /// The list as it was last signed for followers of the feed.
@@ -120,6 +121,7 @@ impl App {
             outbound,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
+            revoker: flows::revoke::Revoker::default(),
             refusals: flows::explain::Refusals::default(),
             signed_list: flows::feed::SignedList::default(),
             logouts_waiting: Notify::new(),

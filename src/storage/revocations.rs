@@ -16,24 +16,37 @@ use crate::{
 /// Adds an entry and gives its number. Take it last in a transaction: the next revocation of any process
 /// waits for this one's commit.
 pub async fn add(tx: &mut Tx<'_>, entry: &Revocation, reason: &str, now: Timestamp) -> Result<i64> {
-    let number = heads::next(tx, Head::Revocations).await?;
-    let written = entry.written();
-    tx.run(
-        Statement::new(
-            "INSERT INTO revocations (number, kind, target, scope, issued_before, reason, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    add_all(tx, std::slice::from_ref(entry), reason, now).await
+}
+
+/// Adds entries in their order and gives the last one's number. Take it last in a transaction, as [`add`].
+pub async fn add_all(
+    tx: &mut Tx<'_>,
+    entries: &[Revocation],
+    reason: &str,
+    now: Timestamp,
+) -> Result<i64> {
+    let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    let last = heads::advance(tx, Head::Revocations, count).await?;
+    for (number, entry) in (last - count + 1..).zip(entries) {
+        let written = entry.written();
+        tx.run(
+            Statement::new(
+                "INSERT INTO revocations (number, kind, target, scope, issued_before, reason, created_at, expires_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind(number)
+            .bind(written.kind)
+            .bind(written.id)
+            .bind(written.scope)
+            .bind(written.issued_until)
+            .bind(reason)
+            .bind(now)
+            .bind(entry.expires_at),
         )
-        .bind(number)
-        .bind(written.kind)
-        .bind(written.id)
-        .bind(written.scope)
-        .bind(written.issued_until)
-        .bind(reason)
-        .bind(now)
-        .bind(entry.expires_at),
-    )
-    .await?;
-    Ok(number)
+        .await?;
+    }
+    Ok(last)
 }
 
 /// Whose tokens with a scope are refused: of those who have a module, or whose grants of it were just ended.

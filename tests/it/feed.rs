@@ -271,6 +271,37 @@ both_backends! {
         assert_eq!(back.sessions.len(), 4);
     }
 
+    async fn tokens_given_back_at_once_are_each_refused_and_each_heard_of(backend) {
+        let server = TestServer::start(backend).await;
+        let watching = gateway(&server).await;
+        let mut app = crate::support::oauth::first_party_app();
+        app.grant_types.push(GrantType::ClientCredentials);
+        server.client("app", app).await;
+        let mut tokens = vec![];
+        for _ in 0..60 {
+            let form = [("grant_type", "client_credentials")];
+            tokens.push(server.form_as("/oauth2/token", "app", &form).await.field("access_token"));
+        }
+        let before = payload(&read(&server, "", &watching).await.text)["number"].as_i64().expect("a number");
+        let revoking = tokens.iter().map(|token| {
+            let server = &server;
+            async move {
+                let form = [("token", token.as_str())];
+                server.form_as("/oauth2/revoke", "app", &form).await.expect(StatusCode::OK);
+                server.verify(token).await.expect_error(401, "INVALID_TOKEN");
+            }
+        });
+        futures_util::future::join_all(revoking).await;
+        let delta = read(&server, &format!("?since={before}"), &watching).await.json();
+        assert_eq!(delta["to"], before + 60);
+        let heard: HashSet<_> = delta["entries"].as_array().expect("entries").iter().map(|one| one["id"].clone()).collect();
+        let revoked: HashSet<_> = tokens.iter().map(|token| payload(token)["jti"].clone()).collect();
+        assert_eq!(heard, revoked);
+        let lines = propusk::storage::Statement::new("SELECT COUNT(*) AS n FROM audit WHERE action = 'token.revoke'");
+        let lines = server.app.db.read(lines).await.expect("read")[0].get::<i64>("n").expect("a number");
+        assert_eq!(lines, 60, "and each has its line");
+    }
+
     async fn a_stream_ends_with_its_token_and_with_the_server(backend) {
         let server = TestServer::start(backend).await;
         server.register("ann").await;
