@@ -28,6 +28,8 @@ pub struct Directory {
     catalogue: RwLock<(i64, Arc<Catalogue>)>,
     /// Whether an origin is some client's, and at which version that was so.
     origins: Cache<String, (i64, bool)>,
+    /// The client of a certificate, by thumbprint, and at which version that was so.
+    certificates: Cache<String, (i64, Option<String>)>,
 }
 
 /// A client as it was at a version of the directory.
@@ -46,6 +48,7 @@ impl Directory {
             clients: Cache::new(REMEMBERED),
             catalogue: RwLock::new((-2, Arc::default())),
             origins: Cache::new(1_000),
+            certificates: Cache::new(1_000),
         }
     }
 
@@ -104,6 +107,33 @@ impl Directory {
         let has = candidates.iter().any(|client| client.has_origin(origin));
         self.origins.insert(origin.to_owned(), (version, has));
         Ok(has)
+    }
+
+    /// The enabled client that has registered a certificate with this thumbprint (`x5t#S256`), as of the last head number
+    /// heard. `None` where there is none, or several have.
+    ///
+    /// # Errors
+    /// [`storage::Error`].
+    pub async fn certified(&self, db: &Db, thumbprint: &str) -> storage::Result<Option<Known>> {
+        let version = self.version.load(Ordering::Acquire);
+        let remembered = self.certificates.get(thumbprint);
+        let id = match remembered.filter(|(known, _)| *known == version) {
+            Some((_, id)) => id,
+            None => {
+                let mut owners = clients::with_certificate(db, thumbprint).await?;
+                owners.retain(|client| client.has_certificate(thumbprint));
+                let owner = owners.pop().filter(|_| owners.is_empty());
+                let id = owner.map(|client| client.id);
+                self.certificates
+                    .insert(thumbprint.to_owned(), (version, id.clone()));
+                id
+            }
+        };
+        let Some(id) = id else { return Ok(None) };
+        let known = self.client(db, &id).await?;
+        Ok(known.filter(|known| {
+            known.client.disabled_at.is_none() && known.client.has_certificate(thumbprint)
+        }))
     }
 
     /// The catalogue as of the last head number heard.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::{
         By,
         clients::{self, catalogue, registration},
     },
+    listener,
     model::{
         catalogue::{Descriptions, Resource},
         client::{
@@ -152,6 +154,10 @@ pub struct Settings {
     /// Tell it a person's role or modules: in access tokens, ID tokens and userinfo; may be repeated
     #[arg(long, value_name = "CLAIM", value_parser = named::<UserClaim>)]
     user_claim: Vec<UserClaim>,
+    /// A PEM file with a certificate that it proves itself with to the gRPC services, issued under grpc.tls.client_ca; may
+    /// be repeated
+    #[arg(long, value_name = "FILE")]
+    certificate: Vec<PathBuf>,
     /// Its home page
     #[arg(long, value_name = "URI")]
     client_uri: Option<String>,
@@ -257,6 +263,11 @@ impl Settings {
     fn into_change(self) -> Result<impl FnOnce(&mut Metadata), Failed> {
         let scope = self.scope.as_deref().map(scopes).transpose()?;
         let jwks = self.jwks_file.as_deref().map(jwks).transpose()?;
+        let certificates = self.certificate.iter().map(|path| {
+            let thumbprint = listener::thumbprint(path).map_err(failed)?;
+            Ok(URL_SAFE_NO_PAD.encode(thumbprint))
+        });
+        let certificates: Vec<String> = certificates.collect::<Result<_, Failed>>()?;
         let method = if self.public {
             Some(AuthMethod::None)
         } else {
@@ -330,6 +341,7 @@ impl Settings {
             }
             set_list(&mut to.allowed_origins, self.allowed_origin);
             set_list(&mut to.contacts, self.contact);
+            set_list(&mut to.tls_client_certificates, certificates);
             if !self.user_claim.is_empty() {
                 to.user_claims = self.user_claim;
             }

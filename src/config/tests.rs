@@ -421,6 +421,36 @@ const IMPOSSIBLE: &[Case] = &[
         "expected one of `off`, `optional`, `required`",
     ),
     (
+        &[("PROPUSK_GRPC__TLS__KEY", "Cargo.toml")],
+        "grpc.tls.certificate",
+        "grpc.tls.key is set and this is not; set both, or neither",
+    ),
+    (
+        &[("PROPUSK_GRPC__TLS__CLIENT_AUTH", "optional")],
+        "grpc.tls.client_auth",
+        "set grpc.tls.certificate and grpc.tls.key",
+    ),
+    (
+        &[("PROPUSK_GRPC__TLS__CLIENT_CA", "/no/such")],
+        "grpc.tls.client_ca",
+        "there is no file /no/such",
+    ),
+    (
+        &[("PROPUSK_GRPC__LISTEN", "127.0.0.1:8080")],
+        "grpc.listen",
+        "is the same as server.listen",
+    ),
+    (
+        &[("PROPUSK_GRPC__LISTEN", "127.0.0.1:9464")],
+        "grpc.listen",
+        "is the same as metrics.listen",
+    ),
+    (
+        &[("PROPUSK_GRPC__MAX_MESSAGE_BYTES", "100")],
+        "grpc.max_message_bytes",
+        "from 1024",
+    ),
+    (
         &[("PROPUSK_DATABASE__URL", "mysql://x")],
         "database.url",
         "write postgres://",

@@ -135,6 +135,15 @@ pub async fn by_id(app: &App, id: &str) -> Result<Account, Error> {
     found.ok_or(Error::NotFound("user"))
 }
 
+/// The account that somebody would log in to by that name.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_login(app: &App, login: &Login) -> Result<User, Error> {
+    let found = users::by_login(&app.db, login).await?;
+    found.map(|found| found.user).ok_or(Error::NotFound("user"))
+}
+
 /// Disables an account: nobody logs in to it, its sessions end and its access tokens are refused.
 ///
 /// # Errors

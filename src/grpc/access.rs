@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use poem::http::HeaderMap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use poem::Request;
 
 use crate::{
     app::App,
@@ -11,8 +12,13 @@ use crate::{
         self, feed,
         verify::{self, Verified},
     },
-    http::{context::from_poem, credentials::bearer, error::ApiError},
-    oauth::jwt::Invalid,
+    http::{
+        context::from_poem,
+        credentials::bearer,
+        error::{ApiError, ErrorCode},
+    },
+    listener::ClientCertificate,
+    oauth::{error::OAuthError, jwt::Invalid},
 };
 
 /// A method of a service.
@@ -56,7 +62,17 @@ pub const METHODS: &[Method] = &[
     changing("/propusk.v1.TokenService/Refresh", "propusk:tokens"),
     reading("/propusk.v1.TokenService/Validate", "propusk:tokens"),
     changing("/propusk.v1.TokenService/Revoke", "propusk:tokens"),
+    reading("/propusk.v1.UserService/Get", "propusk:users"),
+    reading("/propusk.v1.UserService/Find", "propusk:users"),
+    changing("/propusk.v1.UserService/Create", "propusk:users"),
+    changing("/propusk.v1.UserService/Delete", "propusk:users"),
+    changing("/propusk.v1.UserService/Disable", "propusk:users"),
+    changing("/propusk.v1.UserService/Enable", "propusk:users"),
     reading("/propusk.v1.RevocationService/Watch", feed::SCOPE),
+    reading(
+        "/envoy.service.auth.v3.Authorization/Check",
+        "propusk:check",
+    ),
     open("/grpc.health.v1.Health/Check"),
     open("/grpc.health.v1.Health/Watch"),
     open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
@@ -76,9 +92,10 @@ impl Method {
 /// Whoever calls a method that is not open.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// The `sub` of the token.
+    /// The `sub` of the token, or the client that the certificate is registered with.
     pub subject: String,
     pub client: Known,
+    scope: &'static str,
     proof: Proof,
 }
 
@@ -86,36 +103,97 @@ pub(super) struct Identity {
 #[derive(Debug)]
 enum Proof {
     Token(Arc<Verified>),
+    Certificate([u8; 32]),
 }
 
-/// Finds out who calls, and whether they may. Names in other metadata mean nothing.
+/// Finds out who calls, and whether they may: by the access token, else by the certificate. Names in other metadata mean
+/// nothing.
 ///
 /// # Errors
 /// UNAUTHENTICATED with the reason; PERMISSION_DENIED with the scope that is missing.
 pub(super) async fn authenticate(
     app: &App,
-    headers: &HeaderMap,
-    scope: &str,
+    request: &Request,
+    scope: &'static str,
 ) -> Result<Identity, ApiError> {
-    let token = bearer(headers).map_err(from_poem)?;
-    let token = token.ok_or(flows::Error::NoToken)?;
-    let verified = verify::verify_with(app, &token, scope).await?;
+    let identity = match bearer(request.headers()).map_err(from_poem)? {
+        Some(token) => by_token(app, &token, scope).await?,
+        None => match request.data::<ClientCertificate>() {
+            Some(certificate) => by_certificate(app, certificate, scope).await?,
+            None => return Err(flows::Error::NoToken.into()),
+        },
+    };
+    // Nobody here has looked at a client that made itself known.
+    if identity.client.client.source.is_self_asserted() {
+        return Err(lacking(scope));
+    }
+    Ok(identity)
+}
+
+async fn by_token(app: &App, token: &str, scope: &'static str) -> Result<Identity, ApiError> {
+    let verified = verify::verify_with(app, token, scope).await?;
     let client = app.client(&verified.claims.client_id).await?;
     let client = client.ok_or(flows::Error::InvalidToken(Invalid("its client is gone")))?;
     Ok(Identity {
         subject: verified.claims.sub.clone(),
         client,
+        scope,
         proof: Proof::Token(verified),
     })
 }
 
+/// The handshake has checked that an authority of `grpc.tls.client_ca` issued it and that the caller holds its key
+/// (RFC 8705 §2); which client's it is, its thumbprint says.
+async fn by_certificate(
+    app: &App,
+    certificate: &ClientCertificate,
+    scope: &'static str,
+) -> Result<Identity, ApiError> {
+    let client = client_of(app, &certificate.sha256).await?;
+    if !client.client.metadata.scope.contains(scope) {
+        return Err(lacking(scope));
+    }
+    Ok(Identity {
+        subject: client.client.id.clone(),
+        client,
+        scope,
+        proof: Proof::Certificate(certificate.sha256),
+    })
+}
+
+async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<Known, ApiError> {
+    app.freshen().await?;
+    let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
+    let found = app.directory.certified(&app.db, &thumbprint).await;
+    found.map_err(flows::Error::from)?.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::InvalidClient,
+            "the certificate is registered with no client: propusk client set ID --certificate FILE",
+        )
+    })
+}
+
+fn lacking(scope: &str) -> ApiError {
+    OAuthError::insufficient_scope(format!("the client lacks the scope {scope}")).into()
+}
+
 impl Identity {
-    /// Whether the proof still holds, for calls that go on; as far as this process has heard.
+    /// Whether the proof still holds, for calls that go on.
     ///
     /// # Errors
-    /// UNAUTHENTICATED with the reason.
-    pub(super) fn still_holds(&self, app: &App) -> Result<(), ApiError> {
-        let Proof::Token(verified) = &self.proof;
-        verify::still_good(app, verified).map_err(|why| flows::Error::InvalidToken(why).into())
+    /// As [`authenticate`].
+    pub(super) async fn still_holds(&self, app: &App) -> Result<(), ApiError> {
+        match &self.proof {
+            // The list has just heard what is new.
+            Proof::Token(verified) => verify::still_good(app, verified)
+                .map_err(|why| flows::Error::InvalidToken(why).into()),
+            Proof::Certificate(thumbprint) => {
+                let client = client_of(app, thumbprint).await?;
+                if !client.client.metadata.scope.contains(self.scope) {
+                    return Err(lacking(self.scope));
+                }
+                Ok(())
+            }
+        }
     }
 }

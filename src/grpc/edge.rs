@@ -81,6 +81,17 @@ impl Call {
     }
 }
 
+/// Refuses a call whose field is empty.
+///
+/// # Errors
+/// INVALID_ARGUMENT, naming the field.
+pub(super) fn required(call: &Call, field: &str, value: &str) -> Result<(), Status> {
+    if value.is_empty() {
+        return Err(call.refuse(ApiError::field(field, "is missing")));
+    }
+    Ok(())
+}
+
 impl Endpoint for Edge {
     type Output = Response;
 
@@ -165,7 +176,7 @@ impl Edge {
     ) -> Result<http::Response<tonic::body::Body>, Status> {
         let identity = match method.scope {
             Some(scope) => {
-                let found = access::authenticate(&self.app, request.headers(), scope).await;
+                let found = access::authenticate(&self.app, &request, scope).await;
                 Some(found.map_err(|error| refusal::status(error, caller))?)
             }
             None => None,

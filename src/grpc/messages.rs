@@ -1,9 +1,12 @@
 //! Our nouns as the messages of `proto/`.
 
+use prost_types::Timestamp as Moment;
+
 use super::proto::v1;
 use crate::{
+    clock::Timestamp,
     flows::{grants::Issued, introspect::Introspection},
-    model::revocation::Written,
+    model::{revocation::Written, user::User},
     oauth::access_token::Audience,
 };
 
@@ -68,5 +71,28 @@ impl From<&Written> for v1::Entry {
             target,
             expires_at: entry.expires_at,
         }
+    }
+}
+
+impl From<User> for v1::User {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id,
+            email: user.email,
+            username: user.username,
+            role: user.role.as_str().to_owned(),
+            is_verified: user.is_verified,
+            created_at: Some(moment(user.created_at)),
+            disabled_at: user.disabled_at.map(moment),
+        }
+    }
+}
+
+fn moment(at: Timestamp) -> Moment {
+    const MILLION: i64 = 1_000_000;
+    let micros = at.micros().rem_euclid(MILLION);
+    Moment {
+        seconds: at.micros().div_euclid(MILLION),
+        nanos: i32::try_from(micros * 1_000).unwrap_or_default(),
     }
 }

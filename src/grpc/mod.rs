@@ -2,11 +2,13 @@
 
 mod access;
 mod edge;
+mod gateway;
 mod health;
 mod messages;
 mod refusal;
 mod revocation;
 mod token;
+mod user;
 
 use std::sync::Arc;
 
@@ -20,22 +22,28 @@ use tonic_reflection::pb::{
 pub use self::access::{METHODS, Method};
 use self::{
     edge::Edge,
+    gateway::Gateway,
     health::Health,
-    proto::v1::{
-        revocation_service_server::RevocationServiceServer,
-        token_service_server::TokenServiceServer,
+    proto::{
+        envoy::service::auth::v3::authorization_server::AuthorizationServer,
+        v1::{
+            revocation_service_server::RevocationServiceServer,
+            token_service_server::TokenServiceServer, user_service_server::UserServiceServer,
+        },
     },
     revocation::Revocations,
     token::Tokens,
+    user::Users,
 };
 use crate::app::App;
 
 /// What the files in `proto/` become.
 pub mod proto {
     #[allow(missing_docs, clippy::all)]
-    pub mod v1 {
-        tonic::include_proto!("propusk.v1");
+    mod generated {
+        include!(concat!(env!("OUT_DIR"), "/proto.rs"));
     }
+    pub use generated::{envoy, propusk::v1};
 
     /// The same files, for reflection.
     pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("propusk");
@@ -61,6 +69,8 @@ pub fn endpoint(
     let reflection_v1 = reflection(REFLECTION_V1ALPHA).build_v1()?;
     let reflection_v1alpha = reflection(REFLECTION_V1).build_v1alpha()?;
     let routes = Routes::new(TokenServiceServer::new(Tokens).max_decoding_message_size(largest))
+        .add_service(UserServiceServer::new(Users).max_decoding_message_size(largest))
+        .add_service(AuthorizationServer::new(Gateway).max_decoding_message_size(largest))
         .add_service(RevocationServiceServer::new(Revocations).max_decoding_message_size(largest))
         .add_service(HealthServer::new(Health { serving }).max_decoding_message_size(largest))
         .add_service(reflection_v1.max_decoding_message_size(largest))

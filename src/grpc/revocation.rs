@@ -100,6 +100,7 @@ impl Following {
         let identity = self.call.identity()?;
         identity
             .still_holds(&self.call.app)
+            .await
             .map_err(|error| self.call.refuse(error))?;
         match news {
             // Nothing happened.

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    edge::Call,
+    edge::{Call, required},
     proto::v1::{
         IssueRequest, RefreshRequest, RevokeRequest, RevokeResponse, TokenResponse,
         ValidateRequest, ValidateResponse, token_service_server::TokenService,
@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     flows::{grants, introspect, revoke},
-    http::error::ApiError,
     model::client::GrantType,
     oauth::{error::OAuthError, params::Params},
 };
@@ -88,13 +87,6 @@ impl TokenService for Tokens {
         revoked.map_err(|error| call.refuse(error))?;
         Ok(Response::new(RevokeResponse {}))
     }
-}
-
-fn required(call: &Call, field: &str, value: &str) -> Result<(), Status> {
-    if value.is_empty() {
-        return Err(call.refuse(ApiError::field(field, "is missing")));
-    }
-    Ok(())
 }
 
 fn optional(name: &str, value: String) -> impl Iterator<Item = (String, String)> + use<> {

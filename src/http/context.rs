@@ -334,13 +334,7 @@ fn render(
         let body = json!({ "error": name, "error_description": error.message, "request_id": caller.request_id });
         serde_json::to_vec(&body)
     } else {
-        serde_json::to_vec(&ErrorBody {
-            status_code: error.code.status().as_u16(),
-            message: error.message.clone(),
-            error_code: error.code.as_str().to_owned(),
-            details: error.details.clone(),
-            request_id: caller.request_id.clone(),
-        })
+        envelope(error, caller)
     };
     response.set_body(body.unwrap_or_default());
     let headers = response.headers_mut();
@@ -351,7 +345,19 @@ fn render(
     rendered_headers(headers, error);
 }
 
-fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
+/// An error as the JSON API tells it.
+pub(crate) fn envelope(error: &ApiError, caller: &Caller) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&ErrorBody {
+        status_code: error.code.status().as_u16(),
+        message: error.message.clone(),
+        error_code: error.code.as_str().to_owned(),
+        details: error.details.clone(),
+        request_id: caller.request_id.clone(),
+    })
+}
+
+/// What an error says beside its body.
+pub(crate) fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
     if let Some(wait) = error.retry_after {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         set(headers, header::RETRY_AFTER, &seconds.max(1).to_string());

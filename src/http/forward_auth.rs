@@ -18,7 +18,7 @@ use super::{
 use crate::{
     app::App,
     flows::{
-        self,
+        self, Caller,
         gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
     },
     oauth::scope::Scope,
@@ -69,55 +69,89 @@ impl ForwardAuth {
                 (asked, Some(path))
             }
         };
-        let asked = Asked::parse(asked).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
-        let headers = request.headers();
-        let names = CookieNames::of(&app.config);
-        let bearer = bearer(headers)?;
-        let (access, refresh);
-        let shown = match &bearer {
-            Some(token) => Shown::Bearer(token),
-            None => {
-                (access, refresh) = (
-                    cookie(headers, names.access),
-                    cookie(headers, names.refresh),
-                );
-                Shown::Cookies {
-                    access: access.as_deref(),
-                    refresh: refresh.as_deref(),
-                }
-            }
+        let text = |name: &str| {
+            let value = request.headers().get(name);
+            value.map(|value| value.to_str().unwrap_or_default())
         };
-        let by_cookie =
-            matches!(shown, Shown::Cookies { access, refresh } if access.or(refresh).is_some());
-        if by_cookie && !from_own_pages(headers, &app.config) {
-            let message = "a page of another site sent this request with the cookies of a session: add its origin to \
-                           gateway.origins if it is yours";
-            return Err(ApiError::new(ErrorCode::CrossSite, message).into());
-        }
-        let decided = gateway::decide(app, shown, &asked.needs, caller).await;
-        let Decision { verdict, cookies } = decided.map_err(ApiError::from)?;
-        let mut response = match verdict {
-            Ok(identity) => allowed(&identity)?,
-            Err(refusal) => {
-                let login = (asked.redirect != Redirect::Never
-                    && refusal.is_mended_by_login()
-                    && is_of_a_page(request, self))
-                .then(|| login(app, request, path, &refusal));
-                match login {
-                    Some(login) if asked.redirect == Redirect::Login => {
-                        empty_identity(pages::see_other(&login)?)
-                    }
-                    login => {
-                        let mut response = refused(error(refusal));
-                        put(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
-                        response
-                    }
-                }
-            }
+        let method = match self {
+            // nginx itself sends GET, whatever it was asked.
+            Self::ByHeaders => text("x-forwarded-method").or_else(|| text("x-original-method")),
+            Self::ByPath => None,
         };
-        set_cookies(response.headers_mut(), names, &cookies, asked.cookies)?;
-        Ok(response)
+        let told = Told {
+            demands: asked,
+            method: method.unwrap_or(request.method().as_str()),
+            headers: request.headers(),
+            url: &|| original(request, path).filter(|_| is_from_trusted_proxy(app, request)),
+        };
+        answer(app, &told, caller).await
     }
+}
+
+/// A request as a gateway tells of it.
+pub(crate) struct Told<'a> {
+    /// What is demanded, as a query.
+    pub demands: &'a str,
+    pub method: &'a str,
+    pub headers: &'a HeaderMap,
+    /// The address that a browser asked for, where the gateway is believed.
+    pub url: &'a (dyn Fn() -> Option<String> + Sync),
+}
+
+/// What the gateway is answered: 200 with the identity in headers, or what the client is to get.
+///
+/// # Errors
+/// [`ApiError`] where the demands cannot be read, or nothing can be decided now.
+pub(crate) async fn answer(app: &App, told: &Told<'_>, caller: &Caller) -> Result<Response> {
+    let asked =
+        Asked::parse(told.demands).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
+    let headers = told.headers;
+    let names = CookieNames::of(&app.config);
+    let bearer = bearer(headers)?;
+    let (access, refresh);
+    let shown = match &bearer {
+        Some(token) => Shown::Bearer(token),
+        None => {
+            (access, refresh) = (
+                cookie(headers, names.access),
+                cookie(headers, names.refresh),
+            );
+            Shown::Cookies {
+                access: access.as_deref(),
+                refresh: refresh.as_deref(),
+            }
+        }
+    };
+    let by_cookie =
+        matches!(shown, Shown::Cookies { access, refresh } if access.or(refresh).is_some());
+    if by_cookie && !from_own_pages(headers, &app.config) {
+        let message = "a page of another site sent this request with the cookies of a session: add its origin to \
+                       gateway.origins if it is yours";
+        return Err(ApiError::new(ErrorCode::CrossSite, message).into());
+    }
+    let decided = gateway::decide(app, shown, &asked.needs, caller).await;
+    let Decision { verdict, cookies } = decided.map_err(ApiError::from)?;
+    let mut response = match verdict {
+        Ok(identity) => allowed(&identity)?,
+        Err(refusal) => {
+            let login = (asked.redirect != Redirect::Never
+                && refusal.is_mended_by_login()
+                && is_of_a_page(told))
+            .then(|| login(app, (told.url)(), &refusal));
+            match login {
+                Some(login) if asked.redirect == Redirect::Login => {
+                    empty_identity(pages::see_other(&login)?)
+                }
+                login => {
+                    let mut response = refused(error(refusal));
+                    put(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
+                    response
+                }
+            }
+        }
+    };
+    set_cookies(response.headers_mut(), names, &cookies, asked.cookies)?;
+    Ok(response)
 }
 
 /// What a gateway's address asks for, and the path of the request behind it.
@@ -204,31 +238,24 @@ impl Asked {
 }
 
 /// Whether a browser wants to show the answer to a person, who could log in.
-fn is_of_a_page(request: &Request, call: ForwardAuth) -> bool {
-    let headers = request.headers();
+fn is_of_a_page(told: &Told<'_>) -> bool {
+    let headers = told.headers;
     let text = |name: &str| {
         headers
             .get(name)
             .map(|value| value.to_str().unwrap_or_default())
     };
-    let method = match call {
-        // nginx itself sends GET, whatever it was asked.
-        ForwardAuth::ByHeaders => text("x-forwarded-method").or_else(|| text("x-original-method")),
-        ForwardAuth::ByPath => None,
-    };
-    let method = method.unwrap_or(request.method().as_str());
     [Method::GET, Method::HEAD]
         .iter()
-        .any(|safe| safe == method)
+        .any(|safe| safe == told.method)
         && text("accept").is_some_and(|accept| accept.contains("text/html"))
         && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
         && !headers.contains_key(header::AUTHORIZATION)
 }
 
 /// Where a person logs in and comes back from to what they wanted to see.
-fn login(app: &App, request: &Request, path: Option<&str>, refusal: &Refusal) -> String {
-    let back = original(request, path).filter(|_| is_from_trusted_proxy(app, request));
-    let back = back.and_then(|url| gateway::landing(&app.config, &url));
+fn login(app: &App, url: Option<String>, refusal: &Refusal) -> String {
+    let back = url.and_then(|url| gateway::landing(&app.config, &url));
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(back) = back {
         query.append_pair("return_to", back.as_str());

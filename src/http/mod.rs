@@ -8,7 +8,7 @@ mod cors;
 pub mod credentials;
 mod docs;
 pub mod error;
-mod forward_auth;
+pub(crate) mod forward_auth;
 pub mod json;
 mod landing;
 pub mod oauth;

@@ -21,7 +21,7 @@ mod wire;
 mod tests;
 
 pub use error::ListenError;
-pub use tls::{ClientCertificate, tls_config};
+pub use tls::{ClientCertificate, thumbprint, tls_config};
 
 use std::{
     convert::Infallible,

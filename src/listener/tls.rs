@@ -86,6 +86,16 @@ pub fn tls_config(
     Ok(Arc::new(config))
 }
 
+/// SHA-256 of the first certificate in a PEM file: what [`ClientCertificate::sha256`] is where it is presented.
+///
+/// # Errors
+/// [`ListenError`] says what is wrong with the file.
+pub fn thumbprint(path: &Path) -> Result<[u8; 32], ListenError> {
+    let chain = certificates(path)?;
+    let first = chain.first().map(Sha256::digest);
+    Ok(first.map(Into::into).unwrap_or_default())
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ListenError> {
     let failed = |error| pem_error(path, "certificate", "CERTIFICATE", error);
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)

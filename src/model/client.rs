@@ -237,6 +237,9 @@ pub struct Metadata {
     /// What its tokens and userinfo answers tell of a person beside what the scope covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub user_claims: Vec<UserClaim>,
+    /// SHA-256 of the certificates that it proves itself with to the gRPC services, base64url (`x5t#S256`, RFC 8705 §3.1).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tls_client_certificates: Vec<String>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub access_ttl: Option<Duration>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
@@ -259,6 +262,12 @@ impl Client {
     /// PKCE is asked of everybody but a confidential client that was registered without it.
     pub fn requires_pkce(&self) -> bool {
         self.is_public() || self.metadata.require_pkce.unwrap_or(true)
+    }
+
+    /// Whether a certificate with this thumbprint is its own.
+    pub fn has_certificate(&self, thumbprint: &str) -> bool {
+        let own = &self.metadata.tls_client_certificates;
+        own.iter().any(|one| one == thumbprint)
     }
 
     /// Whether its pages live there: an origin it has named, or that of a redirect URI.

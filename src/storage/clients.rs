@@ -144,6 +144,21 @@ pub async fn mentioning(db: &Db, origin: &str) -> Result<Vec<Client>> {
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
+/// Enabled clients whose metadata may have this certificate's thumbprint (base64url); a few at the most. LIKE takes `_` for any
+/// character and a contact for a certificate: the caller looks again. Clients that made themselves known have none.
+pub async fn with_certificate(db: &Db, thumbprint: &str) -> Result<Vec<Client>> {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if !thumbprint.bytes().all(harmless) {
+        return Ok(vec![]);
+    }
+    let statement = Statement::new(select!(
+        "WHERE disabled_at IS NULL AND source NOT IN ('registration', 'document') AND metadata LIKE $1 \
+         ORDER BY id LIMIT 100"
+    ))
+    .bind(format!("%\"{thumbprint}\"%"));
+    db.read(statement).await?.iter().map(from_row).collect()
+}
+
 /// How many clients have registered themselves.
 pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
     let statement = Statement::new(

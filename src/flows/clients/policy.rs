@@ -1,6 +1,7 @@
 //! What a client may say of itself: one rule for all doors. Whoever makes or changes a client (an operator by command,
 //! `clients.toml`, dynamic registration, a metadata document) passes through [`check`].
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -63,7 +64,7 @@ const REGISTRABLE: [&str; 31] = [
 ];
 
 /// The rest of [`Metadata`].
-const OPERATORS: [&str; 11] = [
+const OPERATORS: [&str; 12] = [
     "consent",
     "require_pkce",
     "resources",
@@ -71,6 +72,7 @@ const OPERATORS: [&str; 11] = [
     "access_token_signing_alg",
     "allowed_origins",
     "user_claims",
+    "tls_client_certificates",
     "access_ttl",
     "refresh_idle_ttl",
     "refresh_max_ttl",
@@ -497,6 +499,17 @@ impl Rules<'_> {
             metadata.allowed_origins.iter().all(is_origin),
             "allowed_origins",
             "must be origins, like https://app.example.org",
+        );
+        let is_thumbprint = |text: &String| {
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .is_ok_and(|bytes| bytes.len() == 32)
+        };
+        let certificates = &metadata.tls_client_certificates;
+        self.must(
+            certificates.len() <= 10 && certificates.iter().all(is_thumbprint),
+            "tls_client_certificates",
+            "must be up to 10 SHA-256 thumbprints in base64url without padding (x5t#S256)",
         );
         let access = metadata.access_ttl;
         self.must(

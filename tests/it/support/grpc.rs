@@ -1,7 +1,11 @@
 //! Callers of the gRPC listener.
 
-use propusk::grpc::proto::v1::{
-    revocation_service_client::RevocationServiceClient, token_service_client::TokenServiceClient,
+use propusk::grpc::proto::{
+    envoy::service::auth::v3::authorization_client::AuthorizationClient,
+    v1::{
+        revocation_service_client::RevocationServiceClient,
+        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+    },
 };
 use tonic::{
     Code, Request, Status,
@@ -53,10 +57,7 @@ impl TestServer {
     pub async fn stranger(&self) -> Caller {
         let address = self.grpc.expect("a gRPC listener");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        Caller {
-            channel: endpoint.connect().await.expect("it answers"),
-            with: With::default(),
-        }
+        Caller::on(endpoint.connect().await.expect("it answers"))
     }
 
     /// A caller with an access token.
@@ -79,6 +80,14 @@ impl TestServer {
 }
 
 impl Caller {
+    /// Without a proof of its own.
+    pub fn on(channel: Channel) -> Self {
+        Self {
+            channel,
+            with: With::default(),
+        }
+    }
+
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.with.0.push((name.to_owned(), value.to_owned()));
         self
@@ -91,6 +100,15 @@ impl Caller {
 
     pub fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, With>> {
         TokenServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
+    }
+
+    pub fn users(&self) -> UserServiceClient<InterceptedService<Channel, With>> {
+        UserServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
+    }
+
+    /// As Envoy asks.
+    pub fn gateway(&self) -> AuthorizationClient<InterceptedService<Channel, With>> {
+        AuthorizationClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
     pub fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, With>> {

@@ -59,7 +59,35 @@ const TABLE: &[(&str, [Code; 6])] = &[
         "/propusk.v1.TokenService/Revoke",
         guarded(Code::InvalidArgument),
     ),
+    (
+        "/propusk.v1.UserService/Get",
+        guarded(Code::InvalidArgument),
+    ),
+    (
+        "/propusk.v1.UserService/Find",
+        guarded(Code::InvalidArgument),
+    ),
+    (
+        "/propusk.v1.UserService/Create",
+        guarded(Code::InvalidArgument),
+    ),
+    (
+        "/propusk.v1.UserService/Delete",
+        guarded(Code::InvalidArgument),
+    ),
+    (
+        "/propusk.v1.UserService/Disable",
+        guarded(Code::InvalidArgument),
+    ),
+    (
+        "/propusk.v1.UserService/Enable",
+        guarded(Code::InvalidArgument),
+    ),
     ("/propusk.v1.RevocationService/Watch", guarded(Code::Ok)),
+    (
+        "/envoy.service.auth.v3.Authorization/Check",
+        guarded(Code::InvalidArgument),
+    ),
     ("/grpc.health.v1.Health/Check", OPEN),
     ("/grpc.health.v1.Health/Watch", OPEN),
     (

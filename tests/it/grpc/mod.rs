@@ -1,5 +1,10 @@
 //! The gRPC listener: its services and the bounds that it keeps.
 
+mod certificates;
+mod gateway;
+mod python;
+mod users;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use http::uri::PathAndQuery;

@@ -1,0 +1,214 @@
+//! Callers that prove themselves by a certificate (RFC 8705).
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use propusk::{
+    clock::Clock,
+    flows::{By, clients},
+    grpc::proto::v1::{
+        GetUserRequest, ValidateRequest, ValidateResponse, WatchRequest,
+        token_service_client::TokenServiceClient,
+    },
+    model::client::Metadata,
+    oauth::scope::Scope,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_types::StatusExt as _;
+
+use super::{back_end, issued};
+use crate::support::{
+    Backend, Database, START, TestServer,
+    grpc::{Caller, expect_refused},
+    process::run,
+};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    /// A certificate and its key, as PEM.
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.0).expect("issued");
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+struct Files(TempDir);
+
+impl Files {
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).expect("written");
+        path
+    }
+}
+
+/// A server that asks for certificates of an authority, and what was issued under it.
+struct Story {
+    server: TestServer,
+    authority: Authority,
+    files: Files,
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let (authority, files) = (Authority::new(), Files(TempDir::new().expect("a folder")));
+        let (certificate, key) = authority.issue("localhost");
+        let ca = files.write("ca.pem", &authority.0.pem());
+        let certificate = files.write("server.pem", &certificate);
+        let key = files.write("server.key", &key);
+        let text = |path: &PathBuf| path.to_str().expect("text").to_owned();
+        let (ca, certificate, key) = (text(&ca), text(&certificate), text(&key));
+        let settings = [
+            ("PROPUSK_GRPC__LISTEN", "127.0.0.1:0"),
+            ("PROPUSK_GRPC__TLS__CERTIFICATE", certificate.as_str()),
+            ("PROPUSK_GRPC__TLS__KEY", key.as_str()),
+            ("PROPUSK_GRPC__TLS__CLIENT_CA", ca.as_str()),
+            ("PROPUSK_GRPC__TLS__CLIENT_AUTH", "optional"),
+        ];
+        let database = Arc::new(Database::new(Backend::Sqlite).await);
+        let server = TestServer::on(database, Clock::fake(START), &settings).await;
+        server.register("ann").await;
+        Self {
+            server,
+            authority,
+            files,
+        }
+    }
+
+    /// A connection, with a certificate where one is given.
+    async fn connect(
+        &self,
+        own: Option<&(String, String)>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let address = self.server.grpc.expect("a gRPC listener");
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.authority.0.pem()))
+            .domain_name("localhost");
+        if let Some((certificate, key)) = own {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
+        endpoint.tls_config(tls).expect("TLS").connect().await
+    }
+
+    async fn caller(&self, own: Option<&(String, String)>) -> Caller {
+        Caller::on(self.connect(own).await.expect("connected"))
+    }
+
+    /// Registers the certificate with a client, as the command line does.
+    async fn register(&self, id: &'static str, own: &(String, String)) {
+        let file = self.files.write("client.pem", &own.0);
+        let file = file.to_str().expect("text");
+        let command = ["client", "set", id, "--certificate", file];
+        let output = run(&self.server.database, &[], &command);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+async fn ask(caller: &Caller) -> Result<ValidateResponse, Status> {
+    let token = "x".to_owned();
+    Ok(caller
+        .tokens()
+        .validate(ValidateRequest { token })
+        .await?
+        .into_inner())
+}
+
+fn machine() -> Metadata {
+    Metadata {
+        scope: Scope::parse("propusk:tokens propusk:revocations api:read").expect("a scope"),
+        ..back_end()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may() {
+    let story = Story::begin().await;
+    story.server.client("machine", machine()).await;
+    let own = story.authority.issue("machine");
+    let caller = story.caller(Some(&own)).await;
+    expect_refused(ask(&caller).await, Code::Unauthenticated, "INVALID_CLIENT");
+    story.register("machine", &own).await;
+    assert!(!ask(&caller).await.expect("an answer").active);
+    let ann = super::id_of(&story.server, "ann").await;
+    let tokens = issued(&caller, &ann, "api:read").await;
+    assert_eq!(
+        super::validate(&caller, &tokens.access_token)
+            .await
+            .client_id,
+        "machine"
+    );
+    let refused = caller.users().get(GetUserRequest { id: ann }).await;
+    expect_refused(refused, Code::PermissionDenied, "INSUFFICIENT_SCOPE");
+    // A token goes before the certificate, and a bad one is not made good by it.
+    let with_token = caller.clone().with("authorization", "Bearer x");
+    expect_refused(
+        ask(&with_token).await,
+        Code::Unauthenticated,
+        "INVALID_TOKEN",
+    );
+    // Health needs neither.
+    let stranger = story.caller(None).await;
+    expect_refused(ask(&stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
+
+    let mut stream = caller
+        .revocations()
+        .watch(WatchRequest { since: None })
+        .await
+        .expect("it follows")
+        .into_inner();
+    stream.message().await.expect("told").expect("the list");
+    clients::disable(&story.server.app, "machine", &By::operator())
+        .await
+        .expect("disabled");
+    let status = stream.message().await.expect_err("its client is disabled");
+    let details = status.get_error_details();
+    assert_eq!(
+        details.error_info().map(|info| info.reason.as_str()),
+        Some("INVALID_CLIENT"),
+        "{status:?}"
+    );
+    expect_refused(ask(&caller).await, Code::Unauthenticated, "INVALID_CLIENT");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t82_a_certificate_that_no_authority_of_ours_issued_is_never_a_proof() {
+    let story = Story::begin().await;
+    story.server.client("machine", machine()).await;
+    let elsewhere = Authority::new().issue("machine");
+    // Registered by mistake, or by its thumbprint: the handshake still refuses it.
+    story.register("machine", &elsewhere).await;
+    if let Ok(channel) = story.connect(Some(&elsewhere)).await {
+        let mut tokens = TokenServiceClient::new(channel);
+        let token = "x".to_owned();
+        let refused = tokens.validate(ValidateRequest { token }).await;
+        // Nothing of ours answers: the connection ends.
+        let code = refused.expect_err("the handshake failed").code();
+        assert!(
+            [Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&code),
+            "{code:?}"
+        );
+    }
+    // One that two clients have is nobody's.
+    story.server.client("twin", machine()).await;
+    let own = story.authority.issue("machine");
+    story.register("machine", &own).await;
+    let caller = story.caller(Some(&own)).await;
+    ask(&caller).await.expect("an answer");
+    story.register("twin", &own).await;
+    expect_refused(ask(&caller).await, Code::Unauthenticated, "INVALID_CLIENT");
+}
