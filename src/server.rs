@@ -11,7 +11,7 @@ use crate::{
     flows::{backchannel, explain, maintenance},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
-    storage::heads,
+    storage::{self, heads},
     telemetry::Metrics,
 };
 
@@ -117,7 +117,10 @@ impl Server {
         background.spawn(backchannel::run(Arc::clone(&app)));
         background.spawn(explain::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
-        let health = background.spawn(keep_health(Arc::clone(&app), serving));
+        // Where nobody can ask for it, the database is not asked either.
+        let health = grpc
+            .as_ref()
+            .map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
         background.spawn(app.revocations.clone().look_for_news());
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));
@@ -141,13 +144,20 @@ impl Server {
             tracing::info!("shutting down: finishing what was accepted");
             // Streams end by themselves, with a word about why.
             app.revocations.feed.close();
-            health.abort();
+            if let Some(health) = health {
+                health.abort();
+            }
             let _ = stop.send(true);
             Ok(())
         };
         tokio::try_join!(serving, calling, watching, signal)?;
         background.shutdown().await;
-        if let Err(error) = explain::write(&app).await {
+        let written = async {
+            while explain::write(&app).await? > 0 {}
+            Ok(())
+        };
+        let written: Result<(), storage::Error> = written.await;
+        if let Err(error) = written {
             tracing::error!(%error, "the last refusals could not be written");
         }
         app.db.close().await;

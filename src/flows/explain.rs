@@ -93,6 +93,8 @@ pub struct Answered<'a> {
 #[derive(Debug, Default)]
 pub struct Refusals {
     waiting: Mutex<VecDeque<Arc<Refusal>>>,
+    /// One writer at a time: each takes from the front what it has written.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Refusals {
@@ -121,7 +123,8 @@ pub fn keep(app: &App, notes: Notes, answered: Answered<'_>, caller: &Caller) {
     waiting.push_back(Arc::new(Refusal {
         request_id: caller.request_id.clone(),
         at: app.clock.now(),
-        call: answered.call,
+        // The method may be any word that fits into a request's head.
+        call: cut(&answered.call),
         status: answered.status,
         code,
         reason,
@@ -143,20 +146,21 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-/// Writes a group of what waits.
+/// Writes a group of what waits, and says how many they were.
 ///
 /// # Errors
 /// [`storage::Error`]; what was to be written waits on.
-pub async fn write(app: &App) -> storage::Result<()> {
+pub async fn write(app: &App) -> storage::Result<usize> {
+    let _writing = app.refusals.writing.lock().await;
     let group: Vec<_> = app.refusals.waiting().iter().take(GROUP).cloned().collect();
     if group.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let count = group.len();
     let rows = group.iter().map(|refusal| (**refusal).clone()).collect();
     refusals::add(&app.db, rows).await?;
     app.refusals.waiting().drain(..count);
-    Ok(())
+    Ok(count)
 }
 
 /// Says why a request was refused. One that this process has just refused is found at once, another's within a second.

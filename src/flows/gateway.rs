@@ -389,7 +389,9 @@ pub fn landing(config: &Config, text: &str) -> Option<Url> {
     let issuer = Url::parse(&config.server.issuer).ok()?;
     // As a browser reads it: `//host` and `/\host` are other hosts.
     let url = issuer.join(text).ok()?;
-    let is_plain = url.username().is_empty() && url.password().is_none();
+    // `blob:https://…` has the origin of what stands in it.
+    let is_page = matches!(url.scheme(), "http" | "https");
+    let is_plain = is_page && url.username().is_empty() && url.password().is_none();
     (is_plain && is_ours(config, &issuer.origin(), &url.origin())).then_some(url)
 }
 

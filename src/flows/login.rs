@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    flows::{Caller, Error, FieldError, sessions::Opening},
+    flows::{Caller, Error, FieldError, explain, sessions::Opening},
     limits::{Key, Limit},
     model::user::{Login, User},
     password::{MAX_BYTES, Verdict},
@@ -73,10 +73,13 @@ where
 
     let stored = found.as_ref().map(|found| found.password_hash.as_str());
     let verdict = app.hasher.verify(password, stored).await?;
+    explain::fact("login.account", stored.map_or("unknown", |_| "known"));
+    explain::fact("login.password", format_args!("{verdict:?}"));
     let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
         return Err(Error::InvalidCredentials);
     };
     if found.user.disabled_at.is_some() {
+        explain::fact("user.disabled", true);
         return Err(Error::InvalidCredentials);
     }
     let rehashed = match verdict {

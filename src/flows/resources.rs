@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    flows::Error,
+    flows::{Error, explain},
     model::{catalogue::Resource, client::Client},
     oauth::{access_token::Audience, error::OAuthError, scope::Scope},
 };
@@ -46,6 +46,8 @@ pub async fn target<'a>(
         match catalogue.resources.get(name).filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
+                explain::fact("resource.asked", name);
+                explain::fact("resource.the_client_may", may);
                 return Err(OAuthError::invalid_target(
                     "the resource is unknown here, or not one that this client may ask tokens for",
                 )

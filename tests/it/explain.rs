@@ -9,11 +9,12 @@ use propusk::{
     storage::Statement,
 };
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, START, TestServer, both_backends,
     oauth::{Authorization, first_party_app},
+    send,
 };
 
 /// What the admin API says of a refused request.
@@ -74,7 +75,19 @@ both_backends! {
         let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
         refused.push((wrong, "the token lacks the scope propusk:revocations", vec![("needed.scope", "propusk:revocations"), ("token.scope", "openid profile email")]));
         let wrong = server.login("nobody").await;
-        refused.push((wrong, "the login or the password is wrong", vec![]));
+        refused.push((wrong, "the login or the password is wrong", vec![("login.account", "unknown")]));
+        // One answer for a wrong password and for an account that is disabled; who may ask sees which it was.
+        let carol = server.register("carol").await;
+        let wrong = server.post("/api/v1/auth/login", json!({"login": "carol", "password": "canary-password"})).await;
+        refused.push((wrong, "the login or the password is wrong", vec![("login.account", "known"), ("login.password", "Wrong")]));
+        let user = accounts::find(&server.app, "carol").await.expect("known");
+        accounts::disable(&server.app, &user, &By::operator()).await.expect("disabled");
+        let wrong = server.login("carol").await;
+        refused.push((wrong, "the login or the password is wrong", vec![("login.password", "Right"), ("user.disabled", "true")]));
+        // A resource that is not in the catalogue.
+        let form = [("grant_type", "client_credentials"), ("resource", "https://api.example/unknown")];
+        let wrong = server.form_as("/oauth2/token", "app", &form).await;
+        refused.push((wrong, "the resource is unknown here", vec![("resource.asked", "https://api.example/unknown"), ("resource.the_client_may", "false")]));
         server.clock.advance(Duration::from_secs(1_000));
         let wrong = server.verify(&ann.access).await;
         refused.push((wrong, "it has expired", vec![("token.scope", "openid profile email")]));
@@ -103,7 +116,7 @@ both_backends! {
         let rows = server.app.db.read(Statement::new("SELECT reason, facts FROM refusals")).await.expect("read");
         for row in &rows {
             let text = row.get::<String>("reason").expect("text") + &row.get::<String>("facts").expect("text");
-            for secret in ["canary-secret", &code, &ann.access, &ann.refresh, "another-verifier", crate::support::PASSWORD] {
+            for secret in ["canary-secret", "canary-password", &carol.access, &code, &ann.access, &ann.refresh, "another-verifier", crate::support::PASSWORD] {
                 assert!(!text.contains(secret), "{text}");
             }
         }
@@ -153,12 +166,11 @@ async fn a_flood_of_refusals_costs_a_bounded_number_of_rows() {
         let asking = (0..100).map(|_| server.verify("rubbish"));
         futures_util::future::join_all(asking).await;
     }
-    let written = async {
-        for _ in 0..20 {
-            explain::write(&server.app).await.expect("written");
-        }
-    };
-    written.await;
+    // Writers at the same time, beside the server's own: nothing is lost between them.
+    let writers = (0..20).map(|_| explain::write(&server.app));
+    for written in futures_util::future::join_all(writers).await {
+        written.expect("written");
+    }
     let count = server
         .app
         .db
@@ -175,4 +187,15 @@ async fn a_flood_of_refusals_costs_a_bounded_number_of_rows() {
     let unwritten: i64 = unwritten.parse().expect("a number");
     assert_eq!(count + unwritten, 4_000, "each is written or counted");
     assert!(count >= 2_000, "{count}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_method_as_long_as_a_requests_head_is_kept_in_part() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let method = reqwest::Method::from_bytes("X".repeat(4_000).as_bytes()).expect("a token");
+    let url = format!("{}/oauth2/jwks", server.base);
+    let reply = send(server.http.request(method, url)).await;
+    assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
+    let refusal = explain::explain(&server.app, reply.header("x-request-id")).await;
+    assert_eq!(refusal.expect("kept").call, "X".repeat(256));
 }
