@@ -158,14 +158,7 @@ impl Projection {
         let head: Option<String> = self
             .ask(redis::cmd("HGET").arg(&self.key).arg("head"))
             .await?;
-        let head = head?;
-        let mut numbers = head.split(':').map(|number| number.parse().ok());
-        Some(Heads {
-            revocations: numbers.next()??,
-            keys: numbers.next()??,
-            clients: numbers.next()??,
-            projection: 0,
-        })
+        read_head(&head?)
     }
 
     /// The entries behind `known` up to `head`, or `None` where the database must be asked for them.
@@ -175,17 +168,20 @@ impl Projection {
             return None;
         }
         let mut command = redis::cmd("HMGET");
-        command.arg(&self.key);
+        // The head along with the entries: of the copy that has them, whatever became of the one that was asked before.
+        command.arg(&self.key).arg("head");
         for number in known + 1..=head {
             command.arg(number);
         }
         let found: Vec<Option<String>> = self.ask(&command).await?;
-        // One that is not there has expired, or the copy has vanished since: its numbers are asked for again then.
-        if found.len() != count || found.iter().all(Option::is_none) {
+        let mut found = found.into_iter();
+        let has = read_head(&found.next()??)?.revocations;
+        if has < head || found.len() != count {
             return None;
         }
         let mut entries = Vec::with_capacity(count);
         for (number, text) in (known + 1..).zip(found) {
+            // One that is not there has expired.
             let Some(text) = text else { continue };
             let written: Written = serde_json::from_str(&text).ok()?;
             let entry = written.read()?;
@@ -249,6 +245,17 @@ impl Projection {
             });
         }
     }
+}
+
+/// The head numbers as the copy has them.
+fn read_head(text: &str) -> Option<Heads> {
+    let mut numbers = text.split(':').map(|number| number.parse().ok());
+    Some(Heads {
+        revocations: numbers.next()??,
+        keys: numbers.next()??,
+        clients: numbers.next()??,
+        projection: 0,
+    })
 }
 
 /// Keeps the copy up to date and its lease renewed; announces commits.
@@ -421,6 +428,9 @@ impl Steward {
         entries: &[Numbered],
         proves: bool,
     ) -> Result<(i64, bool), Failure> {
+        // What is not whole yet is not believed any longer for it.
+        let whole = to >= heads.revocations;
+        let until = if whole { seen.at + millis(LEASE) } else { 0 };
         let script = Script::new(BRING);
         let mut call = script.key(&self.projection.key);
         call.arg(format!("{}:{}", link.run_id, heads.projection))
@@ -428,7 +438,7 @@ impl Steward {
             .arg(to)
             .arg(heads.keys)
             .arg(heads.clients)
-            .arg(seen.at + millis(LEASE))
+            .arg(until)
             .arg(i64::from(proves));
         for new in entries {
             let text = serde_json::to_string(&new.entry.written())

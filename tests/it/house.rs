@@ -101,7 +101,7 @@ fn every_room_uses_only_those_below_it() {
     for (file, text) in files_of("flows") {
         for name in named(&text) {
             assert!(
-                !["http", "cli", "server"].contains(&name.as_str()),
+                !["http", "grpc", "cli", "server"].contains(&name.as_str()),
                 "{file} uses crate::{name}"
             );
         }
@@ -113,6 +113,7 @@ fn sql_stands_in_storage_alone() {
     for room in [
         "flows",
         "http",
+        "grpc",
         "cli",
         "keys",
         "revocation",

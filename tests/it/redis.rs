@@ -228,8 +228,6 @@ async fn an_acl_user_sentinels_and_a_node_of_a_cluster_are_found() {
         "+pexpireat",
         "+time",
         "+info",
-        "+hello",
-        "+client|setinfo",
     ]);
     let _: String = plain.run(&["ACL", "SETUSER", "default", "resetkeys"]);
     let url = plain.url().replace("redis://", "redis://propusk:s3cret@");
