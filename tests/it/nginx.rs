@@ -9,7 +9,7 @@ use crate::{
     gateway::{id_of, module},
     support::{
         Backend, PASSWORD, Reply, TestServer, both_services,
-        browser::Browser,
+        browser::{Browser, until},
         nginx::{Nginx, application},
         oauth::Person,
         process::free_address,
@@ -229,7 +229,13 @@ async fn a_person_logs_in_on_the_way_to_a_page_and_out_again() {
 
     browser.go(&format!("{issuer}/oauth2/logout")).await;
     browser.click("[name=decision][value=logout]").await;
-    browser.text("h1").await;
+    // The question has a heading, too: going on before the answer has come would take it back.
+    let answered =
+        "return document.readyState === 'complete' && !document.querySelector('[name=decision]')";
+    until("the end of the session", || async {
+        (browser.run(answered).await == true).then_some(())
+    })
+    .await;
     browser.go(&page).await;
     browser.text("[name=password]").await;
     let at = browser.run("return location.href").await;
