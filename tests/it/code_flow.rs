@@ -96,8 +96,11 @@ pub async fn statements(server: &TestServer) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: run ./dev/test"]
 async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
+    const CLIENTS: [&str; 6] = ["app0", "app1", "app2", "app3", "app4", "app5"];
     let server = TestServer::start(Backend::Postgres).await;
-    server.client("app", first_party_app()).await;
+    for client in CLIENTS {
+        server.client(client, first_party_app()).await;
+    }
     server.register("ann").await;
     let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
     server
@@ -107,18 +110,20 @@ async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
         .await
         .expect("pg_stat_statements, which ./dev/test loads");
     let mut ann = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid api:read");
-    for (time, most) in [
-        ("while the client is read for the first time", 7),
-        ("from then on", 4),
-    ] {
-        let before = statements(&server).await;
-        let answer = ann.authorize(&asked, "ann").await;
-        server
-            .redeem("app", answer.code())
-            .await
-            .expect(StatusCode::OK);
-        let took = statements(&server).await - before;
-        assert!((4..=most).contains(&took), "{took} statements {time}");
+    // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the flow's.
+    let (mut first, mut again) = (i64::MAX, i64::MAX);
+    for client in CLIENTS {
+        let asked = Authorization::of(client, "openid api:read");
+        for smallest in [&mut first, &mut again] {
+            let before = statements(&server).await;
+            let answer = ann.authorize(&asked, "ann").await;
+            server
+                .redeem(client, answer.code())
+                .await
+                .expect(StatusCode::OK);
+            *smallest = (*smallest).min(statements(&server).await - before);
+        }
     }
+    assert!(first <= 7, "{first} statements where the client is new");
+    assert_eq!(again, 4);
 }

@@ -480,19 +480,22 @@ async fn an_answer_takes_one_statement_and_parallel_ones_share_it() {
     let mut ann = with_session(&server, "ann").await;
     let query = "?scope=openid&max_age=300";
     ann.send(ask(&server, query)).await.expect(StatusCode::OK);
-    let before = statements(&server).await;
-    for _ in 0..20 {
-        ann.send(ask(&server, query)).await.expect(StatusCode::OK);
+    // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the calls'.
+    let (mut shown, mut nothing) = (i64::MAX, i64::MAX);
+    for _ in 0..6 {
+        let before = statements(&server).await;
+        for _ in 0..20 {
+            ann.send(ask(&server, query)).await.expect(StatusCode::OK);
+        }
+        shown = shown.min(statements(&server).await - before);
+        let before = statements(&server).await;
+        let refused = send(ask(&server, query)).await;
+        nothing = nothing.min(statements(&server).await - before);
+        refused.expect(StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(statements(&server).await - before, 20);
+    assert_eq!(shown, 20);
+    assert_eq!(nothing, 0, "who shows nothing is asked about nowhere");
     let before = statements(&server).await;
-    let nothing = ask(&server, query);
-    send(nothing).await.expect(StatusCode::UNAUTHORIZED);
-    assert_eq!(
-        statements(&server).await - before,
-        0,
-        "who shows nothing is asked about nowhere"
-    );
     let token = ann.cookies["propusk_access"].clone();
     join_all((0..100).map(|_| ask_as(&server, query, &token))).await;
     let took = statements(&server).await - before;
