@@ -34,8 +34,10 @@ pub struct ClientKeys {
 
 #[derive(Debug)]
 struct Fetched {
-    keys: Option<KeySet>,
-    at: Timestamp,
+    keys: Option<Arc<KeySet>>,
+    fetched_at: Timestamp,
+    /// Later than `fetched_at` where the address did not answer since.
+    asked_at: Timestamp,
     good_until: Timestamp,
 }
 
@@ -70,16 +72,17 @@ pub(super) async fn verifies(
     };
     let now = app.clock.now();
     let cache = &app.client_keys.fetched;
-    if let Some(known) = cache.get(uri) {
-        if known.good_until > now && has_it(&known) {
+    let known = cache.get(uri);
+    if let Some(known) = &known {
+        if known.good_until > now && has_it(known) {
             return true;
         }
         // The client may have rotated its keys; a stranger's signatures must not make us ask each time.
-        if known.at + AGAIN_AFTER > now {
+        if known.asked_at + AGAIN_AFTER > now {
             return false;
         }
     }
-    let fetched = Arc::new(fetch(app, uri, now).await);
+    let fetched = Arc::new(fetch(app, uri, known.as_deref(), now).await);
     cache.insert(uri.clone(), Arc::clone(&fetched));
     has_it(&fetched)
 }
@@ -95,24 +98,31 @@ fn inline(app: &App, document: &serde_json::Value) -> Option<Arc<KeySet>> {
     Some(keys)
 }
 
-async fn fetch(app: &App, uri: &str, now: Timestamp) -> Fetched {
+async fn fetch(app: &App, uri: &str, known: Option<&Fetched>, now: Timestamp) -> Fetched {
     const ACCEPT: &str = "application/jwk-set+json, application/json";
-    let (keys, max_age) = match app.outbound.get(uri, ACCEPT).await {
+    match app.outbound.get(uri, ACCEPT).await {
         Ok(fetched) => {
             let document = serde_json::from_slice(&fetched.body).unwrap_or_default();
             let keys = KeySet::parse(&document)
                 .inspect_err(|why| tracing::warn!(?uri, why, "a jwks_uri holds no key set"));
-            (keys.ok(), fetched.max_age)
+            let life = fetched.max_age.unwrap_or(USUAL).clamp(SHORTEST, LONGEST);
+            Fetched {
+                keys: keys.ok().map(Arc::new),
+                fetched_at: now,
+                asked_at: now,
+                good_until: now + life,
+            }
         }
         Err(error) => {
             tracing::warn!(?uri, %error, "a jwks_uri could not be fetched");
-            (None, None)
+            // A server that does not answer takes nothing back: what it said before counts, for a day at the most.
+            let kept = known.filter(|known| !error.is_no() && known.fetched_at + LONGEST > now);
+            Fetched {
+                keys: kept.and_then(|known| known.keys.clone()),
+                fetched_at: kept.map_or(now, |known| known.fetched_at),
+                asked_at: now,
+                good_until: now + AGAIN_AFTER,
+            }
         }
-    };
-    let life = max_age.unwrap_or(USUAL).clamp(SHORTEST, LONGEST);
-    Fetched {
-        keys,
-        at: now,
-        good_until: now + life,
     }
 }

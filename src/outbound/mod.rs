@@ -1,18 +1,23 @@
 //! The one client for every URL that a stranger can name: a client's keys, its metadata document, its sector, where it
 //! wants to hear of logouts. https only, to addresses of the public Internet only, and the connection goes to the very
-//! addresses that were checked (a name is resolved once). Nothing is followed elsewhere; size, time and number are bounded.
+//! addresses that were checked (a name is resolved once). Nothing is followed elsewhere; size, time and number are bounded,
+//! and those who want the same document at the same time cause one request.
 
 mod address;
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
 use http::{
     StatusCode,
     header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
@@ -34,9 +39,13 @@ pub struct Outbound {
     http: reqwest::Client,
     allowed: Arc<[IpNet]>,
     /// Requests at once.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     most_bytes: usize,
+    /// The documents that are being asked for, by URL and Accept.
+    under_way: Mutex<HashMap<(Url, &'static str), WeakShared<Answer>>>,
 }
+
+type Answer = BoxFuture<'static, Result<Fetched, Error>>;
 
 impl std::fmt::Debug for Outbound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,7 +59,7 @@ impl std::fmt::Debug for Outbound {
 pub struct Refused(pub &'static str);
 
 /// Why nothing was fetched; names no more than the host.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("the URL is refused: {0}")]
     Refused(#[from] Refused),
@@ -64,8 +73,22 @@ pub enum Error {
     Busy,
 }
 
+impl Error {
+    /// Whether the server, or our own rules, said no; else there may be an answer in a minute.
+    pub fn is_no(&self) -> bool {
+        match self {
+            // Too many requests, or a request that took too long, says nothing of what is there.
+            Self::Status { status, .. } => {
+                (300..500).contains(status) && !matches!(status, 408 | 429)
+            }
+            Self::Refused(_) | Self::TooLarge { .. } => true,
+            Self::Failed { .. } | Self::Busy => false,
+        }
+    }
+}
+
 /// What an outside server answered with 200.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fetched {
     pub body: Bytes,
     pub content_type: Option<String>,
@@ -114,8 +137,11 @@ impl Outbound {
             http,
             allowed,
             // More would panic.
-            permits: Semaphore::new(config.max_concurrent.min(Semaphore::MAX_PERMITS)),
+            permits: Arc::new(Semaphore::new(
+                config.max_concurrent.min(Semaphore::MAX_PERMITS),
+            )),
             most_bytes: config.max_response_bytes,
+            under_way: Mutex::default(),
         })
     }
 
@@ -154,28 +180,45 @@ impl Outbound {
         }
     }
 
-    /// Fetches a document; only a 200 counts.
+    /// Fetches a document; only a 200 counts. Who asks while it is being fetched gets the same answer.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn get(&self, url: &str, accept: &'static str) -> Result<Fetched, Error> {
         let (url, host) = self.checked(url)?;
-        let _permit = self.permits.try_acquire().map_err(|_| Error::Busy)?;
-        let sent = self.http.get(url).header(ACCEPT, accept).send().await;
-        let response = sent.map_err(|error| failed(&host, &error))?;
-        if response.status() != StatusCode::OK {
-            let status = response.status().as_u16();
-            return Err(Error::Status { host, status });
+        self.answer(url, host, accept)?.await
+    }
+
+    /// The answer that is under way, or that of a new request.
+    fn answer(
+        &self,
+        url: Url,
+        host: String,
+        accept: &'static str,
+    ) -> Result<Shared<Answer>, Error> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = (url, accept);
+        if let Some(answer) = under_way.get(&key).and_then(WeakShared::upgrade) {
+            return Ok(answer);
         }
-        let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-        let content_type = text(CONTENT_TYPE);
-        let max_age = text(CACHE_CONTROL).and_then(|value| max_age(&value));
-        let body = self.body(response, &host).await?;
-        Ok(Fetched {
-            body,
-            content_type,
-            max_age,
-        })
+        under_way.retain(|_, answer| answer.upgrade().is_some());
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| Error::Busy)?;
+        let (request, most) = (self.http.get(key.0.clone()), self.most_bytes);
+        let answer = async move {
+            let _permit = permit;
+            let sent = request.header(ACCEPT, accept).send().await;
+            read(sent.map_err(|error| failed(&host, &error))?, host, most).await
+        };
+        let answer = answer.boxed().shared();
+        // Weak: a request ends with the last who waits for it.
+        if let Some(answer) = answer.downgrade() {
+            under_way.insert(key, answer);
+        }
+        Ok(answer)
     }
 
     /// Posts a form; the answer's body is not read.
@@ -194,23 +237,31 @@ impl Outbound {
         let host = url.host_str().unwrap_or_default().to_owned();
         Ok((url, host))
     }
+}
 
-    /// Reads as it comes, so that an endless answer ends at the limit.
-    async fn body(&self, response: Response, host: &str) -> Result<Bytes, Error> {
-        let mut body = BytesMut::new();
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| failed(host, &error))?;
-            if body.len() + chunk.len() > self.most_bytes {
-                return Err(Error::TooLarge {
-                    host: host.to_owned(),
-                    most: self.most_bytes,
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
+/// Reads an answer as it comes, so that an endless one ends at the limit.
+async fn read(response: Response, host: String, most: usize) -> Result<Fetched, Error> {
+    if response.status() != StatusCode::OK {
+        let status = response.status().as_u16();
+        return Err(Error::Status { host, status });
     }
+    let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+    let content_type = text(CONTENT_TYPE);
+    let max_age = text(CACHE_CONTROL).and_then(|value| max_age(&value));
+    let mut body = BytesMut::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| failed(&host, &error))?;
+        if body.len() + chunk.len() > most {
+            return Err(Error::TooLarge { host, most });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Fetched {
+        body: body.freeze(),
+        content_type,
+        max_age,
+    })
 }
 
 /// The innermost cause: it names no path.

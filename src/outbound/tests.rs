@@ -173,13 +173,46 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
 async fn one_request_more_than_may_be_under_way_is_refused_and_each_makes_room_again() {
     let slow = Outside::start(|_| HALF.into()).await;
     let client = slow.client(LOOPBACK);
-    let url = slow.url("app.example");
+    let urls: Vec<_> = (0..5)
+        .map(|n| slow.url("app.example") + &n.to_string())
+        .collect();
     for _ in 0..2 {
-        let all = join_all((0..5).map(|_| client.get(&url, "*/*"))).await;
+        let all = join_all(urls.iter().map(|url| client.get(url, "*/*"))).await;
         let busy = |got: &&Result<Fetched, Error>| matches!(got, Err(Error::Busy));
         assert_eq!(all.iter().filter(busy).count(), 1, "of five, four may ask");
     }
     assert_eq!(slow.connections.load(Ordering::SeqCst), 8);
+}
+
+#[tokio::test]
+async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
+    let outside = Outside::start(|_| ok("{}")).await;
+    let client = outside.client(LOOPBACK);
+    let url = outside.url("app.example");
+    for rounds in 1..3 {
+        // The first of them gives up before there is an answer.
+        let mut impatient = Box::pin(client.get(&url, "*/*"));
+        assert!((&mut impatient).now_or_never().is_none());
+        let all = join_all((0..50).map(|_| client.get(&url, "*/*")));
+        let (all, ()) = tokio::join!(all, async { drop(impatient) });
+        assert!(
+            all.iter()
+                .all(|got| got.as_ref().is_ok_and(|got| got.body == "{}"))
+        );
+        assert_eq!(outside.connections.load(Ordering::SeqCst), rounds);
+    }
+    // A failure is shared as well, and is not remembered here.
+    let slow = Outside::start(|_| HALF.into()).await;
+    let client = slow.client(LOOPBACK);
+    let url = slow.url("app.example");
+    for rounds in 1..3 {
+        let all = join_all((0..50).map(|_| client.get(&url, "*/*"))).await;
+        assert!(
+            all.iter()
+                .all(|got| matches!(got, Err(Error::Failed { .. })))
+        );
+        assert_eq!(slow.connections.load(Ordering::SeqCst), rounds);
+    }
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
         Err(outbound::Error::Busy) => return None,
         Err(error) => {
             tracing::info!(%error, "a client's metadata document could not be fetched");
-            let found = if is_no(&error) {
+            let found = if error.is_no() {
                 Found::Bad
             } else {
                 Found::Unreachable
@@ -207,15 +207,6 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
             (AGAIN, Found::Bad)
         }
     })
-}
-
-/// Whether the server, or our own rules, said no; else it may be there in a minute.
-fn is_no(error: &outbound::Error) -> bool {
-    match error {
-        outbound::Error::Status { status, .. } => (300..500).contains(status),
-        outbound::Error::Refused(_) | outbound::Error::TooLarge { .. } => true,
-        outbound::Error::Failed { .. } | outbound::Error::Busy => false,
-    }
 }
 
 async fn read(app: &App, id: &str, body: &[u8]) -> Result<Metadata, OAuthError> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{asks, check_answer, check_tokens, client_key, key_set, sign, signed};
 use crate::support::{
     Backend, Reply, TestServer, both_backends,
-    oauth::{Authorization, CALLBACK, header, payload},
+    oauth::{Authorization, CALLBACK, VERIFIER, header, payload},
     outside::Outside,
 };
 
@@ -207,6 +207,43 @@ both_backends! {
         let second = client.token(&fields).await.expect(StatusCode::OK);
         assert_eq!(payload(&second.field("id_token"))["sub"], payload(&first.field("id_token"))["sub"]);
         server.get_as("/oauth2/userinfo", &second.field("access_token")).await.expect(StatusCode::OK);
+    }
+
+    async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back(backend) {
+        let (server, outside) = with_outside(backend).await;
+        let uri = format!("{}/jwks", outside.base);
+        let key = client_key("one");
+        let publish = |headers: &str, keys: Value| outside.put("/jwks", 200, headers, keys.to_string());
+        publish("Cache-Control: max-age=600\r\n", key_set(&key));
+        let metadata = json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
+        let mut client = Registered::with(&server, key, metadata).await;
+        let authenticates = async |client: &Registered| {
+            let fields = [("grant_type", "authorization_code"), ("code", "pac_x"), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
+            let error = client.token(&fields).await.json()["error"].clone();
+            error == "invalid_grant"
+        };
+        assert!(authenticates(&client).await);
+        // A stranger's signature makes the server ask again, now that there is no answer.
+        outside.put("/jwks", 503, "", "");
+        server.clock.advance(Duration::from_secs(31));
+        let own = std::mem::replace(&mut client.key, client_key("one"));
+        assert!(!authenticates(&client).await);
+        assert_eq!(outside.asked(), 2);
+        client.key = own;
+        assert!(authenticates(&client).await, "its own keys are as good as before");
+        // So they are when it is time to ask again, for a day in all.
+        server.clock.advance(Duration::from_secs(12 * 3_600));
+        assert!(authenticates(&client).await);
+        assert_eq!(outside.asked(), 3);
+        server.clock.advance(Duration::from_secs(12 * 3_600));
+        assert!(!authenticates(&client).await);
+        publish("", key_set(&client.key));
+        server.clock.advance(Duration::from_secs(31));
+        assert!(authenticates(&client).await);
+        // What the server does say counts at once.
+        publish("", json!({ "keys": [] }));
+        server.clock.advance(Duration::from_secs(901));
+        assert!(!authenticates(&client).await);
     }
 
     async fn a_refresh_token_is_refused_to_another_registered_client(backend) {
