@@ -241,6 +241,8 @@ pub struct ClientRegistration {
     pub unused_ttl: Duration,
     pub max_clients: u64,
     pub grant_types: Vec<GrantType>,
+    /// Schemes of redirect URIs that are no reversed domain names.
+    pub private_use_schemes: Vec<String>,
     pub require_pkce: bool,
 }
 

@@ -346,6 +346,14 @@ const IMPOSSIBLE: &[Case] = &[
         "set server.issuer to the https URL",
     ),
     (
+        &[(
+            "PROPUSK_CLIENT_REGISTRATION__PRIVATE_USE_SCHEMES",
+            "cursor,Cursor://",
+        )],
+        "client_registration.private_use_schemes",
+        "write a scheme alone",
+    ),
+    (
         &[("PROPUSK_SERVER__LISTEN", "8080")],
         "server.listen",
         "write one like 127.0.0.1:8080",

@@ -548,6 +548,20 @@ fn rest(config: &Config, found: &mut Vec<Problem>) {
             ),
         ));
     }
+    // RFC 3986 §3.1; URIs are compared with their scheme in lower case.
+    let is_scheme = |text: &String| {
+        text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+    };
+    let schemes = &config.client_registration.private_use_schemes;
+    if let Some(wrong) = schemes.iter().find(|scheme| !is_scheme(scheme)) {
+        found.push((
+            "client_registration.private_use_schemes",
+            format!("has {wrong:?}; write a scheme alone and in lower case, like \"cursor\""),
+        ));
+    }
     let email = &config.bootstrap.admin_email;
     let parts = email.split_once('@');
     if !parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty()) {

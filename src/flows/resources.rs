@@ -25,7 +25,7 @@ pub async fn target<'a>(
     client: &Client,
     named: impl Iterator<Item = &'a str>,
 ) -> Result<Target, Error> {
-    let mut named: Vec<&str> = named.collect();
+    let mut named: Vec<&str> = named.map(without_slash).collect();
     named.sort_unstable();
     named.dedup();
     if named.is_empty() {
@@ -42,8 +42,14 @@ pub async fn target<'a>(
     };
     let mut resources = vec![];
     for name in named {
-        let may = allowed.iter().any(|one| one == name || one == "*");
-        match catalogue.resources.get(name).filter(|_| may) {
+        let may = allowed
+            .iter()
+            .any(|one| one == "*" || without_slash(one) == name);
+        let known = [name, &format!("{name}/")]
+            .into_iter()
+            .filter(|spelling| without_slash(spelling) == name)
+            .find_map(|spelling| catalogue.resources.get(spelling));
+        match known.filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
                 explain::fact("resource.asked", name);
@@ -56,6 +62,27 @@ pub async fn target<'a>(
         }
     }
     Ok(Target { resources })
+}
+
+/// The granted resources that a request names again; `None` where it names another.
+pub fn among(granted: &[String], named: &[&str]) -> Option<Vec<String>> {
+    let one = |name: &&str| {
+        let mut granted = granted.iter();
+        granted
+            .find(|granted| without_slash(granted) == without_slash(name))
+            .cloned()
+    };
+    named.iter().map(one).collect()
+}
+
+/// A resource's name in one spelling: of an origin, the slash after it says nothing (RFC 3986 §6.2.3). URL libraries
+/// write it, whatever the application was told.
+fn without_slash(name: &str) -> &str {
+    let is_origin = |rest: &&str| {
+        let authority = rest.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('/'))
+    };
+    name.strip_suffix('/').filter(is_origin).unwrap_or(name)
 }
 
 impl Target {

@@ -41,7 +41,8 @@ impl<E: Endpoint> Endpoint for Cors<E> {
                     (header::ACCESS_CONTROL_ALLOW_METHODS, self.methods),
                     (
                         header::ACCESS_CONTROL_ALLOW_HEADERS,
-                        "authorization, content-type, x-correlation-id, traceparent",
+                        // The last is what MCP clients send with everything.
+                        "authorization, content-type, x-correlation-id, traceparent, mcp-protocol-version",
                     ),
                     (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
                 ];

@@ -65,7 +65,13 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         )
         .open("/oauth2/revoke", "POST", post(revoke::revoke))
         .open("/oauth2/par", "POST", post(par::push))
-        .at("/oauth2/register", "POST", post(register_client::register))
+        // An application in a browser that is not known yet has no origin that could be.
+        .across(
+            "/oauth2/register",
+            "POST, OPTIONS",
+            Origins::Any,
+            post(register_client::register),
+        )
         .at(
             "/oauth2/register/:id",
             "GET, PUT, DELETE",

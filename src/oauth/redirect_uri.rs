@@ -15,12 +15,22 @@ const FORBIDDEN_SCHEMES: [&str; 9] = [
     "ws",
 ];
 
-/// Whether a client may register this redirect URI. `native`: private-use schemes and loopback addresses are allowed
-/// (RFC 8252 §7); else https, or http on loopback for development.
+/// What a redirect URI is registered for.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind<'a> {
+    Web,
+    /// Private-use schemes are allowed (RFC 8252 §7.1): reversed domain names, and these.
+    Native {
+        short_schemes: &'a [String],
+    },
+}
+
+/// Whether a client may register this redirect URI: https, or http on loopback for development and native applications
+/// (RFC 8252 §7.3), or what its kind has beside.
 ///
 /// # Errors
 /// Says what is wrong.
-pub fn check(uri: &str, native: bool) -> Result<Url, &'static str> {
+pub fn check(uri: &str, kind: Kind<'_>) -> Result<Url, &'static str> {
     if uri.len() > 2048 {
         return Err("it is longer than 2048 characters");
     }
@@ -40,22 +50,31 @@ pub fn check(uri: &str, native: bool) -> Result<Url, &'static str> {
     if uri.contains('*') {
         return Err("it has a wildcard: redirect URIs are compared exactly");
     }
-    match url.scheme() {
-        "https" if url.host().is_some() => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err("http is for loopback addresses only: use https"),
-        scheme if FORBIDDEN_SCHEMES.contains(&scheme) => {
+    match (url.scheme(), kind) {
+        ("https", _) if url.host().is_some() => Ok(url),
+        ("http", _) if is_loopback(&url) => Ok(url),
+        ("http", _) => Err("http is for loopback addresses only: use https"),
+        (scheme, _) if FORBIDDEN_SCHEMES.contains(&scheme) => {
             Err("its scheme is not one of an application")
         }
-        // RFC 8252 §7.1: a reversed domain name, so that no two applications claim the same.
-        scheme if native && scheme.contains('.') => Ok(url),
-        _ if native => {
-            Err("a private-use scheme is a reversed domain name, as in com.example.app:/callback")
-        }
-        _ => Err(
+        (_, Kind::Web) => Err(
             "a web application's redirect URI is https (set application_type to native for others)",
         ),
+        // A reversed domain name, so that no two applications claim the same.
+        (scheme, Kind::Native { short_schemes })
+            if scheme.contains('.') || short_schemes.iter().any(|known| known == scheme) =>
+        {
+            Ok(url)
+        }
+        (_, Kind::Native { .. }) => {
+            Err("a private-use scheme is a reversed domain name, as in com.example.app:/callback")
+        }
     }
+}
+
+/// Whether only a native application can have this redirect URI.
+pub fn is_private_use(uri: &str) -> bool {
+    Url::parse(uri).is_ok_and(|url| !matches!(url.scheme(), "https" | "http"))
 }
 
 /// Whether a request's redirect URI is the registered one: the same text, but that a loopback address may have another
@@ -64,29 +83,38 @@ pub fn matches(registered: &str, requested: &str) -> bool {
     if registered == requested {
         return true;
     }
-    // `localhost` is a name, which may resolve to anything: exact only (RFC 8252 §8.3).
-    let numeric = |text: &str| {
-        let rest = text.strip_prefix("http://")?;
-        let host = ["127.0.0.1", "[::1]"]
-            .into_iter()
-            .find(|host| rest.starts_with(host))?;
-        let rest = &rest[host.len()..];
-        let path = match rest.strip_prefix(':') {
-            None => rest,
-            Some(rest) => {
-                let end = rest.find('/').unwrap_or(rest.len());
-                let port = &rest[..end];
-                let is_port =
-                    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-                is_port.then_some(&rest[end..])?
-            }
-        };
-        (path.is_empty() || path.starts_with('/')).then(|| (host, path.to_owned()))
-    };
-    match (numeric(registered), numeric(requested)) {
-        (Some(registered), Some(requested)) => registered == requested,
+    match (loopback(registered), loopback(requested)) {
+        (Some(known), Some(asked)) => {
+            // `localhost` is a name, which may resolve to anything (RFC 8252 §8.3): a port that was registered with it
+            // stays. Without one it would be port 80, which no application of a person's machine has: any is meant.
+            let any_port = known.host != "localhost" || known.port.is_none();
+            any_port && (known.host, known.path) == (asked.host, asked.path)
+        }
         _ => false,
     }
+}
+
+/// The parts of a redirect URI to this very machine.
+struct Loopback<'a> {
+    host: &'static str,
+    port: Option<u16>,
+    path: &'a str,
+}
+
+fn loopback(uri: &str) -> Option<Loopback<'_>> {
+    let rest = uri.strip_prefix("http://")?;
+    let (host, rest) = ["127.0.0.1", "[::1]", "localhost"]
+        .into_iter()
+        .find_map(|host| Some((host, rest.strip_prefix(host)?)))?;
+    let (port, path) = match rest.strip_prefix(':') {
+        None => (None, rest),
+        Some(rest) => {
+            let (digits, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let is_port = digits.bytes().all(|b| b.is_ascii_digit());
+            (Some(digits.parse().ok().filter(|_| is_port)?), path)
+        }
+    };
+    (path.is_empty() || path.starts_with('/')).then_some(Loopback { host, port, path })
 }
 
 /// Whether the URI leads to a program on the user's own machine.
@@ -102,6 +130,8 @@ pub fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NATIVE: Kind<'_> = Kind::Native { short_schemes: &[] };
 
     #[test]
     fn t3_only_the_port_of_a_loopback_address_may_differ() {
@@ -121,7 +151,21 @@ mod tests {
         ] {
             assert!(!matches(registered, other), "{other}");
         }
-        assert!(!matches("http://localhost/cb", "http://localhost:1/cb"));
+        // A name may resolve to anything: its port is free only where none was registered.
+        assert!(matches("http://localhost/cb", "http://localhost:1/cb"));
+        assert!(!matches("http://localhost:1/cb", "http://localhost:2/cb"));
+        assert!(!matches("http://localhost:1/cb", "http://localhost/cb"));
+        for other in [
+            "http://127.0.0.1:1/cb",
+            "http://localhost:1/other",
+            "http://localhost.evil/cb",
+            "http://localhost:1@evil/cb",
+            "http://localhost:/cb",
+            "http://localhost:+1/cb",
+            "https://localhost/cb",
+        ] {
+            assert!(!matches("http://localhost/cb", other), "{other}");
+        }
         assert!(!matches("https://c/cb", "https://c:8443/cb"));
     }
 
@@ -143,16 +187,20 @@ mod tests {
             "myapp:/cb",
             "",
         ] {
-            assert!(check(bad, true).is_err(), "{bad}");
+            assert!(check(bad, NATIVE).is_err(), "{bad}");
         }
         for good in [
             "https://c.example/cb?x=1",
             "http://127.0.0.1/cb",
             "http://localhost:3000/cb",
         ] {
-            assert!(check(good, false).is_ok(), "{good}");
+            assert!(check(good, Kind::Web).is_ok(), "{good}");
         }
-        assert!(check("com.example.app:/cb", true).is_ok());
-        assert!(check("com.example.app:/cb", false).is_err());
+        assert!(check("com.example.app:/cb", NATIVE).is_ok());
+        assert!(check("com.example.app:/cb", Kind::Web).is_err());
+        let short_schemes = &["myapp".to_owned(), "javascript".to_owned()];
+        let with_short = Kind::Native { short_schemes };
+        assert!(check("myapp://host/cb", with_short).is_ok());
+        assert!(check("javascript:alert(1)", with_short).is_err());
     }
 }

@@ -21,6 +21,7 @@ mod house;
 mod jose;
 mod keys;
 mod looks;
+mod mcp;
 mod metadata_documents;
 mod modules;
 mod nginx;

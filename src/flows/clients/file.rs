@@ -344,7 +344,7 @@ fn secret(
             if secret.len() < SHORTEST_SECRET {
                 return Err(policy::one(
                     by_file,
-                    "the secret there must have at least 32 characters: openssl rand -base64 32",
+                    "the secret there must have at least 32 characters: openssl rand -hex 32",
                 ));
             }
             hash(secret)

@@ -15,7 +15,10 @@ use crate::{
         client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},
         key::{LONGEST_SESSION_LIFE, LONGEST_TOKEN_LIFE, SigningAlgorithm},
     },
-    oauth::{redirect_uri, scope::Scope},
+    oauth::{
+        redirect_uri::{self, Kind},
+        scope::Scope,
+    },
 };
 
 /// Who speaks for the client.
@@ -145,6 +148,15 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
         metadata.scope.intersection(&allowed)
     };
     let confidential = metadata.token_endpoint_auth_method != AuthMethod::None;
+    // Native clients leave the type out, or send the default: their redirect URIs tell.
+    if !confidential
+        && metadata
+            .redirect_uris
+            .iter()
+            .any(|uri| redirect_uri::is_private_use(uri))
+    {
+        metadata.application_type = ApplicationType::Native;
+    }
     if !app.config.client_registration.require_pkce
         && confidential
         && metadata.scope.contains("openid")
@@ -335,7 +347,12 @@ impl Rules<'_> {
 
     fn redirects(&mut self) {
         let metadata = self.metadata;
-        let native = metadata.application_type == ApplicationType::Native;
+        let kind = match metadata.application_type {
+            ApplicationType::Web => Kind::Web,
+            ApplicationType::Native => Kind::Native {
+                short_schemes: &self.app.config.client_registration.private_use_schemes,
+            },
+        };
         for (field, uris) in [
             ("redirect_uris", &metadata.redirect_uris),
             (
@@ -345,7 +362,7 @@ impl Rules<'_> {
         ] {
             self.must(uris.len() <= 20, field, "must be at most 20");
             for (at, uri) in uris.iter().enumerate().take(20) {
-                if let Err(why) = redirect_uri::check(uri, native) {
+                if let Err(why) = redirect_uri::check(uri, kind) {
                     self.wrong(field, format!("number {}: {why}", at + 1));
                 }
             }
@@ -441,7 +458,7 @@ impl Rules<'_> {
             ("tos_uri", &metadata.tos_uri),
             ("initiate_login_uri", &metadata.initiate_login_uri),
         ] {
-            if let Some(Err(why)) = uri.as_ref().map(|uri| redirect_uri::check(uri, false)) {
+            if let Some(Err(why)) = uri.as_ref().map(|uri| redirect_uri::check(uri, Kind::Web)) {
                 self.wrong(field, why);
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     directory::Known,
-    flows::{Caller, Error, explain, id_token, sessions},
+    flows::{Caller, Error, explain, id_token, resources, sessions},
     keys,
     model::{
         client::{Client, GrantType},
@@ -89,15 +89,11 @@ pub(super) async fn redeem(
     }
     // RFC 8707 §2.2: this one access token may be for fewer resources.
     let named: Vec<&str> = params.all("resource").collect();
-    let granted = &session.details.resource;
-    if !named
-        .iter()
-        .all(|name| granted.iter().any(|one| one == name))
-    {
-        return Err(OAuthError::invalid_target("the code was not issued for that resource").into());
-    }
     if !named.is_empty() {
-        session.details.resource = named.into_iter().map(str::to_owned).collect();
+        let fewer = resources::among(&session.details.resource, &named);
+        session.details.resource = fewer.ok_or_else(|| {
+            OAuthError::invalid_target("the code was not issued for that resource")
+        })?;
     }
     let scope = session.scope.clone();
     answer(app, client, &session, scope, refresh.as_ref(), now)

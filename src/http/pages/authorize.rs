@@ -148,12 +148,13 @@ async fn ask(
             .map(str::to_owned),
         known: question.known.contains(name),
     });
+    // Of a private-use scheme the scheme is what leads somewhere; the rest is whatever its author likes to be read.
     let host = |uri: &str| {
         let url = url::Url::parse(uri).ok()?;
-        Some(
-            url.host_str()
-                .map_or_else(|| format!("{}:", url.scheme()), str::to_owned),
-        )
+        match url.scheme() {
+            "https" | "http" => url.host_str().map(str::to_owned),
+            scheme => Some(format!("{scheme}:")),
+        }
     };
     let redirect_host = host(&asked.callback.redirect_uri).unwrap_or_default();
     let is_document = client.source == Source::Document;

@@ -551,7 +551,8 @@ both_backends! {
                     let allowed = reply.header("access-control-allow-origin").to_owned();
                     match allowed.as_str() {
                         "" => assert_no_cors(&reply, &what),
-                        "*" => assert!(path.starts_with("/.well-known/") || *path == "/oauth2/jwks", "{what}"),
+                        // What everybody may read or, where registration is open, do anyway.
+                        "*" => assert!(path.starts_with("/.well-known/") || ["/oauth2/jwks", "/oauth2/register"].contains(path), "{what}"),
                         named => {
                             assert_eq!(named, origin, "{what}");
                             assert!(["https://app.example", "https://spa.example"].contains(&origin), "{what}: {reply:?}");

@@ -88,15 +88,16 @@ both_backends! {
     }
 
     async fn t03_a_loopback_address_may_have_another_port_and_nothing_else(backend) {
-        let metadata = Metadata { redirect_uris: vec!["http://127.0.0.1/cb".to_owned(), "http://[::1]/cb".to_owned()], application_type: ApplicationType::Native,
+        let metadata = Metadata { redirect_uris: vec!["http://127.0.0.1/cb".to_owned(), "http://[::1]/cb".to_owned(), "http://localhost:3000/here".to_owned(), "http://localhost/any".to_owned()], application_type: ApplicationType::Native,
             ..first_party_app() };
         let server = with_app(backend, metadata).await;
         for other in ["http://127.0.0.1:7777/cb?x", "http://127.0.0.1:7777/other", "http://localhost/cb", "http://localhost:7777/cb", "http://127.0.0.2:7777/cb",
             "http://127.1:7777/cb", "http://2130706433/cb", "http://127.0.0.1:7777@evil.example/cb", "https://127.0.0.1:7777/cb", "http://127.0.0.1:77777/cb",
-            "http://127.0.0.1.evil.example/cb", "http://127.0.0.1:7777#/cb"] {
+            "http://127.0.0.1.evil.example/cb", "http://127.0.0.1:7777#/cb", "http://localhost:3001/here", "http://localhost/here", "http://127.0.0.1:3000/here",
+            "http://127.0.0.1:7777/any", "http://localhost.evil.example/any", "http://localhost:7777@evil.example/any", "https://localhost/any"] {
             assert_no_redirect(&server, &Authorization::of("app", "openid").with("redirect_uri", other)).await;
         }
-        for port in ["http://127.0.0.1:7777/cb", "http://[::1]:50000/cb", "http://127.0.0.1/cb"] {
+        for port in ["http://127.0.0.1:7777/cb", "http://[::1]:50000/cb", "http://127.0.0.1/cb", "http://localhost:3000/here", "http://localhost:7777/any"] {
             let answer = server.browser().authorize(&Authorization::of("app", "openid").with("redirect_uri", port), "ann").await;
             assert!(answer.location.as_str().starts_with(&format!("{port}?code=")), "{answer:?}");
             let fields = [("grant_type", "authorization_code"), ("code", answer.code()), ("code_verifier", crate::support::oauth::VERIFIER)];
