@@ -120,7 +120,8 @@ async fn send(app: &App, delivery: &Delivery) -> Result<Outcome, Error> {
         "sid": delivery.session_id,
         "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
     });
-    let algorithm = id_token::algorithm(app, client);
+    // §2.4: as its ID tokens.
+    let algorithm = id_token::algorithm(app, client.metadata.id_token_signed_response_alg);
     let token = app
         .keys
         .sign(TokenType::Logout, &claims, algorithm, now)

@@ -45,14 +45,21 @@ pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String,
     claims
 }
 
-/// The claims about a person, `sub` not among them.
-pub fn of(user: &User, scope: &Scope, details: &Details, place: Place) -> Map<String, Value> {
+/// The claims about a person, `sub` not among them, as far as the client may still ask for them.
+pub fn of(
+    client: &Client,
+    user: &User,
+    scope: &Scope,
+    details: &Details,
+    place: Place,
+) -> Map<String, Value> {
     let asked = |request: &ClaimsRequest, name: &str| match place {
         Place::UserInfo => request.userinfo.contains_key(name),
         Place::IdToken => request.id_token.contains_key(name),
     };
     let wanted = |name: &str, by: &str| {
-        let one_by_one = details.claims.as_ref().is_some_and(|c| asked(c, name));
+        let one_by_one = details.claims.as_ref().is_some_and(|c| asked(c, name))
+            && client.metadata.scope.contains(by);
         one_by_one || (place == Place::UserInfo && scope.contains(by))
     };
     let mut claims = Map::new();

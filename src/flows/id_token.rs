@@ -16,13 +16,11 @@ use crate::{
     },
 };
 
-/// The algorithm of a client's ID tokens: what it registered, else RS256 (OpenID Connect Registration §2), else whatever
-/// there is.
-pub fn algorithm(app: &App, client: &Client) -> SigningAlgorithm {
+/// The algorithm of what is signed for a client: what it registered for it, else RS256 (OpenID Connect Registration §2,
+/// RFC 9701 §6), else whatever there is.
+pub fn algorithm(app: &App, registered: Option<SigningAlgorithm>) -> SigningAlgorithm {
     let held = &app.config.keys.algorithms;
-    client
-        .metadata
-        .id_token_signed_response_alg
+    registered
         .filter(|algorithm| held.contains(algorithm))
         .or_else(|| held.iter().copied().find(|a| *a == SigningAlgorithm::Rs256))
         .or_else(|| held.first().copied())
@@ -38,10 +36,10 @@ pub(super) async fn of_session(
     access_token: &str,
     now: Timestamp,
 ) -> Result<String, Error> {
-    let algorithm = algorithm(app, client);
+    let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
     let details = &session.details;
     let person = session.user.as_ref().map(|user| {
-        let mut person = claims::of(user, &session.scope, details, Place::IdToken);
+        let mut person = claims::of(client, user, &session.scope, details, Place::IdToken);
         person.extend(claims::standing(client, user, &allowed.modules));
         person
     });

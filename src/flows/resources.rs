@@ -35,20 +35,13 @@ pub async fn target<'a>(
         return Err(OAuthError::invalid_target("the request names more than 8 resources").into());
     }
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let allowed = if client.source.is_self_asserted() {
-        &app.config.client_registration.resources
-    } else {
-        &client.metadata.resources
-    };
     let mut resources = vec![];
     for name in named {
-        let may = allowed
-            .iter()
-            .any(|one| one == "*" || without_slash(one) == name);
         let known = [name, &format!("{name}/")]
             .into_iter()
             .filter(|spelling| without_slash(spelling) == name)
             .find_map(|spelling| catalogue.resources.get(spelling));
+        let may = is_open_to(app, client, name);
         match known.filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
@@ -64,15 +57,13 @@ pub async fn target<'a>(
     Ok(Target { resources })
 }
 
-/// The granted resources that a request names again; `None` where it names another.
+/// The granted resources that a request names again, each once; `None` where it names another.
 pub fn among(granted: &[String], named: &[&str]) -> Option<Vec<String>> {
-    let one = |name: &&str| {
-        let mut granted = granted.iter();
-        granted
-            .find(|granted| without_slash(granted) == without_slash(name))
-            .cloned()
-    };
-    named.iter().map(one).collect()
+    let are_one = |granted: &str, named: &str| without_slash(granted) == without_slash(named);
+    let is_granted = |name: &&str| granted.iter().any(|one| are_one(one, name));
+    let is_named = |one: &&String| named.iter().any(|name| are_one(one, name));
+    let all = named.iter().all(is_granted);
+    all.then(|| granted.iter().filter(is_named).cloned().collect())
 }
 
 /// A resource's name in one spelling: of an origin, the slash after it says nothing (RFC 3986 §6.2.3). URL libraries
@@ -83,6 +74,41 @@ fn without_slash(name: &str) -> &str {
         authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('/'))
     };
     name.strip_suffix('/').filter(is_origin).unwrap_or(name)
+}
+
+/// Of the resources that a session was granted, those that its client may still ask tokens for.
+///
+/// # Errors
+/// `invalid_target` where none is left.
+pub async fn still_open(app: &App, client: &Client, granted: &[String]) -> Result<Target, Error> {
+    if granted.is_empty() {
+        return Ok(Target::default());
+    }
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let resources: Vec<Resource> = granted
+        .iter()
+        .filter(|name| is_open_to(app, client, name))
+        .filter_map(|name| catalogue.resources.get(name))
+        .cloned()
+        .collect();
+    if resources.is_empty() {
+        // Without a resource the token would be for this server's own API, which nobody has asked for.
+        return Err(OAuthError::invalid_target(
+            "this client may no longer ask tokens for any of the session's resources",
+        )
+        .into());
+    }
+    Ok(Target { resources })
+}
+
+fn is_open_to(app: &App, client: &Client, resource: &str) -> bool {
+    let allowed = if client.source.is_self_asserted() {
+        &app.config.client_registration.resources
+    } else {
+        &client.metadata.resources
+    };
+    let mut allowed = allowed.iter();
+    allowed.any(|one| one == "*" || without_slash(one) == without_slash(resource))
 }
 
 impl Target {
@@ -151,23 +177,6 @@ impl Target {
         });
         self.narrow(&Scope::of(own.iter().chain(offered)))
     }
-}
-
-/// What a client may ask for at these resources now. A self-registered one gets there what they offer, beside its own.
-///
-/// # Errors
-/// [`Error::Unavailable`].
-pub async fn may_ask(app: &App, client: &Client, names: &[String]) -> Result<Scope, Error> {
-    if names.is_empty() {
-        return Ok(client.metadata.scope.clone());
-    }
-    let catalogue = app.directory.catalogue(&app.db).await?;
-    let resources = names
-        .iter()
-        .filter_map(|name| catalogue.resources.get(name))
-        .cloned()
-        .collect();
-    Ok(Target { resources }.may_ask(client))
 }
 
 /// The `aud` for these resources; none: this server's own API.

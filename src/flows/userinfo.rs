@@ -43,9 +43,16 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let user = session.user.as_ref().ok_or_else(gone)?;
     let mut told = Map::new();
     told.insert("sub".to_owned(), session.subject.clone().into());
-    told.extend(claims::of(user, &scope, &session.details, Place::UserInfo));
+    let client = &known.client;
+    told.extend(claims::of(
+        client,
+        user,
+        &scope,
+        &session.details,
+        Place::UserInfo,
+    ));
     let allowed = sessions_flow::allowed(app, &session, &scope, now).await?;
-    told.extend(claims::standing(&known.client, user, &allowed.modules));
+    told.extend(claims::standing(client, user, &allowed.modules));
     Ok(UserInfo {
         claims: told,
         known,

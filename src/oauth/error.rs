@@ -61,6 +61,8 @@ errors! {
     invalid_request_object,
     /// OpenID Connect Core §3.1.2.6
     request_uri_not_supported,
+    /// OpenID Connect Core §3.1.2.6
+    registration_not_supported,
     /// OpenID Connect Core Unmet Authentication Requirements §3
     unmet_authentication_requirements,
     /// RFC 7009 §2.2.1

@@ -27,6 +27,7 @@ mod modules;
 mod nginx;
 mod pages;
 mod processes;
+mod protocol;
 mod readme;
 mod redis;
 mod registration;

@@ -93,6 +93,12 @@ pub fn decide(
     if prompt.none && (too_old || another || request.max_age == Some(0)) {
         return Err(OAuthError::login_required("the person must log in (again)"));
     }
+    if another && logged_in_for_this {
+        // Core §3.1.2.1: whoever it was, it was not the one that is meant.
+        return Err(OAuthError::login_required(
+            "the person who logged in is not the one of id_token_hint or of the claim sub",
+        ));
+    }
     if (wants_login && !logged_in_for_this) || another {
         return Ok(Step::LogIn {
             again: !prompt.create,

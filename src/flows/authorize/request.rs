@@ -285,12 +285,20 @@ async fn rest(app: &App, known: &Known, params: &Params) -> Result<Rest, Error> 
         .into());
     }
     if params.get("registration").is_some() {
-        return Err(OAuthError::invalid_request("registration is not supported here").into());
+        let refused = "clients register beforehand: registration is not supported here";
+        return Err(OAuthError::registration_not_supported(refused).into());
     }
     let challenge = challenge(client, params)?;
     let target = resources::target(app, client, params.all("resource")).await?;
     let scope = scope(client, &target, params)?;
     let prompt = prompt(params)?;
+    if prompt.create && !app.config.registration.enabled {
+        // Initiating User Registration §4.1.1: discovery does not offer it then.
+        return Err(OAuthError::invalid_request(
+            "prompt=create is not offered: people cannot register here",
+        )
+        .into());
+    }
     let max_age = match params.get("max_age") {
         Some(text) => Some(
             text.parse()

@@ -87,18 +87,24 @@ pub(super) async fn redeem(
     if client.expires_at.is_some() {
         crate::storage::clients::keep(&app.db, &client.id).await?;
     }
-    // RFC 8707 §2.2: this one access token may be for fewer resources.
-    let named: Vec<&str> = params.all("resource").collect();
-    if !named.is_empty() {
-        let fewer = resources::among(&session.details.resource, &named);
-        session.details.resource = fewer.ok_or_else(|| {
-            OAuthError::invalid_target("the code was not issued for that resource")
-        })?;
-    }
+    narrow(&mut session, &params.all("resource").collect::<Vec<_>>())?;
     let scope = session.scope.clone();
-    answer(app, client, &session, scope, refresh.as_ref(), now)
+    answer(app, client, session, scope, refresh.as_ref(), now)
         .await
         .map(Some)
+}
+
+/// For this one access token, fewer resources than the session was granted (RFC 8707 §2.2).
+pub(super) fn narrow(session: &mut Session, named: &[&str]) -> Result<(), OAuthError> {
+    if !named.is_empty() {
+        let fewer = resources::among(&session.details.resource, named);
+        session.details.resource = fewer.ok_or_else(|| {
+            OAuthError::invalid_target(
+                "that resource was not among those of the authorization request",
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// The refresh token that the client gets with the code, where it may have one.
@@ -201,20 +207,24 @@ fn note(session: Option<&Session>, known: &Known, hash: [u8; 32], now: Timestamp
     }
 }
 
-/// The tokens of a session at this moment, for an authorization code or a refresh token.
+/// The tokens of a session at this moment, for an authorization code or a refresh token. What the client may no longer ask
+/// for, its sessions no longer get.
 pub(super) async fn answer(
     app: &App,
     client: &Client,
-    session: &Session,
+    mut session: Session,
     scope: Scope,
     refresh: Option<&RefreshToken>,
     now: Timestamp,
 ) -> Result<Issued, Error> {
-    let allowed = sessions::allowed(app, session, &scope, now).await?;
-    let grant = sessions::grant(app, client, session, &allowed);
+    let target = resources::still_open(app, client, &session.details.resource).await?;
+    session.details.resource = target.names();
+    let scope = scope.intersection(&target.may_ask(client));
+    let allowed = sessions::allowed(app, &session, &scope, now).await?;
+    let grant = sessions::grant(app, client, &session, &allowed);
     let (access_token, expires_in) = super::access_token(app, client, grant).await?;
-    let id_token = if session.scope.contains("openid") {
-        Some(id_token::of_session(app, client, session, &allowed, &access_token, now).await?)
+    let id_token = if allowed.scope.contains("openid") {
+        Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
     } else {
         None
     };

@@ -133,5 +133,5 @@ pub async fn issue(
     let session = rows::by_id(&app.db, &id).await?;
     let session = session.filter(|session| session.is_live(now));
     let session = session.ok_or(Error::Conflict(DISABLED))?;
-    answer(app, client, &session, scope, refresh.as_ref(), now).await
+    answer(app, client, session, scope, refresh.as_ref(), now).await
 }

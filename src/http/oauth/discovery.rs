@@ -87,6 +87,10 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     // RFC 9728 §4: a client that knows a resource sees that we issue tokens for it.
     let mut resources: Vec<&str> = catalogue.resources.keys().map(String::as_str).collect();
     resources.sort_unstable();
+    let mut prompts = vec!["none", "login", "consent", "select_account"];
+    if config.registration.enabled {
+        prompts.push("create");
+    }
     let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
@@ -106,7 +110,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public", "pairwise"],
         "acr_values_supported": [ACR_PASSWORD],
-        "prompt_values_supported": ["none", "login", "consent", "select_account", "create"],
+        "prompt_values_supported": prompts,
         "display_values_supported": ["page"],
         "claim_types_supported": ["normal"],
         "claims_supported": claims_supported,

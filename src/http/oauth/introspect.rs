@@ -34,10 +34,7 @@ pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
         return Ok(Json(answer).into_response());
     }
     let now = app.clock.now();
-    let algorithm = client
-        .metadata
-        .introspection_signed_response_alg
-        .unwrap_or_else(|| id_token::algorithm(app, client));
+    let algorithm = id_token::algorithm(app, client.metadata.introspection_signed_response_alg);
     // RFC 9701 §5: the answer stands in one claim, so that it cannot be taken for an access token.
     let claims = json!({
         "iss": app.config.server.issuer,

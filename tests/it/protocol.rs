@@ -1,0 +1,224 @@
+//! What OAuth and OpenID Connect ask beside the usual way: what real clients send, and what they are told.
+
+use std::time::Duration;
+
+use propusk::{
+    model::{catalogue::Resource, client::Metadata, key::SigningAlgorithm},
+    oauth::scope::Scope,
+    storage::catalogue,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::{
+    Backend, Reply, TestServer, both_backends,
+    oauth::{
+        Answer, Authorization, CALLBACK, SECRET, VERIFIER, first_party_app, header, payload,
+        web_app,
+    },
+    send,
+};
+
+const NOTES: &str = "https://notes.example/";
+const PHOTOS: &str = "https://photos.example/";
+
+fn scope(text: &str) -> Scope {
+    Scope::parse(text).expect("a scope")
+}
+
+/// A server that knows `ann`, two APIs, and `app`, which may ask for tokens for both.
+async fn with_apis(backend: Backend) -> TestServer {
+    let server = TestServer::start(backend).await;
+    let now = server.clock.now();
+    let stored = server.app.db.transaction(move |mut tx| {
+        Box::pin(async move {
+            for (id, name) in [(NOTES, "notes"), (PHOTOS, "photos")] {
+                let resource = Resource {
+                    id: id.to_owned(),
+                    name: name.to_owned(),
+                    scope: Some(scope(&format!("{name}:read {name}:write"))),
+                    default_scope: scope(&format!("{name}:read")),
+                };
+                catalogue::put_resource(&mut tx, &resource, now).await?;
+            }
+            Ok(())
+        })
+    });
+    stored.await.expect("resources");
+    let app = Metadata {
+        scope: scope("openid email offline_access notes:read notes:write photos:read"),
+        resources: vec![NOTES.to_owned(), PHOTOS.to_owned()],
+        ..first_party_app()
+    };
+    server.client("app", app).await;
+    server.register("ann").await;
+    server
+}
+
+/// The parameters of a request of `app` for both APIs.
+fn asks_for_both(scope: &str) -> String {
+    let both = Authorization(
+        [NOTES, PHOTOS]
+            .map(|id| ("resource".to_owned(), id.to_owned()))
+            .into(),
+    );
+    format!(
+        "{}&{}",
+        Authorization::of("app", scope).address(),
+        both.query()
+    )
+}
+
+/// A form to the token endpoint, whose parameters may repeat.
+async fn token(server: &TestServer, fields: &[(&str, &str)]) -> Reply {
+    server.form_as("/oauth2/token", "app", fields).await
+}
+
+fn code<'a>(code: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    [&fields, more].concat()
+}
+
+fn refresh<'a>(token: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let fields = [("grant_type", "refresh_token"), ("refresh_token", token)];
+    [&fields, more].concat()
+}
+
+both_backends! {
+    async fn a_refresh_token_that_is_no_good_is_invalid_grant_whatever_is_asked_with_it(backend) {
+        let server = with_apis(backend).await;
+        let mut ann = server.browser();
+        let answer = ann.authorize(&Authorization::of("app", "openid email"), "ann").await;
+        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        let good = granted.field("refresh_token");
+        let ended = server.redeem("app", ann.authorize(&Authorization::of("app", "openid email"), "ann").await.code()).await.field("refresh_token");
+        server.form_as("/oauth2/revoke", "app", &[("token", &ended)]).await.expect(StatusCode::OK);
+        for bad in ["x", &ended, &good[..80], &format!("{}AAAA", &good[..80])] {
+            for more in [&[][..], &[("scope", "openid")], &[("scope", "openid email admin")]] {
+                token(&server, &refresh(bad, more)).await.expect_oauth_error(400, "invalid_grant");
+            }
+        }
+        token(&server, &refresh(&good, &[("scope", "openid admin")])).await.expect_oauth_error(400, "invalid_scope");
+        token(&server, &refresh(&good, &[("resource", NOTES)])).await.expect_oauth_error(400, "invalid_target");
+        token(&server, &refresh(&good, &[("scope", "openid")])).await.expect(StatusCode::OK);
+    }
+
+    async fn a_refresh_may_narrow_the_scope_and_the_next_one_has_all_of_it_again(backend) {
+        let server = with_apis(backend).await;
+        let answer = server.browser().authorize(&Authorization::of("app", "openid email notes:read"), "ann").await;
+        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        let narrow = token(&server, &refresh(&granted.field("refresh_token"), &[("scope", "notes:read")])).await.expect(StatusCode::OK);
+        assert_eq!(narrow.json()["scope"], "notes:read");
+        assert_eq!(payload(&narrow.field("access_token"))["scope"], "notes:read");
+        assert_eq!(narrow.json().get("id_token"), None, "openid was not asked for");
+        server.get_as("/oauth2/userinfo", &narrow.field("access_token")).await.expect(StatusCode::FORBIDDEN);
+        let all = token(&server, &refresh(&narrow.field("refresh_token"), &[("scope", " ")])).await.expect(StatusCode::OK);
+        assert_eq!(all.json()["scope"], "openid email notes:read");
+        assert_eq!(payload(&all.field("id_token"))["sid"], payload(&granted.field("id_token"))["sid"]);
+    }
+
+    async fn a_token_for_one_of_several_resources_says_only_what_means_something_there(backend) {
+        let server = with_apis(backend).await;
+        let mut ann = server.logged_in("ann").await;
+        let asked = asks_for_both("openid notes:read photos:read");
+        let mut given = async || Answer::of(ann.open(&asked).await.header("location"));
+        let told = |reply: &Reply| {
+            let claims = payload(&reply.field("access_token"));
+            (claims["aud"].clone(), claims["scope"].as_str().expect("a scope").to_owned())
+        };
+        let both = token(&server, &code(given().await.code(), &[])).await.expect(StatusCode::OK);
+        assert_eq!(told(&both), (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned()));
+        // RFC 8707 §2.2
+        let one = token(&server, &code(given().await.code(), &[("resource", NOTES), ("resource", NOTES)])).await.expect(StatusCode::OK);
+        assert_eq!(told(&one), (NOTES.into(), "openid notes:read".to_owned()));
+        assert_eq!(one.json()["scope"], "openid notes:read");
+        let other = token(&server, &refresh(&one.field("refresh_token"), &[("resource", PHOTOS)])).await.expect(StatusCode::OK);
+        assert_eq!(told(&other), (PHOTOS.into(), "openid photos:read".to_owned()));
+        let both = token(&server, &refresh(&other.field("refresh_token"), &[])).await.expect(StatusCode::OK);
+        assert_eq!(told(&both), (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned()));
+        token(&server, &code(given().await.code(), &[("resource", "https://nobody.example/")])).await.expect_oauth_error(400, "invalid_target");
+    }
+
+    async fn what_a_client_may_no_longer_have_its_sessions_no_longer_get(backend) {
+        let server = with_apis(backend).await;
+        let mut ann = server.logged_in("ann").await;
+        let answer = Answer::of(ann.open(&asks_for_both("openid email notes:read photos:read")).await.header("location"));
+        let granted = token(&server, &code(answer.code(), &[])).await.expect(StatusCode::OK);
+        let claims = json!({ "userinfo": { "email": null } }).to_string();
+        let one_by_one = ann.authorize(&Authorization::of("app", "openid").with("claims", &claims), "ann").await;
+        let one_by_one = server.redeem("app", one_by_one.code()).await.expect(StatusCode::OK);
+        let email = async |reply: &Reply| {
+            let told = server.get_as("/oauth2/userinfo", &reply.field("access_token")).await.expect(StatusCode::OK);
+            told.json().get("email").cloned()
+        };
+        assert_eq!(email(&one_by_one).await, Some("ann@example.org".into()));
+        server.change_client("app", |client| {
+            client.metadata.resources = vec![PHOTOS.to_owned()];
+            client.metadata.scope = scope("openid photos:read");
+        }).await;
+        assert_eq!(email(&one_by_one).await, None);
+        token(&server, &refresh(&granted.field("refresh_token"), &[("resource", NOTES)])).await.expect_oauth_error(400, "invalid_target");
+        let rest = token(&server, &refresh(&granted.field("refresh_token"), &[])).await.expect(StatusCode::OK);
+        let claims = payload(&rest.field("access_token"));
+        assert_eq!((&claims["aud"], &claims["scope"]), (&PHOTOS.into(), &"openid photos:read".into()));
+        // Without any resource it would be for this server's own API.
+        server.change_client("app", |client| client.metadata.resources.clear()).await;
+        token(&server, &refresh(&rest.field("refresh_token"), &[])).await.expect_oauth_error(400, "invalid_target");
+    }
+
+    async fn another_person_than_the_one_that_is_meant_is_told_to_the_application(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("app", first_party_app()).await;
+        server.register("ann").await;
+        server.register("bob").await;
+        let mut ann = server.logged_in("ann").await;
+        let of_bob = server.browser().authorize(&Authorization::of("app", "openid"), "bob").await;
+        let of_bob = server.redeem("app", of_bob.code()).await.field("id_token");
+        let sub = payload(&of_bob)["sub"].clone();
+        let claims = json!({ "id_token": { "sub": { "value": sub } } }).to_string();
+        for (name, value) in [("id_token_hint", &of_bob), ("claims", &claims)] {
+            let asked = Authorization::of("app", "openid").with(name, value);
+            let silent = ann.open(&asked.clone().with("prompt", "none").address()).await;
+            Answer::of(silent.header("location")).expect_error("login_required");
+            server.clock.advance(Duration::from_secs(1));
+            // Core §3.1.2.1: whoever logs in for it decides the answer; nobody is sent round in a circle.
+            ann.authorize(&asked, "ann").await.expect_error("login_required");
+            let mut bob = server.logged_in("ann").await;
+            server.clock.advance(Duration::from_secs(1));
+            let answer = bob.authorize(&asked, "bob").await;
+            let granted = server.redeem("app", answer.code()).await;
+            assert_eq!(payload(&granted.field("id_token"))["sub"], sub);
+        }
+    }
+
+    async fn what_is_off_is_neither_offered_nor_half_done(backend) {
+        let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+        server.client("app", web_app()).await;
+        let offered = server.get("/.well-known/openid-configuration").await.json();
+        assert_eq!(offered["prompt_values_supported"], json!(["none", "login", "consent", "select_account"]));
+        let asked = Authorization::of("app", "openid");
+        for (name, value, error) in [("prompt", "create", "invalid_request"), ("registration", "{}", "registration_not_supported")] {
+            let reply = server.browser().open(&asked.clone().with(name, value).address()).await;
+            Answer::of(reply.header("location")).expect_error(error);
+        }
+    }
+
+    async fn a_signed_introspection_is_rs256_unless_something_else_was_registered_for_it(backend) {
+        let server = TestServer::start(backend).await;
+        for (id, own) in [("app", None), ("other", Some(SigningAlgorithm::Es256))] {
+            let metadata = Metadata { id_token_signed_response_alg: Some(SigningAlgorithm::Es256), introspection_signed_response_alg: own, ..web_app() };
+            server.client(id, metadata).await;
+            let access = server.form_as("/oauth2/token", id, &[("grant_type", "client_credentials")]).await.field("access_token");
+            let asked = server.request(Method::POST, "/oauth2/introspect").basic_auth(id, Some(SECRET)).form(&[("token", &access)]);
+            let reply = send(asked.header("accept", "application/token-introspection+jwt")).await.expect(StatusCode::OK);
+            assert_eq!(reply.header("content-type"), "application/token-introspection+jwt");
+            assert_eq!(header(&reply.text)["alg"], own.map_or("RS256", SigningAlgorithm::as_str), "RFC 9701 §6");
+            assert_eq!(payload(&reply.text)["aud"], id);
+        }
+    }
+}
