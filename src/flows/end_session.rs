@@ -21,16 +21,16 @@ pub struct EndSession {
 
 /// Checks a logout request: the hint and the address belong to the client, or there is no redirect (threat T9).
 ///
+/// A hint that cannot be verified is as good as none: an honest application may hold one that was signed by a key which
+/// has been replaced since, and its person must be able to log out. They are asked (RP-Initiated Logout §4).
+///
 /// # Errors
 /// `invalid_request`, to be shown on a page.
 pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
     app.freshen().await?;
-    let hint = match params.get("id_token_hint") {
-        Some(token) => Some(id_token::hint(app, token).ok_or_else(|| {
-            OAuthError::invalid_request("id_token_hint is not an ID token of this server")
-        })?),
-        None => None,
-    };
+    let given = params.get("id_token_hint");
+    let hint = given.and_then(|token| id_token::hint(app, token));
+    let unverified = given.is_some() && hint.is_none();
     let named = params.get("client_id");
     if let (Some(hint), Some(named)) = (&hint, named)
         && hint.aud != named
@@ -43,6 +43,8 @@ pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
         None => None,
     };
     let continue_to = match params.get("post_logout_redirect_uri") {
+        // Whose address it is only the hint said.
+        Some(_) if unverified && named.is_none() => None,
         Some(uri) => {
             let registered = client.as_ref().is_some_and(|client| {
                 client

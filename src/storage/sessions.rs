@@ -32,7 +32,15 @@ macro_rules! session_columns {
     };
 }
 
-/// For redeemed sessions whose clients want to hear of logouts; their condition follows.
+/// Sessions whose clients want to hear of their end.
+macro_rules! is_announced {
+    () => {
+        "redeemed_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
+         WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%')"
+    };
+}
+
+/// For sessions whose clients want to hear of logouts; their condition follows.
 macro_rules! insert_deliveries {
     ($now:literal) => {
         concat!(
@@ -41,8 +49,9 @@ macro_rules! insert_deliveries {
             $now,
             ", ",
             $now,
-            " FROM sessions WHERE redeemed_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
-             WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%') AND "
+            " FROM sessions WHERE ",
+            is_announced!(),
+            " AND "
         )
     };
 }
@@ -408,8 +417,9 @@ pub enum Of<'a> {
 }
 
 /// Ends sessions, and codes that were not redeemed: each gets its entry in the revocation list, and each client that
-/// wants to hear of logouts its delivery. A fixed number of statements, however many there are. Take it last in a
-/// transaction: the next revocation of any process waits for this one's commit.
+/// wants to hear of logouts its delivery. A browser's sessions with `offline_access` go on, and their clients hear of the
+/// logout all the same (Back-Channel Logout §2.7). A fixed number of statements, however many there are. Take it last in
+/// a transaction: the next revocation of any process waits for this one's commit.
 pub async fn end_all(
     tx: &mut Tx<'_>,
     of: Of<'_>,
@@ -417,25 +427,28 @@ pub async fn end_all(
     now: Timestamp,
     entries_expire_at: Timestamp,
 ) -> Result<()> {
-    // $1 and $2 are the moment and the reason, by which the later statements find what the first one ended.
+    // $1 and $2 are the moment and the reason, by which the later statements find what the first one ended. Of `whose`
+    // sessions all are told of, and those that are `tied` end.
     macro_rules! three {
-        ($condition:literal) => {
+        ($whose:literal, $tied:literal) => {
             [
                 concat!(
                     "UPDATE sessions SET revoked_at = $1, revoked_for = $2 WHERE revoked_at IS NULL AND ",
-                    $condition,
+                    $whose,
+                    $tied,
                     " RETURNING id"
                 ),
                 concat!(
                     "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
                      SELECT $5 + row_number() OVER (ORDER BY id), 'session', id, $2, $1, $6 FROM sessions \
                      WHERE revoked_at = $1 AND revoked_for = $2 AND ",
-                    $condition
+                    $whose,
+                    $tied
                 ),
                 concat!(
                     insert_deliveries!("$1"),
-                    "revoked_at = $1 AND revoked_for = $2 AND ",
-                    $condition,
+                    "(revoked_at IS NULL OR (revoked_at = $1 AND revoked_for = $2)) AND ",
+                    $whose,
                     " ON CONFLICT DO NOTHING"
                 ),
             ]
@@ -443,12 +456,16 @@ pub async fn end_all(
     }
     // Every condition takes both binds, so that all statements have the same.
     let ([end, list, deliver], binds) = match of {
-        Of::User(user) => (three!("user_id = $3 AND $4 = ''"), [user, ""]),
+        Of::User(user) => (three!("user_id = $3 AND $4 = ''", ""), [user, ""]),
         Of::UserAtClient(user, client) => {
-            (three!("user_id = $3 AND client_id = $4"), [user, client])
+            let three = three!("user_id = $3 AND client_id = $4", "");
+            (three, [user, client])
         }
         Of::Browser(browser) => (
-            three!("browser_session_id = $3 AND NOT outlives_browser AND $4 = ''"),
+            three!(
+                "browser_session_id = $3 AND $4 = ''",
+                " AND NOT outlives_browser"
+            ),
             [browser, ""],
         ),
     };
@@ -460,10 +477,10 @@ pub async fn end_all(
             .bind(binds[1])
     };
     let ended = tx.run(bound(end)).await?.len();
+    tx.run(bound(deliver)).await?;
     if ended == 0 {
         return Ok(());
     }
-    tx.run(bound(deliver)).await?;
     let count = i64::try_from(ended).unwrap_or(i64::MAX);
     let last = heads::advance(tx, Head::Revocations, count).await?;
     tx.run(bound(list).bind(last - count).bind(entries_expire_at))
@@ -501,14 +518,18 @@ pub async fn end_all_of_client(
     Ok(())
 }
 
-/// Removes up to `most` sessions that can never be refreshed again; says how many went.
+/// Removes up to `most` sessions that can never be refreshed again; says how many went. Those whose clients want to hear of
+/// the logout stay as long as somebody is logged in at their browser: the application's own session may be longer than ours.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(
-            Statement::new(
-                "DELETE FROM sessions WHERE id IN \
-                 (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2) RETURNING id",
-            )
+            Statement::new(concat!(
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 \
+                 AND NOT (revoked_at IS NULL AND EXISTS (SELECT 1 FROM browser_sessions b \
+                 WHERE b.id = browser_session_id AND b.ended_at IS NULL AND b.expires_at > $1) AND ",
+                is_announced!(),
+                ") LIMIT $2) RETURNING id"
+            ))
             .bind(now)
             .bind(most),
         )

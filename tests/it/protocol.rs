@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use propusk::{
-    model::{catalogue::Resource, client::Metadata, key::SigningAlgorithm},
+    flows::maintenance,
+    model::{
+        catalogue::Resource,
+        client::{GrantType, Metadata},
+        key::SigningAlgorithm,
+    },
     oauth::scope::Scope,
     storage::catalogue,
 };
@@ -13,7 +18,7 @@ use serde_json::json;
 use crate::support::{
     Backend, Reply, TestServer, both_backends,
     oauth::{
-        Answer, Authorization, CALLBACK, SECRET, VERIFIER, first_party_app, header, payload,
+        Answer, Authorization, CALLBACK, Form, SECRET, VERIFIER, first_party_app, header, payload,
         web_app,
     },
     send,
@@ -194,6 +199,82 @@ both_backends! {
             let granted = server.redeem("app", answer.code()).await;
             assert_eq!(payload(&granted.field("id_token"))["sub"], sub);
         }
+    }
+
+    async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_whatever_goes_on(backend) {
+        let outside = crate::support::outside::Outside::start().await;
+        let settings = outside.settings();
+        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let server = TestServer::with(backend, &settings).await;
+        let app = |name: &str| Metadata { backchannel_logout_uri: Some(format!("{}/{name}", outside.base)), ..first_party_app() };
+        for name in ["short", "offline", "silent"] {
+            outside.put(&format!("/{name}"), 200, "", "");
+        }
+        server.client("short", Metadata { grant_types: vec![GrantType::AuthorizationCode], ..app("short") }).await;
+        server.client("offline", app("offline")).await;
+        server.client("silent", Metadata { grant_types: vec![GrantType::AuthorizationCode], ..first_party_app() }).await;
+        server.register("ann").await;
+        let mut ann = server.logged_in("ann").await;
+        let mut granted = vec![];
+        for (id, scope) in [("short", "openid"), ("offline", "openid offline_access"), ("silent", "openid")] {
+            let answer = ann.authorize(&Authorization::of(id, scope), "ann").await;
+            granted.push(server.redeem(id, answer.code()).await.expect(StatusCode::OK));
+        }
+        // The first one's tokens are over long since; its person is still logged in there, and here.
+        server.clock.advance(Duration::from_secs(86_400));
+        maintenance::sweep(&server.app).await.expect("swept");
+        let count = propusk::storage::Statement::new("SELECT count(*) AS n FROM sessions WHERE client_id = 'silent'");
+        let rows = server.app.db.read(count).await.expect("rows");
+        assert_eq!(rows[0].get::<i64>("n").expect("a number"), 0, "who wants to hear nothing is not kept");
+        let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
+        ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
+        for (at, name) in ["/short", "/offline"].into_iter().enumerate() {
+            let posted = crate::conformance::logout::delivered(&server, &outside, name).await;
+            let token = posted.strip_prefix("logout_token=").expect("a logout token");
+            assert_eq!(payload(token)["sid"], payload(&granted[at].field("id_token"))["sid"]);
+        }
+        // Back-Channel Logout §2.7: what works offline goes on.
+        server.refresh_as("offline", &granted[1].field("refresh_token")).await.expect(StatusCode::OK);
+        // And in the end nothing is kept.
+        server.clock.advance(Duration::from_secs(40 * 86_400));
+        maintenance::sweep(&server.app).await.expect("swept");
+        let rows = server.app.db.read(propusk::storage::Statement::new("SELECT id FROM sessions")).await.expect("rows");
+        assert_eq!(rows.len(), 0);
+    }
+
+    async fn a_person_whose_application_holds_an_old_id_token_can_log_out(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("app", first_party_app()).await;
+        server.register("ann").await;
+        let mut ann = server.browser();
+        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        let hint = granted.field("id_token");
+        // As if its key had been replaced since: the signature cannot be checked.
+        let hint = format!("{}AAAA", &hint[..hint.len() - 4]);
+        let bye = "post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s";
+        let page = ann.open(&format!("/oauth2/logout?id_token_hint={hint}&{bye}")).await.expect_page(200);
+        assert_eq!(Form::of(&page.text).action, "/oauth2/logout", "a question");
+        let reply = ann.submit(&page, &[("decision", "logout")]).await.expect_page(200);
+        assert!(!reply.text.contains("app.example"), "whose address it is only the hint said: {reply:?}");
+        server.refresh_as("app", &granted.field("refresh_token")).await.expect_oauth_error(400, "invalid_grant");
+
+        // An application that says who it is gets its person back.
+        let mut ann = server.logged_in("ann").await;
+        let page = ann.open(&format!("/oauth2/logout?id_token_hint={hint}&client_id=app&{bye}")).await.expect_page(200);
+        let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::SEE_OTHER);
+        assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
+    }
+
+    async fn t09_another_sites_form_takes_no_cookie_away(backend) {
+        let server = TestServer::start(backend).await;
+        server.register("ann").await;
+        let mut ann = server.logged_in("ann").await;
+        // A browser sends no Lax cookie with another site's POST, and would obey a Set-Cookie of the answer.
+        let reply = send(server.request(Method::POST, "/oauth2/logout").form(&[("decision", "logout")])).await;
+        assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 0, "{reply:?}");
+        let asked = ann.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
+        assert!(asked.text.contains("name=\"decision\""), "where it goes on, the person is asked: {asked:?}");
     }
 
     async fn what_is_off_is_neither_offered_nor_half_done(backend) {

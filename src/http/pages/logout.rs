@@ -58,21 +58,20 @@ pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     confirm(app, request, &params, &asked, &session)
 }
 
-/// Takes the person's answer. An application's own POST goes on by GET: it comes without our cookie.
+/// Takes the person's answer. Every other POST goes on by GET: it comes without our cookies, be it an application's own or
+/// one that another site has made up, and must not be taken for one of somebody who is logged out.
 #[handler]
 pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     let params = form.without(&OURS);
-    let Some(decision) = form.get("decision") else {
+    let (Some(decision), Some(session)) = (form.get("decision"), current(app, request).await?)
+    else {
         return see_other(&format!("/oauth2/logout?{}", params.encode()));
     };
     let asked = end_session::read(app, &params)
         .await
         .map_err(ApiError::from)?;
-    let Some(session) = current(app, request).await? else {
-        return done(app, request, &params, &asked);
-    };
     Guard::of(app, request).check(app, request, &form, &purpose(&session))?;
     if decision == "logout" {
         log_out(app, caller, request, &params, &asked, &session).await

@@ -19,16 +19,21 @@ fn asked() -> Authorization {
     asks("app", "openid", "query")
 }
 
-/// Opens the end session endpoint with these parameters; the person presses the button where there is one.
-async fn leave(person: &mut Person<'_>, params: &[(&str, &str)]) -> Reply {
-    let query = Authorization(
+fn query(params: &[(&str, &str)]) -> String {
+    let params = params.iter();
+    Authorization(
         params
-            .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
     )
-    .query();
-    let reply = person.open(&format!("/oauth2/logout?{query}")).await;
+    .query()
+}
+
+/// Opens the end session endpoint with these parameters; the person presses the button where there is one.
+async fn leave(person: &mut Person<'_>, params: &[(&str, &str)]) -> Reply {
+    let reply = person
+        .open(&format!("/oauth2/logout?{}", query(params)))
+        .await;
     if reply.text.contains("name=\"decision\"") {
         person.submit(&reply, &[("decision", "logout")]).await
     } else {
@@ -44,13 +49,13 @@ async fn logged_in(server: &TestServer) -> (Person<'_>, String) {
 }
 
 /// What was posted to the application. The server delivers by itself as well.
-async fn delivered(server: &TestServer, outside: &Outside) -> String {
+pub async fn delivered(server: &TestServer, outside: &Outside, path: &str) -> String {
     let arrives = async {
         loop {
             backchannel::deliver_due(&server.app)
                 .await
                 .expect("deliveries");
-            if let Some(posted) = outside.posted("/backchannel_logout") {
+            if let Some(posted) = outside.posted(path) {
                 return posted;
             }
             tokio::task::yield_now().await;
@@ -113,10 +118,20 @@ both_backends! {
         claims["sub"] = "somebody else".into();
         let changed = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims.to_string());
         let modified = format!("{head}.{changed}.{signature}");
-        for (hint, uri) in [(hint.as_str(), "https://app.example/bye/random"), (&hint, "https://app.example/bye?foo=bar"), (&modified, BYE), (&forged, BYE)] {
-            let page = leave(&mut ann, &[("id_token_hint", hint), ("post_logout_redirect_uri", uri), ("state", "s")]).await;
+        for uri in ["https://app.example/bye/random", "https://app.example/bye?foo=bar"] {
+            let page = leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", uri), ("state", "s")]).await;
             page.expect_page(400);
             assert_logged_in(&mut ann).await;
+        }
+        for hint in [&modified, &forged] {
+            let asked = [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "s")];
+            let page = ann.open(&format!("/oauth2/logout?{}", query(&asked))).await.expect_page(200);
+            assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
+            assert_logged_in(&mut ann).await;
+            // Whoever says yes is logged out, and led nowhere.
+            leave(&mut ann, &asked).await.expect_page(200);
+            assert_logged_out(&mut ann).await;
+            ann = logged_in(&server).await.0;
         }
         // Without a hint nobody knows whose address it is; the suite takes an error page or a question.
         leave(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
@@ -140,7 +155,7 @@ both_backends! {
         assert_eq!(reply.header("location"), format!("{BYE}?state=s"));
         assert_logged_out(&mut ann).await;
 
-        let posted = delivered(&server, &outside).await;
+        let posted = delivered(&server, &outside, "/backchannel_logout").await;
         let fields: Vec<_> = url::form_urlencoded::parse(posted.as_bytes()).into_owned().collect();
         let [(name, token)] = &fields[..] else { panic!("one field: {fields:?}") };
         assert_eq!((name.as_str(), header(token)["typ"].as_str()), ("logout_token", Some("logout+jwt")));

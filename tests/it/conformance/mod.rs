@@ -4,7 +4,7 @@
 mod basic;
 mod discovery;
 mod dynamic;
-mod logout;
+pub mod logout;
 
 use josekit::{
     jwk::{Jwk, JwkSet},

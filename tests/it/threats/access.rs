@@ -122,7 +122,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/oauth2/authorize", "", [400; 5]),
     ("POST", "/oauth2/authorize", "response_type=code", [303; 5]),
     ("GET", "/oauth2/logout", "", [200; 5]),
-    ("POST", "/oauth2/logout", "decision=logout", [200; 5]),
+    ("POST", "/oauth2/logout", "decision=logout", [303; 5]),
     ("GET", "/session/start", "", [303; 5]),
     ("GET", "/login", "", [200; 5]),
     (

@@ -305,15 +305,16 @@ both_backends! {
         for query in [format!("id_token_hint={hint}&post_logout_redirect_uri=https://evil.example/bye"), format!("id_token_hint={hint}&post_logout_redirect_uri=https://app.example/bye/"),
             format!("id_token_hint={hint}&post_logout_redirect_uri=https://app.example/cb"), format!("id_token_hint={hint}&post_logout_redirect_uri=https://other.example/bye"),
             format!("id_token_hint={hint}&client_id=other&post_logout_redirect_uri=https://other.example/bye"), format!("id_token_hint={hint}&post_logout_redirect_uri=//app.example/bye"),
-            format!("id_token_hint={hint}&post_logout_redirect_uri=javascript:alert(1)"), format!("id_token_hint={forged}&post_logout_redirect_uri=https://app.example/bye"),
-            format!("id_token_hint={}", granted.field("access_token")), "post_logout_redirect_uri=https://app.example/bye".to_owned(), "client_id=nobody&post_logout_redirect_uri=https://app.example/bye".to_owned()] {
+            format!("id_token_hint={hint}&post_logout_redirect_uri=javascript:alert(1)"), format!("id_token_hint={forged}&client_id=app&post_logout_redirect_uri=https://evil.example/bye"),
+            "post_logout_redirect_uri=https://app.example/bye".to_owned(), "client_id=nobody&post_logout_redirect_uri=https://app.example/bye".to_owned()] {
             ann.open(&format!("/oauth2/logout?{query}")).await.expect_page(400);
             let post = server.request(Method::POST, "/oauth2/logout").header("content-type", "application/x-www-form-urlencoded");
             ann.send(post.body(format!("{query}&decision=logout"))).await.expect_page(400);
             assert_alive(&server, "app", &granted).await;
         }
-        // A question, and nobody is logged out: no hint, another person's, another browser's.
-        for query in [String::new(), "client_id=app&post_logout_redirect_uri=https://app.example/bye&state=s".to_owned(), format!("id_token_hint={of_bob}"), format!("id_token_hint={elsewhere}&post_logout_redirect_uri=https://app.example/bye")] {
+        // A question, and nobody is logged out: no hint, another person's, another browser's, one that is not ours or no ID token.
+        for query in [String::new(), "client_id=app&post_logout_redirect_uri=https://app.example/bye&state=s".to_owned(), format!("id_token_hint={of_bob}"), format!("id_token_hint={elsewhere}&post_logout_redirect_uri=https://app.example/bye"),
+            format!("id_token_hint={forged}&post_logout_redirect_uri=https://evil.example/bye"), format!("id_token_hint={}", granted.field("access_token"))] {
             let page = ann.open(&format!("/oauth2/logout?{query}")).await.expect_page(200);
             assert_eq!(Form::of(&page.text).action, "/oauth2/logout");
             assert_alive(&server, "app", &granted).await;
