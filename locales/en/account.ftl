@@ -61,7 +61,6 @@ logout-stay = Stay logged in
 logged-out-title = You are logged out
 logged-out-text = You can close this page.
 logged-out-return = Return to { $client }
-logged-out-continue = Return to the application
 logged-out-again = Log in again
 
 account-title = You are logged in

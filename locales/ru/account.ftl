@@ -62,7 +62,6 @@ logout-stay = Остаться
 logged-out-title = Вы вышли
 logged-out-text = Эту страницу можно закрыть.
 logged-out-return = Вернуться в «{ $client }»
-logged-out-continue = Вернуться в приложение
 logged-out-again = Войти снова
 
 account-title = Вы вошли

@@ -290,12 +290,15 @@ fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
 }
 
 fn error_page(error: &ApiError, caller: &Caller, locale: &'static Locale) -> Option<Response> {
-    let title_key = match error.code.status() {
-        StatusCode::NOT_FOUND => ErrorTitle::NotFound,
-        StatusCode::FORBIDDEN => ErrorTitle::Forbidden,
-        StatusCode::TOO_MANY_REQUESTS => ErrorTitle::TooMany,
-        StatusCode::SERVICE_UNAVAILABLE => ErrorTitle::Unavailable,
-        status if status.is_server_error() => ErrorTitle::Internal,
+    let title_key = match (error.code, error.code.status()) {
+        (ErrorCode::CrossSite, _) => ErrorTitle::ForeignForm,
+        (ErrorCode::RegistrationDisabled, _) => ErrorTitle::RegistrationClosed,
+        // For a person, what is only posted to is no page.
+        (_, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => ErrorTitle::NotFound,
+        (_, StatusCode::FORBIDDEN) => ErrorTitle::Forbidden,
+        (_, StatusCode::TOO_MANY_REQUESTS) => ErrorTitle::TooMany,
+        (_, StatusCode::SERVICE_UNAVAILABLE) => ErrorTitle::Unavailable,
+        (_, status) if status.is_server_error() => ErrorTitle::Internal,
         _ => ErrorTitle::BadRequest,
     };
     let page = ErrorPage {
@@ -303,6 +306,7 @@ fn error_page(error: &ApiError, caller: &Caller, locale: &'static Locale) -> Opt
         message: &error.message,
         code: Some(error.oauth.unwrap_or(error.code.as_str())),
         request_id: &caller.request_id,
+        again: error.again.as_deref(),
     };
     page.render(locale, error.code.status(), &FormAction::default())
         .ok()

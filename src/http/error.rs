@@ -90,6 +90,8 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
     pub challenge: Option<String>,
+    /// Where a person begins anew what was refused, an address of ours.
+    pub again: Option<String>,
     /// OAuth's `error` (RFC 6749 §5.2), where the endpoint is one of OAuth's.
     pub oauth: Option<&'static str>,
     /// For the log only.
@@ -148,6 +150,7 @@ impl ApiError {
             details: vec![],
             retry_after: None,
             challenge: None,
+            again: None,
             oauth: None,
             cause: None,
         }
@@ -165,6 +168,12 @@ impl ApiError {
         );
         error.details.push(detail);
         error
+    }
+
+    /// Where a person begins anew what was refused: `address` is one of ours.
+    pub fn again(mut self, address: impl Into<String>) -> Self {
+        self.again = Some(address.into());
+        self
     }
 
     /// As an OAuth error of that name.

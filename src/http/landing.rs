@@ -10,6 +10,7 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 
 use super::{
     assets::{Asset, Coding, STATIC_PAGE_CSP, fixed_answer, page_headers},
+    pages,
     views::{ICON, Locale, REVEAL, SHEET, SUBMIT, Style, language_cookie},
 };
 
@@ -21,35 +22,49 @@ struct LandingPage {
     t: &'static Locale,
     version: &'static str,
     registration: bool,
+    /// Who is logged in.
+    visitor: Option<String>,
 }
 
-/// The page in every language, rendered once.
-struct Landing(Vec<(&'static Locale, HeaderMap, Bytes)>);
+/// The page; for strangers it is rendered once in every language.
+struct Landing {
+    registration: bool,
+    for_strangers: Vec<(&'static Locale, HeaderMap, Bytes)>,
+}
 
 impl Landing {
     fn new(registration: bool) -> Result<Self, askama::Error> {
-        let render = |t: &'static Locale| {
-            let page = LandingPage {
-                style: Style::get(),
-                lang: t.tag(),
-                t,
-                version: env!("CARGO_PKG_VERSION"),
-                registration,
-            };
-            let mut headers = page_headers(STATIC_PAGE_CSP);
-            headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(t.tag()));
-            headers.insert(VARY, HeaderValue::from_static("accept-language, cookie"));
-            if t.is_chosen() {
-                headers.insert(SET_COOKIE, language_cookie(t));
-            }
-            Ok((t, headers, Bytes::from(page.render()?)))
+        let page = |t: &'static Locale| {
+            render(t, registration, None).map(|(headers, body)| (t, headers, body))
         };
-        Locale::all()
-            .iter()
-            .map(render)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let for_strangers = Locale::all().iter().map(page);
+        Ok(Self {
+            registration,
+            for_strangers: for_strangers.collect::<Result<_, _>>()?,
+        })
     }
+}
+
+fn render(
+    t: &'static Locale,
+    registration: bool,
+    visitor: Option<String>,
+) -> Result<(HeaderMap, Bytes), askama::Error> {
+    let page = LandingPage {
+        style: Style::get(),
+        lang: t.tag(),
+        t,
+        version: env!("CARGO_PKG_VERSION"),
+        registration,
+        visitor,
+    };
+    let mut headers = page_headers(STATIC_PAGE_CSP);
+    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(t.tag()));
+    headers.insert(VARY, HeaderValue::from_static("accept-language, cookie"));
+    if t.is_chosen() {
+        headers.insert(SET_COOKIE, language_cookie(t));
+    }
+    Ok((headers, Bytes::from(page.render()?)))
 }
 
 impl Endpoint for Landing {
@@ -57,7 +72,14 @@ impl Endpoint for Landing {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let wanted = Locale::of_request(&request, None);
-        let page = self.0.iter().find(|(t, ..)| std::ptr::eq(*t, wanted));
+        if let Some(visitor) = pages::visitor(&request).await {
+            let page = render(wanted, self.registration, Some(visitor));
+            return pages::rendered(page.map(|(headers, body)| fixed_answer(&headers, &body)));
+        }
+        let page = self
+            .for_strangers
+            .iter()
+            .find(|(t, ..)| std::ptr::eq(*t, wanted));
         Ok(page.map_or_else(Response::default, |(_, headers, body)| {
             fixed_answer(headers, body)
         }))

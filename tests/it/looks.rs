@@ -96,6 +96,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         request: "eyJhbGciOiJub25lIn0",
         client: known,
         account: "vera@example.org",
+        other_account: "/login",
         scopes: scopes(&[
             ("openid", None, true),
             ("profile", None, true),
@@ -113,6 +114,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         message,
         code,
         request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
+        again: None,
     };
     let (ok, to) = (
         StatusCode::OK,
@@ -206,12 +208,10 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         }
         .render(t, ok, &to),
         "logged-out" => LoggedOut {
-            client: Some(known.name),
-            continue_to: Some("https://notes.example/bye"),
+            client: Some((known.name, "https://notes.example")),
         }
         .render(t, ok, &to),
         "account" => Account {
-            form,
             name: "vera",
             email: "vera@example.org",
         }

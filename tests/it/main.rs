@@ -38,3 +38,4 @@ mod sessions;
 mod threats;
 mod token;
 mod tour;
+mod ways_on;

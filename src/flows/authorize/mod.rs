@@ -101,7 +101,7 @@ pub fn decide(
     }
     if (wants_login && !logged_in_for_this) || another {
         return Ok(Step::LogIn {
-            again: !prompt.create,
+            again: !prompt.create && !another,
             register: prompt.create && !logged_in_for_this,
         });
     }

@@ -291,14 +291,7 @@ async fn rest(app: &App, known: &Known, params: &Params) -> Result<Rest, Error> 
     let challenge = challenge(client, params)?;
     let target = resources::target(app, client, params.all("resource")).await?;
     let scope = scope(client, &target, params)?;
-    let prompt = prompt(params)?;
-    if prompt.create && !app.config.registration.enabled {
-        // Initiating User Registration §4.1.1: discovery does not offer it then.
-        return Err(OAuthError::invalid_request(
-            "prompt=create is not offered: people cannot register here",
-        )
-        .into());
-    }
+    let prompt = prompt(app, params)?;
     let max_age = match params.get("max_age") {
         Some(text) => Some(
             text.parse()
@@ -392,7 +385,7 @@ fn scope(client: &Client, target: &Target, params: &Params) -> Result<Scope, OAu
     Ok(scope)
 }
 
-fn prompt(params: &Params) -> Result<Prompt, OAuthError> {
+fn prompt(app: &App, params: &Params) -> Result<Prompt, OAuthError> {
     let mut prompt = Prompt::default();
     let text = params.get("prompt").unwrap_or_default();
     for value in text.split(' ').filter(|value| !value.is_empty()) {
@@ -401,7 +394,13 @@ fn prompt(params: &Params) -> Result<Prompt, OAuthError> {
             "login" => prompt.login = true,
             "consent" => prompt.consent = true,
             "select_account" => prompt.select_account = true,
-            "create" => prompt.create = true,
+            "create" if app.config.registration.enabled => prompt.create = true,
+            // Initiating User Registration §4.1: a value that is not announced is refused.
+            "create" => {
+                return Err(OAuthError::invalid_request(
+                    "prompt=create: nobody can register here",
+                ));
+            }
             _ => {
                 return Err(OAuthError::invalid_request(
                     "prompt is none, login, consent, select_account or create",

@@ -168,6 +168,7 @@ async fn ask(
         request: &encoded,
         client: card(client, logo.as_deref()),
         account: name_of(&question.browser.user),
+        other_account: &ReturnTo::of(params.clone()).through("/login"),
         scopes: scopes.collect(),
         redirect_host: &redirect_host,
         local_redirect: asked.callback.is_on_this_device(),

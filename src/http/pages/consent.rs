@@ -3,7 +3,7 @@
 
 use poem::{Body, Request, RequestBody, Response, Result, handler};
 
-use super::{authorize as endpoint, callback, csrf::Guard, session_cookie};
+use super::{ReturnTo, authorize as endpoint, callback, csrf::Guard, session_cookie};
 use crate::{
     flows::authorize::{self, Step, resume::Resume},
     http::{
@@ -31,7 +31,9 @@ pub async fn answer(request: &Request, body: Body) -> Result<Response> {
     };
     let browser = standing.browser.as_ref().map(|browser| browser.id.clone());
     let purpose = endpoint::purpose(&browser.unwrap_or_default(), encoded);
-    Guard::of(app, request).check(app, request, &form, &purpose)?;
+    Guard::of(app, request)
+        .check(app, request, &form, &purpose)
+        .map_err(|error| error.again(ReturnTo::of(params.clone()).address))?;
 
     let resume = Resume::of(app, &params).map_err(ApiError::from)?;
     let question = match authorize::decide(app, &asked, standing, resume) {

@@ -67,7 +67,7 @@ impl Guard {
         request: &Request,
         params: &Params,
         purpose: &str,
-    ) -> Result<()> {
+    ) -> Result<(), ApiError> {
         same_origin(request.headers(), &app.config)?;
         let given = params.get("csrf").unwrap_or_default();
         let given = URL_SAFE_NO_PAD.decode(given).unwrap_or_default();
@@ -75,11 +75,11 @@ impl Guard {
             return Ok(());
         }
         let message =
-            "this form is too old, or was opened in another browser: go back and try again";
-        Err(ApiError::new(ErrorCode::CrossSite, message).into())
+            "this form was not opened in this browser as it is logged in now: open its page again";
+        Err(ApiError::new(ErrorCode::CrossSite, message))
     }
 
-    fn mac(&self, app: &App, purpose: &str) -> Result<Hmac<Sha256>> {
+    fn mac(&self, app: &App, purpose: &str) -> Result<Hmac<Sha256>, ApiError> {
         let key = app.keys.derive("csrf").map_err(flows::Error::from);
         let key = key.map_err(ApiError::from)?;
         let mac = Hmac::<Sha256>::new_from_slice(&key);

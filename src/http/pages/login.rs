@@ -8,8 +8,8 @@ use poem::{
 };
 
 use super::{
-    Asked, ReturnTo, authorize::name_of, csrf::Guard, expired, locale, problem, rendered,
-    see_other, session_cookie, status_of,
+    Asked, ReturnTo, authorize::name_of, csrf::Guard, locale, problem, rendered, see_other,
+    session_cookie, status_of, without_cookie,
 };
 use crate::{
     app::App,
@@ -36,19 +36,12 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     if return_to.is_none() {
         let session = browser::session(app, session_cookie(app, request).as_deref()).await;
         if let Some(session) = session.map_err(ApiError::from)? {
-            let guard = Guard::of(app, request);
-            let csrf = guard.token(app, PURPOSE)?;
             let page = Account {
-                form: Form {
-                    csrf: &csrf,
-                    return_to: None,
-                },
                 name: name_of(&session.user),
                 email: &session.user.email,
             };
             let t = locale(request, Some(&query));
-            let page = rendered(page.render(t, StatusCode::OK, &FormAction::default()))?;
-            return Ok(guard.keep(app, page));
+            return rendered(page.render(t, StatusCode::OK, &FormAction::default()));
         }
     }
     form(app, request, return_to.as_ref(), &query, None).await
@@ -71,16 +64,25 @@ async fn form(
         )
     });
     let hint = asked.param("login_hint");
+    let reauthenticate = given.get("again").is_some();
+    // Who only confirms who they are need not type it.
+    let known = if reauthenticate {
+        let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+        session.map_err(ApiError::from)?
+    } else {
+        None
+    };
+    let known = known.as_ref().map(|session| name_of(&session.user));
     let page = Login {
         form: Form {
             csrf: &csrf,
             return_to: return_to.map(|return_to| return_to.address.as_str()),
         },
         client: asked.card(),
-        login: given.get("login").or(hint).unwrap_or_default(),
+        login: given.get("login").or(hint).or(known).unwrap_or_default(),
         problem,
         register_url,
-        reauthenticate: given.get("again").is_some(),
+        reauthenticate,
     };
     let page = page.render(
         asked.locale(request),
@@ -104,7 +106,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let given = params::from_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(given.get("return_to"));
     let retry = |problem| form(app, request, return_to.as_ref(), &given, Some(problem));
-    if let Some(problem) = expired(app, request, &given, PURPOSE)? {
+    if let Some(problem) = without_cookie(app, request, &given, PURPOSE)? {
         return retry(problem).await;
     }
     let (Some(name), Some(password)) = (given.get("login"), given.get("password")) else {

@@ -65,14 +65,17 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     let params = form.without(&OURS);
+    let address = format!("/oauth2/logout?{}", params.encode());
     let (Some(decision), Some(session)) = (form.get("decision"), current(app, request).await?)
     else {
-        return see_other(&format!("/oauth2/logout?{}", params.encode()));
+        return see_other(&address);
     };
     let asked = end_session::read(app, &params)
         .await
         .map_err(ApiError::from)?;
-    Guard::of(app, request).check(app, request, &form, &purpose(&session))?;
+    Guard::of(app, request)
+        .check(app, request, &form, &purpose(&session))
+        .map_err(|error| error.again(address))?;
     if decision == "logout" {
         log_out(app, caller, request, &params, &asked, &session).await
     } else {
@@ -135,9 +138,13 @@ fn done(app: &App, request: &Request, params: &Params, asked: &EndSession) -> Re
     let mut response = match &asked.continue_to {
         Some(address) => see_other(address)?,
         None => {
+            // Where an application leads that registered itself, nobody has checked.
+            let client = asked.client.as_ref();
+            let client = client.filter(|client| !client.source.is_self_asserted());
             let page = LoggedOut {
-                client: asked.client.as_ref().map(|client| client.name()),
-                continue_to: None,
+                client: client.and_then(|client| {
+                    Some((client.name(), client.metadata.client_uri.as_deref()?))
+                }),
             };
             let t = locale(request, Some(params));
             rendered(page.render(t, StatusCode::OK, &FormAction::default()))?

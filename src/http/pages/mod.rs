@@ -33,7 +33,7 @@ use crate::{
             Request as AuthorizationRequest,
             request::{self as asked, Freshness},
         },
-        gateway, logos,
+        browser, gateway, logos,
     },
     model::client::Client,
     oauth::params::Params,
@@ -42,6 +42,15 @@ use crate::{
 /// The cookie of a browser that is logged in.
 fn session_cookie(app: &App, request: &Request) -> Option<String> {
     cookie(request.headers(), CookieNames::of(&app.config).session)
+}
+
+/// How whoever is logged in in this browser calls themselves. Where that cannot be found out now it is nobody: this is for a
+/// greeting, and for no decision.
+pub async fn visitor(request: &Request) -> Option<String> {
+    let Context { app, .. } = Context::of(request).ok()?;
+    let cookie = session_cookie(app, request)?;
+    let session = browser::session(app, Some(&cookie)).await.ok()??;
+    Some(authorize::name_of(&session.user).to_owned())
 }
 
 /// `303 See Other`: whatever was posted is not posted again (RFC 9700 §4.12).
@@ -172,7 +181,7 @@ fn status_of(problem: Option<Problem>) -> StatusCode {
         None => StatusCode::OK,
         Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
         Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-        Some(Problem::Expired) => StatusCode::FORBIDDEN,
+        Some(Problem::NoCookie) => StatusCode::FORBIDDEN,
         Some(Problem::WrongCredentials | Problem::Empty) => StatusCode::BAD_REQUEST,
     }
 }
@@ -193,23 +202,18 @@ fn problem(error: flows::Error) -> Result<Problem> {
     }
 }
 
-/// Checks a form's token. A page of ours that lay open too long may try again (`Some`); another site's may not.
-fn expired(app: &App, request: &Request, form: &Params, purpose: &str) -> Result<Option<Problem>> {
+/// Checks a form's token. A page of ours whose cookie is gone may try again (`Some`); another site's may not.
+fn without_cookie(
+    app: &App,
+    request: &Request,
+    form: &Params,
+    purpose: &str,
+) -> Result<Option<Problem>> {
+    let is_ours = form.get("csrf").is_some() && same_origin(request.headers(), &app.config).is_ok();
     match csrf::Guard::of(app, request).check(app, request, form, purpose) {
-        Ok(()) => Ok(None),
-        Err(error) => {
-            let refused = error.downcast_ref::<ApiError>();
-            let ours = refused.is_some_and(|refused| refused.code == ErrorCode::CrossSite);
-            if ours && form.get("csrf").is_some() && is_own_page(request, app) {
-                return Ok(Some(Problem::Expired));
-            }
-            Err(error)
-        }
+        Err(error) if is_ours && error.code == ErrorCode::CrossSite => Ok(Some(Problem::NoCookie)),
+        checked => Ok(checked.map(|()| None)?),
     }
-}
-
-fn is_own_page(request: &Request, app: &App) -> bool {
-    same_origin(request.headers(), &app.config).is_ok()
 }
 
 fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
@@ -235,7 +239,7 @@ fn locale(request: &Request, params: Option<&Params>) -> &'static Locale {
 }
 
 /// A page that cannot be rendered is a mistake of ours.
-fn rendered(page: Result<Response, askama::Error>) -> Result<Response> {
+pub fn rendered(page: Result<Response, askama::Error>) -> Result<Response> {
     page.map_err(|error| {
         ApiError {
             cause: Some(error.into()),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    Asked, ReturnTo, csrf::Guard, expired, login::logged_in, problem, rendered, session_cookie,
-    status_of,
+    Asked, ReturnTo, csrf::Guard, login::logged_in, problem, rendered, session_cookie, status_of,
+    without_cookie,
 };
 use crate::{
     app::App,
@@ -30,11 +30,12 @@ const PURPOSE: &str = "register";
 #[handler]
 pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
-    if !app.config.registration.enabled {
-        return Err(ApiError::from(flows::Error::RegistrationDisabled).into());
-    }
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
+    if !app.config.registration.enabled {
+        let closed = ApiError::from(flows::Error::RegistrationDisabled);
+        return Err(closed.again(login_url(return_to.as_ref())).into());
+    }
     form(app, request, return_to.as_ref(), &query, None, &[]).await
 }
 
@@ -60,7 +61,7 @@ async fn form(
         username: given.get("username").unwrap_or_default(),
         problem,
         fields,
-        login_url: return_to.map_or_else(|| "/login".to_owned(), |to| to.through("/login")),
+        login_url: login_url(return_to),
         min_length: app.config.passwords.min_length,
     };
     let status = if fields.is_empty() {
@@ -70,6 +71,10 @@ async fn form(
     };
     let page = page.render(asked.locale(request), status, &asked.form_action());
     Ok(guard.keep(app, rendered(page)?))
+}
+
+fn login_url(return_to: Option<&ReturnTo>) -> String {
+    return_to.map_or_else(|| "/login".to_owned(), |to| to.through("/login"))
 }
 
 /// Makes the account.
@@ -83,7 +88,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let retry = async |problem, fields: &[(&'static str, String)]| {
         form(app, request, return_to.as_ref(), &given, problem, fields).await
     };
-    if let Some(problem) = expired(app, request, &given, PURPOSE)? {
+    if let Some(problem) = without_cookie(app, request, &given, PURPOSE)? {
         return retry(Some(problem), &[]).await;
     }
     let text = |name| given.get(name).unwrap_or_default().to_owned();

@@ -55,8 +55,14 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
 pub async fn choose(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
-    Guard::of(app, request).check(app, request, &form, PURPOSE)?;
-    let Some(return_to) = about(&form) else {
+    let return_to = about(&form);
+    Guard::of(app, request)
+        .check(app, request, &form, PURPOSE)
+        .map_err(|error| match &return_to {
+            Some(return_to) => error.again(&return_to.address),
+            None => error,
+        })?;
+    let Some(return_to) = return_to else {
         return see_other("/login");
     };
     let resume = Resume::of(app, &return_to.params).map_err(ApiError::from)?;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use super::{Address, ClientCard, Form, Locale, page, web_link};
 
@@ -35,10 +35,12 @@ pub struct Consent<'a> {
     pub client: ClientCard<'a>,
     /// Who is asked, as they know themselves.
     pub account: &'a str,
+    /// Where another account can be logged in to for this request.
+    pub other_account: &'a str,
     pub scopes: Vec<ScopeLine>,
     /// The host of the redirect URI.
     pub redirect_host: &'a str,
-    /// The answer goes to a program on this computer: any program there could have asked.
+    /// The answer goes to a program on this device: any program there could have asked.
     pub local_redirect: bool,
     /// The application registered by itself: its name is what it says of itself.
     pub unverified: bool,
@@ -92,17 +94,14 @@ page!(Logout, "logout.html", script: false);
 /// After a logout.
 #[derive(Debug)]
 pub struct LoggedOut<'a> {
-    pub client: Option<&'a str>,
-    /// A post-logout redirect URI that was registered.
-    pub continue_to: Option<&'a str>,
+    /// The application that asked for it, and its home page.
+    pub client: Option<(&'a str, &'a str)>,
 }
 
 impl LoggedOut<'_> {
-    /// Where to go on: a page, or the scheme of an app; never one that runs in our page.
-    fn next(&self) -> Option<&str> {
-        let runs_here = ["javascript", "data", "vbscript", "blob", "file"];
-        self.continue_to
-            .filter(|uri| Url::parse(uri).is_ok_and(|url| !runs_here.contains(&url.scheme())))
+    fn next(&self) -> Option<(&str, &str)> {
+        let (name, uri) = self.client?;
+        Some((name, web_link(Some(uri))?))
     }
 
     fn address(&self) -> Option<Address<'_>> {

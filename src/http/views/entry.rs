@@ -13,8 +13,8 @@ pub enum Problem {
     TooMany { seconds: u64 },
     /// The server can take no more work now.
     Busy,
-    /// The form is too old, or not of this browser.
-    Expired,
+    /// The cookie that the form belongs to did not come with it.
+    NoCookie,
     /// A field was left empty.
     Empty,
 }
@@ -31,7 +31,7 @@ impl Problem {
                 t.with("problem-too-many-seconds", &[("count", seconds.max(1))])
             }
             Self::Busy => t.get("problem-busy"),
-            Self::Expired => t.get("problem-expired"),
+            Self::NoCookie => t.get("problem-no-cookie"),
             Self::Empty => t.get("problem-empty"),
         }
     }
@@ -162,14 +162,13 @@ page!(SelectAccount, "select_account.html", script: false);
 /// Who is logged in, for somebody who came without an application.
 #[derive(Debug)]
 pub struct Account<'a> {
-    pub form: Form<'a>,
     pub name: &'a str,
     pub email: &'a str,
 }
 
 impl Account<'_> {
     fn address(&self) -> Option<Address<'_>> {
-        Some(with_return("/login", &self.form))
+        Some(("/login", vec![]))
     }
 }
 

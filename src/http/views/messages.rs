@@ -10,6 +10,9 @@ pub enum ErrorTitle {
     BadRequest,
     NotFound,
     Forbidden,
+    /// A form that this browser, as it is logged in now, was not given.
+    ForeignForm,
+    RegistrationClosed,
     TooMany,
     Unavailable,
     Internal,
@@ -21,6 +24,8 @@ impl ErrorTitle {
             Self::BadRequest => "error-bad-request",
             Self::NotFound => "error-not-found",
             Self::Forbidden => "error-forbidden",
+            Self::ForeignForm => "error-foreign-form",
+            Self::RegistrationClosed => "error-registration-closed",
             Self::TooMany => "error-too-many",
             Self::Unavailable => "error-unavailable",
             Self::Internal => "error-internal",
@@ -32,6 +37,8 @@ impl ErrorTitle {
             Self::BadRequest => "error-bad-request-text",
             Self::NotFound => "error-not-found-text",
             Self::Forbidden => "error-forbidden-text",
+            Self::ForeignForm => "error-foreign-form-text",
+            Self::RegistrationClosed => "error-registration-closed-text",
             Self::TooMany => "error-too-many-text",
             Self::Unavailable => "error-unavailable-text",
             Self::Internal => "error-internal-text",
@@ -48,9 +55,19 @@ pub struct ErrorPage<'a> {
     /// The protocol's name for it (RFC 6749 §4.1.2.1 and others).
     pub code: Option<&'a str>,
     pub request_id: &'a str,
+    /// Where to begin anew what was refused, an address of ours.
+    pub again: Option<&'a str>,
 }
 
 impl ErrorPage<'_> {
+    fn way_on(&self, t: &Locale) -> Cow<'static, str> {
+        t.get(if self.title_key == ErrorTitle::RegistrationClosed {
+            "login"
+        } else {
+            "error-again"
+        })
+    }
+
     fn address(&self) -> Option<Address<'_>> {
         None
     }

@@ -54,6 +54,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         request: text,
         client: client(text),
         account: text,
+        other_account: text,
         scopes: vec![
             scope("a", Some(text)),
             scope(text, None),
@@ -77,11 +78,9 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         hidden: vec![(text, text)],
     };
     let logged_out = LoggedOut {
-        client: Some(text),
-        continue_to: Some("https://app.example/bye?a=\"b"),
+        client: Some((text, "https://app.example/bye?a=\"b")),
     };
     let account = Account {
-        form,
         name: text,
         email: "vera@example.org",
     };
@@ -90,6 +89,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         message: text,
         code: Some(text),
         request_id: text,
+        again: Some(text),
     };
     let post = FormPost {
         action: text,
