@@ -38,19 +38,20 @@ use crate::{app::App, listener::RequestTimeout};
 /// # Errors
 /// Where a page cannot be rendered, which only a broken build can cause.
 pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use<>, askama::Error> {
-    let document = api::served_document(&app.config.server.issuer);
-    let document = Bytes::from(document.to_string());
+    let mut document = api::document();
+    api::name_login(&mut document, &app.config.server.issuer);
+    let served = Bytes::from(document.to_string());
     let metadata = discovery::Discovery::default();
     let pages = landing::route(docs::route(Route::new())?, app.config.registration.enabled)?;
     let mut table = Table {
         route: pages,
-        methods: api::methods(),
+        methods: api::methods(&document),
     };
     table
         .at(
             "/openapi.json",
             "GET",
-            get(Asset::document("application/json", document)),
+            get(Asset::document("application/json", served)),
         )
         // OpenID Connect Discovery §4, RFC 8414 §3
         .public("/.well-known/openid-configuration", get(metadata.clone()))
@@ -109,7 +110,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         // For gateways, which send any method
         .for_gateways("/forward-auth", ForwardAuth::ByHeaders)
         .for_gateways("/forward-auth/envoy/*request", ForwardAuth::ByPath);
-    Ok(api::route(table.route)
+    Ok(api::route(table.route, &document)
         .with(RequestTimeout(app.config.server.request_timeout))
         .with(Edge {
             app: Arc::clone(app),

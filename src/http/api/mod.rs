@@ -14,6 +14,7 @@ use std::{
 
 use poem::{EndpointExt, Route, RouteMethod};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, Tags};
+use serde_json::{Value, json};
 
 /// The chapters of the document.
 #[derive(Tags)]
@@ -63,7 +64,9 @@ fn twin(path: &str) -> Option<String> {
 /// Adds every operation to the routes, each under its own address: poem-openapi's service would stand as a
 /// router within the router, with a cookie jar that nobody uses. It would also fill in what its `Query`
 /// parameters read; that type lets the first of two equal parameters win, so it is not for us anyway.
-pub fn route(route: Route) -> Route {
+///
+/// `document` is [`document`]: it says which parameters a query may have.
+pub fn route(route: Route, document: &Value) -> Route {
     let (mut table, mut twins) = (HashMap::new(), HashMap::new());
     operations().add_routes(&mut table);
     operations().add_routes(&mut twins);
@@ -71,8 +74,7 @@ pub fn route(route: Route) -> Route {
         .into_iter()
         .filter_map(|(path, operations)| Some((twin(&path)?, operations)));
     table.extend(twins);
-    let document = document();
-    let known = query_parameters(&document);
+    let known = query_parameters(document);
     table.into_iter().fold(route, |route, (path, operations)| {
         let by_method =
             operations
@@ -96,9 +98,7 @@ pub fn route(route: Route) -> Route {
 }
 
 /// What each operation of the admin API takes in its query, by route and method: no other parameter is taken there.
-fn query_parameters(
-    document: &serde_json::Value,
-) -> HashMap<(String, String), Arc<BTreeSet<String>>> {
+fn query_parameters(document: &Value) -> HashMap<(String, String), Arc<BTreeSet<String>>> {
     let mut known = HashMap::new();
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
         if !path.starts_with(admin::PREFIX) {
@@ -131,7 +131,7 @@ fn route_of(path: &str) -> String {
 }
 
 /// The OpenAPI document with its paths in order, as JSON.
-pub fn document() -> serde_json::Value {
+pub fn document() -> Value {
     // Read into a map of sorted keys, so that the exported file changes only where the API does.
     let mut document = serde_json::from_str(
         &OpenApiService::new(operations(), "Propusk", env!("CARGO_PKG_VERSION"))
@@ -145,22 +145,20 @@ pub fn document() -> serde_json::Value {
     document
 }
 
-/// As [`document`], with the addresses that Swagger UI logs in at written out.
-pub fn served_document(issuer: &str) -> serde_json::Value {
-    let mut document = document();
+/// Writes out the addresses that Swagger UI logs in at.
+pub fn name_login(document: &mut Value, issuer: &str) {
     let flow = "/components/securitySchemes/oauth2/flows/authorizationCode";
     if let Some(flow) = document.pointer_mut(flow) {
         flow["authorizationUrl"] = format!("{issuer}/oauth2/authorize").into();
         flow["tokenUrl"] = format!("{issuer}/oauth2/token").into();
     }
-    document
 }
 
 /// OAuth's endpoints read forms by rules of their own, which poem-openapi does not know: they are described by hand.
 /// Whoever has a bearer token may have got it by OAuth.
-fn add_oauth(document: &mut serde_json::Value) {
+fn add_oauth(document: &mut Value) {
     let ours = include_str!("../../../openapi/oauth.yaml");
-    let ours: serde_json::Value = serde_yaml_ng::from_str(ours).unwrap_or_default();
+    let ours: Value = serde_yaml_ng::from_str(ours).unwrap_or_default();
     for operation in document["paths"]
         .as_object_mut()
         .into_iter()
@@ -170,14 +168,13 @@ fn add_oauth(document: &mut serde_json::Value) {
     {
         let security = operation.get_mut("security").and_then(|s| s.as_array_mut());
         if let Some(security) = security {
-            security.push(serde_json::json!({ "oauth2": [] }));
+            security.push(json!({ "oauth2": [] }));
         }
     }
     merge(document, ours);
 }
 
-fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
-    use serde_json::Value;
+fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {
@@ -199,7 +196,7 @@ const NULLABLE: [(&str, &[&str]); 6] = [
     ("VerifiedUser", &["email", "role"]),
 ];
 
-fn mark_nulls(document: &mut serde_json::Value) {
+fn mark_nulls(document: &mut Value) {
     for (schema, fields) in NULLABLE.iter().chain(admin::NULLABLE) {
         let schema = &mut document["components"]["schemas"][*schema];
         for &field in *fields {
@@ -216,9 +213,8 @@ fn mark_nulls(document: &mut serde_json::Value) {
     }
 }
 
-/// The methods of each path, for `Allow`.
-pub fn methods() -> HashMap<String, String> {
-    let document = document();
+/// The methods of each path of the document, for `Allow`.
+pub fn methods(document: &Value) -> HashMap<String, String> {
     let paths = document["paths"].as_object();
     paths
         .into_iter()
