@@ -14,11 +14,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{
-    Failed, KeysCommand, UserCommand,
-    clients::{self, ClientCommand, ResourceCommand, ScopeCommand},
-    modules::{self, ModuleCommand, RoleCommand},
-};
+use super::{Failed, KeysCommand, UserCommand};
 use crate::{
     app::{self, App},
     clock::{Clock, Rng},
@@ -30,7 +26,6 @@ use crate::{
         set_up::{self, FirstStart},
     },
     http,
-    keys::Keys,
     model::{caller::By, key::KeyState, user::Role},
     server::Server,
     storage::{refusals, users},
@@ -60,6 +55,18 @@ async fn open(config: Config) -> Result<Arc<App>, Failed> {
     App::open(config, Clock::system(), Rng::system())
         .await
         .map_err(failed)
+}
+
+/// Runs a command on the installation, opened as the server opens it: what the command changes holds on every process
+/// before it tells so.
+pub async fn on_app(
+    config: Config,
+    command: impl AsyncFnOnce(&App) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let app = open(config).await?;
+    let done = command(&app).await;
+    app.db.close().await;
+    done
 }
 
 pub async fn serve(config: Config) -> Result<(), Failed> {
@@ -117,22 +124,24 @@ pub async fn migrate(config: Config) -> Result<(), Failed> {
     Ok(())
 }
 
-pub async fn keys(config: Config, command: KeysCommand) -> Result<(), Failed> {
-    let (clock, rng) = (Clock::system(), Rng::system());
-    let db = app::open_database(&config).await.map_err(failed)?;
-    db.migrate().await.map_err(failed)?;
-    let keys = Keys::open(&config, &db, &clock, &rng)
-        .await
-        .map_err(failed)?;
+pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
+    let App {
+        keys,
+        db,
+        clock,
+        rng,
+        config,
+        ..
+    } = app;
     match command {
         KeysCommand::List => {}
         KeysCommand::Rotate { algorithm, now } => {
-            keys.rotate(&db, &clock, &rng, algorithm, now, &By::operator())
+            keys.rotate(db, clock, rng, algorithm, now, &By::operator())
                 .await
                 .map_err(failed)?;
         }
         KeysCommand::Ban { kid } => {
-            keys.ban(&db, &clock, &rng, &kid, &By::operator())
+            keys.ban(db, clock, rng, &kid, &By::operator())
                 .await
                 .map_err(failed)?;
             let now = clock.now();
@@ -165,12 +174,10 @@ pub async fn keys(config: Config, command: KeysCommand) -> Result<(), Failed> {
             key.activates_at.rfc3339()
         );
     }
-    db.close().await;
     Ok(())
 }
 
-pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
+pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
     match command {
         UserCommand::Add {
             email,
@@ -179,13 +186,13 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
             password_stdin,
         } => {
             let role = role_named(&role)?;
-            let (password, generated) = password(&app, password_stdin)?;
+            let (password, generated) = password(app, password_stdin)?;
             let registration = Registration {
                 email,
                 username,
                 password: password.clone(),
             };
-            let user = accounts::create(&app, registration, role, &By::operator()).await?;
+            let user = accounts::create(app, registration, role, &By::operator()).await?;
             println!("added {} with the id {}", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
@@ -221,27 +228,27 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
             }
         }
         UserCommand::Disable { user } => {
-            let user = accounts::find(&app, &user).await?;
-            accounts::disable(&app, &user, &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            accounts::disable(app, &user, &By::operator()).await?;
             println!("disabled {}: every session has ended", user.email);
         }
         UserCommand::Enable { user } => {
-            let user = accounts::find(&app, &user).await?;
-            accounts::enable(&app, &user, &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            accounts::enable(app, &user, &By::operator()).await?;
             println!("enabled {}", user.email);
         }
         UserCommand::Delete { user } => {
-            let user = accounts::find(&app, &user).await?;
-            accounts::delete(&app, &user.id, &Expected::Any, &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            accounts::delete(app, &user.id, &Expected::Any, &By::operator()).await?;
             println!("deleted {}: nothing of it is left", user.email);
         }
         UserCommand::SetPassword {
             user,
             password_stdin,
         } => {
-            let user = accounts::find(&app, &user).await?;
-            let (password, generated) = password(&app, password_stdin)?;
-            accounts::set_password(&app, &user, &password, &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            let (password, generated) = password(app, password_stdin)?;
+            accounts::set_password(app, &user, &password, &By::operator()).await?;
             println!(
                 "the password of {} was changed: every session has ended",
                 user.email
@@ -252,32 +259,17 @@ pub async fn user(config: Config, command: UserCommand) -> Result<(), Failed> {
         }
         UserCommand::SetRole { user, role } => {
             let role = role_named(&role)?;
-            let user = accounts::find(&app, &user).await?;
-            accounts::set_role(&app, &user, role.clone(), &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            accounts::set_role(app, &user, role.clone(), &By::operator()).await?;
             println!("{} is {} now", user.email, role.as_str());
         }
         UserCommand::WithdrawConsent { user, client } => {
-            let user = accounts::find(&app, &user).await?;
-            flows::clients::withdraw_consent(&app, &user, &client, &By::operator()).await?;
+            let user = accounts::find(app, &user).await?;
+            flows::clients::withdraw_consent(app, &user, &client, &By::operator()).await?;
             println!("{} allows {client} nothing any more", user.email);
         }
     }
-    app.db.close().await;
     Ok(())
-}
-
-pub async fn client(config: Config, command: ClientCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
-    let done = clients::client(&app, command).await;
-    app.db.close().await;
-    done
-}
-
-pub async fn resource(config: Config, command: ResourceCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
-    let done = clients::resource(&app, command).await;
-    app.db.close().await;
-    done
 }
 
 pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(), Failed> {
@@ -307,27 +299,6 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
         println!("  {name}: {value}");
     }
     Ok(())
-}
-
-pub async fn module(config: Config, command: ModuleCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
-    let done = modules::module(&app, command).await;
-    app.db.close().await;
-    done
-}
-
-pub async fn role(config: Config, command: RoleCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
-    let done = modules::role(&app, command).await;
-    app.db.close().await;
-    done
-}
-
-pub async fn scope(config: Config, command: ScopeCommand) -> Result<(), Failed> {
-    let app = open(config).await?;
-    let done = clients::scope(&app, command).await;
-    app.db.close().await;
-    done
 }
 
 fn role_named(name: &str) -> Result<Role, Failed> {

@@ -10,6 +10,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use self::commands::on_app;
 use crate::{
     config::{self, Config},
     model::key::SigningAlgorithm,
@@ -238,13 +239,27 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => commands::serve(config).await,
             Command::Migrate => commands::migrate(config).await,
-            Command::Keys(command) => commands::keys(config, command).await,
-            Command::User(command) => commands::user(config, command).await,
-            Command::Client(command) => commands::client(config, command).await,
-            Command::Resource(command) => commands::resource(config, command).await,
-            Command::Scope(command) => commands::scope(config, command).await,
-            Command::Module(command) => commands::module(config, command).await,
-            Command::Role(command) => commands::role(config, command).await,
+            Command::Keys(command) => {
+                on_app(config, async |app| commands::keys(app, command).await).await
+            }
+            Command::User(command) => {
+                on_app(config, async |app| commands::user(app, command).await).await
+            }
+            Command::Client(command) => {
+                on_app(config, async |app| clients::client(app, command).await).await
+            }
+            Command::Resource(command) => {
+                on_app(config, async |app| clients::resource(app, command).await).await
+            }
+            Command::Scope(command) => {
+                on_app(config, async |app| clients::scope(app, command).await).await
+            }
+            Command::Module(command) => {
+                on_app(config, async |app| modules::module(app, command).await).await
+            }
+            Command::Role(command) => {
+                on_app(config, async |app| modules::role(app, command).await).await
+            }
             Command::Explain { request_id, json } => {
                 commands::explain(config, &request_id, json).await
             }

@@ -183,6 +183,12 @@ async fn a_start_that_cannot_be_says_what_to_mend() {
         &["serve"],
     );
     assert_fails(&output, 1, &["propusk migrate"]);
+    let output = run(
+        &fresh,
+        &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")],
+        &["keys", "list"],
+    );
+    assert_fails(&output, 1, &["propusk migrate"]);
     assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
     assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
 }

@@ -1,29 +1,22 @@
 //! The copy of the revocation list in Redis: whatever happens to it, what was acknowledged holds.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use propusk::clock::Clock;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::StatusCode;
 
-use crate::support::{
-    Backend, Database, START, TestServer, both_services, browser::until, redis::Redis,
-};
+use crate::support::{Backend, TestServer, both_services, browser::until, process, redis::Redis};
 
 /// Two servers on one database and one Redis, which both believe.
 async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestServer, TestServer) {
-    let database = Arc::new(Database::new(backend).await);
-    let clock = Clock::fake(START);
     let url = redis.url();
     let mut settings = vec![("PROPUSK_REDIS__URL", url.as_str())];
     settings.extend_from_slice(more);
-    let one = TestServer::on(Arc::clone(&database), clock.clone(), &settings).await;
-    let other = TestServer::on(database, clock, &settings).await;
+    let one = TestServer::with(backend, &settings).await;
+    let other = one.another(&settings).await;
     believed(&one).await;
     believed(&other).await;
     (one, other)
@@ -95,6 +88,22 @@ both_services! { "Redis";
         assert!(head.starts_with(&format!("{}:", snapshot.number)), "{head} and {}", snapshot.number);
         let fields: usize = redis.run(&["HLEN", "propusk:revocations"]);
         assert_eq!(fields, snapshot.entries.len() + 4, "an entry each, and the copy's name, number, head and expiry");
+    }
+
+    async fn a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so(backend) {
+        let redis = Redis::start(&[]);
+        let (one, other) = two(backend, &redis, &[]).await;
+        let token = one.register("ann").await.access;
+        other.verify(&token).await.expect(StatusCode::OK);
+        let head = token.split('.').next().expect("a head");
+        let head: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).expect("base64url")).expect("JSON");
+        let ban = ["keys", "ban", head["kid"].as_str().expect("a kid")];
+        let url = redis.url();
+        let output = process::run(&one.database, &[("PROPUSK_REDIS__URL", &url)], &ban);
+        assert!(output.status.success(), "{output:?}");
+        for server in [&one, &other] {
+            server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
+        }
     }
 
     async fn a_redis_that_is_flushed_again_and_again_lets_nothing_through(backend) {
