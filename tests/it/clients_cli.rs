@@ -206,7 +206,7 @@ both_backends! {
         let hour = Duration::from_secs(3600);
         client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
         let second = clients::rotate_secret(&server.app, "robot", 24 * hour, &By::operator()).await.expect("rotated");
-        let other = TestServer::on(Arc::clone(&server.database), server.clock.clone(), &[]).await;
+        let other = server.another(&[]).await;
         for server in [&server, &other] {
             for secret in [&first, &second] {
                 client_credentials(server, "robot", secret).await.expect(StatusCode::OK);
@@ -231,7 +231,7 @@ both_backends! {
     async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once(backend) {
         let server = TestServer::start(backend).await;
         server.register("ann").await;
-        let other = TestServer::on(Arc::clone(&server.database), server.clock.clone(), &[]).await;
+        let other = server.another(&[]).await;
         let gateway = Metadata { serves: vec!["*".to_owned()], grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
         server.client("gateway", gateway).await;
         server.client("app", web_app()).await;
@@ -269,7 +269,7 @@ both_backends! {
         let server = TestServer::start(backend).await;
         server.register("ann").await;
         server.client("app", web_app()).await;
-        let other = TestServer::on(Arc::clone(&server.database), server.clock.clone(), &[]).await;
+        let other = server.another(&[]).await;
         // Both remember the client as it was, and hear of nothing but by these very requests.
         for server in [&server, &other] {
             tokens(server, "app", "ann").await;
@@ -379,7 +379,7 @@ both_backends! {
 
 /// A server with this `clients.toml`; the file lies in the database's folder.
 async fn with_file(backend: Backend, toml: &str) -> TestServer {
-    let database = Arc::new(Database::new(backend).await);
+    let database = Arc::new(Database::prepared(backend).await);
     let path = database.folder.path().join("clients.toml");
     std::fs::write(&path, toml).expect("written");
     let path = path.display().to_string();

@@ -1,9 +1,8 @@
 //! Why a request was refused.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use propusk::{
-    clock::Clock,
     flows::{By, accounts, explain},
     model::client::GrantType,
     storage::Statement,
@@ -12,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, START, TestServer, both_backends,
+    Backend, Reply, TestServer, both_backends,
     oauth::{Authorization, first_party_app},
     send,
 };
@@ -132,11 +131,9 @@ both_backends! {
     }
 
     async fn another_processes_refusal_is_explained_and_forgotten_in_time(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
         let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &settings).await;
-        let other = TestServer::on(database, clock, &settings).await;
+        let one = TestServer::with(backend, &settings).await;
+        let other = one.another(&settings).await;
         let desk = one.desk("root").await;
         let refused = other.verify("rubbish").await;
         explain::write(&other.app).await.expect("written");

@@ -1,9 +1,8 @@
 //! The revocation feed: who verifies tokens alone refuses a revoked one at once.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use propusk::{
-    clock::Clock,
     flows::{By, clients},
     model::{
         client::{GrantType, Metadata},
@@ -19,7 +18,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, START, TestServer, both_backends,
+    Backend, Reply, START, TestServer, both_backends,
     oauth::{header, payload},
     send,
 };
@@ -233,10 +232,8 @@ both_backends! {
     }
 
     async fn who_follows_refuses_a_revoked_token_within_a_second_without_asking(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(database, clock, &[]).await;
+        let one = TestServer::start(backend).await;
+        let other = one.another(&[]).await;
         one.module("crm", "crm:read", None, true).await;
         let ann = one.register("ann").await;
         let token = gateway(&one).await;

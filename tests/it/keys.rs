@@ -1,13 +1,13 @@
 //! The life of keys: published before they sign, and after; banned everywhere at once.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use propusk::{app::App, clock::Clock, config::Config, flows::By};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{Backend, Database, START, TestServer, both_backends};
+use crate::support::{Backend, START, TestServer, both_backends};
 
 /// Keys of one kind: their stories count them.
 const ES256: &[(&str, &str)] = &[("PROPUSK_KEYS__ALGORITHMS", "ES256")];
@@ -88,10 +88,8 @@ both_backends! {
     }
 
     async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
-        let other = TestServer::on(database, clock, ES256).await;
+        let one = TestServer::with(backend, ES256).await;
+        let other = one.another(ES256).await;
         assert_eq!(published(&one).await, published(&other).await, "they share the keys");
         let old = one.register("vera").await;
         one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true, &By::operator()).await.expect("rotated");
@@ -103,10 +101,8 @@ both_backends! {
     }
 
     async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
-        let other = TestServer::on(database, clock, ES256).await;
+        let one = TestServer::with(backend, ES256).await;
+        let other = one.another(ES256).await;
         let tokens = one.register("vera").await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         let banned = kid(&tokens.access);
@@ -201,11 +197,9 @@ both_backends! {
     }
 
     async fn two_servers_that_find_a_key_due_make_one(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), ES256).await;
-        let other = TestServer::on(database, clock.clone(), ES256).await;
-        clock.advance(89 * DAY);
+        let one = TestServer::with(backend, ES256).await;
+        let other = one.another(ES256).await;
+        one.clock.advance(89 * DAY);
         tokio::join!(maintain(&one), maintain(&other));
         maintain(&one).await;
         assert_eq!(published(&one).await.len(), 2);

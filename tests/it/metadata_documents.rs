@@ -18,7 +18,7 @@ use crate::support::{
 
 /// A server that may ask this stranger's, with further settings.
 async fn server_beside(outside: &Outside, backend: Backend, more: &[(&str, &str)]) -> TestServer {
-    let database = Arc::new(Database::new(backend).await);
+    let database = Arc::new(Database::prepared(backend).await);
     another_on(outside, database, propusk::clock::Clock::fake(START), more).await
 }
 

@@ -221,10 +221,8 @@ both_backends! {
     }
 
     async fn another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check(backend) {
-        let database = Arc::new(Database::new(backend).await);
-        let clock = Clock::fake(START);
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(database, clock, &[]).await;
+        let one = TestServer::start(backend).await;
+        let other = one.another(&[]).await;
         one.module("crm", "crm:read", None, true).await;
         let ann = other.register("ann").await;
         other.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
@@ -285,7 +283,7 @@ both_backends! {
     }
 
     async fn modules_and_roles_of_a_file_are_there_at_the_start(backend) {
-        let database = Arc::new(Database::new(backend).await);
+        let database = Arc::new(Database::prepared(backend).await);
         let file = database.folder.path().join("modules.toml");
         let path = file.display().to_string();
         let settings = [("PROPUSK_MODULES__FILE", path.as_str())];

@@ -1,11 +1,10 @@
 //! Sessions and their refresh chain: retries, theft, races, expiry, revocation.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use propusk::{
-    clock::Clock,
     flows::By,
     flows::{accounts, maintenance, set_up},
     model::user::Role,
@@ -14,7 +13,7 @@ use propusk::{
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Database, Reply, START, TestServer, Tokens, both_backends};
+use crate::support::{Reply, TestServer, Tokens, both_backends};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LATE: Duration = Duration::from_secs(11); // behind the replay window
@@ -62,14 +61,6 @@ async fn assert_alive(server: &TestServer, tokens: &Tokens) -> Tokens {
         .tokens()
 }
 
-async fn two_servers(backend: crate::support::Backend) -> (TestServer, TestServer) {
-    let database = Arc::new(Database::new(backend).await);
-    let clock = Clock::fake(START);
-    let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-    let other = TestServer::on(database, clock, &[]).await;
-    (one, other)
-}
-
 both_backends! {
     async fn t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor(backend) {
         let server = TestServer::start(backend).await;
@@ -82,7 +73,8 @@ both_backends! {
     }
 
     async fn t25_two_servers_on_one_database_agree_on_the_one_successor(backend) {
-        let (one, other) = two_servers(backend).await;
+        let one = TestServer::start(backend).await;
+        let other = one.another(&[]).await;
         let first = one.register("vera").await;
         let successors = successors(hundred_refreshes(&[&one, &other], &first.refresh).await);
         assert_eq!(successors.len(), 1);
@@ -185,7 +177,8 @@ both_backends! {
     }
 
     async fn t32_a_disabled_user_is_refused_at_the_next_call_of_any_server(backend) {
-        let (one, other) = two_servers(backend).await;
+        let one = TestServer::start(backend).await;
+        let other = one.another(&[]).await;
         let tokens = one.register("vera").await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         let user = accounts::find(&one.app, "vera@example.org").await.expect("vera");
@@ -203,7 +196,8 @@ both_backends! {
     }
 
     async fn a_logout_on_one_server_is_heard_by_the_other_at_its_next_check(backend) {
-        let (one, other) = two_servers(backend).await;
+        let one = TestServer::start(backend).await;
+        let other = one.another(&[]).await;
         for round in 0..20 {
             let tokens = one.register(&format!("user{round}")).await;
             other.verify(&tokens.access).await.expect(StatusCode::OK);

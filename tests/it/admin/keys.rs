@@ -16,7 +16,7 @@ fn signing(keys: &[Value], state: &str) -> Vec<String> {
 both_backends! {
     async fn keys_are_rotated_and_a_banned_one_is_refused_once_the_ban_is_answered(backend) {
         let server = TestServer::start(backend).await;
-        let other = TestServer::on(server.database.clone(), server.clock.clone(), &[]).await;
+        let other = server.another(&[]).await;
         let desk = server.desk("root").await;
         let keys = desk.all("/keys").await;
         let first = signing(&keys, "active")[0].clone();

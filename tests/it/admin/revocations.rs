@@ -14,7 +14,7 @@ use crate::support::{
 both_backends! {
     async fn an_entry_hits_a_token_a_session_a_subject_a_scope_or_a_client_and_nothing_else(backend) {
         let server = TestServer::start(backend).await;
-        let other = TestServer::on(server.database.clone(), server.clock.clone(), &[]).await;
+        let other = server.another(&[]).await;
         server.client("app", first_party_app()).await;
         let desk = server.desk("root").await;
         let bystander = server.register("vera").await;

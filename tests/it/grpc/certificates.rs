@@ -79,7 +79,7 @@ impl Story {
             ("PROPUSK_GRPC__TLS__CLIENT_CA", ca.as_str()),
             ("PROPUSK_GRPC__TLS__CLIENT_AUTH", "optional"),
         ];
-        let database = Arc::new(Database::new(Backend::Sqlite).await);
+        let database = Arc::new(Database::prepared(Backend::Sqlite).await);
         let server = TestServer::on(database, Clock::fake(START), &settings).await;
         server.register("ann").await;
         Self {

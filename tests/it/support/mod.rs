@@ -8,6 +8,7 @@ pub mod oauth;
 pub mod outside;
 pub mod process;
 pub mod redis;
+mod template;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -98,13 +99,20 @@ pub struct Database {
 }
 
 impl Database {
+    /// An empty one: whoever opens it first makes the tables and the keys.
     pub async fn new(backend: Backend) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = match backend {
             Backend::Sqlite => None,
-            Backend::Postgres => Some(new_postgres_database().await),
+            Backend::Postgres => Some(postgres_database(None).await),
         };
         Self { folder, url }
+    }
+
+    /// One with the tables and the keys that a first start at [`START`] has made, and nothing else. For servers whose
+    /// clock begins there.
+    pub async fn prepared(backend: Backend) -> Self {
+        template::copy(backend).await
     }
 
     /// The settings that every server on this database has: cheap argon2, no rate limits, no metrics port.
@@ -140,7 +148,8 @@ impl Database {
     }
 }
 
-async fn new_postgres_database() -> String {
+/// The URL of a new database: empty, or a copy of another.
+async fn postgres_database(template: Option<&str>) -> String {
     use sqlx::Connection;
     let url = std::env::var("PROPUSK_TEST_POSTGRES_URL")
         .expect("PROPUSK_TEST_POSTGRES_URL names no PostgreSQL: run ./dev/test");
@@ -150,7 +159,8 @@ async fn new_postgres_database() -> String {
     let mut connection = sqlx::PgConnection::connect(&url)
         .await
         .expect("PostgreSQL answers");
-    let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    let template = template.unwrap_or("template1");
+    let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"));
     sqlx::query(statement)
         .execute(&mut connection)
         .await
@@ -180,8 +190,15 @@ impl TestServer {
 
     /// As [`TestServer::start`], with settings of its own: `("PROPUSK_…", "value")`.
     pub async fn with(backend: Backend, settings: &[(&str, &str)]) -> Self {
-        let database = Arc::new(Database::new(backend).await);
-        Self::on(database, Clock::fake(START), settings).await
+        let own_keys = |(key, _): &(&str, &str)| {
+            key.starts_with("PROPUSK_KEYS__") || key.starts_with("PROPUSK_SECRETS__")
+        };
+        let database = if settings.iter().any(own_keys) {
+            Database::new(backend).await
+        } else {
+            Database::prepared(backend).await
+        };
+        Self::on(Arc::new(database), Clock::fake(START), settings).await
     }
 
     /// A server on a database that others may be using, with a clock they may share.
@@ -222,6 +239,11 @@ impl TestServer {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// A further server on the same database, with the same clock.
+    pub async fn another(&self, settings: &[(&str, &str)]) -> Self {
+        Self::on(Arc::clone(&self.database), self.clock.clone(), settings).await
     }
 
     /// Shuts down as on SIGTERM and waits until all is closed.

@@ -1,6 +1,6 @@
 //! Section B: clients that prove who they are by a signed assertion.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
@@ -9,7 +9,6 @@ use josekit::{
     jws::{self, JwsSigner},
 };
 use propusk::{
-    clock::Clock,
     flows::maintenance,
     model::client::{AuthMethod, Metadata},
     storage::Statement,
@@ -18,7 +17,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, START, TestServer, both_backends,
+    Backend, Reply, TestServer, both_backends,
     oauth::{SECRET, web_app},
     send,
 };
@@ -167,9 +166,8 @@ both_backends! {
     }
 
     async fn t20_an_assertion_is_good_once_on_every_server_and_after_a_restart(backend) {
-        let (database, clock, key) = (Arc::new(Database::new(backend).await), Clock::fake(START), self::key());
-        let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-        let other = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
+        let (one, key) = (TestServer::start(backend).await, self::key());
+        let other = one.another(&[]).await;
         one.client("app", signing_app(&key)).await;
         one.client("second", signing_app(&key)).await;
         let used = assertion(&key, &claims(&one, "once"));
@@ -186,8 +184,9 @@ both_backends! {
         let raced = assertion(&key, &claims(&one, "raced"));
         let replies = join_all((0..40).map(|n| ask(if n % 2 == 0 { &one } else { &other }, &raced, &[]))).await;
         assert_eq!(replies.iter().filter(|reply| reply.status == StatusCode::OK).count(), 1, "one of forty");
-        drop(one.stop().await);
+        let clock = one.clock.clone();
         drop(other.stop().await);
+        let database = one.stop().await;
         let restarted = TestServer::on(database, clock, &[]).await;
         for seen in [&used, &raced] {
             ask(&restarted, seen, &[]).await.expect_oauth_error(401, "invalid_client");

@@ -11,14 +11,12 @@ mod grpc;
 mod modules;
 mod sessions;
 
-use std::sync::Arc;
-
-use propusk::{clock::Clock, model::client::Metadata, storage::Statement};
+use propusk::{model::client::Metadata, storage::Statement};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, START, TestServer,
+    Backend, Reply, TestServer,
     oauth::{Authorization, first_party_app},
 };
 
@@ -32,10 +30,8 @@ async fn with_app(backend: Backend, metadata: Metadata) -> TestServer {
 
 /// Two servers on one database, that know `ann` and her own application `app`.
 async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
-    let database = Arc::new(Database::new(backend).await);
-    let clock = Clock::fake(START);
-    let one = TestServer::on(Arc::clone(&database), clock.clone(), &[]).await;
-    let other = TestServer::on(database, clock, &[]).await;
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
     one.client("app", first_party_app()).await;
     one.register("ann").await;
     (one, other)

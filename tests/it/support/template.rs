@@ -1,0 +1,91 @@
+//! Databases on which a server has been before. Making an RSA key takes longer than most stories: one that does not tell
+//! of a first start begins with a copy of what a first start left.
+
+use std::{fs, os::unix::fs::OpenOptionsExt, path::Path};
+
+use propusk::{
+    app::App,
+    clock::{Clock, Rng},
+    config::Config,
+};
+use sqlx::Connection;
+use tokio::sync::OnceCell;
+
+use super::{Backend, Database, START, postgres_database};
+
+/// What was left, in memory: nothing stays behind when the stories are told.
+struct Template {
+    master_key: Vec<u8>,
+    tables: Tables,
+}
+
+enum Tables {
+    /// The file.
+    Sqlite(Vec<u8>),
+    /// The database's name.
+    Postgres(String),
+}
+
+static SQLITE: OnceCell<Template> = OnceCell::const_new();
+static POSTGRES: OnceCell<Template> = OnceCell::const_new();
+
+const MASTER_KEY: &str = "master.key";
+const FILE: &str = "propusk.db";
+
+/// A copy for one story.
+pub async fn copy(backend: Backend) -> Database {
+    let template = match backend {
+        Backend::Sqlite => SQLITE.get_or_init(|| make(backend)).await,
+        Backend::Postgres => POSTGRES.get_or_init(|| make(backend)).await,
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = match &template.tables {
+        Tables::Sqlite(file) => {
+            write(&folder.path().join(FILE), file);
+            None
+        }
+        Tables::Postgres(name) => Some(postgres_database(Some(name)).await),
+    };
+    write(&folder.path().join(MASTER_KEY), &template.master_key);
+    Database { folder, url }
+}
+
+async fn make(backend: Backend) -> Template {
+    let database = Database::new(backend).await;
+    let config = Config::load(None, database.settings().into_iter()).expect("a good configuration");
+    let app = App::open(config, Clock::fake(START), Rng::system()).await;
+    app.expect("the app opens").db.close().await;
+    let folder = database.folder.path();
+    let tables = match &database.url {
+        Some(url) => {
+            let url = url::Url::parse(url).expect("a URL");
+            Tables::Postgres(url.path().trim_start_matches('/').to_owned())
+        }
+        None => {
+            // What stands in the journal yet comes along.
+            let copy = folder.join("copy.db");
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join(FILE));
+            let mut connection = sqlx::SqliteConnection::connect_with(&options)
+                .await
+                .expect("the file opens");
+            sqlx::query("VACUUM INTO $1")
+                .bind(copy.display().to_string())
+                .execute(&mut connection)
+                .await
+                .expect("a copy");
+            connection.close().await.expect("closed");
+            Tables::Sqlite(fs::read(copy).expect("the copy"))
+        }
+    };
+    let master_key = fs::read(folder.join(MASTER_KEY)).expect("the master key");
+    Template { master_key, tables }
+}
+
+/// Writes a file that is its owner's alone, as the server makes them.
+fn write(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(bytes))
+        .expect("the file is written");
+}
