@@ -164,7 +164,11 @@ impl Keys {
             &self.config,
             now,
         )?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody who read later may have been here first.
+        if known.version <= ring.version {
+            *known = Arc::new(ring);
+        }
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //! Entries are rows with gapless numbers in commit order. Before a check is answered, the head number is
 //! compared with the last one heard; what came between is read first. All checks that wait are served by
 //! one such question that began after they arrived: so a revocation acknowledged before a check is seen by
-//! it, on every process, while a thousand checks cost a handful of questions. They go to Redis where there is one that
+//! it, on every process, while a thousand checks cost a handful of questions. While one question is under way those who come
+//! gather for the next, which does not wait for its answer. They go to Redis where there is one that
 //! may be believed ([`redis`]), else to the database. Where that cannot be asked, nothing is believed.
 
 pub mod feed;
@@ -14,7 +15,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::{
     feed::Feed,
@@ -28,13 +29,19 @@ use crate::{
     model::revocation::{Revocation, Target, Written},
     oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
-        self, Db, heads,
+        self, Db, Lane, heads,
         revocations::{self, Numbered},
     },
 };
 
 /// Checks that may wait for one query; more wait to be let in.
 const WAITING: usize = 4096;
+
+/// Questions under way at once: with one, everybody would wait for its answer and nobody work.
+const ASKING: usize = 2;
+
+/// Room made for those who wait for one question.
+const GROUP: usize = 64;
 
 /// How often other tasks are let run before a question begins: until nobody new has come twice, and no longer than this.
 const GATHER: usize = 12;
@@ -43,7 +50,7 @@ const GATHER: usize = 12;
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     entries: Arc<RwLock<Entries>>,
-    freshen: mpsc::Sender<oneshot::Sender<bool>>,
+    freshen: mpsc::Sender<Waiter>,
     /// What came last, for those who follow.
     pub feed: Arc<Feed>,
     /// The copy in Redis, where there is one.
@@ -94,14 +101,18 @@ impl RevocationList {
             feed: Arc::new(Feed::new(heads.revocations)),
             projection: Projection::new(config).map(Arc::new),
         };
-        let known = Known {
+        let known = Arc::new(Known {
             entries: Arc::clone(&list.entries),
             feed: Arc::clone(&list.feed),
             projection: list.projection.clone(),
             keys,
             directory,
-        };
-        tokio::spawn(keep_fresh(known, waiting, db.unannounced(), clock.clone()));
+        });
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..ASKING {
+            let (known, waiting) = (Arc::clone(&known), Arc::clone(&waiting));
+            tokio::spawn(known.keep_fresh(waiting, db.unannounced(), clock.clone()));
+        }
         list.announce_commits(&db, clock, rng);
         Ok(list)
     }
@@ -280,7 +291,8 @@ impl Entries {
         for new in news {
             self.add(new.entry);
         }
-        self.number = head;
+        // Another question's answer may have been taken in first.
+        self.number = self.number.max(head);
     }
 
     /// Every entry, as it is written.
@@ -341,49 +353,69 @@ struct Known {
     directory: Arc<Directory>,
 }
 
-async fn keep_fresh(
-    known: Known,
-    mut waiting: mpsc::Receiver<oneshot::Sender<bool>>,
-    db: Db,
-    clock: Clock,
-) {
-    let mut group = Vec::with_capacity(WAITING);
-    while waiting.recv_many(&mut group, WAITING).await > 0 {
-        // Those that are about to ask are let in before the query begins: one for all is cheaper.
-        let mut quiet = 0;
-        for _ in 0..GATHER {
-            let before = group.len();
-            tokio::task::yield_now().await;
-            while let Ok(waiter) = waiting.try_recv() {
-                group.push(waiter);
-            }
-            quiet = if group.len() == before { quiet + 1 } else { 0 };
-            if quiet == 2 {
-                break;
-            }
+type Waiter = oneshot::Sender<bool>;
+
+/// All who wait for the next question, once somebody does; empty where nobody will any more.
+async fn gather(waiting: &Mutex<mpsc::Receiver<Waiter>>) -> Vec<Waiter> {
+    let mut group = Vec::with_capacity(GROUP);
+    let mut waiting = waiting.lock().await;
+    waiting.recv_many(&mut group, WAITING).await;
+    // Those that are about to ask are let in before the question begins: one for all is cheaper.
+    let mut quiet = 0;
+    for _ in 0..GATHER {
+        let before = group.len();
+        tokio::task::yield_now().await;
+        while let Ok(waiter) = waiting.try_recv() {
+            group.push(waiter);
         }
-        let fresh = match known.bring_up_to_date(&db, &clock).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "the revocation list cannot be brought up to date: tokens are refused");
-                false
-            }
-        };
-        for waiter in group.drain(..) {
-            let _ = waiter.send(fresh);
+        quiet = if group.len() == before { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            break;
         }
     }
+    group
 }
 
 impl Known {
-    async fn bring_up_to_date(&self, db: &Db, clock: &Clock) -> Result<(), crate::keys::Error> {
+    /// Asks for those who wait, until nobody will any more.
+    async fn keep_fresh(
+        self: Arc<Self>,
+        waiting: Arc<Mutex<mpsc::Receiver<Waiter>>>,
+        db: Db,
+        clock: Clock,
+    ) {
+        let mut lane = db.lane();
+        loop {
+            let group = gather(&waiting).await;
+            if group.is_empty() {
+                return;
+            }
+            let fresh = match self.bring_up_to_date(&mut lane, &db, &clock).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(%error, "the revocation list cannot be brought up to date: tokens are refused");
+                    false
+                }
+            };
+            for waiter in group {
+                let _ = waiter.send(fresh);
+            }
+        }
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        lane: &mut Lane,
+        db: &Db,
+        clock: &Clock,
+    ) -> Result<(), crate::keys::Error> {
         let copied = match &self.projection {
             Some(projection) => projection.heads().await,
             None => None,
         };
         let heads = match copied {
             Some(heads) => heads,
-            None => heads::read(db).await?,
+            None => heads::read_by(lane).await?,
         };
         self.directory.heard(heads.clients);
         let known = self

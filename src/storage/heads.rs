@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Db, Result, Statement, Tx, statement::one};
+use super::{Db, Lane, Result, Row, Statement, Tx, statement::one};
 
 /// The numbers at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +25,19 @@ pub enum Head {
     Clients,
 }
 
+const READ: &str = "SELECT name, number FROM heads";
+
 /// Reads the numbers.
 pub async fn read(db: &Db) -> Result<Heads> {
-    let rows = db
-        .read(Statement::new("SELECT name, number FROM heads"))
-        .await?;
+    heads(db.read(Statement::new(READ)).await?)
+}
+
+/// As [`read`], by a connection that is the caller's own.
+pub async fn read_by(lane: &mut Lane) -> Result<Heads> {
+    heads(lane.run(Statement::new(READ)).await?)
+}
+
+fn heads(rows: Vec<Row>) -> Result<Heads> {
     let mut heads = Heads::default();
     for row in rows {
         let number = row.get("number")?;

@@ -4,7 +4,7 @@
 //! every statement; a lane is never handed over. And a statement that was begun is finished, whoever
 //! stops waiting for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, SqliteConnection, postgres::PgConnectOptions,
@@ -21,6 +21,8 @@ const QUEUE: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Lanes {
     jobs: async_channel::Sender<Job>,
+    to: Arc<To>,
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -30,25 +32,45 @@ struct Job {
 }
 
 /// How a lane gets its connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum To {
     Postgres(PgConnectOptions),
     Sqlite(SqliteConnectOptions),
 }
 
+/// A connection of one's own. It is made with the first statement, and anew after one that broke it.
+#[derive(Debug)]
+pub struct Lane {
+    to: Arc<To>,
+    patience: Duration,
+    link: Option<Link>,
+}
+
+#[derive(Debug)]
 enum Link {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
 impl Lanes {
-    /// Starts the lanes; each connects with its first statement, within `patience`.
-    pub fn open(to: &To, count: u32, patience: Duration) -> Self {
+    /// Starts the lanes; each connects within `patience`.
+    pub fn open(to: To, count: u32, patience: Duration) -> Self {
         let (jobs, queue) = async_channel::bounded(QUEUE);
+        let to = Arc::new(to);
+        let lanes = Self { jobs, to, patience };
         for _ in 0..count {
-            tokio::spawn(lane(to.clone(), queue.clone(), patience));
+            tokio::spawn(work(lanes.one_more(), queue.clone()));
         }
-        Self { jobs }
+        lanes
+    }
+
+    /// A lane beside these, for one who asks all the time and shall wait behind nobody.
+    pub fn one_more(&self) -> Lane {
+        Lane {
+            to: Arc::clone(&self.to),
+            patience: self.patience,
+            link: None,
+        }
     }
 
     /// Runs a statement on the next free lane.
@@ -67,42 +89,42 @@ impl Lanes {
     }
 }
 
-async fn lane(to: To, queue: async_channel::Receiver<Job>, patience: Duration) {
-    let mut link = None;
+async fn work(mut lane: Lane, queue: async_channel::Receiver<Job>) {
     while let Ok(Job { statement, answer }) = queue.recv().await {
         if answer.is_closed() {
             continue; // nobody waits any more, and nothing was begun
         }
-        let result = run(&mut link, &to, statement, patience).await;
-        // Whatever broke the connection, the next statement gets a new one.
-        if matches!(&result, Err(Error::Database(error)) if error.as_database_error().is_none()) {
-            link = None;
-        }
-        let _ = answer.send(result);
+        let _ = answer.send(lane.run(statement).await);
     }
-    match link {
+    match lane.link {
         Some(Link::Postgres(connection)) => drop(connection.close().await),
         Some(Link::Sqlite(connection)) => drop(connection.close().await),
         None => {}
     }
 }
 
-async fn run(
-    link: &mut Option<Link>,
-    to: &To,
-    statement: Statement,
-    patience: Duration,
-) -> Result<Vec<Row>> {
-    let link = match link {
-        Some(link) => link,
-        None => {
-            let connected = tokio::time::timeout(patience, connect(to)).await;
-            link.insert(connected.map_err(|_| Error::Database(sqlx::Error::PoolTimedOut))??)
+impl Lane {
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; the next statement gets a new connection where this one broke.
+    pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            None => {
+                let connected = tokio::time::timeout(self.patience, connect(&self.to)).await;
+                self.link
+                    .insert(connected.map_err(|_| Error::Database(sqlx::Error::PoolTimedOut))??)
+            }
+        };
+        let result = match link {
+            Link::Postgres(connection) => statement.on_postgres(connection).await,
+            Link::Sqlite(connection) => statement.on_sqlite(connection).await,
+        };
+        if matches!(&result, Err(Error::Database(error)) if error.as_database_error().is_none()) {
+            self.link = None;
         }
-    };
-    match link {
-        Link::Postgres(connection) => statement.on_postgres(connection).await,
-        Link::Sqlite(connection) => statement.on_sqlite(connection).await,
+        result
     }
 }
 

@@ -42,6 +42,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::lanes::Lane;
 use self::lanes::{Lanes, To};
 pub use self::statement::{Row, Statement};
 
@@ -164,14 +165,11 @@ impl Db {
         }
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("propusk");
-        let for_statements = (database.max_connections / 2).max(1);
+        // Two are the revocation list's own (`Db::lane`).
+        let shared = database.max_connections.saturating_sub(2);
+        let for_statements = (shared / 2).max(1);
         let pool = PgPoolOptions::new()
-            .max_connections(
-                database
-                    .max_connections
-                    .saturating_sub(for_statements)
-                    .max(1),
-            )
+            .max_connections(shared.saturating_sub(for_statements).max(1))
             .acquire_timeout(database.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
             // A dead connection shows itself at its first statement; testing each costs 10–20 %.
@@ -179,7 +177,7 @@ impl Db {
             .connect_with(options.clone())
             .await?;
         let lanes = Lanes::open(
-            &To::Postgres(options),
+            To::Postgres(options),
             for_statements,
             database.acquire_timeout,
         );
@@ -223,6 +221,14 @@ impl Db {
         match &self.backend {
             Backend::Postgres { lanes, .. } => lanes.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.read(statement).await,
+        }
+    }
+
+    /// A connection of one's own, for reading.
+    pub fn lane(&self) -> Lane {
+        match &self.backend {
+            Backend::Postgres { lanes, .. } => lanes.one_more(),
+            Backend::Sqlite(sqlite) => sqlite.lane(),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Connected, Error, Result, Row, Statement, Tx,
-    lanes::{Lanes, To},
+    lanes::{Lane, Lanes, To},
 };
 
 /// Jobs that may wait; beyond it callers wait to enqueue.
@@ -119,7 +119,7 @@ impl Sqlite {
             ))
         })?;
         let reading = options.create_if_missing(false).pragma("query_only", "on");
-        let readers = Lanes::open(&To::Sqlite(reading), READERS, busy);
+        let readers = Lanes::open(To::Sqlite(reading), READERS, busy);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue));
         Ok(Self {
@@ -131,6 +131,10 @@ impl Sqlite {
 
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
         self.readers.run(statement).await
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.readers.one_more()
     }
 
     pub fn path(&self) -> &Path {
