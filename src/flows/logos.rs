@@ -14,8 +14,9 @@ const REMEMBERED: usize = 200;
 /// Bytes of a logo: a page with it stays small.
 const LARGEST: usize = 24 * 1024;
 
-/// How long a logo, or a failure to get it, is remembered.
+/// How long a logo is remembered, and a failure to get it.
 const LIFE: Duration = Duration::from_secs(3_600);
+const AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 /// What browsers draw without running anything.
 const TYPES: [&str; 5] = [
@@ -46,7 +47,7 @@ pub fn of(app: &Arc<App>, client: &Client) -> Option<Arc<str>> {
         return logo;
     }
     // Noted before it is fetched: many visitors at once cause one request.
-    app.logos.0.insert(uri.clone(), (now + LIFE, None));
+    app.logos.0.insert(uri.clone(), (now + AGAIN_AFTER, None));
     let (app, uri) = (Arc::clone(app), uri.clone());
     tokio::spawn(async move {
         if let Some(logo) = fetch(&app, &uri).await {

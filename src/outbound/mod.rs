@@ -96,6 +96,17 @@ pub struct Fetched {
     pub max_age: Option<Duration>,
 }
 
+impl Fetched {
+    /// Whether its server says that it is JSON.
+    pub fn is_json(&self) -> bool {
+        let named = self.content_type.as_deref().unwrap_or_default();
+        let essence = named.split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    }
+}
+
 /// How a name becomes addresses; the system's resolver but in tests.
 type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 

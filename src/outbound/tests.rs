@@ -69,9 +69,8 @@ impl Outside {
         }
     }
 
-    /// A client that may ask loopback, and for which every name is loopback.
-    fn client(&self, allowed: &[&str]) -> Outbound {
-        let config = config::Outbound {
+    fn config(&self, allowed: &[&str]) -> config::Outbound {
+        config::Outbound {
             allowed_networks: allowed
                 .iter()
                 .map(|net| net.parse().expect("a network"))
@@ -80,9 +79,13 @@ impl Outside {
             timeout: Duration::from_millis(500),
             max_response_bytes: 1_000,
             max_concurrent: 4,
-        };
+        }
+    }
+
+    /// A client that may ask these networks, and for which every name is loopback.
+    fn client(&self, allowed: &[&str]) -> Outbound {
         let lookup: Lookup = Arc::new(|_| Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }));
-        Outbound::with_lookup(&config, lookup).expect("a client")
+        Outbound::with_lookup(&self.config(allowed), lookup).expect("a client")
     }
 
     fn url(&self, host: &str) -> String {
@@ -213,6 +216,62 @@ async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
         );
         assert_eq!(slow.connections.load(Ordering::SeqCst), rounds);
     }
+}
+
+#[tokio::test]
+async fn t80_a_name_that_leads_outside_and_inside_leads_nowhere() {
+    let inside = Outside::start(|_| ok("secret")).await;
+    let outside: IpAddr = "93.184.216.34".parse().expect("an address");
+    for found in [
+        vec![],
+        vec![outside, Ipv4Addr::LOCALHOST.into()],
+        vec![Ipv4Addr::LOCALHOST.into(), outside],
+        vec!["::ffff:127.0.0.1".parse().expect("an address")],
+    ] {
+        let lookup: Lookup = Arc::new(move |_| {
+            let found = found.clone();
+            Box::pin(async move { Ok(found) })
+        });
+        let client = Outbound::with_lookup(&inside.config(&[]), lookup).expect("a client");
+        let got = client.get(&inside.url("app.example"), "*/*").await;
+        let why = got.expect_err("it is refused").to_string();
+        assert!(why.contains("not of the public Internet"), "{why}");
+    }
+    assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
+    let outside = Outside::start(|_| ok("{}")).await;
+    let got = outside
+        .client(LOOPBACK)
+        .get(&outside.url("other.example"), "*/*")
+        .await;
+    assert!(
+        matches!(got, Err(Error::Failed { .. })),
+        "its certificate is app.example's: {got:?}"
+    );
+    let huge = Outside::start(|_| {
+        let line = format!("x-more: {}\r\n", "x".repeat(1_000));
+        format!("HTTP/1.1 200 OK\r\n{}", line.repeat(2_000)).into_bytes()
+    })
+    .await;
+    let got = huge
+        .client(LOOPBACK)
+        .get(&huge.url("app.example"), "*/*")
+        .await;
+    assert!(matches!(got, Err(Error::Failed { .. })), "{got:?}");
+    // Nothing is unpacked: what says that it is packed is taken as it came.
+    let packed = Outside::start(|_| {
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08"
+            .to_vec()
+    })
+    .await;
+    let got = packed
+        .client(LOOPBACK)
+        .get(&packed.url("app.example"), "*/*")
+        .await;
+    assert_eq!(got.expect("an answer").body, &b"\x1f\x8b\x08"[..]);
 }
 
 #[tokio::test]

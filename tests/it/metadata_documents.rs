@@ -51,12 +51,7 @@ fn document(id: &str) -> Value {
 /// Puts a good document at a path, and gives its id.
 fn publish(outside: &Outside, path: &str) -> String {
     let id = id(outside, path);
-    outside.put(
-        path,
-        200,
-        "Content-Type: application/json\r\n",
-        document(&id).to_string(),
-    );
+    outside.put(path, 200, "", document(&id).to_string());
     id
 }
 
@@ -156,10 +151,18 @@ both_backends! {
         let failing = id(&outside, "/13");
         outside.put("/13", 500, "", document(&failing).to_string());
         let absent = id(&outside, "/14");
-        for id in bad.iter().chain([&plain, &moved, &failing, &absent]) {
+        // What somebody has uploaded to a host as something else is no client of that host.
+        let uploaded = id(&outside, "/15");
+        outside.put("/15", 200, "Content-Type: image/png\r\n", document(&uploaded).to_string());
+        let text = id(&outside, "/16");
+        outside.put("/16", 200, "Content-Type: text/plain\r\n", document(&text).to_string());
+        for id in bad.iter().chain([&plain, &moved, &failing, &absent, &uploaded, &text]) {
             assert!(is_refused(&server, id).await, "{id}");
         }
         assert_eq!(kept(&server).await, Vec::<String>::new());
+        let special = id(&outside, "/17");
+        outside.put("/17", 200, "Content-Type: application/client+json; charset=utf-8\r\n", document(&special).to_string());
+        assert!(!is_refused(&server, &special).await);
         // What is no id of a document is not fetched, wherever it leads.
         let asked = outside.asked();
         publish(&outside, "/");

@@ -245,12 +245,12 @@ both_backends! {
         let port = inside.local_addr().expect("an address").port();
         for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "app.internal"] {
             let uri = format!("https://{host}:{port}/x");
-            for name in ["jwks_uri", "sector_identifier_uri", "backchannel_logout_uri"] {
+            for name in ["jwks_uri", "sector_identifier_uri", "backchannel_logout_uri", "logo_uri"] {
                 let reply = register(&server, with(name, uri.as_str().into())).await;
                 expect_oauth_error(&reply, 400, "invalid_client_metadata");
                 assert!(reply.text.contains(name), "{reply:?}");
             }
-            for name in ["logo_uri", "client_uri", "policy_uri", "tos_uri", "initiate_login_uri"] {
+            for name in ["client_uri", "policy_uri", "tos_uri", "initiate_login_uri"] {
                 // Only ever shown to a person's browser.
                 register(&server, with(name, uri.as_str().into())).await.expect(StatusCode::CREATED);
             }

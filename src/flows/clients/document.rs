@@ -15,7 +15,7 @@ use crate::{
     limits::{Key, Limit},
     model::client::{AuthMethod, Client, Metadata, Source},
     oauth::error::OAuthError,
-    outbound,
+    outbound::{self, Fetched},
     storage::{audit, clients},
 };
 
@@ -197,7 +197,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
             return Some((AGAIN, found));
         }
     };
-    Some(match read(app, id, &fetched.body).await {
+    Some(match read(app, id, &fetched).await {
         Ok(metadata) => {
             let life = fetched.max_age.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST);
             (life, Found::Good(Arc::new(metadata)))
@@ -209,9 +209,13 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
     })
 }
 
-async fn read(app: &App, id: &str, body: &[u8]) -> Result<Metadata, OAuthError> {
+async fn read(app: &App, id: &str, fetched: &Fetched) -> Result<Metadata, OAuthError> {
     let wrong = |message: &'static str| OAuthError::invalid_client_metadata(message);
-    let members = strict_json::object(body).map_err(wrong)?;
+    // The draft wants it, so that what a stranger uploaded to a host as a picture or a text is no client of that host.
+    if !fetched.is_json() {
+        return Err(wrong("the document is not served as application/json"));
+    }
+    let members = strict_json::object(&fetched.body).map_err(wrong)?;
     // §4.1: compared as texts.
     if members.get("client_id") != Some(&id.into()) {
         return Err(wrong("client_id is not the URL of the document"));

@@ -453,7 +453,6 @@ impl Rules<'_> {
         // Shown as links, never fetched.
         for (field, uri) in [
             ("client_uri", &metadata.client_uri),
-            ("logo_uri", &metadata.logo_uri),
             ("policy_uri", &metadata.policy_uri),
             ("tos_uri", &metadata.tos_uri),
             ("initiate_login_uri", &metadata.initiate_login_uri),
@@ -467,6 +466,7 @@ impl Rules<'_> {
             ("jwks_uri", &metadata.jwks_uri),
             ("sector_identifier_uri", &metadata.sector_identifier_uri),
             ("backchannel_logout_uri", &metadata.backchannel_logout_uri),
+            ("logo_uri", &metadata.logo_uri),
         ] {
             if let Some(Err(why)) = uri.as_ref().map(|uri| self.app.outbound.check(uri)) {
                 self.wrong(field, why.to_string());

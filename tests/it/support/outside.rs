@@ -96,9 +96,14 @@ impl Outside {
         }
     }
 
-    /// From now on, this is what stands at a path. `headers`: whole lines, each with its end.
+    /// From now on, this is what stands at a path, as JSON where it is not called anything else. `headers`: whole lines,
+    /// each with its end.
     pub fn put(&self, path: &str, status: u16, headers: &str, body: impl Into<String>) {
-        let answer = (status, headers.to_owned(), body.into());
+        let mut headers = headers.to_owned();
+        if !headers.contains("Content-Type:") {
+            headers.push_str("Content-Type: application/json\r\n");
+        }
+        let answer = (status, headers, body.into());
         self.answers
             .lock()
             .expect("no panic")
