@@ -137,14 +137,14 @@ pub struct Settings {
     #[arg(long, value_name = "URI")]
     sector_identifier_uri: Option<String>,
     /// ES256, RS256, PS256 or EdDSA
-    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
-    id_token_alg: Option<SigningAlgorithm>,
+    #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
+    id_token_alg: Option<OrNone<SigningAlgorithm>>,
     /// ES256, RS256, PS256 or EdDSA
-    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
-    access_token_alg: Option<SigningAlgorithm>,
+    #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
+    access_token_alg: Option<OrNone<SigningAlgorithm>>,
     /// Sign its userinfo answers with this
-    #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
-    userinfo_alg: Option<SigningAlgorithm>,
+    #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
+    userinfo_alg: Option<OrNone<SigningAlgorithm>>,
     /// Where it hears of logouts (OpenID Connect Back-Channel Logout)
     #[arg(long, value_name = "URI")]
     backchannel_logout_uri: Option<String>,
@@ -171,17 +171,17 @@ pub struct Settings {
     #[arg(long, value_name = "ADDRESS")]
     contact: Vec<String>,
     /// Life of its access tokens, as 15m
-    #[arg(long, value_parser = duration)]
-    access_ttl: Option<Duration>,
+    #[arg(long, value_parser = or_none(duration))]
+    access_ttl: Option<OrNone<Duration>>,
     /// Life of an unused refresh token, as 7d
-    #[arg(long, value_parser = duration)]
-    refresh_idle_ttl: Option<Duration>,
+    #[arg(long, value_parser = or_none(duration))]
+    refresh_idle_ttl: Option<OrNone<Duration>>,
     /// Life of a session, as 30d
-    #[arg(long, value_parser = duration)]
-    refresh_max_ttl: Option<Duration>,
+    #[arg(long, value_parser = or_none(duration))]
+    refresh_max_ttl: Option<OrNone<Duration>>,
     /// For how long a spent refresh token gets the same successor again; 0s: never
-    #[arg(long, value_parser = duration)]
-    replay_window: Option<Duration>,
+    #[arg(long, value_parser = or_none(duration))]
+    replay_window: Option<OrNone<Duration>>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -240,6 +240,20 @@ fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
         .map_err(|_| "write it like 15m, 24h or 7d".to_owned())
+}
+
+/// A value; none: it is taken away, and the configuration's counts again.
+#[derive(Clone, Copy, Debug)]
+struct OrNone<T>(Option<T>);
+
+/// As `parse`, but that an empty text takes the value away.
+fn or_none<T>(
+    parse: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<OrNone<T>, String> + Clone {
+    move |text| match text {
+        "" => Ok(OrNone(None)),
+        text => parse(text).map(|value| OrNone(Some(value))),
+    }
 }
 
 fn scopes(text: &str) -> Result<Scope, Failed> {
@@ -324,7 +338,7 @@ impl Settings {
                 (&mut to.access_token_signing_alg, self.access_token_alg),
                 (&mut to.userinfo_signed_response_alg, self.userinfo_alg),
             ] {
-                *to = given.or(*to);
+                set(to, given.map(|OrNone(given)| given));
             }
             for (to, given) in [
                 (&mut to.jwks_uri, self.jwks_uri),
@@ -351,7 +365,7 @@ impl Settings {
                 (&mut to.refresh_max_ttl, self.refresh_max_ttl),
                 (&mut to.replay_window, self.replay_window),
             ] {
-                *to = given.or(*to);
+                set(to, given.map(|OrNone(given)| given));
             }
         })
     }
@@ -386,10 +400,16 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         }
         ClientCommand::List { json } => list(app, json).await?,
         ClientCommand::Show { id, json } => {
-            let shown = describe(&clients::named(app, &id).await?);
+            let client = clients::named(app, &id).await?;
+            let mut shown = describe(&client);
             if json {
                 print_json(&shown)?;
             } else {
+                let secrets = client.secrets.iter().map(|secret| match secret.expires_at {
+                    Some(at) => format!("good until {}", at.rfc3339()),
+                    None => "good".to_owned(),
+                });
+                shown["secrets"] = secrets.collect();
                 print_fields(&shown);
             }
         }
@@ -517,6 +537,7 @@ fn print_fields(shown: &Value) {
     for (name, value) in shown.as_object().into_iter().flatten() {
         let lines: Vec<String> = match value {
             Value::Null => continue,
+            Value::String(text) if text.is_empty() => continue,
             Value::Array(items) => items.iter().map(plain).collect(),
             other => vec![plain(other)],
         };

@@ -392,6 +392,8 @@ impl Known {
             }
             let fresh = match self.bring_up_to_date(&mut lane, &db, &clock).await {
                 Ok(()) => true,
+                // A command closes it when it is done, under the news of its own commit.
+                Err(crate::keys::Error::Storage(error)) if error.is_closed() => false,
                 Err(error) => {
                     tracing::error!(%error, "the revocation list cannot be brought up to date: tokens are refused");
                     false

@@ -99,6 +99,11 @@ impl Error {
         Self::Database(sqlx::Error::PoolClosed)
     }
 
+    /// Whether this process itself has closed the database ([`Db::close`]).
+    pub const fn is_closed(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::PoolClosed))
+    }
+
     /// PostgreSQL names the constraint, SQLite the column in its message; both contain the column's name.
     fn from_sqlx(error: sqlx::Error) -> Self {
         let Some(database) = error

@@ -210,14 +210,7 @@ async fn rewrite(
     client.metadata = policy::check(app, metadata, Registrant::Operator)?;
     let now = app.clock.now();
     client.updated_at = now.past(read.updated_at);
-    let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
-        true if client.secrets.is_empty() => give_secret(app, &mut client),
-        true => None,
-        false => {
-            client.secrets.clear();
-            None
-        }
-    };
+    let secret = settle_secrets(app, &mut client);
     let by = by.clone();
     let changed = app
         .db
@@ -511,6 +504,16 @@ fn give_secret(app: &App, client: &mut Client) -> Option<String> {
         expires_at: None,
     }];
     Some(secret)
+}
+
+/// Gives a changed client the secret that it has come to need, and takes away those that it needs no more.
+fn settle_secrets(app: &App, client: &mut Client) -> Option<String> {
+    if !client.metadata.token_endpoint_auth_method.has_secret() {
+        client.secrets.clear();
+    } else if client.secrets.is_empty() {
+        return give_secret(app, client);
+    }
+    None
 }
 
 /// 256 random bits as a text: a client's secret, or a token that lets it register.

@@ -6,7 +6,8 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::{
-    check_metadata, give_secret, hash, new, policy, random_text, remove_with_sessions, strict_json,
+    check_metadata, give_secret, hash, new, policy, random_text, remove_with_sessions,
+    settle_secrets, strict_json,
 };
 use crate::{
     app::App,
@@ -32,13 +33,20 @@ pub struct Registered {
 /// Makes an initial access token, which is good for so many registrations; it is shown once and kept nowhere.
 ///
 /// # Errors
-/// [`Error::Validation`] for a number or a time that makes no sense.
+/// [`Error::Validation`] for a number or a time that makes no sense, and where nobody can register.
 pub async fn invite(
     app: &App,
     uses: u32,
     life: Duration,
     by: &By,
 ) -> Result<(String, Timestamp), Error> {
+    if app.config.registration_mode() == RegistrationMode::Off {
+        return Err(policy::one(
+            "client_registration.mode",
+            "is off, so that nobody can register: set it to \"token\" for those whom you invite",
+        )
+        .into());
+    }
     if uses == 0 {
         return Err(policy::one("uses", "must be at least 1").into());
     }
@@ -162,14 +170,7 @@ pub async fn replace(
     let mut client = read.clone();
     client.metadata = check_metadata(app, &members).await?;
     client.updated_at = now.past(read.updated_at);
-    let secret = match client.metadata.token_endpoint_auth_method.has_secret() {
-        true if client.secrets.is_empty() => give_secret(app, &mut client),
-        true => None,
-        false => {
-            client.secrets.clear();
-            None
-        }
-    };
+    let secret = settle_secrets(app, &mut client);
     let (row, caller) = (client.clone(), caller.clone());
     let replaced = app
         .db
