@@ -140,7 +140,8 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
     let form_decode = |text: &str| {
-        let pair = format!("v={text}");
+        // Encoded there is no `&`. What comes as it is does not end there.
+        let pair = format!("v={}", text.replace('&', "%26"));
         url::form_urlencoded::parse(pair.as_bytes())
             .next()
             .map(|(_, value)| value.into_owned())

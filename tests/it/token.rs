@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use propusk::{flows, storage::Statement};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends, send};
 
@@ -94,6 +95,22 @@ both_backends! {
         let request = server.request(Method::POST, TOKEN).bearer_auth(&secret);
         let reply = send(request.header("content-type", "application/x-www-form-urlencoded").body(GRANT)).await;
         expect_oauth_error(&reply, 401, "invalid_client");
+    }
+
+    async fn id_and_secret_stand_form_encoded_in_the_header(backend) {
+        const ODD: &str = "50% of a+b & c=\u{e9}:~";
+        let (server, _) = with_demo(backend, &[]).await;
+        server.change_client("demo", |client| client.secrets[0].hash = Sha256::digest(ODD).to_vec()).await;
+        let encoded: String = url::form_urlencoded::byte_serialize(ODD.as_bytes()).collect();
+        for (id, secret) in [("demo", encoded.clone()), ("%64emo", encoded.replace('+', "%20"))] {
+            ask(&server, Some((id, &secret)), GRANT).await.expect(StatusCode::OK);
+        }
+        // As it is, it is another one; and nothing may stand behind it.
+        for wrong in [ODD, &encoded[1..], &format!("{encoded}&x=y"), &format!("{encoded}%26"), &format!("{encoded}:")] {
+            expect_oauth_error(&ask(&server, Some(("demo", wrong)), GRANT).await, 401, "invalid_client");
+        }
+        let in_form = format!("{GRANT}&client_id=demo&client_secret={encoded}");
+        ask(&server, None, &in_form).await.expect(StatusCode::OK);
     }
 
     async fn t05_a_parameter_given_twice_is_refused(backend) {
