@@ -80,7 +80,8 @@ class Tools {
 
 /** What an MCP host keeps for one server of tools. */
 class Host {
-  constructor(callback) {
+  constructor(callback, clientMetadataUrl) {
+    this.clientMetadataUrl = clientMetadataUrl;
     this.redirectUrl = callback;
     this.clientMetadata = {
       client_name: 'An MCP host',
@@ -125,7 +126,7 @@ class Host {
   }
 }
 
-await story(async ({ issuer, person, application, step, rest: [resource] }) => {
+await story(async ({ issuer, person, application, step, rest: [resource, document] }) => {
   const tools = new Tools(issuer, resource);
   await tools.listen();
   try {
@@ -182,11 +183,19 @@ await story(async ({ issuer, person, application, step, rest: [resource] }) => {
       assert.deepEqual((await whoami(connected)).scopes, ['notes:read', 'notes:write']);
       await connected.close();
     });
+    await step('a host that is known by a document at its URL registers nowhere', async () => {
+      delete tools.metadata.scopes_supported;
+      const known = new Host(application.callback, document);
+      assert.deepEqual(await authorize(known), ['consent']);
+      const connected = await connect(known);
+      const told = await whoami(connected);
+      assert.deepEqual([told.client, told.scopes], [document, ['notes:read']]);
+      await connected.close();
+    });
     await step('a token for the server itself does not open the tools', async () => {
       const stranger = new Host(application.callback);
       stranger.validateResourceURL = async () => undefined;
       stranger.clientMetadata.scope = 'openid';
-      delete tools.metadata.scopes_supported;
       await authorize(stranger);
       stranger.redirectToAuthorization = () => {};
       delete stranger.kept.refresh_token;
@@ -224,7 +233,7 @@ await story(async ({ issuer, person, application, step, rest: [resource] }) => {
       await connected.close();
     });
     await step('a redirect URI that was not registered is refused before anybody logs in', async () => {
-const elsewhere = { ...host.clientMetadata, redirect_uris: ['http://example.org/callback'] };
+      const elsewhere = { ...host.clientMetadata, redirect_uris: ['http://example.org/callback'] };
       await assert.rejects(register(elsewhere), /redirect_uris/);
       const address = new URL(host.address);
       address.searchParams.set('redirect_uri', `${application.base}/elsewhere`);

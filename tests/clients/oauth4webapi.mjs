@@ -176,7 +176,6 @@ await story(async ({ issuer, person, application, step }) => {
     assert.deepEqual(pages, ['consent']);
     const response = await oauth.clientCredentialsGrantRequest(as, signing, assertion, {}, insecure);
     await oauth.processClientCredentialsResponse(as, signing, response);
-    const unknown = await keys('RS256');
     const forged = oauth.PrivateKeyJwt((await keys('RS256')).key);
     const answer = await oauth.clientCredentialsGrantRequest(as, signing, forged, {}, insecure);
     await assert.rejects(oauth.processClientCredentialsResponse(as, signing, answer), { status: 401 });

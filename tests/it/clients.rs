@@ -22,6 +22,7 @@ use openidconnect::{
 };
 use propusk::clock::Clock;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -31,12 +32,13 @@ use tokio::{
 use url::Url;
 
 use crate::support::{
-    Backend, Database, PASSWORD, TestServer, browser::Browser, process::free_address,
+    Backend, Database, PASSWORD, TestServer, browser::Browser, outside::Outside,
+    process::free_address,
 };
 
 /// A server at its issuer's address, on the time that the libraries read, where anybody may register clients for every
-/// grant; with `ann`. `resource` is one that it gives tokens for.
-async fn server(resource: &str) -> TestServer {
+/// grant; with `ann`. `resource` is one that it gives tokens for, `outside` where it may fetch documents.
+async fn server(resource: &str, outside: &Outside) -> TestServer {
     let database = Arc::new(Database::new(Backend::Sqlite).await);
     let file = database.folder.path().join("clients.toml");
     let clients = format!(
@@ -55,7 +57,10 @@ async fn server(resource: &str) -> TestServer {
     std::fs::write(&file, clients).expect("a file");
     let address = free_address();
     let issuer = format!("http://{address}");
+    let [networks, authority] = outside.settings();
     let settings = [
+        (networks.0, networks.1.as_str()),
+        (authority.0, authority.1.as_str()),
         ("PROPUSK_SERVER__LISTEN", address.as_str()),
         ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
         ("PROPUSK_CLIENTS__FILE", file.to_str().expect("text")),
@@ -84,12 +89,20 @@ async fn run(program: &str, script: &str) {
         other => PathBuf::from(other),
     };
     let resource = format!("http://{}/mcp", free_address());
-    let server = server(&resource).await;
+    let outside = Outside::start().await;
+    let server = server(&resource, &outside).await;
+    // A host of MCP that is known by a document alone; its port is whichever is free.
+    let document = format!("{}/mcp-host.json", outside.base);
+    let metadata = json!({
+        "client_id": document, "client_name": "An MCP host with a document", "redirect_uris": ["http://127.0.0.1/callback"],
+        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none",
+    });
+    outside.put("/mcp-host.json", 200, "", metadata.to_string());
     let running = Command::new(program)
         .current_dir(&folder)
         .arg(script)
         .args([&server.base, &driver, "ann@example.org", PASSWORD])
-        .arg(&resource)
+        .args([&resource, &document])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -275,7 +288,8 @@ impl Arrival {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
-    let server = server("https://notes.example").await;
+    let outside = Outside::start().await;
+    let server = server("https://notes.example", &outside).await;
     let mut application = Application::listen().await;
     let browser = Browser::open("en").await;
     let http = |request| send(server.http.clone(), request);
