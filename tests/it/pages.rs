@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Backend, PASSWORD, TestServer,
     browser::{Browser, until},
+    oauth::{SECRET, web_app},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,5 +181,32 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
         .iter()
         .find(|(kind, data)| kind == "session.created" && data["clientId"] == "propusk-docs");
     assert!(opened.is_some(), "{events:?}");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn a_client_tries_the_token_endpoint_in_swagger_ui() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    server.client("app", web_app()).await;
+    let browser = Browser::open("en").await;
+    browser.go(&format!("{}/docs", server.base)).await;
+    browser.click(".btn.authorize").await;
+    browser.type_into("#auth-basic-username", "app").await;
+    browser.type_into("#auth-basic-password", SECRET).await;
+    let chosen = "const box = document.querySelector('#auth-basic-password').closest('.auth-container'); \
+                  box.querySelector('button.authorize').click()";
+    browser.run(chosen).await;
+    browser.click(".auth-btn-wrapper .btn-done").await;
+    // What the form holds at first is a good request.
+    let token = "[id$=OpenID_Connect-token]";
+    let open = format!("{token} .opblock-summary-control");
+    browser.click(&open).await;
+    browser.click(&format!("{token} .execute")).await;
+    let answer = browser
+        .text(&format!("{token} .live-responses-table .microlight"))
+        .await;
+    let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
+    assert_eq!(answer["token_type"], "Bearer", "{answer}");
     browser.close().await;
 }

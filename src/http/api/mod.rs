@@ -142,7 +142,45 @@ pub fn document() -> Value {
     .unwrap_or_default();
     mark_nulls(&mut document);
     add_oauth(&mut document);
+    empty_forms(&mut document);
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.sort_by_key(|tag| TAGS.iter().position(|name| tag["name"] == *name));
+    }
     document
+}
+
+/// The tags as a newcomer needs them.
+const TAGS: [&str; 7] = [
+    "Authentication",
+    "OAuth 2.1 and OpenID Connect",
+    "Modules",
+    "Gateways",
+    "Administration",
+    "Health",
+    "Older addresses",
+];
+
+/// Swagger UI fills a form's fields with their examples and, where they have none, with the word "string": then no call to try
+/// would be a good one. An empty field counts as absent.
+fn empty_forms(document: &mut Value) {
+    let operations = document["paths"].as_object_mut().into_iter();
+    let operations = operations
+        .flat_map(|paths| paths.values_mut())
+        .filter_map(|path| path.as_object_mut())
+        .flat_map(|path| path.values_mut());
+    let fields = operations
+        .filter_map(|operation| {
+            let form = "/requestBody/content/application~1x-www-form-urlencoded/schema/properties";
+            operation.pointer_mut(form)?.as_object_mut()
+        })
+        .flat_map(|fields| fields.values_mut());
+    for field in fields.filter(|field| field.get("enum").is_none()) {
+        match field["type"].as_str() {
+            Some("string") => field["example"] = "".into(),
+            Some("array") => field["example"] = json!([]),
+            _ => {}
+        }
+    }
 }
 
 /// Writes out the addresses that Swagger UI logs in at.
