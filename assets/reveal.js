@@ -6,7 +6,13 @@ for (const button of document.querySelectorAll("button[data-reveals]")) {
     button.setAttribute("aria-pressed", String(shown));
   };
   button.addEventListener("click", () => show(field.type === "password"));
-  // A browser keeps passwords for fields of that type only.
-  field.form.addEventListener("submit", () => show(false));
+  let sent = -Infinity;
+  field.form.addEventListener("submit", (event) => {
+    // The second press of a double click would register twice, and be refused.
+    if (event.timeStamp - sent < 2000) return event.preventDefault();
+    sent = event.timeStamp;
+    // A browser keeps passwords for fields of that type only.
+    show(false);
+  });
   button.hidden = false;
 }

@@ -154,11 +154,20 @@ impl Login {
 /// The form in which addresses and usernames are compared.
 pub fn canonical(text: &str) -> String {
     // Lower case can bring back what NFKC would compose, so it is applied on both sides.
-    text.nfkc()
+    let text: String = text
+        .nfkc()
         .collect::<String>()
         .to_lowercase()
         .nfkc()
-        .collect()
+        .collect();
+    // The same mailbox, as some browsers and mailers write it (RFC 5891 §4).
+    if let Some((local, domain)) = text.split_once('@')
+        && domain.contains("xn--")
+        && let (domain, Ok(())) = idna::domain_to_unicode(domain)
+    {
+        return format!("{local}@{domain}");
+    }
+    text
 }
 
 /// What a user is here: `user`, `admin`, or a name of the installation's own.
@@ -224,6 +233,12 @@ mod tests {
         assert_eq!(a.address, "Mary@Example.ORG");
         assert_eq!(a.canonical, "mary@example.org");
         assert_eq!(Login::parse("MARY@example.org "), Login::Email(a.canonical));
+        let ascii = Email::parse("vera@XN--E1afmkfd.xn--p1ai").expect("valid");
+        assert_eq!(ascii.canonical, "vera@пример.рф");
+        assert_eq!(
+            Login::parse("Vera@Пример.РФ"),
+            Login::Email(ascii.canonical)
+        );
     }
 
     #[test]

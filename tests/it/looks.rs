@@ -15,7 +15,10 @@ use crate::support::{Backend, PASSWORD, TestServer, browser::Browser};
 /// A notebook in a square.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
 
-const PAGES: [&str; 18] = [
+/// Sixty characters, and nowhere to break them.
+const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
+
+const PAGES: [&str; 20] = [
     "login",
     "login-for-client",
     "login-again",
@@ -26,8 +29,10 @@ const PAGES: [&str; 18] = [
     "consent",
     "consent-first-party",
     "consent-stranger",
+    "consent-long",
     "select-account",
     "logout",
+    "logout-long",
     "logged-out",
     "account",
     "error-bad-request",
@@ -192,6 +197,21 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             client_host: Some("inspector.mcp.example"),
             resource: Some("https://reports.example.org/mcp"),
             ..consent
+        }
+        .render(t, ok, &to),
+        "consent-long" => Consent {
+            client: client(LONG),
+            account: LONG,
+            redirect_host: LONG,
+            scopes: scopes(&[("openid", None, false), (LONG, None, false)]),
+            ..consent
+        }
+        .render(t, ok, &to),
+        "logout-long" => Logout {
+            form,
+            client: Some(LONG),
+            account: Some(LONG),
+            hidden: vec![],
         }
         .render(t, ok, &to),
         "select-account" => SelectAccount {
@@ -422,10 +442,16 @@ async fn a_password_can_be_shown_and_is_hidden_again_when_sent() {
     assert_eq!(browser.run(kind).await, "text");
     let pressed = "return document.querySelector('.reveal').ariaPressed";
     assert_eq!(browser.run(pressed).await, "true");
-    let sent = "const form = document.forms[0]; \
-                form.addEventListener('submit', event => event.preventDefault()); \
-                document.querySelector('#login').value = 'vera'; form.requestSubmit()";
-    browser.run(sent).await;
+    let sent = "const form = document.forms[0]; let sent = 0; \
+                window.addEventListener('submit', event => { \
+                    sent += event.defaultPrevented ? 0 : 1; event.preventDefault(); }); \
+                document.querySelector('#login').value = 'vera'; \
+                form.requestSubmit(); form.requestSubmit(); return sent";
+    assert_eq!(
+        browser.run(sent).await,
+        1,
+        "a double click sends the form once"
+    );
     assert_eq!(browser.run(kind).await, "password");
     browser.close().await;
 }
@@ -486,15 +512,16 @@ async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
         &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat(),
     )
     .await;
-    // The browser itself refuses that address: nothing was sent, and it says why in its own words.
+    // Said in the page's language, with the field at hand; the password is not kept.
+    let refusal = browser.text("#email-refusal").await;
+    assert!(refusal.contains("ровно один знак @"), "{refusal}");
     assert_eq!(
         browser.run("return document.activeElement.id").await,
         "email"
     );
-    browser
-        .run("document.activeElement.value = 'vera@example.org'")
-        .await;
-    press(&browser, ENTER).await;
+    let domain = "document.activeElement.value = 'vera@пример.рф'";
+    browser.run(domain).await;
+    press(&browser, &[TAB, TAB, PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
     browser.click("a[href='/oauth2/logout']").await;
     heading("Вы хотите выйти?").await;
@@ -512,5 +539,6 @@ async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
     );
     press(&browser, &[PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
+    assert_eq!(browser.text(".who .hint").await, "vera@пример.рф");
     browser.close().await;
 }
