@@ -38,6 +38,9 @@ pub enum LogError {
     Twice,
 }
 
+/// PostgreSQL's notices are for those who type SQL: at every start one would say that a table is there already.
+const QUIET: &str = "sqlx::postgres::notice=warn";
+
 /// Sends this process's log to standard error. Once a process.
 ///
 /// # Errors
@@ -61,7 +64,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::builder()
-        .parse(&config.level)
+        .parse(format!("{QUIET},{}", config.level))
         .map_err(|error| LogError::Level {
             level: config.level.clone(),
             why: error.to_string(),

@@ -295,7 +295,8 @@ impl Steward {
                 Ok(false) => self.projection.distrust(None),
                 Err(error) => {
                     self.projection.distrust(None);
-                    if !std::mem::replace(&mut failing, true) {
+                    let closed = matches!(&error, Failure::Storage(error) if error.is_closed());
+                    if !closed && !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "Redis is not believed: checks are answered by the database");
                     }
                     if matches!(error, Failure::Redis(_) | Failure::Refused(_)) {

@@ -25,6 +25,7 @@ fn assert_fails(output: &Output, code: i32, says: &[&str]) {
 fn assert_does(output: &Output, says: &[&str]) -> String {
     let stdout = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "nothing is logged");
     for said in says {
         assert!(stdout.contains(said), "{said:?} is not in: {stdout}");
     }
