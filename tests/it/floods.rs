@@ -299,11 +299,11 @@ struct Watched {
 }
 
 impl Watched {
-    /// After five hundred connections and one password: they are not what is asked about.
-    async fn start() -> Self {
+    /// After five hundred connections and one password, which takes `password_kib`: they are not what is asked about.
+    async fn start(password_kib: &str) -> Self {
         let database = Database::new(Backend::Sqlite).await;
         let settings = [
-            ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", password_kib),
             ("PROPUSK_PASSWORDS__PERMITS", "1"),
             ("PROPUSK_PASSWORDS__QUEUE", "8"),
             ("PROPUSK_LIMITS__ENABLED", "true"),
@@ -347,7 +347,7 @@ impl Watched {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t74_a_flood_of_logins_takes_the_memory_of_as_many_hashes_as_are_permitted() {
-    let watched = Watched::start().await;
+    let watched = Watched::start("19456").await;
     let names: Vec<_> = (0..500).map(|n| format!("somebody{n}")).collect();
     let replies = join_all(names.iter().map(|name| watched.login(name))).await;
     let counts = count(&replies);
@@ -359,7 +359,7 @@ async fn t74_a_flood_of_logins_takes_the_memory_of_as_many_hashes_as_are_permitt
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t85_a_body_of_a_hundred_megabytes_takes_no_memory() {
-    let watched = Watched::start().await;
+    let watched = Watched::start("19456").await;
     let mut chunked =
         b"POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
                         Transfer-Encoding: chunked\r\n\r\n"
@@ -376,7 +376,7 @@ async fn t85_a_body_of_a_hundred_megabytes_takes_no_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t86_names_without_number_leave_memory_flat() {
-    let watched = Watched::start().await;
+    let watched = Watched::start("64").await;
     // Each names another key; some another path or account.
     let ask = |from: usize| {
         let watched = &watched;

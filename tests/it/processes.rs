@@ -9,8 +9,12 @@ use std::{
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::{Database, PASSWORD, both_backends, process::Process};
+use crate::support::{Database, PASSWORD, both_backends, browser::until, process::Process};
 
 async fn post(
     http: &reqwest::Client,
@@ -182,16 +186,30 @@ both_backends! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_finishes_what_was_accepted_and_ends_with_success() {
     let database = Database::new(crate::support::Backend::Sqlite).await;
-    // Slow enough to be under way when the signal comes.
-    let slow = [
-        ("PROPUSK_PASSWORDS__MEMORY_KIB", "65536"),
-        ("PROPUSK_PASSWORDS__ITERATIONS", "4"),
-    ];
-    let server = Process::serve(&database, &slow).await;
-    let base = server.base.clone();
-    let registering = tokio::spawn(async move { register(&base, "vera").await });
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    let status = server.terminate().await;
-    registering.await.expect("it was answered");
+    let server = Process::serve(&database, &[("PROPUSK_SERVER__SHUTDOWN_GRACE", "20s")]).await;
+    let address = server.base.replace("http://", "");
+    let body = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
+    let body = body.to_string();
+    let head = format!(
+        "POST /api/v1/auth/register HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut client = TcpStream::connect(&address).await.expect("a connection");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    // The body is asked for, so the request is under way; then nobody new is let in, so the signal was heard.
+    let mut asked = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    client.read_exact(&mut asked).await.expect("an answer");
+    assert!(asked.starts_with(b"HTTP/1.1 100"), "{asked:?}");
+    let ending = tokio::spawn(server.terminate());
+    until("the end of listening", || async {
+        TcpStream::connect(&address).await.err()
+    })
+    .await;
+    client.write_all(body.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let status = ending.await.expect("its end");
     assert!(status.success(), "{status}");
 }
