@@ -110,6 +110,8 @@ enum KeysCommand {
     /// Ban a compromised signing key: nothing it signed is accepted any more
     Ban {
         /// The key's id, as `propusk keys list` shows it
+        // One in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

@@ -266,7 +266,7 @@ both_backends! {
         let third = kid(&said, "active").expect("another signs at once");
         assert!(third != second && third != first);
         assert_fails(&propusk(&["keys", "ban", &second]), 1, &["banned already"]);
-        assert_fails(&propusk(&["keys", "ban", "nothing"]), 1, &["there is no key nothing", "keys list"]);
+        assert_fails(&propusk(&["keys", "ban", "-nothing"]), 1, &["there is no key -nothing", "keys list"]);
         assert_fails(&propusk(&["keys", "rotate", "--algorithm", "PS256"]), 1, &["keys.algorithms"]);
         assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);
     }
