@@ -331,6 +331,11 @@ const IMPOSSIBLE: &[Case] = &[
         "must not have a query",
     ),
     (
+        &[("PROPUSK_SERVER__ISSUER", "https://example.com/auth")],
+        "server.issuer",
+        "must not have a path",
+    ),
+    (
         &[("PROPUSK_SERVER__ISSUER", "http://localhost:1/")],
         "server.issuer",
         "end in a slash; write http://localhost:1",
@@ -663,7 +668,7 @@ fn what_is_safe_is_accepted() {
         "http://localhost",
         "http://auth.localhost:3000",
         "http://[::1]:8080",
-        "http://127.0.0.2:1/path",
+        "http://127.0.0.2:1",
     ];
     for issuer in loopback {
         let env = [

@@ -47,6 +47,11 @@ fn issuer(config: &Config, found: &mut Vec<Problem>) {
     if url.query().is_some() || url.fragment().is_some() {
         return wrong(format!("must not have a query or fragment; {example}"));
     }
+    if url.path() != "/" {
+        return wrong(format!(
+            "must not have a path: pages, cookies and /.well-known stand at the root of a host; {example}"
+        ));
+    }
     // Issuers are compared byte by byte (RFC 9207 §2.4): there must be one way to write it.
     let normal = url.as_str().trim_end_matches('/');
     if issuer.ends_with('/') {
