@@ -1,4 +1,4 @@
-//! The life of a client: made, changed and removed by an operator ([`add`] and its neighbours, [`file`]), or by itself
+//! The life of a client: made, changed and removed by an operator ([`add`] and its neighbours, [`mod@file`]), or by itself
 //! ([`registration`], [`document`]). [`policy`] holds for all of them.
 
 pub mod catalogue;

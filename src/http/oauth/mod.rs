@@ -1,4 +1,4 @@
-//! OAuth's endpoints for applications, one file each; those for browsers are in [`super::pages`].
+//! OAuth's endpoints for applications, one file each; those for browsers are in `http::pages`.
 
 pub mod discovery;
 pub mod introspect;

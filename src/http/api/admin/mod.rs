@@ -1,5 +1,5 @@
-//! `/api/v1/admin`: one file for each noun, and what they share: who may call ([`guard`]), what stands beside a body
-//! ([`params`]), and how an answer names the state it shows ([`tagged`]).
+//! `/api/v1/admin`: one file for each noun, and what they share: who may call (`guard`), what stands beside a body
+//! (`params`), and how an answer names the state it shows (`tagged`).
 
 mod audit;
 mod clients;
