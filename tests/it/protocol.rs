@@ -2,26 +2,31 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use propusk::{
     flows::maintenance,
     model::{
         catalogue::Resource,
-        client::{GrantType, Metadata},
+        client::{Consent, GrantType, Metadata, SubjectType},
         key::SigningAlgorithm,
     },
     oauth::scope::Scope,
-    storage::catalogue,
+    storage::{Statement, catalogue},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{
-    Backend, Reply, TestServer, both_backends,
-    oauth::{
-        Answer, Authorization, CALLBACK, Form, SECRET, VERIFIER, first_party_app, header, payload,
-        web_app,
+use crate::{
+    conformance::{client_key, key_set, logout::delivered, sign},
+    support::{
+        Backend, Reply, TestServer, both_backends,
+        oauth::{
+            Answer, Authorization, CALLBACK, Form, Person, SECRET, VERIFIER, first_party_app,
+            header, payload, web_app,
+        },
+        outside::Outside,
+        send,
     },
-    send,
 };
 
 const NOTES: &str = "https://notes.example/";
@@ -202,7 +207,7 @@ both_backends! {
     }
 
     async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_whatever_goes_on(backend) {
-        let outside = crate::support::outside::Outside::start().await;
+        let outside = Outside::start().await;
         let settings = outside.settings();
         let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let server = TestServer::with(backend, &settings).await;
@@ -223,13 +228,13 @@ both_backends! {
         // The first one's tokens are over long since; its person is still logged in there, and here.
         server.clock.advance(Duration::from_secs(86_400));
         maintenance::sweep(&server.app).await.expect("swept");
-        let count = propusk::storage::Statement::new("SELECT count(*) AS n FROM sessions WHERE client_id = 'silent'");
+        let count = Statement::new("SELECT count(*) AS n FROM sessions WHERE client_id = 'silent'");
         let rows = server.app.db.read(count).await.expect("rows");
         assert_eq!(rows[0].get::<i64>("n").expect("a number"), 0, "who wants to hear nothing is not kept");
         let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
         ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
         for (at, name) in ["/short", "/offline"].into_iter().enumerate() {
-            let posted = crate::conformance::logout::delivered(&server, &outside, name).await;
+            let posted = delivered(&server, &outside, name).await;
             let token = posted.strip_prefix("logout_token=").expect("a logout token");
             assert_eq!(payload(token)["sid"], payload(&granted[at].field("id_token"))["sid"]);
         }
@@ -238,7 +243,7 @@ both_backends! {
         // And in the end nothing is kept.
         server.clock.advance(Duration::from_secs(40 * 86_400));
         maintenance::sweep(&server.app).await.expect("swept");
-        let rows = server.app.db.read(propusk::storage::Statement::new("SELECT id FROM sessions")).await.expect("rows");
+        let rows = server.app.db.read(Statement::new("SELECT id FROM sessions")).await.expect("rows");
         assert_eq!(rows.len(), 0);
     }
 
@@ -301,5 +306,126 @@ both_backends! {
             assert_eq!(header(&reply.text)["alg"], own.map_or("RS256", SigningAlgorithm::as_str), "RFC 9701 §6");
             assert_eq!(payload(&reply.text)["aud"], id);
         }
+    }
+
+    async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend) {
+        let server = with_apis(backend).await;
+        server.client("other", first_party_app()).await;
+        let mut ann = server.logged_in("ann").await;
+        let asked = Authorization::of("app", "openid").with("client_secret", SECRET).0;
+        let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let push = async || {
+            let reply = server.form("/oauth2/par", &asked).await.expect(StatusCode::CREATED);
+            assert_eq!(reply.json()["expires_in"], 600);
+            reply.field("request_uri")
+        };
+        let by = |id: &str, uri: &str| Authorization(vec![("client_id".to_owned(), id.to_owned()), ("request_uri".to_owned(), uri.to_owned())]).address();
+        let uri = push().await;
+        let rows = server.app.db.read(Statement::new("SELECT parameters FROM pushed_requests")).await.expect("rows");
+        assert!(!rows[0].get::<String>("parameters").expect("text").contains("secret"), "the request is kept, not its proof");
+        ann.open(&by("other", &uri)).await.expect_page(400);
+        let stranger = server.browser().open(&by("app", &uri)).await;
+        assert!(stranger.header("location").starts_with("/login"), "a login does not use it up: {stranger:?}");
+        // RFC 9126 §4: once, and of ten tabs one.
+        let mut tabs: Vec<_> = (0..10).map(|_| Person { server: &server, cookies: ann.cookies.clone() }).collect();
+        let address = by("app", &uri);
+        let replies = join_all(tabs.iter_mut().map(|tab| tab.open(&address))).await;
+        let codes = replies.iter().filter(|reply| reply.header("location").contains("?code="));
+        assert_eq!(codes.count(), 1, "{replies:?}");
+        ann.open(&by("app", &uri)).await.expect_page(400);
+        let late = push().await;
+        server.clock.advance(Duration::from_secs(600));
+        ann.open(&by("app", &late)).await.expect_page(400);
+    }
+
+    async fn a_client_that_must_push_or_sign_its_requests_cannot_do_otherwise(backend) {
+        let server = TestServer::start(backend).await;
+        let key = client_key("one");
+        server.client("pusher", Metadata { require_pushed_authorization_requests: true, ..first_party_app() }).await;
+        server.client("signer", Metadata { require_signed_request_object: true, jwks: Some(key_set(&key)), ..first_party_app() }).await;
+        for id in ["pusher", "signer"] {
+            let reply = server.browser().open(&Authorization::of(id, "openid").address()).await;
+            Answer::of(reply.header("location")).expect_error("invalid_request");
+        }
+        let asked = Authorization::of("signer", "openid").0;
+        let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        server.form_as("/oauth2/par", "signer", &asked).await.expect_oauth_error(400, "invalid_request");
+    }
+
+    async fn a_signed_request_is_its_clients_and_for_this_server_now(backend) {
+        let server = TestServer::start(backend).await;
+        let key = client_key("one");
+        server.client("app", Metadata { jwks: Some(key_set(&key)), ..first_party_app() }).await;
+        server.register("ann").await;
+        let mut ann = server.logged_in("ann").await;
+        let (issuer, now) = (server.app.config.server.issuer.clone(), server.clock.now().as_secs());
+        let asked = Authorization::of("app", "openid");
+        let mut answer = async |change: serde_json::Value| {
+            let mut claims: serde_json::Value = asked.0.iter().cloned().collect();
+            claims["iss"] = "app".into();
+            claims["aud"] = issuer.as_str().into();
+            for (name, value) in change.as_object().expect("claims") {
+                claims[name] = value.clone();
+            }
+            let sent = asked.clone().with("request", &sign(&key, &claims));
+            Answer::of(ann.open(&sent.address()).await.header("location"))
+        };
+        for good in [json!({}), json!({ "exp": now + 60, "nbf": now }), json!({ "aud": [issuer, "https://other.example"] }), json!({ "sub": "ann" })] {
+            answer(good).await.code();
+        }
+        for bad in [json!({ "aud": "https://other.example" }), json!({ "exp": now - 60 }), json!({ "nbf": now + 60 }), json!({ "iss": "other" }),
+            json!({ "client_id": "other" }), json!({ "sub": "app" }), json!({ "request": "x" }), json!({ "request_uri": "urn:x" })] {
+            answer(bad).await.expect_error("invalid_request_object");
+        }
+    }
+
+    async fn what_a_person_has_allowed_is_remembered_for_its_scopes_at_its_resources(backend) {
+        let server = with_apis(backend).await;
+        server.change_client("app", |client| client.metadata.consent = Consent::Required).await;
+        let mut ann = server.logged_in("ann").await;
+        let allowed = Authorization::of("app", "openid notes:read").with("resource", NOTES);
+        ann.authorize(&allowed, "ann").await.code();
+        let mut silent = async |asked: Authorization| Answer::of(ann.open(&asked.with("prompt", "none").address()).await.header("location"));
+        silent(allowed.clone()).await.code();
+        silent(allowed.clone().with("scope", "openid")).await.code();
+        let email = json!({ "userinfo": { "email": null } }).to_string();
+        for more in [allowed.clone().with("scope", "openid notes:read notes:write"), allowed.clone().with("claims", &email),
+            allowed.clone().with("resource", PHOTOS).with("scope", "openid"), allowed.clone().without("resource")] {
+            silent(more).await.expect_error("consent_required");
+        }
+    }
+
+    async fn a_request_gets_what_it_says_or_hears_why_not(backend) {
+        let server = TestServer::start(backend).await;
+        server.client("app", first_party_app()).await;
+        server.client("hidden", Metadata { subject_type: SubjectType::Pairwise, default_max_age: Some(60), ..first_party_app() }).await;
+        server.client("online", Metadata { grant_types: vec![GrantType::AuthorizationCode], ..first_party_app() }).await;
+        server.register("ann").await;
+        let mut ann = server.logged_in("ann").await;
+        let mut given = vec![];
+        for id in ["app", "hidden", "online"] {
+            let answer = ann.authorize(&Authorization::of(id, "openid offline_access"), "ann").await;
+            given.push(server.redeem(id, answer.code()).await.expect(StatusCode::OK));
+        }
+        // A pairwise subject is one at every place.
+        let subject = |reply: &Reply| payload(&reply.field("id_token"))["sub"].clone();
+        assert_ne!(subject(&given[0]), subject(&given[1]));
+        let told = server.get_as("/oauth2/userinfo", &given[1].field("access_token")).await.json();
+        assert_eq!((&told["sub"], &payload(&given[1].field("access_token"))["sub"]), (&subject(&given[1]), &subject(&given[1])));
+        // Without a refresh token nothing works offline.
+        assert_eq!(given[2].json()["scope"], "openid");
+        // Core §12.2: the nonce was that of one request.
+        let refreshed = server.refresh_as("app", &given[0].field("refresh_token")).await.expect(StatusCode::OK);
+        assert_eq!(payload(&refreshed.field("id_token")).get("nonce"), None);
+        assert_eq!(server.introspect("app", &given[0].field("refresh_token")).await, json!({ "active": false }), "an old one");
+        assert_eq!(server.introspect("app", &refreshed.field("refresh_token")).await["active"], true);
+        let unmet = json!({ "id_token": { "acr": { "essential": true, "values": ["urn:example:gold"] } } }).to_string();
+        for (name, value, error) in [("id_token_hint", given[1].field("id_token"), "invalid_request"), ("claims", unmet, "unmet_authentication_requirements")] {
+            let reply = ann.open(&Authorization::of("app", "openid").with(name, &value).address()).await;
+            Answer::of(reply.header("location")).expect_error(error);
+        }
+        server.clock.advance(Duration::from_secs(61));
+        let reply = ann.open(&Authorization::of("hidden", "openid").address()).await;
+        assert!(reply.header("location").starts_with("/login"), "default_max_age: {reply:?}");
     }
 }

@@ -126,7 +126,7 @@ async fn signed(server: &TestServer, token: &str) -> Value {
 }
 
 /// A key of a client; `id` goes into the header of what it signs.
-fn client_key(id: &str) -> Jwk {
+pub fn client_key(id: &str) -> Jwk {
     let pair = RS256.generate_key_pair(2048).expect("a key");
     let mut key = pair.to_jwk_key_pair();
     key.set_key_id(id);
@@ -134,13 +134,13 @@ fn client_key(id: &str) -> Jwk {
 }
 
 /// What a client publishes of its key.
-fn key_set(key: &Jwk) -> Value {
+pub fn key_set(key: &Jwk) -> Value {
     let members = ["kty", "kid", "n", "e"].map(|name| (name, key.parameter(name).cloned()));
     json!({ "keys": [members.into_iter().collect::<Value>()] })
 }
 
 /// A JWT that a client signs.
-fn sign(key: &Jwk, claims: &Value) -> String {
+pub fn sign(key: &Jwk, claims: &Value) -> String {
     let claims = claims.as_object().expect("an object").clone();
     let payload = JwtPayload::from_map(claims).expect("claims");
     let signer = RS256.signer_from_jwk(key).expect("a signer");

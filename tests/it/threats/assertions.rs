@@ -118,6 +118,9 @@ both_backends! {
         (other["iss"], other["sub"]) = ("secret".into(), "secret".into());
         ask(&server, &assertion(&key, &other), &[]).await.expect_oauth_error(401, "invalid_client");
         ask(&server, &fresh("for-app"), &[("client_id", "secret")]).await.expect_oauth_error(401, "invalid_client");
+        // A signed authorization request passes through browsers (RFC 9101 §10.8).
+        let request = sign(&key, &json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" }), &claims(&server, "request"));
+        ask(&server, &request, &[]).await.expect_oauth_error(401, "invalid_client");
         // Another type of assertion, or none.
         let bare = fresh("bare");
         for kind in ["urn:ietf:params:oauth:client-assertion-type:saml2-bearer", "jwt", ""] {
