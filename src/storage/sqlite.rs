@@ -12,6 +12,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{
     Connection, SqliteConnection,
+    error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -112,7 +113,14 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(busy);
-        let writer = SqliteConnection::connect_with(&options).await.map_err(|error| {
+        let opening = tokio::time::timeout(busy, open_new(&options)).await;
+        let opened = opening.map_err(|_| {
+            Error::Folder(format!(
+                "the database {} is locked by another program: wait until that has done its work, or stop it",
+                path.display()
+            ))
+        })?;
+        let writer = opened.map_err(|error| {
             Error::Folder(format!(
                 "the database {} cannot be opened for writing ({error}): make its folder writable for this user, or set data_dir",
                 path.display()
@@ -173,6 +181,25 @@ impl Sqlite {
     async fn submit(&self, job: Job) -> Result<()> {
         self.jobs.send(job).await.map_err(|_| Error::closed())
     }
+}
+
+/// Opens the file, which may be new: of several programs one makes it a WAL, and SQLite lets the others fail where it lets them
+/// wait for every other lock.
+async fn open_new(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+    loop {
+        match SqliteConnection::connect_with(options).await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// `SQLITE_BUSY`, for whichever reason: that stands in the bits above.
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Job>) {

@@ -63,6 +63,7 @@ async fn server(resource: &str, outside: &Outside) -> TestServer {
         (authority.0, authority.1.as_str()),
         ("PROPUSK_SERVER__LISTEN", address.as_str()),
         ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
+        ("PROPUSK_CLIENT_REGISTRATION__RESOURCES", resource),
         ("PROPUSK_CLIENTS__FILE", file.to_str().expect("text")),
         ("PROPUSK_CLIENT_REGISTRATION__MODE", "open"),
         (

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use propusk::{config::Config, storage::Db};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
@@ -14,7 +15,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Database, PASSWORD, both_backends, browser::until, process::Process};
+use crate::support::{
+    Backend, Database, PASSWORD, both_backends, browser::until, process::Process,
+};
 
 async fn post(
     http: &reqwest::Client,
@@ -212,4 +215,20 @@ async fn sigterm_finishes_what_was_accepted_and_ends_with_success() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     let status = ending.await.expect("its end");
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_that_open_a_new_file_at_once_wait_for_one_another() {
+    for _ in 0..20 {
+        let database = Database::new(Backend::Sqlite).await;
+        let config = Config::load(None, database.settings().into_iter());
+        let config = Arc::new(config.expect("a good configuration"));
+        let opening = (0..8).map(|_| {
+            let config = Arc::clone(&config);
+            tokio::spawn(async move { Db::open(&config).await.map(drop) })
+        });
+        for opened in join_all(opening).await {
+            opened.expect("a task").expect("it opens");
+        }
+    }
 }

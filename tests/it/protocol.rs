@@ -308,6 +308,15 @@ both_backends! {
         }
     }
 
+    async fn who_registers_alone_gets_tokens_for_no_api_that_the_operator_has_not_named(backend) {
+        let server = with_apis(backend).await;
+        let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
+        let made = send(server.request(Method::POST, "/oauth2/register").json(&metadata)).await.expect(StatusCode::CREATED);
+        let mut ann = server.logged_in("ann").await;
+        let asked = Authorization::of(&made.field("client_id"), "openid").with("resource", NOTES);
+        Answer::of(ann.open(&asked.address()).await.header("location")).expect_error("invalid_target");
+    }
+
     async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend) {
         let server = with_apis(backend).await;
         server.client("other", first_party_app()).await;
