@@ -8,8 +8,17 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
+    diagnostics,
     directory::{Directory, Known},
-    flows::{self, client_keys::ClientKeys, logos::Logos, verify::Verified},
+    error::Error,
+    flows::{
+        self,
+        admin::clients::document,
+        client_keys::ClientKeys,
+        logos::Logos,
+        oauth::revoke,
+        tokens::verify::Verified,
+    },
     keys::{self, Keys},
     limits::{Key, Limit, Limits, RetryAfter},
     model,
@@ -30,17 +39,17 @@ pub struct App {
     pub keys: Arc<Keys>,
     pub directory: Arc<Directory>,
     /// Metadata documents of clients.
-    pub documents: flows::clients::document::Documents,
+    pub documents: document::Documents,
     pub revocations: RevocationList,
     pub outbound: Outbound,
     pub client_keys: ClientKeys,
     pub logos: Logos,
-    pub revoker: flows::revoke::Revoker,
+    pub revoker: revoke::Revoker,
     /// What was refused and is not written yet.
-    pub refusals: flows::explain::Refusals,
+    pub refusals: diagnostics::Refusals,
     /// The list as it was last signed for followers of the feed.
     pub signed_list: flows::feed::SignedList,
-    /// Rung when a logout has left deliveries for [`flows::backchannel`].
+    /// Rung when a logout has left deliveries for [`oauth::backchannel_logout`].
     pub logouts_waiting: Notify,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
@@ -76,9 +85,7 @@ impl App {
     pub async fn open(config: Config, clock: Clock, rng: Rng) -> Result<Arc<Self>, StartError> {
         let db = open_database(&config).await?;
         if config.database.migrate_at_start {
-            db.migrate()
-                .await
-                .map_err(|error| StartError::Storage(error.to_string()))?;
+            db.migrate().await.map_err(|error| StartError::Storage(error.to_string()))?;
         } else {
             match db.pending_migrations().await {
                 Ok(0) => {}
@@ -112,7 +119,7 @@ impl App {
             limits: Limits::new(&config.limits),
             started_at: clock.now(),
             verified: Cache::new(REMEMBERED_TOKENS),
-            documents: flows::clients::document::Documents::default(),
+            documents: document::Documents::default(),
             config,
             db,
             keys,
@@ -121,8 +128,8 @@ impl App {
             outbound,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
-            revoker: flows::revoke::Revoker::default(),
-            refusals: flows::explain::Refusals::default(),
+            revoker: revoke::Revoker::default(),
+            refusals: diagnostics::Refusals::default(),
             signed_list: flows::feed::SignedList::default(),
             logouts_waiting: Notify::new(),
             hasher,
@@ -136,32 +143,29 @@ impl App {
     /// Counts one against a limit.
     ///
     /// # Errors
-    /// [`flows::Error::TooMany`] where the limit is reached.
-    pub fn admit(&self, limit: Limit, key: &Key) -> Result<(), flows::Error> {
-        self.limits
-            .limiter(limit)
-            .check(key, self.clock.now())
-            .map_err(|RetryAfter(wait)| {
-                flows::explain::fact("limit", format_args!("{limit:?}"));
-                self.metrics.rate_limited(limit);
-                flows::Error::TooMany(wait)
-            })
+    /// [`Error::TooMany`] where the limit is reached.
+    pub fn admit(&self, limit: Limit, key: &Key) -> Result<(), Error> {
+        self.limits.limiter(limit).check(key, self.clock.now()).map_err(|RetryAfter(wait)| {
+            diagnostics::fact("limit", format_args!("{limit:?}"));
+            self.metrics.rate_limited(limit);
+            Error::TooMany(wait)
+        })
     }
 
     /// Comes back once what this process remembers (revocations, keys, clients) is what was committed before the call.
     ///
     /// # Errors
-    /// [`flows::Error::Unavailable`] where the database cannot be asked.
-    pub async fn freshen(&self) -> Result<(), flows::Error> {
+    /// [`Error::Unavailable`] where the database cannot be asked.
+    pub async fn freshen(&self) -> Result<(), Error> {
         let fresh = self.revocations.freshen().await;
-        fresh.map_err(|stale| flows::Error::Unavailable(stale.into()))
+        fresh.map_err(|stale| Error::Unavailable(stale.into()))
     }
 
     /// The client of that id as it is now, if it is there and enabled.
     ///
     /// # Errors
-    /// [`flows::Error::Unavailable`].
-    pub async fn client(&self, id: &str) -> Result<Option<Known>, flows::Error> {
+    /// [`Error::Unavailable`].
+    pub async fn client(&self, id: &str) -> Result<Option<Known>, Error> {
         self.freshen().await?;
         let known = self.directory.client(&self.db, id).await?;
         Ok(known.filter(|known| known.client.disabled_at.is_none()))

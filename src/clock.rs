@@ -46,10 +46,7 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         time::OffsetDateTime::from_unix_timestamp(self.as_secs())
             .ok()
-            .and_then(|at| {
-                at.format(&time::format_description::well_known::Rfc3339)
-                    .ok()
-            })
+            .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
             .unwrap_or_else(|| format!("{}s", self.as_secs()))
     }
 
@@ -197,10 +194,7 @@ mod tests {
     #[test]
     fn a_timestamp_prints_as_rfc_3339() {
         assert_eq!(Timestamp(0).rfc3339(), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            Timestamp(1_709_208_000_123_456).rfc3339(),
-            "2024-02-29T12:00:00Z"
-        );
+        assert_eq!(Timestamp(1_709_208_000_123_456).rfc3339(), "2024-02-29T12:00:00Z");
         assert_eq!(Timestamp(-1).rfc3339(), "1969-12-31T23:59:59Z");
         assert_eq!(Timestamp(i64::MAX).rfc3339(), "9223372036854s");
     }

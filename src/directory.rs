@@ -84,10 +84,7 @@ impl Directory {
         if client.id == DOCS {
             client.metadata.redirect_uris = vec![format!("{}/docs/oauth2-redirect", self.issuer)];
         }
-        let known = Known {
-            client: Arc::new(client),
-            version,
-        };
+        let known = Known { client: Arc::new(client), version };
         self.clients.insert(id.to_owned(), known.clone());
         Ok(Some(known))
     }
@@ -124,8 +121,7 @@ impl Directory {
                 owners.retain(|client| client.has_certificate(thumbprint));
                 let owner = owners.pop().filter(|_| owners.is_empty());
                 let id = owner.map(|client| client.id);
-                self.certificates
-                    .insert(thumbprint.to_owned(), (version, id.clone()));
+                self.certificates.insert(thumbprint.to_owned(), (version, id.clone()));
                 id
             }
         };
@@ -143,19 +139,14 @@ impl Directory {
     pub async fn catalogue(&self, db: &Db) -> storage::Result<Arc<Catalogue>> {
         let version = self.version.load(Ordering::Acquire);
         {
-            let known = self
-                .catalogue
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let known = self.catalogue.read().unwrap_or_else(PoisonError::into_inner);
             if known.0 == version {
                 return Ok(Arc::clone(&known.1));
             }
         }
         let read = Arc::new(catalogue::all(db).await?);
-        *self
-            .catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = (version, Arc::clone(&read));
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) =
+            (version, Arc::clone(&read));
         Ok(read)
     }
 }

@@ -86,11 +86,7 @@ impl KeySet {
             .filter(|key| jwt.header.kid.is_none() || key.id == jwt.header.kid)
             .filter_map(|key| key.verifiers.iter().find(|(known, _)| *known == algorithm))
             .take(MOST_TRIED)
-            .any(|(_, verifier)| {
-                verifier
-                    .verify(jwt.message.as_bytes(), &jwt.signature)
-                    .is_ok()
-            })
+            .any(|(_, verifier)| verifier.verify(jwt.message.as_bytes(), &jwt.signature).is_ok())
     }
 }
 
@@ -99,9 +95,7 @@ fn read_key(members: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
     if serde_json::to_string(members).map_or(0, |json| json.len()) > LONGEST_KEY {
         return Err("a key is longer than 8192 bytes");
     }
-    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
-        .iter()
-        .any(|name| members.contains_key(*name))
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| members.contains_key(*name))
     {
         return Err("a key is private or shared: publish public keys only, and replace this one");
     }
@@ -146,10 +140,7 @@ fn check_rsa(n: Option<&str>, e: Option<&str>) -> Result<(), &'static str> {
         Some(bytes[zeros..].to_vec())
     };
     let (modulus, exponent) = number(n).zip(number(e)).ok_or("a key cannot be read")?;
-    let bits = modulus.len() * 8
-        - modulus
-            .first()
-            .map_or(0, |byte| byte.leading_zeros() as usize);
+    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !(2048..=4096).contains(&bits) {
         return Err("an RSA key has 2048 to 4096 bits");
     }
@@ -229,12 +220,7 @@ impl<'a> ForeignJwt<'a> {
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| MALFORMED);
         let header = serde_json::from_slice(&decode(header)?)
             .map_err(|_| Invalid("its header is malformed, or has crit, b64, zip or a key"))?;
-        Ok(Self {
-            header,
-            message,
-            signature: decode(signature)?,
-            payload: decode(payload)?,
-        })
+        Ok(Self { header, message, signature: decode(signature)?, payload: decode(payload)? })
     }
 
     /// What its header says that it is, in lower case and without `application/` (RFC 7515 §4.1.9).
@@ -333,10 +319,7 @@ mod tests {
         let key = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
         let mut public = public(&key);
         public["kid"] = "one".into();
-        (
-            key,
-            KeySet::parse(&json!({ "keys": [public] })).expect("a set"),
-        )
+        (key, KeySet::parse(&json!({ "keys": [public] })).expect("a set"))
     }
 
     #[test]
@@ -345,16 +328,8 @@ mod tests {
         let (other, _) = self::key();
         let check = |token: &str| ForeignJwt::parse(token).is_ok_and(|jwt| set.verifies(&jwt, ALL));
         let claims = json!({ "a": 1 });
-        assert!(check(&sign(
-            &key,
-            &json!({ "alg": "ES256", "kid": "one" }),
-            &claims
-        )));
-        assert!(check(&sign(
-            &key,
-            &json!({ "alg": "ES256", "typ": "JWT" }),
-            &claims
-        )));
+        assert!(check(&sign(&key, &json!({ "alg": "ES256", "kid": "one" }), &claims)));
+        assert!(check(&sign(&key, &json!({ "alg": "ES256", "typ": "JWT" }), &claims)));
         assert!(!check(&sign(&other, &json!({ "alg": "ES256" }), &claims)));
         for header in [
             json!({ "alg": "ES256", "kid": "two" }),
@@ -377,19 +352,13 @@ mod tests {
         assert!(check(&sign(&key, &header, &claims)), "{header}");
         let good = sign(&key, &json!({ "alg": "ES256" }), &claims);
         let (message, _) = good.rsplit_once('.').expect("a signature");
-        for bad in [
-            format!("{message}."),
-            message.to_owned(),
-            format!("{good}="),
-            format!("{good}.x"),
-        ] {
+        for bad in
+            [format!("{message}."), message.to_owned(), format!("{good}="), format!("{good}.x")]
+        {
             assert!(!check(&bad), "{bad}");
         }
         let jwt = ForeignJwt::parse(&good).expect("a JWT");
-        assert!(
-            !set.verifies(&jwt, &[SigningAlgorithm::Rs256]),
-            "the algorithm must be allowed"
-        );
+        assert!(!set.verifies(&jwt, &[SigningAlgorithm::Rs256]), "the algorithm must be allowed");
     }
 
     #[test]
@@ -433,15 +402,7 @@ mod tests {
             assert!(why.contains("2048"), "{}: {why}", weak.len());
         }
         // With 1 everybody can sign; a large one makes each signature cost what signing does.
-        for e in [
-            &[][..],
-            &[0],
-            &[1],
-            &[0, 1],
-            &[2],
-            &[1, 0, 0, 0, 1],
-            &[0xff; 255],
-        ] {
+        for e in [&[][..], &[0], &[1], &[0, 1], &[2], &[1, 0, 0, 0, 1], &[0xff; 255]] {
             let why = rsa(&modulus(256), e).expect_err("refused");
             assert!(why.contains("exponent"), "{e:?}: {why}");
         }
@@ -477,43 +438,21 @@ mod tests {
         let ed = Jwk::generate_ed_key(EdCurve::Ed25519).expect("a key");
         let rsa = Jwk::generate_rsa_key(2048).expect("a key");
         let signers: [(&str, &Jwk, Box<dyn JwsSigner>); 4] = [
-            (
-                "ES256",
-                &ec,
-                Box::new(jws::ES256.signer_from_jwk(&ec).expect("a signer")),
-            ),
-            (
-                "EdDSA",
-                &ed,
-                Box::new(jws::EdDSA.signer_from_jwk(&ed).expect("a signer")),
-            ),
-            (
-                "RS256",
-                &rsa,
-                Box::new(jws::RS256.signer_from_jwk(&rsa).expect("a signer")),
-            ),
-            (
-                "PS256",
-                &rsa,
-                Box::new(jws::PS256.signer_from_jwk(&rsa).expect("a signer")),
-            ),
+            ("ES256", &ec, Box::new(jws::ES256.signer_from_jwk(&ec).expect("a signer"))),
+            ("EdDSA", &ed, Box::new(jws::EdDSA.signer_from_jwk(&ed).expect("a signer"))),
+            ("RS256", &rsa, Box::new(jws::RS256.signer_from_jwk(&rsa).expect("a signer"))),
+            ("PS256", &rsa, Box::new(jws::PS256.signer_from_jwk(&rsa).expect("a signer"))),
         ];
         let all = [&ec, &ed, &rsa].map(public);
         let set = KeySet::parse(&json!({ "keys": all })).expect("a set");
         for (said, key, _) in &signers {
             for (true_one, _, signer) in &signers {
-                let message = format!(
-                    "{}.e30",
-                    URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{said}\"}}"))
-                );
+                let message =
+                    format!("{}.e30", URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{said}\"}}")));
                 let signature = signer.sign(message.as_bytes()).expect("signed");
                 let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
                 let jwt = ForeignJwt::parse(&token).expect("a JWT");
-                assert_eq!(
-                    set.verifies(&jwt, ALL),
-                    said == true_one,
-                    "{said} by {true_one}"
-                );
+                assert_eq!(set.verifies(&jwt, ALL), said == true_one, "{said} by {true_one}");
                 if said == true_one {
                     let mut only = public(key);
                     only["alg"] = (*said).into();
@@ -550,23 +489,15 @@ mod tests {
             let half = |bytes: &[u8]| {
                 let mut number = vec![0];
                 number.extend(bytes);
-                let zeros = number
-                    .windows(2)
-                    .take_while(|two| two[0] == 0 && two[1] < 0x80)
-                    .count();
+                let zeros =
+                    number.windows(2).take_while(|two| two[0] == 0 && two[1] < 0x80).count();
                 let number = &number[zeros..];
                 [&[2, u8::try_from(number.len()).expect("short")], number].concat()
             };
             let body = [half(&good[..32]), half(&good[32..])].concat();
             [&[0x30, u8::try_from(body.len()).expect("short")], &body[..]].concat()
         };
-        for bad in [
-            &der[..],
-            &[0; 64],
-            &good[..63],
-            &[&good[..], &[0]].concat(),
-            &[],
-        ] {
+        for bad in [&der[..], &[0; 64], &good[..63], &[&good[..], &[0]].concat(), &[]] {
             assert!(!verifies(&message, bad), "{} bytes", bad.len());
         }
         let pem = key.to_public_key().expect("public").to_string();
@@ -602,10 +533,7 @@ mod tests {
     fn t48_a_date_of_an_assertion_is_a_whole_number_that_fits() {
         const GOOD: &str = r#"{"iss":"c","sub":"c","aud":"i","exp":100,"iat":1,"nbf":1,"jti":"j"}"#;
         let read = |claims: &str| {
-            let token = format!(
-                "eyJhbGciOiJFUzI1NiJ9.{}.AAAA",
-                URL_SAFE_NO_PAD.encode(claims)
-            );
+            let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.AAAA", URL_SAFE_NO_PAD.encode(claims));
             ForeignJwt::parse(&token)?.claims::<Assertion>()
         };
         assert!(read(GOOD).is_ok());
@@ -625,18 +553,12 @@ mod tests {
                 assert!(read(&claims).is_err(), "{claims}");
             }
         }
-        for (exp, now) in [
-            (i64::MIN, 0),
-            (i64::MAX, 0),
-            (i64::MIN, i64::MAX / 1_000),
-            (i64::MAX, -1),
-        ] {
+        for (exp, now) in
+            [(i64::MIN, 0), (i64::MAX, 0), (i64::MIN, i64::MAX / 1_000), (i64::MAX, -1)]
+        {
             let claims = GOOD.replace("100", &exp.to_string());
             let at = Timestamp::from_secs(now).unwrap_or(Timestamp(i64::MAX));
-            assert!(
-                read(&claims).expect("numbers").check("c", "i", at).is_err(),
-                "{exp} at {now}"
-            );
+            assert!(read(&claims).expect("numbers").check("c", "i", at).is_err(), "{exp} at {now}");
         }
     }
 

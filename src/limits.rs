@@ -29,12 +29,8 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit there is, in the order of declaration.
-    pub const ALL: [Self; 4] = [
-        Self::Address,
-        Self::LoginAccount,
-        Self::ClientAuth,
-        Self::Register,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::Address, Self::LoginAccount, Self::ClientAuth, Self::Register];
 
     /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -274,9 +270,8 @@ pub fn client_address<'a>(
     trusted: &[IpNet],
 ) -> IpAddr {
     let mut client = peer.to_canonical();
-    let hops = x_forwarded_for
-        .rev()
-        .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    let hops =
+        x_forwarded_for.rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops {
         if !trusted.iter().any(|network| network.contains(&client)) {
             break;
@@ -366,10 +361,7 @@ mod tests {
             let admitted: usize = thread::scope(|scope| {
                 let guess = || (0..25).filter(|_| limiter.check(&key, NOW).is_ok()).count();
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(guess)).collect();
-                threads
-                    .into_iter()
-                    .map(|thread| thread.join().unwrap())
-                    .sum()
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
             assert_eq!(admitted, 10);
         }
@@ -416,10 +408,7 @@ mod tests {
             tracked: 10,
         };
         let off = Limits::new(&config);
-        let on = Limits::new(&config::Limits {
-            enabled: true,
-            ..config
-        });
+        let on = Limits::new(&config::Limits { enabled: true, ..config });
         for _ in 0..100 {
             assert_eq!(off.register.check(&key("a"), NOW), Ok(()));
         }
@@ -460,10 +449,8 @@ mod tests {
             .iter()
             .map(|network| network.parse().unwrap())
             .collect();
-        let headers: Vec<HeaderValue> = headers
-            .iter()
-            .map(|value| HeaderValue::from_bytes(value).unwrap())
-            .collect();
+        let headers: Vec<HeaderValue> =
+            headers.iter().map(|value| HeaderValue::from_bytes(value).unwrap()).collect();
         client_address(ip(peer), headers.iter(), &trusted).to_string()
     }
 
@@ -489,21 +476,12 @@ mod tests {
         assert_eq!(client("10.0.0.1", &[b"198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(client("10.0.0.1", &[b"[2001:4::1]:80"]), "2001:4::1");
         assert_eq!(client("10.0.0.1", &[b"[2001:4::1]"]), "2001:4::1");
-        assert_eq!(
-            client("10.0.0.1", &[b" ::ffff:198.51.100.7\t"]),
-            "198.51.100.7"
-        );
+        assert_eq!(client("10.0.0.1", &[b" ::ffff:198.51.100.7\t"]), "198.51.100.7");
     }
 
     #[test]
     fn something_that_is_no_address_ends_at_the_last_good_hop() {
-        for bad in [
-            &b"unknown"[..],
-            b"",
-            b"999.1.1.1",
-            b"\xff\xfe",
-            b"198.51.100.7,",
-        ] {
+        for bad in [&b"unknown"[..], b"", b"999.1.1.1", b"\xff\xfe", b"198.51.100.7,"] {
             assert_eq!(client("10.0.0.1", &[bad]), "10.0.0.1");
         }
         let spoofed: &[u8] = b"198.51.100.7, unknown, 10.0.0.2";

@@ -8,7 +8,8 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{backchannel, explain, maintenance},
+    diagnostics,
+    flows::{maintenance, oauth::backchannel_logout},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage::{self, heads},
@@ -98,12 +99,7 @@ impl Server {
     /// # Errors
     /// [`ServerError::Page`], before anything is answered.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self {
-            app,
-            public,
-            grpc,
-            metrics,
-        } = self;
+        let Self { app, public, grpc, metrics } = self;
         let endpoint = http::endpoint(&app)?;
         let (serving, is_serving) = watch::channel(true);
         let services = grpc::endpoint(&app, is_serving)?;
@@ -114,13 +110,12 @@ impl Server {
 
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
-        background.spawn(backchannel::run(Arc::clone(&app)));
-        background.spawn(explain::run(Arc::clone(&app)));
+        background.spawn(backchannel_logout::run(Arc::clone(&app)));
+        background.spawn(diagnostics::run(Arc::clone(&app)));
         background.spawn(keep_metrics(Arc::clone(&app)));
         // Where nobody can ask for it, the database is not asked either.
-        let health = grpc
-            .as_ref()
-            .map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
+        let health =
+            grpc.as_ref().map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
         background.spawn(app.revocations.clone().look_for_news());
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));
@@ -153,7 +148,7 @@ impl Server {
         tokio::try_join!(serving, calling, watching, signal)?;
         background.shutdown().await;
         let written = async {
-            while explain::write(&app).await? > 0 {}
+            while diagnostics::write(&app).await? > 0 {}
             Ok(())
         };
         let written: Result<(), storage::Error> = written.await;
@@ -241,19 +236,11 @@ fn render_metrics(Data(app): Data<&Arc<App>>) -> Response {
     app.metrics.database_pool_size.set(size);
     app.metrics.database_pool_idle.set(idle as f64);
     app.metrics.argon2_waiting.set(app.hasher.waiting() as f64);
-    app.metrics
-        .revocation_entries
-        .set(app.revocations.len() as f64);
-    Response::builder()
-        .content_type(Metrics::CONTENT_TYPE)
-        .body(app.metrics.render())
+    app.metrics.revocation_entries.set(app.revocations.len() as f64);
+    Response::builder().content_type(Metrics::CONTENT_TYPE).body(app.metrics.render())
 }
 
 #[handler]
 async fn ready(Data(app): Data<&Arc<App>>) -> StatusCode {
-    if is_ready(app).await {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    }
+    if is_ready(app).await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

@@ -65,20 +65,12 @@ where
 {
     let filter = EnvFilter::builder()
         .parse(format!("{QUIET},{}", config.level))
-        .map_err(|error| LogError::Level {
-            level: config.level.clone(),
-            why: error.to_string(),
-        })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+        .map_err(|error| LogError::Level { level: config.level.clone(), why: error.to_string() })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match config.format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .into(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).into()
+        }
         LogFormat::Human => builder
             .with_ansi(colours)
             .fmt_fields(format::debug_fn(write_field).delimited(" "))
@@ -254,18 +246,12 @@ impl Metrics {
         );
         Self {
             registrations: one("propusk_registrations_total", "Accounts that were made."),
-            logouts: one(
-                "propusk_logouts_total",
-                "Sessions that ended by logging out.",
-            ),
+            logouts: one("propusk_logouts_total", "Sessions that ended by logging out."),
             argon2_duration: histogram(
                 "propusk_argon2_duration_seconds",
                 "Seconds that a password hash took, without the waiting.",
             ),
-            argon2_waiting: gauge(
-                "propusk_argon2_waiting",
-                "Passwords that wait to be hashed.",
-            ),
+            argon2_waiting: gauge("propusk_argon2_waiting", "Passwords that wait to be hashed."),
             database_pool_size: gauge("propusk_database_pool_size", "Connections to the database."),
             database_pool_idle: gauge(
                 "propusk_database_pool_idle",
@@ -421,9 +407,7 @@ const GRPC_DURATION: &str = "propusk_grpc_call_duration_seconds";
 const METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Others than these are counted as the last.
-const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
-];
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The handles of one gRPC method's calls that ended with one code.
@@ -457,10 +441,9 @@ fn described_counters(
     let register = |labels| recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
     match label {
         None => vec![register(Vec::new())],
-        Some((label, texts)) => texts
-            .iter()
-            .map(|text| register(vec![Label::from_static_parts(label, text)]))
-            .collect(),
+        Some((label, texts)) => {
+            texts.iter().map(|text| register(vec![Label::from_static_parts(label, text)])).collect()
+        }
     }
 }
 
@@ -488,12 +471,7 @@ mod tests {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let level = level.to_owned();
-        let log = log_to(
-            &config::Log { format, level },
-            move || writer.clone(),
-            false,
-        )
-        .unwrap();
+        let log = log_to(&config::Log { format, level }, move || writer.clone(), false).unwrap();
         tracing::dispatcher::with_default(&log, || {
             let hostile = "eve\r\nINFO admin\u{1b}[2J\u{9b}1m\u{202e}\u{7f}";
             let span = tracing::info_span!("request", path = %hostile);
@@ -517,10 +495,7 @@ mod tests {
             if format == LogFormat::Human {
                 assert!(!line.contains(char::is_control), "{line:?}");
                 assert!(!line.contains('\u{202e}'), "{line:?}");
-                assert!(
-                    line.contains("login of eve\\r\\nINFO admin\\u{1b}[2J"),
-                    "{line}"
-                );
+                assert!(line.contains("login of eve\\r\\nINFO admin\\u{1b}[2J"), "{line}");
                 assert!(line.contains(" username=eve\\r\\n"), "{line}");
             }
         }
@@ -542,10 +517,7 @@ mod tests {
         let level = "propusk=loud".to_owned();
         let format = LogFormat::Human;
         let error = log_to(&config::Log { format, level }, io::sink, false).unwrap_err();
-        assert!(
-            error.to_string().starts_with("log.level: `propusk=loud`"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("log.level: `propusk=loud`"), "{error}");
     }
 
     #[test]
@@ -594,16 +566,10 @@ mod tests {
             "database_pool_idle",
             "revocation_entries",
         ] {
-            assert!(
-                text.contains(&format!("# HELP propusk_{name} ")),
-                "{name}\n{text}"
-            );
+            assert!(text.contains(&format!("# HELP propusk_{name} ")), "{name}\n{text}");
             assert!(text.contains(&format!("# TYPE propusk_{name} ")), "{name}");
         }
-        assert!(
-            text.contains("propusk_argon2_duration_seconds_bucket{le=\"0.0001\"} 0"),
-            "{text}"
-        );
+        assert!(text.contains("propusk_argon2_duration_seconds_bucket{le=\"0.0001\"} 0"), "{text}");
     }
 
     #[test]
@@ -637,10 +603,6 @@ mod tests {
             metrics.http_request(&route.to_string(), &Method::GET, StatusCode::OK, took);
         }
         assert!(metrics.routes.read().unwrap().len() <= MAX_ROUTES + 1);
-        assert!(
-            metrics
-                .render()
-                .contains("{route=\"other\",method=\"GET\",status=\"2xx\"} 9744")
-        );
+        assert!(metrics.render().contains("{route=\"other\",method=\"GET\",status=\"2xx\"} 9744"));
     }
 }

@@ -28,10 +28,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: vec![0; 64 * 1024],
-        })
+        Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
     /// Sends a request and gives the status and the body of its answer.
@@ -116,10 +113,7 @@ pub struct Load {
 impl Load {
     /// The same request again and again.
     pub fn fixed(request: Vec<u8>) -> Self {
-        Self {
-            requests: vec![request],
-            ..Self::default()
-        }
+        Self { requests: vec![request], ..Self::default() }
     }
 
     /// Refreshes these sessions in turn, each along its own chain.
@@ -130,28 +124,17 @@ impl Load {
         };
         let requests: Vec<_> = tokens.iter().map(request).collect();
         // The token is the last thing in the body but two characters.
-        let token_at = requests
-            .first()
-            .filter(|_| follow)
-            .map(|first| first.len() - 2 - TOKEN);
-        Self {
-            requests,
-            token_at,
-            ..Self::default()
-        }
+        let token_at = requests.first().filter(|_| follow).map(|first| first.len() - 2 - TOKEN);
+        Self { requests, token_at, ..Self::default() }
     }
 
     fn follow(&mut self, at: usize, body: &[u8]) -> Result<()> {
-        let known = body
-            .get(self.answer_at..)
-            .is_some_and(|rest| rest.starts_with(MARK));
+        let known = body.get(self.answer_at..).is_some_and(|rest| rest.starts_with(MARK));
         if !known {
             self.answer_at = find(body, MARK).ok_or("an answer without a refresh token")?;
         }
         let begin = self.answer_at + MARK.len();
-        let token = body
-            .get(begin..begin + TOKEN)
-            .ok_or("a refresh token cut short")?;
+        let token = body.get(begin..begin + TOKEN).ok_or("a refresh token cut short")?;
         self.requests[self.next][at..at + TOKEN].copy_from_slice(token);
         Ok(())
     }
@@ -182,10 +165,7 @@ pub async fn drive(address: SocketAddr, loads: &mut Vec<Load>, lasting: Duration
         times.extend(took);
     }
     let per_second = times.len() as f64 / lasting.as_secs_f64();
-    Ok(Round {
-        per_second,
-        median: median(times),
-    })
+    Ok(Round { per_second, median: median(times) })
 }
 
 async fn work(

@@ -42,15 +42,7 @@ impl Redis {
             .map_err(|_| "PROPUSK_BENCH_REDIS_SERVER is not set: run ./dev/bench")?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(program)
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--port",
-                &port.to_string(),
-                "--dir",
-            ])
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"])
             .arg(folder)
             .stdout(std::process::Stdio::null())
             .kill_on_drop(true)
@@ -78,23 +70,17 @@ impl Bench {
     /// Checks that Redis answers, beside a static answer that comes after one round trip to it.
     pub(crate) async fn redis(&self, figures: &mut Vec<Figure>) -> Result<()> {
         let redis = Redis::start(&self.folder).await?;
-        let site = self
-            .site_with_redis("PostgreSQL", "redis", &redis.url)
-            .await?;
+        let site = self.site_with_redis("PostgreSQL", "redis", &redis.url).await?;
         oauth::seed(&site).await?;
         let limits = self.limit_server(&site, &redis.url).await?;
         let introspection = oauth::introspection(&site.server).await?;
         let token = site.server.log_in("bench0").await?.access_token;
         let forward = request("GET", "/forward-auth", Some(&token), None);
         let basis = "a poem handler that answers as many static bytes after one HGET";
-        for (name, request) in [
-            ("introspection", introspection),
-            ("forward-auth", forward.clone()),
-        ] {
+        for (name, request) in [("introspection", introspection), ("forward-auth", forward.clone())]
+        {
             let name = format!("{name} with Redis");
-            let mut figure = self
-                .against_static(name, request, 0.6, &site, &limits)
-                .await?;
+            let mut figure = self.against_static(name, request, 0.6, &site, &limits).await?;
             figure.basis = basis.to_owned();
             figures.push(figure);
         }
@@ -153,10 +139,7 @@ impl Bench {
     ) -> Result<()> {
         let (_, answer) = site.server.ask(&oauth::token_request("bench")).await?;
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
-        let token = answer["access_token"]
-            .as_str()
-            .ok_or("no access token")?
-            .to_owned();
+        let token = answer["access_token"].as_str().ok_or("no access token")?.to_owned();
         let before = site.server.memory()?;
         let mut idle = vec![];
         for _ in 0..IDLE {
@@ -186,25 +169,16 @@ impl Bench {
         let began = Instant::now();
         let mut revoking = JoinSet::new();
         for lane in 0..self.connections {
-            let own: Vec<(usize, (String, Vec<u8>))> = tokens
-                .iter()
-                .cloned()
-                .enumerate()
-                .skip(lane)
-                .step_by(self.connections)
-                .collect();
-            let (sent, mut connection) = (
-                Arc::clone(&sent),
-                Connection::open(site.server.address).await?,
-            );
+            let own: Vec<(usize, (String, Vec<u8>))> =
+                tokens.iter().cloned().enumerate().skip(lane).step_by(self.connections).collect();
+            let (sent, mut connection) =
+                (Arc::clone(&sent), Connection::open(site.server.address).await?);
             revoking.spawn(async move {
                 for (n, (jti, request)) in own {
                     let due = began
                         + Duration::from_secs(1) * u32::try_from(n).unwrap_or(0) / RATE as u32;
                     tokio::time::sleep_until(due.into()).await;
-                    sent.lock()
-                        .map_err(|_| "a lock")?
-                        .insert(jti, Instant::now());
+                    sent.lock().map_err(|_| "a lock")?.insert(jti, Instant::now());
                     let (status, _) = connection.ask(&request).await?;
                     if status != 200 {
                         return Err(format!("a revocation was answered {status}").into());

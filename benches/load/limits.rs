@@ -44,38 +44,20 @@ pub async fn serve(
 ) -> Result<()> {
     let redis = match redis_url {
         "" => None,
-        url => Some(
-            redis::Client::open(url)?
-                .get_multiplexed_async_connection()
-                .await?,
-        ),
+        url => Some(redis::Client::open(url)?.get_multiplexed_async_connection().await?),
     };
     let pair = ES256.generate_key_pair()?;
     let mut header = JwsHeader::new();
     header.set_token_type("at+jwt");
     header.set_key_id("0123456789012345678901234567890123456789012");
-    let signing = Arc::new(Signing {
-        signer: ES256.signer_from_jwk(&pair.to_jwk_key_pair())?,
-        header,
-    });
+    let signing =
+        Arc::new(Signing { signer: ES256.signer_from_jwk(&pair.to_jwk_key_pair())?, header });
     let routes = Route::new()
-        .at(
-            "/oauth2/jwks",
-            get(fixed.data(Bytes::from(vec![b'x'; jwks_bytes]))),
-        )
-        .at(
-            "/api/v1/auth/verify",
-            get(fixed.data(Bytes::from(vec![b'x'; verify_bytes]))),
-        )
-        .at(
-            "/oauth2/introspect",
-            post(fixed.data(Bytes::from(vec![b'x'; introspection_bytes]))),
-        )
+        .at("/oauth2/jwks", get(fixed.data(Bytes::from(vec![b'x'; jwks_bytes]))))
+        .at("/api/v1/auth/verify", get(fixed.data(Bytes::from(vec![b'x'; verify_bytes]))))
+        .at("/oauth2/introspect", post(fixed.data(Bytes::from(vec![b'x'; introspection_bytes]))))
         .at("/forward-auth", get(fixed.data(Bytes::new())))
-        .at(
-            "/oauth2/token",
-            post(sign_for_client.data(Arc::clone(&signing))),
-        )
+        .at("/oauth2/token", post(sign_for_client.data(Arc::clone(&signing))))
         .at("/api/v1/auth/token/refresh", post(sign.data(signing)))
         .data(redis);
     let second = Duration::from_secs(1);
@@ -108,9 +90,7 @@ async fn fixed(
         let answer = question.query_async::<Option<String>>(&mut redis).await;
         answer.map_err(InternalServerError)?;
     }
-    Ok(Response::builder()
-        .content_type("application/json")
-        .body(bytes.clone()))
+    Ok(Response::builder().content_type("application/json").body(bytes.clone()))
 }
 
 struct Signing {
@@ -269,11 +249,8 @@ fn sign_for_client(
 
 /// Argon2id hashes a second on as many threads as the configuration permits, their memory kept.
 pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
-    let (memory_kib, iterations, lanes) = (
-        passwords.memory_kib,
-        passwords.iterations,
-        passwords.parallelism,
-    );
+    let (memory_kib, iterations, lanes) =
+        (passwords.memory_kib, passwords.iterations, passwords.parallelism);
     let params =
         Params::new(memory_kib, iterations, lanes, Some(32)).map_err(|error| error.to_string())?;
     let blocks = params.block_count();
@@ -296,9 +273,7 @@ pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
             }
             Ok(began.elapsed())
         };
-        let threads: Vec<_> = (0..passwords.permits().max(1))
-            .map(|_| scope.spawn(work))
-            .collect();
+        let threads: Vec<_> = (0..passwords.permits().max(1)).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             took = took.max(thread.join().map_err(|_| "an argon2 thread panicked")??);
         }

@@ -52,9 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let [command, address, jwks, verify, introspection, redis] = arguments
         && command == "limit-server"
     {
@@ -66,9 +64,7 @@ fn run(arguments: &[String]) -> Result<()> {
             redis,
         ));
     }
-    let folder = tempfile::Builder::new()
-        .prefix("propusk-bench.")
-        .tempdir()?;
+    let folder = tempfile::Builder::new().prefix("propusk-bench.").tempdir()?;
     // Away from any propusk.toml of the checkout.
     std::env::set_current_dir(folder.path())?;
     let bench = Bench {
@@ -76,11 +72,7 @@ fn run(arguments: &[String]) -> Result<()> {
             .map_err(|_| "PROPUSK_BENCH_POSTGRES_URL is not set: run ./dev/bench")?,
         folder: folder.path().to_owned(),
         // `cargo bench` adds an option of its own.
-        only: arguments
-            .iter()
-            .filter(|word| !word.starts_with("--"))
-            .cloned()
-            .collect(),
+        only: arguments.iter().filter(|word| !word.starts_with("--")).cloned().collect(),
         rounds: number("PROPUSK_BENCH_ROUNDS", 5)?,
         lasting: Duration::from_secs(number("PROPUSK_BENCH_SECONDS", 3)?),
         connections: usize::try_from(number("PROPUSK_BENCH_CONNECTIONS", 32)?)?.clamp(1, SESSIONS),
@@ -92,9 +84,7 @@ fn run(arguments: &[String]) -> Result<()> {
 
 fn number(name: &str, default: u64) -> Result<u64> {
     match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .map_err(|_| format!("{name} must be a number, not {text}").into()),
+        Ok(text) => text.parse().map_err(|_| format!("{name} must be a number, not {text}").into()),
         Err(_) => Ok(default),
     }
 }
@@ -148,17 +138,13 @@ impl Bench {
                 let token = site.server.log_in("bench0").await?.access_token;
                 let request = request("GET", VERIFY, Some(&token), None);
                 let name = format!("verify, {backend}");
-                figures.push(
-                    self.against_static(name, request, 0.5, &site, &limits)
-                        .await?,
-                );
+                figures.push(self.against_static(name, request, 0.5, &site, &limits).await?);
             }
             // No database is asked: one is enough.
             if self.wants("jwks") && backend == "SQLite" {
                 let request = request("GET", JWKS, None, None);
                 figures.push(
-                    self.against_static("JWKS".to_owned(), request, 0.85, &site, &limits)
-                        .await?,
+                    self.against_static("JWKS".to_owned(), request, 0.85, &site, &limits).await?,
                 );
             }
             if self.wants("feed") {
@@ -199,12 +185,7 @@ impl Bench {
             });
         };
         add("ready after a start, SQLite", again, 300.0, "ms");
-        add(
-            "ready after the very first start (keys, administrator), SQLite",
-            first,
-            300.0,
-            "ms",
-        );
+        add("ready after the very first start (keys, administrator), SQLite", first, 300.0, "ms");
         add("idle memory after a start, SQLite", memory, 40.0, "MiB");
         Ok(())
     }
@@ -226,12 +207,7 @@ impl Bench {
         for user in 1..USERS {
             server.register(&format!("bench{user}")).await?;
         }
-        Ok(Site {
-            server,
-            url,
-            folder,
-            login,
-        })
+        Ok(Site { server, url, folder, login })
     }
 
     async fn limit_server(&self, site: &Site, redis: &str) -> Result<Server> {
@@ -258,10 +234,7 @@ impl Bench {
     fn refreshing(&self, seeded: &[Seeded], follow: bool) -> Vec<Load> {
         let tokens: Vec<_> = seeded.iter().map(|session| session.token.clone()).collect();
         let share = tokens.len().div_ceil(self.connections);
-        tokens
-            .chunks(share)
-            .map(|tokens| Load::refreshing(tokens, follow))
-            .collect()
+        tokens.chunks(share).map(|tokens| Load::refreshing(tokens, follow)).collect()
     }
 
     /// Refresh beside what its parts cost alone, and on a table with a million sessions.
@@ -284,13 +257,8 @@ impl Bench {
             (Some(alone), statements)
         } else {
             let most = site.config()?.database.max_connections;
-            let options = PgPoolOptions::new()
-                .max_connections(most)
-                .test_before_acquire(false);
-            (
-                None,
-                Statements::Postgres(options.connect(&site.url).await?),
-            )
+            let options = PgPoolOptions::new().max_connections(most).test_before_acquire(false);
+            (None, Statements::Postgres(options.connect(&site.url).await?))
         };
         let chains: Vec<Chain> = self
             .seed(alone.as_ref().unwrap_or(site), SESSIONS, 0)
@@ -298,10 +266,8 @@ impl Bench {
             .into_iter()
             .map(|session| session.chain)
             .collect();
-        let mut workers: Vec<Vec<Chain>> = chains
-            .chunks(SESSIONS.div_ceil(self.connections))
-            .map(<[Chain]>::to_vec)
-            .collect();
+        let mut workers: Vec<Vec<Chain>> =
+            chains.chunks(SESSIONS.div_ceil(self.connections)).map(<[Chain]>::to_vec).collect();
         if let Some(alone) = alone {
             alone.server.stop().await?;
         }
@@ -371,9 +337,7 @@ impl Bench {
             let (passwords, lasting) = (config.passwords.clone(), self.lasting);
             let limit =
                 tokio::task::spawn_blocking(move || limits::argon2(&passwords, lasting)).await??;
-            let measured = drive(site.server.address, &mut loads, self.lasting)
-                .await?
-                .per_second;
+            let measured = drive(site.server.address, &mut loads, self.lasting).await?.per_second;
             eprintln!("{backend} login, round {round}: argon2 {limit:.1}/s, login {measured:.1}/s");
             if round > 0 {
                 rounds.push((measured, limit));
@@ -398,17 +362,12 @@ impl Bench {
         site: &Site,
         limits: &Server,
     ) -> Result<Figure> {
-        let mut loads: Vec<Load> = (0..self.connections)
-            .map(|_| Load::fixed(request.clone()))
-            .collect();
+        let mut loads: Vec<Load> =
+            (0..self.connections).map(|_| Load::fixed(request.clone())).collect();
         let mut rounds = vec![];
         for round in 0..=self.rounds {
-            let bare = drive(limits.address, &mut loads, self.lasting)
-                .await?
-                .per_second;
-            let ours = drive(site.server.address, &mut loads, self.lasting)
-                .await?
-                .per_second;
+            let bare = drive(limits.address, &mut loads, self.lasting).await?.per_second;
+            let ours = drive(site.server.address, &mut loads, self.lasting).await?.per_second;
             eprintln!("{name}, round {round}: static {bare:.0}/s, measured {ours:.0}/s");
             if round > 0 {
                 rounds.push((ours, bare));

@@ -44,10 +44,7 @@ pub async fn seed(site: &Site) -> Result<()> {
         Ok(Client {
             id: id.to_owned(),
             source: Source::Operator,
-            secrets: vec![Secret {
-                hash: Sha256::digest(SECRET).to_vec(),
-                expires_at: None,
-            }],
+            secrets: vec![Secret { hash: Sha256::digest(SECRET).to_vec(), expires_at: None }],
             metadata: Metadata {
                 client_name: "Bench".to_owned(),
                 scope: Scope::parse("openid bench:read bench:write propusk:revocations")?,
@@ -95,10 +92,8 @@ pub async fn seed(site: &Site) -> Result<()> {
 }
 
 pub fn form(path: &str, client: &str, body: &str) -> Vec<u8> {
-    let basic = STANDARD.encode(format!(
-        "{client}:{}",
-        SECRET.replace(' ', "+").replace('\'', "%27")
-    ));
+    let basic =
+        STANDARD.encode(format!("{client}:{}", SECRET.replace(' ', "+").replace('\'', "%27")));
     format!(
         "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {basic}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
@@ -118,11 +113,7 @@ pub async fn introspection(server: &Server) -> Result<Vec<u8>> {
     let token = answer["access_token"]
         .as_str()
         .ok_or_else(|| format!("the token endpoint answered {status}: {answer}"))?;
-    Ok(form(
-        "/oauth2/introspect",
-        "bench",
-        &format!("token={token}"),
-    ))
+    Ok(form("/oauth2/introspect", "bench", &format!("token={token}")))
 }
 
 impl Bench {
@@ -136,19 +127,15 @@ impl Bench {
     ) -> Result<()> {
         if self.wants("client_credentials") {
             let name = format!("client_credentials (ES256), {backend}");
-            let mut figure = self
-                .against_static(name, token_request("bench"), 0.7, site, limits)
-                .await?;
+            let mut figure =
+                self.against_static(name, token_request("bench"), 0.7, site, limits).await?;
             figure.basis = "a poem handler that parses the form and signs one token".to_owned();
             figures.push(figure);
         }
         if self.wants("introspection") {
             let name = format!("introspection, {backend}");
             let request = introspection(&site.server).await?;
-            figures.push(
-                self.against_static(name, request, 0.5, site, limits)
-                    .await?,
-            );
+            figures.push(self.against_static(name, request, 0.5, site, limits).await?);
         }
         if self.wants("code") {
             self.code_flow(backend, site).await?;
@@ -206,12 +193,9 @@ impl Bench {
         let mut rounds = vec![];
         for round in 0..=self.rounds {
             let mut alone = vec![Load::fixed(probe.clone())];
-            let idle = drive(site.server.address, &mut alone, self.lasting)
-                .await?
-                .median;
-            let mut load: Vec<Load> = (0..32)
-                .map(|_| Load::fixed(token_request("bench-rs256")))
-                .collect();
+            let idle = drive(site.server.address, &mut alone, self.lasting).await?.median;
+            let mut load: Vec<Load> =
+                (0..32).map(|_| Load::fixed(token_request("bench-rs256"))).collect();
             let (loaded, signing) = tokio::join!(
                 drive(site.server.address, &mut alone, self.lasting),
                 drive(site.server.address, &mut load, self.lasting)
@@ -251,9 +235,7 @@ async fn flow(connection: &mut Connection) -> Result<()> {
     let body = format!(
         "grant_type=authorization_code&code={code}&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback&code_verifier={VERIFIER}"
     );
-    let (status, _, answer) = connection
-        .exchange(&form("/oauth2/token", "bench", &body))
-        .await?;
+    let (status, _, answer) = connection.exchange(&form("/oauth2/token", "bench", &body)).await?;
     if status != 200 {
         return Err(format!("token answered {status}: {answer}").into());
     }

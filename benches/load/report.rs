@@ -40,9 +40,9 @@ impl Figure {
             Required::AtLeast(least) => (format!("≥ {least:.2}"), ratio >= least),
             Required::AtMost(most) => (format!("≤ {most:.2}"), ratio <= most),
         };
-        let disk = self.disk.map_or_else(String::new, |(before, after)| {
-            format!("{before:.0} → {after:.0} µs")
-        });
+        let disk = self
+            .disk
+            .map_or_else(String::new, |(before, after)| format!("{before:.0} → {after:.0} µs"));
         format!(
             "| {} | {} {unit} | {} {unit} | {ratio:.2} | {required} | {} | {disk} | {} |",
             self.name,
@@ -56,11 +56,7 @@ impl Figure {
 }
 
 fn number(value: f64) -> String {
-    if value >= 100.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.1}")
-    }
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
 /// Prints the figures as a Markdown table.

@@ -40,24 +40,15 @@ pub fn config(folder: &Path, database_url: &str) -> Result<Config> {
         ("PROPUSK_DATA_DIR", folder.display().to_string()),
         ("PROPUSK_DATABASE__URL", database_url.to_owned()),
     ];
-    Ok(Config::load(
-        None,
-        settings
-            .map(|(key, value)| (key.to_owned(), value))
-            .into_iter(),
-    )?)
+    Ok(Config::load(None, settings.map(|(key, value)| (key.to_owned(), value)).into_iter())?)
 }
 
 /// Makes an empty PostgreSQL database beside the one of `url`, and gives its URL.
 pub async fn create_database(url: &str, name: &str) -> Result<String> {
     let mut connection = PgConnection::connect(url).await?;
-    for statement in [
-        format!("DROP DATABASE IF EXISTS {name}"),
-        format!("CREATE DATABASE {name}"),
-    ] {
-        sqlx::query(AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await?;
+    for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")]
+    {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
     }
     let mut url = url::Url::parse(url)?;
     url.set_path(name);
@@ -76,9 +67,8 @@ pub async fn settle(url: &str) -> Result<()> {
 /// Adds `count` live sessions of a user, and `others` more all round them.
 pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Result<Vec<Seeded>> {
     let (clock, rng) = (Clock::system(), Rng::system());
-    let chain_key = RefreshToken::parse(&login.refresh_token)
-        .ok_or("not a refresh token")?
-        .chain_key;
+    let chain_key =
+        RefreshToken::parse(&login.refresh_token).ok_or("not a refresh token")?.chain_key;
     let mut made = Vec::with_capacity(count);
     for place in 0..PLACES {
         let now = clock.now();
@@ -89,20 +79,8 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
             // Only its number is used: the first secret is random.
             let key = ChainKey::new(chain_key, &[0; 32]);
             let token = RefreshToken::first(&key, id.parse()?, rng.bytes());
-            batch.push(new_session(
-                id.clone(),
-                login,
-                chain_key,
-                token.hash(),
-                now,
-            )?);
-            made.push(Seeded {
-                token: token.expose(),
-                chain: Chain {
-                    id,
-                    hash: token.hash(),
-                },
-            });
+            batch.push(new_session(id.clone(), login, chain_key, token.hash(), now)?);
+            made.push(Seeded { token: token.expose(), chain: Chain { id, hash: token.hash() } });
         }
         db.transaction(move |mut tx| {
             Box::pin(async move {
@@ -115,11 +93,7 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
         .await?;
         let rows = share(others);
         if rows > 0 {
-            let sql = if db.kind() == "postgres" {
-                FILL_POSTGRES
-            } else {
-                FILL_SQLITE
-            };
+            let sql = if db.kind() == "postgres" { FILL_POSTGRES } else { FILL_SQLITE };
             let statement = Statement::new(sql)
                 .bind(i64::try_from(rows)?)
                 .bind(login.user_id.as_str())
@@ -149,10 +123,7 @@ fn new_session(
         client_id: "propusk".to_owned(),
         scope: Scope::parse("openid profile email")?,
         browser_session_id: None,
-        credential: sessions::Credential::Refresh {
-            chain_key,
-            first_hash,
-        },
+        credential: sessions::Credential::Refresh { chain_key, first_hash },
         authenticated_at: now,
         idle_expires_at: now + 7 * DAY,
         expires_at: now + 30 * DAY,
@@ -177,11 +148,8 @@ macro_rules! fill {
     };
 }
 
-const FILL_POSTGRES: &str = fill!(
-    "gen_random_uuid()::text",
-    "sha256(n::text::bytea)",
-    "generate_series(1, $1) AS n"
-);
+const FILL_POSTGRES: &str =
+    fill!("gen_random_uuid()::text", "sha256(n::text::bytea)", "generate_series(1, $1) AS n");
 const FILL_SQLITE: &str = fill!(
     "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' \
      || hex(randomblob(2)) || '-' || hex(randomblob(6)))",

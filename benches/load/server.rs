@@ -94,20 +94,16 @@ impl Server {
                 && let Ok((200, _)) = connection.ask(&question).await
             {
                 let ready_after = began.elapsed().as_secs_f64() * 1e3;
-                return Ok(Self {
-                    child,
-                    address,
-                    ready_after,
-                });
+                return Ok(Self { child, address, ready_after });
             }
             if let Some(status) = child.try_wait()? {
                 return Err(
-                    format!("the server ended ({status}):\n{}", fs::read_to_string(log)?).into(),
+                    format!("the server ended ({status}):\n{}", fs::read_to_string(log)?).into()
                 );
             }
             if began.elapsed() > PATIENCE {
                 return Err(
-                    format!("the server is not ready:\n{}", fs::read_to_string(log)?).into(),
+                    format!("the server is not ready:\n{}", fs::read_to_string(log)?).into()
                 );
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -118,10 +114,7 @@ impl Server {
     pub fn memory(&self) -> Result<f64> {
         let id = self.child.id().ok_or("the server has ended")?;
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
@@ -148,18 +141,14 @@ impl Server {
     async fn tokens(&self, path: &str, body: &str) -> Result<Login> {
         let (status, answer) = self.ask(&request("POST", path, None, Some(body))).await?;
         if status != 200 && status != 201 {
-            return Err(format!(
-                "{path} answered {status}: {}",
-                String::from_utf8_lossy(&answer)
-            )
-            .into());
+            return Err(
+                format!("{path} answered {status}: {}", String::from_utf8_lossy(&answer)).into()
+            );
         }
         let answer: Value = serde_json::from_slice(&answer)?;
         let text = |pointer: &str| -> Result<String> {
             let found = answer.pointer(pointer).and_then(Value::as_str);
-            Ok(found
-                .ok_or_else(|| format!("{path} answered without {pointer}"))?
-                .to_owned())
+            Ok(found.ok_or_else(|| format!("{path} answered without {pointer}"))?.to_owned())
         };
         Ok(Login {
             user_id: text("/data/user/id")?,

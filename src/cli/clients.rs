@@ -10,12 +10,10 @@ use serde_json::{Value, json};
 use super::{Failed, commands::failed};
 use crate::{
     app::App,
-    flows::{
-        By,
-        clients::{self, catalogue, registration},
-    },
+    flows::admin::clients::{self, catalogue, registration},
     listener,
     model::{
+        actor::Actor,
         catalogue::{Descriptions, Resource},
         client::{
             ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType,
@@ -282,19 +280,12 @@ impl Settings {
             Ok(URL_SAFE_NO_PAD.encode(thumbprint))
         });
         let certificates: Vec<String> = certificates.collect::<Result<_, Failed>>()?;
-        let method = if self.public {
-            Some(AuthMethod::None)
-        } else {
-            self.auth_method
-        };
+        let method = if self.public { Some(AuthMethod::None) } else { self.auth_method };
         Ok(move |to: &mut Metadata| {
             set(&mut to.client_name, self.name);
             set(&mut to.scope, scope);
             set_list(&mut to.redirect_uris, self.redirect_uri);
-            set_list(
-                &mut to.post_logout_redirect_uris,
-                self.post_logout_redirect_uri,
-            );
+            set_list(&mut to.post_logout_redirect_uris, self.post_logout_redirect_uri);
             if !self.grant.is_empty() {
                 to.grant_types = self.grant;
             }
@@ -320,14 +311,8 @@ impl Settings {
             if let Some(without) = self.no_pkce {
                 to.require_pkce = without.then_some(false);
             }
-            set(
-                &mut to.require_pushed_authorization_requests,
-                self.require_par,
-            );
-            set(
-                &mut to.require_signed_request_object,
-                self.require_signed_request,
-            );
+            set(&mut to.require_pushed_authorization_requests, self.require_par);
+            set(&mut to.require_signed_request_object, self.require_signed_request);
             let subject = |pairwise| match pairwise {
                 true => SubjectType::Pairwise,
                 false => SubjectType::Public,
@@ -394,7 +379,7 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Add { id, settings } => {
             let mut metadata = Metadata::default();
             settings.with_defaults().into_change()?(&mut metadata);
-            let (client, secret) = clients::add(app, id, metadata, &By::operator()).await?;
+            let (client, secret) = clients::add(app, id, metadata, &Actor::operator()).await?;
             println!("added the client {}", client.id);
             tell_secret(secret.as_deref());
         }
@@ -414,37 +399,36 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             }
         }
         ClientCommand::Set { id, settings } => {
-            let secret = clients::set(app, &id, settings.into_change()?, &By::operator()).await?;
+            let secret =
+                clients::set(app, &id, settings.into_change()?, &Actor::operator()).await?;
             println!("changed the client {id}");
             tell_secret(secret.as_deref());
         }
         ClientCommand::RotateSecret { id, overlap } => {
-            let secret = clients::rotate_secret(app, &id, overlap, &By::operator()).await?;
+            let secret = clients::rotate_secret(app, &id, overlap, &Actor::operator()).await?;
             let until = app.clock.now() + overlap;
             if overlap.is_zero() {
                 println!("the secret of {id} before this one is good no more");
             } else {
-                println!(
-                    "the secret of {id} before this one is good until {}",
-                    until.rfc3339()
-                );
+                println!("the secret of {id} before this one is good until {}", until.rfc3339());
             }
             tell_secret(Some(&secret));
         }
         ClientCommand::Remove { id } => {
-            clients::remove(app, &id, &By::operator()).await?;
+            clients::remove(app, &id, &Actor::operator()).await?;
             println!("removed {id}: every session of it has ended");
         }
         ClientCommand::Disable { id } => {
-            clients::disable(app, &id, &By::operator()).await?;
+            clients::disable(app, &id, &Actor::operator()).await?;
             println!("disabled {id}: every session of it has ended");
         }
         ClientCommand::Enable { id } => {
-            clients::enable(app, &id, &By::operator()).await?;
+            clients::enable(app, &id, &Actor::operator()).await?;
             println!("enabled {id}");
         }
         ClientCommand::Invite { uses, expires } => {
-            let (token, until) = registration::invite(app, uses, expires, &By::operator()).await?;
+            let (token, until) =
+                registration::invite(app, uses, expires, &Actor::operator()).await?;
             println!("initial access token (shown once): {token}");
             println!(
                 "good for {uses} registration(s) at {}/oauth2/register until {}",
@@ -465,16 +449,11 @@ fn tell_secret(secret: Option<&str>) {
 async fn list(app: &App, as_json: bool) -> Result<(), Failed> {
     let mut listed = vec![];
     if !as_json {
-        println!(
-            "{:<37} {:<13} {:<9} {:<21} NAME",
-            "ID", "SOURCE", "STATE", "SINCE"
-        );
+        println!("{:<37} {:<13} {:<9} {:<21} NAME", "ID", "SOURCE", "STATE", "SINCE");
     }
     let mut after = String::new();
     loop {
-        let page = crate::storage::clients::list(&app.db, &after, 500)
-            .await
-            .map_err(failed)?;
+        let page = crate::storage::clients::list(&app.db, &after, 500).await.map_err(failed)?;
         for client in &page {
             if as_json {
                 listed.push(describe(client));
@@ -482,11 +461,7 @@ async fn list(app: &App, as_json: bool) -> Result<(), Failed> {
             }
             let (id, source) = (&client.id, client.source.as_str());
             let since = client.created_at.rfc3339();
-            println!(
-                "{id:<37} {source:<13} {:<9} {since:<21} {}",
-                state(client),
-                client.name()
-            );
+            println!("{id:<37} {source:<13} {:<9} {since:<21} {}", state(client), client.name());
         }
         match page.last() {
             Some(last) => after.clone_from(&last.id),
@@ -523,10 +498,9 @@ fn describe(client: &Client) -> Value {
         "removed_if_unused_at": time(client.expires_at),
         "secrets": secrets,
     });
-    if let (Some(shown), Ok(Value::Object(metadata))) = (
-        shown.as_object_mut(),
-        serde_json::to_value(&client.metadata),
-    ) {
+    if let (Some(shown), Ok(Value::Object(metadata))) =
+        (shown.as_object_mut(), serde_json::to_value(&client.metadata))
+    {
         shown.extend(metadata);
     }
     shown
@@ -562,19 +536,14 @@ fn print_json(value: &Value) -> Result<(), Failed> {
 
 pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed> {
     match command {
-        ResourceCommand::Add {
-            id,
-            name,
-            scope,
-            default_scope,
-        } => {
+        ResourceCommand::Add { id, name, scope, default_scope } => {
             let resource = Resource {
                 scope: scope.as_deref().map(scopes).transpose()?,
                 default_scope: scopes(&default_scope)?,
                 id: id.clone(),
                 name,
             };
-            catalogue::put_resource(app, resource, &By::operator()).await?;
+            catalogue::put_resource(app, resource, &Actor::operator()).await?;
             println!("{id} is a resource now");
         }
         ResourceCommand::List { json } => {
@@ -592,7 +561,7 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
             print_all(shown, json)?;
         }
         ResourceCommand::Remove { id } => {
-            catalogue::remove_resource(app, &id, &By::operator()).await?;
+            catalogue::remove_resource(app, &id, &Actor::operator()).await?;
             println!("removed {id}");
         }
     }
@@ -602,17 +571,13 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
 pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
     match command {
         ScopeCommand::Describe { name, en, ru } => {
-            let mut texts = catalogue::all(app)
-                .await?
-                .scopes
-                .remove(&name)
-                .unwrap_or_default();
+            let mut texts = catalogue::all(app).await?.scopes.remove(&name).unwrap_or_default();
             let given: Descriptions = [("en", en), ("ru", ru)]
                 .into_iter()
                 .filter_map(|(language, text)| Some((language.to_owned(), text?)))
                 .collect();
             texts.extend(given);
-            catalogue::describe_scope(app, &name, texts, &By::operator()).await?;
+            catalogue::describe_scope(app, &name, texts, &Actor::operator()).await?;
             println!("{name} has its words now");
         }
         ScopeCommand::List { json } => {
@@ -628,7 +593,7 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
             print_all(shown, json)?;
         }
         ScopeCommand::Remove { name } => {
-            catalogue::remove_scope(app, &name, &By::operator()).await?;
+            catalogue::remove_scope(app, &name, &Actor::operator()).await?;
             println!("removed {name}");
         }
     }

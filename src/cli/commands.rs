@@ -19,29 +19,32 @@ use crate::{
     app::{self, App},
     clock::{Clock, Rng},
     config::Config,
+    error::Error,
     flows::{
-        self, accounts,
-        admin::Expected,
-        register::Registration,
-        set_up::{self, FirstStart},
+        admin::{
+            access::Expected,
+            bootstrap::{self, FirstStart},
+            clients::{self, file as clients_file},
+            modules::file as modules_file,
+            users,
+        },
+        accounts::register::Registration,
     },
     http,
-    model::{caller::By, key::KeyState, user::Role},
+    model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
-    storage::{refusals, users},
+    storage::{refusals, users as rows},
 };
 
-impl From<flows::Error> for Failed {
-    fn from(error: flows::Error) -> Self {
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
         Self::Run(match error {
-            flows::Error::Validation(fields) => {
-                let lines: Vec<_> = fields
-                    .iter()
-                    .map(|f| format!("{}: {}", f.field, f.message))
-                    .collect();
+            Error::Validation(fields) => {
+                let lines: Vec<_> =
+                    fields.iter().map(|f| format!("{}: {}", f.field, f.message)).collect();
                 lines.join("\n")
             }
-            flows::Error::Unavailable(cause) | flows::Error::NotCreated(cause) => cause.to_string(),
+            Error::Unavailable(cause) | Error::NotCreated(cause) => cause.to_string(),
             other => other.to_string(),
         })
     }
@@ -52,9 +55,7 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Failed {
 }
 
 async fn open(config: Config) -> Result<Arc<App>, Failed> {
-    App::open(config, Clock::system(), Rng::system())
-        .await
-        .map_err(failed)
+    App::open(config, Clock::system(), Rng::system()).await.map_err(failed)
 }
 
 /// Runs a command on the installation, opened as the server opens it: what the command changes holds on every process
@@ -74,9 +75,9 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let app = open(config).await?;
     let server = Server::bind(Arc::clone(&app)).map_err(failed)?;
-    let first_start = set_up::set_up(&app).await?;
-    flows::clients::file::apply(&app).await.map_err(failed)?;
-    flows::modules::file::apply(&app).await.map_err(failed)?;
+    let first_start = bootstrap::set_up(&app).await?;
+    clients_file::apply(&app).await.map_err(failed)?;
+    modules_file::apply(&app).await.map_err(failed)?;
     welcome(&app, &server, first_start);
     let shutdown = async {
         tokio::select! {
@@ -125,25 +126,16 @@ pub async fn migrate(config: Config) -> Result<(), Failed> {
 }
 
 pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
-    let App {
-        keys,
-        db,
-        clock,
-        rng,
-        config,
-        ..
-    } = app;
+    let App { keys, db, clock, rng, config, .. } = app;
     match command {
         KeysCommand::List => {}
         KeysCommand::Rotate { algorithm, now } => {
-            keys.rotate(db, clock, rng, algorithm, now, &By::operator())
+            keys.rotate(db, clock, rng, algorithm, now, &Actor::operator())
                 .await
                 .map_err(failed)?;
         }
         KeysCommand::Ban { kid } => {
-            keys.ban(db, clock, rng, &kid, &By::operator())
-                .await
-                .map_err(failed)?;
+            keys.ban(db, clock, rng, &kid, &Actor::operator()).await.map_err(failed)?;
             let now = clock.now();
             let everywhere = now + config.keys.jwks_max_age + Duration::from_secs(60);
             println!(
@@ -153,10 +145,7 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
         }
     }
     let now = clock.now();
-    println!(
-        "{:<45} {:<14} {:<8} {:<21} RETIRES",
-        "ID", "ALGORITHM", "STATE", "ACTIVE FROM"
-    );
+    println!("{:<45} {:<14} {:<8} {:<21} RETIRES", "ID", "ALGORITHM", "STATE", "ACTIVE FROM");
     for key in &keys.ring().records {
         let state = match key.state(now) {
             KeyState::Next => "next",
@@ -164,9 +153,7 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
             KeyState::Retired => "retired",
             KeyState::Banned => "banned",
         };
-        let retires = key
-            .retires_at
-            .map_or_else(|| "-".to_owned(), |at| at.rfc3339());
+        let retires = key.retires_at.map_or_else(|| "-".to_owned(), |at| at.rfc3339());
         let algorithm = key.algorithm.as_str();
         println!(
             "{:<45} {algorithm:<14} {state:<8} {:<21} {retires}",
@@ -179,39 +166,23 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
 
 pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
     match command {
-        UserCommand::Add {
-            email,
-            username,
-            role,
-            password_stdin,
-        } => {
+        UserCommand::Add { email, username, role, password_stdin } => {
             let role = role_named(&role)?;
             let (password, generated) = password(app, password_stdin)?;
-            let registration = Registration {
-                email,
-                username,
-                password: password.clone(),
-            };
-            let user = accounts::create(app, registration, role, &By::operator()).await?;
+            let registration = Registration { email, username, password: password.clone() };
+            let user = users::create(app, registration, role, &Actor::operator()).await?;
             println!("added {} with the id {}", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
             }
         }
         UserCommand::List => {
-            println!(
-                "{:<37} {:<10} {:<9} {:<21} EMAIL, USERNAME",
-                "ID", "ROLE", "STATE", "SINCE"
-            );
+            println!("{:<37} {:<10} {:<9} {:<21} EMAIL, USERNAME", "ID", "ROLE", "STATE", "SINCE");
             let mut after = String::new();
             loop {
-                let page = users::list(&app.db, &after, 500).await.map_err(failed)?;
+                let page = rows::list(&app.db, &after, 500).await.map_err(failed)?;
                 for user in &page {
-                    let state = if user.disabled_at.is_some() {
-                        "disabled"
-                    } else {
-                        "enabled"
-                    };
+                    let state = if user.disabled_at.is_some() { "disabled" } else { "enabled" };
                     let (id, role) = (&user.id, user.role.as_str());
                     let since = user.created_at.rfc3339();
                     let username = user.username.as_deref().unwrap_or_default();
@@ -228,44 +199,38 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             }
         }
         UserCommand::Disable { user } => {
-            let user = accounts::find(app, &user).await?;
-            accounts::disable(app, &user, &By::operator()).await?;
+            let user = users::find(app, &user).await?;
+            users::disable(app, &user, &Actor::operator()).await?;
             println!("disabled {}: every session has ended", user.email);
         }
         UserCommand::Enable { user } => {
-            let user = accounts::find(app, &user).await?;
-            accounts::enable(app, &user, &By::operator()).await?;
+            let user = users::find(app, &user).await?;
+            users::enable(app, &user, &Actor::operator()).await?;
             println!("enabled {}", user.email);
         }
         UserCommand::Delete { user } => {
-            let user = accounts::find(app, &user).await?;
-            accounts::delete(app, &user.id, &Expected::Any, &By::operator()).await?;
+            let user = users::find(app, &user).await?;
+            users::delete(app, &user.id, &Expected::Any, &Actor::operator()).await?;
             println!("deleted {}: nothing of it is left", user.email);
         }
-        UserCommand::SetPassword {
-            user,
-            password_stdin,
-        } => {
-            let user = accounts::find(app, &user).await?;
+        UserCommand::SetPassword { user, password_stdin } => {
+            let user = users::find(app, &user).await?;
             let (password, generated) = password(app, password_stdin)?;
-            accounts::set_password(app, &user, &password, &By::operator()).await?;
-            println!(
-                "the password of {} was changed: every session has ended",
-                user.email
-            );
+            users::set_password(app, &user, &password, &Actor::operator()).await?;
+            println!("the password of {} was changed: every session has ended", user.email);
             if generated {
                 println!("password (shown once): {password}");
             }
         }
         UserCommand::SetRole { user, role } => {
             let role = role_named(&role)?;
-            let user = accounts::find(app, &user).await?;
-            accounts::set_role(app, &user, role.clone(), &By::operator()).await?;
+            let user = users::find(app, &user).await?;
+            users::set_role(app, &user, role.clone(), &Actor::operator()).await?;
             println!("{} is {} now", user.email, role.as_str());
         }
         UserCommand::WithdrawConsent { user, client } => {
-            let user = accounts::find(app, &user).await?;
-            flows::clients::withdraw_consent(app, &user, &client, &By::operator()).await?;
+            let user = users::find(app, &user).await?;
+            clients::withdraw_consent(app, &user, &client, &Actor::operator()).await?;
             println!("{} allows {client} nothing any more", user.email);
         }
     }
@@ -311,10 +276,7 @@ fn password(app: &App, from_stdin: bool) -> Result<(String, bool), Failed> {
         return Ok((URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>()), true));
     }
     let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(failed)?;
+    std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
     Ok((line.trim_end_matches(['\r', '\n']).to_owned(), false))
 }
 
@@ -355,15 +317,9 @@ pub async fn health(config: Config) -> Result<(), Failed> {
             println!("ready");
             Ok(())
         }
-        Ok(Ok(_)) => Err(Failed::Run(
-            "the server runs, but is not ready: see its log".to_owned(),
-        )),
-        Ok(Err(error)) => Err(Failed::Run(format!(
-            "no server answers at {address}: {error}"
-        ))),
-        Err(_) => Err(Failed::Run(format!(
-            "the server at {address} did not answer within 5 s"
-        ))),
+        Ok(Ok(_)) => Err(Failed::Run("the server runs, but is not ready: see its log".to_owned())),
+        Ok(Err(error)) => Err(Failed::Run(format!("no server answers at {address}: {error}"))),
+        Err(_) => Err(Failed::Run(format!("the server at {address} did not answer within 5 s"))),
     }
 }
 

@@ -171,9 +171,8 @@ enum UserCommand {
 }
 
 fn algorithm(name: &str) -> Result<SigningAlgorithm, String> {
-    let found = SigningAlgorithm::ALL
-        .into_iter()
-        .find(|known| known.as_str().eq_ignore_ascii_case(name));
+    let found =
+        SigningAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name));
     found.ok_or_else(|| "use ES256, RS256, PS256 or EdDSA".to_owned())
 }
 

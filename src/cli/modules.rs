@@ -7,13 +7,13 @@ use super::{Failed, commands::failed};
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{
-        By, accounts,
-        admin::Expected,
+    flows::admin::{
+        access::Expected,
         modules::{self, Must},
-        roles,
+        roles, users,
     },
     model::{
+        actor::Actor,
         catalogue::Descriptions,
         module::{Module, ModuleGrant},
         user::Role,
@@ -140,7 +140,7 @@ impl Settings {
 }
 
 pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
-    let by = By::operator();
+    let by = Actor::operator();
     match command {
         ModuleCommand::Add { id, settings } => {
             if modules::named(app, &id).await.is_ok() {
@@ -174,19 +174,15 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
             modules::remove(app, &id, &Expected::Any, &by).await?;
             println!("removed the module {id}: whoever had it has it no more");
         }
-        ModuleCommand::Grant {
-            user,
-            module,
-            until,
-        } => {
-            let user = accounts::find(app, &user).await?;
+        ModuleCommand::Grant { user, module, until } => {
+            let user = users::find(app, &user).await?;
             modules::grant(app, &user.id, &module, until, &by).await?;
             let until =
                 until.map_or_else(String::new, |until| format!(" until {}", until.rfc3339()));
             println!("{} has {module}{until}", user.email);
         }
         ModuleCommand::Withdraw { user, module } => {
-            let user = accounts::find(app, &user).await?;
+            let user = users::find(app, &user).await?;
             modules::named(app, &module).await?;
             modules::withdraw(app, &user.id, &module, &by).await?;
             println!(
@@ -195,7 +191,7 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
             );
         }
         ModuleCommand::History { user, at, json } => {
-            let user = accounts::find(app, &user).await?;
+            let user = users::find(app, &user).await?;
             let grants = match at {
                 Some(moment) => modules::at(app, &user.id, moment).await?,
                 None => modules::history(app, &user.id).await?,
@@ -215,18 +211,9 @@ async fn list(app: &App, json: bool) -> Result<(), Failed> {
         return Ok(());
     }
     for module in catalogue.modules.values() {
-        let by_users = if module.is_self_service {
-            "self-service"
-        } else {
-            "by administrators"
-        };
+        let by_users = if module.is_self_service { "self-service" } else { "by administrators" };
         let resource = module.resource.as_deref().unwrap_or("-");
-        println!(
-            "{}\t{}\t{}\t{resource}\t{by_users}",
-            module.id,
-            module.name("en"),
-            module.scope
-        );
+        println!("{}\t{}\t{}\t{resource}\t{by_users}", module.id, module.name("en"), module.scope);
     }
     Ok(())
 }
@@ -265,7 +252,7 @@ fn history(grants: &[ModuleGrant], json: bool) {
 
 pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
     let parse = |name: &str| Role::parse(name).map_err(|why| Failed::Usage(why.to_owned()));
-    let by = By::operator();
+    let by = Actor::operator();
     match command {
         RoleCommand::Add { name, description } => {
             roles::put(app, parse(&name)?, description, &by).await?;
@@ -281,12 +268,7 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
                 return Ok(());
             }
             for one in all {
-                println!(
-                    "{}\t{} users\t{}",
-                    one.role.as_str(),
-                    one.users,
-                    one.description
-                );
+                println!("{}\t{} users\t{}", one.role.as_str(), one.users, one.description);
             }
         }
         RoleCommand::Remove { name } => {

@@ -80,8 +80,7 @@ impl std::error::Error for ConfigError {}
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(PREFIX)
-            .then(|| (name, value.to_string_lossy().into_owned()))
+        name.starts_with(PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
     })
 }
 
@@ -133,11 +132,7 @@ impl Layers {
         })?;
         let mut settings = BTreeMap::new();
         flatten("", table, &mut settings);
-        Ok(Self {
-            settings,
-            problems: Vec::new(),
-            values_sound: true,
-        })
+        Ok(Self { settings, problems: Vec::new(), values_sound: true })
     }
 
     fn lay_file(&mut self, path: &Path) {
@@ -168,21 +163,16 @@ impl Layers {
                 value => {
                     let hint = self.suggest_key(&key, value.is_table());
                     let what = if value.is_table() { "section" } else { "key" };
-                    self.problems.push(format!(
-                        "{key} ({}): unknown {what}; {hint}",
-                        path.display()
-                    ));
+                    self.problems
+                        .push(format!("{key} ({}): unknown {what}; {hint}", path.display()));
                 }
             }
         }
     }
 
     fn lay_environment(&mut self, env: &BTreeMap<String, String>) {
-        let keys: BTreeMap<String, String> = self
-            .settings
-            .keys()
-            .map(|key| (variable(key), key.clone()))
-            .collect();
+        let keys: BTreeMap<String, String> =
+            self.settings.keys().map(|key| (variable(key), key.clone())).collect();
         for (name, text) in env {
             if name == FILE_VARIABLE || name.starts_with(TEST_PREFIX) || is_service_link(name, text)
             {
@@ -195,9 +185,8 @@ impl Layers {
             let plain = name.strip_suffix("_FILE");
             if let Some((plain, key)) = plain.and_then(|plain| keys.get_key_value(plain)) {
                 if env.contains_key(plain) {
-                    self.problems.push(format!(
-                        "{key}: both {plain} and {name} are set; unset one of them"
-                    ));
+                    self.problems
+                        .push(format!("{key}: both {plain} and {name} are set; unset one of them"));
                 } else {
                     self.lay_text_file(key, text, name);
                 }
@@ -210,8 +199,7 @@ impl Layers {
                      `propusk config show` lists the keys"
                 ),
             };
-            self.problems
-                .push(format!("{name}: unknown variable; {hint}"));
+            self.problems.push(format!("{name}: unknown variable; {hint}"));
         }
     }
 
@@ -260,8 +248,7 @@ impl Layers {
         self.settings.insert(key.clone(), new.clone());
         if let Err(error) = self.deserialize() {
             let problem = wrong_type(&key, &old.value, &new.value, &error);
-            self.problems
-                .push(format!("{key} ({}): {problem}", new.source));
+            self.problems.push(format!("{key} ({}): {problem}", new.source));
             self.values_sound = false;
             self.settings.insert(key, old);
         }
@@ -280,24 +267,19 @@ impl Layers {
             Ok(config) => config,
             Err(error) => {
                 self.problems.push(error.message().to_owned());
-                return Err(ConfigError {
-                    problems: self.problems,
-                });
+                return Err(ConfigError { problems: self.problems });
             }
         };
         config.settings = self.settings;
         if self.values_sound {
             for (key, problem) in validate::problems(&config) {
-                self.problems
-                    .push(format!("{key} ({}): {problem}", config.source(key)));
+                self.problems.push(format!("{key} ({}): {problem}", config.source(key)));
             }
         }
         if self.problems.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError {
-                problems: self.problems,
-            })
+            Err(ConfigError { problems: self.problems })
         }
     }
 
@@ -359,9 +341,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
             table.insert(key.to_owned(), value);
         }
         Some((section, rest)) => {
-            let inner = table
-                .entry(section)
-                .or_insert_with(|| Value::Table(Table::new()));
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(inner) = inner {
                 insert(inner, rest, value);
             }
@@ -370,11 +350,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
 }
 
 fn join(section: &str, name: &str) -> String {
-    if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
-    }
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// `server.tls.key` → `PROPUSK_SERVER__TLS__KEY`.
@@ -403,11 +379,7 @@ fn wrong_type(key: &str, old: &Value, new: &Value, error: &toml::de::Error) -> S
         Value::Array(_) if !new.is_array() => format!("must be a list, like {old}"),
         _ => return format!("{}; the default is {old}", error.message()),
     };
-    if SECRET.contains(&key) {
-        wanted
-    } else {
-        format!("{wanted}; it is {new}")
-    }
+    if SECRET.contains(&key) { wanted } else { format!("{wanted}; it is {new}") }
 }
 
 /// The candidate that a slip of the keyboard would explain, if any.

@@ -550,8 +550,5 @@ fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> 
             ))
         })
     };
-    Vec::<String>::deserialize(from)?
-        .iter()
-        .map(parse)
-        .collect()
+    Vec::<String>::deserialize(from)?.iter().map(parse).collect()
 }

@@ -85,21 +85,13 @@ fn the_environment_lies_over_the_file() {
     assert_eq!(config.keys.algorithms, algorithms);
     assert!(!config.limits.enabled);
     assert_eq!(config.passwords.permits(), 3);
-    let proxies: Vec<String> = config
-        .server
-        .trusted_proxies
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let proxies: Vec<String> =
+        config.server.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32"]);
     assert_eq!(config.metrics.listen, None);
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:0");
     assert_eq!(config.source("data_dir"), "PROPUSK_DATA_DIR");
-    assert!(
-        config
-            .source("tokens.refresh_idle_ttl")
-            .ends_with("my.toml")
-    );
+    assert!(config.source("tokens.refresh_idle_ttl").ends_with("my.toml"));
 }
 
 #[test]
@@ -111,10 +103,7 @@ fn the_file_may_be_named_by_a_variable() {
     assert!(!config.registration.enabled);
 
     let error = load(None, &[("PROPUSK_CONFIG", "/no/such.toml")]).unwrap_err();
-    assert!(
-        error.contains("/no/such.toml: cannot be read: No such file"),
-        "{error}"
-    );
+    assert!(error.contains("/no/such.toml: cannot be read: No such file"), "{error}");
 }
 
 #[test]
@@ -124,29 +113,16 @@ fn secrets_come_from_files_and_are_not_shown() {
     fs::write(&path, "postgres://propusk:canary@db/propusk\n").unwrap();
     let path = path.to_str().unwrap();
     let config = load(None, &[("PROPUSK_DATABASE__URL_FILE", path)]).unwrap();
-    assert_eq!(
-        config.database_url(),
-        "postgres://propusk:canary@db/propusk"
-    );
+    assert_eq!(config.database_url(), "postgres://propusk:canary@db/propusk");
     let shown = format!("{config:?}{:?}{}", config.database, config.render());
     assert!(!shown.contains("canary"), "{shown}");
-    assert!(
-        shown.contains("postgres://propusk:***@db/propusk"),
-        "{shown}"
-    );
+    assert!(shown.contains("postgres://propusk:***@db/propusk"), "{shown}");
     assert!(shown.contains(&format!("# PROPUSK_DATABASE__URL_FILE, {path}")));
 
-    let both = [
-        ("PROPUSK_DATABASE__URL_FILE", path),
-        ("PROPUSK_DATABASE__URL", ""),
-    ];
+    let both = [("PROPUSK_DATABASE__URL_FILE", path), ("PROPUSK_DATABASE__URL", "")];
     assert!(load(None, &both).unwrap_err().contains("unset one of them"));
     let missing = [("PROPUSK_DATABASE__URL_FILE", "/no/such")];
-    assert!(
-        load(None, &missing)
-            .unwrap_err()
-            .contains("must name a file that holds the value")
-    );
+    assert!(load(None, &missing).unwrap_err().contains("must name a file that holds the value"));
     // A key that itself ends in `_file` is not taken for the variant.
     let key = [("PROPUSK_SECRETS__MASTER_KEY_FILE", path)];
     assert_eq!(load(None, &key).unwrap().master_key_path(), Path::new(path));
@@ -161,10 +137,7 @@ fn no_message_shows_a_password() {
         ("", Some("postgres://u:canary@db:port/x")),
     ];
     for (text, url) in wrong {
-        let env: Vec<_> = url
-            .map(|url| ("PROPUSK_DATABASE__URL", url))
-            .into_iter()
-            .collect();
+        let env: Vec<_> = url.map(|url| ("PROPUSK_DATABASE__URL", url)).into_iter().collect();
         let error = load_text(text, &env).unwrap_err();
         assert!(!error.contains("canary"), "{error}");
     }
@@ -178,64 +151,24 @@ fn no_message_shows_a_password() {
 
 #[test]
 fn what_is_unknown_is_named_with_the_likely_key() {
-    type Unknown = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-    );
+    type Unknown = (&'static str, &'static [(&'static str, &'static str)], &'static str);
     let cases: &[Unknown] = &[
         ("[server]\nlisten_on = 'x'", &[], "server.listen_on ("),
-        (
-            "[server]\nlissen = 'x'",
-            &[],
-            "my.toml): unknown key; did you mean server.listen?",
-        ),
-        (
-            "issuer = 'x'",
-            &[],
-            "unknown key; did you mean server.issuer?",
-        ),
-        (
-            "[sever]\nlisten = 'x'",
-            &[],
-            "unknown section; did you mean server?",
-        ),
-        (
-            "[zzzzzzzzz]",
-            &[],
-            "unknown section; `propusk config show` lists",
-        ),
-        (
-            "server = 3",
-            &[],
-            "is a section, not a key; write `[server]`",
-        ),
+        ("[server]\nlissen = 'x'", &[], "my.toml): unknown key; did you mean server.listen?"),
+        ("issuer = 'x'", &[], "unknown key; did you mean server.issuer?"),
+        ("[sever]\nlisten = 'x'", &[], "unknown section; did you mean server?"),
+        ("[zzzzzzzzz]", &[], "unknown section; `propusk config show` lists"),
+        ("server = 3", &[], "is a section, not a key; write `[server]`"),
         ("[server\n", &[], "my.toml: line 1 is not TOML: "),
-        (
-            "data_dir = 'x'\n\nlevel = \n",
-            &[],
-            "my.toml: line 3 is not TOML: ",
-        ),
-        (
-            "",
-            &[("PROPUSK_SERVER_LISTEN", "x")],
-            "did you mean PROPUSK_SERVER__LISTEN?",
-        ),
+        ("data_dir = 'x'\n\nlevel = \n", &[], "my.toml: line 3 is not TOML: "),
+        ("", &[("PROPUSK_SERVER_LISTEN", "x")], "did you mean PROPUSK_SERVER__LISTEN?"),
         (
             "",
             &[("PROPUSK_DATABASE__ULR_FILE", "x")],
             "PROPUSK_DATABASE__ULR_FILE: unknown variable",
         ),
-        (
-            "",
-            &[("PROPUSK_SERVER_PORT", "80")],
-            "PROPUSK_SERVER_PORT: unknown variable",
-        ),
-        (
-            "",
-            &[("PROPUSK_XYZZY", "x")],
-            "PROPUSK_XYZZY: unknown variable; variables are named",
-        ),
+        ("", &[("PROPUSK_SERVER_PORT", "80")], "PROPUSK_SERVER_PORT: unknown variable"),
+        ("", &[("PROPUSK_XYZZY", "x")], "PROPUSK_XYZZY: unknown variable; variables are named"),
     ];
     for (text, env, expected) in cases {
         let error = load_text(text, env).unwrap_err();
@@ -255,10 +188,7 @@ fn other_peoples_variables_are_left_alone() {
         "PROPUSK_DB_PORT_5432_TCP_PROTO",
         "PROPUSK_TEST_POSTGRES_URL",
     ];
-    let env: Vec<_> = env
-        .iter()
-        .map(|name| (*name, "tcp://10.0.0.1:80"))
-        .collect();
+    let env: Vec<_> = env.iter().map(|name| (*name, "tcp://10.0.0.1:80")).collect();
     load(None, &env).unwrap();
 }
 
@@ -266,10 +196,7 @@ fn other_peoples_variables_are_left_alone() {
 fn all_problems_are_reported_together() {
     let error = load_text(
         "x = 1\n[server]\nmax_connections = 'many'\n[log]\nformat = 'xml'",
-        &[
-            ("PROPUSK_LIMITS__ENABLED", "yes"),
-            ("PROPUSK_TOKENS__ACCESS_TTL", "fifteen"),
-        ],
+        &[("PROPUSK_LIMITS__ENABLED", "yes"), ("PROPUSK_TOKENS__ACCESS_TTL", "fifteen")],
     )
     .unwrap_err();
     assert_eq!(error.lines().count(), 6, "{error}");
@@ -279,23 +206,13 @@ fn all_problems_are_reported_together() {
         ),
         "{error}"
     );
-    assert!(
-        error.contains("must be a whole number, like 10000; it is \"many\""),
-        "{error}"
-    );
-    assert!(
-        error.contains("unknown variant `xml`, expected `human` or `json`"),
-        "{error}"
-    );
+    assert!(error.contains("must be a whole number, like 10000; it is \"many\""), "{error}");
+    assert!(error.contains("unknown variant `xml`, expected `human` or `json`"), "{error}");
     assert!(error.contains("the default is \"15m\""), "{error}");
 }
 
 /// Variables, the key at fault, and a part of what is said of it.
-type Case = (
-    &'static [(&'static str, &'static str)],
-    &'static str,
-    &'static str,
-);
+type Case = (&'static [(&'static str, &'static str)], &'static str, &'static str);
 
 const PUBLIC: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "https://auth.example.com");
 
@@ -351,28 +268,17 @@ const IMPOSSIBLE: &[Case] = &[
         "set server.issuer to the https URL",
     ),
     (
-        &[(
-            "PROPUSK_CLIENT_REGISTRATION__PRIVATE_USE_SCHEMES",
-            "cursor,Cursor://",
-        )],
+        &[("PROPUSK_CLIENT_REGISTRATION__PRIVATE_USE_SCHEMES", "cursor,Cursor://")],
         "client_registration.private_use_schemes",
         "write a scheme alone",
     ),
-    (
-        &[("PROPUSK_SERVER__LISTEN", "8080")],
-        "server.listen",
-        "write one like 127.0.0.1:8080",
-    ),
+    (&[("PROPUSK_SERVER__LISTEN", "8080")], "server.listen", "write one like 127.0.0.1:8080"),
     (
         &[("PROPUSK_METRICS__LISTEN", "127.0.0.1")],
         "metrics.listen",
         "write one like 127.0.0.1:8080",
     ),
-    (
-        &[("PROPUSK_METRICS__LISTEN", "127.0.0.1:8080")],
-        "metrics.listen",
-        "choose another port",
-    ),
+    (&[("PROPUSK_METRICS__LISTEN", "127.0.0.1:8080")], "metrics.listen", "choose another port"),
     (
         &[("PROPUSK_SERVER__TRUSTED_PROXIES", "ten")],
         "server.trusted_proxies",
@@ -383,26 +289,10 @@ const IMPOSSIBLE: &[Case] = &[
         "server.max_header_bytes",
         "from 8192 to 1048576",
     ),
-    (
-        &[("PROPUSK_SERVER__MAX_CONNECTIONS", "0")],
-        "server.max_connections",
-        "at least 1",
-    ),
-    (
-        &[("PROPUSK_SERVER__MAX_BODY_BYTES", "-1")],
-        "server.max_body_bytes",
-        "a whole number",
-    ),
-    (
-        &[("PROPUSK_SERVER__REQUEST_TIMEOUT", "0s")],
-        "server.request_timeout",
-        "longer than 0s",
-    ),
-    (
-        &[("PROPUSK_AUDIT__RETENTION", "1000years")],
-        "audit.retention",
-        "at most 36500d",
-    ),
+    (&[("PROPUSK_SERVER__MAX_CONNECTIONS", "0")], "server.max_connections", "at least 1"),
+    (&[("PROPUSK_SERVER__MAX_BODY_BYTES", "-1")], "server.max_body_bytes", "a whole number"),
+    (&[("PROPUSK_SERVER__REQUEST_TIMEOUT", "0s")], "server.request_timeout", "longer than 0s"),
+    (&[("PROPUSK_AUDIT__RETENTION", "1000years")], "audit.retention", "at most 36500d"),
     (
         &[("PROPUSK_SERVER__TLS__CERTIFICATE", "Cargo.toml")],
         "server.tls.key",
@@ -418,11 +308,7 @@ const IMPOSSIBLE: &[Case] = &[
         "server.tls.client_ca",
         "there is no file /no/such",
     ),
-    (
-        &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "required")],
-        "server.tls.client_auth",
-        "needs TLS",
-    ),
+    (&[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "required")], "server.tls.client_auth", "needs TLS"),
     (
         &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "optional")],
         "server.tls.client_ca",
@@ -448,42 +334,14 @@ const IMPOSSIBLE: &[Case] = &[
         "grpc.tls.client_ca",
         "there is no file /no/such",
     ),
-    (
-        &[("PROPUSK_GRPC__LISTEN", "127.0.0.1:8080")],
-        "grpc.listen",
-        "is the same as server.listen",
-    ),
-    (
-        &[("PROPUSK_GRPC__LISTEN", "127.0.0.1:9464")],
-        "grpc.listen",
-        "is the same as metrics.listen",
-    ),
-    (
-        &[("PROPUSK_GRPC__MAX_MESSAGE_BYTES", "100")],
-        "grpc.max_message_bytes",
-        "from 1024",
-    ),
-    (
-        &[("PROPUSK_DATABASE__URL", "mysql://x")],
-        "database.url",
-        "write postgres://",
-    ),
-    (
-        &[("PROPUSK_DATABASE__URL", "sqlite::memory:")],
-        "database.url",
-        "write postgres://",
-    ),
-    (
-        &[("PROPUSK_DATABASE__MAX_CONNECTIONS", "0")],
-        "database.max_connections",
-        "at least 1",
-    ),
+    (&[("PROPUSK_GRPC__LISTEN", "127.0.0.1:8080")], "grpc.listen", "is the same as server.listen"),
+    (&[("PROPUSK_GRPC__LISTEN", "127.0.0.1:9464")], "grpc.listen", "is the same as metrics.listen"),
+    (&[("PROPUSK_GRPC__MAX_MESSAGE_BYTES", "100")], "grpc.max_message_bytes", "from 1024"),
+    (&[("PROPUSK_DATABASE__URL", "mysql://x")], "database.url", "write postgres://"),
+    (&[("PROPUSK_DATABASE__URL", "sqlite::memory:")], "database.url", "write postgres://"),
+    (&[("PROPUSK_DATABASE__MAX_CONNECTIONS", "0")], "database.max_connections", "at least 1"),
     (&[("PROPUSK_DATA_DIR", "")], "data_dir", "name a folder"),
-    (
-        &[PUBLIC],
-        "secrets.master_key_file",
-        "head -c 32 /dev/urandom > FILE; chmod 600 FILE",
-    ),
+    (&[PUBLIC], "secrets.master_key_file", "head -c 32 /dev/urandom > FILE; chmod 600 FILE"),
     (
         &[PUBLIC, ("PROPUSK_SECRETS__MASTER_KEY_FILE", "/no/such")],
         "secrets.master_key_file",
@@ -499,56 +357,24 @@ const IMPOSSIBLE: &[Case] = &[
         "passwords.memory_kib",
         "8 times passwords.parallelism",
     ),
-    (
-        &[("PROPUSK_PASSWORDS__PARALLELISM", "0")],
-        "passwords.parallelism",
-        "from 1",
-    ),
-    (
-        &[("PROPUSK_PASSWORDS__ITERATIONS", "0")],
-        "passwords.iterations",
-        "at least 1",
-    ),
-    (
-        &[("PROPUSK_PASSWORDS__MIN_LENGTH", "7")],
-        "passwords.min_length",
-        "from 8 to 64",
-    ),
-    (
-        &[("PROPUSK_PASSWORDS__MIN_LENGTH", "65")],
-        "passwords.min_length",
-        "from 8 to 64",
-    ),
-    (
-        &[("PROPUSK_PASSWORDS__MIN_STRENGTH", "5")],
-        "passwords.min_strength",
-        "from 0 to 4",
-    ),
+    (&[("PROPUSK_PASSWORDS__PARALLELISM", "0")], "passwords.parallelism", "from 1"),
+    (&[("PROPUSK_PASSWORDS__ITERATIONS", "0")], "passwords.iterations", "at least 1"),
+    (&[("PROPUSK_PASSWORDS__MIN_LENGTH", "7")], "passwords.min_length", "from 8 to 64"),
+    (&[("PROPUSK_PASSWORDS__MIN_LENGTH", "65")], "passwords.min_length", "from 8 to 64"),
+    (&[("PROPUSK_PASSWORDS__MIN_STRENGTH", "5")], "passwords.min_strength", "from 0 to 4"),
     (
         &[("PROPUSK_PASSWORDS__BLOCKLIST_FILE", "/no/such")],
         "passwords.blocklist_file",
         "there is no file",
     ),
-    (
-        &[("PROPUSK_TOKENS__ACCESS_TTL", "59s")],
-        "tokens.access_ttl",
-        "from 1m to 1h",
-    ),
-    (
-        &[("PROPUSK_TOKENS__ACCESS_TTL", "61m")],
-        "tokens.access_ttl",
-        "from 1m to 1h",
-    ),
+    (&[("PROPUSK_TOKENS__ACCESS_TTL", "59s")], "tokens.access_ttl", "from 1m to 1h"),
+    (&[("PROPUSK_TOKENS__ACCESS_TTL", "61m")], "tokens.access_ttl", "from 1m to 1h"),
     (
         &[("PROPUSK_TOKENS__REFRESH_IDLE_TTL", "31d")],
         "tokens.refresh_idle_ttl",
         "longer than tokens.refresh_max_ttl",
     ),
-    (
-        &[("PROPUSK_TOKENS__REPLAY_WINDOW", "301s")],
-        "tokens.replay_window",
-        "0s (off) to 5m",
-    ),
+    (&[("PROPUSK_TOKENS__REPLAY_WINDOW", "301s")], "tokens.replay_window", "0s (off) to 5m"),
     (
         &[("PROPUSK_TOKENS__SIGNING_ALGORITHM", "PS256")],
         "tokens.signing_algorithm",
@@ -559,41 +385,17 @@ const IMPOSSIBLE: &[Case] = &[
         "tokens.signing_algorithm",
         "unknown variant `none`",
     ),
-    (
-        &[("PROPUSK_KEYS__ALGORITHMS", "ES256,ES256")],
-        "keys.algorithms",
-        "none twice",
-    ),
-    (
-        &[("PROPUSK_KEYS__ALGORITHMS", "")],
-        "keys.algorithms",
-        "at least one",
-    ),
+    (&[("PROPUSK_KEYS__ALGORITHMS", "ES256,ES256")], "keys.algorithms", "none twice"),
+    (&[("PROPUSK_KEYS__ALGORITHMS", "")], "keys.algorithms", "at least one"),
     (
         &[("PROPUSK_KEYS__PUBLISH_AHEAD", "90d")],
         "keys.publish_ahead",
         "shorter than keys.rotate_every",
     ),
-    (
-        &[("PROPUSK_KEYS__PUBLISH_AHEAD", "4m")],
-        "keys.publish_ahead",
-        "at least keys.jwks_max_age",
-    ),
-    (
-        &[("PROPUSK_LIMITS__ADDRESS_BURST", "0")],
-        "limits.address_burst",
-        "at least 1",
-    ),
-    (
-        &[("PROPUSK_LIMITS__TRACKED", "5000000000x")],
-        "limits.tracked",
-        "a whole number",
-    ),
-    (
-        &[("PROPUSK_LOG__LEVEL", "a=b=c")],
-        "log.level",
-        "is not a filter",
-    ),
+    (&[("PROPUSK_KEYS__PUBLISH_AHEAD", "4m")], "keys.publish_ahead", "at least keys.jwks_max_age"),
+    (&[("PROPUSK_LIMITS__ADDRESS_BURST", "0")], "limits.address_burst", "at least 1"),
+    (&[("PROPUSK_LIMITS__TRACKED", "5000000000x")], "limits.tracked", "a whole number"),
+    (&[("PROPUSK_LOG__LEVEL", "a=b=c")], "log.level", "is not a filter"),
     (
         &[("PROPUSK_GATEWAY__COOKIE_DOMAIN", "https://localhost")],
         "gateway.cookie_domain",
@@ -620,10 +422,7 @@ const IMPOSSIBLE: &[Case] = &[
         "the issuer's scheme",
     ),
     (
-        &[
-            PUBLIC,
-            ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.com"),
-        ],
+        &[PUBLIC, ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.com")],
         "gateway.origins",
         "would not get the cookies",
     ),
@@ -649,13 +448,8 @@ fn what_cannot_work_is_refused_with_the_mend() {
         let Err(error) = load(None, env) else {
             panic!("{env:?} was accepted");
         };
-        let line = error
-            .lines()
-            .find(|line| line.trim_start().starts_with(&format!("{key} (")));
-        assert!(
-            line.is_some_and(|line| line.contains(expected)),
-            "{env:?}: {error}"
-        );
+        let line = error.lines().find(|line| line.trim_start().starts_with(&format!("{key} (")));
+        assert!(line.is_some_and(|line| line.contains(expected)), "{env:?}: {error}");
     }
     let keys: BTreeSet<_> = IMPOSSIBLE.iter().map(|(_, key, _)| key).collect();
     assert!(keys.len() > 25);
@@ -671,10 +465,7 @@ fn what_is_safe_is_accepted() {
         "http://127.0.0.2:1",
     ];
     for issuer in loopback {
-        let env = [
-            ("PROPUSK_SERVER__ISSUER", issuer),
-            ("PROPUSK_PASSWORDS__MEMORY_KIB", "8"),
-        ];
+        let env = [("PROPUSK_SERVER__ISSUER", issuer), ("PROPUSK_PASSWORDS__MEMORY_KIB", "8")];
         let config = load(None, &env).unwrap();
         assert!(config.is_loopback_issuer());
     }
@@ -692,10 +483,7 @@ fn what_is_safe_is_accepted() {
     let env = [
         PUBLIC,
         ("PROPUSK_SERVER__LISTEN", "[::]:8080"),
-        (
-            "PROPUSK_SECRETS__MASTER_KEY_FILE",
-            key.path().to_str().unwrap(),
-        ),
+        ("PROPUSK_SECRETS__MASTER_KEY_FILE", key.path().to_str().unwrap()),
     ];
     let config = load(None, &env).unwrap();
     assert!(config.issuer_is_https() && !config.is_loopback_issuer());

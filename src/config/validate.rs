@@ -82,16 +82,10 @@ fn is_loopback_address(config: &Config) -> bool {
 fn server(config: &Config, found: &mut Vec<Problem>) {
     let server = &config.server;
     if !(8192..=1_048_576).contains(&server.max_header_bytes) {
-        found.push((
-            "server.max_header_bytes",
-            "must be from 8192 to 1048576".to_owned(),
-        ));
+        found.push(("server.max_header_bytes", "must be from 8192 to 1048576".to_owned()));
     }
     if !(1024..=67_108_864).contains(&config.grpc.max_message_bytes) {
-        found.push((
-            "grpc.max_message_bytes",
-            "must be from 1024 to 67108864".to_owned(),
-        ));
+        found.push(("grpc.max_message_bytes", "must be from 1024 to 67108864".to_owned()));
     }
     // Port 0 asks the system for a free one; two of those differ.
     if config.metrics.listen == Some(server.listen) && server.listen.port() != 0 {
@@ -101,10 +95,9 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
         ));
     }
     if let Some(listen) = config.grpc.listen.filter(|listen| listen.port() != 0) {
-        for (key, other) in [
-            ("server.listen", Some(server.listen)),
-            ("metrics.listen", config.metrics.listen),
-        ] {
+        for (key, other) in
+            [("server.listen", Some(server.listen)), ("metrics.listen", config.metrics.listen)]
+        {
             if other == Some(listen) {
                 let problem = format!("is the same as {key}; choose another port");
                 found.push(("grpc.listen", problem));
@@ -148,9 +141,7 @@ const GRPC_TLS: TlsKeys = TlsKeys {
 };
 
 fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
-    let TlsKeys {
-        certificate, key, ..
-    } = keys;
+    let TlsKeys { certificate, key, .. } = keys;
     let half = |set: &str, missing| {
         let problem = format!("{set} is set and this is not; set both, or neither");
         (missing, problem)
@@ -166,10 +157,7 @@ fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
             found.push((keys.client_auth, problem));
         }
         if tls.client_ca.is_none() {
-            let problem = format!(
-                "{} needs it; name a PEM file of authorities",
-                keys.client_auth
-            );
+            let problem = format!("{} needs it; name a PEM file of authorities", keys.client_auth);
             found.push((keys.client_ca, problem));
         }
     }
@@ -188,10 +176,7 @@ fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
 fn must_be_file(key: &'static str, path: &Path, found: &mut Vec<Problem>) {
     if !path.is_file() {
         let path = path.display();
-        found.push((
-            key,
-            format!("there is no file {path}; name one that exists"),
-        ));
+        found.push((key, format!("there is no file {path}; name one that exists")));
     }
 }
 
@@ -214,10 +199,7 @@ fn database(config: &Config, found: &mut Vec<Problem>) {
         ));
     }
     if config.data_dir.as_os_str().is_empty() {
-        found.push((
-            "data_dir",
-            "is empty; name a folder, like ./data".to_owned(),
-        ));
+        found.push(("data_dir", "is empty; name a folder, like ./data".to_owned()));
     }
 }
 
@@ -250,10 +232,7 @@ fn redis(config: &Config, found: &mut Vec<Problem>) {
         found.push(("redis.timeout", "must be from 10ms to 1s".to_owned()));
     }
     if !(Duration::from_millis(10)..=Duration::from_secs(10)).contains(&redis.connect_timeout) {
-        found.push((
-            "redis.connect_timeout",
-            "must be from 10ms to 10s".to_owned(),
-        ));
+        found.push(("redis.connect_timeout", "must be from 10ms to 10s".to_owned()));
     }
 }
 
@@ -295,9 +274,7 @@ fn gateway(config: &Config, found: &mut Vec<Problem>) {
             let problem = format!("{origin} must have the issuer's scheme, as the cookies have");
             found.push(("gateway.origins", problem));
         } else if url.host() != issuer.host()
-            && !config
-                .cookie_domain()
-                .is_some_and(|domain| within(&url, domain))
+            && !config.cookie_domain().is_some_and(|domain| within(&url, domain))
         {
             let problem = format!(
                 "{origin} would not get the cookies: put it on the issuer's host, or set gateway.cookie_domain"
@@ -344,22 +321,13 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         ));
     }
     if tokens.replay_window > 5 * MINUTE {
-        found.push((
-            "tokens.replay_window",
-            "must be from 0s (off) to 5m".to_owned(),
-        ));
+        found.push(("tokens.replay_window", "must be from 0s (off) to 5m".to_owned()));
     }
     let authorization = &config.authorization;
     let second = Duration::from_secs(1);
     // RFC 9700 §2.1.1 wants codes short-lived; a minute is enough for every redirect.
     for (key, value, least, most, range) in [
-        (
-            "authorization.code_ttl",
-            authorization.code_ttl,
-            second,
-            MINUTE,
-            "1s to 60s",
-        ),
+        ("authorization.code_ttl", authorization.code_ttl, second, MINUTE, "1s to 60s"),
         (
             "authorization.pushed_request_ttl",
             authorization.pushed_request_ttl,
@@ -388,10 +356,7 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
     }
     let keys = &config.keys;
     if keys.publish_ahead >= keys.rotate_every {
-        found.push((
-            "keys.publish_ahead",
-            "must be shorter than keys.rotate_every".to_owned(),
-        ));
+        found.push(("keys.publish_ahead", "must be shorter than keys.rotate_every".to_owned()));
     }
     if keys.publish_ahead < keys.jwks_max_age {
         found.push((
@@ -408,22 +373,14 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         ("server.request_timeout", server.request_timeout, false),
         ("server.shutdown_grace", server.shutdown_grace, true),
         ("grpc.request_timeout", config.grpc.request_timeout, false),
-        (
-            "database.acquire_timeout",
-            config.database.acquire_timeout,
-            false,
-        ),
+        ("database.acquire_timeout", config.database.acquire_timeout, false),
         ("outbound.timeout", config.outbound.timeout, false),
         ("tokens.refresh_idle_ttl", tokens.refresh_idle_ttl, false),
         ("tokens.refresh_max_ttl", tokens.refresh_max_ttl, false),
         ("keys.rotate_every", keys.rotate_every, false),
         ("keys.publish_ahead", keys.publish_ahead, false),
         ("keys.jwks_max_age", keys.jwks_max_age, true),
-        (
-            "passwords.queue_timeout",
-            config.passwords.queue_timeout,
-            false,
-        ),
+        ("passwords.queue_timeout", config.passwords.queue_timeout, false),
         ("events.retention", config.events.retention, false),
         ("audit.retention", config.audit.retention, false),
     ];
@@ -439,10 +396,8 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
 
 fn keys(config: &Config, found: &mut Vec<Problem>) {
     let algorithms = &config.keys.algorithms;
-    let twice = algorithms
-        .iter()
-        .enumerate()
-        .any(|(at, algorithm)| algorithms[..at].contains(algorithm));
+    let twice =
+        algorithms.iter().enumerate().any(|(at, algorithm)| algorithms[..at].contains(algorithm));
     if algorithms.is_empty() || twice {
         found.push((
             "keys.algorithms",
@@ -480,10 +435,7 @@ fn passwords(config: &Config, found: &mut Vec<Problem>) {
         ));
     }
     if !(1..=0x00ff_ffff).contains(&passwords.parallelism) {
-        found.push((
-            "passwords.parallelism",
-            "must be from 1 to 16777215".to_owned(),
-        ));
+        found.push(("passwords.parallelism", "must be from 1 to 16777215".to_owned()));
     }
 }
 
@@ -493,46 +445,19 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
         ("server.max_connections", config.server.max_connections == 0),
         ("server.max_body_bytes", config.server.max_body_bytes == 0),
         ("grpc.max_connections", config.grpc.max_connections == 0),
-        (
-            "database.max_connections",
-            config.database.max_connections == 0,
-        ),
+        ("database.max_connections", config.database.max_connections == 0),
         ("passwords.iterations", config.passwords.iterations == 0),
         ("limits.address_per_minute", limits.address_per_minute == 0),
         ("limits.address_burst", limits.address_burst == 0),
-        (
-            "limits.login_per_account_per_minute",
-            limits.login_per_account_per_minute == 0,
-        ),
-        (
-            "limits.login_per_account_burst",
-            limits.login_per_account_burst == 0,
-        ),
-        (
-            "limits.client_auth_failures_per_minute",
-            limits.client_auth_failures_per_minute == 0,
-        ),
-        (
-            "limits.client_auth_failures_burst",
-            limits.client_auth_failures_burst == 0,
-        ),
-        (
-            "limits.register_per_address_per_hour",
-            limits.register_per_address_per_hour == 0,
-        ),
-        (
-            "limits.register_per_address_burst",
-            limits.register_per_address_burst == 0,
-        ),
+        ("limits.login_per_account_per_minute", limits.login_per_account_per_minute == 0),
+        ("limits.login_per_account_burst", limits.login_per_account_burst == 0),
+        ("limits.client_auth_failures_per_minute", limits.client_auth_failures_per_minute == 0),
+        ("limits.client_auth_failures_burst", limits.client_auth_failures_burst == 0),
+        ("limits.register_per_address_per_hour", limits.register_per_address_per_hour == 0),
+        ("limits.register_per_address_burst", limits.register_per_address_burst == 0),
         ("limits.tracked", limits.tracked == 0),
-        (
-            "outbound.max_response_bytes",
-            config.outbound.max_response_bytes == 0,
-        ),
-        (
-            "outbound.max_concurrent",
-            config.outbound.max_concurrent == 0,
-        ),
+        ("outbound.max_response_bytes", config.outbound.max_response_bytes == 0),
+        ("outbound.max_concurrent", config.outbound.max_concurrent == 0),
         ("events.max_rows", config.events.max_rows == 0),
         ("audit.max_rows", config.audit.max_rows == 0),
     ];

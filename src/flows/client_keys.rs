@@ -43,15 +43,12 @@ struct Fetched {
 
 impl Default for ClientKeys {
     fn default() -> Self {
-        Self {
-            inline: Cache::new(REMEMBERED),
-            fetched: Cache::new(REMEMBERED),
-        }
+        Self { inline: Cache::new(REMEMBERED), fetched: Cache::new(REMEMBERED) }
     }
 }
 
 /// Whether a JWT was signed by its client, with one of these algorithms.
-pub(super) async fn verifies(
+pub(crate) async fn verifies(
     app: &App,
     client: &Client,
     jwt: &ForeignJwt<'_>,
@@ -64,12 +61,8 @@ pub(super) async fn verifies(
     let Some(uri) = &metadata.jwks_uri else {
         return false;
     };
-    let has_it = |known: &Fetched| {
-        known
-            .keys
-            .as_ref()
-            .is_some_and(|keys| keys.verifies(jwt, allowed))
-    };
+    let has_it =
+        |known: &Fetched| known.keys.as_ref().is_some_and(|keys| keys.verifies(jwt, allowed));
     let now = app.clock.now();
     let cache = &app.client_keys.fetched;
     let known = cache.get(uri);

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::Error,
+    error::Error,
     model::revocation::Written,
     oauth::jwt::TokenType,
     revocation::feed::{FollowError, Follower},
@@ -61,14 +61,8 @@ pub async fn snapshot(app: &App) -> Result<Signed, Error> {
         entries: list.entries,
     };
     let algorithm = app.config.tokens.signing_algorithm;
-    let jwt = app
-        .keys
-        .sign(TokenType::Revocations, &claims, algorithm, now);
-    let signed = Signed {
-        number: list.number,
-        jwt: jwt.await?.into(),
-        signed_at: now,
-    };
+    let jwt = app.keys.sign(TokenType::Revocations, &claims, algorithm, now);
+    let signed = Signed { number: list.number, jwt: jwt.await?.into(), signed_at: now };
     *last = Some(signed.clone());
     Ok(signed)
 }

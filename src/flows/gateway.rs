@@ -9,15 +9,18 @@ use crate::{
     app::App,
     clock::Timestamp,
     config::Config,
+    diagnostics,
+    error::Error,
     flows::{
-        Caller, Error,
-        authorize::ACR_PASSWORD,
-        explain,
+        oauth::authorize::ACR_PASSWORD,
         sessions::{self, Tokens},
-        verify::{self, Verified},
+        tokens::verify::{self, Verified},
     },
     limits::{Key, Limit, RetryAfter},
-    model::{browser_session::BrowserSession, catalogue::Catalogue, module::Module},
+    model::{
+        actor::RequestContext, browser_session::BrowserSession, catalogue::Catalogue,
+        module::Module,
+    },
     oauth::{access_token::AccessClaims, jwt::Invalid, scope::Scope},
     telemetry::GatewayOutcome,
 };
@@ -31,10 +34,7 @@ pub enum Shown<'a> {
     /// `Authorization: Bearer …`
     Bearer(&'a str),
     /// The cookies of a browser; without any it has shown nothing.
-    Cookies {
-        access: Option<&'a str>,
-        refresh: Option<&'a str>,
-    },
+    Cookies { access: Option<&'a str>, refresh: Option<&'a str> },
 }
 
 /// What a gateway demands of those it lets through.
@@ -120,15 +120,15 @@ pub async fn decide(
     app: &App,
     shown: Shown<'_>,
     needs: &Needs,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<Decision, Error> {
     let decision = attempt(app, shown, needs, caller).await;
     if matches!(&decision, Ok(decision) if decision.verdict.is_err()) {
-        explain::fact("needed.scope", &needs.scope);
-        explain::fact("needed.modules", needs.modules.join(" "));
-        explain::fact("needed.audience", needs.audiences.join(" "));
+        diagnostics::fact("needed.scope", &needs.scope);
+        diagnostics::fact("needed.modules", needs.modules.join(" "));
+        diagnostics::fact("needed.audience", needs.audiences.join(" "));
         if let Some(age) = needs.max_age {
-            explain::fact("needed.max_age", age.as_secs());
+            diagnostics::fact("needed.max_age", age.as_secs());
         }
     }
     app.metrics.gateway(match &decision {
@@ -149,7 +149,7 @@ async fn attempt(
     app: &App,
     shown: Shown<'_>,
     needs: &Needs,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<Decision, Error> {
     let (access, refresh) = match shown {
         Shown::Bearer(token) => (Some(token), None),
@@ -161,20 +161,13 @@ async fn attempt(
     // The one question that is asked of the database or of Redis, together with whoever else asks at this moment.
     app.freshen().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let judge = Judge {
-        config: &app.config,
-        catalogue: &catalogue,
-        needs,
-        now: app.clock.now(),
-    };
+    let judge = Judge { config: &app.config, catalogue: &catalogue, needs, now: app.clock.now() };
     let inspected = access.map(|token| verify::inspect(app, token));
     match (shown, inspected) {
         (Shown::Bearer(token), Some(inspected)) => {
             let verdict = match inspected {
                 Ok(token) => judge.bearer(token),
-                Err(why) => Err(judge
-                    .withdrawn(app, token)
-                    .unwrap_or(Refusal::InvalidToken(why))),
+                Err(why) => Err(judge.withdrawn(app, token).unwrap_or(Refusal::InvalidToken(why))),
             };
             Ok(kept(verdict))
         }
@@ -192,10 +185,7 @@ async fn attempt(
 }
 
 const fn kept(verdict: Result<Identity, Refusal>) -> Decision {
-    Decision {
-        verdict,
-        cookies: Cookies::Keep,
-    }
+    Decision { verdict, cookies: Cookies::Keep }
 }
 
 /// Parallel requests of one page come with one refresh token: within the replay window all get the same successor.
@@ -203,14 +193,12 @@ async fn renew(
     app: &App,
     refresh: &str,
     judge: &Judge<'_>,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<Decision, Error> {
     let network = Key::address(caller.address);
     let limiter = app.limits.limiter(Limit::Address);
     // Only failures count: the requests of a page are many, and come from the office's one address.
-    limiter
-        .peek(&network, judge.now)
-        .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
+    limiter.peek(&network, judge.now).map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
     let tokens = match sessions::refresh(app, refresh, caller).await {
         Ok(tokens) => tokens,
         Err(Error::InvalidRefreshToken) => {
@@ -225,10 +213,7 @@ async fn renew(
     let verdict = verify::inspect(app, &tokens.access_token)
         .map_err(Refusal::InvalidToken)
         .and_then(|token| judge.person(token));
-    Ok(Decision {
-        verdict,
-        cookies: Cookies::Renew(Box::new(tokens)),
-    })
+    Ok(Decision { verdict, cookies: Cookies::Renew(Box::new(tokens)) })
 }
 
 /// What a good token is held against.
@@ -274,10 +259,7 @@ impl Judge<'_> {
             }
             names.push_str(&module.id);
         }
-        Ok(Identity {
-            token,
-            modules: names,
-        })
+        Ok(Identity { token, modules: names })
     }
 
     fn lacking(&self, claims: &AccessClaims) -> Result<(), Refusal> {
@@ -369,7 +351,7 @@ pub async fn start(
     app: &App,
     browser: BrowserSession,
     max_age: Option<Duration>,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<Option<Tokens>, Error> {
     let now = app.clock.now();
     let is_old = |most: Duration| browser.authenticated_at + most.max(SHORTEST_MAX_AGE) < now;
@@ -424,10 +406,7 @@ mod tests {
         for (text, lands) in [
             ("/docs?a=b", "https://id.example.org/docs?a=b"),
             ("https://id.example.org/docs", "https://id.example.org/docs"),
-            (
-                "https://app.example.org/a?b=c",
-                "https://app.example.org/a?b=c",
-            ),
+            ("https://app.example.org/a?b=c", "https://app.example.org/a?b=c"),
             ("https://app.example.org", "https://app.example.org/"),
         ] {
             let landed = landing(&config, text);

@@ -19,13 +19,7 @@ const LIFE: Duration = Duration::from_secs(3_600);
 const AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 /// What browsers draw without running anything.
-const TYPES: [&str; 5] = [
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/gif",
-    "image/svg+xml",
-];
+const TYPES: [&str; 5] = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/svg+xml"];
 
 /// What a process remembers of logos.
 #[derive(Debug)]
@@ -67,9 +61,7 @@ async fn fetch(app: &App, uri: &str) -> Option<Arc<str>> {
         .ok()?;
     let named = fetched.content_type?;
     let essence = named.split(';').next().unwrap_or_default().trim();
-    let known = TYPES
-        .into_iter()
-        .find(|known| known.eq_ignore_ascii_case(essence))?;
+    let known = TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(essence))?;
     (fetched.body.len() <= LARGEST)
         .then(|| format!("data:{known};base64,{}", STANDARD.encode(&fetched.body)).into())
 }

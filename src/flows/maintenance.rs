@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    flows::modules,
+    flows::admin::modules,
     storage::{
         self, audit, browser_sessions, clients, idempotency, initial_access_tokens, outbox,
         pushed_requests, refusals, revocations, sessions, single_use,

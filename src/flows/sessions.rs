@@ -8,14 +8,16 @@ use uuid::Uuid;
 use crate::{
     app::App,
     clock::Timestamp,
+    error::Error,
     flows::{
-        By, Caller, Error, browser,
-        modules::{self, Allowed, Person},
-        refresh::{self, Refreshed, Terms},
-        resources,
+        accounts::browser_session,
+        admin::modules::{self, Allowed, Person},
+        oauth::resources,
+        tokens::refresh::{self, Refreshed, Terms},
     },
     keys,
     model::{
+        actor::{Actor, RequestContext},
         browser_session::BrowserSession,
         client::{Client, FIRST_PARTY, Source, UserClaim},
         event::Event,
@@ -51,16 +53,16 @@ pub struct Tokens {
 
 /// A session that is ready to be stored, and what its owner is given once it is.
 pub struct Opening<T> {
-    pub(super) row: NewRow,
-    pub(super) given: T,
+    pub(crate) row: NewRow,
+    pub(crate) given: T,
 }
 
 /// The kinds of session that a login or a registration opens.
-pub(super) enum NewRow {
+pub(crate) enum NewRow {
     /// Of the first-party API, with its tokens.
     Api(Box<NewSession>),
     /// Of a browser; its cookie replaces an earlier one.
-    Browser(browser::New),
+    Browser(browser_session::New),
 }
 
 impl NewRow {
@@ -70,7 +72,7 @@ impl NewRow {
         tx: &mut Tx<'_>,
         event_id: String,
         action: &'static str,
-        caller: &Caller,
+        caller: &RequestContext,
         now: Timestamp,
     ) -> storage::Result<()> {
         match self {
@@ -87,7 +89,7 @@ fn first_party_scope() -> Scope {
 
 /// How long a client's tokens and sessions live.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lives {
+pub(crate) struct Lives {
     pub access: Duration,
     pub refresh_idle: Duration,
     pub refresh_max: Duration,
@@ -110,7 +112,11 @@ impl Lives {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<Tokens>, Error> {
+pub async fn prepare(
+    app: &App,
+    user: User,
+    caller: &RequestContext,
+) -> Result<Opening<Tokens>, Error> {
     let (row, given) = first_party(app, user, None, caller).await?;
     let row = NewRow::Api(Box::new(row));
     Ok(Opening { row, given })
@@ -121,10 +127,10 @@ pub async fn prepare(app: &App, user: User, caller: &Caller) -> Result<Opening<T
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub(super) async fn open_in_browser(
+pub(crate) async fn open_in_browser(
     app: &App,
     browser: BrowserSession,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<Option<Tokens>, Error> {
     let within = (browser.id.as_str(), browser.authenticated_at);
     let (row, tokens) = first_party(app, browser.user, Some(within), caller).await?;
@@ -147,15 +153,13 @@ async fn first_party(
     app: &App,
     user: User,
     within: Option<(&str, Timestamp)>,
-    caller: &Caller,
+    caller: &RequestContext,
 ) -> Result<(NewSession, Tokens), Error> {
     let now = app.clock.now();
     let authenticated_at = within.map_or(now, |(_, at)| at);
     let id = app.new_id();
     let ring = app.keys.ring();
-    let chain_key = ring
-        .chain_key(now)
-        .ok_or(keys::Error::Missing("refresh-chain"))?;
+    let chain_key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
     let refresh = RefreshToken::first(chain_key, session, app.rng.bytes());
     let scope = first_party_scope();
@@ -172,10 +176,7 @@ async fn first_party(
         client_id: FIRST_PARTY.to_owned(),
         browser_session_id: within.map(|(id, _)| id.to_owned()),
         scope,
-        credential: Credential::Refresh {
-            chain_key: chain_key.number,
-            first_hash: refresh.hash(),
-        },
+        credential: Credential::Refresh { chain_key: chain_key.number, first_hash: refresh.hash() },
         authenticated_at,
         idle_expires_at,
         expires_at,
@@ -198,7 +199,7 @@ async fn first_party(
 ///
 /// # Errors
 /// [`Error::InvalidRefreshToken`] for every token that is not good, whatever the reason.
-pub async fn refresh(app: &App, presented: &str, caller: &Caller) -> Result<Tokens, Error> {
+pub async fn refresh(app: &App, presented: &str, caller: &RequestContext) -> Result<Tokens, Error> {
     let terms = Terms::configured(app, FIRST_PARTY);
     let Refreshed { session, successor } = refresh::refresh(app, presented, &terms, caller).await?;
     let user = session.user.ok_or(Error::InvalidRefreshToken)?;
@@ -227,10 +228,7 @@ async fn first_party_token(
     now: Timestamp,
 ) -> Result<(String, u64), Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let person = Person {
-        role: &user.role,
-        modules: open,
-    };
+    let person = Person { role: &user.role, modules: open };
     let allowed = modules::with_own(&catalogue, scope, person, now);
     let grant = Grant {
         issuer: &app.config.server.issuer,
@@ -247,20 +245,13 @@ async fn first_party_token(
     };
     let claims = AccessClaims::new(grant, app.new_id(), now, app.config.tokens.access_ttl);
     let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
-    let token = app
-        .keys
-        .sign(
-            TokenType::Access,
-            &claims,
-            app.config.tokens.signing_algorithm,
-            now,
-        )
-        .await?;
+    let token =
+        app.keys.sign(TokenType::Access, &claims, app.config.tokens.signing_algorithm, now).await?;
     Ok((token, expires_in))
 }
 
 /// What an access token of a client's session says. Claims about the person only where they were asked for.
-pub(super) fn grant<'a>(
+pub(crate) fn grant<'a>(
     app: &'a App,
     client: &'a Client,
     session: &'a Session,
@@ -277,15 +268,9 @@ pub(super) fn grant<'a>(
         scope: allowed.scope.to_string(),
         session: Some(&session.id),
         auth_time: Some(session.authenticated_at),
-        email: user
-            .filter(|_| client.source == Source::BuiltIn)
-            .map(|user| user.email.as_str()),
-        role: user
-            .filter(|_| tells(UserClaim::Role))
-            .map(|user| user.role.as_str()),
-        modules: user
-            .filter(|_| tells(UserClaim::Modules))
-            .map(|_| allowed.modules.clone()),
+        email: user.filter(|_| client.source == Source::BuiltIn).map(|user| user.email.as_str()),
+        role: user.filter(|_| tells(UserClaim::Role)).map(|user| user.role.as_str()),
+        modules: user.filter(|_| tells(UserClaim::Modules)).map(|_| allowed.modules.clone()),
         until: allowed.until,
     }
 }
@@ -294,17 +279,15 @@ pub(super) fn grant<'a>(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub(super) async fn allowed(
+pub(crate) async fn allowed(
     app: &App,
     session: &Session,
     scope: &Scope,
     now: Timestamp,
 ) -> Result<Allowed, Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let person = session.user.as_ref().map(|user| Person {
-        role: &user.role,
-        modules: &session.modules,
-    });
+    let person =
+        session.user.as_ref().map(|user| Person { role: &user.role, modules: &session.modules });
     let resources = &session.details.resource;
     Ok(modules::allowed(&catalogue, scope, resources, person, now))
 }
@@ -314,36 +297,28 @@ async fn store(
     row: NewSession,
     event_id: String,
     action: &'static str,
-    caller: &Caller,
+    caller: &RequestContext,
     now: Timestamp,
 ) -> storage::Result<()> {
     let event = Event::session_created(&row.subject, &row.id, &row.client_id);
     let (subject, session) = (row.subject.clone(), row.id.clone());
     sessions::insert(tx, row, now).await?;
     outbox::add(tx, event_id, &event, Some(&caller.correlation_id), now).await?;
-    note(
-        tx,
-        caller,
-        action,
-        &subject,
-        json!({ "sessionId": session }),
-        now,
-    )
-    .await
+    note(tx, caller, action, &subject, json!({ "sessionId": session }), now).await
 }
 
 /// Ends a session: no refresh token of it is good any more, and its access tokens are on the revocation
 /// list. `false` where it had ended before.
-pub(super) async fn end(
+pub(crate) async fn end(
     tx: &mut Tx<'_>,
     subject: &str,
     session: &str,
     reason: EndReason,
     event_id: String,
-    caller: &Caller,
+    caller: &RequestContext,
     now: Timestamp,
 ) -> storage::Result<bool> {
-    let by = By::caller(subject, caller);
+    let by = Actor::caller(subject, caller);
     end_by(tx, (subject, session), reason, event_id, &by, now).await
 }
 
@@ -352,7 +327,7 @@ async fn end_by(
     (subject, session): (&str, &str),
     reason: EndReason,
     event_id: String,
-    by: &By,
+    by: &Actor,
     now: Timestamp,
 ) -> storage::Result<bool> {
     if !sessions::end(tx, session, reason, now).await? {
@@ -361,8 +336,7 @@ async fn end_by(
     let event = Event::session_revoked(subject, session, reason);
     outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
     let detail = json!({ "sessionId": session, "reason": reason.as_str() });
-    by.note(tx, "session.end", Some(subject), detail, now)
-        .await?;
+    by.note(tx, "session.end", Some(subject), detail, now).await?;
     let entry = Revocation {
         target: Target::Session(session.to_owned()),
         expires_at: now + LONGEST_TOKEN_LIFE,
@@ -376,7 +350,7 @@ async fn end_by(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn close(app: &App, id: &str, by: &By) -> Result<(), Error> {
+pub async fn close(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
     let found = sessions::overview_of(&app.db, id).await?;
     let found = found.ok_or(Error::NotFound("session"))?;
     let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
@@ -390,11 +364,11 @@ pub async fn close(app: &App, id: &str, by: &By) -> Result<(), Error> {
 }
 
 /// As [`close`], within a transaction; `false` where it had ended before.
-pub(super) async fn close_in(
+pub(crate) async fn close_in(
     tx: &mut Tx<'_>,
     session: &Overview,
     event_id: String,
-    by: &By,
+    by: &Actor,
     now: Timestamp,
 ) -> storage::Result<bool> {
     // Before the entry in the revocation list, which others wait for.
@@ -404,11 +378,11 @@ pub(super) async fn close_in(
 }
 
 /// As [`end`], in a transaction of its own.
-pub(super) async fn end_one(
+pub(crate) async fn end_one(
     app: &App,
     session: &Session,
     reason: EndReason,
-    caller: &Caller,
+    caller: &RequestContext,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let (subject, id) = (session.subject.clone(), session.id.clone());
@@ -425,9 +399,9 @@ pub(super) async fn end_one(
 }
 
 /// A line in the audit log about a subject's own doing.
-pub(super) async fn note(
+pub(crate) async fn note(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &RequestContext,
     action: &'static str,
     subject: &str,
     detail: serde_json::Value,

@@ -8,9 +8,10 @@ use poem::Request;
 use crate::{
     app::App,
     directory::Known,
+    error::Error,
     flows::{
-        self, feed,
-        verify::{self, Verified},
+        feed,
+        tokens::verify::{self, Verified},
     },
     http::{
         context::from_poem,
@@ -33,27 +34,15 @@ pub struct Method {
 }
 
 const fn changing(path: &'static str, scope: &'static str) -> Method {
-    Method {
-        path,
-        scope: Some(scope),
-        reads: false,
-    }
+    Method { path, scope: Some(scope), reads: false }
 }
 
 const fn reading(path: &'static str, scope: &'static str) -> Method {
-    Method {
-        path,
-        scope: Some(scope),
-        reads: true,
-    }
+    Method { path, scope: Some(scope), reads: true }
 }
 
 const fn open(path: &'static str) -> Method {
-    Method {
-        path,
-        scope: None,
-        reads: true,
-    }
+    Method { path, scope: None, reads: true }
 }
 
 /// Every method there is. What is not here is not answered.
@@ -69,10 +58,7 @@ pub const METHODS: &[Method] = &[
     changing("/propusk.v1.UserService/Disable", "propusk:users"),
     changing("/propusk.v1.UserService/Enable", "propusk:users"),
     reading("/propusk.v1.RevocationService/Watch", feed::SCOPE),
-    reading(
-        "/envoy.service.auth.v3.Authorization/Check",
-        "propusk:check",
-    ),
+    reading("/envoy.service.auth.v3.Authorization/Check", "propusk:check"),
     open("/grpc.health.v1.Health/Check"),
     open("/grpc.health.v1.Health/Watch"),
     open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
@@ -120,7 +106,7 @@ pub(super) async fn authenticate(
         Some(token) => by_token(app, &token, scope).await?,
         None => match request.data::<ClientCertificate>() {
             Some(certificate) => by_certificate(app, certificate, scope).await?,
-            None => return Err(flows::Error::NoToken.into()),
+            None => return Err(Error::NoToken.into()),
         },
     };
     // Nobody here has looked at a client that made itself known.
@@ -133,7 +119,7 @@ pub(super) async fn authenticate(
 async fn by_token(app: &App, token: &str, scope: &'static str) -> Result<Identity, ApiError> {
     let verified = verify::verify_with(app, token, scope).await?;
     let client = app.client(&verified.claims.client_id).await?;
-    let client = client.ok_or(flows::Error::InvalidToken(Invalid("its client is gone")))?;
+    let client = client.ok_or(Error::InvalidToken(Invalid("its client is gone")))?;
     Ok(Identity {
         subject: verified.claims.sub.clone(),
         client,
@@ -165,7 +151,7 @@ async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<Known, ApiError> 
     app.freshen().await?;
     let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
     let found = app.directory.certified(&app.db, &thumbprint).await;
-    found.map_err(flows::Error::from)?.ok_or_else(|| {
+    found.map_err(Error::from)?.ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidClient,
             "the certificate is registered with no client: propusk client set ID --certificate FILE",
@@ -185,8 +171,9 @@ impl Identity {
     pub(super) async fn still_holds(&self, app: &App) -> Result<(), ApiError> {
         match &self.proof {
             // The list has just heard what is new.
-            Proof::Token(verified) => verify::still_good(app, verified)
-                .map_err(|why| flows::Error::InvalidToken(why).into()),
+            Proof::Token(verified) => {
+                verify::still_good(app, verified).map_err(|why| Error::InvalidToken(why).into())
+            }
             Proof::Certificate(thumbprint) => {
                 let client = client_of(app, thumbprint).await?;
                 if !client.client.metadata.scope.contains(self.scope) {

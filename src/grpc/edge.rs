@@ -29,8 +29,9 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{Caller, explain},
+    diagnostics,
     http::{context, error::ApiError},
+    model::actor::RequestContext,
 };
 
 /// The outermost layer.
@@ -43,7 +44,7 @@ pub(super) struct Edge {
 #[derive(Debug)]
 pub(super) struct Call {
     pub app: Arc<App>,
-    pub caller: Arc<Caller>,
+    pub caller: Arc<RequestContext>,
     /// When the caller will have lost its patience, where it said so.
     pub deadline: Option<Instant>,
     identity: Option<Identity>,
@@ -56,8 +57,7 @@ impl Call {
     /// Where the service stands outside the edge, which is a mistake in the routes.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>();
-        call.cloned()
-            .ok_or_else(|| Status::internal("a service outside the edge"))
+        call.cloned().ok_or_else(|| Status::internal("a service outside the edge"))
     }
 
     /// Whoever calls.
@@ -104,7 +104,8 @@ impl Endpoint for Edge {
         if let Some(refused) = refuse_protocol(&request) {
             return Ok(refused);
         }
-        let (answer, notes) = explain::noting(self.answer(request, method, &caller, began)).await;
+        let (answer, notes) =
+            diagnostics::noting(self.answer(request, method, &caller, began)).await;
         let (mut parts, body) = answer.into_parts();
         context::tell_ids(&mut parts.headers, &caller);
         let status = parts.extensions.remove::<Status>();
@@ -112,14 +113,12 @@ impl Endpoint for Edge {
         let name = method.map_or("unknown", |method| method.path);
         let took = began.elapsed();
         self.app.metrics.grpc_call(name, code_name(code), took);
-        let answered = explain::Answered {
+        let answered = diagnostics::Answered {
             call: format!("gRPC {name}"),
             status: code_name(code).to_owned(),
-            error: status
-                .as_ref()
-                .map(|status| (code_name(code), status.message())),
+            error: status.as_ref().map(|status| (code_name(code), status.message())),
         };
-        explain::keep(&self.app, notes, answered, &caller);
+        diagnostics::keep(&self.app, notes, answered, &caller);
         log(&caller, method, status.as_ref(), took);
         let body = BoxBody::new(Shared(Mutex::new(body)));
         Ok(http::Response::from_parts(parts, body).into())
@@ -131,7 +130,7 @@ impl Edge {
         &self,
         request: Request,
         method: Option<&'static Method>,
-        caller: &Arc<Caller>,
+        caller: &Arc<RequestContext>,
         began: Instant,
     ) -> http::Response<tonic::body::Body> {
         let refuse = |code, reason, message| refusal::plain(code, reason, message, caller);
@@ -171,7 +170,7 @@ impl Edge {
         &self,
         request: Request,
         method: &Method,
-        caller: &Arc<Caller>,
+        caller: &Arc<RequestContext>,
         deadline: Option<Instant>,
     ) -> Result<http::Response<tonic::body::Body>, Status> {
         let identity = match method.scope {
@@ -233,22 +232,18 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
             _ => return None,
         })
     };
-    read()
-        .map(Some)
-        .ok_or("grpc-timeout is not up to 8 digits and one of H, M, S, m, u, n")
+    read().map(Some).ok_or("grpc-timeout is not up to 8 digits and one of H, M, S, m, u, n")
 }
 
 /// One line a call, as by HTTP: neither messages nor any metadata's value is in it.
-fn log(caller: &Caller, method: Option<&Method>, status: Option<&Status>, took: Duration) {
+fn log(caller: &RequestContext, method: Option<&Method>, status: Option<&Status>, took: Duration) {
     let (request_id, correlation_id) = (&caller.request_id, &caller.correlation_id);
     let ms = took.as_secs_f64() * 1_000.0;
     let path = method.map_or("unknown", |method| method.path);
     match status {
         Some(status) => {
             let code = code_name(status.code());
-            let cause = status
-                .source()
-                .map(|cause| tracing::field::debug(cause.to_string()));
+            let cause = status.source().map(|cause| tracing::field::debug(cause.to_string()));
             let address = caller.address;
             match status.code() {
                 Code::Internal | Code::Unavailable | Code::Unknown | Code::DataLoss => {

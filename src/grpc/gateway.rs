@@ -27,13 +27,13 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::Caller,
     http::{
         context,
         error::{ApiError, Carried},
         forward_auth::{self, Told},
     },
     limits,
+    model::actor::RequestContext,
 };
 
 /// What the headers begin with that say who somebody is.
@@ -90,14 +90,14 @@ fn client(
     app: &App,
     attributes: &AttributeContext,
     headers: &HeaderMap,
-    gateway: &Arc<Caller>,
-) -> Caller {
+    gateway: &Arc<RequestContext>,
+) -> RequestContext {
     let source = || {
         let address = attributes.source.as_ref()?.address.as_ref()?;
         let Address::SocketAddress(socket) = address.address.as_ref()?;
         socket.address.parse::<IpAddr>().ok()
     };
-    let mut client = Caller::clone(gateway);
+    let mut client = RequestContext::clone(gateway);
     if let Some(source) = source() {
         let hops = headers.get_all("x-forwarded-for").iter();
         client.address = limits::client_address(source, hops, &app.config.server.trusted_proxies);
@@ -115,11 +115,7 @@ fn allowed(response: &Response, asked: &HttpRequest) -> CheckResponse {
         if value.is_empty() {
             remove.push(name.to_string());
         } else {
-            set.push(option(
-                name,
-                value,
-                HeaderAppendAction::OverwriteIfExistsOrAdd,
-            ));
+            set.push(option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd));
         }
     }
     // Whatever else a client has sent that a service could take for ours (threat T89).
@@ -158,24 +154,15 @@ fn denied(call: &Call, mut response: Response) -> CheckResponse {
     ];
     let told = told.iter().filter_map(|name| {
         let value = response.headers().get(name)?;
-        Some(option(
-            name,
-            value,
-            HeaderAppendAction::OverwriteIfExistsOrAdd,
-        ))
+        Some(option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd))
     });
     let no_store = HeaderValue::from_static("no-store");
-    let no_store = option(
-        &header::CACHE_CONTROL,
-        &no_store,
-        HeaderAppendAction::OverwriteIfExistsOrAdd,
-    );
+    let no_store =
+        option(&header::CACHE_CONTROL, &no_store, HeaderAppendAction::OverwriteIfExistsOrAdd);
     let headers = told.chain([no_store]).chain(cookies(&response)).collect();
     let status = response.status();
     let denied = DeniedHttpResponse {
-        status: Some(HttpStatus {
-            code: i32::from(status.as_u16()),
-        }),
+        status: Some(HttpStatus { code: i32::from(status.as_u16()) }),
         headers,
         body,
     };
@@ -190,22 +177,13 @@ fn denied(call: &Call, mut response: Response) -> CheckResponse {
 }
 
 fn verdict(code: Code) -> Verdict {
-    Verdict {
-        code: code.into(),
-        ..Verdict::default()
-    }
+    Verdict { code: code.into(), ..Verdict::default() }
 }
 
 fn cookies(response: &Response) -> Vec<HeaderValueOption> {
     let lines = response.headers().get_all(header::SET_COOKIE).iter();
     lines
-        .map(|line| {
-            option(
-                &header::SET_COOKIE,
-                line,
-                HeaderAppendAction::AppendIfExistsOrAdd,
-            )
-        })
+        .map(|line| option(&header::SET_COOKIE, line, HeaderAppendAction::AppendIfExistsOrAdd))
         .collect()
 }
 

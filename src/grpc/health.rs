@@ -19,24 +19,15 @@ pub(super) struct Health {
 /// The empty name is the server as a whole.
 fn is_known(service: &str) -> bool {
     let of = |path: &'static str| path.trim_start_matches('/').split('/').next();
-    service.is_empty()
-        || METHODS
-            .iter()
-            .any(|method| of(method.path) == Some(service))
+    service.is_empty() || METHODS.iter().any(|method| of(method.path) == Some(service))
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse {
-        status: status.into(),
-    }
+    HealthCheckResponse { status: status.into() }
 }
 
 fn as_status(serving: bool) -> ServingStatus {
-    if serving {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    }
+    if serving { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 #[tonic::async_trait]

@@ -5,7 +5,7 @@ use prost_types::Timestamp as Moment;
 use super::proto::v1;
 use crate::{
     clock::Timestamp,
-    flows::{grants::Issued, introspect::Introspection},
+    flows::oauth::{introspect::Introspection, token::Issued},
     model::{revocation::Written, user::User},
     oauth::access_token::Audience,
 };
@@ -67,10 +67,7 @@ impl From<&Written> for v1::Entry {
             // Whoever reads this treats it as hitting every token.
             _ => None,
         };
-        Self {
-            target,
-            expires_at: entry.expires_at,
-        }
+        Self { target, expires_at: entry.expires_at }
     }
 }
 

@@ -76,8 +76,5 @@ pub fn endpoint(
         .add_service(reflection_v1.max_decoding_message_size(largest))
         .add_service(reflection_v1alpha.max_decoding_message_size(largest))
         .prepare();
-    Ok(Edge {
-        app: Arc::clone(app),
-        routes,
-    })
+    Ok(Edge { app: Arc::clone(app), routes })
 }

@@ -6,15 +6,15 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
 use crate::{
-    flows::Caller,
     http::error::{ApiError, ErrorCode},
+    model::actor::RequestContext,
 };
 
 /// The domain of our reasons in google.rpc.ErrorInfo.
 const DOMAIN: &str = "propusk";
 
 /// An error as a status. The inner cause stays here, as its source, for the log.
-pub(super) fn status(error: ApiError, caller: &Caller) -> Status {
+pub(super) fn status(error: ApiError, caller: &RequestContext) -> Status {
     let code = code(&error);
     let reason = reason(&error);
     let mut details = vec![info(&reason, caller)];
@@ -36,11 +36,11 @@ pub(super) fn status(error: ApiError, caller: &Caller) -> Status {
 }
 
 /// A refusal that HTTP has no twin of.
-pub(super) fn plain(code: Code, reason: &str, message: &str, caller: &Caller) -> Status {
+pub(super) fn plain(code: Code, reason: &str, message: &str, caller: &RequestContext) -> Status {
     Status::with_error_details_vec(code, message, [info(reason, caller)])
 }
 
-fn info(reason: &str, caller: &Caller) -> ErrorDetail {
+fn info(reason: &str, caller: &RequestContext) -> ErrorDetail {
     let ids = [("requestId".to_owned(), caller.request_id.clone())];
     ErrorInfo::new(reason, DOMAIN, ids).into()
 }

@@ -17,7 +17,8 @@ use super::{
     },
 };
 use crate::{
-    flows::{self, feed},
+    error::Error,
+    flows::feed,
     model::revocation::Written,
     revocation::feed::{FollowError, Follower},
 };
@@ -44,8 +45,8 @@ impl RevocationService for Revocations {
             Some(since) => since,
             None => {
                 let snapshot = app.revocations.snapshot().await;
-                let snapshot = snapshot
-                    .map_err(|stale| call.refuse(flows::Error::Unavailable(stale.into())))?;
+                let snapshot =
+                    snapshot.map_err(|stale| call.refuse(Error::Unavailable(stale.into())))?;
                 waiting.extend(snapshot_parts(snapshot.number, &snapshot.entries));
                 snapshot.number
             }
@@ -98,17 +99,13 @@ impl Following {
         };
         // Before anything more is told: the token may have expired, or be what was just revoked.
         let identity = self.call.identity()?;
-        identity
-            .still_holds(&self.call.app)
-            .await
-            .map_err(|error| self.call.refuse(error))?;
+        identity.still_holds(&self.call.app).await.map_err(|error| self.call.refuse(error))?;
         match news {
             // Nothing happened.
             Err(_) => Ok(delta(self.number, self.number, vec![], false)),
             Ok(Some(Ok(news))) => {
                 self.number = news.to;
-                self.waiting
-                    .extend(delta_parts(news.from, news.to, &news.entries));
+                self.waiting.extend(delta_parts(news.from, news.to, &news.entries));
                 self.waiting
                     .pop_front()
                     .ok_or_else(|| Status::internal("a change without a message"))
@@ -135,29 +132,16 @@ fn sent_away(call: &Call, error: FollowError) -> Status {
             "TOO_MANY_FOLLOWERS",
             "too many follow this process: try another one, or later",
         ),
-        FollowError::Unavailable(cause) => call.refuse(flows::Error::Unavailable(cause)),
+        FollowError::Unavailable(cause) => call.refuse(Error::Unavailable(cause)),
     }
 }
 
 fn snapshot_parts(number: i64, entries: &[Written]) -> Vec<WatchResponse> {
-    in_parts(entries, |entries, more| {
-        Message::Snapshot(Snapshot {
-            number,
-            entries,
-            more,
-        })
-    })
+    in_parts(entries, |entries, more| Message::Snapshot(Snapshot { number, entries, more }))
 }
 
 fn delta_parts(from: i64, to: i64, entries: &[Written]) -> Vec<WatchResponse> {
-    in_parts(entries, |entries, more| {
-        Message::Delta(Delta {
-            from,
-            to,
-            entries,
-            more,
-        })
-    })
+    in_parts(entries, |entries, more| Message::Delta(Delta { from, to, entries, more }))
 }
 
 /// At least one message, each with no more entries than every caller can take.
@@ -170,22 +154,13 @@ fn in_parts(
         .map(|at| {
             let part = entries.iter().skip(at * PART).take(PART);
             let message = message(part.map(Entry::from).collect(), at + 1 < count);
-            WatchResponse {
-                message: Some(message),
-            }
+            WatchResponse { message: Some(message) }
         })
         .collect()
 }
 
 fn delta(from: i64, to: i64, entries: Vec<Entry>, more: bool) -> WatchResponse {
-    WatchResponse {
-        message: Some(Message::Delta(Delta {
-            from,
-            to,
-            entries,
-            more,
-        })),
-    }
+    WatchResponse { message: Some(Message::Delta(Delta { from, to, entries, more })) }
 }
 
 #[cfg(test)]
@@ -211,10 +186,7 @@ mod tests {
                 })
                 .collect();
             assert_eq!(seen.len(), parts);
-            assert_eq!(
-                seen.iter().map(|(length, _)| length).sum::<usize>(),
-                entries
-            );
+            assert_eq!(seen.iter().map(|(length, _)| length).sum::<usize>(), entries);
             let more: Vec<bool> = seen.iter().map(|(_, more)| *more).collect();
             assert!(!more[parts - 1] && more[..parts - 1].iter().all(|more| *more));
         }

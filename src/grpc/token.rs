@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    flows::{grants, introspect, revoke},
+    flows::oauth::{introspect, revoke, token},
     model::client::GrantType,
     oauth::{error::OAuthError, params::Params},
 };
@@ -28,7 +28,7 @@ impl TokenService for Tokens {
         required(&call, "user_id", &asked.user_id)?;
         let identity = call.identity()?;
         let pairs = optional("scope", asked.scope).chain(resources(asked.resource));
-        let issued = grants::vouched::issue(
+        let issued = token::on_behalf_of::issue(
             &call.app,
             &identity.client.client,
             &asked.user_id,
@@ -57,7 +57,7 @@ impl TokenService for Tokens {
             .chain(optional("scope", asked.scope))
             .chain(resources(asked.resource));
         let params = params(&call, pairs)?;
-        let issued = grants::refresh(&call.app, client, &params, &call.caller).await;
+        let issued = token::refresh(&call.app, client, &params, &call.caller).await;
         let issued = issued.map_err(|error| call.refuse(error))?;
         Ok(Response::new(issued.into()))
     }

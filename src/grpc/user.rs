@@ -11,9 +11,16 @@ use super::{
     },
 };
 use crate::{
-    flows::{self, By, accounts, admin::Expected, register::Registration},
+    error::Error,
+    flows::{
+        admin::{access::Expected, users},
+        accounts::register::Registration,
+    },
     http::error::ApiError,
-    model::user::{Email, Login, Role, User, Username},
+    model::{
+        actor::Actor,
+        user::{Email, Login, Role, User, Username},
+    },
 };
 
 pub(super) struct Users;
@@ -39,8 +46,8 @@ impl UserService for Users {
         };
         // What nobody can be called is nobody's.
         let found = match login {
-            Ok(login) => accounts::by_login(&call.app, &login).await,
-            Err(_) => Err(flows::Error::NotFound("user")),
+            Ok(login) => users::by_login(&call.app, &login).await,
+            Err(_) => Err(Error::NotFound("user")),
         };
         let user = found.map_err(|error| call.refuse(error))?;
         Ok(Response::new(user.into()))
@@ -57,7 +64,7 @@ impl UserService for Users {
             username: Some(asked.username).filter(|name| !name.is_empty()),
             password: asked.password,
         };
-        let made = accounts::create(&call.app, registration, Role::user(), &by(&call)?).await;
+        let made = users::create(&call.app, registration, Role::user(), &by(&call)?).await;
         let user = made.map_err(|error| call.refuse(error))?;
         Ok(Response::new(user.into()))
     }
@@ -68,7 +75,7 @@ impl UserService for Users {
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let call = Call::of(&request)?;
         let user = plain_account(&call, &request.get_ref().id).await?;
-        let removed = accounts::delete(&call.app, &user.id, &Expected::Any, &by(&call)?).await;
+        let removed = users::delete(&call.app, &user.id, &Expected::Any, &by(&call)?).await;
         removed.map_err(|error| call.refuse(error))?;
         Ok(Response::new(DeleteUserResponse {}))
     }
@@ -80,7 +87,7 @@ impl UserService for Users {
         let call = Call::of(&request)?;
         let user = plain_account(&call, &request.get_ref().id).await?;
         if user.disabled_at.is_none() {
-            let disabled = accounts::disable(&call.app, &user, &by(&call)?).await;
+            let disabled = users::disable(&call.app, &user, &by(&call)?).await;
             disabled.map_err(|error| call.refuse(error))?;
         }
         Ok(Response::new(account(&call, &user.id).await?.into()))
@@ -93,7 +100,7 @@ impl UserService for Users {
         let call = Call::of(&request)?;
         let user = plain_account(&call, &request.get_ref().id).await?;
         if user.disabled_at.is_some() {
-            let enabled = accounts::enable(&call.app, &user, &by(&call)?).await;
+            let enabled = users::enable(&call.app, &user, &by(&call)?).await;
             enabled.map_err(|error| call.refuse(error))?;
         }
         Ok(Response::new(account(&call, &user.id).await?.into()))
@@ -101,16 +108,14 @@ impl UserService for Users {
 }
 
 /// Whoever calls, for the audit log.
-fn by(call: &Call) -> Result<By, Status> {
-    Ok(By::caller(&call.identity()?.subject, &call.caller))
+fn by(call: &Call) -> Result<Actor, Status> {
+    Ok(Actor::caller(&call.identity()?.subject, &call.caller))
 }
 
 async fn account(call: &Call, id: &str) -> Result<User, Status> {
     required(call, "id", id)?;
-    let found = accounts::by_id(&call.app, id).await;
-    found
-        .map(|account| account.user)
-        .map_err(|error| call.refuse(error))
+    let found = users::by_id(&call.app, id).await;
+    found.map(|account| account.user).map_err(|error| call.refuse(error))
 }
 
 /// An account that this service may change: a back end that looks after people does not get at the administrators.

@@ -23,22 +23,15 @@ pub fn page_headers(csp: &str) -> HeaderMap {
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         // Older than frame-ancestors, still read by scanners and by browsers without CSP 2.
         (HeaderName::from_static("x-frame-options"), "DENY"),
         (CACHE_CONTROL, "no-store"),
     ];
     // A policy is text of ours and sources that were checked; where it is none after all, nothing is allowed.
-    let csp = HeaderValue::from_str(csp).unwrap_or(HeaderValue::from_static(
-        "default-src 'none'; frame-ancestors 'none'",
-    ));
+    let csp = HeaderValue::from_str(csp)
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     fixed
         .into_iter()
         .map(|(name, value)| (name, HeaderValue::from_static(value)))
@@ -104,11 +97,7 @@ impl Asset {
             HeaderName::from_static("cross-origin-resource-policy"),
             HeaderValue::from_static("same-origin"),
         );
-        Self {
-            headers,
-            body,
-            etag,
-        }
+        Self { headers, body, etag }
     }
 }
 
@@ -117,9 +106,7 @@ impl Endpoint for Asset {
 
     async fn call(&self, request: Request) -> Result<Response> {
         if is_current(request.headers(), &self.etag) {
-            let mut response = Response::builder()
-                .status(StatusCode::NOT_MODIFIED)
-                .finish();
+            let mut response = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
             for name in [ETAG, CACHE_CONTROL, VARY] {
                 if let Some(value) = self.headers.get(&name) {
                     response.headers_mut().insert(name, value.clone());
@@ -146,10 +133,7 @@ pub fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// The first 64 bits of SHA-256 in hexadecimal: enough to tell two versions of our own file apart.
 pub fn fingerprint(content: &[u8]) -> String {
-    Sha256::digest(content)[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(content)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -174,10 +158,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_asset_is_sent_once_and_then_confirmed() {
-        let app = poem::Route::new().at(
-            "/a",
-            poem::get(Asset::new("text/css; charset=utf-8", Coding::Gzip, b"body")),
-        );
+        let app = poem::Route::new()
+            .at("/a", poem::get(Asset::new("text/css; charset=utf-8", Coding::Gzip, b"body")));
         let client = poem::test::TestClient::new(app);
         let first = client.get("/a").send().await;
         first.assert_status_is_ok();

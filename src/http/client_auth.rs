@@ -10,11 +10,9 @@ use super::{context::Context, error::ApiError, oauth::params};
 use crate::{
     app::App,
     directory::Known,
-    flows::{
-        Caller,
-        client_auth::{Freshness, Presented, authenticate, claimed_client},
-    },
+    flows::oauth::client_auth::{Freshness, Presented, authenticate, claimed_client},
     limits::{Key, Limit},
+    model::actor::RequestContext,
     oauth::{error::OAuthError, params::Params},
 };
 
@@ -33,14 +31,10 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
     ];
     // Not even a broken way beside a right one is taken (Keycloak CVE-2026-16093).
     if assertion.is_some_and(|jwt| jwt.ends_with('.')) {
-        return Err(OAuthError::invalid_client(
-            "the client assertion is not signed",
-        ));
+        return Err(OAuthError::invalid_client("the client assertion is not signed"));
     }
     if ways.into_iter().filter(|way| *way).count() > 1 {
-        return Err(OAuthError::invalid_request(
-            "authenticate the client in one way, not two",
-        ));
+        return Err(OAuthError::invalid_request("authenticate the client in one way, not two"));
     }
     if ways[2] {
         return asserted(params);
@@ -57,10 +51,7 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
                     "client_id is not the authenticated client",
                 ));
             }
-            Ok(Presented::Secret {
-                client_id: id,
-                secret,
-            })
+            Ok(Presented::Secret { client_id: id, secret })
         }
         (Some(_), _) => Err(OAuthError::invalid_request("send one Authorization header")),
         (None, secret) => {
@@ -71,10 +62,7 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
                 })?
                 .to_owned();
             Ok(match secret {
-                Some(secret) => Presented::Secret {
-                    client_id,
-                    secret: secret.to_owned(),
-                },
+                Some(secret) => Presented::Secret { client_id, secret: secret.to_owned() },
                 None => Presented::Nothing { client_id },
             })
         }
@@ -90,9 +78,8 @@ pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Param
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let presented = presented(request.headers(), &params).map_err(ApiError::from)?;
     limit_strangers(app, caller, &presented)?;
-    let known = authenticate(app, &presented, Freshness::Now, caller)
-        .await
-        .map_err(ApiError::from)?;
+    let known =
+        authenticate(app, &presented, Freshness::Now, caller).await.map_err(ApiError::from)?;
     Ok((params, known))
 }
 
@@ -101,7 +88,11 @@ pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Param
 ///
 /// # Errors
 /// 429
-pub fn limit_strangers(app: &App, caller: &Caller, presented: &Presented) -> Result<(), ApiError> {
+pub fn limit_strangers(
+    app: &App,
+    caller: &RequestContext,
+    presented: &Presented,
+) -> Result<(), ApiError> {
     match presented {
         Presented::Nothing { .. } => Ok(app.admit(Limit::Address, &Key::address(caller.address))?),
         Presented::Secret { .. } | Presented::Assertion { .. } => Ok(()),
@@ -115,19 +106,14 @@ fn asserted(params: &Params) -> Result<Presented, OAuthError> {
         return Err(OAuthError::invalid_request("client_assertion is missing"));
     };
     if params.get("client_assertion_type") != Some(TYPE) {
-        return Err(OAuthError::invalid_request(format!(
-            "client_assertion_type is {TYPE}"
-        )));
+        return Err(OAuthError::invalid_request(format!("client_assertion_type is {TYPE}")));
     }
     let claimed = claimed_client(jwt);
     let named = params.get("client_id").map(str::to_owned);
     let client_id = named
         .or(claimed)
         .ok_or_else(|| OAuthError::invalid_client("the client assertion cannot be read"))?;
-    Ok(Presented::Assertion {
-        client_id,
-        jwt: jwt.to_owned(),
-    })
+    Ok(Presented::Assertion { client_id, jwt: jwt.to_owned() })
 }
 
 /// `Basic` with the id and the secret form-encoded within, as RFC 6749 §2.3.1 wants it.
@@ -142,9 +128,7 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
     let form_decode = |text: &str| {
         // Encoded there is no `&`. What comes as it is does not end there.
         let pair = format!("v={}", text.replace('&', "%26"));
-        url::form_urlencoded::parse(pair.as_bytes())
-            .next()
-            .map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned())
     };
     Some((form_decode(id)?, form_decode(secret)?))
 }

@@ -14,11 +14,7 @@ use super::{
     error::{ApiError, Carried, ErrorBody, ErrorCode},
     views::{ErrorPage, ErrorTitle, FormAction, Locale},
 };
-use crate::{
-    app::App,
-    flows::{Caller, explain},
-    limits,
-};
+use crate::{app::App, diagnostics, limits, model::actor::RequestContext};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -27,7 +23,7 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 #[derive(Clone, Debug)]
 pub struct Context {
     pub app: Arc<App>,
-    pub caller: Arc<Caller>,
+    pub caller: Arc<RequestContext>,
 }
 
 impl Context {
@@ -60,10 +56,7 @@ impl<E: Endpoint> Middleware<E> for Edge {
     type Output = EdgeEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        EdgeEndpoint {
-            edge: self.clone(),
-            inner,
-        }
+        EdgeEndpoint { edge: self.clone(), inner }
     }
 }
 
@@ -87,34 +80,22 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         let path = uri.path();
         let is_http1 = request.version() < Version::HTTP_2;
         let reader = reader(&request, path);
-        request.extensions_mut().insert(Context {
-            app: Arc::clone(app),
-            caller: Arc::clone(&caller),
-        });
+        request
+            .extensions_mut()
+            .insert(Context { app: Arc::clone(app), caller: Arc::clone(&caller) });
 
-        let (answer, notes) = explain::noting(self.inner.call(request)).await;
+        let (answer, notes) = diagnostics::noting(self.inner.call(request)).await;
         let (mut response, error, route) = match answer {
             Ok(response) => {
                 let mut response = response.into_response();
-                let route = response
-                    .data::<PathPattern>()
-                    .map(|pattern| Arc::clone(&pattern.0));
-                let error = response
-                    .extensions_mut()
-                    .remove::<Carried>()
-                    .map(|carried| carried.0);
+                let route = response.data::<PathPattern>().map(|pattern| Arc::clone(&pattern.0));
+                let error = response.extensions_mut().remove::<Carried>().map(|carried| carried.0);
                 (response, error, route)
             }
             Err(error) => {
-                let route = error
-                    .data::<PathPattern>()
-                    .map(|pattern| Arc::clone(&pattern.0));
+                let route = error.data::<PathPattern>().map(|pattern| Arc::clone(&pattern.0));
                 let error = Arc::new(from_poem(error));
-                (
-                    Response::builder().status(error.code.status()).finish(),
-                    Some(error),
-                    route,
-                )
+                (Response::builder().status(error.code.status()).finish(), Some(error), route)
             }
         };
         if let Some(error) = &error {
@@ -135,13 +116,8 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         finish(response.headers_mut(), app, &caller);
         let took = began.elapsed();
         let status = response.status();
-        app.metrics.http_request(
-            route.as_deref().unwrap_or("unmatched"),
-            &method,
-            status,
-            took,
-        );
-        let answered = explain::Answered {
+        app.metrics.http_request(route.as_deref().unwrap_or("unmatched"), &method, status, took);
+        let answered = diagnostics::Answered {
             call: format!("{method} {}", route.as_deref().unwrap_or("(no route)")),
             status: status.as_u16().to_string(),
             error: error.as_deref().map(|error| {
@@ -149,7 +125,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
                 (code, error.message.as_str())
             }),
         };
-        explain::keep(app, notes, answered, &caller);
+        diagnostics::keep(app, notes, answered, &caller);
         log(&caller, &method, path, status, took, error.as_deref());
         Ok(response)
     }
@@ -162,22 +138,19 @@ fn peer(request: &Request) -> IpAddr {
 
 /// Whether one of `server.trusted_proxies` sent this itself.
 pub fn is_from_trusted_proxy(app: &App, request: &Request) -> bool {
-    let (peer, trusted) = (
-        peer(request).to_canonical(),
-        &app.config.server.trusted_proxies,
-    );
+    let (peer, trusted) = (peer(request).to_canonical(), &app.config.server.trusted_proxies);
     trusted.iter().any(|network| network.contains(&peer))
 }
 
 /// Who asks, by the request's head.
-pub(crate) fn caller(app: &App, request: &Request) -> Caller {
+pub(crate) fn caller(app: &App, request: &Request) -> RequestContext {
     let headers = request.headers();
     let peer = peer(request);
     // Reading happens a thousand times as often, and no session begins with it.
     let opens_sessions = !matches!(*request.method(), Method::GET | Method::HEAD);
     let request_id = app.new_id();
     let correlation_id = correlation_id(headers).unwrap_or_else(|| request_id.clone());
-    Caller {
+    RequestContext {
         address: limits::client_address(
             peer,
             headers.get_all("x-forwarded-for").iter(),
@@ -192,12 +165,7 @@ pub(crate) fn caller(app: &App, request: &Request) -> Caller {
 /// Kept with the session and shown to its owner: cut, so that a stranger cannot fill rows with it.
 pub fn user_agent(headers: &HeaderMap) -> Option<String> {
     let agent = headers.get(header::USER_AGENT)?;
-    Some(
-        String::from_utf8_lossy(agent.as_bytes())
-            .chars()
-            .take(256)
-            .collect(),
-    )
+    Some(String::from_utf8_lossy(agent.as_bytes()).chars().take(256).collect())
 }
 
 /// The caller's own id for the whole of what it does, if it is a harmless text; else the trace id of a
@@ -205,21 +173,14 @@ pub fn user_agent(headers: &HeaderMap) -> Option<String> {
 fn correlation_id(headers: &HeaderMap) -> Option<String> {
     let harmless = |id: &&str| {
         (1..=128).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    let given = headers
-        .get(CORRELATION_ID)
-        .and_then(|id| id.to_str().ok())
-        .filter(harmless);
+    let given = headers.get(CORRELATION_ID).and_then(|id| id.to_str().ok()).filter(harmless);
     let trace = || {
         let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
         let (_version, trace) = (parts.next().filter(|v| v.len() == 2)?, parts.next()?);
-        let hex = trace.len() == 32
-            && trace
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hex =
+            trace.len() == 32 && trace.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (hex && trace.bytes().any(|b| b != b'0')).then_some(trace)
     };
     given.or_else(trace).map(str::to_owned)
@@ -243,10 +204,9 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
             ErrorCode::MethodNotAllowed,
             "this address does not answer that method: see Allow",
         ),
-        StatusCode::REQUEST_TIMEOUT => ApiError::new(
-            ErrorCode::RequestTimeout,
-            "the request took too long: send it again",
-        ),
+        StatusCode::REQUEST_TIMEOUT => {
+            ApiError::new(ErrorCode::RequestTimeout, "the request took too long: send it again")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ErrorCode::TooLarge, "the body is too large")
         }
@@ -289,7 +249,11 @@ fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
     is_person.then(|| Locale::of_request(request, None))
 }
 
-fn error_page(error: &ApiError, caller: &Caller, locale: &'static Locale) -> Option<Response> {
+fn error_page(
+    error: &ApiError,
+    caller: &RequestContext,
+    locale: &'static Locale,
+) -> Option<Response> {
     let title_key = match (error.code, error.code.status()) {
         (ErrorCode::CrossSite, _) => ErrorTitle::ForeignForm,
         (ErrorCode::RegistrationDisabled, _) => ErrorTitle::RegistrationClosed,
@@ -308,14 +272,13 @@ fn error_page(error: &ApiError, caller: &Caller, locale: &'static Locale) -> Opt
         request_id: &caller.request_id,
         again: error.again.as_deref(),
     };
-    page.render(locale, error.code.status(), &FormAction::default())
-        .ok()
+    page.render(locale, error.code.status(), &FormAction::default()).ok()
 }
 
 fn render(
     response: &mut Response,
     error: &ApiError,
-    caller: &Caller,
+    caller: &RequestContext,
     path: &str,
     reader: Option<&'static Locale>,
 ) {
@@ -342,15 +305,12 @@ fn render(
     };
     response.set_body(body.unwrap_or_default());
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     rendered_headers(headers, error);
 }
 
 /// An error as the JSON API tells it.
-pub(crate) fn envelope(error: &ApiError, caller: &Caller) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn envelope(error: &ApiError, caller: &RequestContext) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&ErrorBody {
         status_code: error.code.status().as_u16(),
         message: error.message.clone(),
@@ -372,7 +332,7 @@ pub(crate) fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
 }
 
 /// Names the request's ids in its answer.
-pub(crate) fn tell_ids(headers: &mut HeaderMap, caller: &Caller) {
+pub(crate) fn tell_ids(headers: &mut HeaderMap, caller: &RequestContext) {
     if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
         if caller.correlation_id == caller.request_id {
             headers.insert(CORRELATION_ID, id.clone());
@@ -384,13 +344,10 @@ pub(crate) fn tell_ids(headers: &mut HeaderMap, caller: &Caller) {
     }
 }
 
-fn finish(headers: &mut HeaderMap, app: &App, caller: &Caller) {
+fn finish(headers: &mut HeaderMap, app: &App, caller: &RequestContext) {
     headers.reserve(4);
     tell_ids(headers, caller);
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -415,7 +372,7 @@ fn cause(error: &ApiError) -> Option<tracing::field::DebugValue<String>> {
 /// One line a request: what failed through us as an error, what was refused as information, what merely
 /// read something at debug. Neither query nor body nor any header's value is in it.
 fn log(
-    caller: &Caller,
+    caller: &RequestContext,
     method: &Method,
     path: &str,
     status: StatusCode,

@@ -67,19 +67,12 @@ impl<'a> ApiExtractor<'a> for Credentials {
         let bearer = bearer(headers)?;
         let names = CookieNames::of(config);
         let refresh_token = cookie(headers, names.refresh);
-        let from_cookie = if bearer.is_none() {
-            cookie(headers, names.access)
-        } else {
-            None
-        };
+        let from_cookie = if bearer.is_none() { cookie(headers, names.access) } else { None };
         let by_cookie = from_cookie.is_some() || refresh_token.is_some();
         if bearer.is_none() && by_cookie && !is_safe(request.method()) {
             same_origin(headers, config)?;
         }
-        Ok(Self {
-            access_token: bearer.or(from_cookie),
-            refresh_token,
-        })
+        Ok(Self { access_token: bearer.or(from_cookie), refresh_token })
     }
 }
 
@@ -91,9 +84,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
     };
     let token = value.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.trim().to_owned())
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
     });
     match token.filter(|token| !token.is_empty()) {
         Some(token) if values.next().is_none() => Ok(Some(token)),
@@ -147,9 +138,7 @@ pub fn from_own_pages(headers: &HeaderMap, config: &Config) -> bool {
 
 fn origin_of(issuer: &str) -> &str {
     let host = issuer.find("://").map_or(0, |at| at + 3);
-    let end = issuer[host..]
-        .find('/')
-        .map_or(issuer.len(), |at| host + at);
+    let end = issuer[host..].find('/').map_or(issuer.len(), |at| host + at);
     &issuer[..end]
 }
 
@@ -225,10 +214,7 @@ impl<'a> CookieNames<'a> {
     /// `Set-Cookie` value of what forms are bound to, for as long as the browser runs.
     pub fn csrf_cookie(self, value: &str) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
-        format!(
-            "{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}",
-            self.csrf
-        )
+        format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}", self.csrf)
     }
 
     fn cookie(self, name: &str, value: &str, life: Duration) -> String {

@@ -73,36 +73,17 @@ pub fn route(route: Route) -> Result<Route, askama::Error> {
     };
     let body = Bytes::from(page.render()?);
     let receive = format!("/docs/assets/docs-redirect-{}.js", fingerprint(REDIRECT));
-    let receiver = RedirectPage {
-        style: Style::get(),
-        lang: "en",
-        script: receive.clone(),
-    };
+    let receiver = RedirectPage { style: Style::get(), lang: "en", script: receive.clone() };
     let receiver = Bytes::from(receiver.render()?);
     let script = "text/javascript; charset=utf-8";
     Ok(route
-        .at(
-            "/docs",
-            get(FixedPage {
-                headers: page_headers(CSP),
-                body,
-            }),
-        )
-        .at(
-            format!("{files}/swagger-ui-bundle.js"),
-            get(Asset::new(script, Coding::Gzip, BUNDLE)),
-        )
+        .at("/docs", get(FixedPage { headers: page_headers(CSP), body }))
+        .at(format!("{files}/swagger-ui-bundle.js"), get(Asset::new(script, Coding::Gzip, BUNDLE)))
         .at(
             format!("{files}/swagger-ui.css"),
             get(Asset::new("text/css; charset=utf-8", Coding::Gzip, STYLE)),
         )
-        .at(
-            "/docs/oauth2-redirect",
-            get(FixedPage {
-                headers: page_headers(CSP),
-                body: receiver,
-            }),
-        )
+        .at("/docs/oauth2-redirect", get(FixedPage { headers: page_headers(CSP), body: receiver }))
         .at(receive, get(Asset::new(script, Coding::Identity, REDIRECT)))
         .at(start, get(Asset::new(script, Coding::Identity, START))))
 }
@@ -119,14 +100,8 @@ mod tests {
         page.assert_status_is_ok();
         page.assert_header("content-security-policy", CSP);
         let html = page.0.into_body().into_string().await.unwrap();
-        assert!(
-            !html.contains("http://") && !html.contains("https://"),
-            "no outside host"
-        );
-        assert!(
-            !html.contains("<script>") && !html.contains("<style"),
-            "nothing inline"
-        );
+        assert!(!html.contains("http://") && !html.contains("https://"), "no outside host");
+        assert!(!html.contains("<script>") && !html.contains("<style"), "nothing inline");
         let named: Vec<&str> = html
             .split('"')
             .filter(|part| part.starts_with('/') && part.contains("assets/"))

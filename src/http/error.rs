@@ -12,7 +12,10 @@ use poem_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{flows, oauth::error::OAuthError};
+use crate::{
+    error::{self, Error},
+    oauth::error::OAuthError,
+};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal $status:ident,)+) => {
@@ -95,7 +98,7 @@ pub struct ApiError {
     /// OAuth's `error` (RFC 6749 §5.2), where the endpoint is one of OAuth's.
     pub oauth: Option<&'static str>,
     /// For the log only.
-    pub cause: Option<flows::Cause>,
+    pub cause: Option<error::Cause>,
 }
 
 /// A field and what is wrong with it.
@@ -158,14 +161,9 @@ impl ApiError {
 
     /// A field at fault.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let detail = Detail {
-            field: field.into(),
-            message: message.into(),
-        };
-        let mut error = Self::new(
-            ErrorCode::Validation,
-            format!("{}: {}", detail.field, detail.message),
-        );
+        let detail = Detail { field: field.into(), message: message.into() };
+        let mut error =
+            Self::new(ErrorCode::Validation, format!("{}: {}", detail.field, detail.message));
         error.details.push(detail);
         error
     }
@@ -226,27 +224,19 @@ impl From<OAuthError> for ApiError {
     }
 }
 
-impl From<flows::Error> for ApiError {
-    fn from(error: flows::Error) -> Self {
-        use flows::Error as E;
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        use Error as E;
         let message = error.to_string();
         match error {
             E::Validation(fields) => {
                 let details: Vec<_> = fields
                     .into_iter()
-                    .map(|f| Detail {
-                        field: f.field.to_owned(),
-                        message: f.message,
-                    })
+                    .map(|f| Detail { field: f.field.to_owned(), message: f.message })
                     .collect();
-                let sentence: Vec<_> = details
-                    .iter()
-                    .map(|d| format!("{}: {}", d.field, d.message))
-                    .collect();
-                Self {
-                    details,
-                    ..Self::new(ErrorCode::Validation, sentence.join("; "))
-                }
+                let sentence: Vec<_> =
+                    details.iter().map(|d| format!("{}: {}", d.field, d.message)).collect();
+                Self { details, ..Self::new(ErrorCode::Validation, sentence.join("; ")) }
             }
             E::EmailTaken => Self::new(ErrorCode::EmailExists, message),
             E::UsernameTaken => Self::new(ErrorCode::UsernameExists, message),
@@ -293,10 +283,7 @@ impl From<flows::Error> for ApiError {
             }
             E::Overloaded => Self {
                 retry_after: Some(Duration::from_secs(2)),
-                ..Self::new(
-                    ErrorCode::Overloaded,
-                    "the server is busy: try again in a moment",
-                )
+                ..Self::new(ErrorCode::Overloaded, "the server is busy: try again in a moment")
             },
             E::Unavailable(cause) => Self {
                 cause: Some(cause),
@@ -357,9 +344,7 @@ impl<C: Codes> ApiResponse for Failure<C> {
                 headers: vec![],
             }
         };
-        MetaResponses {
-            responses: statuses.into_iter().map(response).collect(),
-        }
+        MetaResponses { responses: statuses.into_iter().map(response).collect() }
     }
 
     fn register(registry: &mut Registry) {

@@ -17,10 +17,9 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{
-        self, Caller,
-        gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
-    },
+    error::Error,
+    flows::gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
+    model::actor::RequestContext,
     oauth::scope::Scope,
 };
 
@@ -102,7 +101,11 @@ pub(crate) struct Told<'a> {
 ///
 /// # Errors
 /// [`ApiError`] where the demands cannot be read, or nothing can be decided now.
-pub(crate) async fn answer(app: &App, told: &Told<'_>, caller: &Caller) -> Result<Response> {
+pub(crate) async fn answer(
+    app: &App,
+    told: &Told<'_>,
+    caller: &RequestContext,
+) -> Result<Response> {
     let asked =
         Asked::parse(told.demands).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
     let headers = told.headers;
@@ -112,14 +115,8 @@ pub(crate) async fn answer(app: &App, told: &Told<'_>, caller: &Caller) -> Resul
     let shown = match &bearer {
         Some(token) => Shown::Bearer(token),
         None => {
-            (access, refresh) = (
-                cookie(headers, names.access),
-                cookie(headers, names.refresh),
-            );
-            Shown::Cookies {
-                access: access.as_deref(),
-                refresh: refresh.as_deref(),
-            }
+            (access, refresh) = (cookie(headers, names.access), cookie(headers, names.refresh));
+            Shown::Cookies { access: access.as_deref(), refresh: refresh.as_deref() }
         }
     };
     let by_cookie =
@@ -188,20 +185,13 @@ impl Asked {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let harmless = |b: u8| matches!(b, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
             if value.is_empty() || !value.bytes().all(harmless) {
-                return Err(format!(
-                    "{name} needs a value, of printable ASCII characters"
-                ));
+                return Err(format!("{name} needs a value, of printable ASCII characters"));
             }
             let repeats = ["scope", "module", "audience"].contains(&name.as_ref());
             if !repeats && seen.contains(&name) {
                 return Err(format!("{name} is given twice"));
             }
-            let words = || {
-                value
-                    .split(' ')
-                    .filter(|w| !w.is_empty())
-                    .map(str::to_owned)
-            };
+            let words = || value.split(' ').filter(|w| !w.is_empty()).map(str::to_owned);
             match (name.as_ref(), value.as_ref()) {
                 ("scope", scope) => {
                     scopes.push(' ');
@@ -240,14 +230,8 @@ impl Asked {
 /// Whether a browser wants to show the answer to a person, who could log in.
 fn is_of_a_page(told: &Told<'_>) -> bool {
     let headers = told.headers;
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .map(|value| value.to_str().unwrap_or_default())
-    };
-    [Method::GET, Method::HEAD]
-        .iter()
-        .any(|safe| safe == told.method)
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    [Method::GET, Method::HEAD].iter().any(|safe| safe == told.method)
         && text("accept").is_some_and(|accept| accept.contains("text/html"))
         && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
         && !headers.contains_key(header::AUTHORIZATION)
@@ -260,10 +244,7 @@ fn login(app: &App, url: Option<String>, refusal: &Refusal) -> String {
     if let Some(back) = back {
         query.append_pair("return_to", back.as_str());
     }
-    if let Refusal::NeedsLogin {
-        max_age: Some(age), ..
-    } = refusal
-    {
+    if let Refusal::NeedsLogin { max_age: Some(age), .. } = refusal {
         query.append_pair("max_age", &age.as_secs().to_string());
     }
     let (issuer, query) = (&app.config.server.issuer, query.finish());
@@ -279,11 +260,7 @@ fn original(request: &Request, path: Option<&str>) -> Option<String> {
     }
     let (scheme, host, uri) = match path {
         Some(path) => (text("x-forwarded-proto")?, text("host")?, path),
-        None => (
-            text("x-forwarded-proto")?,
-            text("x-forwarded-host")?,
-            text("x-forwarded-uri")?,
-        ),
+        None => (text("x-forwarded-proto")?, text("x-forwarded-host")?, text("x-forwarded-uri")?),
     };
     Some(format!("{scheme}://{host}{uri}"))
 }
@@ -338,8 +315,8 @@ fn empty_identity(mut response: Response) -> Response {
 
 fn error(refusal: Refusal) -> ApiError {
     match refusal {
-        Refusal::NoToken => flows::Error::NoToken.into(),
-        Refusal::InvalidToken(why) => flows::Error::InvalidToken(why).into(),
+        Refusal::NoToken => Error::NoToken.into(),
+        Refusal::InvalidToken(why) => Error::InvalidToken(why).into(),
         Refusal::InsufficientScope { scope, module } => {
             let message = module.map_or_else(
                 || format!("this needs the scope {scope}"),
@@ -355,10 +332,7 @@ fn error(refusal: Refusal) -> ApiError {
                 ..ApiError::new(ErrorCode::InsufficientScope, message)
             }
         }
-        Refusal::NeedsLogin {
-            max_age,
-            acr_values,
-        } => {
+        Refusal::NeedsLogin { max_age, acr_values } => {
             let message = "this needs a login that is more recent, or of another kind";
             let mut challenge = format!(
                 "Bearer error=\"insufficient_user_authentication\", error_description=\"{message}\""

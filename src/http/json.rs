@@ -31,16 +31,10 @@ impl<'a, T: Type + DeserializeOwned + Send> ApiExtractor<'a> for Body<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType {
-            content_type: "application/json",
-            schema: T::schema_ref(),
-        }];
+        let content =
+            vec![MetaMediaType { content_type: "application/json", schema: T::schema_ref() }];
         let required = serde_json::from_str::<T>("{}").is_err();
-        Some(MetaRequest {
-            description: None,
-            content,
-            required,
-        })
+        Some(MetaRequest { description: None, content, required })
     }
 
     async fn from_request(
@@ -77,25 +71,17 @@ pub async fn read(request: &Request, body: &mut RequestBody) -> poem::Result<byt
     if announced.is_some_and(|length| length > most) {
         return Err(too_large().into());
     }
-    body.take()?
-        .into_bytes_limit(most)
-        .await
-        .map_err(|error| match error {
-            ReadBodyError::PayloadTooLarge => too_large().into(),
-            _ => ApiError::new(ErrorCode::BadRequest, "the body ended early").into(),
-        })
+    body.take()?.into_bytes_limit(most).await.map_err(|error| match error {
+        ReadBodyError::PayloadTooLarge => too_large().into(),
+        _ => ApiError::new(ErrorCode::BadRequest, "the body ended early").into(),
+    })
 }
 
 pub fn is_json(request: &Request) -> bool {
     let Some(given) = request.content_type() else {
         return false;
     };
-    let essence = given
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
@@ -103,19 +89,13 @@ pub fn is_json(request: &Request) -> bool {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let malformed = |why: String| ApiError::new(ErrorCode::MalformedJson, why);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        malformed(format!(
-            "the body is not UTF-8 from byte {} on",
-            error.valid_up_to()
-        ))
+        malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
     // serde would take an array for a struct, field by field.
     if !text.trim_start().starts_with('{')
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
     {
-        return Err(ApiError::new(
-            ErrorCode::Validation,
-            "the body must be a JSON object",
-        ));
+        return Err(ApiError::new(ErrorCode::Validation, "the body must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -131,9 +111,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             malformed(position(at))
         }
     })?;
-    reader
-        .end()
-        .map_err(|error| malformed(position((error.line(), error.column()))))?;
+    reader.end().map_err(|error| malformed(position((error.line(), error.column()))))?;
     Ok(value)
 }
 
@@ -151,22 +129,16 @@ fn field_error(path: &str, reason: &str) -> ApiError {
         return ApiError::field(quoted(reason).unwrap_or_default(), "is given twice");
     }
     if reason.starts_with("unknown field") {
-        let name: String = quoted(reason)
-            .unwrap_or_default()
-            .chars()
-            .take(64)
-            .collect();
+        let name: String = quoted(reason).unwrap_or_default().chars().take(64).collect();
         return ApiError::field(name, "is not known here");
     }
-    let expected = reason
-        .rsplit_once("expected ")
-        .map_or("of another type", |(_, expected)| expected);
+    let expected =
+        reason.rsplit_once("expected ").map_or("of another type", |(_, expected)| expected);
     let expected = expected.split(" at line ").next().unwrap_or(expected);
     match path {
-        "." | "?" | "" => ApiError::new(
-            ErrorCode::Validation,
-            format!("the body must be {expected}"),
-        ),
+        "." | "?" | "" => {
+            ApiError::new(ErrorCode::Validation, format!("the body must be {expected}"))
+        }
         field => ApiError::field(field, format!("must be {expected}")),
     }
 }
@@ -194,11 +166,7 @@ pub struct Answer<T, const STATUS: u16 = 200> {
 
 impl<T, const STATUS: u16> Answer<T, STATUS> {
     pub const fn new(message: &'static str, data: T) -> Self {
-        Self {
-            message,
-            data,
-            cookies: vec![],
-        }
+        Self { message, data, cookies: vec![] }
     }
 
     pub fn with_cookies(mut self, cookies: impl Into<Vec<String>>) -> Self {
@@ -217,11 +185,7 @@ struct Rendered<'a, T> {
 
 impl<T: Serialize + Send, const STATUS: u16> IntoResponse for Answer<T, STATUS> {
     fn into_response(self) -> Response {
-        let envelope = Rendered {
-            status_code: STATUS,
-            message: self.message,
-            data: &self.data,
-        };
+        let envelope = Rendered { status_code: STATUS, message: self.message, data: &self.data };
         let Ok(body) = serde_json::to_vec(&envelope) else {
             return ApiError::new(ErrorCode::Internal, "the answer could not be written")
                 .into_response();

@@ -38,10 +38,7 @@ impl Landing {
             render(t, registration, None).map(|(headers, body)| (t, headers, body))
         };
         let for_strangers = Locale::all().iter().map(page);
-        Ok(Self {
-            registration,
-            for_strangers: for_strangers.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { registration, for_strangers: for_strangers.collect::<Result<_, _>>()? })
     }
 }
 
@@ -76,13 +73,8 @@ impl Endpoint for Landing {
             let page = render(wanted, self.registration, Some(visitor));
             return pages::rendered(page.map(|(headers, body)| fixed_answer(&headers, &body)));
         }
-        let page = self
-            .for_strangers
-            .iter()
-            .find(|(t, ..)| std::ptr::eq(*t, wanted));
-        Ok(page.map_or_else(Response::default, |(_, headers, body)| {
-            fixed_answer(headers, body)
-        }))
+        let page = self.for_strangers.iter().find(|(t, ..)| std::ptr::eq(*t, wanted));
+        Ok(page.map_or_else(Response::default, |(_, headers, body)| fixed_answer(headers, body)))
     }
 }
 
@@ -100,11 +92,9 @@ pub fn route(route: Route, registration: bool) -> Result<Route, askama::Error> {
         (&style.submit, script, SUBMIT),
     ];
     let route = route.at("/", get(Landing::new(registration)?));
-    Ok(files
-        .into_iter()
-        .fold(route, |route, (at, media_type, file)| {
-            route.at(at, get(Asset::new(media_type, Coding::Identity, file)))
-        }))
+    Ok(files.into_iter().fold(route, |route, (at, media_type, file)| {
+        route.at(at, get(Asset::new(media_type, Coding::Identity, file)))
+    }))
 }
 
 #[cfg(test)]
@@ -132,11 +122,7 @@ mod tests {
         russian.assert_header("content-language", "ru");
         let html = russian.0.into_body().into_string().await.unwrap();
         assert!(html.contains("<html lang=\"ru\"") && html.contains("href=\"/register\""));
-        let chosen = client
-            .get("/?lang=en")
-            .header("accept-language", "ru")
-            .send()
-            .await;
+        let chosen = client.get("/?lang=en").header("accept-language", "ru").send().await;
         chosen.assert_header("content-language", "en");
         chosen.assert_header(
             "set-cookie",

@@ -43,36 +43,20 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
     let served = Bytes::from(document.to_string());
     let metadata = discovery::Discovery::default();
     let pages = landing::route(docs::route(Route::new())?, app.config.registration.enabled)?;
-    let mut table = Table {
-        route: pages,
-        methods: api::methods(&document),
-    };
+    let mut table = Table { route: pages, methods: api::methods(&document) };
     table
-        .at(
-            "/openapi.json",
-            "GET",
-            get(Asset::document("application/json", served)),
-        )
+        .at("/openapi.json", "GET", get(Asset::document("application/json", served)))
         // OpenID Connect Discovery §4, RFC 8414 §3
         .public("/.well-known/openid-configuration", get(metadata.clone()))
         .public("/.well-known/oauth-authorization-server", get(metadata))
         .public("/oauth2/jwks", get(jwks::jwks))
         // For applications and gateways
         .open("/oauth2/token", "POST", post(token::token))
-        .open(
-            "/oauth2/userinfo",
-            "GET, POST",
-            get(userinfo::userinfo).post(userinfo::userinfo),
-        )
+        .open("/oauth2/userinfo", "GET, POST", get(userinfo::userinfo).post(userinfo::userinfo))
         .open("/oauth2/revoke", "POST", post(revoke::revoke))
         .open("/oauth2/par", "POST", post(par::push))
         // An application in a browser that is not known yet has no origin that could be.
-        .across(
-            "/oauth2/register",
-            "POST, OPTIONS",
-            Origins::Any,
-            post(register_client::register),
-        )
+        .across("/oauth2/register", "POST, OPTIONS", Origins::Any, post(register_client::register))
         .at(
             "/oauth2/register/:id",
             "GET, PUT, DELETE",
@@ -84,27 +68,11 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         // For gateways that verify tokens by themselves
         .at("/oauth2/revocations", "GET", get(revocations::revocations))
         // For browsers with a person before them
-        .at(
-            "/oauth2/authorize",
-            "GET, POST",
-            get(authorize::by_get).post(authorize::by_post),
-        )
-        .at(
-            "/oauth2/logout",
-            "GET, POST",
-            get(logout::by_get).post(logout::by_post),
-        )
+        .at("/oauth2/authorize", "GET, POST", get(authorize::by_get).post(authorize::by_post))
+        .at("/oauth2/logout", "GET, POST", get(logout::by_get).post(logout::by_post))
         .at("/login", "GET, POST", get(login::show).post(login::submit))
-        .at(
-            "/register",
-            "GET, POST",
-            get(register::show).post(register::submit),
-        )
-        .at(
-            "/select-account",
-            "GET, POST",
-            get(select_account::show).post(select_account::choose),
-        )
+        .at("/register", "GET, POST", get(register::show).post(register::submit))
+        .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
         .at("/consent", "POST", post(consent::answer))
         .at("/session/start", "GET", get(session_start::start))
         // For gateways, which send any method
@@ -112,10 +80,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .for_gateways("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route, &document)
         .with(RequestTimeout(app.config.server.request_timeout))
-        .with(Edge {
-            app: Arc::clone(app),
-            methods: Arc::new(table.methods),
-        }))
+        .with(Edge { app: Arc::clone(app), methods: Arc::new(table.methods) }))
 }
 
 /// The routes, with the methods that each answers, for `Allow` (RFC 9110 §15.5.6).
@@ -126,13 +91,8 @@ struct Table {
 
 impl Table {
     fn at(&mut self, path: &str, methods: &str, endpoint: RouteMethod) -> &mut Self {
-        let head = if methods.starts_with("GET") {
-            ", HEAD"
-        } else {
-            ""
-        };
-        self.methods
-            .insert(path.to_owned(), format!("{methods}{head}"));
+        let head = if methods.starts_with("GET") { ", HEAD" } else { "" };
+        self.methods.insert(path.to_owned(), format!("{methods}{head}"));
         self.route = std::mem::take(&mut self.route).at(path, endpoint);
         self
     }
@@ -165,11 +125,7 @@ impl Table {
         endpoint: RouteMethod,
     ) -> &mut Self {
         self.methods.insert(path.to_owned(), methods.to_owned());
-        let endpoint = Cors {
-            origins,
-            methods,
-            inner: endpoint,
-        };
+        let endpoint = Cors { origins, methods, inner: endpoint };
         self.route = std::mem::take(&mut self.route).at(path, endpoint);
         self
     }

@@ -96,11 +96,8 @@ impl MasterKey {
 fn write_once(path: &Path, key: &[u8; 32], rng: &Rng) -> io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
     let unfinished = path.with_extension(format!("{:08x}.tmp", u32::from_ne_bytes(rng.bytes())));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     let written = file.write_all(key).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&unfinished, path));
     fs::remove_file(&unfinished)?;

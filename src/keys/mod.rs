@@ -35,7 +35,7 @@ use crate::{
     config::Config,
     jose,
     model::{
-        caller::By,
+        actor::Actor,
         key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
         revocation::{Revocation, Target},
     },
@@ -129,13 +129,7 @@ impl Keys {
         let master = MasterKey::load(&config.master_key_path(), fresh, rng)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let keys = Self {
-            ring: RwLock::new(Arc::new(Ring::new(
-                0,
-                vec![],
-                &master,
-                &config.keys,
-                clock.now(),
-            )?)),
+            ring: RwLock::new(Arc::new(Ring::new(0, vec![], &master, &config.keys, clock.now())?)),
             master,
             config: config.keys.clone(),
             rsa: Arc::new(Semaphore::new(cores)),
@@ -157,13 +151,7 @@ impl Keys {
     pub async fn reload(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
         // The number first: what is changed between the two reads shows as a newer number next time.
         let version = heads::read(db).await?.keys;
-        let ring = Ring::new(
-            version,
-            rows::all(db).await?,
-            &self.master,
-            &self.config,
-            now,
-        )?;
+        let ring = Ring::new(version, rows::all(db).await?, &self.master, &self.config, now)?;
         let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         // Somebody who read later may have been here first.
         if known.version <= ring.version {
@@ -184,10 +172,8 @@ impl Keys {
             return Ok(());
         }
         // RSA keys take a while to make: made before the transaction, dropped where another process was first.
-        let made = due
-            .iter()
-            .map(|due| due.make(&self.master, rng))
-            .collect::<Result<Vec<_>, _>>()?;
+        let made =
+            due.iter().map(|due| due.make(&self.master, rng)).collect::<Result<Vec<_>, _>>()?;
         let config = self.config.clone();
         db.transaction(move |mut tx| {
             Box::pin(async move {
@@ -220,7 +206,7 @@ impl Keys {
         rng: &Rng,
         only: Option<SigningAlgorithm>,
         at_once: bool,
-        by: &By,
+        by: &Actor,
     ) -> Result<(), Error> {
         let rotated = self.rotate_once(db, clock, rng, only, at_once, None, by);
         rotated.await.map(|_| ())
@@ -239,35 +225,20 @@ impl Keys {
         only: Option<SigningAlgorithm>,
         at_once: bool,
         call: Option<Call>,
-        by: &By,
+        by: &Actor,
     ) -> Result<Claim, Error> {
         let now = clock.now();
-        let activates_at = if at_once {
-            now
-        } else {
-            now + self.config.publish_ahead
-        };
-        let wanted = self
-            .config
-            .algorithms
-            .iter()
-            .copied()
-            .filter(|a| only.is_none_or(|only| only == *a));
+        let activates_at = if at_once { now } else { now + self.config.publish_ahead };
+        let wanted =
+            self.config.algorithms.iter().copied().filter(|a| only.is_none_or(|only| only == *a));
         let due: Vec<_> = wanted
-            .map(|algorithm| Due::Make {
-                algorithm: KeyAlgorithm::Sign(algorithm),
-                activates_at,
-            })
+            .map(|algorithm| Due::Make { algorithm: KeyAlgorithm::Sign(algorithm), activates_at })
             .collect();
         if due.is_empty() {
-            return Err(Error::Refused(
-                "that algorithm is not in keys.algorithms".to_owned(),
-            ));
+            return Err(Error::Refused("that algorithm is not in keys.algorithms".to_owned()));
         }
-        let made = due
-            .iter()
-            .map(|due| due.make(&self.master, rng))
-            .collect::<Result<Vec<_>, _>>()?;
+        let made =
+            due.iter().map(|due| due.make(&self.master, rng)).collect::<Result<Vec<_>, _>>()?;
         let by = by.clone();
         let claim = db
             .transaction(move |mut tx| {
@@ -304,14 +275,12 @@ impl Keys {
         clock: &Clock,
         rng: &Rng,
         kid: &str,
-        by: &By,
+        by: &Actor,
     ) -> Result<(), Error> {
         let now = clock.now();
         let records = rows::all(db).await?;
         let Some(key) = records.iter().find(|key| key.id == kid) else {
-            return Err(Error::Refused(format!(
-                "there is no key {kid}: see `propusk keys list`"
-            )));
+            return Err(Error::Refused(format!("there is no key {kid}: see `propusk keys list`")));
         };
         let KeyAlgorithm::Sign(_) = key.algorithm else {
             return Err(Error::Refused(
@@ -322,18 +291,14 @@ impl Keys {
         if key.banned_at.is_some() {
             return Err(Error::Refused(format!("the key {kid} is banned already")));
         }
-        let replacement = Due::Make {
-            algorithm: key.algorithm,
-            activates_at: now,
-        };
+        let replacement = Due::Make { algorithm: key.algorithm, activates_at: now };
         let made = replacement.make(&self.master, rng)?;
         let (kid, by) = (kid.to_owned(), by.clone());
         db.transaction(move |mut tx| {
             Box::pin(async move {
                 let mut records = rows::lock(&mut tx).await?;
-                let Some(key) = records
-                    .iter_mut()
-                    .find(|key| key.id == kid && key.banned_at.is_none())
+                let Some(key) =
+                    records.iter_mut().find(|key| key.id == kid && key.banned_at.is_none())
                 else {
                     return Ok(());
                 };
@@ -349,12 +314,9 @@ impl Keys {
                     }
                     KeyState::Retired | KeyState::Banned => {}
                 }
-                by.note(&mut tx, "keys.ban", Some(&kid), Value::Null, now)
-                    .await?;
-                let entry = Revocation {
-                    target: Target::Key(kid),
-                    expires_at: now + LONGEST_TOKEN_LIFE,
-                };
+                by.note(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
+                let entry =
+                    Revocation { target: Target::Key(kid), expires_at: now + LONGEST_TOKEN_LIFE };
                 revocations::add(&mut tx, &entry, "key_banned", now).await?;
                 Ok(())
             })
@@ -369,10 +331,7 @@ impl Keys {
     /// [`Error::Missing`].
     pub fn derive(&self, purpose: &str) -> Result<[u8; 32], Error> {
         let ring = self.ring();
-        let root = ring
-            .derivation
-            .as_ref()
-            .ok_or(Error::Missing("derivation"))?;
+        let root = ring.derivation.as_ref().ok_or(Error::Missing("derivation"))?;
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&**root).map_err(|_| Error::Missing("derivation"))?;
         mac.update(purpose.as_bytes());
@@ -391,9 +350,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<String, Error> {
         let ring = self.ring();
-        let signer = ring
-            .signer(algorithm, now)
-            .ok_or(Error::Missing(algorithm.as_str()))?;
+        let signer = ring.signer(algorithm, now).ok_or(Error::Missing(algorithm.as_str()))?;
         let message = jwt::signing_input(&signer.headers[kind as usize], claims)?;
         let signature = match algorithm {
             SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => {
@@ -422,10 +379,7 @@ impl Jwks {
             HeaderValue::try_from(text).map_err(|_| Error::Missing("the JWKS's headers"))
         };
         Ok(Self {
-            etag: header(format!(
-                "\"{}\"",
-                URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..12])
-            ))?,
+            etag: header(format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..12])))?,
             cache_control: header(format!("public, max-age={}", config.jwks_max_age.as_secs()))?,
             body: body.into(),
         })
@@ -450,11 +404,7 @@ impl Ring {
             records,
         };
         let mut published = vec![];
-        for record in ring
-            .records
-            .iter()
-            .filter(|r| r.banned_at.is_none() && !r.is_spent(now))
-        {
+        for record in ring.records.iter().filter(|r| r.banned_at.is_none() && !r.is_spent(now)) {
             let private = master.open(record)?;
             match (record.algorithm, &record.public_jwk) {
                 (KeyAlgorithm::Sign(algorithm), Some(public)) => {
@@ -469,27 +419,18 @@ impl Ring {
                         algorithm,
                         signer,
                     }));
-                    ring.verifiers.insert(
-                        record.id.clone(),
-                        Verifier {
-                            algorithm,
-                            verifier,
-                        },
-                    );
+                    ring.verifiers.insert(record.id.clone(), Verifier { algorithm, verifier });
                 }
                 (KeyAlgorithm::RefreshChain, _) => {
                     let number = u32::try_from(record.number)
                         .map_err(|_| Error::Missing("refresh-chain"))?;
-                    let key: &[u8; 32] = private[..]
-                        .try_into()
-                        .map_err(|_| Error::Missing("refresh-chain"))?;
-                    ring.chain
-                        .push((record.clone(), ChainKey::new(number, key)));
+                    let key: &[u8; 32] =
+                        private[..].try_into().map_err(|_| Error::Missing("refresh-chain"))?;
+                    ring.chain.push((record.clone(), ChainKey::new(number, key)));
                 }
                 (KeyAlgorithm::Derivation, _) => {
-                    let key: &[u8; 32] = private[..]
-                        .try_into()
-                        .map_err(|_| Error::Missing("derivation"))?;
+                    let key: &[u8; 32] =
+                        private[..].try_into().map_err(|_| Error::Missing("derivation"))?;
                     // The oldest counts, should there ever be two.
                     ring.derivation.get_or_insert(Zeroizing::new(*key));
                 }
@@ -518,10 +459,7 @@ impl Ring {
 
     /// The chain key of this number.
     pub fn chain_key_numbered(&self, number: u32) -> Option<&ChainKey> {
-        self.chain
-            .iter()
-            .map(|(_, key)| key)
-            .find(|key| key.number == number)
+        self.chain.iter().map(|(_, key)| key).find(|key| key.number == number)
     }
 
     /// Whether the signature was made by the key of that id with that algorithm; `None`: no such key.
@@ -530,10 +468,7 @@ impl Ring {
         Some(
             // The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
             token.header.alg == key.algorithm.as_str()
-                && key
-                    .verifier
-                    .verify(token.message.as_bytes(), &token.signature)
-                    .is_ok(),
+                && key.verifier.verify(token.message.as_bytes(), &token.signature).is_ok(),
         )
     }
 }
@@ -554,13 +489,8 @@ fn engines(algorithm: SigningAlgorithm, private: &Jwk, public: &Jwk) -> Result<E
 /// Something the schedule asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Due {
-    Make {
-        algorithm: KeyAlgorithm,
-        activates_at: Timestamp,
-    },
-    Remove {
-        id: String,
-    },
+    Make { algorithm: KeyAlgorithm, activates_at: Timestamp },
+    Remove { id: String },
 }
 
 /// A new key's id, public JWK and encrypted private half.
@@ -578,10 +508,7 @@ fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) 
         };
         let newest = live().max_by_key(|key| key.activates_at);
         match newest {
-            None => due.push(Due::Make {
-                algorithm,
-                activates_at: now,
-            }),
+            None => due.push(Due::Make { algorithm, activates_at: now }),
             Some(_) if algorithm == KeyAlgorithm::Derivation => {}
             Some(key) => {
                 let next = key.activates_at + config.rotate_every;
@@ -638,13 +565,7 @@ async fn apply(
     now: Timestamp,
 ) -> storage::Result<()> {
     match (due, made) {
-        (
-            Due::Make {
-                algorithm,
-                activates_at,
-            },
-            Some((id, public_jwk, private_jwe)),
-        ) => {
+        (Due::Make { algorithm, activates_at }, Some((id, public_jwk, private_jwe))) => {
             // Whoever signs until then retires then; a next key that comes later is brought forward past it.
             for key in records.iter_mut().filter(|key| key.algorithm == *algorithm) {
                 if key.state(now) == KeyState::Active
@@ -692,10 +613,7 @@ async fn go_on_past(
         .filter(|key| of_kind(key) && key.activates_at >= at && key.activates_at > now)
         .map(|key| (key.number, key.activates_at))
         .collect();
-    for key in records
-        .iter_mut()
-        .filter(|key| of_kind(key) && key.retires_at == Some(at))
-    {
+    for key in records.iter_mut().filter(|key| of_kind(key) && key.retires_at == Some(at)) {
         let later = to_come.iter().filter(|(number, _)| *number > key.number);
         key.retires_at = later.map(|(_, activates_at)| *activates_at).min();
         rows::update(tx, key).await?;
@@ -715,10 +633,7 @@ fn thumbprint(public: &Jwk) -> Result<String, Error> {
         .map(|name| {
             Ok((
                 (*name).to_owned(),
-                public
-                    .parameter(name)
-                    .cloned()
-                    .ok_or(Error::Missing("thumbprint"))?,
+                public.parameter(name).cloned().ok_or(Error::Missing("thumbprint"))?,
             ))
         })
         .collect::<Result<_, Error>>()?;

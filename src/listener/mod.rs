@@ -119,9 +119,7 @@ pub struct Bound {
 /// [`ListenError`] where the address cannot be had or the socket handed over is not one.
 pub fn bind(options: &Options) -> Result<Bound, ListenError> {
     let inherited = if options.socket_activation {
-        listenfd::ListenFd::from_env()
-            .take_tcp_listener(0)
-            .map_err(ListenError::Activation)?
+        listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(ListenError::Activation)?
     } else {
         None
     };
@@ -139,11 +137,7 @@ pub fn bind(options: &Options) -> Result<Bound, ListenError> {
         .set_nonblocking(true)
         .and_then(|()| listener.local_addr())
         .map_err(|error| ListenError::Bind(at, error))?;
-    Ok(Bound {
-        listener,
-        address,
-        options: options.clone(),
-    })
+    Ok(Bound { listener, address, options: options.clone() })
 }
 
 fn open(at: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
@@ -185,17 +179,11 @@ impl Bound {
         E: IntoEndpoint,
         E::Endpoint: 'static,
     {
-        let Self {
-            listener,
-            address,
-            options,
-        } = self;
+        let Self { listener, address, options } = self;
         let listener =
             TcpListener::from_std(listener).map_err(|error| ListenError::Bind(address, error))?;
         let grace = options.shutdown_grace;
-        let slots = Arc::new(Semaphore::new(
-            options.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
+        let slots = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
         let (stop, stopping) = watch::channel(());
         let server = Arc::new(Server {
             http: http(&options),
@@ -249,11 +237,7 @@ async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = slots
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, slot))
 }
@@ -261,10 +245,7 @@ async fn accept(
 /// Errors of `accept` that concern the connection accepted, not the listener.
 fn of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn http(options: &Options) -> auto::Builder<TokioExecutor> {
@@ -315,8 +296,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         match timeout(self.options.handshake_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let certificate = ClientCertificate::of(stream.get_ref().1);
-                self.http(stream, Scheme::HTTPS, local, peer, certificate)
-                    .await;
+                self.http(stream, Scheme::HTTPS, local, peer, certificate).await;
             }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
@@ -401,9 +381,7 @@ async fn answer<E: Endpoint<Output = Response>>(
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into());
     if http1 && response.status() == StatusCode::REQUEST_TIMEOUT {
         // RFC 9110 §15.5.9; what is left of the body is not waited for
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     http::Response::from(response).map(|body| Tracked { body, busy })
 }
@@ -448,10 +426,7 @@ impl<E: Endpoint> Middleware<E> for RequestTimeout {
     type Output = Timed<E>;
 
     fn transform(&self, inner: E) -> Timed<E> {
-        Timed {
-            inner,
-            timeout: self.0,
-        }
+        Timed { inner, timeout: self.0 }
     }
 }
 

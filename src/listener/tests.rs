@@ -39,11 +39,7 @@ fn options() -> Options {
 
 #[handler]
 fn hello(remote: &RemoteAddr, request: &Request) -> String {
-    assert!(
-        remote
-            .as_socket_addr()
-            .is_some_and(|peer| peer.ip().is_loopback())
-    );
+    assert!(remote.as_socket_addr().is_some_and(|peer| peer.ip().is_loopback()));
     format!("hello over {}", request.scheme())
 }
 
@@ -73,11 +69,7 @@ fn thumbprint(certificate: Option<Data<&ClientCertificate>>) -> String {
     let Some(certificate) = certificate else {
         return "none".into();
     };
-    certificate
-        .sha256
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    certificate.sha256.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Running {
@@ -101,11 +93,7 @@ fn start(options: Options) -> Running {
     let task = tokio::spawn(bound.serve(routes, async {
         let _ = stopped.await;
     }));
-    Running {
-        address,
-        stop: Some(stop),
-        task,
-    }
+    Running { address, stop: Some(stop), task }
 }
 
 impl Running {
@@ -123,10 +111,7 @@ impl Running {
 
 async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut bytes))
-        .await
-        .expect("not closed")
-        .unwrap();
+    timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("not closed").unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -135,10 +120,7 @@ async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut text = String::new();
     let mut bytes = [0; 1024];
     while !text.contains(end) {
-        let read = timeout(LONG, stream.read(&mut bytes))
-            .await
-            .expect("no answer")
-            .unwrap();
+        let read = timeout(LONG, stream.read(&mut bytes)).await.expect("no answer").unwrap();
         assert_ne!(read, 0, "closed after {text:?}");
         text.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
@@ -151,10 +133,7 @@ fn millis(n: u64) -> Duration {
 
 #[tokio::test]
 async fn slow_headers_are_cut_and_nobody_waits_for_them() {
-    let server = start(Options {
-        header_timeout: millis(200),
-        ..options()
-    });
+    let server = start(Options { header_timeout: millis(200), ..options() });
     let began = Instant::now();
     // one that says nothing, one that stops, one that drips
     assert_eq!(server.exchange("").await, "");
@@ -167,9 +146,7 @@ async fn slow_headers_are_cut_and_nobody_waits_for_them() {
         }
     });
     let mut rest = Vec::new();
-    let _ = timeout(LONG, read.read_to_end(&mut rest))
-        .await
-        .expect("not closed");
+    let _ = timeout(LONG, read.read_to_end(&mut rest)).await.expect("not closed");
     assert_eq!(rest, b"");
     drip.await.unwrap();
     assert!(began.elapsed() < millis(5000));
@@ -186,10 +163,7 @@ async fn slow_headers_are_cut_and_nobody_waits_for_them() {
 
 #[tokio::test]
 async fn idle_connections_are_closed() {
-    let server = start(Options {
-        idle_timeout: millis(150),
-        ..options()
-    });
+    let server = start(Options { idle_timeout: millis(150), ..options() });
     let began = Instant::now();
     let mut stream = server.connect().await;
     for _ in 0..4 {
@@ -200,54 +174,34 @@ async fn idle_connections_are_closed() {
     assert_eq!(to_end(&mut stream).await, "");
     // a request longer than the idle time is not idle
     let mut stream = server.connect().await;
-    stream
-        .write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     until(&mut stream, "slow but done").await;
     assert_eq!(to_end(&mut stream).await, "");
     // HTTP/2 says farewell (GOAWAY, type 7) first
     let mut stream = server.connect().await;
     stream.write_all(&h2_preface()).await.unwrap();
     let mut bytes = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut bytes))
-        .await
-        .expect("not closed")
-        .unwrap();
+    timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("not closed").unwrap();
     assert!(h2_frames(&bytes).contains(&7));
     assert!(began.elapsed() < millis(6000));
 }
 
 #[tokio::test]
 async fn an_answer_nobody_reads_is_cut() {
-    let server = start(Options {
-        idle_timeout: millis(150),
-        request_timeout: millis(150),
-        ..options()
-    });
+    let server =
+        start(Options { idle_timeout: millis(150), request_timeout: millis(150), ..options() });
     let mut stream = server.connect().await;
-    stream
-        .write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     sleep(millis(2500)).await;
     let mut bytes = Vec::new();
-    let _ = timeout(LONG, stream.read_to_end(&mut bytes))
-        .await
-        .expect("not closed");
+    let _ = timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("not closed");
     assert!(bytes.len() < 64 << 20);
     // while one who reads slowly gets it all
     let mut stream = server.connect().await;
-    stream
-        .write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let (mut total, mut chunk) = (0, vec![0; 4 << 20]);
     while total < 64 << 20 {
-        total += timeout(LONG, stream.read(&mut chunk))
-            .await
-            .unwrap()
-            .unwrap();
+        total += timeout(LONG, stream.read(&mut chunk)).await.unwrap().unwrap();
         sleep(millis(2)).await;
     }
 }
@@ -278,15 +232,8 @@ async fn t90_ambiguous_lengths_are_refused() {
             let request =
                 format!("POST /echo HTTP/1.1{end}Host: x{end}{headers}{end}0\r\n\r\n{smuggled}");
             let answer = server.exchange(&request).await;
-            assert!(
-                answer.starts_with("HTTP/1.1 400 "),
-                "{request:?} got {answer:?}"
-            );
-            assert_eq!(
-                answer.matches("HTTP/1.1").count(),
-                1,
-                "{request:?} got {answer:?}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?} got {answer:?}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request:?} got {answer:?}");
         }
     }
     // byte by byte
@@ -321,16 +268,10 @@ async fn t52_oversized_heads_are_answered_431() {
     let writing =
         tokio::spawn(async move { write.write_all(request.as_bytes()).await.map(|()| write) });
     let mut answer = [0; 12];
-    timeout(LONG, read.read_exact(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, read.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 431");
     let _ = writing.await.unwrap();
-    let many = format!(
-        "GET /hello HTTP/1.1\r\nHost: x\r\n{}\r\n",
-        "a: b\r\n".repeat(101)
-    );
+    let many = format!("GET /hello HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(101));
     assert!(server.exchange(many).await.starts_with("HTTP/1.1 431 "));
     let fits = format!(
         "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: {}\r\n\r\n",
@@ -341,10 +282,7 @@ async fn t52_oversized_heads_are_answered_431() {
 
 #[tokio::test]
 async fn the_connection_cap_holds_and_recovers() {
-    let server = start(Options {
-        max_connections: 2,
-        ..options()
-    });
+    let server = start(Options { max_connections: 2, ..options() });
     let mut first = server.connect().await;
     let mut second = server.connect().await;
     for stream in [&mut first, &mut second] {
@@ -354,10 +292,7 @@ async fn the_connection_cap_holds_and_recovers() {
     let mut third = server.connect().await;
     third.write_all(HELLO.as_bytes()).await.unwrap();
     let mut byte = [0];
-    assert!(
-        timeout(millis(200), third.read(&mut byte)).await.is_err(),
-        "served beyond the cap"
-    );
+    assert!(timeout(millis(200), third.read(&mut byte)).await.is_err(), "served beyond the cap");
     drop(first);
     until(&mut third, "hello over http").await;
 }
@@ -369,9 +304,7 @@ async fn a_shutdown_finishes_what_was_accepted() {
     idle.write_all(HELLO.as_bytes()).await.unwrap();
     until(&mut idle, "hello over http").await;
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     sleep(millis(100)).await;
     let began = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
@@ -379,10 +312,7 @@ async fn a_shutdown_finishes_what_was_accepted() {
     let refused = TcpStream::connect(server.address).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let answer = to_end(&mut busy).await;
-    assert!(
-        answer.contains("slow but done") && answer.contains("connection: close"),
-        "{answer}"
-    );
+    assert!(answer.contains("slow but done") && answer.contains("connection: close"), "{answer}");
     drop((idle, busy));
     timeout(LONG, server.task).await.unwrap().unwrap().unwrap();
     assert!(began.elapsed() < millis(5000));
@@ -390,30 +320,20 @@ async fn a_shutdown_finishes_what_was_accepted() {
 
 #[tokio::test]
 async fn a_shutdown_cuts_what_outlasts_its_grace() {
-    let mut server = start(Options {
-        shutdown_grace: millis(50),
-        ..options()
-    });
+    let mut server = start(Options { shutdown_grace: millis(50), ..options() });
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     sleep(millis(100)).await;
     server.stop.take().unwrap().send(()).unwrap();
     timeout(LONG, server.task).await.unwrap().unwrap().unwrap();
     let mut rest = Vec::new();
-    let _ = timeout(LONG, busy.read_to_end(&mut rest))
-        .await
-        .expect("not closed");
+    let _ = timeout(LONG, busy.read_to_end(&mut rest)).await.expect("not closed");
     assert_eq!(rest, b"");
 }
 
 #[tokio::test]
 async fn long_requests_are_answered_408() {
-    let server = start(Options {
-        request_timeout: millis(100),
-        ..options()
-    });
+    let server = start(Options { request_timeout: millis(100), ..options() });
     for request in [
         "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nstall",
@@ -429,21 +349,14 @@ async fn long_requests_are_answered_408() {
 async fn a_panic_is_answered_500_and_the_connection_lives_on() {
     let bare = bind(&options()).unwrap();
     let bare_address = bare.local_addr();
-    tokio::spawn(
-        bare.serve(
-            Route::new()
-                .at("/broken", get(broken))
-                .at("/hello", get(hello)),
-            std::future::pending(),
-        ),
-    );
+    tokio::spawn(bare.serve(
+        Route::new().at("/broken", get(broken)).at("/hello", get(hello)),
+        std::future::pending(),
+    ));
     let server = start(options());
     for address in [server.address, bare_address] {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET /broken HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET /broken HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let answer = until(&mut stream, "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(!answer.contains("as the test asks"));
@@ -471,9 +384,7 @@ fn h2_frames(mut bytes: &[u8]) -> Vec<u8> {
     let mut kinds = Vec::new();
     while let [a, b, c, kind, ..] = *bytes {
         kinds.push(kind);
-        bytes = bytes
-            .get(9 + u32::from_be_bytes([0, a, b, c]) as usize..)
-            .unwrap_or_default();
+        bytes = bytes.get(9 + u32::from_be_bytes([0, a, b, c]) as usize..).unwrap_or_default();
     }
     kinds
 }
@@ -501,9 +412,7 @@ async fn flooded(address: SocketAddr, flood: impl Fn(u32) -> Vec<u8> + Send + 's
 #[tokio::test]
 async fn t91_floods_over_http_2_are_closed_and_others_are_served() {
     // GET http /hello, without indexing
-    let head = [
-        0x82, 0x86, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x',
-    ];
+    let head = [0x82, 0x86, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x'];
     let server = start(options());
     let done = Arc::new(AtomicBool::new(false));
     let other = tokio::spawn({
@@ -528,11 +437,7 @@ async fn t91_floods_over_http_2_are_closed_and_others_are_served() {
     assert!(rapid_reset.await, "rapid reset");
     let continuation = flooded(server.address, move |n| {
         let header = [&[0x00, 1, b'a', 100][..], &[b'b'; 100]].concat();
-        if n == 0 {
-            h2_frame(1, 1, 1, &head)
-        } else {
-            h2_frame(9, 0, 1, &header)
-        }
+        if n == 0 { h2_frame(1, 1, 1, &head) } else { h2_frame(9, 0, 1, &header) }
     });
     assert!(continuation.await, "continuation flood");
     let self_made_errors = flooded(server.address, move |n| {
@@ -592,9 +497,7 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
             .with_root_certificates(roots.clone());
         let mut config = if with_certificate {
             let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-            builder
-                .with_client_auth_cert(vec![certificate.der().clone()], key.into())
-                .unwrap()
+            builder.with_client_auth_cert(vec![certificate.der().clone()], key.into()).unwrap()
         } else {
             builder.with_no_client_auth()
         };
@@ -605,51 +508,31 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
     let request = "GET /thumbprint HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
     let optional = tls_config(&chain, &private, Some(&ca), false).unwrap();
-    let server = start(Options {
-        tls: Some(optional),
-        handshake_timeout: millis(200),
-        ..options()
-    });
+    let server =
+        start(Options { tls: Some(optional), handshake_timeout: millis(200), ..options() });
     let expected: String = {
         use sha2::Digest;
-        sha2::Sha256::digest(certificate.der())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        sha2::Sha256::digest(certificate.der()).iter().map(|byte| format!("{byte:02x}")).collect()
     };
     for (with_certificate, expected) in [(true, expected.as_str()), (false, "none")] {
         let connector = client(b"http/1.1", with_certificate);
-        let mut stream = connector
-            .connect(name(), server.connect().await)
-            .await
-            .unwrap();
+        let mut stream = connector.connect(name(), server.connect().await).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = to_end(&mut stream).await;
         assert!(answer.ends_with(expected), "{answer}");
     }
     // HTTP/2 by ALPN, and the scheme
     let connector = client(b"h2", false);
-    let mut stream = connector
-        .connect(name(), server.connect().await)
-        .await
-        .unwrap();
+    let mut stream = connector.connect(name(), server.connect().await).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let head = [
-        0x82, 0x87, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x',
-    ];
-    stream
-        .write_all(&[h2_preface(), h2_frame(1, 5, 1, &head)].concat())
-        .await
-        .unwrap();
+    let head = [0x82, 0x87, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x'];
+    stream.write_all(&[h2_preface(), h2_frame(1, 5, 1, &head)].concat()).await.unwrap();
     until(&mut stream, "hello over https").await;
     // a handshake that does not come
     assert_eq!(server.exchange("").await, "");
 
     let required = tls_config(&chain, &private, Some(&ca), true).unwrap();
-    let server = start(Options {
-        tls: Some(required),
-        ..options()
-    });
+    let server = start(Options { tls: Some(required), ..options() });
     let connector = client(b"http/1.1", false);
     let refused = async {
         let mut stream = connector.connect(name(), server.connect().await).await?;
@@ -660,9 +543,7 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
 
     // each mistake is told with its mend
     let told = |certificate: &Path, key: &Path, ca: Option<&Path>| {
-        tls_config(certificate, key, ca, false)
-            .unwrap_err()
-            .to_string()
+        tls_config(certificate, key, ca, false).unwrap_err().to_string()
     };
     let absent = folder.path().join("absent.pem");
     assert!(told(&absent, &private, None).contains("cannot read"));
@@ -682,29 +563,15 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
 async fn an_address_that_cannot_be_had_is_told_with_its_mend() {
     let bound = bind(&options()).unwrap();
     let told = |options: &Options| bind(options).map(|_| ()).unwrap_err().to_string();
-    let taken = told(&Options {
-        listen: bound.local_addr(),
-        ..options()
-    });
+    let taken = told(&Options { listen: bound.local_addr(), ..options() });
     assert!(taken.contains("is taken by another process"), "{taken}");
-    let elsewhere = told(&Options {
-        listen: ([192, 0, 2, 1], 0).into(),
-        ..options()
-    });
+    let elsewhere = told(&Options { listen: ([192, 0, 2, 1], 0).into(), ..options() });
     assert!(elsewhere.contains("no interface"), "{elsewhere}");
 }
 
 #[tokio::test]
 async fn two_processes_may_share_a_port() {
-    let first = bind(&Options {
-        reuse_port: true,
-        ..options()
-    })
-    .unwrap();
-    let shared = Options {
-        listen: first.local_addr(),
-        reuse_port: true,
-        ..options()
-    };
+    let first = bind(&Options { reuse_port: true, ..options() }).unwrap();
+    let shared = Options { listen: first.local_addr(), reuse_port: true, ..options() };
     assert_eq!(bind(&shared).unwrap().local_addr(), first.local_addr());
 }

@@ -25,10 +25,7 @@ pub struct ClientCertificate {
 impl ClientCertificate {
     pub(super) fn of(connection: &ServerConnection) -> Option<Self> {
         let der = connection.peer_certificates()?.first()?;
-        Some(Self {
-            sha256: Sha256::digest(der).into(),
-            der: Arc::from(der.as_ref()),
-        })
+        Some(Self { sha256: Sha256::digest(der).into(), der: Arc::from(der.as_ref()) })
     }
 }
 
@@ -59,29 +56,20 @@ pub fn tls_config(
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for authority in certificates(path)? {
-                roots
-                    .add(authority)
-                    .map_err(|error| refused(path, &error))?;
+                roots.add(authority).map_err(|error| refused(path, &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            let verifier = if require_client {
-                verifier
-            } else {
-                verifier.allow_unauthenticated()
-            };
+            let verifier = if require_client { verifier } else { verifier.allow_unauthenticated() };
             builder
                 .with_client_cert_verifier(verifier.build().map_err(|error| refused(path, &error))?)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, private)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => ListenError::KeyMismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            },
-            error => refused(certificate, &error),
-        })?;
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            ListenError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        error => refused(certificate, &error),
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -98,14 +86,9 @@ pub fn thumbprint(path: &Path) -> Result<[u8; 32], ListenError> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ListenError> {
     let failed = |error| pem_error(path, "certificate", "CERTIFICATE", error);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(failed)?;
-    if chain.is_empty() {
-        Err(failed(pem::Error::NoItemsFound))
-    } else {
-        Ok(chain)
-    }
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(failed)?;
+    if chain.is_empty() { Err(failed(pem::Error::NoItemsFound)) } else { Ok(chain) }
 }
 
 fn pem_error(

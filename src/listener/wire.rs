@@ -68,11 +68,7 @@ impl Pulse {
 
     /// When the connection is to be given up, should nothing happen until then.
     fn deadline(&self) -> Instant {
-        let patience = if self.requests.load(Relaxed) == 0 {
-            self.idle
-        } else {
-            self.stalled
-        };
+        let patience = if self.requests.load(Relaxed) == 0 { self.idle } else { self.stalled };
         let last = self.opened + Duration::from_millis(self.last.load(Relaxed));
         last.checked_add(patience).unwrap_or(last + FOREVER)
     }
@@ -89,8 +85,7 @@ impl Pulse {
 
     fn touch(&self) {
         let since = now().saturating_duration_since(self.opened).as_millis();
-        self.last
-            .store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
     }
 }
 
@@ -258,12 +253,7 @@ struct Framing {
 
 impl Framing {
     fn new() -> Self {
-        Self {
-            state: State::Request,
-            line: Vec::new(),
-            length: None,
-            chunked: false,
-        }
+        Self { state: State::Request, line: Vec::new(), length: None, chunked: false }
     }
 
     /// Whether a head has begun and not ended.
@@ -338,10 +328,7 @@ impl Framing {
             }
             State::Header => return self.header(line),
             State::ChunkSize => {
-                let digits = line
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_hexdigit())
-                    .count();
+                let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let size = std::str::from_utf8(&line[..digits]).ok();
                 self.state = match size.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
                     Some(0) => State::Trailer,

@@ -31,9 +31,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// The modules that a scope belongs to; none: it is a general one.
     pub fn modules_with<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a Module> {
-        self.modules
-            .values()
-            .filter(move |module| module.scope.contains(scope))
+        self.modules.values().filter(move |module| module.scope.contains(scope))
     }
 
     /// What a scope means in a language, else in English, else in any.

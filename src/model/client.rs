@@ -58,13 +58,8 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Self; 5] = [
-        Self::BuiltIn,
-        Self::Operator,
-        Self::File,
-        Self::Registration,
-        Self::Document,
-    ];
+    const ALL: [Self; 5] =
+        [Self::BuiltIn, Self::Operator, Self::File, Self::Registration, Self::Document];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -276,12 +271,7 @@ impl Client {
             uri.strip_prefix(origin)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
         });
-        of_redirects
-            || self
-                .metadata
-                .allowed_origins
-                .iter()
-                .any(|one| one == origin)
+        of_redirects || self.metadata.allowed_origins.iter().any(|one| one == origin)
     }
 
     /// What pages call it.

@@ -21,11 +21,7 @@ pub struct Event {
 impl Event {
     pub fn user_created(user: &User) -> Self {
         let data = json!({ "userId": user.id, "email": user.email, "username": user.username, "role": user.role.as_str() });
-        Self {
-            kind: "user.created",
-            subject: user.id.clone(),
-            data,
-        }
+        Self { kind: "user.created", subject: user.id.clone(), data }
     }
 
     pub fn user_changed(kind: UserChange, user_id: &str) -> Self {
@@ -47,11 +43,7 @@ impl Event {
 
     pub fn session_created(subject: &str, session_id: &str, client_id: &str) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "clientId": client_id });
-        Self {
-            kind: "session.created",
-            subject: subject.to_owned(),
-            data,
-        }
+        Self { kind: "session.created", subject: subject.to_owned(), data }
     }
 
     pub fn browser_logged_in(subject: &str, browser_session_id: &str) -> Self {
@@ -89,20 +81,12 @@ impl Event {
         let until = valid_until.map(Timestamp::rfc3339);
         let data =
             json!({ "userId": user_id, "moduleId": module_id, "by": by, "validUntil": until });
-        Self {
-            kind: kind.as_str(),
-            subject: user_id.to_owned(),
-            data,
-        }
+        Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
     }
 
     pub fn session_revoked(subject: &str, session_id: &str, reason: EndReason) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
-        Self {
-            kind: "session.revoked",
-            subject: subject.to_owned(),
-            data,
-        }
+        Self { kind: "session.revoked", subject: subject.to_owned(), data }
     }
 }
 

@@ -116,10 +116,7 @@ impl KeyRecord {
             KeyAlgorithm::RefreshChain => LONGEST_SESSION_LIFE,
             KeyAlgorithm::Derivation => return false,
         };
-        [self.retires_at, self.banned_at]
-            .into_iter()
-            .flatten()
-            .any(|at| at + outlived <= now)
+        [self.retires_at, self.banned_at].into_iter().flatten().any(|at| at + outlived <= now)
     }
 }
 

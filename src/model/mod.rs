@@ -1,7 +1,7 @@
 //! The nouns: what the tables hold and the rules a value must keep. No I/O.
 
+pub mod actor;
 pub mod browser_session;
-pub mod caller;
 pub mod catalogue;
 pub mod client;
 pub mod event;
@@ -17,7 +17,5 @@ use crate::clock::{Clock, Rng};
 /// A new id: UUID version 7 (RFC 9562 §5.7), so that rows made together lie together.
 pub fn new_id(clock: &Clock, rng: &Rng) -> String {
     let millis = u64::try_from(clock.now().micros() / 1_000).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(millis, &rng.bytes())
-        .into_uuid()
-        .to_string()
+    uuid::Builder::from_unix_timestamp_millis(millis, &rng.bytes()).into_uuid().to_string()
 }

@@ -15,16 +15,9 @@ pub enum Target {
     /// refuses rather than lets through).
     Subject { sub: String, issued_until: i64 },
     /// Those of a subject that also carry a scope.
-    Scope {
-        sub: String,
-        scope: String,
-        issued_until: i64,
-    },
+    Scope { sub: String, scope: String, issued_until: i64 },
     /// A client's tokens with an `iat` up to this second.
-    Client {
-        client_id: String,
-        issued_until: i64,
-    },
+    Client { client_id: String, issued_until: i64 },
     /// Every token signed by a key, by `kid`.
     Key(String),
 }
@@ -60,15 +53,12 @@ impl Revocation {
             Target::Token(jti) => ("token", jti, None, None),
             Target::Session(sid) => ("session", sid, None, None),
             Target::Subject { sub, issued_until } => ("subject", sub, None, Some(*issued_until)),
-            Target::Scope {
-                sub,
-                scope,
-                issued_until,
-            } => ("scope", sub, Some(scope.clone()), Some(*issued_until)),
-            Target::Client {
-                client_id,
-                issued_until,
-            } => ("client", client_id, None, Some(*issued_until)),
+            Target::Scope { sub, scope, issued_until } => {
+                ("scope", sub, Some(scope.clone()), Some(*issued_until))
+            }
+            Target::Client { client_id, issued_until } => {
+                ("client", client_id, None, Some(*issued_until))
+            }
             Target::Key(kid) => ("key", kid, None, None),
         };
         Written {
@@ -87,25 +77,14 @@ impl Written {
         let target = match (self.kind.as_str(), self.issued_until) {
             ("token", _) => Target::Token(self.id),
             ("session", _) => Target::Session(self.id),
-            ("subject", Some(issued_until)) => Target::Subject {
-                sub: self.id,
-                issued_until,
-            },
-            ("scope", Some(issued_until)) => Target::Scope {
-                sub: self.id,
-                scope: self.scope?,
-                issued_until,
-            },
-            ("client", Some(issued_until)) => Target::Client {
-                client_id: self.id,
-                issued_until,
-            },
+            ("subject", Some(issued_until)) => Target::Subject { sub: self.id, issued_until },
+            ("scope", Some(issued_until)) => {
+                Target::Scope { sub: self.id, scope: self.scope?, issued_until }
+            }
+            ("client", Some(issued_until)) => Target::Client { client_id: self.id, issued_until },
             ("key", _) => Target::Key(self.id),
             _ => return None,
         };
-        Some(Revocation {
-            target,
-            expires_at: Timestamp::from_secs(self.expires_at)?,
-        })
+        Some(Revocation { target, expires_at: Timestamp::from_secs(self.expires_at)? })
     }
 }

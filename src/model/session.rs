@@ -100,10 +100,7 @@ impl Session {
             && self.redeemed_at.is_some()
             && self.idle_expires_at > now
             && self.expires_at > now
-            && self
-                .user
-                .as_ref()
-                .is_none_or(|user| user.disabled_at.is_none())
+            && self.user.as_ref().is_none_or(|user| user.disabled_at.is_none())
     }
 }
 

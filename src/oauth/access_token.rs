@@ -47,11 +47,7 @@ pub enum Audience {
 impl Audience {
     /// Of the names in their order; one name stands alone, as consumers of that time expect.
     pub fn of(mut names: Vec<String>) -> Self {
-        if names.len() == 1 {
-            Self::One(names.swap_remove(0))
-        } else {
-            Self::Several(names)
-        }
+        if names.len() == 1 { Self::One(names.swap_remove(0)) } else { Self::Several(names) }
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -87,10 +83,7 @@ impl AccessClaims {
             sub: grant.subject.to_owned(),
             aud: grant.audience,
             iat: now.as_secs(),
-            exp: grant
-                .until
-                .map_or(now + ttl, |until| until.min(now + ttl))
-                .as_secs(),
+            exp: grant.until.map_or(now + ttl, |until| until.min(now + ttl)).as_secs(),
             jti,
             client_id: grant.client_id.to_owned(),
             scope: grant.scope,
@@ -172,21 +165,13 @@ mod tests {
             let text = GOOD.replace("\"exp\":100", &format!("\"exp\":100,\"nbf\":{bad}"));
             assert!(claims(&text).is_err() || bad == "null", "{text}");
         }
-        for missing in [
-            "\"exp\":100,",
-            "\"aud\":\"a\",",
-            "\"iss\":\"i\",",
-            "\"sub\":\"s\",",
-        ] {
+        for missing in ["\"exp\":100,", "\"aud\":\"a\",", "\"iss\":\"i\",", "\"sub\":\"s\","] {
             assert!(claims(&GOOD.replace(missing, "")).is_err(), "{missing}");
         }
         let negative = claims(&GOOD.replace("100", "-9223372036854775808")).expect("a number");
         assert!(negative.check("i", "a", Timestamp(0)).is_err());
         let huge = claims(&GOOD.replace("100", "9223372036854775807")).expect("a number");
-        assert!(
-            huge.check("i", "a", Timestamp(i64::MAX)).is_ok(),
-            "no arithmetic overflows"
-        );
+        assert!(huge.check("i", "a", Timestamp(i64::MAX)).is_ok(), "no arithmetic overflows");
     }
 
     #[test]

@@ -52,10 +52,7 @@ impl ClaimsRequest {
 
     /// The names of all the claims that are asked for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.userinfo
-            .keys()
-            .chain(self.id_token.keys())
-            .map(String::as_str)
+        self.userinfo.keys().chain(self.id_token.keys()).map(String::as_str)
     }
 
     /// Without the claims that `keep` says no to.

@@ -24,10 +24,7 @@ impl Code {
         let encoded = text.strip_prefix(PREFIX).filter(|e| e.len() == 64)?;
         let bytes: [u8; 48] = URL_SAFE_NO_PAD.decode(encoded).ok()?.try_into().ok()?;
         let (session, secret) = bytes.split_at(16);
-        Some(Self {
-            session: Uuid::from_slice(session).ok()?,
-            secret: secret.try_into().ok()?,
-        })
+        Some(Self { session: Uuid::from_slice(session).ok()?, secret: secret.try_into().ok()? })
     }
 
     /// What the session's row keeps.

@@ -93,12 +93,7 @@ impl<'a> Unverified<'a> {
             return Err(Invalid("it is a token of another kind"));
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
-        Ok(Self {
-            header,
-            message,
-            signature,
-            payload,
-        })
+        Ok(Self { header, message, signature, payload })
     }
 
     /// The claims. Call this after the signature was found good.
@@ -107,9 +102,7 @@ impl<'a> Unverified<'a> {
     /// [`Invalid`] where a claim is missing or of another type: numbers must be whole and fit, never text.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
         const MALFORMED: Invalid = Invalid("its claims are not those of such a token");
-        let payload = URL_SAFE_NO_PAD
-            .decode(self.payload)
-            .map_err(|_| MALFORMED)?;
+        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| MALFORMED)?;
         serde_json::from_slice(&payload).map_err(|_| MALFORMED)
     }
 }
@@ -162,15 +155,7 @@ mod tests {
         ] {
             assert!(parse(&token(bad)).is_err(), "{bad}");
         }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "...",
-            "a.b",
-            "a.b.c.d.e",
-            &".".repeat(1_000_000),
-        ] {
+        for bad in ["", ".", "..", "...", "a.b", "a.b.c.d.e", &".".repeat(1_000_000)] {
             assert!(parse(bad).is_err());
         }
     }

@@ -52,34 +52,23 @@ impl Params {
     /// # Errors
     /// As [`Params::parse`].
     pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, &'static str> {
-        let encoded = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(pairs)
-            .finish();
+        let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         Self::parse(encoded.as_bytes())
     }
 
     /// The parameter's value, if it was given.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a parameter that may be repeated.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// All but the named ones.
     pub fn without(&self, names: &[&str]) -> Self {
-        let kept = self
-            .0
-            .iter()
-            .filter(|(name, _)| !names.contains(&name.as_str()));
+        let kept = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
         Self(kept.cloned().collect())
     }
 
@@ -91,9 +80,7 @@ impl Params {
 
     /// The form-encoded text.
     pub fn encode(&self) -> String {
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.0)
-            .finish()
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
 }
 
@@ -108,27 +95,11 @@ mod tests {
         assert_eq!(params.get("a"), Some("1 2"));
         assert_eq!(params.get("b"), Some("x y"));
         assert_eq!(params.get("c"), Some("а"));
-        assert_eq!(
-            params.get("empty"),
-            None,
-            "a parameter without a value counts as absent"
-        );
+        assert_eq!(params.get("empty"), None, "a parameter without a value counts as absent");
         assert_eq!(params.all("resource").collect::<Vec<_>>(), ["r", "s"]);
         assert_eq!(Params::parse(params.encode().as_bytes()), Ok(params));
-        for bad in [
-            &b"a=1&a=2"[..],
-            b"a=%",
-            b"a=%4",
-            b"a=%zz",
-            b"a=\xff",
-            b"a=%ff",
-            b"a=%00",
-        ] {
-            assert!(
-                Params::parse(bad).is_err(),
-                "{:?}",
-                String::from_utf8_lossy(bad)
-            );
+        for bad in [&b"a=1&a=2"[..], b"a=%", b"a=%4", b"a=%zz", b"a=\xff", b"a=%ff", b"a=%00"] {
+            assert!(Params::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }
         let many: String = (0..101).map(|n| format!("p{n}=1&")).collect();
         assert!(Params::parse(many.as_bytes()).is_err());

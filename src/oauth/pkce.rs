@@ -11,9 +11,7 @@ pub fn is_challenge(text: &str) -> bool {
 /// The challenge of a verifier (§4.2); `None` where it is no verifier (§4.1).
 pub fn challenge_of(verifier: &str) -> Option<String> {
     let fits = (43..=128).contains(&verifier.len())
-        && verifier
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+        && verifier.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
     fits.then(|| URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)))
 }
 

@@ -3,17 +3,8 @@
 use url::{Host, Url};
 
 /// Schemes that a browser runs or reads itself: a redirect there would hand the code to whoever wrote the URI.
-const FORBIDDEN_SCHEMES: [&str; 9] = [
-    "javascript",
-    "data",
-    "vbscript",
-    "file",
-    "blob",
-    "about",
-    "view-source",
-    "filesystem",
-    "ws",
-];
+const FORBIDDEN_SCHEMES: [&str; 9] =
+    ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "filesystem", "ws"];
 
 /// What a redirect URI is registered for.
 #[derive(Clone, Copy, Debug)]
@@ -189,11 +180,8 @@ mod tests {
         ] {
             assert!(check(bad, NATIVE).is_err(), "{bad}");
         }
-        for good in [
-            "https://c.example/cb?x=1",
-            "http://127.0.0.1/cb",
-            "http://localhost:3000/cb",
-        ] {
+        for good in ["https://c.example/cb?x=1", "http://127.0.0.1/cb", "http://localhost:3000/cb"]
+        {
             assert!(check(good, Kind::Web).is_ok(), "{good}");
         }
         assert!(check("com.example.app:/cb", NATIVE).is_ok());

@@ -36,10 +36,7 @@ impl std::fmt::Debug for ChainKey {
 
 impl ChainKey {
     pub fn new(number: u32, key: &[u8; 32]) -> Self {
-        Self {
-            number,
-            mac: Self::mac(key),
-        }
+        Self { number, mac: Self::mac(key) }
     }
 
     /// HMAC takes a key of any length; a 32-byte one is never refused.
@@ -74,12 +71,7 @@ impl std::fmt::Debug for RefreshToken {
 impl RefreshToken {
     /// The first token of a session.
     pub fn first(chain_key: &ChainKey, session: Uuid, secret: [u8; 32]) -> Self {
-        Self {
-            chain_key: chain_key.number,
-            session,
-            generation: 0,
-            secret: Zeroizing::new(secret),
-        }
+        Self { chain_key: chain_key.number, session, generation: 0, secret: Zeroizing::new(secret) }
     }
 
     /// Reads a token; `None` for anything that is not exactly one.
@@ -183,20 +175,11 @@ mod tests {
         assert_eq!(third.generation, 3);
         assert!(token.is_ancestor_of(3, &third.hash(), &key));
         assert!(token.successor(&key).is_ancestor_of(3, &third.hash(), &key));
-        assert!(
-            !third.is_ancestor_of(3, &third.hash(), &key),
-            "a token is not its own ancestor"
-        );
-        let made_up = RefreshToken {
-            secret: Zeroizing::new([9; 32]),
-            ..token.clone()
-        };
+        assert!(!third.is_ancestor_of(3, &third.hash(), &key), "a token is not its own ancestor");
+        let made_up = RefreshToken { secret: Zeroizing::new([9; 32]), ..token.clone() };
         assert!(!made_up.is_ancestor_of(3, &third.hash(), &key));
         let other_key = ChainKey::new(7, &[8; 32]);
         assert!(!token.is_ancestor_of(3, &third.hash(), &other_key));
-        assert!(
-            !token.is_ancestor_of(u64::MAX, &third.hash(), &key),
-            "the walk is bounded"
-        );
+        assert!(!token.is_ancestor_of(u64::MAX, &third.hash(), &key), "the walk is bounded");
     }
 }

@@ -20,10 +20,7 @@ impl Scope {
             if tokens.len() == MOST {
                 return Err("scope names more than 100 scopes");
             }
-            if !token
-                .bytes()
-                .all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
-            {
+            if !token.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
                 return Err("scope has a character that RFC 6749 section 3.3 does not allow");
             }
             if !tokens.iter().any(|t| t == token) {
@@ -46,13 +43,7 @@ impl Scope {
 
     /// The tokens that are wanted, in their order.
     pub fn filter(&self, wanted: impl Fn(&str) -> bool) -> Self {
-        Self(
-            self.0
-                .iter()
-                .filter(|token| wanted(token))
-                .cloned()
-                .collect(),
-        )
+        Self(self.0.iter().filter(|token| wanted(token)).cloned().collect())
     }
 
     /// What both have, in this one's order.

@@ -59,15 +59,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 /// Whether a name is one of this machine or of a local network, whatever it resolves to.
 pub fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let local = [
-        "localhost",
-        "local",
-        "internal",
-        "intranet",
-        "lan",
-        "home.arpa",
-        "localdomain",
-    ];
+    let local = ["localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain"];
     !name.contains('.') || local.iter().any(|end| name.ends_with(&format!(".{end}")))
 }
 
@@ -105,28 +97,16 @@ mod tests {
             "64:ff9b:1::1",
             "100::1",
         ] {
-            assert!(
-                !is_public(special.parse().expect("an address")),
-                "{special}"
-            );
+            assert!(!is_public(special.parse().expect("an address")), "{special}");
         }
-        for public in [
-            "1.1.1.1",
-            "93.184.216.34",
-            "2606:4700::1111",
-            "::ffff:1.1.1.1",
-            "2a00:1450:4001::1",
-        ] {
+        for public in
+            ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "2a00:1450:4001::1"]
+        {
             assert!(is_public(public.parse().expect("an address")), "{public}");
         }
-        for local in [
-            "localhost",
-            "a.localhost",
-            "printer.local",
-            "db.internal",
-            "router",
-            "LOCALHOST.",
-        ] {
+        for local in
+            ["localhost", "a.localhost", "printer.local", "db.internal", "router", "LOCALHOST."]
+        {
             assert!(is_local_name(local), "{local}");
         }
         assert!(!is_local_name("example.org"));

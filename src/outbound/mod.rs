@@ -127,10 +127,7 @@ impl Outbound {
 
     fn with_lookup(config: &config::Outbound, lookup: Lookup) -> Result<Self, String> {
         let allowed: Arc<[IpNet]> = config.allowed_networks.clone().into();
-        let resolver = CheckedResolver {
-            lookup,
-            allowed: Arc::clone(&allowed),
-        };
+        let resolver = CheckedResolver { lookup, allowed: Arc::clone(&allowed) };
         let http = reqwest::Client::builder()
             .use_preconfigured_tls(tls(config)?)
             .https_only(true)
@@ -148,9 +145,7 @@ impl Outbound {
             http,
             allowed,
             // More would panic.
-            permits: Arc::new(Semaphore::new(
-                config.max_concurrent.min(Semaphore::MAX_PERMITS),
-            )),
+            permits: Arc::new(Semaphore::new(config.max_concurrent.min(Semaphore::MAX_PERMITS))),
             most_bytes: config.max_response_bytes,
             under_way: Mutex::default(),
         })
@@ -207,10 +202,7 @@ impl Outbound {
         host: String,
         accept: &'static str,
     ) -> Result<Shared<Answer>, Error> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (url, accept);
         if let Some(answer) = under_way.get(&key).and_then(WeakShared::upgrade) {
             return Ok(answer);
@@ -268,11 +260,7 @@ async fn read(response: Response, host: String, most: usize) -> Result<Fetched, 
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Fetched {
-        body: body.freeze(),
-        content_type,
-        max_age,
-    })
+    Ok(Fetched { body: body.freeze(), content_type, max_age })
 }
 
 /// The innermost cause: it names no path.
@@ -281,23 +269,12 @@ fn failed(host: &str, error: &reqwest::Error) -> Error {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let cause = if error.is_timeout() {
-        "it took too long".to_owned()
-    } else {
-        cause.to_string()
-    };
-    Error::Failed {
-        host: host.to_owned(),
-        cause,
-    }
+    let cause = if error.is_timeout() { "it took too long".to_owned() } else { cause.to_string() };
+    Error::Failed { host: host.to_owned(), cause }
 }
 
 fn max_age(cache_control: &str) -> Option<Duration> {
-    let directives = || {
-        cache_control
-            .split(',')
-            .map(|one| one.trim().to_ascii_lowercase())
-    };
+    let directives = || cache_control.split(',').map(|one| one.trim().to_ascii_lowercase());
     if directives().any(|one| one == "no-store" || one == "no-cache") {
         return Some(Duration::ZERO);
     }
@@ -336,9 +313,7 @@ impl Resolve for CheckedResolver {
 }
 
 fn tls(config: &config::Outbound) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = &config.ca_file {
         let problem = |what: String| format!("outbound.ca_file {}: {what}", path.display());
         let certificates =

@@ -39,11 +39,8 @@ impl Outside {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (counted, acceptor, answer) = (
-            Arc::clone(&connections),
-            TlsAcceptor::from(Arc::new(tls)),
-            Arc::new(answer),
-        );
+        let (counted, acceptor, answer) =
+            (Arc::clone(&connections), TlsAcceptor::from(Arc::new(tls)), Arc::new(answer));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
@@ -54,27 +51,19 @@ impl Outside {
                     };
                     let mut head = vec![0; 8192];
                     let read = stream.read(&mut head).await.unwrap_or(0);
-                    let _ = stream
-                        .write_all(&answer(&String::from_utf8_lossy(&head[..read])))
-                        .await;
+                    let _ =
+                        stream.write_all(&answer(&String::from_utf8_lossy(&head[..read]))).await;
                     // Open until the client has enough: an end would tell it what it must find out.
                     let _ = stream.read(&mut head).await;
                 });
             }
         });
-        Self {
-            port,
-            connections,
-            folder,
-        }
+        Self { port, connections, folder }
     }
 
     fn config(&self, allowed: &[&str]) -> config::Outbound {
         config::Outbound {
-            allowed_networks: allowed
-                .iter()
-                .map(|net| net.parse().expect("a network"))
-                .collect(),
+            allowed_networks: allowed.iter().map(|net| net.parse().expect("a network")).collect(),
             ca_file: Some(self.folder.path().join("ca.pem")),
             timeout: Duration::from_millis(500),
             max_response_bytes: 1_000,
@@ -106,54 +95,34 @@ const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 async fn a_document_is_fetched_and_a_form_is_posted() {
     let outside = Outside::start(|_| ok("{}")).await;
     let client = outside.client(LOOPBACK);
-    let fetched = client
-        .get(&outside.url("app.example"), "application/json")
-        .await
-        .expect("a document");
+    let fetched =
+        client.get(&outside.url("app.example"), "application/json").await.expect("a document");
     assert_eq!(&fetched.body[..], b"{}");
     assert_eq!(fetched.content_type.as_deref(), Some("application/json"));
     assert_eq!(fetched.max_age, Some(Duration::from_secs(60)));
-    let status = client
-        .post_form(&outside.url("app.example"), &[("a", "b")])
-        .await
-        .expect("posted");
+    let status =
+        client.post_form(&outside.url("app.example"), &[("a", "b")]).await.expect("posted");
     assert_eq!(status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
     let large = Outside::start(|_| ok(&"x".repeat(1_001))).await;
-    let got = large
-        .client(LOOPBACK)
-        .get(&large.url("app.example"), "*/*")
-        .await;
+    let got = large.client(LOOPBACK).get(&large.url("app.example"), "*/*").await;
     assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
     for part in ["", "HTTP/1.1 200 OK\r\n", HALF] {
         let slow = Outside::start(|_| part.into()).await;
-        let got = slow
-            .client(LOOPBACK)
-            .get(&slow.url("app.example"), "*/*")
-            .await;
+        let got = slow.client(LOOPBACK).get(&slow.url("app.example"), "*/*").await;
         let why = got.expect_err("it took too long").to_string();
         assert_eq!(why, "app.example cannot be asked: it took too long");
     }
     let endless = Outside::start(|_| {
         let mut answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-        answer.extend(
-            b"64\r\n"
-                .iter()
-                .chain(&[b'x'; 100])
-                .chain(b"\r\n")
-                .cycle()
-                .take(106 * 100),
-        );
+        answer.extend(b"64\r\n".iter().chain(&[b'x'; 100]).chain(b"\r\n").cycle().take(106 * 100));
         answer
     })
     .await;
-    let got = endless
-        .client(LOOPBACK)
-        .get(&endless.url("app.example"), "*/*")
-        .await;
+    let got = endless.client(LOOPBACK).get(&endless.url("app.example"), "*/*").await;
     assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
     let inside = Outside::start(|_| ok("secret")).await;
     let to = inside.url("127.0.0.1");
@@ -161,14 +130,8 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
         format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
     })
     .await;
-    let got = moved
-        .client(LOOPBACK)
-        .get(&moved.url("app.example"), "*/*")
-        .await;
-    assert!(
-        matches!(got, Err(Error::Status { status: 302, .. })),
-        "{got:?}"
-    );
+    let got = moved.client(LOOPBACK).get(&moved.url("app.example"), "*/*").await;
+    assert!(matches!(got, Err(Error::Status { status: 302, .. })), "{got:?}");
     assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
 }
 
@@ -176,9 +139,7 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
 async fn one_request_more_than_may_be_under_way_is_refused_and_each_makes_room_again() {
     let slow = Outside::start(|_| HALF.into()).await;
     let client = slow.client(LOOPBACK);
-    let urls: Vec<_> = (0..5)
-        .map(|n| slow.url("app.example") + &n.to_string())
-        .collect();
+    let urls: Vec<_> = (0..5).map(|n| slow.url("app.example") + &n.to_string()).collect();
     for _ in 0..2 {
         let all = join_all(urls.iter().map(|url| client.get(url, "*/*"))).await;
         let busy = |got: &&Result<Fetched, Error>| matches!(got, Err(Error::Busy));
@@ -198,10 +159,7 @@ async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
         assert!((&mut impatient).now_or_never().is_none());
         let all = join_all((0..50).map(|_| client.get(&url, "*/*")));
         let (all, ()) = tokio::join!(all, async { drop(impatient) });
-        assert!(
-            all.iter()
-                .all(|got| got.as_ref().is_ok_and(|got| got.body == "{}"))
-        );
+        assert!(all.iter().all(|got| got.as_ref().is_ok_and(|got| got.body == "{}")));
         assert_eq!(outside.connections.load(Ordering::SeqCst), rounds);
     }
     // A failure is shared as well, and is not remembered here.
@@ -210,10 +168,7 @@ async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
     let url = slow.url("app.example");
     for rounds in 1..3 {
         let all = join_all((0..50).map(|_| client.get(&url, "*/*"))).await;
-        assert!(
-            all.iter()
-                .all(|got| matches!(got, Err(Error::Failed { .. })))
-        );
+        assert!(all.iter().all(|got| matches!(got, Err(Error::Failed { .. }))));
         assert_eq!(slow.connections.load(Ordering::SeqCst), rounds);
     }
 }
@@ -243,23 +198,14 @@ async fn t80_a_name_that_leads_outside_and_inside_leads_nowhere() {
 #[tokio::test]
 async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
     let outside = Outside::start(|_| ok("{}")).await;
-    let got = outside
-        .client(LOOPBACK)
-        .get(&outside.url("other.example"), "*/*")
-        .await;
-    assert!(
-        matches!(got, Err(Error::Failed { .. })),
-        "its certificate is app.example's: {got:?}"
-    );
+    let got = outside.client(LOOPBACK).get(&outside.url("other.example"), "*/*").await;
+    assert!(matches!(got, Err(Error::Failed { .. })), "its certificate is app.example's: {got:?}");
     let huge = Outside::start(|_| {
         let line = format!("x-more: {}\r\n", "x".repeat(1_000));
         format!("HTTP/1.1 200 OK\r\n{}", line.repeat(2_000)).into_bytes()
     })
     .await;
-    let got = huge
-        .client(LOOPBACK)
-        .get(&huge.url("app.example"), "*/*")
-        .await;
+    let got = huge.client(LOOPBACK).get(&huge.url("app.example"), "*/*").await;
     assert!(matches!(got, Err(Error::Failed { .. })), "{got:?}");
     // Nothing is unpacked: what says that it is packed is taken as it came.
     let packed = Outside::start(|_| {
@@ -267,10 +213,7 @@ async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
             .to_vec()
     })
     .await;
-    let got = packed
-        .client(LOOPBACK)
-        .get(&packed.url("app.example"), "*/*")
-        .await;
+    let got = packed.client(LOOPBACK).get(&packed.url("app.example"), "*/*").await;
     assert_eq!(got.expect("an answer").body, &b"\x1f\x8b\x08"[..]);
 }
 
@@ -296,18 +239,11 @@ async fn t80_nothing_inside_is_ever_connected_to() {
     ] {
         let got = client.get(&inside.url(host), "*/*").await;
         assert!(got.is_err(), "{host}");
-        assert!(
-            client.post_form(&inside.url(host), &[]).await.is_err(),
-            "{host}"
-        );
+        assert!(client.post_form(&inside.url(host), &[]).await.is_err(), "{host}");
     }
     assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
     // The same listener is there for who may ask it: the test can fail.
-    inside
-        .client(LOOPBACK)
-        .get(&inside.url("app.example"), "*/*")
-        .await
-        .expect("a document");
+    inside.client(LOOPBACK).get(&inside.url("app.example"), "*/*").await.expect("a document");
     for url in [
         "http://app.example/",
         "ftp://app.example/",

@@ -140,13 +140,9 @@ impl Hasher {
         config: &config::Passwords,
         duration: metrics::Histogram,
     ) -> Result<Self, HasherError> {
-        let params = Params::new(
-            config.memory_kib,
-            config.iterations,
-            config.parallelism,
-            Some(HASH_BYTES),
-        )
-        .map_err(HasherError::Params)?;
+        let params =
+            Params::new(config.memory_kib, config.iterations, config.parallelism, Some(HASH_BYTES))
+                .map_err(HasherError::Params)?;
         let dummy = phc_string(&params, &[0; SALT_BYTES], &[0; HASH_BYTES]).into();
         let threads = config.permits().max(1);
         let inner = Inner {
@@ -495,14 +491,8 @@ mod tests {
         assert!(phc.starts_with("$argon2id$v=19$m=256,t=1,p=1$"), "{phc}");
         let again = hasher.hash("sunny kettle", &Rng::system()).await.unwrap();
         assert_ne!(phc, again);
-        assert_eq!(
-            hasher.verify("sunny kettle", Some(&phc)).await,
-            Ok(Verdict::Right)
-        );
-        assert_eq!(
-            hasher.verify("sunny kettlf", Some(&phc)).await,
-            Ok(Verdict::Wrong)
-        );
+        assert_eq!(hasher.verify("sunny kettle", Some(&phc)).await, Ok(Verdict::Right));
+        assert_eq!(hasher.verify("sunny kettlf", Some(&phc)).await, Ok(Verdict::Wrong));
         assert_eq!(hasher.verify("", Some(&phc)).await, Ok(Verdict::Wrong));
     }
 
@@ -510,23 +500,11 @@ mod tests {
     async fn nothing_is_cut_at_72_bytes_and_keyboards_agree() {
         let hasher = hasher(&config());
         let long = "x".repeat(1023);
-        let phc = hasher
-            .hash(&format!("{long}a"), &Rng::system())
-            .await
-            .unwrap();
-        assert_eq!(
-            hasher.verify(&format!("{long}a"), Some(&phc)).await,
-            Ok(Verdict::Right)
-        );
-        assert_eq!(
-            hasher.verify(&format!("{long}b"), Some(&phc)).await,
-            Ok(Verdict::Wrong)
-        );
+        let phc = hasher.hash(&format!("{long}a"), &Rng::system()).await.unwrap();
+        assert_eq!(hasher.verify(&format!("{long}a"), Some(&phc)).await, Ok(Verdict::Right));
+        assert_eq!(hasher.verify(&format!("{long}b"), Some(&phc)).await, Ok(Verdict::Wrong));
         let phc = hasher.hash("cafe\u{301} ﬁ", &Rng::system()).await.unwrap();
-        assert_eq!(
-            hasher.verify("caf\u{e9} fi", Some(&phc)).await,
-            Ok(Verdict::Right)
-        );
+        assert_eq!(hasher.verify("caf\u{e9} fi", Some(&phc)).await, Ok(Verdict::Right));
     }
 
     #[tokio::test]
@@ -539,10 +517,7 @@ mod tests {
         assert_eq!(hasher.verify("wrong", None).await, Ok(Verdict::Wrong));
         assert_eq!(hasher.hashes(), before + 2);
         let megabyte = "x".repeat(1 << 20);
-        assert_eq!(
-            hasher.verify(&megabyte, Some(&phc)).await,
-            Ok(Verdict::Wrong)
-        );
+        assert_eq!(hasher.verify(&megabyte, Some(&phc)).await, Ok(Verdict::Wrong));
         assert_eq!(hasher.verify(&megabyte, None).await, Ok(Verdict::Wrong));
         let refused = hasher.hash(&megabyte, &Rng::system()).await;
         assert_eq!(refused, Err(PasswordError::Internal));
@@ -551,25 +526,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_with_other_parameters_verifies_and_is_outdated() {
-        let old = hasher(&config::Passwords {
-            memory_kib: 512,
-            iterations: 2,
-            ..config()
-        });
+        let old = hasher(&config::Passwords { memory_kib: 512, iterations: 2, ..config() });
         let phc = old.hash("sunny kettle", &Rng::system()).await.unwrap();
         let hasher = hasher(&config());
-        assert_eq!(
-            hasher.verify("sunny kettle", Some(&phc)).await,
-            Ok(Verdict::RightButOutdated)
-        );
+        assert_eq!(hasher.verify("sunny kettle", Some(&phc)).await, Ok(Verdict::RightButOutdated));
         assert_eq!(hasher.verify("other", Some(&phc)).await, Ok(Verdict::Wrong));
         // Made by the reference implementation.
         let reference =
             "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA";
-        assert_eq!(
-            hasher.verify("password", Some(reference)).await,
-            Ok(Verdict::RightButOutdated)
-        );
+        assert_eq!(hasher.verify("password", Some(reference)).await, Ok(Verdict::RightButOutdated));
     }
 
     #[tokio::test]
@@ -583,21 +548,14 @@ mod tests {
             "$argon2id$v=19$m=262144,t=4000000000,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=256,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA",
         ] {
-            assert_eq!(
-                hasher.verify("x", Some(phc)).await,
-                Err(PasswordError::Internal)
-            );
+            assert_eq!(hasher.verify("x", Some(phc)).await, Err(PasswordError::Internal));
         }
         assert_eq!(hasher.hashes(), 0);
     }
 
     #[tokio::test]
     async fn more_than_the_queue_holds_are_refused_at_once() {
-        let (hasher, release) = busy(&config::Passwords {
-            queue: 3,
-            ..config()
-        })
-        .await;
+        let (hasher, release) = busy(&config::Passwords { queue: 3, ..config() }).await;
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let hasher = hasher.clone();
@@ -607,10 +565,7 @@ mod tests {
         while hasher.waiting() < 3 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(
-            hasher.verify("x", None).await,
-            Err(PasswordError::Overloaded)
-        );
+        assert_eq!(hasher.verify("x", None).await, Err(PasswordError::Overloaded));
         drop(release);
         for task in waiting {
             assert_eq!(task.await.unwrap(), Ok(Verdict::Wrong));
@@ -621,15 +576,8 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_is_refused_and_no_longer_hashed() {
         let queue_timeout = Duration::from_millis(20);
-        let (hasher, release) = busy(&config::Passwords {
-            queue_timeout,
-            ..config()
-        })
-        .await;
-        assert_eq!(
-            hasher.verify("x", None).await,
-            Err(PasswordError::Overloaded)
-        );
+        let (hasher, release) = busy(&config::Passwords { queue_timeout, ..config() }).await;
+        assert_eq!(hasher.verify("x", None).await, Err(PasswordError::Overloaded));
         assert_eq!(hasher.waiting(), 0);
         drop(release);
         assert_eq!(hasher.verify("x", None).await, Ok(Verdict::Wrong));
@@ -638,11 +586,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_gives_up_the_place() {
-        let (hasher, release) = busy(&config::Passwords {
-            queue: 1,
-            ..config()
-        })
-        .await;
+        let (hasher, release) = busy(&config::Passwords { queue: 1, ..config() }).await;
         for _ in 0..10 {
             let other = hasher.clone();
             let task = tokio::spawn(async move { other.verify("x", None).await });
@@ -670,16 +614,8 @@ mod tests {
     async fn the_policy_is_asked_on_the_same_threads() {
         let hasher = hasher(&config());
         let policy = Arc::new(Policy::new(&config()).unwrap());
-        assert!(
-            hasher
-                .check(&policy, "password1", &[])
-                .await
-                .unwrap()
-                .is_err()
-        );
-        let checked = hasher
-            .check(&policy, "sunny-kettle-42-orbit", &["alice"])
-            .await;
+        assert!(hasher.check(&policy, "password1", &[]).await.unwrap().is_err());
+        let checked = hasher.check(&policy, "sunny-kettle-42-orbit", &["alice"]).await;
         assert_eq!(checked, Ok(Ok(())));
     }
 }

@@ -44,17 +44,11 @@ impl Policy {
     /// Where the blocklist cannot be read.
     pub fn new(config: &config::Passwords) -> Result<Self, BlocklistError> {
         let blocklist = match &config.blocklist_file {
-            Some(path) => read_blocklist(path).map_err(|source| BlocklistError {
-                path: path.clone(),
-                source,
-            })?,
+            Some(path) => read_blocklist(path)
+                .map_err(|source| BlocklistError { path: path.clone(), source })?,
             None => Vec::new(),
         };
-        Ok(Self {
-            min_length: config.min_length,
-            min_strength: config.min_strength,
-            blocklist,
-        })
+        Ok(Self { min_length: config.min_length, min_strength: config.min_strength, blocklist })
     }
 
     /// Whether `password` may be one, given what an attacker would try first for this user (email,
@@ -88,10 +82,7 @@ impl Policy {
             );
         }
 
-        let context: Vec<String> = context
-            .iter()
-            .flat_map(|word| context_words(word))
-            .collect();
+        let context: Vec<String> = context.iter().flat_map(|word| context_words(word)).collect();
         if context.contains(&folded) {
             failed.push(
                 "Do not use your email address, your name or this service's name as the password."
@@ -101,11 +92,7 @@ impl Policy {
             failed.push(format!("This password is too easy to guess. {advice}"));
         }
 
-        if failed.is_empty() {
-            Ok(())
-        } else {
-            Err(failed)
-        }
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
     /// What to do about a password that is too easy to guess; `None` where it is not.
@@ -138,10 +125,8 @@ impl Policy {
 fn context_words(text: &str) -> Vec<String> {
     let text: String = text.nfkc().collect::<String>().to_lowercase();
     let parts = text.split(|c: char| !c.is_alphanumeric());
-    let mut words: Vec<String> = parts
-        .filter(|part| part.chars().count() >= 3)
-        .map(str::to_owned)
-        .collect();
+    let mut words: Vec<String> =
+        parts.filter(|part| part.chars().count() >= 3).map(str::to_owned).collect();
     if let Some((local, _)) = text.split_once('@') {
         words.push(local.to_owned());
     }
@@ -219,11 +204,7 @@ mod tests {
     #[test]
     fn the_users_own_names_are_no_password() {
         let policy = Policy::new(&config()).unwrap();
-        let lax = Policy::new(&config::Passwords {
-            min_strength: 0,
-            ..config()
-        })
-        .unwrap();
+        let lax = Policy::new(&config::Passwords { min_strength: 0, ..config() }).unwrap();
         for password in ["alice.smith@example.com", "ALICE.SMITH", "alicethegreat"] {
             assert!(refusal(&policy, password).contains("Do not use your email"));
             assert!(refusal(&lax, password).contains("Do not use your email"));
@@ -234,11 +215,7 @@ mod tests {
 
     #[test]
     fn characters_are_counted_as_code_points_after_nfkc() {
-        let lax = Policy::new(&config::Passwords {
-            min_strength: 0,
-            ..config()
-        })
-        .unwrap();
+        let lax = Policy::new(&config::Passwords { min_strength: 0, ..config() }).unwrap();
         // Eight letters, each with a combining accent that NFKC joins to it.
         let accents = "e\u{301}".repeat(8);
         assert!(lax.check(&accents, &[]).is_ok());
@@ -249,29 +226,15 @@ mod tests {
     #[test]
     fn passwords_on_the_blocklist_are_refused_in_any_case() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"Sunny-Kettle-42-Orbit\r\n\ncaf\xe9-latin-1\nother")
-            .unwrap();
+        file.write_all(b"Sunny-Kettle-42-Orbit\r\n\ncaf\xe9-latin-1\nother").unwrap();
         let blocklist_file = Some(file.path().to_owned());
-        let policy = Policy::new(&config::Passwords {
-            blocklist_file,
-            ..config()
-        })
-        .unwrap();
+        let policy = Policy::new(&config::Passwords { blocklist_file, ..config() }).unwrap();
         let refusal = refusal(&policy, "sunny-KETTLE-42-orbit");
-        assert_eq!(
-            refusal,
-            "This password is on a list that attackers try first; choose another."
-        );
+        assert_eq!(refusal, "This password is on a list that attackers try first; choose another.");
         assert_eq!(policy.check("sunny-kettle-43-orbit", &[]), Ok(()));
         let blocklist_file = Some("/nonexistent/list".into());
-        let missing = Policy::new(&config::Passwords {
-            blocklist_file,
-            ..config()
-        });
+        let missing = Policy::new(&config::Passwords { blocklist_file, ..config() });
         let message = missing.err().map(|error| error.to_string()).unwrap();
-        assert!(
-            message.starts_with("passwords.blocklist_file: `/nonexistent/list`"),
-            "{message}"
-        );
+        assert!(message.starts_with("passwords.blocklist_file: `/nonexistent/list`"), "{message}");
     }
 }

@@ -103,12 +103,7 @@ impl Drop for Counted {
 
 impl Delta {
     fn new(from: i64, to: i64, entries: Vec<Written>) -> Self {
-        Self {
-            from,
-            to,
-            entries,
-            json: OnceLock::new(),
-        }
+        Self { from, to, entries, json: OnceLock::new() }
     }
 
     /// As JSON, written once for all followers.
@@ -121,11 +116,7 @@ impl Delta {
 impl Feed {
     pub(super) fn new(head: i64) -> Self {
         Self {
-            recent: Mutex::new(Recent {
-                base: head,
-                head,
-                changes: VecDeque::new(),
-            }),
+            recent: Mutex::new(Recent { base: head, head, changes: VecDeque::new() }),
             deltas: broadcast::Sender::new(UNREAD),
             followers: Arc::default(),
             closed: watch::Sender::new(false),
@@ -140,11 +131,8 @@ impl Feed {
             return;
         }
         let is_new = |new: &&Numbered| (from + 1..=head).contains(&new.number);
-        let entries: Vec<Written> = news
-            .iter()
-            .filter(is_new)
-            .map(|new| new.entry.written())
-            .collect();
+        let entries: Vec<Written> =
+            news.iter().filter(is_new).map(|new| new.entry.written()).collect();
         let numbers = news.iter().filter(is_new).map(|new| new.number);
         recent.changes.extend(numbers.zip(entries.iter().cloned()));
         recent.head = head;
@@ -184,10 +172,7 @@ impl RevocationList {
     pub async fn snapshot(&self) -> Result<Snapshot, Stale> {
         self.freshen().await?;
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Snapshot {
-            number: entries.number,
-            entries: entries.written(),
-        })
+        Ok(Snapshot { number: entries.number, entries: entries.written() })
     }
 
     /// Follows the list from a number on; what was committed before the call and is behind that number comes first.
@@ -205,11 +190,7 @@ impl RevocationList {
         self.freshen().await.map_err(unavailable)?;
         // From here on everything that is pushed comes by the channel; what was pushed before is `missed`.
         let (deltas, head, at_hand) = {
-            let recent = self
-                .feed
-                .recent
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let recent = self.feed.recent.lock().unwrap_or_else(PoisonError::into_inner);
             let behind = recent.changes.iter().filter(|(number, _)| *number > since);
             let at_hand =
                 (since >= recent.base).then(|| behind.map(|(_, one)| one.clone()).collect());
@@ -247,9 +228,7 @@ impl RevocationList {
 
 async fn older(db: &Db, clock: &Clock, since: i64, head: i64) -> Result<Vec<Written>, FollowError> {
     let unavailable = |error: storage::Error| FollowError::Unavailable(error.into());
-    let mut entries = revocations::since(db, since, clock.now())
-        .await
-        .map_err(unavailable)?;
+    let mut entries = revocations::since(db, since, clock.now()).await.map_err(unavailable)?;
     entries.retain(|one| one.number <= head);
     Ok(entries.iter().map(|one| one.entry.written()).collect())
 }

@@ -90,10 +90,7 @@ impl RevocationList {
         let mut entries = Entries::default();
         let heads = heads::read(&db).await?;
         directory.heard(heads.clients);
-        entries.catch_up(
-            revocations::since(&db, 0, clock.now()).await?,
-            heads.revocations,
-        );
+        entries.catch_up(revocations::since(&db, 0, clock.now()).await?, heads.revocations);
         let (freshen, waiting) = mpsc::channel(WAITING);
         let list = Self {
             entries: Arc::new(RwLock::new(entries)),
@@ -158,11 +155,7 @@ impl RevocationList {
     pub async fn freshen(&self) -> Result<(), Stale> {
         let (answer, fresh) = oneshot::channel();
         self.freshen.send(answer).await.map_err(|_| Stale)?;
-        if fresh.await.unwrap_or(false) {
-            Ok(())
-        } else {
-            Err(Stale)
-        }
+        if fresh.await.unwrap_or(false) { Ok(()) } else { Err(Stale) }
     }
 
     /// Whether the token was revoked, as far as this process has heard: [`RevocationList::freshen`] first.
@@ -184,10 +177,7 @@ impl RevocationList {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let lost = |scope: &&str| entries.withdraw(claims, scope);
         let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
-        entries
-            .end(claims, kid)
-            .is_none()
-            .then(|| Scope::of(scopes))
+        entries.end(claims, kid).is_none().then(|| Scope::of(scopes))
     }
 
     /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
@@ -198,12 +188,7 @@ impl RevocationList {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.retain(|_, expires_at| *expires_at > now);
         entries.sessions.retain(|_, expires_at| *expires_at > now);
-        let Entries {
-            subjects,
-            clients,
-            scopes,
-            ..
-        } = &mut *entries;
+        let Entries { subjects, clients, scopes, .. } = &mut *entries;
         for until in [subjects, clients].into_iter().chain(scopes.values_mut()) {
             until.retain(|_, (_, expires_at)| *expires_at > now);
         }
@@ -233,11 +218,7 @@ impl Entries {
     fn end(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let is_old =
             |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| claims.iat <= *until);
-        let session = || {
-            self.sessions
-                .contains_key(claims.sid.as_ref()?)
-                .then_some(())
-        };
+        let session = || self.sessions.contains_key(claims.sid.as_ref()?).then_some(());
         if self.tokens.contains_key(&claims.jti) {
             Some("token")
         } else if session().is_some() {
@@ -270,18 +251,13 @@ impl Entries {
             Target::Subject { sub, issued_until } => {
                 until(&mut self.subjects, sub, issued_until, expires_at);
             }
-            Target::Scope {
-                sub,
-                scope,
-                issued_until,
-            } => {
+            Target::Scope { sub, scope, issued_until } => {
                 let withdrawn = self.scopes.entry(sub).or_default();
                 until(withdrawn, scope, issued_until, expires_at);
             }
-            Target::Client {
-                client_id,
-                issued_until,
-            } => until(&mut self.clients, client_id, issued_until, expires_at),
+            Target::Client { client_id, issued_until } => {
+                until(&mut self.clients, client_id, issued_until, expires_at)
+            }
         }
     }
 
@@ -311,23 +287,13 @@ impl Entries {
         }
         for (sub, withdrawn) in &self.scopes {
             for (scope, &(issued_until, at)) in withdrawn {
-                let target = Target::Scope {
-                    sub: sub.clone(),
-                    scope: scope.clone(),
-                    issued_until,
-                };
+                let target = Target::Scope { sub: sub.clone(), scope: scope.clone(), issued_until };
                 written.push(of(target, at));
             }
         }
         for (client_id, &(issued_until, at)) in &self.clients {
             let client_id = client_id.clone();
-            written.push(of(
-                Target::Client {
-                    client_id,
-                    issued_until,
-                },
-                at,
-            ));
+            written.push(of(Target::Client { client_id, issued_until }, at));
         }
         written
     }
@@ -420,11 +386,7 @@ impl Known {
             None => heads::read_by(lane).await?,
         };
         self.directory.heard(heads.clients);
-        let known = self
-            .entries
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .number;
+        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
         if heads.revocations > known {
             let copied = match (&self.projection, copied) {
                 (Some(projection), Some(_)) => projection.entries(known, heads.revocations).await,

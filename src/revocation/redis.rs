@@ -155,9 +155,7 @@ impl Projection {
 
     /// The head numbers, or `None` where the database must be asked.
     pub async fn heads(&self) -> Option<Heads> {
-        let head: Option<String> = self
-            .ask(redis::cmd("HGET").arg(&self.key).arg("head"))
-            .await?;
+        let head: Option<String> = self.ask(redis::cmd("HGET").arg(&self.key).arg("head")).await?;
         read_head(&head?)
     }
 
@@ -227,10 +225,7 @@ impl Projection {
     /// Believes nothing that comes through this connection (`None`: through any) until the steward has looked again.
     fn distrust(&self, link: Option<u64>) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if live
-            .as_ref()
-            .is_some_and(|live| link.is_none_or(|link| link == live.link))
-        {
+        if live.as_ref().is_some_and(|live| link.is_none_or(|link| link == live.link)) {
             *live = None;
         }
     }
@@ -239,10 +234,7 @@ impl Projection {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if live.as_ref().is_none_or(|live| live.link != link.id) {
             tracing::info!("checks are answered by Redis");
-            *live = Some(Live {
-                link: link.id,
-                connection: link.connection.clone(),
-            });
+            *live = Some(Live { link: link.id, connection: link.connection.clone() });
         }
     }
 }
@@ -326,10 +318,7 @@ impl Steward {
         let seen = self.look(link).await?;
         let heads = heads::read(&self.db).await?;
         let ours = format!("{}:", link.run_id);
-        let name = seen
-            .name
-            .as_deref()
-            .and_then(|name| name.strip_prefix(&ours));
+        let name = seen.name.as_deref().and_then(|name| name.strip_prefix(&ours));
         match name {
             Some(name) if name == heads.projection.to_string() => {
                 link.strange = 0;
@@ -354,11 +343,7 @@ impl Steward {
             .arg(format!("{}:", link.run_id))
             .arg(0)
             .arg(seen.at + millis(UNPROVEN))
-            .arg(if link.strange < PATIENCE {
-                ""
-            } else {
-                "replace"
-            })
+            .arg(if link.strange < PATIENCE { "" } else { "replace" })
             .invoke_async(&mut link.connection)
             .await?;
         link.strange = 0;
@@ -402,9 +387,8 @@ impl Steward {
                 }
                 link.filled = number;
             }
-            let (number, believed) = self
-                .step(link, seen, heads, heads.revocations, &last, proves)
-                .await?;
+            let (number, believed) =
+                self.step(link, seen, heads, heads.revocations, &last, proves).await?;
             if number == GONE {
                 link.filled = 0;
                 return Ok(false);
@@ -453,16 +437,10 @@ impl Steward {
     /// Redis' clock and the copy's name, in this order.
     async fn look(&self, link: &mut Link) -> Result<Seen, Failure> {
         let mut both = redis::pipe();
-        both.cmd("TIME")
-            .cmd("HGET")
-            .arg(&self.projection.key)
-            .arg("name");
+        both.cmd("TIME").cmd("HGET").arg(&self.projection.key).arg("name");
         let ((secs, micros), name): ((i64, i64), Option<String>) =
             both.query_async(&mut link.connection).await?;
-        Ok(Seen {
-            at: secs * 1_000 + micros / 1_000,
-            name,
-        })
+        Ok(Seen { at: secs * 1_000 + micros / 1_000, name })
     }
 
     async fn connect(&self) -> Result<Link, Failure> {
@@ -471,17 +449,12 @@ impl Steward {
         for _ in 0..3 {
             let mut connection = self.open(&url).await?;
             let key = &self.projection.key;
-            let here: RedisResult<bool> = redis::cmd("HEXISTS")
-                .arg(key)
-                .arg("name")
-                .query_async(&mut connection)
-                .await;
+            let here: RedisResult<bool> =
+                redis::cmd("HEXISTS").arg(key).arg("name").query_async(&mut connection).await;
             match here {
                 Ok(_) => {
-                    let info: String = redis::cmd("INFO")
-                        .arg("server")
-                        .query_async(&mut connection)
-                        .await?;
+                    let info: String =
+                        redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
                     let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
                     let run_id = run_id.ok_or_else(|| {
                         Failure::Refused("INFO server names no run_id".to_owned())
@@ -500,9 +473,7 @@ impl Steward {
                 },
             }
         }
-        Err(Failure::Refused(
-            "its nodes send us round in circles".to_owned(),
-        ))
+        Err(Failure::Refused("its nodes send us round in circles".to_owned()))
     }
 
     /// The configured address or, where Sentinels are asked, that of the master they name.
@@ -539,10 +510,8 @@ impl Steward {
         let settings = &self.projection.settings;
         let client = match read(settings.ca_file.as_ref()).await? {
             Some(authorities) if url.scheme() == "rediss" => {
-                let certificates = TlsCertificates {
-                    client_tls: None,
-                    root_cert: Some(authorities),
-                };
+                let certificates =
+                    TlsCertificates { client_tls: None, root_cert: Some(authorities) };
                 Client::build_with_tls(url.as_str(), certificates)?
             }
             _ => Client::open(url.as_str())?,
@@ -550,9 +519,7 @@ impl Steward {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(settings.connect_timeout))
             .set_response_timeout(Some(settings.timeout));
-        Ok(client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?)
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }
 

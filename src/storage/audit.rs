@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Db, Error, Result, Row, Statement, Tx};
-use crate::{clock::Timestamp, model::caller::By};
+use crate::{clock::Timestamp, model::actor::Actor};
 
 /// A line of the audit log. `detail` holds facts, never a secret.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()
     Ok(())
 }
 
-impl By {
+impl Actor {
     /// Adds a line to the audit log. `detail` says what changed, never a secret.
     pub async fn note(
         &self,

@@ -55,11 +55,7 @@ pub async fn standing(
     now: Timestamp,
 ) -> Result<Standing> {
     // PostgreSQL's text holds no NUL and refuses the statement.
-    let client_id = if client_id.contains('\0') {
-        ""
-    } else {
-        client_id
-    };
+    let client_id = if client_id.contains('\0') { "" } else { client_id };
     let rows = db
         .read(
             Statement::new(concat!(
@@ -83,11 +79,7 @@ pub async fn standing(
     let row = one(rows).ok_or_else(|| Error::Corrupt("heads has no row clients".to_owned()))?;
     let clients_version = row.get("clients_version")?;
     let Some(id) = row.get::<Option<String>>("browser_id")? else {
-        return Ok(Standing {
-            clients_version,
-            browser: None,
-            consent: None,
-        });
+        return Ok(Standing { clients_version, browser: None, consent: None });
     };
     let user = users::from_row(&row, &users::PREFIXED)?;
     let amr: String = row.get("amr")?;
@@ -167,9 +159,7 @@ pub async fn end_by_hash(
             .bind(now),
         )
         .await?;
-    one(rows)
-        .map(|row| Ok((row.get("id")?, row.get("user_id")?)))
-        .transpose()
+    one(rows).map(|row| Ok((row.get("id")?, row.get("user_id")?))).transpose()
 }
 
 /// Ends a browser session; `false` where it had ended before.

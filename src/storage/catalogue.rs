@@ -52,9 +52,8 @@ pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) 
 
 /// Removes a resource; `false` where there was none.
 pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
-    let rows = tx
-        .run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id))
-        .await?;
+    let rows =
+        tx.run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id)).await?;
     heads::next(tx, Head::Clients).await?;
     Ok(!rows.is_empty())
 }

@@ -73,9 +73,8 @@ pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
 
 /// Removes a client with its sessions and consents; `false` where there was none.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
-    let rows = tx
-        .run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id))
-        .await?;
+    let rows =
+        tx.run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id)).await?;
     heads::next(tx, Head::Clients).await?;
     Ok(!rows.is_empty())
 }
@@ -87,25 +86,20 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
         return Ok(None);
     }
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
-    one(db.read(statement).await?)
-        .map(|row| from_row(&row))
-        .transpose()
+    one(db.read(statement).await?).map(|row| from_row(&row)).transpose()
 }
 
 /// As [`by_id`], for a transaction that will change it: other changes of clients wait until it has ended.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Client>> {
     heads::next(tx, Head::Clients).await?;
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
-    one(tx.run(statement).await?)
-        .map(|row| from_row(&row))
-        .transpose()
+    one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
 }
 
 /// Up to `most` clients with ids after `after`, in order.
 pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<Client>> {
-    let statement = Statement::new(select!("WHERE id > $1 ORDER BY id LIMIT $2"))
-        .bind(after)
-        .bind(most);
+    let statement =
+        Statement::new(select!("WHERE id > $1 ORDER BY id LIMIT $2")).bind(after).bind(most);
     db.read(statement).await?.iter().map(from_row).collect()
 }
 

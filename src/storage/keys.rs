@@ -8,21 +8,13 @@ use crate::{
 
 /// Every key there is, oldest first.
 pub async fn all(db: &Db) -> Result<Vec<KeyRecord>> {
-    db.read(Statement::new(ALL))
-        .await?
-        .iter()
-        .map(from_row)
-        .collect()
+    db.read(Statement::new(ALL)).await?.iter().map(from_row).collect()
 }
 
 /// As [`all`], for a transaction that will change them: other changes of keys wait until it has ended.
 pub async fn lock(tx: &mut Tx<'_>) -> Result<Vec<KeyRecord>> {
     heads::next(tx, heads::Head::Keys).await?;
-    tx.run(Statement::new(ALL))
-        .await?
-        .iter()
-        .map(from_row)
-        .collect()
+    tx.run(Statement::new(ALL)).await?.iter().map(from_row).collect()
 }
 
 const ALL: &str = "SELECT id, number, algorithm, public_jwk, private_jwe, created_at, activates_at, retires_at, \
@@ -64,8 +56,7 @@ pub async fn update(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
 
 /// Removes a key that no token needs any more.
 pub async fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
-    tx.run(Statement::new("DELETE FROM keys WHERE id = $1").bind(id))
-        .await?;
+    tx.run(Statement::new("DELETE FROM keys WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 

@@ -66,20 +66,13 @@ impl Lanes {
 
     /// A lane beside these, for one who asks all the time and shall wait behind nobody.
     pub fn one_more(&self) -> Lane {
-        Lane {
-            to: Arc::clone(&self.to),
-            patience: self.patience,
-            link: None,
-        }
+        Lane { to: Arc::clone(&self.to), patience: self.patience, link: None }
     }
 
     /// Runs a statement on the next free lane.
     pub async fn run(&self, statement: Statement) -> Result<Vec<Row>> {
         let (answer, rows) = oneshot::channel();
-        self.jobs
-            .send(Job { statement, answer })
-            .await
-            .map_err(|_| Error::closed())?;
+        self.jobs.send(Job { statement, answer }).await.map_err(|_| Error::closed())?;
         rows.await.map_err(|_| Error::closed())?
     }
 

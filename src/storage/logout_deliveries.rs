@@ -64,7 +64,6 @@ pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
 
 /// Removes a delivery that arrived, or that is given up.
 pub async fn remove(db: &Db, id: &str) -> Result<()> {
-    db.write(Statement::new("DELETE FROM logout_deliveries WHERE id = $1").bind(id))
-        .await?;
+    db.write(Statement::new("DELETE FROM logout_deliveries WHERE id = $1").bind(id)).await?;
     Ok(())
 }

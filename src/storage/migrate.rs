@@ -53,9 +53,7 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     .await
     .map_err(|error| Error::Folder(error.to_string()))?
     .map_err(|error| Error::Folder(format!("the migration lock in the data folder: {error}")))?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .foreign_keys(true);
+    let options = SqliteConnectOptions::new().filename(&path).foreign_keys(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let outcome = sqlite_migrations().run(&mut connection).await;
     connection.close().await?;
@@ -80,13 +78,7 @@ pub async fn pending(db: &Db) -> Result<usize> {
     if count(db.read(Statement::new(table)).await?)? == 0 {
         return Ok(known.iter().count());
     }
-    let applied = db
-        .read(Statement::new(
-            "SELECT count(*) AS n FROM _sqlx_migrations WHERE success",
-        ))
-        .await?;
-    Ok(known
-        .iter()
-        .count()
-        .saturating_sub(usize::try_from(count(applied)?).unwrap_or(0)))
+    let applied =
+        db.read(Statement::new("SELECT count(*) AS n FROM _sqlx_migrations WHERE success")).await?;
+    Ok(known.iter().count().saturating_sub(usize::try_from(count(applied)?).unwrap_or(0)))
 }

@@ -106,10 +106,7 @@ impl Error {
 
     /// PostgreSQL names the constraint, SQLite the column in its message; both contain the column's name.
     fn from_sqlx(error: sqlx::Error) -> Self {
-        let Some(database) = error
-            .as_database_error()
-            .filter(|e| e.is_unique_violation())
-        else {
+        let Some(database) = error.as_database_error().filter(|e| e.is_unique_violation()) else {
             return Self::Database(error);
         };
         let name = database.constraint().unwrap_or(database.message());
@@ -181,19 +178,12 @@ impl Db {
             .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
-        let lanes = Lanes::open(
-            To::Postgres(options),
-            for_statements,
-            database.acquire_timeout,
-        );
+        let lanes = Lanes::open(To::Postgres(options), for_statements, database.acquire_timeout);
         Ok(Self::of(Backend::Postgres { lanes, pool }))
     }
 
     fn of(backend: Backend) -> Self {
-        Self {
-            backend,
-            announcements: Arc::default(),
-        }
+        Self { backend, announcements: Arc::default() }
     }
 
     /// From now on every commit that took a number is announced before its caller is answered.

@@ -97,8 +97,7 @@ pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
 
 /// Removes a module; its grants stay as history.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
-    tx.run(Statement::new("DELETE FROM modules WHERE id = $1").bind(id))
-        .await?;
+    tx.run(Statement::new("DELETE FROM modules WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 
@@ -205,10 +204,8 @@ pub async fn close_expired(
 /// A user's open grants, as far as a token depends on them.
 pub async fn open_of_user(db: &Db, user_id: &str) -> Result<Vec<OpenGrant>> {
     let grants = of_user(db, user_id).await?.into_iter();
-    let open = grants.map(|grant| OpenGrant {
-        module_id: grant.module_id,
-        valid_until: grant.valid_until,
-    });
+    let open = grants
+        .map(|grant| OpenGrant { module_id: grant.module_id, valid_until: grant.valid_until });
     Ok(open.collect())
 }
 
@@ -234,15 +231,7 @@ pub async fn history(
          FROM module_grants WHERE user_id = $1 AND (valid_from < $2 OR (valid_from = $2 AND id < $3)) \
          ORDER BY valid_from DESC, id DESC LIMIT $4",
     );
-    let rows = db
-        .read(
-            statement
-                .bind(user_id)
-                .bind(before.0)
-                .bind(before.1)
-                .bind(most),
-        )
-        .await?;
+    let rows = db.read(statement.bind(user_id).bind(before.0).bind(before.1).bind(most)).await?;
     rows.iter().map(grant).collect()
 }
 
@@ -268,9 +257,7 @@ pub async fn of_module(
         "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
          FROM module_grants WHERE module_id = $1 AND closed_at IS NULL AND user_id > $2 ORDER BY user_id LIMIT $3",
     );
-    let rows = db
-        .read(statement.bind(module_id).bind(after).bind(most))
-        .await?;
+    let rows = db.read(statement.bind(module_id).bind(after).bind(most)).await?;
     rows.iter().map(grant).collect()
 }
 

@@ -159,9 +159,7 @@ pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Ve
 /// The entry of that number, until it has expired.
 pub async fn numbered(db: &Db, number: i64) -> Result<Option<Listed>> {
     let statement = Statement::new(listed!("WHERE number = $1")).bind(number);
-    one(db.read(statement).await?)
-        .map(|row| listed(&row))
-        .transpose()
+    one(db.read(statement).await?).map(|row| listed(&row)).transpose()
 }
 
 fn listed(row: &Row) -> Result<Listed> {
@@ -212,10 +210,7 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
         })?;
         entries.push(Numbered {
             number: row.get("number")?,
-            entry: Revocation {
-                expires_at,
-                ..entry
-            },
+            entry: Revocation { expires_at, ..entry },
         });
     }
     Ok(entries)

@@ -25,19 +25,13 @@ pub async fn all(db: &Db) -> Result<Vec<RoleEntry>> {
 /// As [`all`], a page of them from behind `after`.
 pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name > $1 ORDER BY r.name LIMIT $2"));
-    db.read(statement.bind(after).bind(most))
-        .await?
-        .iter()
-        .map(entry)
-        .collect()
+    db.read(statement.bind(after).bind(most)).await?.iter().map(entry).collect()
 }
 
 /// The role of that name.
 pub async fn by_name(db: &Db, name: &str) -> Result<Option<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name = $1")).bind(name);
-    one(db.read(statement).await?)
-        .map(|row| entry(&row))
-        .transpose()
+    one(db.read(statement).await?).map(|row| entry(&row)).transpose()
 }
 
 /// As [`by_name`], for a transaction that will change it: others who would wait until it has ended.
@@ -45,9 +39,7 @@ pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name = $1"))
         .locking(select!("WHERE r.name = $1 FOR UPDATE OF r"))
         .bind(role.as_str());
-    one(tx.run(statement).await?)
-        .map(|row| entry(&row))
-        .transpose()
+    one(tx.run(statement).await?).map(|row| entry(&row)).transpose()
 }
 
 /// Adds a role.
@@ -58,8 +50,7 @@ pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timest
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3)",
     );
-    tx.run(statement.bind(role.as_str()).bind(description).bind(now))
-        .await?;
+    tx.run(statement.bind(role.as_str()).bind(description).bind(now)).await?;
     Ok(())
 }
 
@@ -78,8 +69,7 @@ pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp
          ON CONFLICT (name) DO UPDATE SET description = $2, \
          updated_at = CASE WHEN roles.updated_at < $3 THEN $3 ELSE roles.updated_at + 1 END",
     );
-    tx.run(statement.bind(role.as_str()).bind(description).bind(now))
-        .await?;
+    tx.run(statement.bind(role.as_str()).bind(description).bind(now)).await?;
     Ok(())
 }
 

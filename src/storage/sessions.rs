@@ -79,10 +79,7 @@ pub struct NewSession {
 #[derive(Debug)]
 pub enum Credential {
     /// The refresh token of generation 0.
-    Refresh {
-        chain_key: u32,
-        first_hash: [u8; 32],
-    },
+    Refresh { chain_key: u32, first_hash: [u8; 32] },
     /// Nothing: it is as long as its one access token.
     Nothing,
     /// An authorization code, which is exchanged for one ([`redeem`]).
@@ -118,16 +115,11 @@ fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<St
         Some(details.map_err(|error| Error::Corrupt(error.to_string()))?)
     };
     let (chain_key, current_hash, code, redeemed_at) = match new.credential {
-        Credential::Refresh {
-            chain_key,
-            first_hash,
-        } => (chain_key, first_hash, None, Some(now)),
+        Credential::Refresh { chain_key, first_hash } => (chain_key, first_hash, None, Some(now)),
         Credential::Nothing => (0, NO_TOKEN, None, Some(now)),
-        Credential::Code {
-            hash,
-            redirect_uri,
-            challenge,
-        } => (0, NO_TOKEN, Some((hash, redirect_uri, challenge)), None),
+        Credential::Code { hash, redirect_uri, challenge } => {
+            (0, NO_TOKEN, Some((hash, redirect_uri, challenge)), None)
+        }
     };
     let (code_hash, redirect_uri, challenge) = match code {
         Some((hash, redirect_uri, challenge)) => {
@@ -290,12 +282,8 @@ pub async fn rotate(
 pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
     let rows = db
         .read(
-            Statement::new(concat!(
-                "SELECT ",
-                session_columns!(),
-                " FROM sessions WHERE id = $1"
-            ))
-            .bind(id),
+            Statement::new(concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = $1"))
+                .bind(id),
         )
         .await?;
     one(rows).map(|row| from_row(&row)).transpose()
@@ -338,25 +326,16 @@ pub async fn page(
         .only_if(live, "AND revoked_at IS NULL")
         .filter("AND idle_expires_at > $", live.then_some(now))
         .filter("AND expires_at > $", live.then_some(now))
-        .filter(
-            "AND (revoked_at IS NOT NULL OR idle_expires_at <= $",
-            dead.then_some(now),
-        )
+        .filter("AND (revoked_at IS NOT NULL OR idle_expires_at <= $", dead.then_some(now))
         .filter("OR expires_at <= $)", dead.then_some(now))
         .with("ORDER BY id DESC LIMIT $", most);
-    db.read(statement)
-        .await?
-        .iter()
-        .map(overview_from_row)
-        .collect()
+    db.read(statement).await?.iter().map(overview_from_row).collect()
 }
 
 /// One of those that [`page`] lists.
 pub async fn overview_of(db: &Db, id: &str) -> Result<Option<Overview>> {
     let statement = Statement::new(overview!("id = $1")).bind(id);
-    one(db.read(statement).await?)
-        .map(|row| overview_from_row(&row))
-        .transpose()
+    one(db.read(statement).await?).map(|row| overview_from_row(&row)).transpose()
 }
 
 fn overview_from_row(row: &Row) -> Result<Overview> {
@@ -462,20 +441,12 @@ pub async fn end_all(
             (three, [user, client])
         }
         Of::Browser(browser) => (
-            three!(
-                "browser_session_id = $3 AND $4 = ''",
-                " AND NOT outlives_browser"
-            ),
+            three!("browser_session_id = $3 AND $4 = ''", " AND NOT outlives_browser"),
             [browser, ""],
         ),
     };
-    let bound = |sql| {
-        Statement::new(sql)
-            .bind(now)
-            .bind(reason.as_str())
-            .bind(binds[0])
-            .bind(binds[1])
-    };
+    let bound =
+        |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(binds[0]).bind(binds[1]);
     let ended = tx.run(bound(end)).await?.len();
     tx.run(bound(deliver)).await?;
     if ended == 0 {
@@ -483,8 +454,7 @@ pub async fn end_all(
     }
     let count = i64::try_from(ended).unwrap_or(i64::MAX);
     let last = heads::advance(tx, Head::Revocations, count).await?;
-    tx.run(bound(list).bind(last - count).bind(entries_expire_at))
-        .await?;
+    tx.run(bound(list).bind(last - count).bind(entries_expire_at)).await?;
     Ok(())
 }
 
@@ -495,8 +465,7 @@ pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> 
     );
     let rows = tx.run(statement.bind(user_id)).await?;
     let own = std::iter::once(Ok(user_id.to_owned()));
-    own.chain(rows.iter().map(|row| row.get("subject")))
-        .collect()
+    own.chain(rows.iter().map(|row| row.get("subject"))).collect()
 }
 
 /// Ends every session of a client, which its entry in the revocation list covers.
@@ -564,8 +533,6 @@ fn from_row(row: &Row) -> Result<Session> {
         expires_at: Timestamp(row.get("expires_at")?),
         revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
         modules: read_open_grants(row)?,
-        user: user_id
-            .map(|_| users::from_row(row, &users::PREFIXED))
-            .transpose()?,
+        user: user_id.map(|_| users::from_row(row, &users::PREFIXED)).transpose()?,
     })
 }

@@ -71,15 +71,8 @@ where
         connection: &'c mut SqliteConnection,
     ) -> BoxFuture<'c, (bool, Answer)> {
         Box::pin(async move {
-            let Self {
-                work,
-                took_number,
-                answer,
-            } = *self;
-            let tx = Tx {
-                connection: Connected::Sqlite(connection),
-                took_number,
-            };
+            let Self { work, took_number, answer } = *self;
+            let tx = Tx { connection: Connected::Sqlite(connection), took_number };
             let result = work(tx).await;
             (result.is_ok(), answering(result, answer))
         })
@@ -130,11 +123,7 @@ impl Sqlite {
         let readers = Lanes::open(To::Sqlite(reading), READERS, busy);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue));
-        Ok(Self {
-            readers,
-            jobs,
-            path: Arc::new(path),
-        })
+        Ok(Self { readers, jobs, path: Arc::new(path) })
     }
 
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
@@ -161,11 +150,7 @@ impl Sqlite {
         F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        let closure = Closure {
-            work,
-            took_number,
-            answer,
-        };
+        let closure = Closure { work, took_number, answer };
         self.submit(Job::Transaction(Box::new(closure))).await?;
         result.await.map_err(|_| Error::closed())?
     }

@@ -44,11 +44,7 @@ macro_rules! bound {
 
 impl Statement {
     pub fn new(sql: &'static str) -> Self {
-        Self {
-            sql: Cow::Borrowed(sql),
-            locking: None,
-            values: Vec::with_capacity(8),
-        }
+        Self { sql: Cow::Borrowed(sql), locking: None, values: Vec::with_capacity(8) }
     }
 
     /// The same statement as PostgreSQL takes it, with the row locks it needs beside others that write. SQLite has one writer
@@ -96,20 +92,12 @@ impl Statement {
     pub(super) async fn on_postgres(self, connection: &mut PgConnection) -> Result<Vec<Row>> {
         let sql = self.locking.map_or(self.sql, Cow::Borrowed);
         let rows = bound!(self, sql, Postgres).fetch_all(connection).await;
-        Ok(rows
-            .map_err(Error::from_sqlx)?
-            .into_iter()
-            .map(Row::Postgres)
-            .collect())
+        Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
     }
 
     pub(super) async fn on_sqlite(self, connection: &mut SqliteConnection) -> Result<Vec<Row>> {
         let rows = bound!(self, self.sql, Sqlite).fetch_all(connection).await;
-        Ok(rows
-            .map_err(Error::from_sqlx)?
-            .into_iter()
-            .map(Row::Sqlite)
-            .collect())
+        Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Sqlite).collect())
     }
 }
 

@@ -96,9 +96,7 @@ pub async fn by_login(db: &Db, login: &Login) -> Result<Option<Credentials>> {
              FROM users WHERE username_canonical = $1"
         }
     };
-    let rows = db
-        .read(Statement::new(statement).bind(login.as_str()))
-        .await?;
+    let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
     one(rows)
         .map(|row| {
             Ok(Credentials {
@@ -286,9 +284,7 @@ pub async fn account_by_id(db: &Db, id: &str) -> Result<Option<Account>> {
         return Ok(None);
     }
     let statement = Statement::new(select_accounts!("WHERE id = $1")).bind(id);
-    one(db.read(statement).await?)
-        .map(|row| account(&row))
-        .transpose()
+    one(db.read(statement).await?).map(|row| account(&row)).transpose()
 }
 
 /// As [`account_by_id`], for a transaction that will change it: others who would wait until it has ended. Not so those who
@@ -297,9 +293,7 @@ pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Account>> {
     let statement = Statement::new(select_accounts!("WHERE id = $1"))
         .locking(select_accounts!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
-    one(tx.run(statement).await?)
-        .map(|row| account(&row))
-        .transpose()
+    one(tx.run(statement).await?).map(|row| account(&row)).transpose()
 }
 
 /// The ids of the enabled administrators. Whoever would make one of them less waits until this transaction has ended, so
@@ -314,11 +308,7 @@ pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
         };
     }
     let statement = Statement::new(admins!("")).locking(admins!(" FOR NO KEY UPDATE"));
-    tx.run(statement)
-        .await?
-        .iter()
-        .map(|row| row.get("id"))
-        .collect()
+    tx.run(statement).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// What an account becomes; `None` leaves it as it is.
@@ -365,8 +355,7 @@ pub async fn edit(tx: &mut Tx<'_>, id: &str, to: Edited, now: Timestamp) -> Resu
 /// Removes an account with its sessions, consents and modules. End the sessions first: their entries in the revocation
 /// list are made of their rows.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
-    tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id))
-        .await?;
+    tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 
@@ -380,11 +369,7 @@ fn account(row: &Row) -> Result<Account> {
 
 /// Whether the installation's first administrator was made; true for ever after (threat T79).
 pub async fn set_up(db: &Db) -> Result<bool> {
-    let rows = db
-        .read(Statement::new(
-            "SELECT at FROM milestones WHERE name = 'set_up'",
-        ))
-        .await?;
+    let rows = db.read(Statement::new("SELECT at FROM milestones WHERE name = 'set_up'")).await?;
     Ok(!rows.is_empty())
 }
 
@@ -399,15 +384,8 @@ pub async fn close_set_up(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
 }
 
 /// The columns of an account, in the order that [`from_row`] wants their names.
-pub(super) const COLUMNS: [&str; 7] = [
-    "id",
-    "email",
-    "username",
-    "role",
-    "is_verified",
-    "created_at",
-    "disabled_at",
-];
+pub(super) const COLUMNS: [&str; 7] =
+    ["id", "email", "username", "role", "is_verified", "created_at", "disabled_at"];
 
 /// The same where a statement is about something else that has an account.
 pub(super) const PREFIXED: [&str; 7] = [
@@ -422,15 +400,7 @@ pub(super) const PREFIXED: [&str; 7] = [
 
 /// Reads an account from the columns of these names.
 pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
-    let [
-        id,
-        email,
-        username,
-        role,
-        is_verified,
-        created_at,
-        disabled_at,
-    ] = *columns;
+    let [id, email, username, role, is_verified, created_at, disabled_at] = *columns;
     let role: String = row.get(role)?;
     Ok(User {
         id: row.get(id)?,

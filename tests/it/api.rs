@@ -6,88 +6,147 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends, send};
+use crate::support::{Backend, PASSWORD, Reply, TestServer, backend_tests, send};
 
 const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
 const REFRESH: &str = "/api/v1/auth/token/refresh";
 const LOGOUT: &str = "/api/v1/auth/logout";
 
-both_backends! {
-    async fn t92_a_foreign_host_changes_nothing(backend) {
-        let server = TestServer::start(backend).await;
-        let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
-        let foreign = |method: Method, path: &str| {
-            let request = server.request(method, path).header("host", "evil.example").header("forwarded", "host=evil.example;proto=https");
-            request.header("x-forwarded-host", "evil.example").header("x-forwarded-proto", "https").header("x-original-host", "evil.example")
-        };
-        let made = send(foreign(Method::POST, REGISTER).json(&account)).await.expect(StatusCode::CREATED);
-        let payload = made.tokens().access.split('.').nth(1).expect("a payload").to_owned();
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON");
-        assert_eq!((&claims["iss"], &claims["aud"]), (&"http://127.0.0.1:8080".into(), &"http://127.0.0.1:8080".into()));
-        server.verify(&made.tokens().access).await.expect(StatusCode::OK);
-        for path in ["/oauth2/jwks", "/openapi.json", "/", "/docs", "/nothing", "/api/v1/auth/session"] {
-            let (ours, theirs) = (server.get(path).await, send(foreign(Method::GET, path)).await);
-            assert_eq!(ours.status, theirs.status, "{path}");
-            let all = format!("{} {:?}", theirs.text, theirs.headers);
-            assert!(!all.contains("evil"), "{path}: {all}");
-            if ours.status == StatusCode::OK {
-                assert_eq!(ours.text, theirs.text, "{path}");
-            }
+backend_tests! {
+    t92_a_foreign_host_changes_nothing,
+    verify_and_session_say_whose_token_it_is,
+    health_tells_how_the_server_is,
+}
+
+async fn t92_a_foreign_host_changes_nothing(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
+    let foreign = |method: Method, path: &str| {
+        let request = server
+            .request(method, path)
+            .header("host", "evil.example")
+            .header("forwarded", "host=evil.example;proto=https");
+        request
+            .header("x-forwarded-host", "evil.example")
+            .header("x-forwarded-proto", "https")
+            .header("x-original-host", "evil.example")
+    };
+    let made =
+        send(foreign(Method::POST, REGISTER).json(&account)).await.expect(StatusCode::CREATED);
+    let payload = made.tokens().access.split('.').nth(1).expect("a payload").to_owned();
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let claims: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON");
+    assert_eq!(
+        (&claims["iss"], &claims["aud"]),
+        (&"http://127.0.0.1:8080".into(), &"http://127.0.0.1:8080".into())
+    );
+    server.verify(&made.tokens().access).await.expect(StatusCode::OK);
+    for path in ["/oauth2/jwks", "/openapi.json", "/", "/docs", "/nothing", "/api/v1/auth/session"]
+    {
+        let (ours, theirs) = (server.get(path).await, send(foreign(Method::GET, path)).await);
+        assert_eq!(ours.status, theirs.status, "{path}");
+        let all = format!("{} {:?}", theirs.text, theirs.headers);
+        assert!(!all.contains("evil"), "{path}: {all}");
+        if ours.status == StatusCode::OK {
+            assert_eq!(ours.text, theirs.text, "{path}");
         }
     }
+}
 
-    async fn verify_and_session_say_whose_token_it_is(backend) {
-        let server = TestServer::start(backend).await;
-        let made = server.post(REGISTER, json!({ "email": "Vera@Example.org", "username": "Vera", "password": PASSWORD })).await;
-        let made = made.expect(StatusCode::CREATED);
-        let (tokens, data) = (made.tokens(), made.json()["data"].clone());
-        assert_eq!((&data["tokenType"], &data["expiresIn"], &data["refreshExpiresIn"]), (&"Bearer".into(), &900.into(), &604_800.into()));
-        let user = &data["user"];
-        assert_eq!((&user["email"], &user["username"], &user["role"]), (&"Vera@Example.org".into(), &"Vera".into(), &"user".into()));
-        assert_eq!((&user["isVerified"], &user["createdAt"]), (&false.into(), &"2026-11-21T00:00:00Z".into()));
+async fn verify_and_session_say_whose_token_it_is(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let made = server
+        .post(
+            REGISTER,
+            json!({ "email": "Vera@Example.org", "username": "Vera", "password": PASSWORD }),
+        )
+        .await;
+    let made = made.expect(StatusCode::CREATED);
+    let (tokens, data) = (made.tokens(), made.json()["data"].clone());
+    assert_eq!(
+        (&data["tokenType"], &data["expiresIn"], &data["refreshExpiresIn"]),
+        (&"Bearer".into(), &900.into(), &604_800.into())
+    );
+    let user = &data["user"];
+    assert_eq!(
+        (&user["email"], &user["username"], &user["role"]),
+        (&"Vera@Example.org".into(), &"Vera".into(), &"user".into())
+    );
+    assert_eq!(
+        (&user["isVerified"], &user["createdAt"]),
+        (&false.into(), &"2026-11-21T00:00:00Z".into())
+    );
 
-        let verified = server.verify(&tokens.access).await.expect(StatusCode::OK).json()["data"].clone();
-        assert_eq!(verified["user"], json!({ "id": user["id"], "email": "Vera@Example.org", "role": "user" }));
-        assert_eq!((&verified["clientId"], &verified["scope"]), (&"propusk".into(), &"openid profile email".into()));
-        assert!(verified["sessionId"].as_str().is_some_and(|id| id.len() == 36), "{verified}");
-        assert_eq!(verified["expiresAt"], "2026-11-21T00:15:00Z");
+    let verified =
+        server.verify(&tokens.access).await.expect(StatusCode::OK).json()["data"].clone();
+    assert_eq!(
+        verified["user"],
+        json!({ "id": user["id"], "email": "Vera@Example.org", "role": "user" })
+    );
+    assert_eq!(
+        (&verified["clientId"], &verified["scope"]),
+        (&"propusk".into(), &"openid profile email".into())
+    );
+    assert!(verified["sessionId"].as_str().is_some_and(|id| id.len() == 36), "{verified}");
+    assert_eq!(verified["expiresAt"], "2026-11-21T00:15:00Z");
 
-        let session = server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK).json()["data"].clone();
-        let expected = json!({ "userId": user["id"], "email": "Vera@Example.org", "username": "Vera", "role": "user",
-            "scopes": ["openid", "profile", "email"], "modules": [], "expiresAt": "2026-11-21T00:15:00Z" });
-        assert_eq!(session, expected);
-        let nobody = |reply: Reply| {
-            let json = reply.expect(StatusCode::OK).json();
-            assert!(json.get("data").is_some_and(Value::is_null), "data is there, and null: {json}");
-        };
-        nobody(server.get("/api/v1/auth/session").await);
-        nobody(server.get_as("/api/v1/auth/session", "made.up.token").await);
+    let session = server
+        .get_as("/api/v1/auth/session", &tokens.access)
+        .await
+        .expect(StatusCode::OK)
+        .json()["data"]
+        .clone();
+    let expected = json!({ "userId": user["id"], "email": "Vera@Example.org", "username": "Vera", "role": "user",
+        "scopes": ["openid", "profile", "email"], "modules": [], "expiresAt": "2026-11-21T00:15:00Z" });
+    assert_eq!(session, expected);
+    let nobody = |reply: Reply| {
+        let json = reply.expect(StatusCode::OK).json();
+        assert!(json.get("data").is_some_and(Value::is_null), "data is there, and null: {json}");
+    };
+    nobody(server.get("/api/v1/auth/session").await);
+    nobody(server.get_as("/api/v1/auth/session", "made.up.token").await);
 
-        let unknown = server.get("/api/v1/auth/verify").await.expect_error(401, "INVALID_TOKEN");
-        assert_eq!(unknown.header("www-authenticate"), "Bearer", "RFC 6750 §3.1: no error where there was no token");
-        let bad = server.verify("made.up.token").await.expect_error(401, "INVALID_TOKEN");
-        assert!(bad.header("www-authenticate").contains("error=\"invalid_token\""), "{bad:?}");
-        server.clock.advance(Duration::from_secs(16 * 60));
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        nobody(server.get_as("/api/v1/auth/session", &tokens.access).await);
+    let unknown = server.get("/api/v1/auth/verify").await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(
+        unknown.header("www-authenticate"),
+        "Bearer",
+        "RFC 6750 §3.1: no error where there was no token"
+    );
+    let bad = server.verify("made.up.token").await.expect_error(401, "INVALID_TOKEN");
+    assert!(bad.header("www-authenticate").contains("error=\"invalid_token\""), "{bad:?}");
+    server.clock.advance(Duration::from_secs(16 * 60));
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    nobody(server.get_as("/api/v1/auth/session", &tokens.access).await);
+}
+
+async fn health_tells_how_the_server_is(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.clock.advance(Duration::from_secs(75));
+    for path in [
+        "/api/v1/auth/health",
+        "/api/v1/auth/health/live",
+        "/api/v1/auth/health/ready",
+        "/auth/health",
+    ] {
+        let data = server.get(path).await.expect(StatusCode::OK).json()["data"].clone();
+        assert_eq!(
+            (&data["status"], &data["service"], &data["uptime"]),
+            (&"ok".into(), &"propusk".into(), &75.into()),
+            "{path}"
+        );
+        assert_eq!(
+            (&data["timestamp"], &data["version"]),
+            (&"2026-11-21T00:01:15Z".into(), &env!("CARGO_PKG_VERSION").into())
+        );
     }
-
-    async fn health_tells_how_the_server_is(backend) {
-        let server = TestServer::start(backend).await;
-        server.clock.advance(Duration::from_secs(75));
-        for path in ["/api/v1/auth/health", "/api/v1/auth/health/live", "/api/v1/auth/health/ready", "/auth/health"] {
-            let data = server.get(path).await.expect(StatusCode::OK).json()["data"].clone();
-            assert_eq!((&data["status"], &data["service"], &data["uptime"]), (&"ok".into(), &"propusk".into(), &75.into()), "{path}");
-            assert_eq!((&data["timestamp"], &data["version"]), (&"2026-11-21T00:01:15Z".into(), &env!("CARGO_PKG_VERSION").into()));
-        }
-        server.app.db.close().await;
-        server.get("/api/v1/auth/health/live").await.expect(StatusCode::OK);
-        server.get("/api/v1/auth/health/ready").await.expect_error(503, "SERVICE_UNAVAILABLE");
-        let data = server.get("/api/v1/auth/health").await.expect(StatusCode::OK).json()["data"].clone();
-        assert_eq!(data["status"], "degraded", "{data}");
-    }
+    server.app.db.close().await;
+    server.get("/api/v1/auth/health/live").await.expect(StatusCode::OK);
+    server.get("/api/v1/auth/health/ready").await.expect_error(503, "SERVICE_UNAVAILABLE");
+    let data =
+        server.get("/api/v1/auth/health").await.expect(StatusCode::OK).json()["data"].clone();
+    assert_eq!(data["status"], "degraded", "{data}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,16 +194,10 @@ async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
         ("GET", "/oauth2/token", "OPTIONS, POST"),
     ];
     for (method, path, allowed) in cases {
-        let reply = send(server.request(
-            Method::from_bytes(method.as_bytes()).expect("a method"),
-            path,
-        ))
-        .await;
-        assert_eq!(
-            reply.status,
-            StatusCode::METHOD_NOT_ALLOWED,
-            "{method} {path}: {reply:?}"
-        );
+        let reply =
+            send(server.request(Method::from_bytes(method.as_bytes()).expect("a method"), path))
+                .await;
+        assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}: {reply:?}");
         let mut methods: Vec<_> = reply.header("allow").split(", ").collect();
         methods.sort_unstable();
         assert_eq!(methods.join(", "), allowed, "{method} {path}: {reply:?}");
@@ -153,9 +206,7 @@ async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
         }
     }
     for path in ["/api/v1/auth/health", "/openapi.json", "/oauth2/jwks", "/"] {
-        let reply = send(server.request(Method::HEAD, path))
-            .await
-            .expect(StatusCode::OK);
+        let reply = send(server.request(Method::HEAD, path)).await.expect(StatusCode::OK);
         assert_eq!(reply.text, "", "{path}");
     }
 }
@@ -164,52 +215,25 @@ async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
 async fn the_older_names_do_the_same() {
     let server = TestServer::start(Backend::Sqlite).await;
     let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
-    server
-        .post("/auth/register", account.clone())
-        .await
-        .expect(StatusCode::CREATED);
+    server.post("/auth/register", account.clone()).await.expect(StatusCode::CREATED);
     for path in ["/auth/register", REGISTER] {
-        server
-            .post(path, account.clone())
-            .await
-            .expect_error(409, "EMAIL_ALREADY_EXISTS");
+        server.post(path, account.clone()).await.expect_error(409, "EMAIL_ALREADY_EXISTS");
     }
     for name in ["login", "email", "username"] {
-        let login = if name == "email" {
-            "vera@example.org"
-        } else {
-            "vera"
-        };
+        let login = if name == "email" { "vera@example.org" } else { "vera" };
         let body = json!({ name: login, "password": PASSWORD });
         for (path, logout) in [("/auth/login", LOGOUT), (LOGIN, "/auth/logout")] {
-            let tokens = server
-                .post(path, body.clone())
-                .await
-                .expect(StatusCode::OK)
-                .tokens();
+            let tokens = server.post(path, body.clone()).await.expect(StatusCode::OK).tokens();
             server.verify(&tokens.access).await.expect(StatusCode::OK);
-            server
-                .post_as(logout, &tokens.access)
-                .await
-                .expect(StatusCode::OK);
-            server
-                .verify(&tokens.access)
-                .await
-                .expect_error(401, "INVALID_TOKEN");
+            server.post_as(logout, &tokens.access).await.expect(StatusCode::OK);
+            server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
         }
     }
     let tokens = server.login("vera").await.tokens();
-    let reply = send(
-        server
-            .request(Method::DELETE, "/auth/logout")
-            .bearer_auth(&tokens.access),
-    )
-    .await;
+    let reply =
+        send(server.request(Method::DELETE, "/auth/logout").bearer_auth(&tokens.access)).await;
     reply.expect(StatusCode::OK);
-    server
-        .refresh(&tokens.refresh)
-        .await
-        .expect_error(401, "INVALID_REFRESH_TOKEN");
+    server.refresh(&tokens.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,56 +241,27 @@ async fn every_answer_has_an_id_of_its_own_and_the_callers_correlation() {
     let server = TestServer::start(Backend::Sqlite).await;
     let with = |name: &'static str, value: &[u8]| {
         let value = reqwest::header::HeaderValue::from_bytes(value).expect("a header's value");
-        send(
-            server
-                .request(Method::GET, "/api/v1/auth/health/live")
-                .header(name, value),
-        )
+        send(server.request(Method::GET, "/api/v1/auth/health/live").header(name, value))
     };
     let replies = join_all((0..200).map(|_| with("x-request-id", b"mine"))).await;
-    let ids: HashSet<_> = replies
-        .iter()
-        .map(|reply| reply.header("x-request-id"))
-        .collect();
+    let ids: HashSet<_> = replies.iter().map(|reply| reply.header("x-request-id")).collect();
     assert_eq!(ids.len(), 200, "each is new");
     assert!(!ids.contains("mine"), "a caller cannot choose it");
 
     let longest = "a".repeat(128);
     for good in ["a", "order-17_b.2", longest.as_str()] {
         assert_eq!(
-            with("x-correlation-id", good.as_bytes())
-                .await
-                .header("x-correlation-id"),
+            with("x-correlation-id", good.as_bytes()).await.header("x-correlation-id"),
             good
         );
     }
     let too_long = "a".repeat(129);
-    for bad in [
-        "",
-        "a b",
-        "a\"b",
-        "<b>",
-        "a,b",
-        "\u{e9}",
-        "a;b=c",
-        "a/b",
-        too_long.as_str(),
-    ] {
-        let reply = with("x-correlation-id", bad.as_bytes())
-            .await
-            .expect(StatusCode::OK);
-        assert_eq!(
-            reply.header("x-correlation-id"),
-            reply.header("x-request-id"),
-            "{bad:?}"
-        );
+    for bad in ["", "a b", "a\"b", "<b>", "a,b", "\u{e9}", "a;b=c", "a/b", too_long.as_str()] {
+        let reply = with("x-correlation-id", bad.as_bytes()).await.expect(StatusCode::OK);
+        assert_eq!(reply.header("x-correlation-id"), reply.header("x-request-id"), "{bad:?}");
     }
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let reply = with(
-        "traceparent",
-        format!("00-{trace}-00f067aa0ba902b7-01").as_bytes(),
-    )
-    .await;
+    let reply = with("traceparent", format!("00-{trace}-00f067aa0ba902b7-01").as_bytes()).await;
     assert_eq!(reply.header("x-correlation-id"), trace);
     let upper = trace.to_uppercase();
     for bad in [
@@ -276,15 +271,9 @@ async fn every_answer_has_an_id_of_its_own_and_the_callers_correlation() {
         "00".to_owned(),
     ] {
         let reply = with("traceparent", bad.as_bytes()).await;
-        assert_eq!(
-            reply.header("x-correlation-id"),
-            reply.header("x-request-id"),
-            "{bad}"
-        );
+        assert_eq!(reply.header("x-correlation-id"), reply.header("x-request-id"), "{bad}");
     }
-    let request = server
-        .request(Method::GET, "/nothing")
-        .header("x-correlation-id", "mine");
+    let request = server.request(Method::GET, "/nothing").header("x-correlation-id", "mine");
     let reply =
         send(request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))).await;
     assert_eq!(
@@ -360,10 +349,7 @@ async fn no_answer_is_kept_or_sniffed() {
     ];
     for reply in replies {
         assert_eq!(
-            (
-                reply.header("cache-control"),
-                reply.header("x-content-type-options")
-            ),
+            (reply.header("cache-control"), reply.header("x-content-type-options")),
             ("no-store", "nosniff"),
             "{reply:?}"
         );

@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends, send};
+use crate::support::{Backend, PASSWORD, Reply, TestServer, backend_tests, send};
 
 const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
@@ -28,26 +28,15 @@ fn cookies(reply: &Reply) -> Vec<SetCookie> {
         let (name, value) = first.split_once('=').expect("a pair");
         let mut attributes: Vec<_> = parts.collect();
         attributes.sort();
-        SetCookie {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            attributes,
-        }
+        SetCookie { name: name.to_owned(), value: value.to_owned(), attributes }
     };
-    reply
-        .headers
-        .get_all("set-cookie")
-        .iter()
-        .map(parse)
-        .collect()
+    reply.headers.get_all("set-cookie").iter().map(parse).collect()
 }
 
 /// The `Cookie` header that a browser makes of an answer.
 fn jar(reply: &Reply) -> String {
-    let pairs: Vec<_> = cookies(reply)
-        .iter()
-        .map(|cookie| format!("{}={}", cookie.name, cookie.value))
-        .collect();
+    let pairs: Vec<_> =
+        cookies(reply).iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
     pairs.join("; ")
 }
 
@@ -106,118 +95,197 @@ fn login() -> Value {
     json!({ "login": "vera", "password": PASSWORD, "delivery": "cookie" })
 }
 
-both_backends! {
-    async fn a_browser_lives_on_cookies_and_no_script_sees_a_token(backend) {
-        let server = TestServer::start(backend).await;
-        let lives = ["900", "604800"];
-        let registered = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
-        let logged_in = server.post(LOGIN, login()).await.expect(StatusCode::OK);
-        let older = server.post("/auth/login", login()).await.expect(StatusCode::OK);
-        for reply in [&registered, &logged_in, &older] {
-            expect_cookies(reply, PLAIN, lives);
-            let data = &reply.json()["data"];
-            assert_eq!((data.get("accessToken"), data.get("refreshToken")), (None, None), "{reply:?}");
-            assert_eq!((&data["expiresIn"], &data["user"]["username"]), (&900.into(), &"vera".into()));
-            for cookie in cookies(reply) {
-                assert!(!reply.text.contains(&cookie.value), "a token is in the body");
-            }
-        }
-        let first = jar(&logged_in);
-        send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &first)).await.expect(StatusCode::OK);
-        let session = send(by_cookie(&server, Method::GET, "/api/v1/auth/session", &first)).await.expect(StatusCode::OK);
-        assert_eq!(session.json()["data"]["username"], "vera");
+backend_tests! {
+    a_browser_lives_on_cookies_and_no_script_sees_a_token,
+    tokens_can_move_from_body_to_cookie_and_a_body_sets_none,
+    over_https_cookies_are_bound_to_the_host,
+    t76_another_site_can_do_nothing_with_a_visitors_cookies,
+    a_bearer_token_goes_before_a_cookie,
+}
 
-        // Without a body at all, and with an empty object: where the token came from is where the next goes.
-        let next = send(by_cookie(&server, Method::POST, REFRESH, &first)).await.expect(StatusCode::OK);
-        expect_cookies(&next, PLAIN, lives);
-        let retry = send(by_cookie(&server, Method::POST, REFRESH, &first).json(&json!({}))).await.expect(StatusCode::OK);
-        assert_eq!(cookies(&retry)[1], cookies(&next)[1], "a retry gets the same successor");
-        let second = jar(&next);
-        assert_ne!(first, second);
-
-        let out = send(by_cookie(&server, Method::POST, LOGOUT, &second)).await.expect(StatusCode::OK);
-        expect_cookies(&out, PLAIN, ["0", "0"]);
-        send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &second)).await.expect_error(401, "INVALID_TOKEN");
-        send(by_cookie(&server, Method::POST, REFRESH, &second)).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        let session = send(by_cookie(&server, Method::GET, "/api/v1/auth/session", &second)).await;
-        assert_eq!(session.expect(StatusCode::OK).json()["data"], Value::Null);
-        let others = send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &jar(&older))).await;
-        others.expect(StatusCode::OK);
-    }
-
-    async fn tokens_can_move_from_body_to_cookie_and_a_body_sets_none(backend) {
-        let server = TestServer::start(backend).await;
-        let body = server.register("vera").await;
-        let reply = server.login("vera").await.expect(StatusCode::OK);
-        assert_eq!(cookies(&reply), []);
-        let refresh = json!({ "refreshToken": body.refresh, "delivery": "cookie" });
-        let moved = server.post(REFRESH, refresh).await.expect(StatusCode::OK);
-        expect_cookies(&moved, PLAIN, ["900", "604800"]);
-        let back = send(by_cookie(&server, Method::POST, REFRESH, &jar(&moved)).json(&json!({ "delivery": "body" }))).await;
-        let back = back.expect(StatusCode::OK);
-        assert_eq!(cookies(&back), []);
-        server.verify(&back.tokens().access).await.expect(StatusCode::OK);
-    }
-
-    async fn over_https_cookies_are_bound_to_the_host(backend) {
-        let (server, _folder) = with_https(backend, &[]).await;
-        let reply = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
-        expect_cookies(&reply, HOST, ["900", "604800"]);
-        assert_eq!(reply.header("strict-transport-security"), "max-age=31536000");
-        send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &jar(&reply))).await.expect(StatusCode::OK);
-        let unbound = jar(&reply).replace("__Host-", "");
-        send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &unbound)).await.expect_error(401, "INVALID_TOKEN");
-        let next = send(by_cookie(&server, Method::POST, REFRESH, &jar(&reply)).header("origin", ISSUER)).await.expect(StatusCode::OK);
-        expect_cookies(&next, HOST, ["900", "604800"]);
-        let out = send(by_cookie(&server, Method::DELETE, LOGOUT, &jar(&next)).header("origin", ISSUER)).await.expect(StatusCode::OK);
-        expect_cookies(&out, HOST, ["0", "0"]);
-        for path in ["/", "/docs", "/openapi.json", "/oauth2/jwks", "/nothing", "/api/v1/auth/health"] {
-            assert_eq!(server.get(path).await.header("strict-transport-security"), "max-age=31536000", "{path}");
+async fn a_browser_lives_on_cookies_and_no_script_sees_a_token(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let lives = ["900", "604800"];
+    let registered = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
+    let logged_in = server.post(LOGIN, login()).await.expect(StatusCode::OK);
+    let older = server.post("/auth/login", login()).await.expect(StatusCode::OK);
+    for reply in [&registered, &logged_in, &older] {
+        expect_cookies(reply, PLAIN, lives);
+        let data = &reply.json()["data"];
+        assert_eq!((data.get("accessToken"), data.get("refreshToken")), (None, None), "{reply:?}");
+        assert_eq!((&data["expiresIn"], &data["user"]["username"]), (&900.into(), &"vera".into()));
+        for cookie in cookies(reply) {
+            assert!(!reply.text.contains(&cookie.value), "a token is in the body");
         }
     }
+    let first = jar(&logged_in);
+    send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &first))
+        .await
+        .expect(StatusCode::OK);
+    let session = send(by_cookie(&server, Method::GET, "/api/v1/auth/session", &first))
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(session.json()["data"]["username"], "vera");
 
-    async fn t76_another_site_can_do_nothing_with_a_visitors_cookies(backend) {
-        let server = TestServer::start(backend).await;
-        let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
-        let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("sec-fetch-site", "odd"), ("origin", "https://evil.example"),
-            ("origin", "null"), ("origin", "http://127.0.0.1:8081"), ("origin", "http://127.0.0.1:8080.evil.example"), ("origin", "https://127.0.0.1:8080")];
-        for (name, value) in foreign {
-            for (method, path) in [(Method::POST, REFRESH), (Method::POST, LOGOUT), (Method::DELETE, LOGOUT), (Method::POST, "/auth/logout")] {
-                let reply = send(by_cookie(&server, method, path, &mine).header(name, value)).await;
-                assert_eq!(cookies(&reply.expect_error(403, "CROSS_SITE_REQUEST")), [], "{path} {name}: {value}");
-            }
-            // Login CSRF: a visitor's browser gets the cookies of an attacker's account.
-            for (path, body) in [(LOGIN, login()), (REGISTER, account()), ("/auth/login", login())] {
-                let reply = send(server.request(Method::POST, path).json(&body).header(name, value)).await;
-                assert_eq!(cookies(&reply.expect_error(403, "CROSS_SITE_REQUEST")), [], "{path} {name}: {value}");
-            }
-        }
-        send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine)).await.expect(StatusCode::OK);
-        for (name, value) in [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none"), ("origin", "http://127.0.0.1:8080")] {
-            send(server.request(Method::POST, LOGIN).json(&login()).header(name, value)).await.expect(StatusCode::OK);
-        }
-        // A token in the request itself is not the browser's doing: any origin may show one.
-        let body = json!({ "login": "vera", "password": PASSWORD });
-        let request = server.request(Method::POST, LOGIN).json(&body).header("sec-fetch-site", "cross-site");
-        let tokens = send(request).await.expect(StatusCode::OK).tokens();
-        let request = server.request(Method::POST, LOGOUT).bearer_auth(&tokens.access).header("sec-fetch-site", "cross-site");
-        send(request).await.expect(StatusCode::OK);
-        let same = by_cookie(&server, Method::POST, LOGOUT, &mine).header("sec-fetch-site", "same-origin");
-        send(same).await.expect(StatusCode::OK);
+    // Without a body at all, and with an empty object: where the token came from is where the next goes.
+    let next = send(by_cookie(&server, Method::POST, REFRESH, &first)).await.expect(StatusCode::OK);
+    expect_cookies(&next, PLAIN, lives);
+    let retry = send(by_cookie(&server, Method::POST, REFRESH, &first).json(&json!({})))
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(cookies(&retry)[1], cookies(&next)[1], "a retry gets the same successor");
+    let second = jar(&next);
+    assert_ne!(first, second);
+
+    let out = send(by_cookie(&server, Method::POST, LOGOUT, &second)).await.expect(StatusCode::OK);
+    expect_cookies(&out, PLAIN, ["0", "0"]);
+    send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &second))
+        .await
+        .expect_error(401, "INVALID_TOKEN");
+    send(by_cookie(&server, Method::POST, REFRESH, &second))
+        .await
+        .expect_error(401, "INVALID_REFRESH_TOKEN");
+    let session = send(by_cookie(&server, Method::GET, "/api/v1/auth/session", &second)).await;
+    assert_eq!(session.expect(StatusCode::OK).json()["data"], Value::Null);
+    let others = send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &jar(&older))).await;
+    others.expect(StatusCode::OK);
+}
+
+async fn tokens_can_move_from_body_to_cookie_and_a_body_sets_none(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let body = server.register("vera").await;
+    let reply = server.login("vera").await.expect(StatusCode::OK);
+    assert_eq!(cookies(&reply), []);
+    let refresh = json!({ "refreshToken": body.refresh, "delivery": "cookie" });
+    let moved = server.post(REFRESH, refresh).await.expect(StatusCode::OK);
+    expect_cookies(&moved, PLAIN, ["900", "604800"]);
+    let back = send(
+        by_cookie(&server, Method::POST, REFRESH, &jar(&moved))
+            .json(&json!({ "delivery": "body" })),
+    )
+    .await;
+    let back = back.expect(StatusCode::OK);
+    assert_eq!(cookies(&back), []);
+    server.verify(&back.tokens().access).await.expect(StatusCode::OK);
+}
+
+async fn over_https_cookies_are_bound_to_the_host(backend: Backend) {
+    let (server, _folder) = with_https(backend, &[]).await;
+    let reply = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
+    expect_cookies(&reply, HOST, ["900", "604800"]);
+    assert_eq!(reply.header("strict-transport-security"), "max-age=31536000");
+    send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &jar(&reply)))
+        .await
+        .expect(StatusCode::OK);
+    let unbound = jar(&reply).replace("__Host-", "");
+    send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &unbound))
+        .await
+        .expect_error(401, "INVALID_TOKEN");
+    let next =
+        send(by_cookie(&server, Method::POST, REFRESH, &jar(&reply)).header("origin", ISSUER))
+            .await
+            .expect(StatusCode::OK);
+    expect_cookies(&next, HOST, ["900", "604800"]);
+    let out =
+        send(by_cookie(&server, Method::DELETE, LOGOUT, &jar(&next)).header("origin", ISSUER))
+            .await
+            .expect(StatusCode::OK);
+    expect_cookies(&out, HOST, ["0", "0"]);
+    for path in ["/", "/docs", "/openapi.json", "/oauth2/jwks", "/nothing", "/api/v1/auth/health"] {
+        assert_eq!(
+            server.get(path).await.header("strict-transport-security"),
+            "max-age=31536000",
+            "{path}"
+        );
     }
+}
 
-    async fn a_bearer_token_goes_before_a_cookie(backend) {
-        let server = TestServer::start(backend).await;
-        let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
-        let nora = server.register("nora").await;
-        let reply = send(by_cookie(&server, Method::GET, "/api/v1/auth/session", &mine).bearer_auth(&nora.access)).await;
-        assert_eq!(reply.expect(StatusCode::OK).json()["data"]["username"], "nora");
-        let reply = send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine).bearer_auth("made.up.token")).await;
-        reply.expect_error(401, "INVALID_TOKEN");
-        for bad in ["Basic dmVyYTp4", "Bearer", "Bearer ", "bearer", "Token x"] {
-            let reply = send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine).header("authorization", bad)).await;
-            let reply = reply.expect_error(401, "INVALID_TOKEN");
-            assert!(reply.header("www-authenticate").starts_with("Bearer"), "{bad}");
+async fn t76_another_site_can_do_nothing_with_a_visitors_cookies(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
+    let foreign = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("sec-fetch-site", "odd"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:8081"),
+        ("origin", "http://127.0.0.1:8080.evil.example"),
+        ("origin", "https://127.0.0.1:8080"),
+    ];
+    for (name, value) in foreign {
+        for (method, path) in [
+            (Method::POST, REFRESH),
+            (Method::POST, LOGOUT),
+            (Method::DELETE, LOGOUT),
+            (Method::POST, "/auth/logout"),
+        ] {
+            let reply = send(by_cookie(&server, method, path, &mine).header(name, value)).await;
+            assert_eq!(
+                cookies(&reply.expect_error(403, "CROSS_SITE_REQUEST")),
+                [],
+                "{path} {name}: {value}"
+            );
         }
+        // Login CSRF: a visitor's browser gets the cookies of an attacker's account.
+        for (path, body) in [(LOGIN, login()), (REGISTER, account()), ("/auth/login", login())] {
+            let reply =
+                send(server.request(Method::POST, path).json(&body).header(name, value)).await;
+            assert_eq!(
+                cookies(&reply.expect_error(403, "CROSS_SITE_REQUEST")),
+                [],
+                "{path} {name}: {value}"
+            );
+        }
+    }
+    send(by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine))
+        .await
+        .expect(StatusCode::OK);
+    for (name, value) in [
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", "none"),
+        ("origin", "http://127.0.0.1:8080"),
+    ] {
+        send(server.request(Method::POST, LOGIN).json(&login()).header(name, value))
+            .await
+            .expect(StatusCode::OK);
+    }
+    // A token in the request itself is not the browser's doing: any origin may show one.
+    let body = json!({ "login": "vera", "password": PASSWORD });
+    let request =
+        server.request(Method::POST, LOGIN).json(&body).header("sec-fetch-site", "cross-site");
+    let tokens = send(request).await.expect(StatusCode::OK).tokens();
+    let request = server
+        .request(Method::POST, LOGOUT)
+        .bearer_auth(&tokens.access)
+        .header("sec-fetch-site", "cross-site");
+    send(request).await.expect(StatusCode::OK);
+    let same =
+        by_cookie(&server, Method::POST, LOGOUT, &mine).header("sec-fetch-site", "same-origin");
+    send(same).await.expect(StatusCode::OK);
+}
+
+async fn a_bearer_token_goes_before_a_cookie(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
+    let nora = server.register("nora").await;
+    let reply = send(
+        by_cookie(&server, Method::GET, "/api/v1/auth/session", &mine).bearer_auth(&nora.access),
+    )
+    .await;
+    assert_eq!(reply.expect(StatusCode::OK).json()["data"]["username"], "nora");
+    let reply = send(
+        by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine).bearer_auth("made.up.token"),
+    )
+    .await;
+    reply.expect_error(401, "INVALID_TOKEN");
+    for bad in ["Basic dmVyYTp4", "Bearer", "Bearer ", "bearer", "Token x"] {
+        let reply = send(
+            by_cookie(&server, Method::GET, "/api/v1/auth/verify", &mine)
+                .header("authorization", bad),
+        )
+        .await;
+        let reply = reply.expect_error(401, "INVALID_TOKEN");
+        assert!(reply.header("www-authenticate").starts_with("Bearer"), "{bad}");
     }
 }

@@ -72,7 +72,7 @@ async fn server(resource: &str, outside: &Outside) -> TestServer {
         ),
     ];
     let server = TestServer::on(database, Clock::system(), &settings).await;
-    let applied = propusk::flows::clients::file::apply(&server.app).await;
+    let applied = propusk::flows::admin::clients::file::apply(&server.app).await;
     applied.expect("a good clients.toml");
     server.register("ann").await;
     server
@@ -297,22 +297,16 @@ async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
 
     // Discovery, then registration by what was discovered.
     let issuer = IssuerUrl::new(server.base.clone()).expect("a URL");
-    let provider = Provider::discover_async(issuer, &http)
-        .await
-        .expect("metadata and keys");
+    let provider = Provider::discover_async(issuer, &http).await.expect("metadata and keys");
     let endpoints = provider.additional_metadata().clone();
     let callback = RedirectUrl::new(application.at("/callback")).expect("a URL");
-    let goodbye = Goodbye {
-        post_logout_redirect_uris: vec![application.at("/goodbye")],
-    };
+    let goodbye = Goodbye { post_logout_redirect_uris: vec![application.at("/goodbye")] };
     let grants = vec![
         CoreGrantType::AuthorizationCode,
         CoreGrantType::RefreshToken,
         CoreGrantType::ClientCredentials,
     ];
-    let address = provider
-        .registration_endpoint()
-        .expect("registration is open");
+    let address = provider.registration_endpoint().expect("registration is open");
     let registered = Registration::new(vec![callback.clone()], goodbye)
         .set_grant_types(Some(grants))
         .register_async(address, &http)
@@ -321,9 +315,7 @@ async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
     let client = CoreClient::from_provider_metadata(
         provider.clone(),
         ClientId::new(registered.client_id().to_string()),
-        registered
-            .client_secret()
-            .map(|secret| ClientSecret::new(secret.secret().clone())),
+        registered.client_secret().map(|secret| ClientSecret::new(secret.secret().clone())),
     )
     .set_redirect_uri(callback)
     .set_introspection_url(endpoints.introspection_endpoint)
@@ -340,9 +332,7 @@ async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
     browser.go(address.as_str()).await;
     browser.type_into("[name=login]", "ann").await;
     browser.type_into("[name=password]", PASSWORD).await;
-    browser
-        .click("form[action='/login'] button[type=submit]")
-        .await;
+    browser.click("form[action='/login'] button[type=submit]").await;
     browser.click("[name=decision][value=allow]").await;
     let arrival = application.arrival("/callback").await;
     assert_eq!(arrival.field("state"), *state.secret());
@@ -385,9 +375,7 @@ async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
         .await
         .expect("fresh tokens");
     let renewed = fresh.id_token().expect("an ID token");
-    let renewed = renewed
-        .claims(&verifier, |_: Option<&Nonce>| Ok(()))
-        .expect("a good ID token");
+    let renewed = renewed.claims(&verifier, |_: Option<&Nonce>| Ok(())).expect("a good ID token");
     assert_eq!(renewed.subject(), &subject);
 
     let inspect = || async {

@@ -3,9 +3,11 @@
 use std::{process::Output, sync::Arc, time::Duration};
 
 use propusk::{
-    flows::By,
-    flows::clients,
-    model::client::{GrantType, Metadata},
+    flows::admin::clients,
+    model::{
+        actor::Actor,
+        client::{GrantType, Metadata},
+    },
     oauth::scope::Scope,
     storage::Statement,
 };
@@ -13,7 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, TestServer, both_backends,
+    Backend, Database, Reply, TestServer, backend_tests,
     oauth::{Authorization, CALLBACK, VERIFIER, web_app},
     process::run,
     send,
@@ -44,12 +46,8 @@ fn assert_refused(output: &Output, says: &[&str]) {
 /// The secret that was shown once.
 #[track_caller]
 fn secret_in(said: &str) -> String {
-    let line = said
-        .lines()
-        .find_map(|line| line.split_once("(shown once): "));
-    line.unwrap_or_else(|| panic!("no secret: {said}"))
-        .1
-        .to_owned()
+    let line = said.lines().find_map(|line| line.split_once("(shown once): "));
+    line.unwrap_or_else(|| panic!("no secret: {said}")).1.to_owned()
 }
 
 fn shown(database: &Database, id: &str) -> Value {
@@ -65,9 +63,7 @@ async fn client_credentials(server: &TestServer, id: &str, secret: &str) -> Repl
 
 async fn rows(server: &TestServer, sql: &'static str) -> Vec<String> {
     let rows = server.app.db.read(Statement::new(sql)).await.expect("rows");
-    rows.iter()
-        .map(|row| row.get("text").expect("text"))
-        .collect()
+    rows.iter().map(|row| row.get("text").expect("text")).collect()
 }
 
 async fn clients_head(server: &TestServer) -> String {
@@ -80,11 +76,7 @@ async fn tokens(server: &TestServer, client: &str, name: &str) -> (String, Strin
     let mut person = server.browser();
     let request = Authorization::of(client, "openid offline_access api:read");
     let answer = person.authorize(&request, name).await;
-    let json = server
-        .redeem(client, answer.code())
-        .await
-        .expect(StatusCode::OK)
-        .json();
+    let json = server.redeem(client, answer.code()).await.expect(StatusCode::OK).json();
     let text = |name: &str| json[name].as_str().expect("a token").to_owned();
     (text("access_token"), text("refresh_token"))
 }
@@ -95,294 +87,565 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
     assert_eq!(reply.json()["error"], error, "{reply:?}");
 }
 
-both_backends! {
-    async fn a_client_is_made_shown_changed_and_removed_by_command(backend) {
-        let server = TestServer::start(backend).await;
-        let propusk = |args: &[&str]| run(&server.database, &[], args);
-        let added = said(&propusk(&["client", "add", "shop", "--name", "The Shop", "--scope", "openid email api:read",
-            "--redirect-uri", "https://shop.example/cb", "--redirect-uri", "https://shop.example/cb2", "--grant", "authorization_code",
-            "--grant", "client_credentials", "--resource", "https://api.example/", "--access-ttl", "5m"]));
-        let secret = secret_in(&added);
-        assert!(secret.len() >= 43, "256 bits: {secret}");
-        client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
-        let json = shown(&server.database, "shop");
-        assert_eq!((&json["client_id"], &json["source"], &json["state"]), (&"shop".into(), &"operator".into(), &"enabled".into()));
-        assert_eq!(json["redirect_uris"], json!(["https://shop.example/cb", "https://shop.example/cb2"]));
-        assert_eq!((&json["access_ttl"], &json["secrets"]), (&"5m".into(), &json!([{ "expires_at": null }])));
-        let listed = said(&propusk(&["client", "list"]));
-        assert!(listed.contains("shop") && listed.contains("The Shop") && listed.contains("built_in"), "{listed}");
+backend_tests! {
+    a_client_is_made_shown_changed_and_removed_by_command,
+    what_breaks_the_policy_is_refused_with_its_reason,
+    t04_a_scheme_that_a_browser_runs_is_refused_at_every_place,
+    what_is_built_in_stays_as_it_is,
+    two_secrets_are_good_while_one_replaces_the_other,
+    t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once,
+    what_an_operator_changes_counts_for_the_next_request_of_every_process,
+    a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it,
+    a_person_whose_consent_is_withdrawn_is_asked_again,
+    t83_a_secret_is_shown_once_and_never_again,
+    nobody_is_invited_to_where_nobody_can_register,
+    resources_and_the_words_for_scopes_are_looked_after,
+}
 
-        said(&propusk(&["client", "set", "shop", "--name", "Der Laden", "--redirect-uri", "https://shop.example/only", "--logo-uri", "https://shop.example/logo.png",
-            "--require-par", "--resource", "", "--access-ttl", ""]));
-        let json = shown(&server.database, "shop");
-        assert_eq!(json["client_name"], "Der Laden");
-        assert_eq!(json["redirect_uris"], json!(["https://shop.example/only"]));
-        assert_eq!((&json["scope"], &json["require_pushed_authorization_requests"], &json["resources"]), (&"openid email api:read".into(), &true.into(), &Value::Null));
-        assert_eq!(json["access_ttl"], Value::Null);
-        client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
+async fn a_client_is_made_shown_changed_and_removed_by_command(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let propusk = |args: &[&str]| run(&server.database, &[], args);
+    let added = said(&propusk(&[
+        "client",
+        "add",
+        "shop",
+        "--name",
+        "The Shop",
+        "--scope",
+        "openid email api:read",
+        "--redirect-uri",
+        "https://shop.example/cb",
+        "--redirect-uri",
+        "https://shop.example/cb2",
+        "--grant",
+        "authorization_code",
+        "--grant",
+        "client_credentials",
+        "--resource",
+        "https://api.example/",
+        "--access-ttl",
+        "5m",
+    ]));
+    let secret = secret_in(&added);
+    assert!(secret.len() >= 43, "256 bits: {secret}");
+    client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
+    let json = shown(&server.database, "shop");
+    assert_eq!(
+        (&json["client_id"], &json["source"], &json["state"]),
+        (&"shop".into(), &"operator".into(), &"enabled".into())
+    );
+    assert_eq!(
+        json["redirect_uris"],
+        json!(["https://shop.example/cb", "https://shop.example/cb2"])
+    );
+    assert_eq!(
+        (&json["access_ttl"], &json["secrets"]),
+        (&"5m".into(), &json!([{ "expires_at": null }]))
+    );
+    let listed = said(&propusk(&["client", "list"]));
+    assert!(
+        listed.contains("shop") && listed.contains("The Shop") && listed.contains("built_in"),
+        "{listed}"
+    );
 
-        // A client that is public now has no secret; one that is confidential again gets a new one.
-        said(&propusk(&["client", "set", "shop", "--public", "--grant", "authorization_code"]));
-        assert_eq!(shown(&server.database, "shop")["secrets"], json!([]));
-        let again = said(&propusk(&["client", "set", "shop", "--auth-method", "client_secret_basic", "--grant", "authorization_code", "--grant", "client_credentials"]));
-        let newer = secret_in(&again);
-        client_credentials(&server, "shop", &newer).await.expect(StatusCode::OK);
-        expect_oauth_error(&client_credentials(&server, "shop", &secret).await, 401, "invalid_client");
+    said(&propusk(&[
+        "client",
+        "set",
+        "shop",
+        "--name",
+        "Der Laden",
+        "--redirect-uri",
+        "https://shop.example/only",
+        "--logo-uri",
+        "https://shop.example/logo.png",
+        "--require-par",
+        "--resource",
+        "",
+        "--access-ttl",
+        "",
+    ]));
+    let json = shown(&server.database, "shop");
+    assert_eq!(json["client_name"], "Der Laden");
+    assert_eq!(json["redirect_uris"], json!(["https://shop.example/only"]));
+    assert_eq!(
+        (&json["scope"], &json["require_pushed_authorization_requests"], &json["resources"]),
+        (&"openid email api:read".into(), &true.into(), &Value::Null)
+    );
+    assert_eq!(json["access_ttl"], Value::Null);
+    client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
 
-        said(&propusk(&["client", "remove", "shop"]));
-        assert_refused(&propusk(&["client", "show", "shop"]), &["there is no client \"shop\"", "client list"]);
-        expect_oauth_error(&client_credentials(&server, "shop", &newer).await, 401, "invalid_client");
-        let log = rows(&server, "SELECT action || ' ' || actor || ' ' || subject AS text FROM audit WHERE subject = 'shop' ORDER BY number").await;
-        assert_eq!(log, ["client.add cli shop", "client.set cli shop", "client.set cli shop", "client.set cli shop", "client.remove cli shop"]);
+    // A client that is public now has no secret; one that is confidential again gets a new one.
+    said(&propusk(&["client", "set", "shop", "--public", "--grant", "authorization_code"]));
+    assert_eq!(shown(&server.database, "shop")["secrets"], json!([]));
+    let again = said(&propusk(&[
+        "client",
+        "set",
+        "shop",
+        "--auth-method",
+        "client_secret_basic",
+        "--grant",
+        "authorization_code",
+        "--grant",
+        "client_credentials",
+    ]));
+    let newer = secret_in(&again);
+    client_credentials(&server, "shop", &newer).await.expect(StatusCode::OK);
+    expect_oauth_error(&client_credentials(&server, "shop", &secret).await, 401, "invalid_client");
+
+    said(&propusk(&["client", "remove", "shop"]));
+    assert_refused(
+        &propusk(&["client", "show", "shop"]),
+        &["there is no client \"shop\"", "client list"],
+    );
+    expect_oauth_error(&client_credentials(&server, "shop", &newer).await, 401, "invalid_client");
+    let log = rows(&server, "SELECT action || ' ' || actor || ' ' || subject AS text FROM audit WHERE subject = 'shop' ORDER BY number").await;
+    assert_eq!(
+        log,
+        [
+            "client.add cli shop",
+            "client.set cli shop",
+            "client.set cli shop",
+            "client.set cli shop",
+            "client.remove cli shop"
+        ]
+    );
+}
+
+async fn what_breaks_the_policy_is_refused_with_its_reason(backend: Backend) {
+    let database = Database::new(backend).await;
+    let add = |args: &[&str]| {
+        let args: Vec<_> =
+            ["client", "add", "it", "--scope", "openid"].iter().chain(args).copied().collect();
+        run(&database, &[], &args)
+    };
+    let web = ["--redirect-uri", "https://app.example/cb"];
+    let with = |more: &[&str]| add(&[&web, more].concat());
+    assert_refused(
+        &add(&["--redirect-uri", "http://app.example/cb"]),
+        &["redirect_uris: number 1", "https"],
+    );
+    assert_refused(&add(&["--redirect-uri", "com.example:/cb"]), &["redirect_uris", "native"]);
+    assert_refused(&add(&["--grant", "authorization_code"]), &["redirect_uris"]);
+    assert_refused(&with(&["--grant", "client_credentials"]), &["redirect_uris"]);
+    assert_refused(
+        &add(&["--grant", "refresh_token"]),
+        &["refresh_token comes with authorization_code"],
+    );
+    assert_refused(
+        &with(&["--public", "--grant", "authorization_code", "--grant", "client_credentials"]),
+        &["RFC 6749 section 4.4"],
+    );
+    assert_refused(&with(&["--public", "--no-pkce"]), &["require_pkce", "authenticates"]);
+    assert_refused(&with(&["--scope", "api:read", "--no-pkce"]), &[]);
+    assert_refused(&with(&["--auth-method", "private_key_jwt"]), &["jwks"]);
+    assert_refused(
+        &with(&["--jwks-uri", "https://127.0.0.1/jwks"]),
+        &["jwks_uri", "public Internet"],
+    );
+    assert_refused(
+        &with(&["--backchannel-logout-uri", "http://app.example/out"]),
+        &["backchannel_logout_uri", "https"],
+    );
+    assert_refused(
+        &with(&["--id-token-alg", "EdDSA"]),
+        &["id_token_signed_response_alg", "ES256, RS256"],
+    );
+    assert_refused(&with(&["--access-ttl", "2h"]), &["access_ttl", "1h"]);
+    assert_refused(&with(&["--access-ttl", "soon"]), &["15m"]);
+    assert_refused(&with(&["--replay-window", "1h"]), &["replay_window"]);
+    assert_refused(&with(&["--refresh-max-ttl", "800d"]), &["refresh_max_ttl"]);
+    assert_refused(&with(&["--resource", "api"]), &["resources", "absolute URI"]);
+    assert_refused(&with(&["--allowed-origin", "https://app.example/x"]), &["allowed_origins"]);
+    assert_refused(
+        &with(&["--pairwise", "--redirect-uri", "https://other.example/cb"]),
+        &["sector_identifier_uri"],
+    );
+    assert_refused(&with(&["--name", "Bank\u{202e}knaB"]), &["client_name", "direction"]);
+    assert_refused(&with(&["--name", &"x".repeat(101)]), &["client_name", "100"]);
+    assert_refused(
+        &run(&database, &[], &["client", "add", "no spaces", "--scope", "openid"]),
+        &["letters, digits"],
+    );
+    assert_refused(
+        &run(&database, &[], &["client", "add", "https://app.example/id", "--scope", "api"]),
+        &["letters, digits"],
+    );
+    let many: Vec<_> = (0..21)
+        .flat_map(|n| ["--redirect-uri".to_owned(), format!("https://app.example/{n}")])
+        .collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_refused(&add(&many), &["redirect_uris", "at most 20"]);
+    // Nothing was kept of all these.
+    assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no client"]);
+    said(&with(&["--no-pkce"]));
+    assert_refused(&with(&[]), &["there is a client \"it\" already"]);
+    assert_refused(&run(&database, &[], &["client", "set", "it", "--public"]), &["require_pkce"]);
+    assert_eq!(shown(&database, "it")["token_endpoint_auth_method"], "client_secret_basic");
+}
+
+async fn t04_a_scheme_that_a_browser_runs_is_refused_at_every_place(backend: Backend) {
+    let database = Database::new(backend).await;
+    let flags = [
+        "--redirect-uri",
+        "--post-logout-redirect-uri",
+        "--client-uri",
+        "--logo-uri",
+        "--policy-uri",
+        "--tos-uri",
+        "--jwks-uri",
+        "--sector-identifier-uri",
+        "--backchannel-logout-uri",
+    ];
+    let uris = [
+        "JaVaScRiPt:alert(1)",
+        "data:text/html,x",
+        "vbscript:x",
+        "javascript://app.example/%0aalert(1)",
+    ];
+    for (flag, uri) in flags.into_iter().zip(uris.into_iter().cycle()) {
+        let args = [
+            "client",
+            "add",
+            "it",
+            "--scope",
+            "openid",
+            "--redirect-uri",
+            "https://app.example/cb",
+            "--native",
+            flag,
+            uri,
+        ];
+        assert_refused(&run(&database, &[], &args), &[&flag[2..].replace('-', "_")]);
     }
+}
 
-    async fn what_breaks_the_policy_is_refused_with_its_reason(backend) {
-        let database = Database::new(backend).await;
-        let add = |args: &[&str]| {
-            let args: Vec<_> = ["client", "add", "it", "--scope", "openid"].iter().chain(args).copied().collect();
-            run(&database, &[], &args)
-        };
-        let web = ["--redirect-uri", "https://app.example/cb"];
-        let with = |more: &[&str]| add(&[&web, more].concat());
-        assert_refused(&add(&["--redirect-uri", "http://app.example/cb"]), &["redirect_uris: number 1", "https"]);
-        assert_refused(&add(&["--redirect-uri", "com.example:/cb"]), &["redirect_uris", "native"]);
-        assert_refused(&add(&["--grant", "authorization_code"]), &["redirect_uris"]);
-        assert_refused(&with(&["--grant", "client_credentials"]), &["redirect_uris"]);
-        assert_refused(&add(&["--grant", "refresh_token"]), &["refresh_token comes with authorization_code"]);
-        assert_refused(&with(&["--public", "--grant", "authorization_code", "--grant", "client_credentials"]), &["RFC 6749 section 4.4"]);
-        assert_refused(&with(&["--public", "--no-pkce"]), &["require_pkce", "authenticates"]);
-        assert_refused(&with(&["--scope", "api:read", "--no-pkce"]), &[]);
-        assert_refused(&with(&["--auth-method", "private_key_jwt"]), &["jwks"]);
-        assert_refused(&with(&["--jwks-uri", "https://127.0.0.1/jwks"]), &["jwks_uri", "public Internet"]);
-        assert_refused(&with(&["--backchannel-logout-uri", "http://app.example/out"]), &["backchannel_logout_uri", "https"]);
-        assert_refused(&with(&["--id-token-alg", "EdDSA"]), &["id_token_signed_response_alg", "ES256, RS256"]);
-        assert_refused(&with(&["--access-ttl", "2h"]), &["access_ttl", "1h"]);
-        assert_refused(&with(&["--access-ttl", "soon"]), &["15m"]);
-        assert_refused(&with(&["--replay-window", "1h"]), &["replay_window"]);
-        assert_refused(&with(&["--refresh-max-ttl", "800d"]), &["refresh_max_ttl"]);
-        assert_refused(&with(&["--resource", "api"]), &["resources", "absolute URI"]);
-        assert_refused(&with(&["--allowed-origin", "https://app.example/x"]), &["allowed_origins"]);
-        assert_refused(&with(&["--pairwise", "--redirect-uri", "https://other.example/cb"]), &["sector_identifier_uri"]);
-        assert_refused(&with(&["--name", "Bank\u{202e}knaB"]), &["client_name", "direction"]);
-        assert_refused(&with(&["--name", &"x".repeat(101)]), &["client_name", "100"]);
-        assert_refused(&run(&database, &[], &["client", "add", "no spaces", "--scope", "openid"]), &["letters, digits"]);
-        assert_refused(&run(&database, &[], &["client", "add", "https://app.example/id", "--scope", "api"]), &["letters, digits"]);
-        let many: Vec<_> = (0..21).flat_map(|n| ["--redirect-uri".to_owned(), format!("https://app.example/{n}")]).collect();
-        let many: Vec<_> = many.iter().map(String::as_str).collect();
-        assert_refused(&add(&many), &["redirect_uris", "at most 20"]);
-        // Nothing was kept of all these.
-        assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no client"]);
-        said(&with(&["--no-pkce"]));
-        assert_refused(&with(&[]), &["there is a client \"it\" already"]);
-        assert_refused(&run(&database, &[], &["client", "set", "it", "--public"]), &["require_pkce"]);
-        assert_eq!(shown(&database, "it")["token_endpoint_auth_method"], "client_secret_basic");
-    }
-
-    async fn t04_a_scheme_that_a_browser_runs_is_refused_at_every_place(backend) {
-        let database = Database::new(backend).await;
-        let flags = ["--redirect-uri", "--post-logout-redirect-uri", "--client-uri", "--logo-uri", "--policy-uri", "--tos-uri", "--jwks-uri",
-            "--sector-identifier-uri", "--backchannel-logout-uri"];
-        let uris = ["JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", "javascript://app.example/%0aalert(1)"];
-        for (flag, uri) in flags.into_iter().zip(uris.into_iter().cycle()) {
-            let args = ["client", "add", "it", "--scope", "openid", "--redirect-uri", "https://app.example/cb", "--native", flag, uri];
-            assert_refused(&run(&database, &[], &args), &[&flag[2..].replace('-', "_")]);
+async fn what_is_built_in_stays_as_it_is(backend: Backend) {
+    let database = Database::new(backend).await;
+    for id in ["propusk", "propusk-docs"] {
+        for args in [
+            &["client", "remove", id][..],
+            &["client", "disable", id],
+            &["client", "enable", id],
+            &["client", "set", id, "--name", "x"],
+            &["client", "rotate-secret", id],
+        ] {
+            assert_refused(&run(&database, &[], args), &["part of Propusk"]);
         }
     }
+}
 
-    async fn what_is_built_in_stays_as_it_is(backend) {
-        let database = Database::new(backend).await;
-        for id in ["propusk", "propusk-docs"] {
-            for args in [&["client", "remove", id][..], &["client", "disable", id], &["client", "enable", id], &["client", "set", id, "--name", "x"],
-                &["client", "rotate-secret", id]]
-            {
-                assert_refused(&run(&database, &[], args), &["part of Propusk"]);
-            }
+async fn two_secrets_are_good_while_one_replaces_the_other(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let metadata = Metadata {
+        scope: Scope::parse("api").expect("a scope"),
+        grant_types: vec![GrantType::ClientCredentials],
+        ..Metadata::default()
+    };
+    let (_, secret) =
+        clients::add(&server.app, Some("robot".to_owned()), metadata, &Actor::operator())
+            .await
+            .expect("added");
+    let first = secret.expect("a secret");
+    let hour = Duration::from_secs(3600);
+    client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
+    let second = clients::rotate_secret(&server.app, "robot", 24 * hour, &Actor::operator())
+        .await
+        .expect("rotated");
+    let other = server.another(&[]).await;
+    for server in [&server, &other] {
+        for secret in [&first, &second] {
+            client_credentials(server, "robot", secret).await.expect(StatusCode::OK);
         }
     }
+    server.clock.advance(24 * hour - Duration::from_secs(1));
+    client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(1));
+    expect_oauth_error(&client_credentials(&server, "robot", &first).await, 401, "invalid_client");
+    client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
+    // Never three: the one before the one before is gone at once. Without an overlap, so is the one before.
+    let third = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
+        .await
+        .expect("rotated");
+    let fourth = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
+        .await
+        .expect("rotated");
+    expect_oauth_error(&client_credentials(&other, "robot", &second).await, 401, "invalid_client");
+    client_credentials(&other, "robot", &third).await.expect(StatusCode::OK);
+    let fifth = clients::rotate_secret(&server.app, "robot", Duration::ZERO, &Actor::operator())
+        .await
+        .expect("rotated");
+    expect_oauth_error(&client_credentials(&other, "robot", &fourth).await, 401, "invalid_client");
+    client_credentials(&other, "robot", &fifth).await.expect(StatusCode::OK);
+    assert!(
+        clients::rotate_secret(&server.app, "robot", 24 * 91 * hour, &Actor::operator())
+            .await
+            .is_err()
+    );
+}
 
-    async fn two_secrets_are_good_while_one_replaces_the_other(backend) {
-        let server = TestServer::start(backend).await;
-        let metadata = Metadata { scope: Scope::parse("api").expect("a scope"), grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
-        let (_, secret) = clients::add(&server.app, Some("robot".to_owned()), metadata, &By::operator()).await.expect("added");
-        let first = secret.expect("a secret");
-        let hour = Duration::from_secs(3600);
-        client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
-        let second = clients::rotate_secret(&server.app, "robot", 24 * hour, &By::operator()).await.expect("rotated");
-        let other = server.another(&[]).await;
-        for server in [&server, &other] {
-            for secret in [&first, &second] {
-                client_credentials(server, "robot", secret).await.expect(StatusCode::OK);
-            }
-        }
-        server.clock.advance(24 * hour - Duration::from_secs(1));
-        client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(1));
-        expect_oauth_error(&client_credentials(&server, "robot", &first).await, 401, "invalid_client");
-        client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
-        // Never three: the one before the one before is gone at once. Without an overlap, so is the one before.
-        let third = clients::rotate_secret(&server.app, "robot", hour, &By::operator()).await.expect("rotated");
-        let fourth = clients::rotate_secret(&server.app, "robot", hour, &By::operator()).await.expect("rotated");
-        expect_oauth_error(&client_credentials(&other, "robot", &second).await, 401, "invalid_client");
-        client_credentials(&other, "robot", &third).await.expect(StatusCode::OK);
-        let fifth = clients::rotate_secret(&server.app, "robot", Duration::ZERO, &By::operator()).await.expect("rotated");
-        expect_oauth_error(&client_credentials(&other, "robot", &fourth).await, 401, "invalid_client");
-        client_credentials(&other, "robot", &fifth).await.expect(StatusCode::OK);
-        assert!(clients::rotate_secret(&server.app, "robot", 24 * 91 * hour, &By::operator()).await.is_err());
-    }
-
-    async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let other = server.another(&[]).await;
-        let gateway = Metadata { serves: vec!["*".to_owned()], grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
-        server.client("gateway", gateway).await;
-        server.client("app", web_app()).await;
-        for end in ["disable", "remove"] {
-            let (access, refresh) = tokens(&server, "app", "ann").await;
-            // A code that nobody has redeemed yet.
-            let request = Authorization::of("app", "openid");
-            let open = server.browser().authorize(&request, "ann").await;
-            assert_eq!(other.introspect("gateway", &access).await["active"], true);
-            assert_eq!(other.introspect("app", &refresh).await["active"], true);
-            match end {
-                "disable" => clients::disable(&server.app, "app", &By::operator()).await.expect("disabled"),
-                _ => clients::remove(&server.app, "app", &By::operator()).await.expect("removed"),
-            }
-            for server in [&other, &server] {
-                assert_eq!(server.introspect("gateway", &access).await, json!({ "active": false }), "{end}");
-                let userinfo = server.get_as("/oauth2/userinfo", &access).await;
-                assert_eq!(userinfo.status, StatusCode::UNAUTHORIZED, "{end}: {userinfo:?}");
-                expect_oauth_error(&server.refresh_as("app", &refresh).await, 401, "invalid_client");
-                expect_oauth_error(&server.redeem("app", open.code()).await, 401, "invalid_client");
-                let page = server.browser().open(&request.address()).await;
-                assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{end}: {page:?}");
-            }
-            if end == "disable" {
-                clients::enable(&server.app, "app", &By::operator()).await.expect("enabled");
-                expect_oauth_error(&other.refresh_as("app", &refresh).await, 400, "invalid_grant");
-                expect_oauth_error(&other.redeem("app", open.code()).await, 400, "invalid_grant");
-                assert_eq!(other.introspect("gateway", &access).await, json!({ "active": false }), "what ended stays ended");
-                server.clock.advance(Duration::from_secs(2));
-            }
-        }
-    }
-
-    async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        server.client("app", web_app()).await;
-        let other = server.another(&[]).await;
-        // Both remember the client as it was, and hear of nothing but by these very requests.
-        for server in [&server, &other] {
-            tokens(server, "app", "ann").await;
-        }
-        clients::set(&server.app, "app", |to| to.redirect_uris.push("https://app.example/new".to_owned()), &By::operator()).await.expect("changed");
-        let request = Authorization::of("app", "openid").with("redirect_uri", "https://app.example/new");
-        other.browser().authorize(&request, "ann").await.code();
-        clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &By::operator()).await.expect("changed");
-        let page = other.browser().open(&request.address()).await;
-        assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
-
-        let code = other.browser().authorize(&Authorization::of("app", "openid"), "ann").await;
-        let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO, &By::operator()).await.expect("rotated");
-        let form = [("grant_type", "authorization_code"), ("code", code.code()), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
-        expect_oauth_error(&other.form_as("/oauth2/token", "app", &form).await, 401, "invalid_client");
-        let request = other.request(Method::POST, "/oauth2/token").basic_auth("app", Some(&secret)).form(&form);
-        send(request).await.expect(StatusCode::OK);
-    }
-
-    async fn a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        server.client("app", web_app()).await;
+async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once(
+    backend: Backend,
+) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let other = server.another(&[]).await;
+    let gateway = Metadata {
+        serves: vec!["*".to_owned()],
+        grant_types: vec![GrantType::ClientCredentials],
+        ..Metadata::default()
+    };
+    server.client("gateway", gateway).await;
+    server.client("app", web_app()).await;
+    for end in ["disable", "remove"] {
         let (access, refresh) = tokens(&server, "app", "ann").await;
-        clients::set(&server.app, "app", |to| to.client_name = "Another name".to_owned(), &By::operator()).await.expect("changed");
-        assert_eq!(server.introspect("app", &access).await["active"], true, "a name is no permission");
-        clients::set(&server.app, "app", |to| to.scope = Scope::parse("openid offline_access").expect("a scope"), &By::operator()).await.expect("changed");
-        assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
-        server.clock.advance(Duration::from_secs(2));
-        let refreshed = server.refresh_as("app", &refresh).await;
-        assert!(!refreshed.text.contains("api:read"), "{refreshed:?}");
-    }
-
-    async fn a_person_whose_consent_is_withdrawn_is_asked_again(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        server.register("bob").await;
-        server.client("app", web_app()).await;
-        server.client("other", web_app()).await;
-        let (access, refresh) = tokens(&server, "app", "ann").await;
-        let (elsewhere, _) = tokens(&server, "other", "ann").await;
-        let (of_bob, _) = tokens(&server, "app", "bob").await;
-        assert_refused(&run(&server.database, &[], &["user", "withdraw-consent", "nobody", "app"]), &["there is no user"]);
-        assert_refused(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "nothing"]), &["there is no client"]);
-        said(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "app"]));
-        assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
-        expect_oauth_error(&server.refresh_as("app", &refresh).await, 400, "invalid_grant");
-        assert_eq!(server.introspect("other", &elsewhere).await["active"], true);
-        assert_eq!(server.introspect("app", &of_bob).await["active"], true);
-        let mut ann = server.logged_in("ann").await;
-        let page = ann.open(&Authorization::of("app", "openid api:read").address()).await;
-        assert!(page.text.contains("name=\"decision\""), "asked again: {page:?}");
-        let events = server.events().await;
-        let withdrawn = events.iter().filter(|(kind, data)| kind == "consent.withdrawn" && data["clientId"] == "app").count();
-        assert_eq!(withdrawn, 1, "{events:?}");
-    }
-
-    async fn t83_a_secret_is_shown_once_and_never_again(backend) {
-        let server = TestServer::start(backend).await;
-        let propusk = |args: &[&str]| said(&run(&server.database, &[], args));
-        let first = secret_in(&propusk(&["client", "add", "robot", "--scope", "api"]));
-        let second = secret_in(&propusk(&["client", "rotate-secret", "robot"]));
-        let invitation = secret_in(&propusk(&["client", "invite"]));
-        let mut told = vec![propusk(&["client", "show", "robot"]), propusk(&["client", "show", "robot", "--json"]), propusk(&["client", "list"]),
-            propusk(&["client", "list", "--json"]), propusk(&["client", "set", "robot", "--name", "R"]), propusk(&["client", "disable", "robot"])];
-        told.push(client_credentials(&server, "robot", &second).await.text);
-        told.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients").await);
-        assert!(told.len() > 12, "{told:?}");
-        for text in &told {
-            for secret in [&first, &second, &invitation] {
-                assert!(!text.contains(secret), "{text}");
+        // A code that nobody has redeemed yet.
+        let request = Authorization::of("app", "openid");
+        let open = server.browser().authorize(&request, "ann").await;
+        assert_eq!(other.introspect("gateway", &access).await["active"], true);
+        assert_eq!(other.introspect("app", &refresh).await["active"], true);
+        match end {
+            "disable" => {
+                clients::disable(&server.app, "app", &Actor::operator()).await.expect("disabled")
             }
+            _ => clients::remove(&server.app, "app", &Actor::operator()).await.expect("removed"),
         }
-        let hash = |secret: &str| {
-            use sha2::Digest;
-            sha2::Sha256::digest(secret).iter().map(|b| format!("{b:02x}")).collect::<String>()
-        };
-        assert!(!told.iter().any(|text| text.contains(&hash(&second))), "not its hash either");
+        for server in [&other, &server] {
+            assert_eq!(
+                server.introspect("gateway", &access).await,
+                json!({ "active": false }),
+                "{end}"
+            );
+            let userinfo = server.get_as("/oauth2/userinfo", &access).await;
+            assert_eq!(userinfo.status, StatusCode::UNAUTHORIZED, "{end}: {userinfo:?}");
+            expect_oauth_error(&server.refresh_as("app", &refresh).await, 401, "invalid_client");
+            expect_oauth_error(&server.redeem("app", open.code()).await, 401, "invalid_client");
+            let page = server.browser().open(&request.address()).await;
+            assert_eq!(
+                (page.status, page.header("location")),
+                (StatusCode::BAD_REQUEST, ""),
+                "{end}: {page:?}"
+            );
+        }
+        if end == "disable" {
+            clients::enable(&server.app, "app", &Actor::operator()).await.expect("enabled");
+            expect_oauth_error(&other.refresh_as("app", &refresh).await, 400, "invalid_grant");
+            expect_oauth_error(&other.redeem("app", open.code()).await, 400, "invalid_grant");
+            assert_eq!(
+                other.introspect("gateway", &access).await,
+                json!({ "active": false }),
+                "what ended stays ended"
+            );
+            server.clock.advance(Duration::from_secs(2));
+        }
     }
+}
 
-    async fn nobody_is_invited_to_where_nobody_can_register(backend) {
-        let database = Database::new(backend).await;
-        let off = [("PROPUSK_CLIENT_REGISTRATION__MODE", "off")];
-        assert_refused(&run(&database, &off, &["client", "invite"]), &["client_registration.mode", "set it to \"token\""]);
+async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    server.client("app", web_app()).await;
+    let other = server.another(&[]).await;
+    // Both remember the client as it was, and hear of nothing but by these very requests.
+    for server in [&server, &other] {
+        tokens(server, "app", "ann").await;
     }
+    clients::set(
+        &server.app,
+        "app",
+        |to| to.redirect_uris.push("https://app.example/new".to_owned()),
+        &Actor::operator(),
+    )
+    .await
+    .expect("changed");
+    let request =
+        Authorization::of("app", "openid").with("redirect_uri", "https://app.example/new");
+    other.browser().authorize(&request, "ann").await.code();
+    clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &Actor::operator())
+        .await
+        .expect("changed");
+    let page = other.browser().open(&request.address()).await;
+    assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
 
-    async fn resources_and_the_words_for_scopes_are_looked_after(backend) {
-        let server = TestServer::start(backend).await;
-        let propusk = |args: &[&str]| run(&server.database, &[], args);
-        said(&propusk(&["resource", "add", "https://api.example/", "--name", "The API", "--scope", "api:read api:write", "--default-scope", "api:read"]));
-        let listed = said(&propusk(&["resource", "list", "--json"]));
-        let listed: Value = serde_json::from_str(&listed).expect("JSON");
-        assert_eq!(listed, json!([{ "id": "https://api.example/", "name": "The API", "scope": "api:read api:write", "default_scope": "api:read" }]));
-        assert_refused(&propusk(&["resource", "add", "api", "--name", "x"]), &["absolute URI"]);
-        assert_refused(&propusk(&["resource", "add", "https://b.example/#x", "--name", "x"]), &["fragment"]);
-        assert_refused(&propusk(&["resource", "add", "https://b.example/", "--name", "x", "--scope", "a", "--default-scope", "b"]), &["default_scope"]);
-        said(&propusk(&["scope", "describe", "api:read", "--en", "Read your things"]));
-        said(&propusk(&["scope", "describe", "api:read", "--ru", "Читать ваши вещи"]));
-        let listed: Value = serde_json::from_str(&said(&propusk(&["scope", "list", "--json"]))).expect("JSON");
-        assert_eq!(listed, json!([{ "name": "api:read", "en": "Read your things", "ru": "Читать ваши вещи" }]), "one language keeps the other");
-        assert_refused(&propusk(&["scope", "describe", "two scopes", "--en", "x"]), &["one scope"]);
-        assert_refused(&propusk(&["scope", "describe", "api:write"]), &["--en"]);
-        server.register("ann").await;
-        server.client("app", web_app()).await;
-        let page = server.logged_in("ann").await.open(&Authorization::of("app", "openid api:read").address()).await;
-        assert!(page.text.contains("Read your things"), "{page:?}");
-        said(&propusk(&["scope", "remove", "api:read"]));
-        assert_refused(&propusk(&["scope", "remove", "api:read"]), &["there is no scope"]);
-        said(&propusk(&["resource", "remove", "https://api.example/"]));
-        assert_refused(&propusk(&["resource", "remove", "https://api.example/"]), &["there is no resource"]);
+    let code = other.browser().authorize(&Authorization::of("app", "openid"), "ann").await;
+    let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO, &Actor::operator())
+        .await
+        .expect("rotated");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code.code()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    expect_oauth_error(&other.form_as("/oauth2/token", "app", &form).await, 401, "invalid_client");
+    let request =
+        other.request(Method::POST, "/oauth2/token").basic_auth("app", Some(&secret)).form(&form);
+    send(request).await.expect(StatusCode::OK);
+}
+
+async fn a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    server.client("app", web_app()).await;
+    let (access, refresh) = tokens(&server, "app", "ann").await;
+    clients::set(
+        &server.app,
+        "app",
+        |to| to.client_name = "Another name".to_owned(),
+        &Actor::operator(),
+    )
+    .await
+    .expect("changed");
+    assert_eq!(server.introspect("app", &access).await["active"], true, "a name is no permission");
+    clients::set(
+        &server.app,
+        "app",
+        |to| to.scope = Scope::parse("openid offline_access").expect("a scope"),
+        &Actor::operator(),
+    )
+    .await
+    .expect("changed");
+    assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
+    server.clock.advance(Duration::from_secs(2));
+    let refreshed = server.refresh_as("app", &refresh).await;
+    assert!(!refreshed.text.contains("api:read"), "{refreshed:?}");
+}
+
+async fn a_person_whose_consent_is_withdrawn_is_asked_again(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    server.register("bob").await;
+    server.client("app", web_app()).await;
+    server.client("other", web_app()).await;
+    let (access, refresh) = tokens(&server, "app", "ann").await;
+    let (elsewhere, _) = tokens(&server, "other", "ann").await;
+    let (of_bob, _) = tokens(&server, "app", "bob").await;
+    assert_refused(
+        &run(&server.database, &[], &["user", "withdraw-consent", "nobody", "app"]),
+        &["there is no user"],
+    );
+    assert_refused(
+        &run(&server.database, &[], &["user", "withdraw-consent", "ann", "nothing"]),
+        &["there is no client"],
+    );
+    said(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "app"]));
+    assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
+    expect_oauth_error(&server.refresh_as("app", &refresh).await, 400, "invalid_grant");
+    assert_eq!(server.introspect("other", &elsewhere).await["active"], true);
+    assert_eq!(server.introspect("app", &of_bob).await["active"], true);
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&Authorization::of("app", "openid api:read").address()).await;
+    assert!(page.text.contains("name=\"decision\""), "asked again: {page:?}");
+    let events = server.events().await;
+    let withdrawn = events
+        .iter()
+        .filter(|(kind, data)| kind == "consent.withdrawn" && data["clientId"] == "app")
+        .count();
+    assert_eq!(withdrawn, 1, "{events:?}");
+}
+
+async fn t83_a_secret_is_shown_once_and_never_again(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let propusk = |args: &[&str]| said(&run(&server.database, &[], args));
+    let first = secret_in(&propusk(&["client", "add", "robot", "--scope", "api"]));
+    let second = secret_in(&propusk(&["client", "rotate-secret", "robot"]));
+    let invitation = secret_in(&propusk(&["client", "invite"]));
+    let mut told = vec![
+        propusk(&["client", "show", "robot"]),
+        propusk(&["client", "show", "robot", "--json"]),
+        propusk(&["client", "list"]),
+        propusk(&["client", "list", "--json"]),
+        propusk(&["client", "set", "robot", "--name", "R"]),
+        propusk(&["client", "disable", "robot"]),
+    ];
+    told.push(client_credentials(&server, "robot", &second).await.text);
+    told.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients").await);
+    assert!(told.len() > 12, "{told:?}");
+    for text in &told {
+        for secret in [&first, &second, &invitation] {
+            assert!(!text.contains(secret), "{text}");
+        }
     }
+    let hash = |secret: &str| {
+        use sha2::Digest;
+        sha2::Sha256::digest(secret).iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    assert!(!told.iter().any(|text| text.contains(&hash(&second))), "not its hash either");
+}
+
+async fn nobody_is_invited_to_where_nobody_can_register(backend: Backend) {
+    let database = Database::new(backend).await;
+    let off = [("PROPUSK_CLIENT_REGISTRATION__MODE", "off")];
+    assert_refused(
+        &run(&database, &off, &["client", "invite"]),
+        &["client_registration.mode", "set it to \"token\""],
+    );
+}
+
+async fn resources_and_the_words_for_scopes_are_looked_after(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let propusk = |args: &[&str]| run(&server.database, &[], args);
+    said(&propusk(&[
+        "resource",
+        "add",
+        "https://api.example/",
+        "--name",
+        "The API",
+        "--scope",
+        "api:read api:write",
+        "--default-scope",
+        "api:read",
+    ]));
+    let listed = said(&propusk(&["resource", "list", "--json"]));
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(
+        listed,
+        json!([{ "id": "https://api.example/", "name": "The API", "scope": "api:read api:write", "default_scope": "api:read" }])
+    );
+    assert_refused(&propusk(&["resource", "add", "api", "--name", "x"]), &["absolute URI"]);
+    assert_refused(
+        &propusk(&["resource", "add", "https://b.example/#x", "--name", "x"]),
+        &["fragment"],
+    );
+    assert_refused(
+        &propusk(&[
+            "resource",
+            "add",
+            "https://b.example/",
+            "--name",
+            "x",
+            "--scope",
+            "a",
+            "--default-scope",
+            "b",
+        ]),
+        &["default_scope"],
+    );
+    said(&propusk(&["scope", "describe", "api:read", "--en", "Read your things"]));
+    said(&propusk(&["scope", "describe", "api:read", "--ru", "Читать ваши вещи"]));
+    let listed: Value =
+        serde_json::from_str(&said(&propusk(&["scope", "list", "--json"]))).expect("JSON");
+    assert_eq!(
+        listed,
+        json!([{ "name": "api:read", "en": "Read your things", "ru": "Читать ваши вещи" }]),
+        "one language keeps the other"
+    );
+    assert_refused(&propusk(&["scope", "describe", "two scopes", "--en", "x"]), &["one scope"]);
+    assert_refused(&propusk(&["scope", "describe", "api:write"]), &["--en"]);
+    server.register("ann").await;
+    server.client("app", web_app()).await;
+    let page = server
+        .logged_in("ann")
+        .await
+        .open(&Authorization::of("app", "openid api:read").address())
+        .await;
+    assert!(page.text.contains("Read your things"), "{page:?}");
+    said(&propusk(&["scope", "remove", "api:read"]));
+    assert_refused(&propusk(&["scope", "remove", "api:read"]), &["there is no scope"]);
+    said(&propusk(&["resource", "remove", "https://api.example/"]));
+    assert_refused(
+        &propusk(&["resource", "remove", "https://api.example/"]),
+        &["there is no resource"],
+    );
 }
 
 /// A server with this `clients.toml`; the file lies in the database's folder.
@@ -433,158 +696,228 @@ ru = "Читать ваши вещи"
 /// Its SHA-256 stands in [`FILE`].
 const ROBOT: &str = "The quick brown fox jumps over the lazy dog";
 
-both_backends! {
-    async fn clients_toml_is_brought_about_and_what_is_so_is_not_written_again(backend) {
-        let server = with_file(backend, FILE).await;
+backend_tests! {
+    clients_toml_is_brought_about_and_what_is_so_is_not_written_again,
+    a_client_that_is_gone_from_the_file_is_removed_with_its_tokens,
+    two_secrets_may_stand_in_the_file_and_may_come_from_files,
+    a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied,
+    the_file_that_the_manual_shows_can_be_applied,
+    processes_that_start_together_apply_the_file_once,
+    keys_of_a_client_come_from_a_file,
+}
+
+async fn clients_toml_is_brought_about_and_what_is_so_is_not_written_again(backend: Backend) {
+    let server = with_file(backend, FILE).await;
+    apply(&server).await.expect("applied");
+    client_credentials(&server, "robot", ROBOT).await.expect(StatusCode::OK);
+    let json = shown(&server.database, "shop");
+    assert_eq!(
+        (&json["source"], &json["client_name"], &json["access_ttl"]),
+        (&"file".into(), &"The Shop".into(), &"5m".into())
+    );
+    assert!(said(&run(&server.database, &[], &["resource", "list"])).contains("The API"));
+    assert!(said(&run(&server.database, &[], &["scope", "list"])).contains("Читать ваши вещи"));
+    let (head, lines) = (
+        clients_head(&server).await,
+        rows(&server, "SELECT action AS text FROM audit").await.len(),
+    );
+    for _ in 0..3 {
         apply(&server).await.expect("applied");
-        client_credentials(&server, "robot", ROBOT).await.expect(StatusCode::OK);
-        let json = shown(&server.database, "shop");
-        assert_eq!((&json["source"], &json["client_name"], &json["access_ttl"]), (&"file".into(), &"The Shop".into(), &"5m".into()));
-        assert!(said(&run(&server.database, &[], &["resource", "list"])).contains("The API"));
-        assert!(said(&run(&server.database, &[], &["scope", "list"])).contains("Читать ваши вещи"));
-        let (head, lines) = (clients_head(&server).await, rows(&server, "SELECT action AS text FROM audit").await.len());
-        for _ in 0..3 {
-            apply(&server).await.expect("applied");
+    }
+    assert_eq!(clients_head(&server).await, head, "nothing was written");
+    assert_eq!(rows(&server, "SELECT action AS text FROM audit").await.len(), lines);
+
+    // An operator changes it there, not by command; but may stop it at once, and that lasts.
+    for args in [
+        &["client", "set", "shop", "--name", "x"][..],
+        &["client", "rotate-secret", "robot"],
+        &["client", "remove", "shop"],
+    ] {
+        assert_refused(&run(&server.database, &[], args), &["clients.toml"]);
+    }
+    said(&run(&server.database, &[], &["client", "disable", "robot"]));
+    rewrite(
+        &server,
+        &FILE
+            .replace("The Shop", "Der Laden")
+            .replace("api:read api:write\"\ngrant", "api:read\"\ngrant"),
+    );
+    apply(&server).await.expect("applied");
+    assert_eq!(shown(&server.database, "shop")["client_name"], "Der Laden");
+    assert_eq!(
+        (&shown(&server.database, "robot")["state"], &shown(&server.database, "robot")["scope"]),
+        (&"disabled".into(), &"api:read".into())
+    );
+}
+
+async fn a_client_that_is_gone_from_the_file_is_removed_with_its_tokens(backend: Backend) {
+    let server = with_file(backend, FILE).await;
+    apply(&server).await.expect("applied");
+    let gateway = Metadata {
+        serves: vec!["*".to_owned()],
+        grant_types: vec![GrantType::ClientCredentials],
+        ..Metadata::default()
+    };
+    server.client("gateway", gateway).await;
+    let token = client_credentials(&server, "robot", ROBOT).await.expect(StatusCode::OK).json();
+    let token = token["access_token"].as_str().expect("a token");
+    assert_eq!(server.introspect("gateway", token).await["active"], true);
+    rewrite(&server, "");
+    apply(&server).await.expect("applied");
+    assert_eq!(server.introspect("gateway", token).await, json!({ "active": false }));
+    expect_oauth_error(&client_credentials(&server, "robot", ROBOT).await, 401, "invalid_client");
+    assert_refused(
+        &run(&server.database, &[], &["client", "show", "shop"]),
+        &["there is no client"],
+    );
+    assert_eq!(shown(&server.database, "gateway")["source"], "operator", "others stay");
+}
+
+async fn two_secrets_may_stand_in_the_file_and_may_come_from_files(backend: Backend) {
+    let server = with_file(backend, "").await;
+    let folder = server.database.folder.path();
+    let (old, new) = ("an old secret of 32 characters..", "a new secret of 32 characters...");
+    std::fs::write(folder.join("robot.old"), format!("{old}\n")).expect("written");
+    std::fs::write(folder.join("robot.new"), new).expect("written");
+    let toml = "[client.robot]\nscope = \"api\"\ngrant_types = [\"client_credentials\"]\nsecret_file = \"robot.new\"\n";
+    rewrite(&server, &format!("{toml}old_secret_file = \"robot.old\"\n"));
+    apply(&server).await.expect("applied");
+    for secret in [old, new] {
+        client_credentials(&server, "robot", secret).await.expect(StatusCode::OK);
+    }
+    rewrite(&server, toml);
+    apply(&server).await.expect("applied");
+    client_credentials(&server, "robot", new).await.expect(StatusCode::OK);
+    expect_oauth_error(&client_credentials(&server, "robot", old).await, 401, "invalid_client");
+}
+
+async fn a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied(backend: Backend) {
+    let server = with_file(backend, FILE).await;
+    let head = clients_head(&server).await;
+    for (wrong, right, says) in [
+        ("redirect_uris", "redirect_uri", &["client.shop", "unknown field", "redirect_uri"][..]),
+        (
+            "https://shop.example/cb",
+            "http://shop.example/cb",
+            &["client.shop.redirect_uris", "number 1", "https"],
+        ),
+        ("\"5m\"", "\"5h\"", &["client.shop.access_ttl", "1h"]),
+        ("\"5m\"", "5", &["client.shop.access_ttl"]),
+        ("[\"client_credentials\"]", "\"client_credentials\"", &["client.robot.grant_types"]),
+        ("\"none\"", "\"client_secret_post\"", &["client.shop.secret_hash", "is missing"]),
+        ("d7a8fbb3", "", &["client.robot.secret_hash", "64 hexadecimal"]),
+        ("secret_hash", "secret_file", &["client.robot.secret_file", "cannot be read"]),
+        ("[client.shop]", "[client.\"a b\"]", &["letters, digits"]),
+        ("[client.shop]", "[clients.shop]", &["unknown field", "clients"]),
+        ("id = \"https://api.example/\"", "id = \"api\"", &["resource api.id", "absolute URI"]),
+        ("en = \"Read your things\"", "en = \"\"", &["scope.\"api:read\"", "empty"]),
+        ("[client.shop]", "[client.shop", &["clients.toml"]),
+    ] {
+        rewrite(&server, &FILE.replacen(wrong, right, 1));
+        let error = apply(&server).await.expect_err(right);
+        for said in says {
+            assert!(error.contains(said), "{said:?} is not in: {error}");
         }
+        assert!(error.contains("clients.toml"), "{error}");
         assert_eq!(clients_head(&server).await, head, "nothing was written");
-        assert_eq!(rows(&server, "SELECT action AS text FROM audit").await.len(), lines);
-
-        // An operator changes it there, not by command; but may stop it at once, and that lasts.
-        for args in [&["client", "set", "shop", "--name", "x"][..], &["client", "rotate-secret", "robot"], &["client", "remove", "shop"]] {
-            assert_refused(&run(&server.database, &[], args), &["clients.toml"]);
-        }
-        said(&run(&server.database, &[], &["client", "disable", "robot"]));
-        rewrite(&server, &FILE.replace("The Shop", "Der Laden").replace("api:read api:write\"\ngrant", "api:read\"\ngrant"));
-        apply(&server).await.expect("applied");
-        assert_eq!(shown(&server.database, "shop")["client_name"], "Der Laden");
-        assert_eq!((&shown(&server.database, "robot")["state"], &shown(&server.database, "robot")["scope"]), (&"disabled".into(), &"api:read".into()));
     }
+    server.client("shop", web_app()).await;
+    let head = clients_head(&server).await;
+    rewrite(&server, FILE);
+    let error = apply(&server).await.expect_err("taken");
+    assert!(
+        error.contains("client.shop")
+            && error.contains("operator")
+            && error.contains("client remove shop"),
+        "{error}"
+    );
+    assert_eq!(clients_head(&server).await, head, "nothing was written");
+    // The program itself does not start then.
+    let path = server.database.folder.path().join("clients.toml").display().to_string();
+    let output = run(&server.database, &[("PROPUSK_CLIENTS__FILE", &path)], &["serve"]);
+    assert_refused(&output, &["clients.toml", "client.shop", "client remove shop"]);
+}
 
-    async fn a_client_that_is_gone_from_the_file_is_removed_with_its_tokens(backend) {
-        let server = with_file(backend, FILE).await;
-        apply(&server).await.expect("applied");
-        let gateway = Metadata { serves: vec!["*".to_owned()], grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
-        server.client("gateway", gateway).await;
-        let token = client_credentials(&server, "robot", ROBOT).await.expect(StatusCode::OK).json();
-        let token = token["access_token"].as_str().expect("a token");
-        assert_eq!(server.introspect("gateway", token).await["active"], true);
-        rewrite(&server, "");
-        apply(&server).await.expect("applied");
-        assert_eq!(server.introspect("gateway", token).await, json!({ "active": false }));
-        expect_oauth_error(&client_credentials(&server, "robot", ROBOT).await, 401, "invalid_client");
-        assert_refused(&run(&server.database, &[], &["client", "show", "shop"]), &["there is no client"]);
-        assert_eq!(shown(&server.database, "gateway")["source"], "operator", "others stay");
-    }
+async fn the_file_that_the_manual_shows_can_be_applied(backend: Backend) {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md"))
+        .expect("the manual");
+    let toml =
+        manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
+    let server = with_file(backend, toml).await;
+    apply(&server).await.expect("applied");
+    let json = shown(&server.database, "shop");
+    assert_eq!(
+        (&json["access_ttl"], &json["secrets"]),
+        (&"10m".into(), &json!([{ "expires_at": null }, { "expires_at": null }]))
+    );
+    assert_eq!(shown(&server.database, "phone")["consent"], "implicit");
+    let head = clients_head(&server).await;
+    apply(&server).await.expect("applied");
+    assert_eq!(clients_head(&server).await, head, "nothing was written");
+}
 
-    async fn two_secrets_may_stand_in_the_file_and_may_come_from_files(backend) {
-        let server = with_file(backend, "").await;
-        let folder = server.database.folder.path();
-        let (old, new) = ("an old secret of 32 characters..", "a new secret of 32 characters...");
-        std::fs::write(folder.join("robot.old"), format!("{old}\n")).expect("written");
-        std::fs::write(folder.join("robot.new"), new).expect("written");
-        let toml = "[client.robot]\nscope = \"api\"\ngrant_types = [\"client_credentials\"]\nsecret_file = \"robot.new\"\n";
-        rewrite(&server, &format!("{toml}old_secret_file = \"robot.old\"\n"));
-        apply(&server).await.expect("applied");
-        for secret in [old, new] {
-            client_credentials(&server, "robot", secret).await.expect(StatusCode::OK);
-        }
-        rewrite(&server, toml);
-        apply(&server).await.expect("applied");
-        client_credentials(&server, "robot", new).await.expect(StatusCode::OK);
-        expect_oauth_error(&client_credentials(&server, "robot", old).await, 401, "invalid_client");
-    }
+async fn processes_that_start_together_apply_the_file_once(backend: Backend) {
+    let server = with_file(backend, FILE).await;
+    let applied = futures_util::future::join_all((0..8).map(|_| apply(&server))).await;
+    assert!(applied.iter().all(Result::is_ok), "{applied:?}");
+    let log = rows(&server, "SELECT action AS text FROM audit WHERE action LIKE 'client.%'").await;
+    assert_eq!(log, ["client.add", "client.add"]);
+}
 
-    async fn a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied(backend) {
-        let server = with_file(backend, FILE).await;
-        let head = clients_head(&server).await;
-        for (wrong, right, says) in [
-            ("redirect_uris", "redirect_uri", &["client.shop", "unknown field", "redirect_uri"][..]),
-            ("https://shop.example/cb", "http://shop.example/cb", &["client.shop.redirect_uris", "number 1", "https"]),
-            ("\"5m\"", "\"5h\"", &["client.shop.access_ttl", "1h"]),
-            ("\"5m\"", "5", &["client.shop.access_ttl"]),
-            ("[\"client_credentials\"]", "\"client_credentials\"", &["client.robot.grant_types"]),
-            ("\"none\"", "\"client_secret_post\"", &["client.shop.secret_hash", "is missing"]),
-            ("d7a8fbb3", "", &["client.robot.secret_hash", "64 hexadecimal"]),
-            ("secret_hash", "secret_file", &["client.robot.secret_file", "cannot be read"]),
-            ("[client.shop]", "[client.\"a b\"]", &["letters, digits"]),
-            ("[client.shop]", "[clients.shop]", &["unknown field", "clients"]),
-            ("id = \"https://api.example/\"", "id = \"api\"", &["resource api.id", "absolute URI"]),
-            ("en = \"Read your things\"", "en = \"\"", &["scope.\"api:read\"", "empty"]),
-            ("[client.shop]", "[client.shop", &["clients.toml"]),
-        ] {
-            rewrite(&server, &FILE.replacen(wrong, right, 1));
-            let error = apply(&server).await.expect_err(right);
-            for said in says {
-                assert!(error.contains(said), "{said:?} is not in: {error}");
-            }
-            assert!(error.contains("clients.toml"), "{error}");
-            assert_eq!(clients_head(&server).await, head, "nothing was written");
-        }
-        server.client("shop", web_app()).await;
-        let head = clients_head(&server).await;
-        rewrite(&server, FILE);
-        let error = apply(&server).await.expect_err("taken");
-        assert!(error.contains("client.shop") && error.contains("operator") && error.contains("client remove shop"), "{error}");
-        assert_eq!(clients_head(&server).await, head, "nothing was written");
-        // The program itself does not start then.
-        let path = server.database.folder.path().join("clients.toml").display().to_string();
-        let output = run(&server.database, &[("PROPUSK_CLIENTS__FILE", &path)], &["serve"]);
-        assert_refused(&output, &["clients.toml", "client.shop", "client remove shop"]);
-    }
-
-    async fn the_file_that_the_manual_shows_can_be_applied(backend) {
-        let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md")).expect("the manual");
-        let toml = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
-        let server = with_file(backend, toml).await;
-        apply(&server).await.expect("applied");
-        let json = shown(&server.database, "shop");
-        assert_eq!((&json["access_ttl"], &json["secrets"]), (&"10m".into(), &json!([{ "expires_at": null }, { "expires_at": null }])));
-        assert_eq!(shown(&server.database, "phone")["consent"], "implicit");
-        let head = clients_head(&server).await;
-        apply(&server).await.expect("applied");
-        assert_eq!(clients_head(&server).await, head, "nothing was written");
-    }
-
-    async fn processes_that_start_together_apply_the_file_once(backend) {
-        let server = with_file(backend, FILE).await;
-        let applied = futures_util::future::join_all((0..8).map(|_| apply(&server))).await;
-        assert!(applied.iter().all(Result::is_ok), "{applied:?}");
-        let log = rows(&server, "SELECT action AS text FROM audit WHERE action LIKE 'client.%'").await;
-        assert_eq!(log, ["client.add", "client.add"]);
-    }
-
-    async fn keys_of_a_client_come_from_a_file(backend) {
-        let database = Database::new(backend).await;
-        let path = database.folder.path().join("jwks.json");
-        std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#).expect("written");
-        let path = path.display().to_string();
-        let add = |id: &str| {
-            run(&database, &[], &["client", "add", id, "--scope", "api", "--auth-method", "private_key_jwt", "--jwks-file", &path])
-        };
-        let told = said(&add("signer"));
-        assert!(!told.contains("secret"), "{told}");
-        assert_eq!(shown(&database, "signer")["jwks"]["keys"][0]["kty"], "EC");
-        std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}]}"#).expect("written");
-        assert_refused(&add("leaker"), &["jwks", "private"]);
-        assert_refused(&run(&database, &[], &["client", "add", "x", "--scope", "api", "--auth-method", "private_key_jwt", "--jwks-file", "nothing.json"]), &["nothing.json"]);
-    }
+async fn keys_of_a_client_come_from_a_file(backend: Backend) {
+    let database = Database::new(backend).await;
+    let path = database.folder.path().join("jwks.json");
+    std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#).expect("written");
+    let path = path.display().to_string();
+    let add = |id: &str| {
+        run(
+            &database,
+            &[],
+            &[
+                "client",
+                "add",
+                id,
+                "--scope",
+                "api",
+                "--auth-method",
+                "private_key_jwt",
+                "--jwks-file",
+                &path,
+            ],
+        )
+    };
+    let told = said(&add("signer"));
+    assert!(!told.contains("secret"), "{told}");
+    assert_eq!(shown(&database, "signer")["jwks"]["keys"][0]["kty"], "EC");
+    std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}]}"#).expect("written");
+    assert_refused(&add("leaker"), &["jwks", "private"]);
+    assert_refused(
+        &run(
+            &database,
+            &[],
+            &[
+                "client",
+                "add",
+                "x",
+                "--scope",
+                "api",
+                "--auth-method",
+                "private_key_jwt",
+                "--jwks-file",
+                "nothing.json",
+            ],
+        ),
+        &["nothing.json"],
+    );
 }
 
 #[tokio::test]
 async fn an_id_that_was_generated_is_told() {
     let database = Database::new(Backend::Sqlite).await;
     let told = said(&run(&database, &[], &["client", "add", "--scope", "api"]));
-    let id = told
-        .lines()
-        .next()
-        .and_then(|line| line.rsplit(' ').next())
-        .expect("an id")
-        .to_owned();
+    let id =
+        told.lines().next().and_then(|line| line.rsplit(' ').next()).expect("an id").to_owned();
     let json = shown(&database, &id);
     assert_eq!(json["client_id"], id);
-    assert_eq!(
-        json["grant_types"],
-        json!(["client_credentials"]),
-        "without a redirect URI"
-    );
+    assert_eq!(json["grant_types"], json!(["client_credentials"]), "without a redirect URI");
 }

@@ -4,83 +4,108 @@ use propusk::storage::Statement;
 use reqwest::StatusCode;
 
 use crate::support::{
-    Backend, TestServer, both_backends,
+    Backend, TestServer, backend_tests,
     oauth::{
         Authorization, CALLBACK, VERIFIER, first_party_app, header, payload, public_app, web_app,
     },
 };
 
-both_backends! {
-    async fn a_person_logs_in_allows_the_application_and_it_gets_its_tokens(backend) {
-        let server = TestServer::start(backend).await;
-        server.client("app", web_app()).await;
-        server.register("ann").await;
-        let mut ann = server.browser();
+backend_tests! {
+    a_person_logs_in_allows_the_application_and_it_gets_its_tokens,
+    a_public_application_proves_itself_by_pkce_alone,
+    a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it,
+}
 
-        let asked = Authorization::of("app", "openid email offline_access api:read admin");
-        let answer = ann.authorize(&asked, "ann").await;
-        assert_eq!(answer.fields["state"], "a state");
-        assert_eq!(answer.fields["iss"], server.app.config.server.issuer, "RFC 9207");
+async fn a_person_logs_in_allows_the_application_and_it_gets_its_tokens(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("app", web_app()).await;
+    server.register("ann").await;
+    let mut ann = server.browser();
 
-        let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let json = reply.json();
-        assert_eq!((&json["token_type"], &json["expires_in"]), (&"Bearer".into(), &900.into()));
-        assert_eq!(json["scope"], "openid email offline_access api:read", "what was dropped is told");
-        let (access, id) = (reply.field("access_token"), reply.field("id_token"));
-        assert_eq!((header(&access)["typ"].as_str(), header(&id)["alg"].as_str()), (Some("at+jwt"), Some("RS256")));
-        let claims = payload(&id);
-        assert_eq!((&claims["aud"], &claims["nonce"]), (&"app".into(), &"a nonce".into()));
-        assert_eq!(claims["sid"], payload(&access)["sid"]);
-        assert_eq!(claims["amr"], serde_json::json!(["pwd"]));
-        assert_eq!(claims["auth_time"], server.clock.now().as_secs());
+    let asked = Authorization::of("app", "openid email offline_access api:read admin");
+    let answer = ann.authorize(&asked, "ann").await;
+    assert_eq!(answer.fields["state"], "a state");
+    assert_eq!(answer.fields["iss"], server.app.config.server.issuer, "RFC 9207");
 
-        let told = server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK).json();
-        assert_eq!((&told["sub"], &told["email"], &told["email_verified"]), (&claims["sub"], &"ann@example.org".into(), &false.into()));
-        assert_eq!(server.introspect("app", &access).await["active"], true);
+    let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let json = reply.json();
+    assert_eq!((&json["token_type"], &json["expires_in"]), (&"Bearer".into(), &900.into()));
+    assert_eq!(json["scope"], "openid email offline_access api:read", "what was dropped is told");
+    let (access, id) = (reply.field("access_token"), reply.field("id_token"));
+    assert_eq!(
+        (header(&access)["typ"].as_str(), header(&id)["alg"].as_str()),
+        (Some("at+jwt"), Some("RS256"))
+    );
+    let claims = payload(&id);
+    assert_eq!((&claims["aud"], &claims["nonce"]), (&"app".into(), &"a nonce".into()));
+    assert_eq!(claims["sid"], payload(&access)["sid"]);
+    assert_eq!(claims["amr"], serde_json::json!(["pwd"]));
+    assert_eq!(claims["auth_time"], server.clock.now().as_secs());
 
-        let refreshed = server.refresh_as("app", &reply.field("refresh_token")).await.expect(StatusCode::OK);
-        assert_ne!(refreshed.field("refresh_token"), reply.field("refresh_token"));
-        assert_eq!(payload(&refreshed.field("id_token"))["auth_time"], claims["auth_time"]);
+    let told = server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK).json();
+    assert_eq!(
+        (&told["sub"], &told["email"], &told["email_verified"]),
+        (&claims["sub"], &"ann@example.org".into(), &false.into())
+    );
+    assert_eq!(server.introspect("app", &access).await["active"], true);
 
-        // The consent is remembered: the second time there is nothing to do for anybody.
-        let again = ann.open(&asked.address()).await.expect(StatusCode::SEE_OTHER);
-        assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
-    }
+    let refreshed =
+        server.refresh_as("app", &reply.field("refresh_token")).await.expect(StatusCode::OK);
+    assert_ne!(refreshed.field("refresh_token"), reply.field("refresh_token"));
+    assert_eq!(payload(&refreshed.field("id_token"))["auth_time"], claims["auth_time"]);
 
-    async fn a_public_application_proves_itself_by_pkce_alone(backend) {
-        let server = TestServer::start(backend).await;
-        server.client("spa", public_app()).await;
-        server.register("ann").await;
-        let answer = server.browser().authorize(&Authorization::of("spa", "openid"), "ann").await;
-        let fields = [("grant_type", "authorization_code"), ("client_id", "spa"), ("code", answer.code()),
-            ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
-        let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
-        assert_eq!(reply.json()["scope"], "openid");
-        let fields = [("client_id", "spa"), ("token", &reply.field("refresh_token"))];
-        server.form("/oauth2/revoke", &fields).await.expect(StatusCode::OK);
-        let access = reply.field("access_token");
-        server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
-    }
+    // The consent is remembered: the second time there is nothing to do for anybody.
+    let again = ann.open(&asked.address()).await.expect(StatusCode::SEE_OTHER);
+    assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
+}
 
-    async fn a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it(backend) {
-        let server = TestServer::start(backend).await;
-        server.client("app", first_party_app()).await;
-        server.register("ann").await;
-        let mut ann = server.browser();
-        let tied = ann.authorize(&Authorization::of("app", "openid api:read"), "ann").await;
-        let tied = server.redeem("app", tied.code()).await.expect(StatusCode::OK);
-        let offline = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
-        let offline = server.redeem("app", offline.code()).await.expect(StatusCode::OK);
+async fn a_public_application_proves_itself_by_pkce_alone(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("spa", public_app()).await;
+    server.register("ann").await;
+    let answer = server.browser().authorize(&Authorization::of("spa", "openid"), "ann").await;
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "spa"),
+        ("code", answer.code()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
+    assert_eq!(reply.json()["scope"], "openid");
+    let fields = [("client_id", "spa"), ("token", &reply.field("refresh_token"))];
+    server.form("/oauth2/revoke", &fields).await.expect(StatusCode::OK);
+    let access = reply.field("access_token");
+    server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
+}
 
-        let to = format!("/oauth2/logout?id_token_hint={}&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s", tied.field("id_token"));
-        let reply = ann.open(&to).await.expect(StatusCode::SEE_OTHER);
-        assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
-        server.refresh_as("app", &tied.field("refresh_token")).await.expect_oauth_error(400, "invalid_grant");
-        assert_eq!(server.introspect("app", &tied.field("access_token")).await, serde_json::json!({ "active": false }));
-        server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
-        let asked = ann.open(&Authorization::of("app", "openid").address()).await;
-        assert!(asked.header("location").starts_with("/login"), "{asked:?}");
-    }
+async fn a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("app", first_party_app()).await;
+    server.register("ann").await;
+    let mut ann = server.browser();
+    let tied = ann.authorize(&Authorization::of("app", "openid api:read"), "ann").await;
+    let tied = server.redeem("app", tied.code()).await.expect(StatusCode::OK);
+    let offline = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
+    let offline = server.redeem("app", offline.code()).await.expect(StatusCode::OK);
+
+    let to = format!(
+        "/oauth2/logout?id_token_hint={}&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s",
+        tied.field("id_token")
+    );
+    let reply = ann.open(&to).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
+    server
+        .refresh_as("app", &tied.field("refresh_token"))
+        .await
+        .expect_oauth_error(400, "invalid_grant");
+    assert_eq!(
+        server.introspect("app", &tied.field("access_token")).await,
+        serde_json::json!({ "active": false })
+    );
+    server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
+    let asked = ann.open(&Authorization::of("app", "openid").address()).await;
+    assert!(asked.header("location").starts_with("/login"), "{asked:?}");
 }
 
 /// Statements that PostgreSQL has run for this server's database: BEGIN, COMMIT and the background's look for logouts that
@@ -105,12 +130,7 @@ async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
     }
     server.register("ann").await;
     let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
-    server
-        .app
-        .db
-        .write(extension)
-        .await
-        .expect("pg_stat_statements, which ./dev/test loads");
+    server.app.db.write(extension).await.expect("pg_stat_statements, which ./dev/test loads");
     let mut ann = server.logged_in("ann").await;
     // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the flow's.
     let (mut first, mut again) = (i64::MAX, i64::MAX);
@@ -119,10 +139,7 @@ async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
         for smallest in [&mut first, &mut again] {
             let before = statements(&server).await;
             let answer = ann.authorize(&asked, "ann").await;
-            server
-                .redeem(client, answer.code())
-                .await
-                .expect(StatusCode::OK);
+            server.redeem(client, answer.code()).await.expect(StatusCode::OK);
             *smallest = (*smallest).min(statements(&server).await - before);
         }
     }

@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Backend, Database, both_backends,
+    Backend, Database, backend_tests,
     process::{Process, bare_command, command, free_address, run},
 };
 
@@ -69,16 +69,7 @@ fn every_command_has_its_help() {
         ),
         (
             &["client", "--help"],
-            &[
-                "add",
-                "list",
-                "show",
-                "set",
-                "rotate-secret",
-                "remove",
-                "disable",
-                "invite",
-            ],
+            &["add", "list", "show", "set", "rotate-secret", "remove", "disable", "invite"],
         ),
         (&["resource", "--help"], &["add", "list", "remove"]),
         (&["scope", "--help"], &["describe", "list", "remove"]),
@@ -86,16 +77,10 @@ fn every_command_has_its_help() {
         (&["keys", "rotate", "--help"], &["--algorithm", "--now"]),
         (&["--version"], &[env!("CARGO_PKG_VERSION")]),
     ] {
-        let output = bare_command(folder.path())
-            .args(args)
-            .output()
-            .expect("it runs");
+        let output = bare_command(folder.path()).args(args).output().expect("it runs");
         assert_does(&output, says);
     }
-    let output = bare_command(folder.path())
-        .arg("dance")
-        .output()
-        .expect("it runs");
+    let output = bare_command(folder.path()).arg("dance").output().expect("it runs");
     assert_fails(&output, 2, &["dance"]);
 }
 
@@ -106,11 +91,7 @@ fn a_wrong_configuration_is_refused_with_its_key_its_place_and_the_mend() {
     let serve = |toml: &str, settings: &[(&str, &str)]| {
         std::fs::write(&file, toml).expect("written");
         let mut command = bare_command(folder.path());
-        command
-            .envs(settings.iter().copied())
-            .arg("--config")
-            .arg(&file)
-            .arg("serve");
+        command.envs(settings.iter().copied()).arg("--config").arg(&file).arg("serve");
         command.output().expect("it runs")
     };
     assert_fails(
@@ -138,11 +119,7 @@ fn a_wrong_configuration_is_refused_with_its_key_its_place_and_the_mend() {
         ("PROPUSK_SERVER__ISSUER", "https://id.example.org"),
         ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
     ];
-    assert_fails(
-        &serve("", &no_key),
-        2,
-        &["secrets.master_key_file", "head -c 32 /dev/urandom"],
-    );
+    assert_fails(&serve("", &no_key), 2, &["secrets.master_key_file", "head -c 32 /dev/urandom"]);
     let missing = bare_command(folder.path())
         .args(["--config", "nowhere.toml", "serve"])
         .output()
@@ -155,121 +132,180 @@ async fn a_start_that_cannot_be_says_what_to_mend() {
     let database = Database::new(Backend::Sqlite).await;
     let taken = Process::serve(&database, &[]).await;
     let address = taken.base.strip_prefix("http://").expect("an address");
-    let output = run(
-        &database,
-        &[("PROPUSK_SERVER__LISTEN", address)],
-        &["serve"],
-    );
+    let output = run(&database, &[("PROPUSK_SERVER__LISTEN", address)], &["serve"]);
     assert_fails(&output, 1, &[address, "taken", "server.listen"]);
 
     let away = format!("postgres://nobody:canary@{}/none", free_address());
     let output = run(&database, &[("PROPUSK_DATABASE__URL", &away)], &["serve"]);
     assert_fails(&output, 1, &["database.url", "cannot be opened"]);
-    assert!(
-        !text(&output.stderr).contains("canary"),
-        "the password is not shown"
-    );
+    assert!(!text(&output.stderr).contains("canary"), "the password is not shown");
 
-    let output = run(
-        &database,
-        &[("PROPUSK_DATA_DIR", "/dev/null/data")],
-        &["serve"],
-    );
+    let output = run(&database, &[("PROPUSK_DATA_DIR", "/dev/null/data")], &["serve"]);
     assert_fails(&output, 1, &["/dev/null/data", "data_dir"]);
 
     let fresh = Database::new(Backend::Sqlite).await;
-    let output = run(
-        &fresh,
-        &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")],
-        &["serve"],
-    );
+    let output = run(&fresh, &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")], &["serve"]);
     assert_fails(&output, 1, &["propusk migrate"]);
-    let output = run(
-        &fresh,
-        &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")],
-        &["keys", "list"],
-    );
+    let output = run(&fresh, &[("PROPUSK_DATABASE__MIGRATE_AT_START", "false")], &["keys", "list"]);
     assert_fails(&output, 1, &["propusk migrate"]);
     assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
     assert_does(&run(&fresh, &[], &["migrate"]), &["up to date"]);
 }
 
-both_backends! {
-    async fn accounts_are_looked_after(backend) {
-        let database = Database::new(backend).await;
-        let propusk = |args: &[&str]| run(&database, &[], args);
-        assert_fails(&propusk(&["user", "add", "vera@example.org", "--role", "editor"]), 1, &["no such role"]);
-        assert_does(&propusk(&["role", "add", "editor", "--description", "Writes."]), &["there is a role editor"]);
-        let added = assert_does(&propusk(&["user", "add", "vera@example.org", "--username", "vera", "--role", "editor"]), &["added vera@example.org", "shown once"]);
-        assert!(added.lines().any(|line| line.starts_with("password (shown once): ") && line.len() > 40), "{added}");
-        assert_fails(&propusk(&["user", "add", "VERA@example.org"]), 1, &["email address exists already"]);
-        assert_fails(&propusk(&["user", "add", "nonsense"]), 1, &["email"]);
-        assert_fails(&propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]), 2, &["a role is"]);
-        assert_does(&propusk(&["user", "list"]), &["vera@example.org", "editor", "enabled"]);
-        assert_does(&propusk(&["user", "disable", "vera"]), &["disabled vera@example.org"]);
-        assert_does(&propusk(&["user", "list"]), &["disabled"]);
-        assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled"]);
-        assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
-        assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["is admin now"]);
-        assert_does(&propusk(&["role", "remove", "editor"]), &["removed the role editor"]);
-        assert_does(&propusk(&["role", "list"]), &["admin\t1 users", "user\t0 users"]);
-        assert_does(&propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read", "--self-service"]), &["added the module crm"]);
-        assert_fails(&propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read"]), 1, &["module set"]);
-        assert_fails(&propusk(&["module", "add", "bad", "--name", "en=Bad", "--scope", "openid"]), 1, &["scope", "openid"]);
-        assert_does(&propusk(&["module", "set", "crm", "--description", "en=All of them"]), &["changed the module crm"]);
-        assert_does(&propusk(&["module", "list"]), &["crm\tCustomers\tcrm:read\t-\tself-service"]);
-        assert_does(&propusk(&["module", "grant", "vera", "crm", "--until", "2999-01-01T00:00:00Z"]), &["vera@example.org has crm until 2999-01-01"]);
-        assert_fails(&propusk(&["module", "grant", "vera", "crm", "--until", "2001-01-01T00:00:00Z"]), 1, &["must lie in the future"]);
-        assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
-        assert_does(&propusk(&["module", "history", "vera"]), &["crm\t", "2999-01-01T00:00:00Z\tgiven by cli"]);
-        assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["no more"]);
-        assert_does(&propusk(&["module", "history", "vera"]), &["ended by cli"]);
-        assert_does(&propusk(&["module", "remove", "crm"]), &["removed the module crm"]);
-        assert_does(&propusk(&["user", "set-password", "vera"]), &["was changed", "shown once"]);
-        assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
+backend_tests! {
+    accounts_are_looked_after,
+    keys_are_looked_after,
+}
 
-        let with_stdin = |args: &[&str], typed: &str| {
-            use std::io::Write;
-            let mut child = command(&database, &[]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-            child.stdin.take().expect("stdin").write_all(typed.as_bytes()).expect("typed");
-            child.wait_with_output().expect("it ends")
-        };
-        let output = with_stdin(&["user", "set-password", "vera", "--password-stdin"], "seven blue herons at dawn\n");
-        let said = assert_does(&output, &["was changed"]);
-        assert!(!said.contains("herons"), "{said}");
-        assert_fails(&with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"), 1, &["password"]);
+async fn accounts_are_looked_after(backend: Backend) {
+    let database = Database::new(backend).await;
+    let propusk = |args: &[&str]| run(&database, &[], args);
+    assert_fails(
+        &propusk(&["user", "add", "vera@example.org", "--role", "editor"]),
+        1,
+        &["no such role"],
+    );
+    assert_does(
+        &propusk(&["role", "add", "editor", "--description", "Writes."]),
+        &["there is a role editor"],
+    );
+    let added = assert_does(
+        &propusk(&["user", "add", "vera@example.org", "--username", "vera", "--role", "editor"]),
+        &["added vera@example.org", "shown once"],
+    );
+    assert!(
+        added.lines().any(|line| line.starts_with("password (shown once): ") && line.len() > 40),
+        "{added}"
+    );
+    assert_fails(
+        &propusk(&["user", "add", "VERA@example.org"]),
+        1,
+        &["email address exists already"],
+    );
+    assert_fails(&propusk(&["user", "add", "nonsense"]), 1, &["email"]);
+    assert_fails(&propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]), 2, &["a role is"]);
+    assert_does(&propusk(&["user", "list"]), &["vera@example.org", "editor", "enabled"]);
+    assert_does(&propusk(&["user", "disable", "vera"]), &["disabled vera@example.org"]);
+    assert_does(&propusk(&["user", "list"]), &["disabled"]);
+    assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled"]);
+    assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
+    assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["is admin now"]);
+    assert_does(&propusk(&["role", "remove", "editor"]), &["removed the role editor"]);
+    assert_does(&propusk(&["role", "list"]), &["admin\t1 users", "user\t0 users"]);
+    assert_does(
+        &propusk(&[
+            "module",
+            "add",
+            "crm",
+            "--name",
+            "en=Customers",
+            "--scope",
+            "crm:read",
+            "--self-service",
+        ]),
+        &["added the module crm"],
+    );
+    assert_fails(
+        &propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read"]),
+        1,
+        &["module set"],
+    );
+    assert_fails(
+        &propusk(&["module", "add", "bad", "--name", "en=Bad", "--scope", "openid"]),
+        1,
+        &["scope", "openid"],
+    );
+    assert_does(
+        &propusk(&["module", "set", "crm", "--description", "en=All of them"]),
+        &["changed the module crm"],
+    );
+    assert_does(&propusk(&["module", "list"]), &["crm\tCustomers\tcrm:read\t-\tself-service"]);
+    assert_does(
+        &propusk(&["module", "grant", "vera", "crm", "--until", "2999-01-01T00:00:00Z"]),
+        &["vera@example.org has crm until 2999-01-01"],
+    );
+    assert_fails(
+        &propusk(&["module", "grant", "vera", "crm", "--until", "2001-01-01T00:00:00Z"]),
+        1,
+        &["must lie in the future"],
+    );
+    assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
+    assert_does(
+        &propusk(&["module", "history", "vera"]),
+        &["crm\t", "2999-01-01T00:00:00Z\tgiven by cli"],
+    );
+    assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["no more"]);
+    assert_does(&propusk(&["module", "history", "vera"]), &["ended by cli"]);
+    assert_does(&propusk(&["module", "remove", "crm"]), &["removed the module crm"]);
+    assert_does(&propusk(&["user", "set-password", "vera"]), &["was changed", "shown once"]);
+    assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
 
-        for last in [&["user", "delete", "vera"][..], &["user", "disable", "vera"], &["user", "set-role", "vera", "user"]] {
-            assert_fails(&propusk(last), 1, &["last enabled administrator"]);
-        }
-        assert_does(&propusk(&["user", "add", "nora@example.org", "--role", "admin"]), &["added"]);
-        assert_does(&propusk(&["user", "delete", "vera"]), &["deleted vera@example.org"]);
-        assert_fails(&propusk(&["user", "delete", "vera"]), 1, &["there is no user"]);
-        assert!(!assert_does(&propusk(&["user", "list"]), &["nora@example.org"]).contains("vera"));
+    let with_stdin = |args: &[&str], typed: &str| {
+        use std::io::Write;
+        let mut child = command(&database, &[])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        child.stdin.take().expect("stdin").write_all(typed.as_bytes()).expect("typed");
+        child.wait_with_output().expect("it ends")
+    };
+    let output = with_stdin(
+        &["user", "set-password", "vera", "--password-stdin"],
+        "seven blue herons at dawn\n",
+    );
+    let said = assert_does(&output, &["was changed"]);
+    assert!(!said.contains("herons"), "{said}");
+    assert_fails(
+        &with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"),
+        1,
+        &["password"],
+    );
+
+    for last in [
+        &["user", "delete", "vera"][..],
+        &["user", "disable", "vera"],
+        &["user", "set-role", "vera", "user"],
+    ] {
+        assert_fails(&propusk(last), 1, &["last enabled administrator"]);
     }
+    assert_does(&propusk(&["user", "add", "nora@example.org", "--role", "admin"]), &["added"]);
+    assert_does(&propusk(&["user", "delete", "vera"]), &["deleted vera@example.org"]);
+    assert_fails(&propusk(&["user", "delete", "vera"]), 1, &["there is no user"]);
+    assert!(!assert_does(&propusk(&["user", "list"]), &["nora@example.org"]).contains("vera"));
+}
 
-    async fn keys_are_looked_after(backend) {
-        let database = Database::new(backend).await;
-        let propusk = |args: &[&str]| run(&database, &[], args);
-        let kid = |listed: &str, state: &str| {
-            let line = listed.lines().find(|line| line.contains("ES256") && line.contains(state));
-            line.and_then(|line| line.split_whitespace().next()).map(str::to_owned)
-        };
-        let listed = assert_does(&propusk(&["keys", "list"]), &["ES256", "refresh-chain", "active"]);
-        let first = kid(&listed, "active").expect("an active key");
-        let listed = assert_does(&propusk(&["keys", "rotate"]), &["next"]);
-        assert_eq!(kid(&listed, "active").as_ref(), Some(&first), "the next key is only published yet");
-        let listed = assert_does(&propusk(&["keys", "rotate", "--now", "--algorithm", "es256"]), &["retired"]);
-        let second = kid(&listed, "active").expect("an active key");
-        assert_ne!(second, first);
-        let said = assert_does(&propusk(&["keys", "ban", &second]), &["every Propusk process refuses", "banned"]);
-        let third = kid(&said, "active").expect("another signs at once");
-        assert!(third != second && third != first);
-        assert_fails(&propusk(&["keys", "ban", &second]), 1, &["banned already"]);
-        assert_fails(&propusk(&["keys", "ban", "-nothing"]), 1, &["there is no key -nothing", "keys list"]);
-        assert_fails(&propusk(&["keys", "rotate", "--algorithm", "PS256"]), 1, &["keys.algorithms"]);
-        assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);
-    }
+async fn keys_are_looked_after(backend: Backend) {
+    let database = Database::new(backend).await;
+    let propusk = |args: &[&str]| run(&database, &[], args);
+    let kid = |listed: &str, state: &str| {
+        let line = listed.lines().find(|line| line.contains("ES256") && line.contains(state));
+        line.and_then(|line| line.split_whitespace().next()).map(str::to_owned)
+    };
+    let listed = assert_does(&propusk(&["keys", "list"]), &["ES256", "refresh-chain", "active"]);
+    let first = kid(&listed, "active").expect("an active key");
+    let listed = assert_does(&propusk(&["keys", "rotate"]), &["next"]);
+    assert_eq!(kid(&listed, "active").as_ref(), Some(&first), "the next key is only published yet");
+    let listed =
+        assert_does(&propusk(&["keys", "rotate", "--now", "--algorithm", "es256"]), &["retired"]);
+    let second = kid(&listed, "active").expect("an active key");
+    assert_ne!(second, first);
+    let said = assert_does(
+        &propusk(&["keys", "ban", &second]),
+        &["every Propusk process refuses", "banned"],
+    );
+    let third = kid(&said, "active").expect("another signs at once");
+    assert!(third != second && third != first);
+    assert_fails(&propusk(&["keys", "ban", &second]), 1, &["banned already"]);
+    assert_fails(
+        &propusk(&["keys", "ban", "-nothing"]),
+        1,
+        &["there is no key -nothing", "keys list"],
+    );
+    assert_fails(&propusk(&["keys", "rotate", "--algorithm", "PS256"]), 1, &["keys.algorithms"]);
+    assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);
 }
 
 #[test]
@@ -278,17 +314,11 @@ fn the_configuration_is_shown_without_its_passwords() {
     let config = |args: &[&str]| {
         let mut command = bare_command(folder.path());
         command
-            .env(
-                "PROPUSK_DATABASE__URL",
-                "postgres://propusk:canary@127.0.0.1/propusk",
-            )
+            .env("PROPUSK_DATABASE__URL", "postgres://propusk:canary@127.0.0.1/propusk")
             .args(args);
         command.output().expect("it runs")
     };
-    let shown = assert_does(
-        &config(&["config", "show"]),
-        &["access_ttl", "PROPUSK_DATABASE__URL"],
-    );
+    let shown = assert_does(&config(&["config", "show"]), &["access_ttl", "PROPUSK_DATABASE__URL"]);
     assert!(!shown.contains("canary"), "{shown}");
     assert_does(&config(&["config", "check"]), &["good"]);
     assert_does(&config(&["config", "default"]), &["access_ttl = \"15m\""]);
@@ -300,11 +330,7 @@ async fn health_asks_the_running_server() {
     let database = Database::new(Backend::Sqlite).await;
     let metrics = free_address();
     let settings = [("PROPUSK_METRICS__LISTEN", metrics.as_str())];
-    assert_fails(
-        &run(&database, &settings, &["health"]),
-        1,
-        &["no server answers"],
-    );
+    assert_fails(&run(&database, &settings, &["health"]), 1, &["no server answers"]);
     let server = Process::serve(&database, &settings).await;
     assert_does(&run(&database, &settings, &["health"]), &["ready"]);
     let text = reqwest::get(format!("http://{metrics}/metrics"))

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use propusk::{
-    flows::{By, accounts, explain},
-    model::client::GrantType,
+    diagnostics,
+    flows::admin::users,
+    model::{actor::Actor, client::GrantType},
     storage::Statement,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Authorization, first_party_app},
     send,
 };
@@ -19,141 +20,253 @@ use crate::support::{
 /// What the admin API says of a refused request.
 async fn explained(server: &TestServer, admin: &str, refused: &Reply) -> Value {
     let id = refused.header("x-request-id");
-    let told = server
-        .get_as(&format!("/api/v1/admin/explain/{id}"), admin)
-        .await;
+    let told = server.get_as(&format!("/api/v1/admin/explain/{id}"), admin).await;
     told.expect(StatusCode::OK).json()["data"].clone()
 }
 
-both_backends! {
-    async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend) {
-        let server = TestServer::start(backend).await;
-        let mut app = first_party_app();
-        app.grant_types.push(GrantType::ClientCredentials);
-        server.client("app", app).await;
-        let ann = server.register("ann").await;
-        let mut person = server.logged_in("ann").await;
-        let asked = Authorization::of("app", "openid api:read");
+backend_tests! {
+    every_refusal_is_explained_by_its_rule_and_what_it_saw,
+    another_processes_refusal_is_explained_and_forgotten_in_time,
+}
 
-        let mut refused = vec![];
-        // Another redirect URI than the registered one.
-        let wrong = person.open(&asked.clone().with("redirect_uri", "https://evil.example/cb").address()).await;
-        refused.push((wrong, "redirect_uri is not one that this client has registered", vec![
-            ("redirect_uri.asked", "https://evil.example/cb"), ("redirect_uri.registered", "https://app.example/cb")]));
-        // A wrong secret.
-        let form = [("grant_type", "client_credentials"), ("client_id", "app"), ("client_secret", "canary-secret")];
-        let wrong = server.form("/oauth2/token", &form).await;
-        refused.push((wrong, "the client is unknown, or its authentication is wrong", vec![
-            ("client.id", "app"), ("client.shown", "a secret"), ("client.known_and_enabled", "true")]));
-        // A scope that the client may not have.
-        let form = [("grant_type", "client_credentials"), ("scope", "canary:scope")];
-        let wrong = server.form_as("/oauth2/token", "app", &form).await;
-        refused.push((wrong, "this client may not ask for that scope", vec![("grant_type", "ClientCredentials"), ("scope.asked", "canary:scope")]));
-        // A code that comes twice, and one with another verifier.
-        let code = person.authorize(&asked, "ann").await.code().to_owned();
-        let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
-        let wrong = server.redeem("app", &code).await;
-        refused.push((wrong, "the code is unknown, expired or used", vec![("code.was_redeemed", "true"), ("code.is_this_clients", "true")]));
-        let code = person.authorize(&asked, "ann").await.code().to_owned();
-        let form = [("grant_type", "authorization_code"), ("code", code.as_str()), ("redirect_uri", "https://app.example/cb"),
-            ("code_verifier", "another-verifier-another-verifier-another-verifier")];
-        let wrong = server.form_as("/oauth2/token", "app", &form).await;
-        refused.push((wrong, "the code is unknown, expired or used", vec![
-            ("code.was_redeemed", "false"), ("code.has_expired", "false"), ("code.differs_in", "redirect_uri, code_verifier, or the account")]));
-        // The tokens of the code that came twice.
-        let wrong = server.refresh_as("app", &tokens.field("refresh_token")).await;
-        refused.push((wrong, "the refresh token is unknown, expired, revoked or used", vec![("session.ended", "true"), ("grant_type", "RefreshToken")]));
-        let wrong = server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await;
-        refused.push((wrong, "it was revoked", vec![("revoked_by", "an entry of the kind session"), ("token.client_id", "app")]));
-        // An introspection that says no more than "inactive".
-        let wrong = server.form_as("/oauth2/introspect", "app", &[("token", &ann.access)]).await;
-        refused.push((wrong, "it is not this client's to know of", vec![("asked_by", "app"), ("token.client_id", "propusk")]));
-        // An error that travels in a redirect, and one on our own page.
-        let wrong = server.browser().open(&asked.clone().with("prompt", "none").address()).await;
-        refused.push((wrong, "nobody is logged in", vec![]));
-        let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
-        refused.push((wrong, "the token lacks the scope propusk:revocations", vec![("needed.scope", "propusk:revocations"), ("token.scope", "openid profile email")]));
-        let wrong = server.login("nobody").await;
-        refused.push((wrong, "the login or the password is wrong", vec![("login.account", "unknown")]));
-        // One answer for a wrong password and for an account that is disabled; who may ask sees which it was.
-        let carol = server.register("carol").await;
-        let wrong = server.post("/api/v1/auth/login", json!({"login": "carol", "password": "canary-password"})).await;
-        refused.push((wrong, "the login or the password is wrong", vec![("login.account", "known"), ("login.password", "Wrong")]));
-        let user = accounts::find(&server.app, "carol").await.expect("known");
-        accounts::disable(&server.app, &user, &By::operator()).await.expect("disabled");
-        let wrong = server.login("carol").await;
-        refused.push((wrong, "the login or the password is wrong", vec![("login.password", "Right"), ("user.disabled", "true")]));
-        // A resource that is not in the catalogue.
-        let form = [("grant_type", "client_credentials"), ("resource", "https://api.example/unknown")];
-        let wrong = server.form_as("/oauth2/token", "app", &form).await;
-        refused.push((wrong, "the resource is unknown here", vec![("resource.asked", "https://api.example/unknown"), ("resource.the_client_may", "false")]));
-        server.clock.advance(Duration::from_secs(1_000));
-        let wrong = server.verify(&ann.access).await;
-        refused.push((wrong, "it has expired", vec![("token.scope", "openid profile email")]));
+async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut app = first_party_app();
+    app.grant_types.push(GrantType::ClientCredentials);
+    server.client("app", app).await;
+    let ann = server.register("ann").await;
+    let mut person = server.logged_in("ann").await;
+    let asked = Authorization::of("app", "openid api:read");
 
-        let desk = server.desk("root").await;
-        for (reply, reason, facts) in &refused {
-            let told = explained(&server, &desk.token, reply).await;
-            assert!(told["reason"].as_str().is_some_and(|text| text.contains(reason)), "{reason}: {told}");
-            assert_eq!(told["status"], reply.status.as_u16().to_string(), "{told}");
-            for (name, value) in facts {
-                assert_eq!(told["facts"][name], *value, "{told}");
-            }
-        }
-        // Who was let through was not refused, and nobody else may ask.
-        let fine = server.get("/oauth2/jwks").await;
-        let path = format!("/api/v1/admin/explain/{}", fine.header("x-request-id"));
-        server.get_as(&path, &desk.token).await.expect_error(404, "NOT_FOUND");
-        let bob = server.register("bob").await;
-        let path = format!("/api/v1/admin/explain/{}", refused[0].0.header("x-request-id"));
-        server.get_as(&path, &bob.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
+    let mut refused = vec![];
+    // Another redirect URI than the registered one.
+    let wrong =
+        person.open(&asked.clone().with("redirect_uri", "https://evil.example/cb").address()).await;
+    refused.push((
+        wrong,
+        "redirect_uri is not one that this client has registered",
+        vec![
+            ("redirect_uri.asked", "https://evil.example/cb"),
+            ("redirect_uri.registered", "https://app.example/cb"),
+        ],
+    ));
+    // A wrong secret.
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "app"),
+        ("client_secret", "canary-secret"),
+    ];
+    let wrong = server.form("/oauth2/token", &form).await;
+    refused.push((
+        wrong,
+        "the client is unknown, or its authentication is wrong",
+        vec![
+            ("client.id", "app"),
+            ("client.shown", "a secret"),
+            ("client.known_and_enabled", "true"),
+        ],
+    ));
+    // A scope that the client may not have.
+    let form = [("grant_type", "client_credentials"), ("scope", "canary:scope")];
+    let wrong = server.form_as("/oauth2/token", "app", &form).await;
+    refused.push((
+        wrong,
+        "this client may not ask for that scope",
+        vec![("grant_type", "ClientCredentials"), ("scope.asked", "canary:scope")],
+    ));
+    // A code that comes twice, and one with another verifier.
+    let code = person.authorize(&asked, "ann").await.code().to_owned();
+    let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
+    let wrong = server.redeem("app", &code).await;
+    refused.push((
+        wrong,
+        "the code is unknown, expired or used",
+        vec![("code.was_redeemed", "true"), ("code.is_this_clients", "true")],
+    ));
+    let code = person.authorize(&asked, "ann").await.code().to_owned();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("redirect_uri", "https://app.example/cb"),
+        ("code_verifier", "another-verifier-another-verifier-another-verifier"),
+    ];
+    let wrong = server.form_as("/oauth2/token", "app", &form).await;
+    refused.push((
+        wrong,
+        "the code is unknown, expired or used",
+        vec![
+            ("code.was_redeemed", "false"),
+            ("code.has_expired", "false"),
+            ("code.differs_in", "redirect_uri, code_verifier, or the account"),
+        ],
+    ));
+    // The tokens of the code that came twice.
+    let wrong = server.refresh_as("app", &tokens.field("refresh_token")).await;
+    refused.push((
+        wrong,
+        "the refresh token is unknown, expired, revoked or used",
+        vec![("session.ended", "true"), ("grant_type", "RefreshToken")],
+    ));
+    let wrong = server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await;
+    refused.push((
+        wrong,
+        "it was revoked",
+        vec![("revoked_by", "an entry of the kind session"), ("token.client_id", "app")],
+    ));
+    // An introspection that says no more than "inactive".
+    let wrong = server.form_as("/oauth2/introspect", "app", &[("token", &ann.access)]).await;
+    refused.push((
+        wrong,
+        "it is not this client's to know of",
+        vec![("asked_by", "app"), ("token.client_id", "propusk")],
+    ));
+    // An error that travels in a redirect, and one on our own page.
+    let wrong = server.browser().open(&asked.clone().with("prompt", "none").address()).await;
+    refused.push((wrong, "nobody is logged in", vec![]));
+    let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
+    refused.push((
+        wrong,
+        "the token lacks the scope propusk:revocations",
+        vec![("needed.scope", "propusk:revocations"), ("token.scope", "openid profile email")],
+    ));
+    let wrong = server.login("nobody").await;
+    refused.push((wrong, "the login or the password is wrong", vec![("login.account", "unknown")]));
+    // One answer for a wrong password and for an account that is disabled; who may ask sees which it was.
+    let carol = server.register("carol").await;
+    let wrong = server
+        .post("/api/v1/auth/login", json!({"login": "carol", "password": "canary-password"}))
+        .await;
+    refused.push((
+        wrong,
+        "the login or the password is wrong",
+        vec![("login.account", "known"), ("login.password", "Wrong")],
+    ));
+    let user = users::find(&server.app, "carol").await.expect("known");
+    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    let wrong = server.login("carol").await;
+    refused.push((
+        wrong,
+        "the login or the password is wrong",
+        vec![("login.password", "Right"), ("user.disabled", "true")],
+    ));
+    // A resource that is not in the catalogue.
+    let form = [("grant_type", "client_credentials"), ("resource", "https://api.example/unknown")];
+    let wrong = server.form_as("/oauth2/token", "app", &form).await;
+    refused.push((
+        wrong,
+        "the resource is unknown here",
+        vec![
+            ("resource.asked", "https://api.example/unknown"),
+            ("resource.the_client_may", "false"),
+        ],
+    ));
+    server.clock.advance(Duration::from_secs(1_000));
+    let wrong = server.verify(&ann.access).await;
+    refused.push((wrong, "it has expired", vec![("token.scope", "openid profile email")]));
 
-        // What is written has no secret, code or token in it.
-        while server.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")[0].get::<i64>("n").expect("a number") < refused.len() as i64 {
-            explain::write(&server.app).await.expect("written");
+    let desk = server.desk("root").await;
+    for (reply, reason, facts) in &refused {
+        let told = explained(&server, &desk.token, reply).await;
+        assert!(
+            told["reason"].as_str().is_some_and(|text| text.contains(reason)),
+            "{reason}: {told}"
+        );
+        assert_eq!(told["status"], reply.status.as_u16().to_string(), "{told}");
+        for (name, value) in facts {
+            assert_eq!(told["facts"][name], *value, "{told}");
         }
-        let rows = server.app.db.read(Statement::new("SELECT reason, facts FROM refusals")).await.expect("read");
-        for row in &rows {
-            let text = row.get::<String>("reason").expect("text") + &row.get::<String>("facts").expect("text");
-            for secret in ["canary-secret", "canary-password", &carol.access, &code, &ann.access, &ann.refresh, "another-verifier", crate::support::PASSWORD] {
-                assert!(!text.contains(secret), "{text}");
-            }
-        }
-        // Found at once in this process; from the database afterwards, and by the command line.
-        let told = explained(&server, &desk.token, &refused[1].0).await;
-        assert_eq!(told["facts"]["client.id"], "app");
-        let id = refused[1].0.header("x-request-id").to_owned();
-        let output = crate::support::process::run(&server.database, &[], &["explain", &id]);
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("client.shown: a secret") && text.contains("401 invalid_client"), "{text} {output:?}");
-        let output = crate::support::process::run(&server.database, &[], &["explain", "nothing"]);
-        assert_eq!(output.status.code(), Some(1));
     }
+    // Who was let through was not refused, and nobody else may ask.
+    let fine = server.get("/oauth2/jwks").await;
+    let path = format!("/api/v1/admin/explain/{}", fine.header("x-request-id"));
+    server.get_as(&path, &desk.token).await.expect_error(404, "NOT_FOUND");
+    let bob = server.register("bob").await;
+    let path = format!("/api/v1/admin/explain/{}", refused[0].0.header("x-request-id"));
+    server.get_as(&path, &bob.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
 
-    async fn another_processes_refusal_is_explained_and_forgotten_in_time(backend) {
-        let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
-        let one = TestServer::with(backend, &settings).await;
-        let other = one.another(&settings).await;
-        let desk = one.desk("root").await;
-        let refused = other.verify("rubbish").await;
-        explain::write(&other.app).await.expect("written");
-        assert_eq!(explained(&one, &desk.token, &refused).await["call"], "GET /api/v1/auth/verify");
-        // Only so many are kept, the newest.
-        for _ in 0..9 {
-            one.clock.advance(Duration::from_secs(1));
-            other.verify("rubbish").await;
-        }
-        explain::write(&other.app).await.expect("written");
-        propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-        let count = one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")[0].get::<i64>("n");
-        assert_eq!(count.expect("a number"), 5);
-        let user = accounts::find(&one.app, "root").await.expect("known");
-        assert!(accounts::disable(&one.app, &user, &By::operator()).await.is_err(), "the last administrator stays");
-        one.clock.advance(Duration::from_secs(8 * 86_400));
-        propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-        let count = one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")[0].get::<i64>("n");
-        assert_eq!(count.expect("a number"), 0);
+    // What is written has no secret, code or token in it.
+    while server
+        .app
+        .db
+        .read(Statement::new("SELECT COUNT(*) AS n FROM refusals"))
+        .await
+        .expect("read")[0]
+        .get::<i64>("n")
+        .expect("a number")
+        < refused.len() as i64
+    {
+        diagnostics::write(&server.app).await.expect("written");
     }
+    let rows = server
+        .app
+        .db
+        .read(Statement::new("SELECT reason, facts FROM refusals"))
+        .await
+        .expect("read");
+    for row in &rows {
+        let text =
+            row.get::<String>("reason").expect("text") + &row.get::<String>("facts").expect("text");
+        for secret in [
+            "canary-secret",
+            "canary-password",
+            &carol.access,
+            &code,
+            &ann.access,
+            &ann.refresh,
+            "another-verifier",
+            crate::support::PASSWORD,
+        ] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    // Found at once in this process; from the database afterwards, and by the command line.
+    let told = explained(&server, &desk.token, &refused[1].0).await;
+    assert_eq!(told["facts"]["client.id"], "app");
+    let id = refused[1].0.header("x-request-id").to_owned();
+    let output = crate::support::process::run(&server.database, &[], &["explain", &id]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success()
+            && text.contains("client.shown: a secret")
+            && text.contains("401 invalid_client"),
+        "{text} {output:?}"
+    );
+    let output = crate::support::process::run(&server.database, &[], &["explain", "nothing"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+async fn another_processes_refusal_is_explained_and_forgotten_in_time(backend: Backend) {
+    let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
+    let one = TestServer::with(backend, &settings).await;
+    let other = one.another(&settings).await;
+    let desk = one.desk("root").await;
+    let refused = other.verify("rubbish").await;
+    diagnostics::write(&other.app).await.expect("written");
+    assert_eq!(explained(&one, &desk.token, &refused).await["call"], "GET /api/v1/auth/verify");
+    // Only so many are kept, the newest.
+    for _ in 0..9 {
+        one.clock.advance(Duration::from_secs(1));
+        other.verify("rubbish").await;
+    }
+    diagnostics::write(&other.app).await.expect("written");
+    propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
+    let count =
+        one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")
+            [0]
+        .get::<i64>("n");
+    assert_eq!(count.expect("a number"), 5);
+    let user = users::find(&one.app, "root").await.expect("known");
+    assert!(
+        users::disable(&one.app, &user, &Actor::operator()).await.is_err(),
+        "the last administrator stays"
+    );
+    one.clock.advance(Duration::from_secs(8 * 86_400));
+    propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
+    let count =
+        one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")
+            [0]
+        .get::<i64>("n");
+    assert_eq!(count.expect("a number"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +277,7 @@ async fn a_flood_of_refusals_costs_a_bounded_number_of_rows() {
         futures_util::future::join_all(asking).await;
     }
     // Writers at the same time, beside the server's own: nothing is lost between them.
-    let writers = (0..20).map(|_| explain::write(&server.app));
+    let writers = (0..20).map(|_| diagnostics::write(&server.app));
     for written in futures_util::future::join_all(writers).await {
         written.expect("written");
     }
@@ -193,6 +306,6 @@ async fn a_method_as_long_as_a_requests_head_is_kept_in_part() {
     let url = format!("{}/oauth2/jwks", server.base);
     let reply = send(server.http.request(method, url)).await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
-    let refusal = explain::explain(&server.app, reply.header("x-request-id")).await;
+    let refusal = diagnostics::explain(&server.app, reply.header("x-request-id")).await;
     assert_eq!(refusal.expect("kept").call, "X".repeat(256));
 }

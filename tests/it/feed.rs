@@ -3,8 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use propusk::{
-    flows::{By, clients},
+    flows::admin::clients,
     model::{
+        actor::Actor,
         client::{GrantType, Metadata},
         revocation::{Revocation, Target},
     },
@@ -18,7 +19,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Reply, START, TestServer, both_backends,
+    Backend, Reply, START, TestServer, backend_tests,
     oauth::{header, payload},
     send,
 };
@@ -33,7 +34,7 @@ async fn gateway(server: &TestServer) -> String {
         grant_types: vec![GrantType::ClientCredentials],
         ..Metadata::default()
     };
-    let by = By::operator();
+    let by = Actor::operator();
     let added = clients::add(&server.app, Some("gateway".to_owned()), metadata, &by).await;
     let secret = added.expect("added").1.expect("a secret");
     let form = [
@@ -41,11 +42,7 @@ async fn gateway(server: &TestServer) -> String {
         ("client_id", "gateway"),
         ("client_secret", &secret),
     ];
-    server
-        .form("/oauth2/token", &form)
-        .await
-        .expect(StatusCode::OK)
-        .field("access_token")
+    server.form("/oauth2/token", &form).await.expect(StatusCode::OK).field("access_token")
 }
 
 async fn read(server: &TestServer, query: &str, token: &str) -> Reply {
@@ -55,14 +52,8 @@ async fn read(server: &TestServer, query: &str, token: &str) -> Reply {
 /// Somebody logs in and out; gives the session.
 async fn log_out(server: &TestServer) -> String {
     let token = server.login("ann").await.tokens().access;
-    server
-        .post_as("/api/v1/auth/logout", &token)
-        .await
-        .expect(StatusCode::OK);
-    payload(&token)["sid"]
-        .as_str()
-        .expect("a session")
-        .to_owned()
+    server.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
+    payload(&token)["sid"].as_str().expect("a session").to_owned()
 }
 
 /// What a follower in another language is: it knows docs/revocation-feed.md and nothing else.
@@ -76,14 +67,8 @@ struct LocalVerifier {
 
 impl LocalVerifier {
     async fn follow(server: &TestServer, query: &str, token: &str) -> Self {
-        let request = server
-            .request(Method::GET, &format!("{FEED}{query}"))
-            .bearer_auth(token);
-        let answer = request
-            .header("accept", "text/event-stream")
-            .send()
-            .await
-            .expect("an answer");
+        let request = server.request(Method::GET, &format!("{FEED}{query}")).bearer_auth(token);
+        let answer = request.header("accept", "text/event-stream").send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         Self {
@@ -100,10 +85,7 @@ impl LocalVerifier {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let line = |name: &str| {
-                    event
-                        .lines()
-                        .find_map(|line| line.strip_prefix(name))
-                        .map(str::to_owned)
+                    event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
                 };
                 let event = line("event: ").zip(line("data: "));
                 self.text = rest.to_owned();
@@ -113,8 +95,7 @@ impl LocalVerifier {
                 }
             }
             let chunk = self.answer.chunk().await.expect("the stream holds")?;
-            self.text
-                .push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+            self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
         }
     }
 
@@ -133,11 +114,7 @@ impl LocalVerifier {
             }
             other => panic!("{other}"),
         };
-        self.number = list
-            .get("to")
-            .unwrap_or(&list["number"])
-            .as_i64()
-            .expect("a number");
+        self.number = list.get("to").unwrap_or(&list["number"]).as_i64().expect("a number");
         for entry in list["entries"].as_array().expect("entries") {
             let id = entry["id"].as_str().expect("an id").to_owned();
             match entry["kind"].as_str() {
@@ -163,9 +140,7 @@ impl LocalVerifier {
                 && scope.split(' ').any(|one| one == name)
                 && claims["iat"].as_i64() <= Some(*until)
         };
-        claims["sid"]
-            .as_str()
-            .is_some_and(|sid| self.sessions.contains(sid))
+        claims["sid"].as_str().is_some_and(|sid| self.sessions.contains(sid))
             || self.scopes.iter().any(withdrawn)
     }
 
@@ -182,186 +157,231 @@ impl LocalVerifier {
     }
 }
 
-both_backends! {
-    async fn the_whole_list_is_signed_and_says_its_number(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let token = gateway(&server).await;
-        let empty = read(&server, "", &token).await.expect(StatusCode::OK);
-        let sessions = [log_out(&server).await, log_out(&server).await];
-        server.clock.advance(Duration::from_secs(2));
-        let list = read(&server, "", &token).await.expect(StatusCode::OK);
-        assert_eq!(list.header("content-type"), "application/revocations+jwt");
-        assert_eq!(list.header("cache-control"), "private, no-cache");
-        assert_eq!(header(&list.text)["typ"], "revocations+jwt");
-        let unverified = Unverified::parse(&list.text, TokenType::Revocations).expect("ours");
-        assert_eq!(server.app.keys.ring().verify(&unverified), Some(true));
-        let (before, after) = (payload(&empty.text), payload(&list.text));
-        assert_eq!(after["iss"], server.app.config.server.issuer.as_str());
-        assert_eq!(after["number"], before["number"].as_i64().expect("a number") + 2);
-        assert_eq!(list.header("etag"), format!("\"{}\"", after["number"]));
-        let ids: HashSet<_> = after["entries"].as_array().expect("entries").iter().map(|one| one["id"].as_str().expect("an id")).collect();
-        assert!(sessions.iter().all(|sid| ids.contains(sid.as_str())), "{after}");
-        let same = server.request(Method::GET, FEED).bearer_auth(&token).header("if-none-match", list.header("etag"));
-        send(same).await.expect(StatusCode::NOT_MODIFIED);
+backend_tests! {
+    the_whole_list_is_signed_and_says_its_number,
+    what_came_since_a_number_is_told_at_once_or_when_it_comes,
+    who_follows_refuses_a_revoked_token_within_a_second_without_asking,
+    tokens_given_back_at_once_are_each_refused_and_each_heard_of,
+    a_stream_ends_with_its_token_and_with_the_server,
+    a_follower_that_falls_behind_is_told_to_begin_anew,
+}
+
+async fn the_whole_list_is_signed_and_says_its_number(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let token = gateway(&server).await;
+    let empty = read(&server, "", &token).await.expect(StatusCode::OK);
+    let sessions = [log_out(&server).await, log_out(&server).await];
+    server.clock.advance(Duration::from_secs(2));
+    let list = read(&server, "", &token).await.expect(StatusCode::OK);
+    assert_eq!(list.header("content-type"), "application/revocations+jwt");
+    assert_eq!(list.header("cache-control"), "private, no-cache");
+    assert_eq!(header(&list.text)["typ"], "revocations+jwt");
+    let unverified = Unverified::parse(&list.text, TokenType::Revocations).expect("ours");
+    assert_eq!(server.app.keys.ring().verify(&unverified), Some(true));
+    let (before, after) = (payload(&empty.text), payload(&list.text));
+    assert_eq!(after["iss"], server.app.config.server.issuer.as_str());
+    assert_eq!(after["number"], before["number"].as_i64().expect("a number") + 2);
+    assert_eq!(list.header("etag"), format!("\"{}\"", after["number"]));
+    let ids: HashSet<_> = after["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|one| one["id"].as_str().expect("an id"))
+        .collect();
+    assert!(sessions.iter().all(|sid| ids.contains(sid.as_str())), "{after}");
+    let same = server
+        .request(Method::GET, FEED)
+        .bearer_auth(&token)
+        .header("if-none-match", list.header("etag"));
+    send(same).await.expect(StatusCode::NOT_MODIFIED);
+}
+
+async fn what_came_since_a_number_is_told_at_once_or_when_it_comes(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let token = gateway(&server).await;
+    let number =
+        payload(&read(&server, "", &token).await.text)["number"].as_i64().expect("a number");
+    let nothing = read(&server, &format!("?since={number}"), &token).await.expect(StatusCode::OK);
+    assert_eq!(nothing.json(), json!({ "from": number, "to": number, "entries": [] }));
+    let sid = log_out(&server).await;
+    let one = read(&server, &format!("?since={number}"), &token).await.json();
+    let expires_at = (START + Duration::from_secs(3_661)).as_secs();
+    assert_eq!(
+        one,
+        json!({ "from": number, "to": number + 1, "entries": [{ "kind": "session", "id": sid, "expires_at": expires_at }] })
+    );
+    // A long poll is answered by the logout that comes while it waits.
+    let query = format!("?since={}&wait=25", number + 1);
+    let (told, sid) = tokio::join!(read(&server, &query, &token), log_out(&server));
+    let told = told.expect(StatusCode::OK).json();
+    assert_eq!((&told["to"], &told["entries"][0]["id"]), (&json!(number + 2), &json!(sid)));
+    // What stays away too long, or was never here, begins anew.
+    for far in [number + 3, number + 1_000_000] {
+        read(&server, &format!("?since={far}"), &token)
+            .await
+            .expect_oauth_error(410, "snapshot_required");
     }
-
-    async fn what_came_since_a_number_is_told_at_once_or_when_it_comes(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let token = gateway(&server).await;
-        let number = payload(&read(&server, "", &token).await.text)["number"].as_i64().expect("a number");
-        let nothing = read(&server, &format!("?since={number}"), &token).await.expect(StatusCode::OK);
-        assert_eq!(nothing.json(), json!({ "from": number, "to": number, "entries": [] }));
-        let sid = log_out(&server).await;
-        let one = read(&server, &format!("?since={number}"), &token).await.json();
-        let expires_at = (START + Duration::from_secs(3_661)).as_secs();
-        assert_eq!(one, json!({ "from": number, "to": number + 1, "entries": [{ "kind": "session", "id": sid, "expires_at": expires_at }] }));
-        // A long poll is answered by the logout that comes while it waits.
-        let query = format!("?since={}&wait=25", number + 1);
-        let (told, sid) = tokio::join!(read(&server, &query, &token), log_out(&server));
-        let told = told.expect(StatusCode::OK).json();
-        assert_eq!((&told["to"], &told["entries"][0]["id"]), (&json!(number + 2), &json!(sid)));
-        // What stays away too long, or was never here, begins anew.
-        for far in [number + 3, number + 1_000_000] {
-            read(&server, &format!("?since={far}"), &token).await.expect_oauth_error(410, "snapshot_required");
-        }
-        for wrong in ["?since=-1", "?since=x", "?since=1&since=2", "?since=1&wait=-1", "?since=9223372036854775808"] {
-            read(&server, wrong, &token).await.expect_oauth_error(400, "invalid_request");
-        }
+    for wrong in [
+        "?since=-1",
+        "?since=x",
+        "?since=1&since=2",
+        "?since=1&wait=-1",
+        "?since=9223372036854775808",
+    ] {
+        read(&server, wrong, &token).await.expect_oauth_error(400, "invalid_request");
     }
+}
 
-    async fn who_follows_refuses_a_revoked_token_within_a_second_without_asking(backend) {
-        let one = TestServer::start(backend).await;
-        let other = one.another(&[]).await;
-        one.module("crm", "crm:read", None, true).await;
-        let ann = one.register("ann").await;
-        let token = gateway(&one).await;
-        // One follows the process that is asked to revoke, one another process, and one comes late.
-        let mut near = LocalVerifier::follow(&one, "", &token).await;
-        near.take_in().await;
-        let mut far = LocalVerifier::follow(&other, "", &token).await;
-        far.take_in().await;
-        let mut numbers = vec![];
-        for _ in 0..5 {
-            let token = one.login("ann").await.tokens().access;
-            assert!(!near.refuses(&token) && !far.refuses(&token));
-            one.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
-            near.must_refuse_within_a_second(&token).await;
-            far.must_refuse_within_a_second(&token).await;
-            numbers.push(near.number);
-        }
-        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-        // A module is switched off: the token that carries its scope is refused, the one that does not is not.
-        one.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        let with = one.refresh(&ann.refresh).await.tokens().access;
-        assert!(!near.refuses(&with));
-        one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-        near.must_refuse_within_a_second(&with).await;
-        far.must_refuse_within_a_second(&with).await;
-        assert!(!near.refuses(&ann.access));
-        // Who comes back says where it was, and gets the rest.
-        let mut back = LocalVerifier::follow(&other, &format!("?since={}", numbers[0]), &token).await;
-        back.number = numbers[0];
-        back.take_in().await;
-        assert_eq!(back.number, near.number);
-        assert_eq!(back.sessions.len(), 4);
+async fn who_follows_refuses_a_revoked_token_within_a_second_without_asking(backend: Backend) {
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
+    one.module("crm", "crm:read", None, true).await;
+    let ann = one.register("ann").await;
+    let token = gateway(&one).await;
+    // One follows the process that is asked to revoke, one another process, and one comes late.
+    let mut near = LocalVerifier::follow(&one, "", &token).await;
+    near.take_in().await;
+    let mut far = LocalVerifier::follow(&other, "", &token).await;
+    far.take_in().await;
+    let mut numbers = vec![];
+    for _ in 0..5 {
+        let token = one.login("ann").await.tokens().access;
+        assert!(!near.refuses(&token) && !far.refuses(&token));
+        one.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
+        near.must_refuse_within_a_second(&token).await;
+        far.must_refuse_within_a_second(&token).await;
+        numbers.push(near.number);
     }
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    // A module is switched off: the token that carries its scope is refused, the one that does not is not.
+    one.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    let with = one.refresh(&ann.refresh).await.tokens().access;
+    assert!(!near.refuses(&with));
+    one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    near.must_refuse_within_a_second(&with).await;
+    far.must_refuse_within_a_second(&with).await;
+    assert!(!near.refuses(&ann.access));
+    // Who comes back says where it was, and gets the rest.
+    let mut back = LocalVerifier::follow(&other, &format!("?since={}", numbers[0]), &token).await;
+    back.number = numbers[0];
+    back.take_in().await;
+    assert_eq!(back.number, near.number);
+    assert_eq!(back.sessions.len(), 4);
+}
 
-    async fn tokens_given_back_at_once_are_each_refused_and_each_heard_of(backend) {
-        let server = TestServer::start(backend).await;
-        let watching = gateway(&server).await;
-        let mut app = crate::support::oauth::first_party_app();
-        app.grant_types.push(GrantType::ClientCredentials);
-        server.client("app", app).await;
-        let mut tokens = vec![];
-        for _ in 0..60 {
-            let form = [("grant_type", "client_credentials")];
-            tokens.push(server.form_as("/oauth2/token", "app", &form).await.field("access_token"));
-        }
-        let before = payload(&read(&server, "", &watching).await.text)["number"].as_i64().expect("a number");
-        let revoking = tokens.iter().map(|token| {
-            let server = &server;
-            async move {
-                let form = [("token", token.as_str())];
-                server.form_as("/oauth2/revoke", "app", &form).await.expect(StatusCode::OK);
-                server.verify(token).await.expect_error(401, "INVALID_TOKEN");
-            }
-        });
-        futures_util::future::join_all(revoking).await;
-        let delta = read(&server, &format!("?since={before}"), &watching).await.json();
-        assert_eq!(delta["to"], before + 60);
-        let heard: HashSet<_> = delta["entries"].as_array().expect("entries").iter().map(|one| one["id"].clone()).collect();
-        let revoked: HashSet<_> = tokens.iter().map(|token| payload(token)["jti"].clone()).collect();
-        assert_eq!(heard, revoked);
-        let lines = propusk::storage::Statement::new("SELECT COUNT(*) AS n FROM audit WHERE action = 'token.revoke'");
-        let lines = server.app.db.read(lines).await.expect("read")[0].get::<i64>("n").expect("a number");
-        assert_eq!(lines, 60, "and each has its line");
+async fn tokens_given_back_at_once_are_each_refused_and_each_heard_of(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let watching = gateway(&server).await;
+    let mut app = crate::support::oauth::first_party_app();
+    app.grant_types.push(GrantType::ClientCredentials);
+    server.client("app", app).await;
+    let mut tokens = vec![];
+    for _ in 0..60 {
+        let form = [("grant_type", "client_credentials")];
+        tokens.push(server.form_as("/oauth2/token", "app", &form).await.field("access_token"));
     }
-
-    async fn a_stream_ends_with_its_token_and_with_the_server(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let token = gateway(&server).await;
-        let mut follower = LocalVerifier::follow(&server, "", &token).await;
-        follower.take_in().await;
-        clients::disable(&server.app, "gateway", &By::operator()).await.expect("disabled");
-        assert!(follower.next().await.is_none(), "it hears nothing more, not even of its own end");
-        assert_eq!(read(&server, "", &token).await.status, StatusCode::UNAUTHORIZED);
-
-        clients::enable(&server.app, "gateway", &By::operator()).await.expect("enabled");
-        server.clock.advance(Duration::from_secs(3));
-        let secret = clients::rotate_secret(&server.app, "gateway", Duration::ZERO, &By::operator()).await.expect("a secret");
-        let form = [("grant_type", "client_credentials"), ("client_id", "gateway"), ("client_secret", &secret)];
-        let token = server.form("/oauth2/token", &form).await.field("access_token");
-        let mut follower = LocalVerifier::follow(&server, "", &token).await;
-        follower.take_in().await;
-        let (_, end) = tokio::join!(server.stop(), follower.next());
-        assert!(end.is_none());
-    }
-
-    async fn a_follower_that_falls_behind_is_told_to_begin_anew(backend) {
-        let server = TestServer::start(backend).await;
-        let mut follower = server.app.revocations.follow(&server.app.db, &server.app.clock, 0).await.expect("followed");
-        // Each commit is a delta of its own here; it reads none of them.
-        for n in 0..600 {
-            let now = server.clock.now();
-            let entry = Revocation { target: Target::Token(format!("jti-{n}")), expires_at: now + Duration::from_secs(60) };
-            server.app.db.transaction(move |mut tx| Box::pin(async move {
-                revocations::add(&mut tx, &entry, "test", now).await.map(drop)
-            })).await.expect("added");
-            server.app.revocations.freshen().await.expect("fresh");
+    let before =
+        payload(&read(&server, "", &watching).await.text)["number"].as_i64().expect("a number");
+    let revoking = tokens.iter().map(|token| {
+        let server = &server;
+        async move {
+            let form = [("token", token.as_str())];
+            server.form_as("/oauth2/revoke", "app", &form).await.expect(StatusCode::OK);
+            server.verify(token).await.expect_error(401, "INVALID_TOKEN");
         }
-        let mut heard = 0;
-        let end = loop {
-            match follower.next().await.expect("the server runs") {
-                Ok(delta) => heard = delta.to,
-                Err(end) => break end,
-            }
+    });
+    futures_util::future::join_all(revoking).await;
+    let delta = read(&server, &format!("?since={before}"), &watching).await.json();
+    assert_eq!(delta["to"], before + 60);
+    let heard: HashSet<_> =
+        delta["entries"].as_array().expect("entries").iter().map(|one| one["id"].clone()).collect();
+    let revoked: HashSet<_> = tokens.iter().map(|token| payload(token)["jti"].clone()).collect();
+    assert_eq!(heard, revoked);
+    let lines = propusk::storage::Statement::new(
+        "SELECT COUNT(*) AS n FROM audit WHERE action = 'token.revoke'",
+    );
+    let lines =
+        server.app.db.read(lines).await.expect("read")[0].get::<i64>("n").expect("a number");
+    assert_eq!(lines, 60, "and each has its line");
+}
+
+async fn a_stream_ends_with_its_token_and_with_the_server(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let token = gateway(&server).await;
+    let mut follower = LocalVerifier::follow(&server, "", &token).await;
+    follower.take_in().await;
+    clients::disable(&server.app, "gateway", &Actor::operator()).await.expect("disabled");
+    assert!(follower.next().await.is_none(), "it hears nothing more, not even of its own end");
+    assert_eq!(read(&server, "", &token).await.status, StatusCode::UNAUTHORIZED);
+
+    clients::enable(&server.app, "gateway", &Actor::operator()).await.expect("enabled");
+    server.clock.advance(Duration::from_secs(3));
+    let secret = clients::rotate_secret(&server.app, "gateway", Duration::ZERO, &Actor::operator())
+        .await
+        .expect("a secret");
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "gateway"),
+        ("client_secret", &secret),
+    ];
+    let token = server.form("/oauth2/token", &form).await.field("access_token");
+    let mut follower = LocalVerifier::follow(&server, "", &token).await;
+    follower.take_in().await;
+    let (_, end) = tokio::join!(server.stop(), follower.next());
+    assert!(end.is_none());
+}
+
+async fn a_follower_that_falls_behind_is_told_to_begin_anew(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut follower = server
+        .app
+        .revocations
+        .follow(&server.app.db, &server.app.clock, 0)
+        .await
+        .expect("followed");
+    // Each commit is a delta of its own here; it reads none of them.
+    for n in 0..600 {
+        let now = server.clock.now();
+        let entry = Revocation {
+            target: Target::Token(format!("jti-{n}")),
+            expires_at: now + Duration::from_secs(60),
         };
-        assert!(matches!(end, propusk::revocation::feed::FollowError::TooFar), "{end:?} after {heard}");
-        // From the snapshot on it goes on.
-        let snapshot = server.app.revocations.snapshot().await.expect("a snapshot");
-        assert_eq!((snapshot.number, snapshot.entries.len()), (600, 600));
+        server
+            .app
+            .db
+            .transaction(move |mut tx| {
+                Box::pin(
+                    async move { revocations::add(&mut tx, &entry, "test", now).await.map(drop) },
+                )
+            })
+            .await
+            .expect("added");
+        server.app.revocations.freshen().await.expect("fresh");
     }
+    let mut heard = 0;
+    let end = loop {
+        match follower.next().await.expect("the server runs") {
+            Ok(delta) => heard = delta.to,
+            Err(end) => break end,
+        }
+    };
+    assert!(matches!(end, propusk::revocation::feed::FollowError::TooFar), "{end:?} after {heard}");
+    // From the snapshot on it goes on.
+    let snapshot = server.app.revocations.snapshot().await.expect("a snapshot");
+    assert_eq!((snapshot.number, snapshot.entries.len()), (600, 600));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_follows_without_the_scope() {
     let server = TestServer::start(Backend::Sqlite).await;
     let ann = server.register("ann").await;
-    let refused = read(&server, "", &ann.access)
-        .await
-        .expect_oauth_error(403, "insufficient_scope");
-    assert!(
-        refused
-            .header("www-authenticate")
-            .contains("insufficient_scope"),
-        "{refused:?}"
-    );
-    read(&server, "", "rubbish")
-        .await
-        .expect_oauth_error(401, "invalid_token");
+    let refused =
+        read(&server, "", &ann.access).await.expect_oauth_error(403, "insufficient_scope");
+    assert!(refused.header("www-authenticate").contains("insufficient_scope"), "{refused:?}");
+    read(&server, "", "rubbish").await.expect_oauth_error(401, "invalid_token");
     let nobody = server.get(FEED).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(nobody.header("www-authenticate"), "Bearer");
 }

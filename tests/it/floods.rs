@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, Reply, TestServer, both_backends, process::Process, send,
+    Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process::Process, send,
 };
 
 /// The most memory that the program ever had, in MiB. A process of its own is measured where memory is what a
@@ -21,9 +21,7 @@ fn peak(server: &Process) -> usize {
     let address = server.base.strip_prefix("http://").expect("an address");
     let is_it = |environment: Vec<u8>| {
         let setting = format!("PROPUSK_SERVER__LISTEN={address}");
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == setting.as_bytes())
+        environment.split(|byte| *byte == 0).any(|variable| variable == setting.as_bytes())
     };
     let status = std::fs::read_dir("/proc")
         .expect("Linux")
@@ -66,12 +64,7 @@ pub fn h2_field(name: &str, value: &str) -> Vec<u8> {
 /// Resident memory of this process, which the server is part of, in MiB.
 fn memory() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = text
-        .split_whitespace()
-        .nth(1)
-        .expect("resident")
-        .parse()
-        .expect("a number");
+    let pages: usize = text.split_whitespace().nth(1).expect("resident").parse().expect("a number");
     pages * 4 / 1024
 }
 
@@ -96,13 +89,7 @@ async fn login_from(server: &TestServer, login: &str, password: &str, forwarded:
     if !forwarded.is_empty() {
         headers.insert("x-forwarded-for", forwarded.parse().expect("a header"));
     }
-    send(
-        server
-            .request(Method::POST, "/api/v1/auth/login")
-            .headers(headers)
-            .json(&body),
-    )
-    .await
+    send(server.request(Method::POST, "/api/v1/auth/login").headers(headers).json(&body)).await
 }
 
 fn count(replies: &[Reply]) -> HashMap<u16, usize> {
@@ -132,17 +119,12 @@ async fn t65_no_header_of_a_client_changes_whom_the_limit_counts() {
     });
     let replies = join_all(spoofed).await;
     assert_eq!(count(&replies), HashMap::from([(401, 10), (429, 20)]));
-    let refused = replies
-        .into_iter()
-        .find(|reply| reply.status == 429)
-        .expect("one");
+    let refused = replies.into_iter().find(|reply| reply.status == 429).expect("one");
     let seconds: u64 = refused.header("retry-after").parse().expect("seconds");
     assert!((1..=60).contains(&seconds), "{seconds}");
     refused.expect_error(429, "TOO_MANY_REQUESTS");
     server.clock.advance(Duration::from_secs(seconds));
-    login_from(&server, "nobody", PASSWORD, "")
-        .await
-        .expect_error(401, "INVALID_CREDENTIALS");
+    login_from(&server, "nobody", PASSWORD, "").await.expect_error(401, "INVALID_CREDENTIALS");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,11 +138,7 @@ async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
         let forwarded = format!("192.0.2.{n}, 2001:db8:1:2::{n:x}");
         replies.push(login_from(&server, "nobody", PASSWORD, &forwarded).await);
     }
-    assert_eq!(
-        count(&replies),
-        HashMap::from([(401, 10), (429, 10)]),
-        "one /64 is one client"
-    );
+    assert_eq!(count(&replies), HashMap::from([(401, 10), (429, 10)]), "one /64 is one client");
     // What the proxy wrote is no address: then the proxy itself is counted, whatever stands there.
     let mut replies = vec![];
     for n in 0..20 {
@@ -181,73 +159,80 @@ async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
         .expect_error(401, "INVALID_CREDENTIALS");
 }
 
-both_backends! {
-    async fn t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked(backend) {
-        let settings = [
-            ("PROPUSK_LIMITS__ENABLED", "true"),
-            ("PROPUSK_LIMITS__ADDRESS_BURST", "1000"),
-            ("PROPUSK_PASSWORDS__QUEUE", "1000"),
-        ];
-        let server = TestServer::with(backend, &settings).await;
-        server.register("vera").await;
-        let before = server.app.hasher.hashes();
-        let spellings = ["vera", "VERA", " vera ", "vera@example.org", "Vera@Example.ORG", "ｖera", " vera@example.org"];
-        let guesses = (0..200).map(|n| {
-            let (server, login) = (&server, spellings[n % spellings.len()]);
-            async move { login_from(server, login, "a wrong guess at it", "").await }
-        });
-        let counts = count(&join_all(guesses).await);
-        assert_eq!(counts, HashMap::from([(401, 10), (429, 190)]));
-        assert_eq!(server.app.hasher.hashes() - before, 10, "no more were looked at");
-        // Six guesses a minute come back: the owner waits ten seconds, not longer.
-        server.login("vera").await.expect_error(429, "TOO_MANY_REQUESTS");
-        server.clock.advance(Duration::from_secs(10));
-        server.login("vera").await.expect(StatusCode::OK);
-    }
+backend_tests! {
+    t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked,
+    t74_a_flood_of_logins_is_turned_away_while_others_are_served,
+}
 
-    async fn t74_a_flood_of_logins_is_turned_away_while_others_are_served(backend) {
-        let settings = [
-            ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
-            ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
-            ("PROPUSK_PASSWORDS__PERMITS", "1"),
-            ("PROPUSK_PASSWORDS__QUEUE", "8"),
-        ];
-        let server = TestServer::with(backend, &settings).await;
-        let tokens = server.register("vera").await;
-        let before = memory();
-        let flood = join_all((0..500).map(|_| server.login("vera")));
-        let others = async {
-            for _ in 0..100 {
-                server.verify(&tokens.access).await.expect(StatusCode::OK);
-            }
-            memory()
-        };
-        let (replies, during) = tokio::join!(flood, others);
-        let counts = count(&replies);
-        assert!(counts[&200] >= 9, "who got a place is served: {counts:?}");
-        assert!(counts[&503] > 300, "the surplus is turned away: {counts:?}");
-        assert_eq!(counts[&200] + counts[&503], 500, "{counts:?}");
-        let turned_away = replies.into_iter().find(|reply| reply.status == 503).expect("one");
-        assert!(!turned_away.header("retry-after").is_empty());
-        turned_away.expect_error(503, "OVERLOADED");
-        // One permit's 19 MiB and 500 connections' buffers; five hundred hashes at once would be 9.5 GiB.
-        assert!(during.saturating_sub(before) < 500, "{before} MiB, then {during} MiB");
-    }
+async fn t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked(
+    backend: Backend,
+) {
+    let settings = [
+        ("PROPUSK_LIMITS__ENABLED", "true"),
+        ("PROPUSK_LIMITS__ADDRESS_BURST", "1000"),
+        ("PROPUSK_PASSWORDS__QUEUE", "1000"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    server.register("vera").await;
+    let before = server.app.hasher.hashes();
+    let spellings = [
+        "vera",
+        "VERA",
+        " vera ",
+        "vera@example.org",
+        "Vera@Example.ORG",
+        "ｖera",
+        " vera@example.org",
+    ];
+    let guesses = (0..200).map(|n| {
+        let (server, login) = (&server, spellings[n % spellings.len()]);
+        async move { login_from(server, login, "a wrong guess at it", "").await }
+    });
+    let counts = count(&join_all(guesses).await);
+    assert_eq!(counts, HashMap::from([(401, 10), (429, 190)]));
+    assert_eq!(server.app.hasher.hashes() - before, 10, "no more were looked at");
+    // Six guesses a minute come back: the owner waits ten seconds, not longer.
+    server.login("vera").await.expect_error(429, "TOO_MANY_REQUESTS");
+    server.clock.advance(Duration::from_secs(10));
+    server.login("vera").await.expect(StatusCode::OK);
+}
+
+async fn t74_a_flood_of_logins_is_turned_away_while_others_are_served(backend: Backend) {
+    let settings = [
+        ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
+        ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
+        ("PROPUSK_PASSWORDS__PERMITS", "1"),
+        ("PROPUSK_PASSWORDS__QUEUE", "8"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    let tokens = server.register("vera").await;
+    let before = memory();
+    let flood = join_all((0..500).map(|_| server.login("vera")));
+    let others = async {
+        for _ in 0..100 {
+            server.verify(&tokens.access).await.expect(StatusCode::OK);
+        }
+        memory()
+    };
+    let (replies, during) = tokio::join!(flood, others);
+    let counts = count(&replies);
+    assert!(counts[&200] >= 9, "who got a place is served: {counts:?}");
+    assert!(counts[&503] > 300, "the surplus is turned away: {counts:?}");
+    assert_eq!(counts[&200] + counts[&503], 500, "{counts:?}");
+    let turned_away = replies.into_iter().find(|reply| reply.status == 503).expect("one");
+    assert!(!turned_away.header("retry-after").is_empty());
+    turned_away.expect_error(503, "OVERLOADED");
+    // One permit's 19 MiB and 500 connections' buffers; five hundred hashes at once would be 9.5 GiB.
+    assert!(during.saturating_sub(before) < 500, "{before} MiB, then {during} MiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t85_a_body_without_end_is_cut_early() {
     let server = TestServer::start(Backend::Sqlite).await;
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
-    let announced = raw(
-        &server,
-        format!("{head}Content-Length: 104857600\r\n\r\n").as_bytes(),
-    )
-    .await;
-    assert!(
-        announced.starts_with("HTTP/1.1 413"),
-        "refused by its announcement: {announced}"
-    );
+    let announced =
+        raw(&server, format!("{head}Content-Length: 104857600\r\n\r\n").as_bytes()).await;
+    assert!(announced.starts_with("HTTP/1.1 413"), "refused by its announcement: {announced}");
 
     let chunk = vec![b' '; 1024 * 1024];
     let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
@@ -257,11 +242,7 @@ async fn t85_a_body_without_end_is_cut_early() {
         chunked.extend_from_slice(b"\r\n");
     }
     let answer = raw(&server, &chunked).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 413"),
-        "{} bytes: {answer}",
-        chunked.len()
-    );
+    assert!(answer.starts_with("HTTP/1.1 413"), "{} bytes: {answer}", chunked.len());
 
     let many: String = (0..100_000).map(|n| format!("\"f{n}\":1,")).collect();
     let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
@@ -274,18 +255,12 @@ async fn t85_a_body_without_end_is_cut_early() {
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
     }
     let form: String = (0..100_000).map(|n| format!("p{n}=1&")).collect();
-    let scopes = format!(
-        "grant_type=client_credentials&scope={}",
-        "a+".repeat(100_000)
-    );
+    let scopes = format!("grant_type=client_credentials&scope={}", "a+".repeat(100_000));
     for body in [form, scopes] {
         let request = server.request(Method::POST, "/oauth2/token");
-        let reply = send(
-            request
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(body),
-        )
-        .await;
+        let reply =
+            send(request.header("content-type", "application/x-www-form-urlencoded").body(body))
+                .await;
         assert!(reply.status.is_client_error(), "{reply:?}");
     }
 }
@@ -385,10 +360,7 @@ async fn t86_names_without_number_leave_memory_flat() {
                 let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("kid{n}") });
                 let header = URL_SAFE_NO_PAD.encode(header.to_string());
                 let token = format!("{header}.e30.{}", "A".repeat(86));
-                watched
-                    .verify(&token)
-                    .await
-                    .expect_error(401, "INVALID_TOKEN");
+                watched.verify(&token).await.expect_error(401, "INVALID_TOKEN");
                 if n % 5 == 0 {
                     watched.get(&format!("/nowhere/{n}?lang=x{n}")).await;
                 }
@@ -442,11 +414,7 @@ async fn t52_a_giant_header_is_refused() {
     let answer = raw(&server, dots.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     let many: String = (0..2_000).map(|n| format!("X{n}: y\r\n")).collect();
-    let answer = raw(
-        &server,
-        format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes(),
-    )
-    .await;
+    let answer = raw(&server, format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     server.get("/oauth2/jwks").await.expect(StatusCode::OK);
 }
@@ -458,22 +426,12 @@ async fn t86_what_a_stranger_names_is_neither_remembered_nor_counted_by_name() {
         server.get(&format!("/nowhere/{n}?lang=x{n}")).await;
         let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("kid{n}") });
         let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header.to_string()));
-        server
-            .verify(&token)
-            .await
-            .expect_error(401, "INVALID_TOKEN");
+        server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
     }
-    assert_eq!(
-        server.app.verified.len(),
-        0,
-        "only what was found good is remembered"
-    );
+    assert_eq!(server.app.verified.len(), 0, "only what was found good is remembered");
     let metrics = server.app.metrics.render();
     assert!(metrics.contains("unmatched"), "{metrics}");
-    assert!(
-        !metrics.contains("nowhere"),
-        "a path that was asked for is no label"
-    );
+    assert!(!metrics.contains("nowhere"), "a path that was asked for is no label");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -487,10 +445,8 @@ async fn t91_a_rapid_reset_over_http_2_is_closed_and_others_are_served() {
     head.extend_from_slice(path);
     head.extend_from_slice(&[0x01, 1, b'a']);
     let flood = async {
-        let (mut read, mut write) = TcpStream::connect(address)
-            .await
-            .expect("connected")
-            .into_split();
+        let (mut read, mut write) =
+            TcpStream::connect(address).await.expect("connected").into_split();
         let writing = tokio::spawn(async move {
             let _ = write.write_all(&h2_preface()).await;
             for n in 0.. {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use propusk::{
     clock::Timestamp,
-    flows::{
-        By, accounts,
+    flows::admin::{
         modules::{Must, grant, put, withdraw},
+        users,
     },
-    model::{client::Metadata, module::Module},
+    model::{actor::Actor, client::Metadata, module::Module},
     oauth::scope::Scope,
     storage::Statement,
 };
@@ -19,7 +19,7 @@ use crate::{
     browser::with_https,
     code_flow::statements,
     support::{
-        Backend, Reply, TestServer, both_backends,
+        Backend, Reply, TestServer, backend_tests,
         oauth::{Person, payload, web_app},
         send,
     },
@@ -42,10 +42,8 @@ const IDENTITY: [&str; 7] = [
 
 /// A server that trusts the gateway of this machine.
 pub async fn with_gateway(backend: Backend) -> TestServer {
-    let settings = [
-        ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.0/8"),
-        ("PROPUSK_GATEWAY__ORIGINS", APP),
-    ];
+    let settings =
+        [("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.0/8"), ("PROPUSK_GATEWAY__ORIGINS", APP)];
     let server = TestServer::with(backend, &settings).await;
     server.register("ann").await;
     server
@@ -63,13 +61,11 @@ pub async fn module(server: &TestServer, id: &str, scope: &str, resource: Option
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };
-    put(&server.app, module, Must::Whatever, &By::operator())
-        .await
-        .expect("a module");
+    put(&server.app, module, Must::Whatever, &Actor::operator()).await.expect("a module");
 }
 
 pub async fn id_of(server: &TestServer, name: &str) -> String {
-    accounts::find(&server.app, name).await.expect("known").id
+    users::find(&server.app, name).await.expect("known").id
 }
 
 fn ask(server: &TestServer, query: &str) -> RequestBuilder {
@@ -94,15 +90,8 @@ fn page(server: &TestServer, query: &str) -> RequestBuilder {
 /// Logs a browser in and gives it the session that a gateway takes.
 pub async fn with_session<'a>(server: &'a TestServer, name: &str) -> Person<'a> {
     let mut person = server.logged_in(name).await;
-    let reply = person
-        .open("/session/start")
-        .await
-        .expect(StatusCode::SEE_OTHER);
-    assert_eq!(
-        reply.headers.get_all("set-cookie").iter().count(),
-        2,
-        "{reply:?}"
-    );
+    let reply = person.open("/session/start").await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 2, "{reply:?}");
     person
 }
 
@@ -125,342 +114,527 @@ fn expect_nobody(reply: &Reply) {
     }
 }
 
-both_backends! {
-    async fn a_gateway_is_told_who_a_bearer_token_belongs_to(backend) {
-        let server = with_gateway(backend).await;
-        let token = server.login("ann").await.tokens().access;
-        let claims = payload(&token);
-        // Whatever method a gateway asks with, and whatever it hands on with it.
-        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
-            for path in ["/forward-auth", "/forward-auth/envoy/-/orders?scope=of+the+request"] {
-                let request = server.request(method.clone(), path).bearer_auth(&token).header("content-type", "text/plain");
-                let reply = send(request.body("what the request said")).await.expect(StatusCode::OK);
-                assert_eq!(reply.header("x-propusk-user"), claims["sub"].as_str().expect("text"));
-                assert_eq!(reply.header("x-propusk-email"), "ann@example.org");
-                assert_eq!((reply.header("x-propusk-role"), reply.header("x-propusk-client")), ("user", "propusk"));
-                assert_eq!(reply.header("x-propusk-scope"), claims["scope"].as_str().expect("text"));
-                assert_eq!(reply.header("x-propusk-session"), claims["sid"].as_str().expect("text"));
-                assert!(reply.headers.contains_key("x-propusk-modules"));
-                assert_eq!(reply.header("cache-control"), "no-store");
-                assert_eq!(set_cookies(&reply), Vec::<String>::new());
-            }
-        }
-        let nobody = send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
-        assert_eq!(nobody.header("www-authenticate"), "Bearer", "RFC 6750 §3.1");
-        expect_nobody(&nobody);
-        for bad in ["x", "a.b.c", &token[1..]] {
-            let reply = ask_as(&server, "", bad).await.expect_error(401, "INVALID_TOKEN");
-            assert!(reply.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""), "{reply:?}");
-            expect_nobody(&reply);
-        }
-        server.clock.advance(Duration::from_secs(901));
-        expect_nobody(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
-    }
+backend_tests! {
+    a_gateway_is_told_who_a_bearer_token_belongs_to,
+    a_gateway_demands_scopes_modules_and_an_audience,
+    a_token_for_another_api_is_good_where_the_gateway_serves_it,
+    a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_token,
+    an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page,
+    a_session_that_has_ended_is_not_renewed_and_its_cookies_go,
+    a_browser_is_sent_to_the_login_and_back_to_where_it_came_from,
+    only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says,
+    a_login_that_is_too_old_is_asked_for_again,
+    a_session_behind_a_gateway_ends_with_the_browser,
+    cookies_are_not_taken_from_pages_of_strangers,
+    hosts_of_one_domain_share_the_cookies_of_a_session_where_that_is_configured,
+}
 
-    async fn a_gateway_demands_scopes_modules_and_an_audience(backend) {
-        let server = with_gateway(backend).await;
-        module(&server, "crm", "crm:read crm:write", None).await;
-        module(&server, "wiki", "wiki:read", None).await;
-        grant(&server.app, &id_of(&server, "ann").await, "crm", None, &By::operator()).await.expect("granted");
-        let token = server.login("ann").await.tokens().access;
-        for good in ["", "?scope=openid", "?scope=openid%20email&scope=profile", "?module=crm", "?module=crm&scope=crm:write"] {
-            let reply = ask_as(&server, good, &token).await.expect(StatusCode::OK);
-            assert_eq!(reply.header("x-propusk-modules"), "crm", "{good}");
-        }
-        for (bad, scope, message) in [
-            ("?scope=api:admin", "api:admin", "the scope api:admin"),
-            ("?scope=openid+api:admin", "openid api:admin", "the scope openid api:admin"),
-            ("?module=wiki", "wiki:read", "the module wiki"),
-            ("?module=crm&module=wiki&scope=openid", "openid crm:read crm:write wiki:read", "the module wiki"),
-            ("?module=nowhere", "", "the module nowhere"),
-        ] {
-            let reply = ask_as(&server, bad, &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
-            let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
-            let told = format!("Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\"{scope}");
-            assert_eq!(reply.header("www-authenticate"), told, "{bad}");
-            expect_nobody(&reply);
-        }
-        // In Envoy's form the demand stands before the path of the request, which demands nothing.
-        let envoy = |path: &str| send(server.request(Method::POST, &format!("/forward-auth/envoy/{path}")).bearer_auth(&token));
-        envoy("module=crm/orders?module=wiki").await.expect(StatusCode::OK);
-        envoy("module=wiki/orders?module=crm").await.expect_error(403, "INSUFFICIENT_SCOPE");
-        envoy("module=wiki").await.expect_error(403, "INSUFFICIENT_SCOPE");
-        ask_as(&server, &format!("?audience={API}"), &token).await.expect_error(401, "INVALID_TOKEN");
-        for typo in ["?scopes=a", "?scope=", "?modul=crm", "?max_age=5", "?redirect=no", "?scope=a%22b"] {
-            expect_refusal(&ask_as(&server, typo, &token).await);
-        }
-        for nowhere in ["/forward-auth/", "/forward-auth/scope=x", "/forward-auth/envoy"] {
-            let reply = send(server.request(Method::GET, nowhere).bearer_auth(&token)).await;
-            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{nowhere} lets nobody through");
+async fn a_gateway_is_told_who_a_bearer_token_belongs_to(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let token = server.login("ann").await.tokens().access;
+    let claims = payload(&token);
+    // Whatever method a gateway asks with, and whatever it hands on with it.
+    for method in [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+    ] {
+        for path in ["/forward-auth", "/forward-auth/envoy/-/orders?scope=of+the+request"] {
+            let request = server
+                .request(method.clone(), path)
+                .bearer_auth(&token)
+                .header("content-type", "text/plain");
+            let reply = send(request.body("what the request said")).await.expect(StatusCode::OK);
+            assert_eq!(reply.header("x-propusk-user"), claims["sub"].as_str().expect("text"));
+            assert_eq!(reply.header("x-propusk-email"), "ann@example.org");
+            assert_eq!(
+                (reply.header("x-propusk-role"), reply.header("x-propusk-client")),
+                ("user", "propusk")
+            );
+            assert_eq!(reply.header("x-propusk-scope"), claims["scope"].as_str().expect("text"));
+            assert_eq!(reply.header("x-propusk-session"), claims["sid"].as_str().expect("text"));
+            assert!(reply.headers.contains_key("x-propusk-modules"));
+            assert_eq!(reply.header("cache-control"), "no-store");
+            assert_eq!(set_cookies(&reply), Vec::<String>::new());
         }
     }
-
-    async fn a_token_for_another_api_is_good_where_the_gateway_serves_it(backend) {
-        let server = with_gateway(backend).await;
-        server.app.db.write(Statement::new("INSERT INTO resources (id, name, default_scope, created_at) VALUES ('https://api.example', 'The API', '', 0)")).await.expect("a resource");
-        server.client("app", Metadata { resources: vec![API.to_owned()], ..web_app() }).await;
-        module(&server, "crm", "api:read", Some(API)).await;
-        let form = [("grant_type", "client_credentials"), ("resource", API), ("scope", "api:write")];
-        let token = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK).field("access_token");
-        ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
-        let reply = ask_as(&server, &format!("?audience={API}&scope=api:write"), &token).await.expect(StatusCode::OK);
-        assert_eq!((reply.header("x-propusk-user"), reply.header("x-propusk-client")), ("app", "app"));
-        assert_eq!((reply.header("x-propusk-email"), reply.header("x-propusk-role"), reply.header("x-propusk-session")), ("", "", ""));
-        ask_as(&server, &format!("?audience={API}&module=crm"), &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
-        // A client's own token has no login that could be recent.
-        ask_as(&server, &format!("?audience={API}&max_age=300"), &token).await.expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
-    }
-
-    async fn a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_token(backend) {
-        let server = with_gateway(backend).await;
-        module(&server, "crm", "crm:read", None).await;
-        let ann = id_of(&server, "ann").await;
-        grant(&server.app, &ann, "crm", None, &By::operator()).await.expect("granted");
-        let token = server.login("ann").await.tokens();
-        let mut browser = with_session(&server, "ann").await;
-        ask_as(&server, "?module=crm", &token.access).await.expect(StatusCode::OK);
-        browser.send(ask(&server, "?module=crm")).await.expect(StatusCode::OK);
-        withdraw(&server.app, &ann, "crm", &By::operator()).await.expect("withdrawn");
-        for _ in 0..2 {
-            let reply = ask_as(&server, "?module=crm", &token.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
-            assert!(reply.header("www-authenticate").contains("scope=\"crm:read\""), "{reply:?}");
-        }
-        ask_as(&server, "?scope=crm:read", &token.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
-        // The token is good for nothing else either; a refresh gives one that is.
-        ask_as(&server, "", &token.access).await.expect_error(401, "INVALID_TOKEN");
-        ask_as(&server, "?scope=openid", &token.access).await.expect_error(401, "INVALID_TOKEN");
-        let next = server.refresh(&token.refresh).await.tokens().access;
-        ask_as(&server, "?scope=openid", &next).await.expect(StatusCode::OK);
-        // A browser's token is renewed on the way, even for a refusal: its old refresh token is spent.
-        let reply = browser.send(ask(&server, "?module=crm")).await.expect_error(403, "INSUFFICIENT_SCOPE");
-        assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
-        browser.send(ask(&server, "?scope=openid")).await.expect(StatusCode::OK);
-        // Of a dead token nobody is told what it lacks.
-        server.refresh(&token.refresh).await;
-        server.post_as("/api/v1/auth/logout", &next).await.expect(StatusCode::OK);
-        ask_as(&server, "?module=crm", &token.access).await.expect_error(401, "INVALID_TOKEN");
-    }
-
-    async fn an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = with_session(&server, "ann").await;
-        let kept = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-        assert_eq!(set_cookies(&kept), Vec::<String>::new(), "a good token is kept");
-        let kept = ann.send(ask(&server, "?cookies=header")).await.expect(StatusCode::OK);
-        assert!(kept.headers.contains_key("x-propusk-set-access") && kept.header("x-propusk-set-access").is_empty(), "{kept:?}");
-        let session = kept.header("x-propusk-session").to_owned();
-        server.clock.advance(Duration::from_secs(901));
-        let cookie = format!("propusk_access={}; propusk_refresh={}", ann.cookies["propusk_access"], ann.cookies["propusk_refresh"]);
-        let requests = (0..20).map(|_| send(ask(&server, "?cookies=header").header("cookie", &cookie)));
-        let mut refresh = vec![];
-        for reply in join_all(requests).await {
-            let reply = reply.expect(StatusCode::OK);
-            assert_eq!(reply.header("x-propusk-session"), session);
-            let cookies = set_cookies(&reply);
-            assert!(cookies[0].starts_with("propusk_access=ey") && cookies[1].starts_with("propusk_refresh="), "{cookies:?}");
-            assert!(cookies.iter().all(|line| line.ends_with("; HttpOnly; SameSite=Lax")), "{cookies:?}");
-            assert_eq!([reply.header("x-propusk-set-access"), reply.header("x-propusk-set-refresh")], [&cookies[0], &cookies[1]]);
-            refresh.push(cookies[1].clone());
-        }
-        refresh.dedup();
-        assert_eq!(refresh.len(), 1, "all get the same successor");
-        // A browser whose access cookie is gone altogether is no different, and headers of its own are for who asks for them.
-        ann.cookies.remove("propusk_access");
-        let reply = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-        assert_eq!((set_cookies(&reply).len(), reply.headers.contains_key("x-propusk-set-refresh")), (2, false));
-        ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-
-        // A bearer token is never renewed, whatever cookies are beside it.
-        let token = server.login("ann").await.tokens().access;
-        server.clock.advance(Duration::from_secs(901));
-        let reply = ann.send(ask(&server, "").bearer_auth(&token)).await.expect_error(401, "INVALID_TOKEN");
-        assert_eq!(set_cookies(&reply), Vec::<String>::new());
-        ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-    }
-
-    async fn a_session_that_has_ended_is_not_renewed_and_its_cookies_go(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = with_session(&server, "ann").await;
-        let token = ann.cookies["propusk_access"].clone();
-        server.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
-        let reply = ann.send(ask(&server, "?cookies=header")).await.expect_error(401, "INVALID_TOKEN");
+    let nobody = send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(nobody.header("www-authenticate"), "Bearer", "RFC 6750 §3.1");
+    expect_nobody(&nobody);
+    for bad in ["x", "a.b.c", &token[1..]] {
+        let reply = ask_as(&server, "", bad).await.expect_error(401, "INVALID_TOKEN");
+        assert!(
+            reply.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""),
+            "{reply:?}"
+        );
         expect_nobody(&reply);
-        assert_eq!(set_cookies(&reply), ["propusk_access=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax", "propusk_refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"]);
-        assert_eq!(reply.header("x-propusk-set-access"), set_cookies(&reply)[0]);
-        assert!(!ann.cookies.contains_key("propusk_refresh"));
-        // Logged out where it was logged in: the next page is not logged in again by itself.
-        let reply = ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
-        assert!(reply.header("location").starts_with("/login?"), "{reply:?}");
-        // An account that was disabled: its cookies are worth nothing at once.
-        let mut ann = with_session(&server, "ann").await;
-        ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-        let user = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::disable(&server.app, &user, &By::operator()).await.expect("disabled");
-        ann.send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
     }
+    server.clock.advance(Duration::from_secs(901));
+    expect_nobody(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
+}
 
-    async fn a_browser_is_sent_to_the_login_and_back_to_where_it_came_from(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = server.browser();
-        let reply = ann.send(page(&server, "?module=crm")).await.expect(StatusCode::SEE_OTHER);
+async fn a_gateway_demands_scopes_modules_and_an_audience(backend: Backend) {
+    let server = with_gateway(backend).await;
+    module(&server, "crm", "crm:read crm:write", None).await;
+    module(&server, "wiki", "wiki:read", None).await;
+    grant(&server.app, &id_of(&server, "ann").await, "crm", None, &Actor::operator())
+        .await
+        .expect("granted");
+    let token = server.login("ann").await.tokens().access;
+    for good in [
+        "",
+        "?scope=openid",
+        "?scope=openid%20email&scope=profile",
+        "?module=crm",
+        "?module=crm&scope=crm:write",
+    ] {
+        let reply = ask_as(&server, good, &token).await.expect(StatusCode::OK);
+        assert_eq!(reply.header("x-propusk-modules"), "crm", "{good}");
+    }
+    for (bad, scope, message) in [
+        ("?scope=api:admin", "api:admin", "the scope api:admin"),
+        ("?scope=openid+api:admin", "openid api:admin", "the scope openid api:admin"),
+        ("?module=wiki", "wiki:read", "the module wiki"),
+        (
+            "?module=crm&module=wiki&scope=openid",
+            "openid crm:read crm:write wiki:read",
+            "the module wiki",
+        ),
+        ("?module=nowhere", "", "the module nowhere"),
+    ] {
+        let reply = ask_as(&server, bad, &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
+        let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
+        let told = format!(
+            "Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\"{scope}"
+        );
+        assert_eq!(reply.header("www-authenticate"), told, "{bad}");
         expect_nobody(&reply);
-        let start = "/session/start?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1";
-        let issuer = server.app.config.server.issuer.clone();
-        assert_eq!(reply.header("location"), format!("{issuer}{start}"));
-        // nginx takes 401 only, and looks for the address in a header.
-        let reply = ann.send(page(&server, "?redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
-        assert_eq!((reply.header("x-propusk-location"), reply.header("location")), (format!("{issuer}{start}").as_str(), ""));
-
-        let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
-        let login = reply.header("location").to_owned();
-        assert!(login.starts_with("/login?return_to=%2Fsession%2Fstart%3F"), "{login}");
-        let form = ann.open(&login).await.expect(StatusCode::OK);
-        assert!(form.header("content-security-policy").contains("form-action 'self' https: http:"), "a form may lead to the application: {form:?}");
-        let reply = ann.log_in(&login, "ann").await;
-        assert_eq!(reply.header("location"), start);
-        let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
-        assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
-        ann.send(page(&server, "")).await.expect(StatusCode::OK);
-        // Whoever is logged in but may not is told so, and not sent around in circles.
-        ann.send(page(&server, "?scope=api:admin")).await.expect_page(403);
-        // The start page's own registration leads the same way.
-        let register = login.replace("/login?", "/register?");
-        assert!(ann.open(&register).await.expect(StatusCode::OK).text.contains("/session/start"));
     }
-
-    async fn only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says(backend) {
-        let server = with_gateway(backend).await;
-        let envoy = || server.request(Method::GET, "/forward-auth/envoy/-/orders?open=1").header("accept", "text/html").header("x-forwarded-proto", "http").header("host", "127.0.0.1:9000");
-        let start = format!("{}/session/start", server.app.config.server.issuer);
-        let to_orders = format!("{start}?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1");
-        assert_eq!(send(envoy()).await.expect(StatusCode::SEE_OTHER).header("location"), to_orders);
-        let by_url = ask(&server, "").header("accept", "text/html").header("x-original-url", format!("{APP}/orders?open=1"));
-        assert_eq!(send(by_url).await.expect(StatusCode::SEE_OTHER).header("location"), to_orders);
-        for request in [
-            ask(&server, ""),
-            ask(&server, "").header("accept", "application/json"),
-            ask(&server, "?redirect=never").header("accept", "text/html"),
-            ask(&server, "").header("accept", "text/html").header("x-forwarded-method", "POST"),
-            ask(&server, "").header("accept", "text/html").header("x-original-method", "DELETE"),
-            ask(&server, "").header("accept", "text/html").header("sec-fetch-mode", "cors"),
-            ask(&server, "").header("accept", "text/html").bearer_auth("a.b.c"),
-            server.request(Method::POST, "/forward-auth/envoy/-/orders").header("accept", "text/html"),
-        ] {
-            let reply = send(request).await.expect(StatusCode::UNAUTHORIZED);
-            assert_eq!((reply.header("location"), reply.header("x-propusk-location")), ("", ""), "{reply:?}");
-            assert!(reply.header("www-authenticate").starts_with("Bearer"));
-        }
-        // T8: what is none of our addresses is dropped.
-        for bad in ["https://evil.example/", "//evil.example", "javascript:alert(1)", "http://127.0.0.1:9001/", "http://127.0.0.1:9000@evil.example/", "https://127.0.0.1:9000/", "http://[::1]:9000/"] {
-            let request = ask(&server, "").header("accept", "text/html").header("x-original-url", bad);
-            assert_eq!(send(request).await.expect(StatusCode::SEE_OTHER).header("location"), start, "{bad}");
-            let address = format!("/session/start?return_to={}", url::form_urlencoded::byte_serialize(bad.as_bytes()).collect::<String>());
-            let mut ann = server.logged_in("ann").await;
-            assert_eq!(ann.open(&address).await.expect(StatusCode::SEE_OTHER).header("location"), "/login", "{bad}");
-        }
-        // Nobody who is not in server.trusted_proxies says where a browser was.
-        let database = server.stop().await;
-        let other = TestServer::on(database, propusk::clock::Clock::fake(crate::support::START), &[("PROPUSK_GATEWAY__ORIGINS", APP)]).await;
-        assert_eq!(send(page(&other, "")).await.expect(StatusCode::SEE_OTHER).header("location"), start);
+    // In Envoy's form the demand stands before the path of the request, which demands nothing.
+    let envoy = |path: &str| {
+        send(
+            server
+                .request(Method::POST, &format!("/forward-auth/envoy/{path}"))
+                .bearer_auth(&token),
+        )
+    };
+    envoy("module=crm/orders?module=wiki").await.expect(StatusCode::OK);
+    envoy("module=wiki/orders?module=crm").await.expect_error(403, "INSUFFICIENT_SCOPE");
+    envoy("module=wiki").await.expect_error(403, "INSUFFICIENT_SCOPE");
+    ask_as(&server, &format!("?audience={API}"), &token).await.expect_error(401, "INVALID_TOKEN");
+    for typo in ["?scopes=a", "?scope=", "?modul=crm", "?max_age=5", "?redirect=no", "?scope=a%22b"]
+    {
+        expect_refusal(&ask_as(&server, typo, &token).await);
     }
-
-    async fn a_login_that_is_too_old_is_asked_for_again(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = with_session(&server, "ann").await;
-        ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
-        ann.send(page(&server, "?acr=urn:propusk:acr:password+other")).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(301));
-        ann.send(page(&server, "")).await.expect(StatusCode::OK);
-        let reply = ann.send(ask(&server, "?max_age=300")).await.expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
-        let told = reply.header("www-authenticate");
-        assert!(told.starts_with("Bearer error=\"insufficient_user_authentication\"") && told.ends_with(", max_age=\"300\""), "RFC 9470 §3: {told}");
-        let reply = ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::SEE_OTHER);
-        let start = reply.header("location").strip_prefix(&server.app.config.server.issuer).expect("here").to_owned();
-        assert!(start.ends_with("&max_age=300"), "{start}");
-        let login = ann.open(&start).await.expect(StatusCode::SEE_OTHER).header("location").to_owned();
-        assert!(login.starts_with("/login?") && login.ends_with("&again=1"), "{login}");
-        let reply = ann.log_in(&login, "ann").await;
-        let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
-        assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
-        ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
-        // What no login could give is no reason for one.
-        let reply = ann.send(page(&server, "?acr=phr&redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
-        assert_eq!(reply.header("x-propusk-location"), "");
-        assert!(reply.header("www-authenticate").ends_with(", acr_values=\"phr\""), "{reply:?}");
+    for nowhere in ["/forward-auth/", "/forward-auth/scope=x", "/forward-auth/envoy"] {
+        let reply = send(server.request(Method::GET, nowhere).bearer_auth(&token)).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{nowhere} lets nobody through");
     }
+}
 
-    async fn a_session_behind_a_gateway_ends_with_the_browser(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = with_session(&server, "ann").await;
-        let token = ann.cookies["propusk_access"].clone();
-        let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
-        let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
-        assert_eq!(set_cookies(&reply).iter().filter(|line| line.contains("Max-Age=0")).count(), 3, "{reply:?}");
-        ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
-        // Beside a session of its own the browser stays as it is.
-        let own = server.login("ann").await.tokens().access;
-        let mut ann = with_session(&server, "ann").await;
-        server.post_as("/api/v1/auth/logout", &own).await.expect(StatusCode::OK);
-        ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-        assert!(ann.open("/session/start").await.header("location").starts_with("/login"));
-        assert_eq!(server.events().await.iter().filter(|(kind, _)| kind == "browser.logged_out").count(), 1);
+async fn a_token_for_another_api_is_good_where_the_gateway_serves_it(backend: Backend) {
+    let server = with_gateway(backend).await;
+    server.app.db.write(Statement::new("INSERT INTO resources (id, name, default_scope, created_at) VALUES ('https://api.example', 'The API', '', 0)")).await.expect("a resource");
+    server.client("app", Metadata { resources: vec![API.to_owned()], ..web_app() }).await;
+    module(&server, "crm", "api:read", Some(API)).await;
+    let form = [("grant_type", "client_credentials"), ("resource", API), ("scope", "api:write")];
+    let token = server
+        .form_as("/oauth2/token", "app", &form)
+        .await
+        .expect(StatusCode::OK)
+        .field("access_token");
+    ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
+    let reply = ask_as(&server, &format!("?audience={API}&scope=api:write"), &token)
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!((reply.header("x-propusk-user"), reply.header("x-propusk-client")), ("app", "app"));
+    assert_eq!(
+        (
+            reply.header("x-propusk-email"),
+            reply.header("x-propusk-role"),
+            reply.header("x-propusk-session")
+        ),
+        ("", "", "")
+    );
+    ask_as(&server, &format!("?audience={API}&module=crm"), &token)
+        .await
+        .expect_error(403, "INSUFFICIENT_SCOPE");
+    // A client's own token has no login that could be recent.
+    ask_as(&server, &format!("?audience={API}&max_age=300"), &token)
+        .await
+        .expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
+}
+
+async fn a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_token(
+    backend: Backend,
+) {
+    let server = with_gateway(backend).await;
+    module(&server, "crm", "crm:read", None).await;
+    let ann = id_of(&server, "ann").await;
+    grant(&server.app, &ann, "crm", None, &Actor::operator()).await.expect("granted");
+    let token = server.login("ann").await.tokens();
+    let mut browser = with_session(&server, "ann").await;
+    ask_as(&server, "?module=crm", &token.access).await.expect(StatusCode::OK);
+    browser.send(ask(&server, "?module=crm")).await.expect(StatusCode::OK);
+    withdraw(&server.app, &ann, "crm", &Actor::operator()).await.expect("withdrawn");
+    for _ in 0..2 {
+        let reply = ask_as(&server, "?module=crm", &token.access)
+            .await
+            .expect_error(403, "INSUFFICIENT_SCOPE");
+        assert!(reply.header("www-authenticate").contains("scope=\"crm:read\""), "{reply:?}");
     }
+    ask_as(&server, "?scope=crm:read", &token.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
+    // The token is good for nothing else either; a refresh gives one that is.
+    ask_as(&server, "", &token.access).await.expect_error(401, "INVALID_TOKEN");
+    ask_as(&server, "?scope=openid", &token.access).await.expect_error(401, "INVALID_TOKEN");
+    let next = server.refresh(&token.refresh).await.tokens().access;
+    ask_as(&server, "?scope=openid", &next).await.expect(StatusCode::OK);
+    // A browser's token is renewed on the way, even for a refusal: its old refresh token is spent.
+    let reply =
+        browser.send(ask(&server, "?module=crm")).await.expect_error(403, "INSUFFICIENT_SCOPE");
+    assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
+    browser.send(ask(&server, "?scope=openid")).await.expect(StatusCode::OK);
+    // Of a dead token nobody is told what it lacks.
+    server.refresh(&token.refresh).await;
+    server.post_as("/api/v1/auth/logout", &next).await.expect(StatusCode::OK);
+    ask_as(&server, "?module=crm", &token.access).await.expect_error(401, "INVALID_TOKEN");
+}
 
-    async fn cookies_are_not_taken_from_pages_of_strangers(backend) {
-        let server = with_gateway(backend).await;
-        let mut ann = with_session(&server, "ann").await;
-        for (origin, site, good) in [
-            ("https://evil.example", "", false),
-            ("null", "", false),
-            ("http://127.0.0.1:9001", "same-site", false),
-            ("https://evil.example", "cross-site", false),
-            ("http://127.0.0.1:9001", "", false),
-            (APP, "", true),
-            (APP, "same-site", true),
-            (&*server.app.config.server.issuer.clone(), "", true),
-            ("null", "same-origin", true),
-            ("", "cross-site", true),
-            ("", "none", true),
-        ] {
-            let mut request = ask(&server, "").header("x-forwarded-method", "POST");
-            for (name, value) in [("origin", origin), ("sec-fetch-site", site)] {
-                if !value.is_empty() {
-                    request = request.header(name, value);
-                }
-            }
-            let reply = ann.send(request).await;
-            if good {
-                reply.expect(StatusCode::OK);
-            } else {
-                expect_nobody(&reply.expect_error(403, "CROSS_SITE_REQUEST"));
-            }
-        }
-        // A bearer token is nobody's by accident.
-        let token = server.login("ann").await.tokens().access;
-        send(ask(&server, "").header("origin", "https://evil.example").bearer_auth(token)).await.expect(StatusCode::OK);
-    }
-
-    async fn hosts_of_one_domain_share_the_cookies_of_a_session_where_that_is_configured(backend) {
-        let settings = [("PROPUSK_GATEWAY__COOKIE_DOMAIN", "example.org"), ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.org"), ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1")];
-        let (server, _folder) = with_https(backend, &settings).await;
-        server.register("ann").await;
-        let mut ann = server.logged_in("ann").await;
-        assert!(ann.cookies.contains_key("__Host-propusk_session"), "the pages' own stay with their host");
-        let start = "/session/start?return_to=https%3A%2F%2Fapp.example.org%2F";
-        let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
-        assert_eq!(reply.header("location"), "https://app.example.org/");
+async fn an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = with_session(&server, "ann").await;
+    let kept = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+    assert_eq!(set_cookies(&kept), Vec::<String>::new(), "a good token is kept");
+    let kept = ann.send(ask(&server, "?cookies=header")).await.expect(StatusCode::OK);
+    assert!(
+        kept.headers.contains_key("x-propusk-set-access")
+            && kept.header("x-propusk-set-access").is_empty(),
+        "{kept:?}"
+    );
+    let session = kept.header("x-propusk-session").to_owned();
+    server.clock.advance(Duration::from_secs(901));
+    let cookie = format!(
+        "propusk_access={}; propusk_refresh={}",
+        ann.cookies["propusk_access"], ann.cookies["propusk_refresh"]
+    );
+    let requests = (0..20).map(|_| send(ask(&server, "?cookies=header").header("cookie", &cookie)));
+    let mut refresh = vec![];
+    for reply in join_all(requests).await {
+        let reply = reply.expect(StatusCode::OK);
+        assert_eq!(reply.header("x-propusk-session"), session);
         let cookies = set_cookies(&reply);
-        for (line, name) in cookies.iter().zip(["__Secure-propusk_access", "__Secure-propusk_refresh"]) {
-            assert!(line.starts_with(&format!("{name}=")), "{line}");
-            assert!(line.ends_with("; HttpOnly; SameSite=Lax; Secure; Domain=example.org"), "{line}");
-        }
-        server.clock.advance(Duration::from_secs(901));
-        let reply = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-        assert_eq!(set_cookies(&reply).iter().filter(|line| line.ends_with("; Domain=example.org")).count(), 2);
-        let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
-        let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
-        assert_eq!(set_cookies(&reply).iter().filter(|line| line.contains("Max-Age=0") && line.ends_with("; Domain=example.org")).count(), 2);
+        assert!(
+            cookies[0].starts_with("propusk_access=ey")
+                && cookies[1].starts_with("propusk_refresh="),
+            "{cookies:?}"
+        );
+        assert!(
+            cookies.iter().all(|line| line.ends_with("; HttpOnly; SameSite=Lax")),
+            "{cookies:?}"
+        );
+        assert_eq!(
+            [reply.header("x-propusk-set-access"), reply.header("x-propusk-set-refresh")],
+            [&cookies[0], &cookies[1]]
+        );
+        refresh.push(cookies[1].clone());
     }
+    refresh.dedup();
+    assert_eq!(refresh.len(), 1, "all get the same successor");
+    // A browser whose access cookie is gone altogether is no different, and headers of its own are for who asks for them.
+    ann.cookies.remove("propusk_access");
+    let reply = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+    assert_eq!(
+        (set_cookies(&reply).len(), reply.headers.contains_key("x-propusk-set-refresh")),
+        (2, false)
+    );
+    ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+
+    // A bearer token is never renewed, whatever cookies are beside it.
+    let token = server.login("ann").await.tokens().access;
+    server.clock.advance(Duration::from_secs(901));
+    let reply =
+        ann.send(ask(&server, "").bearer_auth(&token)).await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(set_cookies(&reply), Vec::<String>::new());
+    ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+}
+
+async fn a_session_that_has_ended_is_not_renewed_and_its_cookies_go(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = with_session(&server, "ann").await;
+    let token = ann.cookies["propusk_access"].clone();
+    server.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
+    let reply = ann.send(ask(&server, "?cookies=header")).await.expect_error(401, "INVALID_TOKEN");
+    expect_nobody(&reply);
+    assert_eq!(
+        set_cookies(&reply),
+        [
+            "propusk_access=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
+            "propusk_refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+        ]
+    );
+    assert_eq!(reply.header("x-propusk-set-access"), set_cookies(&reply)[0]);
+    assert!(!ann.cookies.contains_key("propusk_refresh"));
+    // Logged out where it was logged in: the next page is not logged in again by itself.
+    let reply = ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
+    assert!(reply.header("location").starts_with("/login?"), "{reply:?}");
+    // An account that was disabled: its cookies are worth nothing at once.
+    let mut ann = with_session(&server, "ann").await;
+    ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+    let user = users::find(&server.app, "ann").await.expect("known");
+    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    ann.send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
+}
+
+async fn a_browser_is_sent_to_the_login_and_back_to_where_it_came_from(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = server.browser();
+    let reply = ann.send(page(&server, "?module=crm")).await.expect(StatusCode::SEE_OTHER);
+    expect_nobody(&reply);
+    let start = "/session/start?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1";
+    let issuer = server.app.config.server.issuer.clone();
+    assert_eq!(reply.header("location"), format!("{issuer}{start}"));
+    // nginx takes 401 only, and looks for the address in a header.
+    let reply = ann.send(page(&server, "?redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        (reply.header("x-propusk-location"), reply.header("location")),
+        (format!("{issuer}{start}").as_str(), "")
+    );
+
+    let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
+    let login = reply.header("location").to_owned();
+    assert!(login.starts_with("/login?return_to=%2Fsession%2Fstart%3F"), "{login}");
+    let form = ann.open(&login).await.expect(StatusCode::OK);
+    assert!(
+        form.header("content-security-policy").contains("form-action 'self' https: http:"),
+        "a form may lead to the application: {form:?}"
+    );
+    let reply = ann.log_in(&login, "ann").await;
+    assert_eq!(reply.header("location"), start);
+    let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
+    ann.send(page(&server, "")).await.expect(StatusCode::OK);
+    // Whoever is logged in but may not is told so, and not sent around in circles.
+    ann.send(page(&server, "?scope=api:admin")).await.expect_page(403);
+    // The start page's own registration leads the same way.
+    let register = login.replace("/login?", "/register?");
+    assert!(ann.open(&register).await.expect(StatusCode::OK).text.contains("/session/start"));
+}
+
+async fn only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let envoy = || {
+        server
+            .request(Method::GET, "/forward-auth/envoy/-/orders?open=1")
+            .header("accept", "text/html")
+            .header("x-forwarded-proto", "http")
+            .header("host", "127.0.0.1:9000")
+    };
+    let start = format!("{}/session/start", server.app.config.server.issuer);
+    let to_orders = format!("{start}?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1");
+    assert_eq!(send(envoy()).await.expect(StatusCode::SEE_OTHER).header("location"), to_orders);
+    let by_url = ask(&server, "")
+        .header("accept", "text/html")
+        .header("x-original-url", format!("{APP}/orders?open=1"));
+    assert_eq!(send(by_url).await.expect(StatusCode::SEE_OTHER).header("location"), to_orders);
+    for request in [
+        ask(&server, ""),
+        ask(&server, "").header("accept", "application/json"),
+        ask(&server, "?redirect=never").header("accept", "text/html"),
+        ask(&server, "").header("accept", "text/html").header("x-forwarded-method", "POST"),
+        ask(&server, "").header("accept", "text/html").header("x-original-method", "DELETE"),
+        ask(&server, "").header("accept", "text/html").header("sec-fetch-mode", "cors"),
+        ask(&server, "").header("accept", "text/html").bearer_auth("a.b.c"),
+        server.request(Method::POST, "/forward-auth/envoy/-/orders").header("accept", "text/html"),
+    ] {
+        let reply = send(request).await.expect(StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            (reply.header("location"), reply.header("x-propusk-location")),
+            ("", ""),
+            "{reply:?}"
+        );
+        assert!(reply.header("www-authenticate").starts_with("Bearer"));
+    }
+    // T8: what is none of our addresses is dropped.
+    for bad in [
+        "https://evil.example/",
+        "//evil.example",
+        "javascript:alert(1)",
+        "http://127.0.0.1:9001/",
+        "http://127.0.0.1:9000@evil.example/",
+        "https://127.0.0.1:9000/",
+        "http://[::1]:9000/",
+    ] {
+        let request = ask(&server, "").header("accept", "text/html").header("x-original-url", bad);
+        assert_eq!(
+            send(request).await.expect(StatusCode::SEE_OTHER).header("location"),
+            start,
+            "{bad}"
+        );
+        let address = format!(
+            "/session/start?return_to={}",
+            url::form_urlencoded::byte_serialize(bad.as_bytes()).collect::<String>()
+        );
+        let mut ann = server.logged_in("ann").await;
+        assert_eq!(
+            ann.open(&address).await.expect(StatusCode::SEE_OTHER).header("location"),
+            "/login",
+            "{bad}"
+        );
+    }
+    // Nobody who is not in server.trusted_proxies says where a browser was.
+    let database = server.stop().await;
+    let other = TestServer::on(
+        database,
+        propusk::clock::Clock::fake(crate::support::START),
+        &[("PROPUSK_GATEWAY__ORIGINS", APP)],
+    )
+    .await;
+    assert_eq!(
+        send(page(&other, "")).await.expect(StatusCode::SEE_OTHER).header("location"),
+        start
+    );
+}
+
+async fn a_login_that_is_too_old_is_asked_for_again(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = with_session(&server, "ann").await;
+    ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
+    ann.send(page(&server, "?acr=urn:propusk:acr:password+other")).await.expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(301));
+    ann.send(page(&server, "")).await.expect(StatusCode::OK);
+    let reply = ann
+        .send(ask(&server, "?max_age=300"))
+        .await
+        .expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
+    let told = reply.header("www-authenticate");
+    assert!(
+        told.starts_with("Bearer error=\"insufficient_user_authentication\"")
+            && told.ends_with(", max_age=\"300\""),
+        "RFC 9470 §3: {told}"
+    );
+    let reply = ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::SEE_OTHER);
+    let start = reply
+        .header("location")
+        .strip_prefix(&server.app.config.server.issuer)
+        .expect("here")
+        .to_owned();
+    assert!(start.ends_with("&max_age=300"), "{start}");
+    let login = ann.open(&start).await.expect(StatusCode::SEE_OTHER).header("location").to_owned();
+    assert!(login.starts_with("/login?") && login.ends_with("&again=1"), "{login}");
+    let reply = ann.log_in(&login, "ann").await;
+    let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
+    ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
+    // What no login could give is no reason for one.
+    let reply =
+        ann.send(page(&server, "?acr=phr&redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(reply.header("x-propusk-location"), "");
+    assert!(reply.header("www-authenticate").ends_with(", acr_values=\"phr\""), "{reply:?}");
+}
+
+async fn a_session_behind_a_gateway_ends_with_the_browser(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = with_session(&server, "ann").await;
+    let token = ann.cookies["propusk_access"].clone();
+    let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
+    let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
+    assert_eq!(
+        set_cookies(&reply).iter().filter(|line| line.contains("Max-Age=0")).count(),
+        3,
+        "{reply:?}"
+    );
+    ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
+    // Beside a session of its own the browser stays as it is.
+    let own = server.login("ann").await.tokens().access;
+    let mut ann = with_session(&server, "ann").await;
+    server.post_as("/api/v1/auth/logout", &own).await.expect(StatusCode::OK);
+    ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+    assert!(ann.open("/session/start").await.header("location").starts_with("/login"));
+    assert_eq!(
+        server.events().await.iter().filter(|(kind, _)| kind == "browser.logged_out").count(),
+        1
+    );
+}
+
+async fn cookies_are_not_taken_from_pages_of_strangers(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = with_session(&server, "ann").await;
+    for (origin, site, good) in [
+        ("https://evil.example", "", false),
+        ("null", "", false),
+        ("http://127.0.0.1:9001", "same-site", false),
+        ("https://evil.example", "cross-site", false),
+        ("http://127.0.0.1:9001", "", false),
+        (APP, "", true),
+        (APP, "same-site", true),
+        (&*server.app.config.server.issuer.clone(), "", true),
+        ("null", "same-origin", true),
+        ("", "cross-site", true),
+        ("", "none", true),
+    ] {
+        let mut request = ask(&server, "").header("x-forwarded-method", "POST");
+        for (name, value) in [("origin", origin), ("sec-fetch-site", site)] {
+            if !value.is_empty() {
+                request = request.header(name, value);
+            }
+        }
+        let reply = ann.send(request).await;
+        if good {
+            reply.expect(StatusCode::OK);
+        } else {
+            expect_nobody(&reply.expect_error(403, "CROSS_SITE_REQUEST"));
+        }
+    }
+    // A bearer token is nobody's by accident.
+    let token = server.login("ann").await.tokens().access;
+    send(ask(&server, "").header("origin", "https://evil.example").bearer_auth(token))
+        .await
+        .expect(StatusCode::OK);
+}
+
+async fn hosts_of_one_domain_share_the_cookies_of_a_session_where_that_is_configured(
+    backend: Backend,
+) {
+    let settings = [
+        ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "example.org"),
+        ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.org"),
+        ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let (server, _folder) = with_https(backend, &settings).await;
+    server.register("ann").await;
+    let mut ann = server.logged_in("ann").await;
+    assert!(
+        ann.cookies.contains_key("__Host-propusk_session"),
+        "the pages' own stay with their host"
+    );
+    let start = "/session/start?return_to=https%3A%2F%2Fapp.example.org%2F";
+    let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), "https://app.example.org/");
+    let cookies = set_cookies(&reply);
+    for (line, name) in cookies.iter().zip(["__Secure-propusk_access", "__Secure-propusk_refresh"])
+    {
+        assert!(line.starts_with(&format!("{name}=")), "{line}");
+        assert!(line.ends_with("; HttpOnly; SameSite=Lax; Secure; Domain=example.org"), "{line}");
+    }
+    server.clock.advance(Duration::from_secs(901));
+    let reply = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
+    assert_eq!(
+        set_cookies(&reply).iter().filter(|line| line.ends_with("; Domain=example.org")).count(),
+        2
+    );
+    let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
+    let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
+    assert_eq!(
+        set_cookies(&reply)
+            .iter()
+            .filter(|line| line.contains("Max-Age=0") && line.ends_with("; Domain=example.org"))
+            .count(),
+        2
+    );
 }
 
 #[track_caller]
@@ -499,8 +673,5 @@ async fn an_answer_takes_one_statement_and_parallel_ones_share_it() {
     let token = ann.cookies["propusk_access"].clone();
     join_all((0..100).map(|_| ask_as(&server, query, &token))).await;
     let took = statements(&server).await - before;
-    assert!(
-        (1..100).contains(&took),
-        "{took} statements for a hundred requests"
-    );
+    assert!((1..100).contains(&took), "{took} statements for a hundred requests");
 }

@@ -25,10 +25,7 @@ fn files_of(room: &str) -> Vec<(String, String)> {
                 walk(&entry.expect("an entry").path(), files);
             }
         } else if path.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
-            files.push((
-                path.display().to_string(),
-                fs::read_to_string(path).expect("text"),
-            ));
+            files.push((path.display().to_string(), fs::read_to_string(path).expect("text")));
         }
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -73,28 +70,18 @@ fn top_level_names(inner: &str) -> Vec<String> {
     }
     names.push(current);
     let first = |name: String| name.trim().split("::").next().unwrap_or("").to_owned();
-    names
-        .into_iter()
-        .map(first)
-        .filter(|name| !name.is_empty())
-        .collect()
+    names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
 #[test]
 fn every_room_uses_only_those_below_it() {
     for (room, allowed) in ROOMS {
         let files = files_of(room);
-        assert!(
-            !files.is_empty() || room == "clock",
-            "there is no room {room}"
-        );
+        assert!(!files.is_empty() || room == "clock", "there is no room {room}");
         for (file, text) in files {
             for name in named(&text) {
                 let fits = name == room || allowed.contains(&name.as_str());
-                assert!(
-                    fits,
-                    "{file} uses crate::{name}: {room} may use {allowed:?} only"
-                );
+                assert!(fits, "{file} uses crate::{name}: {room} may use {allowed:?} only");
             }
         }
     }
@@ -110,23 +97,11 @@ fn every_room_uses_only_those_below_it() {
 
 #[test]
 fn sql_stands_in_storage_alone() {
-    for room in [
-        "flows",
-        "http",
-        "grpc",
-        "cli",
-        "keys",
-        "revocation",
-        "app",
-        "server",
-        "oauth",
-        "model",
-    ] {
+    for room in
+        ["flows", "http", "grpc", "cli", "keys", "revocation", "app", "server", "oauth", "model"]
+    {
         for (file, text) in files_of(room) {
-            assert!(
-                !text.contains("Statement::new"),
-                "{file} has SQL: it belongs in src/storage"
-            );
+            assert!(!text.contains("Statement::new"), "{file} has SQL: it belongs in src/storage");
         }
     }
 }
@@ -134,9 +109,7 @@ fn sql_stands_in_storage_alone() {
 #[test]
 fn the_two_histories_of_the_schema_have_the_same_steps() {
     let names = |backend: &str| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("migrations")
-            .join(backend);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(backend);
         let mut names: Vec<_> = fs::read_dir(folder)
             .expect("a folder")
             .map(|e| e.expect("an entry").file_name())

@@ -12,7 +12,7 @@ use propusk::storage::Statement;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Backend, TestServer, both_backends};
+use crate::support::{Backend, TestServer, backend_tests};
 
 fn encode(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
@@ -47,15 +47,9 @@ fn sign(key: &Jwk, header: &Value, payload: &str) -> String {
 async fn assert_refused(server: &TestServer, token: &str, what: &str) {
     let reply = server.verify(token).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{what}: {reply:?}");
-    assert!(
-        reply.header("www-authenticate").starts_with("Bearer"),
-        "{what}"
-    );
+    assert!(reply.header("www-authenticate").starts_with("Bearer"), "{what}");
     let session = server.get_as("/api/v1/auth/session", token).await;
-    assert!(
-        session.status == 401 || session.json()["data"].is_null(),
-        "{what}: {session:?}"
-    );
+    assert!(session.status == 401 || session.json()["data"].is_null(), "{what}: {session:?}");
 }
 
 #[tokio::test]
@@ -72,25 +66,16 @@ async fn t43_no_algorithm_but_the_keys_own_is_believed() {
     }
     // The public key as an HMAC secret, in each spelling it is published in.
     let jwks = server.get("/oauth2/jwks").await.json();
-    for secret in [
-        jwks["keys"][0].to_string(),
-        jwks.to_string(),
-        jwks["keys"][0]["x"].to_string(),
-    ] {
+    for secret in [jwks["keys"][0].to_string(), jwks.to_string(), jwks["keys"][0]["x"].to_string()]
+    {
         let message = format!(
             "{}.{payload}",
             encode(&json!({ "alg": "HS256", "typ": "at+jwt", "kid": kid }))
         );
-        let signer = jws::HS256
-            .signer_from_bytes(format!("{secret:-<32}"))
-            .expect("a signer");
+        let signer = jws::HS256.signer_from_bytes(format!("{secret:-<32}")).expect("a signer");
         let signature = URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()).expect("signed"));
-        assert_refused(
-            &server,
-            &format!("{message}.{signature}"),
-            "HMAC with the public key",
-        )
-        .await;
+        assert_refused(&server, &format!("{message}.{signature}"), "HMAC with the public key")
+            .await;
     }
     // r = s = 0
     let message = good.rsplit_once('.').expect("a dot").0;
@@ -119,12 +104,7 @@ async fn t44_a_signature_of_another_form_or_length_is_refused() {
         (vec![], "none"),
         (raw.iter().rev().copied().collect(), "reversed"),
     ] {
-        assert_refused(
-            &server,
-            &format!("{message}.{}", URL_SAFE_NO_PAD.encode(bad)),
-            what,
-        )
-        .await;
+        assert_refused(&server, &format!("{message}.{}", URL_SAFE_NO_PAD.encode(bad)), what).await;
     }
 }
 
@@ -134,14 +114,9 @@ async fn t45_t46_t49_t50_a_header_that_is_not_ours_is_refused_and_nothing_is_fet
     let good = server.register("vera").await.access;
     let key = private_key(&server).await;
     let (header, payload) = (part(&good, 0), part(&good, 1).to_string());
-    server
-        .verify(&sign(&key, &header, &payload))
-        .await
-        .expect(StatusCode::OK);
+    server.verify(&sign(&key, &header, &payload)).await.expect(StatusCode::OK);
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
     let attacker = Jwk::generate_ec_key(josekit::jwk::alg::ec::EcCurve::P256).expect("a key");
     let public = serde_json::to_value(attacker.to_public_key().expect("public")).expect("JSON");
@@ -171,12 +146,7 @@ async fn t45_t46_t49_t50_a_header_that_is_not_ours_is_refused_and_nothing_is_fet
         assert_refused(&server, &sign(&key, &header, &payload), what).await;
         assert_refused(&server, &sign(&attacker, &header, &payload), what).await;
     }
-    assert_refused(
-        &server,
-        &sign(&attacker, &header, &payload),
-        "another key under our kid",
-    )
-    .await;
+    assert_refused(&server, &sign(&attacker, &header, &payload), "another key under our kid").await;
     let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(nobody.is_err(), "the address in the header was asked");
 }
@@ -212,39 +182,20 @@ async fn t48_t50_claims_of_another_type_or_value_are_refused_though_the_signatur
             "true",
         ] {
             let good = format!("\"{name}\":{}", payload[name]);
-            let text = payload
-                .to_string()
-                .replace(&good, &format!("\"{name}\":{value}"));
+            let text = payload.to_string().replace(&good, &format!("\"{name}\":{value}"));
             assert_ne!(text, payload.to_string());
             // An iat of -1 is a strange but whole number in the past.
             if (name, value) != ("iat", "-1") {
-                assert_refused(
-                    &server,
-                    &sign(&key, &header, &text),
-                    &format!("{name} {value}"),
-                )
-                .await;
+                assert_refused(&server, &sign(&key, &header, &text), &format!("{name} {value}"))
+                    .await;
             }
         }
     }
-    for name in [
-        "exp",
-        "aud",
-        "iss",
-        "sub",
-        "iat",
-        "jti",
-        "client_id",
-        "scope",
-    ] {
+    for name in ["exp", "aud", "iss", "sub", "iat", "jti", "client_id", "scope"] {
         let mut without = payload.clone();
         without.as_object_mut().expect("an object").remove(name);
-        assert_refused(
-            &server,
-            &sign(&key, &header, &without.to_string()),
-            &format!("no {name}"),
-        )
-        .await;
+        assert_refused(&server, &sign(&key, &header, &without.to_string()), &format!("no {name}"))
+            .await;
     }
     for (name, value) in [
         ("aud", json!("https://other.example.org")),
@@ -265,20 +216,10 @@ async fn t48_t50_claims_of_another_type_or_value_are_refused_though_the_signatur
         )
         .await;
     }
-    for text in [
-        "",
-        "null",
-        "[]",
-        "{",
-        "{\"exp\":1}{",
-        "\"text\"",
-        &"[".repeat(2_000),
-    ] {
+    for text in ["", "null", "[]", "{", "{\"exp\":1}{", "\"text\"", &"[".repeat(2_000)] {
         assert_refused(&server, &sign(&key, &header, text), text).await;
     }
-    let twice = payload
-        .to_string()
-        .replacen('{', "{\"sub\":\"somebody else\",", 1);
+    let twice = payload.to_string().replacen('{', "{\"sub\":\"somebody else\",", 1);
     assert_refused(&server, &sign(&key, &header, &twice), "sub twice").await;
     server.verify(&good).await.expect(StatusCode::OK);
 }
@@ -287,21 +228,10 @@ async fn t48_t50_claims_of_another_type_or_value_are_refused_though_the_signatur
 async fn t51_t52_t53_strange_and_huge_bearers_are_refused_and_the_server_lives() {
     let server = TestServer::start(Backend::Sqlite).await;
     let good = server.register("vera").await.access;
-    let jwe = |header: Value| {
-        format!(
-            "{}.{}.{}.{}.{}",
-            encode(&header),
-            "AAAA",
-            "AAAA",
-            "AAAA",
-            "AAAA"
-        )
-    };
+    let jwe =
+        |header: Value| format!("{}.{}.{}.{}.{}", encode(&header), "AAAA", "AAAA", "AAAA", "AAAA");
     for (bearer, what) in [
-        (
-            jwe(json!({ "alg": "dir", "enc": "A256GCM", "zip": "DEF" })),
-            "JWE with zip",
-        ),
+        (jwe(json!({ "alg": "dir", "enc": "A256GCM", "zip": "DEF" })), "JWE with zip"),
         (
             jwe(
                 json!({ "alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2c": 2_147_483_648_u64, "p2s": "AAAA" }),
@@ -333,41 +263,63 @@ async fn t51_t52_t53_strange_and_huge_bearers_are_refused_and_the_server_lives()
     server.verify(&good).await.expect(StatusCode::OK);
 }
 
-both_backends! {
-    async fn every_algorithm_signs_tokens_that_anybody_can_verify_from_the_jwks(backend) {
-        for name in ["ES256", "RS256", "PS256", "EdDSA"] {
-            let settings = [("PROPUSK_KEYS__ALGORITHMS", "ES256,RS256,PS256,EdDSA"), ("PROPUSK_TOKENS__SIGNING_ALGORITHM", name)];
-            let server = TestServer::with(backend, &settings).await;
-            let token = server.register("vera").await.access;
-            server.verify(&token).await.expect(StatusCode::OK);
-            let header = part(&token, 0);
-            assert_eq!((&header["alg"], &header["typ"]), (&json!(name), &json!("at+jwt")));
-            let jwks = server.get("/oauth2/jwks").await.json();
-            let keys = jwks["keys"].as_array().expect("keys");
-            assert_eq!(keys.len(), 4);
-            for key in keys {
-                for private in ["d", "p", "q", "dp", "dq", "qi", "k", "oth"] {
-                    assert!(key.get(private).is_none(), "{private} of {name} is published");
-                }
-                assert_eq!(key["use"], "sig");
+backend_tests! {
+    every_algorithm_signs_tokens_that_anybody_can_verify_from_the_jwks,
+}
+
+async fn every_algorithm_signs_tokens_that_anybody_can_verify_from_the_jwks(backend: Backend) {
+    for name in ["ES256", "RS256", "PS256", "EdDSA"] {
+        let settings = [
+            ("PROPUSK_KEYS__ALGORITHMS", "ES256,RS256,PS256,EdDSA"),
+            ("PROPUSK_TOKENS__SIGNING_ALGORITHM", name),
+        ];
+        let server = TestServer::with(backend, &settings).await;
+        let token = server.register("vera").await.access;
+        server.verify(&token).await.expect(StatusCode::OK);
+        let header = part(&token, 0);
+        assert_eq!((&header["alg"], &header["typ"]), (&json!(name), &json!("at+jwt")));
+        let jwks = server.get("/oauth2/jwks").await.json();
+        let keys = jwks["keys"].as_array().expect("keys");
+        assert_eq!(keys.len(), 4);
+        for key in keys {
+            for private in ["d", "p", "q", "dp", "dq", "qi", "k", "oth"] {
+                assert!(key.get(private).is_none(), "{private} of {name} is published");
             }
-            let key = keys.iter().find(|key| key["kid"] == header["kid"]).expect("the key is published");
-            assert_eq!(key["alg"], name);
-            let key = Jwk::from_bytes(key.to_string()).expect("a JWK");
-            let verifier: Box<dyn JwsVerifier> = match name {
-                "ES256" => Box::new(jws::ES256.verifier_from_jwk(&key).expect("a verifier")),
-                "RS256" => Box::new(jws::RS256.verifier_from_jwk(&key).expect("a verifier")),
-                "PS256" => Box::new(jws::PS256.verifier_from_jwk(&key).expect("a verifier")),
-                _ => Box::new(jws::EdDSA.verifier_from_jwk(&key).expect("a verifier")),
-            };
-            let (message, signature) = token.rsplit_once('.').expect("a dot");
-            let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
-            verifier.verify(message.as_bytes(), &signature).expect("the signature is good");
-            let claims = part(&token, 1);
-            for claim in ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "sid", "email", "role", "auth_time"] {
-                assert!(claims.get(claim).is_some(), "{claim} is missing");
-            }
-            assert_eq!(claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat"), 900);
+            assert_eq!(key["use"], "sig");
         }
+        let key =
+            keys.iter().find(|key| key["kid"] == header["kid"]).expect("the key is published");
+        assert_eq!(key["alg"], name);
+        let key = Jwk::from_bytes(key.to_string()).expect("a JWK");
+        let verifier: Box<dyn JwsVerifier> = match name {
+            "ES256" => Box::new(jws::ES256.verifier_from_jwk(&key).expect("a verifier")),
+            "RS256" => Box::new(jws::RS256.verifier_from_jwk(&key).expect("a verifier")),
+            "PS256" => Box::new(jws::PS256.verifier_from_jwk(&key).expect("a verifier")),
+            _ => Box::new(jws::EdDSA.verifier_from_jwk(&key).expect("a verifier")),
+        };
+        let (message, signature) = token.rsplit_once('.').expect("a dot");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        verifier.verify(message.as_bytes(), &signature).expect("the signature is good");
+        let claims = part(&token, 1);
+        for claim in [
+            "iss",
+            "sub",
+            "aud",
+            "exp",
+            "iat",
+            "jti",
+            "client_id",
+            "scope",
+            "sid",
+            "email",
+            "role",
+            "auth_time",
+        ] {
+            assert!(claims.get(claim).is_some(), "{claim} is missing");
+        }
+        assert_eq!(
+            claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat"),
+            900
+        );
     }
 }

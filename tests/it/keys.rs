@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use propusk::{app::App, clock::Clock, config::Config, flows::By};
+use propusk::{app::App, clock::Clock, config::Config, model::actor::Actor};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{Backend, START, TestServer, both_backends};
+use crate::support::{Backend, START, TestServer, backend_tests};
 
 /// Keys of one kind: their stories count them.
 const ES256: &[(&str, &str)] = &[("PROPUSK_KEYS__ALGORITHMS", "ES256")];
@@ -16,195 +16,217 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 async fn maintain(server: &TestServer) {
     let app = &server.app;
-    app.keys
-        .maintain(&app.db, &app.clock, &app.rng)
-        .await
-        .expect("maintained");
-    app.keys
-        .reload(&app.db, app.clock.now())
-        .await
-        .expect("read");
+    app.keys.maintain(&app.db, &app.clock, &app.rng).await.expect("maintained");
+    app.keys.reload(&app.db, app.clock.now()).await.expect("read");
 }
 
 async fn published(server: &TestServer) -> Vec<String> {
     let jwks = server.get("/oauth2/jwks").await.json();
     let kid = |key: &Value| key["kid"].as_str().expect("a kid").to_owned();
-    jwks["keys"]
-        .as_array()
-        .expect("keys")
-        .iter()
-        .map(kid)
-        .collect()
+    jwks["keys"].as_array().expect("keys").iter().map(kid).collect()
 }
 
 fn kid(token: &str) -> String {
-    let header = URL_SAFE_NO_PAD
-        .decode(token.split('.').next().expect("a header"))
-        .expect("base64url");
+    let header =
+        URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header")).expect("base64url");
     let header: Value = serde_json::from_slice(&header).expect("JSON");
     header["kid"].as_str().expect("a kid").to_owned()
 }
 
-both_backends! {
-    async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired(backend) {
-        let server = TestServer::with(backend, ES256).await;
-        server.register("vera").await;
-        let first = published(&server).await;
-        assert_eq!(first.len(), 1);
-        server.clock.advance(88 * DAY);
-        maintain(&server).await;
-        assert_eq!(published(&server).await, first, "nothing is due yet");
+backend_tests! {
+    a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired,
+    a_session_outlives_its_chain_key_and_theft_is_still_proven,
+    a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes,
+    a_banned_key_is_refused_by_every_server_and_another_signs,
+    a_token_of_a_retired_key_is_good_until_it_expires,
+    a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs,
+    whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap,
+    two_servers_that_find_a_key_due_make_one,
+}
 
+async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired(
+    backend: Backend,
+) {
+    let server = TestServer::with(backend, ES256).await;
+    server.register("vera").await;
+    let first = published(&server).await;
+    assert_eq!(first.len(), 1);
+    server.clock.advance(88 * DAY);
+    maintain(&server).await;
+    assert_eq!(published(&server).await, first, "nothing is due yet");
+
+    server.clock.advance(DAY);
+    maintain(&server).await;
+    let both = published(&server).await;
+    assert_eq!(both.len(), 2, "the next key is published");
+    assert_eq!(kid(&server.login("vera").await.tokens().access), first[0], "and does not sign yet");
+
+    server.clock.advance(DAY);
+    maintain(&server).await;
+    let before = server.login("vera").await.tokens();
+    let next = kid(&before.access);
+    assert!(next != first[0] && both.contains(&next), "now it signs");
+    assert_eq!(published(&server).await.len(), 2, "the old one's last tokens are alive");
+    server.clock.advance(Duration::from_secs(2 * 3600));
+    maintain(&server).await;
+    assert_eq!(published(&server).await, [next]);
+    // The chain key was rotated with it; the session's own is still there.
+    server.refresh(&before.refresh).await.expect(StatusCode::OK);
+}
+
+async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend: Backend) {
+    let server = TestServer::with(backend, &[ES256[0], ("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
+    let first = server.register("vera").await;
+    let mut last = first.clone();
+    for _ in 0..6 {
         server.clock.advance(DAY);
         maintain(&server).await;
-        let both = published(&server).await;
-        assert_eq!(both.len(), 2, "the next key is published");
-        assert_eq!(kid(&server.login("vera").await.tokens().access), first[0], "and does not sign yet");
+        last = server.refresh(&last.refresh).await.expect(StatusCode::OK).tokens();
+    }
+    server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    server.refresh(&last.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+}
 
-        server.clock.advance(DAY);
+async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(
+    backend: Backend,
+) {
+    let one = TestServer::with(backend, ES256).await;
+    let other = one.another(ES256).await;
+    assert_eq!(published(&one).await, published(&other).await, "they share the keys");
+    let old = one.register("vera").await;
+    one.app
+        .keys
+        .rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true, &Actor::operator())
+        .await
+        .expect("rotated");
+    let new = one.login("vera").await.tokens();
+    assert_ne!(kid(&new.access), kid(&old.access));
+    other.verify(&new.access).await.expect(StatusCode::OK);
+    other.verify(&old.access).await.expect(StatusCode::OK);
+    other.refresh(&new.refresh).await.expect(StatusCode::OK);
+}
+
+async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend: Backend) {
+    let one = TestServer::with(backend, ES256).await;
+    let other = one.another(ES256).await;
+    let tokens = one.register("vera").await;
+    other.verify(&tokens.access).await.expect(StatusCode::OK);
+    let banned = kid(&tokens.access);
+    one.app
+        .keys
+        .ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &Actor::operator())
+        .await
+        .expect("banned");
+    for server in [&one, &other] {
+        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+        assert!(!published(server).await.contains(&banned), "it is published no more");
+    }
+    let next = other.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
+    assert_ne!(kid(&next.access), banned);
+    one.verify(&next.access).await.expect(StatusCode::OK);
+    let again = one
+        .app
+        .keys
+        .ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &Actor::operator())
+        .await;
+    assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
+}
+
+async fn a_token_of_a_retired_key_is_good_until_it_expires(backend: Backend) {
+    let server = TestServer::with(backend, ES256).await;
+    server.register("vera").await;
+    server.clock.advance(89 * DAY);
+    maintain(&server).await;
+    server.clock.advance(DAY - Duration::from_secs(60));
+    maintain(&server).await;
+    let old = server.login("vera").await.tokens();
+    server.clock.advance(Duration::from_secs(61));
+    maintain(&server).await;
+    let new = server.login("vera").await.tokens();
+    assert_ne!(kid(&old.access), kid(&new.access), "the key has changed");
+    server.clock.advance(Duration::from_secs(838));
+    server.verify(&old.access).await.expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(1));
+    server.verify(&old.access).await.expect_error(401, "INVALID_TOKEN");
+    server.verify(&new.access).await.expect(StatusCode::OK);
+}
+
+async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend: Backend) {
+    let server = TestServer::with(backend, ES256).await;
+    server.register("vera").await;
+    let first = published(&server).await;
+    server.clock.advance(89 * DAY);
+    maintain(&server).await;
+    server.clock.advance(DAY / 2);
+    let both = published(&server).await;
+    let next = both.iter().find(|kid| !first.contains(kid)).expect("the next key is published");
+    server
+        .app
+        .keys
+        .ban(&server.app.db, &server.app.clock, &server.app.rng, next, &Actor::operator())
+        .await
+        .expect("banned");
+    assert_eq!(published(&server).await, first);
+    let mut signed_by = vec![];
+    for _ in 0..10 {
         maintain(&server).await;
-        let before = server.login("vera").await.tokens();
-        let next = kid(&before.access);
-        assert!(next != first[0] && both.contains(&next), "now it signs");
-        assert_eq!(published(&server).await.len(), 2, "the old one's last tokens are alive");
-        server.clock.advance(Duration::from_secs(2 * 3600));
-        maintain(&server).await;
-        assert_eq!(published(&server).await, [next]);
-        // The chain key was rotated with it; the session's own is still there.
-        server.refresh(&before.refresh).await.expect(StatusCode::OK);
+        let known = published(&server).await;
+        server.clock.advance(DAY / 4);
+        let signer = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
+        assert!(known.contains(&signer), "what signs was published before");
+        assert_ne!(signer, *next, "the banned key never signs");
+        signed_by.push(signer);
     }
+    signed_by.dedup();
+    assert_eq!(
+        signed_by.len(),
+        2,
+        "the first key signed on until a new one took over: {signed_by:?}"
+    );
+    assert_eq!(signed_by[0], first[0]);
+}
 
-    async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend) {
-        let server = TestServer::with(backend, &[ES256[0], ("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
-        let first = server.register("vera").await;
-        let mut last = first.clone();
-        for _ in 0..6 {
-            server.clock.advance(DAY);
-            maintain(&server).await;
-            last = server.refresh(&last.refresh).await.expect(StatusCode::OK).tokens();
-        }
-        server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        server.refresh(&last.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    }
-
-    async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(backend) {
-        let one = TestServer::with(backend, ES256).await;
-        let other = one.another(ES256).await;
-        assert_eq!(published(&one).await, published(&other).await, "they share the keys");
-        let old = one.register("vera").await;
-        one.app.keys.rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true, &By::operator()).await.expect("rotated");
-        let new = one.login("vera").await.tokens();
-        assert_ne!(kid(&new.access), kid(&old.access));
-        other.verify(&new.access).await.expect(StatusCode::OK);
-        other.verify(&old.access).await.expect(StatusCode::OK);
-        other.refresh(&new.refresh).await.expect(StatusCode::OK);
-    }
-
-    async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend) {
-        let one = TestServer::with(backend, ES256).await;
-        let other = one.another(ES256).await;
-        let tokens = one.register("vera").await;
-        other.verify(&tokens.access).await.expect(StatusCode::OK);
-        let banned = kid(&tokens.access);
-        one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &By::operator()).await.expect("banned");
-        for server in [&one, &other] {
-            server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-            assert!(!published(server).await.contains(&banned), "it is published no more");
-        }
-        let next = other.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
-        assert_ne!(kid(&next.access), banned);
-        one.verify(&next.access).await.expect(StatusCode::OK);
-        let again = one.app.keys.ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &By::operator()).await;
-        assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
-    }
-
-    async fn a_token_of_a_retired_key_is_good_until_it_expires(backend) {
+async fn whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap(backend: Backend) {
+    // The two come half a day apart. Which are banned, and which sign then and each half day later.
+    for (banned, signers) in [
+        (&[1][..], [0, 0, 2, 2, 2]),
+        (&[2][..], [0, 1, 1, 1, 1]),
+        (&[2, 1][..], [0, 0, 0, 0, 0]),
+        (&[1, 2][..], [0, 0, 0, 0, 0]),
+    ] {
         let server = TestServer::with(backend, ES256).await;
         server.register("vera").await;
-        server.clock.advance(89 * DAY);
-        maintain(&server).await;
-        server.clock.advance(DAY - Duration::from_secs(60));
-        maintain(&server).await;
-        let old = server.login("vera").await.tokens();
-        server.clock.advance(Duration::from_secs(61));
-        maintain(&server).await;
-        let new = server.login("vera").await.tokens();
-        assert_ne!(kid(&old.access), kid(&new.access), "the key has changed");
-        server.clock.advance(Duration::from_secs(838));
-        server.verify(&old.access).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(1));
-        server.verify(&old.access).await.expect_error(401, "INVALID_TOKEN");
-        server.verify(&new.access).await.expect(StatusCode::OK);
-    }
-
-    async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend) {
-        let server = TestServer::with(backend, ES256).await;
-        server.register("vera").await;
-        let first = published(&server).await;
-        server.clock.advance(89 * DAY);
-        maintain(&server).await;
-        server.clock.advance(DAY / 2);
-        let both = published(&server).await;
-        let next = both.iter().find(|kid| !first.contains(kid)).expect("the next key is published");
-        server.app.keys.ban(&server.app.db, &server.app.clock, &server.app.rng, next, &By::operator()).await.expect("banned");
-        assert_eq!(published(&server).await, first);
-        let mut signed_by = vec![];
-        for _ in 0..10 {
+        let keys = &server.app.keys;
+        let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
+        let mut all = published(&server).await;
+        for wait in [DAY / 2, Duration::ZERO] {
+            keys.rotate(db, clock, rng, None, false, &Actor::operator()).await.expect("rotated");
+            let now = published(&server).await;
+            all.extend(now.into_iter().filter(|kid| !all.contains(kid)).collect::<Vec<_>>());
+            clock.advance(wait);
+        }
+        for which in banned {
+            keys.ban(db, clock, rng, &all[*which], &Actor::operator()).await.expect("banned");
+        }
+        clock.advance(Duration::from_secs(1));
+        for (half_days, signer) in signers.into_iter().enumerate() {
+            let signed_by = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
+            let found = all.iter().position(|kid| *kid == signed_by);
+            assert_eq!(found, Some(signer), "{banned:?} banned, {half_days} half days later");
+            clock.advance(DAY / 2);
             maintain(&server).await;
-            let known = published(&server).await;
-            server.clock.advance(DAY / 4);
-            let signer = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
-            assert!(known.contains(&signer), "what signs was published before");
-            assert_ne!(signer, *next, "the banned key never signs");
-            signed_by.push(signer);
-        }
-        signed_by.dedup();
-        assert_eq!(signed_by.len(), 2, "the first key signed on until a new one took over: {signed_by:?}");
-        assert_eq!(signed_by[0], first[0]);
-    }
-
-    async fn whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap(backend) {
-        // The two come half a day apart. Which are banned, and which sign then and each half day later.
-        for (banned, signers) in [
-            (&[1][..], [0, 0, 2, 2, 2]),
-            (&[2][..], [0, 1, 1, 1, 1]),
-            (&[2, 1][..], [0, 0, 0, 0, 0]),
-            (&[1, 2][..], [0, 0, 0, 0, 0]),
-        ] {
-            let server = TestServer::with(backend, ES256).await;
-            server.register("vera").await;
-            let keys = &server.app.keys;
-            let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
-            let mut all = published(&server).await;
-            for wait in [DAY / 2, Duration::ZERO] {
-                keys.rotate(db, clock, rng, None, false, &By::operator()).await.expect("rotated");
-                let now = published(&server).await;
-                all.extend(now.into_iter().filter(|kid| !all.contains(kid)).collect::<Vec<_>>());
-                clock.advance(wait);
-            }
-            for which in banned {
-                keys.ban(db, clock, rng, &all[*which], &By::operator()).await.expect("banned");
-            }
-            clock.advance(Duration::from_secs(1));
-            for (half_days, signer) in signers.into_iter().enumerate() {
-                let signed_by = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
-                let found = all.iter().position(|kid| *kid == signed_by);
-                assert_eq!(found, Some(signer), "{banned:?} banned, {half_days} half days later");
-                clock.advance(DAY / 2);
-                maintain(&server).await;
-            }
         }
     }
+}
 
-    async fn two_servers_that_find_a_key_due_make_one(backend) {
-        let one = TestServer::with(backend, ES256).await;
-        let other = one.another(ES256).await;
-        one.clock.advance(89 * DAY);
-        tokio::join!(maintain(&one), maintain(&other));
-        maintain(&one).await;
-        assert_eq!(published(&one).await.len(), 2);
-        assert_eq!(published(&one).await, published(&other).await);
-    }
+async fn two_servers_that_find_a_key_due_make_one(backend: Backend) {
+    let one = TestServer::with(backend, ES256).await;
+    let other = one.another(ES256).await;
+    one.clock.advance(89 * DAY);
+    tokio::join!(maintain(&one), maintain(&other));
+    maintain(&one).await;
+    assert_eq!(published(&one).await.len(), 2);
+    assert_eq!(published(&one).await, published(&other).await);
 }
 
 #[tokio::test]
@@ -216,13 +238,8 @@ async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
     let request = server
         .request(reqwest::Method::GET, "/oauth2/jwks")
         .header("if-none-match", first.header("etag"));
-    let again = crate::support::send(request)
-        .await
-        .expect(StatusCode::NOT_MODIFIED);
-    assert_eq!(
-        (again.header("etag"), again.text.as_str()),
-        (first.header("etag"), "")
-    );
+    let again = crate::support::send(request).await.expect(StatusCode::NOT_MODIFIED);
+    assert_eq!((again.header("etag"), again.text.as_str()), (first.header("etag"), ""));
 }
 
 #[tokio::test]
@@ -232,9 +249,7 @@ async fn another_master_key_or_none_opens_nothing() {
     let database = server.stop().await;
     let open = || async {
         let config = Config::load(None, database.settings().into_iter()).expect("a configuration");
-        App::open(config, Clock::fake(START), propusk::clock::Rng::system())
-            .await
-            .map(drop)
+        App::open(config, Clock::fake(START), propusk::clock::Rng::system()).await.map(drop)
     };
     std::fs::write(&file, [7; 32]).expect("written");
     let error = open().await.expect_err("another key").to_string();

@@ -72,11 +72,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
     let russian = t.tag() == "ru";
     let known = ClientCard {
         logo: Some(LOGO),
-        ..client(if russian {
-            "Заметки"
-        } else {
-            "Notebook"
-        })
+        ..client(if russian { "Заметки" } else { "Notebook" })
     };
     let login = Login {
         form,
@@ -121,23 +117,11 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
         again: None,
     };
-    let (ok, to) = (
-        StatusCode::OK,
-        FormAction::to("https://notes.example/callback"),
-    );
+    let (ok, to) = (StatusCode::OK, FormAction::to("https://notes.example/callback"));
     let refused = [
-        (
-            "email",
-            "an email address has exactly one @, as in name@example.org",
-        ),
-        (
-            "password",
-            "Use at least 8 characters; this password has 5.",
-        ),
-        (
-            "password",
-            "This password is too easy to guess. Add another word or two.",
-        ),
+        ("email", "an email address has exactly one @, as in name@example.org"),
+        ("password", "Use at least 8 characters; this password has 5."),
+        ("password", "This password is too easy to guess. Add another word or two."),
     ];
     let refused = refused.map(|(field, message)| (field, message.to_owned()));
     let answer = match name {
@@ -271,10 +255,7 @@ fn sample(web::Path((language, name)): web::Path<(String, String)>) -> poem::Res
 #[handler]
 fn received(body: String) -> web::Html<String> {
     let icon = "<link rel=icon href=data:,>"; // or the browser asks for another
-    web::Html(format!(
-        "{icon}<pre>received {}</pre>",
-        body.replace('&', "&amp;")
-    ))
+    web::Html(format!("{icon}<pre>received {}</pre>", body.replace('&', "&amp;")))
 }
 
 /// A server whose addresses below `/looks` are the pages; everything else is our own server's.
@@ -283,10 +264,7 @@ async fn serve() -> (TestServer, String) {
     let ours = propusk::http::endpoint(&server.app).expect("the pages render");
     let route = Route::new()
         .at("/looks/:language/:name", poem::get(sample))
-        .at(
-            "/looks/stay",
-            poem::post(poem::endpoint::make_sync(|_| StatusCode::NO_CONTENT)),
-        )
+        .at("/looks/stay", poem::post(poem::endpoint::make_sync(|_| StatusCode::NO_CONTENT)))
         .at("/looks/received", poem::post(received))
         .nest("/", ours);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -330,12 +308,7 @@ async fn axe(browser: &Browser, axe: &str) -> Vec<String> {
         .await
         .expect("axe runs");
     let violation = |v: &Value| format!("{} {}: {}", v["impact"], v["help"], v["nodes"][0]["html"]);
-    found
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(violation)
-        .collect()
+    found.as_array().expect("a list").iter().map(violation).collect()
 }
 
 /// A picture of the whole page, where `./dev/screens` asks for it.
@@ -345,9 +318,7 @@ async fn picture(browser: &Browser, name: &str) {
     };
     let how = json!({ "format": "png", "captureBeyondViewport": true });
     let shot = browser.devtools("Page.captureScreenshot", how).await;
-    let png = STANDARD
-        .decode(shot["data"].as_str().expect("a picture"))
-        .expect("base64");
+    let png = STANDARD.decode(shot["data"].as_str().expect("a picture")).expect("base64");
     fs::write(Path::new(&folder).join(format!("{name}.png")), png).expect("written");
 }
 
@@ -390,13 +361,9 @@ async fn axe_finds_nothing_serious_on_any_page() {
 
     // And it would have found something.
     browser.go(&format!("{base}/looks/en/login")).await;
-    browser
-        .run("document.querySelector('label').remove()")
-        .await;
+    browser.run("document.querySelector('label').remove()").await;
     assert_eq!(axe(&browser, &rules).await.len(), 1);
-    browser
-        .run("document.querySelector('h1').style.width = '5000px'")
-        .await;
+    browser.run("document.querySelector('h1').style.width = '5000px'").await;
     assert_ne!(outside(&browser, 1200).await, json!([]));
     browser.close().await;
 }
@@ -447,11 +414,7 @@ async fn a_password_can_be_shown_and_is_hidden_again_when_sent() {
                     sent += event.defaultPrevented ? 0 : 1; event.preventDefault(); }); \
                 document.querySelector('#login').value = 'vera'; \
                 form.requestSubmit(); form.requestSubmit(); return sent";
-    assert_eq!(
-        browser.run(sent).await,
-        1,
-        "a double click sends the form once"
-    );
+    assert_eq!(browser.run(sent).await, 1, "a double click sends the form once");
     assert_eq!(browser.run(kind).await, "password");
     browser.close().await;
 }
@@ -466,9 +429,7 @@ async fn an_answer_by_form_post_sends_itself_and_waits_for_a_press_without_scrip
     let whole = "received code=a%26b&submit=a+field+of+that+name";
     assert_eq!(browser.text("pre").await, whole);
     let off = json!({ "value": true });
-    browser
-        .devtools("Emulation.setScriptExecutionDisabled", off)
-        .await;
+    browser.devtools("Emulation.setScriptExecutionDisabled", off).await;
     browser.go(&address).await;
     browser.click("button").await;
     assert_eq!(browser.text("pre").await, whole);
@@ -478,15 +439,10 @@ async fn an_answer_by_form_post_sends_itself_and_waits_for_a_press_without_scrip
 /// Types as a keyboard does, into whatever has the focus.
 async fn press(browser: &Browser, keys: &str) {
     let key = |kind: &str, key: char| json!({ "type": kind, "value": key });
-    let strokes = keys
-        .chars()
-        .flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
+    let strokes = keys.chars().flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
     let keyboard =
         json!({ "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>() });
-    browser
-        .ask("actions", json!({ "actions": [keyboard] }))
-        .await
-        .expect("keys are pressed");
+    browser.ask("actions", json!({ "actions": [keyboard] })).await.expect("keys are pressed");
 }
 
 const TAB: &str = "\u{e004}";
@@ -498,27 +454,18 @@ async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
     // The page's origin must be the issuer's for its cookies to be taken.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
-    let settings = [
-        ("PROPUSK_SERVER__LISTEN", address.as_str()),
-        ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
-    ];
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let _server = TestServer::with(Backend::Sqlite, &settings).await;
     let browser = Browser::open("en").await;
     let heading = |text| browser.text_is("h1", text);
     browser.go(&format!("{issuer}/register?lang=ru")).await;
     heading("Создать аккаунт").await;
-    press(
-        &browser,
-        &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat(),
-    )
-    .await;
+    press(&browser, &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat()).await;
     // Said in the page's language, with the field at hand; the password is not kept.
     let refusal = browser.text("#email-refusal").await;
     assert!(refusal.contains("ровно один знак @"), "{refusal}");
-    assert_eq!(
-        browser.run("return document.activeElement.id").await,
-        "email"
-    );
+    assert_eq!(browser.run("return document.activeElement.id").await, "email");
     let domain = "document.activeElement.value = 'vera@пример.рф'";
     browser.run(domain).await;
     press(&browser, &[TAB, TAB, PASSWORD, ENTER].concat()).await;
@@ -533,10 +480,7 @@ async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
     press(&browser, &["vera", TAB, "not the password", ENTER].concat()).await;
     let problem = browser.text("[role=alert]").await;
     assert!(problem.starts_with("Неверная почта"), "{problem}");
-    assert_eq!(
-        browser.run("return document.title.slice(0, 7)").await,
-        "Ошибка:"
-    );
+    assert_eq!(browser.run("return document.title.slice(0, 7)").await, "Ошибка:");
     press(&browser, &[PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
     assert_eq!(browser.text(".who .hint").await, "vera@пример.рф");

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, Reply, START, TestServer, both_backends,
+    Backend, Database, Reply, START, TestServer, backend_tests,
     oauth::{Authorization, VERIFIER, payload},
     outside::Outside,
     send,
@@ -37,32 +37,21 @@ async fn server(outside: &Outside, backend: Backend, resource: &str) -> TestServ
     for (section, keys) in &sections {
         for (key, value) in keys.as_table().expect("a section") {
             let value = match value {
-                toml::Value::Array(many) => many
-                    .iter()
-                    .filter_map(|one| one.as_str())
-                    .collect::<Vec<_>>()
-                    .join(","),
+                toml::Value::Array(many) => {
+                    many.iter().filter_map(|one| one.as_str()).collect::<Vec<_>>().join(",")
+                }
                 one => one.as_str().expect("text").to_owned(),
             };
             settings.push((format!("PROPUSK_{section}__{key}").to_uppercase(), value));
         }
     }
     settings.retain(|(key, _)| key != "PROPUSK_CLIENTS__FILE");
-    settings.push((
-        "PROPUSK_CLIENTS__FILE".to_owned(),
-        file.display().to_string(),
-    ));
-    settings.extend(
-        outside
-            .settings()
-            .map(|(key, value)| (key.to_owned(), value)),
-    );
-    let settings: Vec<_> = settings
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
+    settings.push(("PROPUSK_CLIENTS__FILE".to_owned(), file.display().to_string()));
+    settings.extend(outside.settings().map(|(key, value)| (key.to_owned(), value)));
+    let settings: Vec<_> =
+        settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let server = TestServer::on(database, Clock::fake(START), &settings).await;
-    let applied = propusk::flows::clients::file::apply(&server.app).await;
+    let applied = propusk::flows::admin::clients::file::apply(&server.app).await;
     applied.expect("a good clients.toml");
     server.register("ann").await;
     server
@@ -76,26 +65,16 @@ struct Known {
 
 /// Registers by what a client says of itself.
 async fn register(server: &TestServer, metadata: Value) -> Known {
-    let request = server
-        .request(Method::POST, "/oauth2/register")
-        .json(&metadata);
+    let request = server.request(Method::POST, "/oauth2/register").json(&metadata);
     let told = send(request).await.expect(StatusCode::CREATED).json();
     let text = |name: &str| told[name].as_str().map(str::to_owned);
-    Known {
-        id: text("client_id").expect("an id"),
-        secret: text("client_secret"),
-    }
+    Known { id: text("client_id").expect("an id"), secret: text("client_secret") }
 }
 
 async fn token(server: &TestServer, client: &Known, fields: &[(&str, &str)]) -> Reply {
     let mut form = fields.to_vec();
     form.push(("client_id", &client.id));
-    form.extend(
-        client
-            .secret
-            .as_deref()
-            .map(|secret| ("client_secret", secret)),
-    );
+    form.extend(client.secret.as_deref().map(|secret| ("client_secret", secret)));
     server.form("/oauth2/token", &form).await
 }
 
@@ -126,97 +105,157 @@ async fn logs_in(server: &TestServer, client: &Known, callback: &str, resource: 
     payload(&fresh.field("access_token"))
 }
 
-both_backends! {
-    async fn the_clients_that_people_have_log_in_without_being_set_up(backend) {
-        let outside = Outside::start().await;
-        let server = server(&outside, backend, RESOURCE).await;
-        // What they send, of each what is not usual.
-        let claude = json!({ "client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "grant_types": ["authorization_code", "refresh_token"],
-            "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post", "scope": "claudeai" });
-        let vs_code = json!({ "client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com", "response_types": ["code"], "token_endpoint_auth_method": "none",
-            "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"], "application_type": "native",
-            "redirect_uris": ["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"] });
-        let cursor = json!({ "client_name": "Cursor", "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"], "grant_types": ["authorization_code", "refresh_token"],
-            "response_types": ["code"], "token_endpoint_auth_method": "none", "application_type": "web" });
-        let inspector = json!({ "client_name": "MCP Inspector", "client_uri": "https://github.com/modelcontextprotocol/inspector", "scope": "", "token_endpoint_auth_method": "none",
-            "redirect_uris": ["http://localhost:6274/oauth/callback"], "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"] });
-        for (metadata, callback) in [(claude, "https://claude.ai/api/mcp/auth_callback"), (vs_code, "http://127.0.0.1:59656/"), (cursor, "cursor://anysphere.cursor-mcp/oauth/callback"),
-            (inspector, "http://localhost:6274/oauth/callback")]
-        {
-            let client = register(&server, metadata).await;
-            let claims = logs_in(&server, &client, callback, RESOURCE).await;
-            assert_eq!((&claims["aud"], &claims["scope"], &claims["client_id"]), (&RESOURCE.into(), &"notes:read".into(), &client.id.as_str().into()));
+backend_tests! {
+    the_clients_that_people_have_log_in_without_being_set_up,
+    an_address_without_a_path_is_one_resource_with_its_slash_and_without,
+    an_application_in_a_browser_finds_the_server_and_registers_from_its_own_page,
+    what_a_private_scheme_calls_its_host_is_not_shown_as_one,
+    a_scheme_that_the_operator_does_not_know_is_refused_and_says_what_would_do,
+}
+
+async fn the_clients_that_people_have_log_in_without_being_set_up(backend: Backend) {
+    let outside = Outside::start().await;
+    let server = server(&outside, backend, RESOURCE).await;
+    // What they send, of each what is not usual.
+    let claude = json!({ "client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post", "scope": "claudeai" });
+    let vs_code = json!({ "client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com", "response_types": ["code"], "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"], "application_type": "native",
+        "redirect_uris": ["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"] });
+    let cursor = json!({ "client_name": "Cursor", "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback"], "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"], "token_endpoint_auth_method": "none", "application_type": "web" });
+    let inspector = json!({ "client_name": "MCP Inspector", "client_uri": "https://github.com/modelcontextprotocol/inspector", "scope": "", "token_endpoint_auth_method": "none",
+        "redirect_uris": ["http://localhost:6274/oauth/callback"], "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"] });
+    for (metadata, callback) in [
+        (claude, "https://claude.ai/api/mcp/auth_callback"),
+        (vs_code, "http://127.0.0.1:59656/"),
+        (cursor, "cursor://anysphere.cursor-mcp/oauth/callback"),
+        (inspector, "http://localhost:6274/oauth/callback"),
+    ] {
+        let client = register(&server, metadata).await;
+        let claims = logs_in(&server, &client, callback, RESOURCE).await;
+        assert_eq!(
+            (&claims["aud"], &claims["scope"], &claims["client_id"]),
+            (&RESOURCE.into(), &"notes:read".into(), &client.id.as_str().into())
+        );
+    }
+    // Claude Code: known by its document, at whichever port is free.
+    let id = format!("{}/oauth/claude-code-client-metadata", outside.base);
+    let document = json!({ "client_id": id, "client_name": "Claude Code", "client_uri": "https://claude.ai", "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
+        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none" });
+    outside.put(
+        "/oauth/claude-code-client-metadata",
+        200,
+        "Content-Type: application/json\r\n",
+        document.to_string(),
+    );
+    let client = Known { id, secret: None };
+    for callback in ["http://localhost:53187/callback", "http://127.0.0.1:3118/callback"] {
+        assert_eq!(logs_in(&server, &client, callback, RESOURCE).await["aud"], RESOURCE);
+    }
+}
+
+async fn an_address_without_a_path_is_one_resource_with_its_slash_and_without(backend: Backend) {
+    let outside = Outside::start().await;
+    for registered in ["https://notes.example.org", "https://notes.example.org/"] {
+        let server = server(&outside, backend, registered).await;
+        let callback = "http://127.0.0.1/cb";
+        let client = register(&server, json!({ "redirect_uris": [callback], "grant_types": ["authorization_code", "refresh_token"], "token_endpoint_auth_method": "none" })).await;
+        for named in ["https://notes.example.org", "https://notes.example.org/"] {
+            assert_eq!(logs_in(&server, &client, callback, named).await["aud"], registered);
         }
-        // Claude Code: known by its document, at whichever port is free.
-        let id = format!("{}/oauth/claude-code-client-metadata", outside.base);
-        let document = json!({ "client_id": id, "client_name": "Claude Code", "client_uri": "https://claude.ai", "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none" });
-        outside.put("/oauth/claude-code-client-metadata", 200, "Content-Type: application/json\r\n", document.to_string());
-        let client = Known { id, secret: None };
-        for callback in ["http://localhost:53187/callback", "http://127.0.0.1:3118/callback"] {
-            assert_eq!(logs_in(&server, &client, callback, RESOURCE).await["aud"], RESOURCE);
+        for other in [
+            "https://notes.example.org//",
+            "https://notes.example.org/mcp",
+            "https://notes.example.org.evil",
+            "https://notes.example.org:8443/",
+            "https:///",
+            "/",
+        ] {
+            let request = Authorization::of(&client.id, "openid")
+                .with("redirect_uri", callback)
+                .with("resource", other);
+            server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
         }
     }
+    let server = server(&outside, backend, "https://notes.example.org/mcp").await;
+    let client = register(
+        &server,
+        json!({ "redirect_uris": ["http://127.0.0.1/cb"], "token_endpoint_auth_method": "none" }),
+    )
+    .await;
+    let request = Authorization::of(&client.id, "openid")
+        .with("redirect_uri", "http://127.0.0.1/cb")
+        .with("resource", "https://notes.example.org/mcp/");
+    server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
+}
 
-    async fn an_address_without_a_path_is_one_resource_with_its_slash_and_without(backend) {
-        let outside = Outside::start().await;
-        for registered in ["https://notes.example.org", "https://notes.example.org/"] {
-            let server = server(&outside, backend, registered).await;
-            let callback = "http://127.0.0.1/cb";
-            let client = register(&server, json!({ "redirect_uris": [callback], "grant_types": ["authorization_code", "refresh_token"], "token_endpoint_auth_method": "none" })).await;
-            for named in ["https://notes.example.org", "https://notes.example.org/"] {
-                assert_eq!(logs_in(&server, &client, callback, named).await["aud"], registered);
-            }
-            for other in ["https://notes.example.org//", "https://notes.example.org/mcp", "https://notes.example.org.evil", "https://notes.example.org:8443/", "https:///", "/"] {
-                let request = Authorization::of(&client.id, "openid").with("redirect_uri", callback).with("resource", other);
-                server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
-            }
-        }
-        let server = server(&outside, backend, "https://notes.example.org/mcp").await;
-        let client = register(&server, json!({ "redirect_uris": ["http://127.0.0.1/cb"], "token_endpoint_auth_method": "none" })).await;
-        let request = Authorization::of(&client.id, "openid").with("redirect_uri", "http://127.0.0.1/cb").with("resource", "https://notes.example.org/mcp/");
-        server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
+async fn an_application_in_a_browser_finds_the_server_and_registers_from_its_own_page(
+    backend: Backend,
+) {
+    let outside = Outside::start().await;
+    let server = server(&outside, backend, RESOURCE).await;
+    let page = "http://localhost:6274";
+    for (method, path) in
+        [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/oauth2/register")]
+    {
+        let preflight = server
+            .request(Method::OPTIONS, path)
+            .header("origin", page)
+            .header("access-control-request-method", method)
+            .header("access-control-request-headers", "content-type, mcp-protocol-version");
+        let reply = send(preflight).await.expect(StatusCode::NO_CONTENT);
+        assert_eq!(reply.header("access-control-allow-origin"), "*");
+        assert!(
+            reply.header("access-control-allow-headers").contains("mcp-protocol-version")
+                && reply.header("access-control-allow-methods").contains(method),
+            "{reply:?}"
+        );
     }
+    let metadata = json!({ "redirect_uris": [format!("{page}/oauth/callback")], "token_endpoint_auth_method": "none" });
+    let made = send(
+        server.request(Method::POST, "/oauth2/register").header("origin", page).json(&metadata),
+    )
+    .await
+    .expect(StatusCode::CREATED);
+    assert_eq!(made.header("access-control-allow-origin"), "*");
+    // From then on the token endpoint knows the page.
+    let preflight = server
+        .request(Method::OPTIONS, "/oauth2/token")
+        .header("origin", page)
+        .header("access-control-request-method", "POST");
+    assert_eq!(send(preflight).await.header("access-control-allow-origin"), page);
+}
 
-    async fn an_application_in_a_browser_finds_the_server_and_registers_from_its_own_page(backend) {
-        let outside = Outside::start().await;
-        let server = server(&outside, backend, RESOURCE).await;
-        let page = "http://localhost:6274";
-        for (method, path) in [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/oauth2/register")] {
-            let preflight = server.request(Method::OPTIONS, path).header("origin", page).header("access-control-request-method", method)
-                .header("access-control-request-headers", "content-type, mcp-protocol-version");
-            let reply = send(preflight).await.expect(StatusCode::NO_CONTENT);
-            assert_eq!(reply.header("access-control-allow-origin"), "*");
-            assert!(reply.header("access-control-allow-headers").contains("mcp-protocol-version") && reply.header("access-control-allow-methods").contains(method), "{reply:?}");
-        }
-        let metadata = json!({ "redirect_uris": [format!("{page}/oauth/callback")], "token_endpoint_auth_method": "none" });
-        let made = send(server.request(Method::POST, "/oauth2/register").header("origin", page).json(&metadata)).await.expect(StatusCode::CREATED);
-        assert_eq!(made.header("access-control-allow-origin"), "*");
-        // From then on the token endpoint knows the page.
-        let preflight = server.request(Method::OPTIONS, "/oauth2/token").header("origin", page).header("access-control-request-method", "POST");
-        assert_eq!(send(preflight).await.header("access-control-allow-origin"), page);
-    }
+async fn what_a_private_scheme_calls_its_host_is_not_shown_as_one(backend: Backend) {
+    let outside = Outside::start().await;
+    let server = server(&outside, backend, RESOURCE).await;
+    let callback = "com.evil.app://bank.example/cb";
+    let client = register(
+        &server,
+        json!({ "redirect_uris": [callback], "token_endpoint_auth_method": "none" }),
+    )
+    .await;
+    let request = Authorization::of(&client.id, "openid").with("redirect_uri", callback);
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&request.address()).await.expect(StatusCode::OK);
+    // What is read there, not where links and forms lead.
+    let read: String =
+        page.text.split('<').filter_map(|part| Some(part.split_once('>')?.1)).collect();
+    assert!(read.contains("a program on this device") && !read.contains("bank.example"), "{read}");
+}
 
-    async fn what_a_private_scheme_calls_its_host_is_not_shown_as_one(backend) {
-        let outside = Outside::start().await;
-        let server = server(&outside, backend, RESOURCE).await;
-        let callback = "com.evil.app://bank.example/cb";
-        let client = register(&server, json!({ "redirect_uris": [callback], "token_endpoint_auth_method": "none" })).await;
-        let request = Authorization::of(&client.id, "openid").with("redirect_uri", callback);
-        let mut ann = server.logged_in("ann").await;
-        let page = ann.open(&request.address()).await.expect(StatusCode::OK);
-        // What is read there, not where links and forms lead.
-        let read: String = page.text.split('<').filter_map(|part| Some(part.split_once('>')?.1)).collect();
-        assert!(read.contains("a program on this device") && !read.contains("bank.example"), "{read}");
-    }
-
-    async fn a_scheme_that_the_operator_does_not_know_is_refused_and_says_what_would_do(backend) {
-        let outside = Outside::start().await;
-        let server = server(&outside, backend, RESOURCE).await;
-        for bad in ["myapp://callback", "javascript:alert(1)", "cursor-evil://callback"] {
-            let request = server.request(Method::POST, "/oauth2/register").json(&json!({ "redirect_uris": ["https://app.example/cb", bad], "token_endpoint_auth_method": "none" }));
-            let told = send(request).await.expect_oauth_error(400, "invalid_redirect_uri").json();
-            assert!(told["error_description"].as_str().is_some_and(|text| text.contains("number 2")), "{told}");
-        }
+async fn a_scheme_that_the_operator_does_not_know_is_refused_and_says_what_would_do(
+    backend: Backend,
+) {
+    let outside = Outside::start().await;
+    let server = server(&outside, backend, RESOURCE).await;
+    for bad in ["myapp://callback", "javascript:alert(1)", "cursor-evil://callback"] {
+        let request = server.request(Method::POST, "/oauth2/register").json(&json!({ "redirect_uris": ["https://app.example/cb", bad], "token_endpoint_auth_method": "none" }));
+        let told = send(request).await.expect_oauth_error(400, "invalid_redirect_uri").json();
+        assert!(
+            told["error_description"].as_str().is_some_and(|text| text.contains("number 2")),
+            "{told}"
+        );
     }
 }

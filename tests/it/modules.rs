@@ -4,14 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use propusk::{
     clock::{Clock, Timestamp},
-    flows::{By, accounts, admin::Expected, maintenance, modules},
-    model::user::Role,
+    flows::{
+        admin::{access::Expected, modules, users},
+        maintenance,
+    },
+    model::{actor::Actor, user::Role},
 };
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::{
-    Backend, Database, START, TestServer, both_backends,
+    Backend, Database, START, TestServer, backend_tests,
     oauth::{Authorization, first_party_app, payload},
 };
 
@@ -21,295 +24,383 @@ async fn a_while(server: &TestServer) {
 }
 
 fn scopes_of(token: &str) -> String {
-    payload(token)["scope"]
-        .as_str()
-        .expect("a scope")
-        .to_owned()
+    payload(token)["scope"].as_str().expect("a scope").to_owned()
 }
 
 async fn user(server: &TestServer, name: &str) -> String {
-    accounts::find(&server.app, name).await.expect("known").id
+    users::find(&server.app, name).await.expect("known").id
 }
 
-both_backends! {
-    async fn a_person_switches_a_module_and_the_next_token_carries_its_scopes(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read crm:write", None, true).await;
-        server.module("billing", "billing:read", None, false).await;
-        let ann = server.register("ann").await;
-        assert_eq!(scopes_of(&ann.access), "openid profile email");
+backend_tests! {
+    a_person_switches_a_module_and_the_next_token_carries_its_scopes,
+    a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refresh,
+    a_client_gets_of_what_it_asks_for_what_the_person_has,
+    a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it,
+    the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it,
+    fifty_switches_at_once_leave_one_state_and_a_straight_history,
+    another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check,
+    what_a_module_no_longer_gives_is_refused_to_all_who_have_it,
+    a_client_that_may_know_is_told_the_role_and_the_modules,
+    modules_and_roles_of_a_file_are_there_at_the_start,
+}
 
-        for path in ["/api/v1/modules/", "/api/v1/modules"] {
-            let list = server.get_as(path, &ann.access).await.expect(StatusCode::OK).json();
-            assert_eq!(list["data"][1], json!({
+async fn a_person_switches_a_module_and_the_next_token_carries_its_scopes(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read crm:write", None, true).await;
+    server.module("billing", "billing:read", None, false).await;
+    let ann = server.register("ann").await;
+    assert_eq!(scopes_of(&ann.access), "openid profile email");
+
+    for path in ["/api/v1/modules/", "/api/v1/modules"] {
+        let list = server.get_as(path, &ann.access).await.expect(StatusCode::OK).json();
+        assert_eq!(
+            list["data"][1],
+            json!({
                 "id": "crm", "name": "The crm", "description": "All about it", "scopes": ["crm:read", "crm:write"],
                 "resource": null, "selfService": true, "enabled": false, "grantedAt": null, "validUntil": null,
-            }), "{list}");
-            assert_eq!(list["data"][0]["id"], "billing");
-        }
-        let russian = server.request(reqwest::Method::GET, "/api/v1/modules/").bearer_auth(&ann.access).header("accept-language", "ru");
-        assert_eq!(crate::support::send(russian).await.json()["data"][1]["name"], "Модуль crm");
-
-        for path in ["/api/v1/modules/crm/enable", "/api/v1/modules/crm/enable/", "/api/v1/modules/crm/enable"] {
-            let on = server.post_as(path, &ann.access).await.expect(StatusCode::OK).json();
-            assert_eq!(on["data"]["enabled"], true);
-            assert_eq!(on["data"]["grantedAt"], "2026-11-21T00:00:00Z");
-        }
-        let refreshed = server.refresh(&ann.refresh).await.expect(StatusCode::OK).tokens();
-        assert_eq!(scopes_of(&refreshed.access), "openid profile email crm:read crm:write");
-        assert_eq!(payload(&refreshed.access)["modules"], json!(["crm"]));
-        let session = server.get_as("/api/v1/auth/session", &refreshed.access).await.json();
-        assert_eq!(session["data"]["modules"], json!(["crm"]), "{session}");
-
-        let off = server.switch(&refreshed.access, "crm", "disable").await.expect(StatusCode::OK).json();
-        assert_eq!(off["data"]["enabled"], false);
-        server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-        // Its events, one a change.
-        let events = server.events().await;
-        let of_modules: Vec<_> = events.iter().filter(|(kind, _)| kind.starts_with("module.")).collect();
-        let kinds: Vec<_> = of_modules.iter().map(|(kind, _)| kind.as_str()).collect();
-        assert_eq!(kinds, ["module.enabled", "module.disabled"]);
-        let id = user(&server, "ann").await;
-        assert_eq!(of_modules[0].1, json!({ "userId": id, "moduleId": "crm", "by": id, "validUntil": null }));
-
-        server.switch(&ann.access, "billing", "enable").await.expect_error(403, "MODULE_NOT_SELF_SERVICE");
-        server.switch(&ann.access, "billing", "disable").await.expect_error(403, "MODULE_NOT_SELF_SERVICE");
-        server.switch(&ann.access, "nothing", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
-        server.get("/api/v1/modules/").await.expect_error(401, "INVALID_TOKEN");
+            }),
+            "{list}"
+        );
+        assert_eq!(list["data"][0]["id"], "billing");
     }
+    let russian = server
+        .request(reqwest::Method::GET, "/api/v1/modules/")
+        .bearer_auth(&ann.access)
+        .header("accept-language", "ru");
+    assert_eq!(crate::support::send(russian).await.json()["data"][1]["name"], "Модуль crm");
 
-    async fn a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refresh(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read", None, true).await;
-        let ann = server.register("ann").await;
-        server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        let with = server.refresh(&ann.refresh).await.tokens();
-        server.verify(&with.access).await.expect(StatusCode::OK);
-        server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-        server.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-        // The token from before, which never had the scope, is as good as it was.
-        server.verify(&ann.access).await.expect(StatusCode::OK);
-        let without = server.refresh(&with.refresh).await.expect(StatusCode::OK).tokens();
-        assert_eq!(scopes_of(&without.access), "openid profile email");
-        server.verify(&without.access).await.expect(StatusCode::OK);
-        a_while(&server).await;
-        server.switch(&without.access, "crm", "enable").await.expect(StatusCode::OK);
-        let again = server.refresh(&without.refresh).await.tokens();
-        server.verify(&again.access).await.expect(StatusCode::OK);
-        assert!(scopes_of(&again.access).ends_with("crm:read"));
+    for path in
+        ["/api/v1/modules/crm/enable", "/api/v1/modules/crm/enable/", "/api/v1/modules/crm/enable"]
+    {
+        let on = server.post_as(path, &ann.access).await.expect(StatusCode::OK).json();
+        assert_eq!(on["data"]["enabled"], true);
+        assert_eq!(on["data"]["grantedAt"], "2026-11-21T00:00:00Z");
     }
+    let refreshed = server.refresh(&ann.refresh).await.expect(StatusCode::OK).tokens();
+    assert_eq!(scopes_of(&refreshed.access), "openid profile email crm:read crm:write");
+    assert_eq!(payload(&refreshed.access)["modules"], json!(["crm"]));
+    let session = server.get_as("/api/v1/auth/session", &refreshed.access).await.json();
+    assert_eq!(session["data"]["modules"], json!(["crm"]), "{session}");
 
-    async fn a_client_gets_of_what_it_asks_for_what_the_person_has(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read crm:write", None, true).await;
-        server.module("far", "far:read", Some("https://far.example"), true).await;
-        let mut app = first_party_app();
-        app.scope = propusk::oauth::scope::Scope::parse("openid api:read crm:read far:read propusk:admin offline_access").expect("a scope");
-        server.client("app", app).await;
-        let ann = server.register("ann").await;
-        server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        server.switch(&ann.access, "far", "enable").await.expect(StatusCode::OK);
-        let mut person = server.logged_in("ann").await;
-        let asked = Authorization::of("app", "openid api:read crm:read crm:write far:read propusk:admin");
-        let code = person.authorize(&asked, "ann").await;
-        let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
-        // crm:write is not this client's, far:read is for another audience, and ann is no administrator.
-        assert_eq!(tokens.field("scope"), "openid api:read crm:read");
+    let off =
+        server.switch(&refreshed.access, "crm", "disable").await.expect(StatusCode::OK).json();
+    assert_eq!(off["data"]["enabled"], false);
+    server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    // Its events, one a change.
+    let events = server.events().await;
+    let of_modules: Vec<_> =
+        events.iter().filter(|(kind, _)| kind.starts_with("module.")).collect();
+    let kinds: Vec<_> = of_modules.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["module.enabled", "module.disabled"]);
+    let id = user(&server, "ann").await;
+    assert_eq!(
+        of_modules[0].1,
+        json!({ "userId": id, "moduleId": "crm", "by": id, "validUntil": null })
+    );
 
-        server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-        let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.field("refresh_token"))];
-        let narrowed = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
-        assert_eq!(narrowed.field("scope"), "openid api:read", "what was dropped is told");
-        // What she gets later was not among what she allowed.
-        a_while(&server).await;
-        server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        let form = [("grant_type", "refresh_token"), ("refresh_token", &narrowed.field("refresh_token"))];
-        let again = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
-        assert_eq!(again.field("scope"), "openid api:read crm:read", "it was allowed, and she has it again");
+    server
+        .switch(&ann.access, "billing", "enable")
+        .await
+        .expect_error(403, "MODULE_NOT_SELF_SERVICE");
+    server
+        .switch(&ann.access, "billing", "disable")
+        .await
+        .expect_error(403, "MODULE_NOT_SELF_SERVICE");
+    server.switch(&ann.access, "nothing", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
+    server.get("/api/v1/modules/").await.expect_error(401, "INVALID_TOKEN");
+}
 
-        let id = user(&server, "ann").await;
-        let found = accounts::find(&server.app, &id).await.expect("ann");
-        accounts::set_role(&server.app, &found, Role::admin(), &By::operator()).await.expect("changed");
-        a_while(&server).await;
-        let code = person.authorize(&asked, "ann").await;
-        let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
-        assert_eq!(tokens.field("scope"), "openid api:read crm:read propusk:admin");
-    }
+async fn a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refresh(
+    backend: Backend,
+) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, true).await;
+    let ann = server.register("ann").await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    let with = server.refresh(&ann.refresh).await.tokens();
+    server.verify(&with.access).await.expect(StatusCode::OK);
+    server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    server.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
+    // The token from before, which never had the scope, is as good as it was.
+    server.verify(&ann.access).await.expect(StatusCode::OK);
+    let without = server.refresh(&with.refresh).await.expect(StatusCode::OK).tokens();
+    assert_eq!(scopes_of(&without.access), "openid profile email");
+    server.verify(&without.access).await.expect(StatusCode::OK);
+    a_while(&server).await;
+    server.switch(&without.access, "crm", "enable").await.expect(StatusCode::OK);
+    let again = server.refresh(&without.refresh).await.tokens();
+    server.verify(&again.access).await.expect(StatusCode::OK);
+    assert!(scopes_of(&again.access).ends_with("crm:read"));
+}
 
-    async fn a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read", None, false).await;
-        let ann = server.register("ann").await;
-        let id = user(&server, "ann").await;
-        let end = START + Duration::from_secs(300);
-        modules::grant(&server.app, &id, "crm", Some(end), &By::operator()).await.expect("granted");
-        let with = server.refresh(&ann.refresh).await.expect(StatusCode::OK);
-        assert_eq!(with.json()["data"]["expiresIn"], 300, "{with:?}");
-        let with = with.tokens();
-        assert_eq!(payload(&with.access)["exp"], end.as_secs());
-        server.clock.advance(Duration::from_secs(301));
-        server.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-        let without = server.refresh(&with.refresh).await.expect(StatusCode::OK);
-        assert_eq!(without.json()["data"]["expiresIn"], 900);
-        assert_eq!(scopes_of(&without.tokens().access), "openid profile email");
-        maintenance::sweep(&server.app).await.expect("swept");
-        let (kind, data) = server.events().await.into_iter().rfind(|(kind, _)| kind.starts_with("module.")).expect("an event");
-        assert_eq!((kind.as_str(), &data["validUntil"]), ("module.expired", &json!("2026-11-21T00:05:00Z")));
-        assert!(modules::grant(&server.app, &id, "crm", Some(end), &By::operator()).await.is_err(), "it has passed");
-    }
+async fn a_client_gets_of_what_it_asks_for_what_the_person_has(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read crm:write", None, true).await;
+    server.module("far", "far:read", Some("https://far.example"), true).await;
+    let mut app = first_party_app();
+    app.scope = propusk::oauth::scope::Scope::parse(
+        "openid api:read crm:read far:read propusk:admin offline_access",
+    )
+    .expect("a scope");
+    server.client("app", app).await;
+    let ann = server.register("ann").await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    server.switch(&ann.access, "far", "enable").await.expect(StatusCode::OK);
+    let mut person = server.logged_in("ann").await;
+    let asked =
+        Authorization::of("app", "openid api:read crm:read crm:write far:read propusk:admin");
+    let code = person.authorize(&asked, "ann").await;
+    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    // crm:write is not this client's, far:read is for another audience, and ann is no administrator.
+    assert_eq!(tokens.field("scope"), "openid api:read crm:read");
 
-    async fn the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read", None, true).await;
-        let ann = server.register("ann").await;
-        let id = user(&server, "ann").await;
-        let hour = Duration::from_secs(3_600);
-        let moment = |hours: u32| START + hour * hours;
-        server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK); // at 0
-        server.clock.advance(hour);
-        modules::withdraw(&server.app, &id, "crm", &By::operator()).await.expect("withdrawn"); // at 1
-        server.clock.advance(hour);
-        modules::grant(&server.app, &id, "crm", Some(moment(4)), &By::operator()).await.expect("granted"); // from 2 to 4
-        server.clock.advance(hour);
-        modules::grant(&server.app, &id, "crm", Some(moment(4)), &By::operator()).await.expect("the same again");
-        modules::grant(&server.app, &id, "crm", None, &By::operator()).await.expect("for good"); // from 3
-        server.clock.advance(hour * 3);
-        let told = |grants: Vec<propusk::model::module::ModuleGrant>| -> Vec<_> {
-            let hours = |at: Timestamp| (at - START).as_secs() / 3_600;
-            grants.into_iter().map(|g| (hours(g.valid_from), g.valid_until.map(hours), g.granted_by, g.ended_by)).collect()
-        };
-        let cli = || "cli".to_owned();
-        let all = told(modules::history(&server.app, &id).await.expect("a history"));
-        assert_eq!(all, [
+    server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.field("refresh_token"))];
+    let narrowed = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
+    assert_eq!(narrowed.field("scope"), "openid api:read", "what was dropped is told");
+    // What she gets later was not among what she allowed.
+    a_while(&server).await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", &narrowed.field("refresh_token"))];
+    let again = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
+    assert_eq!(
+        again.field("scope"),
+        "openid api:read crm:read",
+        "it was allowed, and she has it again"
+    );
+
+    let id = user(&server, "ann").await;
+    let found = users::find(&server.app, &id).await.expect("ann");
+    users::set_role(&server.app, &found, Role::admin(), &Actor::operator()).await.expect("changed");
+    a_while(&server).await;
+    let code = person.authorize(&asked, "ann").await;
+    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    assert_eq!(tokens.field("scope"), "openid api:read crm:read propusk:admin");
+}
+
+async fn a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, false).await;
+    let ann = server.register("ann").await;
+    let id = user(&server, "ann").await;
+    let end = START + Duration::from_secs(300);
+    modules::grant(&server.app, &id, "crm", Some(end), &Actor::operator()).await.expect("granted");
+    let with = server.refresh(&ann.refresh).await.expect(StatusCode::OK);
+    assert_eq!(with.json()["data"]["expiresIn"], 300, "{with:?}");
+    let with = with.tokens();
+    assert_eq!(payload(&with.access)["exp"], end.as_secs());
+    server.clock.advance(Duration::from_secs(301));
+    server.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
+    let without = server.refresh(&with.refresh).await.expect(StatusCode::OK);
+    assert_eq!(without.json()["data"]["expiresIn"], 900);
+    assert_eq!(scopes_of(&without.tokens().access), "openid profile email");
+    maintenance::sweep(&server.app).await.expect("swept");
+    let (kind, data) = server
+        .events()
+        .await
+        .into_iter()
+        .rfind(|(kind, _)| kind.starts_with("module."))
+        .expect("an event");
+    assert_eq!(
+        (kind.as_str(), &data["validUntil"]),
+        ("module.expired", &json!("2026-11-21T00:05:00Z"))
+    );
+    assert!(
+        modules::grant(&server.app, &id, "crm", Some(end), &Actor::operator()).await.is_err(),
+        "it has passed"
+    );
+}
+
+async fn the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, true).await;
+    let ann = server.register("ann").await;
+    let id = user(&server, "ann").await;
+    let hour = Duration::from_secs(3_600);
+    let moment = |hours: u32| START + hour * hours;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK); // at 0
+    server.clock.advance(hour);
+    modules::withdraw(&server.app, &id, "crm", &Actor::operator()).await.expect("withdrawn"); // at 1
+    server.clock.advance(hour);
+    modules::grant(&server.app, &id, "crm", Some(moment(4)), &Actor::operator())
+        .await
+        .expect("granted"); // from 2 to 4
+    server.clock.advance(hour);
+    modules::grant(&server.app, &id, "crm", Some(moment(4)), &Actor::operator())
+        .await
+        .expect("the same again");
+    modules::grant(&server.app, &id, "crm", None, &Actor::operator()).await.expect("for good"); // from 3
+    server.clock.advance(hour * 3);
+    let told = |grants: Vec<propusk::model::module::ModuleGrant>| -> Vec<_> {
+        let hours = |at: Timestamp| (at - START).as_secs() / 3_600;
+        grants
+            .into_iter()
+            .map(|g| (hours(g.valid_from), g.valid_until.map(hours), g.granted_by, g.ended_by))
+            .collect()
+    };
+    let cli = || "cli".to_owned();
+    let all = told(modules::history(&server.app, &id).await.expect("a history"));
+    assert_eq!(
+        all,
+        [
             (3, None, cli(), None),
             (2, Some(3), cli(), Some(cli())),
             (0, Some(1), id.clone(), Some(cli())),
-        ]);
-        let at = async |hours: u32, minutes: u64| {
-            let moment = moment(hours) + Duration::from_secs(60 * minutes);
-            told(modules::at(&server.app, &id, moment).await.expect("read")).into_iter().map(|(from, ..)| from).collect::<Vec<_>>()
-        };
-        assert_eq!(at(0, 30).await, [0]);
-        assert_eq!(at(1, 30).await, [] as [u64; 0]);
-        assert_eq!(at(2, 30).await, [2]);
-        assert_eq!(at(5, 0).await, [3]);
-    }
+        ]
+    );
+    let at = async |hours: u32, minutes: u64| {
+        let moment = moment(hours) + Duration::from_secs(60 * minutes);
+        told(modules::at(&server.app, &id, moment).await.expect("read"))
+            .into_iter()
+            .map(|(from, ..)| from)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(at(0, 30).await, [0]);
+    assert_eq!(at(1, 30).await, [] as [u64; 0]);
+    assert_eq!(at(2, 30).await, [2]);
+    assert_eq!(at(5, 0).await, [3]);
+}
 
-    async fn fifty_switches_at_once_leave_one_state_and_a_straight_history(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read", None, true).await;
-        let ann = server.register("ann").await;
+async fn fifty_switches_at_once_leave_one_state_and_a_straight_history(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, true).await;
+    let ann = server.register("ann").await;
+    let id = user(&server, "ann").await;
+    let switching = (0..50).map(|n| {
+        let (server, token) = (&server, &ann.access);
+        async move {
+            let action = if n % 2 == 0 { "enable" } else { "disable" };
+            server.switch(token, "crm", action).await.expect(StatusCode::OK);
+        }
+    });
+    futures_util::future::join_all(switching).await;
+    let mut history = modules::history(&server.app, &id).await.expect("a history");
+    // The clock stands still: only the open one is known to be the last.
+    history.sort_by_key(|grant| grant.closed_at.is_none());
+    let open = history.iter().filter(|grant| grant.closed_at.is_none()).count();
+    assert!(open <= 1, "{history:?}");
+    for pair in history.windows(2) {
+        assert!(pair[0].valid_until.is_some_and(|until| until <= pair[1].valid_from), "{pair:?}");
+    }
+    let events =
+        server.events().await.into_iter().filter(|(kind, _)| kind.starts_with("module.")).count();
+    assert_eq!(
+        events,
+        2 * history.len() - open,
+        "an event for each change, and none for what was so already"
+    );
+}
+
+async fn another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check(backend: Backend) {
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
+    one.module("crm", "crm:read", None, true).await;
+    let ann = other.register("ann").await;
+    other.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    let with = one.refresh(&ann.refresh).await.tokens();
+    other.verify(&with.access).await.expect(StatusCode::OK);
+    one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    other.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
+    modules::remove(&one.app, "crm", &Expected::Any, &Actor::operator()).await.expect("removed");
+    other.switch(&ann.access, "crm", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
+}
+
+async fn what_a_module_no_longer_gives_is_refused_to_all_who_have_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read crm:write", None, true).await;
+    let mut tokens = vec![];
+    for name in ["ann", "bob"] {
+        let first = server.register(name).await;
+        server.switch(&first.access, "crm", "enable").await.expect(StatusCode::OK);
+        tokens.push(server.refresh(&first.refresh).await.tokens());
+    }
+    let eve = server.register("eve").await;
+    server.module("crm", "crm:read", None, true).await;
+    for token in &mut tokens {
+        server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
+        a_while(&server).await;
+        *token = server.refresh(&token.refresh).await.tokens();
+        assert!(scopes_of(&token.access).ends_with("email crm:read"));
+        server.verify(&token.access).await.expect(StatusCode::OK);
+    }
+    server.verify(&eve.access).await.expect(StatusCode::OK);
+    modules::remove(&server.app, "crm", &Expected::Any, &Actor::operator()).await.expect("removed");
+    for token in &tokens {
+        server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
         let id = user(&server, "ann").await;
-        let switching = (0..50).map(|n| {
-            let (server, token) = (&server, &ann.access);
-            async move {
-                let action = if n % 2 == 0 { "enable" } else { "disable" };
-                server.switch(token, "crm", action).await.expect(StatusCode::OK);
-            }
-        });
-        futures_util::future::join_all(switching).await;
-        let mut history = modules::history(&server.app, &id).await.expect("a history");
-        // The clock stands still: only the open one is known to be the last.
-        history.sort_by_key(|grant| grant.closed_at.is_none());
-        let open = history.iter().filter(|grant| grant.closed_at.is_none()).count();
-        assert!(open <= 1, "{history:?}");
-        for pair in history.windows(2) {
-            assert!(pair[0].valid_until.is_some_and(|until| until <= pair[1].valid_from), "{pair:?}");
-        }
-        let events = server.events().await.into_iter().filter(|(kind, _)| kind.starts_with("module.")).count();
-        assert_eq!(events, 2 * history.len() - open, "an event for each change, and none for what was so already");
+        let history = modules::history(&server.app, &id).await.expect("a history");
+        assert!(history[0].closed_at.is_some(), "the history stays");
     }
+}
 
-    async fn another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check(backend) {
-        let one = TestServer::start(backend).await;
-        let other = one.another(&[]).await;
-        one.module("crm", "crm:read", None, true).await;
-        let ann = other.register("ann").await;
-        other.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        let with = one.refresh(&ann.refresh).await.tokens();
-        other.verify(&with.access).await.expect(StatusCode::OK);
-        one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-        other.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-        modules::remove(&one.app, "crm", &Expected::Any, &By::operator()).await.expect("removed");
-        other.switch(&ann.access, "crm", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
-    }
-
-    async fn what_a_module_no_longer_gives_is_refused_to_all_who_have_it(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read crm:write", None, true).await;
-        let mut tokens = vec![];
-        for name in ["ann", "bob"] {
-            let first = server.register(name).await;
-            server.switch(&first.access, "crm", "enable").await.expect(StatusCode::OK);
-            tokens.push(server.refresh(&first.refresh).await.tokens());
-        }
-        let eve = server.register("eve").await;
-        server.module("crm", "crm:read", None, true).await;
-        for token in &mut tokens {
-            server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
-            a_while(&server).await;
-            *token = server.refresh(&token.refresh).await.tokens();
-            assert!(scopes_of(&token.access).ends_with("email crm:read"));
-            server.verify(&token.access).await.expect(StatusCode::OK);
-        }
-        server.verify(&eve.access).await.expect(StatusCode::OK);
-        modules::remove(&server.app, "crm", &Expected::Any, &By::operator()).await.expect("removed");
-        for token in &tokens {
-            server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
-            let id = user(&server, "ann").await;
-            let history = modules::history(&server.app, &id).await.expect("a history");
-            assert!(history[0].closed_at.is_some(), "the history stays");
+async fn a_client_that_may_know_is_told_the_role_and_the_modules(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, true).await;
+    server.client("app", first_party_app()).await;
+    let mut knowing = first_party_app();
+    knowing.user_claims =
+        vec![propusk::model::client::UserClaim::Role, propusk::model::client::UserClaim::Modules];
+    server.client("knowing", knowing).await;
+    let ann = server.register("ann").await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    let mut person = server.logged_in("ann").await;
+    for (client, expected) in
+        [("app", (json!(null), json!(null))), ("knowing", (json!("user"), json!(["crm"])))]
+    {
+        let code = person.authorize(&Authorization::of(client, "openid api:read"), "ann").await;
+        let tokens = server.redeem(client, code.code()).await.expect(StatusCode::OK);
+        let userinfo =
+            server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await.json();
+        for told in
+            [payload(&tokens.field("access_token")), payload(&tokens.field("id_token")), userinfo]
+        {
+            assert_eq!(
+                (told["role"].clone(), told["modules"].clone()),
+                expected,
+                "{client}: {told}"
+            );
         }
     }
+}
 
-    async fn a_client_that_may_know_is_told_the_role_and_the_modules(backend) {
-        let server = TestServer::start(backend).await;
-        server.module("crm", "crm:read", None, true).await;
-        server.client("app", first_party_app()).await;
-        let mut knowing = first_party_app();
-        knowing.user_claims = vec![propusk::model::client::UserClaim::Role, propusk::model::client::UserClaim::Modules];
-        server.client("knowing", knowing).await;
-        let ann = server.register("ann").await;
-        server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-        let mut person = server.logged_in("ann").await;
-        for (client, expected) in [("app", (json!(null), json!(null))), ("knowing", (json!("user"), json!(["crm"])))] {
-            let code = person.authorize(&Authorization::of(client, "openid api:read"), "ann").await;
-            let tokens = server.redeem(client, code.code()).await.expect(StatusCode::OK);
-            let userinfo = server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await.json();
-            for told in [payload(&tokens.field("access_token")), payload(&tokens.field("id_token")), userinfo] {
-                assert_eq!((told["role"].clone(), told["modules"].clone()), expected, "{client}: {told}");
-            }
-        }
+async fn modules_and_roles_of_a_file_are_there_at_the_start(backend: Backend) {
+    let database = Arc::new(Database::prepared(backend).await);
+    let file = database.folder.path().join("modules.toml");
+    let path = file.display().to_string();
+    let settings = [("PROPUSK_MODULES__FILE", path.as_str())];
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write(
+        "[module.crm]\nname = { en = \"Customers\" }\nscope = \"crm:read\"\nself_service = true\n[role.support]\ndescription = \"Answers.\"\n",
+    );
+    let server = TestServer::on(Arc::clone(&database), Clock::fake(START), &settings).await;
+    for _ in 0..2 {
+        modules::file::apply(&server.app).await.expect("applied");
     }
-
-    async fn modules_and_roles_of_a_file_are_there_at_the_start(backend) {
-        let database = Arc::new(Database::prepared(backend).await);
-        let file = database.folder.path().join("modules.toml");
-        let path = file.display().to_string();
-        let settings = [("PROPUSK_MODULES__FILE", path.as_str())];
-        let write = |text: &str| std::fs::write(&file, text).expect("written");
-        write("[module.crm]\nname = { en = \"Customers\" }\nscope = \"crm:read\"\nself_service = true\n[role.support]\ndescription = \"Answers.\"\n");
-        let server = TestServer::on(Arc::clone(&database), Clock::fake(START), &settings).await;
-        for _ in 0..2 {
-            modules::file::apply(&server.app).await.expect("applied");
-        }
-        let crm = modules::named(&server.app, "crm").await.expect("there");
-        assert_eq!((crm.name("ru"), crm.is_self_service, crm.updated_at), ("Customers", true, START));
-        server.register("ann").await;
-        let ann = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::set_role(&server.app, &ann, Role::parse("support").expect("a role"), &By::operator()).await.expect("there is such a role");
-        let unknown = accounts::set_role(&server.app, &ann, Role::parse("boss").expect("a role"), &By::operator()).await;
-        assert_eq!(unknown.expect_err("there is none").to_string(), "there is no such role");
-        for (wrong, why) in [
-            ("[module.crm]\nname = { en = \"C\" }\nscope = \"openid\"", "scope must not have openid"),
-            ("[module.CRM]\nname = { en = \"C\" }\nscope = \"a\"", "id must be 1 to 64"),
-            ("[module.crm]\nname = {}\nscope = \"a\"", "names must have a name"),
-            ("[module.crm]\nnames = {}\nscope = \"a\"", "unknown field `names`"),
-        ] {
-            write(wrong);
-            let error = modules::file::apply(&server.app).await.expect_err(wrong).to_string();
-            assert!(error.contains(why) && error.contains("modules.toml"), "{error}");
-        }
+    let crm = modules::named(&server.app, "crm").await.expect("there");
+    assert_eq!((crm.name("ru"), crm.is_self_service, crm.updated_at), ("Customers", true, START));
+    server.register("ann").await;
+    let ann = users::find(&server.app, "ann").await.expect("known");
+    users::set_role(&server.app, &ann, Role::parse("support").expect("a role"), &Actor::operator())
+        .await
+        .expect("there is such a role");
+    let unknown = users::set_role(
+        &server.app,
+        &ann,
+        Role::parse("boss").expect("a role"),
+        &Actor::operator(),
+    )
+    .await;
+    assert_eq!(unknown.expect_err("there is none").to_string(), "there is no such role");
+    for (wrong, why) in [
+        ("[module.crm]\nname = { en = \"C\" }\nscope = \"openid\"", "scope must not have openid"),
+        ("[module.CRM]\nname = { en = \"C\" }\nscope = \"a\"", "id must be 1 to 64"),
+        ("[module.crm]\nname = {}\nscope = \"a\"", "names must have a name"),
+        ("[module.crm]\nnames = {}\nscope = \"a\"", "unknown field `names`"),
+    ] {
+        write(wrong);
+        let error = modules::file::apply(&server.app).await.expect_err(wrong).to_string();
+        assert!(error.contains(why) && error.contains("modules.toml"), "{error}");
     }
 }
 
@@ -318,7 +409,7 @@ both_backends! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scope_of_a_token_is_what_the_rule_says_for_every_combination() {
     use propusk::{
-        flows::modules::{Person, allowed},
+        flows::admin::modules::{Person, allowed},
         model::{
             catalogue::Catalogue,
             module::{Module, OpenGrant},
@@ -343,10 +434,7 @@ async fn the_scope_of_a_token_is_what_the_rule_says_for_every_combination() {
         module("far", "far both", resources[1].first().map(String::as_str)),
     ];
     let catalogue = Catalogue {
-        modules: modules
-            .iter()
-            .map(|one| (one.id.clone(), one.clone()))
-            .collect(),
+        modules: modules.iter().map(|one| (one.id.clone(), one.clone())).collect(),
         ..Catalogue::default()
     };
     let names = ["openid", "api", "a", "b", "both", "far", "propusk:admin"];
@@ -372,10 +460,7 @@ async fn the_scope_of_a_token_is_what_the_rule_says_for_every_combination() {
                 .collect();
             for of in resources {
                 for role in [Role::user(), Role::admin()] {
-                    let person = Person {
-                        role: &role,
-                        modules: &grants,
-                    };
+                    let person = Person { role: &role, modules: &grants };
                     let given = allowed(
                         &catalogue,
                         &Scope::of(picked.iter().copied()),
@@ -425,22 +510,9 @@ async fn consent_speaks_of_modules_by_their_names() {
         !without.text.contains("The crm") && !without.text.contains("crm:read</code>"),
         "she is not asked for what she has not"
     );
-    server
-        .switch(&ann.access, "crm", "enable")
-        .await
-        .expect(StatusCode::OK);
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     let page = person.open(&asked.address()).await;
-    assert!(
-        page.text.contains("<strong>The crm</strong>: All about it"),
-        "{}",
-        page.text
-    );
+    assert!(page.text.contains("<strong>The crm</strong>: All about it"), "{}", page.text);
     let russian = person.open(&asked.with("ui_locales", "ru").address()).await;
-    assert!(
-        russian
-            .text
-            .contains("<strong>Модуль crm</strong>: Всё о нём"),
-        "{}",
-        russian.text
-    );
+    assert!(russian.text.contains("<strong>Модуль crm</strong>: Всё о нём"), "{}", russian.text);
 }

@@ -17,13 +17,9 @@ async fn a_developer_registers_authorizes_and_verifies_in_swagger_ui() {
     let operation = |name: &str| format!("#operations-Authentication-{name}");
 
     let register = operation("register");
-    browser
-        .click(&format!("{register} .opblock-summary-control"))
-        .await;
+    browser.click(&format!("{register} .opblock-summary-control")).await;
     browser.click(&format!("{register} .execute")).await;
-    let answer = browser
-        .text(&format!("{register} .live-responses-table .microlight"))
-        .await;
+    let answer = browser.text(&format!("{register} .live-responses-table .microlight")).await;
     let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
     let token = answer["data"]["accessToken"].as_str().expect("a token");
 
@@ -32,13 +28,9 @@ async fn a_developer_registers_authorizes_and_verifies_in_swagger_ui() {
     browser.click(".auth-btn-wrapper .authorize").await;
     browser.click(".auth-btn-wrapper .btn-done").await;
     let verify = operation("verify");
-    browser
-        .click(&format!("{verify} .opblock-summary-control"))
-        .await;
+    browser.click(&format!("{verify} .opblock-summary-control")).await;
     browser.click(&format!("{verify} .execute")).await;
-    let answer = browser
-        .text(&format!("{verify} .live-responses-table .microlight"))
-        .await;
+    let answer = browser.text(&format!("{verify} .live-responses-table .microlight")).await;
     let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
     assert_eq!(answer["data"]["user"]["email"], "vera@example.org");
     browser.close().await;
@@ -52,21 +44,11 @@ async fn the_start_page_speaks_the_visitors_language_and_fits_a_phone() {
         let browser = Browser::open(language).await;
         browser.go(&server.base).await;
         assert!(browser.text("h1").await.contains(heading));
-        assert_eq!(
-            browser.run("return document.documentElement.lang").await,
-            language
-        );
-        browser
-            .ask("window/rect", json!({ "width": 500, "height": 900 }))
-            .await
-            .expect("resized");
+        assert_eq!(browser.run("return document.documentElement.lang").await, language);
+        browser.ask("window/rect", json!({ "width": 500, "height": 900 })).await.expect("resized");
         let overflow =
             "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        assert_eq!(
-            browser.run(overflow).await,
-            0,
-            "nothing sticks out sideways"
-        );
+        assert_eq!(browser.run(overflow).await, 0, "nothing sticks out sideways");
         browser.click(".doors a").await;
         assert!(browser.run("return location.pathname").await == "/docs");
         browser.text(".opblock-summary").await;
@@ -80,10 +62,8 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
     // The page's origin must be the issuer's for its cookies to be taken.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
-    let settings = [
-        ("PROPUSK_SERVER__LISTEN", address.as_str()),
-        ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
-    ];
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
     let browser = Browser::open("en").await;
@@ -91,9 +71,7 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
     browser.go(&format!("{issuer}/docs")).await;
     let call = |path: &str, body: Option<Value>| {
         let method = if body.is_some() { "POST" } else { "GET" };
-        let body = body.map_or("undefined".to_owned(), |body| {
-            format!("{:?}", body.to_string())
-        });
+        let body = body.map_or("undefined".to_owned(), |body| format!("{:?}", body.to_string()));
         format!(
             "return fetch('/api/v1/auth{path}', {{method: '{method}', headers: {{'content-type': 'application/json'}}, body: {body}}}).then(r => r.json())"
         )
@@ -102,11 +80,7 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
     let answer = browser.run(&call("/login", Some(login))).await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     assert!(answer["data"].get("accessToken").is_none(), "{answer}");
-    assert_eq!(
-        browser.run("return document.cookie").await,
-        "",
-        "no script sees them"
-    );
+    assert_eq!(browser.run("return document.cookie").await, "", "no script sees them");
     let session = browser.run(&call("/session", None)).await;
     assert_eq!(session["data"]["username"], "vera");
     let refreshed = browser.run(&call("/token/refresh", Some(json!({})))).await;
@@ -121,10 +95,8 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
 async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
-    let settings = [
-        ("PROPUSK_SERVER__LISTEN", address.as_str()),
-        ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
-    ];
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
     let browser = Browser::open("en").await;
@@ -145,18 +117,11 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
     chosen.await;
     let login = until("the login window", || async {
         let windows = browser.ask_get("window/handles").await;
-        let other = windows
-            .as_array()?
-            .iter()
-            .find(|one| **one != docs)?
-            .clone();
+        let other = windows.as_array()?.iter().find(|one| **one != docs)?.clone();
         Some(other)
     });
     let login = login.await;
-    browser
-        .ask("window", json!({ "handle": login }))
-        .await
-        .expect("the login window");
+    browser.ask("window", json!({ "handle": login })).await.expect("the login window");
     browser.type_into("input[name=login]", "vera").await;
     browser.type_into("input[name=password]", PASSWORD).await;
     browser.click("form[method=post] button[type=submit]").await;
@@ -166,10 +131,7 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
         (windows.as_array()?.len() == 1).then_some(())
     })
     .await;
-    browser
-        .ask("window", json!({ "handle": docs }))
-        .await
-        .expect("the documentation");
+    browser.ask("window", json!({ "handle": docs })).await.expect("the documentation");
     let script = "return [...document.querySelectorAll('.auth-container button')]\
                   .some(button => button.innerText.trim() === 'Logout')";
     until("the page is logged in", || async {
@@ -203,9 +165,7 @@ async fn a_client_tries_the_token_endpoint_in_swagger_ui() {
     let open = format!("{token} .opblock-summary-control");
     browser.click(&open).await;
     browser.click(&format!("{token} .execute")).await;
-    let answer = browser
-        .text(&format!("{token} .live-responses-table .microlight"))
-        .await;
+    let answer = browser.text(&format!("{token} .live-responses-table .microlight")).await;
     let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
     assert_eq!(answer["token_type"], "Bearer", "{answer}");
     browser.close().await;

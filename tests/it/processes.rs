@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, both_backends, browser::until, process::Process,
+    Backend, Database, PASSWORD, backend_tests, browser::until, process::Process,
 };
 
 async fn post(
@@ -25,40 +25,27 @@ async fn post(
     path: &str,
     body: Value,
 ) -> Option<(StatusCode, Value)> {
-    let reply = http
-        .post(format!("{base}/api/v1/auth{path}"))
-        .json(&body)
-        .send()
-        .await
-        .ok()?;
+    let reply = http.post(format!("{base}/api/v1/auth{path}")).json(&body).send().await.ok()?;
     Some((reply.status(), reply.json().await.ok()?))
 }
 
 async fn login(base: &str, name: &str) -> (StatusCode, Value) {
     let body = json!({ "login": name, "password": PASSWORD });
-    post(&reqwest::Client::new(), base, "/login", body)
-        .await
-        .expect("an answer")
+    post(&reqwest::Client::new(), base, "/login", body).await.expect("an answer")
 }
 
 async fn refresh(base: &str, token: &str) -> (StatusCode, Value) {
     let body = json!({ "refreshToken": token });
-    post(&reqwest::Client::new(), base, "/token/refresh", body)
-        .await
-        .expect("an answer")
+    post(&reqwest::Client::new(), base, "/token/refresh", body).await.expect("an answer")
 }
 
 async fn register(base: &str, name: &str) -> String {
     let body =
         json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
-    let (status, json) = post(&reqwest::Client::new(), base, "/register", body)
-        .await
-        .expect("an answer");
+    let (status, json) =
+        post(&reqwest::Client::new(), base, "/register", body).await.expect("an answer");
     assert_eq!(status, StatusCode::CREATED, "{json}");
-    json["data"]["refreshToken"]
-        .as_str()
-        .expect("a token")
-        .to_owned()
+    json["data"]["refreshToken"].as_str().expect("a token").to_owned()
 }
 
 /// What clients were told before the server died: by username, the latest refresh token.
@@ -74,116 +61,127 @@ async fn client(base: String, name: String, told: Acknowledged) {
             return;
         };
         assert_eq!(status, StatusCode::CREATED, "{json}");
-        let mut token = json["data"]["refreshToken"]
-            .as_str()
-            .expect("a token")
-            .to_owned();
-        told.lock()
-            .expect("no panic")
-            .insert(user.clone(), token.clone());
+        let mut token = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
+        told.lock().expect("no panic").insert(user.clone(), token.clone());
         for _ in 0..5 {
             let body = json!({ "refreshToken": token });
             let Some((status, json)) = post(&http, &base, "/token/refresh", body).await else {
                 return;
             };
             assert_eq!(status, StatusCode::OK, "{json}");
-            token = json["data"]["refreshToken"]
-                .as_str()
-                .expect("a token")
-                .to_owned();
-            told.lock()
-                .expect("no panic")
-                .insert(user.clone(), token.clone());
+            token = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
+            told.lock().expect("no panic").insert(user.clone(), token.clone());
         }
     }
 }
 
-both_backends! {
-    async fn what_was_acknowledged_before_a_kill_9_still_stands(backend) {
-        let database = Database::new(backend).await;
-        // A rotation may have been committed and not told: its client still holds the predecessor.
-        let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "5m")];
-        let told = Acknowledged::default();
-        for round in 0..3 {
-            let server = Process::serve(&database, &settings).await;
-            let clients: Vec<_> = (0..8)
-                .map(|n| tokio::spawn(client(server.base.clone(), format!("r{round}c{n}"), Arc::clone(&told))))
-                .collect();
-            let before = told.lock().expect("no panic").len();
-            while told.lock().expect("no panic").len() < before + 40 + 17 * round {
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-            server.kill();
-            for client in clients {
-                client.await.expect("no surprise");
-            }
-        }
-        let server = Process::serve(&database, &settings).await;
-        let told = told.lock().expect("no panic").clone();
-        let all = told.iter().map(|(user, token)| {
-            let base = &server.base;
-            async move {
-                assert_eq!(login(base, user).await.0, StatusCode::OK, "{user} cannot log in");
-                let (status, json) = refresh(base, token).await;
-                assert_eq!(status, StatusCode::OK, "{user}'s token was lost: {json}");
-            }
-        });
-        join_all(all).await;
-    }
+backend_tests! {
+    what_was_acknowledged_before_a_kill_9_still_stands,
+    t27_an_old_token_is_refused_after_a_kill_and_a_restart,
+    processes_that_start_together_share_one_schema_and_one_set_of_keys,
+    t25_two_processes_agree_on_the_one_successor,
+    a_user_disabled_at_the_command_line_is_refused_by_the_running_server,
+}
 
-    async fn t27_an_old_token_is_refused_after_a_kill_and_a_restart(backend) {
-        let database = Database::new(backend).await;
-        let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")];
+async fn what_was_acknowledged_before_a_kill_9_still_stands(backend: Backend) {
+    let database = Database::new(backend).await;
+    // A rotation may have been committed and not told: its client still holds the predecessor.
+    let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "5m")];
+    let told = Acknowledged::default();
+    for round in 0..3 {
         let server = Process::serve(&database, &settings).await;
-        let first = register(&server.base, "vera").await;
-        let (status, json) = refresh(&server.base, &first).await;
-        assert_eq!(status, StatusCode::OK);
-        let second = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
+        let clients: Vec<_> = (0..8)
+            .map(|n| {
+                tokio::spawn(client(
+                    server.base.clone(),
+                    format!("r{round}c{n}"),
+                    Arc::clone(&told),
+                ))
+            })
+            .collect();
+        let before = told.lock().expect("no panic").len();
+        while told.lock().expect("no panic").len() < before + 40 + 17 * round {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
         server.kill();
-        let server = Process::serve(&database, &settings).await;
-        assert_eq!(refresh(&server.base, &first).await.0, StatusCode::UNAUTHORIZED);
-        assert_eq!(refresh(&server.base, &second).await.0, StatusCode::UNAUTHORIZED, "the family is dead");
-    }
-
-    async fn processes_that_start_together_share_one_schema_and_one_set_of_keys(backend) {
-        let database = Database::new(backend).await;
-        let servers = join_all((0..3).map(|_| Process::serve(&database, &[]))).await;
-        let mut sets = vec![];
-        for server in &servers {
-            let jwks = reqwest::get(format!("{}/oauth2/jwks", server.base)).await.expect("an answer");
-            sets.push(jwks.text().await.expect("text"));
-        }
-        assert!(sets.iter().all(|set| *set == sets[0]), "{sets:?}");
-        let token = register(&servers[0].base, "vera").await;
-        assert_eq!(refresh(&servers[1].base, &token).await.0, StatusCode::OK);
-    }
-
-    async fn t25_two_processes_agree_on_the_one_successor(backend) {
-        let database = Database::new(backend).await;
-        let (one, other) = tokio::join!(Process::serve(&database, &[]), Process::serve(&database, &[]));
-        let token = register(&one.base, "vera").await;
-        let all = (0..100).map(|n| refresh(if n % 2 == 0 { &one.base } else { &other.base }, &token));
-        let answers = join_all(all).await;
-        let first = &answers[0].1["data"]["refreshToken"];
-        assert!(first.is_string(), "{answers:?}");
-        for (status, json) in &answers {
-            assert_eq!((*status, &json["data"]["refreshToken"]), (StatusCode::OK, first));
+        for client in clients {
+            client.await.expect("no surprise");
         }
     }
+    let server = Process::serve(&database, &settings).await;
+    let told = told.lock().expect("no panic").clone();
+    let all = told.iter().map(|(user, token)| {
+        let base = &server.base;
+        async move {
+            assert_eq!(login(base, user).await.0, StatusCode::OK, "{user} cannot log in");
+            let (status, json) = refresh(base, token).await;
+            assert_eq!(status, StatusCode::OK, "{user}'s token was lost: {json}");
+        }
+    });
+    join_all(all).await;
+}
 
-    async fn a_user_disabled_at_the_command_line_is_refused_by_the_running_server(backend) {
-        let database = Database::new(backend).await;
-        let server = Process::serve(&database, &[]).await;
-        let token = register(&server.base, "vera").await;
-        let (_, json) = refresh(&server.base, &token).await;
-        let access = json["data"]["accessToken"].as_str().expect("a token");
-        let verify = || reqwest::Client::new().get(format!("{}/api/v1/auth/verify", server.base)).bearer_auth(access).send();
-        assert_eq!(verify().await.expect("an answer").status(), StatusCode::OK);
-        let output = crate::support::process::run(&database, &[], &["user", "disable", "vera"]);
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(verify().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(login(&server.base, "vera").await.0, StatusCode::UNAUTHORIZED);
+async fn t27_an_old_token_is_refused_after_a_kill_and_a_restart(backend: Backend) {
+    let database = Database::new(backend).await;
+    let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")];
+    let server = Process::serve(&database, &settings).await;
+    let first = register(&server.base, "vera").await;
+    let (status, json) = refresh(&server.base, &first).await;
+    assert_eq!(status, StatusCode::OK);
+    let second = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
+    server.kill();
+    let server = Process::serve(&database, &settings).await;
+    assert_eq!(refresh(&server.base, &first).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        refresh(&server.base, &second).await.0,
+        StatusCode::UNAUTHORIZED,
+        "the family is dead"
+    );
+}
+
+async fn processes_that_start_together_share_one_schema_and_one_set_of_keys(backend: Backend) {
+    let database = Database::new(backend).await;
+    let servers = join_all((0..3).map(|_| Process::serve(&database, &[]))).await;
+    let mut sets = vec![];
+    for server in &servers {
+        let jwks = reqwest::get(format!("{}/oauth2/jwks", server.base)).await.expect("an answer");
+        sets.push(jwks.text().await.expect("text"));
     }
+    assert!(sets.iter().all(|set| *set == sets[0]), "{sets:?}");
+    let token = register(&servers[0].base, "vera").await;
+    assert_eq!(refresh(&servers[1].base, &token).await.0, StatusCode::OK);
+}
+
+async fn t25_two_processes_agree_on_the_one_successor(backend: Backend) {
+    let database = Database::new(backend).await;
+    let (one, other) = tokio::join!(Process::serve(&database, &[]), Process::serve(&database, &[]));
+    let token = register(&one.base, "vera").await;
+    let all = (0..100).map(|n| refresh(if n % 2 == 0 { &one.base } else { &other.base }, &token));
+    let answers = join_all(all).await;
+    let first = &answers[0].1["data"]["refreshToken"];
+    assert!(first.is_string(), "{answers:?}");
+    for (status, json) in &answers {
+        assert_eq!((*status, &json["data"]["refreshToken"]), (StatusCode::OK, first));
+    }
+}
+
+async fn a_user_disabled_at_the_command_line_is_refused_by_the_running_server(backend: Backend) {
+    let database = Database::new(backend).await;
+    let server = Process::serve(&database, &[]).await;
+    let token = register(&server.base, "vera").await;
+    let (_, json) = refresh(&server.base, &token).await;
+    let access = json["data"]["accessToken"].as_str().expect("a token");
+    let verify = || {
+        reqwest::Client::new()
+            .get(format!("{}/api/v1/auth/verify", server.base))
+            .bearer_auth(access)
+            .send()
+    };
+    assert_eq!(verify().await.expect("an answer").status(), StatusCode::OK);
+    let output = crate::support::process::run(&database, &[], &["user", "disable", "vera"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(verify().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(login(&server.base, "vera").await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,10 +203,7 @@ async fn sigterm_finishes_what_was_accepted_and_ends_with_success() {
     client.read_exact(&mut asked).await.expect("an answer");
     assert!(asked.starts_with(b"HTTP/1.1 100"), "{asked:?}");
     let ending = tokio::spawn(server.terminate());
-    until("the end of listening", || async {
-        TcpStream::connect(&address).await.err()
-    })
-    .await;
+    until("the end of listening", || async { TcpStream::connect(&address).await.err() }).await;
     client.write_all(body.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("an answer");

@@ -19,17 +19,10 @@ fn sh(text: &str, base: &str) -> (bool, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tour.sh");
     std::fs::write(&file, text).expect("a file");
-    let output = Command::new("sh")
-        .arg(&file)
-        .env("BASE", base)
-        .stdin(Stdio::null())
-        .output()
-        .expect("sh");
+    let output =
+        Command::new("sh").arg(&file).env("BASE", base).stdin(Stdio::null()).output().expect("sh");
     let printed = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&printed).into_owned(),
-    )
+    (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,10 +33,7 @@ async fn the_tour_of_the_readme_runs_word_for_word_and_again() {
         let (done, printed) = sh(tour(), &server.base);
         assert!(done, "the {time} time it stopped:\n{printed}");
         assert!(printed.contains("The tour is over"), "{printed}");
-        assert!(
-            !printed.contains("a long walk to the lighthouse"),
-            "{printed}"
-        );
+        assert!(!printed.contains("a long walk to the lighthouse"), "{printed}");
     }
 }
 
@@ -61,14 +51,7 @@ async fn the_tour_stops_where_an_answer_is_not_the_expected_one() {
 fn the_commands_of_the_readme_exist() {
     let readme = include_str!("../../README.md");
     let folder = tempfile::tempdir().expect("a folder");
-    for command in [
-        "config check",
-        "config show",
-        "keys rotate",
-        "keys ban",
-        "health",
-        "migrate",
-    ] {
+    for command in ["config check", "config show", "keys rotate", "keys ban", "health", "migrate"] {
         assert!(readme.contains(&format!("propusk {command}")) || readme.contains(command));
         let help = bare_command(folder.path())
             .args(command.split(' '))

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::StatusCode;
 
-use crate::support::{Backend, TestServer, both_services, browser::until, process, redis::Redis};
+use crate::support::{Backend, TestServer, backend_tests, browser::until, process, redis::Redis};
 
 /// Two servers on one database and one Redis, which both believe.
 async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestServer, TestServer) {
@@ -28,10 +28,7 @@ fn is_believed(server: &TestServer) -> bool {
 }
 
 async fn believed(server: &TestServer) {
-    until("Redis is believed", || async {
-        is_believed(server).then_some(())
-    })
-    .await;
+    until("Redis is believed", || async { is_believed(server).then_some(()) }).await;
 }
 
 /// A login at one server and its logout there; the other's very next answer must be a refusal.
@@ -40,10 +37,7 @@ async fn log_out_and_look(one: &TestServer, other: &TestServer) {
     other.verify(&token).await.expect(StatusCode::OK);
     let logout = one.post_as("/api/v1/auth/logout", &token).await;
     logout.expect(StatusCode::OK);
-    other
-        .verify(&token)
-        .await
-        .expect_error(401, "INVALID_TOKEN");
+    other.verify(&token).await.expect_error(401, "INVALID_TOKEN");
     one.verify(&token).await.expect_error(401, "INVALID_TOKEN");
 }
 
@@ -73,150 +67,182 @@ async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-both_services! { "Redis";
-    async fn a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its_next_check(backend) {
-        let redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        for _ in 0..50 {
-            log_out_and_look(&one, &other).await;
-        }
-        assert!(is_believed(&one) && is_believed(&other), "it was Redis that answered");
-        // The copy has what the list has.
-        let head: String = redis.run(&["HGET", "propusk:revocations", "head"]);
-        let snapshot = one.app.revocations.snapshot().await.expect("a snapshot");
-        assert!(head.starts_with(&format!("{}:", snapshot.number)), "{head} and {}", snapshot.number);
-        let fields: usize = redis.run(&["HLEN", "propusk:revocations"]);
-        assert_eq!(fields, snapshot.entries.len() + 4, "an entry each, and the copy's name, number, head and expiry");
-    }
+backend_tests! {
+    requires "Redis": a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its_next_check,
+    a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so,
+    a_redis_that_is_flushed_again_and_again_lets_nothing_through,
+    a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_through,
+    a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_through,
+    a_redis_that_evicts_lets_nothing_through,
+    a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_is_there,
+    entries_leave_redis_with_what_they_hit,
+}
 
-    async fn a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so(backend) {
-        let redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        let token = one.register("ann").await.access;
-        other.verify(&token).await.expect(StatusCode::OK);
-        let head = token.split('.').next().expect("a head");
-        let head: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).expect("base64url")).expect("JSON");
-        let ban = ["keys", "ban", head["kid"].as_str().expect("a kid")];
-        let url = redis.url();
-        let output = process::run(&one.database, &[("PROPUSK_REDIS__URL", &url)], &ban);
-        assert!(output.status.success(), "{output:?}");
-        for server in [&one, &other] {
-            server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
-        }
-    }
-
-    async fn a_redis_that_is_flushed_again_and_again_lets_nothing_through(backend) {
-        let redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        through(&one, &other, 20, async {
-            for _ in 0..12 {
-                let _: String = redis.run(&["FLUSHALL"]);
-                pass(Duration::from_millis(170)).await;
-            }
-        }).await;
-        believed(&one).await;
-        believed(&other).await;
+async fn a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its_next_check(
+    backend: Backend,
+) {
+    let redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    for _ in 0..50 {
         log_out_and_look(&one, &other).await;
     }
+    assert!(is_believed(&one) && is_believed(&other), "it was Redis that answered");
+    // The copy has what the list has.
+    let head: String = redis.run(&["HGET", "propusk:revocations", "head"]);
+    let snapshot = one.app.revocations.snapshot().await.expect("a snapshot");
+    assert!(head.starts_with(&format!("{}:", snapshot.number)), "{head} and {}", snapshot.number);
+    let fields: usize = redis.run(&["HLEN", "propusk:revocations"]);
+    assert_eq!(
+        fields,
+        snapshot.entries.len() + 4,
+        "an entry each, and the copy's name, number, head and expiry"
+    );
+}
 
-    async fn a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_through(backend) {
-        let mut redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        let dead = one.login("ann").await.tokens().access;
-        for _ in 0..3 {
-            // The dump of this moment is believed by itself: its lease runs, and it knows nothing of what follows.
-            let dump = redis.dump();
-            one.post_as("/api/v1/auth/logout", &one.login("ann").await.tokens().access).await.expect(StatusCode::OK);
-            through(&one, &other, 5, async {
-                tokio::task::block_in_place(|| redis.restore(&dump));
-                pass(Duration::from_millis(1_500)).await;
-            }).await;
-            believed(&other).await;
+async fn a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so(
+    backend: Backend,
+) {
+    let redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    let token = one.register("ann").await.access;
+    other.verify(&token).await.expect(StatusCode::OK);
+    let head = token.split('.').next().expect("a head");
+    let head: serde_json::Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).expect("base64url")).expect("JSON");
+    let ban = ["keys", "ban", head["kid"].as_str().expect("a kid")];
+    let url = redis.url();
+    let output = process::run(&one.database, &[("PROPUSK_REDIS__URL", &url)], &ban);
+    assert!(output.status.success(), "{output:?}");
+    for server in [&one, &other] {
+        server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
+    }
+}
+
+async fn a_redis_that_is_flushed_again_and_again_lets_nothing_through(backend: Backend) {
+    let redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    through(&one, &other, 20, async {
+        for _ in 0..12 {
+            let _: String = redis.run(&["FLUSHALL"]);
+            pass(Duration::from_millis(170)).await;
         }
-        one.post_as("/api/v1/auth/logout", &dead).await.expect(StatusCode::OK);
+    })
+    .await;
+    believed(&one).await;
+    believed(&other).await;
+    log_out_and_look(&one, &other).await;
+}
+
+async fn a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_through(
+    backend: Backend,
+) {
+    let mut redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    let dead = one.login("ann").await.tokens().access;
+    for _ in 0..3 {
+        // The dump of this moment is believed by itself: its lease runs, and it knows nothing of what follows.
+        let dump = redis.dump();
+        one.post_as("/api/v1/auth/logout", &one.login("ann").await.tokens().access)
+            .await
+            .expect(StatusCode::OK);
         through(&one, &other, 5, async {
-            tokio::task::block_in_place(|| redis.kill());
+            tokio::task::block_in_place(|| redis.restore(&dump));
             pass(Duration::from_millis(1_500)).await;
-            tokio::task::block_in_place(|| redis.start_again());
-        }).await;
-        believed(&one).await;
+        })
+        .await;
         believed(&other).await;
-        other.verify(&dead).await.expect_error(401, "INVALID_TOKEN");
-        log_out_and_look(&one, &other).await;
     }
-
-    async fn a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_through(backend) {
-        let redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        let live = one.login("ann").await.tokens().access;
-        redis.pause();
-        through(&one, &other, 3, async {
-            for _ in 0..200 {
-                other.verify(&live).await.expect(StatusCode::OK);
-            }
-        }).await;
-        assert!(!is_believed(&one) && !is_believed(&other));
-        redis.go_on();
-        // What it was asked before it stopped is answered now: none of it may count.
-        through(&one, &other, 10, async {}).await;
-        believed(&one).await;
-        believed(&other).await;
-        log_out_and_look(&one, &other).await;
-    }
-
-    async fn a_redis_that_evicts_lets_nothing_through(backend) {
-        let redis = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        let filling = AtomicUsize::new(0);
-        through(&one, &other, 10, async {
-            let rubbish = "x".repeat(20_000);
-            for _ in 0..60 {
-                for _ in 0..10 {
-                    let key = format!("rubbish:{}", filling.fetch_add(1, Ordering::Relaxed));
-                    let _: String = redis.run(&["SET", &key, &rubbish]);
-                }
-                pass(Duration::from_millis(30)).await;
-            }
-        }).await;
-        let evicted: String = redis.run(&["INFO", "stats"]);
-        let evicted = evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).expect("a number");
-        assert_ne!(evicted.trim(), "0", "it did evict");
-    }
-
-    async fn a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_is_there(backend) {
-        let mut redis = Redis::start(&[]);
-        redis.kill();
-        let url = redis.url();
-        let server = TestServer::with(backend, &[("PROPUSK_REDIS__URL", &url)]).await;
-        let tokens = server.register("ann").await;
-        server.verify(&tokens.access).await.expect(StatusCode::OK);
-        server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    one.post_as("/api/v1/auth/logout", &dead).await.expect(StatusCode::OK);
+    through(&one, &other, 5, async {
+        tokio::task::block_in_place(|| redis.kill());
+        pass(Duration::from_millis(1_500)).await;
         tokio::task::block_in_place(|| redis.start_again());
-        believed(&server).await;
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "head"]);
-        assert!(head.is_some(), "it was filled");
-    }
+    })
+    .await;
+    believed(&one).await;
+    believed(&other).await;
+    other.verify(&dead).await.expect_error(401, "INVALID_TOKEN");
+    log_out_and_look(&one, &other).await;
+}
 
-    async fn entries_leave_redis_with_what_they_hit(backend) {
-        let redis = Redis::start(&[]);
-        let (one, other) = two(backend, &redis, &[]).await;
-        one.register("ann").await;
-        for _ in 0..5 {
-            log_out_and_look(&one, &other).await;
+async fn a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_through(
+    backend: Backend,
+) {
+    let redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    let live = one.login("ann").await.tokens().access;
+    redis.pause();
+    through(&one, &other, 3, async {
+        for _ in 0..200 {
+            other.verify(&live).await.expect(StatusCode::OK);
         }
-        let fields = || redis.run::<usize>(&["HLEN", "propusk:revocations"]);
-        assert_eq!(fields(), 5 + 4);
-        one.clock.advance(Duration::from_secs(2 * 3_600));
-        propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-        assert_eq!(fields(), 4);
+    })
+    .await;
+    assert!(!is_believed(&one) && !is_believed(&other));
+    redis.go_on();
+    // What it was asked before it stopped is answered now: none of it may count.
+    through(&one, &other, 10, async {}).await;
+    believed(&one).await;
+    believed(&other).await;
+    log_out_and_look(&one, &other).await;
+}
+
+async fn a_redis_that_evicts_lets_nothing_through(backend: Backend) {
+    let redis = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    let filling = AtomicUsize::new(0);
+    through(&one, &other, 10, async {
+        let rubbish = "x".repeat(20_000);
+        for _ in 0..60 {
+            for _ in 0..10 {
+                let key = format!("rubbish:{}", filling.fetch_add(1, Ordering::Relaxed));
+                let _: String = redis.run(&["SET", &key, &rubbish]);
+            }
+            pass(Duration::from_millis(30)).await;
+        }
+    })
+    .await;
+    let evicted: String = redis.run(&["INFO", "stats"]);
+    let evicted =
+        evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).expect("a number");
+    assert_ne!(evicted.trim(), "0", "it did evict");
+}
+
+async fn a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_is_there(
+    backend: Backend,
+) {
+    let mut redis = Redis::start(&[]);
+    redis.kill();
+    let url = redis.url();
+    let server = TestServer::with(backend, &[("PROPUSK_REDIS__URL", &url)]).await;
+    let tokens = server.register("ann").await;
+    server.verify(&tokens.access).await.expect(StatusCode::OK);
+    server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    tokio::task::block_in_place(|| redis.start_again());
+    believed(&server).await;
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "head"]);
+    assert!(head.is_some(), "it was filled");
+}
+
+async fn entries_leave_redis_with_what_they_hit(backend: Backend) {
+    let redis = Redis::start(&[]);
+    let (one, other) = two(backend, &redis, &[]).await;
+    one.register("ann").await;
+    for _ in 0..5 {
+        log_out_and_look(&one, &other).await;
     }
+    let fields = || redis.run::<usize>(&["HLEN", "propusk:revocations"]);
+    assert_eq!(fields(), 5 + 4);
+    one.clock.advance(Duration::from_secs(2 * 3_600));
+    propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
+    assert_eq!(fields(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,22 +271,15 @@ async fn an_acl_user_sentinels_and_a_node_of_a_cluster_are_found() {
 
     // A Sentinel names the master.
     let sentinel = Redis::start_sentinel("house", plain.port());
-    let (url, sentinels) = (
-        url.replace(&format!("127.0.0.1:{}", plain.port()), "house"),
-        sentinel.url(),
-    );
-    let settings = [
-        ("PROPUSK_REDIS__URL", url.as_str()),
-        ("PROPUSK_REDIS__SENTINELS", &sentinels),
-    ];
+    let (url, sentinels) =
+        (url.replace(&format!("127.0.0.1:{}", plain.port()), "house"), sentinel.url());
+    let settings = [("PROPUSK_REDIS__URL", url.as_str()), ("PROPUSK_REDIS__SENTINELS", &sentinels)];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     believed(&server).await;
 
     // The node that is named has none of the slots: it says who has.
-    let (empty, full) = (
-        Redis::start(&["--cluster-enabled", "yes"]),
-        Redis::start(&["--cluster-enabled", "yes"]),
-    );
+    let (empty, full) =
+        (Redis::start(&["--cluster-enabled", "yes"]), Redis::start(&["--cluster-enabled", "yes"]));
     let _: String = full.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let _: String = full.run(&["CLUSTER", "MEET", "127.0.0.1", &empty.port().to_string()]);
     until("the cluster stands", || async {

@@ -7,7 +7,7 @@ use propusk::storage::Statement;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Backend, PASSWORD, Reply, TestServer, both_backends};
+use crate::support::{Backend, PASSWORD, Reply, TestServer, backend_tests};
 
 const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
@@ -24,19 +24,14 @@ fn said_of(reply: &Reply, field: &str) -> String {
 /// An error's body without what is new in each.
 fn without_id(reply: &Reply) -> Value {
     let mut json = reply.json();
-    let id = json
-        .as_object_mut()
-        .and_then(|body| body.remove("requestId"));
+    let id = json.as_object_mut().and_then(|body| body.remove("requestId"));
     assert!(id.is_some(), "{reply:?}");
     json
 }
 
 async fn count_created(server: &TestServer) -> usize {
     let events = server.events().await;
-    events
-        .iter()
-        .filter(|(kind, _)| kind == "user.created")
-        .count()
+    events.iter().filter(|(kind, _)| kind == "user.created").count()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -44,248 +39,314 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-both_backends! {
-    async fn a_refused_registration_says_which_rules_of_which_fields_were_broken(backend) {
-        let server = TestServer::start(backend).await;
-        let cases = [
-            ("short", "at least 8 characters"),
-            ("password1", "too easy to guess"),
-            ("vera.lindqvist@example.org", "Do not use your email address"),
-            ("veralindqvist77", "Do not use your email address"),
-        ];
-        for (password, rule) in cases {
-            let body = json!({ "email": "vera.lindqvist@example.org", "username": "veralindqvist77", "password": password });
-            let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-            let said = said_of(&reply, "password");
-            assert!(said.contains(rule), "{password}: {said}");
-        }
-        let body = json!({ "email": "no address", "username": "a b", "password": "short" });
+backend_tests! {
+    a_refused_registration_says_which_rules_of_which_fields_were_broken,
+    t41_five_hundred_logins_at_once_each_get_their_own_user,
+    t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work,
+    t69_a_hundred_variants_of_one_address_make_one_account,
+    t69_a_hundred_variants_of_one_username_make_one_account,
+    t69_a_username_can_never_be_the_address_of_somebody_else,
+    t71_an_address_that_names_several_recipients_is_refused,
+    t72_registration_that_is_off_is_off_at_every_door,
+    t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed,
+    t73_nothing_of_a_password_is_cut_off,
+    a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces,
+    t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text,
+}
+
+async fn a_refused_registration_says_which_rules_of_which_fields_were_broken(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let cases = [
+        ("short", "at least 8 characters"),
+        ("password1", "too easy to guess"),
+        ("vera.lindqvist@example.org", "Do not use your email address"),
+        ("veralindqvist77", "Do not use your email address"),
+    ];
+    for (password, rule) in cases {
+        let body = json!({ "email": "vera.lindqvist@example.org", "username": "veralindqvist77", "password": password });
         let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-        assert!(said_of(&reply, "email").contains("no spaces"), "{reply:?}");
-        assert!(said_of(&reply, "username").contains("letters, digits"), "{reply:?}");
         let said = said_of(&reply, "password");
-        assert!(said.contains("at least 8") && said.contains("too easy"), "every broken rule: {said}");
-        assert_eq!(server.events().await, [], "nothing was kept");
+        assert!(said.contains(rule), "{password}: {said}");
     }
+    let body = json!({ "email": "no address", "username": "a b", "password": "short" });
+    let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
+    assert!(said_of(&reply, "email").contains("no spaces"), "{reply:?}");
+    assert!(said_of(&reply, "username").contains("letters, digits"), "{reply:?}");
+    let said = said_of(&reply, "password");
+    assert!(said.contains("at least 8") && said.contains("too easy"), "every broken rule: {said}");
+    assert_eq!(server.events().await, [], "nothing was kept");
+}
 
-    async fn t41_five_hundred_logins_at_once_each_get_their_own_user(backend) {
-        let settings = [("PROPUSK_PASSWORDS__QUEUE", "1000"), ("PROPUSK_PASSWORDS__QUEUE_TIMEOUT", "60s"),
-            ("PROPUSK_DATABASE__ACQUIRE_TIMEOUT", "60s")];
-        let server = TestServer::with(backend, &settings).await;
-        let mut ids = HashMap::new();
-        for number in 0..25 {
-            let name = format!("user{number}");
-            let body = json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
-            let reply = server.post(REGISTER, body).await.expect(StatusCode::CREATED);
-            ids.insert(name, reply.json()["data"]["user"]["id"].clone());
+async fn t41_five_hundred_logins_at_once_each_get_their_own_user(backend: Backend) {
+    let settings = [
+        ("PROPUSK_PASSWORDS__QUEUE", "1000"),
+        ("PROPUSK_PASSWORDS__QUEUE_TIMEOUT", "60s"),
+        ("PROPUSK_DATABASE__ACQUIRE_TIMEOUT", "60s"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    let mut ids = HashMap::new();
+    for number in 0..25 {
+        let name = format!("user{number}");
+        let body = json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
+        let reply = server.post(REGISTER, body).await.expect(StatusCode::CREATED);
+        ids.insert(name, reply.json()["data"]["user"]["id"].clone());
+    }
+    let logins = (0..500).map(|n| {
+        let (server, ids) = (&server, &ids);
+        async move {
+            let name = format!("user{}", n % 25);
+            let reply = server.login(&name).await.expect(StatusCode::OK);
+            assert_eq!(reply.json()["data"]["user"]["id"], ids[&name], "of the answer");
+            let verified =
+                server.verify(&reply.tokens().access).await.expect(StatusCode::OK).json();
+            assert_eq!(verified["data"]["user"]["id"], ids[&name], "of the access token");
+            assert_eq!(verified["data"]["user"]["email"], format!("{name}@example.org"));
+            let next = server.refresh(&reply.tokens().refresh).await.expect(StatusCode::OK);
+            assert_eq!(next.json()["data"]["user"]["id"], ids[&name], "of the refresh token");
+            verified["data"]["sessionId"].as_str().expect("an id").to_owned()
         }
-        let logins = (0..500).map(|n| {
-            let (server, ids) = (&server, &ids);
-            async move {
-                let name = format!("user{}", n % 25);
-                let reply = server.login(&name).await.expect(StatusCode::OK);
-                assert_eq!(reply.json()["data"]["user"]["id"], ids[&name], "of the answer");
-                let verified = server.verify(&reply.tokens().access).await.expect(StatusCode::OK).json();
-                assert_eq!(verified["data"]["user"]["id"], ids[&name], "of the access token");
-                assert_eq!(verified["data"]["user"]["email"], format!("{name}@example.org"));
-                let next = server.refresh(&reply.tokens().refresh).await.expect(StatusCode::OK);
-                assert_eq!(next.json()["data"]["user"]["id"], ids[&name], "of the refresh token");
-                verified["data"]["sessionId"].as_str().expect("an id").to_owned()
-            }
-        });
-        let mut sessions = join_all(logins).await;
-        sessions.sort();
-        sessions.dedup();
-        assert_eq!(sessions.len(), 500, "a session each");
-    }
+    });
+    let mut sessions = join_all(logins).await;
+    sessions.sort();
+    sessions.dedup();
+    assert_eq!(sessions.len(), 500, "a session each");
+}
 
-    async fn t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        let attempt = |login: &'static str| {
-            let body = json!({ "login": login, "password": "a guess that is quite wrong" });
-            server.post(LOGIN, body)
+async fn t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    let attempt = |login: &'static str| {
+        let body = json!({ "login": login, "password": "a guess that is quite wrong" });
+        server.post(LOGIN, body)
+    };
+    for (known, unknown) in [("vera", "nora"), ("vera@example.org", "nora@example.org")] {
+        let mut answers = vec![];
+        for login in [known, unknown] {
+            let before = server.app.hasher.hashes();
+            let reply = attempt(login).await.expect_error(401, "INVALID_CREDENTIALS");
+            assert_eq!(server.app.hasher.hashes() - before, 1, "{login}: one hash");
+            answers.push(reply);
+        }
+        assert_eq!(without_id(&answers[0]), without_id(&answers[1]));
+        assert_eq!(answers[0].text.len(), answers[1].text.len());
+        let names = |reply: &Reply| {
+            let mut names: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
         };
-        for (known, unknown) in [("vera", "nora"), ("vera@example.org", "nora@example.org")] {
-            let mut answers = vec![];
-            for login in [known, unknown] {
-                let before = server.app.hasher.hashes();
-                let reply = attempt(login).await.expect_error(401, "INVALID_CREDENTIALS");
-                assert_eq!(server.app.hasher.hashes() - before, 1, "{login}: one hash");
-                answers.push(reply);
-            }
-            assert_eq!(without_id(&answers[0]), without_id(&answers[1]));
-            assert_eq!(answers[0].text.len(), answers[1].text.len());
-            let names = |reply: &Reply| {
-                let mut names: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
-                names.sort();
-                names
-            };
-            assert_eq!(names(&answers[0]), names(&answers[1]), "the same headers");
-        }
+        assert_eq!(names(&answers[0]), names(&answers[1]), "the same headers");
     }
+}
 
-    async fn t69_a_hundred_variants_of_one_address_make_one_account(backend) {
-        let server = TestServer::start(backend).await;
-        // Case, full-width forms, the Kelvin sign, white space around it.
-        let addresses = ["kate@example.org", "KATE@EXAMPLE.ORG", "Kate@example.org", " kate@example.org ",
-            "\u{ff4b}ate@example.org", "\u{212a}ate@example.org", "kate@\u{ff45}xample.org", "kAtE@eXaMpLe.OrG"];
-        let attempts = (0..100).map(|n| {
-            let body = json!({ "email": addresses[n % addresses.len()], "password": PASSWORD });
-            server.post(REGISTER, body)
-        });
-        let mut made = 0;
-        for reply in join_all(attempts).await {
-            if reply.status == StatusCode::CREATED {
-                made += 1;
-            } else {
-                reply.expect_error(409, "EMAIL_ALREADY_EXISTS");
-            }
+async fn t69_a_hundred_variants_of_one_address_make_one_account(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    // Case, full-width forms, the Kelvin sign, white space around it.
+    let addresses = [
+        "kate@example.org",
+        "KATE@EXAMPLE.ORG",
+        "Kate@example.org",
+        " kate@example.org ",
+        "\u{ff4b}ate@example.org",
+        "\u{212a}ate@example.org",
+        "kate@\u{ff45}xample.org",
+        "kAtE@eXaMpLe.OrG",
+    ];
+    let attempts = (0..100).map(|n| {
+        let body = json!({ "email": addresses[n % addresses.len()], "password": PASSWORD });
+        server.post(REGISTER, body)
+    });
+    let mut made = 0;
+    for reply in join_all(attempts).await {
+        if reply.status == StatusCode::CREATED {
+            made += 1;
+        } else {
+            reply.expect_error(409, "EMAIL_ALREADY_EXISTS");
         }
-        assert_eq!(made, 1, "exactly one account");
-        assert_eq!(count_created(&server).await, 1, "exactly one user.created");
-        server.login("KATE@example.ORG").await.expect(StatusCode::OK);
     }
+    assert_eq!(made, 1, "exactly one account");
+    assert_eq!(count_created(&server).await, 1, "exactly one user.created");
+    server.login("KATE@example.ORG").await.expect(StatusCode::OK);
+}
 
-    async fn t69_a_hundred_variants_of_one_username_make_one_account(backend) {
-        let server = TestServer::start(backend).await;
-        let names = ["kate", "KATE", "Kate", "\u{ff4b}ate", "\u{212a}ate", " kate "];
-        let attempts = (0..100).map(|n| {
-            let body = json!({ "email": format!("kate{n}@example.org"), "username": names[n % names.len()], "password": PASSWORD });
-            server.post(REGISTER, body)
-        });
-        let mut made = 0;
-        for reply in join_all(attempts).await {
-            if reply.status == StatusCode::CREATED {
-                made += 1;
-            } else {
-                reply.expect_error(409, "USERNAME_ALREADY_EXISTS");
-            }
+async fn t69_a_hundred_variants_of_one_username_make_one_account(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let names = ["kate", "KATE", "Kate", "\u{ff4b}ate", "\u{212a}ate", " kate "];
+    let attempts = (0..100).map(|n| {
+        let body = json!({ "email": format!("kate{n}@example.org"), "username": names[n % names.len()], "password": PASSWORD });
+        server.post(REGISTER, body)
+    });
+    let mut made = 0;
+    for reply in join_all(attempts).await {
+        if reply.status == StatusCode::CREATED {
+            made += 1;
+        } else {
+            reply.expect_error(409, "USERNAME_ALREADY_EXISTS");
         }
-        assert_eq!((made, count_created(&server).await), (1, 1), "one account, one event");
     }
+    assert_eq!((made, count_created(&server).await), (1, 1), "one account, one event");
+}
 
-    async fn t69_a_username_can_never_be_the_address_of_somebody_else(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        for name in ["vera@example.org", "vera\u{ff20}example.org", "@vera"] {
-            let body = json!({ "email": "mallory@example.org", "username": name, "password": PASSWORD });
-            let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-            assert!(!said_of(&reply, "username").is_empty(), "{name}: {reply:?}");
-        }
-        assert_eq!(count_created(&server).await, 1);
+async fn t69_a_username_can_never_be_the_address_of_somebody_else(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    for name in ["vera@example.org", "vera\u{ff20}example.org", "@vera"] {
+        let body =
+            json!({ "email": "mallory@example.org", "username": name, "password": PASSWORD });
+        let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
+        assert!(!said_of(&reply, "username").is_empty(), "{name}: {reply:?}");
     }
+    assert_eq!(count_created(&server).await, 1);
+}
 
-    async fn t71_an_address_that_names_several_recipients_is_refused(backend) {
-        let server = TestServer::start(backend).await;
-        let addresses = ["a@x.org,b@evil.org", "a@x,b@evil", "a@x.org;b@evil.org", "a@x.org b@evil.org", "a@x@evil.org",
-            "a@@x.org", "a@x.org\r\nBcc: b@evil.org", "a@x.org\nb@evil.org", "a@x.org\rb", "\"a@x.org\"@evil.org",
-            "a@x.org\u{ff20}evil.org", "a@x.org\u{ff0c}b", "<a@x.org>", "A <a@x.org>", "a@[127.0.0.1]", "a@x.org\u{2028}b",
-            "a@x.org\0b", "a@x.org\u{85}b", "@x.org", "a@", "a", "", " ", ".a@x.org", "a..b@x.org", "a@-x.org", "a@x..org"];
-        for address in addresses {
-            let body = json!({ "email": address, "password": PASSWORD });
-            let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-            assert!(!said_of(&reply, "email").is_empty(), "{address:?}: {reply:?}");
-        }
-        assert_eq!(server.events().await, [], "nobody was made");
+async fn t71_an_address_that_names_several_recipients_is_refused(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let addresses = [
+        "a@x.org,b@evil.org",
+        "a@x,b@evil",
+        "a@x.org;b@evil.org",
+        "a@x.org b@evil.org",
+        "a@x@evil.org",
+        "a@@x.org",
+        "a@x.org\r\nBcc: b@evil.org",
+        "a@x.org\nb@evil.org",
+        "a@x.org\rb",
+        "\"a@x.org\"@evil.org",
+        "a@x.org\u{ff20}evil.org",
+        "a@x.org\u{ff0c}b",
+        "<a@x.org>",
+        "A <a@x.org>",
+        "a@[127.0.0.1]",
+        "a@x.org\u{2028}b",
+        "a@x.org\0b",
+        "a@x.org\u{85}b",
+        "@x.org",
+        "a@",
+        "a",
+        "",
+        " ",
+        ".a@x.org",
+        "a..b@x.org",
+        "a@-x.org",
+        "a@x..org",
+    ];
+    for address in addresses {
+        let body = json!({ "email": address, "password": PASSWORD });
+        let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
+        assert!(!said_of(&reply, "email").is_empty(), "{address:?}: {reply:?}");
     }
+    assert_eq!(server.events().await, [], "nobody was made");
+}
 
-    async fn t72_registration_that_is_off_is_off_at_every_door(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
-        for path in [REGISTER, "/auth/register"] {
-            for delivery in ["body", "cookie"] {
-                let body = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD, "delivery": delivery });
-                let reply = server.post(path, body).await.expect_error(403, "REGISTRATION_DISABLED");
-                assert_eq!(reply.header("set-cookie"), "");
-            }
+async fn t72_registration_that_is_off_is_off_at_every_door(backend: Backend) {
+    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    for path in [REGISTER, "/auth/register"] {
+        for delivery in ["body", "cookie"] {
+            let body = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD, "delivery": delivery });
+            let reply = server.post(path, body).await.expect_error(403, "REGISTRATION_DISABLED");
+            assert_eq!(reply.header("set-cookie"), "");
         }
-        assert_eq!(server.events().await, []);
-        assert_eq!(server.app.hasher.hashes(), 0, "nor was anything hashed");
-        server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
     }
+    assert_eq!(server.events().await, []);
+    assert_eq!(server.app.hasher.hashes(), 0, "nor was anything hashed");
+    server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
+}
 
-    async fn t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        let before = server.app.hasher.hashes();
-        for length in [1025, 1_000_000] {
-            let password = "x1y2z3 ".repeat(length)[..length].to_owned();
-            for (path, name) in [(REGISTER, "nora"), (LOGIN, "vera")] {
-                let body = json!({ "email": format!("{name}@example.org"), "password": password });
-                let reply = server.post(path, body).await.expect_error(400, "VALIDATION_ERROR");
-                assert!(said_of(&reply, "password").contains("at most 1024"), "{length}: {}", reply.text);
-                assert!(reply.text.len() < 1000, "it is not repeated");
-            }
+async fn t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    let before = server.app.hasher.hashes();
+    for length in [1025, 1_000_000] {
+        let password = "x1y2z3 ".repeat(length)[..length].to_owned();
+        for (path, name) in [(REGISTER, "nora"), (LOGIN, "vera")] {
+            let body = json!({ "email": format!("{name}@example.org"), "password": password });
+            let reply = server.post(path, body).await.expect_error(400, "VALIDATION_ERROR");
+            assert!(
+                said_of(&reply, "password").contains("at most 1024"),
+                "{length}: {}",
+                reply.text
+            );
+            assert!(reply.text.len() < 1000, "it is not repeated");
         }
-        assert_eq!(server.app.hasher.hashes(), before, "nothing was hashed");
-        let longest = "seven blue herons at dawn. ".repeat(40)[..1024].to_owned();
-        let body = json!({ "email": "nora@example.org", "password": longest });
-        server.post(REGISTER, body).await.expect(StatusCode::CREATED);
-        assert_eq!(server.app.hasher.hashes(), before + 1, "1024 bytes are a password");
     }
+    assert_eq!(server.app.hasher.hashes(), before, "nothing was hashed");
+    let longest = "seven blue herons at dawn. ".repeat(40)[..1024].to_owned();
+    let body = json!({ "email": "nora@example.org", "password": longest });
+    server.post(REGISTER, body).await.expect(StatusCode::CREATED);
+    assert_eq!(server.app.hasher.hashes(), before + 1, "1024 bytes are a password");
+}
 
-    async fn t73_nothing_of_a_password_is_cut_off(backend) {
-        let server = TestServer::start(backend).await;
-        for length in [80, 256, 1024] {
-            let email = format!("vera{length}@example.org");
-            let common = "seven blue herons at dawn. ".repeat(40)[..length - 1].to_owned();
-            let attempt = |path: &'static str, last: char| {
-                server.post(path, json!({ "email": email, "password": format!("{common}{last}") }))
-            };
-            attempt(REGISTER, '1').await.expect(StatusCode::CREATED);
-            attempt(LOGIN, '2').await.expect_error(401, "INVALID_CREDENTIALS");
-            let shorter = json!({ "email": email, "password": common });
-            server.post(LOGIN, shorter).await.expect_error(401, "INVALID_CREDENTIALS");
-            attempt(LOGIN, '1').await.expect(StatusCode::OK);
-        }
+async fn t73_nothing_of_a_password_is_cut_off(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    for length in [80, 256, 1024] {
+        let email = format!("vera{length}@example.org");
+        let common = "seven blue herons at dawn. ".repeat(40)[..length - 1].to_owned();
+        let attempt = |path: &'static str, last: char| {
+            server.post(path, json!({ "email": email, "password": format!("{common}{last}") }))
+        };
+        attempt(REGISTER, '1').await.expect(StatusCode::CREATED);
+        attempt(LOGIN, '2').await.expect_error(401, "INVALID_CREDENTIALS");
+        let shorter = json!({ "email": email, "password": common });
+        server.post(LOGIN, shorter).await.expect_error(401, "INVALID_CREDENTIALS");
+        attempt(LOGIN, '1').await.expect(StatusCode::OK);
     }
+}
 
-    async fn a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces(backend) {
-        let server = TestServer::start(backend).await;
-        let body = |password: &str| json!({ "email": "vera@example.org", "password": password });
-        server.post(REGISTER, body(" c\u{e9}leste  heron at dawn ")).await.expect(StatusCode::CREATED);
-        server.post(LOGIN, body(" ce\u{301}leste  heron at dawn ")).await.expect(StatusCode::OK);
-        for other in ["c\u{e9}leste  heron at dawn", " c\u{e9}leste heron at dawn ", " C\u{e9}leste  heron at dawn "] {
-            server.post(LOGIN, body(other)).await.expect_error(401, "INVALID_CREDENTIALS");
-        }
+async fn a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let body = |password: &str| json!({ "email": "vera@example.org", "password": password });
+    server.post(REGISTER, body(" c\u{e9}leste  heron at dawn ")).await.expect(StatusCode::CREATED);
+    server.post(LOGIN, body(" ce\u{301}leste  heron at dawn ")).await.expect(StatusCode::OK);
+    for other in [
+        "c\u{e9}leste  heron at dawn",
+        " c\u{e9}leste heron at dawn ",
+        " C\u{e9}leste  heron at dawn ",
+    ] {
+        server.post(LOGIN, body(other)).await.expect_error(401, "INVALID_CREDENTIALS");
     }
+}
 
-    async fn t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        let alter = |sql: &'static str| server.app.db.write(Statement::new(sql));
-        alter("ALTER TABLE users RENAME TO people").await.expect("renamed");
-        alter("ALTER TABLE sessions RENAME TO sittings").await.expect("renamed");
-        let new = json!({ "email": "nora@example.org", "password": PASSWORD });
-        let replies = [
-            server.login("vera").await.expect_error(503, "SERVICE_UNAVAILABLE"),
-            server.post(REGISTER, new.clone()).await.expect_error(400, "USER_CREATE_ERROR"),
-            server.refresh(&tokens.refresh).await.expect_error(503, "SERVICE_UNAVAILABLE"),
-            server.post_as("/api/v1/auth/logout", &tokens.access).await.expect_error(503, "SERVICE_UNAVAILABLE"),
-            server.get_as("/api/v1/auth/session", &tokens.access).await.expect_error(503, "SERVICE_UNAVAILABLE"),
-        ];
-        for reply in replies {
-            let text = reply.text.to_lowercase();
-            for inner in ["users", "sessions", "table", "relation", "column", "sql", "sqlite", "postgres", "database", "insert", "select"] {
-                assert!(!text.contains(inner), "{inner:?} in {text}");
-            }
+async fn t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    let alter = |sql: &'static str| server.app.db.write(Statement::new(sql));
+    alter("ALTER TABLE users RENAME TO people").await.expect("renamed");
+    alter("ALTER TABLE sessions RENAME TO sittings").await.expect("renamed");
+    let new = json!({ "email": "nora@example.org", "password": PASSWORD });
+    let replies = [
+        server.login("vera").await.expect_error(503, "SERVICE_UNAVAILABLE"),
+        server.post(REGISTER, new.clone()).await.expect_error(400, "USER_CREATE_ERROR"),
+        server.refresh(&tokens.refresh).await.expect_error(503, "SERVICE_UNAVAILABLE"),
+        server
+            .post_as("/api/v1/auth/logout", &tokens.access)
+            .await
+            .expect_error(503, "SERVICE_UNAVAILABLE"),
+        server
+            .get_as("/api/v1/auth/session", &tokens.access)
+            .await
+            .expect_error(503, "SERVICE_UNAVAILABLE"),
+    ];
+    for reply in replies {
+        let text = reply.text.to_lowercase();
+        for inner in [
+            "users", "sessions", "table", "relation", "column", "sql", "sqlite", "postgres",
+            "database", "insert", "select",
+        ] {
+            assert!(!text.contains(inner), "{inner:?} in {text}");
         }
-        alter("ALTER TABLE sittings RENAME TO sessions").await.expect("renamed");
-        alter("ALTER TABLE people RENAME TO users").await.expect("renamed");
-        server.login("vera").await.expect(StatusCode::OK);
-        server.post(REGISTER, new).await.expect(StatusCode::CREATED);
-        server.refresh(&tokens.refresh).await.expect(StatusCode::OK);
     }
+    alter("ALTER TABLE sittings RENAME TO sessions").await.expect("renamed");
+    alter("ALTER TABLE people RENAME TO users").await.expect("renamed");
+    server.login("vera").await.expect(StatusCode::OK);
+    server.post(REGISTER, new).await.expect(StatusCode::CREATED);
+    server.refresh(&tokens.refresh).await.expect(StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t68_a_known_and_an_unknown_user_take_the_same_time() {
     // The bound is generous and the whole is tried again, because the machine may be busy with other things;
     // an answer without the hash would be off by a factor of ten.
-    let settings = [
-        ("PROPUSK_PASSWORDS__MEMORY_KIB", "16384"),
-        ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
-    ];
+    let settings =
+        [("PROPUSK_PASSWORDS__MEMORY_KIB", "16384"), ("PROPUSK_PASSWORDS__ITERATIONS", "2")];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
     let mut ratios = vec![];
@@ -297,10 +358,7 @@ async fn t68_a_known_and_an_unknown_user_take_the_same_time() {
                 // A duration, for which the server's clock, which stands, is of no use.
                 #[allow(clippy::disallowed_methods)]
                 let began = std::time::Instant::now();
-                server
-                    .post(LOGIN, body)
-                    .await
-                    .expect_error(401, "INVALID_CREDENTIALS");
+                server.post(LOGIN, body).await.expect_error(401, "INVALID_CREDENTIALS");
                 times.push(began.elapsed());
             }
         }
@@ -323,10 +381,7 @@ async fn passwords_on_the_operators_list_are_refused() {
     let settings = [("PROPUSK_PASSWORDS__BLOCKLIST_FILE", list.as_str())];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     let body = json!({ "email": "vera@example.org", "password": "Winter Festival in Tromso" });
-    let reply = server
-        .post(REGISTER, body)
-        .await
-        .expect_error(400, "VALIDATION_ERROR");
+    let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
     let said = said_of(&reply, "password");
     assert!(said.contains("list that attackers try first"), "{said}");
 }

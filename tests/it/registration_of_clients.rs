@@ -4,15 +4,15 @@ use std::{net::TcpListener, time::Duration};
 
 use futures_util::future::join_all;
 use propusk::{
-    flows::By,
-    flows::{clients::registration, maintenance},
+    flows::{admin::clients::registration, maintenance},
+    model::actor::Actor,
     storage::Statement,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Authorization, CALLBACK, VERIFIER},
     outside::Outside,
     send,
@@ -25,21 +25,12 @@ async fn register(server: &TestServer, metadata: Value) -> Reply {
 }
 
 async fn register_as(server: &TestServer, token: &str, metadata: Value) -> Reply {
-    send(
-        server
-            .request(Method::POST, REGISTER)
-            .bearer_auth(token)
-            .json(&metadata),
-    )
-    .await
+    send(server.request(Method::POST, REGISTER).bearer_auth(token).json(&metadata)).await
 }
 
 /// What a client that was registered was told.
 async fn registered(server: &TestServer, metadata: Value) -> Value {
-    register(server, metadata)
-        .await
-        .expect(StatusCode::CREATED)
-        .json()
+    register(server, metadata).await.expect(StatusCode::CREATED).json()
 }
 
 fn web() -> Value {
@@ -54,9 +45,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn text<'a>(json: &'a Value, name: &str) -> &'a str {
-    json[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {name}: {json}"))
+    json[name].as_str().unwrap_or_else(|| panic!("no {name}: {json}"))
 }
 
 #[track_caller]
@@ -70,10 +59,7 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
 /// The tokens that a person's login gives a registered client.
 async fn log_in(server: &TestServer, client: &Value, name: &str, request: &Authorization) -> Value {
     let answer = server.browser().authorize(request, name).await;
-    redeem(server, client, answer.code())
-        .await
-        .expect(StatusCode::OK)
-        .json()
+    redeem(server, client, answer.code()).await.expect(StatusCode::OK).json()
 }
 
 async fn redeem(server: &TestServer, client: &Value, code: &str) -> Reply {
@@ -102,387 +88,657 @@ async fn count(server: &TestServer) -> i64 {
     rows[0].get("n").expect("a number")
 }
 
-both_backends! {
-    async fn a_client_registers_itself_and_logs_a_person_in(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let reply = register(&server, web()).await.expect(StatusCode::CREATED);
-        assert_eq!(reply.header("cache-control"), "no-store");
-        let client = reply.json();
-        assert_eq!(client["redirect_uris"], json!([CALLBACK]));
-        // RFC 7591 §2's defaults, told as they are (§3.2.1).
-        assert_eq!(client["grant_types"], json!(["authorization_code"]));
-        assert_eq!(client["response_types"], json!(["code"]));
-        assert_eq!((&client["token_endpoint_auth_method"], &client["application_type"]), (&"client_secret_basic".into(), &"web".into()));
-        assert_eq!((&client["client_secret_expires_at"], &client["client_name"]), (&0.into(), &"Example".into()));
-        assert_eq!(client["client_id_issued_at"], server.clock.now().as_secs());
-        assert_eq!(client["scope"], "openid profile email offline_access");
-        let uri = format!("{}/oauth2/register/{}", server.app.config.server.issuer, text(&client, "client_id"));
-        assert_eq!(client["registration_client_uri"], uri);
-        assert!(text(&client, "client_secret").len() >= 43 && text(&client, "registration_access_token").len() >= 43);
-        let tokens = log_in(&server, &client, "ann", &Authorization::of(text(&client, "client_id"), "openid email")).await;
-        assert!(tokens["id_token"].is_string(), "{tokens}");
-        assert_eq!(tokens["refresh_token"], Value::Null, "it did not register for that grant");
+backend_tests! {
+    a_client_registers_itself_and_logs_a_person_in,
+    what_the_certification_suite_registers_is_taken,
+    what_breaks_a_rule_is_refused_by_name,
+    t04_a_scheme_that_a_browser_runs_cannot_be_registered,
+    t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_one,
+    what_only_an_operator_may_set_is_passed_over,
+    the_configuration_may_let_registrants_do_without_pkce_and_have_more_grants,
+    a_client_reads_replaces_and_removes_its_registration,
+    nobody_registers_where_it_is_off,
+    an_initial_access_token_is_good_for_so_many_registrations_and_no_more,
+    a_registration_that_nobody_uses_goes_and_one_that_was_used_stays,
+    there_are_never_more_registrations_than_configured,
+    a_network_that_registers_without_end_is_stopped,
+    a_body_that_two_readers_could_read_differently_is_refused,
+    t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registration,
+}
 
-        let public = registered(&server, json!({ "redirect_uris": [CALLBACK, "http://127.0.0.1/cb"], "token_endpoint_auth_method": "none",
-            "grant_types": ["authorization_code", "refresh_token", "implicit", "urn:ietf:params:oauth:grant-type:device_code"], "scope": "openid mcp:tools" })).await;
-        assert_eq!((&public["client_secret"], &public["client_secret_expires_at"]), (&Value::Null, &Value::Null));
-        assert_eq!(public["grant_types"], json!(["authorization_code", "refresh_token"]), "those there are (RFC 7591 §2)");
-        assert_eq!(public["scope"], "openid", "cut to what registrants may have");
-        let tokens = log_in(&server, &public, "ann", &Authorization::of(text(&public, "client_id"), "openid")).await;
-        assert!(tokens["refresh_token"].is_string(), "{tokens}");
+async fn a_client_registers_itself_and_logs_a_person_in(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let reply = register(&server, web()).await.expect(StatusCode::CREATED);
+    assert_eq!(reply.header("cache-control"), "no-store");
+    let client = reply.json();
+    assert_eq!(client["redirect_uris"], json!([CALLBACK]));
+    // RFC 7591 §2's defaults, told as they are (§3.2.1).
+    assert_eq!(client["grant_types"], json!(["authorization_code"]));
+    assert_eq!(client["response_types"], json!(["code"]));
+    assert_eq!(
+        (&client["token_endpoint_auth_method"], &client["application_type"]),
+        (&"client_secret_basic".into(), &"web".into())
+    );
+    assert_eq!(
+        (&client["client_secret_expires_at"], &client["client_name"]),
+        (&0.into(), &"Example".into())
+    );
+    assert_eq!(client["client_id_issued_at"], server.clock.now().as_secs());
+    assert_eq!(client["scope"], "openid profile email offline_access");
+    let uri = format!(
+        "{}/oauth2/register/{}",
+        server.app.config.server.issuer,
+        text(&client, "client_id")
+    );
+    assert_eq!(client["registration_client_uri"], uri);
+    assert!(
+        text(&client, "client_secret").len() >= 43
+            && text(&client, "registration_access_token").len() >= 43
+    );
+    let tokens = log_in(
+        &server,
+        &client,
+        "ann",
+        &Authorization::of(text(&client, "client_id"), "openid email"),
+    )
+    .await;
+    assert!(tokens["id_token"].is_string(), "{tokens}");
+    assert_eq!(tokens["refresh_token"], Value::Null, "it did not register for that grant");
+
+    let public = registered(&server, json!({ "redirect_uris": [CALLBACK, "http://127.0.0.1/cb"], "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token", "implicit", "urn:ietf:params:oauth:grant-type:device_code"], "scope": "openid mcp:tools" })).await;
+    assert_eq!(
+        (&public["client_secret"], &public["client_secret_expires_at"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        public["grant_types"],
+        json!(["authorization_code", "refresh_token"]),
+        "those there are (RFC 7591 §2)"
+    );
+    assert_eq!(public["scope"], "openid", "cut to what registrants may have");
+    let tokens =
+        log_in(&server, &public, "ann", &Authorization::of(text(&public, "client_id"), "openid"))
+            .await;
+    assert!(tokens["refresh_token"].is_string(), "{tokens}");
+}
+
+async fn what_the_certification_suite_registers_is_taken(backend: Backend) {
+    let outside = Outside::start().await;
+    outside.put("/sector", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
+    let settings = outside.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let server = TestServer::with(backend, &settings).await;
+    let sector = format!("{}/sector", outside.base);
+    let asked = json!({
+        "application_type": "web", "client_name": "OIDF", "client_name#ru": "ОИДФ", "contacts": ["certification@app.example"],
+        "redirect_uris": [CALLBACK, "https://app.example/cb2"], "post_logout_redirect_uris": ["https://app.example/bye"],
+        "grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post",
+        "id_token_signed_response_alg": "RS256", "userinfo_signed_response_alg": "RS256", "request_object_signing_alg": "RS256",
+        "subject_type": "pairwise", "sector_identifier_uri": sector,
+        "logo_uri": "https://app.example/logo.png", "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos",
+        "client_uri": "https://app.example/", "initiate_login_uri": "https://app.example/login",
+        "backchannel_logout_uri": format!("{}/logout", outside.base), "backchannel_logout_session_required": true,
+        "default_max_age": 3600, "require_auth_time": true, "default_acr_values": ["urn:propusk:acr:password"],
+        "jwks_uri": format!("{}/jwks", outside.base),
+    });
+    let told = registered(&server, asked.clone()).await;
+    for (name, value) in asked.as_object().expect("an object") {
+        if name != "client_name#ru" {
+            assert_eq!(told[name], *value, "{name}");
+        }
     }
+    assert_eq!(
+        outside.asked(),
+        1,
+        "the sector alone: keys, logos and logout URIs are not fetched now"
+    );
+    let none = registered(&server, with("request_object_signing_alg", "none".into())).await;
+    assert_eq!(
+        none["request_object_signing_alg"],
+        Value::Null,
+        "replaced: no unsigned object is taken"
+    );
+    let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }] });
+    let mut signer = with("jwks", keys.clone());
+    signer["token_endpoint_auth_method"] = "private_key_jwt".into();
+    let told = registered(&server, signer).await;
+    assert_eq!((&told["jwks"], &told["client_secret"]), (&keys, &Value::Null));
 
-    async fn what_the_certification_suite_registers_is_taken(backend) {
-        let outside = Outside::start().await;
-        outside.put("/sector", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
-        let settings = outside.settings();
-        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let server = TestServer::with(backend, &settings).await;
-        let sector = format!("{}/sector", outside.base);
-        let asked = json!({
-            "application_type": "web", "client_name": "OIDF", "client_name#ru": "ОИДФ", "contacts": ["certification@app.example"],
-            "redirect_uris": [CALLBACK, "https://app.example/cb2"], "post_logout_redirect_uris": ["https://app.example/bye"],
-            "grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post",
-            "id_token_signed_response_alg": "RS256", "userinfo_signed_response_alg": "RS256", "request_object_signing_alg": "RS256",
-            "subject_type": "pairwise", "sector_identifier_uri": sector,
-            "logo_uri": "https://app.example/logo.png", "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos",
-            "client_uri": "https://app.example/", "initiate_login_uri": "https://app.example/login",
-            "backchannel_logout_uri": format!("{}/logout", outside.base), "backchannel_logout_session_required": true,
-            "default_max_age": 3600, "require_auth_time": true, "default_acr_values": ["urn:propusk:acr:password"],
-            "jwks_uri": format!("{}/jwks", outside.base),
-        });
-        let told = registered(&server, asked.clone()).await;
-        for (name, value) in asked.as_object().expect("an object") {
-            if name != "client_name#ru" {
-                assert_eq!(told[name], *value, "{name}");
-            }
-        }
-        assert_eq!(outside.asked(), 1, "the sector alone: keys, logos and logout URIs are not fetched now");
-        let none = registered(&server, with("request_object_signing_alg", "none".into())).await;
-        assert_eq!(none["request_object_signing_alg"], Value::Null, "replaced: no unsigned object is taken");
-        let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }] });
-        let mut signer = with("jwks", keys.clone());
-        signer["token_endpoint_auth_method"] = "private_key_jwt".into();
-        let told = registered(&server, signer).await;
-        assert_eq!((&told["jwks"], &told["client_secret"]), (&keys, &Value::Null));
+    // OpenID Connect Registration §5: the sector's document names every redirect URI.
+    for body in [
+        json!([CALLBACK]).to_string(),
+        json!({ "redirect_uris": [CALLBACK] }).to_string(),
+        "nothing".to_owned(),
+    ] {
+        outside.put("/sector", 200, "", body);
+        expect_oauth_error(&register(&server, asked.clone()).await, 400, "invalid_client_metadata");
+    }
+    outside.put("/sector", 302, &format!("Location: {}/other\r\n", outside.base), "");
+    outside.put("/other", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
+    let reply = register(&server, asked).await;
+    expect_oauth_error(&reply, 400, "invalid_client_metadata");
+    assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
+}
 
-        // OpenID Connect Registration §5: the sector's document names every redirect URI.
-        for body in [json!([CALLBACK]).to_string(), json!({ "redirect_uris": [CALLBACK] }).to_string(), "nothing".to_owned()] {
-            outside.put("/sector", 200, "", body);
-            expect_oauth_error(&register(&server, asked.clone()).await, 400, "invalid_client_metadata");
+async fn what_breaks_a_rule_is_refused_by_name(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let uris = |uris: Value| with("redirect_uris", uris);
+    for metadata in [
+        json!({}),
+        uris(json!([])),
+        uris(json!(["https://app.example/cb#x"])),
+        uris(json!(["http://app.example/cb"])),
+        uris(json!(["com.example.app:/cb"])),
+        uris(json!(["https://*.example/cb"])),
+        uris(json!(["/cb"])),
+        uris(json!(CALLBACK)),
+        uris(json!([1])),
+        uris((0..21).map(|n| format!("https://app.example/{n}")).collect()),
+    ] {
+        expect_oauth_error(&register(&server, metadata).await, 400, "invalid_redirect_uri");
+    }
+    let long = format!("https://app.example/{}", "x".repeat(2048));
+    for (name, value) in [
+        ("grant_types", json!(["implicit"])),
+        ("grant_types", json!(["refresh_token"])),
+        ("grant_types", json!(["client_credentials"])),
+        ("grant_types", json!("authorization_code")),
+        ("response_types", json!(["code", "token"])),
+        ("response_types", json!(["id_token"])),
+        ("token_endpoint_auth_method", json!("client_secret_jwt")),
+        ("token_endpoint_auth_method", json!("private_key_jwt")),
+        ("token_endpoint_auth_method", json!(null)),
+        ("id_token_signed_response_alg", json!("none")),
+        ("id_token_signed_response_alg", json!("HS256")),
+        ("id_token_signed_response_alg", json!("EdDSA")),
+        ("userinfo_signed_response_alg", json!("PS256")),
+        ("subject_type", json!("secret")),
+        ("application_type", json!("game")),
+        ("logo_uri", json!(long)),
+        ("logo_uri", json!("http://app.example/logo")),
+        ("client_name", json!("x".repeat(101))),
+        ("client_name", json!("Bank\u{202e}knaB")),
+        ("client_name", json!("a\u{0}b")),
+        ("contacts", json!(vec!["x"; 11])),
+        ("default_max_age", json!(-1)),
+        ("default_max_age", json!("60")),
+        ("require_signed_request_object", json!(true)),
+        ("jwks", json!({})),
+        ("jwks", json!({ "keys": [{ "kty": "oct", "k": "AAAA" }] })),
+        ("post_logout_redirect_uris", json!(["http://app.example/bye"])),
+        ("scope", json!(["openid"])),
+        ("scope", json!("a\"b")),
+        ("backchannel_logout_uri", json!("https://app.example/out#x")),
+        ("backchannel_logout_uri", json!("http://app.example/out")),
+    ] {
+        if value.is_null() {
+            registered(&server, with(name, value)).await;
+            continue;
         }
-        outside.put("/sector", 302, &format!("Location: {}/other\r\n", outside.base), "");
-        outside.put("/other", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
-        let reply = register(&server, asked).await;
+        let reply = register(&server, with(name, value)).await;
         expect_oauth_error(&reply, 400, "invalid_client_metadata");
-        assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
+        assert!(reply.text.contains(name), "{name}: {reply:?}");
     }
+    let both = json!({ "redirect_uris": [CALLBACK], "jwks_uri": "https://app.example/jwks", "jwks": { "keys": [] } });
+    expect_oauth_error(&register(&server, both).await, 400, "invalid_client_metadata");
+    let mut pairwise = uris(json!([CALLBACK, "https://other.example/cb"]));
+    pairwise["subject_type"] = "pairwise".into();
+    let reply = register(&server, pairwise).await;
+    expect_oauth_error(&reply, 400, "invalid_client_metadata");
+    assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
+    assert_eq!(count(&server).await, 1);
+}
 
-    async fn what_breaks_a_rule_is_refused_by_name(backend) {
-        let server = TestServer::start(backend).await;
-        let uris = |uris: Value| with("redirect_uris", uris);
-        for metadata in [json!({}), uris(json!([])), uris(json!(["https://app.example/cb#x"])), uris(json!(["http://app.example/cb"])),
-            uris(json!(["com.example.app:/cb"])), uris(json!(["https://*.example/cb"])), uris(json!(["/cb"])), uris(json!(CALLBACK)), uris(json!([1])),
-            uris((0..21).map(|n| format!("https://app.example/{n}")).collect())]
-        {
-            expect_oauth_error(&register(&server, metadata).await, 400, "invalid_redirect_uri");
+async fn t04_a_scheme_that_a_browser_runs_cannot_be_registered(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    for uri in [
+        "JaVaScRiPt:alert(1)",
+        "data:text/html,x",
+        "vbscript:x",
+        " javascript:alert(1)",
+        "java\nscript:alert(1)",
+        "javascript://app.example/%0aalert(1)",
+    ] {
+        for native in ["native", "web"] {
+            let mut metadata = json!({ "redirect_uris": [uri], "application_type": native });
+            expect_oauth_error(
+                &register(&server, metadata.clone()).await,
+                400,
+                "invalid_redirect_uri",
+            );
+            metadata["redirect_uris"] = json!([CALLBACK]);
+            metadata["post_logout_redirect_uris"] = json!([uri]);
+            expect_oauth_error(&register(&server, metadata).await, 400, "invalid_client_metadata");
         }
-        let long = format!("https://app.example/{}", "x".repeat(2048));
-        for (name, value) in [
-            ("grant_types", json!(["implicit"])), ("grant_types", json!(["refresh_token"])), ("grant_types", json!(["client_credentials"])),
-            ("grant_types", json!("authorization_code")), ("response_types", json!(["code", "token"])), ("response_types", json!(["id_token"])),
-            ("token_endpoint_auth_method", json!("client_secret_jwt")), ("token_endpoint_auth_method", json!("private_key_jwt")),
-            ("token_endpoint_auth_method", json!(null)), ("id_token_signed_response_alg", json!("none")), ("id_token_signed_response_alg", json!("HS256")),
-            ("id_token_signed_response_alg", json!("EdDSA")), ("userinfo_signed_response_alg", json!("PS256")), ("subject_type", json!("secret")),
-            ("application_type", json!("game")), ("logo_uri", json!(long)), ("logo_uri", json!("http://app.example/logo")), ("client_name", json!("x".repeat(101))),
-            ("client_name", json!("Bank\u{202e}knaB")), ("client_name", json!("a\u{0}b")), ("contacts", json!(vec!["x"; 11])), ("default_max_age", json!(-1)),
-            ("default_max_age", json!("60")), ("require_signed_request_object", json!(true)), ("jwks", json!({})), ("jwks", json!({ "keys": [{ "kty": "oct", "k": "AAAA" }] })),
-            ("post_logout_redirect_uris", json!(["http://app.example/bye"])), ("scope", json!(["openid"])), ("scope", json!("a\"b")),
-            ("backchannel_logout_uri", json!("https://app.example/out#x")), ("backchannel_logout_uri", json!("http://app.example/out")),
+        for name in [
+            "client_uri",
+            "logo_uri",
+            "policy_uri",
+            "tos_uri",
+            "initiate_login_uri",
+            "jwks_uri",
+            "sector_identifier_uri",
+            "backchannel_logout_uri",
         ] {
-            if value.is_null() {
-                registered(&server, with(name, value)).await;
-                continue;
-            }
-            let reply = register(&server, with(name, value)).await;
+            let reply = register(&server, with(name, uri.into())).await;
             expect_oauth_error(&reply, 400, "invalid_client_metadata");
-            assert!(reply.text.contains(name), "{name}: {reply:?}");
+            assert!(reply.text.contains(name), "{reply:?}");
         }
-        let both = json!({ "redirect_uris": [CALLBACK], "jwks_uri": "https://app.example/jwks", "jwks": { "keys": [] } });
-        expect_oauth_error(&register(&server, both).await, 400, "invalid_client_metadata");
-        let mut pairwise = uris(json!([CALLBACK, "https://other.example/cb"]));
-        pairwise["subject_type"] = "pairwise".into();
-        let reply = register(&server, pairwise).await;
-        expect_oauth_error(&reply, 400, "invalid_client_metadata");
-        assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
-        assert_eq!(count(&server).await, 1);
     }
+    assert_eq!(count(&server).await, 0);
+}
 
-    async fn t04_a_scheme_that_a_browser_runs_cannot_be_registered(backend) {
-        let server = TestServer::start(backend).await;
-        for uri in ["JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", " javascript:alert(1)", "java\nscript:alert(1)", "javascript://app.example/%0aalert(1)"] {
-            for native in ["native", "web"] {
-                let mut metadata = json!({ "redirect_uris": [uri], "application_type": native });
-                expect_oauth_error(&register(&server, metadata.clone()).await, 400, "invalid_redirect_uri");
-                metadata["redirect_uris"] = json!([CALLBACK]);
-                metadata["post_logout_redirect_uris"] = json!([uri]);
-                expect_oauth_error(&register(&server, metadata).await, 400, "invalid_client_metadata");
-            }
-            for name in ["client_uri", "logo_uri", "policy_uri", "tos_uri", "initiate_login_uri", "jwks_uri", "sector_identifier_uri", "backchannel_logout_uri"] {
-                let reply = register(&server, with(name, uri.into())).await;
-                expect_oauth_error(&reply, 400, "invalid_client_metadata");
-                assert!(reply.text.contains(name), "{reply:?}");
-            }
+async fn t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_one(
+    backend: Backend,
+) {
+    let server = TestServer::start(backend).await;
+    let inside = TcpListener::bind("127.0.0.1:0").expect("a port");
+    inside.set_nonblocking(true).expect("it can");
+    let port = inside.local_addr().expect("an address").port();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "2130706433",
+        "0x7f.1",
+        "[::ffff:127.0.0.1]",
+        "169.254.169.254",
+        "10.0.0.1",
+        "app.internal",
+    ] {
+        let uri = format!("https://{host}:{port}/x");
+        for name in ["jwks_uri", "sector_identifier_uri", "backchannel_logout_uri", "logo_uri"] {
+            let reply = register(&server, with(name, uri.as_str().into())).await;
+            expect_oauth_error(&reply, 400, "invalid_client_metadata");
+            assert!(reply.text.contains(name), "{reply:?}");
         }
-        assert_eq!(count(&server).await, 0);
-    }
-
-    async fn t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_one(backend) {
-        let server = TestServer::start(backend).await;
-        let inside = TcpListener::bind("127.0.0.1:0").expect("a port");
-        inside.set_nonblocking(true).expect("it can");
-        let port = inside.local_addr().expect("an address").port();
-        for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "app.internal"] {
-            let uri = format!("https://{host}:{port}/x");
-            for name in ["jwks_uri", "sector_identifier_uri", "backchannel_logout_uri", "logo_uri"] {
-                let reply = register(&server, with(name, uri.as_str().into())).await;
-                expect_oauth_error(&reply, 400, "invalid_client_metadata");
-                assert!(reply.text.contains(name), "{reply:?}");
-            }
-            for name in ["client_uri", "policy_uri", "tos_uri", "initiate_login_uri"] {
-                // Only ever shown to a person's browser.
-                register(&server, with(name, uri.as_str().into())).await.expect(StatusCode::CREATED);
-            }
+        for name in ["client_uri", "policy_uri", "tos_uri", "initiate_login_uri"] {
+            // Only ever shown to a person's browser.
+            register(&server, with(name, uri.as_str().into())).await.expect(StatusCode::CREATED);
         }
-        let error = inside.accept().expect_err("nobody came");
-        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
+    let error = inside.accept().expect_err("nobody came");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+}
 
-    async fn what_only_an_operator_may_set_is_passed_over(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "serves": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
-            "allowed_origins": ["https://evil.example"], "access_ttl": "1h", "refresh_idle_ttl": "300d", "refresh_max_ttl": "300d", "replay_window": "5m",
-            "require_pkce": false, "source": "operator", "client_id": "demo", "client_secret": "mine", "something": { "else": [1] }, "jwks": null });
-        let client = registered(&server, asked).await;
-        assert_ne!(client["client_id"], "demo");
-        assert_ne!(client["client_secret"], "mine");
-        for name in ["consent", "serves", "resources", "access_token_signing_alg", "allowed_origins", "access_ttl", "replay_window", "require_pkce", "something"] {
-            assert_eq!(client[name], Value::Null, "{name}");
-        }
-        let id = text(&client, "client_id");
-        let request = Authorization::of(id, "openid");
-        let page = server.logged_in("ann").await.open(&request.address()).await;
-        assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
-        let without = request.clone().without("code_challenge").without("code_challenge_method");
-        server.browser().authorize(&without, "ann").await.expect_error("invalid_request");
-        let tokens = log_in(&server, &client, "ann", &request).await;
-        assert_eq!(tokens["expires_in"], 900, "the server's own lifetime");
-        let token = send(server.request(Method::POST, "/oauth2/token").basic_auth(id, client["client_secret"].as_str()).form(&[("grant_type", "client_credentials")])).await;
-        expect_oauth_error(&token, 400, "unauthorized_client");
+async fn what_only_an_operator_may_set_is_passed_over(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "serves": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
+        "allowed_origins": ["https://evil.example"], "access_ttl": "1h", "refresh_idle_ttl": "300d", "refresh_max_ttl": "300d", "replay_window": "5m",
+        "require_pkce": false, "source": "operator", "client_id": "demo", "client_secret": "mine", "something": { "else": [1] }, "jwks": null });
+    let client = registered(&server, asked).await;
+    assert_ne!(client["client_id"], "demo");
+    assert_ne!(client["client_secret"], "mine");
+    for name in [
+        "consent",
+        "serves",
+        "resources",
+        "access_token_signing_alg",
+        "allowed_origins",
+        "access_ttl",
+        "replay_window",
+        "require_pkce",
+        "something",
+    ] {
+        assert_eq!(client[name], Value::Null, "{name}");
     }
+    let id = text(&client, "client_id");
+    let request = Authorization::of(id, "openid");
+    let page = server.logged_in("ann").await.open(&request.address()).await;
+    assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
+    let without = request.clone().without("code_challenge").without("code_challenge_method");
+    server.browser().authorize(&without, "ann").await.expect_error("invalid_request");
+    let tokens = log_in(&server, &client, "ann", &request).await;
+    assert_eq!(tokens["expires_in"], 900, "the server's own lifetime");
+    let token = send(
+        server
+            .request(Method::POST, "/oauth2/token")
+            .basic_auth(id, client["client_secret"].as_str())
+            .form(&[("grant_type", "client_credentials")]),
+    )
+    .await;
+    expect_oauth_error(&token, 400, "unauthorized_client");
+}
 
-    async fn the_configuration_may_let_registrants_do_without_pkce_and_have_more_grants(backend) {
-        let settings = [("PROPUSK_CLIENT_REGISTRATION__REQUIRE_PKCE", "false"), ("PROPUSK_CLIENT_REGISTRATION__GRANT_TYPES", "authorization_code,client_credentials")];
-        let server = TestServer::with(backend, &settings).await;
-        server.register("ann").await;
-        let client = registered(&server, with("grant_types", json!(["authorization_code", "client_credentials", "refresh_token"]))).await;
-        assert_eq!((&client["require_pkce"], &client["grant_types"]), (&false.into(), &json!(["authorization_code", "client_credentials"])));
-        let id = text(&client, "client_id");
-        let request = Authorization::of(id, "openid").without("code_challenge").without("code_challenge_method");
-        server.browser().authorize(&request, "ann").await.code();
-        let token = send(server.request(Method::POST, "/oauth2/token").basic_auth(id, client["client_secret"].as_str()).form(&[("grant_type", "client_credentials")])).await;
-        token.expect(StatusCode::OK);
-        // A public client never.
-        let public = registered(&server, with("token_endpoint_auth_method", "none".into())).await;
-        assert_eq!(public["require_pkce"], Value::Null);
-        let request = Authorization::of(text(&public, "client_id"), "openid").without("code_challenge").without("code_challenge_method");
-        server.browser().authorize(&request, "ann").await.expect_error("invalid_request");
-    }
+async fn the_configuration_may_let_registrants_do_without_pkce_and_have_more_grants(
+    backend: Backend,
+) {
+    let settings = [
+        ("PROPUSK_CLIENT_REGISTRATION__REQUIRE_PKCE", "false"),
+        ("PROPUSK_CLIENT_REGISTRATION__GRANT_TYPES", "authorization_code,client_credentials"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let client = registered(
+        &server,
+        with("grant_types", json!(["authorization_code", "client_credentials", "refresh_token"])),
+    )
+    .await;
+    assert_eq!(
+        (&client["require_pkce"], &client["grant_types"]),
+        (&false.into(), &json!(["authorization_code", "client_credentials"]))
+    );
+    let id = text(&client, "client_id");
+    let request =
+        Authorization::of(id, "openid").without("code_challenge").without("code_challenge_method");
+    server.browser().authorize(&request, "ann").await.code();
+    let token = send(
+        server
+            .request(Method::POST, "/oauth2/token")
+            .basic_auth(id, client["client_secret"].as_str())
+            .form(&[("grant_type", "client_credentials")]),
+    )
+    .await;
+    token.expect(StatusCode::OK);
+    // A public client never.
+    let public = registered(&server, with("token_endpoint_auth_method", "none".into())).await;
+    assert_eq!(public["require_pkce"], Value::Null);
+    let request = Authorization::of(text(&public, "client_id"), "openid")
+        .without("code_challenge")
+        .without("code_challenge_method");
+    server.browser().authorize(&request, "ann").await.expect_error("invalid_request");
+}
 
-    async fn a_client_reads_replaces_and_removes_its_registration(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let client = registered(&server, web()).await;
-        let other = registered(&server, web()).await;
-        let (id, secret, token) = (text(&client, "client_id"), text(&client, "client_secret"), text(&client, "registration_access_token"));
-        let path = format!("{REGISTER}/{id}");
-        let put = |token: &str, body: Value| send(server.request(Method::PUT, &path).bearer_auth(token).json(&body));
-        let read = server.get_as(&path, token).await.expect(StatusCode::OK).json();
-        assert_eq!((&read["client_name"], &read["client_secret"]), (&"Example".into(), &Value::Null), "only its hash is kept");
-        assert_eq!((&read["registration_access_token"], &read["client_id"]), (&token.into(), &id.into()), "RFC 7592 §3");
+async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let client = registered(&server, web()).await;
+    let other = registered(&server, web()).await;
+    let (id, secret, token) = (
+        text(&client, "client_id"),
+        text(&client, "client_secret"),
+        text(&client, "registration_access_token"),
+    );
+    let path = format!("{REGISTER}/{id}");
+    let put = |token: &str, body: Value| {
+        send(server.request(Method::PUT, &path).bearer_auth(token).json(&body))
+    };
+    let read = server.get_as(&path, token).await.expect(StatusCode::OK).json();
+    assert_eq!(
+        (&read["client_name"], &read["client_secret"]),
+        (&"Example".into(), &Value::Null),
+        "only its hash is kept"
+    );
+    assert_eq!(
+        (&read["registration_access_token"], &read["client_id"]),
+        (&token.into(), &id.into()),
+        "RFC 7592 §3"
+    );
 
-        // Whoever is not the client learns nothing, not even whether there is one.
-        for (path, token) in [(path.as_str(), text(&other, "registration_access_token")), (&path, "wrong"), (&path, secret), (&format!("{REGISTER}/nothing"), token),
-            (&format!("{REGISTER}/{}", text(&other, "client_id")), token), (&format!("{REGISTER}/propusk"), token)]
-        {
-            for method in [Method::GET, Method::PUT, Method::DELETE] {
-                let reply = send(server.request(method, path).bearer_auth(token).json(&json!({ "client_id": id, "redirect_uris": [CALLBACK] }))).await;
-                expect_oauth_error(&reply, 401, "invalid_token");
-                assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
-            }
-        }
-        expect_oauth_error(&send(server.request(Method::DELETE, &path)).await, 401, "invalid_token");
-
-        // What is left out is gone (RFC 7592 §2.2); the credentials stay.
-        let tokens = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
-        let access = text(&tokens, "access_token");
-        let replaced = put(token, json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK], "scope": "openid email", "logo_uri": "https://app.example/l.png" })).await;
-        let replaced = replaced.expect(StatusCode::OK).json();
-        assert_eq!((&replaced["client_name"], &replaced["logo_uri"], &replaced["scope"]), (&Value::Null, &"https://app.example/l.png".into(), &"openid email".into()));
-        assert_eq!(server.get_as("/oauth2/userinfo", access).await.status, StatusCode::UNAUTHORIZED, "it held more than the client may have now");
-        server.clock.advance(Duration::from_secs(2));
-        let fresh = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
-        let fresh = text(&fresh, "access_token");
-        for (body, error) in [
-            (json!({ "redirect_uris": [CALLBACK] }), "invalid_client_metadata"),
-            (json!({ "client_id": text(&other, "client_id"), "redirect_uris": [CALLBACK] }), "invalid_client_metadata"),
-            (json!({ "client_id": id, "client_secret": "another", "redirect_uris": [CALLBACK] }), "invalid_client_metadata"),
-            (json!({ "client_id": id, "redirect_uris": ["javascript:alert(1)"] }), "invalid_redirect_uri"),
-            (json!({ "client_id": id }), "invalid_redirect_uri"),
-        ] {
-            expect_oauth_error(&put(token, body).await, 400, error);
-        }
-
-        // From secret to none and back: a new secret, told once.
-        let public = put(token, json!({ "client_id": id, "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none", "scope": "openid email" })).await.expect(StatusCode::OK).json();
-        assert_eq!(public["client_secret_expires_at"], Value::Null);
-        let again = put(token, json!({ "client_id": id, "redirect_uris": [CALLBACK], "scope": "openid email" })).await.expect(StatusCode::OK).json();
-        assert!(again["client_secret"].is_string() && again["client_secret"] != secret, "{again}");
-        server.get_as("/oauth2/userinfo", fresh).await.expect(StatusCode::OK);
-
-        let gone = send(server.request(Method::DELETE, &path).bearer_auth(token)).await.expect(StatusCode::NO_CONTENT);
-        assert_eq!(gone.text, "");
-        assert_eq!(server.get_as("/oauth2/userinfo", fresh).await.status, StatusCode::UNAUTHORIZED, "its tokens are dead at once");
-        expect_oauth_error(&server.get_as(&path, token).await, 401, "invalid_token");
-        let page = server.browser().open(&Authorization::of(id, "openid").address()).await;
-        assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
-        server.get_as(&format!("{REGISTER}/{}", text(&other, "client_id")), text(&other, "registration_access_token")).await.expect(StatusCode::OK);
-    }
-
-    async fn nobody_registers_where_it_is_off(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "off")]).await;
-        expect_oauth_error(&register(&server, web()).await, 403, "access_denied");
-        expect_oauth_error(&register_as(&server, "x", web()).await, 403, "access_denied");
-        expect_oauth_error(&server.get_as(&format!("{REGISTER}/x"), "x").await, 403, "access_denied");
-        assert_eq!(count(&server).await, 0);
-        let metadata = server.get("/.well-known/openid-configuration").await.json();
-        assert_eq!(metadata["registration_endpoint"], Value::Null);
-    }
-
-    async fn an_initial_access_token_is_good_for_so_many_registrations_and_no_more(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "token")]).await;
-        let week = Duration::from_secs(7 * 86_400);
-        let (token, _) = registration::invite(&server.app, 1, week, &By::operator()).await.expect("an invitation");
-        for reply in [register(&server, web()).await, register_as(&server, "wrong", web()).await, register_as(&server, &token[1..], web()).await] {
+    // Whoever is not the client learns nothing, not even whether there is one.
+    for (path, token) in [
+        (path.as_str(), text(&other, "registration_access_token")),
+        (&path, "wrong"),
+        (&path, secret),
+        (&format!("{REGISTER}/nothing"), token),
+        (&format!("{REGISTER}/{}", text(&other, "client_id")), token),
+        (&format!("{REGISTER}/propusk"), token),
+    ] {
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            let reply = send(
+                server
+                    .request(method, path)
+                    .bearer_auth(token)
+                    .json(&json!({ "client_id": id, "redirect_uris": [CALLBACK] })),
+            )
+            .await;
             expect_oauth_error(&reply, 401, "invalid_token");
             assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
         }
-        // A refusal costs nothing.
-        expect_oauth_error(&register_as(&server, &token, json!({})).await, 400, "invalid_redirect_uri");
-        let replies = join_all((0..50).map(|_| register_as(&server, &token, web()))).await;
-        let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
-        let refused = replies.iter().filter(|reply| reply.status == StatusCode::UNAUTHORIZED).count();
-        assert_eq!((made, refused, count(&server).await), (1, 49, 1));
-        let (three, _) = registration::invite(&server.app, 3, week, &By::operator()).await.expect("an invitation");
-        for _ in 0..2 {
-            register_as(&server, &three, web()).await.expect(StatusCode::CREATED);
-        }
-        server.clock.advance(week);
-        expect_oauth_error(&register_as(&server, &three, web()).await, 401, "invalid_token");
-        maintenance::sweep(&server.app).await.expect("swept");
-        let left = server.app.db.read(Statement::new("SELECT id FROM initial_access_tokens")).await.expect("rows");
-        assert_eq!(left.len(), 0);
+    }
+    expect_oauth_error(&send(server.request(Method::DELETE, &path)).await, 401, "invalid_token");
+
+    // What is left out is gone (RFC 7592 §2.2); the credentials stay.
+    let tokens = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
+    let access = text(&tokens, "access_token");
+    let replaced = put(token, json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK], "scope": "openid email", "logo_uri": "https://app.example/l.png" })).await;
+    let replaced = replaced.expect(StatusCode::OK).json();
+    assert_eq!(
+        (&replaced["client_name"], &replaced["logo_uri"], &replaced["scope"]),
+        (&Value::Null, &"https://app.example/l.png".into(), &"openid email".into())
+    );
+    assert_eq!(
+        server.get_as("/oauth2/userinfo", access).await.status,
+        StatusCode::UNAUTHORIZED,
+        "it held more than the client may have now"
+    );
+    server.clock.advance(Duration::from_secs(2));
+    let fresh = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
+    let fresh = text(&fresh, "access_token");
+    for (body, error) in [
+        (json!({ "redirect_uris": [CALLBACK] }), "invalid_client_metadata"),
+        (
+            json!({ "client_id": text(&other, "client_id"), "redirect_uris": [CALLBACK] }),
+            "invalid_client_metadata",
+        ),
+        (
+            json!({ "client_id": id, "client_secret": "another", "redirect_uris": [CALLBACK] }),
+            "invalid_client_metadata",
+        ),
+        (
+            json!({ "client_id": id, "redirect_uris": ["javascript:alert(1)"] }),
+            "invalid_redirect_uri",
+        ),
+        (json!({ "client_id": id }), "invalid_redirect_uri"),
+    ] {
+        expect_oauth_error(&put(token, body).await, 400, error);
     }
 
-    async fn a_registration_that_nobody_uses_goes_and_one_that_was_used_stays(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let (used, unused) = (registered(&server, web()).await, registered(&server, web()).await);
-        let request = |client: &Value| Authorization::of(text(client, "client_id"), "openid");
-        log_in(&server, &used, "ann", &request(&used)).await;
-        // Changing it is no use of it, and does not forget that it was used.
-        let body = json!({ "client_id": used["client_id"], "redirect_uris": [CALLBACK] });
-        let path = format!("{REGISTER}/{}", text(&used, "client_id"));
-        send(server.request(Method::PUT, &path).bearer_auth(text(&used, "registration_access_token")).json(&body)).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(7 * 86_400 - 1));
-        maintenance::sweep(&server.app).await.expect("swept");
-        assert_eq!(count(&server).await, 2);
-        server.clock.advance(Duration::from_secs(1));
-        maintenance::sweep(&server.app).await.expect("swept");
-        assert_eq!(count(&server).await, 1);
-        log_in(&server, &used, "ann", &request(&used)).await;
-        let page = server.browser().open(&request(&unused).address()).await;
-        assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
-    }
+    // From secret to none and back: a new secret, told once.
+    let public = put(token, json!({ "client_id": id, "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none", "scope": "openid email" })).await.expect(StatusCode::OK).json();
+    assert_eq!(public["client_secret_expires_at"], Value::Null);
+    let again = put(
+        token,
+        json!({ "client_id": id, "redirect_uris": [CALLBACK], "scope": "openid email" }),
+    )
+    .await
+    .expect(StatusCode::OK)
+    .json();
+    assert!(again["client_secret"].is_string() && again["client_secret"] != secret, "{again}");
+    server.get_as("/oauth2/userinfo", fresh).await.expect(StatusCode::OK);
 
-    async fn there_are_never_more_registrations_than_configured(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "3")]).await;
-        let replies = join_all((0..20).map(|_| register(&server, web()))).await;
-        let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
-        assert_eq!((made, count(&server).await), (3, 3));
-        let refused = replies.iter().find(|reply| reply.status != StatusCode::CREATED).expect("one");
-        expect_oauth_error(refused, 503, "temporarily_unavailable");
-    }
+    let gone = send(server.request(Method::DELETE, &path).bearer_auth(token))
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    assert_eq!(gone.text, "");
+    assert_eq!(
+        server.get_as("/oauth2/userinfo", fresh).await.status,
+        StatusCode::UNAUTHORIZED,
+        "its tokens are dead at once"
+    );
+    expect_oauth_error(&server.get_as(&path, token).await, 401, "invalid_token");
+    let page = server.browser().open(&Authorization::of(id, "openid").address()).await;
+    assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
+    server
+        .get_as(
+            &format!("{REGISTER}/{}", text(&other, "client_id")),
+            text(&other, "registration_access_token"),
+        )
+        .await
+        .expect(StatusCode::OK);
+}
 
-    async fn a_network_that_registers_without_end_is_stopped(backend) {
-        let settings = [("PROPUSK_LIMITS__ENABLED", "true"), ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"), ("PROPUSK_LIMITS__REGISTER_PER_ADDRESS_BURST", "5")];
-        let server = TestServer::with(backend, &settings).await;
-        let from = |address: &'static str| send(server.request(Method::POST, REGISTER).header("x-forwarded-for", address).json(&web()));
-        for _ in 0..5 {
-            from("198.51.100.7").await.expect(StatusCode::CREATED);
-        }
-        let stopped = from("198.51.100.7").await;
-        assert_eq!(stopped.status, StatusCode::TOO_MANY_REQUESTS, "{stopped:?}");
-        assert!(stopped.header("retry-after").parse::<u64>().is_ok_and(|wait| wait > 0), "{stopped:?}");
-        from("203.0.113.9").await.expect(StatusCode::CREATED);
-    }
+async fn nobody_registers_where_it_is_off(backend: Backend) {
+    let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "off")]).await;
+    expect_oauth_error(&register(&server, web()).await, 403, "access_denied");
+    expect_oauth_error(&register_as(&server, "x", web()).await, 403, "access_denied");
+    expect_oauth_error(&server.get_as(&format!("{REGISTER}/x"), "x").await, 403, "access_denied");
+    assert_eq!(count(&server).await, 0);
+    let metadata = server.get("/.well-known/openid-configuration").await.json();
+    assert_eq!(metadata["registration_endpoint"], Value::Null);
+}
 
-    async fn a_body_that_two_readers_could_read_differently_is_refused(backend) {
-        let server = TestServer::start(backend).await;
-        let send_text = |content_type: &'static str, body: String| {
-            send(server.request(Method::POST, REGISTER).header("content-type", content_type).body(body))
-        };
-        let good = web().to_string();
-        send_text("application/json; charset=utf-8", good.clone()).await.expect(StatusCode::CREATED);
-        let twice = good.replacen('{', "{\"redirect_uris\":[\"https://evil.example/cb\"],", 1);
-        for body in [twice, "[]".to_owned(), "null".to_owned(), String::new(), good[1..].to_owned(), format!("{good}{good}"), "[".repeat(100_000),
-            "{\"a\":".repeat(100_000), with("x", "x".repeat(70_000).into()).to_string()]
-        {
-            expect_oauth_error(&send_text("application/json", body).await, 400, "invalid_client_metadata");
-        }
-        for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
-            expect_oauth_error(&send_text(other, good.clone()).await, 415, "invalid_request");
-        }
-        expect_oauth_error(&send(server.request(Method::POST, REGISTER).body(good)).await, 415, "invalid_request");
-        expect_oauth_error(&send_text("application/json", " ".repeat(3_000_000)).await, 413, "invalid_request");
-        assert_eq!(count(&server).await, 1);
+async fn an_initial_access_token_is_good_for_so_many_registrations_and_no_more(backend: Backend) {
+    let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "token")]).await;
+    let week = Duration::from_secs(7 * 86_400);
+    let (token, _) = registration::invite(&server.app, 1, week, &Actor::operator())
+        .await
+        .expect("an invitation");
+    for reply in [
+        register(&server, web()).await,
+        register_as(&server, "wrong", web()).await,
+        register_as(&server, &token[1..], web()).await,
+    ] {
+        expect_oauth_error(&reply, 401, "invalid_token");
+        assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
     }
+    // A refusal costs nothing.
+    expect_oauth_error(&register_as(&server, &token, json!({})).await, 400, "invalid_redirect_uri");
+    let replies = join_all((0..50).map(|_| register_as(&server, &token, web()))).await;
+    let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
+    let refused = replies.iter().filter(|reply| reply.status == StatusCode::UNAUTHORIZED).count();
+    assert_eq!((made, refused, count(&server).await), (1, 49, 1));
+    let (three, _) = registration::invite(&server.app, 3, week, &Actor::operator())
+        .await
+        .expect("an invitation");
+    for _ in 0..2 {
+        register_as(&server, &three, web()).await.expect(StatusCode::CREATED);
+    }
+    server.clock.advance(week);
+    expect_oauth_error(&register_as(&server, &three, web()).await, 401, "invalid_token");
+    maintenance::sweep(&server.app).await.expect("swept");
+    let left = server
+        .app
+        .db
+        .read(Statement::new("SELECT id FROM initial_access_tokens"))
+        .await
+        .expect("rows");
+    assert_eq!(left.len(), 0);
+}
 
-    async fn t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registration(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("ann").await;
-        let client = registered(&server, web()).await;
-        let (id, secret, token) = (text(&client, "client_id"), text(&client, "client_secret"), text(&client, "registration_access_token"));
-        log_in(&server, &client, "ann", &Authorization::of(id, "openid")).await;
-        let path = format!("{REGISTER}/{id}");
-        let put = json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK] });
-        let bad = json!({ "client_id": id, "client_secret": "a wrong guess", "redirect_uris": [CALLBACK] });
-        let mut told = vec![
-            server.get_as(&path, token).await.text,
-            send(server.request(Method::PUT, &path).bearer_auth(token).json(&put)).await.expect(StatusCode::OK).text,
-            send(server.request(Method::PUT, &path).bearer_auth(token).json(&bad)).await.text,
-            server.get_as(&path, secret).await.text,
-            server.get_as("/api/v1/auth/verify", token).await.text,
-        ];
-        let kept = "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients";
-        let rows = server.app.db.read(Statement::new(kept)).await.expect("rows");
-        told.extend(rows.iter().map(|row| row.get::<String>("text").expect("text")));
-        for text in &told {
-            assert!(!text.contains(secret) && !text.contains("a wrong guess"), "{text}");
-        }
-        // RFC 7592 §3 wants the token in the answers to whoever has shown it; nowhere else.
-        assert!(told[2..].iter().all(|text| !text.contains(token)), "{told:?}");
+async fn a_registration_that_nobody_uses_goes_and_one_that_was_used_stays(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let (used, unused) = (registered(&server, web()).await, registered(&server, web()).await);
+    let request = |client: &Value| Authorization::of(text(client, "client_id"), "openid");
+    log_in(&server, &used, "ann", &request(&used)).await;
+    // Changing it is no use of it, and does not forget that it was used.
+    let body = json!({ "client_id": used["client_id"], "redirect_uris": [CALLBACK] });
+    let path = format!("{REGISTER}/{}", text(&used, "client_id"));
+    send(
+        server
+            .request(Method::PUT, &path)
+            .bearer_auth(text(&used, "registration_access_token"))
+            .json(&body),
+    )
+    .await
+    .expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(7 * 86_400 - 1));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(count(&server).await, 2);
+    server.clock.advance(Duration::from_secs(1));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(count(&server).await, 1);
+    log_in(&server, &used, "ann", &request(&used)).await;
+    let page = server.browser().open(&request(&unused).address()).await;
+    assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
+}
+
+async fn there_are_never_more_registrations_than_configured(backend: Backend) {
+    let server =
+        TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "3")]).await;
+    let replies = join_all((0..20).map(|_| register(&server, web()))).await;
+    let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
+    assert_eq!((made, count(&server).await), (3, 3));
+    let refused = replies.iter().find(|reply| reply.status != StatusCode::CREATED).expect("one");
+    expect_oauth_error(refused, 503, "temporarily_unavailable");
+}
+
+async fn a_network_that_registers_without_end_is_stopped(backend: Backend) {
+    let settings = [
+        ("PROPUSK_LIMITS__ENABLED", "true"),
+        ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"),
+        ("PROPUSK_LIMITS__REGISTER_PER_ADDRESS_BURST", "5"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    let from = |address: &'static str| {
+        send(server.request(Method::POST, REGISTER).header("x-forwarded-for", address).json(&web()))
+    };
+    for _ in 0..5 {
+        from("198.51.100.7").await.expect(StatusCode::CREATED);
     }
+    let stopped = from("198.51.100.7").await;
+    assert_eq!(stopped.status, StatusCode::TOO_MANY_REQUESTS, "{stopped:?}");
+    assert!(stopped.header("retry-after").parse::<u64>().is_ok_and(|wait| wait > 0), "{stopped:?}");
+    from("203.0.113.9").await.expect(StatusCode::CREATED);
+}
+
+async fn a_body_that_two_readers_could_read_differently_is_refused(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let send_text = |content_type: &'static str, body: String| {
+        send(server.request(Method::POST, REGISTER).header("content-type", content_type).body(body))
+    };
+    let good = web().to_string();
+    send_text("application/json; charset=utf-8", good.clone()).await.expect(StatusCode::CREATED);
+    let twice = good.replacen('{', "{\"redirect_uris\":[\"https://evil.example/cb\"],", 1);
+    for body in [
+        twice,
+        "[]".to_owned(),
+        "null".to_owned(),
+        String::new(),
+        good[1..].to_owned(),
+        format!("{good}{good}"),
+        "[".repeat(100_000),
+        "{\"a\":".repeat(100_000),
+        with("x", "x".repeat(70_000).into()).to_string(),
+    ] {
+        expect_oauth_error(
+            &send_text("application/json", body).await,
+            400,
+            "invalid_client_metadata",
+        );
+    }
+    for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        expect_oauth_error(&send_text(other, good.clone()).await, 415, "invalid_request");
+    }
+    expect_oauth_error(
+        &send(server.request(Method::POST, REGISTER).body(good)).await,
+        415,
+        "invalid_request",
+    );
+    expect_oauth_error(
+        &send_text("application/json", " ".repeat(3_000_000)).await,
+        413,
+        "invalid_request",
+    );
+    assert_eq!(count(&server).await, 1);
+}
+
+async fn t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registration(
+    backend: Backend,
+) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let client = registered(&server, web()).await;
+    let (id, secret, token) = (
+        text(&client, "client_id"),
+        text(&client, "client_secret"),
+        text(&client, "registration_access_token"),
+    );
+    log_in(&server, &client, "ann", &Authorization::of(id, "openid")).await;
+    let path = format!("{REGISTER}/{id}");
+    let put = json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK] });
+    let bad =
+        json!({ "client_id": id, "client_secret": "a wrong guess", "redirect_uris": [CALLBACK] });
+    let mut told = vec![
+        server.get_as(&path, token).await.text,
+        send(server.request(Method::PUT, &path).bearer_auth(token).json(&put))
+            .await
+            .expect(StatusCode::OK)
+            .text,
+        send(server.request(Method::PUT, &path).bearer_auth(token).json(&bad)).await.text,
+        server.get_as(&path, secret).await.text,
+        server.get_as("/api/v1/auth/verify", token).await.text,
+    ];
+    let kept = "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients";
+    let rows = server.app.db.read(Statement::new(kept)).await.expect("rows");
+    told.extend(rows.iter().map(|row| row.get::<String>("text").expect("text")));
+    for text in &told {
+        assert!(!text.contains(secret) && !text.contains("a wrong guess"), "{text}");
+    }
+    // RFC 7592 §3 wants the token in the answers to whoever has shown it; nowhere else.
+    assert!(told[2..].iter().all(|text| !text.contains(token)), "{told:?}");
 }

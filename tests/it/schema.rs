@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Database, PASSWORD, Reply, TestServer, both_backends, process, send,
+    Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process, send,
 };
 
 /// What does not fit, as sentences. Knows of JSON Schema what the document uses; a field of an answer that
@@ -59,36 +59,19 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
 
 /// Sends a request, checks its status and the answer against the document.
 async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) -> Reply {
-    let built = request
-        .try_clone()
-        .expect("no stream")
-        .build()
-        .expect("a request");
-    let (method, path) = (
-        built.method().as_str().to_lowercase(),
-        built.url().path().to_owned(),
-    );
+    let built = request.try_clone().expect("no stream").build().expect("a request");
+    let (method, path) = (built.method().as_str().to_lowercase(), built.url().path().to_owned());
     let reply = send(request).await.expect(status);
-    assert_eq!(
-        reply.header("content-type"),
-        "application/json",
-        "{reply:?}"
-    );
+    assert_eq!(reply.header("content-type"), "application/json", "{reply:?}");
     let response = &document["paths"][&path][&method]["responses"][status.as_str()];
     let schema = &response["content"]["application/json"]["schema"];
-    assert!(
-        schema.is_object(),
-        "{method} {path} is not said to answer {status}"
-    );
+    assert!(schema.is_object(), "{method} {path} is not said to answer {status}");
     let found = faults(document, schema, &reply.json(), "answer");
     assert_eq!(found, [""; 0], "{method} {path} {status}: {}", reply.text);
     assert_eq!(reply.json()["statusCode"], status.as_u16());
     if !status.is_success() {
         let described = response["description"].as_str().expect("a description");
-        let code = reply.json()["errorCode"]
-            .as_str()
-            .expect("a code")
-            .to_owned();
+        let code = reply.json()["errorCode"].as_str().expect("a code").to_owned();
         assert!(
             described.contains(&format!("`{code}`")),
             "{method} {path}: {code} is not described"
@@ -97,49 +80,58 @@ async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) 
     reply
 }
 
-both_backends! {
-    async fn every_answer_is_as_the_document_describes_it(backend) {
-        let server = TestServer::start(backend).await;
-        let document = server.get("/openapi.json").await.json();
-        let post = |path: &str, body: Value| server.request(Method::POST, path).json(&body);
-        let get = |path: &str| server.request(Method::GET, path);
-        let check = |request, status: u16| checked(&document, request, StatusCode::from_u16(status).expect("a status"));
-        let account = |name: &str| json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
+backend_tests! {
+    every_answer_is_as_the_document_describes_it,
+}
 
-        for (prefix, name) in [("/api/v1/auth", "vera"), ("/auth", "nora")] {
-            let path = |end: &str| format!("{prefix}{end}");
-            let login = json!({ "login": name, "password": PASSWORD });
-            check(post(&path("/register"), account(name)), 201).await;
-            check(post(&path("/register"), account(name)), 409).await;
-            check(post(&path("/register"), json!({ "email": "x" })), 400).await;
-            check(post(&path("/register"), json!({ "email": "x", "password": "y" })), 400).await;
-            let tokens = check(post(&path("/login"), login.clone()), 200).await.tokens();
-            check(post(&path("/login"), json!({ "login": name, "password": "wrong" })), 401).await;
-            check(server.request(Method::POST, &path("/login")).body("login=x"), 415).await;
-            check(server.request(Method::POST, &path("/login")).json(&login).body("{"), 400).await;
-            check(post(&path("/login"), json!({ "login": name, "password": "x".repeat(3_000_000) })), 413).await;
-            check(post(&path("/logout"), json!({})).bearer_auth(&tokens.access), 200).await;
-            check(post(&path("/logout"), json!({})).bearer_auth("made up"), 401).await;
-            let again = check(post(&path("/login"), login), 200).await.tokens();
-            check(server.request(Method::DELETE, &path("/logout")).bearer_auth(&again.access), 200).await;
-            check(get(&path("/health")), 200).await;
-        }
-        let cookies = json!({ "login": "vera", "password": PASSWORD, "delivery": "cookie" });
-        let reply = check(post("/api/v1/auth/login", cookies.clone()), 200).await;
-        assert_eq!(reply.json()["data"].get("accessToken"), None);
-        check(post("/api/v1/auth/login", cookies).header("sec-fetch-site", "cross-site"), 403).await;
-        let nameless = json!({ "email": "anna@example.org", "password": PASSWORD });
-        let tokens = check(post("/api/v1/auth/register", nameless), 201).await.tokens();
-        check(get("/api/v1/auth/verify").bearer_auth(&tokens.access), 200).await;
-        check(get("/api/v1/auth/verify"), 401).await;
-        check(get("/api/v1/auth/session").bearer_auth(&tokens.access), 200).await;
-        check(get("/api/v1/auth/session"), 200).await;
-        let refresh = json!({ "refreshToken": tokens.refresh });
-        check(post("/api/v1/auth/token/refresh", refresh), 200).await;
-        check(post("/api/v1/auth/token/refresh", json!({ "refreshToken": "made up" })), 401).await;
-        check(get("/api/v1/auth/health/live"), 200).await;
-        check(get("/api/v1/auth/health/ready"), 200).await;
+async fn every_answer_is_as_the_document_describes_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let document = server.get("/openapi.json").await.json();
+    let post = |path: &str, body: Value| server.request(Method::POST, path).json(&body);
+    let get = |path: &str| server.request(Method::GET, path);
+    let check = |request, status: u16| {
+        checked(&document, request, StatusCode::from_u16(status).expect("a status"))
+    };
+    let account = |name: &str| json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
+
+    for (prefix, name) in [("/api/v1/auth", "vera"), ("/auth", "nora")] {
+        let path = |end: &str| format!("{prefix}{end}");
+        let login = json!({ "login": name, "password": PASSWORD });
+        check(post(&path("/register"), account(name)), 201).await;
+        check(post(&path("/register"), account(name)), 409).await;
+        check(post(&path("/register"), json!({ "email": "x" })), 400).await;
+        check(post(&path("/register"), json!({ "email": "x", "password": "y" })), 400).await;
+        let tokens = check(post(&path("/login"), login.clone()), 200).await.tokens();
+        check(post(&path("/login"), json!({ "login": name, "password": "wrong" })), 401).await;
+        check(server.request(Method::POST, &path("/login")).body("login=x"), 415).await;
+        check(server.request(Method::POST, &path("/login")).json(&login).body("{"), 400).await;
+        check(
+            post(&path("/login"), json!({ "login": name, "password": "x".repeat(3_000_000) })),
+            413,
+        )
+        .await;
+        check(post(&path("/logout"), json!({})).bearer_auth(&tokens.access), 200).await;
+        check(post(&path("/logout"), json!({})).bearer_auth("made up"), 401).await;
+        let again = check(post(&path("/login"), login), 200).await.tokens();
+        check(server.request(Method::DELETE, &path("/logout")).bearer_auth(&again.access), 200)
+            .await;
+        check(get(&path("/health")), 200).await;
     }
+    let cookies = json!({ "login": "vera", "password": PASSWORD, "delivery": "cookie" });
+    let reply = check(post("/api/v1/auth/login", cookies.clone()), 200).await;
+    assert_eq!(reply.json()["data"].get("accessToken"), None);
+    check(post("/api/v1/auth/login", cookies).header("sec-fetch-site", "cross-site"), 403).await;
+    let nameless = json!({ "email": "anna@example.org", "password": PASSWORD });
+    let tokens = check(post("/api/v1/auth/register", nameless), 201).await.tokens();
+    check(get("/api/v1/auth/verify").bearer_auth(&tokens.access), 200).await;
+    check(get("/api/v1/auth/verify"), 401).await;
+    check(get("/api/v1/auth/session").bearer_auth(&tokens.access), 200).await;
+    check(get("/api/v1/auth/session"), 200).await;
+    let refresh = json!({ "refreshToken": tokens.refresh });
+    check(post("/api/v1/auth/token/refresh", refresh), 200).await;
+    check(post("/api/v1/auth/token/refresh", json!({ "refreshToken": "made up" })), 401).await;
+    check(get("/api/v1/auth/health/live"), 200).await;
+    check(get("/api/v1/auth/health/ready"), 200).await;
 }
 
 #[test]
@@ -181,11 +173,7 @@ async fn the_served_document_is_the_exported_and_the_committed_one() {
     }
     assert!(served.json() == exported, "the served document is another");
     let committed = include_str!("../../openapi/propusk.yaml");
-    assert_eq!(
-        export(&["openapi"]),
-        committed,
-        "propusk openapi > openapi/propusk.yaml"
-    );
+    assert_eq!(export(&["openapi"]), committed, "propusk openapi > openapi/propusk.yaml");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,29 +184,14 @@ async fn what_rarely_changes_is_sent_once() {
         let etag = first.header("etag").to_owned();
         assert!(etag.ends_with('"') && etag.len() > 8, "{path}: {first:?}");
         let cache = first.header("cache-control");
-        assert!(
-            !cache.is_empty() && !cache.contains("no-store"),
-            "{path}: {cache}"
-        );
-        let with = |etags: String| {
-            send(
-                server
-                    .request(Method::GET, path)
-                    .header("if-none-match", etags),
-            )
-        };
-        for known in [
-            etag.clone(),
-            format!("W/{etag}"),
-            format!("\"other\", {etag}"),
-            "*".to_owned(),
-        ] {
+        assert!(!cache.is_empty() && !cache.contains("no-store"), "{path}: {cache}");
+        let with =
+            |etags: String| send(server.request(Method::GET, path).header("if-none-match", etags));
+        for known in
+            [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()]
+        {
             let reply = with(known).await.expect(StatusCode::NOT_MODIFIED);
-            assert_eq!(
-                (reply.text.as_str(), reply.header("etag")),
-                ("", etag.as_str()),
-                "{path}"
-            );
+            assert_eq!((reply.text.as_str(), reply.header("etag")), ("", etag.as_str()), "{path}");
         }
         let reply = with("\"other\"".to_owned()).await.expect(StatusCode::OK);
         assert_eq!(reply.text, first.text);

@@ -39,8 +39,7 @@ impl Visit {
         if status.is_success() {
             let json: Value = serde_json::from_str(&text).expect("JSON");
             for name in ["accessToken", "refreshToken"] {
-                self.secrets
-                    .extend(json["data"][name].as_str().map(str::to_owned));
+                self.secrets.extend(json["data"][name].as_str().map(str::to_owned));
             }
             return json;
         }
@@ -61,37 +60,18 @@ async fn visit(base: &str) -> Visit {
     ]
     .map(str::to_owned)
     .into();
-    let mut visit = Visit {
-        http,
-        base: base.to_owned(),
-        secrets,
-        errors: vec![],
-    };
+    let mut visit = Visit { http, base: base.to_owned(), secrets, errors: vec![] };
     let strange = "vera\r\nERROR forged\u{1b}[31m";
     let account = json!({ "email": "vera@example.org", "username": "vera", "password": CANARY });
     visit.post("/api/v1/auth/register", &account, None).await;
     visit.post("/api/v1/auth/register", &account, None).await;
     visit
-        .post(
-            "/api/v1/auth/register",
-            &json!({ "email": strange, "password": CANARY }),
-            None,
-        )
+        .post("/api/v1/auth/register", &json!({ "email": strange, "password": CANARY }), None)
         .await;
     visit
-        .post(
-            "/api/v1/auth/register",
-            &json!({ "email": "a@b.c", "password": [CANARY] }),
-            None,
-        )
+        .post("/api/v1/auth/register", &json!({ "email": "a@b.c", "password": [CANARY] }), None)
         .await;
-    visit
-        .post(
-            "/api/v1/auth/login",
-            &json!({ "login": strange, "password": CANARY }),
-            None,
-        )
-        .await;
+    visit.post("/api/v1/auth/login", &json!({ "login": strange, "password": CANARY }), None).await;
     visit
         .post(
             "/api/v1/auth/login",
@@ -109,37 +89,17 @@ async fn visit(base: &str) -> Visit {
     let login = json!({ "login": "vera", "password": CANARY });
     let first = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
     let token = |data: &Value| json!({ "refreshToken": data["refreshToken"] });
-    let second = visit
-        .post("/api/v1/auth/token/refresh", &token(&first), None)
-        .await["data"]
-        .clone();
-    let third = visit
-        .post("/api/v1/auth/token/refresh", &token(&second), None)
-        .await["data"]
-        .clone();
-    visit
-        .post("/api/v1/auth/token/refresh", &token(&first), None)
-        .await;
-    let bearer = |data: &Value| {
-        Some(format!(
-            "Bearer {}",
-            data["accessToken"].as_str().expect("a token")
-        ))
-    };
-    visit
-        .post("/api/v1/auth/logout", &json!({}), bearer(&third))
-        .await;
+    let second =
+        visit.post("/api/v1/auth/token/refresh", &token(&first), None).await["data"].clone();
+    let third =
+        visit.post("/api/v1/auth/token/refresh", &token(&second), None).await["data"].clone();
+    visit.post("/api/v1/auth/token/refresh", &token(&first), None).await;
+    let bearer =
+        |data: &Value| Some(format!("Bearer {}", data["accessToken"].as_str().expect("a token")));
+    visit.post("/api/v1/auth/logout", &json!({}), bearer(&third)).await;
     let last = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
-    visit
-        .post("/api/v1/auth/logout", &json!({}), bearer(&last))
-        .await;
-    visit
-        .post(
-            "/api/v1/auth/logout",
-            &json!({}),
-            Some("Basic canary-in-a-header".into()),
-        )
-        .await;
+    visit.post("/api/v1/auth/logout", &json!({}), bearer(&last)).await;
+    visit.post("/api/v1/auth/logout", &json!({}), Some("Basic canary-in-a-header".into())).await;
     let form = "grant_type=client_credentials&client_id=demo&client_secret=canary-of-a-client";
     let request = visit
         .http
@@ -148,10 +108,7 @@ async fn visit(base: &str) -> Visit {
     let reply = request.body(form).send().await.expect("an answer");
     assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
     visit.errors.push(reply.text().await.expect("text"));
-    assert!(
-        visit.errors.len() >= 8 && visit.secrets.len() >= 12,
-        "the visit went as it should"
-    );
+    assert!(visit.errors.len() >= 8 && visit.secrets.len() >= 12, "the visit went as it should");
     visit
 }
 
@@ -159,9 +116,7 @@ async fn visit(base: &str) -> Visit {
 async fn over_http_2(base: &str) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = base.strip_prefix("http://").expect("an address");
-    let mut stream = tokio::net::TcpStream::connect(address)
-        .await
-        .expect("connected");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
     let head = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -171,10 +126,7 @@ async fn over_http_2(base: &str) {
         ("authorization", "Bearer canary-in-a-header"),
         ("cookie", "propusk_access=canary-in-a-cookie"),
     ];
-    let head: Vec<u8> = head
-        .iter()
-        .flat_map(|(name, value)| h2_field(name, value))
-        .collect();
+    let head: Vec<u8> = head.iter().flat_map(|(name, value)| h2_field(name, value)).collect();
     let body = json!({ "login": "vera", "password": format!("{CANARY} wrong") }).to_string();
     let mut request = h2_preface();
     request.extend(h2_frame(1, 4, 1, &head));
@@ -189,16 +141,10 @@ async fn over_http_2(base: &str) {
 
 fn assert_none(visit: &Visit, text: &str, place: &str) {
     for secret in &visit.secrets {
-        assert!(
-            !text.contains(secret.as_str()),
-            "{place} has the secret {secret}: {text}"
-        );
+        assert!(!text.contains(secret.as_str()), "{place} has the secret {secret}: {text}");
         // Nor a part of it that would do: a token's signature or the end of a chain's secret.
         if secret.len() > 60 {
-            assert!(
-                !text.contains(&secret[secret.len() - 24..]),
-                "{place} has a part of {secret}"
-            );
+            assert!(!text.contains(&secret[secret.len() - 24..]), "{place} has a part of {secret}");
         }
     }
     assert!(!text.contains("$argon2"), "{place} has a password's hash");
@@ -207,26 +153,16 @@ fn assert_none(visit: &Visit, text: &str, place: &str) {
 async fn rows_of(folder: &Path, sql: &'static str) -> String {
     use sqlx::{Connection, Row};
     let url = format!("sqlite://{}", folder.join("propusk.db").display());
-    let mut connection = sqlx::SqliteConnection::connect(&url)
-        .await
-        .expect("the database");
-    let rows = sqlx::query(sql)
-        .fetch_all(&mut connection)
-        .await
-        .expect("rows");
-    rows.iter()
-        .map(|row| row.get::<String, _>(0) + "\n")
-        .collect()
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the database");
+    let rows = sqlx::query(sql).fetch_all(&mut connection).await.expect("rows");
+    rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t88_no_secret_is_in_any_log_line_event_audit_entry_or_error() {
     for format in ["human", "json"] {
         let database = Database::new(Backend::Sqlite).await;
-        let settings = [
-            ("PROPUSK_LOG__FORMAT", format),
-            ("PROPUSK_LOG__LEVEL", "trace"),
-        ];
+        let settings = [("PROPUSK_LOG__FORMAT", format), ("PROPUSK_LOG__LEVEL", "trace")];
         let server = Process::serve(&database, &settings).await;
         let visit = visit(&server.base).await;
         over_http_2(&server.base).await;
@@ -235,14 +171,8 @@ async fn t88_no_secret_is_in_any_log_line_event_audit_entry_or_error() {
         assert!(log.lines().count() > 20, "the log says something");
         assert!(log.contains("h2::"), "of HTTP/2 too");
         assert_none(&visit, &log, &format!("the {format} log"));
-        assert!(
-            !log.contains('\u{1b}'),
-            "no terminal escape gets into the log"
-        );
-        assert!(
-            !log.lines().any(|line| line.starts_with("ERROR forged")),
-            "no line is forged"
-        );
+        assert!(!log.contains('\u{1b}'), "no terminal escape gets into the log");
+        assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "no line is forged");
         if format == "json" {
             for line in log.lines() {
                 serde_json::from_str::<Value>(line)

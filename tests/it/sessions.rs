@@ -5,27 +5,25 @@ use std::{collections::HashSet, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use propusk::{
-    flows::By,
-    flows::{accounts, maintenance, set_up},
-    model::user::Role,
+    flows::{
+        admin::{bootstrap, users},
+        maintenance,
+    },
+    model::{actor::Actor, user::Role},
     storage::Statement,
 };
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Reply, TestServer, Tokens, both_backends};
+use crate::support::{Backend, Reply, TestServer, Tokens, backend_tests};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LATE: Duration = Duration::from_secs(11); // behind the replay window
 
 /// The session's generation and how many sessions there are.
 async fn generation(server: &TestServer) -> i64 {
-    let rows = server
-        .app
-        .db
-        .read(Statement::new("SELECT generation FROM sessions"))
-        .await
-        .expect("rows");
+    let rows =
+        server.app.db.read(Statement::new("SELECT generation FROM sessions")).await.expect("rows");
     assert_eq!(rows.len(), 1, "one session");
     rows[0].get("generation").expect("a number")
 }
@@ -35,302 +33,329 @@ async fn hundred_refreshes(servers: &[&TestServer], token: &str) -> Vec<Reply> {
 }
 
 fn successors(replies: Vec<Reply>) -> HashSet<String> {
-    replies
-        .into_iter()
-        .map(|reply| reply.expect(StatusCode::OK).tokens().refresh)
-        .collect()
+    replies.into_iter().map(|reply| reply.expect(StatusCode::OK).tokens().refresh).collect()
 }
 
 async fn assert_dead(server: &TestServer, tokens: &Tokens) {
-    server
-        .verify(&tokens.access)
-        .await
-        .expect_error(401, "INVALID_TOKEN");
-    server
-        .refresh(&tokens.refresh)
-        .await
-        .expect_error(401, "INVALID_REFRESH_TOKEN");
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    server.refresh(&tokens.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
 }
 
 async fn assert_alive(server: &TestServer, tokens: &Tokens) -> Tokens {
     server.verify(&tokens.access).await.expect(StatusCode::OK);
-    server
-        .refresh(&tokens.refresh)
-        .await
-        .expect(StatusCode::OK)
-        .tokens()
+    server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens()
 }
 
-both_backends! {
-    async fn t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor(backend) {
-        let server = TestServer::start(backend).await;
-        let first = server.register("vera").await;
-        let successors = successors(hundred_refreshes(&[&server], &first.refresh).await);
-        assert_eq!(successors.len(), 1, "every answer carries the same successor");
-        assert_eq!(generation(&server).await, 1);
-        let only = successors.into_iter().next().expect("one");
-        server.refresh(&only).await.expect(StatusCode::OK);
-    }
+backend_tests! {
+    t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor,
+    t25_two_servers_on_one_database_agree_on_the_one_successor,
+    t26_a_predecessor_past_the_window_is_theft_and_the_family_dies,
+    t26_without_a_window_every_second_use_is_theft,
+    t26_a_made_up_token_that_names_a_live_session_touches_nothing,
+    t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused,
+    t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives,
+    t35_every_login_is_a_session_of_its_own,
+    t36_a_new_password_ends_every_session_and_a_login_right_after_works,
+    t32_a_disabled_user_is_refused_at_the_next_call_of_any_server,
+    a_logout_on_one_server_is_heard_by_the_other_at_its_next_check,
+    t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good,
+    t30_a_logout_that_cannot_be_stored_is_no_logout,
+    a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused,
+    a_session_ends_when_idle_for_a_week_or_after_a_month,
+    an_access_token_expires_by_the_clock,
+    the_revocation_list_survives_a_restart_and_is_swept_when_it_can_hit_nothing,
+    the_outbox_and_the_audit_log_are_bounded,
+    an_outdated_hash_is_renewed_at_the_next_login,
+    t79_the_first_start_happens_once_whatever_becomes_of_its_administrator,
+    t42_no_token_of_one_kind_passes_for_another,
+}
 
-    async fn t25_two_servers_on_one_database_agree_on_the_one_successor(backend) {
-        let one = TestServer::start(backend).await;
-        let other = one.another(&[]).await;
-        let first = one.register("vera").await;
-        let successors = successors(hundred_refreshes(&[&one, &other], &first.refresh).await);
-        assert_eq!(successors.len(), 1);
-        assert_eq!(generation(&one).await, 1);
-    }
+async fn t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let first = server.register("vera").await;
+    let successors = successors(hundred_refreshes(&[&server], &first.refresh).await);
+    assert_eq!(successors.len(), 1, "every answer carries the same successor");
+    assert_eq!(generation(&server).await, 1);
+    let only = successors.into_iter().next().expect("one");
+    server.refresh(&only).await.expect(StatusCode::OK);
+}
 
-    async fn t26_a_predecessor_past_the_window_is_theft_and_the_family_dies(backend) {
-        let server = TestServer::start(backend).await;
-        let first = server.register("vera").await;
-        let other = server.login("vera").await.tokens();
-        let second = server.refresh(&first.refresh).await.tokens();
-        server.clock.advance(LATE);
-        server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        assert_dead(&server, &second).await;
-        server.verify(&first.access).await.expect_error(401, "INVALID_TOKEN");
-        let events = server.events().await;
-        let thefts: Vec<_> = events.iter().filter(|(_, data)| data["reason"] == "theft").collect();
-        assert_eq!(thefts.len(), 1, "{events:?}");
-        assert_eq!(thefts[0].0, "session.revoked");
-        assert_alive(&server, &other).await;
-    }
+async fn t25_two_servers_on_one_database_agree_on_the_one_successor(backend: Backend) {
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
+    let first = one.register("vera").await;
+    let successors = successors(hundred_refreshes(&[&one, &other], &first.refresh).await);
+    assert_eq!(successors.len(), 1);
+    assert_eq!(generation(&one).await, 1);
+}
 
-    async fn t26_without_a_window_every_second_use_is_theft(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")]).await;
-        let first = server.register("vera").await;
-        let second = server.refresh(&first.refresh).await.tokens();
-        server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        assert_dead(&server, &second).await;
-    }
+async fn t26_a_predecessor_past_the_window_is_theft_and_the_family_dies(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let first = server.register("vera").await;
+    let other = server.login("vera").await.tokens();
+    let second = server.refresh(&first.refresh).await.tokens();
+    server.clock.advance(LATE);
+    server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    assert_dead(&server, &second).await;
+    server.verify(&first.access).await.expect_error(401, "INVALID_TOKEN");
+    let events = server.events().await;
+    let thefts: Vec<_> = events.iter().filter(|(_, data)| data["reason"] == "theft").collect();
+    assert_eq!(thefts.len(), 1, "{events:?}");
+    assert_eq!(thefts[0].0, "session.revoked");
+    assert_alive(&server, &other).await;
+}
 
-    async fn t26_a_made_up_token_that_names_a_live_session_touches_nothing(backend) {
-        let server = TestServer::start(backend).await;
-        let first = server.register("vera").await;
-        let second = server.refresh(&first.refresh).await.tokens();
-        let genuine = URL_SAFE_NO_PAD.decode(&second.refresh[4..]).expect("base64url");
-        for (at, name) in [(3, "chain key"), (27, "generation"), (59, "secret")] {
-            let mut made_up = genuine.clone();
-            made_up[at] ^= 1;
-            let token = format!("prt_{}", URL_SAFE_NO_PAD.encode(&made_up));
-            let reply = server.refresh(&token).await;
-            assert_eq!(reply.status, 401, "another {name}: {reply:?}");
-        }
-        assert_alive(&server, &second).await;
-        assert!(!server.events().await.iter().any(|(kind, _)| kind == "session.revoked"));
-    }
+async fn t26_without_a_window_every_second_use_is_theft(backend: Backend) {
+    let server = TestServer::with(backend, &[("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")]).await;
+    let first = server.register("vera").await;
+    let second = server.refresh(&first.refresh).await.tokens();
+    server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    assert_dead(&server, &second).await;
+}
 
-    async fn t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused(backend) {
-        let server = TestServer::start(backend).await;
-        for stale in [0, 1] {
-            let mut chain = vec![server.register(&format!("user{stale}")).await];
-            for _ in 0..3 {
-                let last = chain.last().expect("a token").refresh.clone();
-                chain.push(server.refresh(&last).await.expect(StatusCode::OK).tokens());
-            }
-            server.refresh(&chain[stale].refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-            assert_dead(&server, &chain[3]).await;
-        }
+async fn t26_a_made_up_token_that_names_a_live_session_touches_nothing(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let first = server.register("vera").await;
+    let second = server.refresh(&first.refresh).await.tokens();
+    let genuine = URL_SAFE_NO_PAD.decode(&second.refresh[4..]).expect("base64url");
+    for (at, name) in [(3, "chain key"), (27, "generation"), (59, "secret")] {
+        let mut made_up = genuine.clone();
+        made_up[at] ^= 1;
+        let token = format!("prt_{}", URL_SAFE_NO_PAD.encode(&made_up));
+        let reply = server.refresh(&token).await;
+        assert_eq!(reply.status, 401, "another {name}: {reply:?}");
     }
+    assert_alive(&server, &second).await;
+    assert!(!server.events().await.iter().any(|(kind, _)| kind == "session.revoked"));
+}
 
-    async fn t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        let token = &tokens.refresh;
-        let (upper, lower) = (token.to_uppercase(), token.to_lowercase());
-        for bad in [&token[..83], &format!("{token}A"), &format!("{token}="), &format!(" {token}"), &upper, &lower, &token[4..], ""] {
-            server.refresh(bad).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        }
-        let cut = &tokens.access[..tokens.access.len() - 1];
-        for bad in [cut, &format!("{}A", tokens.access), &tokens.access.to_uppercase()] {
-            server.verify(bad).await.expect_error(401, "INVALID_TOKEN");
-        }
-        assert_alive(&server, &tokens).await;
-    }
-
-    async fn t35_every_login_is_a_session_of_its_own(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        let mut sessions = HashSet::new();
+async fn t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    for stale in [0, 1] {
+        let mut chain = vec![server.register(&format!("user{stale}")).await];
         for _ in 0..3 {
-            let tokens = server.login("vera").await.tokens();
-            let verified = server.verify(&tokens.access).await.json();
-            sessions.insert(verified["data"]["sessionId"].as_str().expect("an id").to_owned());
+            let last = chain.last().expect("a token").refresh.clone();
+            chain.push(server.refresh(&last).await.expect(StatusCode::OK).tokens());
         }
-        assert_eq!(sessions.len(), 3);
+        server.refresh(&chain[stale].refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+        assert_dead(&server, &chain[3]).await;
     }
+}
 
-    async fn t36_a_new_password_ends_every_session_and_a_login_right_after_works(backend) {
-        let server = TestServer::start(backend).await;
-        let (one, two) = (server.register("vera").await, server.login("vera").await.tokens());
-        let stranger = server.register("olga").await;
-        let user = accounts::find(&server.app, "vera").await.expect("vera");
-        accounts::set_password(&server.app, &user, "another long walk home", &By::operator()).await.expect("changed");
-        assert_dead(&server, &one).await;
-        assert_dead(&server, &two).await;
+async fn t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    let token = &tokens.refresh;
+    let (upper, lower) = (token.to_uppercase(), token.to_lowercase());
+    for bad in [
+        &token[..83],
+        &format!("{token}A"),
+        &format!("{token}="),
+        &format!(" {token}"),
+        &upper,
+        &lower,
+        &token[4..],
+        "",
+    ] {
+        server.refresh(bad).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    }
+    let cut = &tokens.access[..tokens.access.len() - 1];
+    for bad in [cut, &format!("{}A", tokens.access), &tokens.access.to_uppercase()] {
+        server.verify(bad).await.expect_error(401, "INVALID_TOKEN");
+    }
+    assert_alive(&server, &tokens).await;
+}
+
+async fn t35_every_login_is_a_session_of_its_own(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    let mut sessions = HashSet::new();
+    for _ in 0..3 {
+        let tokens = server.login("vera").await.tokens();
+        let verified = server.verify(&tokens.access).await.json();
+        sessions.insert(verified["data"]["sessionId"].as_str().expect("an id").to_owned());
+    }
+    assert_eq!(sessions.len(), 3);
+}
+
+async fn t36_a_new_password_ends_every_session_and_a_login_right_after_works(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let (one, two) = (server.register("vera").await, server.login("vera").await.tokens());
+    let stranger = server.register("olga").await;
+    let user = users::find(&server.app, "vera").await.expect("vera");
+    users::set_password(&server.app, &user, "another long walk home", &Actor::operator())
+        .await
+        .expect("changed");
+    assert_dead(&server, &one).await;
+    assert_dead(&server, &two).await;
+    server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
+    let body = json!({ "login": "vera", "password": "another long walk home" });
+    let anew = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
+    assert_alive(&server, &anew).await;
+    assert_alive(&server, &stranger).await;
+}
+
+async fn t32_a_disabled_user_is_refused_at_the_next_call_of_any_server(backend: Backend) {
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
+    let tokens = one.register("vera").await;
+    other.verify(&tokens.access).await.expect(StatusCode::OK);
+    let user = users::find(&one.app, "vera@example.org").await.expect("vera");
+    users::disable(&one.app, &user, &Actor::operator()).await.expect("disabled");
+    for server in [&one, &other] {
+        assert_dead(server, &tokens).await;
         server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
-        let body = json!({ "login": "vera", "password": "another long walk home" });
-        let anew = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
-        assert_alive(&server, &anew).await;
-        assert_alive(&server, &stranger).await;
+        let session =
+            server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK);
+        assert!(session.json()["data"].is_null());
     }
+    users::enable(&other.app, &user, &Actor::operator()).await.expect("enabled");
+    assert_dead(&one, &tokens).await;
+    let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
+    assert_alive(&other, &anew).await;
+}
 
-    async fn t32_a_disabled_user_is_refused_at_the_next_call_of_any_server(backend) {
-        let one = TestServer::start(backend).await;
-        let other = one.another(&[]).await;
-        let tokens = one.register("vera").await;
+async fn a_logout_on_one_server_is_heard_by_the_other_at_its_next_check(backend: Backend) {
+    let one = TestServer::start(backend).await;
+    let other = one.another(&[]).await;
+    for round in 0..20 {
+        let tokens = one.register(&format!("user{round}")).await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
-        let user = accounts::find(&one.app, "vera@example.org").await.expect("vera");
-        accounts::disable(&one.app, &user, &By::operator()).await.expect("disabled");
-        for server in [&one, &other] {
-            assert_dead(server, &tokens).await;
-            server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
-            let session = server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK);
-            assert!(session.json()["data"].is_null());
+        one.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
+        assert_dead(&other, &tokens).await;
+    }
+}
+
+async fn t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    for _ in 0..60 {
+        let tokens = server.login("vera").await.tokens();
+        let refreshes = join_all((0..4).map(|_| server.refresh(&tokens.refresh)));
+        let (refreshed, out) =
+            tokio::join!(refreshes, server.post_as("/api/v1/auth/logout", &tokens.access));
+        out.expect(StatusCode::OK);
+        for reply in refreshed.iter().filter(|reply| reply.status == StatusCode::OK) {
+            assert_dead(&server, &reply.tokens()).await;
         }
-        accounts::enable(&other.app, &user, &By::operator()).await.expect("enabled");
-        assert_dead(&one, &tokens).await;
-        let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
-        assert_alive(&other, &anew).await;
+        assert_dead(&server, &tokens).await;
     }
+}
 
-    async fn a_logout_on_one_server_is_heard_by_the_other_at_its_next_check(backend) {
-        let one = TestServer::start(backend).await;
-        let other = one.another(&[]).await;
-        for round in 0..20 {
-            let tokens = one.register(&format!("user{round}")).await;
-            other.verify(&tokens.access).await.expect(StatusCode::OK);
-            one.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
-            assert_dead(&other, &tokens).await;
-        }
-    }
+async fn t30_a_logout_that_cannot_be_stored_is_no_logout(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    let rename = Statement::new("ALTER TABLE revocations RENAME TO gone");
+    server.app.db.write(rename).await.expect("renamed");
+    server
+        .post_as("/api/v1/auth/logout", &tokens.access)
+        .await
+        .expect_error(503, "SERVICE_UNAVAILABLE");
+    let back = Statement::new("ALTER TABLE gone RENAME TO revocations");
+    server.app.db.write(back).await.expect("renamed");
+    assert_alive(&server, &tokens).await;
+}
 
-    async fn t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        for _ in 0..60 {
-            let tokens = server.login("vera").await.tokens();
-            let refreshes = join_all((0..4).map(|_| server.refresh(&tokens.refresh)));
-            let (refreshed, out) = tokio::join!(refreshes, server.post_as("/api/v1/auth/logout", &tokens.access));
-            out.expect(StatusCode::OK);
-            for reply in refreshed.iter().filter(|reply| reply.status == StatusCode::OK) {
-                assert_dead(&server, &reply.tokens()).await;
-            }
-            assert_dead(&server, &tokens).await;
-        }
-    }
+async fn a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    let user = users::find(&server.app, "vera").await.expect("vera");
+    users::set_role(&server.app, &user, Role::admin(), &Actor::operator()).await.expect("changed");
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    server.clock.advance(Duration::from_secs(2));
+    let next = server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
+    assert_eq!(server.verify(&next.access).await.json()["data"]["user"]["role"], "admin");
+}
 
-    async fn t30_a_logout_that_cannot_be_stored_is_no_logout(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        let rename = Statement::new("ALTER TABLE revocations RENAME TO gone");
-        server.app.db.write(rename).await.expect("renamed");
-        server.post_as("/api/v1/auth/logout", &tokens.access).await.expect_error(503, "SERVICE_UNAVAILABLE");
-        let back = Statement::new("ALTER TABLE gone RENAME TO revocations");
-        server.app.db.write(back).await.expect("renamed");
-        assert_alive(&server, &tokens).await;
-    }
-
-    async fn a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        let user = accounts::find(&server.app, "vera").await.expect("vera");
-        accounts::set_role(&server.app, &user, Role::admin(), &By::operator()).await.expect("changed");
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        server.clock.advance(Duration::from_secs(2));
-        let next = server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
-        assert_eq!(server.verify(&next.access).await.json()["data"]["user"]["role"], "admin");
-    }
-
-    async fn a_session_ends_when_idle_for_a_week_or_after_a_month(backend) {
-        let server = TestServer::start(backend).await;
-        let idle = server.register("idle").await;
-        let mut busy = server.register("busy").await;
-        for day in 1..30 {
-            server.clock.advance(DAY);
-            let reply = server.refresh(&busy.refresh).await.expect(StatusCode::OK);
-            let left = reply.json()["data"]["refreshExpiresIn"].as_u64().expect("seconds");
-            assert_eq!(left, 86_400 * 7.min(30 - day), "day {day}");
-            busy = reply.tokens();
-            if day == 7 {
-                server.refresh(&idle.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-            }
-        }
+async fn a_session_ends_when_idle_for_a_week_or_after_a_month(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let idle = server.register("idle").await;
+    let mut busy = server.register("busy").await;
+    for day in 1..30 {
         server.clock.advance(DAY);
-        server.refresh(&busy.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        maintenance::sweep(&server.app).await.expect("swept");
-        let left = server.app.db.read(Statement::new("SELECT id FROM sessions")).await.expect("rows");
-        assert!(left.is_empty(), "sessions that are over are removed");
-    }
-
-    async fn an_access_token_expires_by_the_clock(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        server.clock.advance(Duration::from_secs(899));
-        server.verify(&tokens.access).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(1));
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-    }
-
-    async fn the_revocation_list_survives_a_restart_and_is_swept_when_it_can_hit_nothing(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
-        let clock = server.clock.clone();
-        let database = server.stop().await;
-        let server = TestServer::on(database, clock, &[]).await;
-        server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        assert_eq!(server.app.revocations.len(), 1);
-        server.clock.advance(2 * 60 * Duration::from_secs(60));
-        maintenance::sweep(&server.app).await.expect("swept");
-        assert!(server.app.revocations.is_empty());
-    }
-
-    async fn the_outbox_and_the_audit_log_are_bounded(backend) {
-        let settings = [("PROPUSK_EVENTS__MAX_ROWS", "5"), ("PROPUSK_AUDIT__RETENTION", "1d")];
-        let server = TestServer::with(backend, &settings).await;
-        for n in 0..10 {
-            server.register(&format!("user{n}")).await;
-        }
-        maintenance::sweep(&server.app).await.expect("swept");
-        assert_eq!(server.events().await.len(), 5, "the newest stay");
-        server.clock.advance(2 * DAY);
-        maintenance::sweep(&server.app).await.expect("swept");
-        let audit = server.app.db.read(Statement::new("SELECT at FROM audit")).await.expect("rows");
-        assert!(audit.is_empty());
-    }
-
-    async fn an_outdated_hash_is_renewed_at_the_next_login(backend) {
-        let server = TestServer::start(backend).await;
-        server.register("vera").await;
-        let clock = server.clock.clone();
-        let database = server.stop().await;
-        let server = TestServer::on(database, clock, &[("PROPUSK_PASSWORDS__MEMORY_KIB", "128")]).await;
-        for expected in [2, 1] {
-            let before = server.app.hasher.hashes();
-            server.login("vera").await.expect(StatusCode::OK);
-            assert_eq!(server.app.hasher.hashes() - before, expected, "once to verify, once to renew");
+        let reply = server.refresh(&busy.refresh).await.expect(StatusCode::OK);
+        let left = reply.json()["data"]["refreshExpiresIn"].as_u64().expect("seconds");
+        assert_eq!(left, 86_400 * 7.min(30 - day), "day {day}");
+        busy = reply.tokens();
+        if day == 7 {
+            server.refresh(&idle.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
         }
     }
+    server.clock.advance(DAY);
+    server.refresh(&busy.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    maintenance::sweep(&server.app).await.expect("swept");
+    let left = server.app.db.read(Statement::new("SELECT id FROM sessions")).await.expect("rows");
+    assert!(left.is_empty(), "sessions that are over are removed");
+}
 
-    async fn t79_the_first_start_happens_once_whatever_becomes_of_its_administrator(backend) {
-        let server = TestServer::start(backend).await;
-        let (one, other) = tokio::join!(set_up::set_up(&server.app), set_up::set_up(&server.app));
-        let made: Vec<_> = [one, other].into_iter().filter_map(|made| made.expect("set up")).collect();
-        assert_eq!(made.len(), 1, "two at once make one administrator");
-        let body = json!({ "login": made[0].admin_email, "password": made[0].admin_password });
-        let admin = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK);
-        assert_eq!(admin.json()["data"]["user"]["role"], "admin");
-        server.app.db.write(Statement::new("DELETE FROM users")).await.expect("deleted");
-        assert!(set_up::set_up(&server.app).await.expect("asked").is_none(), "it stays closed");
-    }
+async fn an_access_token_expires_by_the_clock(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    server.clock.advance(Duration::from_secs(899));
+    server.verify(&tokens.access).await.expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(1));
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+}
 
-    async fn t42_no_token_of_one_kind_passes_for_another(backend) {
-        let server = TestServer::start(backend).await;
-        let tokens = server.register("vera").await;
-        server.verify(&tokens.refresh).await.expect_error(401, "INVALID_TOKEN");
-        server.refresh(&tokens.access).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        assert_alive(&server, &tokens).await;
+async fn the_revocation_list_survives_a_restart_and_is_swept_when_it_can_hit_nothing(
+    backend: Backend,
+) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
+    let clock = server.clock.clone();
+    let database = server.stop().await;
+    let server = TestServer::on(database, clock, &[]).await;
+    server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(server.app.revocations.len(), 1);
+    server.clock.advance(2 * 60 * Duration::from_secs(60));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert!(server.app.revocations.is_empty());
+}
+
+async fn the_outbox_and_the_audit_log_are_bounded(backend: Backend) {
+    let settings = [("PROPUSK_EVENTS__MAX_ROWS", "5"), ("PROPUSK_AUDIT__RETENTION", "1d")];
+    let server = TestServer::with(backend, &settings).await;
+    for n in 0..10 {
+        server.register(&format!("user{n}")).await;
     }
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(server.events().await.len(), 5, "the newest stay");
+    server.clock.advance(2 * DAY);
+    maintenance::sweep(&server.app).await.expect("swept");
+    let audit = server.app.db.read(Statement::new("SELECT at FROM audit")).await.expect("rows");
+    assert!(audit.is_empty());
+}
+
+async fn an_outdated_hash_is_renewed_at_the_next_login(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("vera").await;
+    let clock = server.clock.clone();
+    let database = server.stop().await;
+    let server = TestServer::on(database, clock, &[("PROPUSK_PASSWORDS__MEMORY_KIB", "128")]).await;
+    for expected in [2, 1] {
+        let before = server.app.hasher.hashes();
+        server.login("vera").await.expect(StatusCode::OK);
+        assert_eq!(server.app.hasher.hashes() - before, expected, "once to verify, once to renew");
+    }
+}
+
+async fn t79_the_first_start_happens_once_whatever_becomes_of_its_administrator(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let (one, other) = tokio::join!(bootstrap::set_up(&server.app), bootstrap::set_up(&server.app));
+    let made: Vec<_> = [one, other].into_iter().filter_map(|made| made.expect("set up")).collect();
+    assert_eq!(made.len(), 1, "two at once make one administrator");
+    let body = json!({ "login": made[0].admin_email, "password": made[0].admin_password });
+    let admin = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK);
+    assert_eq!(admin.json()["data"]["user"]["role"], "admin");
+    server.app.db.write(Statement::new("DELETE FROM users")).await.expect("deleted");
+    assert!(bootstrap::set_up(&server.app).await.expect("asked").is_none(), "it stays closed");
+}
+
+async fn t42_no_token_of_one_kind_passes_for_another(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let tokens = server.register("vera").await;
+    server.verify(&tokens.refresh).await.expect_error(401, "INVALID_TOKEN");
+    server.refresh(&tokens.access).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    assert_alive(&server, &tokens).await;
 }

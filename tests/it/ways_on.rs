@@ -4,7 +4,7 @@ use propusk::model::client::Metadata;
 use reqwest::{Method, StatusCode};
 
 use crate::support::{
-    PASSWORD, Reply, TestServer, both_backends,
+    Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{Answer, Authorization, first_party_app, web_app},
 };
 
@@ -26,134 +26,177 @@ fn link(page: &Reply, class: &str) -> String {
     address.replace("&#38;", "&")
 }
 
-both_backends! {
-    async fn a_browser_that_sends_no_cookies_is_told_so(backend) {
-        let server = with_app(backend, web_app()).await;
-        for (path, typed) in [("/login", [("login", "ann"), ("password", PASSWORD)]), ("/register", [("email", "eve@example.org"), ("password", PASSWORD)])] {
-            let mut ann = server.browser();
-            let page = ann.open(path).await;
-            ann.cookies.clear();
-            let again = ann.submit(&page, &typed).await.expect_page(403);
-            assert!(again.text.contains("did not send the cookie") && again.text.contains(typed[0].1), "{again:?}");
-            // The page came with a new cookie: where it is taken, the next attempt is good.
-            ann.submit(&again, &typed).await.expect(StatusCode::SEE_OTHER);
+backend_tests! {
+    a_browser_that_sends_no_cookies_is_told_so,
+    a_form_of_before_another_login_leads_back_to_where_it_began,
+    a_consent_can_be_given_as_somebody_else,
+    who_confirms_who_they_are_types_their_password_alone,
+    another_account_than_the_hinted_one_is_asked_for_once,
+    where_nobody_can_register_nobody_is_led_to_it,
+    the_start_page_says_who_is_logged_in,
+    a_logout_leads_home_to_an_application_that_the_operator_registered,
+    an_address_that_is_only_posted_to_is_no_page,
+}
+
+async fn a_browser_that_sends_no_cookies_is_told_so(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    for (path, typed) in [
+        ("/login", [("login", "ann"), ("password", PASSWORD)]),
+        ("/register", [("email", "eve@example.org"), ("password", PASSWORD)]),
+    ] {
+        let mut ann = server.browser();
+        let page = ann.open(path).await;
+        ann.cookies.clear();
+        let again = ann.submit(&page, &typed).await.expect_page(403);
+        assert!(
+            again.text.contains("did not send the cookie") && again.text.contains(typed[0].1),
+            "{again:?}"
+        );
+        // The page came with a new cookie: where it is taken, the next attempt is good.
+        ann.submit(&again, &typed).await.expect(StatusCode::SEE_OTHER);
+    }
+}
+
+async fn a_form_of_before_another_login_leads_back_to_where_it_began(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    server.register("bob").await;
+    let asked = Authorization::of("app", "openid");
+    let select = asked.clone().with("prompt", "select_account");
+    let logout = "/oauth2/logout?client_id=app";
+    for (address, button) in [
+        (asked.address(), ("decision", "allow")),
+        (select.address(), ("choice", "continue")),
+        (logout.to_owned(), ("decision", "logout")),
+    ] {
+        let mut ann = server.logged_in("ann").await;
+        let mut page = ann.open(&address).await;
+        if page.status == StatusCode::SEE_OTHER {
+            page = ann.open(page.header("location")).await;
         }
+        // In another tab: somebody else; the guard's cookie is gone as well.
+        ann.cookies = server.logged_in("bob").await.cookies;
+        let refused = ann.submit(&page, &[button]).await.expect_page(403);
+        let back = link(&refused, "button");
+        assert!(
+            back.starts_with(address.split('?').next().expect("a path"))
+                && back.contains("client_id=app"),
+            "{back}"
+        );
+        let next = ann.open(&back).await;
+        assert!(
+            next.text.contains("bob") || next.header("location").starts_with("/select-account"),
+            "{next:?}"
+        );
     }
+}
 
-    async fn a_form_of_before_another_login_leads_back_to_where_it_began(backend) {
-        let server = with_app(backend, web_app()).await;
-        server.register("bob").await;
-        let asked = Authorization::of("app", "openid");
-        let select = asked.clone().with("prompt", "select_account");
-        let logout = "/oauth2/logout?client_id=app";
-        for (address, button) in [(asked.address(), ("decision", "allow")), (select.address(), ("choice", "continue")), (logout.to_owned(), ("decision", "logout"))] {
-            let mut ann = server.logged_in("ann").await;
-            let mut page = ann.open(&address).await;
-            if page.status == StatusCode::SEE_OTHER {
-                page = ann.open(page.header("location")).await;
-            }
-            // In another tab: somebody else; the guard's cookie is gone as well.
-            ann.cookies = server.logged_in("bob").await.cookies;
-            let refused = ann.submit(&page, &[button]).await.expect_page(403);
-            let back = link(&refused, "button");
-            assert!(back.starts_with(address.split('?').next().expect("a path")) && back.contains("client_id=app"), "{back}");
-            let next = ann.open(&back).await;
-            assert!(next.text.contains("bob") || next.header("location").starts_with("/select-account"), "{next:?}");
-        }
-    }
+async fn a_consent_can_be_given_as_somebody_else(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    server.register("bob").await;
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
+    let (_, rest) =
+        page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link beside the account");
+    let other = rest.split('"').next().expect("an address").replace("&#38;", "&");
+    let reply = ann.log_in(&other, "bob").await;
+    let page = ann.open(reply.header("location")).await.expect(StatusCode::OK);
+    assert!(page.text.contains("<bdi>bob</bdi>"), "{page:?}");
+    Answer::of(ann.submit(&page, &[("decision", "allow")]).await.header("location")).code();
+}
 
-    async fn a_consent_can_be_given_as_somebody_else(backend) {
-        let server = with_app(backend, web_app()).await;
-        server.register("bob").await;
-        let mut ann = server.logged_in("ann").await;
-        let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
-        let (_, rest) = page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link beside the account");
-        let other = rest.split('"').next().expect("an address").replace("&#38;", "&");
-        let reply = ann.log_in(&other, "bob").await;
-        let page = ann.open(reply.header("location")).await.expect(StatusCode::OK);
-        assert!(page.text.contains("<bdi>bob</bdi>"), "{page:?}");
-        Answer::of(ann.submit(&page, &[("decision", "allow")]).await.header("location")).code();
-    }
+async fn who_confirms_who_they_are_types_their_password_alone(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let asked = Authorization::of("app", "openid").with("prompt", "login");
+    let to_login = ann.open(&asked.address()).await;
+    let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
+    assert!(page.text.contains("value=\"ann\""), "{page:?}");
+    // What the application says goes before it; what only an address says tells nobody's name.
+    let hinted = ann.open(&asked.with("login_hint", "bob").address()).await;
+    let page = ann.open(hinted.header("location")).await;
+    assert!(page.text.contains("value=\"bob\""), "{page:?}");
+    let page = server.browser().open("/login?again=1").await;
+    assert!(!page.text.contains("value=\"ann\""), "{page:?}");
+}
 
-    async fn who_confirms_who_they_are_types_their_password_alone(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let asked = Authorization::of("app", "openid").with("prompt", "login");
-        let to_login = ann.open(&asked.address()).await;
-        let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
-        assert!(page.text.contains("value=\"ann\""), "{page:?}");
-        // What the application says goes before it; what only an address says tells nobody's name.
-        let hinted = ann.open(&asked.with("login_hint", "bob").address()).await;
-        let page = ann.open(hinted.header("location")).await;
-        assert!(page.text.contains("value=\"bob\""), "{page:?}");
-        let page = server.browser().open("/login?again=1").await;
-        assert!(!page.text.contains("value=\"ann\""), "{page:?}");
-    }
+async fn another_account_than_the_hinted_one_is_asked_for_once(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.register("bob").await;
+    let asked = Authorization::of("app", "openid");
+    let code = server.browser().authorize(&asked, "bob").await;
+    let hint = server.redeem("app", code.code()).await.field("id_token");
+    let mut ann = server.logged_in("ann").await;
+    let to_login = ann.open(&asked.with("id_token_hint", &hint).address()).await;
+    let login = to_login.header("location").to_owned();
+    assert!(
+        login.starts_with("/login") && !login.contains("again"),
+        "nobody confirms that they are somebody else: {login}"
+    );
+    let back = ann.log_in(&login, "ann").await;
+    let answer = ann.open(back.header("location")).await;
+    Answer::of(answer.header("location")).expect_error("login_required");
+    let back = ann.log_in(&login, "bob").await;
+    Answer::of(ann.open(back.header("location")).await.header("location")).code();
+}
 
-    async fn another_account_than_the_hinted_one_is_asked_for_once(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.register("bob").await;
-        let asked = Authorization::of("app", "openid");
-        let code = server.browser().authorize(&asked, "bob").await;
-        let hint = server.redeem("app", code.code()).await.field("id_token");
-        let mut ann = server.logged_in("ann").await;
-        let to_login = ann.open(&asked.with("id_token_hint", &hint).address()).await;
-        let login = to_login.header("location").to_owned();
-        assert!(login.starts_with("/login") && !login.contains("again"), "nobody confirms that they are somebody else: {login}");
-        let back = ann.log_in(&login, "ann").await;
-        let answer = ann.open(back.header("location")).await;
-        Answer::of(answer.header("location")).expect_error("login_required");
-        let back = ann.log_in(&login, "bob").await;
-        Answer::of(ann.open(back.header("location")).await.header("location")).code();
-    }
+async fn where_nobody_can_register_nobody_is_led_to_it(backend: Backend) {
+    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    server.client("app", web_app()).await;
+    let mut person = server.browser();
+    let asked = Authorization::of("app", "openid");
+    let to_login = person.open(&asked.address()).await;
+    let register = to_login.header("location").replace("/login?", "/register?");
+    let closed = person.open(&register).await.expect_page(403);
+    assert!(closed.text.contains("Registration is closed"), "{closed:?}");
+    assert_eq!(link(&closed, "button"), to_login.header("location"));
+    let create = person.open(&asked.with("prompt", "create").address()).await;
+    Answer::of(create.header("location")).expect_error("invalid_request");
+    let document = server.get("/.well-known/openid-configuration").await.json();
+    let prompts = document["prompt_values_supported"].to_string();
+    assert!(!prompts.contains("create"), "{prompts}");
+}
 
-    async fn where_nobody_can_register_nobody_is_led_to_it(backend) {
-        let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
-        server.client("app", web_app()).await;
-        let mut person = server.browser();
-        let asked = Authorization::of("app", "openid");
-        let to_login = person.open(&asked.address()).await;
-        let register = to_login.header("location").replace("/login?", "/register?");
-        let closed = person.open(&register).await.expect_page(403);
-        assert!(closed.text.contains("Registration is closed"), "{closed:?}");
-        assert_eq!(link(&closed, "button"), to_login.header("location"));
-        let create = person.open(&asked.with("prompt", "create").address()).await;
-        Answer::of(create.header("location")).expect_error("invalid_request");
-        let document = server.get("/.well-known/openid-configuration").await.json();
-        let prompts = document["prompt_values_supported"].to_string();
-        assert!(!prompts.contains("create"), "{prompts}");
-    }
+async fn the_start_page_says_who_is_logged_in(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let stranger = server.browser().open("/").await.expect(StatusCode::OK);
+    assert!(stranger.text.contains("href=\"/login\"") && !stranger.text.contains("/oauth2/logout"));
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open("/").await.expect(StatusCode::OK);
+    assert!(
+        page.text.contains("You are logged in as \u{2068}ann\u{2069}.")
+            && page.text.contains("href=\"/oauth2/logout\""),
+        "{page:?}"
+    );
+    assert!(!page.text.contains("href=\"/login\""), "{page:?}");
+    assert_eq!(
+        (page.header("cache-control"), page.header("content-security-policy")),
+        (stranger.header("cache-control"), stranger.header("content-security-policy"))
+    );
+    let page = ann.open("/oauth2/logout").await;
+    ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
+    assert_eq!(ann.open("/").await.text, stranger.text);
+}
 
-    async fn the_start_page_says_who_is_logged_in(backend) {
-        let server = with_app(backend, web_app()).await;
-        let stranger = server.browser().open("/").await.expect(StatusCode::OK);
-        assert!(stranger.text.contains("href=\"/login\"") && !stranger.text.contains("/oauth2/logout"));
-        let mut ann = server.logged_in("ann").await;
-        let page = ann.open("/").await.expect(StatusCode::OK);
-        assert!(page.text.contains("You are logged in as \u{2068}ann\u{2069}.") && page.text.contains("href=\"/oauth2/logout\""), "{page:?}");
-        assert!(!page.text.contains("href=\"/login\""), "{page:?}");
-        assert_eq!((page.header("cache-control"), page.header("content-security-policy")), (stranger.header("cache-control"), stranger.header("content-security-policy")));
-        let page = ann.open("/oauth2/logout").await;
-        ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
-        assert_eq!(ann.open("/").await.text, stranger.text);
-    }
+async fn a_logout_leads_home_to_an_application_that_the_operator_registered(backend: Backend) {
+    let home = Metadata { client_uri: Some("https://app.example/".to_owned()), ..web_app() };
+    let server = with_app(backend, home).await;
+    let page = server.browser().open("/oauth2/logout?client_id=app").await.expect_page(200);
+    assert_eq!(link(&page, "button"), "https://app.example/");
+    server
+        .change_client("app", |client| client.source = propusk::model::client::Source::Registration)
+        .await;
+    let page = server.browser().open("/oauth2/logout?client_id=app").await.expect_page(200);
+    assert!(!page.text.contains("https://app.example/"), "{page:?}");
+}
 
-    async fn a_logout_leads_home_to_an_application_that_the_operator_registered(backend) {
-        let home = Metadata { client_uri: Some("https://app.example/".to_owned()), ..web_app() };
-        let server = with_app(backend, home).await;
-        let page = server.browser().open("/oauth2/logout?client_id=app").await.expect_page(200);
-        assert_eq!(link(&page, "button"), "https://app.example/");
-        server.change_client("app", |client| client.source = propusk::model::client::Source::Registration).await;
-        let page = server.browser().open("/oauth2/logout?client_id=app").await.expect_page(200);
-        assert!(!page.text.contains("https://app.example/"), "{page:?}");
-    }
-
-    async fn an_address_that_is_only_posted_to_is_no_page(backend) {
-        let server = with_app(backend, web_app()).await;
-        let page = server.browser().open("/consent").await.expect_page(405);
-        assert!(page.text.contains("There is no such page") && page.header("allow") == "POST", "{page:?}");
-        let reply = server.request(Method::GET, "/consent").header("accept-language", "ru");
-        let page = crate::support::send(reply).await.expect_page(405);
-        assert!(page.text.contains("Такой страницы нет"), "{page:?}");
-    }
+async fn an_address_that_is_only_posted_to_is_no_page(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let page = server.browser().open("/consent").await.expect_page(405);
+    assert!(
+        page.text.contains("There is no such page") && page.header("allow") == "POST",
+        "{page:?}"
+    );
+    let reply = server.request(Method::GET, "/consent").header("accept-language", "ru");
+    let page = crate::support::send(reply).await.expect_page(405);
+    assert!(page.text.contains("Такой страницы нет"), "{page:?}");
 }

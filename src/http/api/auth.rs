@@ -10,7 +10,13 @@ use super::{
     },
 };
 use crate::{
-    flows::{self, sessions::Tokens},
+    error::Error,
+    flows::{
+        self,
+        accounts::{login, logout, register},
+        sessions::Tokens,
+        tokens::verify,
+    },
     http::{
         context::Context,
         credentials::{CookieNames, Credentials, same_origin},
@@ -50,19 +56,10 @@ impl AuthApi {
     ) -> Result<Answer<TokenData, 201>, Failure<RegisterErrors>> {
         let Context { app, caller } = &context;
         admit(&context)?;
-        let Body(RegisterRequest {
-            email,
-            username,
-            password,
-            delivery,
-        }) = body;
+        let Body(RegisterRequest { email, username, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
-        let registration = flows::register::Registration {
-            email,
-            username,
-            password,
-        };
-        let tokens = flows::register::register(app, registration, caller, |user| {
+        let registration = register::Registration { email, username, password };
+        let tokens = register::register(app, registration, caller, |user| {
             flows::sessions::prepare(app, user, caller)
         })
         .await?;
@@ -81,13 +78,9 @@ impl AuthApi {
     ) -> Result<Answer<TokenData>, Failure<LoginErrors>> {
         let Context { app, caller } = &context;
         admit(&context)?;
-        let Body(LoginRequest {
-            login,
-            password,
-            delivery,
-        }) = body;
+        let Body(LoginRequest { login, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
-        let tokens = flows::login::login(app, &login, &password, caller, |user| {
+        let tokens = login::login(app, &login, &password, caller, |user| {
             flows::sessions::prepare(app, user, caller)
         })
         .await?;
@@ -109,20 +102,12 @@ impl AuthApi {
     ) -> Result<Answer<TokenData>, Failure<RefreshErrors>> {
         let Context { app, caller } = &context;
         admit(&context)?;
-        let Body(RefreshRequest {
-            refresh_token,
-            delivery,
-        }) = body;
-        let came_from = if refresh_token.is_some() {
-            Delivery::Body
-        } else {
-            Delivery::Cookie
-        };
+        let Body(RefreshRequest { refresh_token, delivery }) = body;
+        let came_from = if refresh_token.is_some() { Delivery::Body } else { Delivery::Cookie };
         let delivery = delivery.unwrap_or(came_from);
         check_delivery(request, &context, delivery)?;
-        let presented = refresh_token
-            .or(credentials.refresh_token)
-            .ok_or(flows::Error::InvalidRefreshToken)?;
+        let presented =
+            refresh_token.or(credentials.refresh_token).ok_or(Error::InvalidRefreshToken)?;
         let tokens = flows::sessions::refresh(app, &presented, caller).await?;
         Ok(deliver(&context, "refreshed", tokens, delivery))
     }
@@ -140,11 +125,8 @@ impl AuthApi {
         let Context { app, caller } = &context;
         let refresh_token = body.0.refresh_token.or(credentials.refresh_token);
         let access_token = credentials.access_token.as_deref();
-        flows::logout::logout(app, access_token, refresh_token.as_deref(), caller).await?;
-        Ok(
-            Answer::new("logged out", Nothing {})
-                .with_cookies(CookieNames::of(&app.config).clear()),
-        )
+        logout::logout(app, access_token, refresh_token.as_deref(), caller).await?;
+        Ok(Answer::new("logged out", Nothing {}).with_cookies(CookieNames::of(&app.config).clear()))
     }
 
     /// Log out
@@ -170,8 +152,8 @@ impl AuthApi {
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<VerifiedData>, Failure<VerifyErrors>> {
-        let token = credentials.access_token.ok_or(flows::Error::NoToken)?;
-        let verified = flows::verify::verify(&context.app, &token).await?;
+        let token = credentials.access_token.ok_or(Error::NoToken)?;
+        let verified = verify::verify(&context.app, &token).await?;
         let claims = &verified.claims;
         let data = VerifiedData {
             user: VerifiedUser {
@@ -200,9 +182,9 @@ impl AuthApi {
         let Some(token) = credentials.access_token else {
             return Ok(nobody());
         };
-        let verified = match flows::verify::verify(&context.app, &token).await {
+        let verified = match verify::verify(&context.app, &token).await {
             Ok(verified) => verified,
-            Err(flows::Error::InvalidToken(_)) => return Ok(nobody()),
+            Err(Error::InvalidToken(_)) => return Ok(nobody()),
             Err(other) => return Err(other.into()),
         };
         let claims = &verified.claims;
@@ -211,9 +193,7 @@ impl AuthApi {
         if !client::is_built_in(&claims.client_id) {
             return Ok(nobody());
         }
-        let user = users::by_id(&context.app.db, &claims.sub)
-            .await
-            .map_err(flows::Error::from)?;
+        let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
         let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
             return Ok(nobody());
         };
@@ -222,12 +202,7 @@ impl AuthApi {
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),
-            scopes: claims
-                .scope
-                .split(' ')
-                .filter(|s| !s.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            scopes: claims.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
             modules: claims.modules.clone().unwrap_or_default(),
             expires_at: expiry(claims.exp),
         };
@@ -236,7 +211,7 @@ impl AuthApi {
 }
 
 /// Counts the request against what one client address may ask of the password threads and the database.
-fn admit(context: &Context) -> Result<(), flows::Error> {
+fn admit(context: &Context) -> Result<(), Error> {
     let Context { app, caller } = context;
     app.admit(Limit::Address, &Key::address(caller.address))
 }
@@ -259,13 +234,7 @@ fn deliver<const STATUS: u16>(
     tokens: Tokens,
     delivery: Delivery,
 ) -> Answer<TokenData, STATUS> {
-    let Tokens {
-        access_token,
-        refresh_token,
-        expires_in,
-        refresh_expires_in,
-        user,
-    } = tokens;
+    let Tokens { access_token, refresh_token, expires_in, refresh_expires_in, user } = tokens;
     let data = |access_token, refresh_token| TokenData {
         access_token,
         refresh_token,
@@ -278,10 +247,8 @@ fn deliver<const STATUS: u16>(
         Delivery::Body => Answer::new(message, data(Some(access_token), Some(refresh_token))),
         Delivery::Cookie => {
             let names = CookieNames::of(&context.app.config);
-            let cookies = names.set(
-                (&access_token, expires_in),
-                (&refresh_token, refresh_expires_in),
-            );
+            let cookies =
+                names.set((&access_token, expires_in), (&refresh_token, refresh_expires_in));
             Answer::new(message, data(None, None)).with_cookies(cookies)
         }
     }

@@ -232,15 +232,9 @@ impl Example for TokenData {
 
 impl Example for VerifiedData {
     fn example() -> Self {
-        let UserData {
-            id, email, role, ..
-        } = UserData::example();
+        let UserData { id, email, role, .. } = UserData::example();
         Self {
-            user: VerifiedUser {
-                id,
-                email: Some(email),
-                role: Some(role),
-            },
+            user: VerifiedUser { id, email: Some(email), role: Some(role) },
             client_id: "propusk".to_owned(),
             session_id: Some("01a1fca5-0ae5-7b80-9fd0-a1b74eb40fb7".to_owned()),
             scope: "openid profile email".to_owned(),
@@ -251,13 +245,7 @@ impl Example for VerifiedData {
 
 impl Example for SessionData {
     fn example() -> Self {
-        let UserData {
-            id,
-            email,
-            username,
-            role,
-            ..
-        } = UserData::example();
+        let UserData { id, email, username, role, .. } = UserData::example();
         Self {
             user_id: id,
             email,

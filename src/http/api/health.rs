@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Chapter;
 use crate::{
-    flows,
+    error::Error,
     http::{
         context::Context,
         error::{Failure, codes},
@@ -55,10 +55,8 @@ impl HealthApi {
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
-        let message = database(&context)
-            .await
-            .err()
-            .map(|_| "the database does not answer".to_owned());
+        let message =
+            database(&context).await.err().map(|_| "the database does not answer".to_owned());
         Ok(Answer::new("health", data(&context, message)))
     }
 
@@ -86,11 +84,11 @@ impl HealthApi {
     }
 }
 
-async fn database(context: &Context) -> Result<(), flows::Error> {
+async fn database(context: &Context) -> Result<(), Error> {
     match tokio::time::timeout(PATIENCE, heads::read(&context.app.db)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
-        Err(elapsed) => Err(flows::Error::Unavailable(elapsed.into())),
+        Err(elapsed) => Err(Error::Unavailable(elapsed.into())),
     }
 }
 

@@ -23,12 +23,7 @@ impl LegacyApi {
     /// Register
     ///
     /// The same as `/api/v1/auth/register`.
-    #[oai(
-        path = "/register",
-        method = "post",
-        operation_id = "legacyRegister",
-        deprecated
-    )]
+    #[oai(path = "/register", method = "post", operation_id = "legacyRegister", deprecated)]
     async fn register(
         &self,
         context: Context,
@@ -41,12 +36,7 @@ impl LegacyApi {
     /// Log in
     ///
     /// The same as `/api/v1/auth/login`.
-    #[oai(
-        path = "/login",
-        method = "post",
-        operation_id = "legacyLogin",
-        deprecated
-    )]
+    #[oai(path = "/login", method = "post", operation_id = "legacyLogin", deprecated)]
     async fn login(
         &self,
         context: Context,
@@ -59,12 +49,7 @@ impl LegacyApi {
     /// Log out
     ///
     /// The same as `/api/v1/auth/logout`.
-    #[oai(
-        path = "/logout",
-        method = "post",
-        operation_id = "legacyLogout",
-        deprecated
-    )]
+    #[oai(path = "/logout", method = "post", operation_id = "legacyLogout", deprecated)]
     async fn logout(
         &self,
         context: Context,
@@ -77,12 +62,7 @@ impl LegacyApi {
     /// Log out
     ///
     /// The same as `/api/v1/auth/logout`.
-    #[oai(
-        path = "/logout",
-        method = "delete",
-        operation_id = "legacyLogoutByDelete",
-        deprecated
-    )]
+    #[oai(path = "/logout", method = "delete", operation_id = "legacyLogoutByDelete", deprecated)]
     async fn logout_by_delete(
         &self,
         context: Context,
@@ -95,12 +75,7 @@ impl LegacyApi {
     /// Health
     ///
     /// The same as `/api/v1/auth/health`.
-    #[oai(
-        path = "/health",
-        method = "get",
-        operation_id = "legacyHealth",
-        deprecated
-    )]
+    #[oai(path = "/health", method = "get", operation_id = "legacyHealth", deprecated)]
     async fn health(&self, context: Context) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
         HealthApi.health(context).await
     }

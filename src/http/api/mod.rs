@@ -34,31 +34,19 @@ pub enum Chapter {
 }
 
 /// Every operation of the JSON API.
-type Operations = (
-    auth::AuthApi,
-    health::HealthApi,
-    legacy::LegacyApi,
-    modules::ModulesApi,
-    admin::Operations,
-);
+type Operations =
+    (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::Operations);
 
 fn operations() -> Operations {
-    (
-        auth::AuthApi,
-        health::HealthApi,
-        legacy::LegacyApi,
-        modules::ModulesApi,
-        admin::operations(),
-    )
+    (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::operations())
 }
 
 /// The address of a call that answers with and without a slash at its end.
 fn twin(path: &str) -> Option<String> {
-    path.starts_with("/api/v1/modules")
-        .then(|| match path.strip_suffix('/') {
-            Some(without) => without.to_owned(),
-            None => format!("{path}/"),
-        })
+    path.starts_with("/api/v1/modules").then(|| match path.strip_suffix('/') {
+        Some(without) => without.to_owned(),
+        None => format!("{path}/"),
+    })
 }
 
 /// Adds every operation to the routes, each under its own address: poem-openapi's service would stand as a
@@ -70,29 +58,25 @@ pub fn route(route: Route, document: &Value) -> Route {
     let (mut table, mut twins) = (HashMap::new(), HashMap::new());
     operations().add_routes(&mut table);
     operations().add_routes(&mut twins);
-    let twins = twins
-        .into_iter()
-        .filter_map(|(path, operations)| Some((twin(&path)?, operations)));
+    let twins = twins.into_iter().filter_map(|(path, operations)| Some((twin(&path)?, operations)));
     table.extend(twins);
     let known = query_parameters(document);
     table.into_iter().fold(route, |route, (path, operations)| {
         let by_method =
-            operations
-                .into_iter()
-                .fold(RouteMethod::new(), |by_method, (method, operation)| {
-                    let name = (path.clone(), method.as_str().to_lowercase());
-                    match known.get(&name) {
-                        Some(known) => {
-                            let known = Arc::clone(known);
-                            let operation = operation.before(move |request| {
-                                let checked = admin::check_query(&request, &known);
-                                async move { checked.map(|()| request).map_err(poem::Error::from) }
-                            });
-                            by_method.method(method, operation)
-                        }
-                        None => by_method.method(method, operation),
+            operations.into_iter().fold(RouteMethod::new(), |by_method, (method, operation)| {
+                let name = (path.clone(), method.as_str().to_lowercase());
+                match known.get(&name) {
+                    Some(known) => {
+                        let known = Arc::clone(known);
+                        let operation = operation.before(move |request| {
+                            let checked = admin::check_query(&request, &known);
+                            async move { checked.map(|()| request).map_err(poem::Error::from) }
+                        });
+                        by_method.method(method, operation)
                     }
-                });
+                    None => by_method.method(method, operation),
+                }
+            });
         route.at(path, by_method)
     })
 }

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::Chapter;
 use crate::{
     clock::Timestamp,
+    error::Error,
     flows::{
-        self, By,
-        modules::{self, Status},
+        admin::modules::{self, Status},
+        tokens::verify,
     },
     http::{
         context::Context,
@@ -17,7 +18,7 @@ use crate::{
         json::Answer,
         views::Locale,
     },
-    model::client,
+    model::{actor::Actor, client},
 };
 
 #[derive(Debug)]
@@ -109,11 +110,7 @@ impl ModulesApi {
     ///
     /// A token got from now on (by a refresh, too) carries its scopes. Nothing happens where the person has it already.
     /// Also answers at the address with a slash at its end.
-    #[oai(
-        path = "/:module_id/enable",
-        method = "post",
-        operation_id = "enableModule"
-    )]
+    #[oai(path = "/:module_id/enable", method = "post", operation_id = "enableModule")]
     async fn enable(
         &self,
         context: Context,
@@ -129,11 +126,7 @@ impl ModulesApi {
     ///
     /// Tokens that carry its scopes are refused from now on; after a refresh they go on without. Nothing happens where the
     /// person does not have it. Also answers at the address with a slash at its end.
-    #[oai(
-        path = "/:module_id/disable",
-        method = "post",
-        operation_id = "disableModule"
-    )]
+    #[oai(path = "/:module_id/disable", method = "post", operation_id = "disableModule")]
     async fn disable(
         &self,
         context: Context,
@@ -154,21 +147,17 @@ async fn switch(
     on: bool,
 ) -> Result<Answer<ModuleData>, Failure<SwitchErrors>> {
     let person = person(context, credentials).await?;
-    let by = By::caller(&person, &context.caller);
+    let by = Actor::caller(&person, &context.caller);
     let status = modules::switch(&context.app, &person, module_id, on, &by).await?;
     let language = Locale::of_request(request, None).tag();
-    let message = if on {
-        "the module is on"
-    } else {
-        "the module is off"
-    };
+    let message = if on { "the module is on" } else { "the module is off" };
     Ok(Answer::new(message, ModuleData::of(status, language)))
 }
 
 /// Whose token it is: a person's, and one of our own applications', which alone speak for their whole account.
 async fn person(context: &Context, credentials: Credentials) -> Result<String, ApiError> {
-    let token = credentials.access_token.ok_or(flows::Error::NoToken)?;
-    let verified = flows::verify::verify(&context.app, &token).await?;
+    let token = credentials.access_token.ok_or(Error::NoToken)?;
+    let verified = verify::verify(&context.app, &token).await?;
     let claims = &verified.claims;
     if !client::is_built_in(&claims.client_id) {
         return Err(ApiError {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     config::RegistrationMode,
-    flows::{self, authorize::ACR_PASSWORD, claims},
+    error::Error,
+    flows::{oauth::authorize::ACR_PASSWORD, tokens::claims},
     http::{assets::Asset, context::Context, error::ApiError},
     model::{catalogue::Catalogue, key::SigningAlgorithm},
 };
@@ -27,9 +28,7 @@ impl Endpoint for Discovery {
     async fn call(&self, request: Request) -> Result<Response> {
         let app = &Context::of(&request)?.app;
         let catalogue = app.directory.catalogue(&app.db).await;
-        let catalogue = catalogue
-            .map_err(flows::Error::from)
-            .map_err(ApiError::from)?;
+        let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
         let asset = self.asset(app, catalogue);
         asset.call(request).await
     }
@@ -54,31 +53,13 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let config = &app.config;
     let issuer = &config.server.issuer;
     let at = |path: &str| format!("{issuer}{path}");
-    let ours: Vec<&str> = config
-        .keys
-        .algorithms
-        .iter()
-        .map(|algorithm| algorithm.as_str())
-        .collect();
+    let ours: Vec<&str> =
+        config.keys.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
     let theirs: Vec<&str> = SigningAlgorithm::ALL.map(SigningAlgorithm::as_str).into();
-    let methods = [
-        "client_secret_basic",
-        "client_secret_post",
-        "private_key_jwt",
-    ];
+    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
     let with_public: Vec<&str> = methods.into_iter().chain(["none"]).collect();
-    let mut claims_supported = vec![
-        "sub",
-        "iss",
-        "aud",
-        "exp",
-        "iat",
-        "auth_time",
-        "nonce",
-        "acr",
-        "amr",
-        "sid",
-    ];
+    let mut claims_supported =
+        vec!["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid"];
     claims_supported.extend(claims::NAMES);
     let mut scopes = vec!["openid", "profile", "email", "offline_access"];
     let mut own: Vec<&str> = catalogue.scopes.keys().map(String::as_str).collect();

@@ -4,7 +4,8 @@ use poem::{Body, IntoResponse, Request, Response, Result, handler, http::header,
 use serde_json::json;
 
 use crate::{
-    flows::{id_token, introspect as decision},
+    error::Error,
+    flows::{oauth::introspect as decision, tokens::id_token},
     http::{client_auth, context::Context, error::ApiError},
     oauth::{error::OAuthError, jwt::TokenType},
 };
@@ -24,9 +25,7 @@ pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
     let token = params
         .get("token")
         .ok_or_else(|| ApiError::from(OAuthError::invalid_request("token is missing")))?;
-    let answer = decision::introspect(app, client, token)
-        .await
-        .map_err(ApiError::from)?;
+    let answer = decision::introspect(app, client, token).await.map_err(ApiError::from)?;
     let accept = request.headers().get(header::ACCEPT);
     let wants_jwt =
         accept.is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains(SIGNED)));
@@ -46,6 +45,6 @@ pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
         .keys
         .sign(TokenType::Introspection, &claims, algorithm, now)
         .await
-        .map_err(|error| ApiError::from(crate::flows::Error::from(error)))?;
+        .map_err(|error| ApiError::from(Error::from(error)))?;
     Ok(token.with_content_type(SIGNED).into_response())
 }

@@ -14,13 +14,9 @@ pub fn jwks(request: &Request) -> Result<Response> {
     let jwks = app.keys.ring().jwks.clone();
     let current = is_current(request.headers(), &jwks.etag);
     let mut response = if current {
-        Response::builder()
-            .status(StatusCode::NOT_MODIFIED)
-            .finish()
+        Response::builder().status(StatusCode::NOT_MODIFIED).finish()
     } else {
-        Response::builder()
-            .header(header::CONTENT_TYPE, "application/jwk-set+json")
-            .body(jwks.body)
+        Response::builder().header(header::CONTENT_TYPE, "application/jwk-set+json").body(jwks.body)
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, jwks.etag);

@@ -4,7 +4,7 @@ use poem::{Body, IntoResponse, Request, Response, Result, handler, http::StatusC
 use serde_json::json;
 
 use crate::{
-    flows::authorize::pushed,
+    flows::oauth::authorize::pushed,
     http::{client_auth, context::Context, error::ApiError},
 };
 
@@ -13,11 +13,7 @@ use crate::{
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
     let (params, known) = client_auth::authenticated(request, body).await?;
-    let pushed = pushed::push(app, &known, &params)
-        .await
-        .map_err(ApiError::from)?;
+    let pushed = pushed::push(app, &known, &params).await.map_err(ApiError::from)?;
     let answer = json!({ "request_uri": pushed.request_uri, "expires_in": pushed.expires_in });
-    Ok(Json(answer)
-        .with_status(StatusCode::CREATED)
-        .into_response())
+    Ok(Json(answer).with_status(StatusCode::CREATED).into_response())
 }

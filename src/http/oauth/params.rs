@@ -13,16 +13,8 @@ use crate::{
 /// `invalid_request` for another media type and for what [`Params::parse`] refuses.
 pub async fn from_body(request: &Request, body: &mut RequestBody) -> Result<Params> {
     let bytes = json::read(request, body).await?;
-    let essence = request
-        .content_type()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default();
-    if !essence
-        .trim()
-        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    {
+    let essence = request.content_type().unwrap_or_default().split(';').next().unwrap_or_default();
+    if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(invalid("send the parameters as application/x-www-form-urlencoded").into());
     }
     if request.uri().query().is_some_and(|query| !query.is_empty()) {

@@ -9,13 +9,11 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    flows::{
-        self,
-        clients::{
+    error::Error,
+    flows::admin::clients::{
             policy,
             registration::{self, Registered},
         },
-    },
     http::{
         context::Context,
         credentials::bearer,
@@ -61,9 +59,7 @@ pub async fn replace(request: &Request, Path(id): Path<String>, body: Body) -> R
 pub async fn remove(request: &Request, Path(id): Path<String>) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let bearer = bearer(request.headers())?;
-    registration::remove(app, &id, bearer.as_deref(), caller)
-        .await
-        .map_err(refused)?;
+    registration::remove(app, &id, bearer.as_deref(), caller).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -94,29 +90,21 @@ fn describe(app: &App, registered: &Registered) -> serde_json::Value {
         // It does not expire.
         say("client_secret_expires_at", 0.into());
     }
-    say(
-        "registration_access_token",
-        registered.token.as_str().into(),
-    );
+    say("registration_access_token", registered.token.as_str().into());
     let uri = format!("{issuer}/oauth2/register/{}", client.id);
     say("registration_client_uri", json!(uri));
     answer.into()
 }
 
-fn refused(error: flows::Error) -> ApiError {
+fn refused(error: Error) -> ApiError {
     match error {
-        flows::Error::RegistrationDisabled => ApiError::new(
+        Error::RegistrationDisabled => ApiError::new(
             ErrorCode::RegistrationDisabled,
             "clients cannot register themselves here: ask the operator for a client",
         )
         .oauth("access_denied"),
         // RFC 7592 §2 speaks of bearer tokens, so the answer is that of RFC 6750 §3.
-        flows::Error::OAuth(
-            error @ OAuthError {
-                code: "invalid_token",
-                ..
-            },
-        ) => ApiError {
+        Error::OAuth(error @ OAuthError { code: "invalid_token", .. }) => ApiError {
             challenge: Some("Bearer error=\"invalid_token\"".to_owned()),
             ..error.into()
         },

@@ -13,10 +13,10 @@ use poem::{
 use super::params;
 use crate::{
     app::App,
+    error::Error,
     flows::{
-        self,
         feed::{self, SCOPE},
-        verify::{self, Verified},
+        tokens::verify::{self, Verified},
     },
     http::{
         assets::is_current,
@@ -38,14 +38,12 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub async fn revocations(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;
     let headers = request.headers();
-    let token = credentials::bearer(headers)?.ok_or(flows::Error::NoToken);
+    let token = credentials::bearer(headers)?.ok_or(Error::NoToken);
     let verified = verify::verify_with(app, &token.map_err(ApiError::from)?, SCOPE).await;
     let verified = verified.map_err(ApiError::from)?;
     let params = params::from_query_or_body(request, &mut poem::RequestBody::default()).await?;
     let since = number(&params, "since")?;
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let since = last.and_then(|id| id.parse().ok()).or(since);
@@ -61,9 +59,7 @@ pub async fn revocations(request: &Request) -> Result<Response> {
 }
 
 fn number(params: &Params, name: &'static str) -> Result<Option<i64>, ApiError> {
-    let number = params
-        .get(name)
-        .map(|text| text.parse().ok().filter(|number| *number >= 0));
+    let number = params.get(name).map(|text| text.parse().ok().filter(|number| *number >= 0));
     number
         .map(|number| {
             let message = format!("{name} is a number from 0 on");
@@ -75,23 +71,16 @@ fn number(params: &Params, name: &'static str) -> Result<Option<i64>, ApiError> 
 async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Response> {
     let signed = feed::snapshot(app).await.map_err(ApiError::from)?;
     let etag = HeaderValue::try_from(format!("\"{}\"", signed.number))
-        .map_err(|error| flows::Error::Unavailable(error.into()))
+        .map_err(|error| Error::Unavailable(error.into()))
         .map_err(ApiError::from)?;
     let mut response = if is_current(headers, &etag) {
-        Response::builder()
-            .status(StatusCode::NOT_MODIFIED)
-            .finish()
+        Response::builder().status(StatusCode::NOT_MODIFIED).finish()
     } else {
-        Response::builder()
-            .content_type("application/revocations+jwt")
-            .body(signed.jwt)
+        Response::builder().content_type("application/revocations+jwt").body(signed.jwt)
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
 }
 
@@ -101,13 +90,11 @@ async fn delta(app: &App, since: i64, wait: u64) -> Result<Response> {
     let json = match tokio::time::timeout(wait, follower.next()).await {
         Ok(Some(delta)) => delta.map_err(refused)?.json(),
         // Nothing has come, or the server is about to end: the number stays.
-        Ok(None) | Err(_) => Bytes::from(format!(
-            "{{\"from\":{since},\"to\":{since},\"entries\":[]}}"
-        )),
+        Ok(None) | Err(_) => {
+            Bytes::from(format!("{{\"from\":{since},\"to\":{since},\"entries\":[]}}"))
+        }
     };
-    Ok(Response::builder()
-        .content_type("application/json")
-        .body(json))
+    Ok(Response::builder().content_type("application/json").body(json))
 }
 
 struct Stream {
@@ -128,12 +115,7 @@ async fn events(app: &Arc<App>, verified: Arc<Verified>, since: Option<i64>) -> 
         }
     };
     let follower = feed::follow(app, since).await.map_err(refused)?;
-    let stream = Stream {
-        app: Arc::clone(app),
-        verified,
-        follower: Some(follower),
-        first,
-    };
+    let stream = Stream { app: Arc::clone(app), verified, follower: Some(follower), first };
     let events = stream::unfold(stream, |mut stream| async move {
         let event = stream.next().await?;
         Some((Ok::<_, std::io::Error>(event), stream))
@@ -180,7 +162,7 @@ fn refused(error: FollowError) -> ApiError {
             "this number is too far away: take the whole list, and follow from its number",
         )
         .oauth("snapshot_required"),
-        FollowError::TooMany => flows::Error::TooMany(HEARTBEAT).into(),
-        FollowError::Unavailable(cause) => flows::Error::Unavailable(cause).into(),
+        FollowError::TooMany => Error::TooMany(HEARTBEAT).into(),
+        FollowError::Unavailable(cause) => Error::Unavailable(cause).into(),
     }
 }

@@ -3,7 +3,7 @@
 use poem::{Body, Request, Response, Result, handler, http::StatusCode};
 
 use crate::{
-    flows::revoke as decision,
+    flows::oauth::revoke as decision,
     http::{client_auth, context::Context, error::ApiError},
     oauth::error::OAuthError,
 };
@@ -16,8 +16,6 @@ pub async fn revoke(request: &Request, body: Body) -> Result<Response> {
     let token = params
         .get("token")
         .ok_or_else(|| ApiError::from(OAuthError::invalid_request("token is missing")))?;
-    decision::revoke(app, &known.client, token, caller)
-        .await
-        .map_err(ApiError::from)?;
+    decision::revoke(app, &known.client, token, caller).await.map_err(ApiError::from)?;
     Ok(Response::builder().status(StatusCode::OK).finish())
 }

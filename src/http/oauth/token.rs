@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::params;
 use crate::{
-    flows::grants,
+    flows::oauth::token as grants,
     http::{client_auth, context::Context, error::ApiError},
 };
 
@@ -30,9 +30,7 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let presented = client_auth::presented(request.headers(), &params).map_err(ApiError::from)?;
     client_auth::limit_strangers(app, caller, &presented)?;
-    let issued = grants::issue(app, &presented, &params, caller)
-        .await
-        .map_err(ApiError::from)?;
+    let issued = grants::issue(app, &presented, &params, caller).await.map_err(ApiError::from)?;
     let response = TokenResponse {
         access_token: issued.access_token,
         token_type: "Bearer",

@@ -8,7 +8,8 @@ use poem::{
 
 use super::params;
 use crate::{
-    flows::{self, userinfo as decision},
+    error::Error,
+    flows::oauth::userinfo as decision,
     http::{
         context::Context,
         credentials::bearer,
@@ -22,9 +23,7 @@ use crate::{
 pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
     let token = access_token(request, body).await?;
-    let found = decision::userinfo(app, &token)
-        .await
-        .map_err(|error| challenged(error.into()))?;
+    let found = decision::userinfo(app, &token).await.map_err(|error| challenged(error.into()))?;
     let client = &found.known.client;
     let Some(algorithm) = client.metadata.userinfo_signed_response_alg else {
         return Ok(Json(found.claims).into_response());
@@ -37,21 +36,16 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
         .keys
         .sign(TokenType::UserInfo, &claims, algorithm, app.clock.now())
         .await
-        .map_err(|error| ApiError::from(flows::Error::from(error)))?;
-    Ok(token
-        .with_content_type("application/jwt")
-        .with_status(StatusCode::OK)
-        .into_response())
+        .map_err(|error| ApiError::from(Error::from(error)))?;
+    Ok(token.with_content_type("application/jwt").with_status(StatusCode::OK).into_response())
 }
 
 /// From the header, or from the form of a POST (RFC 6750 §2.1, §2.2); never from the address, never from both.
 async fn access_token(request: &Request, body: Body) -> Result<String> {
     let in_header = bearer(request.headers())?;
     let essence = request.content_type().unwrap_or_default();
-    let is_form = essence
-        .trim()
-        .to_ascii_lowercase()
-        .starts_with("application/x-www-form-urlencoded");
+    let is_form =
+        essence.trim().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
     let in_form = if *request.method() == Method::POST && is_form {
         let params = params::from_body(request, &mut RequestBody::new(body)).await?;
         params.get("access_token").map(str::to_owned)
@@ -66,7 +60,7 @@ async fn access_token(request: &Request, body: Body) -> Result<String> {
         }
         .into()),
         (Some(token), None) | (None, Some(token)) => Ok(token),
-        (None, None) => Err(ApiError::from(flows::Error::NoToken).into()),
+        (None, None) => Err(ApiError::from(Error::NoToken).into()),
     }
 }
 

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     app::App,
+    error::Error,
     flows::{
-        self, Caller,
-        authorize::{
+        logos,
+        oauth::authorize::{
             self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
         },
-        logos,
     },
     http::{
         context::Context,
@@ -23,7 +23,7 @@ use crate::{
         oauth::params,
         views::{Consent, Form, ScopeLine},
     },
-    model::{browser_session::BrowserSession, client::Source, user::User},
+    model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
     oauth::{error::OAuthError, params::Params},
 };
 
@@ -54,7 +54,7 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
 /// What happens next with a request in this browser.
 pub(super) async fn go_on(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &RequestContext,
     request: &Request,
     params: &Params,
 ) -> Result<Response> {
@@ -81,24 +81,21 @@ pub(super) async fn go_on(
 /// What the client gets for a request that is allowed.
 pub(super) async fn answer(
     app: &App,
-    caller: &Caller,
+    caller: &RequestContext,
     request: &Request,
     asked: &AuthorizationRequest,
     browser: BrowserSession,
 ) -> Result<Response> {
     match authorize::issue_code(app, asked, browser, caller).await {
         Ok(code) => callback::code(app, request, &asked.callback, code),
-        Err(flows::Error::OAuth(error)) => callback::error(app, request, &asked.callback, &error),
+        Err(Error::OAuth(error)) => callback::error(app, request, &asked.callback, &error),
         Err(other) => Err(ApiError::from(other).into()),
     }
 }
 
 /// One of our pages, from where the request comes back with the moment it was first seen.
 fn through(app: &App, params: &Params, resume: Option<Resume>, page: &str) -> Result<String> {
-    let resume = resume.unwrap_or(Resume {
-        first_seen: app.clock.now(),
-        account_selected: false,
-    });
+    let resume = resume.unwrap_or(Resume { first_seen: app.clock.now(), account_selected: false });
     let params = resume.put(app, params).map_err(ApiError::from)?;
     Ok(ReturnTo::of(params).through(page))
 }
@@ -129,9 +126,7 @@ async fn ask(
     let encoded = params.encode();
     let csrf = guard.token(app, &purpose(&question.browser.id, &encoded))?;
     let catalogue = app.directory.catalogue(&app.db).await;
-    let catalogue = catalogue
-        .map_err(flows::Error::from)
-        .map_err(ApiError::from)?;
+    let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
     let wishes = asked.wishes();
     let resources = asked.target.names();
     let module_of = |name| {
@@ -161,10 +156,7 @@ async fn ask(
     let client_host = is_document.then(|| host(&client.id)).flatten();
     let logo = logos::of(app, client);
     let page = Consent {
-        form: Form {
-            csrf: &csrf,
-            return_to: None,
-        },
+        form: Form { csrf: &csrf, return_to: None },
         request: &encoded,
         client: card(client, logo.as_deref()),
         account: name_of(&question.browser.user),

@@ -8,10 +8,8 @@ use url::form_urlencoded;
 use super::{locale, rendered, see_other};
 use crate::{
     app::App,
-    flows::{
-        authorize::{Callback, ResponseMode},
-        explain,
-    },
+    diagnostics,
+    flows::oauth::authorize::{Callback, ResponseMode},
     http::views::{FormAction, FormPost},
     oauth::error::OAuthError,
 };
@@ -28,7 +26,7 @@ pub fn error(
     callback: &Callback,
     error: &OAuthError,
 ) -> Result<Response> {
-    explain::refused(error.code, &error.description);
+    diagnostics::refused(error.code, &error.description);
     let fields = vec![
         ("error", error.code.to_owned()),
         ("error_description", error.description.to_string()),
@@ -51,16 +49,12 @@ fn send(
         ResponseMode::Query => {
             let uri = &callback.redirect_uri;
             let joint = if uri.contains('?') { '&' } else { '?' };
-            let query = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(fields)
-                .finish();
+            let query =
+                form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
             see_other(&format!("{uri}{joint}{query}"))
         }
         ResponseMode::FormPost => {
-            let page = FormPost {
-                action: &callback.redirect_uri,
-                fields: &fields,
-            };
+            let page = FormPost { action: &callback.redirect_uri, fields: &fields };
             let to = FormAction::to(&callback.redirect_uri);
             rendered(page.render(locale(request, None), StatusCode::OK, &to))
         }

@@ -5,7 +5,7 @@ use poem::{Body, Request, RequestBody, Response, Result, handler};
 
 use super::{ReturnTo, authorize as endpoint, callback, csrf::Guard, session_cookie};
 use crate::{
-    flows::authorize::{self, Step, resume::Resume},
+    flows::oauth::authorize::{self, Step, resume::Resume},
     http::{
         context::Context,
         error::{ApiError, ErrorCode},

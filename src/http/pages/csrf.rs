@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::{
     app::App,
-    flows,
+    error::Error,
     http::{
         credentials::{CookieNames, cookie, same_origin},
         error::{ApiError, ErrorCode},
@@ -80,7 +80,7 @@ impl Guard {
     }
 
     fn mac(&self, app: &App, purpose: &str) -> Result<Hmac<Sha256>, ApiError> {
-        let key = app.keys.derive("csrf").map_err(flows::Error::from);
+        let key = app.keys.derive("csrf").map_err(Error::from);
         let key = key.map_err(ApiError::from)?;
         let mac = Hmac::<Sha256>::new_from_slice(&key);
         let mut mac = mac.map_err(|_| ApiError::new(ErrorCode::Internal, "no key"))?;

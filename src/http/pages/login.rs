@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{self, browser, browser::Cookie, login::login},
+    error::Error,
+    flows::accounts::{
+            browser_session::{self, Cookie},
+            login::login,
+        },
     http::{
         context::Context,
         credentials::CookieNames,
@@ -34,12 +38,9 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
     if return_to.is_none() {
-        let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+        let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
         if let Some(session) = session.map_err(ApiError::from)? {
-            let page = Account {
-                name: name_of(&session.user),
-                email: &session.user.email,
-            };
+            let page = Account { name: name_of(&session.user), email: &session.user.email };
             let t = locale(request, Some(&query));
             return rendered(page.render(t, StatusCode::OK, &FormAction::default()));
         }
@@ -58,16 +59,13 @@ async fn form(
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
     let register_url = app.config.registration.enabled.then(|| {
-        return_to.map_or_else(
-            || "/register".to_owned(),
-            |return_to| return_to.through("/register"),
-        )
+        return_to.map_or_else(|| "/register".to_owned(), |return_to| return_to.through("/register"))
     });
     let hint = asked.param("login_hint");
     let reauthenticate = given.get("again").is_some();
     // Who only confirms who they are need not type it.
     let known = if reauthenticate {
-        let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+        let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
         session.map_err(ApiError::from)?
     } else {
         None
@@ -84,15 +82,10 @@ async fn form(
         register_url,
         reauthenticate,
     };
-    let page = page.render(
-        asked.locale(request),
-        status_of(problem),
-        &asked.form_action(),
-    );
+    let page = page.render(asked.locale(request), status_of(problem), &asked.form_action());
     let mut page = rendered(page)?;
     if let Some(Problem::TooMany { seconds }) = problem {
-        page.headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     Ok(guard.keep(app, page))
 }
@@ -101,8 +94,7 @@ async fn form(
 #[handler]
 pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    app.admit(Limit::Address, &Key::address(caller.address))
-        .map_err(ApiError::from)?;
+    app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let given = params::from_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(given.get("return_to"));
     let retry = |problem| form(app, request, return_to.as_ref(), &given, Some(problem));
@@ -114,11 +106,11 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     };
     let previous = session_cookie(app, request);
     let opened = login(app, name, password, caller, |user| {
-        browser::prepare(app, user, previous.as_deref(), caller)
+        browser_session::prepare(app, user, previous.as_deref(), caller)
     });
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
-        Err(flows::Error::InvalidCredentials | flows::Error::Validation(_)) => {
+        Err(Error::InvalidCredentials | Error::Validation(_)) => {
             retry(Problem::WrongCredentials).await
         }
         Err(other) => retry(problem(other)?).await,

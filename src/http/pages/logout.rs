@@ -10,8 +10,8 @@ use super::{authorize::name_of, csrf::Guard, locale, rendered, see_other, sessio
 use crate::{
     app::App,
     flows::{
-        Caller, browser,
-        end_session::{self, EndSession},
+        accounts::browser_session,
+        oauth::end_session::{self, EndSession},
     },
     http::{
         context::Context,
@@ -20,7 +20,7 @@ use crate::{
         oauth::params,
         views::{Form, FormAction, LoggedOut, Logout},
     },
-    model::browser_session::BrowserSession,
+    model::{actor::RequestContext, browser_session::BrowserSession},
     oauth::params::Params,
 };
 
@@ -42,17 +42,11 @@ const THEIRS: [&str; 6] = [
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let asked = end_session::read(app, &params)
-        .await
-        .map_err(ApiError::from)?;
+    let asked = end_session::read(app, &params).await.map_err(ApiError::from)?;
     let Some(session) = current(app, request).await? else {
         return done(app, request, &params, &asked);
     };
-    if asked
-        .is_meant(app, &session)
-        .await
-        .map_err(ApiError::from)?
-    {
+    if asked.is_meant(app, &session).await.map_err(ApiError::from)? {
         return log_out(app, caller, request, &params, &asked, &session).await;
     }
     confirm(app, request, &params, &asked, &session)
@@ -70,9 +64,7 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     else {
         return see_other(&address);
     };
-    let asked = end_session::read(app, &params)
-        .await
-        .map_err(ApiError::from)?;
+    let asked = end_session::read(app, &params).await.map_err(ApiError::from)?;
     Guard::of(app, request)
         .check(app, request, &form, &purpose(&session))
         .map_err(|error| error.again(address))?;
@@ -84,7 +76,7 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
 }
 
 async fn current(app: &App, request: &Request) -> Result<Option<BrowserSession>> {
-    let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+    let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
     Ok(session.map_err(ApiError::from)?)
 }
 
@@ -101,14 +93,9 @@ fn confirm(
 ) -> Result<Response> {
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, &purpose(session))?;
-    let repeated = THEIRS
-        .into_iter()
-        .filter_map(|name| Some((name, params.get(name)?)));
+    let repeated = THEIRS.into_iter().filter_map(|name| Some((name, params.get(name)?)));
     let page = Logout {
-        form: Form {
-            csrf: &csrf,
-            return_to: None,
-        },
+        form: Form { csrf: &csrf, return_to: None },
         client: asked.client.as_ref().map(|client| client.name()),
         account: Some(name_of(&session.user)),
         hidden: repeated.collect(),
@@ -121,13 +108,13 @@ fn confirm(
 
 async fn log_out(
     app: &App,
-    caller: &Caller,
+    caller: &RequestContext,
     request: &Request,
     params: &Params,
     asked: &EndSession,
     session: &BrowserSession,
 ) -> Result<Response> {
-    browser::log_out(app, &session.id, &session.user.id, caller)
+    browser_session::log_out(app, &session.id, &session.user.id, caller)
         .await
         .map_err(ApiError::from)?;
     done(app, request, params, asked)

@@ -27,13 +27,12 @@ use super::{
 };
 use crate::{
     app::App,
+    diagnostics,
+    error::Error,
     flows::{
-        self,
-        authorize::{
-            Request as AuthorizationRequest,
-            request::{self as asked, Freshness},
-        },
-        browser, gateway, logos,
+        accounts::browser_session,
+        gateway, logos,
+        oauth::authorize::{Request as AuthorizationRequest, request as asked, request::Freshness},
     },
     model::client::Client,
     oauth::params::Params,
@@ -49,7 +48,7 @@ fn session_cookie(app: &App, request: &Request) -> Option<String> {
 pub async fn visitor(request: &Request) -> Option<String> {
     let Context { app, .. } = Context::of(request).ok()?;
     let cookie = session_cookie(app, request)?;
-    let session = browser::session(app, Some(&cookie)).await.ok()??;
+    let session = browser_session::session(app, Some(&cookie)).await.ok()??;
     Some(authorize::name_of(&session.user).to_owned())
 }
 
@@ -93,27 +92,18 @@ impl ReturnTo {
 
     /// An authorization request.
     fn of(params: Params) -> Self {
-        Self {
-            address: format!("{AUTHORIZE}?{}", params.encode()),
-            params,
-            is_authorization: true,
-        }
+        Self { address: format!("{AUTHORIZE}?{}", params.encode()), params, is_authorization: true }
     }
 
     /// The start of a session, as far as its parameters are known; it judges them itself.
     fn session_start(params: &Params) -> Self {
         let known = ["return_to", "max_age"].into_iter();
         let known = known.filter_map(|name| Some((name, params.get(name)?)));
-        let params = known.fold(Params::default(), |params, (name, value)| {
-            params.with(name, value)
-        });
+        let params =
+            known.fold(Params::default(), |params, (name, value)| params.with(name, value));
         let query = params.encode();
         let mark = if query.is_empty() { "" } else { "?" };
-        Self {
-            address: format!("{SESSION_START}{mark}{query}"),
-            params,
-            is_authorization: false,
-        }
+        Self { address: format!("{SESSION_START}{mark}{query}"), params, is_authorization: false }
     }
 
     /// The address of one of our pages that leads back here.
@@ -136,22 +126,14 @@ impl Asked {
         let to = return_to.filter(|to| to.is_authorization);
         let request = match (to, Context::of(page)) {
             (Some(to), Ok(Context { caller, .. })) => {
-                asked::read(app, &to.params, Freshness::Now, caller.address)
-                    .await
-                    .ok()
+                asked::read(app, &to.params, Freshness::Now, caller.address).await.ok()
             }
             _ => None,
         };
-        let logo = request
-            .as_ref()
-            .and_then(|request| logos::of(app, &request.known.client));
+        let logo = request.as_ref().and_then(|request| logos::of(app, &request.known.client));
         let to = return_to.filter(|to| !to.is_authorization);
         let landing = to.and_then(|to| gateway::landing(&app.config, to.params.get("return_to")?));
-        Self {
-            request,
-            logo,
-            landing,
-        }
+        Self { request, logo, landing }
     }
 
     fn card(&self) -> Option<ClientCard<'_>> {
@@ -190,14 +172,14 @@ fn status_of(problem: Option<Problem>) -> StatusCode {
 ///
 /// # Errors
 /// The error itself where they can do nothing.
-fn problem(error: flows::Error) -> Result<Problem> {
-    flows::explain::refused("login_refused", &error);
+fn problem(error: Error) -> Result<Problem> {
+    diagnostics::refused("login_refused", &error);
     match error {
-        flows::Error::TooMany(wait) => {
+        Error::TooMany(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Ok(Problem::TooMany { seconds })
         }
-        flows::Error::Overloaded => Ok(Problem::Busy),
+        Error::Overloaded => Ok(Problem::Busy),
         other => Err(ApiError::from(other).into()),
     }
 }
@@ -228,9 +210,8 @@ fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
 }
 
 fn form_action(request: Option<&AuthorizationRequest>) -> FormAction {
-    request.map_or_else(FormAction::default, |request| {
-        FormAction::to(&request.callback.redirect_uri)
-    })
+    request
+        .map_or_else(FormAction::default, |request| FormAction::to(&request.callback.redirect_uri))
 }
 
 /// The language of a page: what the application asked for, else what the browser prefers.

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{
-        self, browser,
-        register::{Registration, register},
-    },
+    error::Error,
+    flows::accounts::{
+            browser_session,
+            register::{Registration, register},
+        },
     http::{
         context::Context,
         error::ApiError,
@@ -33,7 +34,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
     if !app.config.registration.enabled {
-        let closed = ApiError::from(flows::Error::RegistrationDisabled);
+        let closed = ApiError::from(Error::RegistrationDisabled);
         return Err(closed.again(login_url(return_to.as_ref())).into());
     }
     form(app, request, return_to.as_ref(), &query, None, &[]).await
@@ -64,11 +65,7 @@ async fn form(
         login_url: login_url(return_to),
         min_length: app.config.passwords.min_length,
     };
-    let status = if fields.is_empty() {
-        status_of(problem)
-    } else {
-        StatusCode::BAD_REQUEST
-    };
+    let status = if fields.is_empty() { status_of(problem) } else { StatusCode::BAD_REQUEST };
     let page = page.render(asked.locale(request), status, &asked.form_action());
     Ok(guard.keep(app, rendered(page)?))
 }
@@ -81,8 +78,7 @@ fn login_url(return_to: Option<&ReturnTo>) -> String {
 #[handler]
 pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    app.admit(Limit::Address, &Key::address(caller.address))
-        .map_err(ApiError::from)?;
+    app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let given = params::from_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(given.get("return_to"));
     let retry = async |problem, fields: &[(&'static str, String)]| {
@@ -102,21 +98,17 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     };
     let previous = session_cookie(app, request);
     let opened = register(app, registration, caller, |user| {
-        browser::prepare(app, user, previous.as_deref(), caller)
+        browser_session::prepare(app, user, previous.as_deref(), caller)
     });
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
-        Err(flows::Error::Validation(fields)) => {
-            let fields: Vec<_> = fields
-                .into_iter()
-                .map(|field| (field.field, field.message))
-                .collect();
+        Err(Error::Validation(fields)) => {
+            let fields: Vec<_> =
+                fields.into_iter().map(|field| (field.field, field.message)).collect();
             retry(None, &fields).await
         }
-        Err(error @ flows::Error::EmailTaken) => retry(None, &[("email", error.to_string())]).await,
-        Err(error @ flows::Error::UsernameTaken) => {
-            retry(None, &[("username", error.to_string())]).await
-        }
+        Err(error @ Error::EmailTaken) => retry(None, &[("email", error.to_string())]).await,
+        Err(error @ Error::UsernameTaken) => retry(None, &[("username", error.to_string())]).await,
         Err(other) => retry(Some(problem(other)?), &[]).await,
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Asked, ReturnTo, authorize::name_of, csrf::Guard, rendered, see_other, session_cookie,
 };
 use crate::{
-    flows::{authorize::resume::Resume, browser},
+    flows::{accounts::browser_session, oauth::authorize::resume::Resume},
     http::{
         context::Context,
         error::{ApiError, ErrorCode},
@@ -31,7 +31,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Some(return_to) = about(&query) else {
         return see_other("/login");
     };
-    let session = browser::session(app, session_cookie(app, request).as_deref()).await;
+    let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
     let Some(session) = session.map_err(ApiError::from)? else {
         return see_other(&return_to.through("/login"));
     };
@@ -39,10 +39,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let guard = Guard::of(app, request);
     let csrf = guard.token(app, PURPOSE)?;
     let page = SelectAccount {
-        form: Form {
-            csrf: &csrf,
-            return_to: Some(&return_to.address),
-        },
+        form: Form { csrf: &csrf, return_to: Some(&return_to.address) },
         client: asked.card(),
         account: name_of(&session.user),
     };
@@ -56,12 +53,12 @@ pub async fn choose(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     let return_to = about(&form);
-    Guard::of(app, request)
-        .check(app, request, &form, PURPOSE)
-        .map_err(|error| match &return_to {
+    Guard::of(app, request).check(app, request, &form, PURPOSE).map_err(
+        |error| match &return_to {
             Some(return_to) => error.again(&return_to.address),
             None => error,
-        })?;
+        },
+    )?;
     let Some(return_to) = return_to else {
         return see_other("/login");
     };
@@ -69,10 +66,7 @@ pub async fn choose(request: &Request, body: Body) -> Result<Response> {
     match form.get("choice") {
         Some("continue") => {
             let first_seen = resume.map_or(app.clock.now(), |resume| resume.first_seen);
-            let resume = Resume {
-                first_seen,
-                account_selected: true,
-            };
+            let resume = Resume { first_seen, account_selected: true };
             let params = resume.put(app, &return_to.params).map_err(ApiError::from)?;
             see_other(&ReturnTo::of(params).address)
         }

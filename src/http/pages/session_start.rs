@@ -10,7 +10,7 @@ use poem::{
 
 use super::{ReturnTo, see_other, session_cookie};
 use crate::{
-    flows::{Caller, browser, gateway},
+    flows::{accounts::browser_session, gateway},
     http::{
         context::{Context, user_agent},
         credentials::CookieNames,
@@ -18,25 +18,25 @@ use crate::{
         oauth::params,
     },
     limits::{Key, Limit},
+    model::actor::RequestContext,
 };
 
 /// Opens the session and sends the browser back; through the login page where nobody is logged in, or too long ago.
 #[handler]
 pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
-    app.admit(Limit::Address, &Key::address(caller.address))
-        .map_err(ApiError::from)?;
+    app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let here = ReturnTo::session_start(&query);
     let max_age = query.get("max_age").and_then(|text| text.parse().ok());
     let cookie = session_cookie(app, request);
-    let session = browser::session(app, cookie.as_deref()).await;
+    let session = browser_session::session(app, cookie.as_deref()).await;
     let Some(session) = session.map_err(ApiError::from)? else {
         return see_other(&here.through("/login"));
     };
-    let caller = Caller {
+    let caller = RequestContext {
         user_agent: user_agent(request.headers()),
-        ..Caller::clone(caller)
+        ..RequestContext::clone(caller)
     };
     let opened = gateway::start(app, session, max_age.map(Duration::from_secs), &caller).await;
     let Some(tokens) = opened.map_err(ApiError::from)? else {

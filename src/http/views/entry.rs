@@ -23,10 +23,9 @@ impl Problem {
     pub(super) fn text(self, t: &Locale) -> Cow<'static, str> {
         match self {
             Self::WrongCredentials => t.get("problem-wrong-credentials"),
-            Self::TooMany { seconds } if seconds > 90 => t.with(
-                "problem-too-many-minutes",
-                &[("count", seconds.div_ceil(60))],
-            ),
+            Self::TooMany { seconds } if seconds > 90 => {
+                t.with("problem-too-many-minutes", &[("count", seconds.div_ceil(60))])
+            }
             Self::TooMany { seconds } => {
                 t.with("problem-too-many-seconds", &[("count", seconds.max(1))])
             }
@@ -64,11 +63,7 @@ impl Login<'_> {
     }
 
     fn heading(&self, t: &Locale) -> Cow<'static, str> {
-        t.get(if self.reauthenticate {
-            "login-again"
-        } else {
-            "login-heading"
-        })
+        t.get(if self.reauthenticate { "login-again" } else { "login-heading" })
     }
 
     fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
@@ -82,10 +77,7 @@ impl Login<'_> {
 
     /// Whether the problem lies in what was typed.
     fn is_wrong(&self) -> bool {
-        matches!(
-            self.problem,
-            Some(Problem::WrongCredentials | Problem::Empty)
-        )
+        matches!(self.problem, Some(Problem::WrongCredentials | Problem::Empty))
     }
 
     fn address(&self) -> Option<Address<'_>> {

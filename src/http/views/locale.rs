@@ -44,9 +44,7 @@ impl Language {
 
     fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.split(['-', '_']).next().unwrap_or(tag);
-        Self::ALL
-            .into_iter()
-            .find(|language| primary.eq_ignore_ascii_case(language.tag()))
+        Self::ALL.into_iter().find(|language| primary.eq_ignore_ascii_case(language.tag()))
     }
 
     /// The first of the highest weights that we have; a weight of 0 or one that is no number excludes (RFC 9110 §12.5.4).
@@ -143,11 +141,7 @@ impl Locale {
             return Self::find(language, true);
         }
         let cookie = || Language::from_tag(&cookie(request.headers(), LANGUAGE_COOKIE)?);
-        let wish = || {
-            ui_locales?
-                .split_ascii_whitespace()
-                .find_map(Language::from_tag)
-        };
+        let wish = || ui_locales?.split_ascii_whitespace().find_map(Language::from_tag);
         let header = || {
             let header = request.headers().get(ACCEPT_LANGUAGE)?.to_str().ok()?;
             Language::preferred(header)
@@ -215,18 +209,12 @@ impl Locale {
 
     /// A refusal of a field in the reader's words; one that is not known stays as it is.
     pub fn refusal<'m>(&self, message: &'m str) -> Cow<'m, str> {
-        let known = REFUSALS
-            .iter()
-            .find(|(start, _)| message.starts_with(start));
+        let known = REFUSALS.iter().find(|(start, _)| message.starts_with(start));
         let Some((_, key)) = known else {
             return Cow::Borrowed(message);
         };
         let digits = |c: &char| c.is_ascii_digit();
-        let limit: String = message
-            .chars()
-            .skip_while(|c| !digits(c))
-            .take_while(digits)
-            .collect();
+        let limit: String = message.chars().skip_while(|c| !digits(c)).take_while(digits).collect();
         match limit.parse::<u32>() {
             Ok(limit) => self.with(key, &[("count", limit)]),
             Err(_) => self.get(key),

@@ -113,8 +113,7 @@ impl FormAction {
             return false;
         };
         let plain = |text: &str, more: &[u8]| {
-            text.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
         };
         let host = rest.strip_prefix("//");
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -130,11 +129,7 @@ fn policy(script: bool, form_action: &FormAction) -> String {
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
          frame-ancestors 'none'; form-action 'self'"
             .to_owned();
-    for source in form_action
-        .extra
-        .iter()
-        .filter(|s| FormAction::is_source(s))
-    {
+    for source in form_action.extra.iter().filter(|s| FormAction::is_source(s)) {
         let _ = write!(policy, " {source}"); // writing to a String cannot fail
     }
     if script {

@@ -19,10 +19,7 @@ async fn html(answer: Result<Response, askama::Error>) -> String {
 
 /// Every page, each value of it being `text`.
 async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
-    let form = Form {
-        csrf: text,
-        return_to: Some(text),
-    };
+    let form = Form { csrf: text, return_to: Some(text) };
     let (ok, action) = (StatusCode::OK, FormAction::default());
     let fields = [("email", text.to_owned()), ("password", text.to_owned())];
     let login = Login {
@@ -55,35 +52,18 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         client: client(text),
         account: text,
         other_account: text,
-        scopes: vec![
-            scope("a", Some(text)),
-            scope(text, None),
-            scope("openid", None),
-        ],
+        scopes: vec![scope("a", Some(text)), scope(text, None), scope("openid", None)],
         redirect_host: text,
         local_redirect: true,
         unverified: true,
         client_host: Some(text),
         resource: Some(text),
     };
-    let select = SelectAccount {
-        form,
-        client: Some(client(text)),
-        account: text,
-    };
-    let logout = Logout {
-        form,
-        client: Some(text),
-        account: Some(text),
-        hidden: vec![(text, text)],
-    };
-    let logged_out = LoggedOut {
-        client: Some((text, "https://app.example/bye?a=\"b")),
-    };
-    let account = Account {
-        name: text,
-        email: "vera@example.org",
-    };
+    let select = SelectAccount { form, client: Some(client(text)), account: text };
+    let logout =
+        Logout { form, client: Some(text), account: Some(text), hidden: vec![(text, text)] };
+    let logged_out = LoggedOut { client: Some((text, "https://app.example/bye?a=\"b")) };
+    let account = Account { name: text, email: "vera@example.org" };
     let error = ErrorPage {
         title_key: ErrorTitle::BadRequest,
         message: text,
@@ -91,10 +71,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         request_id: text,
         again: Some(text),
     };
-    let post = FormPost {
-        action: text,
-        fields: &[("state", text.to_owned())],
-    };
+    let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
     vec![
         html(login.render(t, ok, &action)).await,
         html(register.render(t, ok, &action)).await,
@@ -113,22 +90,13 @@ async fn t07_what_strangers_write_stays_text_on_every_page() {
     for t in Locale::all() {
         for page in pages_of(HOSTILE, t).await {
             assert!(!page.contains("<svg onload"), "{page}");
-            assert!(
-                !page.contains("javascript:") && !page.contains("data:text"),
-                "{page}"
-            );
+            assert!(!page.contains("javascript:") && !page.contains("data:text"), "{page}");
             let tag = format!("<html lang=\"{}\">", t.tag());
             assert!(page.contains(&tag), "{page}");
             assert_eq!(page.matches("<main").count(), 1, "{page}");
             assert_eq!(page.matches("<h1").count(), 1, "{page}");
-            assert!(
-                !page.contains("style=") && !page.contains("<style"),
-                "{page}"
-            );
-            assert!(
-                !page.contains("<script>") && !page.contains(" onclick"),
-                "{page}"
-            );
+            assert!(!page.contains("style=") && !page.contains("<style"), "{page}");
+            assert!(!page.contains("<script>") && !page.contains(" onclick"), "{page}");
         }
     }
 }
@@ -136,14 +104,8 @@ async fn t07_what_strangers_write_stays_text_on_every_page() {
 #[tokio::test]
 async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
     let t = &Locale::all()[1];
-    let form = Form {
-        csrf: "token",
-        return_to: None,
-    };
-    let fields = [(
-        "password",
-        "Use at least 8 characters; this password has 2.".to_owned(),
-    )];
+    let form = Form { csrf: "token", return_to: None };
+    let fields = [("password", "Use at least 8 characters; this password has 2.".to_owned())];
     let register = Register {
         form,
         client: None,
@@ -166,20 +128,14 @@ async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
     }
     let password = page.split("<input id=\"password\"").nth(1).unwrap();
     let password = password.split('>').next().unwrap();
-    assert!(
-        password.contains("autofocus") && !password.contains("value="),
-        "{password}"
-    );
+    assert!(password.contains("autofocus") && !password.contains("value="), "{password}");
 }
 
 #[test]
 fn a_wait_is_told_in_seconds_while_they_can_be_counted() {
-    for (seconds, words) in [
-        (0, "1 second."),
-        (45, "45 seconds."),
-        (91, "2 minutes."),
-        (900, "15 minutes."),
-    ] {
+    for (seconds, words) in
+        [(0, "1 second."), (45, "45 seconds."), (91, "2 minutes."), (900, "15 minutes.")]
+    {
         let text = Problem::TooMany { seconds }.text(&Locale::all()[0]);
         let text = text.replace(['\u{2068}', '\u{2069}'], "");
         assert!(text.ends_with(words), "{text}");
@@ -188,16 +144,10 @@ fn a_wait_is_told_in_seconds_while_they_can_be_counted() {
 
 #[tokio::test]
 async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
-    let form_post = FormPost {
-        action: "https://app.example/cb",
-        fields: &[],
-    };
+    let form_post = FormPost { action: "https://app.example/cb", fields: &[] };
     let policy = |action: FormAction| {
         let answer = form_post.render(&Locale::all()[0], StatusCode::OK, &action);
-        answer.unwrap().headers()["content-security-policy"]
-            .to_str()
-            .unwrap()
-            .to_owned()
+        answer.unwrap().headers()["content-security-policy"].to_str().unwrap().to_owned()
     };
     assert!(policy(FormAction::default()).contains("form-action 'self'; script-src 'self'"));
     for (uri, sources) in [
@@ -207,10 +157,7 @@ async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
         ("not a uri", "'self';"),
     ] {
         let policy = policy(FormAction::to(uri));
-        assert!(
-            policy.contains(&format!("form-action {sources}")),
-            "{policy}"
-        );
+        assert!(policy.contains(&format!("form-action {sources}")), "{policy}");
     }
     let extra = [
         "https://app.example",
@@ -220,22 +167,14 @@ async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
         "'unsafe-inline'",
         "a b:",
     ];
-    let policy = policy(FormAction {
-        extra: extra.map(str::to_owned).to_vec(),
-    });
-    assert!(
-        policy.contains("form-action 'self' https://app.example;"),
-        "{policy}"
-    );
+    let policy = policy(FormAction { extra: extra.map(str::to_owned).to_vec() });
+    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
 }
 
 #[tokio::test]
 async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
     let login = Login {
-        form: Form {
-            csrf: "token",
-            return_to: Some("/oauth2/authorize?client_id=a&state=b"),
-        },
+        form: Form { csrf: "token", return_to: Some("/oauth2/authorize?client_id=a&state=b") },
         client: None,
         login: "",
         problem: None,
@@ -244,22 +183,15 @@ async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
     };
     let answer = login.render(&Locale::all()[2], StatusCode::OK, &FormAction::default());
     let answer = answer.unwrap();
-    assert!(
-        answer.headers()["set-cookie"]
-            .to_str()
-            .unwrap()
-            .starts_with("lang=en;")
-    );
+    assert!(answer.headers()["set-cookie"].to_str().unwrap().starts_with("lang=en;"));
     let page = answer.into_body().into_string().await.unwrap();
     let link = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Da%26state%3Db&#38;lang=ru";
     assert!(page.contains(link), "{page}");
     let consent = &pages_of("a=1", &Locale::all()[0]).await[2];
     let link = "href=\"/oauth2/authorize?a=1&#38;lang=ru\"";
     assert!(consent.contains(link), "{consent}");
-    let asked = (
-        "/oauth2/authorize",
-        vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())],
-    );
+    let asked =
+        ("/oauth2/authorize", vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())]);
     let english = switch(&Locale::all()[1], asked);
     assert_eq!(english, "/oauth2/authorize?a=1%262&lang=en");
 }

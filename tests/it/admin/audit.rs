@@ -5,37 +5,56 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, both_backends, send};
+use crate::support::{Backend, TestServer, backend_tests, send};
 
-both_backends! {
-    async fn the_audit_log_says_who_changed_what_from_where_and_when(backend) {
-        let server = TestServer::start(backend).await;
-        let desk = server.desk("root").await;
-        let root = desk.get("/users?username=root").await.text_of("/items/0/id");
-        server.register("nora").await;
-        let nora = desk.get("/users?username=nora").await.text_of("/items/0/id");
-        server.clock.advance(Duration::from_secs(60));
-        let request = desk.request(Method::PATCH, &format!("/users/{nora}")).header("if-match", "*").header("x-correlation-id", "story-1");
-        let reply = send(request.json(&json!({ "email": "nora@example.com", "username": "nora", "role": "admin" }))).await.expect(StatusCode::OK);
-        let lines = desk.all(&format!("/audit?subject={nora}&action=user.updated")).await;
-        assert_eq!(lines.len(), 1);
-        let line = &lines[0];
-        assert_eq!(line["actor"], root.as_str());
-        assert_eq!(line["address"], "127.0.0.1");
-        assert_eq!(line["requestId"], reply.header("x-request-id"));
-        assert_eq!(line["correlationId"], "story-1");
-        assert_eq!(line["at"], "2026-11-21T00:01:02Z");
-        let changed = json!({ "email": { "from": "nora@example.org", "to": "nora@example.com" }, "role": { "from": "user", "to": "admin" } });
-        assert_eq!(line["detail"], changed, "what has stayed is not told");
+backend_tests! {
+    the_audit_log_says_who_changed_what_from_where_and_when,
+}
 
-        let numbers = async |path: &str| -> Vec<i64> { desk.all(path).await.iter().map(|line: &Value| line["number"].as_i64().expect("a number")).collect() };
-        let all = numbers("/audit").await;
-        assert!(all.len() > 4 && all.is_sorted_by(|a, b| a > b), "the newest first: {all:?}");
-        assert_eq!(numbers("/audit?from=2026-11-21T00:01:00Z").await.len(), 1);
-        assert_eq!(numbers("/audit?from=2026-11-21T03:01:00%2B03:00").await.len(), 1);
-        assert_eq!(numbers("/audit?to=2026-11-21T00:01:02Z").await.len(), all.len() - 1);
-        assert_eq!(numbers(&format!("/audit?actor={root}")).await.len(), 3, "registered, logged in, changed somebody");
-        assert_eq!(numbers("/audit?actor=cli").await.len(), 1);
-        desk.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");
-    }
+async fn the_audit_log_says_who_changed_what_from_where_and_when(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let desk = server.desk("root").await;
+    let root = desk.get("/users?username=root").await.text_of("/items/0/id");
+    server.register("nora").await;
+    let nora = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    server.clock.advance(Duration::from_secs(60));
+    let request = desk
+        .request(Method::PATCH, &format!("/users/{nora}"))
+        .header("if-match", "*")
+        .header("x-correlation-id", "story-1");
+    let reply = send(
+        request.json(&json!({ "email": "nora@example.com", "username": "nora", "role": "admin" })),
+    )
+    .await
+    .expect(StatusCode::OK);
+    let lines = desk.all(&format!("/audit?subject={nora}&action=user.updated")).await;
+    assert_eq!(lines.len(), 1);
+    let line = &lines[0];
+    assert_eq!(line["actor"], root.as_str());
+    assert_eq!(line["address"], "127.0.0.1");
+    assert_eq!(line["requestId"], reply.header("x-request-id"));
+    assert_eq!(line["correlationId"], "story-1");
+    assert_eq!(line["at"], "2026-11-21T00:01:02Z");
+    let changed = json!({ "email": { "from": "nora@example.org", "to": "nora@example.com" }, "role": { "from": "user", "to": "admin" } });
+    assert_eq!(line["detail"], changed, "what has stayed is not told");
+
+    let numbers = async |path: &str| -> Vec<i64> {
+        desk.all(path)
+            .await
+            .iter()
+            .map(|line: &Value| line["number"].as_i64().expect("a number"))
+            .collect()
+    };
+    let all = numbers("/audit").await;
+    assert!(all.len() > 4 && all.is_sorted_by(|a, b| a > b), "the newest first: {all:?}");
+    assert_eq!(numbers("/audit?from=2026-11-21T00:01:00Z").await.len(), 1);
+    assert_eq!(numbers("/audit?from=2026-11-21T03:01:00%2B03:00").await.len(), 1);
+    assert_eq!(numbers("/audit?to=2026-11-21T00:01:02Z").await.len(), all.len() - 1);
+    assert_eq!(
+        numbers(&format!("/audit?actor={root}")).await.len(),
+        3,
+        "registered, logged in, changed somebody"
+    );
+    assert_eq!(numbers("/audit?actor=cli").await.len(), 1);
+    desk.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Reply, TestServer, both_backends, send};
+use crate::support::{Backend, Reply, TestServer, backend_tests, send};
 
 /// What a program registers that acts for itself.
 fn program(scope: &str) -> Value {
@@ -15,117 +15,209 @@ fn program(scope: &str) -> Value {
 
 /// Asks for a token with this secret.
 async fn token(server: &TestServer, id: &str, secret: &str) -> Reply {
-    let request = server
-        .request(Method::POST, "/oauth2/token")
-        .basic_auth(id, Some(secret));
+    let request = server.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
     send(request.form(&[("grant_type", "client_credentials")])).await
 }
 
-both_backends! {
-    async fn a_client_is_made_changed_disabled_and_deleted(backend) {
-        let server = TestServer::start(backend).await;
-        let desk = server.desk("root").await;
-        let made = desk.post("/clients", json!({ "id": "bot", "metadata": program("api:read api:write") })).await.expect(StatusCode::CREATED);
-        let secret = made.text_of("/secret");
-        assert_eq!(made.data()["client"]["source"], "operator");
-        let path = "/clients/bot";
-        let read = desk.get(path).await.expect(StatusCode::OK);
-        assert_eq!(read.data(), made.data()["client"]);
-        assert_eq!(read.data()["metadata"]["scope"], "api:read api:write");
-        assert_eq!((&read.data()["hasSecret"], &read.data()["disabledAt"]), (&json!(true), &Value::Null));
-        let first = token(&server, "bot", &secret).await.expect(StatusCode::OK).field("access_token");
-        server.verify(&first).await.expect(StatusCode::OK);
+backend_tests! {
+    a_client_is_made_changed_disabled_and_deleted,
+    clients_are_listed_by_source_and_what_is_built_in_stays,
+    twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret,
+    of_two_changes_of_one_client_one_comes_late,
+}
 
-        let changed = desk.patch_if(read.header("etag"), path, json!({ "metadata": { "scope": "api:read", "client_name": null } })).await.expect(StatusCode::OK);
-        let metadata = &changed.data()["client"]["metadata"];
-        assert_eq!((&metadata["scope"], &metadata["client_name"], &metadata["grant_types"]), (&json!("api:read"), &json!(""), &json!(["client_credentials"])));
-        assert_eq!(changed.data().get("secret"), None);
-        server.verify(&first).await.expect_error(401, "INVALID_TOKEN");
-        let line = &desk.all("/audit?subject=bot&action=client.set").await[0];
-        assert_eq!(line["detail"], json!({ "scope": { "from": "api:read api:write", "to": "api:read" }, "client_name": { "from": "A program", "to": "" } }));
-        desk.patch_if(read.header("etag"), path, json!({ "metadata": {} })).await.expect_error(412, "PRECONDITION_FAILED");
-        let replaced = send(desk.request(Method::PUT, path).header("if-match", changed.header("etag")).json(&json!({ "metadata": program("api:write") }))).await.expect(StatusCode::OK);
-        assert_eq!(replaced.data()["client"]["metadata"]["client_name"], "A program");
-        for (method, body) in [(Method::PUT, json!({ "metadata": {} })), (Method::PATCH, json!({ "metadata": {} })), (Method::DELETE, json!({}))] {
-            send(desk.request(method, path).json(&body)).await.expect_error(428, "PRECONDITION_REQUIRED");
-        }
-        for bad in [json!({ "scope": 1 }), json!({ "redirect_uris": ["javascript:alert(1)"] }), json!({ "surprise": true }), json!({ "secret_hash": "x" })] {
-            desk.patch(path, json!({ "metadata": bad })).await.expect_error(400, "VALIDATION_ERROR");
-        }
+async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let desk = server.desk("root").await;
+    let made = desk
+        .post("/clients", json!({ "id": "bot", "metadata": program("api:read api:write") }))
+        .await
+        .expect(StatusCode::CREATED);
+    let secret = made.text_of("/secret");
+    assert_eq!(made.data()["client"]["source"], "operator");
+    let path = "/clients/bot";
+    let read = desk.get(path).await.expect(StatusCode::OK);
+    assert_eq!(read.data(), made.data()["client"]);
+    assert_eq!(read.data()["metadata"]["scope"], "api:read api:write");
+    assert_eq!(
+        (&read.data()["hasSecret"], &read.data()["disabledAt"]),
+        (&json!(true), &Value::Null)
+    );
+    let first = token(&server, "bot", &secret).await.expect(StatusCode::OK).field("access_token");
+    server.verify(&first).await.expect(StatusCode::OK);
 
-        let rotated = desk.post("/clients/bot/secret", json!({ "overlapSeconds": 60 })).await.expect(StatusCode::OK);
-        assert_ne!(rotated.header("etag"), replaced.header("etag"));
-        let next = rotated.text_of("/secret");
-        server.clock.advance(Duration::from_secs(2));
-        for good in [&secret, &next] {
-            token(&server, "bot", good).await.expect(StatusCode::OK);
-        }
-        server.clock.advance(Duration::from_secs(60));
-        token(&server, "bot", &secret).await.expect_oauth_error(401, "invalid_client");
-        let access = token(&server, "bot", &next).await.expect(StatusCode::OK).field("access_token");
-        for _ in 0..2 {
-            desk.post("/clients/bot/disable", json!({})).await.expect(StatusCode::OK);
-        }
-        server.verify(&access).await.expect_error(401, "INVALID_TOKEN");
-        token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
-        assert_eq!(desk.all("/clients?disabled=true").await.len(), 1);
-        let enabled = desk.post("/clients/bot/enable", json!({})).await.expect(StatusCode::OK);
-        assert_eq!(enabled.data()["disabledAt"], Value::Null);
-        token(&server, "bot", &next).await.expect(StatusCode::OK);
-        send(desk.request(Method::DELETE, path).header("if-match", enabled.header("etag"))).await.expect(StatusCode::OK);
-        token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
-        for reply in [desk.get(path).await, desk.delete(path).await, desk.patch(path, json!({ "metadata": {} })).await, desk.post("/clients/bot/secret", json!({})).await] {
-            reply.expect_error(404, "NOT_FOUND");
-        }
+    let changed = desk
+        .patch_if(
+            read.header("etag"),
+            path,
+            json!({ "metadata": { "scope": "api:read", "client_name": null } }),
+        )
+        .await
+        .expect(StatusCode::OK);
+    let metadata = &changed.data()["client"]["metadata"];
+    assert_eq!(
+        (&metadata["scope"], &metadata["client_name"], &metadata["grant_types"]),
+        (&json!("api:read"), &json!(""), &json!(["client_credentials"]))
+    );
+    assert_eq!(changed.data().get("secret"), None);
+    server.verify(&first).await.expect_error(401, "INVALID_TOKEN");
+    let line = &desk.all("/audit?subject=bot&action=client.set").await[0];
+    assert_eq!(
+        line["detail"],
+        json!({ "scope": { "from": "api:read api:write", "to": "api:read" }, "client_name": { "from": "A program", "to": "" } })
+    );
+    desk.patch_if(read.header("etag"), path, json!({ "metadata": {} }))
+        .await
+        .expect_error(412, "PRECONDITION_FAILED");
+    let replaced = send(
+        desk.request(Method::PUT, path)
+            .header("if-match", changed.header("etag"))
+            .json(&json!({ "metadata": program("api:write") })),
+    )
+    .await
+    .expect(StatusCode::OK);
+    assert_eq!(replaced.data()["client"]["metadata"]["client_name"], "A program");
+    for (method, body) in [
+        (Method::PUT, json!({ "metadata": {} })),
+        (Method::PATCH, json!({ "metadata": {} })),
+        (Method::DELETE, json!({})),
+    ] {
+        send(desk.request(method, path).json(&body))
+            .await
+            .expect_error(428, "PRECONDITION_REQUIRED");
+    }
+    for bad in [
+        json!({ "scope": 1 }),
+        json!({ "redirect_uris": ["javascript:alert(1)"] }),
+        json!({ "surprise": true }),
+        json!({ "secret_hash": "x" }),
+    ] {
+        desk.patch(path, json!({ "metadata": bad })).await.expect_error(400, "VALIDATION_ERROR");
     }
 
-    async fn clients_are_listed_by_source_and_what_is_built_in_stays(backend) {
-        let server = TestServer::start(backend).await;
-        let desk = server.desk("root").await;
-        for n in 0..4 {
-            desk.post("/clients", json!({ "id": format!("bot{n}"), "metadata": program("api:read") })).await.expect(StatusCode::CREATED);
-        }
-        let ids = async |path: &str| -> Vec<String> { desk.all(path).await.iter().map(|client| client["id"].as_str().expect("an id").to_owned()).collect() };
-        assert_eq!(ids("/clients?source=operator").await, ["bot0", "bot1", "bot2", "bot3"]);
-        assert_eq!(ids("/clients?source=built_in").await, ["propusk", "propusk-docs"]);
-        assert_eq!(ids("/clients").await.len(), 6);
-        desk.get("/clients?source=nobody").await.expect_error(400, "VALIDATION_ERROR");
-        let path = "/clients/propusk";
-        desk.delete(path).await.expect_error(409, "CONFLICT");
-        desk.patch(path, json!({ "metadata": { "scope": "openid" } })).await.expect_error(409, "CONFLICT");
-        desk.post("/clients/propusk/disable", json!({})).await.expect_error(409, "CONFLICT");
-        desk.post("/clients/propusk/secret", json!({})).await.expect_error(409, "CONFLICT");
-        desk.post("/clients", json!({ "id": "bot0", "metadata": program("api:read") })).await.expect_error(409, "CONFLICT");
-        let twice = desk.request(Method::POST, "/clients").header("content-type", "application/json").body(r#"{"metadata":{"scope":"a","scope":"b"}}"#);
-        assert_eq!(send(twice).await.expect_error(400, "VALIDATION_ERROR").json()["details"][0]["field"], "scope");
-        for bad in [json!({}), json!({ "id": "a b", "metadata": program("x") }), json!({ "metadata": { "grant_types": ["implicit"] } }), json!({ "metadata": [] })] {
-            desk.post("/clients", bad).await.expect_error(400, "VALIDATION_ERROR");
-        }
+    let rotated = desk
+        .post("/clients/bot/secret", json!({ "overlapSeconds": 60 }))
+        .await
+        .expect(StatusCode::OK);
+    assert_ne!(rotated.header("etag"), replaced.header("etag"));
+    let next = rotated.text_of("/secret");
+    server.clock.advance(Duration::from_secs(2));
+    for good in [&secret, &next] {
+        token(&server, "bot", good).await.expect(StatusCode::OK);
     }
+    server.clock.advance(Duration::from_secs(60));
+    token(&server, "bot", &secret).await.expect_oauth_error(401, "invalid_client");
+    let access = token(&server, "bot", &next).await.expect(StatusCode::OK).field("access_token");
+    for _ in 0..2 {
+        desk.post("/clients/bot/disable", json!({})).await.expect(StatusCode::OK);
+    }
+    server.verify(&access).await.expect_error(401, "INVALID_TOKEN");
+    token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
+    assert_eq!(desk.all("/clients?disabled=true").await.len(), 1);
+    let enabled = desk.post("/clients/bot/enable", json!({})).await.expect(StatusCode::OK);
+    assert_eq!(enabled.data()["disabledAt"], Value::Null);
+    token(&server, "bot", &next).await.expect(StatusCode::OK);
+    send(desk.request(Method::DELETE, path).header("if-match", enabled.header("etag")))
+        .await
+        .expect(StatusCode::OK);
+    token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
+    for reply in [
+        desk.get(path).await,
+        desk.delete(path).await,
+        desk.patch(path, json!({ "metadata": {} })).await,
+        desk.post("/clients/bot/secret", json!({})).await,
+    ] {
+        reply.expect_error(404, "NOT_FOUND");
+    }
+}
 
-    async fn twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret(backend) {
-        let server = TestServer::start(backend).await;
-        let desk = server.desk("root").await;
-        let body = json!({ "metadata": program("api:read") });
-        let replies = join_all((0..20).map(|_| desk.post_once("k", "/clients", body.clone()))).await;
-        let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/client/id")).collect();
-        assert_eq!(made.len(), 1);
-        let secrets: Vec<_> = replies.iter().filter(|reply| reply.data().get("secret").is_some()).collect();
-        assert_eq!(secrets.len(), 1);
-        assert_eq!(replies.iter().filter(|reply| reply.header("idempotency-replayed") == "true").count(), 19);
-        token(&server, made.first().expect("one"), &secrets[0].text_of("/secret")).await.expect(StatusCode::OK);
-        assert_eq!(desk.all("/clients?source=operator").await.len(), 1);
-        // Another kind of thing under the same key is another request.
-        desk.post_once("k", "/roles", json!({ "name": "editor" })).await.expect_error(422, "IDEMPOTENCY_KEY_REUSED");
+async fn clients_are_listed_by_source_and_what_is_built_in_stays(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let desk = server.desk("root").await;
+    for n in 0..4 {
+        desk.post("/clients", json!({ "id": format!("bot{n}"), "metadata": program("api:read") }))
+            .await
+            .expect(StatusCode::CREATED);
     }
+    let ids = async |path: &str| -> Vec<String> {
+        desk.all(path)
+            .await
+            .iter()
+            .map(|client| client["id"].as_str().expect("an id").to_owned())
+            .collect()
+    };
+    assert_eq!(ids("/clients?source=operator").await, ["bot0", "bot1", "bot2", "bot3"]);
+    assert_eq!(ids("/clients?source=built_in").await, ["propusk", "propusk-docs"]);
+    assert_eq!(ids("/clients").await.len(), 6);
+    desk.get("/clients?source=nobody").await.expect_error(400, "VALIDATION_ERROR");
+    let path = "/clients/propusk";
+    desk.delete(path).await.expect_error(409, "CONFLICT");
+    desk.patch(path, json!({ "metadata": { "scope": "openid" } }))
+        .await
+        .expect_error(409, "CONFLICT");
+    desk.post("/clients/propusk/disable", json!({})).await.expect_error(409, "CONFLICT");
+    desk.post("/clients/propusk/secret", json!({})).await.expect_error(409, "CONFLICT");
+    desk.post("/clients", json!({ "id": "bot0", "metadata": program("api:read") }))
+        .await
+        .expect_error(409, "CONFLICT");
+    let twice = desk
+        .request(Method::POST, "/clients")
+        .header("content-type", "application/json")
+        .body(r#"{"metadata":{"scope":"a","scope":"b"}}"#);
+    assert_eq!(
+        send(twice).await.expect_error(400, "VALIDATION_ERROR").json()["details"][0]["field"],
+        "scope"
+    );
+    for bad in [
+        json!({}),
+        json!({ "id": "a b", "metadata": program("x") }),
+        json!({ "metadata": { "grant_types": ["implicit"] } }),
+        json!({ "metadata": [] }),
+    ] {
+        desk.post("/clients", bad).await.expect_error(400, "VALIDATION_ERROR");
+    }
+}
 
-    async fn of_two_changes_of_one_client_one_comes_late(backend) {
-        let server = TestServer::start(backend).await;
-        let desk = server.desk("root").await;
-        let made = desk.post("/clients", json!({ "id": "bot", "metadata": program("api:read") })).await.expect(StatusCode::CREATED);
-        let changes = (0..8).map(|n| desk.patch_if(made.header("etag"), "/clients/bot", json!({ "metadata": { "client_name": format!("name {n}") } })));
-        let statuses: Vec<u16> = join_all(changes).await.iter().map(|reply| reply.status.as_u16()).collect();
-        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
-        assert_eq!(statuses.iter().filter(|status| **status == 412).count(), 7, "{statuses:?}");
-    }
+async fn twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let desk = server.desk("root").await;
+    let body = json!({ "metadata": program("api:read") });
+    let replies = join_all((0..20).map(|_| desk.post_once("k", "/clients", body.clone()))).await;
+    let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/client/id")).collect();
+    assert_eq!(made.len(), 1);
+    let secrets: Vec<_> =
+        replies.iter().filter(|reply| reply.data().get("secret").is_some()).collect();
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(
+        replies.iter().filter(|reply| reply.header("idempotency-replayed") == "true").count(),
+        19
+    );
+    token(&server, made.first().expect("one"), &secrets[0].text_of("/secret"))
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(desk.all("/clients?source=operator").await.len(), 1);
+    // Another kind of thing under the same key is another request.
+    desk.post_once("k", "/roles", json!({ "name": "editor" }))
+        .await
+        .expect_error(422, "IDEMPOTENCY_KEY_REUSED");
+}
+
+async fn of_two_changes_of_one_client_one_comes_late(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let desk = server.desk("root").await;
+    let made = desk
+        .post("/clients", json!({ "id": "bot", "metadata": program("api:read") }))
+        .await
+        .expect(StatusCode::CREATED);
+    let changes = (0..8).map(|n| {
+        desk.patch_if(
+            made.header("etag"),
+            "/clients/bot",
+            json!({ "metadata": { "client_name": format!("name {n}") } }),
+        )
+    });
+    let statuses: Vec<u16> =
+        join_all(changes).await.iter().map(|reply| reply.status.as_u16()).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 412).count(), 7, "{statuses:?}");
 }

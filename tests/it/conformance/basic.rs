@@ -11,7 +11,7 @@ use super::{
     verified, with_suite,
 };
 use crate::support::{
-    Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Answer, CALLBACK, CHALLENGE, SECRET, payload},
     send,
 };
@@ -31,280 +31,374 @@ async fn told(server: &TestServer, tokens: &Reply) -> Value {
     reply.expect(StatusCode::OK).json()
 }
 
-both_backends! {
-    async fn the_code_flow_gives_a_signed_id_token_and_an_access_token(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            let reply = tokens(&mut ann, &asks("app", "openid", mode)).await;
-            let token = reply.field("id_token");
-            assert_eq!(told(&server, &reply).await["sub"], payload(&token)["sub"]);
-            // A signature that was tampered with is none.
-            let (signed, signature) = token.rsplit_once('.').expect("a JWT");
-            let turned: String = signature.chars().rev().collect();
-            let page = ann.open(&format!("/oauth2/logout?id_token_hint={signed}.{turned}")).await.expect_page(200);
-            assert!(page.text.contains("name=\"decision\""), "it speaks for nobody: {page:?}");
+backend_tests! {
+    the_code_flow_gives_a_signed_id_token_and_an_access_token,
+    a_request_without_response_type_is_refused_where_the_client_hears_it,
+    userinfo_answers_by_get_by_post_and_to_a_token_in_the_form,
+    a_request_without_nonce_gets_an_id_token_without,
+    scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none,
+    what_a_request_may_say_beside_does_no_harm,
+    a_request_with_pkce_needs_its_verifier,
+    a_request_by_post_is_as_good_as_one_by_get,
+    a_client_may_prove_itself_in_the_form,
+    prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when,
+    prompt_none_shows_no_page_to_anybody,
+    max_age_makes_a_person_log_in_again_once_it_has_passed,
+    a_code_is_refused_the_second_time_and_what_it_gave_ends,
+    an_unregistered_redirect_uri_gets_a_page_and_no_answer,
+    an_essential_claim_that_there_is_not_stops_nobody,
+    a_request_object_counts_and_not_what_stands_beside_it,
+    an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_not_passed_over,
+    a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_login,
+    what_is_no_token_gets_a_challenge_from_userinfo,
+}
+
+async fn the_code_flow_gives_a_signed_id_token_and_an_access_token(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        let reply = tokens(&mut ann, &asks("app", "openid", mode)).await;
+        let token = reply.field("id_token");
+        assert_eq!(told(&server, &reply).await["sub"], payload(&token)["sub"]);
+        // A signature that was tampered with is none.
+        let (signed, signature) = token.rsplit_once('.').expect("a JWT");
+        let turned: String = signature.chars().rev().collect();
+        let page = ann
+            .open(&format!("/oauth2/logout?id_token_hint={signed}.{turned}"))
+            .await
+            .expect_page(200);
+        assert!(page.text.contains("name=\"decision\""), "it speaks for nobody: {page:?}");
+    }
+}
+
+async fn a_request_without_response_type_is_refused_where_the_client_hears_it(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let asked = asks("app", "openid", mode).without("response_type");
+        let reply = server.browser().open(&asked.address()).await;
+        let answer = answer(&reply);
+        answer.expect_error("invalid_request");
+        check_answer(&server, &asked, &answer);
+    }
+}
+
+async fn userinfo_answers_by_get_by_post_and_to_a_token_in_the_form(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;
+        let access = reply.field("access_token");
+        let by_get = server.get_as("/oauth2/userinfo", &access).await;
+        let by_post = server.post_as("/oauth2/userinfo", &access).await;
+        let by_form = server.form("/oauth2/userinfo", &[("access_token", &access)]).await;
+        for told in [by_get, by_post, by_form] {
+            let told = told.expect(StatusCode::OK);
+            assert!(told.header("content-type").starts_with("application/json"));
+            assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
         }
     }
+}
 
-    async fn a_request_without_response_type_is_refused_where_the_client_hears_it(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let asked = asks("app", "openid", mode).without("response_type");
-            let reply = server.browser().open(&asked.address()).await;
-            let answer = answer(&reply);
-            answer.expect_error("invalid_request");
-            check_answer(&server, &asked, &answer);
+async fn a_request_without_nonce_gets_an_id_token_without(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let asked = asks("app", "openid", mode).without("nonce");
+        let reply = tokens(&mut server.browser(), &asked).await;
+        assert_eq!(payload(&reply.field("id_token")).get("nonce"), None);
+    }
+}
+
+async fn scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        for (scope, has_name, has_email) in [
+            ("openid profile", true, false),
+            ("openid email", false, true),
+            ("email openid", false, true),
+            ("phone email address profile openid", true, true),
+            ("openid address", false, false),
+            ("openid phone", false, false),
+        ] {
+            let claims = told(&server, &tokens(&mut ann, &asks("app", scope, mode)).await).await;
+            assert_eq!(claims.get("preferred_username").is_some(), has_name, "{scope}: {claims}");
+            assert_eq!(
+                (claims.get("email").is_some(), claims["email_verified"].is_boolean()),
+                (has_email, has_email),
+                "{scope}: {claims}"
+            );
+            assert_eq!((claims.get("address"), claims.get("phone_number")), (None, None));
+        }
+        // The order of the parameters is nothing either.
+        let mut asked = asks("app", "email openid", mode);
+        asked.0.reverse();
+        assert_eq!(
+            told(&server, &tokens(&mut ann, &asked).await).await["email"],
+            "ann@example.org"
+        );
+    }
+}
+
+async fn what_a_request_may_say_beside_does_no_harm(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        for (name, value) in [
+            ("display", "page"),
+            ("display", "popup"),
+            ("extra", "foobar"),
+            ("ui_locales", "se"),
+            ("claims_locales", "se"),
+            ("acr_values", "1 2"),
+            ("login_hint", "ann@example.org"),
+        ] {
+            tokens(&mut server.browser(), &asks("app", "openid", mode).with(name, value)).await;
         }
     }
+}
 
-    async fn userinfo_answers_by_get_by_post_and_to_a_token_in_the_form(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;
-            let access = reply.field("access_token");
-            let by_get = server.get_as("/oauth2/userinfo", &access).await;
-            let by_post = server.post_as("/oauth2/userinfo", &access).await;
-            let by_form = server.form("/oauth2/userinfo", &[("access_token", &access)]).await;
-            for told in [by_get, by_post, by_form] {
-                let told = told.expect(StatusCode::OK);
-                assert!(told.header("content-type").starts_with("application/json"));
-                assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
-            }
+async fn a_request_with_pkce_needs_its_verifier(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let asked = asks("app", "openid", mode)
+            .with("code_challenge", CHALLENGE)
+            .with("code_challenge_method", "S256");
+        let answer = server.browser().authorize(&asked, "ann").await;
+        redeem(&server, "app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+        let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        check_tokens(&server, &asked, &reply).await;
+    }
+}
+
+async fn a_request_by_post_is_as_good_as_one_by_get(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.logged_in("ann").await;
+        let asked = asks("app", "openid", mode);
+        let post = ann
+            .send(server.request(Method::POST, "/oauth2/authorize").form(&asked.0))
+            .await
+            .expect(StatusCode::SEE_OTHER);
+        let mut reply = ann.open(post.header("location")).await;
+        if reply.text.contains("name=\"decision\"") {
+            reply = ann.submit(&reply, &[("decision", "allow")]).await;
+        }
+        let answer = answer(&reply);
+        check_answer(&server, &asked, &answer);
+        redeem(&server, "app", answer.code()).await.expect(StatusCode::OK);
+    }
+}
+
+async fn a_client_may_prove_itself_in_the_form(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let asked = asks("app", "openid", mode);
+        let answer = server.browser().authorize(&asked, "ann").await;
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", answer.code()),
+            ("redirect_uri", CALLBACK),
+            ("client_id", "app"),
+            ("client_secret", SECRET),
+        ];
+        let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
+        check_tokens(&server, &asked, &reply).await;
+    }
+}
+
+async fn prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        let first =
+            payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
+        server.clock.advance(Duration::from_secs(2));
+        let again = asks("app", "openid", mode).with("prompt", "login");
+        let page = ann.open(&again.address()).await.expect(StatusCode::SEE_OTHER);
+        assert!(page.header("location").starts_with("/login?"), "{page:?}");
+        let second = payload(&tokens(&mut ann, &again).await.field("id_token"));
+        assert_eq!(first["sub"], second["sub"]);
+        assert_eq!(second["auth_time"].as_i64(), first["auth_time"].as_i64().map(|then| then + 2));
+    }
+}
+
+async fn prompt_none_shows_no_page_to_anybody(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        let silent = asks("app", "openid", mode).with("prompt", "none");
+        let reply = ann.open(&silent.address()).await;
+        let refused = answer(&reply);
+        refused.expect_error("login_required");
+        check_answer(&server, &silent, &refused);
+
+        let first =
+            payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
+        server.clock.advance(Duration::from_secs(1));
+        let reply = ann.open(&silent.address()).await;
+        let reply = redeem(&server, "app", answer(&reply).code()).await.expect(StatusCode::OK);
+        let second = payload(&reply.field("id_token"));
+        assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
+
+        // With the hint of the suite's module, the same.
+        let hinted = silent.with("id_token_hint", &reply.field("id_token"));
+        let third = payload(&tokens(&mut ann, &hinted).await.field("id_token"));
+        assert_eq!(first["sub"], third["sub"]);
+    }
+}
+
+async fn max_age_makes_a_person_log_in_again_once_it_has_passed(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        let first =
+            payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
+        server.clock.advance(Duration::from_secs(2));
+        let long = payload(
+            &tokens(&mut ann, &asks("app", "openid", mode).with("max_age", "10000"))
+                .await
+                .field("id_token"),
+        );
+        assert_eq!(
+            (&first["sub"], &first["auth_time"]),
+            (&long["sub"], &long["auth_time"]),
+            "nobody logged in"
+        );
+        let short = asks("app", "openid", mode).with("max_age", "1");
+        let page = ann.open(&short.address()).await.expect(StatusCode::SEE_OTHER);
+        assert!(page.header("location").starts_with("/login?"), "{page:?}");
+        let second = payload(&tokens(&mut ann, &short).await.field("id_token"));
+        assert_eq!(
+            (&second["sub"], &second["auth_time"]),
+            (&first["sub"], &server.clock.now().as_secs().into())
+        );
+    }
+}
+
+async fn a_code_is_refused_the_second_time_and_what_it_gave_ends(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        for pause in [0, 30] {
+            let given = ann.authorize(&asks("app", "openid", mode), "ann").await;
+            let reply = redeem(&server, "app", given.code()).await.expect(StatusCode::OK);
+            server.clock.advance(Duration::from_secs(pause));
+            told(&server, &reply).await;
+            redeem(&server, "app", given.code()).await.expect_oauth_error(400, "invalid_grant");
+            server
+                .get_as("/oauth2/userinfo", &reply.field("access_token"))
+                .await
+                .expect(StatusCode::UNAUTHORIZED);
         }
     }
+}
 
-    async fn a_request_without_nonce_gets_an_id_token_without(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let asked = asks("app", "openid", mode).without("nonce");
-            let reply = tokens(&mut server.browser(), &asked).await;
-            assert_eq!(payload(&reply.field("id_token")).get("nonce"), None);
-        }
+async fn an_unregistered_redirect_uri_gets_a_page_and_no_answer(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let asked =
+            asks("app", "openid", mode).with("redirect_uri", "https://app.example/cb/8dTQ2rN1kz");
+        let page = server.browser().open(&asked.address()).await.expect_page(400);
+        assert!(!page.text.contains("action=\"https://app.example"), "{page:?}");
     }
+}
 
-    async fn scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            for (scope, has_name, has_email) in [("openid profile", true, false), ("openid email", false, true), ("email openid", false, true),
-                ("phone email address profile openid", true, true), ("openid address", false, false), ("openid phone", false, false)] {
-                let claims = told(&server, &tokens(&mut ann, &asks("app", scope, mode)).await).await;
-                assert_eq!(claims.get("preferred_username").is_some(), has_name, "{scope}: {claims}");
-                assert_eq!((claims.get("email").is_some(), claims["email_verified"].is_boolean()), (has_email, has_email), "{scope}: {claims}");
-                assert_eq!((claims.get("address"), claims.get("phone_number")), (None, None));
-            }
-            // The order of the parameters is nothing either.
-            let mut asked = asks("app", "email openid", mode);
-            asked.0.reverse();
-            assert_eq!(told(&server, &tokens(&mut ann, &asked).await).await["email"], "ann@example.org");
-        }
+async fn an_essential_claim_that_there_is_not_stops_nobody(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let claims = json!({ "userinfo": { "name": { "essential": true }, "email": { "essential": true } } });
+        let reply = tokens(
+            &mut server.browser(),
+            &asks("app", "openid", mode).with("claims", &claims.to_string()),
+        )
+        .await;
+        let told = told(&server, &reply).await;
+        assert_eq!((told.get("name"), &told["email"]), (None, &"ann@example.org".into()));
+        assert_eq!(payload(&reply.field("id_token")).get("email"), None);
     }
+}
 
-    async fn what_a_request_may_say_beside_does_no_harm(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            for (name, value) in [("display", "page"), ("display", "popup"), ("extra", "foobar"), ("ui_locales", "se"), ("claims_locales", "se"),
-                ("acr_values", "1 2"), ("login_hint", "ann@example.org")] {
-                tokens(&mut server.browser(), &asks("app", "openid", mode).with(name, value)).await;
-            }
-        }
+async fn a_request_object_counts_and_not_what_stands_beside_it(backend: Backend) {
+    let server = with_suite(backend).await;
+    let key = client_key("one");
+    server.client("signer", Metadata { jwks: Some(key_set(&key)), ..suite_app() }).await;
+    for mode in MODES {
+        let asked = asks("signer", "openid", mode);
+        let mut claims: Value = asked.0.iter().cloned().collect();
+        claims["iss"] = "signer".into();
+        claims["aud"] = server.app.config.server.issuer.as_str().into();
+        let beside = asks("signer", "openid", mode)
+            .with("redirect_uri", "https://evil.example/cb")
+            .with("state", "another");
+        let sent = beside.with("request", &sign(&key, &claims));
+        let answer = server.browser().authorize(&sent, "ann").await;
+        check_answer(&server, &asked, &answer);
+        let reply = redeem(&server, "signer", answer.code()).await.expect(StatusCode::OK);
+        check_tokens(&server, &asked, &reply).await;
     }
+}
 
-    async fn a_request_with_pkce_needs_its_verifier(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let asked = asks("app", "openid", mode).with("code_challenge", CHALLENGE).with("code_challenge_method", "S256");
-            let answer = server.browser().authorize(&asked, "ann").await;
-            redeem(&server, "app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-            let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-            check_tokens(&server, &asked, &reply).await;
-        }
-    }
-
-    async fn a_request_by_post_is_as_good_as_one_by_get(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
+async fn an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_not_passed_over(
+    backend: Backend,
+) {
+    let server = with_suite(backend).await;
+    // {"alg":"none"} and {"client_id":"app","scope":"openid"}
+    let unsigned = "eyJhbGciOiJub25lIn0.eyJjbGllbnRfaWQiOiJhcHAiLCJzY29wZSI6Im9wZW5pZCJ9.";
+    for mode in MODES {
+        for (name, value, error) in [
+            ("request", unsigned, "invalid_request_object"),
+            ("request_uri", "https://app.example/request.jwt#x", "request_uri_not_supported"),
+        ] {
+            let asked = asks("app", "openid", mode).with(name, value);
             let mut ann = server.logged_in("ann").await;
-            let asked = asks("app", "openid", mode);
-            let post = ann.send(server.request(Method::POST, "/oauth2/authorize").form(&asked.0)).await.expect(StatusCode::SEE_OTHER);
-            let mut reply = ann.open(post.header("location")).await;
-            if reply.text.contains("name=\"decision\"") {
-                reply = ann.submit(&reply, &[("decision", "allow")]).await;
-            }
-            let answer = answer(&reply);
-            check_answer(&server, &asked, &answer);
-            redeem(&server, "app", answer.code()).await.expect(StatusCode::OK);
+            let reply = ann.open(&asked.address()).await;
+            answer(&reply).expect_error(error);
         }
     }
+}
 
-    async fn a_client_may_prove_itself_in_the_form(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let asked = asks("app", "openid", mode);
-            let answer = server.browser().authorize(&asked, "ann").await;
-            let fields = [("grant_type", "authorization_code"), ("code", answer.code()), ("redirect_uri", CALLBACK),
-                ("client_id", "app"), ("client_secret", SECRET)];
-            let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
-            check_tokens(&server, &asked, &reply).await;
-        }
+async fn a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_login(
+    backend: Backend,
+) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let mut ann = server.browser();
+        let offline = |id: &str| asks(id, "openid offline_access", mode).with("prompt", "consent");
+        let first = tokens(&mut ann, &offline("app")).await;
+        server.clock.advance(Duration::from_secs(60));
+        let second =
+            server.refresh_as("app", &first.field("refresh_token")).await.expect(StatusCode::OK);
+        assert_ne!(first.field("access_token"), second.field("access_token"));
+        let before = payload(&first.field("id_token"));
+        let after = verified(&server, &second.field("id_token")).await;
+        assert_eq!(
+            (before["iss"].as_str(), before["sub"].as_str(), before["aud"].as_str()),
+            (Some(&*after.iss), Some(&*after.sub), Some(&*after.aud))
+        );
+        assert_eq!(before["auth_time"], after.auth_time, "Core §12.2");
+        told(&server, &second).await;
+
+        let answer = ann.authorize(&offline("app2"), "ann").await;
+        let others = redeem(&server, "app2", answer.code()).await.expect(StatusCode::OK);
+        server
+            .refresh_as("app", &others.field("refresh_token"))
+            .await
+            .expect_oauth_error(400, "invalid_grant");
+        let refresh = others.field("refresh_token");
+        assert!(refresh.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "RFC 6749 A.17");
+        server.refresh_as("app2", &refresh).await.expect(StatusCode::OK);
     }
+}
 
-    async fn prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            let first = payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
-            server.clock.advance(Duration::from_secs(2));
-            let again = asks("app", "openid", mode).with("prompt", "login");
-            let page = ann.open(&again.address()).await.expect(StatusCode::SEE_OTHER);
-            assert!(page.header("location").starts_with("/login?"), "{page:?}");
-            let second = payload(&tokens(&mut ann, &again).await.field("id_token"));
-            assert_eq!(first["sub"], second["sub"]);
-            assert_eq!(second["auth_time"].as_i64(), first["auth_time"].as_i64().map(|then| then + 2));
-        }
-    }
-
-    async fn prompt_none_shows_no_page_to_anybody(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            let silent = asks("app", "openid", mode).with("prompt", "none");
-            let reply = ann.open(&silent.address()).await;
-            let refused = answer(&reply);
-            refused.expect_error("login_required");
-            check_answer(&server, &silent, &refused);
-
-            let first = payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
-            server.clock.advance(Duration::from_secs(1));
-            let reply = ann.open(&silent.address()).await;
-            let reply = redeem(&server, "app", answer(&reply).code()).await.expect(StatusCode::OK);
-            let second = payload(&reply.field("id_token"));
-            assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
-
-            // With the hint of the suite's module, the same.
-            let hinted = silent.with("id_token_hint", &reply.field("id_token"));
-            let third = payload(&tokens(&mut ann, &hinted).await.field("id_token"));
-            assert_eq!(first["sub"], third["sub"]);
-        }
-    }
-
-    async fn max_age_makes_a_person_log_in_again_once_it_has_passed(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            let first = payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
-            server.clock.advance(Duration::from_secs(2));
-            let long = payload(&tokens(&mut ann, &asks("app", "openid", mode).with("max_age", "10000")).await.field("id_token"));
-            assert_eq!((&first["sub"], &first["auth_time"]), (&long["sub"], &long["auth_time"]), "nobody logged in");
-            let short = asks("app", "openid", mode).with("max_age", "1");
-            let page = ann.open(&short.address()).await.expect(StatusCode::SEE_OTHER);
-            assert!(page.header("location").starts_with("/login?"), "{page:?}");
-            let second = payload(&tokens(&mut ann, &short).await.field("id_token"));
-            assert_eq!((&second["sub"], &second["auth_time"]), (&first["sub"], &server.clock.now().as_secs().into()));
-        }
-    }
-
-    async fn a_code_is_refused_the_second_time_and_what_it_gave_ends(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            for pause in [0, 30] {
-                let given = ann.authorize(&asks("app", "openid", mode), "ann").await;
-                let reply = redeem(&server, "app", given.code()).await.expect(StatusCode::OK);
-                server.clock.advance(Duration::from_secs(pause));
-                told(&server, &reply).await;
-                redeem(&server, "app", given.code()).await.expect_oauth_error(400, "invalid_grant");
-                server.get_as("/oauth2/userinfo", &reply.field("access_token")).await.expect(StatusCode::UNAUTHORIZED);
-            }
-        }
-    }
-
-    async fn an_unregistered_redirect_uri_gets_a_page_and_no_answer(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let asked = asks("app", "openid", mode).with("redirect_uri", "https://app.example/cb/8dTQ2rN1kz");
-            let page = server.browser().open(&asked.address()).await.expect_page(400);
-            assert!(!page.text.contains("action=\"https://app.example"), "{page:?}");
-        }
-    }
-
-    async fn an_essential_claim_that_there_is_not_stops_nobody(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let claims = json!({ "userinfo": { "name": { "essential": true }, "email": { "essential": true } } });
-            let reply = tokens(&mut server.browser(), &asks("app", "openid", mode).with("claims", &claims.to_string())).await;
-            let told = told(&server, &reply).await;
-            assert_eq!((told.get("name"), &told["email"]), (None, &"ann@example.org".into()));
-            assert_eq!(payload(&reply.field("id_token")).get("email"), None);
-        }
-    }
-
-    async fn a_request_object_counts_and_not_what_stands_beside_it(backend) {
-        let server = with_suite(backend).await;
-        let key = client_key("one");
-        server.client("signer", Metadata { jwks: Some(key_set(&key)), ..suite_app() }).await;
-        for mode in MODES {
-            let asked = asks("signer", "openid", mode);
-            let mut claims: Value = asked.0.iter().cloned().collect();
-            claims["iss"] = "signer".into();
-            claims["aud"] = server.app.config.server.issuer.as_str().into();
-            let beside = asks("signer", "openid", mode).with("redirect_uri", "https://evil.example/cb").with("state", "another");
-            let sent = beside.with("request", &sign(&key, &claims));
-            let answer = server.browser().authorize(&sent, "ann").await;
-            check_answer(&server, &asked, &answer);
-            let reply = redeem(&server, "signer", answer.code()).await.expect(StatusCode::OK);
-            check_tokens(&server, &asked, &reply).await;
-        }
-    }
-
-    async fn an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_not_passed_over(backend) {
-        let server = with_suite(backend).await;
-        // {"alg":"none"} and {"client_id":"app","scope":"openid"}
-        let unsigned = "eyJhbGciOiJub25lIn0.eyJjbGllbnRfaWQiOiJhcHAiLCJzY29wZSI6Im9wZW5pZCJ9.";
-        for mode in MODES {
-            for (name, value, error) in [("request", unsigned, "invalid_request_object"), ("request_uri", "https://app.example/request.jwt#x", "request_uri_not_supported")] {
-                let asked = asks("app", "openid", mode).with(name, value);
-                let mut ann = server.logged_in("ann").await;
-                let reply = ann.open(&asked.address()).await;
-                answer(&reply).expect_error(error);
-            }
-        }
-    }
-
-    async fn a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_login(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let mut ann = server.browser();
-            let offline = |id: &str| asks(id, "openid offline_access", mode).with("prompt", "consent");
-            let first = tokens(&mut ann, &offline("app")).await;
-            server.clock.advance(Duration::from_secs(60));
-            let second = server.refresh_as("app", &first.field("refresh_token")).await.expect(StatusCode::OK);
-            assert_ne!(first.field("access_token"), second.field("access_token"));
-            let before = payload(&first.field("id_token"));
-            let after = verified(&server, &second.field("id_token")).await;
-            assert_eq!((before["iss"].as_str(), before["sub"].as_str(), before["aud"].as_str()), (Some(&*after.iss), Some(&*after.sub), Some(&*after.aud)));
-            assert_eq!(before["auth_time"], after.auth_time, "Core §12.2");
-            told(&server, &second).await;
-
-            let answer = ann.authorize(&offline("app2"), "ann").await;
-            let others = redeem(&server, "app2", answer.code()).await.expect(StatusCode::OK);
-            server.refresh_as("app", &others.field("refresh_token")).await.expect_oauth_error(400, "invalid_grant");
-            let refresh = others.field("refresh_token");
-            assert!(refresh.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "RFC 6749 A.17");
-            server.refresh_as("app2", &refresh).await.expect(StatusCode::OK);
-        }
-    }
-
-    async fn what_is_no_token_gets_a_challenge_from_userinfo(backend) {
-        let server = with_suite(backend).await;
-        for mode in MODES {
-            let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;
-            let id = reply.field("id_token");
-            for request in [server.request(Method::GET, "/oauth2/userinfo"), server.request(Method::GET, "/oauth2/userinfo").bearer_auth(&id)] {
-                let refused = send(request).await.expect(StatusCode::UNAUTHORIZED);
-                assert!(refused.header("www-authenticate").starts_with("Bearer"), "{refused:?}");
-            }
+async fn what_is_no_token_gets_a_challenge_from_userinfo(backend: Backend) {
+    let server = with_suite(backend).await;
+    for mode in MODES {
+        let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;
+        let id = reply.field("id_token");
+        for request in [
+            server.request(Method::GET, "/oauth2/userinfo"),
+            server.request(Method::GET, "/oauth2/userinfo").bearer_auth(&id),
+        ] {
+            let refused = send(request).await.expect(StatusCode::UNAUTHORIZED);
+            assert!(refused.header("www-authenticate").starts_with("Bearer"), "{refused:?}");
         }
     }
 }

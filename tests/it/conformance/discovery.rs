@@ -12,10 +12,7 @@ const ISSUER: &str = "https://id.example";
 
 /// The discovery document as it stands behind a public address.
 async fn document(server: &TestServer) -> Value {
-    let reply = server
-        .get("/.well-known/openid-configuration")
-        .await
-        .expect(StatusCode::OK);
+    let reply = server.get("/.well-known/openid-configuration").await.expect(StatusCode::OK);
     assert!(reply.header("content-type").starts_with("application/json"));
     reply.json()
 }
@@ -42,9 +39,7 @@ async fn behind_its_address() -> (TestServer, TempDir) {
 fn texts(document: &Value, name: &str) -> Vec<String> {
     let list = document[name].as_array();
     let list = list.unwrap_or_else(|| panic!("no list {name}: {document}"));
-    list.iter()
-        .map(|value| value.as_str().expect("text").to_owned())
-        .collect()
+    list.iter().map(|value| value.as_str().expect("text").to_owned()).collect()
 }
 
 #[tokio::test]
@@ -82,14 +77,8 @@ async fn the_discovery_document_says_what_the_suite_reads_in_it() {
         ("scopes_supported", "openid"),
         ("claims_supported", "sub"),
         ("claims_supported", "email"),
-        (
-            "token_endpoint_auth_methods_supported",
-            "client_secret_basic",
-        ),
-        (
-            "token_endpoint_auth_methods_supported",
-            "client_secret_post",
-        ),
+        ("token_endpoint_auth_methods_supported", "client_secret_basic"),
+        ("token_endpoint_auth_methods_supported", "client_secret_post"),
         ("token_endpoint_auth_methods_supported", "private_key_jwt"),
     ] {
         let list = texts(&document, name);
@@ -101,10 +90,9 @@ async fn the_discovery_document_says_what_the_suite_reads_in_it() {
     assert_eq!(document["request_parameter_supported"], true);
     // What the suite skips its modules by.
     assert_eq!(document["request_uri_parameter_supported"], false);
-    for name in [
-        "id_token_signing_alg_values_supported",
-        "request_object_signing_alg_values_supported",
-    ] {
+    for name in
+        ["id_token_signing_alg_values_supported", "request_object_signing_alg_values_supported"]
+    {
         assert!(!texts(&document, name).contains(&"none".to_owned()));
     }
     for scope in ["address", "phone"] {

@@ -1,6 +1,6 @@
 //! The dynamic plan: clients that register themselves, and prove themselves by signed assertions.
 
-use propusk::flows::By;
+use propusk::model::actor::Actor;
 use std::time::Duration;
 
 use josekit::jwk::Jwk;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{asks, check_answer, check_tokens, client_key, key_set, sign, signed};
 use crate::support::{
-    Backend, Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Authorization, CALLBACK, VERIFIER, header, payload},
     outside::Outside,
 };
@@ -20,10 +20,7 @@ const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 async fn with_outside(backend: Backend) -> (TestServer, Outside) {
     let outside = Outside::start().await;
     let settings = outside.settings();
-    let mut settings: Vec<_> = settings
-        .iter()
-        .map(|(key, value)| (*key, value.as_str()))
-        .collect();
+    let mut settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     settings.push(("PROPUSK_CLIENT_REGISTRATION__REQUIRE_PKCE", "false"));
     let server = TestServer::with(backend, &settings).await;
     server.register("ann").await;
@@ -77,13 +74,8 @@ impl<'a> Registered<'a> {
         let issuer = &self.server.app.config.server.issuer;
         let claims = json!({ "iss": self.id(), "sub": self.id(), "aud": issuer, "jti": self.server.app.new_id(), "iat": now, "exp": now + 60 });
         let assertion = sign(&self.key, &claims);
-        let proof = [
-            ("client_assertion_type", TYPE),
-            ("client_assertion", &assertion),
-        ];
-        self.server
-            .form("/oauth2/token", &[fields, &proof].concat())
-            .await
+        let proof = [("client_assertion_type", TYPE), ("client_assertion", &assertion)];
+        self.server.form("/oauth2/token", &[fields, &proof].concat()).await
     }
 
     /// A new browser's way through the request, to checked tokens.
@@ -110,209 +102,291 @@ fn expect_refused(reply: &Reply, error: &str) {
     assert_eq!(reply.json()["error"], error, "{reply:?}");
 }
 
-both_backends! {
-    async fn a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_issuer(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let client = Registered::new(&server, json!({ "id_token_signed_response_alg": "RS256" })).await;
-        assert_eq!((&client.told["client_name"], &client.told["id_token_signed_response_alg"]), (&"OIDF".into(), &"RS256".into()));
-        assert_eq!(client.told.get("client_secret"), None);
-        let reply = client.tokens(&client.asks("openid")).await;
-        let head = header(&reply.field("id_token"));
-        assert_eq!((head["alg"].as_str(), head["kid"].is_string()), (Some("RS256"), true));
-        let told = server.get_as("/oauth2/userinfo", &reply.field("access_token")).await.expect(StatusCode::OK);
-        assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
-    }
+backend_tests! {
+    a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_issuer,
+    an_unsigned_id_token_cannot_be_registered,
+    userinfo_is_signed_for_a_client_that_registered_so,
+    a_client_with_two_redirect_uris_names_one_in_each_request,
+    the_query_of_a_redirect_uri_is_part_of_it,
+    the_consent_page_shows_the_logo_and_links_to_policy_and_terms,
+    keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_replaced,
+    keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back,
+    a_refresh_token_is_refused_to_another_registered_client,
+    a_sector_document_names_every_redirect_uri_or_the_registration_is_refused,
+    new_signing_keys_are_published_beside_the_old_ones,
+    a_request_behind_an_address_is_refused_as_not_supported,
+    the_redirect_uri_of_a_signed_request_counts,
+}
 
-    async fn an_unsigned_id_token_cannot_be_registered(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let jwks = key_set(&client_key("one"));
-        let reply = register(&server, json!({ "jwks": jwks, "id_token_signed_response_alg": "none" })).await;
-        expect_refused(&reply, "invalid_client_metadata");
-    }
+async fn a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_issuer(
+    backend: Backend,
+) {
+    let (server, _outside) = with_outside(backend).await;
+    let client = Registered::new(&server, json!({ "id_token_signed_response_alg": "RS256" })).await;
+    assert_eq!(
+        (&client.told["client_name"], &client.told["id_token_signed_response_alg"]),
+        (&"OIDF".into(), &"RS256".into())
+    );
+    assert_eq!(client.told.get("client_secret"), None);
+    let reply = client.tokens(&client.asks("openid")).await;
+    let head = header(&reply.field("id_token"));
+    assert_eq!((head["alg"].as_str(), head["kid"].is_string()), (Some("RS256"), true));
+    let told = server
+        .get_as("/oauth2/userinfo", &reply.field("access_token"))
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
+}
 
-    async fn userinfo_is_signed_for_a_client_that_registered_so(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let client = Registered::new(&server, json!({ "userinfo_signed_response_alg": "RS256" })).await;
-        let reply = client.tokens(&client.asks("openid email")).await;
-        let told = server.get_as("/oauth2/userinfo", &reply.field("access_token")).await.expect(StatusCode::OK);
-        assert!(told.header("content-type").starts_with("application/jwt"), "{told:?}");
-        let claims = signed(&server, &told.text).await;
-        assert_eq!((&claims["iss"], &claims["aud"]), (&server.app.config.server.issuer.as_str().into(), &client.id().into()));
-        assert_eq!((&claims["sub"], &claims["email"]), (&payload(&reply.field("id_token"))["sub"], &"ann@example.org".into()));
-        assert_eq!(claims.get("nonce"), None);
-    }
+async fn an_unsigned_id_token_cannot_be_registered(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let jwks = key_set(&client_key("one"));
+    let reply =
+        register(&server, json!({ "jwks": jwks, "id_token_signed_response_alg": "none" })).await;
+    expect_refused(&reply, "invalid_client_metadata");
+}
 
-    async fn a_client_with_two_redirect_uris_names_one_in_each_request(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let client = Registered::new(&server, json!({ "redirect_uris": [CALLBACK, "https://app.example/cb2"] })).await;
-        let asked = client.asks("openid").without("redirect_uri");
-        server.browser().open(&asked.address()).await.expect_page(400);
-    }
+async fn userinfo_is_signed_for_a_client_that_registered_so(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let client = Registered::new(&server, json!({ "userinfo_signed_response_alg": "RS256" })).await;
+    let reply = client.tokens(&client.asks("openid email")).await;
+    let told = server
+        .get_as("/oauth2/userinfo", &reply.field("access_token"))
+        .await
+        .expect(StatusCode::OK);
+    assert!(told.header("content-type").starts_with("application/jwt"), "{told:?}");
+    let claims = signed(&server, &told.text).await;
+    assert_eq!(
+        (&claims["iss"], &claims["aud"]),
+        (&server.app.config.server.issuer.as_str().into(), &client.id().into())
+    );
+    assert_eq!(
+        (&claims["sub"], &claims["email"]),
+        (&payload(&reply.field("id_token"))["sub"], &"ann@example.org".into())
+    );
+    assert_eq!(claims.get("nonce"), None);
+}
 
-    async fn the_query_of_a_redirect_uri_is_part_of_it(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let uri = format!("{CALLBACK}?foo=bar");
-        let client = Registered::new(&server, json!({ "redirect_uris": [uri] })).await;
-        let asked = client.asks("openid").with("redirect_uri", &uri);
-        client.tokens(&asked).await;
-        let answer = server.browser().authorize(&asked, "ann").await;
-        assert_eq!(answer.fields["foo"], "bar", "it is kept");
-        let other = asked.with("redirect_uri", &format!("{CALLBACK}?foo=other"));
-        server.browser().open(&other.address()).await.expect_page(400);
+async fn a_client_with_two_redirect_uris_names_one_in_each_request(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let client =
+        Registered::new(&server, json!({ "redirect_uris": [CALLBACK, "https://app.example/cb2"] }))
+            .await;
+    let asked = client.asks("openid").without("redirect_uri");
+    server.browser().open(&asked.address()).await.expect_page(400);
+}
 
-        let plain = Registered::new(&server, json!({})).await;
-        let added = plain.asks("openid").with("redirect_uri", &uri);
-        server.browser().open(&added.address()).await.expect_page(400);
+async fn the_query_of_a_redirect_uri_is_part_of_it(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let uri = format!("{CALLBACK}?foo=bar");
+    let client = Registered::new(&server, json!({ "redirect_uris": [uri] })).await;
+    let asked = client.asks("openid").with("redirect_uri", &uri);
+    client.tokens(&asked).await;
+    let answer = server.browser().authorize(&asked, "ann").await;
+    assert_eq!(answer.fields["foo"], "bar", "it is kept");
+    let other = asked.with("redirect_uri", &format!("{CALLBACK}?foo=other"));
+    server.browser().open(&other.address()).await.expect_page(400);
 
-        let reply = register(&server, json!({ "jwks": key_set(&client_key("one")), "redirect_uris": [format!("{CALLBACK}#foobar")] })).await;
-        expect_refused(&reply, "invalid_redirect_uri");
-    }
+    let plain = Registered::new(&server, json!({})).await;
+    let added = plain.asks("openid").with("redirect_uri", &uri);
+    server.browser().open(&added.address()).await.expect_page(400);
 
-    async fn the_consent_page_shows_the_logo_and_links_to_policy_and_terms(backend) {
-        let (server, outside) = with_outside(backend).await;
-        outside.put("/logo.png", 200, "Content-Type: image/png\r\n", "a picture");
-        let logo = format!("{}/logo.png", outside.base);
-        let client = Registered::new(&server, json!({ "logo_uri": logo, "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos" })).await;
-        let mut ann = server.logged_in("ann").await;
-        let shown = async {
-            loop {
-                // Our own copy is fetched in the background when the page is first shown.
-                let page = ann.open(&client.asks("openid").address()).await.expect(StatusCode::OK);
-                for link in ["https://app.example/policy", "https://app.example/tos"] {
-                    assert!(page.text.contains(&format!("href=\"{link}\"")), "{page:?}");
-                }
-                if page.text.contains("src=\"data:image/png;base64,") {
-                    return;
-                }
+    let reply = register(&server, json!({ "jwks": key_set(&client_key("one")), "redirect_uris": [format!("{CALLBACK}#foobar")] })).await;
+    expect_refused(&reply, "invalid_redirect_uri");
+}
+
+async fn the_consent_page_shows_the_logo_and_links_to_policy_and_terms(backend: Backend) {
+    let (server, outside) = with_outside(backend).await;
+    outside.put("/logo.png", 200, "Content-Type: image/png\r\n", "a picture");
+    let logo = format!("{}/logo.png", outside.base);
+    let client = Registered::new(&server, json!({ "logo_uri": logo, "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos" })).await;
+    let mut ann = server.logged_in("ann").await;
+    let shown = async {
+        loop {
+            // Our own copy is fetched in the background when the page is first shown.
+            let page = ann.open(&client.asks("openid").address()).await.expect(StatusCode::OK);
+            for link in ["https://app.example/policy", "https://app.example/tos"] {
+                assert!(page.text.contains(&format!("href=\"{link}\"")), "{page:?}");
             }
-        };
-        tokio::time::timeout(Duration::from_secs(20), shown).await.expect("the logo is shown");
-    }
-
-    async fn keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_replaced(backend) {
-        let (server, outside) = with_outside(backend).await;
-        let uri = format!("{}/client1_jwks", outside.base);
-        let old = client_key("one");
-        outside.put("/client1_jwks", 200, "Content-Type: application/json\r\n", key_set(&old).to_string());
-        let metadata = json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
-        let mut client = Registered::with(&server, old, metadata).await;
-        let asked = client.asks("openid offline_access").with("prompt", "consent");
-        let first = client.tokens(&asked).await;
-
-        client.key = client_key("two");
-        outside.put("/client1_jwks", 200, "Content-Type: application/json\r\n", key_set(&client.key).to_string());
-        // The suite waits before it uses the new key.
-        server.clock.advance(Duration::from_secs(31));
-        let fields = [("grant_type", "refresh_token"), ("refresh_token", &first.field("refresh_token"))];
-        let second = client.token(&fields).await.expect(StatusCode::OK);
-        assert_eq!(payload(&second.field("id_token"))["sub"], payload(&first.field("id_token"))["sub"]);
-        server.get_as("/oauth2/userinfo", &second.field("access_token")).await.expect(StatusCode::OK);
-    }
-
-    async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back(backend) {
-        let (server, outside) = with_outside(backend).await;
-        let uri = format!("{}/jwks", outside.base);
-        let key = client_key("one");
-        let publish = |headers: &str, keys: Value| outside.put("/jwks", 200, headers, keys.to_string());
-        publish("Cache-Control: max-age=600\r\n", key_set(&key));
-        let metadata = json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
-        let mut client = Registered::with(&server, key, metadata).await;
-        let authenticates = async |client: &Registered| {
-            let fields = [("grant_type", "authorization_code"), ("code", "pac_x"), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
-            let error = client.token(&fields).await.json()["error"].clone();
-            error == "invalid_grant"
-        };
-        assert!(authenticates(&client).await);
-        // A stranger's signature makes the server ask again, now that there is no answer.
-        outside.put("/jwks", 503, "", "");
-        server.clock.advance(Duration::from_secs(31));
-        let own = std::mem::replace(&mut client.key, client_key("one"));
-        assert!(!authenticates(&client).await);
-        assert_eq!(outside.asked(), 2);
-        client.key = own;
-        assert!(authenticates(&client).await, "its own keys are as good as before");
-        // So they are when it is time to ask again, for a day in all.
-        server.clock.advance(Duration::from_secs(12 * 3_600));
-        assert!(authenticates(&client).await);
-        assert_eq!(outside.asked(), 3);
-        server.clock.advance(Duration::from_secs(12 * 3_600));
-        assert!(!authenticates(&client).await);
-        publish("", key_set(&client.key));
-        server.clock.advance(Duration::from_secs(31));
-        assert!(authenticates(&client).await);
-        // What the server does say counts at once.
-        publish("", json!({ "keys": [] }));
-        server.clock.advance(Duration::from_secs(901));
-        assert!(!authenticates(&client).await);
-    }
-
-    async fn a_refresh_token_is_refused_to_another_registered_client(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
-        let one = Registered::new(&server, metadata.clone()).await;
-        let two = Registered::new(&server, metadata).await;
-        let reply = two.tokens(&two.asks("openid offline_access").with("prompt", "consent")).await;
-        let refresh = reply.field("refresh_token");
-        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str())];
-        one.token(&fields).await.expect_oauth_error(400, "invalid_grant");
-        two.token(&fields).await.expect(StatusCode::OK);
-    }
-
-    async fn a_sector_document_names_every_redirect_uri_or_the_registration_is_refused(backend) {
-        let (server, outside) = with_outside(backend).await;
-        let sector = format!("{}/redirect_uris.json", outside.base);
-        let metadata = json!({ "subject_type": "pairwise", "sector_identifier_uri": sector });
-        outside.put("/redirect_uris.json", 200, "Content-Type: application/json\r\n", json!([CALLBACK, "https://app.example/cb2"]).to_string());
-        let client = Registered::new(&server, metadata.clone()).await;
-        let sub = payload(&client.tokens(&client.asks("openid")).await.field("id_token"))["sub"].clone();
-        let public = Registered::new(&server, json!({})).await;
-        assert_ne!(sub, payload(&public.tokens(&public.asks("openid")).await.field("id_token"))["sub"]);
-
-        outside.put("/redirect_uris.json", 200, "Content-Type: application/json\r\n", json!(["https://app.example/other"]).to_string());
-        let mut metadata = metadata;
-        metadata["jwks"] = key_set(&client_key("one"));
-        expect_refused(&register(&server, metadata).await, "invalid_client_metadata");
-    }
-
-    async fn new_signing_keys_are_published_beside_the_old_ones(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let published = async || {
-            let json = server.get("/oauth2/jwks").await.expect(StatusCode::OK).json();
-            let keys = json["keys"].as_array().expect("keys").clone();
-            keys.into_iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
-        };
-        let before = published().await;
-        let app = &server.app;
-        app.keys.rotate(&app.db, &app.clock, &app.rng, None, true, &By::operator()).await.expect("rotated");
-        let after = published().await;
-        assert!(before.iter().all(|kid| after.contains(kid)) && after.len() > before.len(), "{before:?} {after:?}");
-        let client = Registered::new(&server, json!({})).await;
-        let token = client.tokens(&client.asks("openid")).await.field("id_token");
-        assert!(!before.contains(&header(&token)["kid"]), "the new one signs");
-    }
-
-    async fn a_request_behind_an_address_is_refused_as_not_supported(backend) {
-        let (server, outside) = with_outside(backend).await;
-        let uri = format!("{}/request.jwt#x", outside.base);
-        for alg in ["RS256", "none"] {
-            let client = Registered::new(&server, json!({ "request_uris": [uri], "request_object_signing_alg": alg })).await;
-            let asked = client.asks("openid").with("request_uri", &uri);
-            let answer = server.logged_in("ann").await.authorize(&asked, "ann").await;
-            answer.expect_error("request_uri_not_supported");
+            if page.text.contains("src=\"data:image/png;base64,") {
+                return;
+            }
         }
-        assert_eq!(outside.asked(), 0, "nothing was fetched");
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(20), shown).await.expect("the logo is shown");
+}
 
-    async fn the_redirect_uri_of_a_signed_request_counts(backend) {
-        let (server, _outside) = with_outside(backend).await;
-        let client = Registered::new(&server, json!({ "request_object_signing_alg": "RS256" })).await;
-        let asked = client.asks("openid");
-        let mut claims: Value = asked.0.iter().cloned().collect();
-        claims["iss"] = client.id().into();
-        claims["aud"] = server.app.config.server.issuer.as_str().into();
-        let sent = asked.clone().with("redirect_uri", "https://evil.example/cb").with("request", &sign(&client.key, &claims));
-        let answer = server.browser().authorize(&sent, "ann").await;
-        check_answer(&server, &asked, &answer);
-        answer.code();
+async fn keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_replaced(
+    backend: Backend,
+) {
+    let (server, outside) = with_outside(backend).await;
+    let uri = format!("{}/client1_jwks", outside.base);
+    let old = client_key("one");
+    outside.put(
+        "/client1_jwks",
+        200,
+        "Content-Type: application/json\r\n",
+        key_set(&old).to_string(),
+    );
+    let metadata =
+        json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
+    let mut client = Registered::with(&server, old, metadata).await;
+    let asked = client.asks("openid offline_access").with("prompt", "consent");
+    let first = client.tokens(&asked).await;
+
+    client.key = client_key("two");
+    outside.put(
+        "/client1_jwks",
+        200,
+        "Content-Type: application/json\r\n",
+        key_set(&client.key).to_string(),
+    );
+    // The suite waits before it uses the new key.
+    server.clock.advance(Duration::from_secs(31));
+    let fields =
+        [("grant_type", "refresh_token"), ("refresh_token", &first.field("refresh_token"))];
+    let second = client.token(&fields).await.expect(StatusCode::OK);
+    assert_eq!(payload(&second.field("id_token"))["sub"], payload(&first.field("id_token"))["sub"]);
+    server.get_as("/oauth2/userinfo", &second.field("access_token")).await.expect(StatusCode::OK);
+}
+
+async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back(
+    backend: Backend,
+) {
+    let (server, outside) = with_outside(backend).await;
+    let uri = format!("{}/jwks", outside.base);
+    let key = client_key("one");
+    let publish = |headers: &str, keys: Value| outside.put("/jwks", 200, headers, keys.to_string());
+    publish("Cache-Control: max-age=600\r\n", key_set(&key));
+    let metadata =
+        json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
+    let mut client = Registered::with(&server, key, metadata).await;
+    let authenticates = async |client: &Registered| {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", "pac_x"),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ];
+        let error = client.token(&fields).await.json()["error"].clone();
+        error == "invalid_grant"
+    };
+    assert!(authenticates(&client).await);
+    // A stranger's signature makes the server ask again, now that there is no answer.
+    outside.put("/jwks", 503, "", "");
+    server.clock.advance(Duration::from_secs(31));
+    let own = std::mem::replace(&mut client.key, client_key("one"));
+    assert!(!authenticates(&client).await);
+    assert_eq!(outside.asked(), 2);
+    client.key = own;
+    assert!(authenticates(&client).await, "its own keys are as good as before");
+    // So they are when it is time to ask again, for a day in all.
+    server.clock.advance(Duration::from_secs(12 * 3_600));
+    assert!(authenticates(&client).await);
+    assert_eq!(outside.asked(), 3);
+    server.clock.advance(Duration::from_secs(12 * 3_600));
+    assert!(!authenticates(&client).await);
+    publish("", key_set(&client.key));
+    server.clock.advance(Duration::from_secs(31));
+    assert!(authenticates(&client).await);
+    // What the server does say counts at once.
+    publish("", json!({ "keys": [] }));
+    server.clock.advance(Duration::from_secs(901));
+    assert!(!authenticates(&client).await);
+}
+
+async fn a_refresh_token_is_refused_to_another_registered_client(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
+    let one = Registered::new(&server, metadata.clone()).await;
+    let two = Registered::new(&server, metadata).await;
+    let reply = two.tokens(&two.asks("openid offline_access").with("prompt", "consent")).await;
+    let refresh = reply.field("refresh_token");
+    let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str())];
+    one.token(&fields).await.expect_oauth_error(400, "invalid_grant");
+    two.token(&fields).await.expect(StatusCode::OK);
+}
+
+async fn a_sector_document_names_every_redirect_uri_or_the_registration_is_refused(
+    backend: Backend,
+) {
+    let (server, outside) = with_outside(backend).await;
+    let sector = format!("{}/redirect_uris.json", outside.base);
+    let metadata = json!({ "subject_type": "pairwise", "sector_identifier_uri": sector });
+    outside.put(
+        "/redirect_uris.json",
+        200,
+        "Content-Type: application/json\r\n",
+        json!([CALLBACK, "https://app.example/cb2"]).to_string(),
+    );
+    let client = Registered::new(&server, metadata.clone()).await;
+    let sub =
+        payload(&client.tokens(&client.asks("openid")).await.field("id_token"))["sub"].clone();
+    let public = Registered::new(&server, json!({})).await;
+    assert_ne!(sub, payload(&public.tokens(&public.asks("openid")).await.field("id_token"))["sub"]);
+
+    outside.put(
+        "/redirect_uris.json",
+        200,
+        "Content-Type: application/json\r\n",
+        json!(["https://app.example/other"]).to_string(),
+    );
+    let mut metadata = metadata;
+    metadata["jwks"] = key_set(&client_key("one"));
+    expect_refused(&register(&server, metadata).await, "invalid_client_metadata");
+}
+
+async fn new_signing_keys_are_published_beside_the_old_ones(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let published = async || {
+        let json = server.get("/oauth2/jwks").await.expect(StatusCode::OK).json();
+        let keys = json["keys"].as_array().expect("keys").clone();
+        keys.into_iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
+    };
+    let before = published().await;
+    let app = &server.app;
+    app.keys
+        .rotate(&app.db, &app.clock, &app.rng, None, true, &Actor::operator())
+        .await
+        .expect("rotated");
+    let after = published().await;
+    assert!(
+        before.iter().all(|kid| after.contains(kid)) && after.len() > before.len(),
+        "{before:?} {after:?}"
+    );
+    let client = Registered::new(&server, json!({})).await;
+    let token = client.tokens(&client.asks("openid")).await.field("id_token");
+    assert!(!before.contains(&header(&token)["kid"]), "the new one signs");
+}
+
+async fn a_request_behind_an_address_is_refused_as_not_supported(backend: Backend) {
+    let (server, outside) = with_outside(backend).await;
+    let uri = format!("{}/request.jwt#x", outside.base);
+    for alg in ["RS256", "none"] {
+        let client = Registered::new(
+            &server,
+            json!({ "request_uris": [uri], "request_object_signing_alg": alg }),
+        )
+        .await;
+        let asked = client.asks("openid").with("request_uri", &uri);
+        let answer = server.logged_in("ann").await.authorize(&asked, "ann").await;
+        answer.expect_error("request_uri_not_supported");
     }
+    assert_eq!(outside.asked(), 0, "nothing was fetched");
+}
+
+async fn the_redirect_uri_of_a_signed_request_counts(backend: Backend) {
+    let (server, _outside) = with_outside(backend).await;
+    let client = Registered::new(&server, json!({ "request_object_signing_alg": "RS256" })).await;
+    let asked = client.asks("openid");
+    let mut claims: Value = asked.0.iter().cloned().collect();
+    claims["iss"] = client.id().into();
+    claims["aud"] = server.app.config.server.issuer.as_str().into();
+    let sent = asked
+        .clone()
+        .with("redirect_uri", "https://evil.example/cb")
+        .with("request", &sign(&client.key, &claims));
+    let answer = server.browser().authorize(&sent, "ann").await;
+    check_answer(&server, &asked, &answer);
+    answer.code();
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use propusk::{flows::backchannel, model::client::Metadata};
+use propusk::{flows::oauth::backchannel_logout, model::client::Metadata};
 use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{asks, assert_logged_out, client_key, sign, signed, suite_app, tokens, with_suite};
 use crate::support::{
-    Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Authorization, Person, header, payload},
     outside::Outside,
 };
@@ -21,19 +21,13 @@ fn asked() -> Authorization {
 
 fn query(params: &[(&str, &str)]) -> String {
     let params = params.iter();
-    Authorization(
-        params
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-    )
-    .query()
+    Authorization(params.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        .query()
 }
 
 /// Opens the end session endpoint with these parameters; the person presses the button where there is one.
 async fn leave(person: &mut Person<'_>, params: &[(&str, &str)]) -> Reply {
-    let reply = person
-        .open(&format!("/oauth2/logout?{}", query(params)))
-        .await;
+    let reply = person.open(&format!("/oauth2/logout?{}", query(params))).await;
     if reply.text.contains("name=\"decision\"") {
         person.submit(&reply, &[("decision", "logout")]).await
     } else {
@@ -52,9 +46,7 @@ async fn logged_in(server: &TestServer) -> (Person<'_>, String) {
 pub async fn delivered(server: &TestServer, outside: &Outside, path: &str) -> String {
     let arrives = async {
         loop {
-            backchannel::deliver_due(&server.app)
-                .await
-                .expect("deliveries");
+            backchannel_logout::deliver_due(&server.app).await.expect("deliveries");
             if let Some(posted) = outside.posted(path) {
                 return posted;
             }
@@ -67,106 +59,147 @@ pub async fn delivered(server: &TestServer, outside: &Outside, path: &str) -> St
 
 /// Fails the test where nobody is logged in any more.
 async fn assert_logged_in(person: &mut Person<'_>) {
-    let answer = person
-        .authorize(&asked().with("prompt", "none"), "ann")
-        .await;
+    let answer = person.authorize(&asked().with("prompt", "none"), "ann").await;
     answer.code();
 }
 
-both_backends! {
-    async fn a_logout_with_a_hint_returns_to_the_application_with_its_state_and_nothing_else(backend) {
-        let server = with_suite(backend).await;
-        let (mut ann, hint) = logged_in(&server).await;
-        let reply = leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s t+a/te")]).await;
-        assert_eq!(reply.status, StatusCode::SEE_OTHER);
-        assert_eq!(reply.header("location"), format!("{BYE}?state=s+t%2Ba%2Fte"));
-        assert_logged_out(&mut ann).await;
+backend_tests! {
+    a_logout_with_a_hint_returns_to_the_application_with_its_state_and_nothing_else,
+    a_logout_that_names_no_address_ends_on_a_page_of_ours,
+    an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowhere,
+    a_logout_is_told_to_the_application_behind_the_persons_back,
+}
 
-        let (mut ann, hint) = logged_in(&server).await;
-        let reply = leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
-        assert_eq!(reply.header("location"), BYE, "no state was sent");
-        assert_logged_out(&mut ann).await;
-    }
+async fn a_logout_with_a_hint_returns_to_the_application_with_its_state_and_nothing_else(
+    backend: Backend,
+) {
+    let server = with_suite(backend).await;
+    let (mut ann, hint) = logged_in(&server).await;
+    let reply = leave(
+        &mut ann,
+        &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s t+a/te")],
+    )
+    .await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), format!("{BYE}?state=s+t%2Ba%2Fte"));
+    assert_logged_out(&mut ann).await;
 
-    async fn a_logout_that_names_no_address_ends_on_a_page_of_ours(backend) {
-        let server = with_suite(backend).await;
-        for with_hint in [true, false] {
-            for with_state in [true, false] {
-                let (mut ann, hint) = logged_in(&server).await;
-                let mut params = vec![];
-                if with_hint {
-                    params.push(("id_token_hint", hint.as_str()));
-                }
-                if with_state {
-                    params.push(("state", "a state"));
-                }
-                let page = leave(&mut ann, &params).await.expect_page(200);
-                assert!(!page.text.contains("name=\"decision\""), "{page:?}");
-                assert_logged_out(&mut ann).await;
+    let (mut ann, hint) = logged_in(&server).await;
+    let reply =
+        leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
+    assert_eq!(reply.header("location"), BYE, "no state was sent");
+    assert_logged_out(&mut ann).await;
+}
+
+async fn a_logout_that_names_no_address_ends_on_a_page_of_ours(backend: Backend) {
+    let server = with_suite(backend).await;
+    for with_hint in [true, false] {
+        for with_state in [true, false] {
+            let (mut ann, hint) = logged_in(&server).await;
+            let mut params = vec![];
+            if with_hint {
+                params.push(("id_token_hint", hint.as_str()));
             }
-        }
-    }
-
-    async fn an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowhere(backend) {
-        let server = with_suite(backend).await;
-        let (mut ann, hint) = logged_in(&server).await;
-        let key = client_key("theirs");
-        let forged = sign(&key, &payload(&hint));
-        let (rest, signature) = hint.rsplit_once('.').expect("a JWT");
-        let (head, _) = rest.split_once('.').expect("a JWT");
-        let mut claims = payload(&hint);
-        claims["sub"] = "somebody else".into();
-        let changed = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims.to_string());
-        let modified = format!("{head}.{changed}.{signature}");
-        for uri in ["https://app.example/bye/random", "https://app.example/bye?foo=bar"] {
-            let page = leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", uri), ("state", "s")]).await;
-            page.expect_page(400);
-            assert_logged_in(&mut ann).await;
-        }
-        for hint in [&modified, &forged] {
-            let asked = [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "s")];
-            let page = ann.open(&format!("/oauth2/logout?{}", query(&asked))).await.expect_page(200);
-            assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
-            assert_logged_in(&mut ann).await;
-            // Whoever says yes is logged out, and led nowhere.
-            leave(&mut ann, &asked).await.expect_page(200);
+            if with_state {
+                params.push(("state", "a state"));
+            }
+            let page = leave(&mut ann, &params).await.expect_page(200);
+            assert!(!page.text.contains("name=\"decision\""), "{page:?}");
             assert_logged_out(&mut ann).await;
-            ann = logged_in(&server).await.0;
         }
-        // Without a hint nobody knows whose address it is; the suite takes an error page or a question.
-        leave(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
-        let reply = leave(&mut ann, &[("client_id", "app"), ("post_logout_redirect_uri", BYE), ("state", "s")]).await;
-        assert_eq!(reply.header("location"), format!("{BYE}?state=s"), "after the person has said so");
-        assert_logged_out(&mut ann).await;
     }
+}
 
-    async fn a_logout_is_told_to_the_application_behind_the_persons_back(backend) {
-        let outside = Outside::start().await;
-        outside.put("/backchannel_logout", 200, "Cache-Control: no-store\r\n", "");
-        let settings = outside.settings();
-        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let server = TestServer::with(backend, &settings).await;
-        let uri = Some(format!("{}/backchannel_logout", outside.base));
-        server.client("app", Metadata { backchannel_logout_uri: uri, backchannel_logout_session_required: true, ..suite_app() }).await;
-        server.register("ann").await;
-        let (mut ann, hint) = logged_in(&server).await;
-        let said = payload(&hint);
-        let reply = leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s")]).await;
-        assert_eq!(reply.header("location"), format!("{BYE}?state=s"));
-        assert_logged_out(&mut ann).await;
-
-        let posted = delivered(&server, &outside, "/backchannel_logout").await;
-        let fields: Vec<_> = url::form_urlencoded::parse(posted.as_bytes()).into_owned().collect();
-        let [(name, token)] = &fields[..] else { panic!("one field: {fields:?}") };
-        assert_eq!((name.as_str(), header(token)["typ"].as_str()), ("logout_token", Some("logout+jwt")));
-        let claims = signed(&server, token).await;
-        let now = server.clock.now().as_secs();
-        assert_eq!((&claims["iss"], &claims["aud"]), (&said["iss"], &"app".into()));
-        assert_eq!((&claims["sub"], &claims["sid"]), (&said["sub"], &said["sid"]));
-        assert!(claims["jti"].as_str().is_some_and(|jti| !jti.is_empty()), "{claims}");
-        assert_eq!(claims["iat"], now);
-        assert!(claims["exp"].as_i64().is_some_and(|exp| exp > now && exp <= now + 120), "{claims}");
-        assert_eq!(claims["events"], json!({ "http://schemas.openid.net/event/backchannel-logout": {} }));
-        assert_eq!(claims.get("nonce"), None, "Back-Channel Logout §2.4");
+async fn an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowhere(
+    backend: Backend,
+) {
+    let server = with_suite(backend).await;
+    let (mut ann, hint) = logged_in(&server).await;
+    let key = client_key("theirs");
+    let forged = sign(&key, &payload(&hint));
+    let (rest, signature) = hint.rsplit_once('.').expect("a JWT");
+    let (head, _) = rest.split_once('.').expect("a JWT");
+    let mut claims = payload(&hint);
+    claims["sub"] = "somebody else".into();
+    let changed = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        claims.to_string(),
+    );
+    let modified = format!("{head}.{changed}.{signature}");
+    for uri in ["https://app.example/bye/random", "https://app.example/bye?foo=bar"] {
+        let page = leave(
+            &mut ann,
+            &[("id_token_hint", &hint), ("post_logout_redirect_uri", uri), ("state", "s")],
+        )
+        .await;
+        page.expect_page(400);
+        assert_logged_in(&mut ann).await;
     }
+    for hint in [&modified, &forged] {
+        let asked =
+            [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "s")];
+        let page = ann.open(&format!("/oauth2/logout?{}", query(&asked))).await.expect_page(200);
+        assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
+        assert_logged_in(&mut ann).await;
+        // Whoever says yes is logged out, and led nowhere.
+        leave(&mut ann, &asked).await.expect_page(200);
+        assert_logged_out(&mut ann).await;
+        ann = logged_in(&server).await.0;
+    }
+    // Without a hint nobody knows whose address it is; the suite takes an error page or a question.
+    leave(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
+    let reply =
+        leave(&mut ann, &[("client_id", "app"), ("post_logout_redirect_uri", BYE), ("state", "s")])
+            .await;
+    assert_eq!(reply.header("location"), format!("{BYE}?state=s"), "after the person has said so");
+    assert_logged_out(&mut ann).await;
+}
+
+async fn a_logout_is_told_to_the_application_behind_the_persons_back(backend: Backend) {
+    let outside = Outside::start().await;
+    outside.put("/backchannel_logout", 200, "Cache-Control: no-store\r\n", "");
+    let settings = outside.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let server = TestServer::with(backend, &settings).await;
+    let uri = Some(format!("{}/backchannel_logout", outside.base));
+    server
+        .client(
+            "app",
+            Metadata {
+                backchannel_logout_uri: uri,
+                backchannel_logout_session_required: true,
+                ..suite_app()
+            },
+        )
+        .await;
+    server.register("ann").await;
+    let (mut ann, hint) = logged_in(&server).await;
+    let said = payload(&hint);
+    let reply = leave(
+        &mut ann,
+        &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s")],
+    )
+    .await;
+    assert_eq!(reply.header("location"), format!("{BYE}?state=s"));
+    assert_logged_out(&mut ann).await;
+
+    let posted = delivered(&server, &outside, "/backchannel_logout").await;
+    let fields: Vec<_> = url::form_urlencoded::parse(posted.as_bytes()).into_owned().collect();
+    let [(name, token)] = &fields[..] else { panic!("one field: {fields:?}") };
+    assert_eq!(
+        (name.as_str(), header(token)["typ"].as_str()),
+        ("logout_token", Some("logout+jwt"))
+    );
+    let claims = signed(&server, token).await;
+    let now = server.clock.now().as_secs();
+    assert_eq!((&claims["iss"], &claims["aud"]), (&said["iss"], &"app".into()));
+    assert_eq!((&claims["sub"], &claims["sid"]), (&said["sub"], &said["sid"]));
+    assert!(claims["jti"].as_str().is_some_and(|jti| !jti.is_empty()), "{claims}");
+    assert_eq!(claims["iat"], now);
+    assert!(claims["exp"].as_i64().is_some_and(|exp| exp > now && exp <= now + 120), "{claims}");
+    assert_eq!(
+        claims["events"],
+        json!({ "http://schemas.openid.net/event/backchannel-logout": {} })
+    );
+    assert_eq!(claims.get("nonce"), None, "Back-Channel Logout §2.4");
 }

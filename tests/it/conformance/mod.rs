@@ -28,10 +28,7 @@ const MODES: [&str; 2] = ["query", "form_post"];
 
 /// What the suite's static client registers.
 fn suite_app() -> Metadata {
-    Metadata {
-        require_pkce: Some(false),
-        ..web_app()
-    }
+    Metadata { require_pkce: Some(false), ..web_app() }
 }
 
 /// A server that knows `ann` and the suite's two clients, `app` and `app2`.
@@ -53,11 +50,7 @@ fn asks(id: &str, scope: &str, mode: &str) -> Authorization {
 
 /// Exchanges a code as a client that proves itself by header.
 async fn redeem(server: &TestServer, id: &str, code: &str) -> Reply {
-    let fields = [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", CALLBACK),
-    ];
+    let fields = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
     server.form_as("/oauth2/token", id, &fields).await
 }
 
@@ -65,9 +58,7 @@ async fn redeem(server: &TestServer, id: &str, code: &str) -> Reply {
 async fn tokens(person: &mut Person<'_>, asked: &Authorization) -> Reply {
     let answer = person.authorize(asked, "ann").await;
     check_answer(person.server, asked, &answer);
-    let reply = redeem(person.server, "app", answer.code())
-        .await
-        .expect(StatusCode::OK);
+    let reply = redeem(person.server, "app", answer.code()).await.expect(StatusCode::OK);
     check_tokens(person.server, asked, &reply).await;
     reply
 }
@@ -79,10 +70,7 @@ fn check_answer(server: &TestServer, asked: &Authorization, answer: &Answer) {
     assert_eq!(answer.fields.get("state"), state, "{answer:?}");
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
     let uri = sent("redirect_uri").map(|(_, value)| value.as_str());
-    assert!(
-        answer.location.as_str().starts_with(uri.expect("one")),
-        "{answer:?}"
-    );
+    assert!(answer.location.as_str().starts_with(uri.expect("one")), "{answer:?}");
 }
 
 /// The token response, and the ID token in it by Core §3.1.3.7.

@@ -4,12 +4,12 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use propusk::{
     clock::Clock,
-    flows::{By, clients},
+    flows::admin::clients,
     grpc::proto::v1::{
         GetUserRequest, ValidateRequest, ValidateResponse, WatchRequest,
         token_service_client::TokenServiceClient,
     },
-    model::client::Metadata,
+    model::{actor::Actor, client::Metadata},
     oauth::scope::Scope,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -23,7 +23,7 @@ use tonic_types::StatusExt as _;
 use super::{back_end, issued};
 use crate::support::{
     Backend, Database, START, TestServer,
-    grpc::{Caller, expect_refused},
+    grpc::{RequestContext, expect_refused},
     process::run,
 };
 
@@ -82,11 +82,7 @@ impl Story {
         let database = Arc::new(Database::prepared(Backend::Sqlite).await);
         let server = TestServer::on(database, Clock::fake(START), &settings).await;
         server.register("ann").await;
-        Self {
-            server,
-            authority,
-            files,
-        }
+        Self { server, authority, files }
     }
 
     /// A connection, with a certificate where one is given.
@@ -105,8 +101,8 @@ impl Story {
         endpoint.tls_config(tls).expect("TLS").connect().await
     }
 
-    async fn caller(&self, own: Option<&(String, String)>) -> Caller {
-        Caller::on(self.connect(own).await.expect("connected"))
+    async fn caller(&self, own: Option<&(String, String)>) -> RequestContext {
+        RequestContext::on(self.connect(own).await.expect("connected"))
     }
 
     /// Registers the certificate with a client, as the command line does.
@@ -119,13 +115,9 @@ impl Story {
     }
 }
 
-async fn ask(caller: &Caller) -> Result<ValidateResponse, Status> {
+async fn ask(caller: &RequestContext) -> Result<ValidateResponse, Status> {
     let token = "x".to_owned();
-    Ok(caller
-        .tokens()
-        .validate(ValidateRequest { token })
-        .await?
-        .into_inner())
+    Ok(caller.tokens().validate(ValidateRequest { token }).await?.into_inner())
 }
 
 fn machine() -> Metadata {
@@ -146,21 +138,12 @@ async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may(
     assert!(!ask(&caller).await.expect("an answer").active);
     let ann = super::id_of(&story.server, "ann").await;
     let tokens = issued(&caller, &ann, "api:read").await;
-    assert_eq!(
-        super::validate(&caller, &tokens.access_token)
-            .await
-            .client_id,
-        "machine"
-    );
+    assert_eq!(super::validate(&caller, &tokens.access_token).await.client_id, "machine");
     let refused = caller.users().get(GetUserRequest { id: ann }).await;
     expect_refused(refused, Code::PermissionDenied, "INSUFFICIENT_SCOPE");
     // A token goes before the certificate, and a bad one is not made good by it.
     let with_token = caller.clone().with("authorization", "Bearer x");
-    expect_refused(
-        ask(&with_token).await,
-        Code::Unauthenticated,
-        "INVALID_TOKEN",
-    );
+    expect_refused(ask(&with_token).await, Code::Unauthenticated, "INVALID_TOKEN");
     // Health needs neither.
     let stranger = story.caller(None).await;
     expect_refused(ask(&stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
@@ -172,9 +155,7 @@ async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may(
         .expect("it follows")
         .into_inner();
     stream.message().await.expect("told").expect("the list");
-    clients::disable(&story.server.app, "machine", &By::operator())
-        .await
-        .expect("disabled");
+    clients::disable(&story.server.app, "machine", &Actor::operator()).await.expect("disabled");
     let status = stream.message().await.expect_err("its client is disabled");
     let details = status.get_error_details();
     assert_eq!(
@@ -198,10 +179,7 @@ async fn t82_a_certificate_that_no_authority_of_ours_issued_is_never_a_proof() {
         let refused = tokens.validate(ValidateRequest { token }).await;
         // Nothing of ours answers: the connection ends.
         let code = refused.expect_err("the handshake failed").code();
-        assert!(
-            [Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&code),
-            "{code:?}"
-        );
+        assert!([Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&code), "{code:?}");
     }
     // One that two clients have is nobody's.
     story.server.client("twin", machine()).await;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use propusk::{
-    flows::{By, modules},
+    flows::admin::modules,
     grpc::proto::envoy::{
         config::core::v3::{Address, HeaderValueOption, SocketAddress, address},
         service::auth::v3::{
@@ -12,6 +12,7 @@ use propusk::{
             check_response::HttpResponse,
         },
     },
+    model::actor::Actor,
 };
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -21,15 +22,15 @@ use super::back_end;
 use crate::{
     gateway::{id_of, module},
     support::{
-        Backend, TestServer, both_backends,
-        grpc::{Caller, expect_refused},
+        Backend, TestServer, backend_tests,
+        grpc::{RequestContext, expect_refused},
     },
 };
 
 const APP: &str = "http://127.0.0.1:9000";
 
 /// A server that knows `ann`, and Envoy before the application [`APP`].
-async fn with_envoy(backend: Backend) -> (TestServer, Caller) {
+async fn with_envoy(backend: Backend) -> (TestServer, RequestContext) {
     let settings = [("PROPUSK_GATEWAY__ORIGINS", APP)];
     let server = TestServer::with_grpc(backend, &settings).await;
     server.register("ann").await;
@@ -46,25 +47,17 @@ fn map(pairs: Pairs<'_>) -> HashMap<String, String> {
 }
 
 async fn check(
-    envoy: &Caller,
+    envoy: &RequestContext,
     headers: Pairs<'_>,
     demands: Pairs<'_>,
 ) -> Result<CheckResponse, Status> {
-    let source = SocketAddress {
-        address: "192.0.2.1".to_owned(),
-        ..SocketAddress::default()
-    };
-    let mut all = map(&[
-        (":method", "GET"),
-        (":path", "/notes?page=2"),
-        (":authority", "127.0.0.1:9000"),
-    ]);
+    let source = SocketAddress { address: "192.0.2.1".to_owned(), ..SocketAddress::default() };
+    let mut all =
+        map(&[(":method", "GET"), (":path", "/notes?page=2"), (":authority", "127.0.0.1:9000")]);
     all.extend(map(headers));
     let attributes = AttributeContext {
         source: Some(Peer {
-            address: Some(Address {
-                address: Some(address::Address::SocketAddress(source)),
-            }),
+            address: Some(Address { address: Some(address::Address::SocketAddress(source)) }),
         }),
         request: Some(Request {
             http: Some(HttpRequest {
@@ -78,13 +71,11 @@ async fn check(
         }),
         context_extensions: map(demands),
     };
-    let request = CheckRequest {
-        attributes: Some(attributes),
-    };
+    let request = CheckRequest { attributes: Some(attributes) };
     Ok(envoy.gateway().check(request).await?.into_inner())
 }
 
-async fn allowed(envoy: &Caller, headers: Pairs<'_>, demands: Pairs<'_>) -> OkHttpResponse {
+async fn allowed(envoy: &RequestContext, headers: Pairs<'_>, demands: Pairs<'_>) -> OkHttpResponse {
     let answer = check(envoy, headers, demands).await.expect("an answer");
     match answer.http_response {
         Some(HttpResponse::OkResponse(ok))
@@ -97,7 +88,7 @@ async fn allowed(envoy: &Caller, headers: Pairs<'_>, demands: Pairs<'_>) -> OkHt
 }
 
 async fn denied(
-    envoy: &Caller,
+    envoy: &RequestContext,
     headers: Pairs<'_>,
     demands: Pairs<'_>,
 ) -> (i32, DeniedHttpResponse) {
@@ -118,73 +109,118 @@ fn value<'a>(headers: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
     named.next().map(|pair| pair.value.as_str())
 }
 
-both_backends! {
-    async fn a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_it(backend) {
-        let (server, envoy) = with_envoy(backend).await;
-        let ann = id_of(&server, "ann").await;
-        let tokens = server.login("ann").await.tokens();
-        let bearer = format!("Bearer {}", tokens.access);
-        let ok = allowed(&envoy, &[("authorization", &bearer), ("x-propusk-user", "root"), ("x_propusk_role", "admin"), ("X-Propusk-Evil", "x"), ("accept", "*/*")], &[("scope", "openid")]).await;
-        assert_eq!(value(&ok.headers, "x-propusk-user"), Some(ann.as_str()));
-        assert_eq!((value(&ok.headers, "x-propusk-email"), value(&ok.headers, "x-propusk-role")), (Some("ann@example.org"), Some("user")));
-        assert!(ok.headers.iter().all(|option| option.append_action == 2), "what the client sent is overwritten: {ok:?}");
-        for gone in ["x_propusk_role", "X-Propusk-Evil", "x-propusk-modules"] {
-            assert!(ok.headers_to_remove.iter().any(|name| name == gone), "{gone}: {ok:?}");
-        }
-        assert!(ok.response_headers_to_add.is_empty());
+backend_tests! {
+    a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_it,
+    a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed,
+    a_module_that_is_withdrawn_closes_its_route_at_the_next_call,
+}
 
-        let (status, refused) = denied(&envoy, &[("authorization", &bearer)], &[("scope", "openid other:read")]).await;
-        assert_eq!(status, 403);
-        assert!(value(&refused.headers, "www-authenticate").is_some_and(|told| told.contains("insufficient_scope")), "{refused:?}");
-        let body: Value = serde_json::from_str(&refused.body).expect("the envelope");
-        assert_eq!((&body["errorCode"], body["requestId"].as_str()), (&"INSUFFICIENT_SCOPE".into(), value(&refused.headers, "x-request-id")));
-        let (status, refused) = denied(&envoy, &[], &[]).await;
-        assert_eq!((status, value(&refused.headers, "www-authenticate")), (401, Some("Bearer")));
-        for bad in ["Bearer x", "Basic eDp4", &format!("{bearer},{bearer}")] {
-            let (status, _) = denied(&envoy, &[("authorization", bad)], &[]).await;
-            assert_eq!(status, 401, "{bad}");
-        }
-        // A demand that is not understood lets nobody through.
-        let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[("scopes", "openid")]).await;
-        assert_eq!(status, 400);
-        expect_refused(envoy.gateway().check(CheckRequest::default()).await, Code::InvalidArgument, "VALIDATION_ERROR");
-
-        server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
-        let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[]).await;
-        assert_eq!(status, 401, "by the very next call");
+async fn a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_it(
+    backend: Backend,
+) {
+    let (server, envoy) = with_envoy(backend).await;
+    let ann = id_of(&server, "ann").await;
+    let tokens = server.login("ann").await.tokens();
+    let bearer = format!("Bearer {}", tokens.access);
+    let ok = allowed(
+        &envoy,
+        &[
+            ("authorization", &bearer),
+            ("x-propusk-user", "root"),
+            ("x_propusk_role", "admin"),
+            ("X-Propusk-Evil", "x"),
+            ("accept", "*/*"),
+        ],
+        &[("scope", "openid")],
+    )
+    .await;
+    assert_eq!(value(&ok.headers, "x-propusk-user"), Some(ann.as_str()));
+    assert_eq!(
+        (value(&ok.headers, "x-propusk-email"), value(&ok.headers, "x-propusk-role")),
+        (Some("ann@example.org"), Some("user"))
+    );
+    assert!(
+        ok.headers.iter().all(|option| option.append_action == 2),
+        "what the client sent is overwritten: {ok:?}"
+    );
+    for gone in ["x_propusk_role", "X-Propusk-Evil", "x-propusk-modules"] {
+        assert!(ok.headers_to_remove.iter().any(|name| name == gone), "{gone}: {ok:?}");
     }
+    assert!(ok.response_headers_to_add.is_empty());
 
-    async fn a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed(backend) {
-        let (server, envoy) = with_envoy(backend).await;
-        let page = [("accept", "text/html"), ("sec-fetch-mode", "navigate")];
-        let (status, refused) = denied(&envoy, &page, &[]).await;
-        assert_eq!(status, 303);
-        let location = value(&refused.headers, "location").expect("a login");
-        assert!(location.contains("return_to=http%3A%2F%2F127.0.0.1%3A9000%2Fnotes%3Fpage%3D2"), "{location}");
-        let (status, _) = denied(&envoy, &page, &[("redirect", "never")]).await;
-        assert_eq!(status, 401);
-
-        let tokens = server.login("ann").await.tokens();
-        let cookies = format!("propusk_access={}; propusk_refresh={}", tokens.access, tokens.refresh);
-        assert!(allowed(&envoy, &[("cookie", &cookies)], &[]).await.response_headers_to_add.is_empty());
-        server.clock.advance(Duration::from_secs(16 * 60));
-        let envoy = server.client_caller("backend", "propusk:check").await;
-        let ok = allowed(&envoy, &[("cookie", &cookies)], &[]).await;
-        let lines: Vec<&str> = ok.response_headers_to_add.iter().filter_map(|option| Some(option.header.as_ref()?.value.as_str())).collect();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].starts_with("propusk_access=") && lines[1].starts_with("propusk_refresh="), "{lines:?}");
+    let (status, refused) =
+        denied(&envoy, &[("authorization", &bearer)], &[("scope", "openid other:read")]).await;
+    assert_eq!(status, 403);
+    assert!(
+        value(&refused.headers, "www-authenticate")
+            .is_some_and(|told| told.contains("insufficient_scope")),
+        "{refused:?}"
+    );
+    let body: Value = serde_json::from_str(&refused.body).expect("the envelope");
+    assert_eq!(
+        (&body["errorCode"], body["requestId"].as_str()),
+        (&"INSUFFICIENT_SCOPE".into(), value(&refused.headers, "x-request-id"))
+    );
+    let (status, refused) = denied(&envoy, &[], &[]).await;
+    assert_eq!((status, value(&refused.headers, "www-authenticate")), (401, Some("Bearer")));
+    for bad in ["Bearer x", "Basic eDp4", &format!("{bearer},{bearer}")] {
+        let (status, _) = denied(&envoy, &[("authorization", bad)], &[]).await;
+        assert_eq!(status, 401, "{bad}");
     }
+    // A demand that is not understood lets nobody through.
+    let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[("scopes", "openid")]).await;
+    assert_eq!(status, 400);
+    expect_refused(
+        envoy.gateway().check(CheckRequest::default()).await,
+        Code::InvalidArgument,
+        "VALIDATION_ERROR",
+    );
 
-    async fn a_module_that_is_withdrawn_closes_its_route_at_the_next_call(backend) {
-        let (server, envoy) = with_envoy(backend).await;
-        module(&server, "crm", "crm:read", None).await;
-        let ann = id_of(&server, "ann").await;
-        modules::grant(&server.app, &ann, "crm", None, &By::operator()).await.expect("granted");
-        let bearer = format!("Bearer {}", server.login("ann").await.tokens().access);
-        let ok = allowed(&envoy, &[("authorization", &bearer)], &[("module", "crm")]).await;
-        assert_eq!(value(&ok.headers, "x-propusk-modules"), Some("crm"));
-        modules::withdraw(&server.app, &ann, "crm", &By::operator()).await.expect("withdrawn");
-        let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[("module", "crm")]).await;
-        assert_eq!(status, 403);
-    }
+    server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
+    let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[]).await;
+    assert_eq!(status, 401, "by the very next call");
+}
+
+async fn a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed(backend: Backend) {
+    let (server, envoy) = with_envoy(backend).await;
+    let page = [("accept", "text/html"), ("sec-fetch-mode", "navigate")];
+    let (status, refused) = denied(&envoy, &page, &[]).await;
+    assert_eq!(status, 303);
+    let location = value(&refused.headers, "location").expect("a login");
+    assert!(
+        location.contains("return_to=http%3A%2F%2F127.0.0.1%3A9000%2Fnotes%3Fpage%3D2"),
+        "{location}"
+    );
+    let (status, _) = denied(&envoy, &page, &[("redirect", "never")]).await;
+    assert_eq!(status, 401);
+
+    let tokens = server.login("ann").await.tokens();
+    let cookies = format!("propusk_access={}; propusk_refresh={}", tokens.access, tokens.refresh);
+    assert!(allowed(&envoy, &[("cookie", &cookies)], &[]).await.response_headers_to_add.is_empty());
+    server.clock.advance(Duration::from_secs(16 * 60));
+    let envoy = server.client_caller("backend", "propusk:check").await;
+    let ok = allowed(&envoy, &[("cookie", &cookies)], &[]).await;
+    let lines: Vec<&str> = ok
+        .response_headers_to_add
+        .iter()
+        .filter_map(|option| Some(option.header.as_ref()?.value.as_str()))
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].starts_with("propusk_access=") && lines[1].starts_with("propusk_refresh="),
+        "{lines:?}"
+    );
+}
+
+async fn a_module_that_is_withdrawn_closes_its_route_at_the_next_call(backend: Backend) {
+    let (server, envoy) = with_envoy(backend).await;
+    module(&server, "crm", "crm:read", None).await;
+    let ann = id_of(&server, "ann").await;
+    modules::grant(&server.app, &ann, "crm", None, &Actor::operator()).await.expect("granted");
+    let bearer = format!("Bearer {}", server.login("ann").await.tokens().access);
+    let ok = allowed(&envoy, &[("authorization", &bearer)], &[("module", "crm")]).await;
+    assert_eq!(value(&ok.headers, "x-propusk-modules"), Some("crm"));
+    modules::withdraw(&server.app, &ann, "crm", &Actor::operator()).await.expect("withdrawn");
+    let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[("module", "crm")]).await;
+    assert_eq!(status, 403);
 }

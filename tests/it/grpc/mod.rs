@@ -9,13 +9,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use http::uri::PathAndQuery;
 use propusk::{
-    flows::{By, accounts},
+    flows::admin::users as accounts,
     grpc::proto::v1::{
         Delta, Entry, IssueRequest, IssuedUntil, RefreshRequest, RevokeRequest, TokenResponse,
         ValidateRequest, ValidateResponse, WatchRequest, WatchResponse, entry::Target,
         watch_response::Message,
     },
     model::{
+        actor::Actor,
         client::{Client, GrantType, Metadata},
         user::Role,
     },
@@ -36,8 +37,8 @@ use tonic_reflection::pb::v1::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Backend, TestServer, both_backends,
-    grpc::{Caller, expect_refused},
+    Backend, TestServer, backend_tests,
+    grpc::{RequestContext, expect_refused},
     oauth::{payload, web_app},
     send,
 };
@@ -54,7 +55,7 @@ pub fn back_end() -> Metadata {
 }
 
 /// A server with a gRPC listener, that knows `ann` and the client `backend`, and a caller that may use the tokens' service.
-async fn with_back_end(backend: Backend) -> (TestServer, Caller) {
+async fn with_back_end(backend: Backend) -> (TestServer, RequestContext) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
     server.client("backend", back_end()).await;
@@ -67,11 +68,7 @@ async fn id_of(server: &TestServer, name: &str) -> String {
 }
 
 fn issue(user_id: &str, scope: &str) -> IssueRequest {
-    IssueRequest {
-        user_id: user_id.to_owned(),
-        scope: scope.to_owned(),
-        resource: vec![],
-    }
+    IssueRequest { user_id: user_id.to_owned(), scope: scope.to_owned(), resource: vec![] }
 }
 
 fn refresh(refresh_token: &str, scope: &str) -> RefreshRequest {
@@ -82,165 +79,264 @@ fn refresh(refresh_token: &str, scope: &str) -> RefreshRequest {
     }
 }
 
-async fn issued(caller: &Caller, user_id: &str, scope: &str) -> TokenResponse {
+async fn issued(caller: &RequestContext, user_id: &str, scope: &str) -> TokenResponse {
     let answer = caller.tokens().issue(issue(user_id, scope)).await;
     answer.expect("issued").into_inner()
 }
 
-async fn validate(caller: &Caller, token: &str) -> ValidateResponse {
+async fn validate(caller: &RequestContext, token: &str) -> ValidateResponse {
     let token = token.to_owned();
     let answer = caller.tokens().validate(ValidateRequest { token }).await;
     answer.expect("an answer").into_inner()
 }
 
-async fn revoke(caller: &Caller, token: &str) -> Result<(), tonic::Status> {
+async fn revoke(caller: &RequestContext, token: &str) -> Result<(), tonic::Status> {
     let token = token.to_owned();
     caller.tokens().revoke(RevokeRequest { token }).await?;
     Ok(())
 }
 
-both_backends! {
-    async fn a_back_end_opens_refreshes_validates_and_revokes_a_session(backend) {
-        let (server, caller) = with_back_end(backend).await;
-        let ann = id_of(&server, "ann").await;
-        let first = issued(&caller, &ann, "api:read api:write").await;
-        assert_eq!((first.expires_in, first.scope.as_str(), &first.id_token), (900, "api:read api:write", &None));
-        let told = validate(&caller, &first.access_token).await;
-        assert!(told.active, "{told:?}");
-        assert_eq!((told.sub.as_str(), told.client_id.as_str(), told.token_type.as_str()), (ann.as_str(), "backend", "Bearer"));
-        assert_eq!((told.iss.as_str(), told.aud), (server.app.config.server.issuer.as_str(), vec![server.app.config.audience().to_owned()]));
-        assert_eq!((told.scope.as_str(), told.auth_time), ("api:read api:write", Some(server.clock.now().as_secs())));
-        server.verify(&first.access_token).await.expect(StatusCode::OK);
-
-        let old = first.refresh_token.expect("the client may refresh");
-        assert!(validate(&caller, &old).await.active);
-        let next = caller.tokens().refresh(refresh(&old, "api:read")).await.expect("refreshed").into_inner();
-        assert_eq!(next.scope, "api:read");
-        let again = caller.tokens().refresh(refresh(&old, "")).await.expect("a lost answer").into_inner();
-        assert_eq!((again.refresh_token.as_ref(), again.scope.as_str()), (next.refresh_token.as_ref(), "api:read api:write"));
-        // It is the same chain as HTTP's.
-        let by_http = server.refresh_as("backend", &next.refresh_token.expect("the next")).await.expect(StatusCode::OK);
-        server.clock.advance(Duration::from_secs(61));
-        expect_refused(caller.tokens().refresh(refresh(&old, "")).await, Code::InvalidArgument, "INVALID_GRANT");
-        assert_eq!(validate(&caller, &by_http.field("access_token")).await, ValidateResponse::default(), "an old one is taken for stolen");
-
-        let other = issued(&caller, &ann, "").await;
-        assert_eq!(other.scope, "openid api:read api:write", "scopes of this server's own API are no person's");
-        assert!(other.id_token.is_some());
-        revoke(&caller, &other.access_token).await.expect("revoked");
-        assert!(!validate(&caller, &other.access_token).await.active);
-        let refresh_token = other.refresh_token.expect("the client may refresh");
-        assert!(validate(&caller, &refresh_token).await.active, "with an access token only that");
-        revoke(&caller, &refresh_token).await.expect("revoked");
-        assert!(!validate(&caller, &refresh_token).await.active);
-        expect_refused(caller.tokens().refresh(refresh(&refresh_token, "")).await, Code::InvalidArgument, "INVALID_GRANT");
-        let opened = server.events().await.into_iter().filter(|(kind, data)| kind == "session.created" && data["clientId"] == "backend");
-        assert_eq!(opened.count(), 2);
-    }
-
-    async fn nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come(backend) {
-        let (server, caller) = with_back_end(backend).await;
-        let ann = id_of(&server, "ann").await;
-        for unknown in ["ann", "ann@example.org", "backend", "a\0b", &ann.to_uppercase()] {
-            expect_refused(caller.tokens().issue(issue(unknown, "")).await, Code::NotFound, "NOT_FOUND");
-        }
-        let status = expect_refused(caller.tokens().issue(issue("", "")).await, Code::InvalidArgument, "VALIDATION_ERROR");
-        let details = status.get_error_details();
-        assert_eq!(details.bad_request().expect("google.rpc.BadRequest").field_violations[0].field, "user_id");
-        expect_refused(caller.tokens().issue(issue(&ann, "api:read admin:all")).await, Code::InvalidArgument, "INVALID_SCOPE");
-        expect_refused(caller.tokens().issue(issue(&ann, "a\"b")).await, Code::InvalidArgument, "INVALID_SCOPE");
-        let elsewhere = IssueRequest { resource: vec!["https://elsewhere.example".to_owned()], ..issue(&ann, "") };
-        expect_refused(caller.tokens().issue(elsewhere).await, Code::InvalidArgument, "INVALID_TARGET");
-
-        let before = issued(&caller, &ann, "").await;
-        let user = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::disable(&server.app, &user, &By::operator()).await.expect("disabled");
-        assert!(!validate(&caller, &before.access_token).await.active);
-        expect_refused(caller.tokens().issue(issue(&ann, "")).await, Code::FailedPrecondition, "CONFLICT");
-    }
-
-    async fn a_client_handles_its_own_sessions_only(backend) {
-        let (server, caller) = with_back_end(backend).await;
-        let quiet = Metadata { grant_types: vec![GrantType::ClientCredentials], ..back_end() };
-        server.client("other", quiet).await;
-        let other = server.client_caller("other", "propusk:tokens").await;
-        let ann = id_of(&server, "ann").await;
-        let tokens = issued(&caller, &ann, "").await;
-        let refresh_token = tokens.refresh_token.expect("the client may refresh");
-        assert_eq!(validate(&other, &tokens.access_token).await, ValidateResponse::default(), "neither its own nor meant for it");
-        assert_eq!(validate(&other, &refresh_token).await, ValidateResponse::default());
-        expect_refused(revoke(&other, &tokens.access_token).await, Code::PermissionDenied, "UNAUTHORIZED_CLIENT");
-        revoke(&other, &refresh_token).await.expect("to it, it is not good");
-        expect_refused(other.tokens().refresh(refresh(&refresh_token, "")).await, Code::PermissionDenied, "UNAUTHORIZED_CLIENT");
-        assert!(validate(&caller, &refresh_token).await.active);
-
-        let lone = issued(&other, &ann, "").await;
-        assert_eq!(lone.refresh_token, None, "it was not registered for refresh tokens");
-        assert!(validate(&other, &lone.access_token).await.active);
-        // Who serves an audience is told of its tokens.
-        server.change_client("other", |client: &mut Client| client.metadata.serves = vec!["*".to_owned()]).await;
-        assert!(validate(&other, &tokens.access_token).await.active);
-    }
-
-    async fn a_follower_gets_the_list_and_every_change_of_it(backend) {
-        let (server, caller) = with_back_end(backend).await;
-        let ann = id_of(&server, "ann").await;
-        let tokens = issued(&caller, &ann, "").await;
-        let claims = payload(&tokens.access_token);
-        revoke(&caller, &tokens.access_token).await.expect("revoked");
-        let follower = server.client_caller("backend", "propusk:revocations").await;
-        let mut stream = watch(&follower, None).await;
-        let Some(Message::Snapshot(snapshot)) = next(&mut stream).await.message else { panic!("a snapshot first") };
-        assert_eq!((targets(&snapshot.entries), snapshot.more), (vec![Target::Token(claims["jti"].as_str().expect("jti").to_owned())], false));
-
-        // What is revoked by HTTP comes as well.
-        let refresh_token = tokens.refresh_token.expect("the client may refresh");
-        server.form_as("/oauth2/revoke", "backend", &[("token", &refresh_token)]).await.expect(StatusCode::OK);
-        let ended = changes(&mut stream).await;
-        assert_eq!((ended.from, targets(&ended.entries)), (snapshot.number, vec![Target::Session(claims["sid"].as_str().expect("sid").to_owned())]));
-        let user = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::set_role(&server.app, &user, Role::admin(), &By::operator()).await.expect("changed");
-        let changed = changes(&mut stream).await;
-        let hit = IssuedUntil { id: ann, issued_until: server.clock.now().as_secs() + 1 };
-        assert_eq!((changed.from, targets(&changed.entries)), (ended.to, vec![Target::Subject(hit)]));
-
-        // Who comes back with a number gets what was missed, and nothing twice.
-        let mut again = watch(&follower, Some(snapshot.number)).await;
-        let missed = changes(&mut again).await;
-        assert_eq!((missed.from, missed.to, missed.entries.len()), (snapshot.number, changed.to, 2));
-        let far = follower.revocations().watch(WatchRequest { since: Some(changed.to + 1) }).await;
-        expect_refused(far, Code::OutOfRange, "TOO_FAR");
-    }
-
-    async fn a_follower_is_sent_away_with_its_token_and_with_the_server(backend) {
-        let (server, caller) = with_back_end(backend).await;
-        let token = server.client_token("backend", "propusk:revocations propusk:tokens").await;
-        let leaver = server.caller(&token).await;
-        let stayer = server.client_caller("backend", "propusk:revocations").await;
-        let (mut its, mut others) = (watch(&leaver, None).await, watch(&stayer, None).await);
-        next(&mut its).await;
-        next(&mut others).await;
-        revoke(&leaver, &token).await.expect("revoked");
-        expect_ended(&mut its, Code::Unauthenticated, "INVALID_TOKEN").await;
-        assert_eq!(changes(&mut others).await.entries.len(), 1);
-        server.clock.advance(Duration::from_secs(16 * 60));
-        let refused = caller.tokens().revoke(RevokeRequest { token: "x".to_owned() }).await;
-        expect_refused(refused, Code::Unauthenticated, "INVALID_TOKEN");
-        let later = server.client_caller("backend", "propusk:tokens propusk:revocations").await;
-        let ann = id_of(&server, "ann").await;
-        let tokens = issued(&later, &ann, "").await;
-        revoke(&later, &tokens.access_token).await.expect("revoked");
-        expect_ended(&mut others, Code::Unauthenticated, "INVALID_TOKEN").await;
-
-        let mut last = watch(&later, None).await;
-        next(&mut last).await;
-        let told = tokio::spawn(async move { expect_ended(&mut last, Code::Unavailable, "SHUTTING_DOWN").await });
-        server.stop().await;
-        told.await.expect("it was told");
-    }
+backend_tests! {
+    a_back_end_opens_refreshes_validates_and_revokes_a_session,
+    nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come,
+    a_client_handles_its_own_sessions_only,
+    a_follower_gets_the_list_and_every_change_of_it,
+    a_follower_is_sent_away_with_its_token_and_with_the_server,
 }
 
-async fn watch(caller: &Caller, since: Option<i64>) -> Streaming<WatchResponse> {
+async fn a_back_end_opens_refreshes_validates_and_revokes_a_session(backend: Backend) {
+    let (server, caller) = with_back_end(backend).await;
+    let ann = id_of(&server, "ann").await;
+    let first = issued(&caller, &ann, "api:read api:write").await;
+    assert_eq!(
+        (first.expires_in, first.scope.as_str(), &first.id_token),
+        (900, "api:read api:write", &None)
+    );
+    let told = validate(&caller, &first.access_token).await;
+    assert!(told.active, "{told:?}");
+    assert_eq!(
+        (told.sub.as_str(), told.client_id.as_str(), told.token_type.as_str()),
+        (ann.as_str(), "backend", "Bearer")
+    );
+    assert_eq!(
+        (told.iss.as_str(), told.aud),
+        (server.app.config.server.issuer.as_str(), vec![server.app.config.audience().to_owned()])
+    );
+    assert_eq!(
+        (told.scope.as_str(), told.auth_time),
+        ("api:read api:write", Some(server.clock.now().as_secs()))
+    );
+    server.verify(&first.access_token).await.expect(StatusCode::OK);
+
+    let old = first.refresh_token.expect("the client may refresh");
+    assert!(validate(&caller, &old).await.active);
+    let next =
+        caller.tokens().refresh(refresh(&old, "api:read")).await.expect("refreshed").into_inner();
+    assert_eq!(next.scope, "api:read");
+    let again =
+        caller.tokens().refresh(refresh(&old, "")).await.expect("a lost answer").into_inner();
+    assert_eq!(
+        (again.refresh_token.as_ref(), again.scope.as_str()),
+        (next.refresh_token.as_ref(), "api:read api:write")
+    );
+    // It is the same chain as HTTP's.
+    let by_http = server
+        .refresh_as("backend", &next.refresh_token.expect("the next"))
+        .await
+        .expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(61));
+    expect_refused(
+        caller.tokens().refresh(refresh(&old, "")).await,
+        Code::InvalidArgument,
+        "INVALID_GRANT",
+    );
+    assert_eq!(
+        validate(&caller, &by_http.field("access_token")).await,
+        ValidateResponse::default(),
+        "an old one is taken for stolen"
+    );
+
+    let other = issued(&caller, &ann, "").await;
+    assert_eq!(
+        other.scope, "openid api:read api:write",
+        "scopes of this server's own API are no person's"
+    );
+    assert!(other.id_token.is_some());
+    revoke(&caller, &other.access_token).await.expect("revoked");
+    assert!(!validate(&caller, &other.access_token).await.active);
+    let refresh_token = other.refresh_token.expect("the client may refresh");
+    assert!(validate(&caller, &refresh_token).await.active, "with an access token only that");
+    revoke(&caller, &refresh_token).await.expect("revoked");
+    assert!(!validate(&caller, &refresh_token).await.active);
+    expect_refused(
+        caller.tokens().refresh(refresh(&refresh_token, "")).await,
+        Code::InvalidArgument,
+        "INVALID_GRANT",
+    );
+    let opened = server
+        .events()
+        .await
+        .into_iter()
+        .filter(|(kind, data)| kind == "session.created" && data["clientId"] == "backend");
+    assert_eq!(opened.count(), 2);
+}
+
+async fn nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come(backend: Backend) {
+    let (server, caller) = with_back_end(backend).await;
+    let ann = id_of(&server, "ann").await;
+    for unknown in ["ann", "ann@example.org", "backend", "a\0b", &ann.to_uppercase()] {
+        expect_refused(
+            caller.tokens().issue(issue(unknown, "")).await,
+            Code::NotFound,
+            "NOT_FOUND",
+        );
+    }
+    let status = expect_refused(
+        caller.tokens().issue(issue("", "")).await,
+        Code::InvalidArgument,
+        "VALIDATION_ERROR",
+    );
+    let details = status.get_error_details();
+    assert_eq!(
+        details.bad_request().expect("google.rpc.BadRequest").field_violations[0].field,
+        "user_id"
+    );
+    expect_refused(
+        caller.tokens().issue(issue(&ann, "api:read admin:all")).await,
+        Code::InvalidArgument,
+        "INVALID_SCOPE",
+    );
+    expect_refused(
+        caller.tokens().issue(issue(&ann, "a\"b")).await,
+        Code::InvalidArgument,
+        "INVALID_SCOPE",
+    );
+    let elsewhere =
+        IssueRequest { resource: vec!["https://elsewhere.example".to_owned()], ..issue(&ann, "") };
+    expect_refused(caller.tokens().issue(elsewhere).await, Code::InvalidArgument, "INVALID_TARGET");
+
+    let before = issued(&caller, &ann, "").await;
+    let user = accounts::find(&server.app, "ann").await.expect("known");
+    accounts::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    assert!(!validate(&caller, &before.access_token).await.active);
+    expect_refused(
+        caller.tokens().issue(issue(&ann, "")).await,
+        Code::FailedPrecondition,
+        "CONFLICT",
+    );
+}
+
+async fn a_client_handles_its_own_sessions_only(backend: Backend) {
+    let (server, caller) = with_back_end(backend).await;
+    let quiet = Metadata { grant_types: vec![GrantType::ClientCredentials], ..back_end() };
+    server.client("other", quiet).await;
+    let other = server.client_caller("other", "propusk:tokens").await;
+    let ann = id_of(&server, "ann").await;
+    let tokens = issued(&caller, &ann, "").await;
+    let refresh_token = tokens.refresh_token.expect("the client may refresh");
+    assert_eq!(
+        validate(&other, &tokens.access_token).await,
+        ValidateResponse::default(),
+        "neither its own nor meant for it"
+    );
+    assert_eq!(validate(&other, &refresh_token).await, ValidateResponse::default());
+    expect_refused(
+        revoke(&other, &tokens.access_token).await,
+        Code::PermissionDenied,
+        "UNAUTHORIZED_CLIENT",
+    );
+    revoke(&other, &refresh_token).await.expect("to it, it is not good");
+    expect_refused(
+        other.tokens().refresh(refresh(&refresh_token, "")).await,
+        Code::PermissionDenied,
+        "UNAUTHORIZED_CLIENT",
+    );
+    assert!(validate(&caller, &refresh_token).await.active);
+
+    let lone = issued(&other, &ann, "").await;
+    assert_eq!(lone.refresh_token, None, "it was not registered for refresh tokens");
+    assert!(validate(&other, &lone.access_token).await.active);
+    // Who serves an audience is told of its tokens.
+    server
+        .change_client("other", |client: &mut Client| client.metadata.serves = vec!["*".to_owned()])
+        .await;
+    assert!(validate(&other, &tokens.access_token).await.active);
+}
+
+async fn a_follower_gets_the_list_and_every_change_of_it(backend: Backend) {
+    let (server, caller) = with_back_end(backend).await;
+    let ann = id_of(&server, "ann").await;
+    let tokens = issued(&caller, &ann, "").await;
+    let claims = payload(&tokens.access_token);
+    revoke(&caller, &tokens.access_token).await.expect("revoked");
+    let follower = server.client_caller("backend", "propusk:revocations").await;
+    let mut stream = watch(&follower, None).await;
+    let Some(Message::Snapshot(snapshot)) = next(&mut stream).await.message else {
+        panic!("a snapshot first")
+    };
+    assert_eq!(
+        (targets(&snapshot.entries), snapshot.more),
+        (vec![Target::Token(claims["jti"].as_str().expect("jti").to_owned())], false)
+    );
+
+    // What is revoked by HTTP comes as well.
+    let refresh_token = tokens.refresh_token.expect("the client may refresh");
+    server
+        .form_as("/oauth2/revoke", "backend", &[("token", &refresh_token)])
+        .await
+        .expect(StatusCode::OK);
+    let ended = changes(&mut stream).await;
+    assert_eq!(
+        (ended.from, targets(&ended.entries)),
+        (snapshot.number, vec![Target::Session(claims["sid"].as_str().expect("sid").to_owned())])
+    );
+    let user = accounts::find(&server.app, "ann").await.expect("known");
+    accounts::set_role(&server.app, &user, Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
+    let changed = changes(&mut stream).await;
+    let hit = IssuedUntil { id: ann, issued_until: server.clock.now().as_secs() + 1 };
+    assert_eq!((changed.from, targets(&changed.entries)), (ended.to, vec![Target::Subject(hit)]));
+
+    // Who comes back with a number gets what was missed, and nothing twice.
+    let mut again = watch(&follower, Some(snapshot.number)).await;
+    let missed = changes(&mut again).await;
+    assert_eq!((missed.from, missed.to, missed.entries.len()), (snapshot.number, changed.to, 2));
+    let far = follower.revocations().watch(WatchRequest { since: Some(changed.to + 1) }).await;
+    expect_refused(far, Code::OutOfRange, "TOO_FAR");
+}
+
+async fn a_follower_is_sent_away_with_its_token_and_with_the_server(backend: Backend) {
+    let (server, caller) = with_back_end(backend).await;
+    let token = server.client_token("backend", "propusk:revocations propusk:tokens").await;
+    let leaver = server.caller(&token).await;
+    let stayer = server.client_caller("backend", "propusk:revocations").await;
+    let (mut its, mut others) = (watch(&leaver, None).await, watch(&stayer, None).await);
+    next(&mut its).await;
+    next(&mut others).await;
+    revoke(&leaver, &token).await.expect("revoked");
+    expect_ended(&mut its, Code::Unauthenticated, "INVALID_TOKEN").await;
+    assert_eq!(changes(&mut others).await.entries.len(), 1);
+    server.clock.advance(Duration::from_secs(16 * 60));
+    let refused = caller.tokens().revoke(RevokeRequest { token: "x".to_owned() }).await;
+    expect_refused(refused, Code::Unauthenticated, "INVALID_TOKEN");
+    let later = server.client_caller("backend", "propusk:tokens propusk:revocations").await;
+    let ann = id_of(&server, "ann").await;
+    let tokens = issued(&later, &ann, "").await;
+    revoke(&later, &tokens.access_token).await.expect("revoked");
+    expect_ended(&mut others, Code::Unauthenticated, "INVALID_TOKEN").await;
+
+    let mut last = watch(&later, None).await;
+    next(&mut last).await;
+    let told =
+        tokio::spawn(
+            async move { expect_ended(&mut last, Code::Unavailable, "SHUTTING_DOWN").await },
+        );
+    server.stop().await;
+    told.await.expect("it was told");
+}
+
+async fn watch(caller: &RequestContext, since: Option<i64>) -> Streaming<WatchResponse> {
     let answer = caller.revocations().watch(WatchRequest { since }).await;
     answer.expect("it follows").into_inner()
 }
@@ -270,10 +366,7 @@ async fn expect_ended(stream: &mut Streaming<WatchResponse>, code: Code, reason:
 }
 
 fn targets(entries: &[Entry]) -> Vec<Target> {
-    entries
-        .iter()
-        .map(|entry| entry.target.clone().expect("a target"))
-        .collect()
+    entries.iter().map(|entry| entry.target.clone().expect("a target")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,9 +374,7 @@ async fn health_says_whether_calls_can_be_answered() {
     let server = TestServer::with_grpc(Backend::Sqlite, &[]).await;
     let stranger = server.stranger().await;
     let mut health = HealthClient::new(stranger.channel.clone());
-    let about = |service: &str| HealthCheckRequest {
-        service: service.to_owned(),
-    };
+    let about = |service: &str| HealthCheckRequest { service: service.to_owned() };
     for service in ["", "propusk.v1.TokenService", "grpc.health.v1.Health"] {
         let answer = health.check(about(service)).await.expect("an answer");
         assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
@@ -316,24 +407,17 @@ async fn reflection_tells_every_service_and_its_file() {
 /// The services that reflection names.
 async fn services(server: &TestServer) -> BTreeSet<String> {
     match reflect(server, MessageRequest::ListServices(String::new())).await {
-        MessageResponse::ListServicesResponse(list) => list
-            .service
-            .into_iter()
-            .map(|service| service.name)
-            .collect(),
+        MessageResponse::ListServicesResponse(list) => {
+            list.service.into_iter().map(|service| service.name).collect()
+        }
         other => panic!("no list: {other:?}"),
     }
 }
 
 async fn reflect(server: &TestServer, asked: MessageRequest) -> MessageResponse {
     let mut client = ServerReflectionClient::new(server.stranger().await.channel);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(asked),
-    };
-    let answers = client
-        .server_reflection_info(futures_util::stream::iter([request]))
-        .await;
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let answers = client.server_reflection_info(futures_util::stream::iter([request])).await;
     let mut answers = answers.expect("an answer").into_inner();
     let answer = answers.message().await.expect("told").expect("a message");
     answer.message_response.expect("an answer")

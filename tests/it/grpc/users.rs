@@ -1,12 +1,12 @@
 //! `propusk.v1.UserService`
 
 use propusk::{
-    flows::{By, accounts},
+    flows::admin::users,
     grpc::proto::v1::{
         CreateUserRequest, DeleteUserRequest, DisableUserRequest, EnableUserRequest,
         FindUserRequest, GetUserRequest, User, find_user_request::Login,
     },
-    model::user::Role,
+    model::{actor::Actor, user::Role},
     storage::Statement,
 };
 use reqwest::StatusCode;
@@ -15,18 +15,16 @@ use tonic_types::StatusExt as _;
 
 use super::{back_end, id_of, issued, validate};
 use crate::support::{
-    Backend, PASSWORD, TestServer, both_backends,
-    grpc::{Caller, expect_refused},
+    Backend, PASSWORD, TestServer, backend_tests,
+    grpc::{RequestContext, expect_refused},
 };
 
 /// A server that knows `ann`, and a caller that looks after accounts.
-async fn with_accounts(backend: Backend) -> (TestServer, Caller) {
+async fn with_accounts(backend: Backend) -> (TestServer, RequestContext) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
     server.client("backend", back_end()).await;
-    let caller = server
-        .client_caller("backend", "propusk:users propusk:tokens")
-        .await;
+    let caller = server.client_caller("backend", "propusk:users propusk:tokens").await;
     (server, caller)
 }
 
@@ -38,33 +36,29 @@ fn new(email: &str, username: &str, password: &str) -> CreateUserRequest {
     }
 }
 
-async fn get(caller: &Caller, id: &str) -> Result<User, Status> {
+async fn get(caller: &RequestContext, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
-    Ok(caller
-        .users()
-        .get(GetUserRequest { id })
-        .await?
-        .into_inner())
+    Ok(caller.users().get(GetUserRequest { id }).await?.into_inner())
 }
 
-async fn find(caller: &Caller, login: Option<Login>) -> Result<User, Status> {
+async fn find(caller: &RequestContext, login: Option<Login>) -> Result<User, Status> {
     let answer = caller.users().find(FindUserRequest { login }).await?;
     Ok(answer.into_inner())
 }
 
-async fn delete(caller: &Caller, id: &str) -> Result<(), Status> {
+async fn delete(caller: &RequestContext, id: &str) -> Result<(), Status> {
     let id = id.to_owned();
     caller.users().delete(DeleteUserRequest { id }).await?;
     Ok(())
 }
 
-async fn disable(caller: &Caller, id: &str) -> Result<User, Status> {
+async fn disable(caller: &RequestContext, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
     let answer = caller.users().disable(DisableUserRequest { id }).await?;
     Ok(answer.into_inner())
 }
 
-async fn enable(caller: &Caller, id: &str) -> Result<User, Status> {
+async fn enable(caller: &RequestContext, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
     let answer = caller.users().enable(EnableUserRequest { id }).await?;
     Ok(answer.into_inner())
@@ -76,75 +70,114 @@ async fn audit(server: &TestServer, subject: &str) -> Vec<(String, String)> {
         Statement::new("SELECT action, actor FROM audit WHERE subject = $1 ORDER BY number");
     let rows = server.app.db.read(statement.bind(subject)).await;
     let line = |row: &propusk::storage::Row| {
-        (
-            row.get("action").expect("text"),
-            row.get("actor").expect("text"),
-        )
+        (row.get("action").expect("text"), row.get("actor").expect("text"))
     };
     rows.expect("the log").iter().map(line).collect()
 }
 
-both_backends! {
-    async fn a_back_end_makes_finds_disables_and_removes_an_account(backend) {
-        let (server, caller) = with_accounts(backend).await;
-        let made = caller.users().create(new("Bob@Example.org", "bob", PASSWORD)).await.expect("made").into_inner();
-        assert_eq!((made.email.as_str(), made.username.as_deref(), made.role.as_str()), ("Bob@Example.org", Some("bob"), "user"));
-        assert_eq!((made.is_verified, &made.disabled_at), (false, &None));
-        assert_eq!(made.created_at.expect("a moment").seconds, server.clock.now().as_secs());
-        let before = server.login("bob").await.expect(StatusCode::OK).tokens();
-        assert_eq!(get(&caller, &made.id).await.expect("there"), made);
-        for login in [Login::Email("BOB@example.ORG".to_owned()), Login::Username("Bob".to_owned())] {
-            assert_eq!(find(&caller, Some(login)).await.expect("found"), made);
-        }
+backend_tests! {
+    a_back_end_makes_finds_disables_and_removes_an_account,
+    what_cannot_be_is_told_by_its_field_or_name,
+    a_back_end_does_not_get_at_the_administrators,
+}
 
-        let disabled = disable(&caller, &made.id).await.expect("disabled");
-        assert!(disabled.disabled_at.is_some());
-        assert_eq!(disable(&caller, &made.id).await.expect("it is"), disabled);
-        server.verify(&before.access).await.expect(StatusCode::UNAUTHORIZED);
-        server.login("bob").await.expect(StatusCode::UNAUTHORIZED);
-        assert_eq!(enable(&caller, &made.id).await.expect("enabled"), made);
-        server.login("bob").await.expect(StatusCode::OK);
-
-        let tokens = issued(&caller, &made.id, "api:read").await;
-        delete(&caller, &made.id).await.expect("removed");
-        assert!(!validate(&caller, &tokens.access_token).await.active);
-        expect_refused(get(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
-        expect_refused(delete(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
-        let of_backend: Vec<_> = audit(&server, &made.id).await.into_iter().filter(|(_, actor)| actor == "backend").map(|(action, _)| action).collect();
-        assert_eq!(of_backend, ["user.add", "user.disabled", "user.enabled", "session.vouched", "user.deleted"]);
+async fn a_back_end_makes_finds_disables_and_removes_an_account(backend: Backend) {
+    let (server, caller) = with_accounts(backend).await;
+    let made = caller
+        .users()
+        .create(new("Bob@Example.org", "bob", PASSWORD))
+        .await
+        .expect("made")
+        .into_inner();
+    assert_eq!(
+        (made.email.as_str(), made.username.as_deref(), made.role.as_str()),
+        ("Bob@Example.org", Some("bob"), "user")
+    );
+    assert_eq!((made.is_verified, &made.disabled_at), (false, &None));
+    assert_eq!(made.created_at.expect("a moment").seconds, server.clock.now().as_secs());
+    let before = server.login("bob").await.expect(StatusCode::OK).tokens();
+    assert_eq!(get(&caller, &made.id).await.expect("there"), made);
+    for login in [Login::Email("BOB@example.ORG".to_owned()), Login::Username("Bob".to_owned())] {
+        assert_eq!(find(&caller, Some(login)).await.expect("found"), made);
     }
 
-    async fn what_cannot_be_is_told_by_its_field_or_name(backend) {
-        let (_server, caller) = with_accounts(backend).await;
-        let status = expect_refused(caller.users().create(new("nobody", "a b", "short")).await, Code::InvalidArgument, "VALIDATION_ERROR");
-        let details = status.get_error_details();
-        let fields: Vec<_> = details.bad_request().expect("google.rpc.BadRequest").field_violations.iter().map(|one| one.field.clone()).collect();
-        for field in ["email", "username", "password"] {
-            assert!(fields.iter().any(|one| one == field), "{field}: {fields:?}");
-        }
-        expect_refused(caller.users().create(new("ANN@example.org", "", PASSWORD)).await, Code::AlreadyExists, "EMAIL_ALREADY_EXISTS");
-        expect_refused(caller.users().create(new("other@example.org", "Ann", PASSWORD)).await, Code::AlreadyExists, "USERNAME_ALREADY_EXISTS");
-        for nobody in [Login::Email("nobody@example.org".to_owned()), Login::Username("nobody".to_owned()), Login::Username("ann@example.org".to_owned()),
-            Login::Email("ann".to_owned()), Login::Email("a\0@example.org".to_owned())]
-        {
-            expect_refused(find(&caller, Some(nobody)).await, Code::NotFound, "NOT_FOUND");
-        }
-        expect_refused(find(&caller, None).await, Code::InvalidArgument, "VALIDATION_ERROR");
-        for nobody in ["x", "a\0b"] {
-            expect_refused(get(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
-            expect_refused(delete(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
-        }
-    }
+    let disabled = disable(&caller, &made.id).await.expect("disabled");
+    assert!(disabled.disabled_at.is_some());
+    assert_eq!(disable(&caller, &made.id).await.expect("it is"), disabled);
+    server.verify(&before.access).await.expect(StatusCode::UNAUTHORIZED);
+    server.login("bob").await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(enable(&caller, &made.id).await.expect("enabled"), made);
+    server.login("bob").await.expect(StatusCode::OK);
 
-    async fn a_back_end_does_not_get_at_the_administrators(backend) {
-        let (server, caller) = with_accounts(backend).await;
-        let ann = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::set_role(&server.app, &ann, Role::admin(), &By::operator()).await.expect("changed");
-        let id = id_of(&server, "ann").await;
-        assert_eq!(get(&caller, &id).await.expect("to be seen").role, "admin");
-        expect_refused(delete(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
-        expect_refused(disable(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
-        expect_refused(enable(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
-        server.login("ann").await.expect(StatusCode::OK);
+    let tokens = issued(&caller, &made.id, "api:read").await;
+    delete(&caller, &made.id).await.expect("removed");
+    assert!(!validate(&caller, &tokens.access_token).await.active);
+    expect_refused(get(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
+    expect_refused(delete(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
+    let of_backend: Vec<_> = audit(&server, &made.id)
+        .await
+        .into_iter()
+        .filter(|(_, actor)| actor == "backend")
+        .map(|(action, _)| action)
+        .collect();
+    assert_eq!(
+        of_backend,
+        ["user.add", "user.disabled", "user.enabled", "session.vouched", "user.deleted"]
+    );
+}
+
+async fn what_cannot_be_is_told_by_its_field_or_name(backend: Backend) {
+    let (_server, caller) = with_accounts(backend).await;
+    let status = expect_refused(
+        caller.users().create(new("nobody", "a b", "short")).await,
+        Code::InvalidArgument,
+        "VALIDATION_ERROR",
+    );
+    let details = status.get_error_details();
+    let fields: Vec<_> = details
+        .bad_request()
+        .expect("google.rpc.BadRequest")
+        .field_violations
+        .iter()
+        .map(|one| one.field.clone())
+        .collect();
+    for field in ["email", "username", "password"] {
+        assert!(fields.iter().any(|one| one == field), "{field}: {fields:?}");
     }
+    expect_refused(
+        caller.users().create(new("ANN@example.org", "", PASSWORD)).await,
+        Code::AlreadyExists,
+        "EMAIL_ALREADY_EXISTS",
+    );
+    expect_refused(
+        caller.users().create(new("other@example.org", "Ann", PASSWORD)).await,
+        Code::AlreadyExists,
+        "USERNAME_ALREADY_EXISTS",
+    );
+    for nobody in [
+        Login::Email("nobody@example.org".to_owned()),
+        Login::Username("nobody".to_owned()),
+        Login::Username("ann@example.org".to_owned()),
+        Login::Email("ann".to_owned()),
+        Login::Email("a\0@example.org".to_owned()),
+    ] {
+        expect_refused(find(&caller, Some(nobody)).await, Code::NotFound, "NOT_FOUND");
+    }
+    expect_refused(find(&caller, None).await, Code::InvalidArgument, "VALIDATION_ERROR");
+    for nobody in ["x", "a\0b"] {
+        expect_refused(get(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
+        expect_refused(delete(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
+    }
+}
+
+async fn a_back_end_does_not_get_at_the_administrators(backend: Backend) {
+    let (server, caller) = with_accounts(backend).await;
+    let ann = users::find(&server.app, "ann").await.expect("known");
+    users::set_role(&server.app, &ann, Role::admin(), &Actor::operator()).await.expect("changed");
+    let id = id_of(&server, "ann").await;
+    assert_eq!(get(&caller, &id).await.expect("to be seen").role, "admin");
+    expect_refused(delete(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
+    expect_refused(disable(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
+    expect_refused(enable(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");
+    server.login("ann").await.expect(StatusCode::OK);
 }

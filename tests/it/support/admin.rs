@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use propusk::{
-    flows::{By, accounts},
-    model::{client::GrantType, client::Metadata, user::Role},
+    flows::admin::users,
+    model::{
+        actor::Actor,
+        client::{GrantType, Metadata},
+        user::Role,
+    },
     oauth::scope::Scope,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -22,8 +26,8 @@ impl TestServer {
     /// Registers `name` and makes an administrator of them; gives their id.
     pub async fn promote(&self, name: &str) -> String {
         self.register(name).await;
-        let user = accounts::find(&self.app, name).await.expect("known");
-        accounts::set_role(&self.app, &user, Role::admin(), &By::operator())
+        let user = users::find(&self.app, name).await.expect("known");
+        users::set_role(&self.app, &user, Role::admin(), &Actor::operator())
             .await
             .expect("changed");
         // Tokens of the moment of a change of role count as old.
@@ -40,10 +44,7 @@ impl TestServer {
     /// Somebody who is known already, logged in.
     pub async fn desk_of(&self, name: &str) -> Desk<'_> {
         let tokens = self.login(name).await.expect(StatusCode::OK).tokens();
-        Desk {
-            server: self,
-            token: tokens.access,
-        }
+        Desk { server: self, token: tokens.access }
     }
 
     /// A program with a token of its own for this scope.
@@ -56,10 +57,7 @@ impl TestServer {
         self.client(id, metadata).await;
         let fields = [("grant_type", "client_credentials"), ("scope", scope)];
         let reply = self.form_as("/oauth2/token", id, &fields).await;
-        Desk {
-            server: self,
-            token: reply.expect(StatusCode::OK).field("access_token"),
-        }
+        Desk { server: self, token: reply.expect(StatusCode::OK).field("access_token") }
     }
 }
 
@@ -131,8 +129,6 @@ impl Reply {
     pub fn text_of(&self, pointer: &str) -> String {
         let data = self.data();
         let found = data.pointer(pointer).and_then(Value::as_str);
-        found
-            .unwrap_or_else(|| panic!("no {pointer}: {self:?}"))
-            .to_owned()
+        found.unwrap_or_else(|| panic!("no {pointer}: {self:?}")).to_owned()
     }
 }

@@ -46,22 +46,14 @@ impl Browser {
             .await
             .expect("the driver answers");
         let reply: Value = reply.json().await.expect("JSON");
-        let id = reply["value"]["sessionId"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no session: {reply}"));
-        Self {
-            http,
-            session: format!("{driver}/session/{id}"),
-            _profile: profile,
-        }
+        let id =
+            reply["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {reply}"));
+        Self { http, session: format!("{driver}/session/{id}"), _profile: profile }
     }
 
     /// A WebDriver command of this window; the error is the driver's.
     pub async fn ask(&self, command: &str, body: Value) -> Result<Value, Value> {
-        let request = self
-            .http
-            .post(format!("{}/{command}", self.session))
-            .json(&body);
+        let request = self.http.post(format!("{}/{command}", self.session)).json(&body);
         let reply = request.send().await.expect("the driver answers");
         let fine = reply.status().is_success();
         let value = reply.json::<Value>().await.expect("JSON")["value"].clone();
@@ -76,9 +68,7 @@ impl Browser {
     }
 
     pub async fn go(&self, url: &str) {
-        self.ask("url", json!({ "url": url }))
-            .await
-            .expect("the page loads");
+        self.ask("url", json!({ "url": url })).await.expect("the page loads");
     }
 
     /// What the body of a function, run in the page, returns.
@@ -92,9 +82,7 @@ impl Browser {
     pub async fn click(&self, selector: &str) {
         until(selector, || async {
             let element = self.find(selector).await?;
-            self.ask(&format!("element/{element}/click"), json!({}))
-                .await
-                .ok()
+            self.ask(&format!("element/{element}/click"), json!({})).await.ok()
         })
         .await;
     }
@@ -103,12 +91,8 @@ impl Browser {
     pub async fn type_into(&self, selector: &str, text: &str) {
         until(selector, || async {
             let element = self.find(selector).await?;
-            self.ask(&format!("element/{element}/clear"), json!({}))
-                .await
-                .ok()?;
-            self.ask(&format!("element/{element}/value"), json!({ "text": text }))
-                .await
-                .ok()
+            self.ask(&format!("element/{element}/clear"), json!({})).await.ok()?;
+            self.ask(&format!("element/{element}/value"), json!({ "text": text })).await.ok()
         })
         .await;
     }
@@ -116,9 +100,8 @@ impl Browser {
     /// The text of what the selector finds, as soon as it is there.
     pub async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({selector:?})?.textContent ?? null");
-        let text = until(selector, || async {
-            self.run(&script).await.as_str().map(str::to_owned)
-        });
+        let text =
+            until(selector, || async { self.run(&script).await.as_str().map(str::to_owned) });
         text.await
     }
 
@@ -140,44 +123,29 @@ impl Browser {
 
     /// A command of the DevTools protocol (chromedriver's `goog/cdp/execute`).
     pub async fn devtools(&self, command: &str, params: Value) -> Value {
-        self.ask(
-            "goog/cdp/execute",
-            json!({ "cmd": command, "params": params }),
-        )
-        .await
-        .expect("the browser obeys")
+        self.ask("goog/cdp/execute", json!({ "cmd": command, "params": params }))
+            .await
+            .expect("the browser obeys")
     }
 
     /// From now on the page is `width` by `height` CSS pixels and asked for in `scheme`: `light` or `dark`.
     pub async fn look(&self, width: u32, height: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
-        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
-            .await;
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
         let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({ "features": [scheme] }),
-        )
-        .await;
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": [scheme] })).await;
     }
 
     /// Fails the test where the page complained, as it does when its own policy forbids it something. A form that was refused is
     /// an answer and no complaint.
     pub async fn close(self) {
-        let log = self
-            .ask("se/log", json!({ "type": "browser" }))
-            .await
-            .expect("the console");
+        let log = self.ask("se/log", json!({ "type": "browser" })).await.expect("the console");
         let complaints: Vec<_> = log
             .as_array()
             .into_iter()
             .flatten()
             .filter(|line| line["level"] != "INFO" && line["level"] != "DEBUG")
-            .filter(|line| {
-                !line["message"]
-                    .as_str()
-                    .is_some_and(|m| m.contains("status of 400"))
-            })
+            .filter(|line| !line["message"].as_str().is_some_and(|m| m.contains("status of 400")))
             .collect();
         assert!(complaints.is_empty(), "{complaints:?}");
         let _ = self.http.delete(&self.session).send().await;

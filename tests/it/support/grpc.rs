@@ -40,7 +40,7 @@ impl Interceptor for With {
 
 /// Somebody who calls.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct RequestContext {
     pub channel: Channel,
     with: With,
 }
@@ -54,14 +54,14 @@ impl TestServer {
     }
 
     /// A caller without any proof, on a connection of its own.
-    pub async fn stranger(&self) -> Caller {
+    pub async fn stranger(&self) -> RequestContext {
         let address = self.grpc.expect("a gRPC listener");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        Caller::on(endpoint.connect().await.expect("it answers"))
+        RequestContext::on(endpoint.connect().await.expect("it answers"))
     }
 
     /// A caller with an access token.
-    pub async fn caller(&self, token: &str) -> Caller {
+    pub async fn caller(&self, token: &str) -> RequestContext {
         let stranger = self.stranger().await;
         stranger.with("authorization", &format!("Bearer {token}"))
     }
@@ -74,18 +74,15 @@ impl TestServer {
     }
 
     /// A caller with such a token.
-    pub async fn client_caller(&self, id: &str, scope: &str) -> Caller {
+    pub async fn client_caller(&self, id: &str, scope: &str) -> RequestContext {
         self.caller(&self.client_token(id, scope).await).await
     }
 }
 
-impl Caller {
+impl RequestContext {
     /// Without a proof of its own.
     pub fn on(channel: Channel) -> Self {
-        Self {
-            channel,
-            with: With::default(),
-        }
+        Self { channel, with: With::default() }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -127,10 +124,7 @@ pub fn expect_refused<T: std::fmt::Debug>(
     assert_eq!(status.code(), code, "{status:?}");
     let details = status.get_error_details();
     let info = details.error_info().expect("google.rpc.ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, "propusk")
-    );
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "propusk"));
     let id = status.metadata().get("x-request-id").expect("its id");
     assert_eq!(info.metadata["requestId"], id.to_str().expect("text"));
     assert!(!status.message().is_empty());

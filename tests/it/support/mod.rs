@@ -30,60 +30,41 @@ pub enum Backend {
     Postgres,
 }
 
-/// Tells a story on both databases: `both_backends! { async fn a_story(backend) { … } }`. On PostgreSQL it
-/// is ignored by plain `cargo test`, which says so, and run by `./dev/test`.
-macro_rules! both_backends {
-    ($($(#[$meta:meta])* async fn $name:ident($backend:ident) $body:block)+) => {
-        $(
-            $(#[$meta])*
-            mod $name {
-                #[allow(unused_imports)]
-                use super::*;
-
-                async fn story($backend: crate::support::Backend) $body
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn sqlite() {
-                    story(crate::support::Backend::Sqlite).await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[ignore = "needs PostgreSQL: run ./dev/test"]
-                async fn postgres() {
-                    story(crate::support::Backend::Postgres).await;
-                }
+/// Runs each listed `async fn name(backend: Backend)` of the module on both databases, as `name::sqlite` and `name::postgres`.
+/// Plain `cargo test` reports the tests that need PostgreSQL as ignored; `./dev/test` runs them. With `requires "nginx":` in front
+/// the tests need that service too and are all left to `./dev/test`. A test that is not listed is dead code, which CI refuses.
+macro_rules! backend_tests {
+    (requires $service:literal: $($name:ident),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = concat!("needs ", $service, ": run ./dev/test")]
+            async fn sqlite() {
+                super::$name(crate::support::Backend::Sqlite).await;
             }
-        )+
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = concat!("needs PostgreSQL and ", $service, ": run ./dev/test")]
+            async fn postgres() {
+                super::$name(crate::support::Backend::Postgres).await;
+            }
+        })+
+    };
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name(crate::support::Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs PostgreSQL: run ./dev/test"]
+            async fn postgres() {
+                super::$name(crate::support::Backend::Postgres).await;
+            }
+        })+
     };
 }
-pub(crate) use both_backends;
-
-/// As [`both_backends`], for stories that need a service on either: `both_services! { "Redis"; async fn … }`.
-macro_rules! both_services {
-    ($service:literal; $(async fn $name:ident($backend:ident) $body:block)+) => {
-        $(
-            mod $name {
-                #[allow(unused_imports)]
-                use super::*;
-
-                async fn story($backend: crate::support::Backend) $body
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[ignore = concat!("needs ", $service, ": run ./dev/test")]
-                async fn sqlite() {
-                    story(crate::support::Backend::Sqlite).await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[ignore = concat!("needs PostgreSQL and ", $service, ": run ./dev/test")]
-                async fn postgres() {
-                    story(crate::support::Backend::Postgres).await;
-                }
-            }
-        )+
-    };
-}
-pub(crate) use both_services;
+pub(crate) use backend_tests;
 
 /// A password that the policy takes.
 pub const PASSWORD: &str = "seven blue herons at dawn";
@@ -128,21 +109,12 @@ impl Database {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-        settings.push((
-            "PROPUSK_DATA_DIR".to_owned(),
-            self.folder.path().display().to_string(),
-        ));
+        settings.push(("PROPUSK_DATA_DIR".to_owned(), self.folder.path().display().to_string()));
         if let Some(url) = &self.url {
             settings.push(("PROPUSK_DATABASE__URL".to_owned(), url.clone()));
-            settings.push((
-                "PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(),
-                "8".to_owned(),
-            ));
+            settings.push(("PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(), "8".to_owned()));
             // A machine that runs every story at once is slower than any that serves people.
-            settings.push((
-                "PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(),
-                "25s".to_owned(),
-            ));
+            settings.push(("PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(), "25s".to_owned()));
         }
         settings
     }
@@ -156,15 +128,10 @@ async fn postgres_database(template: Option<&str>) -> String {
     let mut name = [0; 8];
     Rng::system().fill(&mut name);
     let name = format!("propusk_{:016x}", u64::from_be_bytes(name));
-    let mut connection = sqlx::PgConnection::connect(&url)
-        .await
-        .expect("PostgreSQL answers");
+    let mut connection = sqlx::PgConnection::connect(&url).await.expect("PostgreSQL answers");
     let template = template.unwrap_or("template1");
     let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"));
-    sqlx::query(statement)
-        .execute(&mut connection)
-        .await
-        .expect("a database of its own");
+    sqlx::query(statement).execute(&mut connection).await.expect("a database of its own");
     let mut url = url::Url::parse(&url).expect("a URL");
     url.set_path(&name);
     url.into()
@@ -209,9 +176,7 @@ impl TestServer {
             all.push(((*key).to_owned(), (*value).to_owned()));
         }
         let config = Config::load(None, all.into_iter()).expect("a good configuration");
-        let app = App::open(config, clock.clone(), Rng::system())
-            .await
-            .expect("the app opens");
+        let app = App::open(config, clock.clone(), Rng::system()).await.expect("the app opens");
         let server = Server::bind(Arc::clone(&app)).expect("a free port");
         let base = format!("http://{}", server.address());
         let grpc = server.grpc_address();
@@ -229,16 +194,7 @@ impl TestServer {
             .timeout(Duration::from_secs(60))
             .build()
             .expect("an HTTP client");
-        Self {
-            app,
-            clock,
-            base,
-            grpc,
-            http,
-            database,
-            stop: Some(stop),
-            running,
-        }
+        Self { app, clock, base, grpc, http, database, stop: Some(stop), running }
     }
 
     /// A further server on the same database, with the same clock.
@@ -279,18 +235,13 @@ impl TestServer {
     pub async fn register(&self, name: &str) -> Tokens {
         let email = format!("{name}@example.org");
         let body = json!({ "email": email, "username": name, "password": PASSWORD });
-        self.post("/api/v1/auth/register", body)
-            .await
-            .expect(StatusCode::CREATED)
-            .tokens()
+        self.post("/api/v1/auth/register", body).await.expect(StatusCode::CREATED).tokens()
     }
 
     /// Adds a module of this server's own API, or of a resource.
     pub async fn module(&self, id: &str, scope: &str, resource: Option<&str>, self_service: bool) {
         let texts = |en: &str, ru: &str| {
-            [("en", en), ("ru", ru)]
-                .map(|(tag, text)| (tag.to_owned(), text.to_owned()))
-                .into()
+            [("en", en), ("ru", ru)].map(|(tag, text)| (tag.to_owned(), text.to_owned())).into()
         };
         let module = propusk::model::module::Module {
             id: id.to_owned(),
@@ -302,11 +253,9 @@ impl TestServer {
             created_at: START,
             updated_at: START,
         };
-        let by = propusk::flows::By::operator();
-        let must = propusk::flows::modules::Must::Whatever;
-        propusk::flows::modules::put(&self.app, module, must, &by)
-            .await
-            .expect("a module");
+        let by = propusk::model::actor::Actor::operator();
+        let must = propusk::flows::admin::modules::Must::Whatever;
+        propusk::flows::admin::modules::put(&self.app, module, must, &by).await.expect("a module");
     }
 
     /// Switches one of a person's modules, by the JSON API.
@@ -336,10 +285,7 @@ impl TestServer {
         let rows = self.app.db.read(statement).await.expect("the outbox");
         let event = |row: &propusk::storage::Row| {
             let data: String = row.get("data").expect("data");
-            (
-                row.get("type").expect("type"),
-                serde_json::from_str(&data).expect("JSON"),
-            )
+            (row.get("type").expect("type"), serde_json::from_str(&data).expect("JSON"))
         };
         rows.iter().map(event).collect()
     }
@@ -363,11 +309,7 @@ pub struct Reply {
 pub async fn send(request: RequestBuilder) -> Reply {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
-    Reply {
-        status,
-        headers,
-        text: response.text().await.expect("a body"),
-    }
+    Reply { status, headers, text: response.text().await.expect("a body") }
 }
 
 impl Reply {
@@ -390,12 +332,7 @@ impl Reply {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         assert_eq!(json["statusCode"], status, "{self:?}");
         assert_eq!(json["errorCode"], code, "{self:?}");
-        assert!(
-            json["message"]
-                .as_str()
-                .is_some_and(|message| !message.is_empty()),
-            "{self:?}"
-        );
+        assert!(json["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
         assert_eq!(
             json["requestId"],
             self.headers["x-request-id"].to_str().expect("text"),
@@ -409,20 +346,12 @@ impl Reply {
     pub fn tokens(&self) -> Tokens {
         let data = &self.json()["data"];
         let text = |name: &str| {
-            data[name]
-                .as_str()
-                .unwrap_or_else(|| panic!("no {name}: {self:?}"))
-                .to_owned()
+            data[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned()
         };
-        Tokens {
-            access: text("accessToken"),
-            refresh: text("refreshToken"),
-        }
+        Tokens { access: text("accessToken"), refresh: text("refreshToken") }
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("text"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 }

@@ -56,10 +56,7 @@ impl Nginx {
             .stderr(std::fs::File::create(&log).expect("a log"))
             .spawn()
             .expect("nginx starts");
-        let mut nginx = Self {
-            child,
-            _folder: folder,
-        };
+        let mut nginx = Self { child, _folder: folder };
         for _ in 0..400 {
             if TcpStream::connect(address).await.is_ok() {
                 return nginx;

@@ -46,10 +46,7 @@ pub fn web_app() -> Metadata {
 
 /// What the installation's own application registers: nobody is asked for consent.
 pub fn first_party_app() -> Metadata {
-    Metadata {
-        consent: Consent::Implicit,
-        ..web_app()
-    }
+    Metadata { consent: Consent::Implicit, ..web_app() }
 }
 
 /// What a single-page application registers: no secret.
@@ -67,10 +64,7 @@ impl TestServer {
         let now = self.clock.now();
         let secrets = if metadata.token_endpoint_auth_method.has_secret() {
             let hash = Sha256::digest(SECRET).to_vec();
-            vec![Secret {
-                hash,
-                expires_at: None,
-            }]
+            vec![Secret { hash, expires_at: None }]
         } else {
             vec![]
         };
@@ -111,10 +105,7 @@ impl TestServer {
 
     /// A browser without cookies.
     pub fn browser(&self) -> Person<'_> {
-        Person {
-            server: self,
-            cookies: HashMap::new(),
-        }
+        Person { server: self, cookies: HashMap::new() }
     }
 
     /// A browser in which `name` (see [`TestServer::register`]) is logged in.
@@ -126,12 +117,7 @@ impl TestServer {
 
     /// Sends a form to the token endpoint or a neighbour of it, authenticated by header as `id`.
     pub async fn form_as(&self, path: &str, id: &str, fields: &[(&str, &str)]) -> Reply {
-        send(
-            self.request(Method::POST, path)
-                .basic_auth(id, Some(SECRET))
-                .form(fields),
-        )
-        .await
+        send(self.request(Method::POST, path).basic_auth(id, Some(SECRET)).form(fields)).await
     }
 
     /// Sends a form without authentication.
@@ -152,18 +138,13 @@ impl TestServer {
 
     /// Refreshes as `app`.
     pub async fn refresh_as(&self, id: &str, refresh_token: &str) -> Reply {
-        let fields = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh_token),
-        ];
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
         self.form_as("/oauth2/token", id, &fields).await
     }
 
     /// What introspection says to `id`.
     pub async fn introspect(&self, id: &str, token: &str) -> Value {
-        let reply = self
-            .form_as("/oauth2/introspect", id, &[("token", token)])
-            .await;
+        let reply = self.form_as("/oauth2/introspect", id, &[("token", token)]).await;
         reply.expect(StatusCode::OK).json()
     }
 }
@@ -177,24 +158,15 @@ pub struct Person<'a> {
 impl Person<'_> {
     /// Sends a request with this browser's cookies, and keeps those of the answer; follows no redirect.
     pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Reply {
-        let cookies: Vec<_> = self
-            .cookies
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let request = if cookies.is_empty() {
-            request
-        } else {
-            request.header("cookie", cookies.join("; "))
-        };
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request =
+            if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
         let reply = send(request).await;
         for line in reply.headers.get_all("set-cookie") {
             let line = line.to_str().expect("text");
-            let (name, value) = line
-                .split(';')
-                .next()
-                .and_then(|pair| pair.split_once('='))
-                .expect("a cookie");
+            let (name, value) =
+                line.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
             if line.contains("Max-Age=0") {
                 self.cookies.remove(name);
             } else {
@@ -207,10 +179,7 @@ impl Person<'_> {
     /// Opens an address of the server.
     pub async fn open(&mut self, address: &str) -> Reply {
         let path = address.strip_prefix(&self.server.base).unwrap_or(address);
-        let request = self
-            .server
-            .request(Method::GET, path)
-            .header("accept", "text/html");
+        let request = self.server.request(Method::GET, path).header("accept", "text/html");
         self.send(request).await
     }
 
@@ -223,24 +192,15 @@ impl Person<'_> {
     pub async fn submit_form(&mut self, form: Form, typed: &[(&str, &str)]) -> Reply {
         let mut fields = form.hidden;
         fields.retain(|(name, _)| !typed.iter().any(|(typed, _)| typed == name));
-        fields.extend(
-            typed
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        let request = self
-            .server
-            .request(Method::POST, &form.action)
-            .form(&fields);
+        fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let request = self.server.request(Method::POST, &form.action).form(&fields);
         self.send(request).await
     }
 
     /// Opens the login page at `address` and logs in.
     pub async fn log_in(&mut self, address: &str, name: &str) -> Reply {
         let page = self.open(address).await.expect(StatusCode::OK);
-        let reply = self
-            .submit(&page, &[("login", name), ("password", PASSWORD)])
-            .await;
+        let reply = self.submit(&page, &[("login", name), ("password", PASSWORD)]).await;
         reply.expect(StatusCode::SEE_OTHER)
     }
 
@@ -279,9 +239,8 @@ impl Form {
     /// The page's only form that is sent by POST.
     #[track_caller]
     pub fn of(html: &str) -> Self {
-        let tag = html
-            .split('<')
-            .find(|tag| tag.starts_with("form") && tag.contains("method=\"post\""));
+        let tag =
+            html.split('<').find(|tag| tag.starts_with("form") && tag.contains("method=\"post\""));
         let tag = tag.unwrap_or_else(|| panic!("no form: {html}"));
         let action = attribute(tag, "action").expect("an action");
         let hidden = html
@@ -340,11 +299,7 @@ impl Authorization {
             ("code_challenge", CHALLENGE),
             ("code_challenge_method", "S256"),
         ];
-        Self(
-            fields
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-        )
+        Self(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
     }
 
     /// With a parameter in place of what was there.
@@ -360,9 +315,7 @@ impl Authorization {
     }
 
     pub fn query(&self) -> String {
-        url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.0)
-            .finish()
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
 
     pub fn address(&self) -> String {
@@ -396,18 +349,12 @@ impl Answer {
 
     #[track_caller]
     pub fn code(&self) -> &str {
-        self.fields
-            .get("code")
-            .unwrap_or_else(|| panic!("no code: {self:?}"))
+        self.fields.get("code").unwrap_or_else(|| panic!("no code: {self:?}"))
     }
 
     #[track_caller]
     pub fn expect_error(&self, error: &str) -> &Self {
-        assert_eq!(
-            self.fields.get("error").map(String::as_str),
-            Some(error),
-            "{self:?}"
-        );
+        assert_eq!(self.fields.get("error").map(String::as_str), Some(error), "{self:?}");
         assert!(!self.fields.contains_key("code"), "{self:?}");
         self
     }
@@ -427,10 +374,7 @@ pub fn header(token: &str) -> Value {
 
 #[track_caller]
 fn part(token: &str, at: usize) -> Value {
-    let part = token
-        .split('.')
-        .nth(at)
-        .unwrap_or_else(|| panic!("no JWT: {token}"));
+    let part = token.split('.').nth(at).unwrap_or_else(|| panic!("no JWT: {token}"));
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
@@ -450,20 +394,14 @@ impl Reply {
     /// A field of a JSON answer that is text.
     #[track_caller]
     pub fn field(&self, name: &str) -> String {
-        self.json()[name]
-            .as_str()
-            .unwrap_or_else(|| panic!("no {name}: {self:?}"))
-            .to_owned()
+        self.json()[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned()
     }
 
     /// Fails the test where this is not an error page, or leads anywhere.
     #[track_caller]
     pub fn expect_page(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
-        assert!(
-            self.header("content-type").starts_with("text/html"),
-            "{self:?}"
-        );
+        assert!(self.header("content-type").starts_with("text/html"), "{self:?}");
         assert_eq!(self.header("location"), "", "{self:?}");
         self
     }

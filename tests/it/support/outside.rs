@@ -52,11 +52,8 @@ impl Outside {
         let asked = Arc::new(AtomicUsize::new(0));
         let bodies = Bodies::default();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let (known, counted, posted) = (
-            Arc::clone(&answers),
-            Arc::clone(&asked),
-            Arc::clone(&bodies),
-        );
+        let (known, counted, posted) =
+            (Arc::clone(&answers), Arc::clone(&asked), Arc::clone(&bodies));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, known, counted, posted) = (
@@ -87,13 +84,7 @@ impl Outside {
                 });
             }
         });
-        Self {
-            base,
-            ca,
-            answers,
-            asked,
-            bodies,
-        }
+        Self { base, ca, answers, asked, bodies }
     }
 
     /// From now on, this is what stands at a path, as JSON where it is not called anything else. `headers`: whole lines,
@@ -104,10 +95,7 @@ impl Outside {
             headers.push_str("Content-Type: application/json\r\n");
         }
         let answer = (status, headers, body.into());
-        self.answers
-            .lock()
-            .expect("no panic")
-            .insert(path.to_owned(), answer);
+        self.answers.lock().expect("no panic").insert(path.to_owned(), answer);
     }
 
     /// How many requests came so far.
@@ -124,10 +112,7 @@ impl Outside {
     pub fn settings(&self) -> [(&'static str, String); 2] {
         let ca = self.ca.path().join("ca.pem").display().to_string();
         [
-            (
-                "PROPUSK_OUTBOUND__ALLOWED_NETWORKS",
-                "127.0.0.0/8".to_owned(),
-            ),
+            ("PROPUSK_OUTBOUND__ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
             ("PROPUSK_OUTBOUND__CA_FILE", ca),
         ]
     }

@@ -23,16 +23,9 @@ impl Process {
         let address = free_address();
         let mut command = command(database, settings);
         command.env("PROPUSK_SERVER__LISTEN", &address).arg("serve");
-        let log = database
-            .folder
-            .path()
-            .join(format!("{}.log", address.replace(':', "-")));
+        let log = database.folder.path().join(format!("{}.log", address.replace(':', "-")));
         let stderr = std::fs::File::create(&log).expect("a log");
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .expect("it starts");
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
         let base = format!("http://{address}");
         let mut process = Self { child, log, base };
         process.wait_until_ready().await;
@@ -68,10 +61,7 @@ impl Process {
     /// SIGTERM, and how the program ended.
     pub async fn terminate(mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .expect("kill");
+        Command::new("kill").args(["-TERM", &id]).status().expect("kill");
         tokio::task::spawn_blocking(move || self.child.wait().expect("a child"))
             .await
             .expect("a thread")
@@ -88,9 +78,7 @@ impl Drop for Process {
 /// The program with the settings of a database and nothing else of this environment that concerns it.
 pub fn command(database: &Database, settings: &[(&str, &str)]) -> Command {
     let mut command = bare_command(database.folder.path());
-    command
-        .envs(database.settings())
-        .envs(settings.iter().copied());
+    command.envs(database.settings()).envs(settings.iter().copied());
     command
 }
 
@@ -108,10 +96,7 @@ pub fn bare_command(folder: &Path) -> Command {
 
 /// Runs a command of the program to its end.
 pub fn run(database: &Database, settings: &[(&str, &str)], args: &[&str]) -> Output {
-    command(database, settings)
-        .args(args)
-        .output()
-        .expect("it runs")
+    command(database, settings).args(args).output().expect("it runs")
 }
 
 /// An address that was free a moment ago.

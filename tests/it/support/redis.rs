@@ -27,12 +27,7 @@ impl Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(port, &folder, &options);
-        let mut redis = Self {
-            child,
-            port,
-            folder,
-            options,
-        };
+        let mut redis = Self { child, port, folder, options };
         redis.wait_until_ready();
         redis
     }
@@ -104,9 +99,8 @@ impl Redis {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }
 
@@ -119,10 +113,7 @@ impl Redis {
             if answered.is_ok() {
                 return;
             }
-            assert!(
-                self.child.try_wait().expect("a child").is_none(),
-                "redis-server ended"
-            );
+            assert!(self.child.try_wait().expect("a child").is_none(), "redis-server ended");
             std::thread::sleep(std::time::Duration::from_millis(25));
         }
         panic!("redis-server does not answer");

@@ -65,9 +65,8 @@ async fn make(backend: Backend) -> Template {
             // What stands in the journal yet comes along.
             let copy = folder.join("copy.db");
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join(FILE));
-            let mut connection = sqlx::SqliteConnection::connect_with(&options)
-                .await
-                .expect("the file opens");
+            let mut connection =
+                sqlx::SqliteConnection::connect_with(&options).await.expect("the file opens");
             sqlx::query("VACUUM INTO $1")
                 .bind(copy.display().to_string())
                 .execute(&mut connection)
@@ -86,6 +85,5 @@ fn write(path: &Path, bytes: &[u8]) {
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes))
-        .expect("the file is written");
+    file.and_then(|mut file| file.write_all(bytes)).expect("the file is written");
 }

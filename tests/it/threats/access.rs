@@ -6,9 +6,9 @@ use std::{
 };
 
 use propusk::{
-    flows::By,
-    flows::accounts,
+    flows::admin::users,
     model::{
+        actor::Actor,
         client::{GrantType, Metadata},
         user::Role,
     },
@@ -17,7 +17,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 
 use super::with_app;
 use crate::support::{
-    Backend, PASSWORD, Reply, TestServer, both_backends,
+    Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{Answer, Authorization, first_party_app},
     send,
 };
@@ -35,12 +35,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/docs/oauth2-redirect", "", [200; 5]),
     ("GET", "/openapi.json", "", [200; 5]),
     ("GET", "/.well-known/openid-configuration", "", [200; 5]),
-    (
-        "GET",
-        "/.well-known/oauth-authorization-server",
-        "",
-        [200; 5],
-    ),
+    ("GET", "/.well-known/oauth-authorization-server", "", [200; 5]),
     ("GET", "/oauth2/jwks", "", [200; 5]),
     ("GET", "/api/v1/auth/health", "", [200; 5]),
     ("GET", "/api/v1/auth/health/live", "", [200; 5]),
@@ -50,18 +45,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/api/v1/auth/register", "{}", [400; 5]),
     ("POST", "/api/v1/auth/login", "{}", [400; 5]),
     ("POST", "/api/v1/auth/token/refresh", "{}", [401; 5]),
-    (
-        "POST",
-        "/api/v1/auth/logout",
-        "{}",
-        [401, 200, 200, 401, 200],
-    ),
-    (
-        "DELETE",
-        "/api/v1/auth/logout",
-        "{}",
-        [401, 200, 200, 401, 200],
-    ),
+    ("POST", "/api/v1/auth/logout", "{}", [401, 200, 200, 401, 200]),
+    ("DELETE", "/api/v1/auth/logout", "{}", [401, 200, 200, 401, 200]),
     ("GET", "/api/v1/auth/verify", "", [401, 200, 200, 200, 200]),
     ("GET", "/api/v1/auth/session", "", [200; 5]),
     ("POST", "/auth/register", "{}", [400; 5]),
@@ -70,39 +55,14 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("DELETE", "/auth/logout", "{}", [401, 200, 200, 401, 200]),
     // What people may use
     ("GET", "/api/v1/modules", "", [401, 200, 200, 403, 200]),
-    (
-        "POST",
-        "/api/v1/modules/:module_id/enable",
-        "",
-        [401, 404, 404, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/modules/:module_id/disable",
-        "",
-        [401, 404, 404, 403, 404],
-    ),
+    ("POST", "/api/v1/modules/:module_id/enable", "", [401, 404, 404, 403, 404]),
+    ("POST", "/api/v1/modules/:module_id/disable", "", [401, 404, 404, 403, 404]),
     // For gateways, by a scope of their own
     ("GET", "/oauth2/revocations", "", [401, 403, 403, 403, 403]),
     // For applications: none of them takes a person's token for a client's proof.
-    (
-        "POST",
-        "/oauth2/token",
-        "grant_type=client_credentials&client_id=app",
-        [401; 5],
-    ),
-    (
-        "POST",
-        "/oauth2/par",
-        "client_id=app&response_type=code",
-        [401; 5],
-    ),
-    (
-        "POST",
-        "/oauth2/introspect",
-        "client_id=app&token=x",
-        [401; 5],
-    ),
+    ("POST", "/oauth2/token", "grant_type=client_credentials&client_id=app", [401; 5]),
+    ("POST", "/oauth2/par", "client_id=app&response_type=code", [401; 5]),
+    ("POST", "/oauth2/introspect", "client_id=app&token=x", [401; 5]),
     ("POST", "/oauth2/revoke", "client_id=app&token=x", [401; 5]),
     ("POST", "/oauth2/register", "{}", [400; 5]),
     ("GET", "/oauth2/register/:id", "", [401; 5]),
@@ -112,12 +72,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
     // For gateways: any method
     ("GET", "/forward-auth", "", [401, 200, 200, 200, 200]),
-    (
-        "GET",
-        "/forward-auth/envoy/*request",
-        "",
-        [401, 200, 200, 200, 200],
-    ),
+    ("GET", "/forward-auth/envoy/*request", "", [401, 200, 200, 200, 200]),
     // For browsers: none of them takes a token for a cookie, and no form is taken that is not ours.
     ("GET", "/oauth2/authorize", "", [400; 5]),
     ("POST", "/oauth2/authorize", "response_type=code", [303; 5]),
@@ -125,19 +80,9 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/oauth2/logout", "decision=logout", [303; 5]),
     ("GET", "/session/start", "", [303; 5]),
     ("GET", "/login", "", [200; 5]),
-    (
-        "POST",
-        "/login",
-        "login=ann&password=seven+blue+herons+at+dawn",
-        [403; 5],
-    ),
+    ("POST", "/login", "login=ann&password=seven+blue+herons+at+dawn", [403; 5]),
     ("GET", "/register", "", [200; 5]),
-    (
-        "POST",
-        "/register",
-        "email=eve%40example.org&password=seven+blue+herons+at+dawn",
-        [403; 5],
-    ),
+    ("POST", "/register", "email=eve%40example.org&password=seven+blue+herons+at+dawn", [403; 5]),
     ("GET", "/select-account", "", [303; 5]),
     ("POST", "/select-account", "choice=continue", [403; 5]),
     (
@@ -148,243 +93,48 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ),
     // For administrators. Nothing is called `:id`, and no state of it is named.
     ("GET", "/api/v1/admin/users", "", [401, 403, 403, 403, 200]),
-    (
-        "POST",
-        "/api/v1/admin/users",
-        "{}",
-        [401, 403, 403, 403, 400],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/users/:id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "PATCH",
-        "/api/v1/admin/users/:id",
-        "{}",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/users/:id",
-        "",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/users/:id/disable",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/users/:id/enable",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/users/:id/password",
-        "{}",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/users/:id/logout",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/sessions",
-        "",
-        [401, 403, 403, 403, 200],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/sessions/:id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/sessions/:id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/users/:id/grants",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/users/:id/grant-history",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "PUT",
-        "/api/v1/admin/users/:id/grants/:module",
-        "{}",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/users/:id/grants/:module",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/clients",
-        "",
-        [401, 403, 403, 403, 200],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/clients",
-        "{}",
-        [401, 403, 403, 403, 400],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/clients/:id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "PUT",
-        "/api/v1/admin/clients/:id",
-        "{}",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "PATCH",
-        "/api/v1/admin/clients/:id",
-        "{}",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/clients/:id",
-        "",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/clients/:id/secret",
-        "{}",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/clients/:id/disable",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/clients/:id/enable",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/modules",
-        "",
-        [401, 403, 403, 403, 200],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/modules",
-        "{}",
-        [401, 403, 403, 403, 400],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/modules/:id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "PUT",
-        "/api/v1/admin/modules/:id",
-        "{}",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/modules/:id",
-        "",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/modules/:id/grants",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
+    ("POST", "/api/v1/admin/users", "{}", [401, 403, 403, 403, 400]),
+    ("GET", "/api/v1/admin/users/:id", "", [401, 403, 403, 403, 404]),
+    ("PATCH", "/api/v1/admin/users/:id", "{}", [401, 403, 403, 403, 428]),
+    ("DELETE", "/api/v1/admin/users/:id", "", [401, 403, 403, 403, 428]),
+    ("POST", "/api/v1/admin/users/:id/disable", "", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/users/:id/enable", "", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/users/:id/password", "{}", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/users/:id/logout", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/sessions", "", [401, 403, 403, 403, 200]),
+    ("GET", "/api/v1/admin/sessions/:id", "", [401, 403, 403, 403, 404]),
+    ("DELETE", "/api/v1/admin/sessions/:id", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/users/:id/grants", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/users/:id/grant-history", "", [401, 403, 403, 403, 404]),
+    ("PUT", "/api/v1/admin/users/:id/grants/:module", "{}", [401, 403, 403, 403, 404]),
+    ("DELETE", "/api/v1/admin/users/:id/grants/:module", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/clients", "", [401, 403, 403, 403, 200]),
+    ("POST", "/api/v1/admin/clients", "{}", [401, 403, 403, 403, 400]),
+    ("GET", "/api/v1/admin/clients/:id", "", [401, 403, 403, 403, 404]),
+    ("PUT", "/api/v1/admin/clients/:id", "{}", [401, 403, 403, 403, 428]),
+    ("PATCH", "/api/v1/admin/clients/:id", "{}", [401, 403, 403, 403, 428]),
+    ("DELETE", "/api/v1/admin/clients/:id", "", [401, 403, 403, 403, 428]),
+    ("POST", "/api/v1/admin/clients/:id/secret", "{}", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/clients/:id/disable", "", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/clients/:id/enable", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/modules", "", [401, 403, 403, 403, 200]),
+    ("POST", "/api/v1/admin/modules", "{}", [401, 403, 403, 403, 400]),
+    ("GET", "/api/v1/admin/modules/:id", "", [401, 403, 403, 403, 404]),
+    ("PUT", "/api/v1/admin/modules/:id", "{}", [401, 403, 403, 403, 428]),
+    ("DELETE", "/api/v1/admin/modules/:id", "", [401, 403, 403, 403, 428]),
+    ("GET", "/api/v1/admin/modules/:id/grants", "", [401, 403, 403, 403, 404]),
     ("GET", "/api/v1/admin/roles", "", [401, 403, 403, 403, 200]),
-    (
-        "POST",
-        "/api/v1/admin/roles",
-        "{}",
-        [401, 403, 403, 403, 400],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/roles/:name",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "PATCH",
-        "/api/v1/admin/roles/:name",
-        "{}",
-        [401, 403, 403, 403, 428],
-    ),
-    (
-        "DELETE",
-        "/api/v1/admin/roles/:name",
-        "",
-        [401, 403, 403, 403, 428],
-    ),
+    ("POST", "/api/v1/admin/roles", "{}", [401, 403, 403, 403, 400]),
+    ("GET", "/api/v1/admin/roles/:name", "", [401, 403, 403, 403, 404]),
+    ("PATCH", "/api/v1/admin/roles/:name", "{}", [401, 403, 403, 403, 428]),
+    ("DELETE", "/api/v1/admin/roles/:name", "", [401, 403, 403, 403, 428]),
     ("GET", "/api/v1/admin/keys", "", [401, 403, 403, 403, 200]),
-    (
-        "POST",
-        "/api/v1/admin/keys/rotate",
-        "{}",
-        [401, 403, 403, 403, 200],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/keys/:id/ban",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
-    (
-        "GET",
-        "/api/v1/admin/revocations",
-        "",
-        [401, 403, 403, 403, 200],
-    ),
-    (
-        "POST",
-        "/api/v1/admin/revocations",
-        "{}",
-        [401, 403, 403, 403, 400],
-    ),
+    ("POST", "/api/v1/admin/keys/rotate", "{}", [401, 403, 403, 403, 200]),
+    ("POST", "/api/v1/admin/keys/:id/ban", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/revocations", "", [401, 403, 403, 403, 200]),
+    ("POST", "/api/v1/admin/revocations", "{}", [401, 403, 403, 403, 400]),
     ("GET", "/api/v1/admin/audit", "", [401, 403, 403, 403, 200]),
-    (
-        "GET",
-        "/api/v1/admin/explain/:request_id",
-        "",
-        [401, 403, 403, 403, 404],
-    ),
+    ("GET", "/api/v1/admin/explain/:request_id", "", [401, 403, 403, 403, 404]),
 ];
 
 fn source() -> PathBuf {
@@ -419,10 +169,8 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
 }
 
 async fn administrator(server: &TestServer) {
-    let user = accounts::find(&server.app, "root").await.expect("known");
-    accounts::set_role(&server.app, &user, Role::admin(), &By::operator())
-        .await
-        .expect("changed");
+    let user = users::find(&server.app, "root").await.expect("known");
+    users::set_role(&server.app, &user, Role::admin(), &Actor::operator()).await.expect("changed");
     // Tokens of the moment of a change of role count as old.
     server.clock.advance(std::time::Duration::from_secs(2));
 }
@@ -445,9 +193,9 @@ fn call(server: &TestServer, (method, path, body): (&str, &str, &str)) -> Reques
     let request = server.request(method, &path.replace("*request", "-/request"));
     match body {
         "" => request,
-        json if json.starts_with('{') => request
-            .header("content-type", "application/json")
-            .body(json.to_owned()),
+        json if json.starts_with('{') => {
+            request.header("content-type", "application/json").body(json.to_owned())
+        }
         form => request
             .header("content-type", "application/x-www-form-urlencoded")
             .body(form.to_owned()),
@@ -456,39 +204,44 @@ fn call(server: &TestServer, (method, path, body): (&str, &str, &str)) -> Reques
 
 #[track_caller]
 fn assert_no_cors(reply: &Reply, what: &str) {
-    let allowing = reply
-        .headers
-        .keys()
-        .find(|name| name.as_str().starts_with("access-control-"));
+    let allowing = reply.headers.keys().find(|name| name.as_str().starts_with("access-control-"));
     assert_eq!(allowing, None, "{what}: {reply:?}");
 }
 
-both_backends! {
-    async fn t82_every_call_answers_every_caller_as_the_table_says(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.register("bob").await;
-        server.register("root").await;
-        administrator(&server).await;
-        let ann = accounts::find(&server.app, "ann").await.expect("ann").id;
-        let mut wrong = vec![];
-        for (method, path, body, expected) in TABLE {
-            for (caller, expected) in CALLERS.iter().zip(expected) {
-                let mut request = call(&server, (method, path, body));
-                if let Some(token) = token(&server, caller).await {
-                    request = request.bearer_auth(token);
-                }
-                let reply = send(request).await;
-                if reply.status.as_u16() != *expected {
-                    wrong.push(format!("{method} {path} as {caller:?}: {} and not {expected}", reply.status));
-                }
-                let sees_all = *caller == "root" && path.starts_with("/api/v1/admin/");
-                if *caller != "ann" && !sees_all {
-                    assert!(!reply.text.contains(&ann), "{method} {path} tells {caller:?} of ann: {reply:?}");
-                }
+backend_tests! {
+    t82_every_call_answers_every_caller_as_the_table_says,
+}
+
+async fn t82_every_call_answers_every_caller_as_the_table_says(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.register("bob").await;
+    server.register("root").await;
+    administrator(&server).await;
+    let ann = users::find(&server.app, "ann").await.expect("ann").id;
+    let mut wrong = vec![];
+    for (method, path, body, expected) in TABLE {
+        for (caller, expected) in CALLERS.iter().zip(expected) {
+            let mut request = call(&server, (method, path, body));
+            if let Some(token) = token(&server, caller).await {
+                request = request.bearer_auth(token);
+            }
+            let reply = send(request).await;
+            if reply.status.as_u16() != *expected {
+                wrong.push(format!(
+                    "{method} {path} as {caller:?}: {} and not {expected}",
+                    reply.status
+                ));
+            }
+            let sees_all = *caller == "root" && path.starts_with("/api/v1/admin/");
+            if *caller != "ann" && !sees_all {
+                assert!(
+                    !reply.text.contains(&ann),
+                    "{method} {path} tells {caller:?} of ann: {reply:?}"
+                );
             }
         }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -526,78 +279,175 @@ async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
         let reply = send(server.request(unknown.clone(), path)).await;
         assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         let allowed: BTreeSet<&str> = reply.header("allow").split(", ").collect();
-        let allowed: BTreeSet<&str> = allowed
-            .into_iter()
-            .filter(|name| !["HEAD", "OPTIONS"].contains(name))
-            .collect();
+        let allowed: BTreeSet<&str> =
+            allowed.into_iter().filter(|name| !["HEAD", "OPTIONS"].contains(name)).collect();
         assert_eq!(allowed, methods, "{path}");
     }
 }
 
-both_backends! {
-    async fn t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies(backend) {
-        let metadata = Metadata { grant_types: vec![GrantType::AuthorizationCode, GrantType::ClientCredentials], allowed_origins: vec!["https://spa.example".to_owned()], ..first_party_app() };
-        let server = with_app(backend, metadata).await;
-        let ann = server.logged_in("ann").await;
-        let cookies: Vec<String> = ann.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut opened = BTreeSet::new();
-        for (method, path, body, _) in TABLE {
-            for origin in ["https://evil.example", "null", "https://app.example.evil.example", "http://app.example", "https://spa.example.evil.example", "https://app.example", "https://spa.example"] {
-                let preflight = server.request(Method::OPTIONS, path).header("access-control-request-method", *method).header("access-control-request-headers", "authorization");
-                for request in [call(&server, (method, path, body)), preflight] {
-                    let reply = send(request.header("origin", origin).header("cookie", cookies.join("; "))).await;
-                    let what = format!("{method} {path} from {origin}");
-                    assert_eq!(reply.headers.get("access-control-allow-credentials"), None, "{what}: {reply:?}");
-                    let allowed = reply.header("access-control-allow-origin").to_owned();
-                    match allowed.as_str() {
-                        "" => assert_no_cors(&reply, &what),
-                        // What everybody may read or, where registration is open, do anyway.
-                        "*" => assert!(path.starts_with("/.well-known/") || ["/oauth2/jwks", "/oauth2/register"].contains(path), "{what}"),
-                        named => {
-                            assert_eq!(named, origin, "{what}");
-                            assert!(["https://app.example", "https://spa.example"].contains(&origin), "{what}: {reply:?}");
-                            assert_eq!(reply.header("vary"), "origin", "{what}");
-                            opened.insert(*path);
-                        }
+backend_tests! {
+    t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies,
+    t89_no_header_but_the_standards_says_who_somebody_is,
+}
+
+async fn t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies(
+    backend: Backend,
+) {
+    let metadata = Metadata {
+        grant_types: vec![GrantType::AuthorizationCode, GrantType::ClientCredentials],
+        allowed_origins: vec!["https://spa.example".to_owned()],
+        ..first_party_app()
+    };
+    let server = with_app(backend, metadata).await;
+    let ann = server.logged_in("ann").await;
+    let cookies: Vec<String> =
+        ann.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut opened = BTreeSet::new();
+    for (method, path, body, _) in TABLE {
+        for origin in [
+            "https://evil.example",
+            "null",
+            "https://app.example.evil.example",
+            "http://app.example",
+            "https://spa.example.evil.example",
+            "https://app.example",
+            "https://spa.example",
+        ] {
+            let preflight = server
+                .request(Method::OPTIONS, path)
+                .header("access-control-request-method", *method)
+                .header("access-control-request-headers", "authorization");
+            for request in [call(&server, (method, path, body)), preflight] {
+                let reply =
+                    send(request.header("origin", origin).header("cookie", cookies.join("; ")))
+                        .await;
+                let what = format!("{method} {path} from {origin}");
+                assert_eq!(
+                    reply.headers.get("access-control-allow-credentials"),
+                    None,
+                    "{what}: {reply:?}"
+                );
+                let allowed = reply.header("access-control-allow-origin").to_owned();
+                match allowed.as_str() {
+                    "" => assert_no_cors(&reply, &what),
+                    // What everybody may read or, where registration is open, do anyway.
+                    "*" => assert!(
+                        path.starts_with("/.well-known/")
+                            || ["/oauth2/jwks", "/oauth2/register"].contains(path),
+                        "{what}"
+                    ),
+                    named => {
+                        assert_eq!(named, origin, "{what}");
+                        assert!(
+                            ["https://app.example", "https://spa.example"].contains(&origin),
+                            "{what}: {reply:?}"
+                        );
+                        assert_eq!(reply.header("vary"), "origin", "{what}");
+                        opened.insert(*path);
                     }
                 }
             }
         }
-        assert_eq!(opened, BTreeSet::from(["/oauth2/par", "/oauth2/revoke", "/oauth2/token", "/oauth2/userinfo"]));
     }
+    assert_eq!(
+        opened,
+        BTreeSet::from(["/oauth2/par", "/oauth2/revoke", "/oauth2/token", "/oauth2/userinfo"])
+    );
+}
 
-    async fn t89_no_header_but_the_standards_says_who_somebody_is(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.register("bob").await;
-        let ann = accounts::find(&server.app, "ann").await.expect("ann").id;
-        let names = ["X-User", "X_User", "X-User-Id", "X-Forwarded-User", "X_Forwarded_User", "X-Auth-Request-User", "X_Auth_Request_User", "X-Auth-Request-Email", "X-Propusk-User",
-            "X_Propusk_User", "Remote-User", "Remote_User", "REMOTE_USER", "X-Remote-User", "X-Authenticated-User", "X-WEBAUTH-USER", "X-Userinfo", "X-Access-Token", "X_Access_Token",
-            "X-Forwarded-Access-Token", "X_Authorization", "Proxy-Authorization", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Role", "X-Propusk-Role"];
-        let bob = server.login("bob").await.tokens();
-        let ann_token = server.login("ann").await.tokens();
-        for name in names {
-            for value in [ann.as_str(), "ann", "ann@example.org", "admin", "/api/v1/auth/session", &ann_token.access, &format!("Bearer {}", ann_token.access)] {
-                let with = |request: RequestBuilder| send(request.header(name, value));
-                with(server.request(Method::GET, "/api/v1/auth/verify")).await.expect_error(401, "INVALID_TOKEN");
-                with(server.request(Method::GET, "/oauth2/userinfo")).await.expect(StatusCode::UNAUTHORIZED);
-                let nobody = with(server.request(Method::GET, "/api/v1/auth/session")).await.expect(StatusCode::OK);
-                assert!(nobody.json()["data"].is_null(), "{name}: {nobody:?}");
-                let reply = with(server.request(Method::GET, &Authorization::of("app", "openid").with("prompt", "none").address())).await;
-                Answer::of(reply.header("location")).expect_error("login_required");
-                let told = with(server.request(Method::GET, "/api/v1/auth/verify").bearer_auth(&bob.access)).await.expect(StatusCode::OK);
-                assert!(!told.text.contains(&ann) && told.text.contains("\"role\":\"user\""), "{name}: {told:?}");
-            }
-            let form = [("grant_type", "client_credentials"), ("client_id", "app")];
-            send(server.request(Method::POST, "/oauth2/token").header(name, "app").form(&form)).await.expect_oauth_error(401, "invalid_client");
-        }
-        // A cookie is known by its exact name.
-        let cookie = server.logged_in("ann").await.cookies["propusk_session"].clone();
-        for name in ["Propusk_session", "propusk-session", "__Host-propusk_session", "xpropusk_session", "session"] {
-            let mut person = server.browser();
-            person.cookies.insert(name.to_owned(), cookie.clone());
-            let reply = person.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
+async fn t89_no_header_but_the_standards_says_who_somebody_is(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.register("bob").await;
+    let ann = users::find(&server.app, "ann").await.expect("ann").id;
+    let names = [
+        "X-User",
+        "X_User",
+        "X-User-Id",
+        "X-Forwarded-User",
+        "X_Forwarded_User",
+        "X-Auth-Request-User",
+        "X_Auth_Request_User",
+        "X-Auth-Request-Email",
+        "X-Propusk-User",
+        "X_Propusk_User",
+        "Remote-User",
+        "Remote_User",
+        "REMOTE_USER",
+        "X-Remote-User",
+        "X-Authenticated-User",
+        "X-WEBAUTH-USER",
+        "X-Userinfo",
+        "X-Access-Token",
+        "X_Access_Token",
+        "X-Forwarded-Access-Token",
+        "X_Authorization",
+        "Proxy-Authorization",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-Role",
+        "X-Propusk-Role",
+    ];
+    let bob = server.login("bob").await.tokens();
+    let ann_token = server.login("ann").await.tokens();
+    for name in names {
+        for value in [
+            ann.as_str(),
+            "ann",
+            "ann@example.org",
+            "admin",
+            "/api/v1/auth/session",
+            &ann_token.access,
+            &format!("Bearer {}", ann_token.access),
+        ] {
+            let with = |request: RequestBuilder| send(request.header(name, value));
+            with(server.request(Method::GET, "/api/v1/auth/verify"))
+                .await
+                .expect_error(401, "INVALID_TOKEN");
+            with(server.request(Method::GET, "/oauth2/userinfo"))
+                .await
+                .expect(StatusCode::UNAUTHORIZED);
+            let nobody = with(server.request(Method::GET, "/api/v1/auth/session"))
+                .await
+                .expect(StatusCode::OK);
+            assert!(nobody.json()["data"].is_null(), "{name}: {nobody:?}");
+            let reply = with(server.request(
+                Method::GET,
+                &Authorization::of("app", "openid").with("prompt", "none").address(),
+            ))
+            .await;
             Answer::of(reply.header("location")).expect_error("login_required");
+            let told =
+                with(server.request(Method::GET, "/api/v1/auth/verify").bearer_auth(&bob.access))
+                    .await
+                    .expect(StatusCode::OK);
+            assert!(
+                !told.text.contains(&ann) && told.text.contains("\"role\":\"user\""),
+                "{name}: {told:?}"
+            );
         }
-        server.post("/api/v1/auth/login", serde_json::json!({ "login": "ann", "password": PASSWORD })).await.expect(StatusCode::OK);
+        let form = [("grant_type", "client_credentials"), ("client_id", "app")];
+        send(server.request(Method::POST, "/oauth2/token").header(name, "app").form(&form))
+            .await
+            .expect_oauth_error(401, "invalid_client");
     }
+    // A cookie is known by its exact name.
+    let cookie = server.logged_in("ann").await.cookies["propusk_session"].clone();
+    for name in [
+        "Propusk_session",
+        "propusk-session",
+        "__Host-propusk_session",
+        "xpropusk_session",
+        "session",
+    ] {
+        let mut person = server.browser();
+        person.cookies.insert(name.to_owned(), cookie.clone());
+        let reply =
+            person.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
+        Answer::of(reply.header("location")).expect_error("login_required");
+    }
+    server
+        .post("/api/v1/auth/login", serde_json::json!({ "login": "ann", "password": PASSWORD }))
+        .await
+        .expect(StatusCode::OK);
 }

@@ -17,7 +17,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{SECRET, web_app},
     send,
 };
@@ -26,10 +26,7 @@ const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A client's key, which its metadata publishes.
 fn key() -> Jwk {
-    jws::ES256
-        .generate_key_pair()
-        .expect("a key")
-        .to_jwk_key_pair()
+    jws::ES256.generate_key_pair().expect("a key").to_jwk_key_pair()
 }
 
 fn signing_app(key: &Jwk) -> Metadata {
@@ -66,9 +63,7 @@ async fn ask(server: &TestServer, assertion: &str, beside: &[(&str, &str)]) -> R
         ("client_assertion_type", TYPE),
         ("client_assertion", assertion),
     ];
-    server
-        .form("/oauth2/token", &[&fields, beside].concat())
-        .await
+    server.form("/oauth2/token", &[&fields, beside].concat()).await
 }
 
 async fn with_signing_app(backend: Backend) -> (TestServer, Jwk) {
@@ -84,174 +79,322 @@ async fn remembered(server: &TestServer) -> i64 {
     rows[0].get("n").expect("a number")
 }
 
-both_backends! {
-    async fn t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_one(backend) {
-        let (server, key) = with_signing_app(backend).await;
-        server.client("secret", web_app()).await;
-        ask(&server, &assertion(&key, &claims(&server, "good")), &[]).await.expect(StatusCode::OK);
-        ask(&server, &assertion(&key, &claims(&server, "named")), &[("client_id", "app")]).await.expect(StatusCode::OK);
-        // A secret with an assertion that nobody signed.
-        let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        for alg in ["none", "None", "nOnE", "HS256"] {
-            let unsigned = format!("{}.{}.", encode(json!({ "alg": alg })), encode(claims(&server, alg)));
-            for beside in [&[][..], &[("client_id", "app")], &[("client_secret", SECRET)], &[("client_id", "app"), ("client_secret", SECRET)], &[("client_id", "secret"), ("client_secret", SECRET)]] {
-                ask(&server, &unsigned, beside).await.expect_oauth_error(401, "invalid_client");
-            }
-        }
-        // Two ways at once, right or wrong.
-        let fresh = |jti: &str| assertion(&key, &claims(&server, jti));
-        for (n, beside) in [&[("client_secret", SECRET)][..], &[("client_id", "app"), ("client_secret", SECRET)], &[("client_id", "secret"), ("client_secret", SECRET)]].into_iter().enumerate() {
-            ask(&server, &fresh(&format!("two-{n}")), beside).await.expect_oauth_error(400, "invalid_request");
-        }
-        for (id, jti) in [("app", "a"), ("secret", "b")] {
-            let fields = [("grant_type", "client_credentials"), ("client_assertion_type", TYPE), ("client_assertion", &fresh(jti))];
-            server.form_as("/oauth2/token", id, &fields).await.expect_oauth_error(400, "invalid_request");
-        }
-        let fields = [("grant_type", "client_credentials"), ("client_id", "secret"), ("client_secret", SECRET)];
-        server.form_as("/oauth2/token", "secret", &fields).await.expect_oauth_error(400, "invalid_request");
-        // Another way than the registered one.
-        server.form_as("/oauth2/token", "app", &[("grant_type", "client_credentials")]).await.expect_oauth_error(401, "invalid_client");
-        for id in ["app", "secret"] {
-            server.form("/oauth2/token", &[("grant_type", "client_credentials"), ("client_id", id)]).await.expect_oauth_error(401, "invalid_client");
-        }
-        let mut other = claims(&server, "other");
-        (other["iss"], other["sub"]) = ("secret".into(), "secret".into());
-        ask(&server, &assertion(&key, &other), &[]).await.expect_oauth_error(401, "invalid_client");
-        ask(&server, &fresh("for-app"), &[("client_id", "secret")]).await.expect_oauth_error(401, "invalid_client");
-        // A signed authorization request passes through browsers (RFC 9101 §10.8).
-        let request = sign(&key, &json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" }), &claims(&server, "request"));
-        ask(&server, &request, &[]).await.expect_oauth_error(401, "invalid_client");
-        // Another type of assertion, or none.
-        let bare = fresh("bare");
-        for kind in ["urn:ietf:params:oauth:client-assertion-type:saml2-bearer", "jwt", ""] {
-            let fields = [("grant_type", "client_credentials"), ("client_assertion_type", kind), ("client_assertion", &bare)];
-            server.form("/oauth2/token", &fields).await.expect_oauth_error(400, "invalid_request");
-        }
-        ask(&server, &bare, &[]).await.expect(StatusCode::OK);
-        // The other endpoints take the same proof.
-        for (path, field) in [("/oauth2/introspect", ("token", "x")), ("/oauth2/revoke", ("token", "x"))] {
-            let good = fresh(path);
-            let fields = [field, ("client_assertion_type", TYPE), ("client_assertion", &good)];
-            server.form(path, &fields).await.expect(StatusCode::OK);
-            server.form(path, &fields).await.expect_oauth_error(401, "invalid_client");
-        }
-    }
+backend_tests! {
+    t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_one,
+    t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing,
+    t20_an_assertion_is_good_once_on_every_server_and_after_a_restart,
+    t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it,
+    t22_an_assertion_lives_five_minutes_at_most_and_is_forgotten_after_that,
+}
 
-    async fn t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing(backend) {
-        let (server, key) = with_signing_app(backend).await;
-        let mallory = self::key();
-        let public: Value = serde_json::to_value(mallory.to_public_key().expect("public")).expect("JSON");
-        let good = claims(&server, "good");
-        let headers = [json!({ "alg": "ES256" }), json!({ "alg": "ES256", "jwk": public }), json!({ "alg": "ES256", "jku": "https://evil.example/jwks" }), json!({ "alg": "ES256", "x5u": "https://evil.example/x" }),
-            json!({ "alg": "ES256", "kid": "../x" })];
-        for header in &headers {
-            ask(&server, &sign(&mallory, header, &good), &[]).await.expect_oauth_error(401, "invalid_client");
+async fn t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_one(
+    backend: Backend,
+) {
+    let (server, key) = with_signing_app(backend).await;
+    server.client("secret", web_app()).await;
+    ask(&server, &assertion(&key, &claims(&server, "good")), &[]).await.expect(StatusCode::OK);
+    ask(&server, &assertion(&key, &claims(&server, "named")), &[("client_id", "app")])
+        .await
+        .expect(StatusCode::OK);
+    // A secret with an assertion that nobody signed.
+    let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    for alg in ["none", "None", "nOnE", "HS256"] {
+        let unsigned =
+            format!("{}.{}.", encode(json!({ "alg": alg })), encode(claims(&server, alg)));
+        for beside in [
+            &[][..],
+            &[("client_id", "app")],
+            &[("client_secret", SECRET)],
+            &[("client_id", "app"), ("client_secret", SECRET)],
+            &[("client_id", "secret"), ("client_secret", SECRET)],
+        ] {
+            ask(&server, &unsigned, beside).await.expect_oauth_error(401, "invalid_client");
         }
-        let header = |more: Value| {
-            let mut header = json!({ "alg": "ES256" });
-            header.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-            header
-        };
-        for more in [json!({ "crit": ["exp"], "exp": 1 }), json!({ "alg": "HS256" }), json!({ "alg": "RS256" }), json!({ "jwk": public }), json!({ "b64": false, "crit": ["b64"] }), json!({ "zip": "DEF" })] {
-            ask(&server, &sign(&key, &header(more), &good), &[]).await.expect_oauth_error(401, "invalid_client");
-        }
-        let whole = assertion(&key, &good);
-        let (message, signature) = whole.rsplit_once('.').expect("a signature");
-        for changed in [&whole[1..], &whole[..whole.len() - 2], &format!("{whole}A"), &format!("{message}.{}", "A".repeat(86)), &format!("{whole}.{whole}"), "x", "a.b.c", &"a.".repeat(1_000), &"a".repeat(40_000)] {
-            ask(&server, changed, &[("client_id", "app")]).await.expect_oauth_error(401, "invalid_client");
-        }
-        let mut forged = good.clone();
-        forged["jti"] = "forged".into();
-        let forged = format!("{}.{}.{signature}", message.split_once('.').expect("two").0, URL_SAFE_NO_PAD.encode(forged.to_string()));
-        ask(&server, &forged, &[]).await.expect_oauth_error(401, "invalid_client");
-        assert_eq!(remembered(&server).await, 0, "what its client did not sign takes no room");
-        ask(&server, &whole, &[]).await.expect(StatusCode::OK);
     }
+    // Two ways at once, right or wrong.
+    let fresh = |jti: &str| assertion(&key, &claims(&server, jti));
+    for (n, beside) in [
+        &[("client_secret", SECRET)][..],
+        &[("client_id", "app"), ("client_secret", SECRET)],
+        &[("client_id", "secret"), ("client_secret", SECRET)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ask(&server, &fresh(&format!("two-{n}")), beside)
+            .await
+            .expect_oauth_error(400, "invalid_request");
+    }
+    for (id, jti) in [("app", "a"), ("secret", "b")] {
+        let fields = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", TYPE),
+            ("client_assertion", &fresh(jti)),
+        ];
+        server
+            .form_as("/oauth2/token", id, &fields)
+            .await
+            .expect_oauth_error(400, "invalid_request");
+    }
+    let fields =
+        [("grant_type", "client_credentials"), ("client_id", "secret"), ("client_secret", SECRET)];
+    server
+        .form_as("/oauth2/token", "secret", &fields)
+        .await
+        .expect_oauth_error(400, "invalid_request");
+    // Another way than the registered one.
+    server
+        .form_as("/oauth2/token", "app", &[("grant_type", "client_credentials")])
+        .await
+        .expect_oauth_error(401, "invalid_client");
+    for id in ["app", "secret"] {
+        server
+            .form("/oauth2/token", &[("grant_type", "client_credentials"), ("client_id", id)])
+            .await
+            .expect_oauth_error(401, "invalid_client");
+    }
+    let mut other = claims(&server, "other");
+    (other["iss"], other["sub"]) = ("secret".into(), "secret".into());
+    ask(&server, &assertion(&key, &other), &[]).await.expect_oauth_error(401, "invalid_client");
+    ask(&server, &fresh("for-app"), &[("client_id", "secret")])
+        .await
+        .expect_oauth_error(401, "invalid_client");
+    // A signed authorization request passes through browsers (RFC 9101 §10.8).
+    let request = sign(
+        &key,
+        &json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" }),
+        &claims(&server, "request"),
+    );
+    ask(&server, &request, &[]).await.expect_oauth_error(401, "invalid_client");
+    // Another type of assertion, or none.
+    let bare = fresh("bare");
+    for kind in ["urn:ietf:params:oauth:client-assertion-type:saml2-bearer", "jwt", ""] {
+        let fields = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", kind),
+            ("client_assertion", &bare),
+        ];
+        server.form("/oauth2/token", &fields).await.expect_oauth_error(400, "invalid_request");
+    }
+    ask(&server, &bare, &[]).await.expect(StatusCode::OK);
+    // The other endpoints take the same proof.
+    for (path, field) in
+        [("/oauth2/introspect", ("token", "x")), ("/oauth2/revoke", ("token", "x"))]
+    {
+        let good = fresh(path);
+        let fields = [field, ("client_assertion_type", TYPE), ("client_assertion", &good)];
+        server.form(path, &fields).await.expect(StatusCode::OK);
+        server.form(path, &fields).await.expect_oauth_error(401, "invalid_client");
+    }
+}
 
-    async fn t20_an_assertion_is_good_once_on_every_server_and_after_a_restart(backend) {
-        let (one, key) = (TestServer::start(backend).await, self::key());
-        let other = one.another(&[]).await;
-        one.client("app", signing_app(&key)).await;
-        one.client("second", signing_app(&key)).await;
-        let used = assertion(&key, &claims(&one, "once"));
-        ask(&one, &used, &[]).await.expect(StatusCode::OK);
-        for server in [&one, &other] {
-            ask(server, &used, &[]).await.expect_oauth_error(401, "invalid_client");
-        }
-        // The `jti` counts, whatever stands beside it; another client's is another.
-        let mut again = claims(&one, "once");
-        again["exp"] = (again["exp"].as_i64().expect("seconds") + 30).into();
-        ask(&other, &assertion(&key, &again), &[]).await.expect_oauth_error(401, "invalid_client");
-        (again["iss"], again["sub"]) = ("second".into(), "second".into());
-        ask(&other, &assertion(&key, &again), &[]).await.expect(StatusCode::OK);
-        let raced = assertion(&key, &claims(&one, "raced"));
-        let replies = join_all((0..40).map(|n| ask(if n % 2 == 0 { &one } else { &other }, &raced, &[]))).await;
-        assert_eq!(replies.iter().filter(|reply| reply.status == StatusCode::OK).count(), 1, "one of forty");
-        let clock = one.clock.clone();
-        drop(other.stop().await);
-        let database = one.stop().await;
-        let restarted = TestServer::on(database, clock, &[]).await;
-        for seen in [&used, &raced] {
-            ask(&restarted, seen, &[]).await.expect_oauth_error(401, "invalid_client");
-        }
-        ask(&restarted, &assertion(&key, &claims(&restarted, "new")), &[]).await.expect(StatusCode::OK);
+async fn t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing(backend: Backend) {
+    let (server, key) = with_signing_app(backend).await;
+    let mallory = self::key();
+    let public: Value =
+        serde_json::to_value(mallory.to_public_key().expect("public")).expect("JSON");
+    let good = claims(&server, "good");
+    let headers = [
+        json!({ "alg": "ES256" }),
+        json!({ "alg": "ES256", "jwk": public }),
+        json!({ "alg": "ES256", "jku": "https://evil.example/jwks" }),
+        json!({ "alg": "ES256", "x5u": "https://evil.example/x" }),
+        json!({ "alg": "ES256", "kid": "../x" }),
+    ];
+    for header in &headers {
+        ask(&server, &sign(&mallory, header, &good), &[])
+            .await
+            .expect_oauth_error(401, "invalid_client");
     }
+    let header = |more: Value| {
+        let mut header = json!({ "alg": "ES256" });
+        header
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        header
+    };
+    for more in [
+        json!({ "crit": ["exp"], "exp": 1 }),
+        json!({ "alg": "HS256" }),
+        json!({ "alg": "RS256" }),
+        json!({ "jwk": public }),
+        json!({ "b64": false, "crit": ["b64"] }),
+        json!({ "zip": "DEF" }),
+    ] {
+        ask(&server, &sign(&key, &header(more), &good), &[])
+            .await
+            .expect_oauth_error(401, "invalid_client");
+    }
+    let whole = assertion(&key, &good);
+    let (message, signature) = whole.rsplit_once('.').expect("a signature");
+    for changed in [
+        &whole[1..],
+        &whole[..whole.len() - 2],
+        &format!("{whole}A"),
+        &format!("{message}.{}", "A".repeat(86)),
+        &format!("{whole}.{whole}"),
+        "x",
+        "a.b.c",
+        &"a.".repeat(1_000),
+        &"a".repeat(40_000),
+    ] {
+        ask(&server, changed, &[("client_id", "app")])
+            .await
+            .expect_oauth_error(401, "invalid_client");
+    }
+    let mut forged = good.clone();
+    forged["jti"] = "forged".into();
+    let forged = format!(
+        "{}.{}.{signature}",
+        message.split_once('.').expect("two").0,
+        URL_SAFE_NO_PAD.encode(forged.to_string())
+    );
+    ask(&server, &forged, &[]).await.expect_oauth_error(401, "invalid_client");
+    assert_eq!(remembered(&server).await, 0, "what its client did not sign takes no room");
+    ask(&server, &whole, &[]).await.expect(StatusCode::OK);
+}
 
-    async fn t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it(backend) {
-        let (server, key) = with_signing_app(backend).await;
-        let issuer = server.app.config.server.issuer.clone();
-        let token = format!("{issuer}/oauth2/token");
-        let with = |aud: Value, jti: &str| {
-            let mut claims = claims(&server, jti);
-            claims["aud"] = aud;
-            assertion(&key, &claims)
-        };
-        let bad = [json!(token), json!([token]), json!([issuer, token]), json!([issuer, "https://other.example"]), json!([issuer, issuer]), json!(format!("{issuer}/")), json!("https://other.example"), json!(issuer.to_uppercase()),
-            json!([]), json!(""), Value::Null, json!(1), json!({ "iss": issuer })];
-        for (n, aud) in bad.into_iter().enumerate() {
-            let reply = ask(&server, &with(aud.clone(), &format!("bad-{n}")), &[("client_id", "app")]).await;
-            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{aud}: {reply:?}");
-        }
-        ask(&server, &with(json!(issuer), "text"), &[]).await.expect(StatusCode::OK);
-        ask(&server, &with(json!([issuer]), "list"), &[]).await.expect(StatusCode::OK);
-        // An ID token or an access token of the client's own is no assertion, nor is what names another as its maker.
-        for (name, value) in [("iss", json!("other")), ("sub", json!("other")), ("iss", Value::Null), ("sub", Value::Null), ("jti", Value::Null), ("jti", json!("")), ("jti", json!(7)), ("jti", json!("j".repeat(2_000)))] {
-            let mut claims = claims(&server, "x");
-            claims[name] = value.clone();
-            ask(&server, &assertion(&key, &claims), &[("client_id", "app")]).await.expect_oauth_error(401, "invalid_client");
-        }
+async fn t20_an_assertion_is_good_once_on_every_server_and_after_a_restart(backend: Backend) {
+    let (one, key) = (TestServer::start(backend).await, self::key());
+    let other = one.another(&[]).await;
+    one.client("app", signing_app(&key)).await;
+    one.client("second", signing_app(&key)).await;
+    let used = assertion(&key, &claims(&one, "once"));
+    ask(&one, &used, &[]).await.expect(StatusCode::OK);
+    for server in [&one, &other] {
+        ask(server, &used, &[]).await.expect_oauth_error(401, "invalid_client");
     }
+    // The `jti` counts, whatever stands beside it; another client's is another.
+    let mut again = claims(&one, "once");
+    again["exp"] = (again["exp"].as_i64().expect("seconds") + 30).into();
+    ask(&other, &assertion(&key, &again), &[]).await.expect_oauth_error(401, "invalid_client");
+    (again["iss"], again["sub"]) = ("second".into(), "second".into());
+    ask(&other, &assertion(&key, &again), &[]).await.expect(StatusCode::OK);
+    let raced = assertion(&key, &claims(&one, "raced"));
+    let replies =
+        join_all((0..40).map(|n| ask(if n % 2 == 0 { &one } else { &other }, &raced, &[]))).await;
+    assert_eq!(
+        replies.iter().filter(|reply| reply.status == StatusCode::OK).count(),
+        1,
+        "one of forty"
+    );
+    let clock = one.clock.clone();
+    drop(other.stop().await);
+    let database = one.stop().await;
+    let restarted = TestServer::on(database, clock, &[]).await;
+    for seen in [&used, &raced] {
+        ask(&restarted, seen, &[]).await.expect_oauth_error(401, "invalid_client");
+    }
+    ask(&restarted, &assertion(&key, &claims(&restarted, "new")), &[]).await.expect(StatusCode::OK);
+}
 
-    async fn t22_an_assertion_lives_five_minutes_at_most_and_is_forgotten_after_that(backend) {
-        let (server, key) = with_signing_app(backend).await;
-        let now = server.clock.now().as_secs();
-        let with = |name: &str, value: Value, jti: &str| {
-            let mut claims = claims(&server, jti);
-            claims[name] = value;
-            assertion(&key, &claims)
-        };
-        for (n, exp) in [json!(now + 3_600), json!(now + 331), json!(now - 31), json!(0), json!(-1), json!(9.3e18), json!(1e300), json!((now + 60).to_string()), Value::Null, json!(9_223_372_036_854_775_807_i64)].into_iter().enumerate() {
-            let reply = ask(&server, &with("exp", exp.clone(), &format!("exp-{n}")), &[("client_id", "app")]).await;
-            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{exp}: {reply:?}");
-        }
-        for (name, value) in [("nbf", json!(now + 120)), ("iat", json!(now + 120)), ("nbf", json!("soon")), ("iat", json!("now"))] {
-            ask(&server, &with(name, value, &format!("future-{name}")), &[("client_id", "app")]).await.expect_oauth_error(401, "invalid_client");
-        }
-        assert_eq!(remembered(&server).await, 0, "what was refused takes no room");
-        ask(&server, &with("exp", json!(now + 300), "five"), &[]).await.expect(StatusCode::OK);
-        for n in 0..20 {
-            ask(&server, &assertion(&key, &claims(&server, &format!("n{n}"))), &[]).await.expect(StatusCode::OK);
-        }
-        assert_eq!(remembered(&server).await, 21);
-        // No moment at which an assertion is still good and no longer remembered.
-        let last = with("exp", json!(now + 300), "five");
-        for _ in 0..8 {
-            server.clock.advance(Duration::from_secs(60));
-            maintenance::sweep(&server.app).await.expect("swept");
-            ask(&server, &last, &[]).await.expect_oauth_error(401, "invalid_client");
-        }
-        assert_eq!(remembered(&server).await, 0);
-        let request = server.request(Method::POST, "/oauth2/token").form(&[("client_assertion_type", TYPE), ("client_assertion", &last)]);
-        send(request).await.expect_oauth_error(400, "invalid_request");
+async fn t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it(backend: Backend) {
+    let (server, key) = with_signing_app(backend).await;
+    let issuer = server.app.config.server.issuer.clone();
+    let token = format!("{issuer}/oauth2/token");
+    let with = |aud: Value, jti: &str| {
+        let mut claims = claims(&server, jti);
+        claims["aud"] = aud;
+        assertion(&key, &claims)
+    };
+    let bad = [
+        json!(token),
+        json!([token]),
+        json!([issuer, token]),
+        json!([issuer, "https://other.example"]),
+        json!([issuer, issuer]),
+        json!(format!("{issuer}/")),
+        json!("https://other.example"),
+        json!(issuer.to_uppercase()),
+        json!([]),
+        json!(""),
+        Value::Null,
+        json!(1),
+        json!({ "iss": issuer }),
+    ];
+    for (n, aud) in bad.into_iter().enumerate() {
+        let reply =
+            ask(&server, &with(aud.clone(), &format!("bad-{n}")), &[("client_id", "app")]).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{aud}: {reply:?}");
     }
+    ask(&server, &with(json!(issuer), "text"), &[]).await.expect(StatusCode::OK);
+    ask(&server, &with(json!([issuer]), "list"), &[]).await.expect(StatusCode::OK);
+    // An ID token or an access token of the client's own is no assertion, nor is what names another as its maker.
+    for (name, value) in [
+        ("iss", json!("other")),
+        ("sub", json!("other")),
+        ("iss", Value::Null),
+        ("sub", Value::Null),
+        ("jti", Value::Null),
+        ("jti", json!("")),
+        ("jti", json!(7)),
+        ("jti", json!("j".repeat(2_000))),
+    ] {
+        let mut claims = claims(&server, "x");
+        claims[name] = value.clone();
+        ask(&server, &assertion(&key, &claims), &[("client_id", "app")])
+            .await
+            .expect_oauth_error(401, "invalid_client");
+    }
+}
+
+async fn t22_an_assertion_lives_five_minutes_at_most_and_is_forgotten_after_that(backend: Backend) {
+    let (server, key) = with_signing_app(backend).await;
+    let now = server.clock.now().as_secs();
+    let with = |name: &str, value: Value, jti: &str| {
+        let mut claims = claims(&server, jti);
+        claims[name] = value;
+        assertion(&key, &claims)
+    };
+    for (n, exp) in [
+        json!(now + 3_600),
+        json!(now + 331),
+        json!(now - 31),
+        json!(0),
+        json!(-1),
+        json!(9.3e18),
+        json!(1e300),
+        json!((now + 60).to_string()),
+        Value::Null,
+        json!(9_223_372_036_854_775_807_i64),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply =
+            ask(&server, &with("exp", exp.clone(), &format!("exp-{n}")), &[("client_id", "app")])
+                .await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{exp}: {reply:?}");
+    }
+    for (name, value) in [
+        ("nbf", json!(now + 120)),
+        ("iat", json!(now + 120)),
+        ("nbf", json!("soon")),
+        ("iat", json!("now")),
+    ] {
+        ask(&server, &with(name, value, &format!("future-{name}")), &[("client_id", "app")])
+            .await
+            .expect_oauth_error(401, "invalid_client");
+    }
+    assert_eq!(remembered(&server).await, 0, "what was refused takes no room");
+    ask(&server, &with("exp", json!(now + 300), "five"), &[]).await.expect(StatusCode::OK);
+    for n in 0..20 {
+        ask(&server, &assertion(&key, &claims(&server, &format!("n{n}"))), &[])
+            .await
+            .expect(StatusCode::OK);
+    }
+    assert_eq!(remembered(&server).await, 21);
+    // No moment at which an assertion is still good and no longer remembered.
+    let last = with("exp", json!(now + 300), "five");
+    for _ in 0..8 {
+        server.clock.advance(Duration::from_secs(60));
+        maintenance::sweep(&server.app).await.expect("swept");
+        ask(&server, &last, &[]).await.expect_oauth_error(401, "invalid_client");
+    }
+    assert_eq!(remembered(&server).await, 0);
+    let request = server
+        .request(Method::POST, "/oauth2/token")
+        .form(&[("client_assertion_type", TYPE), ("client_assertion", &last)]);
+    send(request).await.expect_oauth_error(400, "invalid_request");
 }

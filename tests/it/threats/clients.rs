@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{assert_alive, assert_dead, inactive, tokens, with_app};
 use crate::support::{
-    PASSWORD, Reply, TestServer, both_backends,
+    Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{
         Answer, Authorization, CALLBACK, Form, SECRET, first_party_app, payload, public_app,
         web_app,
@@ -22,11 +22,7 @@ const MACHINE: &[(&str, &str)] = &[("grant_type", "client_credentials")];
 
 /// A token of the application's own.
 async fn for_itself(server: &TestServer, id: &str) -> String {
-    server
-        .form_as("/oauth2/token", id, MACHINE)
-        .await
-        .expect(StatusCode::OK)
-        .field("access_token")
+    server.form_as("/oauth2/token", id, MACHINE).await.expect(StatusCode::OK).field("access_token")
 }
 
 /// The scopes that a token says it has, by its answer and by introspection.
@@ -39,213 +35,387 @@ async fn scope_of(server: &TestServer, reply: Reply) -> String {
     reply.field("scope")
 }
 
-both_backends! {
-    async fn t23_no_grant_gives_a_scope_that_was_not_granted(backend) {
-        let server = with_app(backend, web_app()).await;
-        // A client for itself: what it was registered for, and nothing that is about a person.
-        for scope in ["admin", "api:read admin", "openid", "api:read offline_access", "email", "API:READ", "api:*", "*", "api:read,api:write"] {
-            let asked = [MACHINE, &[("scope", scope)]].concat();
-            server.form_as("/oauth2/token", "app", &asked).await.expect_oauth_error(400, "invalid_scope");
+backend_tests! {
+    t23_no_grant_gives_a_scope_that_was_not_granted,
+    t23_a_client_uses_the_grants_it_was_registered_for,
+    t23_claims_that_nobody_allowed_are_not_told,
+    t23_an_applications_token_reads_nothing_of_the_account_at_the_first_party_api,
+    t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else,
+    t54_no_wish_of_a_request_replaces_what_the_server_says_itself,
+    t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret,
+}
+
+async fn t23_no_grant_gives_a_scope_that_was_not_granted(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    // A client for itself: what it was registered for, and nothing that is about a person.
+    for scope in [
+        "admin",
+        "api:read admin",
+        "openid",
+        "api:read offline_access",
+        "email",
+        "API:READ",
+        "api:*",
+        "*",
+        "api:read,api:write",
+    ] {
+        let asked = [MACHINE, &[("scope", scope)]].concat();
+        server
+            .form_as("/oauth2/token", "app", &asked)
+            .await
+            .expect_oauth_error(400, "invalid_scope");
+    }
+    let all = server.form_as("/oauth2/token", "app", MACHINE).await;
+    assert_eq!(scope_of(&server, all).await, "api:read api:write");
+    let one = server
+        .form_as("/oauth2/token", "app", &[MACHINE, &[("scope", "api:write")]].concat())
+        .await;
+    assert_eq!(scope_of(&server, one).await, "api:write");
+    // For a person: what was asked, allowed and registered; the rest is left out, and the answer says so.
+    let mut ann = server.browser();
+    let answer =
+        ann.authorize(&Authorization::of("app", "openid api:read admin propusk:all"), "ann").await;
+    let granted = server.redeem("app", answer.code()).await;
+    let refresh = granted.field("refresh_token");
+    assert_eq!(scope_of(&server, granted).await, "openid api:read");
+    // A refresh may narrow it, and never widen it; a wish too far uses nothing up.
+    let with = |scope: &'static str| {
+        [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("scope", scope)]
+    };
+    for scope in
+        ["openid api:read api:write", "api:write", "admin", "openid email", "offline_access"]
+    {
+        server
+            .form_as("/oauth2/token", "app", &with(scope))
+            .await
+            .expect_oauth_error(400, "invalid_scope");
+    }
+    let narrow = server.form_as("/oauth2/token", "app", &with("api:read")).await;
+    let next = narrow.field("refresh_token");
+    assert_eq!(scope_of(&server, narrow).await, "api:read");
+    let whole = server.refresh_as("app", &next).await;
+    let next = whole.field("refresh_token");
+    assert_eq!(scope_of(&server, whole).await, "openid api:read", "the session keeps its own");
+    // What the client was deprived of meanwhile, no refresh gives.
+    server
+        .change_client("app", |client| {
+            client.metadata.scope = Scope::parse("openid email api:write").expect("a scope")
+        })
+        .await;
+    let less = server.refresh_as("app", &next).await;
+    assert_eq!(scope_of(&server, less).await, "openid");
+    // The first-party client's rights are nobody's to ask for.
+    for (id, status, error) in
+        [("propusk", 401, "invalid_client"), ("propusk-docs", 400, "unauthorized_client")]
+    {
+        server
+            .form("/oauth2/token", &[MACHINE, &[("client_id", id)]].concat())
+            .await
+            .expect_oauth_error(status, error);
+    }
+}
+
+async fn t23_a_client_uses_the_grants_it_was_registered_for(backend: Backend) {
+    let server = with_app(
+        backend,
+        Metadata { grant_types: vec![GrantType::AuthorizationCode], ..first_party_app() },
+    )
+    .await;
+    server
+        .client(
+            "machine",
+            Metadata { grant_types: vec![GrantType::ClientCredentials], ..first_party_app() },
+        )
+        .await;
+    server.client("spa", public_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    server
+        .form_as("/oauth2/token", "app", MACHINE)
+        .await
+        .expect_oauth_error(400, "unauthorized_client");
+    server.refresh_as("app", "prt_x").await.expect_oauth_error(400, "unauthorized_client");
+    server.redeem("machine", "pac_x").await.expect_oauth_error(400, "unauthorized_client");
+    server
+        .form("/oauth2/token", &[MACHINE, &[("client_id", "spa")]].concat())
+        .await
+        .expect_oauth_error(400, "unauthorized_client");
+    let reply = ann.open(&Authorization::of("machine", "openid").address()).await;
+    Answer::of(reply.header("location")).expect_error("unauthorized_client");
+    // Without the grant there is no refresh token, and what was asked for offline is left out.
+    let answer = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK).json();
+    assert_eq!((&granted["refresh_token"], &granted["scope"]), (&Value::Null, &"openid".into()));
+}
+
+async fn t23_claims_that_nobody_allowed_are_not_told(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    server
+        .client("narrow", Metadata { scope: Scope::parse("openid").expect("a scope"), ..web_app() })
+        .await;
+    let wish = json!({ "userinfo": { "email": null, "preferred_username": { "essential": true } }, "id_token": { "email": { "essential": true }, "email_verified": null } });
+    // One that may not have the scope gets nothing by asking claim by claim.
+    let asked = Authorization::of("narrow", "openid").with("claims", &wish.to_string());
+    let answer = server.browser().authorize(&asked, "ann").await;
+    let granted = server.redeem("narrow", answer.code()).await.expect(StatusCode::OK);
+    let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
+    let id = payload(&granted.field("id_token"));
+    for claim in ["email", "email_verified", "preferred_username"] {
+        assert_eq!(
+            (&told[claim], &id[claim]),
+            (&Value::Null, &Value::Null),
+            "{claim}: {told} {id}"
+        );
+    }
+    // One that may: the person is asked, even where the scope alone was allowed before.
+    let mut ann = server.browser();
+    ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let asked = Authorization::of("app", "openid").with("claims", &wish.to_string());
+    let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
+    assert!(page.text.contains("name=\"decision\""), "{page:?}");
+    let answer = ann.submit(&page, &[("decision", "allow")]).await;
+    let granted = server
+        .redeem("app", Answer::of(answer.header("location")).code())
+        .await
+        .expect(StatusCode::OK);
+    let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
+    assert_eq!(
+        (&told["email"], &payload(&granted.field("id_token"))["email"]),
+        (&"ann@example.org".into(), &"ann@example.org".into())
+    );
+}
+
+async fn t23_an_applications_token_reads_nothing_of_the_account_at_the_first_party_api(
+    backend: Backend,
+) {
+    let server = with_app(backend, web_app()).await;
+    let granted = tokens(&server, "app", "openid api:read", "ann").await;
+    let access = granted.field("access_token");
+    let session = server.get_as("/api/v1/auth/session", &access).await;
+    assert!(
+        !session.text.contains("example.org") && !session.text.contains("\"role\""),
+        "{session:?}"
+    );
+    let verified = server.get_as("/api/v1/auth/verify", &access).await.json();
+    assert_eq!(
+        (&verified["data"]["user"]["email"], &verified["data"]["user"]["role"]),
+        (&Value::Null, &Value::Null)
+    );
+    let claims = payload(&access);
+    assert_eq!((&claims["email"], &claims["role"]), (&Value::Null, &Value::Null));
+}
+
+async fn t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.client("other", first_party_app()).await;
+    server.client("spa", public_app()).await;
+    server
+        .client(
+            "api",
+            Metadata { serves: vec![server.app.config.server.issuer.clone()], ..first_party_app() },
+        )
+        .await;
+    server
+        .client(
+            "another-api",
+            Metadata { serves: vec!["https://another.example".to_owned()], ..first_party_app() },
+        )
+        .await;
+    let granted = tokens(&server, "app", "openid api:read", "ann").await;
+    let (access, refresh) = (granted.field("access_token"), granted.field("refresh_token"));
+    let own = for_itself(&server, "app").await;
+    for token in [&access, &own] {
+        for id in ["app", "api"] {
+            assert_eq!(server.introspect(id, token).await["active"], true, "{id}");
         }
-        let all = server.form_as("/oauth2/token", "app", MACHINE).await;
-        assert_eq!(scope_of(&server, all).await, "api:read api:write");
-        let one = server.form_as("/oauth2/token", "app", &[MACHINE, &[("scope", "api:write")]].concat()).await;
-        assert_eq!(scope_of(&server, one).await, "api:write");
-        // For a person: what was asked, allowed and registered; the rest is left out, and the answer says so.
-        let mut ann = server.browser();
-        let answer = ann.authorize(&Authorization::of("app", "openid api:read admin propusk:all"), "ann").await;
-        let granted = server.redeem("app", answer.code()).await;
-        let refresh = granted.field("refresh_token");
-        assert_eq!(scope_of(&server, granted).await, "openid api:read");
-        // A refresh may narrow it, and never widen it; a wish too far uses nothing up.
-        let with = |scope: &'static str| [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("scope", scope)];
-        for scope in ["openid api:read api:write", "api:write", "admin", "openid email", "offline_access"] {
-            server.form_as("/oauth2/token", "app", &with(scope)).await.expect_oauth_error(400, "invalid_scope");
-        }
-        let narrow = server.form_as("/oauth2/token", "app", &with("api:read")).await;
-        let next = narrow.field("refresh_token");
-        assert_eq!(scope_of(&server, narrow).await, "api:read");
-        let whole = server.refresh_as("app", &next).await;
-        let next = whole.field("refresh_token");
-        assert_eq!(scope_of(&server, whole).await, "openid api:read", "the session keeps its own");
-        // What the client was deprived of meanwhile, no refresh gives.
-        server.change_client("app", |client| client.metadata.scope = Scope::parse("openid email api:write").expect("a scope")).await;
-        let less = server.refresh_as("app", &next).await;
-        assert_eq!(scope_of(&server, less).await, "openid");
-        // The first-party client's rights are nobody's to ask for.
-        for (id, status, error) in [("propusk", 401, "invalid_client"), ("propusk-docs", 400, "unauthorized_client")] {
-            server.form("/oauth2/token", &[MACHINE, &[("client_id", id)]].concat()).await.expect_oauth_error(status, error);
+        for id in ["other", "another-api"] {
+            assert_eq!(server.introspect(id, token).await, inactive(), "{id}");
         }
     }
-
-    async fn t23_a_client_uses_the_grants_it_was_registered_for(backend) {
-        let server = with_app(backend, Metadata { grant_types: vec![GrantType::AuthorizationCode], ..first_party_app() }).await;
-        server.client("machine", Metadata { grant_types: vec![GrantType::ClientCredentials], ..first_party_app() }).await;
-        server.client("spa", public_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        server.form_as("/oauth2/token", "app", MACHINE).await.expect_oauth_error(400, "unauthorized_client");
-        server.refresh_as("app", "prt_x").await.expect_oauth_error(400, "unauthorized_client");
-        server.redeem("machine", "pac_x").await.expect_oauth_error(400, "unauthorized_client");
-        server.form("/oauth2/token", &[MACHINE, &[("client_id", "spa")]].concat()).await.expect_oauth_error(400, "unauthorized_client");
-        let reply = ann.open(&Authorization::of("machine", "openid").address()).await;
-        Answer::of(reply.header("location")).expect_error("unauthorized_client");
-        // Without the grant there is no refresh token, and what was asked for offline is left out.
-        let answer = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK).json();
-        assert_eq!((&granted["refresh_token"], &granted["scope"]), (&Value::Null, &"openid".into()));
+    assert_eq!(server.introspect("app", &refresh).await["active"], true);
+    for id in ["other", "api", "another-api"] {
+        assert_eq!(
+            server.introspect(id, &refresh).await,
+            inactive(),
+            "a refresh token concerns its client alone: {id}"
+        );
     }
-
-    async fn t23_claims_that_nobody_allowed_are_not_told(backend) {
-        let server = with_app(backend, web_app()).await;
-        server.client("narrow", Metadata { scope: Scope::parse("openid").expect("a scope"), ..web_app() }).await;
-        let wish = json!({ "userinfo": { "email": null, "preferred_username": { "essential": true } }, "id_token": { "email": { "essential": true }, "email_verified": null } });
-        // One that may not have the scope gets nothing by asking claim by claim.
-        let asked = Authorization::of("narrow", "openid").with("claims", &wish.to_string());
-        let answer = server.browser().authorize(&asked, "ann").await;
-        let granted = server.redeem("narrow", answer.code()).await.expect(StatusCode::OK);
-        let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
-        let id = payload(&granted.field("id_token"));
-        for claim in ["email", "email_verified", "preferred_username"] {
-            assert_eq!((&told[claim], &id[claim]), (&Value::Null, &Value::Null), "{claim}: {told} {id}");
+    for nothing in ["", "x", "prt_x", "pac_x", "a.b.c", &access[1..], &granted.field("id_token")] {
+        let reply = server.form_as("/oauth2/introspect", "app", &[("token", nothing)]).await;
+        if nothing.is_empty() {
+            reply.expect_oauth_error(400, "invalid_request");
+        } else {
+            assert_eq!(reply.expect(StatusCode::OK).json(), inactive(), "{nothing}");
         }
-        // One that may: the person is asked, even where the scope alone was allowed before.
-        let mut ann = server.browser();
-        ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let asked = Authorization::of("app", "openid").with("claims", &wish.to_string());
-        let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
-        assert!(page.text.contains("name=\"decision\""), "{page:?}");
-        let answer = ann.submit(&page, &[("decision", "allow")]).await;
-        let granted = server.redeem("app", Answer::of(answer.header("location")).code()).await.expect(StatusCode::OK);
-        let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
-        assert_eq!((&told["email"], &payload(&granted.field("id_token"))["email"]), (&"ann@example.org".into(), &"ann@example.org".into()));
     }
-
-    async fn t23_an_applications_token_reads_nothing_of_the_account_at_the_first_party_api(backend) {
-        let server = with_app(backend, web_app()).await;
-        let granted = tokens(&server, "app", "openid api:read", "ann").await;
-        let access = granted.field("access_token");
-        let session = server.get_as("/api/v1/auth/session", &access).await;
-        assert!(!session.text.contains("example.org") && !session.text.contains("\"role\""), "{session:?}");
-        let verified = server.get_as("/api/v1/auth/verify", &access).await.json();
-        assert_eq!((&verified["data"]["user"]["email"], &verified["data"]["user"]["role"]), (&Value::Null, &Value::Null));
-        let claims = payload(&access);
-        assert_eq!((&claims["email"], &claims["role"]), (&Value::Null, &Value::Null));
+    // Without credentials, with wrong ones, by a client that has none, by the token itself: 401, and nothing of it.
+    let token = [("token", access.as_str())];
+    let basic = |id: &str, secret: &str| {
+        server
+            .request(Method::POST, "/oauth2/introspect")
+            .basic_auth(id.to_owned(), Some(secret.to_owned()))
+            .form(&token)
+    };
+    let requests = [
+        server.request(Method::POST, "/oauth2/introspect").form(&token),
+        basic("app", "wrong"),
+        basic("nobody", SECRET),
+        basic("propusk", ""),
+        basic("spa", ""),
+        server.request(Method::POST, "/oauth2/introspect").bearer_auth(&access).form(&token),
+        server.request(Method::POST, "/oauth2/introspect").form(&[token[0], ("client_id", "spa")]),
+        server.request(Method::POST, "/oauth2/introspect").form(&[token[0], ("client_id", "app")]),
+    ];
+    for request in requests {
+        let reply = send(request).await.expect_oauth_error(401, "invalid_client");
+        assert_eq!(reply.json()["active"], Value::Null);
     }
+    server
+        .get(&format!("/oauth2/introspect?token={access}"))
+        .await
+        .expect(StatusCode::METHOD_NOT_ALLOWED);
+    assert_alive(&server, "app", &granted).await;
+}
 
-    async fn t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.client("other", first_party_app()).await;
-        server.client("spa", public_app()).await;
-        server.client("api", Metadata { serves: vec![server.app.config.server.issuer.clone()], ..first_party_app() }).await;
-        server.client("another-api", Metadata { serves: vec!["https://another.example".to_owned()], ..first_party_app() }).await;
-        let granted = tokens(&server, "app", "openid api:read", "ann").await;
-        let (access, refresh) = (granted.field("access_token"), granted.field("refresh_token"));
-        let own = for_itself(&server, "app").await;
-        for token in [&access, &own] {
-            for id in ["app", "api"] {
-                assert_eq!(server.introspect(id, token).await["active"], true, "{id}");
-            }
-            for id in ["other", "another-api"] {
-                assert_eq!(server.introspect(id, token).await, inactive(), "{id}");
-            }
+async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let forged = json!({ "value": "forged", "essential": true });
+    let names = [
+        "iss",
+        "aud",
+        "exp",
+        "iat",
+        "scope",
+        "sid",
+        "nonce",
+        "at_hash",
+        "amr",
+        "auth_time",
+        "azp",
+        "client_id",
+        "role",
+        "jti",
+        "email_verified",
+        "__proto__",
+    ];
+    let wishes: serde_json::Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), forged.clone())).collect();
+    let plain = tokens(&server, "app", "openid", "ann").await;
+    let asked = Authorization::of("app", "openid")
+        .with("claims", &json!({ "userinfo": wishes, "id_token": wishes }).to_string())
+        .with("email_verified", "true")
+        .with("sub", "forged")
+        .with("role", "admin")
+        .with("iss", "https://evil.example");
+    let answer = server.browser().authorize(&asked, "ann").await;
+    assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let told = server
+        .get_as("/oauth2/userinfo", &granted.field("access_token"))
+        .await
+        .expect(StatusCode::OK);
+    for (was, is) in [
+        (payload(&plain.field("id_token")), payload(&granted.field("id_token"))),
+        (payload(&plain.field("access_token")), payload(&granted.field("access_token"))),
+    ] {
+        assert!(!is.to_string().contains("forged") && !is.to_string().contains("evil"), "{is}");
+        for name in
+            ["iss", "sub", "aud", "exp", "scope", "amr", "auth_time", "acr", "client_id", "role"]
+        {
+            assert_eq!(was[name], is[name], "{name}");
         }
-        assert_eq!(server.introspect("app", &refresh).await["active"], true);
-        for id in ["other", "api", "another-api"] {
-            assert_eq!(server.introspect(id, &refresh).await, inactive(), "a refresh token concerns its client alone: {id}");
-        }
-        for nothing in ["", "x", "prt_x", "pac_x", "a.b.c", &access[1..], &granted.field("id_token")] {
-            let reply = server.form_as("/oauth2/introspect", "app", &[("token", nothing)]).await;
-            if nothing.is_empty() {
-                reply.expect_oauth_error(400, "invalid_request");
-            } else {
-                assert_eq!(reply.expect(StatusCode::OK).json(), inactive(), "{nothing}");
-            }
-        }
-        // Without credentials, with wrong ones, by a client that has none, by the token itself: 401, and nothing of it.
-        let token = [("token", access.as_str())];
-        let basic = |id: &str, secret: &str| server.request(Method::POST, "/oauth2/introspect").basic_auth(id.to_owned(), Some(secret.to_owned())).form(&token);
-        let requests = [server.request(Method::POST, "/oauth2/introspect").form(&token), basic("app", "wrong"), basic("nobody", SECRET), basic("propusk", ""), basic("spa", ""),
-            server.request(Method::POST, "/oauth2/introspect").bearer_auth(&access).form(&token),
-            server.request(Method::POST, "/oauth2/introspect").form(&[token[0], ("client_id", "spa")]), server.request(Method::POST, "/oauth2/introspect").form(&[token[0], ("client_id", "app")])];
-        for request in requests {
-            let reply = send(request).await.expect_oauth_error(401, "invalid_client");
-            assert_eq!(reply.json()["active"], Value::Null);
-        }
-        server.get(&format!("/oauth2/introspect?token={access}")).await.expect(StatusCode::METHOD_NOT_ALLOWED);
-        assert_alive(&server, "app", &granted).await;
+        assert_ne!(was["sid"], is["sid"]);
     }
+    assert_eq!(told.json()["sub"], payload(&plain.field("id_token"))["sub"]);
+    assert!(!told.text.contains("forged"), "{told:?}");
+    // Another subject than who is there is nobody (Core §5.5.1); another name of the client is no other client.
+    let other = Authorization::of("app", "openid")
+        .with("prompt", "none")
+        .with("claims", &json!({ "id_token": { "sub": { "value": "forged" } } }).to_string());
+    let mut ann = server.logged_in("ann").await;
+    Answer::of(ann.open(&other.address()).await.header("location")).expect_error("login_required");
+    let machine = payload(&for_itself(&server, "app").await);
+    assert_eq!(
+        (&machine["sub"], &machine["client_id"], &machine["sid"]),
+        (&"app".into(), &"app".into(), &Value::Null)
+    );
+}
 
-    async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let forged = json!({ "value": "forged", "essential": true });
-        let names = ["iss", "aud", "exp", "iat", "scope", "sid", "nonce", "at_hash", "amr", "auth_time", "azp", "client_id", "role", "jti", "email_verified", "__proto__"];
-        let wishes: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), forged.clone())).collect();
-        let plain = tokens(&server, "app", "openid", "ann").await;
-        let asked = Authorization::of("app", "openid").with("claims", &json!({ "userinfo": wishes, "id_token": wishes }).to_string())
-            .with("email_verified", "true").with("sub", "forged").with("role", "admin").with("iss", "https://evil.example");
-        let answer = server.browser().authorize(&asked, "ann").await;
-        assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.expect(StatusCode::OK);
-        for (was, is) in [(payload(&plain.field("id_token")), payload(&granted.field("id_token"))), (payload(&plain.field("access_token")), payload(&granted.field("access_token")))] {
-            assert!(!is.to_string().contains("forged") && !is.to_string().contains("evil"), "{is}");
-            for name in ["iss", "sub", "aud", "exp", "scope", "amr", "auth_time", "acr", "client_id", "role"] {
-                assert_eq!(was[name], is[name], "{name}");
-            }
-            assert_ne!(was["sid"], is["sid"]);
-        }
-        assert_eq!(told.json()["sub"], payload(&plain.field("id_token"))["sub"]);
-        assert!(!told.text.contains("forged"), "{told:?}");
-        // Another subject than who is there is nobody (Core §5.5.1); another name of the client is no other client.
-        let other = Authorization::of("app", "openid").with("prompt", "none").with("claims", &json!({ "id_token": { "sub": { "value": "forged" } } }).to_string());
-        let mut ann = server.logged_in("ann").await;
-        Answer::of(ann.open(&other.address()).await.header("location")).expect_error("login_required");
-        let machine = payload(&for_itself(&server, "app").await);
-        assert_eq!((&machine["sub"], &machine["client_id"], &machine["sid"]), (&"app".into(), &"app".into(), &Value::Null));
+async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.browser();
+    let asked = Authorization::of("app", "openid email offline_access api:read");
+    let mut replies = vec![];
+    let to_login = ann.open(&asked.address()).await;
+    let login = ann.open(to_login.header("location")).await;
+    let wrong =
+        ann.submit(&login, &[("login", "ann"), ("password", "a guess that is quite wrong")]).await;
+    let inside = ann.log_in(to_login.header("location"), "ann").await;
+    let consent = ann.open(inside.header("location")).await;
+    let answer = ann.submit(&consent, &[("decision", "allow")]).await;
+    let code = Answer::of(answer.header("location")).code().to_owned();
+    let granted = server.redeem("app", &code).await.expect(StatusCode::OK);
+    let (access, refresh) = (granted.field("access_token"), granted.field("refresh_token"));
+    replies.extend([to_login, login, wrong, inside, consent]);
+    for (path, fields) in [
+        (
+            "/oauth2/par",
+            &asked.0.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>()[..],
+        ),
+        ("/oauth2/introspect", &[("token", &access)]),
+        ("/oauth2/introspect", &[("token", &refresh)]),
+        ("/oauth2/token", MACHINE),
+        ("/oauth2/token", &[("grant_type", "refresh_token"), ("refresh_token", "prt_x")]),
+    ] {
+        replies.push(server.form_as(path, "app", fields).await);
+        let in_form = [fields, &[("client_id", "app"), ("client_secret", SECRET)]].concat();
+        replies.push(
+            server
+                .form(
+                    path,
+                    &in_form
+                        .iter()
+                        .copied()
+                        .collect::<std::collections::BTreeMap<_, _>>()
+                        .into_iter()
+                        .collect::<Vec<_>>(),
+                )
+                .await,
+        );
+        replies.push(server.form(path, &[fields, &[("client_secret", SECRET)]].concat()).await);
     }
-
-    async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend) {
-        let server = with_app(backend, web_app()).await;
-        let mut ann = server.browser();
-        let asked = Authorization::of("app", "openid email offline_access api:read");
-        let mut replies = vec![];
-        let to_login = ann.open(&asked.address()).await;
-        let login = ann.open(to_login.header("location")).await;
-        let wrong = ann.submit(&login, &[("login", "ann"), ("password", "a guess that is quite wrong")]).await;
-        let inside = ann.log_in(to_login.header("location"), "ann").await;
-        let consent = ann.open(inside.header("location")).await;
-        let answer = ann.submit(&consent, &[("decision", "allow")]).await;
-        let code = Answer::of(answer.header("location")).code().to_owned();
-        let granted = server.redeem("app", &code).await.expect(StatusCode::OK);
-        let (access, refresh) = (granted.field("access_token"), granted.field("refresh_token"));
-        replies.extend([to_login, login, wrong, inside, consent]);
-        for (path, fields) in [("/oauth2/par", &asked.0.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>()[..]), ("/oauth2/introspect", &[("token", &access)]),
-            ("/oauth2/introspect", &[("token", &refresh)]), ("/oauth2/token", MACHINE), ("/oauth2/token", &[("grant_type", "refresh_token"), ("refresh_token", "prt_x")])] {
-            replies.push(server.form_as(path, "app", fields).await);
-            let in_form = [fields, &[("client_id", "app"), ("client_secret", SECRET)]].concat();
-            replies.push(server.form(path, &in_form.iter().copied().collect::<std::collections::BTreeMap<_, _>>().into_iter().collect::<Vec<_>>()).await);
-            replies.push(server.form(path, &[fields, &[("client_secret", SECRET)]].concat()).await);
+    replies.push(server.get_as("/oauth2/userinfo", &access).await);
+    replies.push(server.redeem("app", &code).await);
+    replies.push(
+        ann.open(&format!(
+            "/oauth2/authorize?client_id=app&client_secret={}&redirect_uri={CALLBACK}",
+            SECRET.replace(' ', "+")
+        ))
+        .await,
+    );
+    replies.push(ann.open("/oauth2/logout?client_id=app").await);
+    assert_dead(&server, "app", &granted).await;
+    for reply in &replies {
+        let (text, headers) = (&reply.text, format!("{:?}", reply.headers));
+        for secret in [SECRET, PASSWORD, "a guess that is quite wrong", &code, &refresh, "$argon2"]
+        {
+            assert!(!text.contains(secret) && !headers.contains(secret), "{secret}: {reply:?}");
         }
-        replies.push(server.get_as("/oauth2/userinfo", &access).await);
-        replies.push(server.redeem("app", &code).await);
-        replies.push(ann.open(&format!("/oauth2/authorize?client_id=app&client_secret={}&redirect_uri={CALLBACK}", SECRET.replace(' ', "+"))).await);
-        replies.push(ann.open("/oauth2/logout?client_id=app").await);
-        assert_dead(&server, "app", &granted).await;
-        for reply in &replies {
-            let (text, headers) = (&reply.text, format!("{:?}", reply.headers));
-            for secret in [SECRET, PASSWORD, "a guess that is quite wrong", &code, &refresh, "$argon2"] {
-                assert!(!text.contains(secret) && !headers.contains(secret), "{secret}: {reply:?}");
-            }
-        }
-        let kept = server.app.db.read(Statement::new("SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit")).await;
-        let kept: Vec<String> = kept.expect("rows").iter().map(|row| row.get("text").expect("text")).collect();
-        assert!(kept.len() >= 6, "events and audit entries: {kept:?}");
-        let cookie = &ann.cookies["propusk_session"];
-        let csrf = Form::of(&replies[1].text).field("csrf").to_owned();
-        for text in &kept {
-            for secret in [SECRET, PASSWORD, &code, &refresh, &access, cookie, &csrf, "$argon2"] {
-                assert!(!text.contains(secret), "{text}");
-            }
+    }
+    let kept = server
+        .app
+        .db
+        .read(Statement::new(
+            "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit",
+        ))
+        .await;
+    let kept: Vec<String> =
+        kept.expect("rows").iter().map(|row| row.get("text").expect("text")).collect();
+    assert!(kept.len() >= 6, "events and audit entries: {kept:?}");
+    let cookie = &ann.cookies["propusk_session"];
+    let csrf = Form::of(&replies[1].text).field("csrf").to_owned();
+    for text in &kept {
+        for secret in [SECRET, PASSWORD, &code, &refresh, &access, cookie, &csrf, "$argon2"] {
+            assert!(!text.contains(secret), "{text}");
         }
     }
 }

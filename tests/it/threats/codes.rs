@@ -8,35 +8,26 @@ use reqwest::StatusCode;
 
 use super::{assert_alive, assert_dead, codes, inactive, two_servers, with_app};
 use crate::support::{
-    Reply, TestServer, both_backends,
+    Backend, Reply, TestServer, backend_tests,
     oauth::{Answer, Authorization, CALLBACK, VERIFIER, first_party_app, public_app},
 };
 
 /// Exchanges a code with what is given beside it, as `app`.
 async fn redeem_with(server: &TestServer, code: &str, fields: &[(&str, &str)]) -> Reply {
-    let fields = [
-        &[("grant_type", "authorization_code"), ("code", code)],
-        fields,
-    ]
-    .concat();
+    let fields = [&[("grant_type", "authorization_code"), ("code", code)], fields].concat();
     server.form_as("/oauth2/token", "app", &fields).await
 }
 
 /// A confidential client of OpenID Connect that was registered without PKCE.
 fn without_pkce() -> Metadata {
-    Metadata {
-        require_pkce: Some(false),
-        ..first_party_app()
-    }
+    Metadata { require_pkce: Some(false), ..first_party_app() }
 }
 
 /// Presents one code fifty times at once, in turn to each server; gives the one answer that was good.
 async fn fifty_redemptions(servers: &[&TestServer], code: &str) -> Reply {
     let replies = (0..50).map(|n| servers[n % servers.len()].redeem("app", code));
-    let (mut good, bad): (Vec<_>, Vec<_>) = join_all(replies)
-        .await
-        .into_iter()
-        .partition(|reply| reply.status == StatusCode::OK);
+    let (mut good, bad): (Vec<_>, Vec<_>) =
+        join_all(replies).await.into_iter().partition(|reply| reply.status == StatusCode::OK);
     assert_eq!(good.len(), 1, "exactly one gets tokens: {good:?}");
     for reply in bad {
         reply.expect_oauth_error(400, "invalid_grant");
@@ -44,175 +35,246 @@ async fn fifty_redemptions(servers: &[&TestServer], code: &str) -> Reply {
     good.remove(0)
 }
 
-both_backends! {
-    async fn t13_a_code_is_bound_to_its_challenge_and_to_nothing_else(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.client("spa", public_app()).await;
-        server.client("old", without_pkce()).await;
-        let mut ann = server.logged_in("ann").await;
-        let good = |id: &str| Authorization::of(id, "openid");
-        // No challenge, a plain one (also by leaving out the method), or none that S256 could make.
-        for id in ["app", "spa"] {
-            for request in [good(id).without("code_challenge").without("code_challenge_method"), good(id).without("code_challenge")] {
-                Answer::of(ann.open(&request.address()).await.header("location")).expect_error("invalid_request");
-            }
-        }
-        for id in ["app", "spa", "old"] {
-            for request in [good(id).with("code_challenge_method", "plain"), good(id).without("code_challenge_method"), good(id).with("code_challenge_method", "s256"),
-                good(id).with("code_challenge", "short"), good(id).with("code_challenge", VERIFIER).with("code_challenge_method", "plain"),
-                good(id).with("code_challenge", &"a".repeat(44)), good(id).with("code_challenge", &"=".repeat(43)), good(id).without("code_challenge")] {
-                Answer::of(ann.open(&request.address()).await.header("location")).expect_error("invalid_request");
-            }
-        }
-        assert_eq!(codes(&server).await, 0);
-        // A challenge, and then no verifier, another one, or the challenge itself: nothing is used up by trying.
-        let answer = ann.authorize(&good("app"), "ann").await;
-        let uri = ("redirect_uri", CALLBACK);
-        let other = "a".repeat(43);
-        for fields in [&[uri][..], &[uri, ("code_verifier", "")], &[uri, ("code_verifier", &other)], &[uri, ("code_verifier", crate::support::oauth::CHALLENGE)],
-            &[uri, ("code_verifier", "short")], &[uri, ("code_verifier", &format!("{VERIFIER} "))], &[], &[("code_verifier", &other)]] {
-            redeem_with(&server, answer.code(), fields).await.expect_oauth_error(400, "invalid_grant");
-        }
-        server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        // A verifier for a request that had no challenge: somebody has put another code in its place (RFC 9700 §4.8.2).
-        let bare = good("old").without("code_challenge").without("code_challenge_method");
-        let answer = ann.authorize(&bare, "ann").await;
-        server.redeem("old", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        let fields = [("grant_type", "authorization_code"), ("code", answer.code()), ("redirect_uri", CALLBACK)];
-        server.form_as("/oauth2/token", "old", &fields).await.expect(StatusCode::OK);
-    }
+backend_tests! {
+    t13_a_code_is_bound_to_its_challenge_and_to_nothing_else,
+    t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another,
+    t15_a_code_that_comes_twice_ends_what_the_first_time_gave,
+    t15_of_fifty_redemptions_at_once_one_gets_tokens_and_they_end_with_the_others,
+    t15_two_servers_on_one_database_redeem_a_code_once,
+    t16_a_code_is_redeemed_for_the_address_it_was_sent_to,
+    t17_a_code_is_good_for_a_minute,
+    no_code_is_like_another_and_none_is_told_in_its_parts,
+}
 
-    async fn t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.client("other", first_party_app()).await;
-        server.client("spa", public_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let as_spa = [("grant_type", "authorization_code"), ("client_id", "spa"), ("code", answer.code()), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];
-        for _ in 0..2 {
-            server.redeem("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-            server.form("/oauth2/token", &as_spa).await.expect_oauth_error(400, "invalid_grant");
+async fn t13_a_code_is_bound_to_its_challenge_and_to_nothing_else(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.client("spa", public_app()).await;
+    server.client("old", without_pkce()).await;
+    let mut ann = server.logged_in("ann").await;
+    let good = |id: &str| Authorization::of(id, "openid");
+    // No challenge, a plain one (also by leaving out the method), or none that S256 could make.
+    for id in ["app", "spa"] {
+        for request in [
+            good(id).without("code_challenge").without("code_challenge_method"),
+            good(id).without("code_challenge"),
+        ] {
+            Answer::of(ann.open(&request.address()).await.header("location"))
+                .expect_error("invalid_request");
         }
-        // Nor does it help to name the owner without its secret.
-        let as_owner = as_spa.map(|(name, value)| (name, if name == "client_id" { "app" } else { value }));
-        server.form("/oauth2/token", &as_owner).await.expect_oauth_error(401, "invalid_client");
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        // Used up, the code still ends nothing in other hands.
+    }
+    for id in ["app", "spa", "old"] {
+        for request in [
+            good(id).with("code_challenge_method", "plain"),
+            good(id).without("code_challenge_method"),
+            good(id).with("code_challenge_method", "s256"),
+            good(id).with("code_challenge", "short"),
+            good(id).with("code_challenge", VERIFIER).with("code_challenge_method", "plain"),
+            good(id).with("code_challenge", &"a".repeat(44)),
+            good(id).with("code_challenge", &"=".repeat(43)),
+            good(id).without("code_challenge"),
+        ] {
+            Answer::of(ann.open(&request.address()).await.header("location"))
+                .expect_error("invalid_request");
+        }
+    }
+    assert_eq!(codes(&server).await, 0);
+    // A challenge, and then no verifier, another one, or the challenge itself: nothing is used up by trying.
+    let answer = ann.authorize(&good("app"), "ann").await;
+    let uri = ("redirect_uri", CALLBACK);
+    let other = "a".repeat(43);
+    for fields in [
+        &[uri][..],
+        &[uri, ("code_verifier", "")],
+        &[uri, ("code_verifier", &other)],
+        &[uri, ("code_verifier", crate::support::oauth::CHALLENGE)],
+        &[uri, ("code_verifier", "short")],
+        &[uri, ("code_verifier", &format!("{VERIFIER} "))],
+        &[],
+        &[("code_verifier", &other)],
+    ] {
+        redeem_with(&server, answer.code(), fields).await.expect_oauth_error(400, "invalid_grant");
+    }
+    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    // A verifier for a request that had no challenge: somebody has put another code in its place (RFC 9700 §4.8.2).
+    let bare = good("old").without("code_challenge").without("code_challenge_method");
+    let answer = ann.authorize(&bare, "ann").await;
+    server.redeem("old", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    let fields =
+        [("grant_type", "authorization_code"), ("code", answer.code()), ("redirect_uri", CALLBACK)];
+    server.form_as("/oauth2/token", "old", &fields).await.expect(StatusCode::OK);
+}
+
+async fn t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.client("other", first_party_app()).await;
+    server.client("spa", public_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let as_spa = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "spa"),
+        ("code", answer.code()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    for _ in 0..2 {
         server.redeem("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        assert_alive(&server, "app", &granted).await;
-        let refresh = granted.field("refresh_token");
-        let in_form = [("grant_type", "refresh_token"), ("client_id", "spa"), ("refresh_token", refresh.as_str())];
-        for _ in 0..2 {
-            server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
-            server.form("/oauth2/token", &in_form).await.expect_oauth_error(400, "invalid_grant");
-            server.refresh(&refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-            assert_eq!(server.introspect("other", &refresh).await, inactive());
-            server.form_as("/oauth2/revoke", "other", &[("token", &refresh)]).await;
-            server.form("/oauth2/revoke", &[("client_id", "spa"), ("token", &refresh)]).await;
-            server.form_as("/oauth2/revoke", "other", &[("token", &granted.field("access_token"))]).await.expect_oauth_error(400, "unauthorized_client");
-        }
-        assert_alive(&server, "app", &granted).await;
-        let second = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
-        // An old one is theft in its owner's hands only.
+        server.form("/oauth2/token", &as_spa).await.expect_oauth_error(400, "invalid_grant");
+    }
+    // Nor does it help to name the owner without its secret.
+    let as_owner =
+        as_spa.map(|(name, value)| (name, if name == "client_id" { "app" } else { value }));
+    server.form("/oauth2/token", &as_owner).await.expect_oauth_error(401, "invalid_client");
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    // Used up, the code still ends nothing in other hands.
+    server.redeem("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    assert_alive(&server, "app", &granted).await;
+    let refresh = granted.field("refresh_token");
+    let in_form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", "spa"),
+        ("refresh_token", refresh.as_str()),
+    ];
+    for _ in 0..2 {
         server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
-        server.clock.advance(Duration::from_secs(60));
-        server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
-        assert_alive(&server, "app", &second).await;
+        server.form("/oauth2/token", &in_form).await.expect_oauth_error(400, "invalid_grant");
+        server.refresh(&refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+        assert_eq!(server.introspect("other", &refresh).await, inactive());
+        server.form_as("/oauth2/revoke", "other", &[("token", &refresh)]).await;
+        server.form("/oauth2/revoke", &[("client_id", "spa"), ("token", &refresh)]).await;
+        server
+            .form_as("/oauth2/revoke", "other", &[("token", &granted.field("access_token"))])
+            .await
+            .expect_oauth_error(400, "unauthorized_client");
     }
+    assert_alive(&server, "app", &granted).await;
+    let second = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
+    // An old one is theft in its owner's hands only.
+    server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
+    server.clock.advance(Duration::from_secs(60));
+    server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
+    assert_alive(&server, "app", &second).await;
+}
 
-    async fn t15_a_code_that_comes_twice_ends_what_the_first_time_gave(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        for scope in ["openid", "openid offline_access"] {
-            let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
-            let first = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-            assert_alive(&server, "app", &first).await;
-            let second = server.refresh_as("app", &first.field("refresh_token")).await.expect(StatusCode::OK);
-            server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-            assert_dead(&server, "app", &first).await;
-            assert_dead(&server, "app", &second).await;
-            server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        }
-        let events = server.events().await;
-        let replayed = events.iter().filter(|(kind, data)| kind == "session.revoked" && data["reason"] == "code_replayed");
-        assert_eq!(replayed.count(), 2, "{events:?}");
-        // A code that is made up but names the session of a live one ends nothing.
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let code = answer.code();
-        let (kept, last) = code.split_at(code.len() - 6);
-        let made_up: String = last.chars().rev().collect();
-        server.redeem("app", &format!("{kept}{made_up}")).await.expect_oauth_error(400, "invalid_grant");
-        assert_alive(&server, "app", &granted).await;
-    }
-
-    async fn t15_of_fifty_redemptions_at_once_one_gets_tokens_and_they_end_with_the_others(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        for _ in 0..4 {
-            let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-            let granted = fifty_redemptions(&[&server], answer.code()).await;
-            assert_dead(&server, "app", &granted).await;
-        }
-    }
-
-    async fn t15_two_servers_on_one_database_redeem_a_code_once(backend) {
-        let (one, other) = two_servers(backend).await;
-        let mut ann = one.logged_in("ann").await;
-        for _ in 0..4 {
-            let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-            let granted = fifty_redemptions(&[&one, &other], answer.code()).await;
-            for server in [&one, &other] {
-                assert_dead(server, "app", &granted).await;
-            }
-        }
-    }
-
-    async fn t16_a_code_is_redeemed_for_the_address_it_was_sent_to(backend) {
-        let uris = vec![CALLBACK.to_owned(), "https://app.example/other".to_owned()];
-        let server = with_app(backend, Metadata { redirect_uris: uris, ..first_party_app() }).await;
-        let mut ann = server.logged_in("ann").await;
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        for uri in ["https://app.example/other", "https://app.example/cb/", "https://app.example/CB", "https://evil.example/cb", "https://app.example/cb?code=x"] {
-            redeem_with(&server, answer.code(), &[("redirect_uri", uri), ("code_verifier", VERIFIER)]).await.expect_oauth_error(400, "invalid_grant");
-        }
-        server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        // OAuth 2.1 §4.1.3: PKCE binds the code as well, so the address may be left out; without PKCE it may not.
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        redeem_with(&server, answer.code(), &[("code_verifier", VERIFIER)]).await.expect(StatusCode::OK);
-        server.client("old", without_pkce()).await;
-        let bare = Authorization::of("old", "openid").without("code_challenge").without("code_challenge_method");
-        let answer = ann.authorize(&bare, "ann").await;
-        let fields = [("grant_type", "authorization_code"), ("code", answer.code())];
-        server.form_as("/oauth2/token", "old", &fields).await.expect_oauth_error(400, "invalid_grant");
-    }
-
-    async fn t17_a_code_is_good_for_a_minute(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        server.clock.advance(Duration::from_secs(59));
-        server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        server.clock.advance(Duration::from_secs(60));
+async fn t15_a_code_that_comes_twice_ends_what_the_first_time_gave(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    for scope in ["openid", "openid offline_access"] {
+        let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
+        let first = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        assert_alive(&server, "app", &first).await;
+        let second =
+            server.refresh_as("app", &first.field("refresh_token")).await.expect(StatusCode::OK);
         server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        server.clock.advance(Duration::from_secs(3_600));
+        assert_dead(&server, "app", &first).await;
+        assert_dead(&server, "app", &second).await;
         server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
     }
+    let events = server.events().await;
+    let replayed = events
+        .iter()
+        .filter(|(kind, data)| kind == "session.revoked" && data["reason"] == "code_replayed");
+    assert_eq!(replayed.count(), 2, "{events:?}");
+    // A code that is made up but names the session of a live one ends nothing.
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let code = answer.code();
+    let (kept, last) = code.split_at(code.len() - 6);
+    let made_up: String = last.chars().rev().collect();
+    server
+        .redeem("app", &format!("{kept}{made_up}"))
+        .await
+        .expect_oauth_error(400, "invalid_grant");
+    assert_alive(&server, "app", &granted).await;
+}
 
-    async fn no_code_is_like_another_and_none_is_told_in_its_parts(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let mut seen = HashSet::new();
-        for _ in 0..20 {
-            let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-            assert!(seen.insert(answer.code().to_owned()));
-        }
-        let code = seen.iter().next().expect("one");
-        // One spelling each (threat T34): cut short, lengthened, or with letters in another case it is another code.
-        for other in [&code[1..], &code[..code.len() - 1], &format!("{code}A"), &format!("{code}="), &code.to_uppercase(), &code.to_lowercase()] {
-            server.redeem("app", other).await.expect_oauth_error(400, "invalid_grant");
-        }
-        server.redeem("app", code).await.expect(StatusCode::OK);
+async fn t15_of_fifty_redemptions_at_once_one_gets_tokens_and_they_end_with_the_others(
+    backend: Backend,
+) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    for _ in 0..4 {
+        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+        let granted = fifty_redemptions(&[&server], answer.code()).await;
+        assert_dead(&server, "app", &granted).await;
     }
+}
+
+async fn t15_two_servers_on_one_database_redeem_a_code_once(backend: Backend) {
+    let (one, other) = two_servers(backend).await;
+    let mut ann = one.logged_in("ann").await;
+    for _ in 0..4 {
+        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+        let granted = fifty_redemptions(&[&one, &other], answer.code()).await;
+        for server in [&one, &other] {
+            assert_dead(server, "app", &granted).await;
+        }
+    }
+}
+
+async fn t16_a_code_is_redeemed_for_the_address_it_was_sent_to(backend: Backend) {
+    let uris = vec![CALLBACK.to_owned(), "https://app.example/other".to_owned()];
+    let server = with_app(backend, Metadata { redirect_uris: uris, ..first_party_app() }).await;
+    let mut ann = server.logged_in("ann").await;
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    for uri in [
+        "https://app.example/other",
+        "https://app.example/cb/",
+        "https://app.example/CB",
+        "https://evil.example/cb",
+        "https://app.example/cb?code=x",
+    ] {
+        redeem_with(&server, answer.code(), &[("redirect_uri", uri), ("code_verifier", VERIFIER)])
+            .await
+            .expect_oauth_error(400, "invalid_grant");
+    }
+    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    // OAuth 2.1 §4.1.3: PKCE binds the code as well, so the address may be left out; without PKCE it may not.
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    redeem_with(&server, answer.code(), &[("code_verifier", VERIFIER)])
+        .await
+        .expect(StatusCode::OK);
+    server.client("old", without_pkce()).await;
+    let bare = Authorization::of("old", "openid")
+        .without("code_challenge")
+        .without("code_challenge_method");
+    let answer = ann.authorize(&bare, "ann").await;
+    let fields = [("grant_type", "authorization_code"), ("code", answer.code())];
+    server.form_as("/oauth2/token", "old", &fields).await.expect_oauth_error(400, "invalid_grant");
+}
+
+async fn t17_a_code_is_good_for_a_minute(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    server.clock.advance(Duration::from_secs(59));
+    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    server.clock.advance(Duration::from_secs(60));
+    server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    server.clock.advance(Duration::from_secs(3_600));
+    server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+}
+
+async fn no_code_is_like_another_and_none_is_told_in_its_parts(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let mut seen = HashSet::new();
+    for _ in 0..20 {
+        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+        assert!(seen.insert(answer.code().to_owned()));
+    }
+    let code = seen.iter().next().expect("one");
+    // One spelling each (threat T34): cut short, lengthened, or with letters in another case it is another code.
+    for other in [
+        &code[1..],
+        &code[..code.len() - 1],
+        &format!("{code}A"),
+        &format!("{code}="),
+        &code.to_uppercase(),
+        &code.to_lowercase(),
+    ] {
+        server.redeem("app", other).await.expect_oauth_error(400, "invalid_grant");
+    }
+    server.redeem("app", code).await.expect(StatusCode::OK);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use poem::Request;
 use propusk::{
-    flows::verify::inspect,
+    flows::tokens::verify::inspect,
     http::views::Locale,
     model::{
         key::SigningAlgorithm,
@@ -23,15 +23,12 @@ use super::with_app;
 use crate::{
     gateway::{id_of, module, with_session},
     nginx::{Stage, told},
-    support::{
-        Backend, Reply, TestServer, both_backends, both_services, oauth::first_party_app, send,
-    },
+    support::{Backend, Reply, TestServer, backend_tests, oauth::first_party_app, send},
 };
 
 /// Ids that are easily taken for one another where they are put together, and their parts.
-const NAMES: [&str; 12] = [
-    "a", "a:b", "a|b", "a:b|c", "a b", "a\u{0}b", "a\u{0}", "b", "b|c", "b:c", "A:B", "a::b",
-];
+const NAMES: [&str; 12] =
+    ["a", "a:b", "a|b", "a:b|c", "a b", "a\u{0}b", "a\u{0}", "b", "b|c", "b:c", "A:B", "a::b"];
 
 /// A token that says just this, signed by the server's own key.
 async fn token(server: &TestServer, sub: &str, client: &str, sid: &str, scope: &str) -> String {
@@ -41,17 +38,12 @@ async fn token(server: &TestServer, sub: &str, client: &str, sid: &str, scope: &
         "iss": app.config.server.issuer, "aud": app.config.audience(), "sub": sub, "client_id": client, "sid": sid,
         "scope": scope, "iat": now.as_secs(), "exp": now.as_secs() + 600, "jti": format!("{sub}/{client}/{sid}/{scope}"),
     });
-    let signed = app
-        .keys
-        .sign(TokenType::Access, &claims, SigningAlgorithm::Es256, now);
+    let signed = app.keys.sign(TokenType::Access, &claims, SigningAlgorithm::Es256, now);
     signed.await.expect("signed")
 }
 
 async fn revoke(server: &TestServer, target: Target) {
-    let (now, expires_at) = (
-        server.clock.now(),
-        server.clock.now() + Duration::from_secs(3600),
-    );
+    let (now, expires_at) = (server.clock.now(), server.clock.now() + Duration::from_secs(3600));
     let entry = Revocation { target, expires_at };
     let stored = server.app.db.transaction(move |mut tx| {
         Box::pin(async move { revocations::add(&mut tx, &entry, "test", now).await })
@@ -63,137 +55,186 @@ fn forward_auth(server: &TestServer) -> RequestBuilder {
     server.request(Method::GET, "/forward-auth")
 }
 
-both_backends! {
-    async fn t40_ids_with_separators_in_them_never_share_a_decision(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        // What PostgreSQL's text cannot hold, nobody revokes.
-        let writable: Vec<_> = NAMES.into_iter().filter(|name| !name.contains('\0')).collect();
-        let mut tokens = vec![];
-        for sub in NAMES {
-            for client in ["app", "a:b", "a|b", "b"] {
-                tokens.push((sub, client, token(&server, sub, client, sub, "crm:read").await));
-            }
-        }
-        // Twice: the second time the tokens are remembered.
-        for _ in 0..2 {
-            for (sub, client, token) in &tokens {
-                let reply = send(forward_auth(&server).bearer_auth(token)).await;
-                if sub.contains('\0') {
-                    assert_ne!(reply.status, StatusCode::OK, "{sub:?} is no header: {reply:?}");
-                    assert_eq!(reply.header("x-propusk-user"), "");
-                    continue;
-                }
-                let reply = reply.expect(StatusCode::OK);
-                assert_eq!([reply.header("x-propusk-user"), reply.header("x-propusk-session"), reply.header("x-propusk-client")], [*sub, *sub, *client]);
-                let told = server.verify(token).await.expect(StatusCode::OK).json();
-                assert_eq!((&told["data"]["user"]["id"], &told["data"]["clientId"]), (&json!(sub), &json!(client)));
-            }
-        }
-        // One after the other is revoked: that one is refused, and no other.
-        for (n, gone) in writable.iter().enumerate() {
-            let (sub, issued_until) = ((*gone).to_owned(), server.clock.now().as_secs());
-            let target = match n % 4 {
-                0 => Target::Session(sub),
-                1 => Target::Subject { sub, issued_until },
-                2 => Target::Scope { sub, scope: "crm:read".to_owned(), issued_until },
-                _ => {
-                    // Another's scope that reads like this one's.
-                    let other = Target::Scope { sub: format!("{sub}:crm"), scope: "read".to_owned(), issued_until };
-                    revoke(&server, other).await;
-                    Target::Session(sub)
-                }
-            };
-            revoke(&server, target).await;
-            for (sub, _, token) in &tokens {
-                let reply = send(forward_auth(&server).bearer_auth(token)).await;
-                if writable[..=n].contains(sub) {
-                    reply.expect_error(401, "INVALID_TOKEN");
-                } else if !sub.contains('\0') {
-                    reply.expect(StatusCode::OK);
-                }
-            }
+backend_tests! {
+    t40_ids_with_separators_in_them_never_share_a_decision,
+    t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too,
+}
+
+async fn t40_ids_with_separators_in_them_never_share_a_decision(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    // What PostgreSQL's text cannot hold, nobody revokes.
+    let writable: Vec<_> = NAMES.into_iter().filter(|name| !name.contains('\0')).collect();
+    let mut tokens = vec![];
+    for sub in NAMES {
+        for client in ["app", "a:b", "a|b", "b"] {
+            tokens.push((sub, client, token(&server, sub, client, sub, "crm:read").await));
         }
     }
-
-    async fn t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too(backend) {
-        let settings = [("PROPUSK_LIMITS__ENABLED", "true"), ("PROPUSK_LIMITS__ADDRESS_BURST", "10"), ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1")];
-        let server = TestServer::with(backend, &settings).await;
-        server.register("ann").await;
-        let mut ann = with_session(&server, "ann").await;
-        let guess = |n: usize, forwarded: String| send(forward_auth(&server).header("cookie", format!("propusk_refresh=guess{n}")).header("x-forwarded-for", forwarded));
-        for (kind, forwarded) in [
-            ("another address of one /64", (|n| format!("2001:db8:1:2:{n:x}::{n:x}")) as fn(usize) -> String),
-            ("what a client wrote itself", |n| format!("203.0.113.{n}, 198.51.100.7")),
-            ("nothing that is an address", |n| format!("203.0.113.{n}, unknown{n}")),
-        ] {
-            let mut refused = 0;
-            for n in 0..20 {
-                let reply = guess(n, forwarded(n)).await;
-                match reply.status.as_u16() {
-                    401 => {}
-                    429 => refused += 1,
-                    _ => panic!("{kind}: {reply:?}"),
-                }
+    // Twice: the second time the tokens are remembered.
+    for _ in 0..2 {
+        for (sub, client, token) in &tokens {
+            let reply = send(forward_auth(&server).bearer_auth(token)).await;
+            if sub.contains('\0') {
+                assert_ne!(reply.status, StatusCode::OK, "{sub:?} is no header: {reply:?}");
+                assert_eq!(reply.header("x-propusk-user"), "");
+                continue;
             }
-            // The proxy's own address has logged in and registered meanwhile.
-            assert!((10..=14).contains(&refused), "{kind}: {refused} of 20 were refused");
-            server.clock.advance(Duration::from_secs(60));
+            let reply = reply.expect(StatusCode::OK);
+            assert_eq!(
+                [
+                    reply.header("x-propusk-user"),
+                    reply.header("x-propusk-session"),
+                    reply.header("x-propusk-client")
+                ],
+                [*sub, *sub, *client]
+            );
+            let told = server.verify(token).await.expect(StatusCode::OK).json();
+            assert_eq!(
+                (&told["data"]["user"]["id"], &told["data"]["clientId"]),
+                (&json!(sub), &json!(client))
+            );
         }
-        // Whoever has a session is not held up by those who have none, nor by their own many requests.
-        server.clock.advance(Duration::from_secs(900));
-        for _ in 0..40 {
-            let request = forward_auth(&server).header("x-forwarded-for", "198.51.100.9");
-            ann.cookies.remove("propusk_access");
-            ann.send(request).await.expect(StatusCode::OK);
+    }
+    // One after the other is revoked: that one is refused, and no other.
+    for (n, gone) in writable.iter().enumerate() {
+        let (sub, issued_until) = ((*gone).to_owned(), server.clock.now().as_secs());
+        let target = match n % 4 {
+            0 => Target::Session(sub),
+            1 => Target::Subject { sub, issued_until },
+            2 => Target::Scope { sub, scope: "crm:read".to_owned(), issued_until },
+            _ => {
+                // Another's scope that reads like this one's.
+                let other = Target::Scope {
+                    sub: format!("{sub}:crm"),
+                    scope: "read".to_owned(),
+                    issued_until,
+                };
+                revoke(&server, other).await;
+                Target::Session(sub)
+            }
+        };
+        revoke(&server, target).await;
+        for (sub, _, token) in &tokens {
+            let reply = send(forward_auth(&server).bearer_auth(token)).await;
+            if writable[..=n].contains(sub) {
+                reply.expect_error(401, "INVALID_TOKEN");
+            } else if !sub.contains('\0') {
+                reply.expect(StatusCode::OK);
+            }
         }
     }
 }
 
-both_services! { "nginx";
-    async fn t89_what_a_client_says_of_itself_never_reaches_the_application(backend) {
-        let stage = Stage::new(backend).await;
-        let token = stage.server.login("ann").await.tokens().access;
-        let ann = id_of(&stage.server, "ann").await;
-        let names = ["user", "email", "role", "scope", "client", "session", "modules"];
-        let mut spoofed = HeaderMap::new();
-        for name in names {
-            for spelling in [format!("x-propusk-{name}"), format!("x_propusk_{name}"), format!("x-propusk_{name}"), format!("x_propusk-{name}")] {
-                let spelling = HeaderName::from_bytes(spelling.as_bytes()).expect("a name");
-                spoofed.append(spelling.clone(), HeaderValue::from_static("crm admin root@example.org"));
-                spoofed.append(spelling, HeaderValue::from_static("admin"));
+async fn t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too(backend: Backend) {
+    let settings = [
+        ("PROPUSK_LIMITS__ENABLED", "true"),
+        ("PROPUSK_LIMITS__ADDRESS_BURST", "10"),
+        ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let mut ann = with_session(&server, "ann").await;
+    let guess = |n: usize, forwarded: String| {
+        send(
+            forward_auth(&server)
+                .header("cookie", format!("propusk_refresh=guess{n}"))
+                .header("x-forwarded-for", forwarded),
+        )
+    };
+    for (kind, forwarded) in [
+        (
+            "another address of one /64",
+            (|n| format!("2001:db8:1:2:{n:x}::{n:x}")) as fn(usize) -> String,
+        ),
+        ("what a client wrote itself", |n| format!("203.0.113.{n}, 198.51.100.7")),
+        ("nothing that is an address", |n| format!("203.0.113.{n}, unknown{n}")),
+    ] {
+        let mut refused = 0;
+        for n in 0..20 {
+            let reply = guess(n, forwarded(n)).await;
+            match reply.status.as_u16() {
+                401 => {}
+                429 => refused += 1,
+                _ => panic!("{kind}: {reply:?}"),
             }
         }
-        let expected = |reply: &Reply| {
-            let all: Vec<_> = names.iter().map(|name| told(reply, &format!("x-propusk-{name}"))).collect();
-            assert!(!reply.text.contains("root@example.org") && !reply.text.contains("admin"), "{reply:?}");
-            assert!(all.iter().all(|values| values.len() <= 1), "{reply:?}");
-            all
-        };
-        let request = |path: &str| stage.request(Method::GET, path).headers(spoofed.clone());
-        let all = expected(&send(request("/").bearer_auth(&token)).await.expect(StatusCode::OK));
-        assert_eq!((&all[0], &all[2]), (&vec![ann], &vec!["user".to_owned()]));
-        assert_eq!(all[6], Vec::<String>::new(), "she has no module");
-        let all = expected(&send(request("/public/")).await.expect(StatusCode::OK));
-        assert!(all.iter().all(Vec::is_empty), "{all:?}");
-        send(request("/")).await.expect(StatusCode::UNAUTHORIZED);
-        send(request("/crm/").bearer_auth(&token)).await.expect(StatusCode::FORBIDDEN);
-        // A demand is the gateway's, whatever stands in the request's own query.
-        let reply = send(request("/crm/?module=&redirect=never&scope=openid").bearer_auth(&token)).await;
-        reply.expect(StatusCode::FORBIDDEN);
-
-        // The application gets the browser's other cookies, and none of ours.
-        let ours = format!("propusk_access={token}");
-        for (sent, arrives) in [
-            (format!("a=1; {ours}; b=2"), "a=1; b=2"),
-            (format!("{ours}; propusk_refresh=r; propusk_session=s; propusk_csrf=c; z=9"), "z=9"),
-            (format!("my_propusk_access=x; {ours};propusk_refresh=r; __Host-propusk_session=s"), "my_propusk_access=x; "),
-        ] {
-            let reply = send(stage.request(Method::GET, "/").header("cookie", &sent)).await.expect(StatusCode::OK);
-            assert_eq!(told(&reply, "cookie"), [arrives], "{sent}");
-        }
-        let reply = send(stage.request(Method::GET, "/").header("cookie", &ours)).await.expect(StatusCode::OK);
-        assert_eq!(told(&reply, "cookie"), Vec::<String>::new());
+        // The proxy's own address has logged in and registered meanwhile.
+        assert!((10..=14).contains(&refused), "{kind}: {refused} of 20 were refused");
+        server.clock.advance(Duration::from_secs(60));
     }
+    // Whoever has a session is not held up by those who have none, nor by their own many requests.
+    server.clock.advance(Duration::from_secs(900));
+    for _ in 0..40 {
+        let request = forward_auth(&server).header("x-forwarded-for", "198.51.100.9");
+        ann.cookies.remove("propusk_access");
+        ann.send(request).await.expect(StatusCode::OK);
+    }
+}
+
+backend_tests! {
+    requires "nginx": t89_what_a_client_says_of_itself_never_reaches_the_application,
+}
+
+async fn t89_what_a_client_says_of_itself_never_reaches_the_application(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let token = stage.server.login("ann").await.tokens().access;
+    let ann = id_of(&stage.server, "ann").await;
+    let names = ["user", "email", "role", "scope", "client", "session", "modules"];
+    let mut spoofed = HeaderMap::new();
+    for name in names {
+        for spelling in [
+            format!("x-propusk-{name}"),
+            format!("x_propusk_{name}"),
+            format!("x-propusk_{name}"),
+            format!("x_propusk-{name}"),
+        ] {
+            let spelling = HeaderName::from_bytes(spelling.as_bytes()).expect("a name");
+            spoofed
+                .append(spelling.clone(), HeaderValue::from_static("crm admin root@example.org"));
+            spoofed.append(spelling, HeaderValue::from_static("admin"));
+        }
+    }
+    let expected = |reply: &Reply| {
+        let all: Vec<_> =
+            names.iter().map(|name| told(reply, &format!("x-propusk-{name}"))).collect();
+        assert!(
+            !reply.text.contains("root@example.org") && !reply.text.contains("admin"),
+            "{reply:?}"
+        );
+        assert!(all.iter().all(|values| values.len() <= 1), "{reply:?}");
+        all
+    };
+    let request = |path: &str| stage.request(Method::GET, path).headers(spoofed.clone());
+    let all = expected(&send(request("/").bearer_auth(&token)).await.expect(StatusCode::OK));
+    assert_eq!((&all[0], &all[2]), (&vec![ann], &vec!["user".to_owned()]));
+    assert_eq!(all[6], Vec::<String>::new(), "she has no module");
+    let all = expected(&send(request("/public/")).await.expect(StatusCode::OK));
+    assert!(all.iter().all(Vec::is_empty), "{all:?}");
+    send(request("/")).await.expect(StatusCode::UNAUTHORIZED);
+    send(request("/crm/").bearer_auth(&token)).await.expect(StatusCode::FORBIDDEN);
+    // A demand is the gateway's, whatever stands in the request's own query.
+    let reply =
+        send(request("/crm/?module=&redirect=never&scope=openid").bearer_auth(&token)).await;
+    reply.expect(StatusCode::FORBIDDEN);
+
+    // The application gets the browser's other cookies, and none of ours.
+    let ours = format!("propusk_access={token}");
+    for (sent, arrives) in [
+        (format!("a=1; {ours}; b=2"), "a=1; b=2"),
+        (format!("{ours}; propusk_refresh=r; propusk_session=s; propusk_csrf=c; z=9"), "z=9"),
+        (
+            format!("my_propusk_access=x; {ours};propusk_refresh=r; __Host-propusk_session=s"),
+            "my_propusk_access=x; ",
+        ),
+    ] {
+        let reply = send(stage.request(Method::GET, "/").header("cookie", &sent))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(told(&reply, "cookie"), [arrives], "{sent}");
+    }
+    let reply =
+        send(stage.request(Method::GET, "/").header("cookie", &ours)).await.expect(StatusCode::OK);
+    assert_eq!(told(&reply, "cookie"), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,28 +266,14 @@ async fn t86_what_strangers_name_a_hundred_thousand_times_is_not_remembered() {
     let series = app.metrics.render().lines().count();
     for n in 0..2_000 {
         let path = format!("/forward-auth/envoy/-/{n}?a={n}");
-        let reply = send(
-            server
-                .request(Method::GET, &path)
-                .bearer_auth(format!("{n}.b.c")),
-        )
-        .await;
+        let reply = send(server.request(Method::GET, &path).bearer_auth(format!("{n}.b.c"))).await;
         reply.expect(StatusCode::UNAUTHORIZED);
         send(forward_auth(&server).header("cookie", format!("propusk_refresh={n}")))
             .await
             .expect(StatusCode::UNAUTHORIZED);
     }
-    assert!(
-        app.verified.is_empty(),
-        "only what was found good is remembered"
-    );
+    assert!(app.verified.is_empty(), "only what was found good is remembered");
     let metrics = app.metrics.render();
-    assert!(
-        metrics.lines().count() <= series + 40,
-        "a path is no label: {metrics}"
-    );
-    assert!(
-        metrics.contains("/forward-auth/envoy/*request"),
-        "{metrics}"
-    );
+    assert!(metrics.lines().count() <= series + 40, "a path is no label: {metrics}");
+    assert!(metrics.contains("/forward-auth/envoy/*request"), "{metrics}");
 }

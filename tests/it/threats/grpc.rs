@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut};
 use propusk::{
-    flows::{By, accounts},
+    flows::admin::users,
     grpc::{
         METHODS,
         proto::v1::{IssueRequest, TokenResponse, ValidateRequest, ValidateResponse},
     },
-    model::user::Role,
+    model::{actor::Actor, user::Role},
 };
 use reqwest::StatusCode;
 use serde_json::json;
@@ -22,8 +22,8 @@ use tonic::{
 use crate::{
     grpc::{back_end, methods},
     support::{
-        Backend, TestServer, both_backends,
-        grpc::{Caller, expect_refused},
+        Backend, TestServer, backend_tests,
+        grpc::{RequestContext, expect_refused},
         oauth::first_party_app,
     },
 };
@@ -43,61 +43,22 @@ const fn guarded(code: Code) -> [Code; 6] {
 
 /// Every method, and what an empty message from each of [`CALLERS`] gets.
 const TABLE: &[(&str, [Code; 6])] = &[
-    (
-        "/propusk.v1.TokenService/Issue",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.TokenService/Refresh",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.TokenService/Validate",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.TokenService/Revoke",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Get",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Find",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Create",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Delete",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Disable",
-        guarded(Code::InvalidArgument),
-    ),
-    (
-        "/propusk.v1.UserService/Enable",
-        guarded(Code::InvalidArgument),
-    ),
+    ("/propusk.v1.TokenService/Issue", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.TokenService/Refresh", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.TokenService/Validate", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.TokenService/Revoke", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Get", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Find", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Create", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Delete", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Disable", guarded(Code::InvalidArgument)),
+    ("/propusk.v1.UserService/Enable", guarded(Code::InvalidArgument)),
     ("/propusk.v1.RevocationService/Watch", guarded(Code::Ok)),
-    (
-        "/envoy.service.auth.v3.Authorization/Check",
-        guarded(Code::InvalidArgument),
-    ),
+    ("/envoy.service.auth.v3.Authorization/Check", guarded(Code::InvalidArgument)),
     ("/grpc.health.v1.Health/Check", OPEN),
     ("/grpc.health.v1.Health/Watch", OPEN),
-    (
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        OPEN,
-    ),
-    (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        OPEN,
-    ),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", OPEN),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", OPEN),
 ];
 
 /// Messages as they come, of any type.
@@ -141,7 +102,7 @@ impl Decoder for Raw {
 }
 
 /// Sends an empty message; every method's answer begins like a stream's.
-async fn call(caller: &Caller, path: &'static str) -> Result<(), Status> {
+async fn call(caller: &RequestContext, path: &'static str) -> Result<(), Status> {
     let mut grpc = Grpc::new(caller.channel.clone());
     grpc.ready().await.expect("connected");
     let mut request = Request::new(vec![]);
@@ -160,8 +121,8 @@ async fn with_everybody(backend: Backend) -> TestServer {
     // One administrator must stay.
     for name in ["root", "another"] {
         server.register(name).await;
-        let user = accounts::find(&server.app, name).await.expect("known");
-        accounts::set_role(&server.app, &user, Role::admin(), &By::operator())
+        let user = users::find(&server.app, name).await.expect("known");
+        users::set_role(&server.app, &user, Role::admin(), &Actor::operator())
             .await
             .expect("changed");
     }
@@ -172,16 +133,12 @@ async fn with_everybody(backend: Backend) -> TestServer {
 
 async fn issued(server: &TestServer, name: &str, scope: &str) -> Result<TokenResponse, Status> {
     let backend = server.client_caller("backend", "propusk:tokens").await;
-    let user = accounts::find(&server.app, name).await.expect("known");
-    let request = IssueRequest {
-        user_id: user.id,
-        scope: scope.to_owned(),
-        resource: vec![],
-    };
+    let user = users::find(&server.app, name).await.expect("known");
+    let request = IssueRequest { user_id: user.id, scope: scope.to_owned(), resource: vec![] };
     Ok(backend.tokens().issue(request).await?.into_inner())
 }
 
-async fn caller(server: &TestServer, name: &str) -> Caller {
+async fn caller(server: &TestServer, name: &str) -> RequestContext {
     match name {
         "" => server.stranger().await,
         "app" => server.client_caller("app", "api:read").await,
@@ -202,103 +159,167 @@ fn all() -> String {
     scopes.into_iter().collect::<Vec<_>>().join(" ")
 }
 
-both_backends! {
-    async fn t82_every_method_answers_every_caller_as_the_table_says(backend) {
-        let server = with_everybody(backend).await;
-        let mut wrong = vec![];
-        for name in CALLERS {
-            let caller = caller(&server, name).await;
-            for (path, expected) in TABLE {
-                let expected = expected[CALLERS.iter().position(|one| *one == name).expect("a caller")];
-                let answer = call(&caller, path).await;
-                let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
-                if code != expected {
-                    wrong.push(format!("{path} as {name:?}: {code:?} and not {expected:?}"));
-                }
-                let scope = METHODS.iter().find(|method| method.path == *path).and_then(|method| method.scope);
-                if let (Code::PermissionDenied, Some(scope), Err(status)) = (code, scope, answer) {
-                    assert!(status.message().contains(scope), "{status:?}");
-                    expect_refused(Err::<(), _>(status), code, "INSUFFICIENT_SCOPE");
-                }
+backend_tests! {
+    t82_every_method_answers_every_caller_as_the_table_says,
+    t82_a_persons_token_opens_a_service_only_while_they_are_an_administrator,
+    t32_what_has_ended_is_refused_by_the_very_next_call,
+    t89_no_metadata_but_the_standards_says_who_calls,
+}
+
+async fn t82_every_method_answers_every_caller_as_the_table_says(backend: Backend) {
+    let server = with_everybody(backend).await;
+    let mut wrong = vec![];
+    for name in CALLERS {
+        let caller = caller(&server, name).await;
+        for (path, expected) in TABLE {
+            let expected = expected[CALLERS.iter().position(|one| *one == name).expect("a caller")];
+            let answer = call(&caller, path).await;
+            let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+            if code != expected {
+                wrong.push(format!("{path} as {name:?}: {code:?} and not {expected:?}"));
             }
-        }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        // One scope opens its own service and no other.
-        for scope in all().split(' ') {
-            let caller = server.client_caller("backend", scope).await;
-            for method in METHODS {
-                let answer = call(&caller, method.path).await;
-                let refused = answer.is_err_and(|status| status.code() == Code::PermissionDenied);
-                assert_eq!(refused, method.scope.is_some_and(|needed| needed != scope), "{} with {scope}", method.path);
+            let scope =
+                METHODS.iter().find(|method| method.path == *path).and_then(|method| method.scope);
+            if let (Code::PermissionDenied, Some(scope), Err(status)) = (code, scope, answer) {
+                assert!(status.message().contains(scope), "{status:?}");
+                expect_refused(Err::<(), _>(status), code, "INSUFFICIENT_SCOPE");
             }
         }
     }
-
-    async fn t82_a_persons_token_opens_a_service_only_while_they_are_an_administrator(backend) {
-        let server = with_everybody(backend).await;
-        let nobodys = issued(&server, "ann", "propusk:tokens api:read").await.expect("issued");
-        assert_eq!(nobodys.scope, "api:read");
-        let tokens = issued(&server, "root", "propusk:tokens").await.expect("issued");
-        let root = server.caller(&tokens.access_token).await;
-        let ask = || async { root.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
-        ask().await.expect("an answer");
-        let user = accounts::find(&server.app, "root").await.expect("known");
-        accounts::set_role(&server.app, &user, Role::user(), &By::operator()).await.expect("changed");
-        expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
-    }
-
-    async fn t32_what_has_ended_is_refused_by_the_very_next_call(backend) {
-        let server = with_everybody(backend).await;
-        let backend = server.client_caller("backend", "propusk:tokens").await;
-        let told = |token: String| {
-            let backend = backend.clone();
-            async move { backend.tokens().validate(ValidateRequest { token }).await.expect("an answer").into_inner() }
-        };
-        server.change_client("backend", |client| client.metadata.serves = vec!["*".to_owned()]).await;
-        let by_login = server.login("ann").await.tokens();
-        assert!(told(by_login.access.clone()).await.active);
-        server.post_as("/api/v1/auth/logout", &by_login.access).await.expect(StatusCode::OK);
-        assert_eq!(told(by_login.access).await, ValidateResponse::default(), "logged out");
-
-        let vouched = issued(&server, "ann", "api:read").await.expect("issued");
-        server.verify(&vouched.access_token).await.expect(StatusCode::OK);
-        let ann = accounts::find(&server.app, "ann").await.expect("known");
-        accounts::disable(&server.app, &ann, &By::operator()).await.expect("disabled");
-        assert_eq!(told(vouched.access_token.clone()).await, ValidateResponse::default(), "disabled");
-        server.verify(&vouched.access_token).await.expect(StatusCode::UNAUTHORIZED);
-
-        // A client that is disabled calls no more, whatever token it still has.
-        server.change_client("app", |client| client.metadata.scope = back_end().scope).await;
-        let app = server.client_caller("app", "propusk:tokens").await;
-        let ask = || async { app.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
-        ask().await.expect("an answer");
-        propusk::flows::clients::disable(&server.app, "app", &By::operator()).await.expect("disabled");
-        expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
-    }
-
-    async fn t89_no_metadata_but_the_standards_says_who_calls(backend) {
-        let server = with_everybody(backend).await;
-        let token = server.client_token("backend", "propusk:tokens").await;
-        let app = server.client_caller("app", "api:read").await;
-        let ask = |caller: Caller| async move { caller.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
-        let bearer = format!("Bearer {token}");
-        for name in ["x-user", "x-user-id", "x-forwarded-user", "x_forwarded_user", "x-propusk-user", "x-propusk-client", "x_authorization", "proxy-authorization",
-            "x-authorization", "x-forwarded-access-token", "x-access-token", "remote-user", "grpcgateway-authorization", "x-forwarded-client-cert", "x-client-cert", "ssl-client-cert", "client-cert", "cookie"]
-        {
-            for value in ["backend", "root", "admin", token.as_str(), bearer.as_str(), &format!("propusk_access={token}")] {
-                let stranger = server.stranger().await.with(name, value);
-                expect_refused(ask(stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
-            }
-            expect_refused(ask(app.clone().with(name, &bearer)).await, Code::PermissionDenied, "INSUFFICIENT_SCOPE");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // One scope opens its own service and no other.
+    for scope in all().split(' ') {
+        let caller = server.client_caller("backend", scope).await;
+        for method in METHODS {
+            let answer = call(&caller, method.path).await;
+            let refused = answer.is_err_and(|status| status.code() == Code::PermissionDenied);
+            assert_eq!(
+                refused,
+                method.scope.is_some_and(|needed| needed != scope),
+                "{} with {scope}",
+                method.path
+            );
         }
-        // Nor does a second one.
-        expect_refused(ask(app.clone().with("authorization", &bearer)).await, Code::Unauthenticated, "INVALID_TOKEN");
-        for value in ["", "Bearer", "Bearer ", "Basic YmFja2VuZDp4", &token, &format!("Bearer {token}x"), &format!("Bearer {token}, {bearer}")] {
-            let stranger = server.stranger().await.with("authorization", value);
+    }
+}
+
+async fn t82_a_persons_token_opens_a_service_only_while_they_are_an_administrator(
+    backend: Backend,
+) {
+    let server = with_everybody(backend).await;
+    let nobodys = issued(&server, "ann", "propusk:tokens api:read").await.expect("issued");
+    assert_eq!(nobodys.scope, "api:read");
+    let tokens = issued(&server, "root", "propusk:tokens").await.expect("issued");
+    let root = server.caller(&tokens.access_token).await;
+    let ask = || async { root.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
+    ask().await.expect("an answer");
+    let user = users::find(&server.app, "root").await.expect("known");
+    users::set_role(&server.app, &user, Role::user(), &Actor::operator()).await.expect("changed");
+    expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
+}
+
+async fn t32_what_has_ended_is_refused_by_the_very_next_call(backend: Backend) {
+    let server = with_everybody(backend).await;
+    let backend = server.client_caller("backend", "propusk:tokens").await;
+    let told = |token: String| {
+        let backend = backend.clone();
+        async move {
+            backend
+                .tokens()
+                .validate(ValidateRequest { token })
+                .await
+                .expect("an answer")
+                .into_inner()
+        }
+    };
+    server.change_client("backend", |client| client.metadata.serves = vec!["*".to_owned()]).await;
+    let by_login = server.login("ann").await.tokens();
+    assert!(told(by_login.access.clone()).await.active);
+    server.post_as("/api/v1/auth/logout", &by_login.access).await.expect(StatusCode::OK);
+    assert_eq!(told(by_login.access).await, ValidateResponse::default(), "logged out");
+
+    let vouched = issued(&server, "ann", "api:read").await.expect("issued");
+    server.verify(&vouched.access_token).await.expect(StatusCode::OK);
+    let ann = users::find(&server.app, "ann").await.expect("known");
+    users::disable(&server.app, &ann, &Actor::operator()).await.expect("disabled");
+    assert_eq!(told(vouched.access_token.clone()).await, ValidateResponse::default(), "disabled");
+    server.verify(&vouched.access_token).await.expect(StatusCode::UNAUTHORIZED);
+
+    // A client that is disabled calls no more, whatever token it still has.
+    server.change_client("app", |client| client.metadata.scope = back_end().scope).await;
+    let app = server.client_caller("app", "propusk:tokens").await;
+    let ask = || async { app.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
+    ask().await.expect("an answer");
+    propusk::flows::admin::clients::disable(&server.app, "app", &Actor::operator())
+        .await
+        .expect("disabled");
+    expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
+}
+
+async fn t89_no_metadata_but_the_standards_says_who_calls(backend: Backend) {
+    let server = with_everybody(backend).await;
+    let token = server.client_token("backend", "propusk:tokens").await;
+    let app = server.client_caller("app", "api:read").await;
+    let ask = |caller: RequestContext| async move {
+        caller.tokens().validate(ValidateRequest { token: "x".to_owned() }).await
+    };
+    let bearer = format!("Bearer {token}");
+    for name in [
+        "x-user",
+        "x-user-id",
+        "x-forwarded-user",
+        "x_forwarded_user",
+        "x-propusk-user",
+        "x-propusk-client",
+        "x_authorization",
+        "proxy-authorization",
+        "x-authorization",
+        "x-forwarded-access-token",
+        "x-access-token",
+        "remote-user",
+        "grpcgateway-authorization",
+        "x-forwarded-client-cert",
+        "x-client-cert",
+        "ssl-client-cert",
+        "client-cert",
+        "cookie",
+    ] {
+        for value in [
+            "backend",
+            "root",
+            "admin",
+            token.as_str(),
+            bearer.as_str(),
+            &format!("propusk_access={token}"),
+        ] {
+            let stranger = server.stranger().await.with(name, value);
             expect_refused(ask(stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
         }
-        ask(server.caller(&token).await).await.expect("an answer");
+        expect_refused(
+            ask(app.clone().with(name, &bearer)).await,
+            Code::PermissionDenied,
+            "INSUFFICIENT_SCOPE",
+        );
     }
+    // Nor does a second one.
+    expect_refused(
+        ask(app.clone().with("authorization", &bearer)).await,
+        Code::Unauthenticated,
+        "INVALID_TOKEN",
+    );
+    for value in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YmFja2VuZDp4",
+        &token,
+        &format!("Bearer {token}x"),
+        &format!("Bearer {token}, {bearer}"),
+    ] {
+        let stranger = server.stranger().await.with("authorization", value);
+        expect_refused(ask(stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
+    }
+    ask(server.caller(&token).await).await.expect("an answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,10 +41,7 @@ async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
 async fn tokens(server: &TestServer, id: &str, scope: &str, name: &str) -> Reply {
     let asked = Authorization::of(id, scope);
     let answer = server.browser().authorize(&asked, name).await;
-    server
-        .redeem(id, answer.code())
-        .await
-        .expect(StatusCode::OK)
+    server.redeem(id, answer.code()).await.expect(StatusCode::OK)
 }
 
 /// How many authorization codes were ever issued.
@@ -65,22 +62,13 @@ async fn assert_dead(server: &TestServer, id: &str, tokens: &Reply) {
     let (access, refresh) = (tokens.field("access_token"), tokens.field("refresh_token"));
     assert_eq!(server.introspect(id, &access).await, inactive());
     assert_eq!(server.introspect(id, &refresh).await, inactive());
-    server
-        .get_as("/oauth2/userinfo", &access)
-        .await
-        .expect(StatusCode::UNAUTHORIZED);
-    server
-        .refresh_as(id, &refresh)
-        .await
-        .expect_oauth_error(400, "invalid_grant");
+    server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
+    server.refresh_as(id, &refresh).await.expect_oauth_error(400, "invalid_grant");
 }
 
 /// Fails the test where the access token is not good.
 async fn assert_alive(server: &TestServer, id: &str, tokens: &Reply) {
     let access = tokens.field("access_token");
     assert_eq!(server.introspect(id, &access).await["active"], true);
-    server
-        .get_as("/oauth2/userinfo", &access)
-        .await
-        .expect(StatusCode::OK);
+    server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK);
 }

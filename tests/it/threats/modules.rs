@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use propusk::{
-    flows::{By, accounts, modules},
-    model::client::GrantType,
+    flows::admin::{modules, users},
+    model::{actor::Actor, client::GrantType},
     oauth::scope::Scope,
 };
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::{
-    TestServer, both_backends,
+    Backend, TestServer, backend_tests,
     oauth::{Answer, Authorization, first_party_app, payload},
 };
 
@@ -25,86 +25,120 @@ async fn with_module(backend: crate::support::Backend) -> TestServer {
     server
 }
 
-both_backends! {
-    async fn t23_no_grant_gives_a_modules_scope_that_nobody_was_granted(backend) {
-        let server = with_module(backend).await;
-        let asked = [("grant_type", "client_credentials"), ("scope", "crm:read")];
-        server.form_as("/oauth2/token", "app", &asked).await.expect_oauth_error(400, "invalid_scope");
-        let by_default = [("grant_type", "client_credentials")];
-        let token = server.form_as("/oauth2/token", "app", &by_default).await.expect(StatusCode::OK);
-        assert_eq!(token.field("scope"), "api:read");
+backend_tests! {
+    t23_no_grant_gives_a_modules_scope_that_nobody_was_granted,
+    t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call,
+    t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_of_role,
+    t37_a_grant_removed_under_a_live_browser_session_is_refused_at_the_next_authorize,
+}
 
-        server.register("ann").await;
-        let mut ann = server.logged_in("ann").await;
-        let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
-        let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
-        assert_eq!(tokens.field("scope"), "openid api:read");
-        let refresh = tokens.field("refresh_token");
-        let wider = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("scope", "openid crm:read")];
-        server.form_as("/oauth2/token", "app", &wider).await.expect_oauth_error(400, "invalid_scope");
-        // What she switches on now was not asked for when she logged in there.
-        let own = server.login("ann").await.tokens();
-        server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
-        let refreshed = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
-        assert_eq!(refreshed.field("scope"), "openid api:read");
-    }
+async fn t23_no_grant_gives_a_modules_scope_that_nobody_was_granted(backend: Backend) {
+    let server = with_module(backend).await;
+    let asked = [("grant_type", "client_credentials"), ("scope", "crm:read")];
+    server.form_as("/oauth2/token", "app", &asked).await.expect_oauth_error(400, "invalid_scope");
+    let by_default = [("grant_type", "client_credentials")];
+    let token = server.form_as("/oauth2/token", "app", &by_default).await.expect(StatusCode::OK);
+    assert_eq!(token.field("scope"), "api:read");
 
-    async fn t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call(backend) {
-        let server = with_module(backend).await;
-        let own = server.register("ann").await;
-        server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
-        let mut ann = server.logged_in("ann").await;
-        let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
-        let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
-        let access = tokens.field("access_token");
-        assert_eq!(server.introspect("app", &access).await["scope"], "openid api:read crm:read");
-        server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK);
+    server.register("ann").await;
+    let mut ann = server.logged_in("ann").await;
+    let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
+    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    assert_eq!(tokens.field("scope"), "openid api:read");
+    let refresh = tokens.field("refresh_token");
+    let wider = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh.as_str()),
+        ("scope", "openid crm:read"),
+    ];
+    server.form_as("/oauth2/token", "app", &wider).await.expect_oauth_error(400, "invalid_scope");
+    // What she switches on now was not asked for when she logged in there.
+    let own = server.login("ann").await.tokens();
+    server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
+    let refreshed = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
+    assert_eq!(refreshed.field("scope"), "openid api:read");
+}
 
-        let id = accounts::find(&server.app, "ann").await.expect("known").id;
-        modules::withdraw(&server.app, &id, "crm", &By::operator()).await.expect("withdrawn");
-        assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
-        server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
-        server.verify(&access).await.expect_error(401, "INVALID_TOKEN");
-        let refreshed = server.refresh_as("app", &tokens.field("refresh_token")).await.expect(StatusCode::OK);
-        assert_eq!(refreshed.field("scope"), "openid api:read");
-        server.get_as("/oauth2/userinfo", &refreshed.field("access_token")).await.expect(StatusCode::OK);
-        let refresh = server.introspect("app", &refreshed.field("refresh_token")).await;
-        assert_eq!(refresh["scope"], "openid api:read", "{refresh}");
-    }
+async fn t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call(backend: Backend) {
+    let server = with_module(backend).await;
+    let own = server.register("ann").await;
+    server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
+    let mut ann = server.logged_in("ann").await;
+    let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
+    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    let access = tokens.field("access_token");
+    assert_eq!(server.introspect("app", &access).await["scope"], "openid api:read crm:read");
+    server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK);
 
-    async fn t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_of_role(backend) {
-        let server = with_module(backend).await;
-        server.change_client("app", |app| app.metadata.subject_type = propusk::model::client::SubjectType::Pairwise).await;
-        let own = server.register("ann").await;
-        server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
-        let mut ann = server.logged_in("ann").await;
-        let asked = Authorization::of("app", "openid api:read crm:read");
-        let tokens = server.redeem("app", ann.authorize(&asked, "ann").await.code()).await.expect(StatusCode::OK);
-        let found = accounts::find(&server.app, "ann").await.expect("known");
-        assert_ne!(payload(&tokens.field("access_token"))["sub"], found.id.as_str());
-        modules::withdraw(&server.app, &found.id, "crm", &By::operator()).await.expect("withdrawn");
-        assert_eq!(server.introspect("app", &tokens.field("access_token")).await, json!({ "active": false }));
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    modules::withdraw(&server.app, &id, "crm", &Actor::operator()).await.expect("withdrawn");
+    assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
+    server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
+    server.verify(&access).await.expect_error(401, "INVALID_TOKEN");
+    let refreshed =
+        server.refresh_as("app", &tokens.field("refresh_token")).await.expect(StatusCode::OK);
+    assert_eq!(refreshed.field("scope"), "openid api:read");
+    server
+        .get_as("/oauth2/userinfo", &refreshed.field("access_token"))
+        .await
+        .expect(StatusCode::OK);
+    let refresh = server.introspect("app", &refreshed.field("refresh_token")).await;
+    assert_eq!(refresh["scope"], "openid api:read", "{refresh}");
+}
 
-        server.clock.advance(Duration::from_secs(3));
-        let refreshed = server.refresh_as("app", &tokens.field("refresh_token")).await.expect(StatusCode::OK);
-        assert_eq!(server.introspect("app", &refreshed.field("access_token")).await["active"], true);
-        accounts::set_role(&server.app, &found, propusk::model::user::Role::admin(), &By::operator()).await.expect("changed");
-        assert_eq!(server.introspect("app", &refreshed.field("access_token")).await, json!({ "active": false }));
-    }
+async fn t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_of_role(
+    backend: Backend,
+) {
+    let server = with_module(backend).await;
+    server
+        .change_client("app", |app| {
+            app.metadata.subject_type = propusk::model::client::SubjectType::Pairwise
+        })
+        .await;
+    let own = server.register("ann").await;
+    server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
+    let mut ann = server.logged_in("ann").await;
+    let asked = Authorization::of("app", "openid api:read crm:read");
+    let tokens = server
+        .redeem("app", ann.authorize(&asked, "ann").await.code())
+        .await
+        .expect(StatusCode::OK);
+    let found = users::find(&server.app, "ann").await.expect("known");
+    assert_ne!(payload(&tokens.field("access_token"))["sub"], found.id.as_str());
+    modules::withdraw(&server.app, &found.id, "crm", &Actor::operator()).await.expect("withdrawn");
+    assert_eq!(
+        server.introspect("app", &tokens.field("access_token")).await,
+        json!({ "active": false })
+    );
 
-    async fn t37_a_grant_removed_under_a_live_browser_session_is_refused_at_the_next_authorize(backend) {
-        let server = with_module(backend).await;
-        let own = server.register("ann").await;
-        server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
-        let mut ann = server.logged_in("ann").await;
-        let silent = Authorization::of("app", "crm:read").with("prompt", "none");
-        let code = Answer::of(ann.open(&silent.address()).await.header("location")).code().to_owned();
-        let id = accounts::find(&server.app, "ann").await.expect("known").id;
-        modules::withdraw(&server.app, &id, "crm", &By::operator()).await.expect("withdrawn");
-        Answer::of(ann.open(&silent.address()).await.header("location")).expect_error("invalid_scope");
-        Answer::of(ann.open(&Authorization::of("app", "crm:read").address()).await.header("location")).expect_error("invalid_scope");
-        // The code that was issued before buys no more than what is left.
-        let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
-        assert_eq!(tokens.field("scope"), "");
-    }
+    server.clock.advance(Duration::from_secs(3));
+    let refreshed =
+        server.refresh_as("app", &tokens.field("refresh_token")).await.expect(StatusCode::OK);
+    assert_eq!(server.introspect("app", &refreshed.field("access_token")).await["active"], true);
+    users::set_role(&server.app, &found, propusk::model::user::Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
+    assert_eq!(
+        server.introspect("app", &refreshed.field("access_token")).await,
+        json!({ "active": false })
+    );
+}
+
+async fn t37_a_grant_removed_under_a_live_browser_session_is_refused_at_the_next_authorize(
+    backend: Backend,
+) {
+    let server = with_module(backend).await;
+    let own = server.register("ann").await;
+    server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
+    let mut ann = server.logged_in("ann").await;
+    let silent = Authorization::of("app", "crm:read").with("prompt", "none");
+    let code = Answer::of(ann.open(&silent.address()).await.header("location")).code().to_owned();
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    modules::withdraw(&server.app, &id, "crm", &Actor::operator()).await.expect("withdrawn");
+    Answer::of(ann.open(&silent.address()).await.header("location")).expect_error("invalid_scope");
+    Answer::of(ann.open(&Authorization::of("app", "crm:read").address()).await.header("location"))
+        .expect_error("invalid_scope");
+    // The code that was issued before buys no more than what is left.
+    let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
+    assert_eq!(tokens.field("scope"), "");
 }

@@ -4,9 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use propusk::{
-    flows::By,
-    flows::{accounts, verify},
-    model::{key::LONGEST_TOKEN_LIFE, session::EndReason},
+    flows::{admin::users, tokens::verify},
+    model::{actor::Actor, key::LONGEST_TOKEN_LIFE, session::EndReason},
     storage::{Statement, consents, sessions},
 };
 use reqwest::{Method, StatusCode};
@@ -15,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{assert_alive, assert_dead, codes, inactive, tokens, two_servers, with_app};
 use crate::support::{
-    PASSWORD, Reply, TestServer, both_backends,
+    Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{Answer, Authorization, Form, Person, first_party_app, payload, web_app},
     send,
 };
@@ -27,17 +26,11 @@ const RACES: (usize, usize) = (1_000, 10);
 /// anybody was given.
 async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: usize) -> Vec<Reply> {
     let [one, other] = servers;
-    let mut ann = Person {
-        server: one,
-        cookies,
-    };
+    let mut ann = Person { server: one, cookies };
     let asked = Authorization::of("app", "api:read offline_access");
     let reply = ann.open(&asked.address()).await;
     let answer = Answer::of(reply.header("location"));
-    let first = one
-        .redeem("app", answer.code())
-        .await
-        .expect(StatusCode::OK);
+    let first = one.redeem("app", answer.code()).await.expect(StatusCode::OK);
     let refresh = first.field("refresh_token");
     let access = first.field("access_token");
     let refreshes = join_all((0..RACES.1).map(|_| one.refresh_as("app", &refresh)));
@@ -57,15 +50,11 @@ async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: us
     };
     let (replies, ()) = tokio::join!(refreshes, revoke);
     let mut given = vec![first];
-    given.extend(
-        replies
-            .into_iter()
-            .filter(|reply| match reply.status.as_u16() {
-                200 => true,
-                400 => false,
-                _ => panic!("{reply:?}"),
-            }),
-    );
+    given.extend(replies.into_iter().filter(|reply| match reply.status.as_u16() {
+        200 => true,
+        400 => false,
+        _ => panic!("{reply:?}"),
+    }));
     given
 }
 
@@ -81,27 +70,19 @@ async fn submit_from(
 ) -> Reply {
     let form = Form::of(&page.text);
     let mut fields = form.hidden;
-    fields.extend(
-        typed
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
+    fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let request = person.server.request(Method::POST, &form.action);
-    person
-        .send(request.header(header.0, header.1).form(&fields))
-        .await
+    person.send(request.header(header.0, header.1).form(&fields)).await
 }
 
 async fn disable(server: &TestServer, name: &str) {
-    let user = accounts::find(&server.app, name).await.expect("known");
-    accounts::disable(&server.app, &user, &By::operator())
-        .await
-        .expect("disabled");
+    let user = users::find(&server.app, name).await.expect("known");
+    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
 }
 
 /// What a person does who takes back what an application was allowed.
 async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
-    let user = accounts::find(&server.app, name).await.expect("known").id;
+    let user = users::find(&server.app, name).await.expect("known").id;
     let now = server.clock.now();
     let done = server.app.db.transaction(move |mut tx| {
         Box::pin(async move {
@@ -114,391 +95,568 @@ async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
     done.await.expect("withdrawn");
 }
 
-both_backends! {
-    async fn t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_good(backend) {
-        let (one, other) = two_servers(backend).await;
-        let cookies = one.logged_in("ann").await.cookies;
-        let races = (0..RACES.0).map(|n| race([&one, &other], cookies.clone(), n));
-        let given: Vec<Vec<Reply>> = stream::iter(races).buffer_unordered(16).collect().await;
-        for server in [&one, &other] {
-            server.app.freshen().await.expect("fresh");
-            for reply in given.iter().flatten() {
-                assert!(verify::inspect(&server.app, &reply.field("access_token")).is_err(), "{reply:?}");
-            }
-        }
-        let last: Vec<&Reply> = given.iter().filter_map(|replies| replies.last()).collect();
-        for batch in last.chunks(16) {
-            join_all(batch.iter().map(async |reply| other.refresh_as("app", &reply.field("refresh_token")).await.expect_oauth_error(400, "invalid_grant"))).await;
-        }
-        let refreshed = given.iter().filter(|replies| replies.len() > 1).count();
-        assert!((1..RACES.0).contains(&refreshed), "sometimes the refresh came first and sometimes not: {refreshed}");
-        let live = one.app.db.read(Statement::new("SELECT id FROM sessions WHERE revoked_at IS NULL AND client_id = 'app'")).await.expect("rows");
-        assert!(live.is_empty());
-    }
+backend_tests! {
+    t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_good,
+    t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200,
+    t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_lives,
+    t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_next_call,
+    t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody,
+    t37_an_application_that_lost_its_consent_asks_again_though_the_browser_is_logged_in,
+    t57_nothing_sent_leads_nowhere,
+    t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alone_after_a_reset,
+    t70_no_code_that_raced_a_reset_opens_a_session,
+    t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing,
+    t77_prompts_and_ages_are_kept,
+}
 
-    async fn t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let granted = tokens(&server, "app", "openid offline_access", "ann").await;
-        server.app.db.write(Statement::new("ALTER TABLE revocations RENAME TO gone")).await.expect("renamed");
-        for token in [granted.field("refresh_token"), granted.field("access_token")] {
-            let reply = server.form_as("/oauth2/revoke", "app", &[("token", &token)]).await;
-            reply.expect_oauth_error(503, "temporarily_unavailable");
+async fn t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_good(
+    backend: Backend,
+) {
+    let (one, other) = two_servers(backend).await;
+    let cookies = one.logged_in("ann").await.cookies;
+    let races = (0..RACES.0).map(|n| race([&one, &other], cookies.clone(), n));
+    let given: Vec<Vec<Reply>> = stream::iter(races).buffer_unordered(16).collect().await;
+    for server in [&one, &other] {
+        server.app.freshen().await.expect("fresh");
+        for reply in given.iter().flatten() {
+            assert!(
+                verify::inspect(&server.app, &reply.field("access_token")).is_err(),
+                "{reply:?}"
+            );
         }
-        server.app.db.write(Statement::new("ALTER TABLE gone RENAME TO revocations")).await.expect("renamed");
-        assert_alive(&server, "app", &granted).await;
-        let next = server.refresh_as("app", &granted.field("refresh_token")).await.expect(StatusCode::OK);
-        server.form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))]).await.expect(StatusCode::OK);
-        assert_dead(&server, "app", &next).await;
     }
-
-    async fn t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_lives(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let mut granted = vec![];
-        for scope in ["openid offline_access", "openid offline_access", "openid"] {
-            let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
-            granted.push(server.redeem("app", answer.code()).await.expect(StatusCode::OK));
-        }
-        let next = server.refresh_as("app", &granted[0].field("refresh_token")).await.expect(StatusCode::OK);
-        server.form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))]).await.expect(StatusCode::OK);
-        assert_dead(&server, "app", &granted[0]).await;
-        assert_dead(&server, "app", &next).await;
-        // One access token by itself; its session goes on.
-        let access = granted[1].field("access_token");
-        server.form_as("/oauth2/revoke", "app", &[("token", &access), ("token_type_hint", "refresh_token")]).await.expect(StatusCode::OK);
-        assert_eq!(server.introspect("app", &access).await, inactive());
-        let fresh = server.refresh_as("app", &granted[1].field("refresh_token")).await.expect(StatusCode::OK);
-        assert_alive(&server, "app", &fresh).await;
-        assert_alive(&server, "app", &granted[2]).await;
-        let reply = ann.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
-        Answer::of(reply.header("location")).code();
+    let last: Vec<&Reply> = given.iter().filter_map(|replies| replies.last()).collect();
+    for batch in last.chunks(16) {
+        join_all(batch.iter().map(async |reply| {
+            other
+                .refresh_as("app", &reply.field("refresh_token"))
+                .await
+                .expect_oauth_error(400, "invalid_grant")
+        }))
+        .await;
     }
+    let refreshed = given.iter().filter(|replies| replies.len() > 1).count();
+    assert!(
+        (1..RACES.0).contains(&refreshed),
+        "sometimes the refresh came first and sometimes not: {refreshed}"
+    );
+    let live = one
+        .app
+        .db
+        .read(Statement::new(
+            "SELECT id FROM sessions WHERE revoked_at IS NULL AND client_id = 'app'",
+        ))
+        .await
+        .expect("rows");
+    assert!(live.is_empty());
+}
 
-    async fn t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_next_call(backend) {
-        let (one, other) = two_servers(backend).await;
-        let mut ann = one.logged_in("ann").await;
-        let asked = Authorization::of("app", "openid offline_access");
-        let answer = ann.authorize(&asked, "ann").await;
-        let granted = one.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let waiting = ann.authorize(&asked, "ann").await;
-        let consent_page = ann.open(&Authorization::of("app", "openid email").with("prompt", "consent").address()).await;
-        let own = one.login("ann").await.expect(StatusCode::OK).tokens();
-        for server in [&one, &other] {
-            assert_alive(server, "app", &granted).await;
-        }
-        disable(&one, "ann").await;
-        for server in [&other, &one] {
-            assert_dead(server, "app", &granted).await;
-            server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
-            server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
-            server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-            let mut here = Person { server, cookies: ann.cookies.clone() };
-            let reply = here.open(&asked.address()).await;
-            assert!(reply.header("location").starts_with("/login"), "{reply:?}");
-            let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
-            Answer::of(reply.header("location")).expect_error("login_required");
-            let page = here.open("/login").await;
-            assert!(page.text.contains("name=\"password\""), "nobody is logged in: {page:?}");
-            here.submit(&page, &[("login", "ann"), ("password", PASSWORD)]).await.expect_page(400);
-            server.login("ann").await.expect_error(401, "INVALID_CREDENTIALS");
-        }
-        ann.submit(&consent_page, &[("decision", "allow")]).await.expect_page(403);
-        // Enabled again, what was given before stays dead.
-        let user = accounts::find(&one.app, "ann").await.expect("ann");
-        accounts::enable(&one.app, &user, &By::operator()).await.expect("enabled");
-        assert_dead(&other, "app", &granted).await;
-        other.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
-        let reply = ann.open(&asked.address()).await;
-        assert!(reply.header("location").starts_with("/login"), "{reply:?}");
+async fn t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let granted = tokens(&server, "app", "openid offline_access", "ann").await;
+    server
+        .app
+        .db
+        .write(Statement::new("ALTER TABLE revocations RENAME TO gone"))
+        .await
+        .expect("renamed");
+    for token in [granted.field("refresh_token"), granted.field("access_token")] {
+        let reply = server.form_as("/oauth2/revoke", "app", &[("token", &token)]).await;
+        reply.expect_oauth_error(503, "temporarily_unavailable");
     }
+    server
+        .app
+        .db
+        .write(Statement::new("ALTER TABLE gone RENAME TO revocations"))
+        .await
+        .expect("renamed");
+    assert_alive(&server, "app", &granted).await;
+    let next =
+        server.refresh_as("app", &granted.field("refresh_token")).await.expect(StatusCode::OK);
+    server
+        .form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))])
+        .await
+        .expect(StatusCode::OK);
+    assert_dead(&server, "app", &next).await;
+}
 
-    async fn t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        server.register("bob").await;
-        let asked = Authorization::of("app", "openid").with("prompt", "none");
-        let is_out = async |cookie: &str| {
-            let mut person = server.browser();
-            person.cookies.insert("propusk_session".to_owned(), cookie.to_owned());
-            let reply = person.open(&asked.address()).await;
-            Answer::of(reply.header("location")).fields.get("error").cloned() == Some("login_required".to_owned())
-        };
-        // A cookie of the attacker's making, and a real one of the attacker's own.
-        let mallory = server.logged_in("bob").await.cookies["propusk_session"].clone();
-        for planted in ["a cookie of my own".replace(' ', "-"), "A".repeat(43), mallory] {
-            let mut ann = server.browser();
-            ann.cookies.insert("propusk_session".to_owned(), planted.clone());
-            let reply = ann.log_in(AGAIN, "ann").await;
-            let given = ann.cookies["propusk_session"].clone();
-            assert!(given != planted && given.len() == 43, "{reply:?}");
-            assert!(is_out(&planted).await, "{planted}");
-            assert!(!is_out(&given).await);
-            // The same person again: another new one.
-            ann.log_in(AGAIN, "ann").await;
-            assert_ne!(ann.cookies["propusk_session"], given);
-            assert!(is_out(&given).await);
-        }
-        // What hung on the first person's session at this browser ends when another logs in there.
-        let mut shared = server.browser();
-        let answer = shared.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        shared.log_in(AGAIN, "bob").await;
-        assert_dead(&server, "app", &granted).await;
-        let answer = shared.authorize(&Authorization::of("app", "openid"), "bob").await;
-        let of_bob = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        assert_ne!(payload(&of_bob.field("id_token"))["sub"], payload(&granted.field("id_token"))["sub"]);
+async fn t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_lives(
+    backend: Backend,
+) {
+    let server = with_app(backend, first_party_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let mut granted = vec![];
+    for scope in ["openid offline_access", "openid offline_access", "openid"] {
+        let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
+        granted.push(server.redeem("app", answer.code()).await.expect(StatusCode::OK));
     }
+    let next =
+        server.refresh_as("app", &granted[0].field("refresh_token")).await.expect(StatusCode::OK);
+    server
+        .form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))])
+        .await
+        .expect(StatusCode::OK);
+    assert_dead(&server, "app", &granted[0]).await;
+    assert_dead(&server, "app", &next).await;
+    // One access token by itself; its session goes on.
+    let access = granted[1].field("access_token");
+    server
+        .form_as(
+            "/oauth2/revoke",
+            "app",
+            &[("token", &access), ("token_type_hint", "refresh_token")],
+        )
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(server.introspect("app", &access).await, inactive());
+    let fresh =
+        server.refresh_as("app", &granted[1].field("refresh_token")).await.expect(StatusCode::OK);
+    assert_alive(&server, "app", &fresh).await;
+    assert_alive(&server, "app", &granted[2]).await;
+    let reply =
+        ann.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
+    Answer::of(reply.header("location")).code();
+}
 
-    async fn t37_an_application_that_lost_its_consent_asks_again_though_the_browser_is_logged_in(backend) {
-        let server = with_app(backend, web_app()).await;
-        let mut ann = server.browser();
-        let asked = Authorization::of("app", "openid offline_access");
-        let answer = ann.authorize(&asked, "ann").await;
-        let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        let silent = asked.clone().with("prompt", "none");
-        let waiting = Answer::of(ann.open(&silent.address()).await.header("location"));
-        waiting.code();
-        withdraw(&server, "ann", "app").await;
-        let reply = ann.open(&silent.address()).await;
-        Answer::of(reply.header("location")).expect_error("consent_required");
-        let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
-        assert!(page.text.contains("name=\"decision\""), "{page:?}");
-        assert_dead(&server, "app", &granted).await;
-        server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+async fn t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_next_call(
+    backend: Backend,
+) {
+    let (one, other) = two_servers(backend).await;
+    let mut ann = one.logged_in("ann").await;
+    let asked = Authorization::of("app", "openid offline_access");
+    let answer = ann.authorize(&asked, "ann").await;
+    let granted = one.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let waiting = ann.authorize(&asked, "ann").await;
+    let consent_page = ann
+        .open(&Authorization::of("app", "openid email").with("prompt", "consent").address())
+        .await;
+    let own = one.login("ann").await.expect(StatusCode::OK).tokens();
+    for server in [&one, &other] {
+        assert_alive(server, "app", &granted).await;
     }
-
-    async fn t57_nothing_sent_leads_nowhere(backend) {
-        let server = with_app(backend, web_app()).await;
-        let mut ann = server.logged_in("ann").await;
-        let select = ann.open(&Authorization::of("app", "openid").with("prompt", "select_account").address()).await;
-        let pages = [ann.open(AGAIN).await, ann.open("/register").await, ann.open(&Authorization::of("app", "openid").address()).await,
-            ann.open(select.header("location")).await, ann.open("/oauth2/logout").await];
-        let mut forms: Vec<Form> = pages.iter().map(|page| Form::of(&page.text)).collect();
-        for form in &mut forms {
-            // As it is, with nothing typed; then with nothing but the proof of where it came from; then with nothing.
-            for kept in [None, Some("csrf"), Some("")] {
-                if let Some(kept) = kept {
-                    form.hidden.retain(|(name, _)| name == kept);
-                }
-                let cookies = ann.cookies.clone();
-                let reply = ann.submit_form(form.clone(), &[]).await;
-                let to_itself = reply.header("location").starts_with("/oauth2/logout") || reply.header("location") == "/login";
-                assert!(reply.status.is_client_error() || to_itself, "{form:?}: {reply:?}");
-                assert_eq!(ann.cookies, cookies, "{form:?}: {reply:?}");
-            }
-            let bare = server.request(Method::POST, &form.action).header("content-type", "application/x-www-form-urlencoded");
-            let reply = ann.send(bare).await;
-            assert!(reply.status.is_client_error() || reply.header("location").starts_with("/oauth2/logout"), "{reply:?}");
-            let reply = ann.send(server.request(Method::POST, &form.action)).await;
-            assert!(reply.status.is_client_error(), "{reply:?}");
-        }
-        for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"] {
-            server.form_as(path, "app", &[]).await.expect_oauth_error(400, "invalid_request");
-            server.form(path, &[]).await.expect_oauth_error(401, "invalid_client");
-        }
-        server.form("/oauth2/userinfo", &[]).await.expect(StatusCode::UNAUTHORIZED);
-        for path in ["/register", "/login", "/token/refresh", "/logout"] {
-            for body in [json!({}), json!(null), json!([])] {
-                let reply = server.post(&format!("/api/v1/auth{path}"), body).await;
-                assert!(reply.status.is_client_error(), "{path}: {reply:?}");
-            }
-        }
-        assert_eq!(codes(&server).await, 0);
-        assert_eq!(ann.open(&Authorization::of("app", "openid").address()).await.status, StatusCode::OK, "still logged in, still asked");
-    }
-
-    async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alone_after_a_reset(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        // Mallory registers the address of the victim, and says that it is verified.
-        let body = json!({ "email": "victim@example.org", "username": "mine", "password": PASSWORD });
-        let mut claimed = body.clone();
-        for name in ["email_verified", "isVerified", "is_verified", "role"] {
-            claimed[name] = if name == "role" { "admin".into() } else { true.into() };
-        }
-        let reply = server.post("/api/v1/auth/register", claimed).await;
-        let own = if reply.status == StatusCode::CREATED { reply } else { server.post("/api/v1/auth/register", body).await.expect(StatusCode::CREATED) }.tokens();
-        let mut mallory = server.browser();
-        let page = mallory.open("/register").await;
-        mallory.submit(&page, &[("email", "second@example.org"), ("username", "second"), ("password", PASSWORD), ("email_verified", "true"), ("is_verified", "1"), ("role", "admin")]).await.expect(StatusCode::SEE_OTHER);
-        for name in ["mine", "second"] {
-            let told = tokens(&server, "app", "openid email", name).await;
-            let told = server.get_as("/oauth2/userinfo", &told.field("access_token")).await.expect(StatusCode::OK).json();
-            assert_eq!(told["email_verified"], false, "{told}");
-            let user = accounts::find(&server.app, name).await.expect("known");
-            assert_eq!((user.is_verified, user.role.as_str()), (false, "user"));
-        }
-        let mut mallory = server.logged_in("mine").await;
-        let asked = Authorization::of("app", "openid offline_access");
-        let granted = server.redeem("app", mallory.authorize(&asked, "mine").await.code()).await.expect(StatusCode::OK);
-        let waiting = mallory.authorize(&asked, "mine").await;
-        // The owner of the address has it reset.
-        let user = accounts::find(&server.app, "victim@example.org").await.expect("known");
-        accounts::set_password(&server.app, &user, "nine grey geese before noon", &By::operator()).await.expect("changed");
-        assert_dead(&server, "app", &granted).await;
+    disable(&one, "ann").await;
+    for server in [&other, &one] {
+        assert_dead(server, "app", &granted).await;
         server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
         server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        let reply = mallory.open(&asked.address()).await;
+        let mut here = Person { server, cookies: ann.cookies.clone() };
+        let reply = here.open(&asked.address()).await;
         assert!(reply.header("location").starts_with("/login"), "{reply:?}");
-        let page = mallory.open("/login").await;
-        mallory.submit(&page, &[("login", "mine"), ("password", PASSWORD)]).await.expect_page(400);
-        server.login("victim@example.org").await.expect_error(401, "INVALID_CREDENTIALS");
+        let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
+        Answer::of(reply.header("location")).expect_error("login_required");
+        let page = here.open("/login").await;
+        assert!(page.text.contains("name=\"password\""), "nobody is logged in: {page:?}");
+        here.submit(&page, &[("login", "ann"), ("password", PASSWORD)]).await.expect_page(400);
+        server.login("ann").await.expect_error(401, "INVALID_CREDENTIALS");
     }
+    ann.submit(&consent_page, &[("decision", "allow")]).await.expect_page(403);
+    // Enabled again, what was given before stays dead.
+    let user = users::find(&one.app, "ann").await.expect("ann");
+    users::enable(&one.app, &user, &Actor::operator()).await.expect("enabled");
+    assert_dead(&other, "app", &granted).await;
+    other.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+    let reply = ann.open(&asked.address()).await;
+    assert!(reply.header("location").starts_with("/login"), "{reply:?}");
+}
 
-    async fn t70_no_code_that_raced_a_reset_opens_a_session(backend) {
-        let server = with_app(backend, first_party_app()).await;
-        let user = accounts::find(&server.app, "ann").await.expect("ann");
-        let (mut opened, mut stopped) = (0, 0);
-        for n in 0..8 {
-            server.clock.advance(Duration::from_secs(1));
-            // The attacker, logged in by the old password, asks for codes and redeems them as fast as it goes.
-            let password = format!("nine grey geese before noon {n}");
-            let cookies = {
-                let mut person = server.browser();
-                let page = person.open("/login").await;
-                let old = if n == 0 { PASSWORD.to_owned() } else { format!("nine grey geese before noon {}", n - 1) };
-                person.submit(&page, &[("login", "ann"), ("password", &old)]).await.expect(StatusCode::SEE_OTHER);
-                person.cookies
+async fn t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    server.register("bob").await;
+    let asked = Authorization::of("app", "openid").with("prompt", "none");
+    let is_out = async |cookie: &str| {
+        let mut person = server.browser();
+        person.cookies.insert("propusk_session".to_owned(), cookie.to_owned());
+        let reply = person.open(&asked.address()).await;
+        Answer::of(reply.header("location")).fields.get("error").cloned()
+            == Some("login_required".to_owned())
+    };
+    // A cookie of the attacker's making, and a real one of the attacker's own.
+    let mallory = server.logged_in("bob").await.cookies["propusk_session"].clone();
+    for planted in ["a cookie of my own".replace(' ', "-"), "A".repeat(43), mallory] {
+        let mut ann = server.browser();
+        ann.cookies.insert("propusk_session".to_owned(), planted.clone());
+        let reply = ann.log_in(AGAIN, "ann").await;
+        let given = ann.cookies["propusk_session"].clone();
+        assert!(given != planted && given.len() == 43, "{reply:?}");
+        assert!(is_out(&planted).await, "{planted}");
+        assert!(!is_out(&given).await);
+        // The same person again: another new one.
+        ann.log_in(AGAIN, "ann").await;
+        assert_ne!(ann.cookies["propusk_session"], given);
+        assert!(is_out(&given).await);
+    }
+    // What hung on the first person's session at this browser ends when another logs in there.
+    let mut shared = server.browser();
+    let answer = shared.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    shared.log_in(AGAIN, "bob").await;
+    assert_dead(&server, "app", &granted).await;
+    let answer = shared.authorize(&Authorization::of("app", "openid"), "bob").await;
+    let of_bob = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    assert_ne!(
+        payload(&of_bob.field("id_token"))["sub"],
+        payload(&granted.field("id_token"))["sub"]
+    );
+}
+
+async fn t37_an_application_that_lost_its_consent_asks_again_though_the_browser_is_logged_in(
+    backend: Backend,
+) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.browser();
+    let asked = Authorization::of("app", "openid offline_access");
+    let answer = ann.authorize(&asked, "ann").await;
+    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let silent = asked.clone().with("prompt", "none");
+    let waiting = Answer::of(ann.open(&silent.address()).await.header("location"));
+    waiting.code();
+    withdraw(&server, "ann", "app").await;
+    let reply = ann.open(&silent.address()).await;
+    Answer::of(reply.header("location")).expect_error("consent_required");
+    let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
+    assert!(page.text.contains("name=\"decision\""), "{page:?}");
+    assert_dead(&server, "app", &granted).await;
+    server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+}
+
+async fn t57_nothing_sent_leads_nowhere(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    let select = ann
+        .open(&Authorization::of("app", "openid").with("prompt", "select_account").address())
+        .await;
+    let pages = [
+        ann.open(AGAIN).await,
+        ann.open("/register").await,
+        ann.open(&Authorization::of("app", "openid").address()).await,
+        ann.open(select.header("location")).await,
+        ann.open("/oauth2/logout").await,
+    ];
+    let mut forms: Vec<Form> = pages.iter().map(|page| Form::of(&page.text)).collect();
+    for form in &mut forms {
+        // As it is, with nothing typed; then with nothing but the proof of where it came from; then with nothing.
+        for kept in [None, Some("csrf"), Some("")] {
+            if let Some(kept) = kept {
+                form.hidden.retain(|(name, _)| name == kept);
+            }
+            let cookies = ann.cookies.clone();
+            let reply = ann.submit_form(form.clone(), &[]).await;
+            let to_itself = reply.header("location").starts_with("/oauth2/logout")
+                || reply.header("location") == "/login";
+            assert!(reply.status.is_client_error() || to_itself, "{form:?}: {reply:?}");
+            assert_eq!(ann.cookies, cookies, "{form:?}: {reply:?}");
+        }
+        let bare = server
+            .request(Method::POST, &form.action)
+            .header("content-type", "application/x-www-form-urlencoded");
+        let reply = ann.send(bare).await;
+        assert!(
+            reply.status.is_client_error()
+                || reply.header("location").starts_with("/oauth2/logout"),
+            "{reply:?}"
+        );
+        let reply = ann.send(server.request(Method::POST, &form.action)).await;
+        assert!(reply.status.is_client_error(), "{reply:?}");
+    }
+    for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"] {
+        server.form_as(path, "app", &[]).await.expect_oauth_error(400, "invalid_request");
+        server.form(path, &[]).await.expect_oauth_error(401, "invalid_client");
+    }
+    server.form("/oauth2/userinfo", &[]).await.expect(StatusCode::UNAUTHORIZED);
+    for path in ["/register", "/login", "/token/refresh", "/logout"] {
+        for body in [json!({}), json!(null), json!([])] {
+            let reply = server.post(&format!("/api/v1/auth{path}"), body).await;
+            assert!(reply.status.is_client_error(), "{path}: {reply:?}");
+        }
+    }
+    assert_eq!(codes(&server).await, 0);
+    assert_eq!(
+        ann.open(&Authorization::of("app", "openid").address()).await.status,
+        StatusCode::OK,
+        "still logged in, still asked"
+    );
+}
+
+async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alone_after_a_reset(
+    backend: Backend,
+) {
+    let server = with_app(backend, first_party_app()).await;
+    // Mallory registers the address of the victim, and says that it is verified.
+    let body = json!({ "email": "victim@example.org", "username": "mine", "password": PASSWORD });
+    let mut claimed = body.clone();
+    for name in ["email_verified", "isVerified", "is_verified", "role"] {
+        claimed[name] = if name == "role" { "admin".into() } else { true.into() };
+    }
+    let reply = server.post("/api/v1/auth/register", claimed).await;
+    let own = if reply.status == StatusCode::CREATED {
+        reply
+    } else {
+        server.post("/api/v1/auth/register", body).await.expect(StatusCode::CREATED)
+    }
+    .tokens();
+    let mut mallory = server.browser();
+    let page = mallory.open("/register").await;
+    mallory
+        .submit(
+            &page,
+            &[
+                ("email", "second@example.org"),
+                ("username", "second"),
+                ("password", PASSWORD),
+                ("email_verified", "true"),
+                ("is_verified", "1"),
+                ("role", "admin"),
+            ],
+        )
+        .await
+        .expect(StatusCode::SEE_OTHER);
+    for name in ["mine", "second"] {
+        let told = tokens(&server, "app", "openid email", name).await;
+        let told = server
+            .get_as("/oauth2/userinfo", &told.field("access_token"))
+            .await
+            .expect(StatusCode::OK)
+            .json();
+        assert_eq!(told["email_verified"], false, "{told}");
+        let user = users::find(&server.app, name).await.expect("known");
+        assert_eq!((user.is_verified, user.role.as_str()), (false, "user"));
+    }
+    let mut mallory = server.logged_in("mine").await;
+    let asked = Authorization::of("app", "openid offline_access");
+    let granted = server
+        .redeem("app", mallory.authorize(&asked, "mine").await.code())
+        .await
+        .expect(StatusCode::OK);
+    let waiting = mallory.authorize(&asked, "mine").await;
+    // The owner of the address has it reset.
+    let user = users::find(&server.app, "victim@example.org").await.expect("known");
+    users::set_password(&server.app, &user, "nine grey geese before noon", &Actor::operator())
+        .await
+        .expect("changed");
+    assert_dead(&server, "app", &granted).await;
+    server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+    server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
+    server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
+    let reply = mallory.open(&asked.address()).await;
+    assert!(reply.header("location").starts_with("/login"), "{reply:?}");
+    let page = mallory.open("/login").await;
+    mallory.submit(&page, &[("login", "mine"), ("password", PASSWORD)]).await.expect_page(400);
+    server.login("victim@example.org").await.expect_error(401, "INVALID_CREDENTIALS");
+}
+
+async fn t70_no_code_that_raced_a_reset_opens_a_session(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let user = users::find(&server.app, "ann").await.expect("ann");
+    let (mut opened, mut stopped) = (0, 0);
+    for n in 0..8 {
+        server.clock.advance(Duration::from_secs(1));
+        // The attacker, logged in by the old password, asks for codes and redeems them as fast as it goes.
+        let password = format!("nine grey geese before noon {n}");
+        let cookies = {
+            let mut person = server.browser();
+            let page = person.open("/login").await;
+            let old = if n == 0 {
+                PASSWORD.to_owned()
+            } else {
+                format!("nine grey geese before noon {}", n - 1)
             };
-            let begun = Notify::new();
-            let attack = join_all((0..8).map(|_| async {
-                let mut person = Person { server: &server, cookies: cookies.clone() };
-                let mut given = vec![];
-                for _ in 0..20 {
-                    let reply = person.open(&Authorization::of("app", "openid offline_access").with("prompt", "none").address()).await;
-                    let Some(code) = Answer::of(reply.header("location")).fields.remove("code") else { break };
-                    let reply = server.redeem("app", &code).await;
-                    if reply.status == StatusCode::OK {
-                        begun.notify_one();
-                        given.push(reply);
-                    }
-                }
-                given
-            }));
-            let reset = async {
-                begun.notified().await;
-                accounts::set_password(&server.app, &user, &password, &By::operator()).await
-            };
-            let (given, reset) = tokio::join!(attack, reset);
-            reset.expect("changed");
-            for given in given {
-                opened += given.len();
-                stopped += usize::from(given.len() < 20);
-                for reply in given {
-                    assert_dead(&server, "app", &reply).await;
+            person
+                .submit(&page, &[("login", "ann"), ("password", &old)])
+                .await
+                .expect(StatusCode::SEE_OTHER);
+            person.cookies
+        };
+        let begun = Notify::new();
+        let attack = join_all((0..8).map(|_| async {
+            let mut person = Person { server: &server, cookies: cookies.clone() };
+            let mut given = vec![];
+            for _ in 0..20 {
+                let reply = person
+                    .open(
+                        &Authorization::of("app", "openid offline_access")
+                            .with("prompt", "none")
+                            .address(),
+                    )
+                    .await;
+                let Some(code) = Answer::of(reply.header("location")).fields.remove("code") else {
+                    break;
+                };
+                let reply = server.redeem("app", &code).await;
+                if reply.status == StatusCode::OK {
+                    begun.notify_one();
+                    given.push(reply);
                 }
             }
-        }
-        assert!(opened > 8 && stopped > 8, "some came before the reset and some after: {opened}, {stopped}");
-    }
-
-    async fn t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing(backend) {
-        let server = with_app(backend, web_app()).await;
-        let issuer = server.app.config.server.issuer.clone();
-        let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("sec-fetch-site", "unknown"), ("origin", "https://evil.example"), ("origin", "null"),
-            ("origin", "http://127.0.0.1:8080.evil.example")];
-        let mut ann = server.browser();
-        let typed = [("login", "ann"), ("password", PASSWORD)];
-        let page = ann.open("/login").await;
-        let register = ann.open("/register").await;
-        for header in foreign {
-            submit_from(&mut ann, &page, &typed, header).await.expect_page(403);
-            submit_from(&mut ann, &register, &[("email", "new@example.org"), ("password", PASSWORD)], header).await.expect_page(403);
-            // A form that another site made has no proof at all.
-            let post = server.request(Method::POST, "/login").header(header.0, header.1).form(&typed);
-            send(post).await.expect_page(403);
-            assert!(!ann.cookies.contains_key("propusk_session"));
-        }
-        // Login CSRF: the attacker's own form and proof, in the victim's browser.
-        let mut mallory = server.browser();
-        let theirs = mallory.open("/login").await;
-        ann.submit(&theirs, &typed).await.expect_page(403);
-        server.browser().submit(&theirs, &typed).await.expect_page(403);
-        submit_from(&mut ann, &page, &typed, ("origin", &issuer)).await.expect(StatusCode::SEE_OTHER);
-
-        let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
-        let logout = ann.open("/oauth2/logout").await;
-        let to = ann.open(&Authorization::of("app", "openid").with("prompt", "select_account").address()).await;
-        let select = ann.open(to.header("location")).await;
-        for header in foreign {
-            submit_from(&mut ann, &page, &[("decision", "allow")], header).await.expect_page(403);
-            submit_from(&mut ann, &logout, &[("decision", "logout")], header).await.expect_page(403);
-            submit_from(&mut ann, &select, &[("choice", "continue")], header).await.expect_page(403);
-            let fields = [("decision", "allow"), ("request", Form::of(&page.text).field("request"))].map(|(n, v)| (n.to_owned(), v.to_owned()));
-            ann.send(server.request(Method::POST, "/consent").header(header.0, header.1).form(&fields)).await.expect_page(403);
-        }
-        // A proof for one kind of form is none for another.
-        for (taken, given) in [(&select, &page), (&logout, &page), (&page, &logout), (&page, &select)] {
-            let mut form = Form::of(&given.text);
-            let csrf = Form::of(&taken.text).field("csrf").to_owned();
-            form.hidden.retain(|(name, _)| name != "csrf");
-            ann.submit_form(form, &[("csrf", &csrf), ("decision", "allow"), ("choice", "continue")]).await.expect_page(403);
-        }
-        // JSON that is called something else, or sent to a form.
-        let json = server.request(Method::POST, "/login").header("content-type", "text/plain").body(json!({ "login": "ann", "password": PASSWORD }).to_string());
-        send(json).await.expect_page(400);
-        assert_eq!(codes(&server).await, 0);
-        submit_from(&mut ann, &page, &[("decision", "allow")], ("sec-fetch-site", "same-origin")).await.expect(StatusCode::SEE_OTHER);
-    }
-
-    async fn t77_prompts_and_ages_are_kept(backend) {
-        let server = with_app(backend, web_app()).await;
-        let asked = Authorization::of("app", "openid");
-        let silent = asked.clone().with("prompt", "none");
-        let mut ann = server.browser();
-        let error = async |person: &mut Person<'_>, request: &Authorization, error: &str| {
-            let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
-            Answer::of(reply.header("location")).expect_error(error);
+            given
+        }));
+        let reset = async {
+            begun.notified().await;
+            users::set_password(&server.app, &user, &password, &Actor::operator()).await
         };
-        let asks_for_login = async |person: &mut Person<'_>, request: &Authorization| {
-            let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
-            assert!(reply.header("location").starts_with("/login"), "{reply:?}");
-            reply
-        };
-        error(&mut ann, &silent, "login_required").await;
-        ann.log_in(AGAIN, "ann").await;
-        error(&mut ann, &silent, "consent_required").await;
-        let answer = ann.authorize(&asked, "ann").await;
-        let first = payload(&server.redeem("app", answer.code()).await.field("id_token"));
-        Answer::of(ann.open(&silent.address()).await.header("location")).code();
-        error(&mut ann, &silent.clone().with("max_age", "0"), "login_required").await;
-
-        for request in [asked.clone().with("prompt", "login"), asked.clone().with("max_age", "0"), asked.clone().with("prompt", "login consent")] {
-            server.clock.advance(Duration::from_secs(10));
-            asks_for_login(&mut ann, &request).await;
-            // Asking again without logging in does not help, nor does the answer of another request's login.
-            asks_for_login(&mut ann, &request).await;
-            ann.log_in(AGAIN, "ann").await;
-            asks_for_login(&mut ann, &request).await;
-            let answer = ann.authorize(&request, "ann").await;
-            let claims = payload(&server.redeem("app", answer.code()).await.field("id_token"));
-            assert_eq!(claims["auth_time"], server.clock.now().as_secs(), "{request:?}");
-            assert!(claims["auth_time"].as_i64() > first["auth_time"].as_i64());
-            // The next request asks anew.
-            asks_for_login(&mut ann, &request).await;
+        let (given, reset) = tokio::join!(attack, reset);
+        reset.expect("changed");
+        for given in given {
+            opened += given.len();
+            stopped += usize::from(given.len() < 20);
+            for reply in given {
+                assert_dead(&server, "app", &reply).await;
+            }
         }
-        // An age is counted from the login, in seconds.
-        ann.log_in(AGAIN, "ann").await;
-        server.clock.advance(Duration::from_secs(60));
-        let aged = |seconds: &str| silent.clone().with("max_age", seconds);
-        Answer::of(ann.open(&aged("60").address()).await.header("location")).code();
-        error(&mut ann, &aged("59"), "login_required").await;
-        asks_for_login(&mut ann, &asked.clone().with("max_age", "59")).await;
-        for bad in ["-1", "soon", "1.5", "99999999999", "60s"] {
-            error(&mut ann, &asked.clone().with("max_age", bad), "invalid_request").await;
-        }
-        // Another account than the one that is meant does not do, silently or not.
-        server.register("bob").await;
-        let hint = server.redeem("app", server.browser().authorize(&asked, "bob").await.code()).await.field("id_token");
-        error(&mut ann, &silent.clone().with("id_token_hint", &hint), "login_required").await;
-        asks_for_login(&mut ann, &asked.clone().with("id_token_hint", &hint)).await;
-        for (prompt, wanted) in [("none login", "invalid_request"), ("none consent", "invalid_request"), ("maybe", "invalid_request")] {
-            error(&mut ann, &asked.clone().with("prompt", prompt), wanted).await;
-        }
-        let page = ann.open(&asked.clone().with("prompt", "consent").address()).await.expect(StatusCode::OK);
-        assert!(page.text.contains("name=\"decision\""), "asked though it was allowed before: {page:?}");
-        let select = ann.open(&asked.clone().with("prompt", "select_account").address()).await;
-        assert!(select.header("location").starts_with("/select-account"), "{select:?}");
-        let create = ann.open(&asked.clone().with("prompt", "create").address()).await;
-        assert!(create.header("location").starts_with("/register"), "{create:?}");
     }
+    assert!(
+        opened > 8 && stopped > 8,
+        "some came before the reset and some after: {opened}, {stopped}"
+    );
+}
+
+async fn t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let issuer = server.app.config.server.issuer.clone();
+    let foreign = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("sec-fetch-site", "unknown"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:8080.evil.example"),
+    ];
+    let mut ann = server.browser();
+    let typed = [("login", "ann"), ("password", PASSWORD)];
+    let page = ann.open("/login").await;
+    let register = ann.open("/register").await;
+    for header in foreign {
+        submit_from(&mut ann, &page, &typed, header).await.expect_page(403);
+        submit_from(
+            &mut ann,
+            &register,
+            &[("email", "new@example.org"), ("password", PASSWORD)],
+            header,
+        )
+        .await
+        .expect_page(403);
+        // A form that another site made has no proof at all.
+        let post = server.request(Method::POST, "/login").header(header.0, header.1).form(&typed);
+        send(post).await.expect_page(403);
+        assert!(!ann.cookies.contains_key("propusk_session"));
+    }
+    // Login CSRF: the attacker's own form and proof, in the victim's browser.
+    let mut mallory = server.browser();
+    let theirs = mallory.open("/login").await;
+    ann.submit(&theirs, &typed).await.expect_page(403);
+    server.browser().submit(&theirs, &typed).await.expect_page(403);
+    submit_from(&mut ann, &page, &typed, ("origin", &issuer)).await.expect(StatusCode::SEE_OTHER);
+
+    let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
+    let logout = ann.open("/oauth2/logout").await;
+    let to = ann
+        .open(&Authorization::of("app", "openid").with("prompt", "select_account").address())
+        .await;
+    let select = ann.open(to.header("location")).await;
+    for header in foreign {
+        submit_from(&mut ann, &page, &[("decision", "allow")], header).await.expect_page(403);
+        submit_from(&mut ann, &logout, &[("decision", "logout")], header).await.expect_page(403);
+        submit_from(&mut ann, &select, &[("choice", "continue")], header).await.expect_page(403);
+        let fields = [("decision", "allow"), ("request", Form::of(&page.text).field("request"))]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        ann.send(server.request(Method::POST, "/consent").header(header.0, header.1).form(&fields))
+            .await
+            .expect_page(403);
+    }
+    // A proof for one kind of form is none for another.
+    for (taken, given) in [(&select, &page), (&logout, &page), (&page, &logout), (&page, &select)] {
+        let mut form = Form::of(&given.text);
+        let csrf = Form::of(&taken.text).field("csrf").to_owned();
+        form.hidden.retain(|(name, _)| name != "csrf");
+        ann.submit_form(form, &[("csrf", &csrf), ("decision", "allow"), ("choice", "continue")])
+            .await
+            .expect_page(403);
+    }
+    // JSON that is called something else, or sent to a form.
+    let json = server
+        .request(Method::POST, "/login")
+        .header("content-type", "text/plain")
+        .body(json!({ "login": "ann", "password": PASSWORD }).to_string());
+    send(json).await.expect_page(400);
+    assert_eq!(codes(&server).await, 0);
+    submit_from(&mut ann, &page, &[("decision", "allow")], ("sec-fetch-site", "same-origin"))
+        .await
+        .expect(StatusCode::SEE_OTHER);
+}
+
+async fn t77_prompts_and_ages_are_kept(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let asked = Authorization::of("app", "openid");
+    let silent = asked.clone().with("prompt", "none");
+    let mut ann = server.browser();
+    let error = async |person: &mut Person<'_>, request: &Authorization, error: &str| {
+        let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+        Answer::of(reply.header("location")).expect_error(error);
+    };
+    let asks_for_login = async |person: &mut Person<'_>, request: &Authorization| {
+        let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+        assert!(reply.header("location").starts_with("/login"), "{reply:?}");
+        reply
+    };
+    error(&mut ann, &silent, "login_required").await;
+    ann.log_in(AGAIN, "ann").await;
+    error(&mut ann, &silent, "consent_required").await;
+    let answer = ann.authorize(&asked, "ann").await;
+    let first = payload(&server.redeem("app", answer.code()).await.field("id_token"));
+    Answer::of(ann.open(&silent.address()).await.header("location")).code();
+    error(&mut ann, &silent.clone().with("max_age", "0"), "login_required").await;
+
+    for request in [
+        asked.clone().with("prompt", "login"),
+        asked.clone().with("max_age", "0"),
+        asked.clone().with("prompt", "login consent"),
+    ] {
+        server.clock.advance(Duration::from_secs(10));
+        asks_for_login(&mut ann, &request).await;
+        // Asking again without logging in does not help, nor does the answer of another request's login.
+        asks_for_login(&mut ann, &request).await;
+        ann.log_in(AGAIN, "ann").await;
+        asks_for_login(&mut ann, &request).await;
+        let answer = ann.authorize(&request, "ann").await;
+        let claims = payload(&server.redeem("app", answer.code()).await.field("id_token"));
+        assert_eq!(claims["auth_time"], server.clock.now().as_secs(), "{request:?}");
+        assert!(claims["auth_time"].as_i64() > first["auth_time"].as_i64());
+        // The next request asks anew.
+        asks_for_login(&mut ann, &request).await;
+    }
+    // An age is counted from the login, in seconds.
+    ann.log_in(AGAIN, "ann").await;
+    server.clock.advance(Duration::from_secs(60));
+    let aged = |seconds: &str| silent.clone().with("max_age", seconds);
+    Answer::of(ann.open(&aged("60").address()).await.header("location")).code();
+    error(&mut ann, &aged("59"), "login_required").await;
+    asks_for_login(&mut ann, &asked.clone().with("max_age", "59")).await;
+    for bad in ["-1", "soon", "1.5", "99999999999", "60s"] {
+        error(&mut ann, &asked.clone().with("max_age", bad), "invalid_request").await;
+    }
+    // Another account than the one that is meant does not do, silently or not.
+    server.register("bob").await;
+    let hint = server
+        .redeem("app", server.browser().authorize(&asked, "bob").await.code())
+        .await
+        .field("id_token");
+    error(&mut ann, &silent.clone().with("id_token_hint", &hint), "login_required").await;
+    asks_for_login(&mut ann, &asked.clone().with("id_token_hint", &hint)).await;
+    for (prompt, wanted) in [
+        ("none login", "invalid_request"),
+        ("none consent", "invalid_request"),
+        ("maybe", "invalid_request"),
+    ] {
+        error(&mut ann, &asked.clone().with("prompt", prompt), wanted).await;
+    }
+    let page =
+        ann.open(&asked.clone().with("prompt", "consent").address()).await.expect(StatusCode::OK);
+    assert!(
+        page.text.contains("name=\"decision\""),
+        "asked though it was allowed before: {page:?}"
+    );
+    let select = ann.open(&asked.clone().with("prompt", "select_account").address()).await;
+    assert!(select.header("location").starts_with("/select-account"), "{select:?}");
+    let create = ann.open(&asked.clone().with("prompt", "create").address()).await;
+    assert!(create.header("location").starts_with("/register"), "{create:?}");
 }

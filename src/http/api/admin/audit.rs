@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    flows,
+    error::Error,
     http::{
         api::Chapter,
         context::Context,
@@ -112,16 +112,11 @@ impl AuditApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<AuditLine>>, Failure<ListErrors>> {
-        let filter = Filter {
-            actor: actor.0,
-            subject: subject.0,
-            action: action.0,
-            from: from.0,
-            to: to.0,
-        };
+        let filter =
+            Filter { actor: actor.0, subject: subject.0, action: action.0, from: from.0, to: to.0 };
         let before = cursor.after_number().unwrap_or(i64::MAX);
         let found = audit::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |line| line.number.to_string(), From::from)?;
         Ok(Answer::new("the audit log", page))
     }

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{
-        self,
-        clients::{self, Edit, policy},
-        idempotency::Made,
-    },
+    error::Error,
+    flows::admin::{
+            clients::{self, Edit, policy},
+            idempotency::Made,
+        },
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -28,7 +28,7 @@ use crate::{
         json::{Answer, Body},
     },
     model::client::{Client, Source},
-    storage::clients::{self as rows, Filter},
+    storage::{clients as rows, clients::Filter},
 };
 
 #[derive(Clone, Debug)]
@@ -205,10 +205,7 @@ fn members<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Value>
 
 impl Example for NewClient {
     fn example() -> Self {
-        Self {
-            id: Some("shop".to_owned()),
-            metadata: example_metadata(),
-        }
+        Self { id: Some("shop".to_owned()), metadata: example_metadata() }
     }
 }
 
@@ -224,9 +221,7 @@ pub struct ClientChange {
 
 impl Example for ClientChange {
     fn example() -> Self {
-        Self {
-            metadata: example_metadata(),
-        }
+        Self { metadata: example_metadata() }
     }
 }
 
@@ -281,13 +276,10 @@ impl ClientsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<ClientData>>, Failure<ListErrors>> {
-        let filter = Filter {
-            source: source.0,
-            disabled: disabled.0,
-        };
+        let filter = Filter { source: source.0, disabled: disabled.0 };
         let after = cursor.after().unwrap_or_default();
         let found = rows::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |client| client.id.clone(), From::from)?;
         Ok(Answer::new("clients", page))
     }
@@ -308,8 +300,7 @@ impl ClientsApi {
         let app = &context.app;
         let once = key.once(app, &by, "client.add", &body.0)?;
         let Body(NewClient { id, metadata }) = body;
-        let metadata =
-            policy::parse(Value::from_iter(metadata)).map_err(flows::Error::Validation)?;
+        let metadata = policy::parse(Value::from_iter(metadata)).map_err(Error::Validation)?;
         let made = clients::add_once(app, id, metadata, once, &by).await?;
         Ok(match made {
             Made::Now((client, secret)) => with_secret("made", client, secret),
@@ -393,11 +384,7 @@ impl ClientsApi {
     /// Give a client a new secret
     ///
     /// The new one is in this answer and in no other.
-    #[oai(
-        path = "/:id/secret",
-        method = "post",
-        operation_id = "adminRotateClientSecret"
-    )]
+    #[oai(path = "/:id/secret", method = "post", operation_id = "adminRotateClientSecret")]
     async fn rotate_secret(
         &self,
         context: Context,
@@ -416,11 +403,7 @@ impl ClientsApi {
     /// Disable a client
     ///
     /// Nothing is issued to it any more; its sessions end and its tokens are refused at once.
-    #[oai(
-        path = "/:id/disable",
-        method = "post",
-        operation_id = "adminDisableClient"
-    )]
+    #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableClient")]
     async fn disable(
         &self,
         context: Context,
@@ -437,11 +420,7 @@ impl ClientsApi {
     /// Enable a client
     ///
     /// The sessions from before stay dead.
-    #[oai(
-        path = "/:id/enable",
-        method = "post",
-        operation_id = "adminEnableClient"
-    )]
+    #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableClient")]
     async fn enable(
         &self,
         context: Context,
@@ -456,11 +435,7 @@ impl ClientsApi {
     }
 }
 
-async fn shown(
-    app: &App,
-    message: &'static str,
-    id: &str,
-) -> Result<Tagged<ClientData>, flows::Error> {
+async fn shown(app: &App, message: &'static str, id: &str) -> Result<Tagged<ClientData>, Error> {
     let client = clients::by_id(app, id).await?;
     let updated_at = client.updated_at;
     Ok(Tagged::new(Answer::new(message, client.into()), updated_at))
@@ -473,8 +448,5 @@ fn with_secret<const STATUS: u16>(
 ) -> Tagged<ClientWithSecret, STATUS> {
     let updated_at = client.updated_at;
     let client = client.into();
-    Tagged::new(
-        Answer::new(message, ClientWithSecret { client, secret }),
-        updated_at,
-    )
+    Tagged::new(Answer::new(message, ClientWithSecret { client, secret }), updated_at)
 }

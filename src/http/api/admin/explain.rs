@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{guard::Admin, params::Path};
 use crate::{
-    flows::explain,
+    diagnostics,
     http::{
         api::Chapter,
         context::Context,
@@ -76,9 +76,7 @@ impl Example for Explanation {
             status: "401".to_owned(),
             code: "INVALID_TOKEN".to_owned(),
             reason: "the access token is not valid: it was revoked".to_owned(),
-            facts: facts
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             address: Some("192.0.2.7".to_owned()),
             correlation_id: Some("01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21".to_owned()),
         }
@@ -99,7 +97,7 @@ impl ExplainApi {
         /// The `X-Request-Id` of the answer.
         request_id: Path,
     ) -> Result<Answer<Explanation>, Failure<ExplainErrors>> {
-        let refusal = explain::explain(&context.app, &request_id.0).await?;
+        let refusal = diagnostics::explain(&context.app, &request_id.0).await?;
         Ok(Answer::new("the rule that refused it", refusal.into()))
     }
 }

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    flows::{self, FieldError, accounts, modules},
+    error::{Error, FieldError},
+    flows::admin::{modules, users},
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -95,9 +96,7 @@ pub struct GrantRequest {
 
 impl Example for GrantRequest {
     fn example() -> Self {
-        Self {
-            valid_until: Some("2027-01-31T00:00:00Z".to_owned()),
-        }
+        Self { valid_until: Some("2027-01-31T00:00:00Z".to_owned()) }
     }
 }
 
@@ -116,7 +115,7 @@ impl GrantsApi {
         at: Query<Timestamp>,
     ) -> Result<Answer<Vec<GrantData>>, Failure<ListErrors>> {
         let app = &context.app;
-        accounts::by_id(app, &id.0).await?;
+        users::by_id(app, &id.0).await?;
         let moment = at.0.unwrap_or_else(|| app.clock.now());
         let found = modules::at(app, &id.0, moment).await?;
         let grants = found.into_iter().map(From::from).collect();
@@ -126,11 +125,7 @@ impl GrantsApi {
     /// Which modules a user had when
     ///
     /// The newest first, with who gave and who ended each.
-    #[oai(
-        path = "/:id/grant-history",
-        method = "get",
-        operation_id = "adminGrantHistory"
-    )]
+    #[oai(path = "/:id/grant-history", method = "get", operation_id = "adminGrantHistory")]
     async fn history(
         &self,
         context: Context,
@@ -142,12 +137,12 @@ impl GrantsApi {
         cursor: Cursor,
     ) -> Result<Answer<Page<GrantData>>, Failure<ListErrors>> {
         let app = &context.app;
-        accounts::by_id(app, &id.0).await?;
+        users::by_id(app, &id.0).await?;
         let last = cursor.after().and_then(|key| key.split_once(' '));
         let before = last.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id)));
         let before = before.unwrap_or((Timestamp(i64::MAX), ""));
         let found = rows::history(&app.db, &id.0, before, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let key = |grant: &ModuleGrant| format!("{} {}", grant.valid_from.micros(), grant.id);
         let page = cursor.page(&limit, found, key, From::from)?;
         Ok(Answer::new("the history", page))
@@ -157,11 +152,7 @@ impl GrantsApi {
     ///
     /// Where they have it with another end, that grant ends and a new one begins; where they have it with the same, nothing
     /// happens.
-    #[oai(
-        path = "/:id/grants/:module",
-        method = "put",
-        operation_id = "adminGrantModule"
-    )]
+    #[oai(path = "/:id/grants/:module", method = "put", operation_id = "adminGrantModule")]
     async fn grant(
         &self,
         context: Context,
@@ -176,18 +167,14 @@ impl GrantsApi {
         let open = modules::at(app, &id.0, app.clock.now()).await?;
         let grant = open.into_iter().find(|grant| grant.module_id == module.0);
         // Somebody else may have taken it back at this moment.
-        let grant = grant.ok_or(flows::Error::NotFound("grant"))?;
+        let grant = grant.ok_or(Error::NotFound("grant"))?;
         Ok(Answer::new("granted", grant.into()))
     }
 
     /// Take a module from a user
     ///
     /// Its scopes are refused at once in their tokens; their other scopes go on. Nothing happens where they do not have it.
-    #[oai(
-        path = "/:id/grants/:module",
-        method = "delete",
-        operation_id = "adminWithdrawModule"
-    )]
+    #[oai(path = "/:id/grants/:module", method = "delete", operation_id = "adminWithdrawModule")]
     async fn withdraw(
         &self,
         context: Context,
@@ -196,16 +183,16 @@ impl GrantsApi {
         module: Path,
     ) -> Result<Answer<Nothing>, Failure<WithdrawErrors>> {
         let app = &context.app;
-        accounts::by_id(app, &id.0).await?;
+        users::by_id(app, &id.0).await?;
         modules::named(app, &module.0).await?;
         modules::withdraw(app, &id.0, &module.0, &by).await?;
         Ok(Answer::new("withdrawn", Nothing {}))
     }
 }
 
-fn moment(text: &str) -> Result<Timestamp, flows::Error> {
+fn moment(text: &str) -> Result<Timestamp, Error> {
     Timestamp::parse(text).ok_or_else(|| {
-        flows::Error::Validation(vec![FieldError {
+        Error::Validation(vec![FieldError {
             field: "validUntil",
             message: "must be a moment as RFC 3339 writes it: 2027-01-31T00:00:00Z".to_owned(),
         }])

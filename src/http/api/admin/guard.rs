@@ -4,20 +4,19 @@ use poem::{Request, RequestBody, Result, http::Method};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 
 use crate::{
-    flows::{
-        self, By,
-        admin::{ADMIN, ADMIN_READ, Access, authorize},
-    },
+    error::Error,
+    flows::admin::access::{ADMIN, ADMIN_READ, Access, authorize},
     http::{
         context::Context,
         credentials::Credentials,
         error::{ApiError, ErrorCode},
     },
+    model::actor::Actor,
 };
 
 /// The caller has proven that they may use the admin API; this is who the audit log names.
 #[derive(Debug)]
-pub struct Admin(pub By);
+pub struct Admin(pub Actor);
 
 impl<'a> ApiExtractor<'a> for Admin {
     const TYPES: &'static [ApiExtractorType] = Credentials::TYPES;
@@ -52,12 +51,10 @@ impl<'a> ApiExtractor<'a> for Admin {
 }
 
 /// RFC 6750 §3: the error stands in WWW-Authenticate as well.
-fn challenged(error: flows::Error, scope: &str) -> ApiError {
+fn challenged(error: Error, scope: &str) -> ApiError {
     let mut error = ApiError::from(error);
     if error.code == ErrorCode::InsufficientScope {
-        error.challenge = Some(format!(
-            "Bearer error=\"insufficient_scope\", scope=\"{scope}\""
-        ));
+        error.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
     }
     error
 }

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{self, signing_keys},
+    error::{Error, FieldError},
+    flows::admin::signing_keys,
     http::{
         api::Chapter,
         context::Context,
@@ -118,10 +119,7 @@ pub struct Rotation {
 
 impl Example for Rotation {
     fn example() -> Self {
-        Self {
-            algorithm: Some("ES256".to_owned()),
-            at_once: false,
-        }
+        Self { algorithm: Some("ES256".to_owned()), at_once: false }
     }
 }
 
@@ -236,16 +234,16 @@ impl KeysApi {
 }
 
 /// There are a few dozen keys at the most.
-async fn page(app: &App, after: i64, most: i64) -> Result<Vec<KeyRecord>, flows::Error> {
+async fn page(app: &App, after: i64, most: i64) -> Result<Vec<KeyRecord>, Error> {
     let keys = signing_keys::all(app).await?.into_iter();
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     Ok(keys.filter(|key| key.number > after).take(most).collect())
 }
 
-fn algorithm(name: &str) -> Result<SigningAlgorithm, flows::Error> {
+fn algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
     let mut all = SigningAlgorithm::ALL.into_iter();
     all.find(|known| known.as_str() == name).ok_or_else(|| {
-        flows::Error::Validation(vec![flows::FieldError {
+        Error::Validation(vec![FieldError {
             field: "algorithm",
             message: "must be ES256, RS256, PS256 or EdDSA".to_owned(),
         }])

@@ -45,15 +45,9 @@ pub fn operations() -> Operations {
 pub const NULLABLE: &[(&str, &[&str])] = &[
     ("Account", &["username", "lastLoginAt", "disabledAt"]),
     ("Page_Account", &["nextCursor"]),
-    (
-        "SessionOverview",
-        &["userId", "endedAt", "endedFor", "address", "userAgent"],
-    ),
+    ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),
     ("Page_SessionOverview", &["nextCursor"]),
-    (
-        "AuditLine",
-        &["subject", "address", "requestId", "correlationId"],
-    ),
+    ("AuditLine", &["subject", "address", "requestId", "correlationId"]),
     ("Page_AuditLine", &["nextCursor"]),
     ("Client", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),
     ("Page_Client", &["nextCursor"]),

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    flows::{
-        self, FieldError,
-        idempotency::Made,
-        modules::{self, Must},
-    },
+    error::{Error, FieldError},
+    flows::admin::{
+            idempotency::Made,
+            modules::{self, Must},
+        },
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -81,9 +81,7 @@ impl From<Module> for ModuleEntry {
 }
 
 fn texts(pairs: [(&str, &str); 2]) -> BTreeMap<String, String> {
-    pairs
-        .map(|(tag, text)| (tag.to_owned(), text.to_owned()))
-        .into()
+    pairs.map(|(tag, text)| (tag.to_owned(), text.to_owned())).into()
 }
 
 impl Example for ModuleEntry {
@@ -127,12 +125,9 @@ pub struct ModuleSettings {
 
 impl ModuleSettings {
     /// The module of that id; its times are given to it where it is stored.
-    fn module(self, id: String) -> Result<Module, flows::Error> {
+    fn module(self, id: String) -> Result<Module, Error> {
         let wrong = |message: &str| {
-            flows::Error::Validation(vec![FieldError {
-                field: "scopes",
-                message: message.to_owned(),
-            }])
+            Error::Validation(vec![FieldError { field: "scopes", message: message.to_owned() }])
         };
         if self.scopes.iter().any(|scope| scope.contains(' ')) {
             return Err(wrong("must be scopes, one in each text"));
@@ -179,10 +174,7 @@ pub struct NewModule {
 
 impl Example for NewModule {
     fn example() -> Self {
-        Self {
-            id: "crm".to_owned(),
-            settings: ModuleSettings::example(),
-        }
+        Self { id: "crm".to_owned(), settings: ModuleSettings::example() }
     }
 }
 
@@ -203,7 +195,7 @@ impl ModulesApi {
     ) -> Result<Answer<Page<ModuleEntry>>, Failure<ListErrors>> {
         let after = cursor.after().unwrap_or_default();
         let found = rows::page(&context.app.db, after, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |module| module.id.clone(), From::from)?;
         Ok(Answer::new("modules", page))
     }
@@ -285,11 +277,7 @@ impl ModulesApi {
     /// Who has a module
     ///
     /// In the order of the users' ids.
-    #[oai(
-        path = "/:id/grants",
-        method = "get",
-        operation_id = "adminListGrantsOfModule"
-    )]
+    #[oai(path = "/:id/grants", method = "get", operation_id = "adminListGrantsOfModule")]
     async fn grants(
         &self,
         context: Context,
@@ -304,7 +292,7 @@ impl ModulesApi {
         modules::named(app, &id.0).await?;
         let after = cursor.after().unwrap_or_default();
         let found = rows::of_module(&app.db, &id.0, after, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |grant| grant.user_id.clone(), From::from)?;
         Ok(Answer::new("grants", page))
     }

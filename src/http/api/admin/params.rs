@@ -20,12 +20,14 @@ use subtle::ConstantTimeEq;
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::{self, By, admin::Expected, idempotency::Once},
+    error::Error,
+    flows::admin::{access::Expected, idempotency::Once},
     http::{
         context::Context,
         error::{ApiError, ErrorCode},
     },
     keys,
+    model::actor::Actor,
 };
 
 /// The query as pairs.
@@ -34,18 +36,11 @@ use crate::{
 /// Where it cannot be read as UTF-8.
 pub fn query(request: &Request) -> Result<Vec<(String, String)>, ApiError> {
     let query = request.uri().query().unwrap_or_default();
-    let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect();
+    let pairs: Vec<(String, String)> =
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let is_bad = |text: &str| text.contains(['\0', '\u{fffd}']);
-    if pairs
-        .iter()
-        .any(|(name, value)| is_bad(name) || is_bad(value))
-    {
-        return Err(ApiError::new(
-            ErrorCode::Validation,
-            "the query is not UTF-8 text",
-        ));
+    if pairs.iter().any(|(name, value)| is_bad(name) || is_bad(value)) {
+        return Err(ApiError::new(ErrorCode::Validation, "the query is not UTF-8 text"));
     }
     Ok(pairs)
 }
@@ -64,11 +59,7 @@ const LONGEST: usize = 512;
 
 impl Given for String {
     fn schema() -> MetaSchema {
-        MetaSchema {
-            min_length: Some(1),
-            max_length: Some(LONGEST),
-            ..MetaSchema::new("string")
-        }
+        MetaSchema { min_length: Some(1), max_length: Some(LONGEST), ..MetaSchema::new("string") }
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
@@ -96,10 +87,7 @@ impl Given for bool {
 
 impl Given for Timestamp {
     fn schema() -> MetaSchema {
-        MetaSchema {
-            format: Some("date-time"),
-            ..MetaSchema::new("string")
-        }
+        MetaSchema { format: Some("date-time"), ..MetaSchema::new("string") }
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
@@ -123,11 +111,8 @@ impl Given for Limit {
 
     fn read(text: &str) -> Result<Self, &'static str> {
         // `parse` would take a sign.
-        let number = if text.bytes().all(|b| b.is_ascii_digit()) {
-            text.parse().ok()
-        } else {
-            None
-        };
+        let number =
+            if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
         match number {
             Some(number @ 1..=200) => Ok(Self(number)),
             _ => Err("must be a number from 1 to 200"),
@@ -199,7 +184,7 @@ impl<'a> ApiExtractor<'a> for Path {
         let id = request.raw_path_param(options.name).unwrap_or_default();
         // PostgreSQL's text holds no NUL and refuses the statement.
         if id.is_empty() || id.len() > 2048 || id.contains('\0') {
-            return Err(ApiError::from(flows::Error::NotFound("thing")).into());
+            return Err(ApiError::from(Error::NotFound("thing")).into());
         }
         Ok(Self(id.to_owned()))
     }
@@ -242,7 +227,7 @@ impl Cursor {
         mut found: Vec<T>,
         key: impl Fn(&T) -> String,
         show: impl Fn(T) -> R,
-    ) -> Result<Page<R>, flows::Error>
+    ) -> Result<Page<R>, Error>
     where
         R: Type + ParseFromJSON + ToJSON + Send + Sync,
     {
@@ -256,10 +241,7 @@ impl Cursor {
         } else {
             None
         };
-        Ok(Page {
-            items: found.into_iter().map(show).collect(),
-            next_cursor,
-        })
+        Ok(Page { items: found.into_iter().map(show).collect(), next_cursor })
     }
 
     fn open(app: &Arc<App>, list: String, sealed: Option<&str>) -> Result<Self, ApiError> {
@@ -281,15 +263,11 @@ impl Cursor {
                 Some(String::from_utf8(last.to_vec()).map_err(|_| forged())?)
             }
         };
-        Ok(Self {
-            app: Arc::clone(app),
-            list,
-            after,
-        })
+        Ok(Self { app: Arc::clone(app), list, after })
     }
 }
 
-fn mac(app: &App, list: &str, last: &[u8]) -> Result<[u8; MAC], flows::Error> {
+fn mac(app: &App, list: &str, last: &[u8]) -> Result<[u8; MAC], Error> {
     let key = app.keys.derive("cursor of the admin API")?;
     let mut mac =
         Hmac::<Sha256>::new_from_slice(&key).map_err(|_| keys::Error::Missing("derivation"))?;
@@ -324,9 +302,8 @@ impl<'a> ApiExtractor<'a> for Cursor {
         let mut given: BTreeMap<String, String> = query(request)?.into_iter().collect();
         let sealed = given.remove("cursor");
         given.remove("limit");
-        let filters = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&given)
-            .finish();
+        let filters =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&given).finish();
         let list = format!("{}?{filters}", request.uri().path());
         Ok(Self::open(app, list, sealed.as_deref())?)
     }
@@ -376,9 +353,7 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         let mut versions = vec![];
         for tag in given.split(',').map(str::trim) {
             let strong = tag.strip_prefix("W/").unwrap_or(tag);
-            let Some(text) = strong
-                .strip_prefix('"')
-                .and_then(|rest| rest.strip_suffix('"'))
+            let Some(text) = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
             else {
                 return Err(ApiError::field(
                     "If-Match",
@@ -421,13 +396,12 @@ impl IdempotencyKey {
     pub fn once(
         &self,
         app: &App,
-        by: &By,
+        by: &Actor,
         call: &str,
         request: &impl Serialize,
-    ) -> Result<Option<Once>, flows::Error> {
+    ) -> Result<Option<Once>, Error> {
         let key = self.0.as_deref();
-        key.map(|key| Once::new(app, by, key, call, request))
-            .transpose()
+        key.map(|key| Once::new(app, by, key, call, request)).transpose()
     }
 }
 
@@ -459,11 +433,10 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
             (1..=128).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
         };
         match given {
-            Some(key) if !fits(&key) => Err(ApiError::field(
-                "Idempotency-Key",
-                "must be 1 to 128 visible ASCII characters",
-            )
-            .into()),
+            Some(key) if !fits(&key) => {
+                Err(ApiError::field("Idempotency-Key", "must be 1 to 128 visible ASCII characters")
+                    .into())
+            }
             key => Ok(Self(key.map(str::to_owned))),
         }
     }
@@ -478,9 +451,6 @@ fn header_text<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a
     let text = value.to_str().ok().filter(|_| values.next().is_none());
     match text {
         Some(text) => Ok(Some(text)),
-        None => Err(ApiError::field(
-            name.as_str(),
-            "must be sent once, as ASCII text",
-        )),
+        None => Err(ApiError::field(name.as_str(), "must be sent once, as ASCII text")),
     }
 }

@@ -10,18 +10,21 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    flows::{
-        self, FieldError,
-        idempotency::Made,
-        revocations::{self, Refused},
-    },
+    error::{Error, FieldError},
+    flows::admin::{
+            idempotency::Made,
+            revocations::{self, Refused},
+        },
     http::{
         api::Chapter,
         context::Context,
         error::{Failure, codes},
         json::{Answer, Body},
     },
-    storage::revocations::{self as rows, Filter, Listed},
+    storage::{
+        revocations as rows,
+        revocations::{Filter, Listed},
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -132,10 +135,7 @@ impl Example for NewRevocation {
     }
 }
 
-#[OpenApi(
-    prefix_path = "/api/v1/admin/revocations",
-    tag = "Chapter::Administration"
-)]
+#[OpenApi(prefix_path = "/api/v1/admin/revocations", tag = "Chapter::Administration")]
 impl RevocationsApi {
     /// List revocations
     ///
@@ -154,13 +154,10 @@ impl RevocationsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<RevocationData>>, Failure<ListErrors>> {
-        let filter = Filter {
-            kind: kind.0,
-            target: target.0,
-        };
+        let filter = Filter { kind: kind.0, target: target.0 };
         let before = cursor.after_number().unwrap_or(i64::MAX);
         let found = rows::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |entry| entry.number.to_string(), From::from)?;
         Ok(Answer::new("revocations", page))
     }
@@ -180,12 +177,7 @@ impl RevocationsApi {
     ) -> Result<Replayable<RevocationData, 201>, Failure<AddErrors>> {
         let app = &context.app;
         let once = key.once(app, &by, "revocation.add", &body.0)?;
-        let Body(NewRevocation {
-            kind,
-            target,
-            scope,
-            reason,
-        }) = body;
+        let Body(NewRevocation { kind, target, scope, reason }) = body;
         let refused = match (kind, scope) {
             (Kind::Token, None) => Refused::Token(target),
             (Kind::Session, None) => Refused::Session(target),
@@ -195,7 +187,7 @@ impl RevocationsApi {
             _ => {
                 let message = "must be given for the kind scope, and for no other".to_owned();
                 let field = "scope";
-                return Err(flows::Error::Validation(vec![FieldError { field, message }]).into());
+                return Err(Error::Validation(vec![FieldError { field, message }]).into());
             }
         };
         let reason = reason.unwrap_or_else(|| "administrator".to_owned());
@@ -205,11 +197,8 @@ impl RevocationsApi {
             Made::Before(number) => (number.parse().unwrap_or_default(), false),
         };
         let entry = rows::numbered(&app.db, number).await;
-        let entry = entry.map_err(flows::Error::from)?;
-        let entry = entry.ok_or(flows::Error::NotFound("revocation"))?;
-        Ok(Replayable::new(
-            Answer::new("revoked", entry.into()),
-            is_new,
-        ))
+        let entry = entry.map_err(Error::from)?;
+        let entry = entry.ok_or(Error::NotFound("revocation"))?;
+        Ok(Replayable::new(Answer::new("revoked", entry.into()), is_new))
     }
 }

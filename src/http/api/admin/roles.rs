@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::{self, idempotency::Made, roles},
+    error::Error,
+    flows::admin::{idempotency::Made, roles},
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -94,10 +95,7 @@ pub struct NewRole {
 
 impl Example for NewRole {
     fn example() -> Self {
-        Self {
-            name: "support".to_owned(),
-            description: "Answers what customers ask.".to_owned(),
-        }
+        Self { name: "support".to_owned(), description: "Answers what customers ask.".to_owned() }
     }
 }
 
@@ -126,7 +124,7 @@ impl RolesApi {
     ) -> Result<Answer<Page<RoleData>>, Failure<ListErrors>> {
         let after = cursor.after().unwrap_or_default();
         let found = rows::page(&context.app.db, after, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let key = |entry: &RoleEntry| entry.role.as_str().to_owned();
         let page = cursor.page(&limit, found, key, From::from)?;
         Ok(Answer::new("roles", page))
@@ -202,15 +200,15 @@ impl RolesApi {
 }
 
 /// What no role can be called is not there.
-fn found(name: &str) -> Result<Role, flows::Error> {
-    Role::parse(name).map_err(|_| flows::Error::NotFound("role"))
+fn found(name: &str) -> Result<Role, Error> {
+    Role::parse(name).map_err(|_| Error::NotFound("role"))
 }
 
 async fn shown<const STATUS: u16>(
     app: &App,
     message: &'static str,
     name: &str,
-) -> Result<Tagged<RoleData, STATUS>, flows::Error> {
+) -> Result<Tagged<RoleData, STATUS>, Error> {
     let entry = roles::named(app, name).await?;
     let updated_at = entry.updated_at;
     Ok(Tagged::new(Answer::new(message, entry.into()), updated_at))

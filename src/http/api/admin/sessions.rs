@@ -8,7 +8,8 @@ use super::{
     params::{Cursor, Limit, Page, Path, Query},
 };
 use crate::{
-    flows::{self, sessions},
+    error::Error,
+    flows::sessions,
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -16,7 +17,7 @@ use crate::{
         json::Answer,
     },
     model::session::Overview,
-    storage::sessions::{self as rows, Filter},
+    storage::{sessions as rows, sessions::Filter},
 };
 
 #[derive(Clone, Debug)]
@@ -99,10 +100,7 @@ impl Example for SessionOverview {
     }
 }
 
-#[OpenApi(
-    prefix_path = "/api/v1/admin/sessions",
-    tag = "Chapter::Administration"
-)]
+#[OpenApi(prefix_path = "/api/v1/admin/sessions", tag = "Chapter::Administration")]
 impl SessionsApi {
     /// List sessions
     ///
@@ -124,17 +122,13 @@ impl SessionsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<SessionOverview>>, Failure<ListErrors>> {
-        let filter = Filter {
-            user_id: user.0,
-            client_id: client.0,
-            live: live.0,
-        };
+        let filter = Filter { user_id: user.0, client_id: client.0, live: live.0 };
         let app = &context.app;
         // Every id is a UUID, and comes before this.
         let before = cursor.after().unwrap_or("~");
         let most = Cursor::most(&limit);
         let found = rows::page(&app.db, &filter, before, most, app.clock.now()).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |session| session.id.clone(), From::from)?;
         Ok(Answer::new("sessions", page))
     }
@@ -148,8 +142,8 @@ impl SessionsApi {
         id: Path,
     ) -> Result<Answer<SessionOverview>, Failure<GetErrors>> {
         let found = rows::overview_of(&context.app.db, &id.0).await;
-        let found = found.map_err(flows::Error::from)?;
-        let session = found.ok_or(flows::Error::NotFound("session"))?;
+        let found = found.map_err(Error::from)?;
+        let session = found.ok_or(Error::NotFound("session"))?;
         Ok(Answer::new("the session", session.into()))
     }
 

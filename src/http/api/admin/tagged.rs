@@ -21,11 +21,7 @@ pub struct Tagged<T, const STATUS: u16 = 200> {
 
 impl<T, const STATUS: u16> Tagged<T, STATUS> {
     pub const fn new(answer: Answer<T, STATUS>, updated_at: Timestamp) -> Self {
-        Self {
-            answer,
-            updated_at,
-            replayed: false,
-        }
+        Self { answer, updated_at, replayed: false }
     }
 
     /// What an earlier call under the same `Idempotency-Key` has made.

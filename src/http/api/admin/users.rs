@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{
     app::App,
+    error::{Error, FieldError},
     flows::{
-        self, FieldError,
-        accounts::{self, Changes},
-        idempotency::Made,
-        register::Registration,
+        admin::{
+            idempotency::Made,
+            users::{self, Changes},
+        },
+        accounts::register::Registration,
     },
     http::{
         api::{Chapter, data::Nothing},
@@ -24,7 +26,7 @@ use crate::{
         json::{Answer, Body},
     },
     model::user::{Account, Role, canonical},
-    storage::users::{self, Filter, Match},
+    storage::users::{self as rows, Filter, Match},
 };
 
 #[derive(Clone, Debug)]
@@ -235,8 +237,8 @@ impl UsersApi {
             disabled: disabled.0,
         };
         let after = cursor.after().unwrap_or_default();
-        let found = users::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
-        let found = found.map_err(flows::Error::from)?;
+        let found = rows::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
+        let found = found.map_err(Error::from)?;
         let page = cursor.page(&limit, found, |account| account.user.id.clone(), From::from)?;
         Ok(Answer::new("users", page))
     }
@@ -256,16 +258,8 @@ impl UsersApi {
     ) -> Result<Tagged<AccountWithPassword, 201>, Failure<CreateErrors>> {
         let app = &context.app;
         let once = key.once(app, &by, "user.add", &body.0)?;
-        let Body(NewAccount {
-            email,
-            username,
-            password,
-            role,
-        }) = body;
-        let role = role
-            .as_deref()
-            .map(|name| role_named("role", name))
-            .transpose()?;
+        let Body(NewAccount { email, username, password, role }) = body;
+        let role = role.as_deref().map(|name| role_named("role", name)).transpose()?;
         let made_up = password.is_none().then(|| made_up(app));
         let registration = Registration {
             email,
@@ -273,18 +267,15 @@ impl UsersApi {
             password: password.or_else(|| made_up.clone()).unwrap_or_default(),
         };
         let role = role.unwrap_or_else(Role::user);
-        let made = accounts::create_once(app, registration, role, once, &by).await;
+        let made = users::create_once(app, registration, role, once, &by).await;
         let made = made.map_err(of_role)?;
         let (id, password, is_new) = match made {
             Made::Now(user) => (user.id, made_up, true),
             Made::Before(id) => (id, None, false),
         };
-        let account = accounts::by_id(app, &id).await?;
+        let account = users::by_id(app, &id).await?;
         let updated_at = account.updated_at;
-        let data = AccountWithPassword {
-            user: account.into(),
-            password,
-        };
+        let data = AccountWithPassword { user: account.into(), password };
         let answer = Tagged::new(Answer::new("made", data), updated_at);
         Ok(if is_new { answer } else { answer.replayed() })
     }
@@ -317,15 +308,10 @@ impl UsersApi {
         let changes = Changes {
             email: body.0.email,
             username: body.0.username,
-            role: body
-                .0
-                .role
-                .as_deref()
-                .map(|name| role_named("role", name))
-                .transpose()?,
+            role: body.0.role.as_deref().map(|name| role_named("role", name)).transpose()?,
             is_verified: body.0.is_verified,
         };
-        let edited = accounts::edit(&context.app, &id.0, &expected.0, changes, &by).await;
+        let edited = users::edit(&context.app, &id.0, &expected.0, changes, &by).await;
         edited.map_err(of_role)?;
         Ok(shown(&context.app, "changed", &id.0).await?)
     }
@@ -344,27 +330,23 @@ impl UsersApi {
         #[oai(name = "If-Match")]
         expected: IfMatch,
     ) -> Result<Answer<Nothing>, Failure<DeleteErrors>> {
-        accounts::delete(&context.app, &id.0, &expected.0, &by).await?;
+        users::delete(&context.app, &id.0, &expected.0, &by).await?;
         Ok(Answer::new("deleted", Nothing {}))
     }
 
     /// Disable a user
     ///
     /// Nobody logs in to the account any more; its sessions end and its tokens are refused at once.
-    #[oai(
-        path = "/:id/disable",
-        method = "post",
-        operation_id = "adminDisableUser"
-    )]
+    #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableUser")]
     async fn disable(
         &self,
         context: Context,
         Admin(by): Admin,
         id: Path,
     ) -> Result<Tagged<AccountData>, Failure<ActErrors>> {
-        let account = accounts::by_id(&context.app, &id.0).await?;
+        let account = users::by_id(&context.app, &id.0).await?;
         if account.user.disabled_at.is_none() {
-            accounts::disable(&context.app, &account.user, &by).await?;
+            users::disable(&context.app, &account.user, &by).await?;
         }
         Ok(shown(&context.app, "disabled", &id.0).await?)
     }
@@ -372,20 +354,16 @@ impl UsersApi {
     /// Enable a user
     ///
     /// The sessions from before stay dead.
-    #[oai(
-        path = "/:id/enable",
-        method = "post",
-        operation_id = "adminEnableUser"
-    )]
+    #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableUser")]
     async fn enable(
         &self,
         context: Context,
         Admin(by): Admin,
         id: Path,
     ) -> Result<Tagged<AccountData>, Failure<ActErrors>> {
-        let account = accounts::by_id(&context.app, &id.0).await?;
+        let account = users::by_id(&context.app, &id.0).await?;
         if account.user.disabled_at.is_some() {
-            accounts::enable(&context.app, &account.user, &by).await?;
+            users::enable(&context.app, &account.user, &by).await?;
         }
         Ok(shown(&context.app, "enabled", &id.0).await?)
     }
@@ -393,11 +371,7 @@ impl UsersApi {
     /// Set a password
     ///
     /// Every session of the user ends.
-    #[oai(
-        path = "/:id/password",
-        method = "post",
-        operation_id = "adminSetPassword"
-    )]
+    #[oai(path = "/:id/password", method = "post", operation_id = "adminSetPassword")]
     async fn set_password(
         &self,
         context: Context,
@@ -406,7 +380,7 @@ impl UsersApi {
         body: Body<NewPassword>,
     ) -> Result<Tagged<AccountWithPassword>, Failure<PasswordErrors>> {
         let app = &context.app;
-        let account = accounts::by_id(app, &id.0).await?;
+        let account = users::by_id(app, &id.0).await?;
         let (password, made_up) = match body.0.password {
             Some(given) => (given, None),
             None => {
@@ -414,47 +388,33 @@ impl UsersApi {
                 (made_up.clone(), Some(made_up))
             }
         };
-        accounts::set_password(app, &account.user, &password, &by).await?;
-        let account = accounts::by_id(app, &id.0).await?;
+        users::set_password(app, &account.user, &password, &by).await?;
+        let account = users::by_id(app, &id.0).await?;
         let updated_at = account.updated_at;
-        let data = AccountWithPassword {
-            user: account.into(),
-            password: made_up,
-        };
+        let data = AccountWithPassword { user: account.into(), password: made_up };
         Ok(Tagged::new(Answer::new("set", data), updated_at))
     }
 
     /// Log a user out everywhere
     ///
     /// Every session ends, in browsers and in applications, and its tokens are refused at once.
-    #[oai(
-        path = "/:id/logout",
-        method = "post",
-        operation_id = "adminLogUserOut"
-    )]
+    #[oai(path = "/:id/logout", method = "post", operation_id = "adminLogUserOut")]
     async fn log_out(
         &self,
         context: Context,
         Admin(by): Admin,
         id: Path,
     ) -> Result<Answer<Nothing>, Failure<ActErrors>> {
-        let account = accounts::by_id(&context.app, &id.0).await?;
-        accounts::log_out(&context.app, &account.user, &by).await?;
+        let account = users::by_id(&context.app, &id.0).await?;
+        users::log_out(&context.app, &account.user, &by).await?;
         Ok(Answer::new("logged out everywhere", Nothing {}))
     }
 }
 
-async fn shown(
-    app: &App,
-    message: &'static str,
-    id: &str,
-) -> Result<Tagged<AccountData>, flows::Error> {
-    let account = accounts::by_id(app, id).await?;
+async fn shown(app: &App, message: &'static str, id: &str) -> Result<Tagged<AccountData>, Error> {
+    let account = users::by_id(app, id).await?;
     let updated_at = account.updated_at;
-    Ok(Tagged::new(
-        Answer::new(message, account.into()),
-        updated_at,
-    ))
+    Ok(Tagged::new(Answer::new(message, account.into()), updated_at))
 }
 
 fn sought(text: &str) -> Match {
@@ -465,9 +425,9 @@ fn sought(text: &str) -> Match {
 }
 
 /// A role that is not there is a mistake in the body, not in the address.
-fn of_role(error: flows::Error) -> flows::Error {
+fn of_role(error: Error) -> Error {
     match error {
-        flows::Error::NotFound(field @ "role") => flows::Error::Validation(vec![FieldError {
+        Error::NotFound(field @ "role") => Error::Validation(vec![FieldError {
             field,
             message: "there is no such role: see /api/v1/admin/roles".to_owned(),
         }]),
@@ -476,13 +436,9 @@ fn of_role(error: flows::Error) -> flows::Error {
 }
 
 /// Reads the name of a role, which stands in that field.
-pub fn role_named(field: &'static str, name: &str) -> Result<Role, flows::Error> {
-    Role::parse(name).map_err(|why| {
-        flows::Error::Validation(vec![FieldError {
-            field,
-            message: why.to_owned(),
-        }])
-    })
+pub fn role_named(field: &'static str, name: &str) -> Result<Role, Error> {
+    Role::parse(name)
+        .map_err(|why| Error::Validation(vec![FieldError { field, message: why.to_owned() }]))
 }
 
 fn made_up(app: &App) -> String {

@@ -3,7 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use poem::Request;
 
 use super::{LOCALES, Language, Locale, REFUSALS};
-use crate::model::user::{Email, Username};
+use crate::{
+    error::Error,
+    model::user::{Email, Username},
+};
 
 /// The keys of a language, each with the values its words take.
 fn words(language: Language) -> BTreeMap<String, BTreeSet<String>> {
@@ -33,9 +36,8 @@ fn both_languages_have_the_same_keys_with_the_same_values() {
 #[test]
 fn every_file_is_compiled_in_and_whole() {
     for language in Language::ALL {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("locales")
-            .join(language.tag());
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("locales").join(language.tag());
         let mut found: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
@@ -43,11 +45,7 @@ fn every_file_is_compiled_in_and_whole() {
         let mut compiled = language.files().map(str::to_owned).to_vec();
         found.sort();
         compiled.sort();
-        assert!(
-            found == compiled,
-            "locales/{} has other files",
-            language.tag()
-        );
+        assert!(found == compiled, "locales/{} has other files", language.tag());
         for file in compiled {
             let words = fluent_bundle::FluentResource::try_new(file);
             assert!(words.is_ok(), "{:?}", words.err().map(|(_, errors)| errors));
@@ -113,11 +111,7 @@ fn russian_is_russian() {
 fn numbers_bend_the_words() {
     let seconds = |count: u64| {
         let text = LOCALES[1].with("problem-too-many-seconds", &[("count", count)]);
-        text.trim_end_matches('.')
-            .rsplit(' ')
-            .next()
-            .unwrap()
-            .to_owned()
+        text.trim_end_matches('.').rsplit(' ').next().unwrap().to_owned()
     };
     assert_eq!(seconds(1), "секунду");
     assert_eq!(seconds(3), "секунды");
@@ -127,23 +121,14 @@ fn numbers_bend_the_words() {
 
 #[test]
 fn every_refusal_of_a_form_is_in_the_readers_language() {
-    let emails = [
-        "",
-        "a b@c",
-        "a\n@b",
-        "a@b@c",
-        "a..b@c",
-        "a@-b",
-        &format!("{}@b", "a".repeat(300)),
-    ];
-    let mut refusals: Vec<String> = emails
-        .iter()
-        .map(|email| Email::parse(email).unwrap_err().to_owned())
-        .collect();
+    let emails =
+        ["", "a b@c", "a\n@b", "a@b@c", "a..b@c", "a@-b", &format!("{}@b", "a".repeat(300))];
+    let mut refusals: Vec<String> =
+        emails.iter().map(|email| Email::parse(email).unwrap_err().to_owned()).collect();
     let names = ["a", "a b c", "-ab"];
     refusals.extend(names.map(|name| Username::parse(name).unwrap_err().to_owned()));
-    refusals.push(crate::flows::Error::EmailTaken.to_string());
-    refusals.push(crate::flows::Error::UsernameTaken.to_string());
+    refusals.push(Error::EmailTaken.to_string());
+    refusals.push(Error::UsernameTaken.to_string());
     let config = crate::config::Config::load(None, std::iter::empty()).unwrap();
     let policy = crate::password::Policy::new(&config.passwords).unwrap();
     let long = "x".repeat(2000);
@@ -152,9 +137,7 @@ fn every_refusal_of_a_form_is_in_the_readers_language() {
     }
     let mut said: BTreeSet<&str> = BTreeSet::new();
     for refusal in &refusals {
-        let known = REFUSALS
-            .iter()
-            .find(|(start, _)| refusal.starts_with(start));
+        let known = REFUSALS.iter().find(|(start, _)| refusal.starts_with(start));
         said.insert(known.unwrap_or_else(|| panic!("no words for: {refusal}")).1);
         assert!(LOCALES[1].refusal(refusal).ends_with('.'));
     }

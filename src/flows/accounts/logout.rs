@@ -1,0 +1,73 @@
+//! Logout: the session ends, and with it its refresh token and its access tokens, at once.
+
+use crate::{
+    app::App,
+    error::Error,
+    flows::{
+        accounts::browser_session,
+        sessions,
+        tokens::{refresh, verify},
+    },
+    model::{actor::RequestContext, client::FIRST_PARTY, session::EndReason},
+    storage,
+};
+
+/// Ends the session that the access token or, failing that, the refresh token belongs to.
+///
+/// # Errors
+/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is good.
+pub async fn logout(
+    app: &App,
+    access_token: Option<&str>,
+    refresh_token: Option<&str>,
+    caller: &RequestContext,
+) -> Result<(), Error> {
+    let by_access = match access_token {
+        Some(token) => match verify::verify(app, token).await {
+            Ok(verified) => {
+                Ok(verified.claims.sid.clone().map(|sid| (verified.claims.sub.clone(), sid)))
+            }
+            Err(error) => Err(error),
+        },
+        None => Err(Error::NoToken),
+    };
+    let (subject, session) = match by_access {
+        Ok(Some(found)) => found,
+        // A client's own token has no session to end; nothing is left that could still be used.
+        Ok(None) => return Err(Error::NoToken),
+        Err(error @ Error::Unavailable(_)) => return Err(error),
+        // A page that was open for an hour logs out with what it still has.
+        Err(error) => match refresh_token {
+            Some(token) => {
+                let session = refresh::peek(app, token, FIRST_PARTY).await?;
+                (session.subject, session.id)
+            }
+            None => return Err(error),
+        },
+    };
+    // Who logs out of a page behind a gateway means the browser: else its next page would be logged in again by itself.
+    let row = storage::sessions::by_id(&app.db, &session).await?;
+    let browser = row.filter(|row| row.client_id == FIRST_PARTY);
+    if let Some(browser) = browser.and_then(|row| row.browser_session_id) {
+        return browser_session::log_out(app, &browser, &subject, caller).await;
+    }
+    let (now, event_id, caller) = (app.clock.now(), app.new_id(), caller.clone());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                sessions::end(
+                    &mut tx,
+                    &subject,
+                    &session,
+                    EndReason::Logout,
+                    event_id,
+                    &caller,
+                    now,
+                )
+                .await
+            })
+        })
+        .await?;
+    app.metrics.logouts.increment(1);
+    Ok(())
+}

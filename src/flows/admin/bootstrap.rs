@@ -1,0 +1,98 @@
+//! The first start: an administrator with a password that is shown once and, on loopback, a demo client.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    app::App,
+    error::Error,
+    flows::admin::users,
+    model::{
+        actor::Actor,
+        client::{Client, GrantType, Metadata, Secret, Source},
+        user::{Email, Role},
+    },
+    oauth::scope::Scope,
+    storage::{
+        self, clients,
+        users::{self as rows, NewUser},
+    },
+};
+
+/// What the first start made; shown once, kept nowhere.
+#[derive(Debug)]
+pub struct FirstStart {
+    pub admin_email: String,
+    pub admin_password: String,
+    /// The demo client's id and secret.
+    pub demo_client: Option<(String, String)>,
+}
+
+/// Does the first start's work, once in an installation's life: removing the administrator later does not
+/// open it again. `None` where it was done before.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
+    if rows::set_up(&app.db).await? {
+        return Ok(None);
+    }
+    let now = app.clock.now();
+    let secret = || URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>());
+    let admin_password = secret();
+    let email = Email::parse(&app.config.bootstrap.admin_email)
+        .map_err(|why| Error::NotCreated(format!("bootstrap.admin_email: {why}").into()))?;
+    let admin_email = email.address.clone();
+    let admin = NewUser {
+        id: app.new_id(),
+        email,
+        username: None,
+        password_hash: app.hasher.hash(&admin_password, &app.rng).await?,
+        role: Role::admin(),
+    };
+    let demo_secret = secret();
+    let demo =
+        (app.config.bootstrap.demo_client && app.config.is_loopback_issuer()).then(|| Client {
+            id: "demo".to_owned(),
+            source: Source::Operator,
+            secrets: vec![Secret { hash: Sha256::digest(&demo_secret).to_vec(), expires_at: None }],
+            metadata: Metadata {
+                client_name: "Demo".to_owned(),
+                scope: Scope::parse("openid profile email offline_access demo:read demo:write")
+                    .unwrap_or_default(),
+                redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
+                grant_types: vec![
+                    GrantType::AuthorizationCode,
+                    GrantType::RefreshToken,
+                    GrantType::ClientCredentials,
+                ],
+                ..Metadata::default()
+            },
+            registration_token_hash: None,
+            created_at: now,
+            updated_at: now,
+            expires_at: None,
+            disabled_at: None,
+        });
+    let demo_client = demo.as_ref().map(|demo| (demo.id.clone(), demo_secret));
+    let event_id = app.new_id();
+    let made = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                rows::close_set_up(&mut tx, now).await?;
+                users::insert(&mut tx, admin, "set_up", event_id, &Actor::operator(), now).await?;
+                if let Some(demo) = demo {
+                    clients::insert(&mut tx, &demo).await?;
+                }
+                Ok(())
+            })
+        })
+        .await;
+    match made {
+        Ok(()) => Ok(Some(FirstStart { admin_email, admin_password, demo_client })),
+        // Another process that started at this moment was first.
+        Err(storage::Error::Conflict(_)) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}

@@ -1,0 +1,515 @@
+//! What a client may say of itself: one rule for all doors. Whoever makes or changes a client (an operator by command,
+//! `clients.toml`, dynamic registration, a metadata document) passes through [`check`].
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::strict_json;
+use crate::{
+    app::App,
+    error::{Error, FieldError},
+    flows::admin::modules::is_own,
+    jose::KeySet,
+    model::{
+        client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},
+        key::{LONGEST_SESSION_LIFE, LONGEST_TOKEN_LIFE, SigningAlgorithm},
+    },
+    oauth::{
+        redirect_uri::{self, Kind},
+        scope::Scope,
+    },
+};
+
+/// Who speaks for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registrant {
+    /// Whoever runs this installation.
+    Operator,
+    /// The client itself: nobody here has looked at it.
+    Itself,
+}
+
+/// What a client may say of itself by dynamic registration or in a document (RFC 7591 §2, OpenID Connect Registration
+/// §2). All else of [`Metadata`] is an operator's to set, and is ignored as any unknown member is.
+const REGISTRABLE: [&str; 31] = [
+    "client_name",
+    "scope",
+    "redirect_uris",
+    "post_logout_redirect_uris",
+    "grant_types",
+    "token_endpoint_auth_method",
+    "token_endpoint_auth_signing_alg",
+    "application_type",
+    "jwks",
+    "jwks_uri",
+    "subject_type",
+    "sector_identifier_uri",
+    "id_token_signed_response_alg",
+    "userinfo_signed_response_alg",
+    "request_object_signing_alg",
+    "introspection_signed_response_alg",
+    "require_signed_request_object",
+    "require_pushed_authorization_requests",
+    "default_max_age",
+    "require_auth_time",
+    "default_acr_values",
+    "backchannel_logout_uri",
+    "backchannel_logout_session_required",
+    "initiate_login_uri",
+    "client_uri",
+    "logo_uri",
+    "policy_uri",
+    "tos_uri",
+    "contacts",
+    "software_id",
+    "software_version",
+];
+
+/// The rest of [`Metadata`].
+const OPERATORS: [&str; 12] = [
+    "consent",
+    "require_pkce",
+    "resources",
+    "serves",
+    "access_token_signing_alg",
+    "allowed_origins",
+    "user_claims",
+    "tls_client_certificates",
+    "access_ttl",
+    "refresh_idle_ttl",
+    "refresh_max_ttl",
+    "replay_window",
+];
+
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Reads what a client says of itself.
+///
+/// # Errors
+/// Each member at fault, and what it should be.
+pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<FieldError>> {
+    let mut known: Map<String, Value> = REGISTRABLE
+        .iter()
+        .filter_map(|name| {
+            // RFC 7592 §2.2: null is as if it were left out.
+            let value = members.get(*name).filter(|value| !value.is_null())?;
+            Some(((*name).to_owned(), value.clone()))
+        })
+        .collect();
+    known.entry("grant_types").or_insert_with(|| serde_json::json!(["authorization_code"]));
+    // RFC 7591 §2 lets the server replace what it does not have. Clients name grants for all the servers they meet.
+    if let Some(Value::Array(grants)) = known.get_mut("grant_types") {
+        let allowed = &app.config.client_registration.grant_types;
+        grants.retain(|grant| {
+            GrantType::deserialize(grant).is_ok_and(|grant| allowed.contains(&grant))
+        });
+        if grants.is_empty() {
+            return Err(one(
+                "grant_types",
+                "names none that a client can register itself for here",
+            ));
+        }
+    }
+    // A client that never comes to the authorization endpoint has none (RFC 7591 §2.1).
+    let without = known.get("grant_types").is_some_and(|grants| {
+        !grants.as_array().is_some_and(|grants| grants.contains(&"authorization_code".into()))
+    });
+    let responses = members.get("response_types").filter(|types| !types.is_null());
+    if responses.is_some_and(|types| {
+        *types != serde_json::json!(["code"]) && !(without && *types == serde_json::json!([]))
+    }) {
+        return Err(one("response_types", "must be [\"code\"]"));
+    }
+    // "none" lets the client send unsigned requests, as it may anyway; nothing here takes an unsigned object.
+    if known.get("request_object_signing_alg") == Some(&"none".into()) {
+        known.remove("request_object_signing_alg");
+    }
+    let asks_no_scope = !known.contains_key("scope");
+    let mut metadata = parse(Value::Object(known))?;
+    let allowed = Scope::of(
+        app.config
+            .client_registration
+            .scopes
+            .iter()
+            .map(String::as_str)
+            // This server's own administration is for those whom an operator has looked at.
+            .filter(|scope| !is_own(scope)),
+    );
+    metadata.scope = if asks_no_scope { allowed } else { metadata.scope.intersection(&allowed) };
+    let confidential = metadata.token_endpoint_auth_method != AuthMethod::None;
+    // Native clients leave the type out, or send the default: their redirect URIs tell.
+    if !confidential && metadata.redirect_uris.iter().any(|uri| redirect_uri::is_private_use(uri)) {
+        metadata.application_type = ApplicationType::Native;
+    }
+    if !app.config.client_registration.require_pkce
+        && confidential
+        && metadata.scope.contains("openid")
+    {
+        metadata.require_pkce = Some(false);
+    }
+    Ok(metadata)
+}
+
+/// Reads the members of [`Metadata`] and no others.
+///
+/// # Errors
+/// The member at fault. Its value is not repeated: a stranger may have written it, or it may be a secret.
+pub fn parse(members: Value) -> Result<Metadata, Vec<FieldError>> {
+    serde_path_to_error::deserialize(members).map_err(|error| {
+        let path = error.path().to_string();
+        let name = path.split(['.', '[']).next().unwrap_or_default();
+        let field = REGISTRABLE.iter().chain(&OPERATORS).find(|field| **field == name);
+        let reason = error.inner().to_string();
+        let message = match reason.rsplit_once("expected ") {
+            _ if field.is_none() => {
+                // serde's own words for a name that is unknown; an operator reads them.
+                return one("metadata", reason.split(", expected").next().unwrap_or_default());
+            }
+            Some((_, expected)) => format!("must be {expected}"),
+            None => "is not what it should be".to_owned(),
+        };
+        one(field.unwrap_or(&"metadata"), message)
+    })
+}
+
+/// What is said of a client that made itself known, by the names it has registered it under (RFC 7591 §3.2.1).
+pub fn registered(metadata: &Metadata) -> Map<String, Value> {
+    let Ok(Value::Object(all)) = serde_json::to_value(metadata) else {
+        return Map::new();
+    };
+    let mut told: Map<String, Value> = all
+        .into_iter()
+        .filter(|(name, value)| REGISTRABLE.contains(&name.as_str()) && value.as_str() != Some(""))
+        .collect();
+    let code = metadata.grant_types.contains(&GrantType::AuthorizationCode);
+    let responses: &[&str] = if code { &["code"] } else { &[] };
+    told.insert("response_types".to_owned(), serde_json::json!(responses));
+    // Client libraries read the list even where it is empty.
+    told.entry("redirect_uris").or_insert_with(|| serde_json::json!([]));
+    if metadata.require_pkce == Some(false) {
+        told.insert("require_pkce".to_owned(), false.into());
+    }
+    told
+}
+
+/// Fills in the defaults (RFC 7591 §2) and checks every rule.
+///
+/// # Errors
+/// Every member that breaks a rule, and what would be right.
+pub fn check(
+    app: &App,
+    mut metadata: Metadata,
+    by: Registrant,
+) -> Result<Metadata, Vec<FieldError>> {
+    if metadata.grant_types.is_empty() {
+        metadata.grant_types.push(GrantType::AuthorizationCode);
+    }
+    let mut rules = Rules { app, metadata: &metadata, found: vec![] };
+    rules.texts();
+    rules.redirects();
+    rules.grants();
+    rules.authentication();
+    rules.algorithms();
+    rules.addresses();
+    rules.subject();
+    if by == Registrant::Operator {
+        rules.operators();
+    }
+    if rules.found.is_empty() { Ok(metadata) } else { Err(rules.found) }
+}
+
+/// Checks that a sector's document names every redirect URI of the client (OpenID Connect Registration §5).
+///
+/// # Errors
+/// The member at fault.
+pub async fn check_sector(app: &App, metadata: &Metadata) -> Result<(), Vec<FieldError>> {
+    const FIELD: &str = "sector_identifier_uri";
+    let Some(uri) = &metadata.sector_identifier_uri else {
+        return Ok(());
+    };
+    let fetched = app.outbound.get(uri, "application/json").await;
+    let fetched = fetched.map_err(|error| {
+        tracing::info!(%error, "a sector_identifier_uri could not be fetched");
+        one(FIELD, "what is there could not be fetched")
+    })?;
+    let listed = strict_json::value(&fetched.body).ok();
+    let listed = listed
+        .as_ref()
+        .and_then(Value::as_array)
+        .ok_or_else(|| one(FIELD, "what is there is not a JSON array of redirect URIs"))?;
+    let all =
+        metadata.redirect_uris.iter().all(|uri| listed.iter().any(|listed| listed == uri.as_str()));
+    if all { Ok(()) } else { Err(one(FIELD, "the array there does not name every redirect URI")) }
+}
+
+/// One field at fault.
+pub fn one(field: &'static str, message: impl Into<String>) -> Vec<FieldError> {
+    vec![FieldError { field, message: message.into() }]
+}
+
+impl From<Vec<FieldError>> for Error {
+    fn from(found: Vec<FieldError>) -> Self {
+        Self::Validation(found)
+    }
+}
+
+/// The rules, and what was found to break them.
+struct Rules<'a> {
+    app: &'a App,
+    metadata: &'a Metadata,
+    found: Vec<FieldError>,
+}
+
+impl Rules<'_> {
+    fn wrong(&mut self, field: &'static str, message: impl Into<String>) {
+        self.found.push(FieldError { field, message: message.into() });
+    }
+
+    fn must(&mut self, right: bool, field: &'static str, message: &'static str) {
+        if !right {
+            self.wrong(field, message);
+        }
+    }
+
+    /// What pages and logs may show.
+    fn texts(&mut self) {
+        let metadata = self.metadata;
+        self.must(is_a_name(&metadata.client_name), "client_name", NAME_RULE);
+        let short = |text: &String| text.len() <= 255 && is_plain(text);
+        self.must(
+            metadata.contacts.len() <= 10 && metadata.contacts.iter().all(short),
+            "contacts",
+            "must be at most 10 addresses of at most 255 characters",
+        );
+        self.must(
+            metadata.default_acr_values.len() <= 10
+                && metadata.default_acr_values.iter().all(short),
+            "default_acr_values",
+            "must be at most 10 values of at most 255 characters",
+        );
+        for (field, text) in [
+            ("software_id", &metadata.software_id),
+            ("software_version", &metadata.software_version),
+        ] {
+            self.must(text.as_ref().is_none_or(short), field, "must have at most 255 characters");
+        }
+    }
+
+    fn redirects(&mut self) {
+        let metadata = self.metadata;
+        let kind = match metadata.application_type {
+            ApplicationType::Web => Kind::Web,
+            ApplicationType::Native => Kind::Native {
+                short_schemes: &self.app.config.client_registration.private_use_schemes,
+            },
+        };
+        for (field, uris) in [
+            ("redirect_uris", &metadata.redirect_uris),
+            ("post_logout_redirect_uris", &metadata.post_logout_redirect_uris),
+        ] {
+            self.must(uris.len() <= 20, field, "must be at most 20");
+            for (at, uri) in uris.iter().enumerate().take(20) {
+                if let Err(why) = redirect_uri::check(uri, kind) {
+                    self.wrong(field, format!("number {}: {why}", at + 1));
+                }
+            }
+        }
+    }
+
+    fn grants(&mut self) {
+        let metadata = self.metadata;
+        let has = |grant| metadata.grant_types.contains(&grant);
+        let by_code = has(GrantType::AuthorizationCode);
+        self.must(
+            metadata.redirect_uris.is_empty() != by_code,
+            "redirect_uris",
+            "must be given with the grant authorization_code, and not without it",
+        );
+        self.must(
+            by_code || !has(GrantType::RefreshToken),
+            "grant_types",
+            "refresh_token comes with authorization_code only",
+        );
+        let public = metadata.token_endpoint_auth_method == AuthMethod::None;
+        self.must(
+            !(public && has(GrantType::ClientCredentials)),
+            "grant_types",
+            "client_credentials is for clients that authenticate (RFC 6749 section 4.4)",
+        );
+        self.must(
+            metadata.require_pkce != Some(false) || (!public && metadata.scope.contains("openid")),
+            "require_pkce",
+            "may be false only for a client that authenticates and has the scope openid (RFC 9700 section 2.1.1)",
+        );
+    }
+
+    fn authentication(&mut self) {
+        let metadata = self.metadata;
+        let keys = (metadata.jwks.is_some(), metadata.jwks_uri.is_some());
+        self.must(keys != (true, true), "jwks", "give jwks or jwks_uri, not both");
+        let needs_keys = if metadata.token_endpoint_auth_method == AuthMethod::PrivateKeyJwt {
+            Some("token_endpoint_auth_method")
+        } else if metadata.require_signed_request_object {
+            Some("require_signed_request_object")
+        } else {
+            None
+        };
+        if let (Some(field), (false, false)) = (needs_keys, keys) {
+            self.wrong(field, "needs the client's keys: give jwks or jwks_uri");
+        }
+        if let Some(Err(why)) = metadata.jwks.as_ref().map(KeySet::parse) {
+            self.wrong("jwks", why);
+        }
+    }
+
+    /// What this server shall sign for the client.
+    fn algorithms(&mut self) {
+        let metadata = self.metadata;
+        let ours = &self.app.config.keys.algorithms;
+        let names: Vec<_> = ours.iter().map(|one| one.as_str()).collect();
+        for (field, algorithm) in [
+            ("id_token_signed_response_alg", metadata.id_token_signed_response_alg),
+            ("userinfo_signed_response_alg", metadata.userinfo_signed_response_alg),
+            ("introspection_signed_response_alg", metadata.introspection_signed_response_alg),
+            ("access_token_signing_alg", metadata.access_token_signing_alg),
+        ] {
+            if algorithm.is_some_and(|algorithm: SigningAlgorithm| !ours.contains(&algorithm)) {
+                self.wrong(field, format!("must be one of {}", names.join(", ")));
+            }
+        }
+    }
+
+    fn addresses(&mut self) {
+        let metadata = self.metadata;
+        // Shown as links, never fetched.
+        for (field, uri) in [
+            ("client_uri", &metadata.client_uri),
+            ("policy_uri", &metadata.policy_uri),
+            ("tos_uri", &metadata.tos_uri),
+            ("initiate_login_uri", &metadata.initiate_login_uri),
+        ] {
+            if let Some(Err(why)) = uri.as_ref().map(|uri| redirect_uri::check(uri, Kind::Web)) {
+                self.wrong(field, why);
+            }
+        }
+        // Fetched: what the guarded client would refuse is refused at once (threat T80).
+        for (field, uri) in [
+            ("jwks_uri", &metadata.jwks_uri),
+            ("sector_identifier_uri", &metadata.sector_identifier_uri),
+            ("backchannel_logout_uri", &metadata.backchannel_logout_uri),
+            ("logo_uri", &metadata.logo_uri),
+        ] {
+            if let Some(Err(why)) = uri.as_ref().map(|uri| self.app.outbound.check(uri)) {
+                self.wrong(field, why.to_string());
+            }
+        }
+    }
+
+    fn subject(&mut self) {
+        let metadata = self.metadata;
+        let hosts = metadata
+            .redirect_uris
+            .iter()
+            .filter_map(|uri| Some(Url::parse(uri).ok()?.host_str()?.to_owned()));
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let ambiguous = metadata.subject_type == SubjectType::Pairwise
+            && metadata.sector_identifier_uri.is_none()
+            && hosts.len() > 1;
+        self.must(
+            !ambiguous,
+            "sector_identifier_uri",
+            "must be given: the redirect URIs of this pairwise client are on several hosts (OpenID Connect Core section 8.1)",
+        );
+    }
+
+    /// What only an operator may set.
+    fn operators(&mut self) {
+        let metadata = self.metadata;
+        for (field, names) in [("resources", &metadata.resources), ("serves", &metadata.serves)] {
+            if let Some(Err(why)) = names
+                .iter()
+                .filter(|name| *name != "*")
+                .map(|name| check_resource(name))
+                .find(Result::is_err)
+            {
+                self.wrong(field, why);
+            }
+        }
+        let is_origin = |text: &String| {
+            Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == *text)
+        };
+        self.must(
+            metadata.allowed_origins.iter().all(is_origin),
+            "allowed_origins",
+            "must be origins, like https://app.example.org",
+        );
+        let is_thumbprint =
+            |text: &String| URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == 32);
+        let certificates = &metadata.tls_client_certificates;
+        self.must(
+            certificates.len() <= 10 && certificates.iter().all(is_thumbprint),
+            "tls_client_certificates",
+            "must be up to 10 SHA-256 thumbprints in base64url without padding (x5t#S256)",
+        );
+        let access = metadata.access_ttl;
+        self.must(
+            access.is_none_or(|ttl| ttl >= MINUTE && ttl <= LONGEST_TOKEN_LIFE - MINUTE),
+            "access_ttl",
+            "must be from 1m to 1h",
+        );
+        for (field, ttl) in [
+            ("refresh_idle_ttl", metadata.refresh_idle_ttl),
+            ("refresh_max_ttl", metadata.refresh_max_ttl),
+        ] {
+            self.must(
+                ttl.is_none_or(|ttl| ttl >= MINUTE && ttl <= LONGEST_SESSION_LIFE),
+                field,
+                "must be from 1m to 366 days",
+            );
+        }
+        self.must(
+            metadata.replay_window.is_none_or(|window| window <= 5 * MINUTE),
+            "replay_window",
+            "must be from 0s (off) to 5m",
+        );
+    }
+}
+
+/// Whether a resource may be called so (RFC 8707 §2).
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check_resource(id: &str) -> Result<(), &'static str> {
+    let good = id.len() <= 2048
+        && id.bytes().all(|b| (0x21..=0x7e).contains(&b))
+        && Url::parse(id).is_ok()
+        && !id.contains('#');
+    if good {
+        Ok(())
+    } else {
+        Err(
+            "a resource is called by an absolute URI without a fragment, like https://api.example.org/",
+        )
+    }
+}
+
+/// What [`is_a_name`] wants.
+pub const NAME_RULE: &str = "must have at most 100 characters, none of them a control character or one that changes the direction of text";
+
+/// Whether pages may show this text to a person.
+pub fn is_a_name(text: &str) -> bool {
+    text.chars().count() <= 100 && is_plain(text)
+}
+
+/// Whether a text shows as it is: no control characters, and none that turn the direction of what follows (UAX #9),
+/// by which a name could pose as another.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(|c| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    })
+}

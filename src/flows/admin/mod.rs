@@ -1,0 +1,11 @@
+//! What administrators and operators do: by the admin API, gRPC and the command line.
+
+pub mod access;
+pub mod bootstrap;
+pub mod clients;
+pub mod idempotency;
+pub mod modules;
+pub mod revocations;
+pub mod roles;
+pub mod signing_keys;
+pub mod users;

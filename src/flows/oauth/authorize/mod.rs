@@ -1,0 +1,290 @@
+//! The authorization endpoint's decisions (RFC 6749 §4.1, OpenID Connect Core §3.1.2). [`request::read`] checks what the
+//! client asks for, in its order; [`decide`] compares that with the browser that came, and says what happens next.
+//!
+//! Nothing is stored while a person logs in or thinks about a consent: the request travels with the pages, is checked
+//! again each time it comes back, and nothing in it is believed for having been checked before.
+
+pub mod pushed;
+pub mod request;
+pub mod resume;
+mod signed;
+
+use serde_json::json;
+use uuid::Uuid;
+
+pub use self::request::{Callback, Refused, Request, ResponseMode};
+use self::resume::Resume;
+use crate::{
+    app::App,
+    error::Error,
+    flows::{
+        accounts::browser_session,
+        admin::{
+            clients::document,
+            modules::{self, Person},
+        },
+        sessions::note,
+        tokens::subject,
+    },
+    model::{
+        actor::RequestContext,
+        browser_session::{BrowserSession, Standing},
+        client::Consent,
+        event::{ConsentChange, Event},
+        session::Details,
+    },
+    oauth::{code::Code, error::OAuthError, scope::Scope},
+    storage::{
+        consents, outbox, pushed_requests,
+        sessions::{self, Credential, NewSession},
+    },
+};
+
+/// The authentication context class of a login by password; there is no other yet (Core §2, `acr`).
+pub const ACR_PASSWORD: &str = "urn:propusk:acr:password";
+
+/// What happens next with a request.
+#[derive(Debug)]
+pub enum Step {
+    /// The person logs in, or proves again who they are, or registers (`prompt=create`).
+    LogIn { again: bool, register: bool },
+    /// The person says which account is meant.
+    SelectAccount(BrowserSession),
+    /// The person is asked.
+    Consent(Question),
+    /// The person is who they should be and has allowed it.
+    Allowed(BrowserSession),
+}
+
+/// What a person is asked to allow.
+#[derive(Debug)]
+pub struct Question {
+    pub browser: BrowserSession,
+    /// What was allowed before.
+    pub known: Scope,
+}
+
+/// Says what happens next with a good request in this browser. `resume` tells what our pages have settled for it.
+///
+/// # Errors
+/// What `prompt=none` and unmet wishes are answered with, for the client.
+pub fn decide(
+    app: &App,
+    request: &Request,
+    standing: Standing,
+    resume: Option<Resume>,
+) -> Result<Step, OAuthError> {
+    let prompt = &request.prompt;
+    let Some(browser) = standing.browser else {
+        if prompt.none {
+            return Err(OAuthError::login_required("nobody is logged in"));
+        }
+        return Ok(Step::LogIn { again: false, register: prompt.create });
+    };
+    // Somebody has logged in since this request was first seen.
+    let logged_in_for_this =
+        resume.is_some_and(|resume| browser.authenticated_at >= resume.first_seen);
+    let too_old = request.max_age.is_some_and(|most| {
+        app.clock.now() - browser.authenticated_at > std::time::Duration::from_secs(most.into())
+    });
+    let wants_login = prompt.login || prompt.create || too_old || request.max_age == Some(0);
+    let another = request.hinted_subject.as_ref().is_some_and(|hinted| {
+        *hinted != subject(app, request, &browser.user.id).unwrap_or_default()
+    });
+    if prompt.none && (too_old || another || request.max_age == Some(0)) {
+        return Err(OAuthError::login_required("the person must log in (again)"));
+    }
+    if another && logged_in_for_this {
+        // Core §3.1.2.1: whoever it was, it was not the one that is meant.
+        return Err(OAuthError::login_required(
+            "the person who logged in is not the one of id_token_hint or of the claim sub",
+        ));
+    }
+    if (wants_login && !logged_in_for_this) || another {
+        return Ok(Step::LogIn {
+            again: !prompt.create && !another,
+            register: prompt.create && !logged_in_for_this,
+        });
+    }
+    let selected = resume.is_some_and(|resume| resume.account_selected) || logged_in_for_this;
+    if prompt.select_account && !selected {
+        return Ok(Step::SelectAccount(browser));
+    }
+    let known = standing.consent.unwrap_or_default();
+    if !needs_consent(request, &known) {
+        return Ok(Step::Allowed(browser));
+    }
+    if prompt.none {
+        return Err(OAuthError::consent_required("the person has not allowed this yet"));
+    }
+    Ok(Step::Consent(Question { browser, known }))
+}
+
+fn needs_consent(request: &Request, known: &Scope) -> bool {
+    if request.prompt.consent {
+        return true;
+    }
+    let client = &request.known.client;
+    if client.metadata.consent == Consent::Implicit {
+        return false;
+    }
+    // Any program on the machine can pose as this client: a consent is not remembered (RFC 8252 §8.6).
+    if client.source.is_self_asserted()
+        && client.is_public()
+        && request.callback.is_on_this_device()
+    {
+        return true;
+    }
+    !request.wishes().is_subset_of(known)
+}
+
+/// Remembers that the person has allowed it.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn remember_consent(
+    app: &App,
+    request: &Request,
+    question: &Question,
+    caller: &RequestContext,
+) -> Result<(), Error> {
+    let (user_id, client_id) = (question.browser.user.id.clone(), request.known.client.id.clone());
+    document::keep(app, &request.known.client).await?;
+    let resource = request.target.key();
+    let scope = Scope::of(question.known.iter().chain(request.wishes().iter()));
+    let (event_id, caller, now) = (app.new_id(), caller.clone(), app.clock.now());
+    app.db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                consents::put(&mut tx, &user_id, &client_id, &resource, &scope, now).await?;
+                let event = Event::consent(ConsentChange::Granted, &user_id, &client_id);
+                outbox::add(&mut tx, event_id, &event, Some(&caller.correlation_id), now).await?;
+                let detail =
+                    json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
+                note(&mut tx, &caller, "consent.grant", &user_id, detail, now).await
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+/// Issues the authorization code: a session that becomes one when its code is redeemed.
+///
+/// # Errors
+/// [`Error::OAuth`] where a pushed request was used before.
+pub async fn issue_code(
+    app: &App,
+    request: &Request,
+    browser: BrowserSession,
+    caller: &RequestContext,
+) -> Result<String, Error> {
+    if let Some(pushed) = request.pushed {
+        // RFC 9126 §4: a request_uri is used once.
+        if !pushed_requests::take(&app.db, pushed).await? {
+            return Err(OAuthError::invalid_request_uri("this request_uri was used before").into());
+        }
+    }
+    document::keep(app, &request.known.client).await?;
+    let now = app.clock.now();
+    let id = app.new_id();
+    let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
+    let code = Code::new(session, app.rng.bytes());
+    let expires_at = now + app.config.authorization.code_ttl;
+    let row = NewSession {
+        id,
+        subject: subject(app, request, &browser.user.id)?,
+        user_id: Some(browser.user.id),
+        client_id: request.known.client.id.clone(),
+        browser_session_id: Some(browser.id),
+        scope: request.scope.clone(),
+        credential: Credential::Code {
+            hash: code.hash(),
+            redirect_uri: request.callback.redirect_uri.clone(),
+            challenge: request.challenge.clone().unwrap_or_default(),
+        },
+        authenticated_at: browser.authenticated_at,
+        idle_expires_at: expires_at,
+        expires_at,
+        outlives_browser: request.scope.contains("offline_access"),
+        details: Details {
+            nonce: request.nonce.clone(),
+            amr: browser.amr,
+            acr: Some(ACR_PASSWORD.to_owned()),
+            resource: request.target.names(),
+            claims: request.claims.clone(),
+        },
+        address: Some(caller.address.to_string()),
+        user_agent: caller.user_agent.clone(),
+    };
+    if sessions::insert_code(&app.db, row, now).await? {
+        Ok(code.expose())
+    } else {
+        Err(OAuthError::login_required("the person was logged out meanwhile").into())
+    }
+}
+
+/// The `sub` of this person for this client.
+fn subject(app: &App, request: &Request, user_id: &str) -> Result<String, Error> {
+    subject::subject(app, &request.known.client, user_id)
+}
+
+/// Reads a request and how its browser stands to its client; both belong to the same state of the client.
+///
+/// # Errors
+/// As [`request::read`].
+pub async fn read(
+    app: &App,
+    params: &crate::oauth::params::Params,
+    cookie: Option<&str>,
+    address: std::net::IpAddr,
+) -> Result<(Request, Standing), Refused> {
+    let mut freshness = request::Freshness::Remembered;
+    loop {
+        let version = app.directory.version();
+        let request = match request::read(app, params, freshness, address).await {
+            Err(refused) if freshness == request::Freshness::Remembered => {
+                app.freshen().await.map_err(Refused::Page)?;
+                if app.directory.version() == version {
+                    return Err(refused);
+                }
+                // It may be good since the client was changed.
+                freshness = request::Freshness::Now;
+                continue;
+            }
+            read => read?,
+        };
+        let standing =
+            browser_session::standing(app, cookie, &request.known.client.id, &request.target.key())
+                .await
+                .map_err(Refused::Page)?;
+        if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
+        {
+            let request = as_far_as_the_person_may(app, request, &standing).await?;
+            return Ok((request, standing));
+        }
+        // The client was changed since this process read it: read all of it again.
+        freshness = request::Freshness::Now;
+    }
+}
+
+/// What is asked for, as far as whoever is logged in may have it: nobody is asked to allow what they do not have.
+async fn as_far_as_the_person_may(
+    app: &App,
+    mut request: Request,
+    standing: &Standing,
+) -> Result<Request, Refused> {
+    let Some(browser) = &standing.browser else {
+        return Ok(request);
+    };
+    let catalogue = app.directory.catalogue(&app.db).await;
+    let catalogue = catalogue.map_err(|error| Refused::Page(error.into()))?;
+    let person = Person { role: &browser.user.role, modules: &browser.modules };
+    let (resources, now) = (request.target.names(), app.clock.now());
+    let allowed = modules::allowed(&catalogue, &request.scope, &resources, Some(person), now);
+    if allowed.scope.is_empty() {
+        let error = OAuthError::invalid_scope("the person may use none of what is asked for");
+        return Err(Refused::Callback(request.callback, error));
+    }
+    request.scope = allowed.scope;
+    Ok(request)
+}

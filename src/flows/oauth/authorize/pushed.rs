@@ -1,0 +1,101 @@
+//! Pushed authorization requests (RFC 9126): the client hands its request over beforehand, and the browser carries a
+//! reference.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::request::{self, Refused};
+use crate::{
+    app::App,
+    directory::Known,
+    error::Error,
+    flows::admin::clients::document,
+    oauth::{error::OAuthError, params::Params},
+    storage::pushed_requests,
+};
+
+/// RFC 9126 §2.2
+const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
+
+/// The parameters that authenticate the client and are no part of the request.
+const CREDENTIALS: [&str; 4] =
+    ["client_secret", "client_assertion", "client_assertion_type", "resume"];
+
+/// Longer requests are refused: they would be kept for a stranger.
+const LONGEST: usize = 16 * 1024;
+
+/// A reference to a request.
+#[derive(Debug)]
+pub struct Pushed {
+    pub request_uri: String,
+    /// Seconds.
+    pub expires_in: u64,
+}
+
+/// Checks an authenticated client's request as the authorization endpoint would, and keeps it.
+///
+/// # Errors
+/// What the authorization endpoint would answer, as the token endpoint's errors (§2.3).
+pub async fn push(app: &App, known: &Known, params: &Params) -> Result<Pushed, Error> {
+    if params.get("request_uri").is_some() {
+        return Err(OAuthError::invalid_request(
+            "request_uri cannot be pushed (RFC 9126 section 2.1)",
+        )
+        .into());
+    }
+    let request = params.without(&CREDENTIALS);
+    let request = match request.get("client_id") {
+        Some(_) => request,
+        None => request.with("client_id", known.client.id.as_str()),
+    };
+    if request.get("client_id") != Some(known.client.id.as_str()) {
+        return Err(OAuthError::invalid_request("client_id is not the authenticated client").into());
+    }
+    // What is kept is the request itself: a signed one's signature is checked here, once.
+    let effective = request::open(app, &known.client, &request).await?;
+    let effective = effective.params;
+    let encoded = effective.encode();
+    if encoded.len() > LONGEST {
+        return Err(OAuthError::invalid_request("the request is longer than 16384 bytes").into());
+    }
+    match request::read_effective(app, known.clone(), effective, None).await {
+        Ok(_) => {}
+        Err(Refused::Page(error)) => return Err(error),
+        Err(Refused::Callback(_, error)) => return Err(error.into()),
+    }
+    let secret = app.rng.bytes::<32>();
+    let ttl = app.config.authorization.pushed_request_ttl;
+    let expires_at = app.clock.now() + ttl;
+    let id = Sha256::digest(secret).into();
+    document::keep(app, &known.client).await?;
+    pushed_requests::insert(&app.db, id, &known.client.id, &encoded, expires_at).await?;
+    Ok(Pushed {
+        request_uri: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)),
+        expires_in: ttl.as_secs(),
+    })
+}
+
+/// The request behind a reference, and the id it is kept under.
+pub(crate) async fn find(
+    app: &App,
+    client_id: &str,
+    request_uri: &str,
+) -> Result<(Params, [u8; 32]), Error> {
+    let Some(secret) = request_uri.strip_prefix(PREFIX) else {
+        return Err(OAuthError::request_uri_not_supported(
+            "request_uri is only taken from the pushed authorization request endpoint",
+        )
+        .into());
+    };
+    let gone = || {
+        OAuthError::invalid_request_uri(
+            "this request_uri is unknown, expired or used: start again from the application",
+        )
+    };
+    let secret: Vec<u8> = URL_SAFE_NO_PAD.decode(secret).map_err(|_| gone())?;
+    let id: [u8; 32] = Sha256::digest(secret).into();
+    let found = pushed_requests::find(&app.db, id, client_id, app.clock.now()).await?;
+    let params = Params::parse(found.ok_or_else(gone)?.as_bytes())
+        .map_err(|why| Error::Unavailable(why.into()))?;
+    Ok((params, id))
+}

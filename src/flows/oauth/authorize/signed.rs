@@ -1,0 +1,88 @@
+//! Signed request objects (RFC 9101), by value.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    app::App,
+    error::Error,
+    flows::client_keys,
+    jose::ForeignJwt,
+    model::{client::Client, key::SigningAlgorithm},
+    oauth::{access_token::Audience, error::OAuthError, params::Params},
+};
+
+/// How far a client's clock may be off, in seconds.
+const SKEW: i64 = 30;
+
+/// What is about the object and not about the request.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    iss: Option<String>,
+    client_id: Option<String>,
+    aud: Option<Audience>,
+    exp: Option<i64>,
+    nbf: Option<i64>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// The parameters of a request object of this client.
+///
+/// # Errors
+/// `invalid_request_object`, with what is wrong.
+pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Params, Error> {
+    let jwt = ForeignJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
+    let registered = client.metadata.request_object_signing_alg;
+    let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
+    if !client_keys::verifies(app, client, &jwt, &allowed).await {
+        return Err(OAuthError::invalid_request_object(
+            "the request object is not signed by a key of the client",
+        )
+        .into());
+    }
+    let claims: Claims = jwt.claims().map_err(|why| OAuthError::invalid_request_object(why.0))?;
+    Ok(read(app, client, claims)?)
+}
+
+fn read(app: &App, client: &Client, claims: Claims) -> Result<Params, OAuthError> {
+    let wrong = OAuthError::invalid_request_object;
+    let now = app.clock.now().as_secs();
+    let says = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == client.id);
+    if !says(&claims.iss) || !says(&claims.client_id) {
+        return Err(wrong("iss or client_id of the request object is not the client"));
+    }
+    // RFC 9101 §4: it should name us; one that names somebody else is not for us.
+    let issuer = &app.config.server.issuer;
+    if claims.aud.is_some_and(|aud| !aud.contains(issuer)) {
+        return Err(wrong("aud of the request object is not the issuer"));
+    }
+    if claims.exp.is_some_and(|exp| exp <= now.saturating_sub(SKEW)) {
+        return Err(wrong("the request object has expired"));
+    }
+    if claims.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW)) {
+        return Err(wrong("the request object is not good yet"));
+    }
+    let mut pairs = vec![("client_id".to_owned(), client.id.clone())];
+    for (name, value) in claims.rest {
+        match (name.as_str(), value) {
+            // As an assertion it would prove who the client is (RFC 9101 §10.8).
+            ("sub", Value::String(sub)) if sub == client.id => {
+                return Err(wrong("sub of the request object is the client"));
+            }
+            ("iat" | "jti" | "sub", _) => {}
+            ("request" | "request_uri" | "resume", _) => {
+                return Err(wrong("a request object holds no request within itself"));
+            }
+            (_, Value::String(text)) => pairs.push((name, text)),
+            (_, Value::Number(number)) => pairs.push((name, number.to_string())),
+            (_, Value::Array(values)) if name == "resource" => {
+                let texts = values.iter().filter_map(Value::as_str);
+                pairs.extend(texts.map(|text| (name.clone(), text.to_owned())));
+            }
+            (_, value @ Value::Object(_)) => pairs.push((name, value.to_string())),
+            _ => {}
+        }
+    }
+    Params::of(pairs).map_err(wrong)
+}

@@ -1,0 +1,129 @@
+//! Introspection (RFC 7662): what a token is worth at this moment, for those it is meant for.
+
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    diagnostics,
+    error::Error,
+    flows::{
+        sessions,
+        tokens::{refresh, verify},
+    },
+    model::client::Client,
+    oauth::{
+        access_token::{AccessClaims, Audience},
+        refresh_token::RefreshToken,
+    },
+};
+
+/// RFC 7662 §2.2. An inactive token says nothing but that.
+#[derive(Debug, Default, Serialize)]
+pub struct Introspection {
+    pub active: bool,
+    #[serde(flatten)]
+    pub facts: Option<Facts>,
+}
+
+/// What an active token says.
+#[derive(Debug, Serialize)]
+pub struct Facts {
+    pub iss: String,
+    pub sub: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aud: Option<Audience>,
+    pub client_id: String,
+    pub scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<&'static str>,
+    pub iat: i64,
+    pub exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
+}
+
+/// Introspects a token for an authenticated client. What the client may not know of is inactive to it (§2.2, threat
+/// T33): a token is told to the client it was issued to, and to those that serve its audience.
+///
+/// Call this after the client was found with [`client_auth::Freshness::Now`]: what this process knows is
+/// fresh then.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn introspect(app: &App, client: &Client, token: &str) -> Result<Introspection, Error> {
+    if RefreshToken::parse(token).is_some() {
+        return refresh_token(app, client, token).await;
+    }
+    let facts = match verify::inspect(app, token) {
+        Ok(verified) if may_know(app, client, &verified.claims) => {
+            Some(Facts::of(verified.claims.clone()))
+        }
+        refused => {
+            diagnostics::fact("asked_by", &client.id);
+            if let Ok(verified) = &refused {
+                verify::note(verified);
+            }
+            let why = refused.err().map_or("it is not this client's to know of", |why| why.0);
+            diagnostics::refused("inactive", why);
+            None
+        }
+    };
+    Ok(Introspection { active: facts.is_some(), facts })
+}
+
+/// Only the current one is good, and only to its own client.
+async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Introspection, Error> {
+    let current = RefreshToken::parse(token).map(|token| token.hash());
+    let session = match refresh::peek(app, token, &client.id).await {
+        Ok(session) if current.is_some_and(|hash| session.current_hash == hash) => session,
+        Ok(_) | Err(Error::InvalidRefreshToken) => return Ok(Introspection::default()),
+        Err(error) => return Err(error),
+    };
+    let allowed = sessions::allowed(app, &session, &session.scope, app.clock.now()).await?;
+    let facts = Facts {
+        iss: app.config.server.issuer.clone(),
+        sub: session.subject,
+        aud: None,
+        client_id: session.client_id,
+        scope: allowed.scope.to_string(),
+        token_type: None,
+        iat: session.rotated_at.as_secs(),
+        exp: session.idle_expires_at.as_secs(),
+        jti: None,
+        sid: Some(session.id),
+        auth_time: Some(session.authenticated_at.as_secs()),
+    };
+    Ok(Introspection { active: true, facts: Some(facts) })
+}
+
+fn may_know(app: &App, client: &Client, claims: &AccessClaims) -> bool {
+    let serves = &client.metadata.serves;
+    let own_api = app.config.audience();
+    claims.client_id == client.id
+        || claims.aud.contains(&client.id)
+        || serves.iter().any(|one| one == "*" || claims.aud.contains(one))
+        // `serves` may name this server's own API by the issuer.
+        || (claims.aud.contains(own_api) && serves.contains(&app.config.server.issuer))
+}
+
+impl Facts {
+    fn of(claims: AccessClaims) -> Self {
+        Self {
+            iss: claims.iss,
+            sub: claims.sub,
+            aud: Some(claims.aud),
+            client_id: claims.client_id,
+            scope: claims.scope,
+            token_type: Some("Bearer"),
+            iat: claims.iat,
+            exp: claims.exp,
+            jti: Some(claims.jti),
+            sid: claims.sid,
+            auth_time: claims.auth_time,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is a session that nobody has redeemed yet:
+//! redeeming is one statement, and a code that comes twice ends the session it became.
+
+use super::Issued;
+use crate::{
+    app::App,
+    clock::Timestamp,
+    diagnostics,
+    directory::Known,
+    error::Error,
+    flows::{oauth::resources, sessions, tokens::id_token},
+    keys,
+    model::{
+        actor::RequestContext,
+        client::{Client, GrantType},
+        event::Event,
+        session::{EndReason, Session},
+    },
+    oauth::{
+        code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken,
+        scope::Scope,
+    },
+    storage::{
+        outbox, sessions as rows,
+        sessions::{Presented, Redemption},
+    },
+};
+
+/// Redeems a code; `None` where the client has changed since this process last read it.
+///
+/// # Errors
+/// `invalid_grant` for every code that is not good, whatever the reason.
+pub(crate) async fn redeem(
+    app: &App,
+    known: &Known,
+    params: &Params,
+    caller: &RequestContext,
+) -> Result<Option<Issued>, Error> {
+    let client = &known.client;
+    let text = params.get("code").ok_or_else(|| OAuthError::invalid_request("code is missing"))?;
+    let code = Code::parse(text).ok_or_else(not_good)?;
+    let challenge = match params.get("code_verifier") {
+        Some(verifier) => pkce::challenge_of(verifier).ok_or_else(|| {
+            OAuthError::invalid_grant("code_verifier is not 43 to 128 unreserved characters")
+        })?,
+        None => String::new(),
+    };
+    let redirect_uri = params.get("redirect_uri").unwrap_or_default();
+    if redirect_uri.is_empty() && challenge.is_empty() {
+        // OAuth 2.1 §4.1.3 lets it be left out because PKCE binds the code as well.
+        return Err(OAuthError::invalid_grant("redirect_uri or code_verifier is missing").into());
+    }
+
+    let now = app.clock.now();
+    let session_id = code.session.to_string();
+    let refresh = first_refresh_token(app, client, &code, now)?;
+    let becomes = redemption(app, known, refresh.as_ref(), now);
+    let (id, client_id, event_id) = (session_id.clone(), client.id.clone(), app.new_id());
+    let (hash, uri, correlation) =
+        (code.hash(), redirect_uri.to_owned(), caller.correlation_id.clone());
+    let redeemed = app
+        .db
+        .transaction(move |mut tx| {
+            Box::pin(async move {
+                let presented = Presented {
+                    session: &id,
+                    hash,
+                    client_id: &client_id,
+                    redirect_uri: &uri,
+                    challenge: &challenge,
+                };
+                let session = rows::redeem(&mut tx, presented, &becomes, now).await?;
+                if let Some(session) = &session {
+                    let event = Event::session_created(&session.subject, &id, &client_id);
+                    outbox::add(&mut tx, event_id, &event, Some(&correlation), now).await?;
+                }
+                Ok(session)
+            })
+        })
+        .await?;
+    let Some(mut session) = redeemed else {
+        return refuse(app, known, &session_id, code.hash(), caller, now).await;
+    };
+    // A registration that was used stays.
+    if client.expires_at.is_some() {
+        crate::storage::clients::keep(&app.db, &client.id).await?;
+    }
+    narrow(&mut session, &params.all("resource").collect::<Vec<_>>())?;
+    let scope = session.scope.clone();
+    answer(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
+}
+
+/// For this one access token, fewer resources than the session was granted (RFC 8707 §2.2).
+pub(crate) fn narrow(session: &mut Session, named: &[&str]) -> Result<(), OAuthError> {
+    if !named.is_empty() {
+        let fewer = resources::among(&session.details.resource, named);
+        session.details.resource = fewer.ok_or_else(|| {
+            OAuthError::invalid_target(
+                "that resource was not among those of the authorization request",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// The refresh token that the client gets with the code, where it may have one.
+fn first_refresh_token(
+    app: &App,
+    client: &Client,
+    code: &Code,
+    now: Timestamp,
+) -> Result<Option<RefreshToken>, Error> {
+    if !client.may(GrantType::RefreshToken) {
+        return Ok(None);
+    }
+    let ring = app.keys.ring();
+    let key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
+    Ok(Some(RefreshToken::first(key, code.session, app.rng.bytes())))
+}
+
+fn redemption(
+    app: &App,
+    known: &Known,
+    refresh: Option<&RefreshToken>,
+    now: Timestamp,
+) -> Redemption {
+    let client = &known.client;
+    let lives = sessions::Lives::of(app, client);
+    let expires_at = match refresh {
+        Some(_) => now + lives.refresh_max,
+        // Without a refresh token the session is as long as its one access token.
+        None => now + lives.access,
+    };
+    Redemption {
+        chain_key: refresh.map_or(0, |token| token.chain_key),
+        first_hash: refresh.map(RefreshToken::hash),
+        idle_expires_at: match refresh {
+            Some(_) => (now + lives.refresh_idle).min(expires_at),
+            None => expires_at,
+        },
+        expires_at,
+        clients_version: known.version,
+    }
+}
+
+/// Finds out why nothing was redeemed.
+async fn refuse(
+    app: &App,
+    known: &Known,
+    session_id: &str,
+    hash: [u8; 32],
+    caller: &RequestContext,
+    now: Timestamp,
+) -> Result<Option<Issued>, Error> {
+    app.freshen().await?;
+    let current = app.directory.client(&app.db, &known.client.id).await?;
+    if current.is_none_or(|current| current.version != known.version) {
+        return Ok(None);
+    }
+    let session = rows::by_id(&app.db, session_id).await?;
+    note(session.as_ref(), known, hash, now);
+    let replayed = session.filter(|session| {
+        session.code_hash.as_deref() == Some(&hash[..])
+            && session.client_id == known.client.id
+            && session.redeemed_at.is_some()
+    });
+    if let Some(session) = replayed {
+        // RFC 6749 §4.1.2: somebody has a copy of the code, so what was issued for it is not trusted.
+        tracing::warn!(
+            session = session.id,
+            subject = session.subject,
+            request_id = caller.request_id,
+            "an authorization code was presented twice: its session is revoked"
+        );
+        sessions::end_one(app, &session, EndReason::CodeReplayed, caller, now).await?;
+    }
+    Err(not_good().into())
+}
+
+/// Why a code buys nothing, for those who are asked.
+fn note(session: Option<&Session>, known: &Known, hash: [u8; 32], now: Timestamp) {
+    diagnostics::fact("code.session_found", session.is_some());
+    let Some(session) = session else { return };
+    diagnostics::fact("code.session", &session.id);
+    let same = session.code_hash.as_deref() == Some(&hash[..]);
+    diagnostics::fact("code.is_the_sessions", same);
+    diagnostics::fact("code.is_this_clients", session.client_id == known.client.id);
+    diagnostics::fact("code.was_redeemed", session.redeemed_at.is_some());
+    diagnostics::fact("code.session_ended", session.revoked_at.is_some());
+    let over = session.redeemed_at.is_none() && session.idle_expires_at <= now;
+    diagnostics::fact("code.has_expired", over);
+    if same && session.redeemed_at.is_none() && session.revoked_at.is_none() && !over {
+        diagnostics::fact("code.differs_in", "redirect_uri, code_verifier, or the account");
+    }
+}
+
+/// The tokens of a session at this moment, for an authorization code or a refresh token. What the client may no longer ask
+/// for, its sessions no longer get.
+pub(crate) async fn answer(
+    app: &App,
+    client: &Client,
+    mut session: Session,
+    scope: Scope,
+    refresh: Option<&RefreshToken>,
+    now: Timestamp,
+) -> Result<Issued, Error> {
+    let target = resources::still_open(app, client, &session.details.resource).await?;
+    session.details.resource = target.names();
+    let scope = scope.intersection(&target.may_ask(client));
+    let allowed = sessions::allowed(app, &session, &scope, now).await?;
+    let grant = sessions::grant(app, client, &session, &allowed);
+    let (access_token, expires_in) = super::access_token(app, client, grant).await?;
+    let id_token = if allowed.scope.contains("openid") {
+        Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
+    } else {
+        None
+    };
+    Ok(Issued {
+        access_token,
+        expires_in,
+        scope: allowed.scope,
+        refresh_token: refresh.map(RefreshToken::expose),
+        id_token,
+    })
+}
+
+fn not_good() -> OAuthError {
+    OAuthError::invalid_grant(
+        "the code is unknown, expired or used, or belongs to another client, redirect_uri or code_verifier",
+    )
+}

@@ -1,0 +1,54 @@
+//! The UserInfo endpoint's decision (OpenID Connect Core §5.3).
+
+use serde_json::{Map, Value};
+
+use crate::{
+    app::App,
+    directory::Known,
+    error::Error,
+    flows::{
+        sessions as sessions_flow,
+        tokens::{
+            claims::{self, Place},
+            verify,
+        },
+    },
+    oauth::{error::OAuthError, jwt::Invalid, scope::Scope},
+    storage::sessions,
+};
+
+/// What the bearer may know about the person, and the client it was issued to.
+#[derive(Debug)]
+pub struct UserInfo {
+    pub claims: Map<String, Value>,
+    pub known: Known,
+}
+
+/// Reads the claims for an access token.
+///
+/// # Errors
+/// [`Error::InvalidToken`]; `insufficient_scope` without `openid`.
+pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
+    let verified = verify::verify(app, token).await?;
+    let claims = &verified.claims;
+    let scope = Scope::parse(&claims.scope).unwrap_or_default();
+    if !scope.contains("openid") {
+        return Err(OAuthError::insufficient_scope("the token lacks the scope openid").into());
+    }
+    let gone = || Error::InvalidToken(Invalid("its session has ended"));
+    let sid = claims.sid.as_ref().ok_or_else(gone)?;
+    let now = app.clock.now();
+    let session = sessions::by_id(&app.db, sid)
+        .await?
+        .filter(|session| session.is_live(now))
+        .ok_or_else(gone)?;
+    let known = app.client(&claims.client_id).await?.ok_or_else(gone)?;
+    let user = session.user.as_ref().ok_or_else(gone)?;
+    let mut told = Map::new();
+    told.insert("sub".to_owned(), session.subject.clone().into());
+    let client = &known.client;
+    told.extend(claims::of(client, user, &scope, &session.details, Place::UserInfo));
+    let allowed = sessions_flow::allowed(app, &session, &scope, now).await?;
+    told.extend(claims::standing(client, user, &allowed.modules));
+    Ok(UserInfo { claims: told, known })
+}

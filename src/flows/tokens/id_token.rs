@@ -1,0 +1,72 @@
+//! ID tokens: made for clients, and read again as hints.
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    error::Error,
+    flows::{
+        admin::modules::Allowed,
+        sessions::Lives,
+        tokens::claims::{self, Place},
+    },
+    model::{client::Client, key::SigningAlgorithm, session::Session},
+    oauth::{
+        id_token::{IdClaims, at_hash},
+        jwt::{TokenType, Unverified},
+    },
+};
+
+/// The algorithm of what is signed for a client: what it registered for it, else RS256 (OpenID Connect Registration §2,
+/// RFC 9701 §6), else whatever there is.
+pub fn algorithm(app: &App, registered: Option<SigningAlgorithm>) -> SigningAlgorithm {
+    let held = &app.config.keys.algorithms;
+    registered
+        .filter(|algorithm| held.contains(algorithm))
+        .or_else(|| held.iter().copied().find(|a| *a == SigningAlgorithm::Rs256))
+        .or_else(|| held.first().copied())
+        .unwrap_or(SigningAlgorithm::Rs256)
+}
+
+/// The ID token of a session at this moment.
+pub(crate) async fn of_session(
+    app: &App,
+    client: &Client,
+    session: &Session,
+    allowed: &Allowed,
+    access_token: &str,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
+    let details = &session.details;
+    let person = session.user.as_ref().map(|user| {
+        let mut person = claims::of(client, user, &session.scope, details, Place::IdToken);
+        person.extend(claims::standing(client, user, &allowed.modules));
+        person
+    });
+    let claims = IdClaims {
+        iss: app.config.server.issuer.clone(),
+        sub: session.subject.clone(),
+        aud: client.id.clone(),
+        exp: (now + Lives::of(app, client).access).as_secs(),
+        iat: now.as_secs(),
+        auth_time: session.authenticated_at.as_secs(),
+        nonce: details.nonce.clone(),
+        acr: details.acr.clone(),
+        amr: details.amr.clone(),
+        at_hash: Some(at_hash(access_token, algorithm.as_str())),
+        sid: session.id.clone(),
+        person: person.unwrap_or_default(),
+    };
+    Ok(app.keys.sign(TokenType::Id, &claims, algorithm, now).await?)
+}
+
+/// Reads an ID token of ours that somebody shows as a hint (Core §3.1.2.1, RP-Initiated Logout §2). It may have
+/// expired: it says who was meant, and opens nothing. `None` where it is none of ours.
+pub fn hint(app: &App, token: &str) -> Option<IdClaims> {
+    let token = Unverified::parse(token, TokenType::Id).ok()?;
+    if app.keys.ring().verify(&token) != Some(true) {
+        return None;
+    }
+    let claims: IdClaims = token.claims().ok()?;
+    (claims.iss == app.config.server.issuer).then_some(claims)
+}

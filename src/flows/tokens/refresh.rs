@@ -1,0 +1,188 @@
+//! Refresh with rotation: one row a session, one statement a refresh, one successor ever.
+//!
+//! 1. The presented token moves the session on to its successor, in one statement.
+//! 2. No row: if the presented token is the direct predecessor and was rotated within the replay window,
+//!    it is a retry (a lost answer, two tabs): it gets the very same successor.
+//! 3. Else, if walking the chain from it leads to the current token, it was genuine and is old: somebody
+//!    has a copy. The family ends (RFC 9700 §4.14.2).
+//! 4. Else it is garbage and touches nothing.
+
+use std::time::Duration;
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    diagnostics,
+    error::Error,
+    flows::sessions,
+    model::{
+        actor::RequestContext,
+        client::Client,
+        session::{EndReason, Session},
+    },
+    oauth::refresh_token::{ChainKey, RefreshToken},
+    storage::sessions as rows,
+    telemetry::RefreshOutcome,
+};
+
+/// Whose refresh tokens are taken, and on which terms.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    pub client_id: &'a str,
+    pub idle_ttl: Duration,
+    pub replay_window: Duration,
+}
+
+impl<'a> Terms<'a> {
+    /// A client's, where it has its own, else the configuration's.
+    pub fn of(app: &App, client: &'a Client) -> Self {
+        let terms = Self::configured(app, &client.id);
+        Self {
+            idle_ttl: client.metadata.refresh_idle_ttl.unwrap_or(terms.idle_ttl),
+            replay_window: client.metadata.replay_window.unwrap_or(terms.replay_window),
+            ..terms
+        }
+    }
+
+    /// The configuration's.
+    pub fn configured(app: &App, client_id: &'a str) -> Self {
+        let tokens = &app.config.tokens;
+        Self { client_id, idle_ttl: tokens.refresh_idle_ttl, replay_window: tokens.replay_window }
+    }
+}
+
+/// A session that has moved on, and the token it moved to.
+#[derive(Debug)]
+pub struct Refreshed {
+    pub session: Session,
+    pub successor: RefreshToken,
+}
+
+/// Exchanges a refresh token for its one successor.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for every token that is not good, whatever the reason.
+pub async fn refresh(
+    app: &App,
+    presented: &str,
+    terms: &Terms<'_>,
+    caller: &RequestContext,
+) -> Result<Refreshed, Error> {
+    let outcome = attempt(app, presented, terms, caller).await;
+    let (counted, result) = match outcome {
+        Ok((counted, refreshed)) => (counted, refreshed.ok_or(Error::InvalidRefreshToken)),
+        Err(error) => (RefreshOutcome::Error, Err(error)),
+    };
+    app.metrics.refresh(counted);
+    result
+}
+
+/// The live session that a refresh token belongs to, be it the current one or an older one; nothing moves.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for a token that is none of this client's.
+pub async fn peek(app: &App, presented: &str, client_id: &str) -> Result<Session, Error> {
+    let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
+    let key = chain_key(app, token.chain_key).await?.ok_or(Error::InvalidRefreshToken)?;
+    let now = app.clock.now();
+    let session = rows::by_id(&app.db, &token.session.to_string())
+        .await?
+        .filter(|session| session.client_id == client_id && session.is_live(now))
+        .ok_or(Error::InvalidRefreshToken)?;
+    if session.current_hash == token.hash() || is_genuine(token, &session, key).await? {
+        Ok(session)
+    } else {
+        Err(Error::InvalidRefreshToken)
+    }
+}
+
+type Outcome = (RefreshOutcome, Option<Refreshed>);
+
+async fn attempt(
+    app: &App,
+    presented: &str,
+    terms: &Terms<'_>,
+    caller: &RequestContext,
+) -> Result<Outcome, Error> {
+    let Some(token) = RefreshToken::parse(presented) else {
+        return Ok((RefreshOutcome::Invalid, None));
+    };
+    let Some(key) = chain_key(app, token.chain_key).await? else {
+        return Ok((RefreshOutcome::Invalid, None));
+    };
+    let now = app.clock.now();
+    let successor = token.successor(&key);
+    let id = token.session.to_string();
+    let rotated = rows::rotate(
+        &app.db,
+        &id,
+        terms.client_id,
+        token.hash(),
+        successor.hash(),
+        now,
+        now + terms.idle_ttl,
+    )
+    .await?;
+    if let Some(session) = rotated {
+        let refreshed = Refreshed { session, successor };
+        return Ok((RefreshOutcome::Rotated, Some(refreshed)));
+    }
+    let session = rows::by_id(&app.db, &id).await?;
+    note(session.as_ref(), terms.client_id, now);
+    let Some(session) =
+        session.filter(|session| session.client_id == terms.client_id && session.is_live(now))
+    else {
+        return Ok((RefreshOutcome::Invalid, None));
+    };
+    if session.current_hash == successor.hash() && session.rotated_at + terms.replay_window > now {
+        let refreshed = Refreshed { session, successor };
+        return Ok((RefreshOutcome::Replayed, Some(refreshed)));
+    }
+    if is_genuine(token, &session, key).await? {
+        tracing::warn!(
+            session = session.id,
+            subject = session.subject,
+            request_id = caller.request_id,
+            "an old refresh token was presented: its family is revoked"
+        );
+        sessions::end_one(app, &session, EndReason::Theft, caller, now).await?;
+        return Ok((RefreshOutcome::Theft, None));
+    }
+    Ok((RefreshOutcome::Invalid, None))
+}
+
+/// Why a refresh token buys nothing, for those who are asked.
+fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
+    diagnostics::fact("session.found", session.is_some());
+    let Some(session) = session else { return };
+    diagnostics::fact("session.id", &session.id);
+    diagnostics::fact("session.is_this_clients", session.client_id == client_id);
+    diagnostics::fact("session.ended", session.revoked_at.is_some());
+    let over = session.idle_expires_at.min(session.expires_at) <= now;
+    diagnostics::fact("session.has_expired", over);
+    diagnostics::fact("session.generation", session.generation);
+    diagnostics::fact("session.rotated_at", session.rotated_at.rfc3339());
+    let disabled = session.user.as_ref().map(|user| user.disabled_at.is_some());
+    diagnostics::fact("user.disabled", disabled.unwrap_or_default());
+}
+
+/// The named chain key; asks the database once where this process does not know it yet.
+pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>, Error> {
+    if let Some(key) = app.keys.ring().chain_key_numbered(number) {
+        return Ok(Some(key.clone()));
+    }
+    app.freshen().await?;
+    Ok(app.keys.ring().chain_key_numbered(number).cloned())
+}
+
+/// Whether the token was the session's current one once. Up to 20 ms of hashing: not on an async thread.
+pub(crate) async fn is_genuine(
+    token: RefreshToken,
+    session: &Session,
+    key: ChainKey,
+) -> Result<bool, Error> {
+    let (generation, hash) = (session.generation, session.current_hash.clone());
+    tokio::task::spawn_blocking(move || token.is_ancestor_of(generation, &hash, &key))
+        .await
+        .map_err(|error| Error::Unavailable(error.into()))
+}
