@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn t08_a_browser_is_sent_to_our_own_origins_only() {
+    fn t08_browsers_are_redirected_to_trusted_origins_only() {
         let config = config();
         for (text, lands) in [
             ("/docs?a=b", "https://id.example.org/docs?a=b"),

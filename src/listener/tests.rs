@@ -260,7 +260,7 @@ async fn t90_ambiguous_lengths_are_refused() {
 }
 
 #[tokio::test]
-async fn t52_oversized_heads_are_answered_431() {
+async fn t52_oversized_header_sections_are_answered_431() {
     let server = start(options());
     let dots = ".".repeat(1_000_000);
     let request = format!("GET /hello HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {dots}\r\n\r\n");
@@ -410,7 +410,7 @@ async fn flooded(address: SocketAddr, flood: impl Fn(u32) -> Vec<u8> + Send + 's
 }
 
 #[tokio::test]
-async fn t91_floods_over_http_2_are_closed_and_others_are_served() {
+async fn t91_http2_floods_are_closed_and_others_are_served() {
     // GET http /hello, without indexing
     let head = [0x82, 0x86, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x'];
     let server = start(options());

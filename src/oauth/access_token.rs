@@ -148,7 +148,7 @@ mod tests {
         r#"{"iss":"i","sub":"s","aud":"a","iat":1,"exp":100,"jti":"j","client_id":"c","scope":""}"#;
 
     #[test]
-    fn t48_a_date_is_a_whole_number_that_fits_or_the_token_is_refused() {
+    fn t48_token_dates_must_be_integers_in_range() {
         assert!(claims(GOOD).is_ok());
         for bad in [
             "\"100\"",

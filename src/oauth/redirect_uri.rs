@@ -125,7 +125,7 @@ mod tests {
     const NATIVE: Kind<'_> = Kind::Native { short_schemes: &[] };
 
     #[test]
-    fn t3_only_the_port_of_a_loopback_address_may_differ() {
+    fn t03_only_the_port_of_a_loopback_address_may_differ() {
         let registered = "http://127.0.0.1/cb";
         assert!(matches(registered, "http://127.0.0.1:49152/cb"));
         assert!(matches("http://[::1]:1/cb", "http://[::1]:2/cb"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn t4_a_scheme_that_a_browser_runs_is_never_registered() {
+    fn t04_script_schemes_are_never_registered() {
         for bad in [
             "JaVaScRiPt:alert(1)",
             "javascript://c/%0aalert(1)",

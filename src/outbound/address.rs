@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t80_every_way_to_write_a_special_address_is_seen() {
+    fn t80_every_notation_of_a_special_address_is_recognized() {
         for special in [
             "127.0.0.1",
             "10.1.2.3",

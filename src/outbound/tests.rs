@@ -174,7 +174,7 @@ async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
 }
 
 #[tokio::test]
-async fn t80_a_name_that_leads_outside_and_inside_leads_nowhere() {
+async fn t80_a_name_with_public_and_private_addresses_is_refused() {
     let inside = Outside::start(|_| ok("secret")).await;
     let outside: IpAddr = "93.184.216.34".parse().expect("an address");
     for found in [
@@ -218,7 +218,7 @@ async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
 }
 
 #[tokio::test]
-async fn t80_nothing_inside_is_ever_connected_to() {
+async fn t80_private_addresses_are_never_connected_to() {
     let inside = Outside::start(|_| ok("secret")).await;
     let client = inside.client(&[]);
     for host in [

@@ -17,7 +17,7 @@ import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
 import { createRemoteJWKSet, exportPKCS8, jwtVerify } from 'jose';
 
-import { keys, story } from './story.mjs';
+import { keys, story } from './scenario.mjs';
 
 /**
  * A server of one tool, which tells who is asking. Its address is `resource`, which the authorization server knows as one

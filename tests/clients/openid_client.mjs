@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 import * as client from 'openid-client';
 
-import { keys, refused, story } from './story.mjs';
+import { keys, refused, story } from './scenario.mjs';
 
 const SCOPE = 'openid profile email offline_access';
 

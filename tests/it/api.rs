@@ -14,12 +14,12 @@ const REFRESH: &str = "/api/v1/auth/token/refresh";
 const LOGOUT: &str = "/api/v1/auth/logout";
 
 backend_tests! {
-    t92_a_foreign_host_changes_nothing,
-    verify_and_session_say_whose_token_it_is,
-    health_tells_how_the_server_is,
+    t92_a_forged_host_header_has_no_effect,
+    verify_and_session_return_the_token_owner,
+    health_reports_liveness_and_readiness,
 }
 
-async fn t92_a_foreign_host_changes_nothing(backend: Backend) {
+async fn t92_a_forged_host_header_has_no_effect(backend: Backend) {
     let server = TestServer::start(backend).await;
     let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
     let foreign = |method: Method, path: &str| {
@@ -55,7 +55,7 @@ async fn t92_a_foreign_host_changes_nothing(backend: Backend) {
     }
 }
 
-async fn verify_and_session_say_whose_token_it_is(backend: Backend) {
+async fn verify_and_session_return_the_token_owner(backend: Backend) {
     let server = TestServer::start(backend).await;
     let made = server
         .post(
@@ -121,7 +121,7 @@ async fn verify_and_session_say_whose_token_it_is(backend: Backend) {
     nobody(server.get_as("/api/v1/auth/session", &tokens.access).await);
 }
 
-async fn health_tells_how_the_server_is(backend: Backend) {
+async fn health_reports_liveness_and_readiness(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.clock.advance(Duration::from_secs(75));
     for path in [
@@ -150,7 +150,7 @@ async fn health_tells_how_the_server_is(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
+async fn an_unknown_path_is_404_and_an_unknown_method_is_405() {
     let server = TestServer::start(Backend::Sqlite).await;
     for path in [
         "/nothing",
@@ -212,7 +212,7 @@ async fn an_unknown_address_and_an_unknown_method_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_older_names_do_the_same() {
+async fn legacy_paths_behave_like_the_current_ones() {
     let server = TestServer::start(Backend::Sqlite).await;
     let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
     server.post("/auth/register", account.clone()).await.expect(StatusCode::CREATED);
@@ -237,7 +237,7 @@ async fn the_older_names_do_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_has_an_id_of_its_own_and_the_callers_correlation() {
+async fn every_response_has_a_request_id_and_the_correlation_id() {
     let server = TestServer::start(Backend::Sqlite).await;
     let with = |name: &'static str, value: &[u8]| {
         let value = reqwest::header::HeaderValue::from_bytes(value).expect("a header's value");
@@ -284,7 +284,7 @@ async fn every_answer_has_an_id_of_its_own_and_the_callers_correlation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t84_no_other_site_may_read_an_answer() {
+async fn t84_no_other_origin_can_read_a_response() {
     let server = TestServer::start(Backend::Sqlite).await;
     let access = server.register("vera").await.access;
     let paths = [
@@ -330,7 +330,7 @@ async fn t84_no_other_site_may_read_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_is_kept_or_sniffed() {
+async fn responses_forbid_caching_and_content_sniffing() {
     let server = TestServer::start(Backend::Sqlite).await;
     let tokens = server.register("vera").await;
     let replies = [

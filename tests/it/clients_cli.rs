@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, TestServer, backend_tests,
-    oauth::{Authorization, CALLBACK, VERIFIER, web_app},
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, web_app},
     process::run,
     send,
 };
@@ -74,9 +74,9 @@ async fn clients_head(server: &TestServer) -> String {
 /// Tokens of a person at a client: access and refresh.
 async fn tokens(server: &TestServer, client: &str, name: &str) -> (String, String) {
     let mut person = server.browser();
-    let request = Authorization::of(client, "openid offline_access api:read");
+    let request = AuthorizationRequest::of(client, "openid offline_access api:read");
     let answer = person.authorize(&request, name).await;
-    let json = server.redeem(client, answer.code()).await.expect(StatusCode::OK).json();
+    let json = server.exchange_code(client, answer.code()).await.expect(StatusCode::OK).json();
     let text = |name: &str| json[name].as_str().expect("a token").to_owned();
     (text("access_token"), text("refresh_token"))
 }
@@ -88,21 +88,21 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
 }
 
 backend_tests! {
-    a_client_is_made_shown_changed_and_removed_by_command,
-    what_breaks_the_policy_is_refused_with_its_reason,
-    t04_a_scheme_that_a_browser_runs_is_refused_at_every_place,
-    what_is_built_in_stays_as_it_is,
-    two_secrets_are_good_while_one_replaces_the_other,
-    t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once,
-    what_an_operator_changes_counts_for_the_next_request_of_every_process,
-    a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it,
-    a_person_whose_consent_is_withdrawn_is_asked_again,
-    t83_a_secret_is_shown_once_and_never_again,
-    nobody_is_invited_to_where_nobody_can_register,
-    resources_and_the_words_for_scopes_are_looked_after,
+    clients_are_created_shown_changed_and_deleted,
+    a_policy_violation_is_refused_with_its_reason,
+    t04_the_cli_refuses_script_schemes_in_every_uri_field,
+    built_in_clients_cannot_be_changed,
+    both_secrets_are_valid_during_a_rotation,
+    t32_a_disabled_or_deleted_client_is_refused_by_every_process,
+    operator_changes_apply_to_the_next_request_everywhere,
+    removing_a_scope_revokes_the_access_tokens_with_it,
+    a_user_is_asked_again_after_consent_is_withdrawn,
+    t83_a_client_secret_is_shown_once,
+    client_invite_is_refused_while_registration_is_off,
+    resources_and_scope_descriptions_are_managed,
 }
 
-async fn a_client_is_made_shown_changed_and_removed_by_command(backend: Backend) {
+async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
     let added = said(&propusk(&[
@@ -211,7 +211,7 @@ async fn a_client_is_made_shown_changed_and_removed_by_command(backend: Backend)
     );
 }
 
-async fn what_breaks_the_policy_is_refused_with_its_reason(backend: Backend) {
+async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
     let database = Database::new(backend).await;
     let add = |args: &[&str]| {
         let args: Vec<_> =
@@ -283,7 +283,7 @@ async fn what_breaks_the_policy_is_refused_with_its_reason(backend: Backend) {
     assert_eq!(shown(&database, "it")["token_endpoint_auth_method"], "client_secret_basic");
 }
 
-async fn t04_a_scheme_that_a_browser_runs_is_refused_at_every_place(backend: Backend) {
+async fn t04_the_cli_refuses_script_schemes_in_every_uri_field(backend: Backend) {
     let database = Database::new(backend).await;
     let flags = [
         "--redirect-uri",
@@ -319,7 +319,7 @@ async fn t04_a_scheme_that_a_browser_runs_is_refused_at_every_place(backend: Bac
     }
 }
 
-async fn what_is_built_in_stays_as_it_is(backend: Backend) {
+async fn built_in_clients_cannot_be_changed(backend: Backend) {
     let database = Database::new(backend).await;
     for id in ["propusk", "propusk-docs"] {
         for args in [
@@ -334,7 +334,7 @@ async fn what_is_built_in_stays_as_it_is(backend: Backend) {
     }
 }
 
-async fn two_secrets_are_good_while_one_replaces_the_other(backend: Backend) {
+async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
     let server = TestServer::start(backend).await;
     let metadata = Metadata {
         scope: Scope::parse("api").expect("a scope"),
@@ -383,9 +383,7 @@ async fn two_secrets_are_good_while_one_replaces_the_other(backend: Backend) {
     );
 }
 
-async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_once(
-    backend: Backend,
-) {
+async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let other = server.another(&[]).await;
@@ -399,7 +397,7 @@ async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_on
     for end in ["disable", "remove"] {
         let (access, refresh) = tokens(&server, "app", "ann").await;
         // A code that nobody has redeemed yet.
-        let request = Authorization::of("app", "openid");
+        let request = AuthorizationRequest::of("app", "openid");
         let open = server.browser().authorize(&request, "ann").await;
         assert_eq!(other.introspect("gateway", &access).await["active"], true);
         assert_eq!(other.introspect("app", &refresh).await["active"], true);
@@ -418,7 +416,11 @@ async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_on
             let userinfo = server.get_as("/oauth2/userinfo", &access).await;
             assert_eq!(userinfo.status, StatusCode::UNAUTHORIZED, "{end}: {userinfo:?}");
             expect_oauth_error(&server.refresh_as("app", &refresh).await, 401, "invalid_client");
-            expect_oauth_error(&server.redeem("app", open.code()).await, 401, "invalid_client");
+            expect_oauth_error(
+                &server.exchange_code("app", open.code()).await,
+                401,
+                "invalid_client",
+            );
             let page = server.browser().open(&request.address()).await;
             assert_eq!(
                 (page.status, page.header("location")),
@@ -429,7 +431,11 @@ async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_on
         if end == "disable" {
             clients::enable(&server.app, "app", &Actor::operator()).await.expect("enabled");
             expect_oauth_error(&other.refresh_as("app", &refresh).await, 400, "invalid_grant");
-            expect_oauth_error(&other.redeem("app", open.code()).await, 400, "invalid_grant");
+            expect_oauth_error(
+                &other.exchange_code("app", open.code()).await,
+                400,
+                "invalid_grant",
+            );
             assert_eq!(
                 other.introspect("gateway", &access).await,
                 json!({ "active": false }),
@@ -440,7 +446,7 @@ async fn t32_a_client_that_is_disabled_or_removed_is_dead_in_every_process_at_on
     }
 }
 
-async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(backend: Backend) {
+async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     server.client("app", web_app()).await;
@@ -458,7 +464,7 @@ async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(b
     .await
     .expect("changed");
     let request =
-        Authorization::of("app", "openid").with("redirect_uri", "https://app.example/new");
+        AuthorizationRequest::of("app", "openid").with("redirect_uri", "https://app.example/new");
     other.browser().authorize(&request, "ann").await.code();
     clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &Actor::operator())
         .await
@@ -466,7 +472,7 @@ async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(b
     let page = other.browser().open(&request.address()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
 
-    let code = other.browser().authorize(&Authorization::of("app", "openid"), "ann").await;
+    let code = other.browser().authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO, &Actor::operator())
         .await
         .expect("rotated");
@@ -482,7 +488,7 @@ async fn what_an_operator_changes_counts_for_the_next_request_of_every_process(b
     send(request).await.expect(StatusCode::OK);
 }
 
-async fn a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it(backend: Backend) {
+async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     server.client("app", web_app()).await;
@@ -510,7 +516,7 @@ async fn a_scope_that_is_taken_away_ends_the_access_tokens_that_hold_it(backend:
     assert!(!refreshed.text.contains("api:read"), "{refreshed:?}");
 }
 
-async fn a_person_whose_consent_is_withdrawn_is_asked_again(backend: Backend) {
+async fn a_user_is_asked_again_after_consent_is_withdrawn(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     server.register("bob").await;
@@ -533,7 +539,7 @@ async fn a_person_whose_consent_is_withdrawn_is_asked_again(backend: Backend) {
     assert_eq!(server.introspect("other", &elsewhere).await["active"], true);
     assert_eq!(server.introspect("app", &of_bob).await["active"], true);
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open(&Authorization::of("app", "openid api:read").address()).await;
+    let page = ann.open(&AuthorizationRequest::of("app", "openid api:read").address()).await;
     assert!(page.text.contains("name=\"decision\""), "asked again: {page:?}");
     let events = server.events().await;
     let withdrawn = events
@@ -543,7 +549,7 @@ async fn a_person_whose_consent_is_withdrawn_is_asked_again(backend: Backend) {
     assert_eq!(withdrawn, 1, "{events:?}");
 }
 
-async fn t83_a_secret_is_shown_once_and_never_again(backend: Backend) {
+async fn t83_a_client_secret_is_shown_once(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| said(&run(&server.database, &[], args));
     let first = secret_in(&propusk(&["client", "add", "robot", "--scope", "api"]));
@@ -572,7 +578,7 @@ async fn t83_a_secret_is_shown_once_and_never_again(backend: Backend) {
     assert!(!told.iter().any(|text| text.contains(&hash(&second))), "not its hash either");
 }
 
-async fn nobody_is_invited_to_where_nobody_can_register(backend: Backend) {
+async fn client_invite_is_refused_while_registration_is_off(backend: Backend) {
     let database = Database::new(backend).await;
     let off = [("PROPUSK_CLIENT_REGISTRATION__MODE", "off")];
     assert_refused(
@@ -581,7 +587,7 @@ async fn nobody_is_invited_to_where_nobody_can_register(backend: Backend) {
     );
 }
 
-async fn resources_and_the_words_for_scopes_are_looked_after(backend: Backend) {
+async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
     said(&propusk(&[
@@ -636,7 +642,7 @@ async fn resources_and_the_words_for_scopes_are_looked_after(backend: Backend) {
     let page = server
         .logged_in("ann")
         .await
-        .open(&Authorization::of("app", "openid api:read").address())
+        .open(&AuthorizationRequest::of("app", "openid api:read").address())
         .await;
     assert!(page.text.contains("Read your things"), "{page:?}");
     said(&propusk(&["scope", "remove", "api:read"]));
@@ -697,16 +703,16 @@ ru = "Читать ваши вещи"
 const ROBOT: &str = "The quick brown fox jumps over the lazy dog";
 
 backend_tests! {
-    clients_toml_is_brought_about_and_what_is_so_is_not_written_again,
-    a_client_that_is_gone_from_the_file_is_removed_with_its_tokens,
-    two_secrets_may_stand_in_the_file_and_may_come_from_files,
-    a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied,
-    the_file_that_the_manual_shows_can_be_applied,
-    processes_that_start_together_apply_the_file_once,
-    keys_of_a_client_come_from_a_file,
+    applying_clients_toml_twice_writes_nothing_the_second_time,
+    a_client_removed_from_the_file_is_deleted_and_revoked,
+    the_file_may_hold_two_secrets_inline_or_in_files,
+    an_invalid_file_is_reported_and_not_applied_at_all,
+    the_example_file_of_the_reference_can_be_applied,
+    concurrently_started_processes_apply_the_file_once,
+    client_keys_are_read_from_a_file,
 }
 
-async fn clients_toml_is_brought_about_and_what_is_so_is_not_written_again(backend: Backend) {
+async fn applying_clients_toml_twice_writes_nothing_the_second_time(backend: Backend) {
     let server = with_file(backend, FILE).await;
     apply(&server).await.expect("applied");
     client_credentials(&server, "robot", ROBOT).await.expect(StatusCode::OK);
@@ -750,7 +756,7 @@ async fn clients_toml_is_brought_about_and_what_is_so_is_not_written_again(backe
     );
 }
 
-async fn a_client_that_is_gone_from_the_file_is_removed_with_its_tokens(backend: Backend) {
+async fn a_client_removed_from_the_file_is_deleted_and_revoked(backend: Backend) {
     let server = with_file(backend, FILE).await;
     apply(&server).await.expect("applied");
     let gateway = Metadata {
@@ -773,7 +779,7 @@ async fn a_client_that_is_gone_from_the_file_is_removed_with_its_tokens(backend:
     assert_eq!(shown(&server.database, "gateway")["source"], "operator", "others stay");
 }
 
-async fn two_secrets_may_stand_in_the_file_and_may_come_from_files(backend: Backend) {
+async fn the_file_may_hold_two_secrets_inline_or_in_files(backend: Backend) {
     let server = with_file(backend, "").await;
     let folder = server.database.folder.path();
     let (old, new) = ("an old secret of 32 characters..", "a new secret of 32 characters...");
@@ -791,7 +797,7 @@ async fn two_secrets_may_stand_in_the_file_and_may_come_from_files(backend: Back
     expect_oauth_error(&client_credentials(&server, "robot", old).await, 401, "invalid_client");
 }
 
-async fn a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied(backend: Backend) {
+async fn an_invalid_file_is_reported_and_not_applied_at_all(backend: Backend) {
     let server = with_file(backend, FILE).await;
     let head = clients_head(&server).await;
     for (wrong, right, says) in [
@@ -838,7 +844,7 @@ async fn a_mistake_in_the_file_is_named_and_nothing_of_the_file_is_applied(backe
     assert_refused(&output, &["clients.toml", "client.shop", "client remove shop"]);
 }
 
-async fn the_file_that_the_manual_shows_can_be_applied(backend: Backend) {
+async fn the_example_file_of_the_reference_can_be_applied(backend: Backend) {
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md"))
         .expect("the manual");
     let toml =
@@ -856,7 +862,7 @@ async fn the_file_that_the_manual_shows_can_be_applied(backend: Backend) {
     assert_eq!(clients_head(&server).await, head, "nothing was written");
 }
 
-async fn processes_that_start_together_apply_the_file_once(backend: Backend) {
+async fn concurrently_started_processes_apply_the_file_once(backend: Backend) {
     let server = with_file(backend, FILE).await;
     let applied = futures_util::future::join_all((0..8).map(|_| apply(&server))).await;
     assert!(applied.iter().all(Result::is_ok), "{applied:?}");
@@ -864,7 +870,7 @@ async fn processes_that_start_together_apply_the_file_once(backend: Backend) {
     assert_eq!(log, ["client.add", "client.add"]);
 }
 
-async fn keys_of_a_client_come_from_a_file(backend: Backend) {
+async fn client_keys_are_read_from_a_file(backend: Backend) {
     let database = Database::new(backend).await;
     let path = database.folder.path().join("jwks.json");
     std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#).expect("written");
@@ -912,7 +918,7 @@ async fn keys_of_a_client_come_from_a_file(backend: Backend) {
 }
 
 #[tokio::test]
-async fn an_id_that_was_generated_is_told() {
+async fn a_generated_client_id_is_printed() {
     let database = Database::new(Backend::Sqlite).await;
     let told = said(&run(&database, &[], &["client", "add", "--scope", "api"]));
     let id =

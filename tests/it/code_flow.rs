@@ -6,28 +6,29 @@ use reqwest::StatusCode;
 use crate::support::{
     Backend, TestServer, backend_tests,
     oauth::{
-        Authorization, CALLBACK, VERIFIER, first_party_app, header, payload, public_app, web_app,
+        AuthorizationRequest, CALLBACK, VERIFIER, first_party_app, header, payload, public_app,
+        web_app,
     },
 };
 
 backend_tests! {
-    a_person_logs_in_allows_the_application_and_it_gets_its_tokens,
-    a_public_application_proves_itself_by_pkce_alone,
-    a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it,
+    the_code_flow_issues_tokens_after_login_and_consent,
+    a_public_client_is_bound_by_pkce_alone,
+    a_logout_with_a_hint_revokes_the_sessions_of_the_browser,
 }
 
-async fn a_person_logs_in_allows_the_application_and_it_gets_its_tokens(backend: Backend) {
+async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", web_app()).await;
     server.register("ann").await;
     let mut ann = server.browser();
 
-    let asked = Authorization::of("app", "openid email offline_access api:read admin");
+    let asked = AuthorizationRequest::of("app", "openid email offline_access api:read admin");
     let answer = ann.authorize(&asked, "ann").await;
     assert_eq!(answer.fields["state"], "a state");
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer, "RFC 9207");
 
-    let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let json = reply.json();
     assert_eq!((&json["token_type"], &json["expires_in"]), (&"Bearer".into(), &900.into()));
     assert_eq!(json["scope"], "openid email offline_access api:read", "what was dropped is told");
@@ -59,11 +60,12 @@ async fn a_person_logs_in_allows_the_application_and_it_gets_its_tokens(backend:
     assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
 }
 
-async fn a_public_application_proves_itself_by_pkce_alone(backend: Backend) {
+async fn a_public_client_is_bound_by_pkce_alone(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("spa", public_app()).await;
     server.register("ann").await;
-    let answer = server.browser().authorize(&Authorization::of("spa", "openid"), "ann").await;
+    let answer =
+        server.browser().authorize(&AuthorizationRequest::of("spa", "openid"), "ann").await;
     let fields = [
         ("grant_type", "authorization_code"),
         ("client_id", "spa"),
@@ -79,15 +81,16 @@ async fn a_public_application_proves_itself_by_pkce_alone(backend: Backend) {
     server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::UNAUTHORIZED);
 }
 
-async fn a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it(backend: Backend) {
+async fn a_logout_with_a_hint_revokes_the_sessions_of_the_browser(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
     server.register("ann").await;
     let mut ann = server.browser();
-    let tied = ann.authorize(&Authorization::of("app", "openid api:read"), "ann").await;
-    let tied = server.redeem("app", tied.code()).await.expect(StatusCode::OK);
-    let offline = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
-    let offline = server.redeem("app", offline.code()).await.expect(StatusCode::OK);
+    let tied = ann.authorize(&AuthorizationRequest::of("app", "openid api:read"), "ann").await;
+    let tied = server.exchange_code("app", tied.code()).await.expect(StatusCode::OK);
+    let offline =
+        ann.authorize(&AuthorizationRequest::of("app", "openid offline_access"), "ann").await;
+    let offline = server.exchange_code("app", offline.code()).await.expect(StatusCode::OK);
 
     let to = format!(
         "/oauth2/logout?id_token_hint={}&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s",
@@ -104,7 +107,7 @@ async fn a_logout_with_a_hint_ends_the_browser_and_what_hangs_on_it(backend: Bac
         serde_json::json!({ "active": false })
     );
     server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
-    let asked = ann.open(&Authorization::of("app", "openid").address()).await;
+    let asked = ann.open(&AuthorizationRequest::of("app", "openid").address()).await;
     assert!(asked.header("location").starts_with("/login"), "{asked:?}");
 }
 
@@ -122,7 +125,7 @@ pub async fn statements(server: &TestServer) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: run ./dev/test"]
-async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
+async fn a_code_flow_of_a_logged_in_user_takes_four_statements() {
     const CLIENTS: [&str; 6] = ["app0", "app1", "app2", "app3", "app4", "app5"];
     let server = TestServer::start(Backend::Postgres).await;
     for client in CLIENTS {
@@ -135,11 +138,11 @@ async fn a_code_flow_of_a_logged_in_person_takes_four_statements() {
     // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the flow's.
     let (mut first, mut again) = (i64::MAX, i64::MAX);
     for client in CLIENTS {
-        let asked = Authorization::of(client, "openid api:read");
+        let asked = AuthorizationRequest::of(client, "openid api:read");
         for smallest in [&mut first, &mut again] {
             let before = statements(&server).await;
             let answer = ann.authorize(&asked, "ann").await;
-            server.redeem(client, answer.code()).await.expect(StatusCode::OK);
+            server.exchange_code(client, answer.code()).await.expect(StatusCode::OK);
             *smallest = (*smallest).min(statements(&server).await - before);
         }
     }

@@ -33,7 +33,7 @@ fn assert_does(output: &Output, says: &[&str]) -> String {
 }
 
 #[test]
-fn every_command_has_its_help() {
+fn every_command_has_help() {
     let folder = tempfile::tempdir().expect("a folder");
     for (args, says) in [
         (
@@ -85,7 +85,7 @@ fn every_command_has_its_help() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_its_key_its_place_and_the_mend() {
+fn a_configuration_error_names_key_location_and_fix() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mine.toml");
     let serve = |toml: &str, settings: &[(&str, &str)]| {
@@ -128,7 +128,7 @@ fn a_wrong_configuration_is_refused_with_its_key_its_place_and_the_mend() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_that_cannot_be_says_what_to_mend() {
+async fn a_failed_start_says_what_to_fix() {
     let database = Database::new(Backend::Sqlite).await;
     let taken = Process::serve(&database, &[]).await;
     let address = taken.base.strip_prefix("http://").expect("an address");
@@ -153,11 +153,11 @@ async fn a_start_that_cannot_be_says_what_to_mend() {
 }
 
 backend_tests! {
-    accounts_are_looked_after,
-    keys_are_looked_after,
+    the_cli_manages_users,
+    the_cli_manages_signing_keys,
 }
 
-async fn accounts_are_looked_after(backend: Backend) {
+async fn the_cli_manages_users(backend: Backend) {
     let database = Database::new(backend).await;
     let propusk = |args: &[&str]| run(&database, &[], args);
     assert_fails(
@@ -277,7 +277,7 @@ async fn accounts_are_looked_after(backend: Backend) {
     assert!(!assert_does(&propusk(&["user", "list"]), &["nora@example.org"]).contains("vera"));
 }
 
-async fn keys_are_looked_after(backend: Backend) {
+async fn the_cli_manages_signing_keys(backend: Backend) {
     let database = Database::new(backend).await;
     let propusk = |args: &[&str]| run(&database, &[], args);
     let kid = |listed: &str, state: &str| {
@@ -309,7 +309,7 @@ async fn keys_are_looked_after(backend: Backend) {
 }
 
 #[test]
-fn the_configuration_is_shown_without_its_passwords() {
+fn config_show_masks_passwords() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = |args: &[&str]| {
         let mut command = bare_command(folder.path());
@@ -326,7 +326,7 @@ fn the_configuration_is_shown_without_its_passwords() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_asks_the_running_server() {
+async fn the_health_command_queries_the_running_server() {
     let database = Database::new(Backend::Sqlite).await;
     let metrics = free_address();
     let settings = [("PROPUSK_METRICS__LISTEN", metrics.as_str())];

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Authorization, first_party_app},
+    oauth::{AuthorizationRequest, first_party_app},
     send,
 };
 
@@ -25,18 +25,18 @@ async fn explained(server: &TestServer, admin: &str, refused: &Reply) -> Value {
 }
 
 backend_tests! {
-    every_refusal_is_explained_by_its_rule_and_what_it_saw,
-    another_processes_refusal_is_explained_and_forgotten_in_time,
+    every_denied_request_is_explained_by_rule_and_diagnostics,
+    a_denied_request_of_another_process_is_explained_and_pruned,
 }
 
-async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend) {
+async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut app = first_party_app();
     app.grant_types.push(GrantType::ClientCredentials);
     server.client("app", app).await;
     let ann = server.register("ann").await;
     let mut person = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid api:read");
+    let asked = AuthorizationRequest::of("app", "openid api:read");
 
     let mut refused = vec![];
     // Another redirect URI than the registered one.
@@ -76,8 +76,8 @@ async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend
     ));
     // A code that comes twice, and one with another verifier.
     let code = person.authorize(&asked, "ann").await.code().to_owned();
-    let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
-    let wrong = server.redeem("app", &code).await;
+    let tokens = server.exchange_code("app", &code).await.expect(StatusCode::OK);
+    let wrong = server.exchange_code("app", &code).await;
     refused.push((
         wrong,
         "the code is unknown, expired or used",
@@ -164,9 +164,9 @@ async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend
     let wrong = server.verify(&ann.access).await;
     refused.push((wrong, "it has expired", vec![("token.scope", "openid profile email")]));
 
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     for (reply, reason, facts) in &refused {
-        let told = explained(&server, &desk.token, reply).await;
+        let told = explained(&server, &admin.token, reply).await;
         assert!(
             told["reason"].as_str().is_some_and(|text| text.contains(reason)),
             "{reason}: {told}"
@@ -179,7 +179,7 @@ async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend
     // Who was let through was not refused, and nobody else may ask.
     let fine = server.get("/oauth2/jwks").await;
     let path = format!("/api/v1/admin/explain/{}", fine.header("x-request-id"));
-    server.get_as(&path, &desk.token).await.expect_error(404, "NOT_FOUND");
+    server.get_as(&path, &admin.token).await.expect_error(404, "NOT_FOUND");
     let bob = server.register("bob").await;
     let path = format!("/api/v1/admin/explain/{}", refused[0].0.header("x-request-id"));
     server.get_as(&path, &bob.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
@@ -220,7 +220,7 @@ async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend
         }
     }
     // Found at once in this process; from the database afterwards, and by the command line.
-    let told = explained(&server, &desk.token, &refused[1].0).await;
+    let told = explained(&server, &admin.token, &refused[1].0).await;
     assert_eq!(told["facts"]["client.id"], "app");
     let id = refused[1].0.header("x-request-id").to_owned();
     let output = crate::support::process::run(&server.database, &[], &["explain", &id]);
@@ -235,14 +235,14 @@ async fn every_refusal_is_explained_by_its_rule_and_what_it_saw(backend: Backend
     assert_eq!(output.status.code(), Some(1));
 }
 
-async fn another_processes_refusal_is_explained_and_forgotten_in_time(backend: Backend) {
+async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Backend) {
     let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
     let one = TestServer::with(backend, &settings).await;
     let other = one.another(&settings).await;
-    let desk = one.desk("root").await;
+    let admin = one.admin("root").await;
     let refused = other.verify("rubbish").await;
     diagnostics::write(&other.app).await.expect("written");
-    assert_eq!(explained(&one, &desk.token, &refused).await["call"], "GET /api/v1/auth/verify");
+    assert_eq!(explained(&one, &admin.token, &refused).await["call"], "GET /api/v1/auth/verify");
     // Only so many are kept, the newest.
     for _ in 0..9 {
         one.clock.advance(Duration::from_secs(1));
@@ -270,7 +270,7 @@ async fn another_processes_refusal_is_explained_and_forgotten_in_time(backend: B
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_refusals_costs_a_bounded_number_of_rows() {
+async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
     let server = TestServer::start(Backend::Sqlite).await;
     for _ in 0..40 {
         let asking = (0..100).map(|_| server.verify("rubbish"));
@@ -300,7 +300,7 @@ async fn a_flood_of_refusals_costs_a_bounded_number_of_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_method_as_long_as_a_requests_head_is_kept_in_part() {
+async fn an_overlong_method_is_truncated_in_diagnostics() {
     let server = TestServer::start(Backend::Sqlite).await;
     let method = reqwest::Method::from_bytes("X".repeat(4_000).as_bytes()).expect("a token");
     let url = format!("{}/oauth2/jwks", server.base);

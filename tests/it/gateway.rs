@@ -16,11 +16,11 @@ use propusk::{
 use reqwest::{Method, RequestBuilder, StatusCode};
 
 use crate::{
-    browser::with_https,
     code_flow::statements,
+    cookies::with_https,
     support::{
         Backend, Reply, TestServer, backend_tests,
-        oauth::{Person, payload, web_app},
+        oauth::{Browser, payload, web_app},
         send,
     },
 };
@@ -88,7 +88,7 @@ fn page(server: &TestServer, query: &str) -> RequestBuilder {
 }
 
 /// Logs a browser in and gives it the session that a gateway takes.
-pub async fn with_session<'a>(server: &'a TestServer, name: &str) -> Person<'a> {
+pub async fn with_session<'a>(server: &'a TestServer, name: &str) -> Browser<'a> {
     let mut person = server.logged_in(name).await;
     let reply = person.open("/session/start").await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 2, "{reply:?}");
@@ -115,21 +115,21 @@ fn expect_nobody(reply: &Reply) {
 }
 
 backend_tests! {
-    a_gateway_is_told_who_a_bearer_token_belongs_to,
-    a_gateway_demands_scopes_modules_and_an_audience,
-    a_token_for_another_api_is_good_where_the_gateway_serves_it,
-    a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_token,
-    an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page,
-    a_session_that_has_ended_is_not_renewed_and_its_cookies_go,
-    a_browser_is_sent_to_the_login_and_back_to_where_it_came_from,
-    only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says,
-    a_login_that_is_too_old_is_asked_for_again,
-    a_session_behind_a_gateway_ends_with_the_browser,
-    cookies_are_not_taken_from_pages_of_strangers,
-    hosts_of_one_domain_share_the_cookies_of_a_session_where_that_is_configured,
+    forward_auth_returns_the_identity_of_a_bearer_token,
+    a_gateway_requires_scopes_modules_and_an_audience,
+    a_gateway_accepts_tokens_for_the_resource_it_names,
+    a_withdrawn_module_is_403_at_the_next_request,
+    parallel_requests_renew_an_expired_access_cookie_once,
+    a_revoked_session_is_not_renewed_and_loses_its_cookies,
+    a_browser_is_redirected_to_login_and_back,
+    t08_only_page_loads_are_redirected_and_to_trusted_urls_only,
+    a_gateway_asks_for_a_fresh_login_after_max_age,
+    a_gateway_session_is_revoked_with_the_browser_session,
+    cookies_from_cross_site_requests_are_ignored,
+    hosts_of_a_configured_cookie_domain_share_a_session,
 }
 
-async fn a_gateway_is_told_who_a_bearer_token_belongs_to(backend: Backend) {
+async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
     let server = with_gateway(backend).await;
     let token = server.login("ann").await.tokens().access;
     let claims = payload(&token);
@@ -177,7 +177,7 @@ async fn a_gateway_is_told_who_a_bearer_token_belongs_to(backend: Backend) {
     expect_nobody(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
 }
 
-async fn a_gateway_demands_scopes_modules_and_an_audience(backend: Backend) {
+async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
     let server = with_gateway(backend).await;
     module(&server, "crm", "crm:read crm:write", None).await;
     module(&server, "wiki", "wiki:read", None).await;
@@ -236,7 +236,7 @@ async fn a_gateway_demands_scopes_modules_and_an_audience(backend: Backend) {
     }
 }
 
-async fn a_token_for_another_api_is_good_where_the_gateway_serves_it(backend: Backend) {
+async fn a_gateway_accepts_tokens_for_the_resource_it_names(backend: Backend) {
     let server = with_gateway(backend).await;
     server.app.db.write(Statement::new("INSERT INTO resources (id, name, default_scope, created_at) VALUES ('https://api.example', 'The API', '', 0)")).await.expect("a resource");
     server.client("app", Metadata { resources: vec![API.to_owned()], ..web_app() }).await;
@@ -269,9 +269,7 @@ async fn a_token_for_another_api_is_good_where_the_gateway_serves_it(backend: Ba
         .expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
 }
 
-async fn a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_token(
-    backend: Backend,
-) {
+async fn a_withdrawn_module_is_403_at_the_next_request(backend: Backend) {
     let server = with_gateway(backend).await;
     module(&server, "crm", "crm:read", None).await;
     let ann = id_of(&server, "ann").await;
@@ -304,7 +302,7 @@ async fn a_module_that_is_withdrawn_is_403_at_the_next_request_with_the_same_tok
     ask_as(&server, "?module=crm", &token.access).await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page(backend: Backend) {
+async fn parallel_requests_renew_an_expired_access_cookie_once(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     let kept = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
@@ -362,7 +360,7 @@ async fn an_expired_access_cookie_is_renewed_for_all_parallel_requests_of_a_page
     ann.send(ask(&server, "")).await.expect(StatusCode::OK);
 }
 
-async fn a_session_that_has_ended_is_not_renewed_and_its_cookies_go(backend: Backend) {
+async fn a_revoked_session_is_not_renewed_and_loses_its_cookies(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     let token = ann.cookies["propusk_access"].clone();
@@ -389,7 +387,7 @@ async fn a_session_that_has_ended_is_not_renewed_and_its_cookies_go(backend: Bac
     ann.send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn a_browser_is_sent_to_the_login_and_back_to_where_it_came_from(backend: Backend) {
+async fn a_browser_is_redirected_to_login_and_back(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = server.browser();
     let reply = ann.send(page(&server, "?module=crm")).await.expect(StatusCode::SEE_OTHER);
@@ -424,7 +422,7 @@ async fn a_browser_is_sent_to_the_login_and_back_to_where_it_came_from(backend: 
     assert!(ann.open(&register).await.expect(StatusCode::OK).text.contains("/session/start"));
 }
 
-async fn only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says(backend: Backend) {
+async fn t08_only_page_loads_are_redirected_and_to_trusted_urls_only(backend: Backend) {
     let server = with_gateway(backend).await;
     let envoy = || {
         server
@@ -499,7 +497,7 @@ async fn only_a_page_is_redirected_and_only_to_where_a_trusted_gateway_says(back
     );
 }
 
-async fn a_login_that_is_too_old_is_asked_for_again(backend: Backend) {
+async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
@@ -536,7 +534,7 @@ async fn a_login_that_is_too_old_is_asked_for_again(backend: Backend) {
     assert!(reply.header("www-authenticate").ends_with(", acr_values=\"phr\""), "{reply:?}");
 }
 
-async fn a_session_behind_a_gateway_ends_with_the_browser(backend: Backend) {
+async fn a_gateway_session_is_revoked_with_the_browser_session(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     let token = ann.cookies["propusk_access"].clone();
@@ -560,7 +558,7 @@ async fn a_session_behind_a_gateway_ends_with_the_browser(backend: Backend) {
     );
 }
 
-async fn cookies_are_not_taken_from_pages_of_strangers(backend: Backend) {
+async fn cookies_from_cross_site_requests_are_ignored(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     for (origin, site, good) in [
@@ -596,9 +594,7 @@ async fn cookies_are_not_taken_from_pages_of_strangers(backend: Backend) {
         .expect(StatusCode::OK);
 }
 
-async fn hosts_of_one_domain_share_the_cookies_of_a_session_where_that_is_configured(
-    backend: Backend,
-) {
+async fn hosts_of_a_configured_cookie_domain_share_a_session(backend: Backend) {
     let settings = [
         ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "example.org"),
         ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.org"),
@@ -645,7 +641,7 @@ fn expect_refusal(reply: &Reply) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: run ./dev/test"]
-async fn an_answer_takes_one_statement_and_parallel_ones_share_it() {
+async fn a_check_takes_one_statement_and_parallel_ones_share_it() {
     let server = with_gateway(Backend::Postgres).await;
     module(&server, "crm", "crm:read", None).await;
     let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");

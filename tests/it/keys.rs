@@ -34,19 +34,17 @@ fn kid(token: &str) -> String {
 }
 
 backend_tests! {
-    a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired,
-    a_session_outlives_its_chain_key_and_theft_is_still_proven,
-    a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes,
-    a_banned_key_is_refused_by_every_server_and_another_signs,
-    a_token_of_a_retired_key_is_good_until_it_expires,
-    a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs,
-    whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap,
-    two_servers_that_find_a_key_due_make_one,
+    a_key_is_published_before_it_signs_until_its_tokens_expire,
+    reuse_is_detected_after_the_chain_key_was_rotated,
+    a_key_created_by_one_server_verifies_on_the_other,
+    every_server_refuses_a_banned_key_and_signs_with_another,
+    a_token_of_a_retired_key_is_valid_until_it_expires,
+    banning_the_next_key_leaves_no_gap_in_signing,
+    banning_either_upcoming_key_leaves_no_gap_in_signing,
+    two_servers_create_one_key_when_rotation_is_due,
 }
 
-async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_expired(
-    backend: Backend,
-) {
+async fn a_key_is_published_before_it_signs_until_its_tokens_expire(backend: Backend) {
     let server = TestServer::with(backend, ES256).await;
     server.register("vera").await;
     let first = published(&server).await;
@@ -74,7 +72,7 @@ async fn a_key_is_published_a_day_before_it_signs_and_until_its_last_token_has_e
     server.refresh(&before.refresh).await.expect(StatusCode::OK);
 }
 
-async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend: Backend) {
+async fn reuse_is_detected_after_the_chain_key_was_rotated(backend: Backend) {
     let server = TestServer::with(backend, &[ES256[0], ("PROPUSK_KEYS__ROTATE_EVERY", "3d")]).await;
     let first = server.register("vera").await;
     let mut last = first.clone();
@@ -87,9 +85,7 @@ async fn a_session_outlives_its_chain_key_and_theft_is_still_proven(backend: Bac
     server.refresh(&last.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
 }
 
-async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_comes(
-    backend: Backend,
-) {
+async fn a_key_created_by_one_server_verifies_on_the_other(backend: Backend) {
     let one = TestServer::with(backend, ES256).await;
     let other = one.another(ES256).await;
     assert_eq!(published(&one).await, published(&other).await, "they share the keys");
@@ -106,7 +102,7 @@ async fn a_key_made_by_one_server_is_known_to_the_other_when_its_first_token_com
     other.refresh(&new.refresh).await.expect(StatusCode::OK);
 }
 
-async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend: Backend) {
+async fn every_server_refuses_a_banned_key_and_signs_with_another(backend: Backend) {
     let one = TestServer::with(backend, ES256).await;
     let other = one.another(ES256).await;
     let tokens = one.register("vera").await;
@@ -132,7 +128,7 @@ async fn a_banned_key_is_refused_by_every_server_and_another_signs(backend: Back
     assert!(again.is_err_and(|error| error.to_string().contains("banned already")));
 }
 
-async fn a_token_of_a_retired_key_is_good_until_it_expires(backend: Backend) {
+async fn a_token_of_a_retired_key_is_valid_until_it_expires(backend: Backend) {
     let server = TestServer::with(backend, ES256).await;
     server.register("vera").await;
     server.clock.advance(89 * DAY);
@@ -151,7 +147,7 @@ async fn a_token_of_a_retired_key_is_good_until_it_expires(backend: Backend) {
     server.verify(&new.access).await.expect(StatusCode::OK);
 }
 
-async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend: Backend) {
+async fn banning_the_next_key_leaves_no_gap_in_signing(backend: Backend) {
     let server = TestServer::with(backend, ES256).await;
     server.register("vera").await;
     let first = published(&server).await;
@@ -186,7 +182,7 @@ async fn a_ban_of_the_next_key_leaves_no_moment_without_a_key_that_signs(backend
     assert_eq!(signed_by[0], first[0]);
 }
 
-async fn whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap(backend: Backend) {
+async fn banning_either_upcoming_key_leaves_no_gap_in_signing(backend: Backend) {
     // The two come half a day apart. Which are banned, and which sign then and each half day later.
     for (banned, signers) in [
         (&[1][..], [0, 0, 2, 2, 2]),
@@ -219,7 +215,7 @@ async fn whichever_of_two_coming_keys_is_banned_the_others_sign_without_a_gap(ba
     }
 }
 
-async fn two_servers_that_find_a_key_due_make_one(backend: Backend) {
+async fn two_servers_create_one_key_when_rotation_is_due(backend: Backend) {
     let one = TestServer::with(backend, ES256).await;
     let other = one.another(ES256).await;
     one.clock.advance(89 * DAY);
@@ -230,7 +226,7 @@ async fn two_servers_that_find_a_key_due_make_one(backend: Backend) {
 }
 
 #[tokio::test]
-async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
+async fn a_cached_jwks_is_revalidated_by_etag() {
     let server = TestServer::with(Backend::Sqlite, ES256).await;
     let first = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
     assert_eq!(first.header("content-type"), "application/jwk-set+json");
@@ -243,7 +239,7 @@ async fn a_kept_jwks_is_confirmed_by_its_entity_tag() {
 }
 
 #[tokio::test]
-async fn another_master_key_or_none_opens_nothing() {
+async fn a_wrong_or_missing_master_key_fails_the_start() {
     let server = TestServer::with(Backend::Sqlite, ES256).await;
     let file = server.database.folder.path().join("master.key");
     let database = server.stop().await;

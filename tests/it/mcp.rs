@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, START, TestServer, backend_tests,
-    oauth::{Authorization, VERIFIER, payload},
-    outside::Outside,
+    external_server::ExternalServer,
+    oauth::{AuthorizationRequest, VERIFIER, payload},
     send,
 };
 
@@ -27,7 +27,7 @@ fn manual() -> [&'static str; 2] {
 }
 
 /// A server that is configured by the manual, with `ann`; `resource` in place of the manual's.
-async fn server(outside: &Outside, backend: Backend, resource: &str) -> TestServer {
+async fn server(external: &ExternalServer, backend: Backend, resource: &str) -> TestServer {
     let database = Arc::new(Database::new(backend).await);
     let [configuration, clients] = manual().map(|piece| piece.replace(RESOURCE, resource));
     let file = database.folder.path().join("clients.toml");
@@ -47,7 +47,7 @@ async fn server(outside: &Outside, backend: Backend, resource: &str) -> TestServ
     }
     settings.retain(|(key, _)| key != "PROPUSK_CLIENTS__FILE");
     settings.push(("PROPUSK_CLIENTS__FILE".to_owned(), file.display().to_string()));
-    settings.extend(outside.settings().map(|(key, value)| (key.to_owned(), value)));
+    settings.extend(external.settings().map(|(key, value)| (key.to_owned(), value)));
     let settings: Vec<_> =
         settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let server = TestServer::on(database, Clock::fake(START), &settings).await;
@@ -80,7 +80,7 @@ async fn token(server: &TestServer, client: &Known, fields: &[(&str, &str)]) -> 
 
 /// Logs `ann` in as such a client does: for `resource`, without naming a scope; gives the claims of the refreshed token.
 async fn logs_in(server: &TestServer, client: &Known, callback: &str, resource: &str) -> Value {
-    let request = Authorization::of(&client.id, "")
+    let request = AuthorizationRequest::of(&client.id, "")
         .without("scope")
         .without("nonce")
         .with("redirect_uri", callback)
@@ -106,16 +106,16 @@ async fn logs_in(server: &TestServer, client: &Known, callback: &str, resource: 
 }
 
 backend_tests! {
-    the_clients_that_people_have_log_in_without_being_set_up,
-    an_address_without_a_path_is_one_resource_with_its_slash_and_without,
-    an_application_in_a_browser_finds_the_server_and_registers_from_its_own_page,
-    what_a_private_scheme_calls_its_host_is_not_shown_as_one,
-    a_scheme_that_the_operator_does_not_know_is_refused_and_says_what_would_do,
+    common_mcp_clients_log_in_without_configuration,
+    a_resource_without_a_path_matches_with_or_without_slash,
+    a_browser_client_discovers_and_registers_cross_origin,
+    the_host_part_of_a_private_scheme_is_not_shown_as_host,
+    an_unlisted_private_scheme_is_refused_with_a_hint,
 }
 
-async fn the_clients_that_people_have_log_in_without_being_set_up(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server(&outside, backend, RESOURCE).await;
+async fn common_mcp_clients_log_in_without_configuration(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server(&external, backend, RESOURCE).await;
     // What they send, of each what is not usual.
     let claude = json!({ "client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post", "scope": "claudeai" });
@@ -140,10 +140,10 @@ async fn the_clients_that_people_have_log_in_without_being_set_up(backend: Backe
         );
     }
     // Claude Code: known by its document, at whichever port is free.
-    let id = format!("{}/oauth/claude-code-client-metadata", outside.base);
+    let id = format!("{}/oauth/claude-code-client-metadata", external.base);
     let document = json!({ "client_id": id, "client_name": "Claude Code", "client_uri": "https://claude.ai", "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none" });
-    outside.put(
+    external.put(
         "/oauth/claude-code-client-metadata",
         200,
         "Content-Type: application/json\r\n",
@@ -155,10 +155,10 @@ async fn the_clients_that_people_have_log_in_without_being_set_up(backend: Backe
     }
 }
 
-async fn an_address_without_a_path_is_one_resource_with_its_slash_and_without(backend: Backend) {
-    let outside = Outside::start().await;
+async fn a_resource_without_a_path_matches_with_or_without_slash(backend: Backend) {
+    let external = ExternalServer::start().await;
     for registered in ["https://notes.example.org", "https://notes.example.org/"] {
-        let server = server(&outside, backend, registered).await;
+        let server = server(&external, backend, registered).await;
         let callback = "http://127.0.0.1/cb";
         let client = register(&server, json!({ "redirect_uris": [callback], "grant_types": ["authorization_code", "refresh_token"], "token_endpoint_auth_method": "none" })).await;
         for named in ["https://notes.example.org", "https://notes.example.org/"] {
@@ -172,29 +172,27 @@ async fn an_address_without_a_path_is_one_resource_with_its_slash_and_without(ba
             "https:///",
             "/",
         ] {
-            let request = Authorization::of(&client.id, "openid")
+            let request = AuthorizationRequest::of(&client.id, "openid")
                 .with("redirect_uri", callback)
                 .with("resource", other);
             server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
         }
     }
-    let server = server(&outside, backend, "https://notes.example.org/mcp").await;
+    let server = server(&external, backend, "https://notes.example.org/mcp").await;
     let client = register(
         &server,
         json!({ "redirect_uris": ["http://127.0.0.1/cb"], "token_endpoint_auth_method": "none" }),
     )
     .await;
-    let request = Authorization::of(&client.id, "openid")
+    let request = AuthorizationRequest::of(&client.id, "openid")
         .with("redirect_uri", "http://127.0.0.1/cb")
         .with("resource", "https://notes.example.org/mcp/");
     server.browser().authorize(&request, "ann").await.expect_error("invalid_target");
 }
 
-async fn an_application_in_a_browser_finds_the_server_and_registers_from_its_own_page(
-    backend: Backend,
-) {
-    let outside = Outside::start().await;
-    let server = server(&outside, backend, RESOURCE).await;
+async fn a_browser_client_discovers_and_registers_cross_origin(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server(&external, backend, RESOURCE).await;
     let page = "http://localhost:6274";
     for (method, path) in
         [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/oauth2/register")]
@@ -227,16 +225,16 @@ async fn an_application_in_a_browser_finds_the_server_and_registers_from_its_own
     assert_eq!(send(preflight).await.header("access-control-allow-origin"), page);
 }
 
-async fn what_a_private_scheme_calls_its_host_is_not_shown_as_one(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server(&outside, backend, RESOURCE).await;
+async fn the_host_part_of_a_private_scheme_is_not_shown_as_host(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server(&external, backend, RESOURCE).await;
     let callback = "com.evil.app://bank.example/cb";
     let client = register(
         &server,
         json!({ "redirect_uris": [callback], "token_endpoint_auth_method": "none" }),
     )
     .await;
-    let request = Authorization::of(&client.id, "openid").with("redirect_uri", callback);
+    let request = AuthorizationRequest::of(&client.id, "openid").with("redirect_uri", callback);
     let mut ann = server.logged_in("ann").await;
     let page = ann.open(&request.address()).await.expect(StatusCode::OK);
     // What is read there, not where links and forms lead.
@@ -245,11 +243,9 @@ async fn what_a_private_scheme_calls_its_host_is_not_shown_as_one(backend: Backe
     assert!(read.contains("a program on this device") && !read.contains("bank.example"), "{read}");
 }
 
-async fn a_scheme_that_the_operator_does_not_know_is_refused_and_says_what_would_do(
-    backend: Backend,
-) {
-    let outside = Outside::start().await;
-    let server = server(&outside, backend, RESOURCE).await;
+async fn an_unlisted_private_scheme_is_refused_with_a_hint(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server(&external, backend, RESOURCE).await;
     for bad in ["myapp://callback", "javascript:alert(1)", "cursor-evil://callback"] {
         let request = server.request(Method::POST, "/oauth2/register").json(&json!({ "redirect_uris": ["https://app.example/cb", bad], "token_endpoint_auth_method": "none" }));
         let told = send(request).await.expect_oauth_error(400, "invalid_redirect_uri").json();

@@ -8,32 +8,36 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, START, TestServer, backend_tests,
-    oauth::{Authorization, CALLBACK, VERIFIER},
-    outside::Outside,
+    external_server::ExternalServer,
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER},
     send,
 };
 
 /// A server that may ask this stranger's, with further settings.
-async fn server_beside(outside: &Outside, backend: Backend, more: &[(&str, &str)]) -> TestServer {
+async fn server_beside(
+    external: &ExternalServer,
+    backend: Backend,
+    more: &[(&str, &str)],
+) -> TestServer {
     let database = Arc::new(Database::prepared(backend).await);
-    another_on(outside, database, propusk::clock::Clock::fake(START), more).await
+    another_on(external, database, propusk::clock::Clock::fake(START), more).await
 }
 
 async fn another_on(
-    outside: &Outside,
+    external: &ExternalServer,
     database: Arc<Database>,
     clock: propusk::clock::Clock,
     more: &[(&str, &str)],
 ) -> TestServer {
-    let settings = outside.settings();
+    let settings = external.settings();
     let mut all: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     all.extend(more);
     TestServer::on(database, clock, &all).await
 }
 
 /// The id of the client at this path of the stranger's server.
-fn id(outside: &Outside, path: &str) -> String {
-    format!("{}{path}", outside.base)
+fn id(external: &ExternalServer, path: &str) -> String {
+    format!("{}{path}", external.base)
 }
 
 /// What a good document says.
@@ -43,13 +47,13 @@ fn document(id: &str) -> Value {
 }
 
 /// Puts a good document at a path, and gives its id.
-fn publish(outside: &Outside, path: &str) -> String {
-    let id = id(outside, path);
-    outside.put(path, 200, "", document(&id).to_string());
+fn publish(external: &ExternalServer, path: &str) -> String {
+    let id = id(external, path);
+    external.put(path, 200, "", document(&id).to_string());
     id
 }
 
-async fn redeem(server: &TestServer, id: &str, code: &str) -> Reply {
+async fn exchange_code(server: &TestServer, id: &str, code: &str) -> Reply {
     let form = [
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -67,7 +71,7 @@ async fn refresh(server: &TestServer, id: &str, token: &str) -> Reply {
 
 /// Whether the authorization endpoint answers a request of this client with a page, and no redirect.
 async fn is_refused(server: &TestServer, id: &str) -> bool {
-    let page = server.browser().open(&Authorization::of(id, "openid").address()).await;
+    let page = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
     page.status == StatusCode::BAD_REQUEST && page.header("location").is_empty()
 }
 
@@ -79,23 +83,23 @@ async fn kept(server: &TestServer) -> Vec<String> {
 }
 
 backend_tests! {
-    a_client_that_nobody_registered_logs_a_person_in,
-    a_document_that_is_not_good_makes_no_client,
-    t80_a_client_id_that_is_a_private_address_is_never_asked,
-    a_document_is_believed_for_a_while_and_asked_for_again_then,
-    what_the_document_says_now_counts_and_a_server_that_is_down_ends_nothing,
-    an_operator_may_stop_such_a_client,
-    it_may_be_switched_off,
-    a_stranger_who_names_documents_without_end_is_stopped,
-    there_are_never_more_such_clients_than_configured,
+    a_client_with_a_metadata_document_logs_a_user_in,
+    an_invalid_metadata_document_is_refused,
+    t80_a_client_id_at_a_private_address_is_never_fetched,
+    a_metadata_document_is_cached_and_then_fetched_again,
+    a_changed_document_applies_and_an_outage_revokes_nothing,
+    an_operator_can_disable_a_metadata_document_client,
+    metadata_documents_can_be_disabled,
+    fetches_of_unknown_documents_are_rate_limited,
+    the_number_of_metadata_document_clients_is_bounded,
 }
 
-async fn a_client_that_nobody_registered_logs_a_person_in(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server_beside(&outside, backend, &[]).await;
+async fn a_client_with_a_metadata_document_logs_a_user_in(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server_beside(&external, backend, &[]).await;
     server.register("ann").await;
-    let id = publish(&outside, "/client.json");
-    let request = Authorization::of(&id, "openid offline_access");
+    let id = publish(&external, "/client.json");
+    let request = AuthorizationRequest::of(&id, "openid offline_access");
     let mut ann = server.logged_in("ann").await;
     let page = ann.open(&request.address()).await.expect(StatusCode::OK);
     assert!(
@@ -105,36 +109,36 @@ async fn a_client_that_nobody_registered_logs_a_person_in(backend: Backend) {
     assert_eq!(kept(&server).await, Vec::<String>::new(), "looking is no use of it");
     let answer = ann.authorize(&request, "ann").await;
     assert_eq!(kept(&server).await, [id.as_str()]);
-    let tokens = redeem(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
+    let tokens = exchange_code(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
     assert!(tokens["id_token"].is_string(), "{tokens}");
     let refreshed = refresh(&server, &id, tokens["refresh_token"].as_str().expect("a token")).await;
     refreshed.expect(StatusCode::OK);
-    assert_eq!(outside.asked(), 1, "once for all of this");
+    assert_eq!(external.asked(), 1, "once for all of this");
     let metadata = server.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     // By a pushed request as well, though nothing was kept of the client before.
-    let pushed = publish(&outside, "/pushed.json");
-    let fields = Authorization::of(&pushed, "openid").0;
+    let pushed = publish(&external, "/pushed.json");
+    let fields = AuthorizationRequest::of(&pushed, "openid").0;
     let reply = send(server.request(Method::POST, "/oauth2/par").form(&fields))
         .await
         .expect(StatusCode::CREATED)
         .json();
-    let request = Authorization(vec![
+    let request = AuthorizationRequest(vec![
         ("client_id".to_owned(), pushed.clone()),
         ("request_uri".to_owned(), reply["request_uri"].as_str().expect("a URI").to_owned()),
     ]);
     let answer = server.browser().authorize(&request, "ann").await;
-    redeem(&server, &pushed, answer.code()).await.expect(StatusCode::OK);
+    exchange_code(&server, &pushed, answer.code()).await.expect(StatusCode::OK);
 }
 
-async fn a_document_that_is_not_good_makes_no_client(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server_beside(&outside, backend, &[]).await;
+async fn an_invalid_metadata_document_is_refused(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server_beside(&external, backend, &[]).await;
     let with = |path: &str, change: &dyn Fn(&mut Value)| {
-        let id = id(&outside, path);
+        let id = id(&external, path);
         let mut document = document(&id);
         change(&mut document);
-        outside.put(path, 200, "", document.to_string());
+        external.put(path, 200, "", document.to_string());
         id
     };
     let bad = [
@@ -148,30 +152,30 @@ async fn a_document_that_is_not_good_makes_no_client(backend: Backend) {
         with("/8", &|it| it["jwks_uri"] = "https://10.0.0.1/jwks".into()),
         with("/9", &|it| it["client_name"] = "x".repeat(70_000).into()),
     ];
-    let plain = id(&outside, "/10");
-    outside.put(
+    let plain = id(&external, "/10");
+    external.put(
         "/10",
         200,
         "",
         document(&plain).to_string().replacen('{', "{\"client_id\":\"x\",", 1),
     );
-    let moved = id(&outside, "/11");
-    outside.put("/11", 302, &format!("Location: {}/12\r\n", outside.base), "");
-    outside.put("/12", 200, "", document(&moved).to_string());
-    let failing = id(&outside, "/13");
-    outside.put("/13", 500, "", document(&failing).to_string());
-    let absent = id(&outside, "/14");
+    let moved = id(&external, "/11");
+    external.put("/11", 302, &format!("Location: {}/12\r\n", external.base), "");
+    external.put("/12", 200, "", document(&moved).to_string());
+    let failing = id(&external, "/13");
+    external.put("/13", 500, "", document(&failing).to_string());
+    let absent = id(&external, "/14");
     // What somebody has uploaded to a host as something else is no client of that host.
-    let uploaded = id(&outside, "/15");
-    outside.put("/15", 200, "Content-Type: image/png\r\n", document(&uploaded).to_string());
-    let text = id(&outside, "/16");
-    outside.put("/16", 200, "Content-Type: text/plain\r\n", document(&text).to_string());
+    let uploaded = id(&external, "/15");
+    external.put("/15", 200, "Content-Type: image/png\r\n", document(&uploaded).to_string());
+    let text = id(&external, "/16");
+    external.put("/16", 200, "Content-Type: text/plain\r\n", document(&text).to_string());
     for id in bad.iter().chain([&plain, &moved, &failing, &absent, &uploaded, &text]) {
         assert!(is_refused(&server, id).await, "{id}");
     }
     assert_eq!(kept(&server).await, Vec::<String>::new());
-    let special = id(&outside, "/17");
-    outside.put(
+    let special = id(&external, "/17");
+    external.put(
         "/17",
         200,
         "Content-Type: application/client+json; charset=utf-8\r\n",
@@ -179,107 +183,106 @@ async fn a_document_that_is_not_good_makes_no_client(backend: Backend) {
     );
     assert!(!is_refused(&server, &special).await);
     // What is no id of a document is not fetched, wherever it leads.
-    let asked = outside.asked();
-    publish(&outside, "/");
-    publish(&outside, "/a");
+    let asked = external.asked();
+    publish(&external, "/");
+    publish(&external, "/a");
     for other in [
-        format!("{}/", outside.base),
-        outside.base.clone(),
-        format!("{}/a#x", outside.base),
-        format!("{}/b/../a", outside.base),
-        format!("{}/./a", outside.base),
-        outside.base.replace("https://", "https://u@") + "/a",
-        outside.base.replace("https:", "http:") + "/a",
+        format!("{}/", external.base),
+        external.base.clone(),
+        format!("{}/a#x", external.base),
+        format!("{}/b/../a", external.base),
+        format!("{}/./a", external.base),
+        external.base.replace("https://", "https://u@") + "/a",
+        external.base.replace("https:", "http:") + "/a",
     ] {
         assert!(is_refused(&server, &other).await, "{other}");
     }
-    assert_eq!(outside.asked(), asked);
+    assert_eq!(external.asked(), asked);
 }
 
-async fn t80_a_client_id_that_is_a_private_address_is_never_asked(backend: Backend) {
-    let outside = Outside::start().await;
+async fn t80_a_client_id_at_a_private_address_is_never_fetched(backend: Backend) {
+    let external = ExternalServer::start().await;
     let server = TestServer::start(backend).await;
-    publish(&outside, "/client.json");
-    let port = outside.base.rsplit(':').next().expect("a port");
+    publish(&external, "/client.json");
+    let port = external.base.rsplit(':').next().expect("a port");
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
         assert!(is_refused(&server, &format!("https://{host}:{port}/client.json")).await, "{host}");
     }
-    assert_eq!(outside.asked(), 0);
+    assert_eq!(external.asked(), 0);
 }
 
-async fn a_document_is_believed_for_a_while_and_asked_for_again_then(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server_beside(&outside, backend, &[]).await;
+async fn a_metadata_document_is_cached_and_then_fetched_again(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server_beside(&external, backend, &[]).await;
     server.register("ann").await;
-    let (short, long) = (id(&outside, "/short"), id(&outside, "/long"));
-    outside.put("/short", 200, "Cache-Control: no-store\r\n", document(&short).to_string());
-    outside.put("/long", 200, "Cache-Control: max-age=999999999\r\n", document(&long).to_string());
+    let (short, long) = (id(&external, "/short"), id(&external, "/long"));
+    external.put("/short", 200, "Cache-Control: no-store\r\n", document(&short).to_string());
+    external.put("/long", 200, "Cache-Control: max-age=999999999\r\n", document(&long).to_string());
     let minute = Duration::from_secs(60);
     for _ in 0..5 {
         assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
     }
-    assert_eq!(outside.asked(), 2, "five minutes at the least");
+    assert_eq!(external.asked(), 2, "five minutes at the least");
     server.clock.advance(5 * minute);
     assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
-    assert_eq!(outside.asked(), 3);
+    assert_eq!(external.asked(), 3);
     server.clock.advance(24 * 60 * minute);
     assert!(!is_refused(&server, &long).await);
-    assert_eq!(outside.asked(), 4, "a day at the most");
+    assert_eq!(external.asked(), 4, "a day at the most");
     // What went wrong is asked for again after a minute, and not sooner.
-    let late = id(&outside, "/late");
+    let late = id(&external, "/late");
     for _ in 0..5 {
         assert!(is_refused(&server, &late).await);
     }
-    assert_eq!(outside.asked(), 5);
-    publish(&outside, "/late");
+    assert_eq!(external.asked(), 5);
+    publish(&external, "/late");
     assert!(is_refused(&server, &late).await);
     server.clock.advance(minute);
     assert!(!is_refused(&server, &late).await);
 }
 
-async fn what_the_document_says_now_counts_and_a_server_that_is_down_ends_nothing(
-    backend: Backend,
-) {
-    let outside = Outside::start().await;
-    let server = server_beside(&outside, backend, &[]).await;
+async fn a_changed_document_applies_and_an_outage_revokes_nothing(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server_beside(&external, backend, &[]).await;
     server.register("ann").await;
-    let id = publish(&outside, "/client.json");
-    let request = Authorization::of(&id, "openid offline_access");
+    let id = publish(&external, "/client.json");
+    let request = AuthorizationRequest::of(&id, "openid offline_access");
     let answer = server.browser().authorize(&request, "ann").await;
-    let tokens = redeem(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
+    let tokens = exchange_code(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
     let token = tokens["refresh_token"].as_str().expect("a token").to_owned();
     let (soon, minute) = (Duration::from_secs(301), Duration::from_secs(61));
 
     let mut moved = document(&id);
     moved["redirect_uris"] = json!(["https://app.example/new"]);
-    outside.put("/client.json", 200, "", moved.to_string());
+    external.put("/client.json", 200, "", moved.to_string());
     server.clock.advance(soon);
     assert!(is_refused(&server, &id).await, "the old redirect URI is none of its any more");
     let request = request.with("redirect_uri", "https://app.example/new");
     server.browser().authorize(&request, "ann").await.code();
     // What another process reads of it is the same.
-    let other = another_on(&outside, Arc::clone(&server.database), server.clock.clone(), &[]).await;
+    let other =
+        another_on(&external, Arc::clone(&server.database), server.clock.clone(), &[]).await;
     assert!(is_refused(&other, &id).await);
 
-    outside.put("/client.json", 503, "", "");
+    external.put("/client.json", 503, "", "");
     server.clock.advance(soon);
     server.browser().authorize(&request, "ann").await.code();
     let next = refresh(&server, &id, &token).await.expect(StatusCode::OK).json();
     let next = next["refresh_token"].as_str().expect("a token").to_owned();
 
-    outside.put("/client.json", 404, "", "");
+    external.put("/client.json", 404, "", "");
     server.clock.advance(minute);
     assert!(is_refused(&server, &id).await, "its owner has taken it back");
     assert_eq!(refresh(&server, &id, &next).await.status, StatusCode::UNAUTHORIZED);
 }
 
-async fn an_operator_may_stop_such_a_client(backend: Backend) {
-    let outside = Outside::start().await;
-    let server = server_beside(&outside, backend, &[]).await;
+async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = server_beside(&external, backend, &[]).await;
     server.register("ann").await;
-    let id = publish(&outside, "/client.json");
-    let answer = server.browser().authorize(&Authorization::of(&id, "openid"), "ann").await;
-    let tokens = redeem(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
+    let id = publish(&external, "/client.json");
+    let answer = server.browser().authorize(&AuthorizationRequest::of(&id, "openid"), "ann").await;
+    let tokens = exchange_code(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
     let access = tokens["access_token"].as_str().expect("a token");
     server.get_as("/oauth2/userinfo", access).await.expect(StatusCode::OK);
     assert!(
@@ -297,36 +300,38 @@ async fn an_operator_may_stop_such_a_client(backend: Backend) {
     assert_eq!(kept(&server).await, Vec::<String>::new());
 }
 
-async fn it_may_be_switched_off(backend: Backend) {
-    let outside = Outside::start().await;
-    let on = server_beside(&outside, backend, &[]).await;
+async fn metadata_documents_can_be_disabled(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let on = server_beside(&external, backend, &[]).await;
     on.register("ann").await;
-    let id = publish(&outside, "/client.json");
-    let answer =
-        on.browser().authorize(&Authorization::of(&id, "openid offline_access"), "ann").await;
-    let tokens = redeem(&on, &id, answer.code()).await.expect(StatusCode::OK).json();
-    let asked = outside.asked();
+    let id = publish(&external, "/client.json");
+    let answer = on
+        .browser()
+        .authorize(&AuthorizationRequest::of(&id, "openid offline_access"), "ann")
+        .await;
+    let tokens = exchange_code(&on, &id, answer.code()).await.expect(StatusCode::OK).json();
+    let asked = external.asked();
     let settings = [("PROPUSK_CLIENT_REGISTRATION__METADATA_DOCUMENTS", "off")];
-    let off = another_on(&outside, Arc::clone(&on.database), on.clock.clone(), &settings).await;
+    let off = another_on(&external, Arc::clone(&on.database), on.clock.clone(), &settings).await;
     assert!(is_refused(&off, &id).await);
     let token = tokens["refresh_token"].as_str().expect("a token");
     assert_eq!(refresh(&off, &id, token).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(outside.asked(), asked);
+    assert_eq!(external.asked(), asked);
     let metadata = off.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], false);
 }
 
-async fn a_stranger_who_names_documents_without_end_is_stopped(backend: Backend) {
-    let outside = Outside::start().await;
+async fn fetches_of_unknown_documents_are_rate_limited(backend: Backend) {
+    let external = ExternalServer::start().await;
     let more = [
         ("PROPUSK_LIMITS__ENABLED", "true"),
         ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"),
         ("PROPUSK_LIMITS__REGISTER_PER_ADDRESS_BURST", "5"),
     ];
-    let server = server_beside(&outside, backend, &more).await;
+    let server = server_beside(&external, backend, &more).await;
     let from = |address: &'static str, path: String| {
-        let id = id(&outside, &path);
-        let address_of = Authorization::of(&id, "openid").address();
+        let id = id(&external, &path);
+        let address_of = AuthorizationRequest::of(&id, "openid").address();
         send(
             server
                 .request(Method::GET, &address_of)
@@ -337,20 +342,20 @@ async fn a_stranger_who_names_documents_without_end_is_stopped(backend: Backend)
     for n in 0..20 {
         from("198.51.100.7", format!("/{n}")).await;
     }
-    assert_eq!(outside.asked(), 5, "the burst is fetched, not one more");
+    assert_eq!(external.asked(), 5, "the burst is fetched, not one more");
     from("203.0.113.9", "/another".to_owned()).await;
-    assert_eq!(outside.asked(), 6);
+    assert_eq!(external.asked(), 6);
 }
 
-async fn there_are_never_more_such_clients_than_configured(backend: Backend) {
-    let outside = Outside::start().await;
+async fn the_number_of_metadata_document_clients_is_bounded(backend: Backend) {
+    let external = ExternalServer::start().await;
     let server =
-        server_beside(&outside, backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "1")])
+        server_beside(&external, backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "1")])
             .await;
     server.register("ann").await;
-    let (first, second) = (publish(&outside, "/first"), publish(&outside, "/second"));
-    server.browser().authorize(&Authorization::of(&first, "openid"), "ann").await.code();
-    let fields = Authorization::of(&second, "openid").0;
+    let (first, second) = (publish(&external, "/first"), publish(&external, "/second"));
+    server.browser().authorize(&AuthorizationRequest::of(&first, "openid"), "ann").await.code();
+    let fields = AuthorizationRequest::of(&second, "openid").0;
     let reply = send(server.request(Method::POST, "/oauth2/par").form(&fields)).await;
     assert_eq!(
         (reply.status, &reply.json()["error"]),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::support::{
     Backend, Database, START, TestServer, backend_tests,
-    oauth::{Authorization, first_party_app, payload},
+    oauth::{AuthorizationRequest, first_party_app, payload},
 };
 
 /// The entries of a withdrawal hit tokens of the second after it, too.
@@ -32,19 +32,19 @@ async fn user(server: &TestServer, name: &str) -> String {
 }
 
 backend_tests! {
-    a_person_switches_a_module_and_the_next_token_carries_its_scopes,
-    a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refresh,
-    a_client_gets_of_what_it_asks_for_what_the_person_has,
-    a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it,
-    the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it,
-    fifty_switches_at_once_leave_one_state_and_a_straight_history,
-    another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check,
-    what_a_module_no_longer_gives_is_refused_to_all_who_have_it,
-    a_client_that_may_know_is_told_the_role_and_the_modules,
-    modules_and_roles_of_a_file_are_there_at_the_start,
+    the_next_token_carries_the_scopes_of_an_enabled_module,
+    a_withdrawn_module_is_refused_and_a_refresh_keeps_the_rest,
+    a_client_gets_the_requested_scopes_that_the_user_has,
+    a_temporary_module_grant_limits_the_token_lifetime,
+    the_module_history_records_periods_and_who_granted_them,
+    concurrent_module_switches_leave_a_consistent_history,
+    module_changes_reach_other_processes_at_the_next_check,
+    a_scope_removed_from_a_module_is_refused_to_all_its_users,
+    permitted_clients_see_the_role_and_modules_claims,
+    modules_and_roles_from_a_file_exist_at_startup,
 }
 
-async fn a_person_switches_a_module_and_the_next_token_carries_its_scopes(backend: Backend) {
+async fn the_next_token_carries_the_scopes_of_an_enabled_module(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read crm:write", None, true).await;
     server.module("billing", "billing:read", None, false).await;
@@ -110,9 +110,7 @@ async fn a_person_switches_a_module_and_the_next_token_carries_its_scopes(backen
     server.get("/api/v1/modules/").await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refresh(
-    backend: Backend,
-) {
+async fn a_withdrawn_module_is_refused_and_a_refresh_keeps_the_rest(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read", None, true).await;
     let ann = server.register("ann").await;
@@ -133,7 +131,7 @@ async fn a_withdrawn_module_is_refused_at_once_and_the_rest_goes_on_after_a_refr
     assert!(scopes_of(&again.access).ends_with("crm:read"));
 }
 
-async fn a_client_gets_of_what_it_asks_for_what_the_person_has(backend: Backend) {
+async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read crm:write", None, true).await;
     server.module("far", "far:read", Some("https://far.example"), true).await;
@@ -147,10 +145,12 @@ async fn a_client_gets_of_what_it_asks_for_what_the_person_has(backend: Backend)
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     server.switch(&ann.access, "far", "enable").await.expect(StatusCode::OK);
     let mut person = server.logged_in("ann").await;
-    let asked =
-        Authorization::of("app", "openid api:read crm:read crm:write far:read propusk:admin");
+    let asked = AuthorizationRequest::of(
+        "app",
+        "openid api:read crm:read crm:write far:read propusk:admin",
+    );
     let code = person.authorize(&asked, "ann").await;
-    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     // crm:write is not this client's, far:read is for another audience, and ann is no administrator.
     assert_eq!(tokens.field("scope"), "openid api:read crm:read");
 
@@ -175,11 +175,11 @@ async fn a_client_gets_of_what_it_asks_for_what_the_person_has(backend: Backend)
     users::set_role(&server.app, &found, Role::admin(), &Actor::operator()).await.expect("changed");
     a_while(&server).await;
     let code = person.authorize(&asked, "ann").await;
-    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "openid api:read crm:read propusk:admin");
 }
 
-async fn a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it(backend: Backend) {
+async fn a_temporary_module_grant_limits_the_token_lifetime(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read", None, false).await;
     let ann = server.register("ann").await;
@@ -212,7 +212,7 @@ async fn a_grant_with_an_end_ends_by_itself_and_no_token_outlives_it(backend: Ba
     );
 }
 
-async fn the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it(backend: Backend) {
+async fn the_module_history_records_periods_and_who_granted_them(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read", None, true).await;
     let ann = server.register("ann").await;
@@ -262,7 +262,7 @@ async fn the_history_says_what_somebody_could_do_at_a_time_and_who_gave_it(backe
     assert_eq!(at(5, 0).await, [3]);
 }
 
-async fn fifty_switches_at_once_leave_one_state_and_a_straight_history(backend: Backend) {
+async fn concurrent_module_switches_leave_a_consistent_history(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read", None, true).await;
     let ann = server.register("ann").await;
@@ -292,7 +292,7 @@ async fn fifty_switches_at_once_leave_one_state_and_a_straight_history(backend: 
     );
 }
 
-async fn another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check(backend: Backend) {
+async fn module_changes_reach_other_processes_at_the_next_check(backend: Backend) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
     one.module("crm", "crm:read", None, true).await;
@@ -306,7 +306,7 @@ async fn another_process_hears_of_a_withdrawal_and_of_a_module_at_its_next_check
     other.switch(&ann.access, "crm", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
 }
 
-async fn what_a_module_no_longer_gives_is_refused_to_all_who_have_it(backend: Backend) {
+async fn a_scope_removed_from_a_module_is_refused_to_all_its_users(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read crm:write", None, true).await;
     let mut tokens = vec![];
@@ -334,7 +334,7 @@ async fn what_a_module_no_longer_gives_is_refused_to_all_who_have_it(backend: Ba
     }
 }
 
-async fn a_client_that_may_know_is_told_the_role_and_the_modules(backend: Backend) {
+async fn permitted_clients_see_the_role_and_modules_claims(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.module("crm", "crm:read", None, true).await;
     server.client("app", first_party_app()).await;
@@ -348,8 +348,9 @@ async fn a_client_that_may_know_is_told_the_role_and_the_modules(backend: Backen
     for (client, expected) in
         [("app", (json!(null), json!(null))), ("knowing", (json!("user"), json!(["crm"])))]
     {
-        let code = person.authorize(&Authorization::of(client, "openid api:read"), "ann").await;
-        let tokens = server.redeem(client, code.code()).await.expect(StatusCode::OK);
+        let code =
+            person.authorize(&AuthorizationRequest::of(client, "openid api:read"), "ann").await;
+        let tokens = server.exchange_code(client, code.code()).await.expect(StatusCode::OK);
         let userinfo =
             server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await.json();
         for told in
@@ -364,7 +365,7 @@ async fn a_client_that_may_know_is_told_the_role_and_the_modules(backend: Backen
     }
 }
 
-async fn modules_and_roles_of_a_file_are_there_at_the_start(backend: Backend) {
+async fn modules_and_roles_from_a_file_exist_at_startup(backend: Backend) {
     let database = Arc::new(Database::prepared(backend).await);
     let file = database.folder.path().join("modules.toml");
     let path = file.display().to_string();
@@ -407,7 +408,7 @@ async fn modules_and_roles_of_a_file_are_there_at_the_start(backend: Backend) {
 /// The rule, by brute force: a token may carry what was asked for, the client may ask for, and is general or of a live
 /// module of the audience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_scope_of_a_token_is_what_the_rule_says_for_every_combination() {
+async fn the_token_scope_follows_the_rule_for_every_combination() {
     use propusk::{
         flows::admin::modules::{Person, allowed},
         model::{
@@ -495,7 +496,7 @@ async fn the_scope_of_a_token_is_what_the_rule_says_for_every_combination() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consent_speaks_of_modules_by_their_names() {
+async fn the_consent_page_names_modules() {
     let server = TestServer::start(Backend::Sqlite).await;
     server.module("crm", "crm:read", None, true).await;
     let mut app = first_party_app();
@@ -504,7 +505,7 @@ async fn consent_speaks_of_modules_by_their_names() {
     server.client("app", app).await;
     let ann = server.register("ann").await;
     let mut person = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid crm:read");
+    let asked = AuthorizationRequest::of("app", "openid crm:read");
     let without = person.open(&asked.address()).await;
     assert!(
         !without.text.contains("The crm") && !without.text.contains("crm:read</code>"),

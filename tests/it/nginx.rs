@@ -9,9 +9,9 @@ use crate::{
     gateway::{id_of, module},
     support::{
         Backend, PASSWORD, Reply, TestServer, backend_tests,
-        browser::{Browser, until},
+        chromium::{Chromium, until},
         nginx::{Nginx, application},
-        oauth::Person,
+        oauth::Browser,
         process::free_address,
         send,
     },
@@ -71,7 +71,7 @@ fn set_cookies(reply: &Reply) -> Vec<&str> {
 }
 
 /// A browser that went through the login, on its way from the gateway and back.
-async fn logged_in(stage: &Stage) -> Person<'_> {
+async fn logged_in(stage: &Stage) -> Browser<'_> {
     let mut ann = stage.server.logged_in("ann").await;
     ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
     ann.send(stage.page("/")).await.expect(StatusCode::OK);
@@ -79,13 +79,13 @@ async fn logged_in(stage: &Stage) -> Person<'_> {
 }
 
 backend_tests! {
-    requires "nginx": a_bearer_token_goes_through_and_the_application_knows_whose_it_is,
-    a_module_is_used_through_nginx_until_the_moment_it_is_switched_off,
-    an_expired_cookie_is_renewed_and_both_new_ones_reach_the_browser,
-    a_page_is_sent_to_the_login_and_nothing_else_is,
+    requires "nginx": nginx_passes_the_identity_of_a_bearer_token_on,
+    nginx_denies_a_module_as_soon_as_it_is_disabled,
+    nginx_passes_both_renewed_cookies_to_the_browser,
+    nginx_redirects_only_page_loads_to_the_login,
 }
 
-async fn a_bearer_token_goes_through_and_the_application_knows_whose_it_is(backend: Backend) {
+async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
     let stage = Stage::new(backend).await;
     let ann = id_of(&stage.server, "ann").await;
     let token = stage.server.login("ann").await.tokens().access;
@@ -115,7 +115,7 @@ async fn a_bearer_token_goes_through_and_the_application_knows_whose_it_is(backe
     stage.get_as("/propusk-auth", &token).await.expect(StatusCode::NOT_FOUND);
 }
 
-async fn a_module_is_used_through_nginx_until_the_moment_it_is_switched_off(backend: Backend) {
+async fn nginx_denies_a_module_as_soon_as_it_is_disabled(backend: Backend) {
     let stage = Stage::new(backend).await;
     let first = stage.server.login("ann").await.tokens();
     stage.get_as("/crm/customers", &first.access).await.expect(StatusCode::FORBIDDEN);
@@ -138,7 +138,7 @@ async fn a_module_is_used_through_nginx_until_the_moment_it_is_switched_off(back
     browser.send(stage.page("/")).await.expect(StatusCode::OK);
 }
 
-async fn an_expired_cookie_is_renewed_and_both_new_ones_reach_the_browser(backend: Backend) {
+async fn nginx_passes_both_renewed_cookies_to_the_browser(backend: Backend) {
     let stage = Stage::new(backend).await;
     let mut ann = logged_in(&stage).await;
     let before = ann.cookies.clone();
@@ -173,7 +173,7 @@ async fn an_expired_cookie_is_renewed_and_both_new_ones_reach_the_browser(backen
     );
 }
 
-async fn a_page_is_sent_to_the_login_and_nothing_else_is(backend: Backend) {
+async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
     let stage = Stage::new(backend).await;
     let issuer = &stage.server.app.config.server.issuer;
     let to = |path: &str| {
@@ -216,11 +216,11 @@ async fn a_page_is_sent_to_the_login_and_nothing_else_is(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs nginx and Chromium: run ./dev/test"]
-async fn a_person_logs_in_on_the_way_to_a_page_and_out_again() {
+async fn a_user_logs_in_through_nginx_and_out_again() {
     let stage = Stage::new(Backend::Sqlite).await;
     let page = format!("{}/orders?open=1", stage.gateway);
     let issuer = &stage.server.app.config.server.issuer;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     browser.go(&page).await;
     browser.type_into("[name=login]", "ann").await;
     browser.type_into("[name=password]", PASSWORD).await;

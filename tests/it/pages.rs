@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, PASSWORD, TestServer,
-    browser::{Browser, until},
+    chromium::{Chromium, until},
     oauth::{SECRET, web_app},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn a_developer_registers_authorizes_and_verifies_in_swagger_ui() {
+async fn swagger_ui_registers_authorizes_and_verifies() {
     let server = TestServer::start(Backend::Sqlite).await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     browser.go(&format!("{}/docs", server.base)).await;
     let operation = |name: &str| format!("#operations-Authentication-{name}");
 
@@ -38,10 +38,10 @@ async fn a_developer_registers_authorizes_and_verifies_in_swagger_ui() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn the_start_page_speaks_the_visitors_language_and_fits_a_phone() {
+async fn the_start_page_is_localized_and_fits_a_phone() {
     let server = TestServer::start(Backend::Sqlite).await;
     for (language, heading) in [("ru", "Один пропуск"), ("en", "One pass")] {
-        let browser = Browser::open(language).await;
+        let browser = Chromium::open(language).await;
         browser.go(&server.base).await;
         assert!(browser.text("h1").await.contains(heading));
         assert_eq!(browser.run("return document.documentElement.lang").await, language);
@@ -58,7 +58,7 @@ async fn the_start_page_speaks_the_visitors_language_and_fits_a_phone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() {
+async fn page_cookies_authenticate_and_are_invisible_to_scripts() {
     // The page's origin must be the issuer's for its cookies to be taken.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
@@ -66,7 +66,7 @@ async fn cookies_of_a_page_log_it_in_and_stay_out_of_the_reach_of_its_scripts() 
         [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     // A page of ours that may call the API; the start page's policy lets it connect nowhere.
     browser.go(&format!("{issuer}/docs")).await;
     let call = |path: &str, body: Option<Value>| {
@@ -99,7 +99,7 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
         [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     browser.go(&format!("{issuer}/docs")).await;
     let docs = browser.ask_get("window").await;
     browser.click(".btn.authorize").await;
@@ -148,10 +148,10 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn a_client_tries_the_token_endpoint_in_swagger_ui() {
+async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
     let server = TestServer::start(Backend::Sqlite).await;
     server.client("app", web_app()).await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     browser.go(&format!("{}/docs", server.base)).await;
     browser.click(".btn.authorize").await;
     browser.type_into("#auth-basic-username", "app").await;

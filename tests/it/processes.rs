@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, backend_tests, browser::until, process::Process,
+    Backend, Database, PASSWORD, backend_tests, chromium::until, process::Process,
 };
 
 async fn post(
@@ -76,14 +76,14 @@ async fn client(base: String, name: String, told: Acknowledged) {
 }
 
 backend_tests! {
-    what_was_acknowledged_before_a_kill_9_still_stands,
-    t27_an_old_token_is_refused_after_a_kill_and_a_restart,
-    processes_that_start_together_share_one_schema_and_one_set_of_keys,
-    t25_two_processes_agree_on_the_one_successor,
-    a_user_disabled_at_the_command_line_is_refused_by_the_running_server,
+    acknowledged_changes_survive_kill_9,
+    t27_an_old_refresh_token_is_refused_after_kill_9,
+    concurrently_started_processes_share_schema_and_keys,
+    t25_two_processes_agree_on_one_successor,
+    a_user_disabled_by_the_cli_is_refused_by_the_server,
 }
 
-async fn what_was_acknowledged_before_a_kill_9_still_stands(backend: Backend) {
+async fn acknowledged_changes_survive_kill_9(backend: Backend) {
     let database = Database::new(backend).await;
     // A rotation may have been committed and not told: its client still holds the predecessor.
     let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "5m")];
@@ -121,7 +121,7 @@ async fn what_was_acknowledged_before_a_kill_9_still_stands(backend: Backend) {
     join_all(all).await;
 }
 
-async fn t27_an_old_token_is_refused_after_a_kill_and_a_restart(backend: Backend) {
+async fn t27_an_old_refresh_token_is_refused_after_kill_9(backend: Backend) {
     let database = Database::new(backend).await;
     let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")];
     let server = Process::serve(&database, &settings).await;
@@ -139,7 +139,7 @@ async fn t27_an_old_token_is_refused_after_a_kill_and_a_restart(backend: Backend
     );
 }
 
-async fn processes_that_start_together_share_one_schema_and_one_set_of_keys(backend: Backend) {
+async fn concurrently_started_processes_share_schema_and_keys(backend: Backend) {
     let database = Database::new(backend).await;
     let servers = join_all((0..3).map(|_| Process::serve(&database, &[]))).await;
     let mut sets = vec![];
@@ -152,7 +152,7 @@ async fn processes_that_start_together_share_one_schema_and_one_set_of_keys(back
     assert_eq!(refresh(&servers[1].base, &token).await.0, StatusCode::OK);
 }
 
-async fn t25_two_processes_agree_on_the_one_successor(backend: Backend) {
+async fn t25_two_processes_agree_on_one_successor(backend: Backend) {
     let database = Database::new(backend).await;
     let (one, other) = tokio::join!(Process::serve(&database, &[]), Process::serve(&database, &[]));
     let token = register(&one.base, "vera").await;
@@ -165,7 +165,7 @@ async fn t25_two_processes_agree_on_the_one_successor(backend: Backend) {
     }
 }
 
-async fn a_user_disabled_at_the_command_line_is_refused_by_the_running_server(backend: Backend) {
+async fn a_user_disabled_by_the_cli_is_refused_by_the_server(backend: Backend) {
     let database = Database::new(backend).await;
     let server = Process::serve(&database, &[]).await;
     let token = register(&server.base, "vera").await;
@@ -185,7 +185,7 @@ async fn a_user_disabled_at_the_command_line_is_refused_by_the_running_server(ba
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_finishes_what_was_accepted_and_ends_with_success() {
+async fn sigterm_finishes_accepted_requests_and_exits_with_0() {
     let database = Database::new(crate::support::Backend::Sqlite).await;
     let server = Process::serve(&database, &[("PROPUSK_SERVER__SHUTDOWN_GRACE", "20s")]).await;
     let address = server.base.replace("http://", "");
@@ -213,7 +213,7 @@ async fn sigterm_finishes_what_was_accepted_and_ends_with_success() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn programs_that_open_a_new_file_at_once_wait_for_one_another() {
+async fn concurrent_creation_of_a_sqlite_file_is_serialized() {
     for _ in 0..20 {
         let database = Database::new(Backend::Sqlite).await;
         let config = Config::load(None, database.settings().into_iter());

@@ -20,11 +20,11 @@ use crate::{
     conformance::{client_key, key_set, logout::delivered, sign},
     support::{
         Backend, Reply, TestServer, backend_tests,
+        external_server::ExternalServer,
         oauth::{
-            Answer, Authorization, CALLBACK, Form, Person, SECRET, VERIFIER, first_party_app,
-            header, payload, web_app,
+            AuthorizationRequest, AuthorizationResponse, Browser, CALLBACK, Form, SECRET, VERIFIER,
+            first_party_app, header, payload, web_app,
         },
-        outside::Outside,
         send,
     },
 };
@@ -67,9 +67,10 @@ async fn with_apis(backend: Backend) -> TestServer {
 
 /// The parameters of a request of `app` for both APIs.
 fn asks_for_both(scope: &str) -> String {
-    let both =
-        Authorization([NOTES, PHOTOS].map(|id| ("resource".to_owned(), id.to_owned())).into());
-    format!("{}&{}", Authorization::of("app", scope).address(), both.query())
+    let both = AuthorizationRequest(
+        [NOTES, PHOTOS].map(|id| ("resource".to_owned(), id.to_owned())).into(),
+    );
+    format!("{}&{}", AuthorizationRequest::of("app", scope).address(), both.query())
 }
 
 /// A form to the token endpoint, whose parameters may repeat.
@@ -93,34 +94,35 @@ fn refresh<'a>(token: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a
 }
 
 backend_tests! {
-    a_refresh_token_that_is_no_good_is_invalid_grant_whatever_is_asked_with_it,
-    a_refresh_may_narrow_the_scope_and_the_next_one_has_all_of_it_again,
-    a_token_for_one_of_several_resources_says_only_what_means_something_there,
-    what_a_client_may_no_longer_have_its_sessions_no_longer_get,
-    another_person_than_the_one_that_is_meant_is_told_to_the_application,
-    an_application_hears_of_a_logout_however_long_its_own_session_was_and_whatever_goes_on,
-    a_person_whose_application_holds_an_old_id_token_can_log_out,
-    t09_another_sites_form_takes_no_cookie_away,
-    what_is_off_is_neither_offered_nor_half_done,
-    a_signed_introspection_is_rs256_unless_something_else_was_registered_for_it,
-    who_registers_alone_gets_tokens_for_no_api_that_the_operator_has_not_named,
-    a_pushed_request_is_its_clients_good_once_and_for_ten_minutes,
-    a_client_that_must_push_or_sign_its_requests_cannot_do_otherwise,
-    a_signed_request_is_its_clients_and_for_this_server_now,
-    what_a_person_has_allowed_is_remembered_for_its_scopes_at_its_resources,
-    a_request_gets_what_it_says_or_hears_why_not,
+    an_invalid_refresh_token_is_invalid_grant_first,
+    a_narrowed_refresh_does_not_narrow_the_next_one,
+    a_token_for_one_resource_has_only_its_scopes,
+    a_scope_removed_from_a_client_leaves_its_sessions,
+    a_login_as_another_user_than_hinted_is_an_error,
+    a_logout_is_delivered_even_after_the_session_expired,
+    an_unverifiable_id_token_hint_asks_before_logout,
+    t09_a_cross_site_logout_form_clears_no_cookie,
+    disabled_features_are_neither_advertised_nor_accepted,
+    signed_introspection_uses_the_registered_alg_or_rs256,
+    self_registered_clients_get_only_the_listed_resources,
+    a_pushed_request_is_bound_single_use_and_expires,
+    required_pushed_or_signed_requests_are_enforced,
+    a_signed_request_is_checked_for_key_audience_and_time,
+    consent_is_remembered_per_scope_and_resource,
+    authorization_requests_follow_openid_connect_core,
 }
 
-async fn a_refresh_token_that_is_no_good_is_invalid_grant_whatever_is_asked_with_it(
-    backend: Backend,
-) {
+async fn an_invalid_refresh_token_is_invalid_grant_first(backend: Backend) {
     let server = with_apis(backend).await;
     let mut ann = server.browser();
-    let answer = ann.authorize(&Authorization::of("app", "openid email"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid email"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let good = granted.field("refresh_token");
     let ended = server
-        .redeem("app", ann.authorize(&Authorization::of("app", "openid email"), "ann").await.code())
+        .exchange_code(
+            "app",
+            ann.authorize(&AuthorizationRequest::of("app", "openid email"), "ann").await.code(),
+        )
         .await
         .field("refresh_token");
     server.form_as("/oauth2/revoke", "app", &[("token", &ended)]).await.expect(StatusCode::OK);
@@ -138,13 +140,13 @@ async fn a_refresh_token_that_is_no_good_is_invalid_grant_whatever_is_asked_with
     token(&server, &refresh(&good, &[("scope", "openid")])).await.expect(StatusCode::OK);
 }
 
-async fn a_refresh_may_narrow_the_scope_and_the_next_one_has_all_of_it_again(backend: Backend) {
+async fn a_narrowed_refresh_does_not_narrow_the_next_one(backend: Backend) {
     let server = with_apis(backend).await;
     let answer = server
         .browser()
-        .authorize(&Authorization::of("app", "openid email notes:read"), "ann")
+        .authorize(&AuthorizationRequest::of("app", "openid email notes:read"), "ann")
         .await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let narrow =
         token(&server, &refresh(&granted.field("refresh_token"), &[("scope", "notes:read")]))
             .await
@@ -163,13 +165,11 @@ async fn a_refresh_may_narrow_the_scope_and_the_next_one_has_all_of_it_again(bac
     assert_eq!(payload(&all.field("id_token"))["sid"], payload(&granted.field("id_token"))["sid"]);
 }
 
-async fn a_token_for_one_of_several_resources_says_only_what_means_something_there(
-    backend: Backend,
-) {
+async fn a_token_for_one_resource_has_only_its_scopes(backend: Backend) {
     let server = with_apis(backend).await;
     let mut ann = server.logged_in("ann").await;
     let asked = asks_for_both("openid notes:read photos:read");
-    let mut given = async || Answer::of(ann.open(&asked).await.header("location"));
+    let mut given = async || AuthorizationResponse::of(ann.open(&asked).await.header("location"));
     let told = |reply: &Reply| {
         let claims = payload(&reply.field("access_token"));
         (claims["aud"].clone(), claims["scope"].as_str().expect("a scope").to_owned())
@@ -195,17 +195,18 @@ async fn a_token_for_one_of_several_resources_says_only_what_means_something_the
         .expect_oauth_error(400, "invalid_target");
 }
 
-async fn what_a_client_may_no_longer_have_its_sessions_no_longer_get(backend: Backend) {
+async fn a_scope_removed_from_a_client_leaves_its_sessions(backend: Backend) {
     let server = with_apis(backend).await;
     let mut ann = server.logged_in("ann").await;
-    let answer = Answer::of(
+    let answer = AuthorizationResponse::of(
         ann.open(&asks_for_both("openid email notes:read photos:read")).await.header("location"),
     );
     let granted = token(&server, &code(answer.code(), &[])).await.expect(StatusCode::OK);
     let claims = json!({ "userinfo": { "email": null } }).to_string();
-    let one_by_one =
-        ann.authorize(&Authorization::of("app", "openid").with("claims", &claims), "ann").await;
-    let one_by_one = server.redeem("app", one_by_one.code()).await.expect(StatusCode::OK);
+    let one_by_one = ann
+        .authorize(&AuthorizationRequest::of("app", "openid").with("claims", &claims), "ann")
+        .await;
+    let one_by_one = server.exchange_code("app", one_by_one.code()).await.expect(StatusCode::OK);
     let email = async |reply: &Reply| {
         let told = server
             .get_as("/oauth2/userinfo", &reply.field("access_token"))
@@ -235,44 +236,43 @@ async fn what_a_client_may_no_longer_have_its_sessions_no_longer_get(backend: Ba
         .expect_oauth_error(400, "invalid_target");
 }
 
-async fn another_person_than_the_one_that_is_meant_is_told_to_the_application(backend: Backend) {
+async fn a_login_as_another_user_than_hinted_is_an_error(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
     server.register("ann").await;
     server.register("bob").await;
     let mut ann = server.logged_in("ann").await;
-    let of_bob = server.browser().authorize(&Authorization::of("app", "openid"), "bob").await;
-    let of_bob = server.redeem("app", of_bob.code()).await.field("id_token");
+    let of_bob =
+        server.browser().authorize(&AuthorizationRequest::of("app", "openid"), "bob").await;
+    let of_bob = server.exchange_code("app", of_bob.code()).await.field("id_token");
     let sub = payload(&of_bob)["sub"].clone();
     let claims = json!({ "id_token": { "sub": { "value": sub } } }).to_string();
     for (name, value) in [("id_token_hint", &of_bob), ("claims", &claims)] {
-        let asked = Authorization::of("app", "openid").with(name, value);
+        let asked = AuthorizationRequest::of("app", "openid").with(name, value);
         let silent = ann.open(&asked.clone().with("prompt", "none").address()).await;
-        Answer::of(silent.header("location")).expect_error("login_required");
+        AuthorizationResponse::of(silent.header("location")).expect_error("login_required");
         server.clock.advance(Duration::from_secs(1));
         // Core §3.1.2.1: whoever logs in for it decides the answer; nobody is sent round in a circle.
         ann.authorize(&asked, "ann").await.expect_error("login_required");
         let mut bob = server.logged_in("ann").await;
         server.clock.advance(Duration::from_secs(1));
         let answer = bob.authorize(&asked, "bob").await;
-        let granted = server.redeem("app", answer.code()).await;
+        let granted = server.exchange_code("app", answer.code()).await;
         assert_eq!(payload(&granted.field("id_token"))["sub"], sub);
     }
 }
 
-async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_whatever_goes_on(
-    backend: Backend,
-) {
-    let outside = Outside::start().await;
-    let settings = outside.settings();
+async fn a_logout_is_delivered_even_after_the_session_expired(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let settings = external.settings();
     let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let server = TestServer::with(backend, &settings).await;
     let app = |name: &str| Metadata {
-        backchannel_logout_uri: Some(format!("{}/{name}", outside.base)),
+        backchannel_logout_uri: Some(format!("{}/{name}", external.base)),
         ..first_party_app()
     };
     for name in ["short", "offline", "silent"] {
-        outside.put(&format!("/{name}"), 200, "", "");
+        external.put(&format!("/{name}"), 200, "", "");
     }
     server
         .client(
@@ -293,8 +293,8 @@ async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_w
     for (id, scope) in
         [("short", "openid"), ("offline", "openid offline_access"), ("silent", "openid")]
     {
-        let answer = ann.authorize(&Authorization::of(id, scope), "ann").await;
-        granted.push(server.redeem(id, answer.code()).await.expect(StatusCode::OK));
+        let answer = ann.authorize(&AuthorizationRequest::of(id, scope), "ann").await;
+        granted.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
     }
     // The first one's tokens are over long since; its person is still logged in there, and here.
     server.clock.advance(Duration::from_secs(86_400));
@@ -309,7 +309,7 @@ async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_w
     let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
     ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
     for (at, name) in ["/short", "/offline"].into_iter().enumerate() {
-        let posted = delivered(&server, &outside, name).await;
+        let posted = delivered(&server, &external, name).await;
         let token = posted.strip_prefix("logout_token=").expect("a logout token");
         assert_eq!(payload(token)["sid"], payload(&granted[at].field("id_token"))["sid"]);
     }
@@ -322,13 +322,13 @@ async fn an_application_hears_of_a_logout_however_long_its_own_session_was_and_w
     assert_eq!(rows.len(), 0);
 }
 
-async fn a_person_whose_application_holds_an_old_id_token_can_log_out(backend: Backend) {
+async fn an_unverifiable_id_token_hint_asks_before_logout(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
     server.register("ann").await;
     let mut ann = server.browser();
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let hint = granted.field("id_token");
     // As if its key had been replaced since: the signature cannot be checked.
     let hint = format!("{}AAAA", &hint[..hint.len() - 4]);
@@ -356,7 +356,7 @@ async fn a_person_whose_application_holds_an_old_id_token_can_log_out(backend: B
     assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
 }
 
-async fn t09_another_sites_form_takes_no_cookie_away(backend: Backend) {
+async fn t09_a_cross_site_logout_form_clears_no_cookie(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
@@ -371,7 +371,7 @@ async fn t09_another_sites_form_takes_no_cookie_away(backend: Backend) {
     );
 }
 
-async fn what_is_off_is_neither_offered_nor_half_done(backend: Backend) {
+async fn disabled_features_are_neither_advertised_nor_accepted(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
     server.client("app", web_app()).await;
     let offered = server.get("/.well-known/openid-configuration").await.json();
@@ -379,19 +379,17 @@ async fn what_is_off_is_neither_offered_nor_half_done(backend: Backend) {
         offered["prompt_values_supported"],
         json!(["none", "login", "consent", "select_account"])
     );
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     for (name, value, error) in [
         ("prompt", "create", "invalid_request"),
         ("registration", "{}", "registration_not_supported"),
     ] {
         let reply = server.browser().open(&asked.clone().with(name, value).address()).await;
-        Answer::of(reply.header("location")).expect_error(error);
+        AuthorizationResponse::of(reply.header("location")).expect_error(error);
     }
 }
 
-async fn a_signed_introspection_is_rs256_unless_something_else_was_registered_for_it(
-    backend: Backend,
-) {
+async fn signed_introspection_uses_the_registered_alg_or_rs256(backend: Backend) {
     let server = TestServer::start(backend).await;
     for (id, own) in [("app", None), ("other", Some(SigningAlgorithm::Es256))] {
         let metadata = Metadata {
@@ -421,24 +419,24 @@ async fn a_signed_introspection_is_rs256_unless_something_else_was_registered_fo
     }
 }
 
-async fn who_registers_alone_gets_tokens_for_no_api_that_the_operator_has_not_named(
-    backend: Backend,
-) {
+async fn self_registered_clients_get_only_the_listed_resources(backend: Backend) {
     let server = with_apis(backend).await;
     let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
     let made = send(server.request(Method::POST, "/oauth2/register").json(&metadata))
         .await
         .expect(StatusCode::CREATED);
     let mut ann = server.logged_in("ann").await;
-    let asked = Authorization::of(&made.field("client_id"), "openid").with("resource", NOTES);
-    Answer::of(ann.open(&asked.address()).await.header("location")).expect_error("invalid_target");
+    let asked =
+        AuthorizationRequest::of(&made.field("client_id"), "openid").with("resource", NOTES);
+    AuthorizationResponse::of(ann.open(&asked.address()).await.header("location"))
+        .expect_error("invalid_target");
 }
 
-async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend: Backend) {
+async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
     let server = with_apis(backend).await;
     server.client("other", first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid").with("client_secret", SECRET).0;
+    let asked = AuthorizationRequest::of("app", "openid").with("client_secret", SECRET).0;
     let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let push = async || {
         let reply = server.form("/oauth2/par", &asked).await.expect(StatusCode::CREATED);
@@ -446,7 +444,7 @@ async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend: 
         reply.field("request_uri")
     };
     let by = |id: &str, uri: &str| {
-        Authorization(vec![
+        AuthorizationRequest(vec![
             ("client_id".to_owned(), id.to_owned()),
             ("request_uri".to_owned(), uri.to_owned()),
         ])
@@ -464,14 +462,14 @@ async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend: 
         "the request is kept, not its proof"
     );
     ann.open(&by("other", &uri)).await.expect_page(400);
-    let stranger = server.browser().open(&by("app", &uri)).await;
+    let anonymous = server.browser().open(&by("app", &uri)).await;
     assert!(
-        stranger.header("location").starts_with("/login"),
-        "a login does not use it up: {stranger:?}"
+        anonymous.header("location").starts_with("/login"),
+        "a login does not use it up: {anonymous:?}"
     );
     // RFC 9126 §4: once, and of ten tabs one.
     let mut tabs: Vec<_> =
-        (0..10).map(|_| Person { server: &server, cookies: ann.cookies.clone() }).collect();
+        (0..10).map(|_| Browser { server: &server, cookies: ann.cookies.clone() }).collect();
     let address = by("app", &uri);
     let replies = join_all(tabs.iter_mut().map(|tab| tab.open(&address))).await;
     let codes = replies.iter().filter(|reply| reply.header("location").contains("?code="));
@@ -482,7 +480,7 @@ async fn a_pushed_request_is_its_clients_good_once_and_for_ten_minutes(backend: 
     ann.open(&by("app", &late)).await.expect_page(400);
 }
 
-async fn a_client_that_must_push_or_sign_its_requests_cannot_do_otherwise(backend: Backend) {
+async fn required_pushed_or_signed_requests_are_enforced(backend: Backend) {
     let server = TestServer::start(backend).await;
     let key = client_key("one");
     server
@@ -502,10 +500,10 @@ async fn a_client_that_must_push_or_sign_its_requests_cannot_do_otherwise(backen
         )
         .await;
     for id in ["pusher", "signer"] {
-        let reply = server.browser().open(&Authorization::of(id, "openid").address()).await;
-        Answer::of(reply.header("location")).expect_error("invalid_request");
+        let reply = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
+        AuthorizationResponse::of(reply.header("location")).expect_error("invalid_request");
     }
-    let asked = Authorization::of("signer", "openid").0;
+    let asked = AuthorizationRequest::of("signer", "openid").0;
     let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     server
         .form_as("/oauth2/par", "signer", &asked)
@@ -513,14 +511,14 @@ async fn a_client_that_must_push_or_sign_its_requests_cannot_do_otherwise(backen
         .expect_oauth_error(400, "invalid_request");
 }
 
-async fn a_signed_request_is_its_clients_and_for_this_server_now(backend: Backend) {
+async fn a_signed_request_is_checked_for_key_audience_and_time(backend: Backend) {
     let server = TestServer::start(backend).await;
     let key = client_key("one");
     server.client("app", Metadata { jwks: Some(key_set(&key)), ..first_party_app() }).await;
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
     let (issuer, now) = (server.app.config.server.issuer.clone(), server.clock.now().as_secs());
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     let mut answer = async |change: serde_json::Value| {
         let mut claims: serde_json::Value = asked.0.iter().cloned().collect();
         claims["iss"] = "app".into();
@@ -529,7 +527,7 @@ async fn a_signed_request_is_its_clients_and_for_this_server_now(backend: Backen
             claims[name] = value.clone();
         }
         let sent = asked.clone().with("request", &sign(&key, &claims));
-        Answer::of(ann.open(&sent.address()).await.header("location"))
+        AuthorizationResponse::of(ann.open(&sent.address()).await.header("location"))
     };
     for good in [
         json!({}),
@@ -553,14 +551,16 @@ async fn a_signed_request_is_its_clients_and_for_this_server_now(backend: Backen
     }
 }
 
-async fn what_a_person_has_allowed_is_remembered_for_its_scopes_at_its_resources(backend: Backend) {
+async fn consent_is_remembered_per_scope_and_resource(backend: Backend) {
     let server = with_apis(backend).await;
     server.change_client("app", |client| client.metadata.consent = Consent::Required).await;
     let mut ann = server.logged_in("ann").await;
-    let allowed = Authorization::of("app", "openid notes:read").with("resource", NOTES);
+    let allowed = AuthorizationRequest::of("app", "openid notes:read").with("resource", NOTES);
     ann.authorize(&allowed, "ann").await.code();
-    let mut silent = async |asked: Authorization| {
-        Answer::of(ann.open(&asked.with("prompt", "none").address()).await.header("location"))
+    let mut silent = async |asked: AuthorizationRequest| {
+        AuthorizationResponse::of(
+            ann.open(&asked.with("prompt", "none").address()).await.header("location"),
+        )
     };
     silent(allowed.clone()).await.code();
     silent(allowed.clone().with("scope", "openid")).await.code();
@@ -575,7 +575,7 @@ async fn what_a_person_has_allowed_is_remembered_for_its_scopes_at_its_resources
     }
 }
 
-async fn a_request_gets_what_it_says_or_hears_why_not(backend: Backend) {
+async fn authorization_requests_follow_openid_connect_core(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
     server
@@ -598,8 +598,9 @@ async fn a_request_gets_what_it_says_or_hears_why_not(backend: Backend) {
     let mut ann = server.logged_in("ann").await;
     let mut given = vec![];
     for id in ["app", "hidden", "online"] {
-        let answer = ann.authorize(&Authorization::of(id, "openid offline_access"), "ann").await;
-        given.push(server.redeem(id, answer.code()).await.expect(StatusCode::OK));
+        let answer =
+            ann.authorize(&AuthorizationRequest::of(id, "openid offline_access"), "ann").await;
+        given.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
     }
     // A pairwise subject is one at every place.
     let subject = |reply: &Reply| payload(&reply.field("id_token"))["sub"].clone();
@@ -629,10 +630,10 @@ async fn a_request_gets_what_it_says_or_hears_why_not(backend: Backend) {
         ("claims", unmet, "unmet_authentication_requirements"),
     ] {
         let reply =
-            ann.open(&Authorization::of("app", "openid").with(name, &value).address()).await;
-        Answer::of(reply.header("location")).expect_error(error);
+            ann.open(&AuthorizationRequest::of("app", "openid").with(name, &value).address()).await;
+        AuthorizationResponse::of(reply.header("location")).expect_error(error);
     }
     server.clock.advance(Duration::from_secs(61));
-    let reply = ann.open(&Authorization::of("hidden", "openid").address()).await;
+    let reply = ann.open(&AuthorizationRequest::of("hidden", "openid").address()).await;
     assert!(reply.header("location").starts_with("/login"), "default_max_age: {reply:?}");
 }

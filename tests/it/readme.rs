@@ -26,7 +26,7 @@ fn sh(text: &str, base: &str) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_tour_of_the_readme_runs_word_for_word_and_again() {
+async fn the_readme_tour_runs_verbatim_twice() {
     let database = Database::new(Backend::Sqlite).await;
     let server = Process::serve(&database, &[]).await;
     for time in ["first", "second"] {
@@ -38,7 +38,7 @@ async fn the_tour_of_the_readme_runs_word_for_word_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_tour_stops_where_an_answer_is_not_the_expected_one() {
+async fn the_readme_tour_stops_at_an_unexpected_response() {
     let database = Database::new(Backend::Sqlite).await;
     let settings = [("PROPUSK_REGISTRATION__ENABLED", "false")];
     let server = Process::serve(&database, &settings).await;

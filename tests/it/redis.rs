@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::StatusCode;
 
-use crate::support::{Backend, TestServer, backend_tests, browser::until, process, redis::Redis};
+use crate::support::{Backend, TestServer, backend_tests, chromium::until, process, redis::Redis};
 
 /// Two servers on one database and one Redis, which both believe.
 async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestServer, TestServer) {
@@ -68,19 +68,17 @@ async fn pass(time: Duration) {
 }
 
 backend_tests! {
-    requires "Redis": a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its_next_check,
-    a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so,
-    a_redis_that_is_flushed_again_and_again_lets_nothing_through,
-    a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_through,
-    a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_through,
-    a_redis_that_evicts_lets_nothing_through,
-    a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_is_there,
-    entries_leave_redis_with_what_they_hit,
+    requires "Redis": a_revocation_reaches_the_other_process_at_its_next_check,
+    a_key_banned_by_the_cli_is_refused_when_the_cli_returns,
+    flushing_redis_never_lets_a_revoked_token_through,
+    a_redis_restored_from_an_old_dump_is_not_trusted,
+    a_paused_redis_delays_no_check_and_lets_nothing_through,
+    redis_eviction_never_lets_a_revoked_token_through,
+    a_server_starts_without_redis_and_uses_it_later,
+    expired_entries_are_removed_from_redis,
 }
 
-async fn a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its_next_check(
-    backend: Backend,
-) {
+async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backend) {
     let redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -100,9 +98,7 @@ async fn a_revocation_acknowledged_by_one_process_is_refused_by_the_other_at_its
     );
 }
 
-async fn a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_command_says_so(
-    backend: Backend,
-) {
+async fn a_key_banned_by_the_cli_is_refused_when_the_cli_returns(backend: Backend) {
     let redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     let token = one.register("ann").await.access;
@@ -119,7 +115,7 @@ async fn a_key_banned_at_the_command_line_is_refused_by_the_servers_once_the_com
     }
 }
 
-async fn a_redis_that_is_flushed_again_and_again_lets_nothing_through(backend: Backend) {
+async fn flushing_redis_never_lets_a_revoked_token_through(backend: Backend) {
     let redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -135,9 +131,7 @@ async fn a_redis_that_is_flushed_again_and_again_lets_nothing_through(backend: B
     log_out_and_look(&one, &other).await;
 }
 
-async fn a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_through(
-    backend: Backend,
-) {
+async fn a_redis_restored_from_an_old_dump_is_not_trusted(backend: Backend) {
     let mut redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -168,9 +162,7 @@ async fn a_redis_that_is_killed_and_comes_back_with_an_old_dump_lets_nothing_thr
     log_out_and_look(&one, &other).await;
 }
 
-async fn a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_through(
-    backend: Backend,
-) {
+async fn a_paused_redis_delays_no_check_and_lets_nothing_through(backend: Backend) {
     let redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -191,7 +183,7 @@ async fn a_redis_that_is_paused_holds_no_check_up_for_long_and_lets_nothing_thro
     log_out_and_look(&one, &other).await;
 }
 
-async fn a_redis_that_evicts_lets_nothing_through(backend: Backend) {
+async fn redis_eviction_never_lets_a_revoked_token_through(backend: Backend) {
     let redis = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -213,9 +205,7 @@ async fn a_redis_that_evicts_lets_nothing_through(backend: Backend) {
     assert_ne!(evicted.trim(), "0", "it did evict");
 }
 
-async fn a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_is_there(
-    backend: Backend,
-) {
+async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
     let mut redis = Redis::start(&[]);
     redis.kill();
     let url = redis.url();
@@ -231,7 +221,7 @@ async fn a_server_starts_and_answers_without_its_redis_and_believes_it_when_it_i
     assert!(head.is_some(), "it was filled");
 }
 
-async fn entries_leave_redis_with_what_they_hit(backend: Backend) {
+async fn expired_entries_are_removed_from_redis(backend: Backend) {
     let redis = Redis::start(&[]);
     let (one, other) = two(backend, &redis, &[]).await;
     one.register("ann").await;
@@ -247,7 +237,7 @@ async fn entries_leave_redis_with_what_they_hit(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Redis: run ./dev/test"]
-async fn an_acl_user_sentinels_and_a_node_of_a_cluster_are_found() {
+async fn redis_acl_sentinel_and_cluster_urls_connect() {
     // An ACL user with no more than the manual says.
     let plain = Redis::start(&[]);
     let _: String = plain.run(&[

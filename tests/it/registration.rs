@@ -40,21 +40,21 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 backend_tests! {
-    a_refused_registration_says_which_rules_of_which_fields_were_broken,
-    t41_five_hundred_logins_at_once_each_get_their_own_user,
-    t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work,
-    t69_a_hundred_variants_of_one_address_make_one_account,
-    t69_a_hundred_variants_of_one_username_make_one_account,
-    t69_a_username_can_never_be_the_address_of_somebody_else,
-    t71_an_address_that_names_several_recipients_is_refused,
-    t72_registration_that_is_off_is_off_at_every_door,
-    t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed,
-    t73_nothing_of_a_password_is_cut_off,
-    a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces,
-    t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text,
+    a_refused_registration_lists_the_broken_rules_per_field,
+    t41_500_concurrent_logins_each_get_their_own_user,
+    t68_known_and_unknown_users_get_the_same_answer_and_work,
+    t69_100_variants_of_one_email_create_one_account,
+    t69_100_variants_of_one_username_create_one_account,
+    t69_a_username_cannot_be_the_email_of_another_user,
+    t71_an_email_with_several_recipients_is_refused,
+    t72_disabled_registration_is_off_on_every_transport,
+    t73_a_megabyte_password_is_refused_before_hashing,
+    t73_passwords_are_not_truncated,
+    passwords_are_normalized_and_keep_their_spaces,
+    t94_a_database_failure_gives_a_generic_error,
 }
 
-async fn a_refused_registration_says_which_rules_of_which_fields_were_broken(backend: Backend) {
+async fn a_refused_registration_lists_the_broken_rules_per_field(backend: Backend) {
     let server = TestServer::start(backend).await;
     let cases = [
         ("short", "at least 8 characters"),
@@ -77,7 +77,7 @@ async fn a_refused_registration_says_which_rules_of_which_fields_were_broken(bac
     assert_eq!(server.events().await, [], "nothing was kept");
 }
 
-async fn t41_five_hundred_logins_at_once_each_get_their_own_user(backend: Backend) {
+async fn t41_500_concurrent_logins_each_get_their_own_user(backend: Backend) {
     let settings = [
         ("PROPUSK_PASSWORDS__QUEUE", "1000"),
         ("PROPUSK_PASSWORDS__QUEUE_TIMEOUT", "60s"),
@@ -112,7 +112,7 @@ async fn t41_five_hundred_logins_at_once_each_get_their_own_user(backend: Backen
     assert_eq!(sessions.len(), 500, "a session each");
 }
 
-async fn t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work(backend: Backend) {
+async fn t68_known_and_unknown_users_get_the_same_answer_and_work(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let attempt = |login: &'static str| {
@@ -138,7 +138,7 @@ async fn t68_a_known_and_an_unknown_user_get_the_same_answer_for_the_same_work(b
     }
 }
 
-async fn t69_a_hundred_variants_of_one_address_make_one_account(backend: Backend) {
+async fn t69_100_variants_of_one_email_create_one_account(backend: Backend) {
     let server = TestServer::start(backend).await;
     // Case, full-width forms, the Kelvin sign, white space around it.
     let addresses = [
@@ -168,7 +168,7 @@ async fn t69_a_hundred_variants_of_one_address_make_one_account(backend: Backend
     server.login("KATE@example.ORG").await.expect(StatusCode::OK);
 }
 
-async fn t69_a_hundred_variants_of_one_username_make_one_account(backend: Backend) {
+async fn t69_100_variants_of_one_username_create_one_account(backend: Backend) {
     let server = TestServer::start(backend).await;
     let names = ["kate", "KATE", "Kate", "\u{ff4b}ate", "\u{212a}ate", " kate "];
     let attempts = (0..100).map(|n| {
@@ -186,7 +186,7 @@ async fn t69_a_hundred_variants_of_one_username_make_one_account(backend: Backen
     assert_eq!((made, count_created(&server).await), (1, 1), "one account, one event");
 }
 
-async fn t69_a_username_can_never_be_the_address_of_somebody_else(backend: Backend) {
+async fn t69_a_username_cannot_be_the_email_of_another_user(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     for name in ["vera@example.org", "vera\u{ff20}example.org", "@vera"] {
@@ -198,7 +198,7 @@ async fn t69_a_username_can_never_be_the_address_of_somebody_else(backend: Backe
     assert_eq!(count_created(&server).await, 1);
 }
 
-async fn t71_an_address_that_names_several_recipients_is_refused(backend: Backend) {
+async fn t71_an_email_with_several_recipients_is_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
     let addresses = [
         "a@x.org,b@evil.org",
@@ -237,7 +237,7 @@ async fn t71_an_address_that_names_several_recipients_is_refused(backend: Backen
     assert_eq!(server.events().await, [], "nobody was made");
 }
 
-async fn t72_registration_that_is_off_is_off_at_every_door(backend: Backend) {
+async fn t72_disabled_registration_is_off_on_every_transport(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
     for path in [REGISTER, "/auth/register"] {
         for delivery in ["body", "cookie"] {
@@ -251,7 +251,7 @@ async fn t72_registration_that_is_off_is_off_at_every_door(backend: Backend) {
     server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
 }
 
-async fn t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed(backend: Backend) {
+async fn t73_a_megabyte_password_is_refused_before_hashing(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let before = server.app.hasher.hashes();
@@ -275,7 +275,7 @@ async fn t73_a_password_of_a_megabyte_is_refused_before_it_is_hashed(backend: Ba
     assert_eq!(server.app.hasher.hashes(), before + 1, "1024 bytes are a password");
 }
 
-async fn t73_nothing_of_a_password_is_cut_off(backend: Backend) {
+async fn t73_passwords_are_not_truncated(backend: Backend) {
     let server = TestServer::start(backend).await;
     for length in [80, 256, 1024] {
         let email = format!("vera{length}@example.org");
@@ -291,7 +291,7 @@ async fn t73_nothing_of_a_password_is_cut_off(backend: Backend) {
     }
 }
 
-async fn a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces(backend: Backend) {
+async fn passwords_are_normalized_and_keep_their_spaces(backend: Backend) {
     let server = TestServer::start(backend).await;
     let body = |password: &str| json!({ "email": "vera@example.org", "password": password });
     server.post(REGISTER, body(" c\u{e9}leste  heron at dawn ")).await.expect(StatusCode::CREATED);
@@ -305,7 +305,7 @@ async fn a_password_is_the_same_in_every_unicode_form_and_keeps_its_spaces(backe
     }
 }
 
-async fn t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text(backend: Backend) {
+async fn t94_a_database_failure_gives_a_generic_error(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     let alter = |sql: &'static str| server.app.db.write(Statement::new(sql));
@@ -342,7 +342,7 @@ async fn t94_a_broken_database_gives_a_generic_error_and_nothing_of_its_text(bac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t68_a_known_and_an_unknown_user_take_the_same_time() {
+async fn t68_known_and_unknown_users_take_the_same_time() {
     // The bound is generous and the whole is tried again, because the machine may be busy with other things;
     // an answer without the hash would be off by a factor of ten.
     let settings =
@@ -373,7 +373,7 @@ async fn t68_a_known_and_an_unknown_user_take_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn passwords_on_the_operators_list_are_refused() {
+async fn passwords_on_the_blocklist_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let list = folder.path().join("blocklist");
     std::fs::write(&list, "winter festival in tromso\n").expect("a file");

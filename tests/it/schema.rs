@@ -81,10 +81,10 @@ async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) 
 }
 
 backend_tests! {
-    every_answer_is_as_the_document_describes_it,
+    every_response_matches_the_openapi_document,
 }
 
-async fn every_answer_is_as_the_document_describes_it(backend: Backend) {
+async fn every_response_matches_the_openapi_document(backend: Backend) {
     let server = TestServer::start(backend).await;
     let document = server.get("/openapi.json").await.json();
     let post = |path: &str, body: Value| server.request(Method::POST, path).json(&body);
@@ -135,7 +135,7 @@ async fn every_answer_is_as_the_document_describes_it(backend: Backend) {
 }
 
 #[test]
-fn the_checker_finds_what_does_not_fit() {
+fn the_schema_checker_finds_mismatches() {
     let document = json!({ "s": { "type": "object", "required": ["a"], "properties": {
         "a": { "type": "string" }, "b": { "type": "array", "items": { "type": "integer" } } } } });
     let found = |value: Value| faults(&document, &json!({ "$ref": "#/s" }), &value, "x");
@@ -153,7 +153,7 @@ fn the_checker_finds_what_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_served_document_is_the_exported_and_the_committed_one() {
+async fn the_served_openapi_document_is_the_committed_one() {
     let server = TestServer::start(Backend::Sqlite).await;
     let served = server.get("/openapi.json").await.expect(StatusCode::OK);
     assert_eq!(served.header("content-type"), "application/json");
@@ -177,7 +177,7 @@ async fn the_served_document_is_the_exported_and_the_committed_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_rarely_changes_is_sent_once() {
+async fn static_documents_are_revalidated_by_etag() {
     let server = TestServer::start(Backend::Sqlite).await;
     for path in ["/openapi.json", "/oauth2/jwks"] {
         let first = server.get(path).await.expect(StatusCode::OK);

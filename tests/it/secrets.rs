@@ -6,7 +6,7 @@ use reqwest::{Client, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    floods::{h2_field, h2_frame, h2_preface},
+    resource_limits::{h2_field, h2_frame, h2_preface},
     support::{Backend, Database, process::Process},
 };
 
@@ -159,7 +159,7 @@ async fn rows_of(folder: &Path, sql: &'static str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t88_no_secret_is_in_any_log_line_event_audit_entry_or_error() {
+async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
     for format in ["human", "json"] {
         let database = Database::new(Backend::Sqlite).await;
         let settings = [("PROPUSK_LOG__FORMAT", format), ("PROPUSK_LOG__LEVEL", "trace")];

@@ -36,41 +36,41 @@ fn successors(replies: Vec<Reply>) -> HashSet<String> {
     replies.into_iter().map(|reply| reply.expect(StatusCode::OK).tokens().refresh).collect()
 }
 
-async fn assert_dead(server: &TestServer, tokens: &Tokens) {
+async fn assert_revoked(server: &TestServer, tokens: &Tokens) {
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     server.refresh(&tokens.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
 }
 
-async fn assert_alive(server: &TestServer, tokens: &Tokens) -> Tokens {
+async fn assert_active(server: &TestServer, tokens: &Tokens) -> Tokens {
     server.verify(&tokens.access).await.expect(StatusCode::OK);
     server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens()
 }
 
 backend_tests! {
-    t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor,
-    t25_two_servers_on_one_database_agree_on_the_one_successor,
-    t26_a_predecessor_past_the_window_is_theft_and_the_family_dies,
-    t26_without_a_window_every_second_use_is_theft,
-    t26_a_made_up_token_that_names_a_live_session_touches_nothing,
-    t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused,
-    t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives,
-    t35_every_login_is_a_session_of_its_own,
-    t36_a_new_password_ends_every_session_and_a_login_right_after_works,
-    t32_a_disabled_user_is_refused_at_the_next_call_of_any_server,
-    a_logout_on_one_server_is_heard_by_the_other_at_its_next_check,
-    t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good,
-    t30_a_logout_that_cannot_be_stored_is_no_logout,
-    a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused,
-    a_session_ends_when_idle_for_a_week_or_after_a_month,
-    an_access_token_expires_by_the_clock,
-    the_revocation_list_survives_a_restart_and_is_swept_when_it_can_hit_nothing,
+    t25_100_parallel_refreshes_give_one_successor,
+    t25_two_servers_agree_on_one_successor,
+    t26_reuse_after_the_replay_window_revokes_the_session,
+    t26_without_a_replay_window_every_reuse_revokes,
+    t26_a_forged_token_of_an_active_session_has_no_effect,
+    t28_only_the_direct_predecessor_is_accepted_in_the_window,
+    t34_a_mutated_refresh_token_is_refused_without_effect,
+    t35_every_login_opens_a_new_session,
+    t36_a_password_change_revokes_every_session,
+    t32_a_disabled_user_is_refused_by_every_server_at_once,
+    a_logout_reaches_the_other_server_at_its_next_check,
+    t29_a_logout_racing_refreshes_revokes_the_whole_family,
+    t30_a_logout_that_cannot_be_stored_is_503,
+    a_role_change_revokes_access_tokens_with_the_old_role,
+    a_session_expires_after_its_idle_or_absolute_lifetime,
+    an_access_token_expires,
+    revocations_survive_a_restart_and_are_pruned_when_expired,
     the_outbox_and_the_audit_log_are_bounded,
-    an_outdated_hash_is_renewed_at_the_next_login,
-    t79_the_first_start_happens_once_whatever_becomes_of_its_administrator,
-    t42_no_token_of_one_kind_passes_for_another,
+    an_outdated_password_hash_is_upgraded_at_login,
+    t79_bootstrap_happens_once_per_database,
+    t42_tokens_of_one_kind_are_refused_as_another,
 }
 
-async fn t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor(backend: Backend) {
+async fn t25_100_parallel_refreshes_give_one_successor(backend: Backend) {
     let server = TestServer::start(backend).await;
     let first = server.register("vera").await;
     let successors = successors(hundred_refreshes(&[&server], &first.refresh).await);
@@ -80,7 +80,7 @@ async fn t25_a_hundred_parallel_refreshes_are_one_step_with_one_successor(backen
     server.refresh(&only).await.expect(StatusCode::OK);
 }
 
-async fn t25_two_servers_on_one_database_agree_on_the_one_successor(backend: Backend) {
+async fn t25_two_servers_agree_on_one_successor(backend: Backend) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
     let first = one.register("vera").await;
@@ -89,31 +89,31 @@ async fn t25_two_servers_on_one_database_agree_on_the_one_successor(backend: Bac
     assert_eq!(generation(&one).await, 1);
 }
 
-async fn t26_a_predecessor_past_the_window_is_theft_and_the_family_dies(backend: Backend) {
+async fn t26_reuse_after_the_replay_window_revokes_the_session(backend: Backend) {
     let server = TestServer::start(backend).await;
     let first = server.register("vera").await;
     let other = server.login("vera").await.tokens();
     let second = server.refresh(&first.refresh).await.tokens();
     server.clock.advance(LATE);
     server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    assert_dead(&server, &second).await;
+    assert_revoked(&server, &second).await;
     server.verify(&first.access).await.expect_error(401, "INVALID_TOKEN");
     let events = server.events().await;
     let thefts: Vec<_> = events.iter().filter(|(_, data)| data["reason"] == "theft").collect();
     assert_eq!(thefts.len(), 1, "{events:?}");
     assert_eq!(thefts[0].0, "session.revoked");
-    assert_alive(&server, &other).await;
+    assert_active(&server, &other).await;
 }
 
-async fn t26_without_a_window_every_second_use_is_theft(backend: Backend) {
+async fn t26_without_a_replay_window_every_reuse_revokes(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_TOKENS__REPLAY_WINDOW", "0s")]).await;
     let first = server.register("vera").await;
     let second = server.refresh(&first.refresh).await.tokens();
     server.refresh(&first.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    assert_dead(&server, &second).await;
+    assert_revoked(&server, &second).await;
 }
 
-async fn t26_a_made_up_token_that_names_a_live_session_touches_nothing(backend: Backend) {
+async fn t26_a_forged_token_of_an_active_session_has_no_effect(backend: Backend) {
     let server = TestServer::start(backend).await;
     let first = server.register("vera").await;
     let second = server.refresh(&first.refresh).await.tokens();
@@ -125,11 +125,11 @@ async fn t26_a_made_up_token_that_names_a_live_session_touches_nothing(backend: 
         let reply = server.refresh(&token).await;
         assert_eq!(reply.status, 401, "another {name}: {reply:?}");
     }
-    assert_alive(&server, &second).await;
+    assert_active(&server, &second).await;
     assert!(!server.events().await.iter().any(|(kind, _)| kind == "session.revoked"));
 }
 
-async fn t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused(backend: Backend) {
+async fn t28_only_the_direct_predecessor_is_accepted_in_the_window(backend: Backend) {
     let server = TestServer::start(backend).await;
     for stale in [0, 1] {
         let mut chain = vec![server.register(&format!("user{stale}")).await];
@@ -138,11 +138,11 @@ async fn t28_of_three_rotations_in_one_moment_the_older_tokens_are_refused(backe
             chain.push(server.refresh(&last).await.expect(StatusCode::OK).tokens());
         }
         server.refresh(&chain[stale].refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        assert_dead(&server, &chain[3]).await;
+        assert_revoked(&server, &chain[3]).await;
     }
 }
 
-async fn t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives(backend: Backend) {
+async fn t34_a_mutated_refresh_token_is_refused_without_effect(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     let token = &tokens.refresh;
@@ -163,10 +163,10 @@ async fn t34_a_cut_lengthened_or_changed_token_is_refused_and_the_session_lives(
     for bad in [cut, &format!("{}A", tokens.access), &tokens.access.to_uppercase()] {
         server.verify(bad).await.expect_error(401, "INVALID_TOKEN");
     }
-    assert_alive(&server, &tokens).await;
+    assert_active(&server, &tokens).await;
 }
 
-async fn t35_every_login_is_a_session_of_its_own(backend: Backend) {
+async fn t35_every_login_opens_a_new_session(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let mut sessions = HashSet::new();
@@ -178,24 +178,24 @@ async fn t35_every_login_is_a_session_of_its_own(backend: Backend) {
     assert_eq!(sessions.len(), 3);
 }
 
-async fn t36_a_new_password_ends_every_session_and_a_login_right_after_works(backend: Backend) {
+async fn t36_a_password_change_revokes_every_session(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (one, two) = (server.register("vera").await, server.login("vera").await.tokens());
-    let stranger = server.register("olga").await;
+    let anonymous = server.register("olga").await;
     let user = users::find(&server.app, "vera").await.expect("vera");
     users::set_password(&server.app, &user, "another long walk home", &Actor::operator())
         .await
         .expect("changed");
-    assert_dead(&server, &one).await;
-    assert_dead(&server, &two).await;
+    assert_revoked(&server, &one).await;
+    assert_revoked(&server, &two).await;
     server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
     let body = json!({ "login": "vera", "password": "another long walk home" });
     let anew = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
-    assert_alive(&server, &anew).await;
-    assert_alive(&server, &stranger).await;
+    assert_active(&server, &anew).await;
+    assert_active(&server, &anonymous).await;
 }
 
-async fn t32_a_disabled_user_is_refused_at_the_next_call_of_any_server(backend: Backend) {
+async fn t32_a_disabled_user_is_refused_by_every_server_at_once(backend: Backend) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
     let tokens = one.register("vera").await;
@@ -203,30 +203,30 @@ async fn t32_a_disabled_user_is_refused_at_the_next_call_of_any_server(backend: 
     let user = users::find(&one.app, "vera@example.org").await.expect("vera");
     users::disable(&one.app, &user, &Actor::operator()).await.expect("disabled");
     for server in [&one, &other] {
-        assert_dead(server, &tokens).await;
+        assert_revoked(server, &tokens).await;
         server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
         let session =
             server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK);
         assert!(session.json()["data"].is_null());
     }
     users::enable(&other.app, &user, &Actor::operator()).await.expect("enabled");
-    assert_dead(&one, &tokens).await;
+    assert_revoked(&one, &tokens).await;
     let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
-    assert_alive(&other, &anew).await;
+    assert_active(&other, &anew).await;
 }
 
-async fn a_logout_on_one_server_is_heard_by_the_other_at_its_next_check(backend: Backend) {
+async fn a_logout_reaches_the_other_server_at_its_next_check(backend: Backend) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
     for round in 0..20 {
         let tokens = one.register(&format!("user{round}")).await;
         other.verify(&tokens.access).await.expect(StatusCode::OK);
         one.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
-        assert_dead(&other, &tokens).await;
+        assert_revoked(&other, &tokens).await;
     }
 }
 
-async fn t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good(backend: Backend) {
+async fn t29_a_logout_racing_refreshes_revokes_the_whole_family(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     for _ in 0..60 {
@@ -236,13 +236,13 @@ async fn t29_after_a_logout_that_raced_refreshes_nothing_of_the_family_is_good(b
             tokio::join!(refreshes, server.post_as("/api/v1/auth/logout", &tokens.access));
         out.expect(StatusCode::OK);
         for reply in refreshed.iter().filter(|reply| reply.status == StatusCode::OK) {
-            assert_dead(&server, &reply.tokens()).await;
+            assert_revoked(&server, &reply.tokens()).await;
         }
-        assert_dead(&server, &tokens).await;
+        assert_revoked(&server, &tokens).await;
     }
 }
 
-async fn t30_a_logout_that_cannot_be_stored_is_no_logout(backend: Backend) {
+async fn t30_a_logout_that_cannot_be_stored_is_503(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     let rename = Statement::new("ALTER TABLE revocations RENAME TO gone");
@@ -253,10 +253,10 @@ async fn t30_a_logout_that_cannot_be_stored_is_no_logout(backend: Backend) {
         .expect_error(503, "SERVICE_UNAVAILABLE");
     let back = Statement::new("ALTER TABLE gone RENAME TO revocations");
     server.app.db.write(back).await.expect("renamed");
-    assert_alive(&server, &tokens).await;
+    assert_active(&server, &tokens).await;
 }
 
-async fn a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused(backend: Backend) {
+async fn a_role_change_revokes_access_tokens_with_the_old_role(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     let user = users::find(&server.app, "vera").await.expect("vera");
@@ -267,7 +267,7 @@ async fn a_role_that_changed_is_in_the_next_token_and_the_old_token_is_refused(b
     assert_eq!(server.verify(&next.access).await.json()["data"]["user"]["role"], "admin");
 }
 
-async fn a_session_ends_when_idle_for_a_week_or_after_a_month(backend: Backend) {
+async fn a_session_expires_after_its_idle_or_absolute_lifetime(backend: Backend) {
     let server = TestServer::start(backend).await;
     let idle = server.register("idle").await;
     let mut busy = server.register("busy").await;
@@ -288,7 +288,7 @@ async fn a_session_ends_when_idle_for_a_week_or_after_a_month(backend: Backend) 
     assert!(left.is_empty(), "sessions that are over are removed");
 }
 
-async fn an_access_token_expires_by_the_clock(backend: Backend) {
+async fn an_access_token_expires(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     server.clock.advance(Duration::from_secs(899));
@@ -297,9 +297,7 @@ async fn an_access_token_expires_by_the_clock(backend: Backend) {
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn the_revocation_list_survives_a_restart_and_is_swept_when_it_can_hit_nothing(
-    backend: Backend,
-) {
+async fn revocations_survive_a_restart_and_are_pruned_when_expired(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
@@ -327,7 +325,7 @@ async fn the_outbox_and_the_audit_log_are_bounded(backend: Backend) {
     assert!(audit.is_empty());
 }
 
-async fn an_outdated_hash_is_renewed_at_the_next_login(backend: Backend) {
+async fn an_outdated_password_hash_is_upgraded_at_login(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let clock = server.clock.clone();
@@ -340,7 +338,7 @@ async fn an_outdated_hash_is_renewed_at_the_next_login(backend: Backend) {
     }
 }
 
-async fn t79_the_first_start_happens_once_whatever_becomes_of_its_administrator(backend: Backend) {
+async fn t79_bootstrap_happens_once_per_database(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (one, other) = tokio::join!(bootstrap::set_up(&server.app), bootstrap::set_up(&server.app));
     let made: Vec<_> = [one, other].into_iter().filter_map(|made| made.expect("set up")).collect();
@@ -352,10 +350,10 @@ async fn t79_the_first_start_happens_once_whatever_becomes_of_its_administrator(
     assert!(bootstrap::set_up(&server.app).await.expect("asked").is_none(), "it stays closed");
 }
 
-async fn t42_no_token_of_one_kind_passes_for_another(backend: Backend) {
+async fn t42_tokens_of_one_kind_are_refused_as_another(backend: Backend) {
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     server.verify(&tokens.refresh).await.expect_error(401, "INVALID_TOKEN");
     server.refresh(&tokens.access).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    assert_alive(&server, &tokens).await;
+    assert_active(&server, &tokens).await;
 }

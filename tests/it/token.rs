@@ -47,16 +47,16 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
 const GRANT: &str = "grant_type=client_credentials";
 
 backend_tests! {
-    a_client_gets_a_token_by_header_and_by_form,
-    a_client_that_proves_nothing_gets_nothing,
-    id_and_secret_stand_form_encoded_in_the_header,
-    t05_a_parameter_given_twice_is_refused,
-    a_request_that_is_not_understood_is_told_why,
-    t19_a_thousand_wrong_secrets_are_stopped_and_others_are_not,
-    t83_no_answer_and_no_event_holds_a_secret,
+    a_client_authenticates_by_header_or_form,
+    failed_client_authentication_gets_no_token,
+    basic_credentials_are_form_encoded,
+    t05_the_token_endpoint_refuses_repeated_parameters,
+    an_invalid_token_request_gets_the_specific_error,
+    t19_client_secret_guessing_is_rate_limited,
+    t83_no_token_response_or_event_contains_a_secret,
 }
 
-async fn a_client_gets_a_token_by_header_and_by_form(backend: Backend) {
+async fn a_client_authenticates_by_header_or_form(backend: Backend) {
     let (server, secret) = with_demo(backend, &[]).await;
     let in_form = format!("{GRANT}&client_id=demo&client_secret={secret}");
     let by_header = ask(&server, Some(("demo", &secret)), GRANT).await;
@@ -94,7 +94,7 @@ async fn a_client_gets_a_token_by_header_and_by_form(backend: Backend) {
     assert_eq!(narrower.expect(StatusCode::OK).json()["scope"], "demo:read");
 }
 
-async fn a_client_that_proves_nothing_gets_nothing(backend: Backend) {
+async fn failed_client_authentication_gets_no_token(backend: Backend) {
     let (server, secret) = with_demo(backend, &[]).await;
     let wrong = |id: &'static str, secret: &'static str| (id, secret);
     for (id, secret) in [
@@ -125,7 +125,7 @@ async fn a_client_that_proves_nothing_gets_nothing(backend: Backend) {
     expect_oauth_error(&reply, 401, "invalid_client");
 }
 
-async fn id_and_secret_stand_form_encoded_in_the_header(backend: Backend) {
+async fn basic_credentials_are_form_encoded(backend: Backend) {
     const ODD: &str = "50% of a+b & c=\u{e9}:~";
     let (server, _) = with_demo(backend, &[]).await;
     server
@@ -153,7 +153,7 @@ async fn id_and_secret_stand_form_encoded_in_the_header(backend: Backend) {
     ask(&server, None, &in_form).await.expect(StatusCode::OK);
 }
 
-async fn t05_a_parameter_given_twice_is_refused(backend: Backend) {
+async fn t05_the_token_endpoint_refuses_repeated_parameters(backend: Backend) {
     let (server, secret) = with_demo(backend, &[]).await;
     for form in [
         format!("{GRANT}&{GRANT}"),
@@ -175,7 +175,7 @@ async fn t05_a_parameter_given_twice_is_refused(backend: Backend) {
     expect_oauth_error(&reply, 400, "invalid_request");
 }
 
-async fn a_request_that_is_not_understood_is_told_why(backend: Backend) {
+async fn an_invalid_token_request_gets_the_specific_error(backend: Backend) {
     let (server, secret) = with_demo(backend, &[]).await;
     let demo = Some(("demo", secret.as_str()));
     let cases = [
@@ -214,7 +214,7 @@ async fn a_request_that_is_not_understood_is_told_why(backend: Backend) {
     );
 }
 
-async fn t19_a_thousand_wrong_secrets_are_stopped_and_others_are_not(backend: Backend) {
+async fn t19_client_secret_guessing_is_rate_limited(backend: Backend) {
     let settings = [
         ("PROPUSK_LIMITS__ENABLED", "true"),
         ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"),
@@ -253,7 +253,7 @@ async fn t19_a_thousand_wrong_secrets_are_stopped_and_others_are_not(backend: Ba
     from("198.51.100.7", secret).await.expect(StatusCode::OK);
 }
 
-async fn t83_no_answer_and_no_event_holds_a_secret(backend: Backend) {
+async fn t83_no_token_response_or_event_contains_a_secret(backend: Backend) {
     let (server, secret) = with_demo(backend, &[]).await;
     let in_form = format!("{GRANT}&client_id=demo&client_secret={secret}");
     let guess = "a guess that is quite wrong";

@@ -86,7 +86,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn t07_what_strangers_write_stays_text_on_every_page() {
+async fn t07_untrusted_text_is_escaped_on_every_page() {
     for t in Locale::all() {
         for page in pages_of(HOSTILE, t).await {
             assert!(!page.contains("<svg onload"), "{page}");

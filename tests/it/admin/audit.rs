@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use crate::support::{Backend, TestServer, backend_tests, send};
 
 backend_tests! {
-    the_audit_log_says_who_changed_what_from_where_and_when,
+    the_audit_log_records_actor_change_origin_and_time,
 }
 
-async fn the_audit_log_says_who_changed_what_from_where_and_when(backend: Backend) {
+async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let root = desk.get("/users?username=root").await.text_of("/items/0/id");
+    let admin = server.admin("root").await;
+    let root = admin.get("/users?username=root").await.text_of("/items/0/id");
     server.register("nora").await;
-    let nora = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    let nora = admin.get("/users?username=nora").await.text_of("/items/0/id");
     server.clock.advance(Duration::from_secs(60));
-    let request = desk
+    let request = admin
         .request(Method::PATCH, &format!("/users/{nora}"))
         .header("if-match", "*")
         .header("x-correlation-id", "story-1");
@@ -27,7 +27,7 @@ async fn the_audit_log_says_who_changed_what_from_where_and_when(backend: Backen
     )
     .await
     .expect(StatusCode::OK);
-    let lines = desk.all(&format!("/audit?subject={nora}&action=user.updated")).await;
+    let lines = admin.all(&format!("/audit?subject={nora}&action=user.updated")).await;
     assert_eq!(lines.len(), 1);
     let line = &lines[0];
     assert_eq!(line["actor"], root.as_str());
@@ -39,7 +39,8 @@ async fn the_audit_log_says_who_changed_what_from_where_and_when(backend: Backen
     assert_eq!(line["detail"], changed, "what has stayed is not told");
 
     let numbers = async |path: &str| -> Vec<i64> {
-        desk.all(path)
+        admin
+            .all(path)
             .await
             .iter()
             .map(|line: &Value| line["number"].as_i64().expect("a number"))
@@ -56,5 +57,5 @@ async fn the_audit_log_says_who_changed_what_from_where_and_when(backend: Backen
         "registered, logged in, changed somebody"
     );
     assert_eq!(numbers("/audit?actor=cli").await.len(), 1);
-    desk.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");
+    admin.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Backend, Reply, TestServer, backend_tests, send};
 
 /// What a program registers that acts for itself.
-fn program(scope: &str) -> Value {
+fn service(scope: &str) -> Value {
     json!({ "client_name": "A program", "scope": scope, "grant_types": ["client_credentials"] })
 }
 
@@ -20,23 +20,23 @@ async fn token(server: &TestServer, id: &str, secret: &str) -> Reply {
 }
 
 backend_tests! {
-    a_client_is_made_changed_disabled_and_deleted,
-    clients_are_listed_by_source_and_what_is_built_in_stays,
-    twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret,
-    of_two_changes_of_one_client_one_comes_late,
+    a_client_is_created_changed_disabled_and_deleted,
+    clients_are_listed_by_source_and_built_ins_protected,
+    an_idempotency_key_creates_one_client_with_one_secret,
+    concurrent_client_changes_conflict_by_etag,
 }
 
-async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
+async fn a_client_is_created_changed_disabled_and_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let made = desk
-        .post("/clients", json!({ "id": "bot", "metadata": program("api:read api:write") }))
+    let admin = server.admin("root").await;
+    let made = admin
+        .post("/clients", json!({ "id": "bot", "metadata": service("api:read api:write") }))
         .await
         .expect(StatusCode::CREATED);
     let secret = made.text_of("/secret");
     assert_eq!(made.data()["client"]["source"], "operator");
     let path = "/clients/bot";
-    let read = desk.get(path).await.expect(StatusCode::OK);
+    let read = admin.get(path).await.expect(StatusCode::OK);
     assert_eq!(read.data(), made.data()["client"]);
     assert_eq!(read.data()["metadata"]["scope"], "api:read api:write");
     assert_eq!(
@@ -46,7 +46,7 @@ async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
     let first = token(&server, "bot", &secret).await.expect(StatusCode::OK).field("access_token");
     server.verify(&first).await.expect(StatusCode::OK);
 
-    let changed = desk
+    let changed = admin
         .patch_if(
             read.header("etag"),
             path,
@@ -61,18 +61,20 @@ async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
     );
     assert_eq!(changed.data().get("secret"), None);
     server.verify(&first).await.expect_error(401, "INVALID_TOKEN");
-    let line = &desk.all("/audit?subject=bot&action=client.set").await[0];
+    let line = &admin.all("/audit?subject=bot&action=client.set").await[0];
     assert_eq!(
         line["detail"],
         json!({ "scope": { "from": "api:read api:write", "to": "api:read" }, "client_name": { "from": "A program", "to": "" } })
     );
-    desk.patch_if(read.header("etag"), path, json!({ "metadata": {} }))
+    admin
+        .patch_if(read.header("etag"), path, json!({ "metadata": {} }))
         .await
         .expect_error(412, "PRECONDITION_FAILED");
     let replaced = send(
-        desk.request(Method::PUT, path)
+        admin
+            .request(Method::PUT, path)
             .header("if-match", changed.header("etag"))
-            .json(&json!({ "metadata": program("api:write") })),
+            .json(&json!({ "metadata": service("api:write") })),
     )
     .await
     .expect(StatusCode::OK);
@@ -82,7 +84,7 @@ async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
         (Method::PATCH, json!({ "metadata": {} })),
         (Method::DELETE, json!({})),
     ] {
-        send(desk.request(method, path).json(&body))
+        send(admin.request(method, path).json(&body))
             .await
             .expect_error(428, "PRECONDITION_REQUIRED");
     }
@@ -92,10 +94,10 @@ async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
         json!({ "surprise": true }),
         json!({ "secret_hash": "x" }),
     ] {
-        desk.patch(path, json!({ "metadata": bad })).await.expect_error(400, "VALIDATION_ERROR");
+        admin.patch(path, json!({ "metadata": bad })).await.expect_error(400, "VALIDATION_ERROR");
     }
 
-    let rotated = desk
+    let rotated = admin
         .post("/clients/bot/secret", json!({ "overlapSeconds": 60 }))
         .await
         .expect(StatusCode::OK);
@@ -109,38 +111,40 @@ async fn a_client_is_made_changed_disabled_and_deleted(backend: Backend) {
     token(&server, "bot", &secret).await.expect_oauth_error(401, "invalid_client");
     let access = token(&server, "bot", &next).await.expect(StatusCode::OK).field("access_token");
     for _ in 0..2 {
-        desk.post("/clients/bot/disable", json!({})).await.expect(StatusCode::OK);
+        admin.post("/clients/bot/disable", json!({})).await.expect(StatusCode::OK);
     }
     server.verify(&access).await.expect_error(401, "INVALID_TOKEN");
     token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
-    assert_eq!(desk.all("/clients?disabled=true").await.len(), 1);
-    let enabled = desk.post("/clients/bot/enable", json!({})).await.expect(StatusCode::OK);
+    assert_eq!(admin.all("/clients?disabled=true").await.len(), 1);
+    let enabled = admin.post("/clients/bot/enable", json!({})).await.expect(StatusCode::OK);
     assert_eq!(enabled.data()["disabledAt"], Value::Null);
     token(&server, "bot", &next).await.expect(StatusCode::OK);
-    send(desk.request(Method::DELETE, path).header("if-match", enabled.header("etag")))
+    send(admin.request(Method::DELETE, path).header("if-match", enabled.header("etag")))
         .await
         .expect(StatusCode::OK);
     token(&server, "bot", &next).await.expect_oauth_error(401, "invalid_client");
     for reply in [
-        desk.get(path).await,
-        desk.delete(path).await,
-        desk.patch(path, json!({ "metadata": {} })).await,
-        desk.post("/clients/bot/secret", json!({})).await,
+        admin.get(path).await,
+        admin.delete(path).await,
+        admin.patch(path, json!({ "metadata": {} })).await,
+        admin.post("/clients/bot/secret", json!({})).await,
     ] {
         reply.expect_error(404, "NOT_FOUND");
     }
 }
 
-async fn clients_are_listed_by_source_and_what_is_built_in_stays(backend: Backend) {
+async fn clients_are_listed_by_source_and_built_ins_protected(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     for n in 0..4 {
-        desk.post("/clients", json!({ "id": format!("bot{n}"), "metadata": program("api:read") }))
+        admin
+            .post("/clients", json!({ "id": format!("bot{n}"), "metadata": service("api:read") }))
             .await
             .expect(StatusCode::CREATED);
     }
     let ids = async |path: &str| -> Vec<String> {
-        desk.all(path)
+        admin
+            .all(path)
             .await
             .iter()
             .map(|client| client["id"].as_str().expect("an id").to_owned())
@@ -149,18 +153,20 @@ async fn clients_are_listed_by_source_and_what_is_built_in_stays(backend: Backen
     assert_eq!(ids("/clients?source=operator").await, ["bot0", "bot1", "bot2", "bot3"]);
     assert_eq!(ids("/clients?source=built_in").await, ["propusk", "propusk-docs"]);
     assert_eq!(ids("/clients").await.len(), 6);
-    desk.get("/clients?source=nobody").await.expect_error(400, "VALIDATION_ERROR");
+    admin.get("/clients?source=nobody").await.expect_error(400, "VALIDATION_ERROR");
     let path = "/clients/propusk";
-    desk.delete(path).await.expect_error(409, "CONFLICT");
-    desk.patch(path, json!({ "metadata": { "scope": "openid" } }))
+    admin.delete(path).await.expect_error(409, "CONFLICT");
+    admin
+        .patch(path, json!({ "metadata": { "scope": "openid" } }))
         .await
         .expect_error(409, "CONFLICT");
-    desk.post("/clients/propusk/disable", json!({})).await.expect_error(409, "CONFLICT");
-    desk.post("/clients/propusk/secret", json!({})).await.expect_error(409, "CONFLICT");
-    desk.post("/clients", json!({ "id": "bot0", "metadata": program("api:read") }))
+    admin.post("/clients/propusk/disable", json!({})).await.expect_error(409, "CONFLICT");
+    admin.post("/clients/propusk/secret", json!({})).await.expect_error(409, "CONFLICT");
+    admin
+        .post("/clients", json!({ "id": "bot0", "metadata": service("api:read") }))
         .await
         .expect_error(409, "CONFLICT");
-    let twice = desk
+    let twice = admin
         .request(Method::POST, "/clients")
         .header("content-type", "application/json")
         .body(r#"{"metadata":{"scope":"a","scope":"b"}}"#);
@@ -170,19 +176,19 @@ async fn clients_are_listed_by_source_and_what_is_built_in_stays(backend: Backen
     );
     for bad in [
         json!({}),
-        json!({ "id": "a b", "metadata": program("x") }),
+        json!({ "id": "a b", "metadata": service("x") }),
         json!({ "metadata": { "grant_types": ["implicit"] } }),
         json!({ "metadata": [] }),
     ] {
-        desk.post("/clients", bad).await.expect_error(400, "VALIDATION_ERROR");
+        admin.post("/clients", bad).await.expect_error(400, "VALIDATION_ERROR");
     }
 }
 
-async fn twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret(backend: Backend) {
+async fn an_idempotency_key_creates_one_client_with_one_secret(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let body = json!({ "metadata": program("api:read") });
-    let replies = join_all((0..20).map(|_| desk.post_once("k", "/clients", body.clone()))).await;
+    let admin = server.admin("root").await;
+    let body = json!({ "metadata": service("api:read") });
+    let replies = join_all((0..20).map(|_| admin.post_once("k", "/clients", body.clone()))).await;
     let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/client/id")).collect();
     assert_eq!(made.len(), 1);
     let secrets: Vec<_> =
@@ -195,22 +201,23 @@ async fn twenty_calls_under_one_key_make_one_client_and_one_is_told_its_secret(b
     token(&server, made.first().expect("one"), &secrets[0].text_of("/secret"))
         .await
         .expect(StatusCode::OK);
-    assert_eq!(desk.all("/clients?source=operator").await.len(), 1);
+    assert_eq!(admin.all("/clients?source=operator").await.len(), 1);
     // Another kind of thing under the same key is another request.
-    desk.post_once("k", "/roles", json!({ "name": "editor" }))
+    admin
+        .post_once("k", "/roles", json!({ "name": "editor" }))
         .await
         .expect_error(422, "IDEMPOTENCY_KEY_REUSED");
 }
 
-async fn of_two_changes_of_one_client_one_comes_late(backend: Backend) {
+async fn concurrent_client_changes_conflict_by_etag(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let made = desk
-        .post("/clients", json!({ "id": "bot", "metadata": program("api:read") }))
+    let admin = server.admin("root").await;
+    let made = admin
+        .post("/clients", json!({ "id": "bot", "metadata": service("api:read") }))
         .await
         .expect(StatusCode::CREATED);
     let changes = (0..8).map(|n| {
-        desk.patch_if(
+        admin.patch_if(
             made.header("etag"),
             "/clients/bot",
             json!({ "metadata": { "client_name": format!("name {n}") } }),

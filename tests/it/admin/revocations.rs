@@ -12,22 +12,20 @@ use crate::support::{
 };
 
 backend_tests! {
-    an_entry_hits_a_token_a_session_a_subject_a_scope_or_a_client_and_nothing_else,
-    ten_calls_under_one_key_revoke_once,
+    a_revocation_matches_exactly_its_target,
+    an_idempotency_key_revokes_once,
 }
 
-async fn an_entry_hits_a_token_a_session_a_subject_a_scope_or_a_client_and_nothing_else(
-    backend: Backend,
-) {
+async fn a_revocation_matches_exactly_its_target(backend: Backend) {
     let server = TestServer::start(backend).await;
     let other = server.another(&[]).await;
     server.client("app", first_party_app()).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let bystander = server.register("vera").await;
     let nora = server.register("nora").await;
     let claim = |token: &str, name: &str| payload(token)[name].as_str().expect("text").to_owned();
     let revoke = async |kind: &str, target: String, scope: Option<&str>| {
-        let made = desk
+        let made = admin
             .post(
                 "/revocations",
                 json!({ "kind": kind, "target": target, "scope": scope, "reason": "lost" }),
@@ -68,19 +66,19 @@ async fn an_entry_hits_a_token_a_session_a_subject_a_scope_or_a_client_and_nothi
     revoke("session", claim(&nora.access, "sid"), None).await;
     gone(&nora.access).await;
     server.refresh(&nora.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    let program = server.program("bot", "api:read").await;
-    server.verify(&program.token).await.expect(StatusCode::OK);
+    let service = server.service("bot", "api:read").await;
+    server.verify(&service.token).await.expect(StatusCode::OK);
     revoke("client", "bot".to_owned(), None).await;
-    gone(&program.token).await;
+    gone(&service.token).await;
 
-    let all = desk.all("/revocations").await;
+    let all = admin.all("/revocations").await;
     assert!(
         all.is_sorted_by(|a, b| a["number"].as_i64() > b["number"].as_i64()),
         "the newest first"
     );
-    assert_eq!(desk.all("/revocations?kind=client").await.len(), 1);
-    assert_eq!(desk.all("/revocations?target=bot").await.len(), 1);
-    assert_eq!(desk.all("/revocations?kind=subject&target=bot").await.len(), 0);
+    assert_eq!(admin.all("/revocations?kind=client").await.len(), 1);
+    assert_eq!(admin.all("/revocations?target=bot").await.len(), 1);
+    assert_eq!(admin.all("/revocations?kind=subject&target=bot").await.len(), 0);
     for bad in [
         json!({ "kind": "key", "target": "x" }),
         json!({ "kind": "scope", "target": "x" }),
@@ -90,23 +88,23 @@ async fn an_entry_hits_a_token_a_session_a_subject_a_scope_or_a_client_and_nothi
         json!({ "kind": "token", "target": "x", "reason": "a\nb" }),
         json!({ "kind": "token" }),
     ] {
-        desk.post("/revocations", bad).await.expect_error(400, "VALIDATION_ERROR");
+        admin.post("/revocations", bad).await.expect_error(400, "VALIDATION_ERROR");
     }
-    let line = &desk.all("/audit?action=revocation.add&subject=bot").await[0];
+    let line = &admin.all("/audit?action=revocation.add&subject=bot").await[0];
     assert_eq!(line["detail"], json!({ "kind": "client", "scope": null, "reason": "lost" }));
 }
 
-async fn ten_calls_under_one_key_revoke_once(backend: Backend) {
+async fn an_idempotency_key_revokes_once(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "kind": "token", "target": "01a1fca5-0ae5-741a-b136-32b4b1af948c" });
     let replies =
-        join_all((0..10).map(|_| desk.post_once("k", "/revocations", body.clone()))).await;
+        join_all((0..10).map(|_| admin.post_once("k", "/revocations", body.clone()))).await;
     let numbers: Vec<Value> = replies.iter().map(|reply| reply.data()["number"].clone()).collect();
     assert!(numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
     assert_eq!(
         replies.iter().filter(|reply| reply.header("idempotency-replayed").is_empty()).count(),
         1
     );
-    assert_eq!(desk.all("/revocations?kind=token").await.len(), 1);
+    assert_eq!(admin.all("/revocations?kind=token").await.len(), 1);
 }

@@ -6,42 +6,44 @@ use serde_json::{Value, json};
 use crate::support::{Backend, TestServer, backend_tests, send};
 
 backend_tests! {
-    a_role_is_made_given_and_removed_when_nobody_has_it,
+    a_role_is_created_assigned_and_deleted_when_unused,
 }
 
-async fn a_role_is_made_given_and_removed_when_nobody_has_it(backend: Backend) {
+async fn a_role_is_created_assigned_and_deleted_when_unused(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "name": "editor", "description": "Writes." });
-    let made = desk.post_once("k", "/roles", body.clone()).await.expect(StatusCode::CREATED);
+    let made = admin.post_once("k", "/roles", body.clone()).await.expect(StatusCode::CREATED);
     assert_eq!((&made.data()["users"], &made.data()["builtIn"]), (&json!(0), &json!(false)));
     assert_eq!(
-        desk.post_once("k", "/roles", body.clone())
+        admin
+            .post_once("k", "/roles", body.clone())
             .await
             .expect(StatusCode::CREATED)
             .header("idempotency-replayed"),
         "true"
     );
-    desk.post("/roles", body).await.expect_error(409, "CONFLICT");
+    admin.post("/roles", body).await.expect_error(409, "CONFLICT");
     for bad in [
         json!({ "name": "Big Boss" }),
         json!({}),
         json!({ "name": "x", "description": "a\nb" }),
         json!({ "name": "x", "power": 9 }),
     ] {
-        desk.post("/roles", bad).await.expect_error(400, "VALIDATION_ERROR");
+        admin.post("/roles", bad).await.expect_error(400, "VALIDATION_ERROR");
     }
-    desk.post("/users", json!({ "email": "nora@example.org", "role": "editor" }))
+    admin
+        .post("/users", json!({ "email": "nora@example.org", "role": "editor" }))
         .await
         .expect(StatusCode::CREATED);
     let names: Vec<Value> =
-        desk.all("/roles").await.iter().map(|role| role["name"].clone()).collect();
+        admin.all("/roles").await.iter().map(|role| role["name"].clone()).collect();
     assert_eq!(names, ["admin", "editor", "user"]);
-    let read = desk.get("/roles/editor").await.expect(StatusCode::OK);
+    let read = admin.get("/roles/editor").await.expect(StatusCode::OK);
     assert_eq!(read.data()["users"], 1);
     assert_eq!(read.header("etag"), made.header("etag"), "whoever has it does not change it");
 
-    let changed = desk
+    let changed = admin
         .patch_if(
             read.header("etag"),
             "/roles/editor",
@@ -50,31 +52,33 @@ async fn a_role_is_made_given_and_removed_when_nobody_has_it(backend: Backend) {
         .await
         .expect(StatusCode::OK);
     assert_ne!(changed.header("etag"), read.header("etag"));
-    desk.patch_if(read.header("etag"), "/roles/editor", json!({ "description": "Sleeps." }))
+    admin
+        .patch_if(read.header("etag"), "/roles/editor", json!({ "description": "Sleeps." }))
         .await
         .expect_error(412, "PRECONDITION_FAILED");
-    send(desk.request(Method::DELETE, "/roles/editor"))
+    send(admin.request(Method::DELETE, "/roles/editor"))
         .await
         .expect_error(428, "PRECONDITION_REQUIRED");
-    desk.delete("/roles/editor").await.expect_error(409, "CONFLICT");
-    let id = desk.get("/users?role=editor").await.text_of("/items/0/id");
-    desk.patch(&format!("/users/{id}"), json!({ "role": "user" })).await.expect(StatusCode::OK);
-    send(desk.request(Method::DELETE, "/roles/editor").header("if-match", read.header("etag")))
+    admin.delete("/roles/editor").await.expect_error(409, "CONFLICT");
+    let id = admin.get("/users?role=editor").await.text_of("/items/0/id");
+    admin.patch(&format!("/users/{id}"), json!({ "role": "user" })).await.expect(StatusCode::OK);
+    send(admin.request(Method::DELETE, "/roles/editor").header("if-match", read.header("etag")))
         .await
         .expect_error(412, "PRECONDITION_FAILED");
-    desk.delete("/roles/editor").await.expect(StatusCode::OK);
+    admin.delete("/roles/editor").await.expect(StatusCode::OK);
     for reply in [
-        desk.get("/roles/editor").await,
-        desk.delete("/roles/editor").await,
-        desk.patch("/roles/editor", json!({ "description": "" })).await,
-        desk.get("/roles/Big%20Boss").await,
+        admin.get("/roles/editor").await,
+        admin.delete("/roles/editor").await,
+        admin.patch("/roles/editor", json!({ "description": "" })).await,
+        admin.get("/roles/Big%20Boss").await,
     ] {
         reply.expect_error(404, "NOT_FOUND");
     }
     for built_in in ["user", "admin"] {
-        desk.delete(&format!("/roles/{built_in}")).await.expect_error(409, "CONFLICT");
+        admin.delete(&format!("/roles/{built_in}")).await.expect_error(409, "CONFLICT");
     }
-    desk.patch(&format!("/users/{id}"), json!({ "role": "editor" }))
+    admin
+        .patch(&format!("/users/{id}"), json!({ "role": "editor" }))
         .await
         .expect_error(400, "VALIDATION_ERROR");
 }

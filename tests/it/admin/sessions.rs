@@ -8,31 +8,31 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, TestServer, backend_tests,
-    oauth::{Authorization, first_party_app},
+    oauth::{AuthorizationRequest, first_party_app},
 };
 
 backend_tests! {
-    sessions_are_listed_by_user_client_and_life_and_ended_at_once,
+    sessions_are_listed_by_filter_and_revoked_at_once,
 }
 
-async fn sessions_are_listed_by_user_client_and_life_and_ended_at_once(backend: Backend) {
+async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
     let server = TestServer::start(backend).await;
     let told = Metadata {
         backchannel_logout_uri: Some("https://app.example/logout".to_owned()),
         ..first_party_app()
     };
     server.client("app", told).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let tokens = server.register("nora").await;
-    let user = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    let user = admin.get("/users?username=nora").await.text_of("/items/0/id");
     let mut nora = server.logged_in("nora").await;
-    let asked = Authorization::of("app", "openid offline_access");
+    let asked = AuthorizationRequest::of("app", "openid offline_access");
     server.clock.advance(Duration::from_secs(1));
     let answer = nora.authorize(&asked, "nora").await;
     nora.authorize(&asked, "nora").await; // a code that nobody redeems is no session
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
 
-    let list = desk.all(&format!("/sessions?user={user}")).await;
+    let list = admin.all(&format!("/sessions?user={user}")).await;
     assert_eq!(list.len(), 2, "{list:?}");
     assert_eq!(
         (&list[0]["clientId"], &list[1]["clientId"]),
@@ -43,14 +43,14 @@ async fn sessions_are_listed_by_user_client_and_life_and_ended_at_once(backend: 
     assert_eq!(list[1]["userId"], user.as_str());
     assert_eq!(list[1]["endedAt"], Value::Null);
     assert_eq!(list[1]["address"], "127.0.0.1");
-    assert_eq!(desk.all("/sessions?client=app").await, list[..1]);
-    assert_eq!(desk.all(&format!("/sessions?user={user}&live=true")).await, list);
-    assert_eq!(desk.all(&format!("/sessions?user={user}&live=false")).await.len(), 0);
+    assert_eq!(admin.all("/sessions?client=app").await, list[..1]);
+    assert_eq!(admin.all(&format!("/sessions?user={user}&live=true")).await, list);
+    assert_eq!(admin.all(&format!("/sessions?user={user}&live=false")).await.len(), 0);
 
     let id = list[0]["id"].as_str().expect("an id");
-    assert_eq!(desk.get(&format!("/sessions/{id}")).await.data(), list[0]);
+    assert_eq!(admin.get(&format!("/sessions/{id}")).await.data(), list[0]);
     for _ in 0..2 {
-        desk.delete(&format!("/sessions/{id}")).await.expect(StatusCode::OK);
+        admin.delete(&format!("/sessions/{id}")).await.expect(StatusCode::OK);
     }
     assert_eq!(
         server.introspect("app", &granted.field("access_token")).await,
@@ -61,12 +61,12 @@ async fn sessions_are_listed_by_user_client_and_life_and_ended_at_once(backend: 
         .await
         .expect_oauth_error(400, "invalid_grant");
     server.verify(&tokens.access).await.expect(StatusCode::OK);
-    let ended = desk.get(&format!("/sessions/{id}")).await.data();
+    let ended = admin.get(&format!("/sessions/{id}")).await.data();
     assert_eq!(
         (&ended["endedFor"], &ended["endedAt"]),
         (&json!("ended_by_admin"), &json!("2026-11-21T00:00:03Z"))
     );
-    assert_eq!(desk.all(&format!("/sessions?user={user}&live=false")).await, [ended]);
+    assert_eq!(admin.all(&format!("/sessions?user={user}&live=false")).await, [ended]);
     let ends = server
         .events()
         .await
@@ -81,15 +81,19 @@ async fn sessions_are_listed_by_user_client_and_life_and_ended_at_once(backend: 
         .await
         .expect("rows");
     assert_eq!(waiting.len(), 1, "the application hears of it");
-    let line = &desk.all("/audit?action=session.end").await[0];
+    let line = &admin.all("/audit?action=session.end").await[0];
     assert_ne!(line["actor"], user.as_str());
     assert_eq!(line["detail"], json!({ "sessionId": id, "reason": "ended_by_admin" }));
 
     server.clock.advance(Duration::from_secs(8 * 86_400));
-    let desk = server.desk_of("root").await;
-    assert_eq!(desk.all(&format!("/sessions?user={user}&live=true")).await.len(), 0, "a week idle");
-    assert_eq!(desk.all(&format!("/sessions?user={user}&live=false")).await.len(), 2);
-    desk.get("/sessions/nothing").await.expect_error(404, "NOT_FOUND");
-    desk.delete("/sessions/nothing").await.expect_error(404, "NOT_FOUND");
-    desk.get("/sessions/%00").await.expect_error(404, "NOT_FOUND");
+    let admin = server.admin_as("root").await;
+    assert_eq!(
+        admin.all(&format!("/sessions?user={user}&live=true")).await.len(),
+        0,
+        "a week idle"
+    );
+    assert_eq!(admin.all(&format!("/sessions?user={user}&live=false")).await.len(), 2);
+    admin.get("/sessions/nothing").await.expect_error(404, "NOT_FOUND");
+    admin.delete("/sessions/nothing").await.expect_error(404, "NOT_FOUND");
+    admin.get("/sessions/%00").await.expect_error(404, "NOT_FOUND");
 }

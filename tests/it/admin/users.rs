@@ -15,25 +15,25 @@ fn column(items: &[Value], name: &str) -> Vec<String> {
 }
 
 backend_tests! {
-    an_administrator_makes_reads_changes_and_deletes_an_account,
-    a_password_that_was_made_up_is_shown_once_and_works,
-    a_disabled_user_is_out_everywhere_until_enabled_and_logs_in_anew,
-    a_list_is_read_page_by_page_and_by_its_filters,
-    of_two_changes_of_one_state_one_is_told_that_it_came_late,
-    twenty_calls_under_one_key_make_one_account,
-    nobody_removes_themself_and_the_last_administrator_stays,
-    an_email_address_that_is_anothers_is_refused_in_a_change_too,
+    an_administrator_manages_user_accounts,
+    a_generated_password_is_shown_once_and_works,
+    a_disabled_user_is_refused_until_enabled_again,
+    lists_are_paginated_and_filtered,
+    concurrent_user_changes_conflict_by_etag,
+    an_idempotency_key_creates_one_user,
+    the_last_administrator_and_oneself_cannot_be_deleted,
+    an_email_change_to_a_taken_address_is_refused,
 }
 
-async fn an_administrator_makes_reads_changes_and_deletes_an_account(backend: Backend) {
+async fn an_administrator_manages_user_accounts(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "email": "Nora@example.org", "username": "nora", "password": PASSWORD });
-    let made = desk.post("/users", body).await.expect(StatusCode::CREATED);
+    let made = admin.post("/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(made.data().get("password"), None, "it was given, and is not repeated");
     let id = made.text_of("/user/id");
     let path = format!("/users/{id}");
-    let read = desk.get(&path).await.expect(StatusCode::OK);
+    let read = admin.get(&path).await.expect(StatusCode::OK);
     assert_eq!(read.data(), made.data()["user"]);
     assert_eq!(read.data()["email"], "Nora@example.org");
     assert_eq!(read.data()["role"], "user");
@@ -41,7 +41,7 @@ async fn an_administrator_makes_reads_changes_and_deletes_an_account(backend: Ba
     assert_eq!(read.header("etag"), made.header("etag"));
     let tokens = server.login("nora").await.expect(StatusCode::OK).tokens();
 
-    let changed = desk
+    let changed = admin
         .patch_if(
             read.header("etag"),
             &path,
@@ -57,14 +57,14 @@ async fn an_administrator_makes_reads_changes_and_deletes_an_account(backend: Ba
     server.login("nora").await.expect_error(401, "INVALID_CREDENTIALS");
     server.login("nora@example.com").await.expect(StatusCode::OK);
     server.verify(&tokens.access).await.expect(StatusCode::OK);
-    let again = desk.patch(&path, json!({ "email": "nora@example.net" })).await;
+    let again = admin.patch(&path, json!({ "email": "nora@example.net" })).await;
     assert_eq!(again.data()["isVerified"], false, "nobody has proven the new address");
 
     let removed =
-        send(desk.request(Method::DELETE, &path).header("if-match", again.header("etag"))).await;
+        send(admin.request(Method::DELETE, &path).header("if-match", again.header("etag"))).await;
     removed.expect(StatusCode::OK);
-    desk.get(&path).await.expect_error(404, "NOT_FOUND");
-    desk.delete(&path).await.expect_error(404, "NOT_FOUND");
+    admin.get(&path).await.expect_error(404, "NOT_FOUND");
+    admin.delete(&path).await.expect_error(404, "NOT_FOUND");
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     server.login("nora@example.net").await.expect_error(401, "INVALID_CREDENTIALS");
     let kinds: Vec<String> = server
@@ -87,71 +87,71 @@ async fn an_administrator_makes_reads_changes_and_deletes_an_account(backend: Ba
     );
 }
 
-async fn a_password_that_was_made_up_is_shown_once_and_works(backend: Backend) {
+async fn a_generated_password_is_shown_once_and_works(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "email": "nora@example.org", "role": "admin" });
-    let made = desk.post_once("k1", "/users", body.clone()).await.expect(StatusCode::CREATED);
+    let made = admin.post_once("k1", "/users", body.clone()).await.expect(StatusCode::CREATED);
     let password = made.text_of("/password");
     let login = json!({ "login": "nora@example.org", "password": password });
     server.post("/api/v1/auth/login", login.clone()).await.expect(StatusCode::OK);
-    let again = desk.post_once("k1", "/users", body).await.expect(StatusCode::CREATED);
+    let again = admin.post_once("k1", "/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(again.data().get("password"), None);
     assert_eq!(again.text_of("/user/id"), made.text_of("/user/id"));
 
     let path = format!("/users/{}/password", made.text_of("/user/id"));
-    let reply = desk.post(&path, json!({})).await.expect(StatusCode::OK);
+    let reply = admin.post(&path, json!({})).await.expect(StatusCode::OK);
     server.post("/api/v1/auth/login", login).await.expect_error(401, "INVALID_CREDENTIALS");
     let login = json!({ "login": "nora@example.org", "password": reply.text_of("/password") });
     let tokens = server.post("/api/v1/auth/login", login).await.expect(StatusCode::OK).tokens();
-    let reply = desk.post(&path, json!({ "password": PASSWORD })).await.expect(StatusCode::OK);
+    let reply = admin.post(&path, json!({ "password": PASSWORD })).await.expect(StatusCode::OK);
     assert_eq!(reply.data().get("password"), None);
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     server.login("nora@example.org").await.expect(StatusCode::OK);
-    desk.post(&path, json!({ "password": "short" })).await.expect_error(400, "VALIDATION_ERROR");
+    admin.post(&path, json!({ "password": "short" })).await.expect_error(400, "VALIDATION_ERROR");
 }
 
-async fn a_disabled_user_is_out_everywhere_until_enabled_and_logs_in_anew(backend: Backend) {
+async fn a_disabled_user_is_refused_until_enabled_again(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let tokens = server.register("nora").await;
-    let id = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    let id = admin.get("/users?username=nora").await.text_of("/items/0/id");
     for _ in 0..2 {
         let reply =
-            desk.post(&format!("/users/{id}/disable"), json!({})).await.expect(StatusCode::OK);
+            admin.post(&format!("/users/{id}/disable"), json!({})).await.expect(StatusCode::OK);
         assert_eq!(reply.data()["disabledAt"], "2026-11-21T00:00:02Z");
     }
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     server.login("nora").await.expect_error(401, "INVALID_CREDENTIALS");
-    let reply = desk.post(&format!("/users/{id}/enable"), json!({})).await.expect(StatusCode::OK);
+    let reply = admin.post(&format!("/users/{id}/enable"), json!({})).await.expect(StatusCode::OK);
     assert_eq!(reply.data()["disabledAt"], Value::Null);
     server.refresh(&tokens.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
     let tokens = server.login("nora").await.expect(StatusCode::OK).tokens();
     let browser = server.logged_in("nora").await;
-    desk.post(&format!("/users/{id}/logout"), json!({})).await.expect(StatusCode::OK);
+    admin.post(&format!("/users/{id}/logout"), json!({})).await.expect(StatusCode::OK);
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     let mut browser = browser;
     let page = browser.open("/login").await;
     assert!(page.text.contains("name=\"password\""), "the browser is logged out too: {page:?}");
     server.login("nora").await.expect(StatusCode::OK);
-    let lines = desk
+    let lines = admin
         .all(&format!(
             "/audit?subject={id}&actor={}",
-            desk.get("/users?username=root").await.text_of("/items/0/id")
+            admin.get("/users?username=root").await.text_of("/items/0/id")
         ))
         .await;
     assert_eq!(column(&lines, "action"), ["user.logged_out", "user.enabled", "user.disabled"]);
 }
 
-async fn a_list_is_read_page_by_page_and_by_its_filters(backend: Backend) {
+async fn lists_are_paginated_and_filtered(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     for name in ["abel", "ab_c", "abc", "berta", "cesar"] {
         server.clock.advance(Duration::from_millis(5));
         server.register(name).await;
     }
-    let names = async |path: &str| column(&desk.all(path).await, "username");
+    let names = async |path: &str| column(&admin.all(path).await, "username");
     assert_eq!(names("/users").await, ["root", "abel", "ab_c", "abc", "berta", "cesar"]);
     assert_eq!(names("/users?username=ab*").await, ["abel", "ab_c", "abc"]);
     assert_eq!(
@@ -164,45 +164,49 @@ async fn a_list_is_read_page_by_page_and_by_its_filters(backend: Backend) {
     assert_eq!(names("/users?email=ab*&username=abel").await, ["abel"]);
     assert_eq!(names("/users?role=admin").await, ["root"]);
     assert_eq!(names("/users?role=nobody").await, [""; 0]);
-    let id = desk.get("/users?username=berta").await.text_of("/items/0/id");
-    desk.post(&format!("/users/{id}/disable"), json!({})).await.expect(StatusCode::OK);
+    let id = admin.get("/users?username=berta").await.text_of("/items/0/id");
+    admin.post(&format!("/users/{id}/disable"), json!({})).await.expect(StatusCode::OK);
     assert_eq!(names("/users?disabled=true").await, ["berta"]);
     assert_eq!(names("/users?disabled=false").await.len(), 5);
-    desk.get("/users?disabled=yes").await.expect_error(400, "VALIDATION_ERROR");
+    admin.get("/users?disabled=yes").await.expect_error(400, "VALIDATION_ERROR");
 }
 
-async fn of_two_changes_of_one_state_one_is_told_that_it_came_late(backend: Backend) {
+async fn concurrent_user_changes_conflict_by_etag(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     server.register("nora").await;
-    let id = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    let id = admin.get("/users?username=nora").await.text_of("/items/0/id");
     let path = format!("/users/{id}");
-    let etag = desk.get(&path).await.header("etag").to_owned();
+    let etag = admin.get(&path).await.header("etag").to_owned();
     let changes =
-        (0..10).map(|n| desk.patch_if(&etag, &path, json!({ "username": format!("nora{n}") })));
+        (0..10).map(|n| admin.patch_if(&etag, &path, json!({ "username": format!("nora{n}") })));
     let statuses: Vec<u16> =
         join_all(changes).await.iter().map(|reply| reply.status.as_u16()).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 412).count(), 9, "{statuses:?}");
-    desk.patch_if(&etag, &path, json!({ "role": "admin" }))
+    admin
+        .patch_if(&etag, &path, json!({ "role": "admin" }))
         .await
         .expect_error(412, "PRECONDITION_FAILED");
-    let late = send(desk.request(Method::DELETE, &path).header("if-match", etag.as_str())).await;
+    let late = send(admin.request(Method::DELETE, &path).header("if-match", etag.as_str())).await;
     late.expect_error(412, "PRECONDITION_FAILED");
-    let request = desk.request(Method::PATCH, &path).json(&json!({ "role": "admin" }));
+    let request = admin.request(Method::PATCH, &path).json(&json!({ "role": "admin" }));
     send(request).await.expect_error(428, "PRECONDITION_REQUIRED");
-    send(desk.request(Method::DELETE, &path)).await.expect_error(428, "PRECONDITION_REQUIRED");
-    let now = desk.get(&path).await.header("etag").to_owned();
-    desk.patch_if(&format!("W/{now}"), &path, json!({ "role": "admin" }))
+    send(admin.request(Method::DELETE, &path)).await.expect_error(428, "PRECONDITION_REQUIRED");
+    let now = admin.get(&path).await.header("etag").to_owned();
+    admin
+        .patch_if(&format!("W/{now}"), &path, json!({ "role": "admin" }))
         .await
         .expect_error(412, "PRECONDITION_FAILED");
-    desk.patch_if(now.trim_matches('"'), &path, json!({ "role": "admin" }))
+    admin
+        .patch_if(now.trim_matches('"'), &path, json!({ "role": "admin" }))
         .await
         .expect_error(400, "VALIDATION_ERROR");
     let both = format!("{etag}, {now}");
-    desk.patch_if(&both, &path, json!({ "role": "admin" })).await.expect(StatusCode::OK);
+    admin.patch_if(&both, &path, json!({ "role": "admin" })).await.expect(StatusCode::OK);
     assert_eq!(
-        desk.patch(&path, json!({ "rank": "admin" }))
+        admin
+            .patch(&path, json!({ "rank": "admin" }))
             .await
             .expect_error(400, "VALIDATION_ERROR")
             .json()["details"][0]["field"],
@@ -210,11 +214,11 @@ async fn of_two_changes_of_one_state_one_is_told_that_it_came_late(backend: Back
     );
 }
 
-async fn twenty_calls_under_one_key_make_one_account(backend: Backend) {
+async fn an_idempotency_key_creates_one_user(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "email": "nora@example.org" });
-    let calls = (0..20).map(|_| desk.post_once("a-key", "/users", body.clone()));
+    let calls = (0..20).map(|_| admin.post_once("a-key", "/users", body.clone()));
     let replies = join_all(calls).await;
     let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/user/id")).collect();
     assert_eq!(made.len(), 1);
@@ -225,77 +229,83 @@ async fn twenty_calls_under_one_key_make_one_account(backend: Backend) {
         replies.iter().filter(|reply| reply.data().get("password").is_some()).count() == 1,
         "and is told the password"
     );
-    desk.post_once("a-key", "/users", json!({ "email": "vera@example.org" }))
+    admin
+        .post_once("a-key", "/users", json!({ "email": "vera@example.org" }))
         .await
         .expect_error(422, "IDEMPOTENCY_KEY_REUSED");
-    desk.post_once("another", "/users", body.clone())
+    admin
+        .post_once("another", "/users", body.clone())
         .await
         .expect_error(409, "EMAIL_ALREADY_EXISTS");
     // Another caller's key of the same name is another key.
-    let other = server.program("keeper", "propusk:admin").await;
+    let other = server.service("keeper", "propusk:admin").await;
     other
         .post_once("a-key", "/users", json!({ "email": "vera@example.org" }))
         .await
         .expect(StatusCode::CREATED);
     for bad in ["", "two words", &"k".repeat(129)] {
-        desk.post_once(bad, "/users", body.clone()).await.expect_error(400, "VALIDATION_ERROR");
+        admin.post_once(bad, "/users", body.clone()).await.expect_error(400, "VALIDATION_ERROR");
     }
-    let twice = desk
+    let twice = admin
         .request(Method::POST, "/users")
         .header("idempotency-key", "a")
         .header("idempotency-key", "b")
         .json(&body);
     send(twice).await.expect_error(400, "VALIDATION_ERROR");
     // A failed call leaves no key behind.
-    desk.post_once("third", "/users", json!({ "email": "nora@example.org" }))
+    admin
+        .post_once("third", "/users", json!({ "email": "nora@example.org" }))
         .await
         .expect_error(409, "EMAIL_ALREADY_EXISTS");
-    desk.post_once("third", "/users", json!({ "email": "olga@example.org" }))
+    admin
+        .post_once("third", "/users", json!({ "email": "olga@example.org" }))
         .await
         .expect(StatusCode::CREATED);
     // What was made may be gone, and after a day the key is.
-    desk.delete(&format!("/users/{}", made.first().expect("one"))).await.expect(StatusCode::OK);
-    desk.post_once("a-key", "/users", body.clone()).await.expect_error(404, "NOT_FOUND");
+    admin.delete(&format!("/users/{}", made.first().expect("one"))).await.expect(StatusCode::OK);
+    admin.post_once("a-key", "/users", body.clone()).await.expect_error(404, "NOT_FOUND");
     server.clock.advance(Duration::from_secs(24 * 3_600));
-    let desk = server.desk_of("root").await;
-    desk.post_once("a-key", "/users", body).await.expect(StatusCode::CREATED);
+    let admin = server.admin_as("root").await;
+    admin.post_once("a-key", "/users", body).await.expect(StatusCode::CREATED);
 }
 
-async fn nobody_removes_themself_and_the_last_administrator_stays(backend: Backend) {
+async fn the_last_administrator_and_oneself_cannot_be_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let id = desk.get("/users?username=root").await.text_of("/items/0/id");
+    let admin = server.admin("root").await;
+    let id = admin.get("/users?username=root").await.text_of("/items/0/id");
     let path = format!("/users/{id}");
-    desk.delete(&path).await.expect_error(409, "CONFLICT");
-    desk.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
-    desk.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
-    desk.patch(&path, json!({ "role": "admin", "username": "boss" })).await.expect(StatusCode::OK);
+    admin.delete(&path).await.expect_error(409, "CONFLICT");
+    admin.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
+    admin.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
+    admin.patch(&path, json!({ "role": "admin", "username": "boss" })).await.expect(StatusCode::OK);
     // A program is nobody, and yet cannot lock everybody out.
-    let program = server.program("keeper", "propusk:admin").await;
-    program.delete(&path).await.expect_error(409, "CONFLICT");
-    program.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
-    program.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
+    let service = server.service("keeper", "propusk:admin").await;
+    service.delete(&path).await.expect_error(409, "CONFLICT");
+    service.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
+    service.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
     // Of two who would remove one another at one time one stays.
     let other = server.promote("other").await;
-    let second = server.desk_of("other").await;
+    let second = server.admin_as("other").await;
     let (there, here) = (format!("/users/{other}"), path.clone());
     let demotion = json!({ "role": "user" });
     let (one, two) =
-        tokio::join!(desk.patch(&there, demotion.clone()), second.patch(&here, demotion));
-    let admins = program.all("/users?role=admin&disabled=false").await;
+        tokio::join!(admin.patch(&there, demotion.clone()), second.patch(&here, demotion));
+    let admins = service.all("/users?role=admin&disabled=false").await;
     assert_eq!(admins.len(), 1, "{one:?} {two:?}");
 }
 
-async fn an_email_address_that_is_anothers_is_refused_in_a_change_too(backend: Backend) {
+async fn an_email_change_to_a_taken_address_is_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     server.register("nora").await;
-    let id = desk.get("/users?username=nora").await.text_of("/items/0/id");
+    let id = admin.get("/users?username=nora").await.text_of("/items/0/id");
     let path = format!("/users/{id}");
-    desk.patch(&path, json!({ "email": "ROOT@example.org" }))
+    admin
+        .patch(&path, json!({ "email": "ROOT@example.org" }))
         .await
         .expect_error(409, "EMAIL_ALREADY_EXISTS");
-    desk.patch(&path, json!({ "username": "Root" }))
+    admin
+        .patch(&path, json!({ "username": "Root" }))
         .await
         .expect_error(409, "USERNAME_ALREADY_EXISTS");
     for bad in [
@@ -306,11 +316,11 @@ async fn an_email_address_that_is_anothers_is_refused_in_a_change_too(backend: B
         json!({ "role": 1 }),
         json!([]),
     ] {
-        desk.patch(&path, bad).await.expect_error(400, "VALIDATION_ERROR");
+        admin.patch(&path, bad).await.expect_error(400, "VALIDATION_ERROR");
     }
-    let etag = desk.get(&path).await.header("etag").to_owned();
+    let etag = admin.get(&path).await.header("etag").to_owned();
     let same =
-        desk.patch(&path, json!({ "email": "nora@example.org" })).await.expect(StatusCode::OK);
+        admin.patch(&path, json!({ "email": "nora@example.org" })).await.expect(StatusCode::OK);
     assert_eq!(same.header("etag"), etag, "nothing has changed");
-    assert_eq!(desk.all("/audit?action=user.updated").await.len(), 1, "but root's own promotion");
+    assert_eq!(admin.all("/audit?action=user.updated").await.len(), 1, "but root's own promotion");
 }

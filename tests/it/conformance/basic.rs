@@ -7,21 +7,21 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    MODES, asks, check_answer, check_tokens, client_key, key_set, redeem, sign, suite_app, tokens,
-    verified, with_suite,
+    MODES, asks, check_answer, check_tokens, client_key, exchange_code, key_set, sign, suite_app,
+    tokens, verified, with_suite,
 };
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Answer, CALLBACK, CHALLENGE, SECRET, payload},
+    oauth::{AuthorizationResponse, CALLBACK, CHALLENGE, SECRET, payload},
     send,
 };
 
 /// The answer of the authorization endpoint, in either mode.
 #[track_caller]
-fn answer(reply: &Reply) -> Answer {
+fn answer(reply: &Reply) -> AuthorizationResponse {
     match reply.header("location") {
-        "" => Answer::posted(reply),
-        location => Answer::of(location),
+        "" => AuthorizationResponse::posted(reply),
+        location => AuthorizationResponse::of(location),
     }
 }
 
@@ -32,28 +32,28 @@ async fn told(server: &TestServer, tokens: &Reply) -> Value {
 }
 
 backend_tests! {
-    the_code_flow_gives_a_signed_id_token_and_an_access_token,
-    a_request_without_response_type_is_refused_where_the_client_hears_it,
-    userinfo_answers_by_get_by_post_and_to_a_token_in_the_form,
-    a_request_without_nonce_gets_an_id_token_without,
-    scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none,
-    what_a_request_may_say_beside_does_no_harm,
-    a_request_with_pkce_needs_its_verifier,
-    a_request_by_post_is_as_good_as_one_by_get,
-    a_client_may_prove_itself_in_the_form,
-    prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when,
-    prompt_none_shows_no_page_to_anybody,
-    max_age_makes_a_person_log_in_again_once_it_has_passed,
-    a_code_is_refused_the_second_time_and_what_it_gave_ends,
-    an_unregistered_redirect_uri_gets_a_page_and_no_answer,
-    an_essential_claim_that_there_is_not_stops_nobody,
-    a_request_object_counts_and_not_what_stands_beside_it,
-    an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_not_passed_over,
-    a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_login,
-    what_is_no_token_gets_a_challenge_from_userinfo,
+    the_code_flow_issues_a_signed_id_token_and_access_token,
+    a_missing_response_type_is_an_error_for_the_client,
+    userinfo_accepts_get_post_and_a_form_token,
+    the_id_token_has_no_nonce_unless_requested,
+    scopes_release_their_claims_and_unknown_ones_none,
+    optional_and_unknown_parameters_are_harmless,
+    a_pkce_request_requires_its_verifier,
+    an_authorization_request_may_be_sent_by_post,
+    client_secret_post_is_accepted,
+    prompt_login_forces_a_login_and_updates_auth_time,
+    prompt_none_never_shows_a_page,
+    max_age_forces_a_login_once_exceeded,
+    reusing_a_code_is_refused_and_revokes_its_tokens,
+    an_unregistered_redirect_uri_gets_an_error_page,
+    a_missing_essential_claim_does_not_fail_the_request,
+    a_request_object_overrides_query_parameters,
+    unsigned_request_objects_and_request_uris_are_refused,
+    a_refresh_is_bound_to_its_client_and_keeps_auth_time,
+    userinfo_challenges_an_invalid_token,
 }
 
-async fn the_code_flow_gives_a_signed_id_token_and_an_access_token(backend: Backend) {
+async fn the_code_flow_issues_a_signed_id_token_and_access_token(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -71,7 +71,7 @@ async fn the_code_flow_gives_a_signed_id_token_and_an_access_token(backend: Back
     }
 }
 
-async fn a_request_without_response_type_is_refused_where_the_client_hears_it(backend: Backend) {
+async fn a_missing_response_type_is_an_error_for_the_client(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let asked = asks("app", "openid", mode).without("response_type");
@@ -82,7 +82,7 @@ async fn a_request_without_response_type_is_refused_where_the_client_hears_it(ba
     }
 }
 
-async fn userinfo_answers_by_get_by_post_and_to_a_token_in_the_form(backend: Backend) {
+async fn userinfo_accepts_get_post_and_a_form_token(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;
@@ -98,7 +98,7 @@ async fn userinfo_answers_by_get_by_post_and_to_a_token_in_the_form(backend: Bac
     }
 }
 
-async fn a_request_without_nonce_gets_an_id_token_without(backend: Backend) {
+async fn the_id_token_has_no_nonce_unless_requested(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let asked = asks("app", "openid", mode).without("nonce");
@@ -107,7 +107,7 @@ async fn a_request_without_nonce_gets_an_id_token_without(backend: Backend) {
     }
 }
 
-async fn scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none(backend: Backend) {
+async fn scopes_release_their_claims_and_unknown_ones_none(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -138,7 +138,7 @@ async fn scopes_bring_their_claims_in_any_order_and_unknown_ones_bring_none(back
     }
 }
 
-async fn what_a_request_may_say_beside_does_no_harm(backend: Backend) {
+async fn optional_and_unknown_parameters_are_harmless(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         for (name, value) in [
@@ -155,20 +155,20 @@ async fn what_a_request_may_say_beside_does_no_harm(backend: Backend) {
     }
 }
 
-async fn a_request_with_pkce_needs_its_verifier(backend: Backend) {
+async fn a_pkce_request_requires_its_verifier(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let asked = asks("app", "openid", mode)
             .with("code_challenge", CHALLENGE)
             .with("code_challenge_method", "S256");
         let answer = server.browser().authorize(&asked, "ann").await;
-        redeem(&server, "app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        let reply = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+        exchange_code(&server, "app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+        let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
         check_tokens(&server, &asked, &reply).await;
     }
 }
 
-async fn a_request_by_post_is_as_good_as_one_by_get(backend: Backend) {
+async fn an_authorization_request_may_be_sent_by_post(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.logged_in("ann").await;
@@ -183,11 +183,11 @@ async fn a_request_by_post_is_as_good_as_one_by_get(backend: Backend) {
         }
         let answer = answer(&reply);
         check_answer(&server, &asked, &answer);
-        redeem(&server, "app", answer.code()).await.expect(StatusCode::OK);
+        exchange_code(&server, "app", answer.code()).await.expect(StatusCode::OK);
     }
 }
 
-async fn a_client_may_prove_itself_in_the_form(backend: Backend) {
+async fn client_secret_post_is_accepted(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let asked = asks("app", "openid", mode);
@@ -204,7 +204,7 @@ async fn a_client_may_prove_itself_in_the_form(backend: Backend) {
     }
 }
 
-async fn prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when(backend: Backend) {
+async fn prompt_login_forces_a_login_and_updates_auth_time(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -220,7 +220,7 @@ async fn prompt_login_makes_a_person_log_in_again_and_the_id_token_says_when(bac
     }
 }
 
-async fn prompt_none_shows_no_page_to_anybody(backend: Backend) {
+async fn prompt_none_never_shows_a_page(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -234,7 +234,8 @@ async fn prompt_none_shows_no_page_to_anybody(backend: Backend) {
             payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
         server.clock.advance(Duration::from_secs(1));
         let reply = ann.open(&silent.address()).await;
-        let reply = redeem(&server, "app", answer(&reply).code()).await.expect(StatusCode::OK);
+        let reply =
+            exchange_code(&server, "app", answer(&reply).code()).await.expect(StatusCode::OK);
         let second = payload(&reply.field("id_token"));
         assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
 
@@ -245,7 +246,7 @@ async fn prompt_none_shows_no_page_to_anybody(backend: Backend) {
     }
 }
 
-async fn max_age_makes_a_person_log_in_again_once_it_has_passed(backend: Backend) {
+async fn max_age_forces_a_login_once_exceeded(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -273,16 +274,18 @@ async fn max_age_makes_a_person_log_in_again_once_it_has_passed(backend: Backend
     }
 }
 
-async fn a_code_is_refused_the_second_time_and_what_it_gave_ends(backend: Backend) {
+async fn reusing_a_code_is_refused_and_revokes_its_tokens(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
         for pause in [0, 30] {
             let given = ann.authorize(&asks("app", "openid", mode), "ann").await;
-            let reply = redeem(&server, "app", given.code()).await.expect(StatusCode::OK);
+            let reply = exchange_code(&server, "app", given.code()).await.expect(StatusCode::OK);
             server.clock.advance(Duration::from_secs(pause));
             told(&server, &reply).await;
-            redeem(&server, "app", given.code()).await.expect_oauth_error(400, "invalid_grant");
+            exchange_code(&server, "app", given.code())
+                .await
+                .expect_oauth_error(400, "invalid_grant");
             server
                 .get_as("/oauth2/userinfo", &reply.field("access_token"))
                 .await
@@ -291,7 +294,7 @@ async fn a_code_is_refused_the_second_time_and_what_it_gave_ends(backend: Backen
     }
 }
 
-async fn an_unregistered_redirect_uri_gets_a_page_and_no_answer(backend: Backend) {
+async fn an_unregistered_redirect_uri_gets_an_error_page(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let asked =
@@ -301,7 +304,7 @@ async fn an_unregistered_redirect_uri_gets_a_page_and_no_answer(backend: Backend
     }
 }
 
-async fn an_essential_claim_that_there_is_not_stops_nobody(backend: Backend) {
+async fn a_missing_essential_claim_does_not_fail_the_request(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let claims = json!({ "userinfo": { "name": { "essential": true }, "email": { "essential": true } } });
@@ -316,7 +319,7 @@ async fn an_essential_claim_that_there_is_not_stops_nobody(backend: Backend) {
     }
 }
 
-async fn a_request_object_counts_and_not_what_stands_beside_it(backend: Backend) {
+async fn a_request_object_overrides_query_parameters(backend: Backend) {
     let server = with_suite(backend).await;
     let key = client_key("one");
     server.client("signer", Metadata { jwks: Some(key_set(&key)), ..suite_app() }).await;
@@ -331,14 +334,12 @@ async fn a_request_object_counts_and_not_what_stands_beside_it(backend: Backend)
         let sent = beside.with("request", &sign(&key, &claims));
         let answer = server.browser().authorize(&sent, "ann").await;
         check_answer(&server, &asked, &answer);
-        let reply = redeem(&server, "signer", answer.code()).await.expect(StatusCode::OK);
+        let reply = exchange_code(&server, "signer", answer.code()).await.expect(StatusCode::OK);
         check_tokens(&server, &asked, &reply).await;
     }
 }
 
-async fn an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_not_passed_over(
-    backend: Backend,
-) {
+async fn unsigned_request_objects_and_request_uris_are_refused(backend: Backend) {
     let server = with_suite(backend).await;
     // {"alg":"none"} and {"client_id":"app","scope":"openid"}
     let unsigned = "eyJhbGciOiJub25lIn0.eyJjbGllbnRfaWQiOiJhcHAiLCJzY29wZSI6Im9wZW5pZCJ9.";
@@ -355,9 +356,7 @@ async fn an_unsigned_request_object_and_a_foreign_request_uri_are_refused_and_no
     }
 }
 
-async fn a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_login(
-    backend: Backend,
-) {
+async fn a_refresh_is_bound_to_its_client_and_keeps_auth_time(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.browser();
@@ -377,7 +376,7 @@ async fn a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_l
         told(&server, &second).await;
 
         let answer = ann.authorize(&offline("app2"), "ann").await;
-        let others = redeem(&server, "app2", answer.code()).await.expect(StatusCode::OK);
+        let others = exchange_code(&server, "app2", answer.code()).await.expect(StatusCode::OK);
         server
             .refresh_as("app", &others.field("refresh_token"))
             .await
@@ -388,7 +387,7 @@ async fn a_refresh_token_is_its_clients_own_and_brings_an_id_token_of_the_same_l
     }
 }
 
-async fn what_is_no_token_gets_a_challenge_from_userinfo(backend: Backend) {
+async fn userinfo_challenges_an_invalid_token(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let reply = tokens(&mut server.browser(), &asks("app", "openid", mode)).await;

@@ -43,7 +43,7 @@ fn texts(document: &Value, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_discovery_document_says_what_the_suite_reads_in_it() {
+async fn the_discovery_document_has_what_the_suite_requires() {
     let (server, _folder) = behind_its_address().await;
     let document = document(&server).await;
     assert_eq!(document["issuer"], ISSUER, "as it was asked for");
@@ -101,7 +101,7 @@ async fn the_discovery_document_says_what_the_suite_reads_in_it() {
 }
 
 #[tokio::test]
-async fn the_published_keys_are_public_and_each_has_its_own_name() {
+async fn the_published_keys_are_public_with_unique_kids() {
     let (server, _folder) = behind_its_address().await;
     let reply = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
     let json = reply.json();
@@ -119,7 +119,7 @@ async fn the_published_keys_are_public_and_each_has_its_own_name() {
 }
 
 #[tokio::test]
-async fn the_discovery_document_tells_of_logout() {
+async fn the_discovery_document_advertises_logout() {
     let (server, _folder) = behind_its_address().await;
     let document = document(&server).await;
     let uri = format!("{ISSUER}/oauth2/logout");

@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 use super::{asks, check_answer, check_tokens, client_key, key_set, sign, signed};
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Authorization, CALLBACK, VERIFIER, header, payload},
-    outside::Outside,
+    external_server::ExternalServer,
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, header, payload},
 };
 
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A server that asks the outside, lets registrants do without PKCE, and knows `ann`.
-async fn with_outside(backend: Backend) -> (TestServer, Outside) {
-    let outside = Outside::start().await;
-    let settings = outside.settings();
+async fn with_external_server(backend: Backend) -> (TestServer, ExternalServer) {
+    let external = ExternalServer::start().await;
+    let settings = external.settings();
     let mut settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     settings.push(("PROPUSK_CLIENT_REGISTRATION__REQUIRE_PKCE", "false"));
     let server = TestServer::with(backend, &settings).await;
     server.register("ann").await;
-    (server, outside)
+    (server, external)
 }
 
 /// Sends a registration; `more` goes over what the suite sends each time.
@@ -64,7 +64,7 @@ impl<'a> Registered<'a> {
         self.told["client_id"].as_str().expect("an id")
     }
 
-    fn asks(&self, scope: &str) -> Authorization {
+    fn asks(&self, scope: &str) -> AuthorizationRequest {
         asks(self.id(), scope, "query")
     }
 
@@ -79,7 +79,7 @@ impl<'a> Registered<'a> {
     }
 
     /// A new browser's way through the request, to checked tokens.
-    async fn tokens(&self, asked: &Authorization) -> Reply {
+    async fn tokens(&self, asked: &AuthorizationRequest) -> Reply {
         let answer = self.server.browser().authorize(asked, "ann").await;
         check_answer(self.server, asked, &answer);
         let uri = asked.0.iter().find(|(name, _)| name == "redirect_uri");
@@ -103,25 +103,23 @@ fn expect_refused(reply: &Reply, error: &str) {
 }
 
 backend_tests! {
-    a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_issuer,
-    an_unsigned_id_token_cannot_be_registered,
-    userinfo_is_signed_for_a_client_that_registered_so,
-    a_client_with_two_redirect_uris_names_one_in_each_request,
-    the_query_of_a_redirect_uri_is_part_of_it,
-    the_consent_page_shows_the_logo_and_links_to_policy_and_terms,
-    keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_replaced,
-    keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back,
-    a_refresh_token_is_refused_to_another_registered_client,
-    a_sector_document_names_every_redirect_uri_or_the_registration_is_refused,
-    new_signing_keys_are_published_beside_the_old_ones,
-    a_request_behind_an_address_is_refused_as_not_supported,
-    the_redirect_uri_of_a_signed_request_counts,
+    a_registered_key_authenticates_by_private_key_jwt,
+    registration_of_unsigned_id_tokens_is_refused,
+    userinfo_is_signed_when_registered,
+    redirect_uri_is_required_when_two_are_registered,
+    redirect_uri_queries_are_compared_exactly,
+    the_consent_page_shows_logo_policy_and_terms,
+    jwks_uri_keys_are_fetched_again_after_a_rotation,
+    jwks_uri_keys_survive_an_outage_but_not_a_withdrawal,
+    a_refresh_token_is_refused_to_another_client,
+    a_sector_document_must_list_every_redirect_uri,
+    rotated_signing_keys_are_published_with_the_old_ones,
+    request_uri_by_reference_is_not_supported,
+    the_redirect_uri_of_the_request_object_is_used,
 }
 
-async fn a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_issuer(
-    backend: Backend,
-) {
-    let (server, _outside) = with_outside(backend).await;
+async fn a_registered_key_authenticates_by_private_key_jwt(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "id_token_signed_response_alg": "RS256" })).await;
     assert_eq!(
         (&client.told["client_name"], &client.told["id_token_signed_response_alg"]),
@@ -138,16 +136,16 @@ async fn a_client_registers_its_keys_and_proves_itself_by_an_assertion_for_the_i
     assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
 }
 
-async fn an_unsigned_id_token_cannot_be_registered(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn registration_of_unsigned_id_tokens_is_refused(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let jwks = key_set(&client_key("one"));
     let reply =
         register(&server, json!({ "jwks": jwks, "id_token_signed_response_alg": "none" })).await;
     expect_refused(&reply, "invalid_client_metadata");
 }
 
-async fn userinfo_is_signed_for_a_client_that_registered_so(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn userinfo_is_signed_when_registered(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "userinfo_signed_response_alg": "RS256" })).await;
     let reply = client.tokens(&client.asks("openid email")).await;
     let told = server
@@ -167,8 +165,8 @@ async fn userinfo_is_signed_for_a_client_that_registered_so(backend: Backend) {
     assert_eq!(claims.get("nonce"), None);
 }
 
-async fn a_client_with_two_redirect_uris_names_one_in_each_request(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn redirect_uri_is_required_when_two_are_registered(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let client =
         Registered::new(&server, json!({ "redirect_uris": [CALLBACK, "https://app.example/cb2"] }))
             .await;
@@ -176,8 +174,8 @@ async fn a_client_with_two_redirect_uris_names_one_in_each_request(backend: Back
     server.browser().open(&asked.address()).await.expect_page(400);
 }
 
-async fn the_query_of_a_redirect_uri_is_part_of_it(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn redirect_uri_queries_are_compared_exactly(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let uri = format!("{CALLBACK}?foo=bar");
     let client = Registered::new(&server, json!({ "redirect_uris": [uri] })).await;
     let asked = client.asks("openid").with("redirect_uri", &uri);
@@ -195,10 +193,10 @@ async fn the_query_of_a_redirect_uri_is_part_of_it(backend: Backend) {
     expect_refused(&reply, "invalid_redirect_uri");
 }
 
-async fn the_consent_page_shows_the_logo_and_links_to_policy_and_terms(backend: Backend) {
-    let (server, outside) = with_outside(backend).await;
-    outside.put("/logo.png", 200, "Content-Type: image/png\r\n", "a picture");
-    let logo = format!("{}/logo.png", outside.base);
+async fn the_consent_page_shows_logo_policy_and_terms(backend: Backend) {
+    let (server, external) = with_external_server(backend).await;
+    external.put("/logo.png", 200, "Content-Type: image/png\r\n", "a picture");
+    let logo = format!("{}/logo.png", external.base);
     let client = Registered::new(&server, json!({ "logo_uri": logo, "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos" })).await;
     let mut ann = server.logged_in("ann").await;
     let shown = async {
@@ -216,13 +214,11 @@ async fn the_consent_page_shows_the_logo_and_links_to_policy_and_terms(backend: 
     tokio::time::timeout(Duration::from_secs(20), shown).await.expect("the logo is shown");
 }
 
-async fn keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_replaced(
-    backend: Backend,
-) {
-    let (server, outside) = with_outside(backend).await;
-    let uri = format!("{}/client1_jwks", outside.base);
+async fn jwks_uri_keys_are_fetched_again_after_a_rotation(backend: Backend) {
+    let (server, external) = with_external_server(backend).await;
+    let uri = format!("{}/client1_jwks", external.base);
     let old = client_key("one");
-    outside.put(
+    external.put(
         "/client1_jwks",
         200,
         "Content-Type: application/json\r\n",
@@ -235,7 +231,7 @@ async fn keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_rep
     let first = client.tokens(&asked).await;
 
     client.key = client_key("two");
-    outside.put(
+    external.put(
         "/client1_jwks",
         200,
         "Content-Type: application/json\r\n",
@@ -250,13 +246,12 @@ async fn keys_behind_a_jwks_uri_are_fetched_and_fetched_again_once_they_were_rep
     server.get_as("/oauth2/userinfo", &second.field("access_token")).await.expect(StatusCode::OK);
 }
 
-async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when_it_takes_them_back(
-    backend: Backend,
-) {
-    let (server, outside) = with_outside(backend).await;
-    let uri = format!("{}/jwks", outside.base);
+async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) {
+    let (server, external) = with_external_server(backend).await;
+    let uri = format!("{}/jwks", external.base);
     let key = client_key("one");
-    let publish = |headers: &str, keys: Value| outside.put("/jwks", 200, headers, keys.to_string());
+    let publish =
+        |headers: &str, keys: Value| external.put("/jwks", 200, headers, keys.to_string());
     publish("Cache-Control: max-age=600\r\n", key_set(&key));
     let metadata =
         json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
@@ -273,17 +268,17 @@ async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when
     };
     assert!(authenticates(&client).await);
     // A stranger's signature makes the server ask again, now that there is no answer.
-    outside.put("/jwks", 503, "", "");
+    external.put("/jwks", 503, "", "");
     server.clock.advance(Duration::from_secs(31));
     let own = std::mem::replace(&mut client.key, client_key("one"));
     assert!(!authenticates(&client).await);
-    assert_eq!(outside.asked(), 2);
+    assert_eq!(external.asked(), 2);
     client.key = own;
     assert!(authenticates(&client).await, "its own keys are as good as before");
     // So they are when it is time to ask again, for a day in all.
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(authenticates(&client).await);
-    assert_eq!(outside.asked(), 3);
+    assert_eq!(external.asked(), 3);
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(!authenticates(&client).await);
     publish("", key_set(&client.key));
@@ -295,8 +290,8 @@ async fn keys_behind_a_jwks_uri_stay_good_while_their_server_is_down_and_go_when
     assert!(!authenticates(&client).await);
 }
 
-async fn a_refresh_token_is_refused_to_another_registered_client(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn a_refresh_token_is_refused_to_another_client(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let metadata = json!({ "grant_types": ["authorization_code", "refresh_token"] });
     let one = Registered::new(&server, metadata.clone()).await;
     let two = Registered::new(&server, metadata).await;
@@ -307,13 +302,11 @@ async fn a_refresh_token_is_refused_to_another_registered_client(backend: Backen
     two.token(&fields).await.expect(StatusCode::OK);
 }
 
-async fn a_sector_document_names_every_redirect_uri_or_the_registration_is_refused(
-    backend: Backend,
-) {
-    let (server, outside) = with_outside(backend).await;
-    let sector = format!("{}/redirect_uris.json", outside.base);
+async fn a_sector_document_must_list_every_redirect_uri(backend: Backend) {
+    let (server, external) = with_external_server(backend).await;
+    let sector = format!("{}/redirect_uris.json", external.base);
     let metadata = json!({ "subject_type": "pairwise", "sector_identifier_uri": sector });
-    outside.put(
+    external.put(
         "/redirect_uris.json",
         200,
         "Content-Type: application/json\r\n",
@@ -325,7 +318,7 @@ async fn a_sector_document_names_every_redirect_uri_or_the_registration_is_refus
     let public = Registered::new(&server, json!({})).await;
     assert_ne!(sub, payload(&public.tokens(&public.asks("openid")).await.field("id_token"))["sub"]);
 
-    outside.put(
+    external.put(
         "/redirect_uris.json",
         200,
         "Content-Type: application/json\r\n",
@@ -336,8 +329,8 @@ async fn a_sector_document_names_every_redirect_uri_or_the_registration_is_refus
     expect_refused(&register(&server, metadata).await, "invalid_client_metadata");
 }
 
-async fn new_signing_keys_are_published_beside_the_old_ones(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn rotated_signing_keys_are_published_with_the_old_ones(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let published = async || {
         let json = server.get("/oauth2/jwks").await.expect(StatusCode::OK).json();
         let keys = json["keys"].as_array().expect("keys").clone();
@@ -359,9 +352,9 @@ async fn new_signing_keys_are_published_beside_the_old_ones(backend: Backend) {
     assert!(!before.contains(&header(&token)["kid"]), "the new one signs");
 }
 
-async fn a_request_behind_an_address_is_refused_as_not_supported(backend: Backend) {
-    let (server, outside) = with_outside(backend).await;
-    let uri = format!("{}/request.jwt#x", outside.base);
+async fn request_uri_by_reference_is_not_supported(backend: Backend) {
+    let (server, external) = with_external_server(backend).await;
+    let uri = format!("{}/request.jwt#x", external.base);
     for alg in ["RS256", "none"] {
         let client = Registered::new(
             &server,
@@ -372,11 +365,11 @@ async fn a_request_behind_an_address_is_refused_as_not_supported(backend: Backen
         let answer = server.logged_in("ann").await.authorize(&asked, "ann").await;
         answer.expect_error("request_uri_not_supported");
     }
-    assert_eq!(outside.asked(), 0, "nothing was fetched");
+    assert_eq!(external.asked(), 0, "nothing was fetched");
 }
 
-async fn the_redirect_uri_of_a_signed_request_counts(backend: Backend) {
-    let (server, _outside) = with_outside(backend).await;
+async fn the_redirect_uri_of_the_request_object_is_used(backend: Backend) {
+    let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "request_object_signing_alg": "RS256" })).await;
     let asked = client.asks("openid");
     let mut claims: Value = asked.0.iter().cloned().collect();

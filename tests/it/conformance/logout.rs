@@ -9,24 +9,26 @@ use serde_json::json;
 use super::{asks, assert_logged_out, client_key, sign, signed, suite_app, tokens, with_suite};
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Authorization, Person, header, payload},
-    outside::Outside,
+    external_server::ExternalServer,
+    oauth::{AuthorizationRequest, Browser, header, payload},
 };
 
 const BYE: &str = "https://app.example/bye";
 
-fn asked() -> Authorization {
+fn asked() -> AuthorizationRequest {
     asks("app", "openid", "query")
 }
 
 fn query(params: &[(&str, &str)]) -> String {
     let params = params.iter();
-    Authorization(params.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
-        .query()
+    AuthorizationRequest(
+        params.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    )
+    .query()
 }
 
 /// Opens the end session endpoint with these parameters; the person presses the button where there is one.
-async fn leave(person: &mut Person<'_>, params: &[(&str, &str)]) -> Reply {
+async fn leave(person: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
     let reply = person.open(&format!("/oauth2/logout?{}", query(params))).await;
     if reply.text.contains("name=\"decision\"") {
         person.submit(&reply, &[("decision", "logout")]).await
@@ -36,18 +38,18 @@ async fn leave(person: &mut Person<'_>, params: &[(&str, &str)]) -> Reply {
 }
 
 /// A person who is logged in and has allowed the application, and the ID token it got.
-async fn logged_in(server: &TestServer) -> (Person<'_>, String) {
+async fn logged_in(server: &TestServer) -> (Browser<'_>, String) {
     let mut ann = server.browser();
     let token = tokens(&mut ann, &asked()).await.field("id_token");
     (ann, token)
 }
 
 /// What was posted to the application. The server delivers by itself as well.
-pub async fn delivered(server: &TestServer, outside: &Outside, path: &str) -> String {
+pub async fn delivered(server: &TestServer, external: &ExternalServer, path: &str) -> String {
     let arrives = async {
         loop {
             backchannel_logout::deliver_due(&server.app).await.expect("deliveries");
-            if let Some(posted) = outside.posted(path) {
+            if let Some(posted) = external.posted(path) {
                 return posted;
             }
             tokio::task::yield_now().await;
@@ -58,21 +60,19 @@ pub async fn delivered(server: &TestServer, outside: &Outside, path: &str) -> St
 }
 
 /// Fails the test where nobody is logged in any more.
-async fn assert_logged_in(person: &mut Person<'_>) {
+async fn assert_logged_in(person: &mut Browser<'_>) {
     let answer = person.authorize(&asked().with("prompt", "none"), "ann").await;
     answer.code();
 }
 
 backend_tests! {
-    a_logout_with_a_hint_returns_to_the_application_with_its_state_and_nothing_else,
-    a_logout_that_names_no_address_ends_on_a_page_of_ours,
-    an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowhere,
-    a_logout_is_told_to_the_application_behind_the_persons_back,
+    a_logout_with_a_hint_returns_with_state_only,
+    a_logout_without_a_redirect_uri_shows_a_page,
+    an_unregistered_uri_or_forged_hint_is_not_followed,
+    back_channel_logout_notifies_the_client,
 }
 
-async fn a_logout_with_a_hint_returns_to_the_application_with_its_state_and_nothing_else(
-    backend: Backend,
-) {
+async fn a_logout_with_a_hint_returns_with_state_only(backend: Backend) {
     let server = with_suite(backend).await;
     let (mut ann, hint) = logged_in(&server).await;
     let reply = leave(
@@ -91,7 +91,7 @@ async fn a_logout_with_a_hint_returns_to_the_application_with_its_state_and_noth
     assert_logged_out(&mut ann).await;
 }
 
-async fn a_logout_that_names_no_address_ends_on_a_page_of_ours(backend: Backend) {
+async fn a_logout_without_a_redirect_uri_shows_a_page(backend: Backend) {
     let server = with_suite(backend).await;
     for with_hint in [true, false] {
         for with_state in [true, false] {
@@ -110,9 +110,7 @@ async fn a_logout_that_names_no_address_ends_on_a_page_of_ours(backend: Backend)
     }
 }
 
-async fn an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowhere(
-    backend: Backend,
-) {
+async fn an_unregistered_uri_or_forged_hint_is_not_followed(backend: Backend) {
     let server = with_suite(backend).await;
     let (mut ann, hint) = logged_in(&server).await;
     let key = client_key("theirs");
@@ -155,13 +153,13 @@ async fn an_address_that_is_not_registered_or_a_hint_that_is_not_ours_leads_nowh
     assert_logged_out(&mut ann).await;
 }
 
-async fn a_logout_is_told_to_the_application_behind_the_persons_back(backend: Backend) {
-    let outside = Outside::start().await;
-    outside.put("/backchannel_logout", 200, "Cache-Control: no-store\r\n", "");
-    let settings = outside.settings();
+async fn back_channel_logout_notifies_the_client(backend: Backend) {
+    let external = ExternalServer::start().await;
+    external.put("/backchannel_logout", 200, "Cache-Control: no-store\r\n", "");
+    let settings = external.settings();
     let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let server = TestServer::with(backend, &settings).await;
-    let uri = Some(format!("{}/backchannel_logout", outside.base));
+    let uri = Some(format!("{}/backchannel_logout", external.base));
     server
         .client(
             "app",
@@ -183,7 +181,7 @@ async fn a_logout_is_told_to_the_application_behind_the_persons_back(backend: Ba
     assert_eq!(reply.header("location"), format!("{BYE}?state=s"));
     assert_logged_out(&mut ann).await;
 
-    let posted = delivered(&server, &outside, "/backchannel_logout").await;
+    let posted = delivered(&server, &external, "/backchannel_logout").await;
     let fields: Vec<_> = url::form_urlencoded::parse(posted.as_bytes()).into_owned().collect();
     let [(name, token)] = &fields[..] else { panic!("one field: {fields:?}") };
     assert_eq!(

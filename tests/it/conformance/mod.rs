@@ -20,7 +20,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer,
-    oauth::{Answer, Authorization, CALLBACK, Person, header, payload, web_app},
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, Browser, CALLBACK, header, payload, web_app,
+    },
 };
 
 /// How the answer travels: the basic plan, and the same plan again by form.
@@ -41,30 +43,30 @@ async fn with_suite(backend: Backend) -> TestServer {
 }
 
 /// The suite's request.
-fn asks(id: &str, scope: &str, mode: &str) -> Authorization {
-    Authorization::of(id, scope)
+fn asks(id: &str, scope: &str, mode: &str) -> AuthorizationRequest {
+    AuthorizationRequest::of(id, scope)
         .without("code_challenge")
         .without("code_challenge_method")
         .with("response_mode", mode)
 }
 
 /// Exchanges a code as a client that proves itself by header.
-async fn redeem(server: &TestServer, id: &str, code: &str) -> Reply {
+async fn exchange_code(server: &TestServer, id: &str, code: &str) -> Reply {
     let fields = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
     server.form_as("/oauth2/token", id, &fields).await
 }
 
 /// A person's way through a request of `app` in this browser, with what the suite checks on each: the answer, the tokens.
-async fn tokens(person: &mut Person<'_>, asked: &Authorization) -> Reply {
+async fn tokens(person: &mut Browser<'_>, asked: &AuthorizationRequest) -> Reply {
     let answer = person.authorize(asked, "ann").await;
     check_answer(person.server, asked, &answer);
-    let reply = redeem(person.server, "app", answer.code()).await.expect(StatusCode::OK);
+    let reply = exchange_code(person.server, "app", answer.code()).await.expect(StatusCode::OK);
     check_tokens(person.server, asked, &reply).await;
     reply
 }
 
 #[track_caller]
-fn check_answer(server: &TestServer, asked: &Authorization, answer: &Answer) {
+fn check_answer(server: &TestServer, asked: &AuthorizationRequest, answer: &AuthorizationResponse) {
     let sent = |name: &str| asked.0.iter().find(|(known, _)| known == name);
     let state = sent("state").map(|(_, value)| value);
     assert_eq!(answer.fields.get("state"), state, "{answer:?}");
@@ -74,7 +76,7 @@ fn check_answer(server: &TestServer, asked: &Authorization, answer: &Answer) {
 }
 
 /// The token response, and the ID token in it by Core §3.1.3.7.
-async fn check_tokens(server: &TestServer, asked: &Authorization, reply: &Reply) {
+async fn check_tokens(server: &TestServer, asked: &AuthorizationRequest, reply: &Reply) {
     assert_eq!(reply.header("cache-control"), "no-store");
     assert!(reply.header("content-type").starts_with("application/json"));
     let json = reply.json();
@@ -136,14 +138,14 @@ pub fn sign(key: &Jwk, claims: &Value) -> String {
 }
 
 /// Fails the test where somebody is still logged in: the suite's last step after a logout.
-async fn assert_logged_out(person: &mut Person<'_>) {
+async fn assert_logged_out(person: &mut Browser<'_>) {
     let asked = asks("app", "openid", "query").with("prompt", "none");
     let answer = person.authorize(&asked, "ann").await;
     answer.expect_error("login_required");
 }
 
 #[test]
-fn every_test_that_the_page_of_conformance_names_exists() {
+fn every_test_named_in_docs_conformance_exists() {
     let page = include_str!("../../../docs/conformance.md");
     let code = [
         include_str!("basic.rs"),

@@ -23,7 +23,7 @@ use tonic_types::StatusExt as _;
 use super::{back_end, issued};
 use crate::support::{
     Backend, Database, START, TestServer,
-    grpc::{RequestContext, expect_refused},
+    grpc::{GrpcCaller, expect_refused},
     process::run,
 };
 
@@ -101,8 +101,8 @@ impl Story {
         endpoint.tls_config(tls).expect("TLS").connect().await
     }
 
-    async fn caller(&self, own: Option<&(String, String)>) -> RequestContext {
-        RequestContext::on(self.connect(own).await.expect("connected"))
+    async fn caller(&self, own: Option<&(String, String)>) -> GrpcCaller {
+        GrpcCaller::on(self.connect(own).await.expect("connected"))
     }
 
     /// Registers the certificate with a client, as the command line does.
@@ -115,7 +115,7 @@ impl Story {
     }
 }
 
-async fn ask(caller: &RequestContext) -> Result<ValidateResponse, Status> {
+async fn ask(caller: &GrpcCaller) -> Result<ValidateResponse, Status> {
     let token = "x".to_owned();
     Ok(caller.tokens().validate(ValidateRequest { token }).await?.into_inner())
 }
@@ -128,7 +128,7 @@ fn machine() -> Metadata {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may() {
+async fn a_registered_certificate_authenticates_its_client() {
     let story = Story::begin().await;
     story.server.client("machine", machine()).await;
     let own = story.authority.issue("machine");
@@ -145,8 +145,8 @@ async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may(
     let with_token = caller.clone().with("authorization", "Bearer x");
     expect_refused(ask(&with_token).await, Code::Unauthenticated, "INVALID_TOKEN");
     // Health needs neither.
-    let stranger = story.caller(None).await;
-    expect_refused(ask(&stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
+    let anonymous = story.caller(None).await;
+    expect_refused(ask(&anonymous).await, Code::Unauthenticated, "INVALID_TOKEN");
 
     let mut stream = caller
         .revocations()
@@ -167,7 +167,7 @@ async fn a_registered_certificate_is_proof_enough_and_opens_what_its_client_may(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t82_a_certificate_that_no_authority_of_ours_issued_is_never_a_proof() {
+async fn t82_a_certificate_of_an_unknown_authority_is_refused() {
     let story = Story::begin().await;
     story.server.client("machine", machine()).await;
     let elsewhere = Authority::new().issue("machine");

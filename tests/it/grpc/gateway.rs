@@ -23,14 +23,14 @@ use crate::{
     gateway::{id_of, module},
     support::{
         Backend, TestServer, backend_tests,
-        grpc::{RequestContext, expect_refused},
+        grpc::{GrpcCaller, expect_refused},
     },
 };
 
 const APP: &str = "http://127.0.0.1:9000";
 
 /// A server that knows `ann`, and Envoy before the application [`APP`].
-async fn with_envoy(backend: Backend) -> (TestServer, RequestContext) {
+async fn with_envoy(backend: Backend) -> (TestServer, GrpcCaller) {
     let settings = [("PROPUSK_GATEWAY__ORIGINS", APP)];
     let server = TestServer::with_grpc(backend, &settings).await;
     server.register("ann").await;
@@ -47,7 +47,7 @@ fn map(pairs: Pairs<'_>) -> HashMap<String, String> {
 }
 
 async fn check(
-    envoy: &RequestContext,
+    envoy: &GrpcCaller,
     headers: Pairs<'_>,
     demands: Pairs<'_>,
 ) -> Result<CheckResponse, Status> {
@@ -75,7 +75,7 @@ async fn check(
     Ok(envoy.gateway().check(request).await?.into_inner())
 }
 
-async fn allowed(envoy: &RequestContext, headers: Pairs<'_>, demands: Pairs<'_>) -> OkHttpResponse {
+async fn allowed(envoy: &GrpcCaller, headers: Pairs<'_>, demands: Pairs<'_>) -> OkHttpResponse {
     let answer = check(envoy, headers, demands).await.expect("an answer");
     match answer.http_response {
         Some(HttpResponse::OkResponse(ok))
@@ -88,7 +88,7 @@ async fn allowed(envoy: &RequestContext, headers: Pairs<'_>, demands: Pairs<'_>)
 }
 
 async fn denied(
-    envoy: &RequestContext,
+    envoy: &GrpcCaller,
     headers: Pairs<'_>,
     demands: Pairs<'_>,
 ) -> (i32, DeniedHttpResponse) {
@@ -110,14 +110,12 @@ fn value<'a>(headers: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
 }
 
 backend_tests! {
-    a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_it,
-    a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed,
-    a_module_that_is_withdrawn_closes_its_route_at_the_next_call,
+    envoy_passes_identity_and_drops_client_headers,
+    envoy_redirects_to_login_and_renews_cookies,
+    envoy_denies_a_withdrawn_module_at_the_next_call,
 }
 
-async fn a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_it(
-    backend: Backend,
-) {
+async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {
     let (server, envoy) = with_envoy(backend).await;
     let ann = id_of(&server, "ann").await;
     let tokens = server.login("ann").await.tokens();
@@ -181,7 +179,7 @@ async fn a_service_behind_envoy_is_told_who_asks_and_nothing_the_client_said_of_
     assert_eq!(status, 401, "by the very next call");
 }
 
-async fn a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed(backend: Backend) {
+async fn envoy_redirects_to_login_and_renews_cookies(backend: Backend) {
     let (server, envoy) = with_envoy(backend).await;
     let page = [("accept", "text/html"), ("sec-fetch-mode", "navigate")];
     let (status, refused) = denied(&envoy, &page, &[]).await;
@@ -212,7 +210,7 @@ async fn a_browser_behind_envoy_is_sent_to_log_in_and_its_cookies_are_renewed(ba
     );
 }
 
-async fn a_module_that_is_withdrawn_closes_its_route_at_the_next_call(backend: Backend) {
+async fn envoy_denies_a_withdrawn_module_at_the_next_call(backend: Backend) {
     let (server, envoy) = with_envoy(backend).await;
     module(&server, "crm", "crm:read", None).await;
     let ann = id_of(&server, "ann").await;

@@ -38,7 +38,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     Backend, TestServer, backend_tests,
-    grpc::{RequestContext, expect_refused},
+    grpc::{GrpcCaller, expect_refused},
     oauth::{payload, web_app},
     send,
 };
@@ -55,7 +55,7 @@ pub fn back_end() -> Metadata {
 }
 
 /// A server with a gRPC listener, that knows `ann` and the client `backend`, and a caller that may use the tokens' service.
-async fn with_back_end(backend: Backend) -> (TestServer, RequestContext) {
+async fn with_back_end(backend: Backend) -> (TestServer, GrpcCaller) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
     server.client("backend", back_end()).await;
@@ -79,32 +79,32 @@ fn refresh(refresh_token: &str, scope: &str) -> RefreshRequest {
     }
 }
 
-async fn issued(caller: &RequestContext, user_id: &str, scope: &str) -> TokenResponse {
+async fn issued(caller: &GrpcCaller, user_id: &str, scope: &str) -> TokenResponse {
     let answer = caller.tokens().issue(issue(user_id, scope)).await;
     answer.expect("issued").into_inner()
 }
 
-async fn validate(caller: &RequestContext, token: &str) -> ValidateResponse {
+async fn validate(caller: &GrpcCaller, token: &str) -> ValidateResponse {
     let token = token.to_owned();
     let answer = caller.tokens().validate(ValidateRequest { token }).await;
     answer.expect("an answer").into_inner()
 }
 
-async fn revoke(caller: &RequestContext, token: &str) -> Result<(), tonic::Status> {
+async fn revoke(caller: &GrpcCaller, token: &str) -> Result<(), tonic::Status> {
     let token = token.to_owned();
     caller.tokens().revoke(RevokeRequest { token }).await?;
     Ok(())
 }
 
 backend_tests! {
-    a_back_end_opens_refreshes_validates_and_revokes_a_session,
-    nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come,
-    a_client_handles_its_own_sessions_only,
-    a_follower_gets_the_list_and_every_change_of_it,
-    a_follower_is_sent_away_with_its_token_and_with_the_server,
+    a_back_end_manages_a_session_over_grpc,
+    unknown_and_disabled_users_get_no_tokens,
+    a_client_manages_its_own_sessions_only,
+    a_follower_receives_the_list_and_its_changes,
+    a_stream_ends_with_its_token_or_the_grpc_server,
 }
 
-async fn a_back_end_opens_refreshes_validates_and_revokes_a_session(backend: Backend) {
+async fn a_back_end_manages_a_session_over_grpc(backend: Backend) {
     let (server, caller) = with_back_end(backend).await;
     let ann = id_of(&server, "ann").await;
     let first = issued(&caller, &ann, "api:read api:write").await;
@@ -181,7 +181,7 @@ async fn a_back_end_opens_refreshes_validates_and_revokes_a_session(backend: Bac
     assert_eq!(opened.count(), 2);
 }
 
-async fn nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come(backend: Backend) {
+async fn unknown_and_disabled_users_get_no_tokens(backend: Backend) {
     let (server, caller) = with_back_end(backend).await;
     let ann = id_of(&server, "ann").await;
     for unknown in ["ann", "ann@example.org", "backend", "a\0b", &ann.to_uppercase()] {
@@ -226,7 +226,7 @@ async fn nobody_gets_tokens_for_somebody_who_is_not_there_or_may_not_come(backen
     );
 }
 
-async fn a_client_handles_its_own_sessions_only(backend: Backend) {
+async fn a_client_manages_its_own_sessions_only(backend: Backend) {
     let (server, caller) = with_back_end(backend).await;
     let quiet = Metadata { grant_types: vec![GrantType::ClientCredentials], ..back_end() };
     server.client("other", quiet).await;
@@ -263,7 +263,7 @@ async fn a_client_handles_its_own_sessions_only(backend: Backend) {
     assert!(validate(&other, &tokens.access_token).await.active);
 }
 
-async fn a_follower_gets_the_list_and_every_change_of_it(backend: Backend) {
+async fn a_follower_receives_the_list_and_its_changes(backend: Backend) {
     let (server, caller) = with_back_end(backend).await;
     let ann = id_of(&server, "ann").await;
     let tokens = issued(&caller, &ann, "").await;
@@ -306,7 +306,7 @@ async fn a_follower_gets_the_list_and_every_change_of_it(backend: Backend) {
     expect_refused(far, Code::OutOfRange, "TOO_FAR");
 }
 
-async fn a_follower_is_sent_away_with_its_token_and_with_the_server(backend: Backend) {
+async fn a_stream_ends_with_its_token_or_the_grpc_server(backend: Backend) {
     let (server, caller) = with_back_end(backend).await;
     let token = server.client_token("backend", "propusk:revocations propusk:tokens").await;
     let leaver = server.caller(&token).await;
@@ -336,7 +336,7 @@ async fn a_follower_is_sent_away_with_its_token_and_with_the_server(backend: Bac
     told.await.expect("it was told");
 }
 
-async fn watch(caller: &RequestContext, since: Option<i64>) -> Streaming<WatchResponse> {
+async fn watch(caller: &GrpcCaller, since: Option<i64>) -> Streaming<WatchResponse> {
     let answer = caller.revocations().watch(WatchRequest { since }).await;
     answer.expect("it follows").into_inner()
 }
@@ -370,10 +370,10 @@ fn targets(entries: &[Entry]) -> Vec<Target> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_says_whether_calls_can_be_answered() {
+async fn grpc_health_reports_readiness() {
     let server = TestServer::with_grpc(Backend::Sqlite, &[]).await;
-    let stranger = server.stranger().await;
-    let mut health = HealthClient::new(stranger.channel.clone());
+    let anonymous = server.anonymous().await;
+    let mut health = HealthClient::new(anonymous.channel.clone());
     let about = |service: &str| HealthCheckRequest { service: service.to_owned() };
     for service in ["", "propusk.v1.TokenService", "grpc.health.v1.Health"] {
         let answer = health.check(about(service)).await.expect("an answer");
@@ -391,7 +391,7 @@ async fn health_says_whether_calls_can_be_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reflection_tells_every_service_and_its_file() {
+async fn reflection_lists_every_service_and_file() {
     let server = TestServer::with_grpc(Backend::Sqlite, &[]).await;
     let services = services(&server).await;
     for service in &services {
@@ -415,7 +415,7 @@ async fn services(server: &TestServer) -> BTreeSet<String> {
 }
 
 async fn reflect(server: &TestServer, asked: MessageRequest) -> MessageResponse {
-    let mut client = ServerReflectionClient::new(server.stranger().await.channel);
+    let mut client = ServerReflectionClient::new(server.anonymous().await.channel);
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
     let answers = client.server_reflection_info(futures_util::stream::iter([request])).await;
     let mut answers = answers.expect("an answer").into_inner();
@@ -444,7 +444,7 @@ pub async fn methods(server: &TestServer) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_keeps_to_its_bounds() {
+async fn calls_are_bounded_in_size_and_time() {
     let settings = [("PROPUSK_GRPC__MAX_MESSAGE_BYTES", "1024")];
     let server = TestServer::with_grpc(Backend::Sqlite, &settings).await;
     server.client("backend", back_end()).await;
@@ -476,7 +476,7 @@ async fn a_call_keeps_to_its_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_never_ends_its_message_is_not_waited_for() {
+async fn an_unfinished_message_is_timed_out() {
     let settings = [("PROPUSK_GRPC__REQUEST_TIMEOUT", "50ms")];
     let server = TestServer::with_grpc(Backend::Sqlite, &settings).await;
     server.client("backend", back_end()).await;

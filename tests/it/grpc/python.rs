@@ -10,7 +10,7 @@ use crate::support::{Backend, Database, PASSWORD, TestServer};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Python and its gRPC library: run ./dev/test"]
-async fn a_client_in_python_calls_every_method() {
+async fn a_python_client_calls_every_method() {
     let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
         .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
     let folder = PathBuf::from(folder);

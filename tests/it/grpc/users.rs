@@ -16,11 +16,11 @@ use tonic_types::StatusExt as _;
 use super::{back_end, id_of, issued, validate};
 use crate::support::{
     Backend, PASSWORD, TestServer, backend_tests,
-    grpc::{RequestContext, expect_refused},
+    grpc::{GrpcCaller, expect_refused},
 };
 
 /// A server that knows `ann`, and a caller that looks after accounts.
-async fn with_accounts(backend: Backend) -> (TestServer, RequestContext) {
+async fn with_accounts(backend: Backend) -> (TestServer, GrpcCaller) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
     server.client("backend", back_end()).await;
@@ -36,29 +36,29 @@ fn new(email: &str, username: &str, password: &str) -> CreateUserRequest {
     }
 }
 
-async fn get(caller: &RequestContext, id: &str) -> Result<User, Status> {
+async fn get(caller: &GrpcCaller, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
     Ok(caller.users().get(GetUserRequest { id }).await?.into_inner())
 }
 
-async fn find(caller: &RequestContext, login: Option<Login>) -> Result<User, Status> {
+async fn find(caller: &GrpcCaller, login: Option<Login>) -> Result<User, Status> {
     let answer = caller.users().find(FindUserRequest { login }).await?;
     Ok(answer.into_inner())
 }
 
-async fn delete(caller: &RequestContext, id: &str) -> Result<(), Status> {
+async fn delete(caller: &GrpcCaller, id: &str) -> Result<(), Status> {
     let id = id.to_owned();
     caller.users().delete(DeleteUserRequest { id }).await?;
     Ok(())
 }
 
-async fn disable(caller: &RequestContext, id: &str) -> Result<User, Status> {
+async fn disable(caller: &GrpcCaller, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
     let answer = caller.users().disable(DisableUserRequest { id }).await?;
     Ok(answer.into_inner())
 }
 
-async fn enable(caller: &RequestContext, id: &str) -> Result<User, Status> {
+async fn enable(caller: &GrpcCaller, id: &str) -> Result<User, Status> {
     let id = id.to_owned();
     let answer = caller.users().enable(EnableUserRequest { id }).await?;
     Ok(answer.into_inner())
@@ -76,12 +76,12 @@ async fn audit(server: &TestServer, subject: &str) -> Vec<(String, String)> {
 }
 
 backend_tests! {
-    a_back_end_makes_finds_disables_and_removes_an_account,
-    what_cannot_be_is_told_by_its_field_or_name,
-    a_back_end_does_not_get_at_the_administrators,
+    a_back_end_manages_user_accounts,
+    invalid_user_requests_name_the_field_or_reason,
+    a_back_end_cannot_change_an_administrator,
 }
 
-async fn a_back_end_makes_finds_disables_and_removes_an_account(backend: Backend) {
+async fn a_back_end_manages_user_accounts(backend: Backend) {
     let (server, caller) = with_accounts(backend).await;
     let made = caller
         .users()
@@ -126,7 +126,7 @@ async fn a_back_end_makes_finds_disables_and_removes_an_account(backend: Backend
     );
 }
 
-async fn what_cannot_be_is_told_by_its_field_or_name(backend: Backend) {
+async fn invalid_user_requests_name_the_field_or_reason(backend: Backend) {
     let (_server, caller) = with_accounts(backend).await;
     let status = expect_refused(
         caller.users().create(new("nobody", "a b", "short")).await,
@@ -170,7 +170,7 @@ async fn what_cannot_be_is_told_by_its_field_or_name(backend: Backend) {
     }
 }
 
-async fn a_back_end_does_not_get_at_the_administrators(backend: Backend) {
+async fn a_back_end_cannot_change_an_administrator(backend: Backend) {
     let (server, caller) = with_accounts(backend).await;
     let ann = users::find(&server.app, "ann").await.expect("known");
     users::set_role(&server.app, &ann, Role::admin(), &Actor::operator()).await.expect("changed");

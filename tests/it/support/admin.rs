@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Reply, TestServer, send};
 
 /// Somebody with a token.
-pub struct Desk<'a> {
+pub struct AdminApi<'a> {
     pub server: &'a TestServer,
     pub token: String,
 }
@@ -36,19 +36,19 @@ impl TestServer {
     }
 
     /// A new administrator, logged in.
-    pub async fn desk(&self, name: &str) -> Desk<'_> {
+    pub async fn admin(&self, name: &str) -> AdminApi<'_> {
         self.promote(name).await;
-        self.desk_of(name).await
+        self.admin_as(name).await
     }
 
     /// Somebody who is known already, logged in.
-    pub async fn desk_of(&self, name: &str) -> Desk<'_> {
+    pub async fn admin_as(&self, name: &str) -> AdminApi<'_> {
         let tokens = self.login(name).await.expect(StatusCode::OK).tokens();
-        Desk { server: self, token: tokens.access }
+        AdminApi { server: self, token: tokens.access }
     }
 
     /// A program with a token of its own for this scope.
-    pub async fn program(&self, id: &str, scope: &str) -> Desk<'_> {
+    pub async fn service(&self, id: &str, scope: &str) -> AdminApi<'_> {
         let metadata = Metadata {
             grant_types: vec![GrantType::ClientCredentials],
             scope: Scope::parse(scope).expect("a scope"),
@@ -57,11 +57,11 @@ impl TestServer {
         self.client(id, metadata).await;
         let fields = [("grant_type", "client_credentials"), ("scope", scope)];
         let reply = self.form_as("/oauth2/token", id, &fields).await;
-        Desk { server: self, token: reply.expect(StatusCode::OK).field("access_token") }
+        AdminApi { server: self, token: reply.expect(StatusCode::OK).field("access_token") }
     }
 }
 
-impl Desk<'_> {
+impl AdminApi<'_> {
     /// A request under `/api/v1/admin`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let path = format!("/api/v1/admin{path}");
@@ -76,7 +76,7 @@ impl Desk<'_> {
         send(self.request(Method::POST, path).json(&body)).await
     }
 
-    /// As [`Desk::post`], under an `Idempotency-Key`.
+    /// As [`AdminApi::post`], under an `Idempotency-Key`.
     pub async fn post_once(&self, key: &str, path: &str, body: Value) -> Reply {
         let request = self.request(Method::POST, path).json(&body);
         send(request.header("idempotency-key", key)).await

@@ -19,9 +19,9 @@ use super::{Backend, TestServer};
 
 /// Adds metadata to every call.
 #[derive(Clone, Debug, Default)]
-pub struct With(Vec<(String, String)>);
+pub struct CallMetadata(Vec<(String, String)>);
 
-impl With {
+impl CallMetadata {
     fn sign<T>(&self, request: &mut Request<T>) {
         for (name, value) in &self.0 {
             let name: MetadataKey<_> = name.parse().expect("a name");
@@ -31,7 +31,7 @@ impl With {
     }
 }
 
-impl Interceptor for With {
+impl Interceptor for CallMetadata {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         self.sign(&mut request);
         Ok(request)
@@ -40,9 +40,9 @@ impl Interceptor for With {
 
 /// Somebody who calls.
 #[derive(Clone, Debug)]
-pub struct RequestContext {
+pub struct GrpcCaller {
     pub channel: Channel,
-    with: With,
+    with: CallMetadata,
 }
 
 impl TestServer {
@@ -54,16 +54,16 @@ impl TestServer {
     }
 
     /// A caller without any proof, on a connection of its own.
-    pub async fn stranger(&self) -> RequestContext {
+    pub async fn anonymous(&self) -> GrpcCaller {
         let address = self.grpc.expect("a gRPC listener");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        RequestContext::on(endpoint.connect().await.expect("it answers"))
+        GrpcCaller::on(endpoint.connect().await.expect("it answers"))
     }
 
     /// A caller with an access token.
-    pub async fn caller(&self, token: &str) -> RequestContext {
-        let stranger = self.stranger().await;
-        stranger.with("authorization", &format!("Bearer {token}"))
+    pub async fn caller(&self, token: &str) -> GrpcCaller {
+        let anonymous = self.anonymous().await;
+        anonymous.with("authorization", &format!("Bearer {token}"))
     }
 
     /// A token that the client `id` has for itself.
@@ -74,15 +74,15 @@ impl TestServer {
     }
 
     /// A caller with such a token.
-    pub async fn client_caller(&self, id: &str, scope: &str) -> RequestContext {
+    pub async fn client_caller(&self, id: &str, scope: &str) -> GrpcCaller {
         self.caller(&self.client_token(id, scope).await).await
     }
 }
 
-impl RequestContext {
+impl GrpcCaller {
     /// Without a proof of its own.
     pub fn on(channel: Channel) -> Self {
-        Self { channel, with: With::default() }
+        Self { channel, with: CallMetadata::default() }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -95,20 +95,22 @@ impl RequestContext {
         self.with.sign(request);
     }
 
-    pub fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, With>> {
+    pub fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, CallMetadata>> {
         TokenServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
-    pub fn users(&self) -> UserServiceClient<InterceptedService<Channel, With>> {
+    pub fn users(&self) -> UserServiceClient<InterceptedService<Channel, CallMetadata>> {
         UserServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
     /// As Envoy asks.
-    pub fn gateway(&self) -> AuthorizationClient<InterceptedService<Channel, With>> {
+    pub fn gateway(&self) -> AuthorizationClient<InterceptedService<Channel, CallMetadata>> {
         AuthorizationClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
-    pub fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, With>> {
+    pub fn revocations(
+        &self,
+    ) -> RevocationServiceClient<InterceptedService<Channel, CallMetadata>> {
         RevocationServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 }

@@ -1,11 +1,11 @@
 //! A real server on a free loopback port, with a clock that stands until a test moves it.
 
 pub mod admin;
-pub mod browser;
+pub mod chromium;
+pub mod external_server;
 pub mod grpc;
 pub mod nginx;
 pub mod oauth;
-pub mod outside;
 pub mod process;
 pub mod redis;
 mod template;

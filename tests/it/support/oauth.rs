@@ -104,12 +104,12 @@ impl TestServer {
     }
 
     /// A browser without cookies.
-    pub fn browser(&self) -> Person<'_> {
-        Person { server: self, cookies: HashMap::new() }
+    pub fn browser(&self) -> Browser<'_> {
+        Browser { server: self, cookies: HashMap::new() }
     }
 
     /// A browser in which `name` (see [`TestServer::register`]) is logged in.
-    pub async fn logged_in(&self, name: &str) -> Person<'_> {
+    pub async fn logged_in(&self, name: &str) -> Browser<'_> {
         let mut person = self.browser();
         person.log_in("/login", name).await;
         person
@@ -126,7 +126,7 @@ impl TestServer {
     }
 
     /// Exchanges a code as `app`.
-    pub async fn redeem(&self, id: &str, code: &str) -> Reply {
+    pub async fn exchange_code(&self, id: &str, code: &str) -> Reply {
         let fields = [
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -150,12 +150,12 @@ impl TestServer {
 }
 
 /// A browser and whoever sits before it.
-pub struct Person<'a> {
+pub struct Browser<'a> {
     pub server: &'a TestServer,
     pub cookies: HashMap<String, String>,
 }
 
-impl Person<'_> {
+impl Browser<'_> {
     /// Sends a request with this browser's cookies, and keeps those of the answer; follows no redirect.
     pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Reply {
         let cookies: Vec<_> =
@@ -206,7 +206,11 @@ impl Person<'_> {
 
     /// Opens an authorization request; goes through the login page as `name` and allows what is asked. Gives the answer
     /// that leaves for the application.
-    pub async fn authorize(&mut self, request: &Authorization, name: &str) -> Answer {
+    pub async fn authorize(
+        &mut self,
+        request: &AuthorizationRequest,
+        name: &str,
+    ) -> AuthorizationResponse {
         let mut reply = self.open(&request.address()).await;
         for _ in 0..6 {
             let location = reply.header("location").to_owned();
@@ -215,11 +219,11 @@ impl Person<'_> {
             } else if location.starts_with('/') {
                 reply = self.open(&location).await;
             } else if !location.is_empty() {
-                return Answer::of(&location);
+                return AuthorizationResponse::of(&location);
             } else if reply.text.contains("name=\"decision\"") {
                 reply = self.submit(&reply, &[("decision", "allow")]).await;
             } else if reply.text.contains("name=\"iss\"") {
-                return Answer::posted(&reply);
+                return AuthorizationResponse::posted(&reply);
             } else {
                 panic!("neither a page of ours nor an answer: {reply:?}");
             }
@@ -284,9 +288,9 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
 
 /// An authorization request under construction.
 #[derive(Clone, Debug)]
-pub struct Authorization(pub Vec<(String, String)>);
+pub struct AuthorizationRequest(pub Vec<(String, String)>);
 
-impl Authorization {
+impl AuthorizationRequest {
     /// A good one of [`web_app`], with PKCE, state and nonce.
     pub fn of(client_id: &str, scope: &str) -> Self {
         let fields = [
@@ -325,12 +329,12 @@ impl Authorization {
 
 /// What left for the application.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct AuthorizationResponse {
     pub location: Url,
     pub fields: HashMap<String, String>,
 }
 
-impl Answer {
+impl AuthorizationResponse {
     #[track_caller]
     pub fn of(location: &str) -> Self {
         let location = Url::parse(location).unwrap_or_else(|error| panic!("{location}: {error}"));

@@ -18,7 +18,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use super::with_app;
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
-    oauth::{Answer, Authorization, first_party_app},
+    oauth::{AuthorizationRequest, AuthorizationResponse, first_party_app},
     send,
 };
 
@@ -209,10 +209,10 @@ fn assert_no_cors(reply: &Reply, what: &str) {
 }
 
 backend_tests! {
-    t82_every_call_answers_every_caller_as_the_table_says,
+    t82_every_endpoint_answers_every_caller_per_the_table,
 }
 
-async fn t82_every_call_answers_every_caller_as_the_table_says(backend: Backend) {
+async fn t82_every_endpoint_answers_every_caller_per_the_table(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
     server.register("root").await;
@@ -245,7 +245,7 @@ async fn t82_every_call_answers_every_caller_as_the_table_says(backend: Backend)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
+async fn t82_the_endpoint_table_is_complete() {
     let server = TestServer::start(Backend::Sqlite).await;
     let mut table: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (method, path, ..) in TABLE {
@@ -286,13 +286,11 @@ async fn t82_the_table_has_every_call_of_the_server_and_none_that_is_gone() {
 }
 
 backend_tests! {
-    t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies,
-    t89_no_header_but_the_standards_says_who_somebody_is,
+    t84_cors_covers_client_endpoints_and_never_cookies,
+    t89_identity_headers_have_no_effect,
 }
 
-async fn t84_only_calls_for_applications_answer_other_origins_and_never_with_cookies(
-    backend: Backend,
-) {
+async fn t84_cors_covers_client_endpoints_and_never_cookies(backend: Backend) {
     let metadata = Metadata {
         grant_types: vec![GrantType::AuthorizationCode, GrantType::ClientCredentials],
         allowed_origins: vec!["https://spa.example".to_owned()],
@@ -355,7 +353,7 @@ async fn t84_only_calls_for_applications_answer_other_origins_and_never_with_coo
     );
 }
 
-async fn t89_no_header_but_the_standards_says_who_somebody_is(backend: Backend) {
+async fn t89_identity_headers_have_no_effect(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
     let ann = users::find(&server.app, "ann").await.expect("ann").id;
@@ -413,10 +411,10 @@ async fn t89_no_header_but_the_standards_says_who_somebody_is(backend: Backend) 
             assert!(nobody.json()["data"].is_null(), "{name}: {nobody:?}");
             let reply = with(server.request(
                 Method::GET,
-                &Authorization::of("app", "openid").with("prompt", "none").address(),
+                &AuthorizationRequest::of("app", "openid").with("prompt", "none").address(),
             ))
             .await;
-            Answer::of(reply.header("location")).expect_error("login_required");
+            AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
             let told =
                 with(server.request(Method::GET, "/api/v1/auth/verify").bearer_auth(&bob.access))
                     .await
@@ -442,9 +440,10 @@ async fn t89_no_header_but_the_standards_says_who_somebody_is(backend: Backend) 
     ] {
         let mut person = server.browser();
         person.cookies.insert(name.to_owned(), cookie.clone());
-        let reply =
-            person.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
-        Answer::of(reply.header("location")).expect_error("login_required");
+        let reply = person
+            .open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").address())
+            .await;
+        AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
     }
     server
         .post("/api/v1/auth/login", serde_json::json!({ "login": "ann", "password": PASSWORD }))

@@ -11,50 +11,51 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{assert_alive, assert_dead, tokens, two_servers, with_app};
+use super::{assert_active, assert_revoked, tokens, two_servers, with_app};
 use crate::support::{
     Backend, PASSWORD, TestServer, backend_tests,
-    oauth::{Answer, Authorization, CALLBACK, Person, first_party_app, payload, web_app},
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, Browser, CALLBACK, first_party_app, payload,
+        web_app,
+    },
     send,
 };
 
 backend_tests! {
-    t38_who_registers_with_the_address_of_a_deleted_account_is_somebody_else,
-    t38_logins_and_refreshes_that_race_a_deletion_leave_nothing_behind,
-    t81_a_cursor_is_good_for_the_list_that_gave_it_and_no_order_but_ours_exists,
-    t82_a_program_does_what_its_scope_says_and_an_application_needs_its_person_too,
-    t76_another_sites_page_does_not_use_an_administrators_cookies,
-    t83_no_answer_line_or_event_of_the_admin_api_holds_a_secret,
-    t87_a_page_has_one_to_two_hundred_things,
+    t38_reusing_a_deleted_email_creates_a_new_subject,
+    t38_logins_racing_a_deletion_leave_nothing_behind,
+    t81_a_cursor_is_bound_to_its_list_and_sorting_is_fixed,
+    t82_admin_scopes_bound_services_and_users_alike,
+    t76_cross_site_admin_requests_with_cookies_are_refused,
+    t83_no_admin_response_log_or_event_contains_a_secret,
+    t87_the_page_size_must_be_1_to_200,
 }
 
-async fn t38_who_registers_with_the_address_of_a_deleted_account_is_somebody_else(
-    backend: Backend,
-) {
+async fn t38_reusing_a_deleted_email_creates_a_new_subject(backend: Backend) {
     let (one, other) = two_servers(backend).await;
     let metadata = Metadata {
         backchannel_logout_uri: Some("https://shop.example/logout".to_owned()),
         ..web_app()
     };
     one.client("shop", metadata).await;
-    let root = one.desk("root").await;
+    let root = one.admin("root").await;
     let mut ann = one.logged_in("ann").await;
-    let asked = Authorization::of("shop", "openid offline_access api:read");
+    let asked = AuthorizationRequest::of("shop", "openid offline_access api:read");
     let answer = ann.authorize(&asked, "ann").await;
-    let granted = one.redeem("shop", answer.code()).await.expect(StatusCode::OK);
+    let granted = one.exchange_code("shop", answer.code()).await.expect(StatusCode::OK);
     let waiting = ann.authorize(&asked, "ann").await;
     let own = one.login("ann").await.expect(StatusCode::OK).tokens();
-    assert_alive(&other, "shop", &granted).await;
+    assert_active(&other, "shop", &granted).await;
     let id = root.get("/users?username=ann").await.text_of("/items/0/id");
     root.delete(&format!("/users/{id}")).await.expect(StatusCode::OK);
     for server in [&other, &one] {
-        assert_dead(server, "shop", &granted).await;
-        server.redeem("shop", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+        assert_revoked(server, "shop", &granted).await;
+        server.exchange_code("shop", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
         server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        let mut here = Person { server, cookies: ann.cookies.clone() };
+        let mut here = Browser { server, cookies: ann.cookies.clone() };
         let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
-        Answer::of(reply.header("location")).expect_error("login_required");
+        AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
     }
     let told = one
         .app
@@ -67,10 +68,10 @@ async fn t38_who_registers_with_the_address_of_a_deleted_account_is_somebody_els
     let new = one.register("ann").await;
     let sub = payload(&new.access)["sub"].clone();
     assert_ne!(sub, id.as_str());
-    assert_dead(&other, "shop", &granted).await;
+    assert_revoked(&other, "shop", &granted).await;
     let mut ann = one.logged_in("ann").await;
     let reply = ann.open(&asked.with("prompt", "none").address()).await;
-    Answer::of(reply.header("location")).expect_error("consent_required");
+    AuthorizationResponse::of(reply.header("location")).expect_error("consent_required");
     assert_eq!(
         root.all(&format!("/sessions?user={}", sub.as_str().expect("an id"))).await.len(),
         1
@@ -78,9 +79,9 @@ async fn t38_who_registers_with_the_address_of_a_deleted_account_is_somebody_els
     assert_eq!(root.all(&format!("/sessions?user={id}")).await.len(), 0);
 }
 
-async fn t38_logins_and_refreshes_that_race_a_deletion_leave_nothing_behind(backend: Backend) {
+async fn t38_logins_racing_a_deletion_leave_nothing_behind(backend: Backend) {
     let (one, other) = two_servers(backend).await;
-    let root = one.desk("root").await;
+    let root = one.admin("root").await;
     for round in 0..6 {
         let name = format!("eve{round}");
         let first = one.register(&name).await;
@@ -113,17 +114,15 @@ async fn t38_logins_and_refreshes_that_race_a_deletion_leave_nothing_behind(back
     }
 }
 
-async fn t81_a_cursor_is_good_for_the_list_that_gave_it_and_no_order_but_ours_exists(
-    backend: Backend,
-) {
+async fn t81_a_cursor_is_bound_to_its_list_and_sorting_is_fixed(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     for name in ["ann", "bob", "cid"] {
         server.register(name).await;
     }
-    let page = desk.get("/users?limit=2").await;
+    let page = admin.get("/users?limit=2").await;
     let cursor = page.text_of("/nextCursor");
-    let next = desk.get(&format!("/users?limit=1&cursor={cursor}")).await.expect(StatusCode::OK);
+    let next = admin.get(&format!("/users?limit=1&cursor={cursor}")).await.expect(StatusCode::OK);
     assert_eq!(
         next.data()["items"].as_array().map(Vec::len),
         Some(1),
@@ -133,7 +132,7 @@ async fn t81_a_cursor_is_good_for_the_list_that_gave_it_and_no_order_but_ours_ex
         let mut forged = cursor.clone().into_bytes();
         forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
         let forged = String::from_utf8(forged).expect("text");
-        desk.get(&format!("/users?cursor={forged}")).await.expect_error(400, "VALIDATION_ERROR");
+        admin.get(&format!("/users?cursor={forged}")).await.expect_error(400, "VALIDATION_ERROR");
     }
     let made_up =
         ["", "x", "AAAA", "MDAwMDAwMDAwMDAwMDAwMDAxYTFmY2E1", "%27%20OR%201=1", "%00", "..%2F.."];
@@ -144,7 +143,7 @@ async fn t81_a_cursor_is_good_for_the_list_that_gave_it_and_no_order_but_ours_ex
         format!("/users?cursor={cursor}="),
     ];
     for path in made_up.iter().map(|text| format!("/users?cursor={text}")).chain(foreign) {
-        desk.get(&path).await.expect_error(400, "VALIDATION_ERROR");
+        admin.get(&path).await.expect_error(400, "VALIDATION_ERROR");
     }
     for unknown in [
         "sort=email",
@@ -159,25 +158,23 @@ async fn t81_a_cursor_is_good_for_the_list_that_gave_it_and_no_order_but_ours_ex
         "role",
     ] {
         let reply =
-            desk.get(&format!("/users?{unknown}")).await.expect_error(400, "VALIDATION_ERROR");
+            admin.get(&format!("/users?{unknown}")).await.expect_error(400, "VALIDATION_ERROR");
         let field = reply.json()["details"][0]["field"].clone();
         let named = unknown.split('=').next().filter(|name| !name.is_empty()).unwrap_or("?");
         assert_eq!(field, named, "{reply:?}");
     }
-    desk.get("/users/x?limit=1").await.expect_error(400, "VALIDATION_ERROR");
+    admin.get("/users/x?limit=1").await.expect_error(400, "VALIDATION_ERROR");
 }
 
-async fn t82_a_program_does_what_its_scope_says_and_an_application_needs_its_person_too(
-    backend: Backend,
-) {
+async fn t82_admin_scopes_bound_services_and_users_alike(backend: Backend) {
     let metadata = Metadata {
         scope: Scope::parse("openid propusk:admin").expect("a scope"),
         ..first_party_app()
     };
     let server = with_app(backend, metadata).await;
-    let writer = server.program("writer", "propusk:admin").await;
-    let reader = server.program("reader", "propusk:admin:read").await;
-    let other = server.program("other", "api:read").await;
+    let writer = server.service("writer", "propusk:admin").await;
+    let reader = server.service("reader", "propusk:admin:read").await;
+    let other = server.service("other", "api:read").await;
     let document = server.get("/openapi.json").await.json();
     let mut seen = 0;
     for (path, operations) in document["paths"].as_object().expect("paths") {
@@ -221,16 +218,16 @@ async fn t82_a_program_does_what_its_scope_says_and_an_application_needs_its_per
     let granted = tokens(&server, "app", "openid propusk:admin", "root").await;
     call(&granted.field("access_token")).await.expect(StatusCode::OK);
     // Nor is it a token of another audience, nor one of a person whose role is gone.
-    let root = server.desk_of("root").await;
+    let root = server.admin_as("root").await;
     server.promote("second").await;
-    let second = server.desk_of("second").await;
+    let second = server.admin_as("second").await;
     let id = second.get("/users?username=root").await.text_of("/items/0/id");
     second.patch(&format!("/users/{id}"), json!({ "role": "user" })).await.expect(StatusCode::OK);
     root.get("/users").await.expect_error(401, "INVALID_TOKEN");
     call(&granted.field("access_token")).await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn t76_another_sites_page_does_not_use_an_administrators_cookies(backend: Backend) {
+async fn t76_cross_site_admin_requests_with_cookies_are_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.promote("root").await;
     let body = json!({ "login": "root", "password": PASSWORD, "delivery": "cookie" });
@@ -252,31 +249,33 @@ async fn t76_another_sites_page_does_not_use_an_administrators_cookies(backend: 
     browser.send(make().header("sec-fetch-site", "same-origin")).await.expect(StatusCode::CREATED);
 }
 
-async fn t83_no_answer_line_or_event_of_the_admin_api_holds_a_secret(backend: Backend) {
+async fn t83_no_admin_response_log_or_event_contains_a_secret(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
+    let admin = server.admin("root").await;
     let body = json!({ "email": "nora@example.org", "username": "nora" });
-    let made = desk.post_once("k", "/users", body.clone()).await.expect(StatusCode::CREATED);
+    let made = admin.post_once("k", "/users", body.clone()).await.expect(StatusCode::CREATED);
     let id = made.text_of("/user/id");
-    let set = desk.post(&format!("/users/{id}/password"), json!({})).await.expect(StatusCode::OK);
+    let set = admin.post(&format!("/users/{id}/password"), json!({})).await.expect(StatusCode::OK);
     let own = "nine grey otters at noon";
-    desk.post(&format!("/users/{id}/password"), json!({ "password": own }))
+    admin
+        .post(&format!("/users/{id}/password"), json!({ "password": own }))
         .await
         .expect(StatusCode::OK);
     let client = json!({ "id": "bot", "metadata": { "scope": "api:read", "grant_types": ["client_credentials"] } });
-    let bot = desk.post_once("c", "/clients", client.clone()).await.expect(StatusCode::CREATED);
-    let rotated = desk
+    let bot = admin.post_once("c", "/clients", client.clone()).await.expect(StatusCode::CREATED);
+    let rotated = admin
         .post("/clients/bot/secret", json!({ "overlapSeconds": 60 }))
         .await
         .expect(StatusCode::OK);
     let hash = |secret: &str| Sha256::digest(secret).to_vec();
     let hashes = [bot.text_of("/secret"), rotated.text_of("/secret")].map(|secret| hash(&secret));
     let mut told = vec![
-        desk.post_once("k", "/users", body).await.text,
-        desk.post_once("c", "/clients", client).await.text,
+        admin.post_once("k", "/users", body).await.text,
+        admin.post_once("c", "/clients", client).await.text,
     ];
     told.push(
-        desk.patch("/clients/bot", json!({ "metadata": { "client_name": "Bot" } }))
+        admin
+            .patch("/clients/bot", json!({ "metadata": { "client_name": "Bot" } }))
             .await
             .expect(StatusCode::OK)
             .text,
@@ -303,7 +302,7 @@ async fn t83_no_answer_line_or_event_of_the_admin_api_holds_a_secret(backend: Ba
         "/revocations",
         &format!("/users/{id}"),
     ] {
-        told.push(desk.get(path).await.expect(StatusCode::OK).text);
+        told.push(admin.get(path).await.expect(StatusCode::OK).text);
     }
     told.push(
         Value::from_iter(server.events().await.into_iter().map(|(_, data)| data)).to_string(),
@@ -315,10 +314,10 @@ async fn t83_no_answer_line_or_event_of_the_admin_api_holds_a_secret(backend: Ba
     }
 }
 
-async fn t87_a_page_has_one_to_two_hundred_things(backend: Backend) {
+async fn t87_the_page_size_must_be_1_to_200(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let desk = server.desk("root").await;
-    let root = desk.get("/users").await.text_of("/items/0/id");
+    let admin = server.admin("root").await;
+    let root = admin.get("/users").await.text_of("/items/0/id");
     let history = format!("/users/{root}/grant-history");
     for list in [
         "/users",
@@ -348,16 +347,16 @@ async fn t87_a_page_has_one_to_two_hundred_things(backend: Backend) {
             "%D9%A3",
             "1%00",
         ] {
-            desk.get(&format!("{list}?limit={bad}")).await.expect_error(400, "VALIDATION_ERROR");
+            admin.get(&format!("{list}?limit={bad}")).await.expect_error(400, "VALIDATION_ERROR");
         }
         for good in ["1", "200"] {
-            desk.get(&format!("{list}?limit={good}")).await.expect(StatusCode::OK);
+            admin.get(&format!("{list}?limit={good}")).await.expect(StatusCode::OK);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t82_a_client_that_registered_itself_is_no_program_of_the_operators() {
+async fn t82_a_self_registered_client_has_no_admin_access() {
     let settings = [
         ("PROPUSK_CLIENT_REGISTRATION__SCOPES", "openid,propusk:admin"),
         ("PROPUSK_CLIENT_REGISTRATION__MODE", "open"),
@@ -369,9 +368,9 @@ async fn t82_a_client_that_registered_itself_is_no_program_of_the_operators() {
         assert_eq!(made.expect(StatusCode::CREATED).json()["scope"], "openid");
     }
     // Were it in the database all the same, it would count for nothing.
-    let program = server.program("keeper", "propusk:admin").await;
-    program.get("/users").await.expect(StatusCode::OK);
+    let service = server.service("keeper", "propusk:admin").await;
+    service.get("/users").await.expect(StatusCode::OK);
     let changed = server.change_client("keeper", |client| client.source = Source::Registration);
     changed.await;
-    program.get("/users").await.expect_error(403, "INSUFFICIENT_SCOPE");
+    service.get("/users").await.expect_error(403, "INSUFFICIENT_SCOPE");
 }

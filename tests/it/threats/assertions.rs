@@ -80,16 +80,14 @@ async fn remembered(server: &TestServer) -> i64 {
 }
 
 backend_tests! {
-    t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_one,
-    t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing,
-    t20_an_assertion_is_good_once_on_every_server_and_after_a_restart,
-    t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it,
-    t22_an_assertion_lives_five_minutes_at_most_and_is_forgotten_after_that,
+    t18_only_the_registered_authentication_method_is_accepted,
+    t18_an_assertion_with_a_foreign_key_is_refused,
+    t20_an_assertion_is_single_use_across_servers_and_restarts,
+    t21_an_assertion_audience_must_be_the_issuer_alone,
+    t22_an_assertion_lives_five_minutes_and_is_then_forgotten,
 }
 
-async fn t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_one(
-    backend: Backend,
-) {
+async fn t18_only_the_registered_authentication_method_is_accepted(backend: Backend) {
     let (server, key) = with_signing_app(backend).await;
     server.client("secret", web_app()).await;
     ask(&server, &assertion(&key, &claims(&server, "good")), &[]).await.expect(StatusCode::OK);
@@ -188,7 +186,7 @@ async fn t18_a_client_proves_itself_in_the_way_it_registered_and_in_no_second_on
     }
 }
 
-async fn t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing(backend: Backend) {
+async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
     let (server, key) = with_signing_app(backend).await;
     let mallory = self::key();
     let public: Value =
@@ -255,7 +253,7 @@ async fn t18_an_assertion_of_another_key_or_a_strange_one_proves_nothing(backend
     ask(&server, &whole, &[]).await.expect(StatusCode::OK);
 }
 
-async fn t20_an_assertion_is_good_once_on_every_server_and_after_a_restart(backend: Backend) {
+async fn t20_an_assertion_is_single_use_across_servers_and_restarts(backend: Backend) {
     let (one, key) = (TestServer::start(backend).await, self::key());
     let other = one.another(&[]).await;
     one.client("app", signing_app(&key)).await;
@@ -289,7 +287,7 @@ async fn t20_an_assertion_is_good_once_on_every_server_and_after_a_restart(backe
     ask(&restarted, &assertion(&key, &claims(&restarted, "new")), &[]).await.expect(StatusCode::OK);
 }
 
-async fn t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it(backend: Backend) {
+async fn t21_an_assertion_audience_must_be_the_issuer_alone(backend: Backend) {
     let (server, key) = with_signing_app(backend).await;
     let issuer = server.app.config.server.issuer.clone();
     let token = format!("{issuer}/oauth2/token");
@@ -339,7 +337,7 @@ async fn t21_an_assertion_is_for_the_issuer_and_for_nobody_beside_it(backend: Ba
     }
 }
 
-async fn t22_an_assertion_lives_five_minutes_at_most_and_is_forgotten_after_that(backend: Backend) {
+async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Backend) {
     let (server, key) = with_signing_app(backend).await;
     let now = server.clock.now().as_secs();
     let with = |name: &str, value: Value, jti: &str| {

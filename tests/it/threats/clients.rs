@@ -8,12 +8,12 @@ use propusk::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{assert_alive, assert_dead, inactive, tokens, with_app};
+use super::{assert_active, assert_revoked, inactive, tokens, with_app};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{
-        Answer, Authorization, CALLBACK, Form, SECRET, first_party_app, payload, public_app,
-        web_app,
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, SECRET, first_party_app,
+        payload, public_app, web_app,
     },
     send,
 };
@@ -36,16 +36,16 @@ async fn scope_of(server: &TestServer, reply: Reply) -> String {
 }
 
 backend_tests! {
-    t23_no_grant_gives_a_scope_that_was_not_granted,
-    t23_a_client_uses_the_grants_it_was_registered_for,
-    t23_claims_that_nobody_allowed_are_not_told,
-    t23_an_applications_token_reads_nothing_of_the_account_at_the_first_party_api,
-    t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else,
-    t54_no_wish_of_a_request_replaces_what_the_server_says_itself,
-    t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret,
+    t23_no_grant_type_issues_an_ungranted_scope,
+    t23_a_client_uses_its_registered_grant_types_only,
+    t23_unconsented_claims_are_not_released,
+    t23_a_client_token_is_refused_by_the_first_party_api,
+    t33_introspection_answers_the_token_audience_only,
+    t54_requested_claims_cannot_override_protocol_claims,
+    t83_no_response_page_or_event_contains_a_secret,
 }
 
-async fn t23_no_grant_gives_a_scope_that_was_not_granted(backend: Backend) {
+async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     // A client for itself: what it was registered for, and nothing that is about a person.
     for scope in [
@@ -73,9 +73,10 @@ async fn t23_no_grant_gives_a_scope_that_was_not_granted(backend: Backend) {
     assert_eq!(scope_of(&server, one).await, "api:write");
     // For a person: what was asked, allowed and registered; the rest is left out, and the answer says so.
     let mut ann = server.browser();
-    let answer =
-        ann.authorize(&Authorization::of("app", "openid api:read admin propusk:all"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await;
+    let answer = ann
+        .authorize(&AuthorizationRequest::of("app", "openid api:read admin propusk:all"), "ann")
+        .await;
+    let granted = server.exchange_code("app", answer.code()).await;
     let refresh = granted.field("refresh_token");
     assert_eq!(scope_of(&server, granted).await, "openid api:read");
     // A refresh may narrow it, and never widen it; a wish too far uses nothing up.
@@ -115,7 +116,7 @@ async fn t23_no_grant_gives_a_scope_that_was_not_granted(backend: Backend) {
     }
 }
 
-async fn t23_a_client_uses_the_grants_it_was_registered_for(backend: Backend) {
+async fn t23_a_client_uses_its_registered_grant_types_only(backend: Backend) {
     let server = with_app(
         backend,
         Metadata { grant_types: vec![GrantType::AuthorizationCode], ..first_party_app() },
@@ -134,29 +135,30 @@ async fn t23_a_client_uses_the_grants_it_was_registered_for(backend: Backend) {
         .await
         .expect_oauth_error(400, "unauthorized_client");
     server.refresh_as("app", "prt_x").await.expect_oauth_error(400, "unauthorized_client");
-    server.redeem("machine", "pac_x").await.expect_oauth_error(400, "unauthorized_client");
+    server.exchange_code("machine", "pac_x").await.expect_oauth_error(400, "unauthorized_client");
     server
         .form("/oauth2/token", &[MACHINE, &[("client_id", "spa")]].concat())
         .await
         .expect_oauth_error(400, "unauthorized_client");
-    let reply = ann.open(&Authorization::of("machine", "openid").address()).await;
-    Answer::of(reply.header("location")).expect_error("unauthorized_client");
+    let reply = ann.open(&AuthorizationRequest::of("machine", "openid").address()).await;
+    AuthorizationResponse::of(reply.header("location")).expect_error("unauthorized_client");
     // Without the grant there is no refresh token, and what was asked for offline is left out.
-    let answer = ann.authorize(&Authorization::of("app", "openid offline_access"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK).json();
+    let answer =
+        ann.authorize(&AuthorizationRequest::of("app", "openid offline_access"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK).json();
     assert_eq!((&granted["refresh_token"], &granted["scope"]), (&Value::Null, &"openid".into()));
 }
 
-async fn t23_claims_that_nobody_allowed_are_not_told(backend: Backend) {
+async fn t23_unconsented_claims_are_not_released(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     server
         .client("narrow", Metadata { scope: Scope::parse("openid").expect("a scope"), ..web_app() })
         .await;
     let wish = json!({ "userinfo": { "email": null, "preferred_username": { "essential": true } }, "id_token": { "email": { "essential": true }, "email_verified": null } });
     // One that may not have the scope gets nothing by asking claim by claim.
-    let asked = Authorization::of("narrow", "openid").with("claims", &wish.to_string());
+    let asked = AuthorizationRequest::of("narrow", "openid").with("claims", &wish.to_string());
     let answer = server.browser().authorize(&asked, "ann").await;
-    let granted = server.redeem("narrow", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("narrow", answer.code()).await.expect(StatusCode::OK);
     let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
     let id = payload(&granted.field("id_token"));
     for claim in ["email", "email_verified", "preferred_username"] {
@@ -168,13 +170,13 @@ async fn t23_claims_that_nobody_allowed_are_not_told(backend: Backend) {
     }
     // One that may: the person is asked, even where the scope alone was allowed before.
     let mut ann = server.browser();
-    ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-    let asked = Authorization::of("app", "openid").with("claims", &wish.to_string());
+    ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let asked = AuthorizationRequest::of("app", "openid").with("claims", &wish.to_string());
     let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
     assert!(page.text.contains("name=\"decision\""), "{page:?}");
     let answer = ann.submit(&page, &[("decision", "allow")]).await;
     let granted = server
-        .redeem("app", Answer::of(answer.header("location")).code())
+        .exchange_code("app", AuthorizationResponse::of(answer.header("location")).code())
         .await
         .expect(StatusCode::OK);
     let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
@@ -184,9 +186,7 @@ async fn t23_claims_that_nobody_allowed_are_not_told(backend: Backend) {
     );
 }
 
-async fn t23_an_applications_token_reads_nothing_of_the_account_at_the_first_party_api(
-    backend: Backend,
-) {
+async fn t23_a_client_token_is_refused_by_the_first_party_api(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let granted = tokens(&server, "app", "openid api:read", "ann").await;
     let access = granted.field("access_token");
@@ -204,7 +204,7 @@ async fn t23_an_applications_token_reads_nothing_of_the_account_at_the_first_par
     assert_eq!((&claims["email"], &claims["role"]), (&Value::Null, &Value::Null));
 }
 
-async fn t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else(backend: Backend) {
+async fn t33_introspection_answers_the_token_audience_only(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.client("other", first_party_app()).await;
     server.client("spa", public_app()).await;
@@ -273,10 +273,10 @@ async fn t33_introspection_tells_those_whom_a_token_concerns_and_nobody_else(bac
         .get(&format!("/oauth2/introspect?token={access}"))
         .await
         .expect(StatusCode::METHOD_NOT_ALLOWED);
-    assert_alive(&server, "app", &granted).await;
+    assert_active(&server, "app", &granted).await;
 }
 
-async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: Backend) {
+async fn t54_requested_claims_cannot_override_protocol_claims(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let forged = json!({ "value": "forged", "essential": true });
     let names = [
@@ -300,7 +300,7 @@ async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: 
     let wishes: serde_json::Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), forged.clone())).collect();
     let plain = tokens(&server, "app", "openid", "ann").await;
-    let asked = Authorization::of("app", "openid")
+    let asked = AuthorizationRequest::of("app", "openid")
         .with("claims", &json!({ "userinfo": wishes, "id_token": wishes }).to_string())
         .with("email_verified", "true")
         .with("sub", "forged")
@@ -308,7 +308,7 @@ async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: 
         .with("iss", "https://evil.example");
     let answer = server.browser().authorize(&asked, "ann").await;
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let told = server
         .get_as("/oauth2/userinfo", &granted.field("access_token"))
         .await
@@ -328,11 +328,12 @@ async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: 
     assert_eq!(told.json()["sub"], payload(&plain.field("id_token"))["sub"]);
     assert!(!told.text.contains("forged"), "{told:?}");
     // Another subject than who is there is nobody (Core §5.5.1); another name of the client is no other client.
-    let other = Authorization::of("app", "openid")
+    let other = AuthorizationRequest::of("app", "openid")
         .with("prompt", "none")
         .with("claims", &json!({ "id_token": { "sub": { "value": "forged" } } }).to_string());
     let mut ann = server.logged_in("ann").await;
-    Answer::of(ann.open(&other.address()).await.header("location")).expect_error("login_required");
+    AuthorizationResponse::of(ann.open(&other.address()).await.header("location"))
+        .expect_error("login_required");
     let machine = payload(&for_itself(&server, "app").await);
     assert_eq!(
         (&machine["sub"], &machine["client_id"], &machine["sid"]),
@@ -340,10 +341,10 @@ async fn t54_no_wish_of_a_request_replaces_what_the_server_says_itself(backend: 
     );
 }
 
-async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend: Backend) {
+async fn t83_no_response_page_or_event_contains_a_secret(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = Authorization::of("app", "openid email offline_access api:read");
+    let asked = AuthorizationRequest::of("app", "openid email offline_access api:read");
     let mut replies = vec![];
     let to_login = ann.open(&asked.address()).await;
     let login = ann.open(to_login.header("location")).await;
@@ -352,8 +353,8 @@ async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend: B
     let inside = ann.log_in(to_login.header("location"), "ann").await;
     let consent = ann.open(inside.header("location")).await;
     let answer = ann.submit(&consent, &[("decision", "allow")]).await;
-    let code = Answer::of(answer.header("location")).code().to_owned();
-    let granted = server.redeem("app", &code).await.expect(StatusCode::OK);
+    let code = AuthorizationResponse::of(answer.header("location")).code().to_owned();
+    let granted = server.exchange_code("app", &code).await.expect(StatusCode::OK);
     let (access, refresh) = (granted.field("access_token"), granted.field("refresh_token"));
     replies.extend([to_login, login, wrong, inside, consent]);
     for (path, fields) in [
@@ -384,7 +385,7 @@ async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend: B
         replies.push(server.form(path, &[fields, &[("client_secret", SECRET)]].concat()).await);
     }
     replies.push(server.get_as("/oauth2/userinfo", &access).await);
-    replies.push(server.redeem("app", &code).await);
+    replies.push(server.exchange_code("app", &code).await);
     replies.push(
         ann.open(&format!(
             "/oauth2/authorize?client_id=app&client_secret={}&redirect_uri={CALLBACK}",
@@ -393,7 +394,7 @@ async fn t83_no_answer_page_or_event_of_the_whole_flow_holds_a_secret(backend: B
         .await,
     );
     replies.push(ann.open("/oauth2/logout?client_id=app").await);
-    assert_dead(&server, "app", &granted).await;
+    assert_revoked(&server, "app", &granted).await;
     for reply in &replies {
         let (text, headers) = (&reply.text, format!("{:?}", reply.headers));
         for secret in [SECRET, PASSWORD, "a guess that is quite wrong", &code, &refresh, "$argon2"]

@@ -6,14 +6,17 @@ use futures_util::future::join_all;
 use propusk::model::client::Metadata;
 use reqwest::StatusCode;
 
-use super::{assert_alive, assert_dead, codes, inactive, two_servers, with_app};
+use super::{assert_active, assert_revoked, codes, inactive, two_servers, with_app};
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Answer, Authorization, CALLBACK, VERIFIER, first_party_app, public_app},
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, VERIFIER, first_party_app,
+        public_app,
+    },
 };
 
 /// Exchanges a code with what is given beside it, as `app`.
-async fn redeem_with(server: &TestServer, code: &str, fields: &[(&str, &str)]) -> Reply {
+async fn exchange_code_with(server: &TestServer, code: &str, fields: &[(&str, &str)]) -> Reply {
     let fields = [&[("grant_type", "authorization_code"), ("code", code)], fields].concat();
     server.form_as("/oauth2/token", "app", &fields).await
 }
@@ -24,8 +27,8 @@ fn without_pkce() -> Metadata {
 }
 
 /// Presents one code fifty times at once, in turn to each server; gives the one answer that was good.
-async fn fifty_redemptions(servers: &[&TestServer], code: &str) -> Reply {
-    let replies = (0..50).map(|n| servers[n % servers.len()].redeem("app", code));
+async fn fifty_exchanges(servers: &[&TestServer], code: &str) -> Reply {
+    let replies = (0..50).map(|n| servers[n % servers.len()].exchange_code("app", code));
     let (mut good, bad): (Vec<_>, Vec<_>) =
         join_all(replies).await.into_iter().partition(|reply| reply.status == StatusCode::OK);
     assert_eq!(good.len(), 1, "exactly one gets tokens: {good:?}");
@@ -36,29 +39,29 @@ async fn fifty_redemptions(servers: &[&TestServer], code: &str) -> Reply {
 }
 
 backend_tests! {
-    t13_a_code_is_bound_to_its_challenge_and_to_nothing_else,
-    t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another,
-    t15_a_code_that_comes_twice_ends_what_the_first_time_gave,
-    t15_of_fifty_redemptions_at_once_one_gets_tokens_and_they_end_with_the_others,
-    t15_two_servers_on_one_database_redeem_a_code_once,
-    t16_a_code_is_redeemed_for_the_address_it_was_sent_to,
-    t17_a_code_is_good_for_a_minute,
-    no_code_is_like_another_and_none_is_told_in_its_parts,
+    t13_a_code_is_bound_to_its_pkce_challenge,
+    t14_codes_and_tokens_of_another_client_are_refused,
+    t15_reusing_a_code_revokes_its_tokens,
+    t15_of_50_concurrent_exchanges_one_succeeds_and_is_revoked,
+    t15_two_servers_exchange_a_code_once,
+    t16_a_code_is_bound_to_its_redirect_uri,
+    t17_a_code_expires_after_a_minute,
+    codes_are_unique_and_have_one_encoding,
 }
 
-async fn t13_a_code_is_bound_to_its_challenge_and_to_nothing_else(backend: Backend) {
+async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.client("spa", public_app()).await;
     server.client("old", without_pkce()).await;
     let mut ann = server.logged_in("ann").await;
-    let good = |id: &str| Authorization::of(id, "openid");
+    let good = |id: &str| AuthorizationRequest::of(id, "openid");
     // No challenge, a plain one (also by leaving out the method), or none that S256 could make.
     for id in ["app", "spa"] {
         for request in [
             good(id).without("code_challenge").without("code_challenge_method"),
             good(id).without("code_challenge"),
         ] {
-            Answer::of(ann.open(&request.address()).await.header("location"))
+            AuthorizationResponse::of(ann.open(&request.address()).await.header("location"))
                 .expect_error("invalid_request");
         }
     }
@@ -73,7 +76,7 @@ async fn t13_a_code_is_bound_to_its_challenge_and_to_nothing_else(backend: Backe
             good(id).with("code_challenge", &"=".repeat(43)),
             good(id).without("code_challenge"),
         ] {
-            Answer::of(ann.open(&request.address()).await.header("location"))
+            AuthorizationResponse::of(ann.open(&request.address()).await.header("location"))
                 .expect_error("invalid_request");
         }
     }
@@ -92,24 +95,26 @@ async fn t13_a_code_is_bound_to_its_challenge_and_to_nothing_else(backend: Backe
         &[],
         &[("code_verifier", &other)],
     ] {
-        redeem_with(&server, answer.code(), fields).await.expect_oauth_error(400, "invalid_grant");
+        exchange_code_with(&server, answer.code(), fields)
+            .await
+            .expect_oauth_error(400, "invalid_grant");
     }
-    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     // A verifier for a request that had no challenge: somebody has put another code in its place (RFC 9700 §4.8.2).
     let bare = good("old").without("code_challenge").without("code_challenge_method");
     let answer = ann.authorize(&bare, "ann").await;
-    server.redeem("old", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    server.exchange_code("old", answer.code()).await.expect_oauth_error(400, "invalid_grant");
     let fields =
         [("grant_type", "authorization_code"), ("code", answer.code()), ("redirect_uri", CALLBACK)];
     server.form_as("/oauth2/token", "old", &fields).await.expect(StatusCode::OK);
 }
 
-async fn t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another(backend: Backend) {
+async fn t14_codes_and_tokens_of_another_client_are_refused(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.client("other", first_party_app()).await;
     server.client("spa", public_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let as_spa = [
         ("grant_type", "authorization_code"),
         ("client_id", "spa"),
@@ -118,17 +123,17 @@ async fn t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another(ba
         ("code_verifier", VERIFIER),
     ];
     for _ in 0..2 {
-        server.redeem("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+        server.exchange_code("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
         server.form("/oauth2/token", &as_spa).await.expect_oauth_error(400, "invalid_grant");
     }
     // Nor does it help to name the owner without its secret.
     let as_owner =
         as_spa.map(|(name, value)| (name, if name == "client_id" { "app" } else { value }));
     server.form("/oauth2/token", &as_owner).await.expect_oauth_error(401, "invalid_client");
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     // Used up, the code still ends nothing in other hands.
-    server.redeem("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-    assert_alive(&server, "app", &granted).await;
+    server.exchange_code("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    assert_active(&server, "app", &granted).await;
     let refresh = granted.field("refresh_token");
     let in_form = [
         ("grant_type", "refresh_token"),
@@ -147,28 +152,28 @@ async fn t14_what_was_issued_to_one_client_is_nothing_in_the_hands_of_another(ba
             .await
             .expect_oauth_error(400, "unauthorized_client");
     }
-    assert_alive(&server, "app", &granted).await;
+    assert_active(&server, "app", &granted).await;
     let second = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
     // An old one is theft in its owner's hands only.
     server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
     server.clock.advance(Duration::from_secs(60));
     server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
-    assert_alive(&server, "app", &second).await;
+    assert_active(&server, "app", &second).await;
 }
 
-async fn t15_a_code_that_comes_twice_ends_what_the_first_time_gave(backend: Backend) {
+async fn t15_reusing_a_code_revokes_its_tokens(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
     for scope in ["openid", "openid offline_access"] {
-        let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
-        let first = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-        assert_alive(&server, "app", &first).await;
+        let answer = ann.authorize(&AuthorizationRequest::of("app", scope), "ann").await;
+        let first = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
+        assert_active(&server, "app", &first).await;
         let second =
             server.refresh_as("app", &first.field("refresh_token")).await.expect(StatusCode::OK);
-        server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
-        assert_dead(&server, "app", &first).await;
-        assert_dead(&server, "app", &second).await;
-        server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+        server.exchange_code("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+        assert_revoked(&server, "app", &first).await;
+        assert_revoked(&server, "app", &second).await;
+        server.exchange_code("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
     }
     let events = server.events().await;
     let replayed = events
@@ -176,47 +181,45 @@ async fn t15_a_code_that_comes_twice_ends_what_the_first_time_gave(backend: Back
         .filter(|(kind, data)| kind == "session.revoked" && data["reason"] == "code_replayed");
     assert_eq!(replayed.count(), 2, "{events:?}");
     // A code that is made up but names the session of a live one ends nothing.
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let code = answer.code();
     let (kept, last) = code.split_at(code.len() - 6);
     let made_up: String = last.chars().rev().collect();
     server
-        .redeem("app", &format!("{kept}{made_up}"))
+        .exchange_code("app", &format!("{kept}{made_up}"))
         .await
         .expect_oauth_error(400, "invalid_grant");
-    assert_alive(&server, "app", &granted).await;
+    assert_active(&server, "app", &granted).await;
 }
 
-async fn t15_of_fifty_redemptions_at_once_one_gets_tokens_and_they_end_with_the_others(
-    backend: Backend,
-) {
+async fn t15_of_50_concurrent_exchanges_one_succeeds_and_is_revoked(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
     for _ in 0..4 {
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let granted = fifty_redemptions(&[&server], answer.code()).await;
-        assert_dead(&server, "app", &granted).await;
+        let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+        let granted = fifty_exchanges(&[&server], answer.code()).await;
+        assert_revoked(&server, "app", &granted).await;
     }
 }
 
-async fn t15_two_servers_on_one_database_redeem_a_code_once(backend: Backend) {
+async fn t15_two_servers_exchange_a_code_once(backend: Backend) {
     let (one, other) = two_servers(backend).await;
     let mut ann = one.logged_in("ann").await;
     for _ in 0..4 {
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-        let granted = fifty_redemptions(&[&one, &other], answer.code()).await;
+        let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+        let granted = fifty_exchanges(&[&one, &other], answer.code()).await;
         for server in [&one, &other] {
-            assert_dead(server, "app", &granted).await;
+            assert_revoked(server, "app", &granted).await;
         }
     }
 }
 
-async fn t16_a_code_is_redeemed_for_the_address_it_was_sent_to(backend: Backend) {
+async fn t16_a_code_is_bound_to_its_redirect_uri(backend: Backend) {
     let uris = vec![CALLBACK.to_owned(), "https://app.example/other".to_owned()];
     let server = with_app(backend, Metadata { redirect_uris: uris, ..first_party_app() }).await;
     let mut ann = server.logged_in("ann").await;
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     for uri in [
         "https://app.example/other",
         "https://app.example/cb/",
@@ -224,18 +227,22 @@ async fn t16_a_code_is_redeemed_for_the_address_it_was_sent_to(backend: Backend)
         "https://evil.example/cb",
         "https://app.example/cb?code=x",
     ] {
-        redeem_with(&server, answer.code(), &[("redirect_uri", uri), ("code_verifier", VERIFIER)])
-            .await
-            .expect_oauth_error(400, "invalid_grant");
+        exchange_code_with(
+            &server,
+            answer.code(),
+            &[("redirect_uri", uri), ("code_verifier", VERIFIER)],
+        )
+        .await
+        .expect_oauth_error(400, "invalid_grant");
     }
-    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     // OAuth 2.1 §4.1.3: PKCE binds the code as well, so the address may be left out; without PKCE it may not.
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-    redeem_with(&server, answer.code(), &[("code_verifier", VERIFIER)])
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    exchange_code_with(&server, answer.code(), &[("code_verifier", VERIFIER)])
         .await
         .expect(StatusCode::OK);
     server.client("old", without_pkce()).await;
-    let bare = Authorization::of("old", "openid")
+    let bare = AuthorizationRequest::of("old", "openid")
         .without("code_challenge")
         .without("code_challenge_method");
     let answer = ann.authorize(&bare, "ann").await;
@@ -243,25 +250,25 @@ async fn t16_a_code_is_redeemed_for_the_address_it_was_sent_to(backend: Backend)
     server.form_as("/oauth2/token", "old", &fields).await.expect_oauth_error(400, "invalid_grant");
 }
 
-async fn t17_a_code_is_good_for_a_minute(backend: Backend) {
+async fn t17_a_code_expires_after_a_minute(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     server.clock.advance(Duration::from_secs(59));
-    server.redeem("app", answer.code()).await.expect(StatusCode::OK);
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+    server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     server.clock.advance(Duration::from_secs(60));
-    server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    server.exchange_code("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
     server.clock.advance(Duration::from_secs(3_600));
-    server.redeem("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
+    server.exchange_code("app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
 }
 
-async fn no_code_is_like_another_and_none_is_told_in_its_parts(backend: Backend) {
+async fn codes_are_unique_and_have_one_encoding(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
     let mut seen = HashSet::new();
     for _ in 0..20 {
-        let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
+        let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
         assert!(seen.insert(answer.code().to_owned()));
     }
     let code = seen.iter().next().expect("one");
@@ -274,7 +281,7 @@ async fn no_code_is_like_another_and_none_is_told_in_its_parts(backend: Backend)
         &code.to_uppercase(),
         &code.to_lowercase(),
     ] {
-        server.redeem("app", other).await.expect_oauth_error(400, "invalid_grant");
+        server.exchange_code("app", other).await.expect_oauth_error(400, "invalid_grant");
     }
-    server.redeem("app", code).await.expect(StatusCode::OK);
+    server.exchange_code("app", code).await.expect(StatusCode::OK);
 }

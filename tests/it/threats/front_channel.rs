@@ -4,10 +4,12 @@ use propusk::model::client::{ApplicationType, Metadata};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{assert_alive, assert_dead, codes, tokens, with_app};
+use super::{assert_active, assert_revoked, codes, tokens, with_app};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
-    oauth::{Answer, Authorization, CALLBACK, Form, first_party_app, web_app},
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, first_party_app, web_app,
+    },
     send,
 };
 
@@ -15,10 +17,10 @@ use crate::support::{
 const MARKUP: &str = "\"><svg onload=alert(1)>";
 
 /// Fails the test where an authorization request with this redirect URI leads anywhere but to an error page.
-async fn assert_no_redirect(server: &TestServer, request: &Authorization) {
-    let mut stranger = server.browser();
+async fn assert_no_redirect(server: &TestServer, request: &AuthorizationRequest) {
+    let mut anonymous = server.browser();
     let mut ann = server.logged_in("ann").await;
-    for person in [&mut stranger, &mut ann] {
+    for person in [&mut anonymous, &mut ann] {
         person.open(&request.address()).await.expect_page(400);
         // By POST it goes on by GET, and ends in the same place.
         let post = server.request(Method::POST, "/oauth2/authorize");
@@ -46,21 +48,21 @@ fn assert_escaped(reply: &Reply) {
 }
 
 backend_tests! {
-    t01_no_other_address_than_the_registered_one_gets_an_answer,
-    t02_no_spelling_of_an_address_passes_for_another,
-    t03_a_loopback_address_may_have_another_port_and_nothing_else,
-    t04_an_address_that_a_browser_runs_stands_on_no_page_however_it_got_into_the_database,
-    t05_a_parameter_given_twice_or_in_two_places_is_refused_everywhere,
-    t06_a_request_that_was_changed_on_its_way_through_our_pages_stands_anew,
-    t07_what_comes_in_a_request_stays_text_on_every_page,
-    t08_a_login_leads_back_into_a_request_of_ours_or_nowhere,
-    t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_logged_out,
-    t10_a_consent_is_given_in_the_browser_that_was_asked_and_for_what_it_was_asked,
-    t11_every_answer_says_which_server_gave_it,
-    t12_what_was_posted_is_never_posted_on,
+    t01_only_a_registered_redirect_uri_gets_a_response,
+    t02_redirect_uri_spellings_are_not_normalized,
+    t03_a_loopback_redirect_uri_may_differ_in_port_only,
+    t04_pages_never_link_to_a_script_scheme,
+    t05_repeated_parameters_are_refused_at_every_endpoint,
+    t06_a_request_changed_between_pages_is_validated_again,
+    t07_request_parameters_are_escaped_on_every_page,
+    t08_return_to_leads_only_to_an_authorization_request,
+    t09_logout_redirects_to_registered_uris_for_the_right_user,
+    t10_a_consent_form_is_bound_to_browser_and_request,
+    t11_every_authorization_response_carries_iss,
+    t12_redirects_after_a_form_are_303,
 }
 
-async fn t01_no_other_address_than_the_registered_one_gets_an_answer(backend: Backend) {
+async fn t01_only_a_registered_redirect_uri_gets_a_response(backend: Backend) {
     let uri = "https://c.example/cb";
     let server =
         with_app(backend, Metadata { redirect_uris: vec![uri.to_owned()], ..first_party_app() })
@@ -87,16 +89,16 @@ async fn t01_no_other_address_than_the_registered_one_gets_an_answer(backend: Ba
         "https://c.example/cb https://evil.example/cb",
     ];
     for other in others {
-        let request = Authorization::of("app", "openid").with("redirect_uri", other);
+        let request = AuthorizationRequest::of("app", "openid").with("redirect_uri", other);
         assert_no_redirect(&server, &request).await;
         // What else is wrong makes no redirect of it either.
         assert_no_redirect(&server, &request.with("response_type", "token").with("prompt", "none"))
             .await;
     }
     for request in [
-        Authorization::of("app", "openid"),
-        Authorization::of("nobody", "openid"),
-        Authorization::of("app", "openid").without("client_id"),
+        AuthorizationRequest::of("app", "openid"),
+        AuthorizationRequest::of("nobody", "openid"),
+        AuthorizationRequest::of("app", "openid").without("client_id"),
     ] {
         server
             .browser()
@@ -106,7 +108,7 @@ async fn t01_no_other_address_than_the_registered_one_gets_an_answer(backend: Ba
     }
     let answer = server
         .browser()
-        .authorize(&Authorization::of("app", "openid").with("redirect_uri", uri), "ann")
+        .authorize(&AuthorizationRequest::of("app", "openid").with("redirect_uri", uri), "ann")
         .await;
     assert!(
         answer.location.as_str().starts_with("https://c.example/cb?code="),
@@ -114,7 +116,7 @@ async fn t01_no_other_address_than_the_registered_one_gets_an_answer(backend: Ba
     );
 }
 
-async fn t02_no_spelling_of_an_address_passes_for_another(backend: Backend) {
+async fn t02_redirect_uri_spellings_are_not_normalized(backend: Backend) {
     let server = with_app(
         backend,
         Metadata { redirect_uris: vec!["https://c.example/a/cb".to_owned()], ..first_party_app() },
@@ -138,12 +140,12 @@ async fn t02_no_spelling_of_an_address_passes_for_another(backend: Backend) {
         "https://c.example/a/cb\u{200b}",
     ];
     for other in others {
-        let request = Authorization::of("app", "openid").with("redirect_uri", other);
+        let request = AuthorizationRequest::of("app", "openid").with("redirect_uri", other);
         assert_no_redirect(&server, &request).await;
     }
 }
 
-async fn t03_a_loopback_address_may_have_another_port_and_nothing_else(backend: Backend) {
+async fn t03_a_loopback_redirect_uri_may_differ_in_port_only(backend: Backend) {
     let metadata = Metadata {
         redirect_uris: vec![
             "http://127.0.0.1/cb".to_owned(),
@@ -178,7 +180,7 @@ async fn t03_a_loopback_address_may_have_another_port_and_nothing_else(backend: 
     ] {
         assert_no_redirect(
             &server,
-            &Authorization::of("app", "openid").with("redirect_uri", other),
+            &AuthorizationRequest::of("app", "openid").with("redirect_uri", other),
         )
         .await;
     }
@@ -191,7 +193,7 @@ async fn t03_a_loopback_address_may_have_another_port_and_nothing_else(backend: 
     ] {
         let answer = server
             .browser()
-            .authorize(&Authorization::of("app", "openid").with("redirect_uri", port), "ann")
+            .authorize(&AuthorizationRequest::of("app", "openid").with("redirect_uri", port), "ann")
             .await;
         assert!(answer.location.as_str().starts_with(&format!("{port}?code=")), "{answer:?}");
         let fields = [
@@ -209,9 +211,7 @@ async fn t03_a_loopback_address_may_have_another_port_and_nothing_else(backend: 
     }
 }
 
-async fn t04_an_address_that_a_browser_runs_stands_on_no_page_however_it_got_into_the_database(
-    backend: Backend,
-) {
+async fn t04_pages_never_link_to_a_script_scheme(backend: Backend) {
     for bad in [
         "JaVaScRiPt:alert(1)//",
         "javascript://c.example/%0aalert(1)",
@@ -228,7 +228,7 @@ async fn t04_an_address_that_a_browser_runs_stands_on_no_page_however_it_got_int
         };
         let server = with_app(backend, metadata).await;
         let mut ann = server.browser();
-        let to_login = ann.open(&Authorization::of("app", "openid").address()).await;
+        let to_login = ann.open(&AuthorizationRequest::of("app", "openid").address()).await;
         let login = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
         let register = ann
             .open(&to_login.header("location").replace("/login", "/register"))
@@ -238,7 +238,11 @@ async fn t04_an_address_that_a_browser_runs_stands_on_no_page_however_it_got_int
         let consent = ann.open(after.header("location")).await.expect(StatusCode::OK);
         assert!(consent.text.contains("name=\"decision\""));
         let account = ann
-            .open(&Authorization::of("app", "openid").with("prompt", "select_account").address())
+            .open(
+                &AuthorizationRequest::of("app", "openid")
+                    .with("prompt", "select_account")
+                    .address(),
+            )
             .await;
         let account = ann.open(account.header("location")).await.expect(StatusCode::OK);
         let logout = ann.open("/oauth2/logout?client_id=app").await.expect(StatusCode::OK);
@@ -254,10 +258,10 @@ async fn t04_an_address_that_a_browser_runs_stands_on_no_page_however_it_got_int
     }
 }
 
-async fn t05_a_parameter_given_twice_or_in_two_places_is_refused_everywhere(backend: Backend) {
+async fn t05_repeated_parameters_are_refused_at_every_endpoint(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let good = Authorization::of("app", "openid").query();
+    let good = AuthorizationRequest::of("app", "openid").query();
     for twice in [
         "state=other",
         "redirect_uri=https%3A%2F%2Fevil.example%2Fcb",
@@ -337,17 +341,18 @@ async fn t05_a_parameter_given_twice_or_in_two_places_is_refused_everywhere(back
         ann.send(post.body("csrf=a&csrf=b&decision=logout")).await.expect_page(400);
     }
     ann.open("/oauth2/logout").await.expect(StatusCode::OK);
-    assert_alive(&server, "app", &granted).await;
+    assert_active(&server, "app", &granted).await;
 }
 
-async fn t06_a_request_that_was_changed_on_its_way_through_our_pages_stands_anew(backend: Backend) {
+async fn t06_a_request_changed_between_pages_is_validated_again(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let again = Authorization::of("app", "openid").with("prompt", "login");
+    let again = AuthorizationRequest::of("app", "openid").with("prompt", "login");
     let to_login = ann.open(&again.address()).await.expect(StatusCode::SEE_OTHER);
-    let return_to = Answer::of(&format!("https://here.example{}", to_login.header("location")))
-        .fields["return_to"]
-        .clone();
+    let return_to =
+        AuthorizationResponse::of(&format!("https://here.example{}", to_login.header("location")))
+            .fields["return_to"]
+            .clone();
     assert!(return_to.contains("resume="), "{return_to}");
     // Switched to the implicit grant, whoever logs in then: an error, and no token in any address.
     for other in ["token", "id_token", "code token", "id_token token", "none"] {
@@ -356,7 +361,7 @@ async fn t06_a_request_that_was_changed_on_its_way_through_our_pages_stands_anew
         let page = ann
             .open(&format!(
                 "/login?{}",
-                Authorization(vec![("return_to".to_owned(), changed)]).query()
+                AuthorizationRequest(vec![("return_to".to_owned(), changed)]).query()
             ))
             .await;
         let reply = ann
@@ -364,7 +369,7 @@ async fn t06_a_request_that_was_changed_on_its_way_through_our_pages_stands_anew
             .await
             .expect(StatusCode::SEE_OTHER);
         let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
-        let answer = Answer::of(reply.header("location"));
+        let answer = AuthorizationResponse::of(reply.header("location"));
         answer.expect_error("unsupported_response_type");
         assert!(
             !reply.header("location").contains("token=") && answer.location.fragment().is_none(),
@@ -415,7 +420,7 @@ async fn t06_a_request_that_was_changed_on_its_way_through_our_pages_stands_anew
     }
 }
 
-async fn t07_what_comes_in_a_request_stays_text_on_every_page(backend: Backend) {
+async fn t07_request_parameters_are_escaped_on_every_page(backend: Backend) {
     let metadata = Metadata {
         client_name: MARKUP.to_owned(),
         client_uri: Some(format!("https://c.example/{MARKUP}")),
@@ -423,7 +428,7 @@ async fn t07_what_comes_in_a_request_stays_text_on_every_page(backend: Backend) 
     };
     let server = with_app(backend, metadata).await;
     let mut ann = server.browser();
-    let mut request = Authorization::of("app", "openid");
+    let mut request = AuthorizationRequest::of("app", "openid");
     for name in [
         "state",
         "nonce",
@@ -462,7 +467,7 @@ async fn t07_what_comes_in_a_request_stays_text_on_every_page(backend: Backend) 
     assert!(consent.text.contains("svg onload"));
     assert_escaped(&consent);
     // The answer as a form: state comes back as it was, as text.
-    let posted = Authorization::of("app", "openid")
+    let posted = AuthorizationRequest::of("app", "openid")
         .with("state", MARKUP)
         .with("response_mode", "form_post")
         .with("prompt", "none");
@@ -491,7 +496,7 @@ async fn t07_what_comes_in_a_request_stays_text_on_every_page(backend: Backend) 
     }
 }
 
-async fn t08_a_login_leads_back_into_a_request_of_ours_or_nowhere(backend: Backend) {
+async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     for to in [
         "javascript:alert(1)",
@@ -512,7 +517,7 @@ async fn t08_a_login_leads_back_into_a_request_of_ours_or_nowhere(backend: Backe
             let mut person = server.browser();
             let address = format!(
                 "{page}?{}",
-                Authorization(vec![("return_to".to_owned(), to.to_owned())]).query()
+                AuthorizationRequest(vec![("return_to".to_owned(), to.to_owned())]).query()
             );
             let html = person.open(&address).await.expect(StatusCode::OK);
             assert!(
@@ -532,27 +537,28 @@ async fn t08_a_login_leads_back_into_a_request_of_ours_or_nowhere(backend: Backe
         let mut ann = server.logged_in("ann").await;
         let address = format!(
             "/select-account?{}",
-            Authorization(vec![("return_to".to_owned(), to.to_owned())]).query()
+            AuthorizationRequest(vec![("return_to".to_owned(), to.to_owned())]).query()
         );
         assert_eq!(ann.open(&address).await.header("location"), "/login");
     }
     // What looks like a request stays one: its own checks come after the login.
-    let evil = Authorization::of("app", "openid")
+    let evil = AuthorizationRequest::of("app", "openid")
         .with("redirect_uri", "https://evil.example/cb")
         .address();
     let mut ann = server.browser();
     let reply = ann
         .log_in(
-            &format!("/login?{}", Authorization(vec![("return_to".to_owned(), evil)]).query()),
+            &format!(
+                "/login?{}",
+                AuthorizationRequest(vec![("return_to".to_owned(), evil)]).query()
+            ),
             "ann",
         )
         .await;
     ann.open(reply.header("location")).await.expect_page(400);
 }
 
-async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_logged_out(
-    backend: Backend,
-) {
+async fn t09_logout_redirects_to_registered_uris_for_the_right_user(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server
         .client(
@@ -566,8 +572,8 @@ async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_lo
         .await;
     server.register("bob").await;
     let mut ann = server.browser();
-    let answer = ann.authorize(&Authorization::of("app", "openid"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let hint = granted.field("id_token");
     let of_bob = tokens(&server, "app", "openid", "bob").await.field("id_token");
     let elsewhere = tokens(&server, "app", "openid", "ann").await.field("id_token");
@@ -595,7 +601,7 @@ async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_lo
             .request(Method::POST, "/oauth2/logout")
             .header("content-type", "application/x-www-form-urlencoded");
         ann.send(post.body(format!("{query}&decision=logout"))).await.expect_page(400);
-        assert_alive(&server, "app", &granted).await;
+        assert_active(&server, "app", &granted).await;
     }
     // A question, and nobody is logged out: no hint, another person's, another browser's, one that is not ours or no ID token.
     for query in [
@@ -608,7 +614,7 @@ async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_lo
     ] {
         let page = ann.open(&format!("/oauth2/logout?{query}")).await.expect_page(200);
         assert_eq!(Form::of(&page.text).action, "/oauth2/logout");
-        assert_alive(&server, "app", &granted).await;
+        assert_active(&server, "app", &granted).await;
         // Another site cannot answer it.
         let post = server
             .request(Method::POST, "/oauth2/logout")
@@ -620,7 +626,7 @@ async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_lo
             .filter(|(name, _)| name == "csrf")
             .for_each(|(_, value)| *value = "A".repeat(43));
         ann.submit_form(form, &[("decision", "logout")]).await.expect_page(403);
-        assert_alive(&server, "app", &granted).await;
+        assert_active(&server, "app", &granted).await;
     }
     let page = ann
         .open(
@@ -629,22 +635,21 @@ async fn t09_only_a_registered_address_is_gone_on_to_and_only_who_is_meant_is_lo
         .await;
     let reply = ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), "https://app.example/bye?state=s");
-    assert_dead(&server, "app", &granted).await;
+    assert_revoked(&server, "app", &granted).await;
 }
 
-async fn t10_a_consent_is_given_in_the_browser_that_was_asked_and_for_what_it_was_asked(
-    backend: Backend,
-) {
+async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     server.register("mallory").await;
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
+    let page =
+        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
     let form = Form::of(&page.text);
     let mut mallory = server.logged_in("mallory").await;
     let mut again = server.logged_in("ann").await;
-    let mut stranger = server.browser();
+    let mut anonymous = server.browser();
     // Mallory's browser, another one of Ann's, and one that is logged out; with their own CSRF cookie, with Ann's, and with none.
-    for other in [&mut mallory, &mut again, &mut stranger] {
+    for other in [&mut mallory, &mut again, &mut anonymous] {
         other.submit_form(form.clone(), &[("decision", "allow")]).await.expect_page(403);
         other.cookies.insert("propusk_csrf".to_owned(), ann.cookies["propusk_csrf"].clone());
         other.submit_form(form.clone(), &[("decision", "allow")]).await.expect_page(403);
@@ -653,21 +658,21 @@ async fn t10_a_consent_is_given_in_the_browser_that_was_asked_and_for_what_it_wa
     }
     // Mallory's own form, sent by Ann's browser from Mallory's page.
     let theirs = mallory
-        .open(&Authorization::of("app", "openid email").address())
+        .open(&AuthorizationRequest::of("app", "openid email").address())
         .await
         .expect(StatusCode::OK);
     ann.submit(&theirs, &[("decision", "allow")]).await.expect_page(403);
     assert_eq!(codes(&server).await, 0);
     // Logged in again, the page that lay open belongs to a browser of before; asked anew it works.
     let reply = ann.submit_form(form, &[("decision", "allow")]).await.expect(StatusCode::SEE_OTHER);
-    Answer::of(reply.header("location")).code();
+    AuthorizationResponse::of(reply.header("location")).code();
 }
 
-async fn t11_every_answer_says_which_server_gave_it(backend: Backend) {
+async fn t11_every_authorization_response_carries_iss(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let issuer = server.app.config.server.issuer.clone();
     let mut ann = server.logged_in("ann").await;
-    let good = Authorization::of("app", "openid");
+    let good = AuthorizationRequest::of("app", "openid");
     let errors = [
         (good.clone().with("response_type", "token"), "unsupported_response_type"),
         (good.clone().with("scope", "admin"), "invalid_scope"),
@@ -679,7 +684,7 @@ async fn t11_every_answer_says_which_server_gave_it(backend: Backend) {
     ];
     for (request, error) in errors {
         let reply = ann.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
-        let answer = Answer::of(reply.header("location"));
+        let answer = AuthorizationResponse::of(reply.header("location"));
         answer.expect_error(error);
         assert_eq!((&answer.fields["iss"], answer.fields["state"].as_str()), (&issuer, "a state"));
         let page = ann
@@ -693,7 +698,9 @@ async fn t11_every_answer_says_which_server_gave_it(backend: Backend) {
         );
     }
     let page = ann.open(&good.address()).await;
-    let denied = Answer::of(ann.submit(&page, &[("decision", "deny")]).await.header("location"));
+    let denied = AuthorizationResponse::of(
+        ann.submit(&page, &[("decision", "deny")]).await.header("location"),
+    );
     assert_eq!(denied.expect_error("access_denied").fields["iss"], issuer);
     let answer = ann.authorize(&good, "ann").await;
     assert_eq!(answer.fields["iss"], issuer);
@@ -712,10 +719,10 @@ async fn t11_every_answer_says_which_server_gave_it(backend: Backend) {
     }
 }
 
-async fn t12_what_was_posted_is_never_posted_on(backend: Backend) {
+async fn t12_redirects_after_a_form_are_303(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = Authorization::of("app", "openid").with("prompt", "select_account");
+    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "select_account");
     let post = server.request(Method::POST, "/oauth2/authorize").form(&asked.0);
     let mut replies = vec![ann.send(post).await];
     let to = ann.open(replies[0].header("location")).await;
@@ -726,7 +733,7 @@ async fn t12_what_was_posted_is_never_posted_on(backend: Backend) {
     replies.push(ann.submit(&page, &[("choice", "continue")]).await);
     let page = ann.open(replies[2].header("location")).await;
     replies.push(ann.submit(&page, &[("decision", "allow")]).await);
-    let page = ann.open(&Authorization::of("app", "openid email").address()).await;
+    let page = ann.open(&AuthorizationRequest::of("app", "openid email").address()).await;
     replies.push(ann.submit(&page, &[("decision", "deny")]).await);
     let page = ann
         .open(
@@ -745,5 +752,5 @@ async fn t12_what_was_posted_is_never_posted_on(backend: Backend) {
         );
         assert!(!reply.header("location").contains(PASSWORD), "{reply:?}");
     }
-    Answer::of(replies[3].header("location")).code();
+    AuthorizationResponse::of(replies[3].header("location")).code();
 }

@@ -56,11 +56,11 @@ fn forward_auth(server: &TestServer) -> RequestBuilder {
 }
 
 backend_tests! {
-    t40_ids_with_separators_in_them_never_share_a_decision,
-    t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too,
+    t40_ids_with_separators_never_share_a_decision,
+    t65_invalid_gateway_sessions_are_limited_by_network,
 }
 
-async fn t40_ids_with_separators_in_them_never_share_a_decision(backend: Backend) {
+async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     // What PostgreSQL's text cannot hold, nobody revokes.
     let writable: Vec<_> = NAMES.into_iter().filter(|name| !name.contains('\0')).collect();
@@ -125,7 +125,7 @@ async fn t40_ids_with_separators_in_them_never_share_a_decision(backend: Backend
     }
 }
 
-async fn t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too(backend: Backend) {
+async fn t65_invalid_gateway_sessions_are_limited_by_network(backend: Backend) {
     let settings = [
         ("PROPUSK_LIMITS__ENABLED", "true"),
         ("PROPUSK_LIMITS__ADDRESS_BURST", "10"),
@@ -172,10 +172,10 @@ async fn t65_sessions_that_are_none_are_counted_by_network_at_a_gateway_too(back
 }
 
 backend_tests! {
-    requires "nginx": t89_what_a_client_says_of_itself_never_reaches_the_application,
+    requires "nginx": t89_client_identity_headers_never_reach_the_application,
 }
 
-async fn t89_what_a_client_says_of_itself_never_reaches_the_application(backend: Backend) {
+async fn t89_client_identity_headers_never_reach_the_application(backend: Backend) {
     let stage = Stage::new(backend).await;
     let token = stage.server.login("ann").await.tokens().access;
     let ann = id_of(&stage.server, "ann").await;
@@ -238,7 +238,7 @@ async fn t89_what_a_client_says_of_itself_never_reaches_the_application(backend:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t86_what_strangers_name_a_hundred_thousand_times_is_not_remembered() {
+async fn t86_100000_unknown_names_are_not_remembered() {
     let server = with_app(Backend::Sqlite, first_party_app()).await;
     module(&server, "crm", "crm:read", None).await;
     let app = &server.app;

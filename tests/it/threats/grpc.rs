@@ -23,7 +23,7 @@ use crate::{
     grpc::{back_end, methods},
     support::{
         Backend, TestServer, backend_tests,
-        grpc::{RequestContext, expect_refused},
+        grpc::{GrpcCaller, expect_refused},
         oauth::first_party_app,
     },
 };
@@ -102,7 +102,7 @@ impl Decoder for Raw {
 }
 
 /// Sends an empty message; every method's answer begins like a stream's.
-async fn call(caller: &RequestContext, path: &'static str) -> Result<(), Status> {
+async fn call(caller: &GrpcCaller, path: &'static str) -> Result<(), Status> {
     let mut grpc = Grpc::new(caller.channel.clone());
     grpc.ready().await.expect("connected");
     let mut request = Request::new(vec![]);
@@ -138,9 +138,9 @@ async fn issued(server: &TestServer, name: &str, scope: &str) -> Result<TokenRes
     Ok(backend.tokens().issue(request).await?.into_inner())
 }
 
-async fn caller(server: &TestServer, name: &str) -> RequestContext {
+async fn caller(server: &TestServer, name: &str) -> GrpcCaller {
     match name {
-        "" => server.stranger().await,
+        "" => server.anonymous().await,
         "app" => server.client_caller("app", "api:read").await,
         "backend" => server.client_caller("backend", &all()).await,
         "root at backend" => {
@@ -160,13 +160,13 @@ fn all() -> String {
 }
 
 backend_tests! {
-    t82_every_method_answers_every_caller_as_the_table_says,
-    t82_a_persons_token_opens_a_service_only_while_they_are_an_administrator,
-    t32_what_has_ended_is_refused_by_the_very_next_call,
-    t89_no_metadata_but_the_standards_says_who_calls,
+    t82_every_method_answers_every_caller_per_the_table,
+    t82_a_user_token_needs_the_admin_role_for_a_service,
+    t32_revoked_sessions_are_refused_by_the_next_grpc_call,
+    t89_identity_metadata_has_no_effect,
 }
 
-async fn t82_every_method_answers_every_caller_as_the_table_says(backend: Backend) {
+async fn t82_every_method_answers_every_caller_per_the_table(backend: Backend) {
     let server = with_everybody(backend).await;
     let mut wrong = vec![];
     for name in CALLERS {
@@ -203,9 +203,7 @@ async fn t82_every_method_answers_every_caller_as_the_table_says(backend: Backen
     }
 }
 
-async fn t82_a_persons_token_opens_a_service_only_while_they_are_an_administrator(
-    backend: Backend,
-) {
+async fn t82_a_user_token_needs_the_admin_role_for_a_service(backend: Backend) {
     let server = with_everybody(backend).await;
     let nobodys = issued(&server, "ann", "propusk:tokens api:read").await.expect("issued");
     assert_eq!(nobodys.scope, "api:read");
@@ -218,7 +216,7 @@ async fn t82_a_persons_token_opens_a_service_only_while_they_are_an_administrato
     expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
 }
 
-async fn t32_what_has_ended_is_refused_by_the_very_next_call(backend: Backend) {
+async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend) {
     let server = with_everybody(backend).await;
     let backend = server.client_caller("backend", "propusk:tokens").await;
     let told = |token: String| {
@@ -256,11 +254,11 @@ async fn t32_what_has_ended_is_refused_by_the_very_next_call(backend: Backend) {
     expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
 }
 
-async fn t89_no_metadata_but_the_standards_says_who_calls(backend: Backend) {
+async fn t89_identity_metadata_has_no_effect(backend: Backend) {
     let server = with_everybody(backend).await;
     let token = server.client_token("backend", "propusk:tokens").await;
     let app = server.client_caller("app", "api:read").await;
-    let ask = |caller: RequestContext| async move {
+    let ask = |caller: GrpcCaller| async move {
         caller.tokens().validate(ValidateRequest { token: "x".to_owned() }).await
     };
     let bearer = format!("Bearer {token}");
@@ -292,8 +290,8 @@ async fn t89_no_metadata_but_the_standards_says_who_calls(backend: Backend) {
             bearer.as_str(),
             &format!("propusk_access={token}"),
         ] {
-            let stranger = server.stranger().await.with(name, value);
-            expect_refused(ask(stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
+            let anonymous = server.anonymous().await.with(name, value);
+            expect_refused(ask(anonymous).await, Code::Unauthenticated, "INVALID_TOKEN");
         }
         expect_refused(
             ask(app.clone().with(name, &bearer)).await,
@@ -316,14 +314,14 @@ async fn t89_no_metadata_but_the_standards_says_who_calls(backend: Backend) {
         &format!("Bearer {token}x"),
         &format!("Bearer {token}, {bearer}"),
     ] {
-        let stranger = server.stranger().await.with("authorization", value);
-        expect_refused(ask(stranger).await, Code::Unauthenticated, "INVALID_TOKEN");
+        let anonymous = server.anonymous().await.with("authorization", value);
+        expect_refused(ask(anonymous).await, Code::Unauthenticated, "INVALID_TOKEN");
     }
     ask(server.caller(&token).await).await.expect("an answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t82_the_table_has_every_method_of_the_server_and_none_that_is_gone() {
+async fn t82_the_method_table_is_complete() {
     let server = TestServer::with_grpc(Backend::Sqlite, &[]).await;
     let table: BTreeSet<String> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(methods(&server).await, table, "by reflection");
@@ -334,12 +332,12 @@ async fn t82_the_table_has_every_method_of_the_server_and_none_that_is_gone() {
         let is_open = method.is_some_and(|method| method.scope.is_none());
         assert_eq!(is_open, expected[0] == Code::Ok, "{path}");
     }
-    let unknown = call(&server.stranger().await, "/propusk.v1.TokenService/Steal").await;
+    let unknown = call(&server.anonymous().await, "/propusk.v1.TokenService/Steal").await;
     assert_eq!(unknown.expect_err("unknown").code(), Code::Unimplemented);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t82_what_registers_itself_gets_no_scope_of_the_services() {
+async fn t82_self_registered_clients_get_no_service_scope() {
     let settings = [("PROPUSK_CLIENT_REGISTRATION__MODE", "open")];
     let server = TestServer::with_grpc(Backend::Sqlite, &settings).await;
     let metadata = json!({ "redirect_uris": ["https://a.example/cb"], "scope": all() });

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer,
-    oauth::{Authorization, first_party_app},
+    oauth::{AuthorizationRequest, first_party_app},
 };
 
 /// A server that knows `ann` and the application `app`.
@@ -39,9 +39,9 @@ async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
 
 /// What an application gets for a person who goes through its request in a new browser.
 async fn tokens(server: &TestServer, id: &str, scope: &str, name: &str) -> Reply {
-    let asked = Authorization::of(id, scope);
+    let asked = AuthorizationRequest::of(id, scope);
     let answer = server.browser().authorize(&asked, name).await;
-    server.redeem(id, answer.code()).await.expect(StatusCode::OK)
+    server.exchange_code(id, answer.code()).await.expect(StatusCode::OK)
 }
 
 /// How many authorization codes were ever issued.
@@ -58,7 +58,7 @@ fn inactive() -> Value {
 }
 
 /// Fails the test where anything of an application's tokens is still good.
-async fn assert_dead(server: &TestServer, id: &str, tokens: &Reply) {
+async fn assert_revoked(server: &TestServer, id: &str, tokens: &Reply) {
     let (access, refresh) = (tokens.field("access_token"), tokens.field("refresh_token"));
     assert_eq!(server.introspect(id, &access).await, inactive());
     assert_eq!(server.introspect(id, &refresh).await, inactive());
@@ -67,7 +67,7 @@ async fn assert_dead(server: &TestServer, id: &str, tokens: &Reply) {
 }
 
 /// Fails the test where the access token is not good.
-async fn assert_alive(server: &TestServer, id: &str, tokens: &Reply) {
+async fn assert_active(server: &TestServer, id: &str, tokens: &Reply) {
     let access = tokens.field("access_token");
     assert_eq!(server.introspect(id, &access).await["active"], true);
     server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK);

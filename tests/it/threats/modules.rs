@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::{
     Backend, TestServer, backend_tests,
-    oauth::{Answer, Authorization, first_party_app, payload},
+    oauth::{AuthorizationRequest, AuthorizationResponse, first_party_app, payload},
 };
 
 async fn with_module(backend: crate::support::Backend) -> TestServer {
@@ -26,13 +26,13 @@ async fn with_module(backend: crate::support::Backend) -> TestServer {
 }
 
 backend_tests! {
-    t23_no_grant_gives_a_modules_scope_that_nobody_was_granted,
-    t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call,
-    t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_of_role,
-    t37_a_grant_removed_under_a_live_browser_session_is_refused_at_the_next_authorize,
+    t23_no_grant_type_issues_an_ungranted_module_scope,
+    t32_a_withdrawn_module_is_refused_by_the_next_check,
+    t32_pairwise_tokens_are_revoked_by_module_and_role_changes,
+    t37_a_module_withdrawn_mid_session_is_refused_at_authorize,
 }
 
-async fn t23_no_grant_gives_a_modules_scope_that_nobody_was_granted(backend: Backend) {
+async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {
     let server = with_module(backend).await;
     let asked = [("grant_type", "client_credentials"), ("scope", "crm:read")];
     server.form_as("/oauth2/token", "app", &asked).await.expect_oauth_error(400, "invalid_scope");
@@ -42,8 +42,9 @@ async fn t23_no_grant_gives_a_modules_scope_that_nobody_was_granted(backend: Bac
 
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
-    let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
-    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    let code =
+        ann.authorize(&AuthorizationRequest::of("app", "openid api:read crm:read"), "ann").await;
+    let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "openid api:read");
     let refresh = tokens.field("refresh_token");
     let wider = [
@@ -59,13 +60,14 @@ async fn t23_no_grant_gives_a_modules_scope_that_nobody_was_granted(backend: Bac
     assert_eq!(refreshed.field("scope"), "openid api:read");
 }
 
-async fn t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call(backend: Backend) {
+async fn t32_a_withdrawn_module_is_refused_by_the_next_check(backend: Backend) {
     let server = with_module(backend).await;
     let own = server.register("ann").await;
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let mut ann = server.logged_in("ann").await;
-    let code = ann.authorize(&Authorization::of("app", "openid api:read crm:read"), "ann").await;
-    let tokens = server.redeem("app", code.code()).await.expect(StatusCode::OK);
+    let code =
+        ann.authorize(&AuthorizationRequest::of("app", "openid api:read crm:read"), "ann").await;
+    let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     let access = tokens.field("access_token");
     assert_eq!(server.introspect("app", &access).await["scope"], "openid api:read crm:read");
     server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK);
@@ -86,9 +88,7 @@ async fn t32_a_dropped_grant_is_refused_by_every_check_at_the_next_call(backend:
     assert_eq!(refresh["scope"], "openid api:read", "{refresh}");
 }
 
-async fn t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_of_role(
-    backend: Backend,
-) {
+async fn t32_pairwise_tokens_are_revoked_by_module_and_role_changes(backend: Backend) {
     let server = with_module(backend).await;
     server
         .change_client("app", |app| {
@@ -98,9 +98,9 @@ async fn t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_o
     let own = server.register("ann").await;
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let mut ann = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid api:read crm:read");
+    let asked = AuthorizationRequest::of("app", "openid api:read crm:read");
     let tokens = server
-        .redeem("app", ann.authorize(&asked, "ann").await.code())
+        .exchange_code("app", ann.authorize(&asked, "ann").await.code())
         .await
         .expect(StatusCode::OK);
     let found = users::find(&server.app, "ann").await.expect("known");
@@ -124,21 +124,24 @@ async fn t32_a_pairwise_clients_tokens_are_hit_by_a_withdrawal_and_by_a_change_o
     );
 }
 
-async fn t37_a_grant_removed_under_a_live_browser_session_is_refused_at_the_next_authorize(
-    backend: Backend,
-) {
+async fn t37_a_module_withdrawn_mid_session_is_refused_at_authorize(backend: Backend) {
     let server = with_module(backend).await;
     let own = server.register("ann").await;
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let mut ann = server.logged_in("ann").await;
-    let silent = Authorization::of("app", "crm:read").with("prompt", "none");
-    let code = Answer::of(ann.open(&silent.address()).await.header("location")).code().to_owned();
+    let silent = AuthorizationRequest::of("app", "crm:read").with("prompt", "none");
+    let code = AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"))
+        .code()
+        .to_owned();
     let id = users::find(&server.app, "ann").await.expect("known").id;
     modules::withdraw(&server.app, &id, "crm", &Actor::operator()).await.expect("withdrawn");
-    Answer::of(ann.open(&silent.address()).await.header("location")).expect_error("invalid_scope");
-    Answer::of(ann.open(&Authorization::of("app", "crm:read").address()).await.header("location"))
+    AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"))
         .expect_error("invalid_scope");
+    AuthorizationResponse::of(
+        ann.open(&AuthorizationRequest::of("app", "crm:read").address()).await.header("location"),
+    )
+    .expect_error("invalid_scope");
     // The code that was issued before buys no more than what is left.
-    let tokens = server.redeem("app", &code).await.expect(StatusCode::OK);
+    let tokens = server.exchange_code("app", &code).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "");
 }

@@ -12,10 +12,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::{assert_alive, assert_dead, codes, inactive, tokens, two_servers, with_app};
+use super::{assert_active, assert_revoked, codes, inactive, tokens, two_servers, with_app};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
-    oauth::{Answer, Authorization, Form, Person, first_party_app, payload, web_app},
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, Browser, Form, first_party_app, payload,
+        web_app,
+    },
     send,
 };
 
@@ -26,11 +29,11 @@ const RACES: (usize, usize) = (1_000, 10);
 /// anybody was given.
 async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: usize) -> Vec<Reply> {
     let [one, other] = servers;
-    let mut ann = Person { server: one, cookies };
-    let asked = Authorization::of("app", "api:read offline_access");
+    let mut ann = Browser { server: one, cookies };
+    let asked = AuthorizationRequest::of("app", "api:read offline_access");
     let reply = ann.open(&asked.address()).await;
-    let answer = Answer::of(reply.header("location"));
-    let first = one.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = AuthorizationResponse::of(reply.header("location"));
+    let first = one.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let refresh = first.field("refresh_token");
     let access = first.field("access_token");
     let refreshes = join_all((0..RACES.1).map(|_| one.refresh_as("app", &refresh)));
@@ -63,7 +66,7 @@ const AGAIN: &str = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Dapp";
 
 /// Sends a page's form as a browser that says where the page came from.
 async fn submit_from(
-    person: &mut Person<'_>,
+    person: &mut Browser<'_>,
     page: &Reply,
     typed: &[(&str, &str)],
     header: (&str, &str),
@@ -96,22 +99,20 @@ async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
 }
 
 backend_tests! {
-    t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_good,
-    t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200,
-    t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_lives,
-    t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_next_call,
-    t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody,
-    t37_an_application_that_lost_its_consent_asks_again_though_the_browser_is_logged_in,
-    t57_nothing_sent_leads_nowhere,
-    t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alone_after_a_reset,
-    t70_no_code_that_raced_a_reset_opens_a_session,
-    t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing,
-    t77_prompts_and_ages_are_kept,
+    t29_a_revocation_racing_refreshes_revokes_the_family,
+    t30_a_revocation_that_cannot_be_stored_is_503,
+    t31_revoking_offline_access_keeps_the_browser_session,
+    t32_a_disabled_user_is_refused_by_every_grant_and_endpoint,
+    t35_a_login_replaces_the_session_cookie,
+    t37_withdrawn_consent_is_asked_for_again,
+    t57_an_empty_form_advances_no_step,
+    t70_a_reset_removes_access_of_a_prior_registrant,
+    t70_codes_racing_a_password_reset_open_no_session,
+    t76_cross_site_forms_neither_log_in_nor_consent,
+    t77_prompt_and_max_age_cannot_be_bypassed,
 }
 
-async fn t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_good(
-    backend: Backend,
-) {
+async fn t29_a_revocation_racing_refreshes_revokes_the_family(backend: Backend) {
     let (one, other) = two_servers(backend).await;
     let cookies = one.logged_in("ann").await.cookies;
     let races = (0..RACES.0).map(|n| race([&one, &other], cookies.clone(), n));
@@ -151,7 +152,7 @@ async fn t29_after_a_revocation_that_raced_refreshes_nothing_of_the_family_is_go
     assert!(live.is_empty());
 }
 
-async fn t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200(backend: Backend) {
+async fn t30_a_revocation_that_cannot_be_stored_is_503(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let granted = tokens(&server, "app", "openid offline_access", "ann").await;
     server
@@ -170,25 +171,23 @@ async fn t30_a_revocation_that_cannot_be_stored_is_not_answered_with_200(backend
         .write(Statement::new("ALTER TABLE gone RENAME TO revocations"))
         .await
         .expect("renamed");
-    assert_alive(&server, "app", &granted).await;
+    assert_active(&server, "app", &granted).await;
     let next =
         server.refresh_as("app", &granted.field("refresh_token")).await.expect(StatusCode::OK);
     server
         .form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))])
         .await
         .expect(StatusCode::OK);
-    assert_dead(&server, "app", &next).await;
+    assert_revoked(&server, "app", &next).await;
 }
 
-async fn t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_lives(
-    backend: Backend,
-) {
+async fn t31_revoking_offline_access_keeps_the_browser_session(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
     let mut granted = vec![];
     for scope in ["openid offline_access", "openid offline_access", "openid"] {
-        let answer = ann.authorize(&Authorization::of("app", scope), "ann").await;
-        granted.push(server.redeem("app", answer.code()).await.expect(StatusCode::OK));
+        let answer = ann.authorize(&AuthorizationRequest::of("app", scope), "ann").await;
+        granted.push(server.exchange_code("app", answer.code()).await.expect(StatusCode::OK));
     }
     let next =
         server.refresh_as("app", &granted[0].field("refresh_token")).await.expect(StatusCode::OK);
@@ -196,8 +195,8 @@ async fn t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_
         .form_as("/oauth2/revoke", "app", &[("token", &next.field("refresh_token"))])
         .await
         .expect(StatusCode::OK);
-    assert_dead(&server, "app", &granted[0]).await;
-    assert_dead(&server, "app", &next).await;
+    assert_revoked(&server, "app", &granted[0]).await;
+    assert_revoked(&server, "app", &next).await;
     // One access token by itself; its session goes on.
     let access = granted[1].field("access_token");
     server
@@ -211,40 +210,38 @@ async fn t31_what_was_granted_offline_ends_by_its_revocation_though_the_browser_
     assert_eq!(server.introspect("app", &access).await, inactive());
     let fresh =
         server.refresh_as("app", &granted[1].field("refresh_token")).await.expect(StatusCode::OK);
-    assert_alive(&server, "app", &fresh).await;
-    assert_alive(&server, "app", &granted[2]).await;
+    assert_active(&server, "app", &fresh).await;
+    assert_active(&server, "app", &granted[2]).await;
     let reply =
-        ann.open(&Authorization::of("app", "openid").with("prompt", "none").address()).await;
-    Answer::of(reply.header("location")).code();
+        ann.open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").address()).await;
+    AuthorizationResponse::of(reply.header("location")).code();
 }
 
-async fn t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_next_call(
-    backend: Backend,
-) {
+async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Backend) {
     let (one, other) = two_servers(backend).await;
     let mut ann = one.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid offline_access");
+    let asked = AuthorizationRequest::of("app", "openid offline_access");
     let answer = ann.authorize(&asked, "ann").await;
-    let granted = one.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = one.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let waiting = ann.authorize(&asked, "ann").await;
     let consent_page = ann
-        .open(&Authorization::of("app", "openid email").with("prompt", "consent").address())
+        .open(&AuthorizationRequest::of("app", "openid email").with("prompt", "consent").address())
         .await;
     let own = one.login("ann").await.expect(StatusCode::OK).tokens();
     for server in [&one, &other] {
-        assert_alive(server, "app", &granted).await;
+        assert_active(server, "app", &granted).await;
     }
     disable(&one, "ann").await;
     for server in [&other, &one] {
-        assert_dead(server, "app", &granted).await;
-        server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+        assert_revoked(server, "app", &granted).await;
+        server.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
         server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-        let mut here = Person { server, cookies: ann.cookies.clone() };
+        let mut here = Browser { server, cookies: ann.cookies.clone() };
         let reply = here.open(&asked.address()).await;
         assert!(reply.header("location").starts_with("/login"), "{reply:?}");
         let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
-        Answer::of(reply.header("location")).expect_error("login_required");
+        AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
         let page = here.open("/login").await;
         assert!(page.text.contains("name=\"password\""), "nobody is logged in: {page:?}");
         here.submit(&page, &[("login", "ann"), ("password", PASSWORD)]).await.expect_page(400);
@@ -254,21 +251,21 @@ async fn t32_a_disabled_person_is_refused_by_every_grant_and_endpoint_at_the_nex
     // Enabled again, what was given before stays dead.
     let user = users::find(&one.app, "ann").await.expect("ann");
     users::enable(&one.app, &user, &Actor::operator()).await.expect("enabled");
-    assert_dead(&other, "app", &granted).await;
-    other.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+    assert_revoked(&other, "app", &granted).await;
+    other.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
     let reply = ann.open(&asked.address()).await;
     assert!(reply.header("location").starts_with("/login"), "{reply:?}");
 }
 
-async fn t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody(backend: Backend) {
+async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
-    let asked = Authorization::of("app", "openid").with("prompt", "none");
+    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "none");
     let is_out = async |cookie: &str| {
         let mut person = server.browser();
         person.cookies.insert("propusk_session".to_owned(), cookie.to_owned());
         let reply = person.open(&asked.address()).await;
-        Answer::of(reply.header("location")).fields.get("error").cloned()
+        AuthorizationResponse::of(reply.header("location")).fields.get("error").cloned()
             == Some("login_required".to_owned())
     };
     // A cookie of the attacker's making, and a real one of the attacker's own.
@@ -288,48 +285,46 @@ async fn t35_a_login_gives_a_new_cookie_and_the_old_one_is_nobody(backend: Backe
     }
     // What hung on the first person's session at this browser ends when another logs in there.
     let mut shared = server.browser();
-    let answer = shared.authorize(&Authorization::of("app", "openid"), "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let answer = shared.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     shared.log_in(AGAIN, "bob").await;
-    assert_dead(&server, "app", &granted).await;
-    let answer = shared.authorize(&Authorization::of("app", "openid"), "bob").await;
-    let of_bob = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    assert_revoked(&server, "app", &granted).await;
+    let answer = shared.authorize(&AuthorizationRequest::of("app", "openid"), "bob").await;
+    let of_bob = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     assert_ne!(
         payload(&of_bob.field("id_token"))["sub"],
         payload(&granted.field("id_token"))["sub"]
     );
 }
 
-async fn t37_an_application_that_lost_its_consent_asks_again_though_the_browser_is_logged_in(
-    backend: Backend,
-) {
+async fn t37_withdrawn_consent_is_asked_for_again(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = Authorization::of("app", "openid offline_access");
+    let asked = AuthorizationRequest::of("app", "openid offline_access");
     let answer = ann.authorize(&asked, "ann").await;
-    let granted = server.redeem("app", answer.code()).await.expect(StatusCode::OK);
+    let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let silent = asked.clone().with("prompt", "none");
-    let waiting = Answer::of(ann.open(&silent.address()).await.header("location"));
+    let waiting = AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"));
     waiting.code();
     withdraw(&server, "ann", "app").await;
     let reply = ann.open(&silent.address()).await;
-    Answer::of(reply.header("location")).expect_error("consent_required");
+    AuthorizationResponse::of(reply.header("location")).expect_error("consent_required");
     let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
     assert!(page.text.contains("name=\"decision\""), "{page:?}");
-    assert_dead(&server, "app", &granted).await;
-    server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+    assert_revoked(&server, "app", &granted).await;
+    server.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
 }
 
-async fn t57_nothing_sent_leads_nowhere(backend: Backend) {
+async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.logged_in("ann").await;
     let select = ann
-        .open(&Authorization::of("app", "openid").with("prompt", "select_account").address())
+        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").address())
         .await;
     let pages = [
         ann.open(AGAIN).await,
         ann.open("/register").await,
-        ann.open(&Authorization::of("app", "openid").address()).await,
+        ann.open(&AuthorizationRequest::of("app", "openid").address()).await,
         ann.open(select.header("location")).await,
         ann.open("/oauth2/logout").await,
     ];
@@ -372,15 +367,13 @@ async fn t57_nothing_sent_leads_nowhere(backend: Backend) {
     }
     assert_eq!(codes(&server).await, 0);
     assert_eq!(
-        ann.open(&Authorization::of("app", "openid").address()).await.status,
+        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.status,
         StatusCode::OK,
         "still logged in, still asked"
     );
 }
 
-async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alone_after_a_reset(
-    backend: Backend,
-) {
+async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     // Mallory registers the address of the victim, and says that it is verified.
     let body = json!({ "email": "victim@example.org", "username": "mine", "password": PASSWORD });
@@ -423,9 +416,9 @@ async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alo
         assert_eq!((user.is_verified, user.role.as_str()), (false, "user"));
     }
     let mut mallory = server.logged_in("mine").await;
-    let asked = Authorization::of("app", "openid offline_access");
+    let asked = AuthorizationRequest::of("app", "openid offline_access");
     let granted = server
-        .redeem("app", mallory.authorize(&asked, "mine").await.code())
+        .exchange_code("app", mallory.authorize(&asked, "mine").await.code())
         .await
         .expect(StatusCode::OK);
     let waiting = mallory.authorize(&asked, "mine").await;
@@ -434,8 +427,8 @@ async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alo
     users::set_password(&server.app, &user, "nine grey geese before noon", &Actor::operator())
         .await
         .expect("changed");
-    assert_dead(&server, "app", &granted).await;
-    server.redeem("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
+    assert_revoked(&server, "app", &granted).await;
+    server.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
     server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
     server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
     let reply = mallory.open(&asked.address()).await;
@@ -445,7 +438,7 @@ async fn t70_an_account_made_beforehand_with_somebodys_address_is_the_owners_alo
     server.login("victim@example.org").await.expect_error(401, "INVALID_CREDENTIALS");
 }
 
-async fn t70_no_code_that_raced_a_reset_opens_a_session(backend: Backend) {
+async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let user = users::find(&server.app, "ann").await.expect("ann");
     let (mut opened, mut stopped) = (0, 0);
@@ -469,20 +462,22 @@ async fn t70_no_code_that_raced_a_reset_opens_a_session(backend: Backend) {
         };
         let begun = Notify::new();
         let attack = join_all((0..8).map(|_| async {
-            let mut person = Person { server: &server, cookies: cookies.clone() };
+            let mut person = Browser { server: &server, cookies: cookies.clone() };
             let mut given = vec![];
             for _ in 0..20 {
                 let reply = person
                     .open(
-                        &Authorization::of("app", "openid offline_access")
+                        &AuthorizationRequest::of("app", "openid offline_access")
                             .with("prompt", "none")
                             .address(),
                     )
                     .await;
-                let Some(code) = Answer::of(reply.header("location")).fields.remove("code") else {
+                let Some(code) =
+                    AuthorizationResponse::of(reply.header("location")).fields.remove("code")
+                else {
                     break;
                 };
-                let reply = server.redeem("app", &code).await;
+                let reply = server.exchange_code("app", &code).await;
                 if reply.status == StatusCode::OK {
                     begun.notify_one();
                     given.push(reply);
@@ -500,7 +495,7 @@ async fn t70_no_code_that_raced_a_reset_opens_a_session(backend: Backend) {
             opened += given.len();
             stopped += usize::from(given.len() < 20);
             for reply in given {
-                assert_dead(&server, "app", &reply).await;
+                assert_revoked(&server, "app", &reply).await;
             }
         }
     }
@@ -510,7 +505,7 @@ async fn t70_no_code_that_raced_a_reset_opens_a_session(backend: Backend) {
     );
 }
 
-async fn t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing(backend: Backend) {
+async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let issuer = server.app.config.server.issuer.clone();
     let foreign = [
@@ -547,10 +542,11 @@ async fn t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing(backend: B
     server.browser().submit(&theirs, &typed).await.expect_page(403);
     submit_from(&mut ann, &page, &typed, ("origin", &issuer)).await.expect(StatusCode::SEE_OTHER);
 
-    let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
+    let page =
+        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
     let logout = ann.open("/oauth2/logout").await;
     let to = ann
-        .open(&Authorization::of("app", "openid").with("prompt", "select_account").address())
+        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").address())
         .await;
     let select = ann.open(to.header("location")).await;
     for header in foreign {
@@ -584,16 +580,16 @@ async fn t76_a_form_of_another_site_logs_nobody_in_and_allows_nothing(backend: B
         .expect(StatusCode::SEE_OTHER);
 }
 
-async fn t77_prompts_and_ages_are_kept(backend: Backend) {
+async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     let server = with_app(backend, web_app()).await;
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     let silent = asked.clone().with("prompt", "none");
     let mut ann = server.browser();
-    let error = async |person: &mut Person<'_>, request: &Authorization, error: &str| {
+    let error = async |person: &mut Browser<'_>, request: &AuthorizationRequest, error: &str| {
         let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
-        Answer::of(reply.header("location")).expect_error(error);
+        AuthorizationResponse::of(reply.header("location")).expect_error(error);
     };
-    let asks_for_login = async |person: &mut Person<'_>, request: &Authorization| {
+    let asks_for_login = async |person: &mut Browser<'_>, request: &AuthorizationRequest| {
         let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
         assert!(reply.header("location").starts_with("/login"), "{reply:?}");
         reply
@@ -602,8 +598,8 @@ async fn t77_prompts_and_ages_are_kept(backend: Backend) {
     ann.log_in(AGAIN, "ann").await;
     error(&mut ann, &silent, "consent_required").await;
     let answer = ann.authorize(&asked, "ann").await;
-    let first = payload(&server.redeem("app", answer.code()).await.field("id_token"));
-    Answer::of(ann.open(&silent.address()).await.header("location")).code();
+    let first = payload(&server.exchange_code("app", answer.code()).await.field("id_token"));
+    AuthorizationResponse::of(ann.open(&silent.address()).await.header("location")).code();
     error(&mut ann, &silent.clone().with("max_age", "0"), "login_required").await;
 
     for request in [
@@ -618,7 +614,7 @@ async fn t77_prompts_and_ages_are_kept(backend: Backend) {
         ann.log_in(AGAIN, "ann").await;
         asks_for_login(&mut ann, &request).await;
         let answer = ann.authorize(&request, "ann").await;
-        let claims = payload(&server.redeem("app", answer.code()).await.field("id_token"));
+        let claims = payload(&server.exchange_code("app", answer.code()).await.field("id_token"));
         assert_eq!(claims["auth_time"], server.clock.now().as_secs(), "{request:?}");
         assert!(claims["auth_time"].as_i64() > first["auth_time"].as_i64());
         // The next request asks anew.
@@ -628,7 +624,7 @@ async fn t77_prompts_and_ages_are_kept(backend: Backend) {
     ann.log_in(AGAIN, "ann").await;
     server.clock.advance(Duration::from_secs(60));
     let aged = |seconds: &str| silent.clone().with("max_age", seconds);
-    Answer::of(ann.open(&aged("60").address()).await.header("location")).code();
+    AuthorizationResponse::of(ann.open(&aged("60").address()).await.header("location")).code();
     error(&mut ann, &aged("59"), "login_required").await;
     asks_for_login(&mut ann, &asked.clone().with("max_age", "59")).await;
     for bad in ["-1", "soon", "1.5", "99999999999", "60s"] {
@@ -637,7 +633,7 @@ async fn t77_prompts_and_ages_are_kept(backend: Backend) {
     // Another account than the one that is meant does not do, silently or not.
     server.register("bob").await;
     let hint = server
-        .redeem("app", server.browser().authorize(&asked, "bob").await.code())
+        .exchange_code("app", server.browser().authorize(&asked, "bob").await.code())
         .await
         .field("id_token");
     error(&mut ann, &silent.clone().with("id_token_hint", &hint), "login_required").await;

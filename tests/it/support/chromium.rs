@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 /// A window of Chromium.
-pub struct Browser {
+pub struct Chromium {
     http: Client,
     session: String,
     _profile: tempfile::TempDir,
@@ -14,7 +14,7 @@ pub struct Browser {
 
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf"; // WebDriver §12.1
 
-impl Browser {
+impl Chromium {
     /// A window of its own, with cookies of its own, whose pages are asked for in `language`.
     pub async fn open(language: &str) -> Self {
         let driver = std::env::var("PROPUSK_TEST_WEBDRIVER_URL")

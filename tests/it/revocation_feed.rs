@@ -158,15 +158,15 @@ impl LocalVerifier {
 }
 
 backend_tests! {
-    the_whole_list_is_signed_and_says_its_number,
-    what_came_since_a_number_is_told_at_once_or_when_it_comes,
-    who_follows_refuses_a_revoked_token_within_a_second_without_asking,
-    tokens_given_back_at_once_are_each_refused_and_each_heard_of,
-    a_stream_ends_with_its_token_and_with_the_server,
-    a_follower_that_falls_behind_is_told_to_begin_anew,
+    the_full_list_is_signed_and_carries_its_version,
+    changes_since_a_version_are_returned_or_awaited,
+    a_follower_rejects_a_revoked_token_within_a_second,
+    every_concurrent_revocation_takes_effect_and_is_published,
+    a_stream_ends_with_its_token_or_the_server,
+    a_slow_consumer_is_told_to_resync,
 }
 
-async fn the_whole_list_is_signed_and_says_its_number(backend: Backend) {
+async fn the_full_list_is_signed_and_carries_its_version(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let token = gateway(&server).await;
@@ -197,7 +197,7 @@ async fn the_whole_list_is_signed_and_says_its_number(backend: Backend) {
     send(same).await.expect(StatusCode::NOT_MODIFIED);
 }
 
-async fn what_came_since_a_number_is_told_at_once_or_when_it_comes(backend: Backend) {
+async fn changes_since_a_version_are_returned_or_awaited(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let token = gateway(&server).await;
@@ -234,7 +234,7 @@ async fn what_came_since_a_number_is_told_at_once_or_when_it_comes(backend: Back
     }
 }
 
-async fn who_follows_refuses_a_revoked_token_within_a_second_without_asking(backend: Backend) {
+async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
     one.module("crm", "crm:read", None, true).await;
@@ -271,7 +271,7 @@ async fn who_follows_refuses_a_revoked_token_within_a_second_without_asking(back
     assert_eq!(back.sessions.len(), 4);
 }
 
-async fn tokens_given_back_at_once_are_each_refused_and_each_heard_of(backend: Backend) {
+async fn every_concurrent_revocation_takes_effect_and_is_published(backend: Backend) {
     let server = TestServer::start(backend).await;
     let watching = gateway(&server).await;
     let mut app = crate::support::oauth::first_party_app();
@@ -307,7 +307,7 @@ async fn tokens_given_back_at_once_are_each_refused_and_each_heard_of(backend: B
     assert_eq!(lines, 60, "and each has its line");
 }
 
-async fn a_stream_ends_with_its_token_and_with_the_server(backend: Backend) {
+async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let token = gateway(&server).await;
@@ -334,7 +334,7 @@ async fn a_stream_ends_with_its_token_and_with_the_server(backend: Backend) {
     assert!(end.is_none());
 }
 
-async fn a_follower_that_falls_behind_is_told_to_begin_anew(backend: Backend) {
+async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut follower = server
         .app
@@ -375,7 +375,7 @@ async fn a_follower_that_falls_behind_is_told_to_begin_anew(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_follows_without_the_scope() {
+async fn the_feed_requires_its_scope() {
     let server = TestServer::start(Backend::Sqlite).await;
     let ann = server.register("ann").await;
     let refused =

@@ -6,10 +6,10 @@ use serde_json::json;
 use crate::support::{Backend, PASSWORD, TestServer, backend_tests};
 
 backend_tests! {
-    a_person_registers_logs_in_refreshes_and_logs_out,
+    a_user_registers_logs_in_refreshes_and_logs_out,
 }
 
-async fn a_person_registers_logs_in_refreshes_and_logs_out(backend: Backend) {
+async fn a_user_registers_logs_in_refreshes_and_logs_out(backend: Backend) {
     let server = TestServer::start(backend).await;
     let first = server.register("vera").await;
     server.verify(&first.access).await.expect(StatusCode::OK);
@@ -33,6 +33,6 @@ async fn a_person_registers_logs_in_refreshes_and_logs_out(backend: Backend) {
 }
 
 #[tokio::test]
-async fn a_server_stops_cleanly() {
+async fn a_server_shuts_down_cleanly() {
     TestServer::start(Backend::Sqlite).await.stop().await;
 }

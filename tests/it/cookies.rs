@@ -96,14 +96,14 @@ fn login() -> Value {
 }
 
 backend_tests! {
-    a_browser_lives_on_cookies_and_no_script_sees_a_token,
-    tokens_can_move_from_body_to_cookie_and_a_body_sets_none,
-    over_https_cookies_are_bound_to_the_host,
-    t76_another_site_can_do_nothing_with_a_visitors_cookies,
-    a_bearer_token_goes_before_a_cookie,
+    cookie_transport_hides_the_tokens_from_scripts,
+    tokens_move_from_body_to_cookie_only_on_request,
+    cookies_over_https_have_the_host_prefix,
+    t76_a_cross_site_request_with_cookies_is_refused,
+    a_bearer_token_takes_precedence_over_a_cookie,
 }
 
-async fn a_browser_lives_on_cookies_and_no_script_sees_a_token(backend: Backend) {
+async fn cookie_transport_hides_the_tokens_from_scripts(backend: Backend) {
     let server = TestServer::start(backend).await;
     let lives = ["900", "604800"];
     let registered = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
@@ -151,7 +151,7 @@ async fn a_browser_lives_on_cookies_and_no_script_sees_a_token(backend: Backend)
     others.expect(StatusCode::OK);
 }
 
-async fn tokens_can_move_from_body_to_cookie_and_a_body_sets_none(backend: Backend) {
+async fn tokens_move_from_body_to_cookie_only_on_request(backend: Backend) {
     let server = TestServer::start(backend).await;
     let body = server.register("vera").await;
     let reply = server.login("vera").await.expect(StatusCode::OK);
@@ -169,7 +169,7 @@ async fn tokens_can_move_from_body_to_cookie_and_a_body_sets_none(backend: Backe
     server.verify(&back.tokens().access).await.expect(StatusCode::OK);
 }
 
-async fn over_https_cookies_are_bound_to_the_host(backend: Backend) {
+async fn cookies_over_https_have_the_host_prefix(backend: Backend) {
     let (server, _folder) = with_https(backend, &[]).await;
     let reply = server.post(REGISTER, account()).await.expect(StatusCode::CREATED);
     expect_cookies(&reply, HOST, ["900", "604800"]);
@@ -200,7 +200,7 @@ async fn over_https_cookies_are_bound_to_the_host(backend: Backend) {
     }
 }
 
-async fn t76_another_site_can_do_nothing_with_a_visitors_cookies(backend: Backend) {
+async fn t76_a_cross_site_request_with_cookies_is_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
     let foreign = [
@@ -265,7 +265,7 @@ async fn t76_another_site_can_do_nothing_with_a_visitors_cookies(backend: Backen
     send(same).await.expect(StatusCode::OK);
 }
 
-async fn a_bearer_token_goes_before_a_cookie(backend: Backend) {
+async fn a_bearer_token_takes_precedence_over_a_cookie(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mine = jar(&server.post(REGISTER, account()).await.expect(StatusCode::CREATED));
     let nora = server.register("nora").await;

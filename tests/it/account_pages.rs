@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
-    oauth::{Answer, Authorization, first_party_app, web_app},
+    oauth::{AuthorizationRequest, AuthorizationResponse, first_party_app, web_app},
 };
 
 /// The server, where Ann has an account and `app` is a web application.
@@ -27,18 +27,18 @@ fn link(page: &Reply, class: &str) -> String {
 }
 
 backend_tests! {
-    a_browser_that_sends_no_cookies_is_told_so,
-    a_form_of_before_another_login_leads_back_to_where_it_began,
-    a_consent_can_be_given_as_somebody_else,
-    who_confirms_who_they_are_types_their_password_alone,
-    another_account_than_the_hinted_one_is_asked_for_once,
-    where_nobody_can_register_nobody_is_led_to_it,
-    the_start_page_says_who_is_logged_in,
-    a_logout_leads_home_to_an_application_that_the_operator_registered,
-    an_address_that_is_only_posted_to_is_no_page,
+    a_browser_without_cookies_is_told_to_enable_them,
+    a_form_from_before_a_new_login_restarts_the_request,
+    consent_offers_to_switch_the_account,
+    reauthentication_asks_for_the_password_only,
+    an_account_other_than_the_hint_is_prompted_once,
+    no_page_links_to_disabled_registration,
+    the_start_page_shows_the_logged_in_user,
+    the_logout_page_links_to_operator_registered_apps_only,
+    a_post_only_path_is_not_a_page,
 }
 
-async fn a_browser_that_sends_no_cookies_is_told_so(backend: Backend) {
+async fn a_browser_without_cookies_is_told_to_enable_them(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     for (path, typed) in [
         ("/login", [("login", "ann"), ("password", PASSWORD)]),
@@ -57,10 +57,10 @@ async fn a_browser_that_sends_no_cookies_is_told_so(backend: Backend) {
     }
 }
 
-async fn a_form_of_before_another_login_leads_back_to_where_it_began(backend: Backend) {
+async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     server.register("bob").await;
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     let select = asked.clone().with("prompt", "select_account");
     let logout = "/oauth2/logout?client_id=app";
     for (address, button) in [
@@ -90,24 +90,26 @@ async fn a_form_of_before_another_login_leads_back_to_where_it_began(backend: Ba
     }
 }
 
-async fn a_consent_can_be_given_as_somebody_else(backend: Backend) {
+async fn consent_offers_to_switch_the_account(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     server.register("bob").await;
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open(&Authorization::of("app", "openid").address()).await.expect(StatusCode::OK);
+    let page =
+        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
     let (_, rest) =
         page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link beside the account");
     let other = rest.split('"').next().expect("an address").replace("&#38;", "&");
     let reply = ann.log_in(&other, "bob").await;
     let page = ann.open(reply.header("location")).await.expect(StatusCode::OK);
     assert!(page.text.contains("<bdi>bob</bdi>"), "{page:?}");
-    Answer::of(ann.submit(&page, &[("decision", "allow")]).await.header("location")).code();
+    AuthorizationResponse::of(ann.submit(&page, &[("decision", "allow")]).await.header("location"))
+        .code();
 }
 
-async fn who_confirms_who_they_are_types_their_password_alone(backend: Backend) {
+async fn reauthentication_asks_for_the_password_only(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let asked = Authorization::of("app", "openid").with("prompt", "login");
+    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "login");
     let to_login = ann.open(&asked.address()).await;
     let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
     assert!(page.text.contains("value=\"ann\""), "{page:?}");
@@ -119,12 +121,12 @@ async fn who_confirms_who_they_are_types_their_password_alone(backend: Backend) 
     assert!(!page.text.contains("value=\"ann\""), "{page:?}");
 }
 
-async fn another_account_than_the_hinted_one_is_asked_for_once(backend: Backend) {
+async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     let code = server.browser().authorize(&asked, "bob").await;
-    let hint = server.redeem("app", code.code()).await.field("id_token");
+    let hint = server.exchange_code("app", code.code()).await.field("id_token");
     let mut ann = server.logged_in("ann").await;
     let to_login = ann.open(&asked.with("id_token_hint", &hint).address()).await;
     let login = to_login.header("location").to_owned();
@@ -134,32 +136,34 @@ async fn another_account_than_the_hinted_one_is_asked_for_once(backend: Backend)
     );
     let back = ann.log_in(&login, "ann").await;
     let answer = ann.open(back.header("location")).await;
-    Answer::of(answer.header("location")).expect_error("login_required");
+    AuthorizationResponse::of(answer.header("location")).expect_error("login_required");
     let back = ann.log_in(&login, "bob").await;
-    Answer::of(ann.open(back.header("location")).await.header("location")).code();
+    AuthorizationResponse::of(ann.open(back.header("location")).await.header("location")).code();
 }
 
-async fn where_nobody_can_register_nobody_is_led_to_it(backend: Backend) {
+async fn no_page_links_to_disabled_registration(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
     server.client("app", web_app()).await;
     let mut person = server.browser();
-    let asked = Authorization::of("app", "openid");
+    let asked = AuthorizationRequest::of("app", "openid");
     let to_login = person.open(&asked.address()).await;
     let register = to_login.header("location").replace("/login?", "/register?");
     let closed = person.open(&register).await.expect_page(403);
     assert!(closed.text.contains("Registration is closed"), "{closed:?}");
     assert_eq!(link(&closed, "button"), to_login.header("location"));
     let create = person.open(&asked.with("prompt", "create").address()).await;
-    Answer::of(create.header("location")).expect_error("invalid_request");
+    AuthorizationResponse::of(create.header("location")).expect_error("invalid_request");
     let document = server.get("/.well-known/openid-configuration").await.json();
     let prompts = document["prompt_values_supported"].to_string();
     assert!(!prompts.contains("create"), "{prompts}");
 }
 
-async fn the_start_page_says_who_is_logged_in(backend: Backend) {
+async fn the_start_page_shows_the_logged_in_user(backend: Backend) {
     let server = with_app(backend, web_app()).await;
-    let stranger = server.browser().open("/").await.expect(StatusCode::OK);
-    assert!(stranger.text.contains("href=\"/login\"") && !stranger.text.contains("/oauth2/logout"));
+    let anonymous = server.browser().open("/").await.expect(StatusCode::OK);
+    assert!(
+        anonymous.text.contains("href=\"/login\"") && !anonymous.text.contains("/oauth2/logout")
+    );
     let mut ann = server.logged_in("ann").await;
     let page = ann.open("/").await.expect(StatusCode::OK);
     assert!(
@@ -170,14 +174,14 @@ async fn the_start_page_says_who_is_logged_in(backend: Backend) {
     assert!(!page.text.contains("href=\"/login\""), "{page:?}");
     assert_eq!(
         (page.header("cache-control"), page.header("content-security-policy")),
-        (stranger.header("cache-control"), stranger.header("content-security-policy"))
+        (anonymous.header("cache-control"), anonymous.header("content-security-policy"))
     );
     let page = ann.open("/oauth2/logout").await;
     ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
-    assert_eq!(ann.open("/").await.text, stranger.text);
+    assert_eq!(ann.open("/").await.text, anonymous.text);
 }
 
-async fn a_logout_leads_home_to_an_application_that_the_operator_registered(backend: Backend) {
+async fn the_logout_page_links_to_operator_registered_apps_only(backend: Backend) {
     let home = Metadata { client_uri: Some("https://app.example/".to_owned()), ..web_app() };
     let server = with_app(backend, home).await;
     let page = server.browser().open("/oauth2/logout?client_id=app").await.expect_page(200);
@@ -189,7 +193,7 @@ async fn a_logout_leads_home_to_an_application_that_the_operator_registered(back
     assert!(!page.text.contains("https://app.example/"), "{page:?}");
 }
 
-async fn an_address_that_is_only_posted_to_is_no_page(backend: Backend) {
+async fn a_post_only_path_is_not_a_page(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let page = server.browser().open("/consent").await.expect_page(405);
     assert!(

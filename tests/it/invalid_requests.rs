@@ -127,12 +127,12 @@ fn expect_bad(reply: Reply, status: u16, code: &str, field: Option<&str>, sent: 
 }
 
 backend_tests! {
-    every_bad_body_is_answered_in_the_envelope_and_names_its_field,
-    what_nobody_could_have_stored_is_merely_wrong,
-    t76_a_body_that_is_not_called_json_is_not_read,
+    an_invalid_body_gets_an_error_envelope_naming_the_field,
+    unstorable_logins_and_tokens_get_an_ordinary_401,
+    t76_a_body_with_another_content_type_is_refused,
 }
 
-async fn every_bad_body_is_answered_in_the_envelope_and_names_its_field(backend: Backend) {
+async fn an_invalid_body_gets_an_error_envelope_naming_the_field(backend: Backend) {
     let server = TestServer::start(backend).await;
     for (path, body, code, field) in bad_bodies() {
         let sent = format!("{path} {:.80}", String::from_utf8_lossy(&body));
@@ -143,7 +143,7 @@ async fn every_bad_body_is_answered_in_the_envelope_and_names_its_field(backend:
     server.register("vera").await;
 }
 
-async fn what_nobody_could_have_stored_is_merely_wrong(backend: Backend) {
+async fn unstorable_logins_and_tokens_get_an_ordinary_401(backend: Backend) {
     let server = TestServer::start(backend).await;
     let login = |login: &str| server.post(LOGIN, json!({ "login": login, "password": CANARY }));
     for name in [
@@ -174,7 +174,7 @@ async fn what_nobody_could_have_stored_is_merely_wrong(backend: Backend) {
     server.post(LOGOUT, json!({})).await.expect_error(401, "INVALID_TOKEN");
 }
 
-async fn t76_a_body_that_is_not_called_json_is_not_read(backend: Backend) {
+async fn t76_a_body_with_another_content_type_is_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let body = json!({ "login": "vera", "password": PASSWORD, "delivery": "cookie" }).to_string();
@@ -211,7 +211,7 @@ async fn t76_a_body_that_is_not_called_json_is_not_read(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_is_too_large_is_refused_announced_or_not() {
+async fn an_oversized_body_is_refused_with_or_without_a_length() {
     let server =
         TestServer::with(Backend::Sqlite, &[("PROPUSK_SERVER__MAX_BODY_BYTES", "2000")]).await;
     server.register("vera").await;

@@ -22,7 +22,7 @@ type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
 /// What was posted last, by path.
 type Bodies = Arc<Mutex<HashMap<String, String>>>;
 
-pub struct Outside {
+pub struct ExternalServer {
     /// `https://127.0.0.1:port`
     pub base: String,
     ca: TempDir,
@@ -31,7 +31,7 @@ pub struct Outside {
     bodies: Bodies,
 }
 
-impl Outside {
+impl ExternalServer {
     pub async fn start() -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");

@@ -10,7 +10,7 @@ use propusk::http::views::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Backend, PASSWORD, TestServer, browser::Browser};
+use crate::support::{Backend, PASSWORD, TestServer, chromium::Chromium};
 
 /// A notebook in a square.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
@@ -285,7 +285,7 @@ fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
 const LANGUAGES: [&str; 2] = ["en", "ru"];
 
 /// What sticks out of a page of that width sideways, or out of its card.
-async fn outside(browser: &Browser, width: u32) -> Value {
+async fn overflow(browser: &Chromium, width: u32) -> Value {
     let script = format!(
         "const card = document.querySelector('.card')?.getBoundingClientRect().right ?? Infinity;
         const all = [...document.querySelectorAll('main, main :not(hr)')];
@@ -296,7 +296,7 @@ async fn outside(browser: &Browser, width: u32) -> Value {
 }
 
 /// What axe-core finds wrong, one line each: the rules of WCAG 2.2 AA and its own good practice.
-async fn axe(browser: &Browser, axe: &str) -> Vec<String> {
+async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
     let script = format!(
         "{axe};
         const done = arguments[arguments.length - 1];
@@ -312,7 +312,7 @@ async fn axe(browser: &Browser, axe: &str) -> Vec<String> {
 }
 
 /// A picture of the whole page, where `./dev/screens` asks for it.
-async fn picture(browser: &Browser, name: &str) {
+async fn picture(browser: &Chromium, name: &str) {
     let Some(folder) = std::env::var_os("PROPUSK_TEST_SCREENS_DIR") else {
         return;
     };
@@ -324,12 +324,12 @@ async fn picture(browser: &Browser, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn axe_finds_nothing_serious_on_any_page() {
+async fn axe_finds_no_serious_violation_on_any_page() {
     let path = std::env::var("PROPUSK_TEST_AXE_JS")
         .expect("PROPUSK_TEST_AXE_JS names no axe-core: run ./dev/test");
     let rules = fs::read_to_string(path).expect("axe-core");
     let (_server, base) = serve().await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     let mut wrong = vec![];
     for (width, height, scheme, examined) in [
         (1200, 900, "light", true),
@@ -345,7 +345,7 @@ async fn axe_finds_nothing_serious_on_any_page() {
             for (name, address) in addresses(&base, language) {
                 browser.go(&address).await;
                 let seen = format!("{name}-{language}-{scheme}-{width}");
-                let out = outside(&browser, width).await;
+                let out = overflow(&browser, width).await;
                 if out != json!([]) {
                     wrong.push(format!("{seen}: sticks out: {out}"));
                 }
@@ -364,7 +364,7 @@ async fn axe_finds_nothing_serious_on_any_page() {
     browser.run("document.querySelector('label').remove()").await;
     assert_eq!(axe(&browser, &rules).await.len(), 1);
     browser.run("document.querySelector('h1').style.width = '5000px'").await;
-    assert_ne!(outside(&browser, 1200).await, json!([]));
+    assert_ne!(overflow(&browser, 1200).await, json!([]));
     browser.close().await;
 }
 
@@ -393,9 +393,9 @@ async fn pages_weigh_under_50_kb() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn a_password_can_be_shown_and_is_hidden_again_when_sent() {
+async fn a_shown_password_is_hidden_again_on_submit() {
     let (_server, base) = serve().await;
-    let browser = Browser::open("ru").await;
+    let browser = Chromium::open("ru").await;
     browser.go(&format!("{base}/looks/ru/login")).await;
     assert_eq!(
         browser.run("return document.activeElement.id").await,
@@ -421,10 +421,10 @@ async fn a_password_can_be_shown_and_is_hidden_again_when_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn an_answer_by_form_post_sends_itself_and_waits_for_a_press_without_scripts() {
+async fn form_post_submits_itself_or_by_button_without_scripts() {
     let (_server, base) = serve().await;
     let address = format!("{base}/looks/en/form-post-that-goes");
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     browser.go(&address).await;
     let whole = "received code=a%26b&submit=a+field+of+that+name";
     assert_eq!(browser.text("pre").await, whole);
@@ -437,7 +437,7 @@ async fn an_answer_by_form_post_sends_itself_and_waits_for_a_press_without_scrip
 }
 
 /// Types as a keyboard does, into whatever has the focus.
-async fn press(browser: &Browser, keys: &str) {
+async fn press(browser: &Chromium, keys: &str) {
     let key = |kind: &str, key: char| json!({ "type": kind, "value": key });
     let strokes = keys.chars().flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
     let keyboard =
@@ -450,14 +450,14 @@ const ENTER: &str = "\u{e007}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn a_keyboard_is_enough_and_the_language_chosen_stays() {
+async fn pages_work_by_keyboard_and_remember_the_language() {
     // The page's origin must be the issuer's for its cookies to be taken.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
     let settings =
         [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
     let _server = TestServer::with(Backend::Sqlite, &settings).await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     let heading = |text| browser.text_is("h1", text);
     browser.go(&format!("{issuer}/register?lang=ru")).await;
     heading("Создать аккаунт").await;

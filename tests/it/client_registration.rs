@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{Authorization, CALLBACK, VERIFIER},
-    outside::Outside,
+    external_server::ExternalServer,
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER},
     send,
 };
 
@@ -57,12 +57,17 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
 }
 
 /// The tokens that a person's login gives a registered client.
-async fn log_in(server: &TestServer, client: &Value, name: &str, request: &Authorization) -> Value {
+async fn log_in(
+    server: &TestServer,
+    client: &Value,
+    name: &str,
+    request: &AuthorizationRequest,
+) -> Value {
     let answer = server.browser().authorize(request, name).await;
-    redeem(server, client, answer.code()).await.expect(StatusCode::OK).json()
+    exchange_code(server, client, answer.code()).await.expect(StatusCode::OK).json()
 }
 
-async fn redeem(server: &TestServer, client: &Value, code: &str) -> Reply {
+async fn exchange_code(server: &TestServer, client: &Value, code: &str) -> Reply {
     let mut form = vec![
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -89,24 +94,24 @@ async fn count(server: &TestServer) -> i64 {
 }
 
 backend_tests! {
-    a_client_registers_itself_and_logs_a_person_in,
-    what_the_certification_suite_registers_is_taken,
-    what_breaks_a_rule_is_refused_by_name,
-    t04_a_scheme_that_a_browser_runs_cannot_be_registered,
-    t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_one,
-    what_only_an_operator_may_set_is_passed_over,
-    the_configuration_may_let_registrants_do_without_pkce_and_have_more_grants,
-    a_client_reads_replaces_and_removes_its_registration,
-    nobody_registers_where_it_is_off,
-    an_initial_access_token_is_good_for_so_many_registrations_and_no_more,
-    a_registration_that_nobody_uses_goes_and_one_that_was_used_stays,
-    there_are_never_more_registrations_than_configured,
-    a_network_that_registers_without_end_is_stopped,
-    a_body_that_two_readers_could_read_differently_is_refused,
-    t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registration,
+    a_self_registered_client_logs_a_user_in,
+    the_metadata_of_the_certification_suite_is_accepted,
+    invalid_metadata_is_refused_by_error_code,
+    t04_registration_refuses_script_schemes,
+    t80_registered_urls_never_reach_a_private_address,
+    operator_only_metadata_is_ignored,
+    configuration_can_relax_pkce_and_grant_types,
+    a_client_reads_replaces_and_deletes_its_registration,
+    disabled_client_registration_is_refused,
+    an_initial_access_token_is_limited_to_its_count,
+    unused_registrations_expire_and_used_ones_stay,
+    the_number_of_registrations_is_bounded,
+    registrations_are_rate_limited_by_network,
+    ambiguous_json_is_refused,
+    t83_registration_secrets_appear_in_one_response_only,
 }
 
-async fn a_client_registers_itself_and_logs_a_person_in(backend: Backend) {
+async fn a_self_registered_client_logs_a_user_in(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let reply = register(&server, web()).await.expect(StatusCode::CREATED);
@@ -140,7 +145,7 @@ async fn a_client_registers_itself_and_logs_a_person_in(backend: Backend) {
         &server,
         &client,
         "ann",
-        &Authorization::of(text(&client, "client_id"), "openid email"),
+        &AuthorizationRequest::of(text(&client, "client_id"), "openid email"),
     )
     .await;
     assert!(tokens["id_token"].is_string(), "{tokens}");
@@ -158,19 +163,23 @@ async fn a_client_registers_itself_and_logs_a_person_in(backend: Backend) {
         "those there are (RFC 7591 §2)"
     );
     assert_eq!(public["scope"], "openid", "cut to what registrants may have");
-    let tokens =
-        log_in(&server, &public, "ann", &Authorization::of(text(&public, "client_id"), "openid"))
-            .await;
+    let tokens = log_in(
+        &server,
+        &public,
+        "ann",
+        &AuthorizationRequest::of(text(&public, "client_id"), "openid"),
+    )
+    .await;
     assert!(tokens["refresh_token"].is_string(), "{tokens}");
 }
 
-async fn what_the_certification_suite_registers_is_taken(backend: Backend) {
-    let outside = Outside::start().await;
-    outside.put("/sector", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
-    let settings = outside.settings();
+async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
+    let external = ExternalServer::start().await;
+    external.put("/sector", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
+    let settings = external.settings();
     let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let server = TestServer::with(backend, &settings).await;
-    let sector = format!("{}/sector", outside.base);
+    let sector = format!("{}/sector", external.base);
     let asked = json!({
         "application_type": "web", "client_name": "OIDF", "client_name#ru": "ОИДФ", "contacts": ["certification@app.example"],
         "redirect_uris": [CALLBACK, "https://app.example/cb2"], "post_logout_redirect_uris": ["https://app.example/bye"],
@@ -179,9 +188,9 @@ async fn what_the_certification_suite_registers_is_taken(backend: Backend) {
         "subject_type": "pairwise", "sector_identifier_uri": sector,
         "logo_uri": "https://app.example/logo.png", "policy_uri": "https://app.example/policy", "tos_uri": "https://app.example/tos",
         "client_uri": "https://app.example/", "initiate_login_uri": "https://app.example/login",
-        "backchannel_logout_uri": format!("{}/logout", outside.base), "backchannel_logout_session_required": true,
+        "backchannel_logout_uri": format!("{}/logout", external.base), "backchannel_logout_session_required": true,
         "default_max_age": 3600, "require_auth_time": true, "default_acr_values": ["urn:propusk:acr:password"],
-        "jwks_uri": format!("{}/jwks", outside.base),
+        "jwks_uri": format!("{}/jwks", external.base),
     });
     let told = registered(&server, asked.clone()).await;
     for (name, value) in asked.as_object().expect("an object") {
@@ -190,7 +199,7 @@ async fn what_the_certification_suite_registers_is_taken(backend: Backend) {
         }
     }
     assert_eq!(
-        outside.asked(),
+        external.asked(),
         1,
         "the sector alone: keys, logos and logout URIs are not fetched now"
     );
@@ -212,17 +221,17 @@ async fn what_the_certification_suite_registers_is_taken(backend: Backend) {
         json!({ "redirect_uris": [CALLBACK] }).to_string(),
         "nothing".to_owned(),
     ] {
-        outside.put("/sector", 200, "", body);
+        external.put("/sector", 200, "", body);
         expect_oauth_error(&register(&server, asked.clone()).await, 400, "invalid_client_metadata");
     }
-    outside.put("/sector", 302, &format!("Location: {}/other\r\n", outside.base), "");
-    outside.put("/other", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
+    external.put("/sector", 302, &format!("Location: {}/other\r\n", external.base), "");
+    external.put("/other", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
     let reply = register(&server, asked).await;
     expect_oauth_error(&reply, 400, "invalid_client_metadata");
     assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
 }
 
-async fn what_breaks_a_rule_is_refused_by_name(backend: Backend) {
+async fn invalid_metadata_is_refused_by_error_code(backend: Backend) {
     let server = TestServer::start(backend).await;
     let uris = |uris: Value| with("redirect_uris", uris);
     for metadata in [
@@ -291,7 +300,7 @@ async fn what_breaks_a_rule_is_refused_by_name(backend: Backend) {
     assert_eq!(count(&server).await, 1);
 }
 
-async fn t04_a_scheme_that_a_browser_runs_cannot_be_registered(backend: Backend) {
+async fn t04_registration_refuses_script_schemes(backend: Backend) {
     let server = TestServer::start(backend).await;
     for uri in [
         "JaVaScRiPt:alert(1)",
@@ -330,9 +339,7 @@ async fn t04_a_scheme_that_a_browser_runs_cannot_be_registered(backend: Backend)
     assert_eq!(count(&server).await, 0);
 }
 
-async fn t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_one(
-    backend: Backend,
-) {
+async fn t80_registered_urls_never_reach_a_private_address(backend: Backend) {
     let server = TestServer::start(backend).await;
     let inside = TcpListener::bind("127.0.0.1:0").expect("a port");
     inside.set_nonblocking(true).expect("it can");
@@ -363,7 +370,7 @@ async fn t80_no_address_that_a_registrant_names_makes_the_server_ask_a_private_o
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-async fn what_only_an_operator_may_set_is_passed_over(backend: Backend) {
+async fn operator_only_metadata_is_ignored(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "serves": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
@@ -386,7 +393,7 @@ async fn what_only_an_operator_may_set_is_passed_over(backend: Backend) {
         assert_eq!(client[name], Value::Null, "{name}");
     }
     let id = text(&client, "client_id");
-    let request = Authorization::of(id, "openid");
+    let request = AuthorizationRequest::of(id, "openid");
     let page = server.logged_in("ann").await.open(&request.address()).await;
     assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
     let without = request.clone().without("code_challenge").without("code_challenge_method");
@@ -403,9 +410,7 @@ async fn what_only_an_operator_may_set_is_passed_over(backend: Backend) {
     expect_oauth_error(&token, 400, "unauthorized_client");
 }
 
-async fn the_configuration_may_let_registrants_do_without_pkce_and_have_more_grants(
-    backend: Backend,
-) {
+async fn configuration_can_relax_pkce_and_grant_types(backend: Backend) {
     let settings = [
         ("PROPUSK_CLIENT_REGISTRATION__REQUIRE_PKCE", "false"),
         ("PROPUSK_CLIENT_REGISTRATION__GRANT_TYPES", "authorization_code,client_credentials"),
@@ -422,8 +427,9 @@ async fn the_configuration_may_let_registrants_do_without_pkce_and_have_more_gra
         (&false.into(), &json!(["authorization_code", "client_credentials"]))
     );
     let id = text(&client, "client_id");
-    let request =
-        Authorization::of(id, "openid").without("code_challenge").without("code_challenge_method");
+    let request = AuthorizationRequest::of(id, "openid")
+        .without("code_challenge")
+        .without("code_challenge_method");
     server.browser().authorize(&request, "ann").await.code();
     let token = send(
         server
@@ -436,13 +442,13 @@ async fn the_configuration_may_let_registrants_do_without_pkce_and_have_more_gra
     // A public client never.
     let public = registered(&server, with("token_endpoint_auth_method", "none".into())).await;
     assert_eq!(public["require_pkce"], Value::Null);
-    let request = Authorization::of(text(&public, "client_id"), "openid")
+    let request = AuthorizationRequest::of(text(&public, "client_id"), "openid")
         .without("code_challenge")
         .without("code_challenge_method");
     server.browser().authorize(&request, "ann").await.expect_error("invalid_request");
 }
 
-async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) {
+async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let client = registered(&server, web()).await;
@@ -492,7 +498,8 @@ async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) 
     expect_oauth_error(&send(server.request(Method::DELETE, &path)).await, 401, "invalid_token");
 
     // What is left out is gone (RFC 7592 §2.2); the credentials stay.
-    let tokens = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
+    let tokens =
+        log_in(&server, &client, "ann", &AuthorizationRequest::of(id, "openid email")).await;
     let access = text(&tokens, "access_token");
     let replaced = put(token, json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK], "scope": "openid email", "logo_uri": "https://app.example/l.png" })).await;
     let replaced = replaced.expect(StatusCode::OK).json();
@@ -506,7 +513,8 @@ async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) 
         "it held more than the client may have now"
     );
     server.clock.advance(Duration::from_secs(2));
-    let fresh = log_in(&server, &client, "ann", &Authorization::of(id, "openid email")).await;
+    let fresh =
+        log_in(&server, &client, "ann", &AuthorizationRequest::of(id, "openid email")).await;
     let fresh = text(&fresh, "access_token");
     for (body, error) in [
         (json!({ "redirect_uris": [CALLBACK] }), "invalid_client_metadata"),
@@ -550,7 +558,7 @@ async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) 
         "its tokens are dead at once"
     );
     expect_oauth_error(&server.get_as(&path, token).await, 401, "invalid_token");
-    let page = server.browser().open(&Authorization::of(id, "openid").address()).await;
+    let page = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
     server
         .get_as(
@@ -561,7 +569,7 @@ async fn a_client_reads_replaces_and_removes_its_registration(backend: Backend) 
         .expect(StatusCode::OK);
 }
 
-async fn nobody_registers_where_it_is_off(backend: Backend) {
+async fn disabled_client_registration_is_refused(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "off")]).await;
     expect_oauth_error(&register(&server, web()).await, 403, "access_denied");
     expect_oauth_error(&register_as(&server, "x", web()).await, 403, "access_denied");
@@ -571,7 +579,7 @@ async fn nobody_registers_where_it_is_off(backend: Backend) {
     assert_eq!(metadata["registration_endpoint"], Value::Null);
 }
 
-async fn an_initial_access_token_is_good_for_so_many_registrations_and_no_more(backend: Backend) {
+async fn an_initial_access_token_is_limited_to_its_count(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MODE", "token")]).await;
     let week = Duration::from_secs(7 * 86_400);
     let (token, _) = registration::invite(&server.app, 1, week, &Actor::operator())
@@ -609,11 +617,11 @@ async fn an_initial_access_token_is_good_for_so_many_registrations_and_no_more(b
     assert_eq!(left.len(), 0);
 }
 
-async fn a_registration_that_nobody_uses_goes_and_one_that_was_used_stays(backend: Backend) {
+async fn unused_registrations_expire_and_used_ones_stay(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let (used, unused) = (registered(&server, web()).await, registered(&server, web()).await);
-    let request = |client: &Value| Authorization::of(text(client, "client_id"), "openid");
+    let request = |client: &Value| AuthorizationRequest::of(text(client, "client_id"), "openid");
     log_in(&server, &used, "ann", &request(&used)).await;
     // Changing it is no use of it, and does not forget that it was used.
     let body = json!({ "client_id": used["client_id"], "redirect_uris": [CALLBACK] });
@@ -637,7 +645,7 @@ async fn a_registration_that_nobody_uses_goes_and_one_that_was_used_stays(backen
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
 }
 
-async fn there_are_never_more_registrations_than_configured(backend: Backend) {
+async fn the_number_of_registrations_is_bounded(backend: Backend) {
     let server =
         TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "3")]).await;
     let replies = join_all((0..20).map(|_| register(&server, web()))).await;
@@ -647,7 +655,7 @@ async fn there_are_never_more_registrations_than_configured(backend: Backend) {
     expect_oauth_error(refused, 503, "temporarily_unavailable");
 }
 
-async fn a_network_that_registers_without_end_is_stopped(backend: Backend) {
+async fn registrations_are_rate_limited_by_network(backend: Backend) {
     let settings = [
         ("PROPUSK_LIMITS__ENABLED", "true"),
         ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"),
@@ -666,7 +674,7 @@ async fn a_network_that_registers_without_end_is_stopped(backend: Backend) {
     from("203.0.113.9").await.expect(StatusCode::CREATED);
 }
 
-async fn a_body_that_two_readers_could_read_differently_is_refused(backend: Backend) {
+async fn ambiguous_json_is_refused(backend: Backend) {
     let server = TestServer::start(backend).await;
     let send_text = |content_type: &'static str, body: String| {
         send(server.request(Method::POST, REGISTER).header("content-type", content_type).body(body))
@@ -707,9 +715,7 @@ async fn a_body_that_two_readers_could_read_differently_is_refused(backend: Back
     assert_eq!(count(&server).await, 1);
 }
 
-async fn t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registration(
-    backend: Backend,
-) {
+async fn t83_registration_secrets_appear_in_one_response_only(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let client = registered(&server, web()).await;
@@ -718,7 +724,7 @@ async fn t83_no_answer_but_the_first_and_no_event_holds_a_secret_of_a_registrati
         text(&client, "client_secret"),
         text(&client, "registration_access_token"),
     );
-    log_in(&server, &client, "ann", &Authorization::of(id, "openid")).await;
+    log_in(&server, &client, "ann", &AuthorizationRequest::of(id, "openid")).await;
     let path = format!("{REGISTER}/{id}");
     let put = json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK] });
     let bad =

@@ -32,13 +32,13 @@ use tokio::{
 use url::Url;
 
 use crate::support::{
-    Backend, Database, PASSWORD, TestServer, browser::Browser, outside::Outside,
+    Backend, Database, PASSWORD, TestServer, chromium::Chromium, external_server::ExternalServer,
     process::free_address,
 };
 
 /// A server at its issuer's address, on the time that the libraries read, where anybody may register clients for every
-/// grant; with `ann`. `resource` is one that it gives tokens for, `outside` where it may fetch documents.
-async fn server(resource: &str, outside: &Outside) -> TestServer {
+/// grant; with `ann`. `resource` is one that it gives tokens for, `external` where it may fetch documents.
+async fn server(resource: &str, external: &ExternalServer) -> TestServer {
     let database = Arc::new(Database::new(Backend::Sqlite).await);
     let file = database.folder.path().join("clients.toml");
     let clients = format!(
@@ -57,7 +57,7 @@ async fn server(resource: &str, outside: &Outside) -> TestServer {
     std::fs::write(&file, clients).expect("a file");
     let address = free_address();
     let issuer = format!("http://{address}");
-    let [networks, authority] = outside.settings();
+    let [networks, authority] = external.settings();
     let settings = [
         (networks.0, networks.1.as_str()),
         (authority.0, authority.1.as_str()),
@@ -90,15 +90,15 @@ async fn run(program: &str, script: &str) {
         other => PathBuf::from(other),
     };
     let resource = format!("http://{}/mcp", free_address());
-    let outside = Outside::start().await;
-    let server = server(&resource, &outside).await;
+    let external = ExternalServer::start().await;
+    let server = server(&resource, &external).await;
     // A host of MCP that is known by a document alone; its port is whichever is free.
-    let document = format!("{}/mcp-host.json", outside.base);
+    let document = format!("{}/mcp-host.json", external.base);
     let metadata = json!({
         "client_id": document, "client_name": "An MCP host with a document", "redirect_uris": ["http://127.0.0.1/callback"],
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none",
     });
-    outside.put("/mcp-host.json", 200, "", metadata.to_string());
+    external.put("/mcp-host.json", 200, "", metadata.to_string());
     let running = Command::new(program)
         .current_dir(&folder)
         .arg(script)
@@ -123,25 +123,25 @@ async fn run(program: &str, script: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js and Chromium: run ./dev/test"]
-async fn openid_client_goes_through_every_flow_it_has() {
+async fn openid_client_completes_every_flow() {
     run("node", "openid_client.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js and Chromium: run ./dev/test"]
-async fn oauth4webapi_takes_every_message_and_every_signature() {
+async fn oauth4webapi_accepts_every_message_and_signature() {
     run("node", "oauth4webapi.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js and Chromium: run ./dev/test"]
-async fn the_mcp_sdk_finds_its_way_to_a_token_from_the_address_of_the_tools() {
+async fn the_mcp_sdk_gets_a_token_from_the_tool_server_url() {
     run("node", "mcp.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Python and Chromium: run ./dev/test"]
-async fn authlib_logs_people_in_to_a_flask_application() {
+async fn authlib_logs_users_in_to_a_flask_application() {
     run("python", "authlib_client.py").await;
 }
 
@@ -288,11 +288,11 @@ impl Arrival {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn the_openidconnect_crate_logs_in_refreshes_revokes_and_logs_out() {
-    let outside = Outside::start().await;
-    let server = server("https://notes.example", &outside).await;
+async fn the_openidconnect_crate_completes_the_session_lifecycle() {
+    let external = ExternalServer::start().await;
+    let server = server("https://notes.example", &external).await;
     let mut application = Application::listen().await;
-    let browser = Browser::open("en").await;
+    let browser = Chromium::open("en").await;
     let http = |request| send(server.http.clone(), request);
 
     // Discovery, then registration by what was discovered.

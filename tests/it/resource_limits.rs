@@ -106,7 +106,7 @@ const LIMITED: [(&str, &str); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t65_no_header_of_a_client_changes_whom_the_limit_counts() {
+async fn t65_a_client_header_cannot_change_the_rate_limit_key() {
     let server = TestServer::with(Backend::Sqlite, &LIMITED).await;
     let spoofed = (0..30).map(|n| {
         let server = &server;
@@ -128,7 +128,7 @@ async fn t65_no_header_of_a_client_changes_whom_the_limit_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
+async fn t65_clients_behind_a_trusted_proxy_are_limited_by_network() {
     let mut settings = LIMITED.to_vec();
     settings.push(("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1"));
     let server = TestServer::with(Backend::Sqlite, &settings).await;
@@ -160,13 +160,11 @@ async fn t65_behind_a_trusted_proxy_clients_are_told_apart_by_network() {
 }
 
 backend_tests! {
-    t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked,
-    t74_a_flood_of_logins_is_turned_away_while_others_are_served,
+    t61_every_spelling_of_a_login_shares_one_attempt_limit,
+    t74_a_flood_of_logins_is_shed_while_others_are_served,
 }
 
-async fn t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_checked(
-    backend: Backend,
-) {
+async fn t61_every_spelling_of_a_login_shares_one_attempt_limit(backend: Backend) {
     let settings = [
         ("PROPUSK_LIMITS__ENABLED", "true"),
         ("PROPUSK_LIMITS__ADDRESS_BURST", "1000"),
@@ -197,7 +195,7 @@ async fn t61_however_an_account_is_spelled_a_burst_of_guesses_is_all_that_is_che
     server.login("vera").await.expect(StatusCode::OK);
 }
 
-async fn t74_a_flood_of_logins_is_turned_away_while_others_are_served(backend: Backend) {
+async fn t74_a_flood_of_logins_is_shed_while_others_are_served(backend: Backend) {
     let settings = [
         ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
         ("PROPUSK_PASSWORDS__ITERATIONS", "2"),
@@ -227,7 +225,7 @@ async fn t74_a_flood_of_logins_is_turned_away_while_others_are_served(backend: B
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t85_a_body_without_end_is_cut_early() {
+async fn t85_an_endless_body_is_cut_off_early() {
     let server = TestServer::start(Backend::Sqlite).await;
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let announced =
@@ -321,7 +319,7 @@ impl Watched {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t74_a_flood_of_logins_takes_the_memory_of_as_many_hashes_as_are_permitted() {
+async fn t74_the_memory_of_a_login_flood_is_bounded_by_permits() {
     let watched = Watched::start("19456").await;
     let names: Vec<_> = (0..500).map(|n| format!("somebody{n}")).collect();
     let replies = join_all(names.iter().map(|name| watched.login(name))).await;
@@ -333,7 +331,7 @@ async fn t74_a_flood_of_logins_takes_the_memory_of_as_many_hashes_as_are_permitt
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t85_a_body_of_a_hundred_megabytes_takes_no_memory() {
+async fn t85_a_body_of_100_megabytes_is_not_buffered() {
     let watched = Watched::start("19456").await;
     let mut chunked =
         b"POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
@@ -350,7 +348,7 @@ async fn t85_a_body_of_a_hundred_megabytes_takes_no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t86_names_without_number_leave_memory_flat() {
+async fn t86_unlimited_distinct_names_leave_memory_flat() {
     let watched = Watched::start("64").await;
     // Each names another key; some another path or account.
     let ask = |from: usize| {
@@ -375,7 +373,7 @@ async fn t86_names_without_number_leave_memory_flat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t90_a_length_that_is_given_twice_or_beside_chunks_ends_the_connection() {
+async fn t90_ambiguous_body_lengths_close_the_connection() {
     let server = TestServer::start(Backend::Sqlite).await;
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let smuggled = "GET /oauth2/jwks HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -420,7 +418,7 @@ async fn t52_a_giant_header_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t86_what_a_stranger_names_is_neither_remembered_nor_counted_by_name() {
+async fn t86_unknown_names_are_neither_cached_nor_metric_labels() {
     let server = TestServer::start(Backend::Sqlite).await;
     for n in 0..300 {
         server.get(&format!("/nowhere/{n}?lang=x{n}")).await;
@@ -435,7 +433,7 @@ async fn t86_what_a_stranger_names_is_neither_remembered_nor_counted_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t91_a_rapid_reset_over_http_2_is_closed_and_others_are_served() {
+async fn t91_an_http2_rapid_reset_is_cut_off_and_others_are_served() {
     let server = TestServer::start(Backend::Sqlite).await;
     let tokens = server.register("vera").await;
     let address = server.base.strip_prefix("http://").expect("an address");
