@@ -1,11 +1,21 @@
-//! Makes the gRPC services from `proto/`, and what reflection tells of them.
+//! Generates the gRPC services and their descriptors from `proto/`, and the list of migrations from `migrations/`.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    env,
+    error::Error,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=migrations");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("migrations.rs"), migrations()?)?;
     let services = [
         "proto/propusk/v1/token.proto",
         "proto/propusk/v1/user.proto",
@@ -13,12 +23,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/envoy/service/auth/v3/external_auth.proto",
     ];
     let files = protox::compile(services, ["proto"])?;
-    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("propusk.bin");
-    fs::write(descriptors, files.encode_to_vec())?;
+    fs::write(out.join("propusk.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true)
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .include_file("proto.rs")
         .compile_fds(files)?;
     Ok(())
+}
+
+/// Two constants, `POSTGRES` and `SQLITE`: version, name and SQL of each migration.
+fn migrations() -> Result<String, Box<dyn Error>> {
+    let names = names_in("postgres")?;
+    if names != names_in("sqlite")? {
+        return Err(
+            "migrations/postgres and migrations/sqlite must have the same file names".into()
+        );
+    }
+    let mut code = String::new();
+    for (constant, folder) in [("POSTGRES", "postgres"), ("SQLITE", "sqlite")] {
+        writeln!(code, "const {constant}: &[(i64, &str, &str)] = &[")?;
+        for (number, name) in (1..).zip(&names) {
+            if !name.starts_with(&format!("{number:04}_")) {
+                return Err(
+                    format!("migrations/{folder}/{name}.sql must start with {number:04}_").into()
+                );
+            }
+            let file = Path::new(&env::var("CARGO_MANIFEST_DIR")?)
+                .join(format!("migrations/{folder}/{name}.sql"));
+            writeln!(code, "    ({number}, {name:?}, include_str!({file:?})),")?;
+        }
+        writeln!(code, "];")?;
+    }
+    Ok(code)
+}
+
+fn names_in(folder: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(Path::new("migrations").join(folder))? {
+        let file = entry?.file_name().into_string().map_err(|_| "a file name is not UTF-8")?;
+        let name = file.strip_suffix(".sql").ok_or(format!("{file} is not a migration"))?;
+        names.insert(name.to_owned());
+    }
+    Ok(names)
 }

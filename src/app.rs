@@ -12,11 +12,7 @@ use crate::{
     directory::{Directory, Known},
     error::Error,
     flows::{
-        self,
-        admin::clients::document,
-        client_keys::ClientKeys,
-        logos::Logos,
-        oauth::revoke,
+        self, admin::clients::document, client_keys::ClientKeys, logos::Logos, oauth::revoke,
         tokens::verify::Verified,
     },
     keys::{self, Keys},

@@ -138,11 +138,12 @@ macro_rules! fill {
     ($id:literal, $hash:literal, $rows:literal) => {
         concat!(
             "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
-             rotated_at, created_at, redeemed_at, authenticated_at, idle_expires_at, expires_at, address) SELECT ",
+             rotated_at, created_at, exchanged_at, authenticated_at, idle_expires_at, expires_at, address, \
+             offline) SELECT ",
             $id,
             ", $2, $2, 'propusk', 'openid profile email', $3, 0, ",
             $hash,
-            ", $4, $4, $4, $4, $5, $6, '127.0.0.1' FROM ",
+            ", $4, $4, $4, $4, $5, $6, '127.0.0.1', TRUE FROM ",
             $rows
         )
     };

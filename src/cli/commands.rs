@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     error::Error,
     flows::{
+        accounts::register::Registration,
         admin::{
             access::Expected,
             bootstrap::{self, FirstStart},
@@ -28,7 +29,6 @@ use crate::{
             modules::file as modules_file,
             users,
         },
-        accounts::register::Registration,
     },
     http,
     model::{actor::Actor, key::KeyState, user::Role},

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error::Error,
     flows::{
-        admin::{access::Expected, users},
         accounts::register::Registration,
+        admin::{access::Expected, users},
     },
     http::error::ApiError,
     model::{

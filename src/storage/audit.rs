@@ -22,7 +22,7 @@ pub struct Entry<'a> {
 pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
-            "INSERT INTO audit (at, action, actor, subject, address, request_id, correlation_id, detail) \
+            "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(now)
@@ -92,7 +92,7 @@ pub struct Filter {
 /// A page of the lines that fit, the newest first, from behind `before`.
 pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Vec<Line>> {
     let statement = Statement::new(
-        "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit \
+        "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit_log \
          WHERE number < $1",
     )
     .bind(before)
@@ -124,7 +124,7 @@ fn line(row: &Row) -> Result<Line> {
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     db.write(
         Statement::new(
-            "DELETE FROM audit WHERE at < $1 OR number <= (SELECT MAX(number) FROM audit) - $2",
+            "DELETE FROM audit_log WHERE at < $1 OR number <= (SELECT MAX(number) FROM audit_log) - $2",
         )
         .bind(oldest)
         .bind(most),

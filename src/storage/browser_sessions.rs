@@ -59,16 +59,16 @@ pub async fn standing(
     let rows = db
         .read(
             Statement::new(concat!(
-                "SELECT h.number AS clients_version, b.id AS browser_id, b.authenticated_at, b.amr, \
+                "SELECT v.version AS clients_version, b.id AS browser_id, b.authenticated_at, b.amr, \
                  u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
                  u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
                  c.scope AS consent, ",
                 open_grants!("b.user_id"),
-                " FROM heads h \
-                 LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.ended_at IS NULL AND b.expires_at > $4 \
+                " FROM change_counters v \
+                 LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.revoked_at IS NULL AND b.expires_at > $4 \
                  LEFT JOIN users u ON u.id = b.user_id \
                  LEFT JOIN consents c ON c.user_id = b.user_id AND c.client_id = $2 AND c.resource = $3 \
-                 WHERE h.name = 'clients'",
+                 WHERE v.name = 'clients'",
             ))
             .bind(token_hash)
             .bind(client_id)
@@ -76,7 +76,8 @@ pub async fn standing(
             .bind(now),
         )
         .await?;
-    let row = one(rows).ok_or_else(|| Error::Corrupt("heads has no row clients".to_owned()))?;
+    let row =
+        one(rows).ok_or_else(|| Error::Corrupt("change_counters has no row clients".to_owned()))?;
     let clients_version = row.get("clients_version")?;
     let Some(id) = row.get::<Option<String>>("browser_id")? else {
         return Ok(Standing { clients_version, browser: None, consent: None });
@@ -113,7 +114,7 @@ pub async fn renew(
             Statement::new(
                 "UPDATE browser_sessions SET token_hash = $3, authenticated_at = $4, amr = $5, expires_at = $6, \
                  address = $7, user_agent = $8 \
-                 WHERE token_hash = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $4 RETURNING id",
+                 WHERE token_hash = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $4 RETURNING id",
             )
             .bind(old_hash)
             .bind(new.user_id.as_str())
@@ -133,7 +134,7 @@ pub async fn hold(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     macro_rules! live {
         ($lock:literal) => {
             concat!(
-                "SELECT id FROM browser_sessions WHERE id = $1 AND ended_at IS NULL AND expires_at > $2",
+                "SELECT id FROM browser_sessions WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2",
                 $lock
             )
         };
@@ -152,7 +153,7 @@ pub async fn end_by_hash(
     let rows = tx
         .run(
             Statement::new(
-                "UPDATE browser_sessions SET ended_at = $2 WHERE token_hash = $1 AND ended_at IS NULL \
+                "UPDATE browser_sessions SET revoked_at = $2 WHERE token_hash = $1 AND revoked_at IS NULL \
                  RETURNING id, user_id",
             )
             .bind(token_hash)
@@ -167,7 +168,7 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
-                "UPDATE browser_sessions SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL RETURNING id",
+                "UPDATE browser_sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id",
             )
             .bind(id)
             .bind(now),
@@ -180,7 +181,7 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
 pub async fn end_all(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
-            "UPDATE browser_sessions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL",
+            "UPDATE browser_sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",
         )
         .bind(user_id)
         .bind(now),

@@ -25,7 +25,7 @@ pub enum Head {
     Clients,
 }
 
-const READ: &str = "SELECT name, number FROM heads";
+const READ: &str = "SELECT name, version FROM change_counters";
 
 /// Reads the numbers.
 pub async fn read(db: &Db) -> Result<Heads> {
@@ -40,12 +40,12 @@ pub async fn read_by(lane: &mut Lane) -> Result<Heads> {
 fn heads(rows: Vec<Row>) -> Result<Heads> {
     let mut heads = Heads::default();
     for row in rows {
-        let number = row.get("number")?;
+        let number = row.get("version")?;
         match row.get::<String>("name")?.as_str() {
             "revocations" => heads.revocations = number,
             "keys" => heads.keys = number,
             "clients" => heads.clients = number,
-            "projection" => heads.projection = number,
+            "replica_epoch" => heads.projection = number,
             _ => {}
         }
     }
@@ -68,21 +68,22 @@ pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
     let rows = tx
         .run(
             Statement::new(
-                "UPDATE heads SET number = number + $2 WHERE name = $1 RETURNING number",
+                "UPDATE change_counters SET version = version + $2 WHERE name = $1 RETURNING version",
             )
             .bind(name)
             .bind(count),
         )
         .await?;
     one(rows)
-        .ok_or_else(|| super::Error::Corrupt(format!("heads has no row {name}")))?
-        .get("number")
+        .ok_or_else(|| super::Error::Corrupt(format!("change_counters has no row {name}")))?
+        .get("version")
 }
 
 /// Names the copy in Redis that may be believed from now on; `false` where somebody else has named one meanwhile.
 pub async fn name_projection(db: &Db, before: i64, name: i64) -> Result<bool> {
     let statement = Statement::new(
-        "UPDATE heads SET number = $2 WHERE name = 'projection' AND number = $1 RETURNING number",
+        "UPDATE change_counters SET version = $2 \
+         WHERE name = 'replica_epoch' AND version = $1 RETURNING version",
     );
     let rows = db.write(statement.bind(before).bind(name)).await?;
     Ok(!rows.is_empty())

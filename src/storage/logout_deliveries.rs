@@ -19,7 +19,8 @@ pub struct Delivery {
 
 /// Whether a delivery is due.
 pub async fn any_due(db: &Db, now: Timestamp) -> Result<bool> {
-    let due = Statement::new("SELECT id FROM logout_deliveries WHERE next_at <= $1 LIMIT 1");
+    let due =
+        Statement::new("SELECT id FROM logout_deliveries WHERE next_attempt_at <= $1 LIMIT 1");
     Ok(!db.read(due.bind(now)).await?.is_empty())
 }
 
@@ -29,8 +30,8 @@ pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result
     let rows = db
         .write(
             Statement::new(
-                "UPDATE logout_deliveries SET attempts = attempts + 1, next_at = $2 WHERE next_at <= $1 AND id IN \
-                 (SELECT id FROM logout_deliveries WHERE next_at <= $1 ORDER BY next_at LIMIT $3) \
+                "UPDATE logout_deliveries SET attempts = attempts + 1, next_attempt_at = $2 WHERE next_attempt_at <= $1 AND id IN \
+                 (SELECT id FROM logout_deliveries WHERE next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $3) \
                  RETURNING id, client_id, subject, session_id, attempts",
             )
             .bind(now)
@@ -54,7 +55,7 @@ pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result
 /// Tries again at that time.
 pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
     db.write(
-        Statement::new("UPDATE logout_deliveries SET next_at = $2 WHERE id = $1")
+        Statement::new("UPDATE logout_deliveries SET next_attempt_at = $2 WHERE id = $1")
             .bind(id)
             .bind(next_at),
     )

@@ -1,4 +1,4 @@
-//! The schema's history, compiled in. `include_str!` instead of sqlx's macro keeps its macros out of the build.
+//! The migrations, compiled in. build.rs lists them; sqlx's macro would need its `macros` feature.
 
 use std::borrow::Cow;
 
@@ -10,35 +10,20 @@ use sqlx::{
 
 use super::{Db, Error, Result, Statement, sqlite::Sqlite};
 
-macro_rules! migrations {
-    ($backend:literal: $($version:literal $name:literal),+ $(,)?) => {
-        Migrator::with_migrations(vec![$(Migration::new(
-            $version,
-            Cow::Borrowed($name),
-            MigrationType::Simple,
-            SqlStr::from_static(include_str!(concat!(
-                "../../migrations/", $backend, "/", $name, ".sql"
-            ))),
-            false,
-        )),+])
-    };
-}
+// `POSTGRES` and `SQLITE`: every file in `migrations/`, listed by build.rs.
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-fn postgres_migrations() -> Migrator {
-    migrations!(
-        "postgres": 1 "0001_first_storey", 2 "0002_oauth", 3 "0003_modules_and_admin"
-    )
-}
-
-fn sqlite_migrations() -> Migrator {
-    migrations!(
-        "sqlite": 1 "0001_first_storey", 2 "0002_oauth", 3 "0003_modules_and_admin"
-    )
+fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = migrations.iter().map(|&(version, name, sql)| {
+        let (name, sql) = (Cow::Borrowed(name), SqlStr::from_static(sql));
+        Migration::new(version, name, MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
 }
 
 /// sqlx holds an advisory lock meanwhile, so that processes that start together take turns.
 pub async fn postgres(pool: &PgPool) -> Result<()> {
-    Ok(postgres_migrations().run(pool).await?)
+    Ok(migrator(POSTGRES).run(pool).await?)
 }
 
 /// SQLite has no advisory lock: a lock on a file beside the database does the same.
@@ -55,7 +40,7 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     .map_err(|error| Error::Folder(format!("the migration lock in the data folder: {error}")))?;
     let options = SqliteConnectOptions::new().filename(&path).foreign_keys(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    let outcome = sqlite_migrations().run(&mut connection).await;
+    let outcome = migrator(SQLITE).run(&mut connection).await;
     connection.close().await?;
     drop(lock);
     Ok(outcome?)
@@ -64,8 +49,8 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
 /// Counts the migrations that the database has not seen.
 pub async fn pending(db: &Db) -> Result<usize> {
     let known = match db.kind() {
-        "postgres" => postgres_migrations(),
-        _ => sqlite_migrations(),
+        "postgres" => POSTGRES.len(),
+        _ => SQLITE.len(),
     };
     let table = match db.kind() {
         "postgres" => {
@@ -76,9 +61,9 @@ pub async fn pending(db: &Db) -> Result<usize> {
     let count =
         |rows: Vec<super::Row>| -> Result<i64> { rows.first().map_or(Ok(0), |row| row.get("n")) };
     if count(db.read(Statement::new(table)).await?)? == 0 {
-        return Ok(known.iter().count());
+        return Ok(known);
     }
     let applied =
         db.read(Statement::new("SELECT count(*) AS n FROM _sqlx_migrations WHERE success")).await?;
-    Ok(known.iter().count().saturating_sub(usize::try_from(count(applied)?).unwrap_or(0)))
+    Ok(known.saturating_sub(usize::try_from(count(applied)?).unwrap_or(0)))
 }

@@ -11,7 +11,7 @@ pub async fn add(db: &Db, refusals: Vec<Refusal>) -> Result<()> {
                 let facts = serde_json::to_string(&refusal.facts);
                 let facts = facts.map_err(|error| Error::Corrupt(error.to_string()))?;
                 let statement = Statement::new(
-                    "INSERT INTO refusals (request_id, at, call, status, code, reason, facts, address, correlation_id) \
+                    "INSERT INTO denied_requests (request_id, at, call, status, code, reason, diagnostics, address, correlation_id) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING",
                 );
                 tx.run(
@@ -37,7 +37,7 @@ pub async fn add(db: &Db, refusals: Vec<Refusal>) -> Result<()> {
 /// Finds a refusal by its request's id.
 pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<Refusal>> {
     let statement = Statement::new(
-        "SELECT request_id, at, call, status, code, reason, facts, address, correlation_id FROM refusals \
+        "SELECT request_id, at, call, status, code, reason, diagnostics, address, correlation_id FROM denied_requests \
          WHERE request_id = $1",
     );
     let rows = db.read(statement.bind(request_id)).await?;
@@ -47,14 +47,14 @@ pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<Refusal>> {
 /// Removes the refusals before `oldest` and all but the newest `most`.
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     let statement = Statement::new(
-        "DELETE FROM refusals WHERE at < $1 OR at <= COALESCE((SELECT at FROM refusals ORDER BY at DESC LIMIT 1 OFFSET $2), 0)",
+        "DELETE FROM denied_requests WHERE at < $1 OR at <= COALESCE((SELECT at FROM denied_requests ORDER BY at DESC LIMIT 1 OFFSET $2), 0)",
     );
     db.write(statement.bind(oldest).bind(most)).await?;
     Ok(())
 }
 
 fn refusal(row: &Row) -> Result<Refusal> {
-    let facts: String = row.get("facts")?;
+    let facts: String = row.get("diagnostics")?;
     Ok(Refusal {
         request_id: row.get("request_id")?,
         at: Timestamp(row.get("at")?),

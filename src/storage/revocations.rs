@@ -32,7 +32,7 @@ pub async fn add_all(
         let written = entry.written();
         tx.run(
             Statement::new(
-                "INSERT INTO revocations (number, kind, target, scope, issued_before, reason, created_at, expires_at) \
+                "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             )
             .bind(number)
@@ -97,7 +97,7 @@ pub async fn add_scopes(
     for scope in scopes {
         let last = heads::advance(tx, Head::Revocations, count).await?;
         let insertion = bound(concat!(
-            "INSERT INTO revocations (number, kind, target, scope, issued_before, reason, created_at, expires_at) \
+            "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
              SELECT $4 + row_number() OVER (ORDER BY t.subject), 'scope', t.subject, $5, $6, $7, $8, $9 FROM ",
             subjects!()
         ));
@@ -133,7 +133,7 @@ pub struct Listed {
 macro_rules! listed {
     ($rest:literal) => {
         concat!(
-            "SELECT number, kind, target, scope, issued_before, reason, created_at, expires_at FROM revocations ",
+            "SELECT number, kind, target, scope, issued_until, reason, created_at, expires_at FROM revocations ",
             $rest
         )
     };
@@ -168,7 +168,7 @@ fn listed(row: &Row) -> Result<Listed> {
         kind: row.get("kind")?,
         target: row.get("target")?,
         scope: row.get("scope")?,
-        issued_until: row.get("issued_before")?,
+        issued_until: row.get("issued_until")?,
         reason: row.get("reason")?,
         created_at: Timestamp(row.get("created_at")?),
         expires_at: Timestamp(row.get("expires_at")?),
@@ -187,7 +187,7 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
     let rows = db
         .read(
             Statement::new(
-                "SELECT number, kind, target, scope, issued_before, expires_at FROM revocations \
+                "SELECT number, kind, target, scope, issued_until, expires_at FROM revocations \
                  WHERE number > $1 AND expires_at > $2 ORDER BY number",
             )
             .bind(number)
@@ -201,7 +201,7 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
             kind: row.get("kind")?,
             id: row.get("target")?,
             scope: row.get("scope")?,
-            issued_until: row.get("issued_before")?,
+            issued_until: row.get("issued_until")?,
             expires_at: expires_at.as_secs(),
         };
         let kind = written.kind.clone();

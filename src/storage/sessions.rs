@@ -19,8 +19,8 @@ macro_rules! session_columns {
     () => {
         concat!(
             "id, subject, client_id, scope, generation, current_hash, rotated_at, created_at, idle_expires_at, \
-         expires_at, revoked_at, user_id, browser_session_id, code_hash, redeemed_at, authenticated_at, \
-         outlives_browser, details, \
+         expires_at, revoked_at, user_id, browser_session_id, code_hash, exchanged_at, authenticated_at, \
+         offline, details, \
          (SELECT u.email FROM users u WHERE u.id = sessions.user_id) AS user_email, \
          (SELECT u.username FROM users u WHERE u.id = sessions.user_id) AS user_username, \
          (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS user_role, \
@@ -35,7 +35,7 @@ macro_rules! session_columns {
 /// Sessions whose clients want to hear of their end.
 macro_rules! is_announced {
     () => {
-        "redeemed_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
+        "exchanged_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
          WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%')"
     };
 }
@@ -44,7 +44,7 @@ macro_rules! is_announced {
 macro_rules! insert_deliveries {
     ($now:literal) => {
         concat!(
-            "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_at, created_at) \
+            "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_attempt_at, created_at) \
              SELECT id, client_id, subject, id, 0, ",
             $now,
             ", ",
@@ -99,7 +99,7 @@ macro_rules! insert {
         concat!(
             "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
              rotated_at, created_at, idle_expires_at, expires_at, address, user_agent, browser_session_id, code_hash, \
-             redirect_uri, code_challenge, redeemed_at, authenticated_at, outlives_browser, details) ",
+             redirect_uri, code_challenge, exchanged_at, authenticated_at, offline, details) ",
             $before,
             "$1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20",
             $after
@@ -166,7 +166,7 @@ pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<boo
             concat!(
                 insert!(
                     "SELECT ",
-                    " FROM browser_sessions b WHERE b.id = $13 AND b.ended_at IS NULL"
+                    " FROM browser_sessions b WHERE b.id = $13 AND b.revoked_at IS NULL"
                 ),
                 $lock,
                 " RETURNING id"
@@ -212,12 +212,12 @@ pub async fn redeem(
     now: Timestamp,
 ) -> Result<Option<Session>> {
     const REDEEM: &str = concat!(
-        "UPDATE sessions SET redeemed_at = $1, rotated_at = $1, chain_key = $2, current_hash = $3, \
+        "UPDATE sessions SET exchanged_at = $1, rotated_at = $1, chain_key = $2, current_hash = $3, \
          idle_expires_at = $4, expires_at = $5 \
          WHERE id = $6 AND code_hash = $7 AND client_id = $8 AND ($9 = '' OR redirect_uri = $9) \
-         AND code_challenge = $10 AND redeemed_at IS NULL AND revoked_at IS NULL AND idle_expires_at > $1 \
+         AND code_challenge = $10 AND exchanged_at IS NULL AND revoked_at IS NULL AND idle_expires_at > $1 \
          AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
-         AND $11 = (SELECT h.number FROM heads h WHERE h.name = 'clients') RETURNING ",
+         AND $11 = (SELECT v.version FROM change_counters v WHERE v.name = 'clients') RETURNING ",
         session_columns!()
     );
     let rows = tx
@@ -293,8 +293,8 @@ macro_rules! overview {
     ($rest:literal) => {
         concat!(
             "SELECT id, subject, user_id, client_id, scope, created_at, authenticated_at, rotated_at, idle_expires_at, \
-             expires_at, revoked_at, revoked_for, address, user_agent FROM sessions \
-             WHERE redeemed_at IS NOT NULL AND ",
+             expires_at, revoked_at, revocation_reason, address, user_agent FROM sessions \
+             WHERE exchanged_at IS NOT NULL AND ",
             $rest
         )
     };
@@ -352,7 +352,7 @@ fn overview_from_row(row: &Row) -> Result<Overview> {
         idle_expires_at: Timestamp(row.get("idle_expires_at")?),
         expires_at: Timestamp(row.get("expires_at")?),
         ended_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
-        ended_for: row.get("revoked_for")?,
+        ended_for: row.get("revocation_reason")?,
         address: row.get("address")?,
         user_agent: row.get("user_agent")?,
     })
@@ -363,7 +363,7 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -
     let rows = tx
         .run(
             Statement::new(
-                "UPDATE sessions SET revoked_at = $2, revoked_for = $3 \
+                "UPDATE sessions SET revoked_at = $2, revocation_reason = $3 \
                  WHERE id = $1 AND revoked_at IS NULL RETURNING id",
             )
             .bind(id)
@@ -412,7 +412,7 @@ pub async fn end_all(
         ($whose:literal, $tied:literal) => {
             [
                 concat!(
-                    "UPDATE sessions SET revoked_at = $1, revoked_for = $2 WHERE revoked_at IS NULL AND ",
+                    "UPDATE sessions SET revoked_at = $1, revocation_reason = $2 WHERE revoked_at IS NULL AND ",
                     $whose,
                     $tied,
                     " RETURNING id"
@@ -420,13 +420,13 @@ pub async fn end_all(
                 concat!(
                     "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
                      SELECT $5 + row_number() OVER (ORDER BY id), 'session', id, $2, $1, $6 FROM sessions \
-                     WHERE revoked_at = $1 AND revoked_for = $2 AND ",
+                     WHERE revoked_at = $1 AND revocation_reason = $2 AND ",
                     $whose,
                     $tied
                 ),
                 concat!(
                     insert_deliveries!("$1"),
-                    "(revoked_at IS NULL OR (revoked_at = $1 AND revoked_for = $2)) AND ",
+                    "(revoked_at IS NULL OR (revoked_at = $1 AND revocation_reason = $2)) AND ",
                     $whose,
                     " ON CONFLICT DO NOTHING"
                 ),
@@ -440,10 +440,9 @@ pub async fn end_all(
             let three = three!("user_id = $3 AND client_id = $4", "");
             (three, [user, client])
         }
-        Of::Browser(browser) => (
-            three!("browser_session_id = $3 AND $4 = ''", " AND NOT outlives_browser"),
-            [browser, ""],
-        ),
+        Of::Browser(browser) => {
+            (three!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
+        }
     };
     let bound =
         |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(binds[0]).bind(binds[1]);
@@ -477,7 +476,7 @@ pub async fn end_all_of_client(
 ) -> Result<()> {
     tx.run(
         Statement::new(
-            "UPDATE sessions SET revoked_at = $1, revoked_for = $2 WHERE revoked_at IS NULL AND client_id = $3",
+            "UPDATE sessions SET revoked_at = $1, revocation_reason = $2 WHERE revoked_at IS NULL AND client_id = $3",
         )
         .bind(now)
         .bind(reason.as_str())
@@ -495,7 +494,7 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
             Statement::new(concat!(
                 "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 \
                  AND NOT (revoked_at IS NULL AND EXISTS (SELECT 1 FROM browser_sessions b \
-                 WHERE b.id = browser_session_id AND b.ended_at IS NULL AND b.expires_at > $1) AND ",
+                 WHERE b.id = browser_session_id AND b.revoked_at IS NULL AND b.expires_at > $1) AND ",
                 is_announced!(),
                 ") LIMIT $2) RETURNING id"
             ))
@@ -521,8 +520,8 @@ fn from_row(row: &Row) -> Result<Session> {
         authenticated_at: Timestamp(row.get("authenticated_at")?),
         browser_session_id: row.get("browser_session_id")?,
         code_hash: row.get("code_hash")?,
-        redeemed_at: row.get::<Option<i64>>("redeemed_at")?.map(Timestamp),
-        outlives_browser: row.get("outlives_browser")?,
+        redeemed_at: row.get::<Option<i64>>("exchanged_at")?.map(Timestamp),
+        outlives_browser: row.get("offline")?,
         details: match row.get::<Option<String>>("details")? {
             Some(details) => {
                 serde_json::from_str(&details).map_err(|error| Error::Corrupt(error.to_string()))?

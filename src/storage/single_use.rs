@@ -38,7 +38,7 @@ pub async fn claim(
     let rows = db
         .write(
             Statement::new(
-                "INSERT INTO used_ids (kind, id, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING kind",
+                "INSERT INTO single_use_ids (kind, id, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING kind",
             )
             .bind(kind.as_str())
             .bind(hash)
@@ -53,8 +53,8 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(
             Statement::new(
-                "DELETE FROM used_ids WHERE (kind, id) IN \
-                 (SELECT kind, id FROM used_ids WHERE expires_at <= $1 LIMIT $2) RETURNING kind",
+                "DELETE FROM single_use_ids WHERE (kind, id) IN \
+                 (SELECT kind, id FROM single_use_ids WHERE expires_at <= $1 LIMIT $2) RETURNING kind",
             )
             .bind(now)
             .bind(most),

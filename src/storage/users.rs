@@ -369,7 +369,8 @@ fn account(row: &Row) -> Result<Account> {
 
 /// Whether the installation's first administrator was made; true for ever after (threat T79).
 pub async fn set_up(db: &Db) -> Result<bool> {
-    let rows = db.read(Statement::new("SELECT at FROM milestones WHERE name = 'set_up'")).await?;
+    let rows =
+        db.read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'set_up'")).await?;
     Ok(!rows.is_empty())
 }
 
@@ -378,8 +379,10 @@ pub async fn set_up(db: &Db) -> Result<bool> {
 /// # Errors
 /// [`Error::Conflict`] where it was closed already.
 pub async fn close_set_up(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
-    tx.run(Statement::new("INSERT INTO milestones (name, at) VALUES ('set_up', $1)").bind(now))
-        .await?;
+    tx.run(
+        Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('set_up', $1)").bind(now),
+    )
+    .await?;
     Ok(())
 }
 

@@ -739,7 +739,7 @@ async fn t83_registration_secrets_appear_in_one_response_only(backend: Backend) 
         server.get_as(&path, secret).await.text,
         server.get_as("/api/v1/auth/verify", token).await.text,
     ];
-    let kept = "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients";
+    let kept = "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log UNION ALL SELECT metadata AS text FROM clients";
     let rows = server.app.db.read(Statement::new(kept)).await.expect("rows");
     told.extend(rows.iter().map(|row| row.get::<String>("text").expect("text")));
     for text in &told {

@@ -67,7 +67,8 @@ async fn rows(server: &TestServer, sql: &'static str) -> Vec<String> {
 }
 
 async fn clients_head(server: &TestServer) -> String {
-    let numbers = "SELECT CAST(number AS TEXT) AS text FROM heads WHERE name = 'clients'";
+    let numbers =
+        "SELECT CAST(version AS TEXT) AS text FROM change_counters WHERE name = 'clients'";
     rows(server, numbers).await.remove(0)
 }
 
@@ -198,7 +199,7 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
         &["there is no client \"shop\"", "client list"],
     );
     expect_oauth_error(&client_credentials(&server, "shop", &newer).await, 401, "invalid_client");
-    let log = rows(&server, "SELECT action || ' ' || actor || ' ' || subject AS text FROM audit WHERE subject = 'shop' ORDER BY number").await;
+    let log = rows(&server, "SELECT action || ' ' || actor || ' ' || subject AS text FROM audit_log WHERE subject = 'shop' ORDER BY number").await;
     assert_eq!(
         log,
         [
@@ -564,7 +565,7 @@ async fn t83_a_client_secret_is_shown_once(backend: Backend) {
         propusk(&["client", "disable", "robot"]),
     ];
     told.push(client_credentials(&server, "robot", &second).await.text);
-    told.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit UNION ALL SELECT metadata AS text FROM clients").await);
+    told.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log UNION ALL SELECT metadata AS text FROM clients").await);
     assert!(told.len() > 12, "{told:?}");
     for text in &told {
         for secret in [&first, &second, &invitation] {
@@ -725,13 +726,13 @@ async fn applying_clients_toml_twice_writes_nothing_the_second_time(backend: Bac
     assert!(said(&run(&server.database, &[], &["scope", "list"])).contains("Читать ваши вещи"));
     let (head, lines) = (
         clients_head(&server).await,
-        rows(&server, "SELECT action AS text FROM audit").await.len(),
+        rows(&server, "SELECT action AS text FROM audit_log").await.len(),
     );
     for _ in 0..3 {
         apply(&server).await.expect("applied");
     }
     assert_eq!(clients_head(&server).await, head, "nothing was written");
-    assert_eq!(rows(&server, "SELECT action AS text FROM audit").await.len(), lines);
+    assert_eq!(rows(&server, "SELECT action AS text FROM audit_log").await.len(), lines);
 
     // An operator changes it there, not by command; but may stop it at once, and that lasts.
     for args in [
@@ -866,7 +867,8 @@ async fn concurrently_started_processes_apply_the_file_once(backend: Backend) {
     let server = with_file(backend, FILE).await;
     let applied = futures_util::future::join_all((0..8).map(|_| apply(&server))).await;
     assert!(applied.iter().all(Result::is_ok), "{applied:?}");
-    let log = rows(&server, "SELECT action AS text FROM audit WHERE action LIKE 'client.%'").await;
+    let log =
+        rows(&server, "SELECT action AS text FROM audit_log WHERE action LIKE 'client.%'").await;
     assert_eq!(log, ["client.add", "client.add"]);
 }
 

@@ -188,7 +188,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     while server
         .app
         .db
-        .read(Statement::new("SELECT COUNT(*) AS n FROM refusals"))
+        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
         .await
         .expect("read")[0]
         .get::<i64>("n")
@@ -200,12 +200,12 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let rows = server
         .app
         .db
-        .read(Statement::new("SELECT reason, facts FROM refusals"))
+        .read(Statement::new("SELECT reason, diagnostics FROM denied_requests"))
         .await
         .expect("read");
     for row in &rows {
-        let text =
-            row.get::<String>("reason").expect("text") + &row.get::<String>("facts").expect("text");
+        let text = row.get::<String>("reason").expect("text")
+            + &row.get::<String>("diagnostics").expect("text");
         for secret in [
             "canary-secret",
             "canary-password",
@@ -250,9 +250,12 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
     }
     diagnostics::write(&other.app).await.expect("written");
     propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-    let count =
-        one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")
-            [0]
+    let count = one
+        .app
+        .db
+        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
+        .await
+        .expect("read")[0]
         .get::<i64>("n");
     assert_eq!(count.expect("a number"), 5);
     let user = users::find(&one.app, "root").await.expect("known");
@@ -262,9 +265,12 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
     );
     one.clock.advance(Duration::from_secs(8 * 86_400));
     propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-    let count =
-        one.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM refusals")).await.expect("read")
-            [0]
+    let count = one
+        .app
+        .db
+        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
+        .await
+        .expect("read")[0]
         .get::<i64>("n");
     assert_eq!(count.expect("a number"), 0);
 }
@@ -284,7 +290,7 @@ async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
     let count = server
         .app
         .db
-        .read(Statement::new("SELECT COUNT(*) AS n FROM refusals"))
+        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
         .await
         .expect("read")[0]
         .get::<i64>("n")

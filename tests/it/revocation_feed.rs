@@ -300,7 +300,7 @@ async fn every_concurrent_revocation_takes_effect_and_is_published(backend: Back
     let revoked: HashSet<_> = tokens.iter().map(|token| payload(token)["jti"].clone()).collect();
     assert_eq!(heard, revoked);
     let lines = propusk::storage::Statement::new(
-        "SELECT COUNT(*) AS n FROM audit WHERE action = 'token.revoke'",
+        "SELECT COUNT(*) AS n FROM audit_log WHERE action = 'token.revoke'",
     );
     let lines =
         server.app.db.read(lines).await.expect("read")[0].get::<i64>("n").expect("a number");

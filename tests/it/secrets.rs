@@ -183,7 +183,7 @@ async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
             ("the outbox", "SELECT type || data FROM outbox"),
             (
                 "the audit log",
-                "SELECT action || actor || coalesce(subject, '') || detail FROM audit",
+                "SELECT action || actor || coalesce(subject, '') || detail FROM audit_log",
             ),
         ] {
             let rows = rows_of(database.folder.path(), sql).await;

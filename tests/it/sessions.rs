@@ -321,7 +321,7 @@ async fn the_outbox_and_the_audit_log_are_bounded(backend: Backend) {
     assert_eq!(server.events().await.len(), 5, "the newest stay");
     server.clock.advance(2 * DAY);
     maintenance::sweep(&server.app).await.expect("swept");
-    let audit = server.app.db.read(Statement::new("SELECT at FROM audit")).await.expect("rows");
+    let audit = server.app.db.read(Statement::new("SELECT at FROM audit_log")).await.expect("rows");
     assert!(audit.is_empty());
 }
 

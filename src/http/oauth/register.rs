@@ -11,9 +11,9 @@ use crate::{
     app::App,
     error::Error,
     flows::admin::clients::{
-            policy,
-            registration::{self, Registered},
-        },
+        policy,
+        registration::{self, Registered},
+    },
     http::{
         context::Context,
         credentials::bearer,

@@ -15,9 +15,9 @@ use crate::{
     app::App,
     error::Error,
     flows::accounts::{
-            browser_session::{self, Cookie},
-            login::login,
-        },
+        browser_session::{self, Cookie},
+        login::login,
+    },
     http::{
         context::Context,
         credentials::CookieNames,

@@ -12,9 +12,9 @@ use crate::{
     app::App,
     error::Error,
     flows::accounts::{
-            browser_session,
-            register::{Registration, register},
-        },
+        browser_session,
+        register::{Registration, register},
+    },
     http::{
         context::Context,
         error::ApiError,

@@ -67,7 +67,7 @@ async fn enable(caller: &GrpcCaller, id: &str) -> Result<User, Status> {
 /// What the audit log says of a subject, oldest first: action and actor.
 async fn audit(server: &TestServer, subject: &str) -> Vec<(String, String)> {
     let statement =
-        Statement::new("SELECT action, actor FROM audit WHERE subject = $1 ORDER BY number");
+        Statement::new("SELECT action, actor FROM audit_log WHERE subject = $1 ORDER BY number");
     let rows = server.app.db.read(statement.bind(subject)).await;
     let line = |row: &propusk::storage::Row| {
         (row.get("action").expect("text"), row.get("actor").expect("text"))

@@ -74,7 +74,7 @@ async fn with_signing_app(backend: Backend) -> (TestServer, Jwk) {
 
 /// How many assertions are remembered.
 async fn remembered(server: &TestServer) -> i64 {
-    let statement = Statement::new("SELECT count(*) AS n FROM used_ids");
+    let statement = Statement::new("SELECT count(*) AS n FROM single_use_ids");
     let rows = server.app.db.read(statement).await.expect("rows");
     rows[0].get("n").expect("a number")
 }

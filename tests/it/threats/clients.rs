@@ -406,7 +406,7 @@ async fn t83_no_response_page_or_event_contains_a_secret(backend: Backend) {
         .app
         .db
         .read(Statement::new(
-            "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit",
+            "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log",
         ))
         .await;
     let kept: Vec<String> =

@@ -18,9 +18,9 @@ use crate::{
     app::App,
     error::Error,
     flows::admin::{
-            clients::{self, Edit, policy},
-            idempotency::Made,
-        },
+        clients::{self, Edit, policy},
+        idempotency::Made,
+    },
     http::{
         api::{Chapter, data::Nothing},
         context::Context,

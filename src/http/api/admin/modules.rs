@@ -15,9 +15,9 @@ use crate::{
     clock::Timestamp,
     error::{Error, FieldError},
     flows::admin::{
-            idempotency::Made,
-            modules::{self, Must},
-        },
+        idempotency::Made,
+        modules::{self, Must},
+    },
     http::{
         api::{Chapter, data::Nothing},
         context::Context,

@@ -12,9 +12,9 @@ use crate::{
     clock::Timestamp,
     error::{Error, FieldError},
     flows::admin::{
-            idempotency::Made,
-            revocations::{self, Refused},
-        },
+        idempotency::Made,
+        revocations::{self, Refused},
+    },
     http::{
         api::Chapter,
         context::Context,

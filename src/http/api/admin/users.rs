@@ -13,11 +13,11 @@ use crate::{
     app::App,
     error::{Error, FieldError},
     flows::{
+        accounts::register::Registration,
         admin::{
             idempotency::Made,
             users::{self, Changes},
         },
-        accounts::register::Registration,
     },
     http::{
         api::{Chapter, data::Nothing},
