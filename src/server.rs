@@ -12,7 +12,7 @@ use crate::{
     flows::{maintenance, oauth::backchannel_logout},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
-    storage::{self, heads},
+    storage::{self, change_counters},
     telemetry::Metrics,
 };
 
@@ -208,7 +208,7 @@ async fn keep_health(app: Arc<App>, serving: watch::Sender<bool>) {
 }
 
 async fn is_ready(app: &App) -> bool {
-    let asked = tokio::time::timeout(Duration::from_secs(2), heads::read(&app.db));
+    let asked = tokio::time::timeout(Duration::from_secs(2), change_counters::read(&app.db));
     matches!(asked.await, Ok(Ok(_)))
 }
 

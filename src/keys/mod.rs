@@ -44,7 +44,7 @@ use crate::{
         refresh_token::ChainKey,
     },
     storage::{
-        self, Db, heads,
+        self, Db, change_counters,
         idempotency::{self, Call, Claim},
         keys as rows, revocations,
     },
@@ -150,7 +150,7 @@ impl Keys {
     /// [`Error::Storage`], or a key that the master key does not open.
     pub async fn reload(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
         // The number first: what is changed between the two reads shows as a newer number next time.
-        let version = heads::read(db).await?.keys;
+        let version = change_counters::read(db).await?.keys;
         let ring = Ring::new(version, rows::all(db).await?, &self.master, &self.config, now)?;
         let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         // Somebody who read later may have been here first.

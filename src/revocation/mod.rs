@@ -29,7 +29,7 @@ use crate::{
     model::revocation::{Revocation, Target, Written},
     oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
-        self, Db, Lane, heads,
+        self, Db, Lane, change_counters,
         revocations::{self, Numbered},
     },
 };
@@ -88,14 +88,14 @@ impl RevocationList {
         rng: Rng,
     ) -> storage::Result<Self> {
         let mut entries = Entries::default();
-        let heads = heads::read(&db).await?;
-        directory.heard(heads.clients);
-        entries.catch_up(revocations::since(&db, 0, clock.now()).await?, heads.revocations);
+        let versions = change_counters::read(&db).await?;
+        directory.heard(versions.clients);
+        entries.catch_up(revocations::since(&db, 0, clock.now()).await?, versions.revocations);
         let (freshen, waiting) = mpsc::channel(WAITING);
         let list = Self {
             entries: Arc::new(RwLock::new(entries)),
             freshen,
-            feed: Arc::new(Feed::new(heads.revocations)),
+            feed: Arc::new(Feed::new(versions.revocations)),
             projection: Projection::new(config).map(Arc::new),
         };
         let known = Arc::new(Known {
@@ -378,18 +378,20 @@ impl Known {
         clock: &Clock,
     ) -> Result<(), crate::keys::Error> {
         let copied = match &self.projection {
-            Some(projection) => projection.heads().await,
+            Some(projection) => projection.versions().await,
             None => None,
         };
-        let heads = match copied {
-            Some(heads) => heads,
-            None => heads::read_by(lane).await?,
+        let versions = match copied {
+            Some(versions) => versions,
+            None => change_counters::read_on(lane).await?,
         };
-        self.directory.heard(heads.clients);
+        self.directory.heard(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
-        if heads.revocations > known {
+        if versions.revocations > known {
             let copied = match (&self.projection, copied) {
-                (Some(projection), Some(_)) => projection.entries(known, heads.revocations).await,
+                (Some(projection), Some(_)) => {
+                    projection.entries(known, versions.revocations).await
+                }
                 _ => None,
             };
             let news = match copied {
@@ -398,10 +400,10 @@ impl Known {
             };
             // Together: a follower that hears of an entry finds the list to have it, be it about the follower's own token.
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            self.feed.push(&news, heads.revocations);
-            entries.catch_up(news, heads.revocations);
+            self.feed.push(&news, versions.revocations);
+            entries.catch_up(news, versions.revocations);
         }
-        if heads.keys > self.keys.ring().version {
+        if versions.keys > self.keys.ring().version {
             self.keys.reload(db, clock.now()).await?;
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! The copy is one hash: the entries by number, the head numbers, and the name of this copy. One key is there as a whole
 //! or not at all, whether Redis was flushed, restarted empty or evicts. It is believed only while all of this holds:
 //!
-//! - Its name is the one that the database knows ([`heads::name_projection`]), and begins with the `run_id` of the very
+//! - Its name is the one that the database knows ([`change_counters::set_replica_epoch`]), and begins with the `run_id` of the very
 //!   process that this connection talks to. A dump that was loaded again and a replica that took over have another one.
 //! - It has been brought up to date by somebody who read the database after the copy was made.
 //! - Its lease has not run out. Whoever renews it reads Redis' clock first and the database's numbers then, fills in what
@@ -36,7 +36,7 @@ use crate::{
     model::revocation::Written,
     storage::{
         self, Db,
-        heads::{self, Heads},
+        change_counters::{self, Versions},
         revocations::{self, Numbered},
     },
 };
@@ -154,7 +154,7 @@ impl Projection {
     }
 
     /// The head numbers, or `None` where the database must be asked.
-    pub async fn heads(&self) -> Option<Heads> {
+    pub async fn versions(&self) -> Option<Versions> {
         let head: Option<String> = self.ask(redis::cmd("HGET").arg(&self.key).arg("head")).await?;
         read_head(&head?)
     }
@@ -240,13 +240,13 @@ impl Projection {
 }
 
 /// The head numbers as the copy has them.
-fn read_head(text: &str) -> Option<Heads> {
+fn read_head(text: &str) -> Option<Versions> {
     let mut numbers = text.split(':').map(|number| number.parse().ok());
-    Some(Heads {
+    Some(Versions {
         revocations: numbers.next()??,
         keys: numbers.next()??,
         clients: numbers.next()??,
-        projection: 0,
+        replica_epoch: 0,
     })
 }
 
@@ -316,25 +316,30 @@ impl Steward {
             None => known.insert(self.connect().await?),
         };
         let seen = self.look(link).await?;
-        let heads = heads::read(&self.db).await?;
+        let versions = change_counters::read(&self.db).await?;
         let ours = format!("{}:", link.run_id);
         let name = seen.name.as_deref().and_then(|name| name.strip_prefix(&ours));
         match name {
-            Some(name) if name == heads.projection.to_string() => {
+            Some(name) if name == versions.replica_epoch.to_string() => {
                 link.strange = 0;
-                self.bring(link, &seen, heads, false).await
+                self.bring(link, &seen, versions, false).await
             }
             // Somebody is making it at this moment, or has died over it.
             Some(_) if link.strange < PATIENCE => {
                 link.strange += 1;
                 Ok(false)
             }
-            _ => self.make(link, &seen, heads).await,
+            _ => self.make(link, &seen, versions).await,
         }
     }
 
     /// Makes a copy and proves it.
-    async fn make(&self, link: &mut Link, seen: &Seen, heads: Heads) -> Result<bool, Failure> {
+    async fn make(
+        &self,
+        link: &mut Link,
+        seen: &Seen,
+        versions: Versions,
+    ) -> Result<bool, Failure> {
         let name = i64::from_be_bytes(self.rng.bytes()) & i64::MAX;
         let key = &self.projection.key;
         let made: i64 = Script::new(CREATE)
@@ -348,39 +353,41 @@ impl Steward {
             .await?;
         link.strange = 0;
         link.filled = 0;
-        if made == 0 || !heads::name_projection(&self.db, heads.projection, name).await? {
+        if made == 0
+            || !change_counters::set_replica_epoch(&self.db, versions.replica_epoch, name).await?
+        {
             return Ok(false);
         }
         // Whoever believed another copy does so no longer after this.
-        if heads.projection != 0 {
+        if versions.replica_epoch != 0 {
             tokio::time::sleep(LEASE + MARGIN).await;
         }
         let seen = self.look(link).await?;
-        let heads = heads::read(&self.db).await?;
-        if heads.projection != name {
+        let versions = change_counters::read(&self.db).await?;
+        if versions.replica_epoch != name {
             return Ok(false);
         }
-        self.bring(link, &seen, heads, true).await
+        self.bring(link, &seen, versions, true).await
     }
 
     async fn bring(
         &self,
         link: &mut Link,
         seen: &Seen,
-        heads: Heads,
+        versions: Versions,
         proves: bool,
     ) -> Result<bool, Failure> {
         loop {
             let mut news = vec![];
-            if heads.revocations > link.filled {
+            if versions.revocations > link.filled {
                 news = revocations::since(&self.db, link.filled, self.clock.now()).await?;
-                news.retain(|new| new.number <= heads.revocations);
+                news.retain(|new| new.number <= versions.revocations);
             }
             // All but the last chunk only fill in: the copy's number moves when everything before it is there.
             let last = news.split_off(news.len() - news.len().min(CHUNK));
             for chunk in news.chunks(CHUNK) {
                 let to = chunk.last().map_or(link.filled, |new| new.number);
-                let (number, _) = self.step(link, seen, heads, to, chunk, false).await?;
+                let (number, _) = self.step(link, seen, versions, to, chunk, false).await?;
                 if number < to {
                     link.filled = number.max(0);
                     return Ok(false);
@@ -388,13 +395,13 @@ impl Steward {
                 link.filled = number;
             }
             let (number, believed) =
-                self.step(link, seen, heads, heads.revocations, &last, proves).await?;
+                self.step(link, seen, versions, versions.revocations, &last, proves).await?;
             if number == GONE {
                 link.filled = 0;
                 return Ok(false);
             }
             link.filled = number;
-            if number >= heads.revocations {
+            if number >= versions.revocations {
                 if believed {
                     self.projection.trust(link);
                 }
@@ -408,21 +415,21 @@ impl Steward {
         &self,
         link: &mut Link,
         seen: &Seen,
-        heads: Heads,
+        versions: Versions,
         to: i64,
         entries: &[Numbered],
         proves: bool,
     ) -> Result<(i64, bool), Failure> {
         // What is not whole yet is not believed any longer for it.
-        let whole = to >= heads.revocations;
+        let whole = to >= versions.revocations;
         let until = if whole { seen.at + millis(LEASE) } else { 0 };
         let script = Script::new(BRING);
         let mut call = script.key(&self.projection.key);
-        call.arg(format!("{}:{}", link.run_id, heads.projection))
+        call.arg(format!("{}:{}", link.run_id, versions.replica_epoch))
             .arg(link.filled)
             .arg(to)
-            .arg(heads.keys)
-            .arg(heads.clients)
+            .arg(versions.keys)
+            .arg(versions.clients)
             .arg(until)
             .arg(i64::from(proves));
         for new in entries {

@@ -2,7 +2,7 @@
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
-    heads::{self, Head},
+    change_counters::{self, Counter},
     modules,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) 
         .bind(now),
     )
     .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(())
 }
 
@@ -54,7 +54,7 @@ pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) 
 pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id)).await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(!rows.is_empty())
 }
 
@@ -69,7 +69,7 @@ pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Res
         .bind(texts),
     )
     .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub async fn remove_scope(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
     let rows = tx
         .run(Statement::new("DELETE FROM scopes WHERE name = $1 RETURNING name").bind(name))
         .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(!rows.is_empty())
 }
 

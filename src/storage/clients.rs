@@ -3,7 +3,7 @@
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
-    heads::{self, Head},
+    change_counters::{self, Counter},
     statement::one,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
         .bind(client.expires_at),
     )
     .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(())
 }
 
@@ -67,7 +67,7 @@ pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
             .bind(client.source.as_str()),
         )
         .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(!rows.is_empty())
 }
 
@@ -75,7 +75,7 @@ pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id)).await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(!rows.is_empty())
 }
 
@@ -91,7 +91,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
 
 /// As [`by_id`], for a transaction that will change it: other changes of clients wait until it has ended.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Client>> {
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
     one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
 }
@@ -188,7 +188,7 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
                 )
                 .await?;
             if !rows.is_empty() {
-                heads::next(&mut tx, Head::Clients).await?;
+                change_counters::next(&mut tx, Counter::Clients).await?;
             }
             Ok(rows.len())
         })

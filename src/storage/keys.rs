@@ -1,6 +1,6 @@
 //! Key rows; their private halves are encrypted before they come here.
 
-use super::{Db, Result, Row, Statement, Tx, heads};
+use super::{Db, Result, Row, Statement, Tx, change_counters};
 use crate::{
     clock::Timestamp,
     model::key::{KeyAlgorithm, KeyRecord},
@@ -13,7 +13,7 @@ pub async fn all(db: &Db) -> Result<Vec<KeyRecord>> {
 
 /// As [`all`], for a transaction that will change them: other changes of keys wait until it has ended.
 pub async fn lock(tx: &mut Tx<'_>) -> Result<Vec<KeyRecord>> {
-    heads::next(tx, heads::Head::Keys).await?;
+    change_counters::next(tx, change_counters::Counter::Keys).await?;
     tx.run(Statement::new(ALL)).await?.iter().map(from_row).collect()
 }
 

@@ -6,9 +6,9 @@
 pub mod audit;
 pub mod browser_sessions;
 pub mod catalogue;
+pub mod change_counters;
 pub mod clients;
 pub mod consents;
-pub mod heads;
 pub mod idempotency;
 pub mod initial_access_tokens;
 pub mod keys;
@@ -127,7 +127,7 @@ pub struct Db {
     announcements: Arc<OnceLock<Announcements>>,
 }
 
-/// Hears of every commit that took a number from [`heads`]. The caller of that transaction is answered once the sender
+/// Hears of every commit that took a number from [`change_counters`]. The caller of that transaction is answered once the sender
 /// was used or dropped.
 pub type Announcements = mpsc::Sender<oneshot::Sender<()>>;
 

@@ -2,7 +2,7 @@
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
-    heads::{self, Head},
+    change_counters::{self, Counter},
     statement::one,
 };
 use crate::{
@@ -80,13 +80,13 @@ pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
         .bind(module.updated_at),
     )
     .await?;
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     Ok(())
 }
 
 /// A module as it is now; whoever else changes modules waits until this transaction has ended.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
-    heads::next(tx, Head::Clients).await?;
+    change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(
         "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
          FROM modules WHERE id = $1",

@@ -2,7 +2,7 @@
 
 use super::{
     Db, Result, Row, Statement, Tx,
-    heads::{self, Head},
+    change_counters::{self, Counter},
     statement::one,
 };
 use crate::{
@@ -27,7 +27,7 @@ pub async fn add_all(
     now: Timestamp,
 ) -> Result<i64> {
     let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-    let last = heads::advance(tx, Head::Revocations, count).await?;
+    let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     for (number, entry) in (last - count + 1..).zip(entries) {
         let written = entry.written();
         tx.run(
@@ -84,7 +84,7 @@ pub async fn add_scopes(
             .bind(of.closed_at.map_or(0, |at| at.0))
             .bind(of.user_id)
     };
-    heads::advance(tx, Head::Revocations, 0).await?;
+    change_counters::advance(tx, Counter::Revocations, 0).await?;
     let counted = bound(concat!("SELECT COUNT(*) AS n FROM ", subjects!()));
     let count: i64 = match one(tx.run(counted).await?) {
         Some(row) => row.get("n")?,
@@ -95,7 +95,7 @@ pub async fn add_scopes(
     }
     let now = clock.now();
     for scope in scopes {
-        let last = heads::advance(tx, Head::Revocations, count).await?;
+        let last = change_counters::advance(tx, Counter::Revocations, count).await?;
         let insertion = bound(concat!(
             "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
              SELECT $4 + row_number() OVER (ORDER BY t.subject), 'scope', t.subject, $5, $6, $7, $8, $9 FROM ",

@@ -2,7 +2,7 @@
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
-    heads::{self, Head},
+    change_counters::{self, Counter},
     modules::{open_grants, read_open_grants},
     statement::one,
     users,
@@ -452,7 +452,7 @@ pub async fn end_all(
         return Ok(());
     }
     let count = i64::try_from(ended).unwrap_or(i64::MAX);
-    let last = heads::advance(tx, Head::Revocations, count).await?;
+    let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     tx.run(bound(list).bind(last - count).bind(entries_expire_at)).await?;
     Ok(())
 }

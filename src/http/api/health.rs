@@ -13,7 +13,7 @@ use crate::{
         error::{Failure, codes},
         json::Answer,
     },
-    storage::heads,
+    storage::change_counters,
 };
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl HealthApi {
 }
 
 async fn database(context: &Context) -> Result<(), Error> {
-    match tokio::time::timeout(PATIENCE, heads::read(&context.app.db)).await {
+    match tokio::time::timeout(PATIENCE, change_counters::read(&context.app.db)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(Error::Unavailable(elapsed.into())),

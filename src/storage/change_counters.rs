@@ -8,18 +8,18 @@ use super::{Db, Lane, Result, Row, Statement, Tx, statement::one};
 
 /// The numbers at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heads {
+pub struct Versions {
     pub revocations: i64,
     pub keys: i64,
     /// Also counts changes of resources, scopes and modules.
     pub clients: i64,
     /// No number of changes, but the name of the one copy in Redis that may be believed.
-    pub projection: i64,
+    pub replica_epoch: i64,
 }
 
 /// Which number to take.
 #[derive(Clone, Copy, Debug)]
-pub enum Head {
+pub enum Counter {
     Revocations,
     Keys,
     Clients,
@@ -28,41 +28,41 @@ pub enum Head {
 const READ: &str = "SELECT name, version FROM change_counters";
 
 /// Reads the numbers.
-pub async fn read(db: &Db) -> Result<Heads> {
-    heads(db.read(Statement::new(READ)).await?)
+pub async fn read(db: &Db) -> Result<Versions> {
+    from_rows(db.read(Statement::new(READ)).await?)
 }
 
 /// As [`read`], by a connection that is the caller's own.
-pub async fn read_by(lane: &mut Lane) -> Result<Heads> {
-    heads(lane.run(Statement::new(READ)).await?)
+pub async fn read_on(lane: &mut Lane) -> Result<Versions> {
+    from_rows(lane.run(Statement::new(READ)).await?)
 }
 
-fn heads(rows: Vec<Row>) -> Result<Heads> {
-    let mut heads = Heads::default();
+fn from_rows(rows: Vec<Row>) -> Result<Versions> {
+    let mut versions = Versions::default();
     for row in rows {
         let number = row.get("version")?;
         match row.get::<String>("name")?.as_str() {
-            "revocations" => heads.revocations = number,
-            "keys" => heads.keys = number,
-            "clients" => heads.clients = number,
-            "replica_epoch" => heads.projection = number,
+            "revocations" => versions.revocations = number,
+            "keys" => versions.keys = number,
+            "clients" => versions.clients = number,
+            "replica_epoch" => versions.replica_epoch = number,
             _ => {}
         }
     }
-    Ok(heads)
+    Ok(versions)
 }
 
 /// Takes the next number; others who want one wait until this transaction has ended.
-pub async fn next(tx: &mut Tx<'_>, head: Head) -> Result<i64> {
-    advance(tx, head, 1).await
+pub async fn next(tx: &mut Tx<'_>, counter: Counter) -> Result<i64> {
+    advance(tx, counter, 1).await
 }
 
 /// Takes the next `count` numbers and gives the last of them.
-pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
-    let name = match head {
-        Head::Revocations => "revocations",
-        Head::Keys => "keys",
-        Head::Clients => "clients",
+pub async fn advance(tx: &mut Tx<'_>, counter: Counter, count: i64) -> Result<i64> {
+    let name = match counter {
+        Counter::Revocations => "revocations",
+        Counter::Keys => "keys",
+        Counter::Clients => "clients",
     };
     tx.took_number.store(true, Ordering::Release);
     let rows = tx
@@ -80,7 +80,7 @@ pub async fn advance(tx: &mut Tx<'_>, head: Head, count: i64) -> Result<i64> {
 }
 
 /// Names the copy in Redis that may be believed from now on; `false` where somebody else has named one meanwhile.
-pub async fn name_projection(db: &Db, before: i64, name: i64) -> Result<bool> {
+pub async fn set_replica_epoch(db: &Db, before: i64, name: i64) -> Result<bool> {
     let statement = Statement::new(
         "UPDATE change_counters SET version = $2 \
          WHERE name = 'replica_epoch' AND version = $1 RETURNING version",
