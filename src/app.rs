@@ -9,7 +9,7 @@ use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
     diagnostics,
-    directory::{Directory, Known},
+    directory::{CachedClient, Directory},
     error::Error,
     flows::{
         self, admin::clients::document, client_keys::ClientKeys, logos::Logos, oauth::revoke,
@@ -161,7 +161,7 @@ impl App {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn client(&self, id: &str) -> Result<Option<Known>, Error> {
+    pub async fn client(&self, id: &str) -> Result<Option<CachedClient>, Error> {
         self.freshen().await?;
         let known = self.directory.client(&self.db, id).await?;
         Ok(known.filter(|known| known.client.disabled_at.is_none()))

@@ -24,7 +24,7 @@ const REMEMBERED: usize = 10_000;
 pub struct Directory {
     issuer: String,
     version: AtomicI64,
-    clients: Cache<String, Known>,
+    clients: Cache<String, CachedClient>,
     catalogue: RwLock<(i64, Arc<Catalogue>)>,
     /// Whether an origin is some client's, and at which version that was so.
     origins: Cache<String, (i64, bool)>,
@@ -34,7 +34,7 @@ pub struct Directory {
 
 /// A client as it was at a version of the directory.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct CachedClient {
     pub client: Arc<Client>,
     /// The clients' head number it was read at.
     pub version: i64,
@@ -53,7 +53,7 @@ impl Directory {
     }
 
     /// The clients' head number is this: what was read at an older one counts no more.
-    pub fn heard(&self, version: i64) {
+    pub fn observe(&self, version: i64) {
         self.version.fetch_max(version, Ordering::AcqRel);
     }
 
@@ -63,7 +63,7 @@ impl Directory {
     }
 
     /// The client as this process knows it, if it does; it may have changed since.
-    pub fn remembered(&self, id: &str) -> Option<Known> {
+    pub fn cached(&self, id: &str) -> Option<CachedClient> {
         let known = self.clients.get(id)?;
         (known.version == self.version.load(Ordering::Acquire)).then_some(known)
     }
@@ -72,8 +72,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`storage::Error`].
-    pub async fn client(&self, db: &Db, id: &str) -> storage::Result<Option<Known>> {
-        if let Some(known) = self.remembered(id) {
+    pub async fn client(&self, db: &Db, id: &str) -> storage::Result<Option<CachedClient>> {
+        if let Some(known) = self.cached(id) {
             return Ok(Some(known));
         }
         // The number first: a change between the two makes what is read count as old, never as new.
@@ -84,7 +84,7 @@ impl Directory {
         if client.id == DOCS {
             client.metadata.redirect_uris = vec![format!("{}/docs/oauth2-redirect", self.issuer)];
         }
-        let known = Known { client: Arc::new(client), version };
+        let known = CachedClient { client: Arc::new(client), version };
         self.clients.insert(id.to_owned(), known.clone());
         Ok(Some(known))
     }
@@ -111,7 +111,11 @@ impl Directory {
     ///
     /// # Errors
     /// [`storage::Error`].
-    pub async fn certified(&self, db: &Db, thumbprint: &str) -> storage::Result<Option<Known>> {
+    pub async fn by_certificate(
+        &self,
+        db: &Db,
+        thumbprint: &str,
+    ) -> storage::Result<Option<CachedClient>> {
         let version = self.version.load(Ordering::Acquire);
         let remembered = self.certificates.get(thumbprint);
         let id = match remembered.filter(|(known, _)| *known == version) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     keys,
-    oauth::{error::OAuthError, jwt::Invalid},
+    oauth::{error::OAuthError, jwt::InvalidToken},
     password::PasswordError,
     storage,
 };
@@ -29,7 +29,7 @@ pub enum Error {
     InvalidCredentials,
     /// The access token is not good (RFC 6750 §3.1 `invalid_token`).
     #[error("the access token is not valid: {0}")]
-    InvalidToken(Invalid),
+    InvalidToken(InvalidToken),
     /// No access token was shown at all.
     #[error("an access token is needed")]
     NoToken,

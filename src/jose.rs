@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::{
     clock::Timestamp,
     model::key::SigningAlgorithm,
-    oauth::{access_token::Audience, jwt::Invalid},
+    oauth::{access_token::Audience, jwt::InvalidToken},
 };
 
 /// Longer texts are refused unread.
@@ -73,7 +73,7 @@ impl KeySet {
     }
 
     /// Whether one of the keys made the signature, with an algorithm that is allowed.
-    pub fn verifies(&self, jwt: &ForeignJwt<'_>, allowed: &[SigningAlgorithm]) -> bool {
+    pub fn verifies(&self, jwt: &ClientJwt<'_>, allowed: &[SigningAlgorithm]) -> bool {
         let named = SigningAlgorithm::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == jwt.header.alg);
@@ -170,7 +170,7 @@ pub fn verifier(
 
 /// A JWT taken apart; nothing of it is believed yet.
 #[derive(Debug)]
-pub struct ForeignJwt<'a> {
+pub struct ClientJwt<'a> {
     header: Header,
     message: &'a str,
     signature: Vec<u8>,
@@ -202,15 +202,15 @@ fn refused<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
     Err(D::Error::custom("a member that is refused"))
 }
 
-impl<'a> ForeignJwt<'a> {
+impl<'a> ClientJwt<'a> {
     /// Takes a compact JWS apart (RFC 7515 §7.1).
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn parse(text: &'a str) -> Result<Self, Invalid> {
-        const MALFORMED: Invalid = Invalid("it is not a signed JWT in compact form");
+    pub fn parse(text: &'a str) -> Result<Self, InvalidToken> {
+        const MALFORMED: InvalidToken = InvalidToken("it is not a signed JWT in compact form");
         if text.len() > LONGEST {
-            return Err(Invalid("it is longer than 16384 bytes"));
+            return Err(InvalidToken("it is longer than 16384 bytes"));
         }
         let (message, signature) = text.rsplit_once('.').ok_or(MALFORMED)?;
         let (header, payload) = message
@@ -219,7 +219,7 @@ impl<'a> ForeignJwt<'a> {
             .ok_or(MALFORMED)?;
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| MALFORMED);
         let header = serde_json::from_slice(&decode(header)?)
-            .map_err(|_| Invalid("its header is malformed, or has crit, b64, zip or a key"))?;
+            .map_err(|_| InvalidToken("its header is malformed, or has crit, b64, zip or a key"))?;
         Ok(Self { header, message, signature: decode(signature)?, payload: decode(payload)? })
     }
 
@@ -233,9 +233,9 @@ impl<'a> ForeignJwt<'a> {
     ///
     /// # Errors
     /// Where a claim is missing or of another type: dates are whole numbers that fit, never text.
-    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, InvalidToken> {
         serde_json::from_slice(&self.payload)
-            .map_err(|_| Invalid("a claim is missing or of another type"))
+            .map_err(|_| InvalidToken("a claim is missing or of another type"))
     }
 }
 
@@ -257,36 +257,36 @@ impl Assertion {
     ///
     /// # Errors
     /// The first rule it breaks.
-    pub fn check(&self, client_id: &str, issuer: &str, now: Timestamp) -> Result<(), Invalid> {
+    pub fn check(&self, client_id: &str, issuer: &str, now: Timestamp) -> Result<(), InvalidToken> {
         let now = now.as_secs();
         if self.iss != client_id || self.sub != client_id {
-            return Err(Invalid("iss and sub are not the client"));
+            return Err(InvalidToken("iss and sub are not the client"));
         }
         let sole = match &self.aud {
             Audience::One(one) => one == issuer,
             Audience::Several(several) => several.len() == 1 && several[0] == issuer,
         };
         if !sole {
-            return Err(Invalid("aud is not the issuer alone"));
+            return Err(InvalidToken("aud is not the issuer alone"));
         }
         if self.exp <= now.saturating_sub(SKEW) {
-            return Err(Invalid("it has expired"));
+            return Err(InvalidToken("it has expired"));
         }
         if self.exp > now.saturating_add(LONGEST_ASSERTION + SKEW) {
-            return Err(Invalid("it is good for more than 5 minutes"));
+            return Err(InvalidToken("it is good for more than 5 minutes"));
         }
         let in_future = |at: Option<i64>| at.is_some_and(|at| at > now.saturating_add(SKEW));
         if in_future(self.iat) || in_future(self.nbf) {
-            return Err(Invalid("it is not good yet"));
+            return Err(InvalidToken("it is not good yet"));
         }
         if self.jti.is_empty() || self.jti.len() > 256 {
-            return Err(Invalid("jti is empty or longer than 256 bytes"));
+            return Err(InvalidToken("jti is empty or longer than 256 bytes"));
         }
         Ok(())
     }
 
     /// When nobody would accept it any more: so long its `jti` is kept.
-    pub fn forgotten_at(&self) -> Timestamp {
+    pub fn retained_until(&self) -> Timestamp {
         Timestamp::from_secs(self.exp.saturating_add(2 * SKEW)).unwrap_or(Timestamp(i64::MAX))
     }
 }
@@ -326,7 +326,7 @@ mod tests {
     fn only_a_signature_by_the_clients_key_counts() {
         let (key, set) = key();
         let (other, _) = self::key();
-        let check = |token: &str| ForeignJwt::parse(token).is_ok_and(|jwt| set.verifies(&jwt, ALL));
+        let check = |token: &str| ClientJwt::parse(token).is_ok_and(|jwt| set.verifies(&jwt, ALL));
         let claims = json!({ "a": 1 });
         assert!(check(&sign(&key, &json!({ "alg": "ES256", "kid": "one" }), &claims)));
         assert!(check(&sign(&key, &json!({ "alg": "ES256", "typ": "JWT" }), &claims)));
@@ -357,7 +357,7 @@ mod tests {
         {
             assert!(!check(&bad), "{bad}");
         }
-        let jwt = ForeignJwt::parse(&good).expect("a JWT");
+        let jwt = ClientJwt::parse(&good).expect("a JWT");
         assert!(!set.verifies(&jwt, &[SigningAlgorithm::Rs256]), "the algorithm must be allowed");
     }
 
@@ -451,7 +451,7 @@ mod tests {
                     format!("{}.e30", URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{said}\"}}")));
                 let signature = signer.sign(message.as_bytes()).expect("signed");
                 let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
-                let jwt = ForeignJwt::parse(&token).expect("a JWT");
+                let jwt = ClientJwt::parse(&token).expect("a JWT");
                 assert_eq!(set.verifies(&jwt, ALL), said == true_one, "{said} by {true_one}");
                 if said == true_one {
                     let mut only = public(key);
@@ -480,7 +480,7 @@ mod tests {
         };
         let verifies = |message: &str, signature: &[u8]| {
             let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
-            ForeignJwt::parse(&token).is_ok_and(|jwt| set.verifies(&jwt, ALL))
+            ClientJwt::parse(&token).is_ok_and(|jwt| set.verifies(&jwt, ALL))
         };
         let signer = jws::ES256.signer_from_jwk(&key).expect("a signer");
         let good = signer.sign(message.as_bytes()).expect("signed");
@@ -510,7 +510,7 @@ mod tests {
     #[test]
     fn a_header_says_nothing_twice_and_a_jwt_is_no_longer_than_it_may_be() {
         let parse = |header: &str| {
-            ForeignJwt::parse(&format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header))).map(drop)
+            ClientJwt::parse(&format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header))).map(drop)
         };
         assert_eq!(parse(r#"{"alg":"ES256"}"#), Ok(()));
         for bad in [
@@ -525,8 +525,8 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let long = |bytes: usize| format!("eyJhbGciOiJFUzI1NiJ9.{}.AAAA", "AAAA".repeat(bytes / 4));
-        assert!(ForeignJwt::parse(&long(LONGEST - 100)).is_ok());
-        assert!(ForeignJwt::parse(&long(LONGEST)).is_err());
+        assert!(ClientJwt::parse(&long(LONGEST - 100)).is_ok());
+        assert!(ClientJwt::parse(&long(LONGEST)).is_err());
     }
 
     #[test]
@@ -534,7 +534,7 @@ mod tests {
         const GOOD: &str = r#"{"iss":"c","sub":"c","aud":"i","exp":100,"iat":1,"nbf":1,"jti":"j"}"#;
         let read = |claims: &str| {
             let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.AAAA", URL_SAFE_NO_PAD.encode(claims));
-            ForeignJwt::parse(&token)?.claims::<Assertion>()
+            ClientJwt::parse(&token)?.claims::<Assertion>()
         };
         assert!(read(GOOD).is_ok());
         for name in ["exp\":100", "iat\":1", "nbf\":1"] {
@@ -571,7 +571,8 @@ mod tests {
             for (name, value) in change.as_object().expect("an object") {
                 claims[name] = value.clone();
             }
-            let claims: Assertion = serde_json::from_value(claims).map_err(|_| Invalid("type"))?;
+            let claims: Assertion =
+                serde_json::from_value(claims).map_err(|_| InvalidToken("type"))?;
             claims.check("c", "https://i", at)
         };
         assert_eq!(check(json!({})), Ok(()));

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     app::App,
     clock::Timestamp,
-    jose::{ForeignJwt, KeySet},
+    jose::{ClientJwt, KeySet},
     model::{client::Client, key::SigningAlgorithm},
 };
 
@@ -51,7 +51,7 @@ impl Default for ClientKeys {
 pub(crate) async fn verifies(
     app: &App,
     client: &Client,
-    jwt: &ForeignJwt<'_>,
+    jwt: &ClientJwt<'_>,
     allowed: &[SigningAlgorithm],
 ) -> bool {
     let metadata = &client.metadata;

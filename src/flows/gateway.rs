@@ -21,7 +21,7 @@ use crate::{
         actor::RequestContext, browser_session::BrowserSession, catalogue::Catalogue,
         module::Module,
     },
-    oauth::{access_token::AccessClaims, jwt::Invalid, scope::Scope},
+    oauth::{access_token::AccessClaims, jwt::InvalidToken, scope::Scope},
     telemetry::GatewayOutcome,
 };
 
@@ -86,7 +86,7 @@ impl Identity {
 pub enum Refusal {
     NoToken,
     /// RFC 6750 §3.1 `invalid_token`
-    InvalidToken(Invalid),
+    InvalidToken(InvalidToken),
     /// RFC 6750 §3.1 `insufficient_scope`
     InsufficientScope {
         /// What would be enough.
@@ -177,7 +177,7 @@ async fn attempt(
         _ => match refresh {
             Some(refresh) => renew(app, refresh, &judge, caller).await,
             None => Ok(Decision {
-                verdict: Err(Refusal::InvalidToken(Invalid("the session is over"))),
+                verdict: Err(Refusal::InvalidToken(InvalidToken("the session is over"))),
                 cookies: Cookies::Clear,
             }),
         },
@@ -204,7 +204,7 @@ async fn renew(
         Err(Error::InvalidRefreshToken) => {
             app.admit(Limit::Address, &network)?;
             return Ok(Decision {
-                verdict: Err(Refusal::InvalidToken(Invalid("the session is over"))),
+                verdict: Err(Refusal::InvalidToken(InvalidToken("the session is over"))),
                 cookies: Cookies::Clear,
             });
         }
@@ -228,7 +228,7 @@ impl Judge<'_> {
     fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         if !self.is_meant_for_us(&token.claims) {
             verify::note(&token);
-            let why = Invalid("it is meant for somebody else");
+            let why = InvalidToken("it is meant for somebody else");
             return Err(Refusal::InvalidToken(why));
         }
         self.person(token)
@@ -318,7 +318,7 @@ impl Judge<'_> {
         let token = verify::remembered(app, token)?;
         let claims = &token.claims;
         let issuer = &self.config.server.issuer;
-        claims.check_for_anybody(issuer, self.now).ok()?;
+        claims.check_any_audience(issuer, self.now).ok()?;
         if !self.is_meant_for_us(claims) {
             return None;
         }

@@ -28,7 +28,7 @@ use crate::{
         user::User,
     },
     oauth::{
-        access_token::{AccessClaims, Audience, Grant},
+        access_token::{AccessClaims, Audience, NewAccessToken},
         jwt::TokenType,
         refresh_token::RefreshToken,
         scope::Scope,
@@ -230,7 +230,7 @@ async fn first_party_token(
     let catalogue = app.directory.catalogue(&app.db).await?;
     let person = Person { role: &user.role, modules: open };
     let allowed = modules::with_own(&catalogue, scope, person, now);
-    let grant = Grant {
+    let grant = NewAccessToken {
         issuer: &app.config.server.issuer,
         audience: Audience::One(app.config.audience().to_owned()),
         subject: &user.id,
@@ -256,11 +256,11 @@ pub(crate) fn grant<'a>(
     client: &'a Client,
     session: &'a Session,
     allowed: &Allowed,
-) -> Grant<'a> {
+) -> NewAccessToken<'a> {
     let user = session.user.as_ref();
     let tells =
         |claim| client.source == Source::BuiltIn || client.metadata.user_claims.contains(&claim);
-    Grant {
+    NewAccessToken {
         issuer: &app.config.server.issuer,
         audience: resources::audience(app, &session.details.resource),
         subject: &session.subject,

@@ -7,7 +7,7 @@ use poem::Request;
 
 use crate::{
     app::App,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::{
         feed,
@@ -19,7 +19,7 @@ use crate::{
         error::{ApiError, ErrorCode},
     },
     listener::ClientCertificate,
-    oauth::{error::OAuthError, jwt::Invalid},
+    oauth::{error::OAuthError, jwt::InvalidToken},
 };
 
 /// A method of a service.
@@ -80,7 +80,7 @@ impl Method {
 pub(super) struct Identity {
     /// The `sub` of the token, or the client that the certificate is registered with.
     pub subject: String,
-    pub client: Known,
+    pub client: CachedClient,
     scope: &'static str,
     proof: Proof,
 }
@@ -119,7 +119,7 @@ pub(super) async fn authenticate(
 async fn by_token(app: &App, token: &str, scope: &'static str) -> Result<Identity, ApiError> {
     let verified = verify::verify_with(app, token, scope).await?;
     let client = app.client(&verified.claims.client_id).await?;
-    let client = client.ok_or(Error::InvalidToken(Invalid("its client is gone")))?;
+    let client = client.ok_or(Error::InvalidToken(InvalidToken("its client is gone")))?;
     Ok(Identity {
         subject: verified.claims.sub.clone(),
         client,
@@ -147,10 +147,10 @@ async fn by_certificate(
     })
 }
 
-async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<Known, ApiError> {
+async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<CachedClient, ApiError> {
     app.freshen().await?;
     let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
-    let found = app.directory.certified(&app.db, &thumbprint).await;
+    let found = app.directory.by_certificate(&app.db, &thumbprint).await;
     found.map_err(Error::from)?.ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidClient,

@@ -9,7 +9,7 @@ use poem::{
 use super::{context::Context, error::ApiError, oauth::params};
 use crate::{
     app::App,
-    directory::Known,
+    directory::CachedClient,
     flows::oauth::client_auth::{Freshness, Presented, authenticate, claimed_client},
     limits::{Key, Limit},
     model::actor::RequestContext,
@@ -73,7 +73,7 @@ pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAut
 ///
 /// # Errors
 /// As [`presented`] and [`authenticate`].
-pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Params, Known)> {
+pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Params, CachedClient)> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let presented = presented(request.headers(), &params).map_err(ApiError::from)?;

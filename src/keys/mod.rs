@@ -458,7 +458,7 @@ impl Ring {
     }
 
     /// The chain key of this number.
-    pub fn chain_key_numbered(&self, number: u32) -> Option<&ChainKey> {
+    pub fn chain_key_by_number(&self, number: u32) -> Option<&ChainKey> {
         self.chain.iter().map(|(_, key)| key).find(|key| key.number == number)
     }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Timestamp, oauth::jwt::Invalid};
+use crate::{clock::Timestamp, oauth::jwt::InvalidToken};
 
 /// How far the clocks of two of our processes may differ, in seconds.
 const SKEW: i64 = 30;
@@ -60,7 +60,7 @@ impl Audience {
 
 /// What the new token shall say, beside what follows from the moment.
 #[derive(Debug)]
-pub struct Grant<'a> {
+pub struct NewAccessToken<'a> {
     pub issuer: &'a str,
     pub audience: Audience,
     pub subject: &'a str,
@@ -77,21 +77,26 @@ pub struct Grant<'a> {
 
 impl AccessClaims {
     /// The claims of a token issued now.
-    pub fn new(grant: Grant<'_>, jti: String, now: Timestamp, ttl: std::time::Duration) -> Self {
+    pub fn new(
+        new: NewAccessToken<'_>,
+        jti: String,
+        now: Timestamp,
+        ttl: std::time::Duration,
+    ) -> Self {
         Self {
-            iss: grant.issuer.to_owned(),
-            sub: grant.subject.to_owned(),
-            aud: grant.audience,
+            iss: new.issuer.to_owned(),
+            sub: new.subject.to_owned(),
+            aud: new.audience,
             iat: now.as_secs(),
-            exp: grant.until.map_or(now + ttl, |until| until.min(now + ttl)).as_secs(),
+            exp: new.until.map_or(now + ttl, |until| until.min(now + ttl)).as_secs(),
             jti,
-            client_id: grant.client_id.to_owned(),
-            scope: grant.scope,
-            sid: grant.session.map(str::to_owned),
-            auth_time: grant.auth_time.map(Timestamp::as_secs),
-            email: grant.email.map(str::to_owned),
-            role: grant.role.map(str::to_owned),
-            modules: grant.modules,
+            client_id: new.client_id.to_owned(),
+            scope: new.scope,
+            sid: new.session.map(str::to_owned),
+            auth_time: new.auth_time.map(Timestamp::as_secs),
+            email: new.email.map(str::to_owned),
+            role: new.role.map(str::to_owned),
+            modules: new.modules,
             nbf: None,
         }
     }
@@ -100,32 +105,32 @@ impl AccessClaims {
     ///
     /// # Errors
     /// The first rule it breaks (RFC 9068 §4).
-    pub fn check(&self, issuer: &str, audience: &str, now: Timestamp) -> Result<(), Invalid> {
+    pub fn check(&self, issuer: &str, audience: &str, now: Timestamp) -> Result<(), InvalidToken> {
         if !self.aud.contains(audience) {
-            return Err(Invalid("it is meant for somebody else"));
+            return Err(InvalidToken("it is meant for somebody else"));
         }
-        self.check_for_anybody(issuer, now)
+        self.check_any_audience(issuer, now)
     }
 
     /// As [`AccessClaims::check`], whomever the token is meant for.
     ///
     /// # Errors
     /// The first rule it breaks.
-    pub fn check_for_anybody(&self, issuer: &str, now: Timestamp) -> Result<(), Invalid> {
+    pub fn check_any_audience(&self, issuer: &str, now: Timestamp) -> Result<(), InvalidToken> {
         let now = now.as_secs();
         if self.iss != issuer {
-            return Err(Invalid("it was issued by somebody else"));
+            return Err(InvalidToken("it was issued by somebody else"));
         }
         if self.exp <= now {
-            return Err(Invalid("it has expired"));
+            return Err(InvalidToken("it has expired"));
         }
         if self.iat > now.saturating_add(SKEW)
             || self.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW))
         {
-            return Err(Invalid("it is not valid yet"));
+            return Err(InvalidToken("it is not valid yet"));
         }
         if self.sub.is_empty() || self.jti.is_empty() || self.client_id.is_empty() {
-            return Err(Invalid("a claim is empty"));
+            return Err(InvalidToken("a claim is empty"));
         }
         Ok(())
     }
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
     use crate::oauth::jwt::{TokenType, Unverified, encoded_header};
 
-    fn claims(text: &str) -> Result<AccessClaims, Invalid> {
+    fn claims(text: &str) -> Result<AccessClaims, InvalidToken> {
         let header = encoded_header("ES256", "k", TokenType::Access);
         let token = format!("{header}{}.AAAA", URL_SAFE_NO_PAD.encode(text));
         Unverified::parse(&token, TokenType::Access)?.claims()

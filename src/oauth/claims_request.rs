@@ -12,15 +12,15 @@ const LONGEST: usize = 4 * 1024;
 #[serde(default)]
 pub struct ClaimsRequest {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub userinfo: BTreeMap<String, Option<Wish>>,
+    pub userinfo: BTreeMap<String, Option<ClaimConstraint>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub id_token: BTreeMap<String, Option<Wish>>,
+    pub id_token: BTreeMap<String, Option<ClaimConstraint>>,
 }
 
 /// What is asked of one claim; `null` asks for it as it comes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Wish {
+pub struct ClaimConstraint {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub essential: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,9 +29,9 @@ pub struct Wish {
     pub values: Vec<serde_json::Value>,
 }
 
-impl Wish {
+impl ClaimConstraint {
     /// Whether the value is one of those asked for; where none was named, every one is.
-    pub fn is_met_by(&self, value: &str) -> bool {
+    pub fn accepts(&self, value: &str) -> bool {
         let named = || self.value.iter().chain(&self.values);
         named().next().is_none() || named().any(|wanted| wanted.as_str() == Some(value))
     }
@@ -63,7 +63,7 @@ impl ClaimsRequest {
     }
 
     /// What is asked of a claim of the ID token, where it is asked for with conditions.
-    pub fn id_token_wish(&self, claim: &str) -> Option<&Wish> {
+    pub fn id_token_constraint(&self, claim: &str) -> Option<&ClaimConstraint> {
         self.id_token.get(claim)?.as_ref()
     }
 }

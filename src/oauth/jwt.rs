@@ -50,7 +50,7 @@ impl TokenType {
 /// Why a token is refused; told to its bearer as `error_description`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Invalid(pub &'static str);
+pub struct InvalidToken(pub &'static str);
 
 /// The header of our own tokens and nothing more: `crit`, `jwk`, `jku`, `x5u`, `x5c`, `zip` and whatever
 /// else an attacker may add are refused with the rest, and nothing is ever fetched because of a header.
@@ -76,9 +76,9 @@ impl<'a> Unverified<'a> {
     /// Takes a compact JWS apart (RFC 7515 §7.1).
     ///
     /// # Errors
-    /// [`Invalid`] for anything that is not three parts of strict base64url with our header for that kind.
-    pub fn parse(token: &'a str, kind: TokenType) -> Result<Self, Invalid> {
-        const MALFORMED: Invalid = Invalid("it is not a token of this server");
+    /// [`InvalidToken`] for anything that is not three parts of strict base64url with our header for that kind.
+    pub fn parse(token: &'a str, kind: TokenType) -> Result<Self, InvalidToken> {
+        const MALFORMED: InvalidToken = InvalidToken("it is not a token of this server");
         if token.len() > LONGEST {
             return Err(MALFORMED);
         }
@@ -90,7 +90,7 @@ impl<'a> Unverified<'a> {
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
         let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
         if header.typ != kind.typ() {
-            return Err(Invalid("it is a token of another kind"));
+            return Err(InvalidToken("it is a token of another kind"));
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
         Ok(Self { header, message, signature, payload })
@@ -99,9 +99,9 @@ impl<'a> Unverified<'a> {
     /// The claims. Call this after the signature was found good.
     ///
     /// # Errors
-    /// [`Invalid`] where a claim is missing or of another type: numbers must be whole and fit, never text.
-    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
-        const MALFORMED: Invalid = Invalid("its claims are not those of such a token");
+    /// [`InvalidToken`] where a claim is missing or of another type: numbers must be whole and fit, never text.
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, InvalidToken> {
+        const MALFORMED: InvalidToken = InvalidToken("its claims are not those of such a token");
         let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| MALFORMED)?;
         serde_json::from_slice(&payload).map_err(|_| MALFORMED)
     }

@@ -18,7 +18,7 @@ const TEXT: usize = LENGTH / 3 * 4;
 
 /// How many rotations back a token is still proven to be genuine: 45 years of one each 6 hours, or 45
 /// days of one a minute. The walk costs about 20 ms then, so it is bounded.
-pub const WALK: u64 = 65_536;
+pub const MAX_STEPS: u64 = 65_536;
 
 /// The key that derives each next secret; 32 random bytes.
 #[derive(Clone)]
@@ -116,10 +116,10 @@ impl RefreshToken {
     }
 
     /// Whether this token is an ancestor of the one stored as `hash` with `generation`: it was genuine
-    /// once. Walks at most [`WALK`] steps.
+    /// once. Walks at most [`MAX_STEPS`] steps.
     pub fn is_ancestor_of(&self, generation: u64, hash: &[u8], key: &ChainKey) -> bool {
         let steps = generation.saturating_sub(self.generation);
-        if steps == 0 || steps > WALK {
+        if steps == 0 || steps > MAX_STEPS {
             return false;
         }
         let mut token = self.clone();

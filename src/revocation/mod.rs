@@ -89,7 +89,7 @@ impl RevocationList {
     ) -> storage::Result<Self> {
         let mut entries = Entries::default();
         let versions = change_counters::read(&db).await?;
-        directory.heard(versions.clients);
+        directory.observe(versions.clients);
         entries.catch_up(revocations::since(&db, 0, clock.now()).await?, versions.revocations);
         let (freshen, waiting) = mpsc::channel(WAITING);
         let list = Self {
@@ -385,7 +385,7 @@ impl Known {
             Some(versions) => versions,
             None => change_counters::read_on(lane).await?,
         };
-        self.directory.heard(versions.clients);
+        self.directory.observe(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
         if versions.revocations > known {
             let copied = match (&self.projection, copied) {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     app::App,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::{
         sessions as sessions_flow,
@@ -13,7 +13,7 @@ use crate::{
             verify,
         },
     },
-    oauth::{error::OAuthError, jwt::Invalid, scope::Scope},
+    oauth::{error::OAuthError, jwt::InvalidToken, scope::Scope},
     storage::sessions,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct UserInfo {
     pub claims: Map<String, Value>,
-    pub known: Known,
+    pub known: CachedClient,
 }
 
 /// Reads the claims for an access token.
@@ -35,7 +35,7 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     if !scope.contains("openid") {
         return Err(OAuthError::insufficient_scope("the token lacks the scope openid").into());
     }
-    let gone = || Error::InvalidToken(Invalid("its session has ended"));
+    let gone = || Error::InvalidToken(InvalidToken("its session has ended"));
     let sid = claims.sid.as_ref().ok_or_else(gone)?;
     let now = app.clock.now();
     let session = sessions::by_id(&app.db, sid)

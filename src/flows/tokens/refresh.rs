@@ -168,11 +168,11 @@ fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
 
 /// The named chain key; asks the database once where this process does not know it yet.
 pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>, Error> {
-    if let Some(key) = app.keys.ring().chain_key_numbered(number) {
+    if let Some(key) = app.keys.ring().chain_key_by_number(number) {
         return Ok(Some(key.clone()));
     }
     app.freshen().await?;
-    Ok(app.keys.ring().chain_key_numbered(number).cloned())
+    Ok(app.keys.ring().chain_key_by_number(number).cloned())
 }
 
 /// Whether the token was the session's current one once. Up to 20 ms of hashing: not on an async thread.

@@ -11,7 +11,7 @@ use crate::{
     oauth::{
         access_token::AccessClaims,
         error::OAuthError,
-        jwt::{Invalid, LONGEST, TokenType, Unverified},
+        jwt::{InvalidToken, LONGEST, TokenType, Unverified},
     },
     telemetry::TokenCheck,
 };
@@ -37,7 +37,7 @@ pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
 
 async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     if token.len() > LONGEST {
-        return Err(Error::InvalidToken(Invalid("it is not a token of this server")));
+        return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));
     }
     // First, because it brings the keys that were made or banned meanwhile.
     app.freshen().await?;
@@ -71,9 +71,9 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
+pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
     if token.len() > LONGEST {
-        return Err(Invalid("it is not a token of this server"));
+        return Err(InvalidToken("it is not a token of this server"));
     }
     let hash: [u8; 32] = Sha256::digest(token).into();
     let verified = match app.verified.get(&hash) {
@@ -93,14 +93,14 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, Invalid> {
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn still_good(app: &App, verified: &Verified) -> Result<(), Invalid> {
+pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     let issuer = &app.config.server.issuer;
-    let checked = verified.claims.check_for_anybody(issuer, app.clock.now());
+    let checked = verified.claims.check_any_audience(issuer, app.clock.now());
     let checked =
         checked.and_then(|()| match app.revocations.hit_by(&verified.claims, &verified.kid) {
             Some(kind) => {
                 diagnostics::fact("revoked_by", format!("an entry of the kind {kind}"));
-                Err(Invalid("it was revoked"))
+                Err(InvalidToken("it was revoked"))
             }
             None => Ok(()),
         });
@@ -129,10 +129,10 @@ pub(crate) fn note(verified: &Verified) {
     diagnostics::fact("token.kid", &verified.kid);
 }
 
-fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, Invalid> {
+fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, InvalidToken> {
     match app.keys.ring().verify(token) {
         Some(true) => Ok(Verified { claims: token.claims()?, kid: token.header.kid.clone() }),
-        Some(false) => Err(Invalid("its signature is wrong")),
-        None => Err(Invalid("it was signed by an unknown key")),
+        Some(false) => Err(InvalidToken("its signature is wrong")),
+        None => Err(InvalidToken("it was signed by an unknown key")),
     }
 }

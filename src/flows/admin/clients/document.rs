@@ -10,7 +10,7 @@ use super::{check_metadata, new, strict_json};
 use crate::{
     app::App,
     clock::Timestamp,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     limits::{Key, Limit},
     model::client::{AuthMethod, Client, Metadata, Source},
@@ -65,7 +65,11 @@ pub fn is_id(id: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Unavailable`]; [`Error::TooMany`] for a network that has named too many documents that nobody used.
-pub(crate) async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<Known>, Error> {
+pub(crate) async fn find(
+    app: &App,
+    id: &str,
+    address: IpAddr,
+) -> Result<Option<CachedClient>, Error> {
     if !app.config.takes_metadata_documents() {
         return Ok(None);
     }
@@ -107,7 +111,7 @@ pub(crate) async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<
                 },
                 None => client,
             };
-            Some(Known { client: Arc::new(client), version })
+            Some(CachedClient { client: Arc::new(client), version })
         }
         (Found::Bad, _) => None,
         // A server that is down does not end what its client has here.
@@ -123,7 +127,7 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
     if client.source != Source::Document {
         return Ok(());
     }
-    let remembered = app.directory.remembered(&client.id);
+    let remembered = app.directory.cached(&client.id);
     if remembered.is_some_and(|known| known.client.metadata == client.metadata) {
         return Ok(());
     }

@@ -18,7 +18,7 @@ use self::policy::Registrant;
 use crate::{
     app::App,
     clock::Timestamp,
-    directory::Known,
+    directory::CachedClient,
     error::{Error, FieldError},
     flows::admin::{
         access::Expected,
@@ -406,7 +406,7 @@ where
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::TooMany`].
-pub async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<Known>, Error> {
+pub async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<CachedClient>, Error> {
     if document::is_id(id) { document::find(app, id, address).await } else { app.client(id).await }
 }
 

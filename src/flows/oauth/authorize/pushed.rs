@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::request::{self, Refused};
 use crate::{
     app::App,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::admin::clients::document,
     oauth::{error::OAuthError, params::Params},
@@ -36,7 +36,7 @@ pub struct Pushed {
 ///
 /// # Errors
 /// What the authorization endpoint would answer, as the token endpoint's errors (§2.3).
-pub async fn push(app: &App, known: &Known, params: &Params) -> Result<Pushed, Error> {
+pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pushed, Error> {
     if params.get("request_uri").is_some() {
         return Err(OAuthError::invalid_request(
             "request_uri cannot be pushed (RFC 9126 section 2.1)",

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::{
     app::App,
     diagnostics,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::{
         admin::clients,
@@ -27,7 +27,7 @@ use crate::{
 /// A request that may be granted.
 #[derive(Debug)]
 pub struct Request {
-    pub known: Known,
+    pub known: CachedClient,
     pub callback: Callback,
     /// As they came, but for what was looked up.
     pub params: Params,
@@ -123,7 +123,7 @@ pub async fn read(
         .get("client_id")
         .ok_or_else(|| page(OAuthError::invalid_request("client_id is missing")))?;
     let remembered = match freshness {
-        Freshness::Remembered => app.directory.remembered(id),
+        Freshness::Remembered => app.directory.cached(id),
         Freshness::Now => None,
     };
     // What a document says may have changed elsewhere.
@@ -194,7 +194,7 @@ pub(crate) async fn open(app: &App, client: &Client, params: &Params) -> Result<
 /// Checks the parameters that count.
 pub(crate) async fn read_effective(
     app: &App,
-    known: Known,
+    known: CachedClient,
     params: Params,
     pushed: Option<[u8; 32]>,
 ) -> Result<Request, Refused> {
@@ -259,7 +259,7 @@ struct Rest {
     hinted_subject: Option<String>,
 }
 
-async fn rest(app: &App, known: &Known, params: &Params) -> Result<Rest, Error> {
+async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, Error> {
     let client = &*known.client;
     match params.get("response_type") {
         Some("code") => {}
@@ -299,8 +299,8 @@ async fn rest(app: &App, known: &Known, params: &Params) -> Result<Rest, Error> 
     let may = target.may_ask(client);
     let is_allowed = |claim: &str| told::covering(claim).is_none_or(|scope| may.contains(scope));
     let claims = claims.map(|claims| claims.filter(is_allowed));
-    let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_wish(claim));
-    if wish("acr").is_some_and(|wish| wish.essential && !wish.is_met_by(ACR_PASSWORD)) {
+    let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_constraint(claim));
+    if wish("acr").is_some_and(|wish| wish.essential && !wish.accepts(ACR_PASSWORD)) {
         return Err(OAuthError::unmet_authentication_requirements(
             "people log in here by password only",
         )

@@ -7,7 +7,7 @@ use crate::{
     app::App,
     error::Error,
     flows::client_keys,
-    jose::ForeignJwt,
+    jose::ClientJwt,
     model::{client::Client, key::SigningAlgorithm},
     oauth::{access_token::Audience, error::OAuthError, params::Params},
 };
@@ -32,7 +32,7 @@ struct Claims {
 /// # Errors
 /// `invalid_request_object`, with what is wrong.
 pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Params, Error> {
-    let jwt = ForeignJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
+    let jwt = ClientJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
     let registered = client.metadata.request_object_signing_alg;
     let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
     if !client_keys::verifies(app, client, &jwt, &allowed).await {

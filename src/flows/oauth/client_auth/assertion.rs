@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::client_keys,
-    jose::{Assertion, ForeignJwt},
+    jose::{Assertion, ClientJwt},
     model::{client::Client, key::SigningAlgorithm},
     storage::single_use::{self, Kind},
 };
@@ -29,7 +29,7 @@ pub(crate) async fn proves(
         return Ok(false);
     }
     // Last: only what the client really signed takes up room.
-    let (kind, until) = (Kind::ClientAssertion, claims.forgotten_at());
+    let (kind, until) = (Kind::ClientAssertion, claims.retained_until());
     Ok(single_use::claim(&app.db, kind, &client.id, &claims.jti, until).await?)
 }
 
@@ -38,8 +38,8 @@ fn read<'a>(
     client: &Client,
     jwt: &'a str,
     now: Timestamp,
-) -> Option<(ForeignJwt<'a>, Assertion)> {
-    let jwt = ForeignJwt::parse(jwt).ok()?;
+) -> Option<(ClientJwt<'a>, Assertion)> {
+    let jwt = ClientJwt::parse(jwt).ok()?;
     // A signed authorization request passes through browsers: it must not prove who the client is (RFC 9101 §10.8).
     if jwt.typ().is_some_and(|typ| typ == "oauth-authz-req+jwt") {
         return None;
@@ -51,6 +51,6 @@ fn read<'a>(
 
 /// Whom an assertion says to come from; believed by nobody yet.
 pub(crate) fn claimed_client(jwt: &str) -> Option<String> {
-    let claims: Assertion = ForeignJwt::parse(jwt).ok()?.claims().ok()?;
+    let claims: Assertion = ClientJwt::parse(jwt).ok()?.claims().ok()?;
     Some(claims.sub)
 }

@@ -9,7 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     diagnostics,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::admin::clients,
     limits::{Key, Limit, RetryAfter},
@@ -43,7 +43,7 @@ pub enum Presented {
 pub enum Freshness {
     /// The client is as it was committed before the request came.
     Now,
-    /// The client may be older: the statement that follows checks its [`Known::version`] by itself.
+    /// The client may be older: the statement that follows checks its [`CachedClient::version`] by itself.
     CheckedLater,
 }
 
@@ -80,7 +80,7 @@ pub async fn authenticate(
     presented: &Presented,
     freshness: Freshness,
     caller: &RequestContext,
-) -> Result<Known, Error> {
+) -> Result<CachedClient, Error> {
     let network = Key::address(caller.address);
     // Who has used up their failures does not even get a look at the database.
     app.limits
@@ -89,7 +89,7 @@ pub async fn authenticate(
         .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
     let id = presented.client_id();
     let remembered = match freshness {
-        Freshness::CheckedLater => app.directory.remembered(id),
+        Freshness::CheckedLater => app.directory.cached(id),
         Freshness::Now => None,
     };
     if let Some(known) = remembered.filter(may_be) {
@@ -118,7 +118,7 @@ pub async fn authenticate(
 }
 
 /// Who was refused, for those who are asked why.
-fn note(presented: &Presented, known: Option<&Known>) {
+fn note(presented: &Presented, known: Option<&CachedClient>) {
     diagnostics::fact("client.id", presented.client_id());
     diagnostics::fact("client.shown", presented.name());
     diagnostics::fact("client.known_and_enabled", known.is_some());
@@ -129,7 +129,7 @@ fn note(presented: &Presented, known: Option<&Known>) {
 }
 
 /// The first-party API's client never comes as a client.
-fn may_be(known: &Known) -> bool {
+fn may_be(known: &CachedClient) -> bool {
     known.client.disabled_at.is_none() && known.client.id != FIRST_PARTY
 }
 

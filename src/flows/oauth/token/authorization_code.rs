@@ -6,7 +6,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     diagnostics,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::{oauth::resources, sessions, tokens::id_token},
     keys,
@@ -32,7 +32,7 @@ use crate::{
 /// `invalid_grant` for every code that is not good, whatever the reason.
 pub(crate) async fn redeem(
     app: &App,
-    known: &Known,
+    known: &CachedClient,
     params: &Params,
     caller: &RequestContext,
 ) -> Result<Option<Issued>, Error> {
@@ -120,7 +120,7 @@ fn first_refresh_token(
 
 fn redemption(
     app: &App,
-    known: &Known,
+    known: &CachedClient,
     refresh: Option<&RefreshToken>,
     now: Timestamp,
 ) -> Redemption {
@@ -146,7 +146,7 @@ fn redemption(
 /// Finds out why nothing was redeemed.
 async fn refuse(
     app: &App,
-    known: &Known,
+    known: &CachedClient,
     session_id: &str,
     hash: [u8; 32],
     caller: &RequestContext,
@@ -178,7 +178,7 @@ async fn refuse(
 }
 
 /// Why a code buys nothing, for those who are asked.
-fn note(session: Option<&Session>, known: &Known, hash: [u8; 32], now: Timestamp) {
+fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Timestamp) {
     diagnostics::fact("code.session_found", session.is_some());
     let Some(session) = session else { return };
     diagnostics::fact("code.session", &session.id);

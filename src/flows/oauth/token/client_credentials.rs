@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     flows::oauth::resources::{self, Target, is_about_a_person},
     model::{catalogue::Catalogue, client::Client},
-    oauth::{access_token::Grant, error::OAuthError, params::Params, scope::Scope},
+    oauth::{access_token::NewAccessToken, error::OAuthError, params::Params, scope::Scope},
 };
 
 /// Issues a token. There is no session and no refresh token (§4.4.3): the client can ask again.
@@ -16,7 +16,7 @@ pub(crate) async fn issue(app: &App, client: &Client, params: &Params) -> Result
     let target = resources::target(app, client, params.all("resource")).await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
     let scope = scope(client, &catalogue, &target, asked)?;
-    let grant = Grant {
+    let grant = NewAccessToken {
         issuer: &app.config.server.issuer,
         audience: target.audience(app),
         subject: &client.id,

@@ -11,7 +11,7 @@ pub use refresh_token::refresh;
 use crate::{
     app::App,
     diagnostics,
-    directory::Known,
+    directory::CachedClient,
     error::Error,
     flows::oauth::client_auth::{self, Freshness, Presented},
     model::{
@@ -19,7 +19,7 @@ use crate::{
         client::{Client, GrantType},
     },
     oauth::{
-        access_token::{AccessClaims, Grant},
+        access_token::{AccessClaims, NewAccessToken},
         error::OAuthError,
         jwt::TokenType,
         params::Params,
@@ -107,7 +107,7 @@ async fn authenticated(
     grant: GrantType,
     freshness: Freshness,
     caller: &RequestContext,
-) -> Result<Known, Error> {
+) -> Result<CachedClient, Error> {
     let known = client_auth::authenticate(app, presented, freshness, caller).await?;
     if known.client.may(grant) {
         Ok(known)
@@ -120,7 +120,7 @@ async fn authenticated(
 async fn access_token(
     app: &App,
     client: &Client,
-    grant: Grant<'_>,
+    grant: NewAccessToken<'_>,
 ) -> Result<(String, u64), Error> {
     let now = app.clock.now();
     let ttl = client.metadata.access_ttl.unwrap_or(app.config.tokens.access_ttl);
