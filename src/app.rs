@@ -152,8 +152,8 @@ impl App {
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the database cannot be asked.
-    pub async fn freshen(&self) -> Result<(), Error> {
-        let fresh = self.revocations.freshen().await;
+    pub async fn sync(&self) -> Result<(), Error> {
+        let fresh = self.revocations.sync().await;
         fresh.map_err(|stale| Error::Unavailable(stale.into()))
     }
 
@@ -162,7 +162,7 @@ impl App {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn client(&self, id: &str) -> Result<Option<CachedClient>, Error> {
-        self.freshen().await?;
+        self.sync().await?;
         let known = self.directory.client(&self.db, id).await?;
         Ok(known.filter(|known| known.client.disabled_at.is_none()))
     }

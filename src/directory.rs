@@ -1,5 +1,5 @@
 //! What this process remembers of clients and the catalogue: as fresh as the clients' head number it has heard last
-//! ([`crate::revocation::RevocationList::freshen`] asks for it).
+//! ([`crate::revocation::RevocationList::sync`] asks for it).
 
 use std::sync::{
     Arc, PoisonError, RwLock,

@@ -116,7 +116,7 @@ impl Server {
         // Where nobody can ask for it, the database is not asked either.
         let health =
             grpc.as_ref().map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
-        background.spawn(app.revocations.clone().look_for_news());
+        background.spawn(app.revocations.clone().poll_for_changes());
 
         let serving = public.serve(endpoint, stopped(stopping.clone()));
         let calling = async {

@@ -203,7 +203,7 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failed> {
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await.map_err(failed)?;
     if json {
         let all: Vec<Value> = catalogue.modules.values().map(described).collect();

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    model::revocation::Written,
+    model::revocation::WireRevocation,
     oauth::jwt::TokenType,
     revocation::feed::{FollowError, Follower},
 };
@@ -38,7 +38,7 @@ struct Claims<'a> {
     iss: &'a str,
     iat: i64,
     number: i64,
-    entries: Vec<Written>,
+    entries: Vec<WireRevocation>,
 }
 
 /// The signed list.

@@ -159,7 +159,7 @@ async fn attempt(
         return Ok(kept(Err(Refusal::NoToken)));
     }
     // The one question that is asked of the database or of Redis, together with whoever else asks at this moment.
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
     let judge = Judge { config: &app.config, catalogue: &catalogue, needs, now: app.clock.now() };
     let inspected = access.map(|token| verify::inspect(app, token));
@@ -322,7 +322,7 @@ impl Judge<'_> {
         if !self.is_meant_for_us(claims) {
             return None;
         }
-        let scope = app.revocations.left_of(claims, &token.kid)?;
+        let scope = app.revocations.remaining_scope(claims, &token.kid)?;
         let mut left = claims.clone();
         left.scope = scope.to_string();
         self.lacking(&left).err()

@@ -23,7 +23,7 @@ use crate::{
         event::Event,
         key::LONGEST_TOKEN_LIFE,
         module::OpenGrant,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
         session::{Details, EndReason, Overview, Session},
         user::User,
     },
@@ -338,7 +338,7 @@ async fn end_by(
     let detail = json!({ "sessionId": session, "reason": reason.as_str() });
     by.note(tx, "session.end", Some(subject), detail, now).await?;
     let entry = Revocation {
-        target: Target::Session(session.to_owned()),
+        target: RevocationTarget::Session(session.to_owned()),
         expires_at: now + LONGEST_TOKEN_LIFE,
     };
     revocations::add(tx, &entry, reason.as_str(), now).await?;

@@ -148,7 +148,7 @@ async fn by_certificate(
 }
 
 async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<CachedClient, ApiError> {
-    app.freshen().await?;
+    app.sync().await?;
     let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
     let found = app.directory.by_certificate(&app.db, &thumbprint).await;
     found.map_err(Error::from)?.ok_or_else(|| {

@@ -6,7 +6,7 @@ use super::proto::v1;
 use crate::{
     clock::Timestamp,
     flows::oauth::{introspect::Introspection, token::Issued},
-    model::{revocation::Written, user::User},
+    model::{revocation::WireRevocation, user::User},
     oauth::access_token::Audience,
 };
 
@@ -48,8 +48,8 @@ impl From<Introspection> for v1::ValidateResponse {
     }
 }
 
-impl From<&Written> for v1::Entry {
-    fn from(entry: &Written) -> Self {
+impl From<&WireRevocation> for v1::Entry {
+    fn from(entry: &WireRevocation) -> Self {
         use v1::entry::Target;
         let id = entry.id.clone();
         let issued_until = entry.issued_until.unwrap_or_default();

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::Error,
     flows::feed,
-    model::revocation::Written,
+    model::revocation::WireRevocation,
     revocation::feed::{FollowError, Follower},
 };
 
@@ -136,17 +136,17 @@ fn sent_away(call: &Call, error: FollowError) -> Status {
     }
 }
 
-fn snapshot_parts(number: i64, entries: &[Written]) -> Vec<WatchResponse> {
+fn snapshot_parts(number: i64, entries: &[WireRevocation]) -> Vec<WatchResponse> {
     in_parts(entries, |entries, more| Message::Snapshot(Snapshot { number, entries, more }))
 }
 
-fn delta_parts(from: i64, to: i64, entries: &[Written]) -> Vec<WatchResponse> {
+fn delta_parts(from: i64, to: i64, entries: &[WireRevocation]) -> Vec<WatchResponse> {
     in_parts(entries, |entries, more| Message::Delta(Delta { from, to, entries, more }))
 }
 
 /// At least one message, each with no more entries than every caller can take.
 fn in_parts(
-    entries: &[Written],
+    entries: &[WireRevocation],
     message: impl Fn(Vec<Entry>, bool) -> Message,
 ) -> Vec<WatchResponse> {
     let count = entries.len().div_ceil(PART).max(1);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_long_list_comes_in_parts_and_only_the_last_ends_it() {
-        let entry = Written {
+        let entry = WireRevocation {
             kind: "token".to_owned(),
             id: "j".to_owned(),
             scope: None,

@@ -37,7 +37,7 @@ use crate::{
     model::{
         actor::Actor,
         key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
     },
     oauth::{
         jwt::{self, TokenType},
@@ -315,8 +315,10 @@ impl Keys {
                     KeyState::Retired | KeyState::Banned => {}
                 }
                 by.note(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
-                let entry =
-                    Revocation { target: Target::Key(kid), expires_at: now + LONGEST_TOKEN_LIFE };
+                let entry = Revocation {
+                    target: RevocationTarget::Key(kid),
+                    expires_at: now + LONGEST_TOKEN_LIFE,
+                };
                 revocations::add(&mut tx, &entry, "key_banned", now).await?;
                 Ok(())
             })

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 
 /// What an entry hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum RevocationTarget {
     /// One token, by `jti`.
     Token(String),
     /// Every token of a session, by `sid`.
@@ -25,13 +25,13 @@ pub enum Target {
 /// An entry with the time after which no token is left that it could hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    pub target: Target,
+    pub target: RevocationTarget,
     pub expires_at: Timestamp,
 }
 
 /// An entry as rows, Redis and the feed write it (docs/revocation-feed.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Written {
+pub struct WireRevocation {
     /// `token`, `session`, `subject`, `scope`, `client` or `key`.
     pub kind: String,
     /// The `jti`, `sid`, `sub`, `client_id` or `kid`.
@@ -48,20 +48,22 @@ pub struct Written {
 
 impl Revocation {
     /// The entry as it is written.
-    pub fn written(&self) -> Written {
+    pub fn to_wire(&self) -> WireRevocation {
         let (kind, id, scope, issued_until) = match &self.target {
-            Target::Token(jti) => ("token", jti, None, None),
-            Target::Session(sid) => ("session", sid, None, None),
-            Target::Subject { sub, issued_until } => ("subject", sub, None, Some(*issued_until)),
-            Target::Scope { sub, scope, issued_until } => {
+            RevocationTarget::Token(jti) => ("token", jti, None, None),
+            RevocationTarget::Session(sid) => ("session", sid, None, None),
+            RevocationTarget::Subject { sub, issued_until } => {
+                ("subject", sub, None, Some(*issued_until))
+            }
+            RevocationTarget::Scope { sub, scope, issued_until } => {
                 ("scope", sub, Some(scope.clone()), Some(*issued_until))
             }
-            Target::Client { client_id, issued_until } => {
+            RevocationTarget::Client { client_id, issued_until } => {
                 ("client", client_id, None, Some(*issued_until))
             }
-            Target::Key(kid) => ("key", kid, None, None),
+            RevocationTarget::Key(kid) => ("key", kid, None, None),
         };
-        Written {
+        WireRevocation {
             kind: kind.to_owned(),
             id: id.clone(),
             scope,
@@ -71,18 +73,22 @@ impl Revocation {
     }
 }
 
-impl Written {
-    /// The reverse of [`Revocation::written`]; `None` where a newer version wrote a kind that is unknown here.
-    pub fn read(self) -> Option<Revocation> {
+impl WireRevocation {
+    /// The reverse of [`Revocation::to_wire`]; `None` where a newer version wrote a kind that is unknown here.
+    pub fn into_revocation(self) -> Option<Revocation> {
         let target = match (self.kind.as_str(), self.issued_until) {
-            ("token", _) => Target::Token(self.id),
-            ("session", _) => Target::Session(self.id),
-            ("subject", Some(issued_until)) => Target::Subject { sub: self.id, issued_until },
-            ("scope", Some(issued_until)) => {
-                Target::Scope { sub: self.id, scope: self.scope?, issued_until }
+            ("token", _) => RevocationTarget::Token(self.id),
+            ("session", _) => RevocationTarget::Session(self.id),
+            ("subject", Some(issued_until)) => {
+                RevocationTarget::Subject { sub: self.id, issued_until }
             }
-            ("client", Some(issued_until)) => Target::Client { client_id: self.id, issued_until },
-            ("key", _) => Target::Key(self.id),
+            ("scope", Some(issued_until)) => {
+                RevocationTarget::Scope { sub: self.id, scope: self.scope?, issued_until }
+            }
+            ("client", Some(issued_until)) => {
+                RevocationTarget::Client { client_id: self.id, issued_until }
+            }
+            ("key", _) => RevocationTarget::Key(self.id),
             _ => return None,
         };
         Some(Revocation { target, expires_at: Timestamp::from_secs(self.expires_at)? })

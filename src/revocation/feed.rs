@@ -14,13 +14,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
-use super::{RevocationList, Stale};
+use super::{RevocationList, SyncError};
 use crate::{
     clock::Clock,
-    model::revocation::Written,
+    model::revocation::WireRevocation,
     storage::{
         self, Db,
-        revocations::{self, Numbered},
+        revocations::{self, NumberedRevocation},
     },
 };
 
@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
     pub number: i64,
-    pub entries: Vec<Written>,
+    pub entries: Vec<WireRevocation>,
 }
 
 /// What came between two numbers.
@@ -49,7 +49,7 @@ pub struct Delta {
     pub from: i64,
     /// The number of a follower that has taken it in.
     pub to: i64,
-    pub entries: Vec<Written>,
+    pub entries: Vec<WireRevocation>,
     #[serde(skip)]
     json: OnceLock<Bytes>,
 }
@@ -79,7 +79,7 @@ struct Recent {
     /// Everything behind this number is in `changes`.
     base: i64,
     head: i64,
-    changes: VecDeque<(i64, Written)>,
+    changes: VecDeque<(i64, WireRevocation)>,
 }
 
 /// One who follows.
@@ -102,7 +102,7 @@ impl Drop for Counted {
 }
 
 impl Delta {
-    fn new(from: i64, to: i64, entries: Vec<Written>) -> Self {
+    fn new(from: i64, to: i64, entries: Vec<WireRevocation>) -> Self {
         Self { from, to, entries, json: OnceLock::new() }
     }
 
@@ -124,15 +124,15 @@ impl Feed {
     }
 
     /// Takes in what the list has heard: everything up to `head`.
-    pub(super) fn push(&self, news: &[Numbered], head: i64) {
+    pub(super) fn push(&self, news: &[NumberedRevocation], head: i64) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let from = recent.head;
         if head <= from {
             return;
         }
-        let is_new = |new: &&Numbered| (from + 1..=head).contains(&new.number);
-        let entries: Vec<Written> =
-            news.iter().filter(is_new).map(|new| new.entry.written()).collect();
+        let is_new = |new: &&NumberedRevocation| (from + 1..=head).contains(&new.number);
+        let entries: Vec<WireRevocation> =
+            news.iter().filter(is_new).map(|new| new.entry.to_wire()).collect();
         let numbers = news.iter().filter(is_new).map(|new| new.number);
         recent.changes.extend(numbers.zip(entries.iter().cloned()));
         recent.head = head;
@@ -168,11 +168,11 @@ impl RevocationList {
     /// The whole list, with all that was committed before the call.
     ///
     /// # Errors
-    /// [`Stale`] where the database cannot be asked.
-    pub async fn snapshot(&self) -> Result<Snapshot, Stale> {
-        self.freshen().await?;
+    /// [`SyncError`] where the database cannot be asked.
+    pub async fn snapshot(&self) -> Result<Snapshot, SyncError> {
+        self.sync().await?;
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Snapshot { number: entries.number, entries: entries.written() })
+        Ok(Snapshot { number: entries.number, entries: entries.wire() })
     }
 
     /// Follows the list from a number on; what was committed before the call and is behind that number comes first.
@@ -186,8 +186,8 @@ impl RevocationList {
         since: i64,
     ) -> Result<Follower, FollowError> {
         let counted = self.feed.counted()?;
-        let unavailable = |error: Stale| FollowError::Unavailable(error.into());
-        self.freshen().await.map_err(unavailable)?;
+        let unavailable = |error: SyncError| FollowError::Unavailable(error.into());
+        self.sync().await.map_err(unavailable)?;
         // From here on everything that is pushed comes by the channel; what was pushed before is `missed`.
         let (deltas, head, at_hand) = {
             let recent = self.feed.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,24 +213,29 @@ impl RevocationList {
     }
 
     /// Looks for other processes' revocations while somebody follows. Runs until it is dropped.
-    pub async fn look_for_news(self) {
+    pub async fn poll_for_changes(self) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             if self.feed.followers() > 0 {
                 // Where it fails the next one looks again; what is new is pushed on the way.
-                let _ = self.freshen().await;
+                let _ = self.sync().await;
             }
         }
     }
 }
 
-async fn older(db: &Db, clock: &Clock, since: i64, head: i64) -> Result<Vec<Written>, FollowError> {
+async fn older(
+    db: &Db,
+    clock: &Clock,
+    since: i64,
+    head: i64,
+) -> Result<Vec<WireRevocation>, FollowError> {
     let unavailable = |error: storage::Error| FollowError::Unavailable(error.into());
     let mut entries = revocations::since(db, since, clock.now()).await.map_err(unavailable)?;
     entries.retain(|one| one.number <= head);
-    Ok(entries.iter().map(|one| one.entry.written()).collect())
+    Ok(entries.iter().map(|one| one.entry.to_wire()).collect())
 }
 
 impl Follower {

@@ -19,18 +19,18 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::{
     feed::Feed,
-    redis::{Projection, Steward},
+    redis::{LeaseKeeper, Replica},
 };
 use crate::{
     clock::{Clock, Rng, Timestamp},
     config,
     directory::Directory,
     keys::Keys,
-    model::revocation::{Revocation, Target, Written},
+    model::revocation::{Revocation, RevocationTarget, WireRevocation},
     oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
         self, Db, Lane, change_counters,
-        revocations::{self, Numbered},
+        revocations::{self, NumberedRevocation},
     },
 };
 
@@ -50,17 +50,17 @@ const GATHER: usize = 12;
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     entries: Arc<RwLock<Entries>>,
-    freshen: mpsc::Sender<Waiter>,
+    sync: mpsc::Sender<Waiter>,
     /// What came last, for those who follow.
     pub feed: Arc<Feed>,
     /// The copy in Redis, where there is one.
-    pub projection: Option<Arc<Projection>>,
+    pub replica: Option<Arc<Replica>>,
 }
 
 /// The database could not say whether the list is whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the revocation list cannot be brought up to date")]
-pub struct Stale;
+pub struct SyncError;
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -91,24 +91,24 @@ impl RevocationList {
         let versions = change_counters::read(&db).await?;
         directory.observe(versions.clients);
         entries.catch_up(revocations::since(&db, 0, clock.now()).await?, versions.revocations);
-        let (freshen, waiting) = mpsc::channel(WAITING);
+        let (sync, waiting) = mpsc::channel(WAITING);
         let list = Self {
             entries: Arc::new(RwLock::new(entries)),
-            freshen,
+            sync,
             feed: Arc::new(Feed::new(versions.revocations)),
-            projection: Projection::new(config).map(Arc::new),
+            replica: Replica::new(config).map(Arc::new),
         };
-        let known = Arc::new(Known {
+        let known = Arc::new(VersionCheck {
             entries: Arc::clone(&list.entries),
             feed: Arc::clone(&list.feed),
-            projection: list.projection.clone(),
+            replica: list.replica.clone(),
             keys,
             directory,
         });
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..ASKING {
             let (known, waiting) = (Arc::clone(&known), Arc::clone(&waiting));
-            tokio::spawn(known.keep_fresh(waiting, db.unannounced(), clock.clone()));
+            tokio::spawn(known.run(waiting, db.unannounced(), clock.clone()));
         }
         list.announce_commits(&db, clock, rng);
         Ok(list)
@@ -119,15 +119,11 @@ impl RevocationList {
         let (announce, mut commits) = mpsc::channel::<oneshot::Sender<()>>(WAITING);
         let (news, mut heard) = mpsc::channel::<()>(1);
         db.announce_to(announce);
-        match &self.projection {
-            Some(projection) => {
-                let steward = Steward {
-                    projection: Arc::clone(projection),
-                    db: db.unannounced(),
-                    clock,
-                    rng,
-                };
-                tokio::spawn(steward.run(commits, news));
+        match &self.replica {
+            Some(replica) => {
+                let lease_keeper =
+                    LeaseKeeper { replica: Arc::clone(replica), db: db.unannounced(), clock, rng };
+                tokio::spawn(lease_keeper.run(commits, news));
             }
             // Other processes ask the database itself.
             None => {
@@ -143,7 +139,7 @@ impl RevocationList {
         tokio::spawn(async move {
             while heard.recv().await.is_some() {
                 // Where it fails the next check says so.
-                let _ = list.freshen().await;
+                let _ = list.sync().await;
             }
         });
     }
@@ -151,20 +147,15 @@ impl RevocationList {
     /// Comes back once the list (and the keys and the directory) hold everything that was committed before the call.
     ///
     /// # Errors
-    /// [`Stale`] where the database cannot be asked.
-    pub async fn freshen(&self) -> Result<(), Stale> {
+    /// [`SyncError`] where the database cannot be asked.
+    pub async fn sync(&self) -> Result<(), SyncError> {
         let (answer, fresh) = oneshot::channel();
-        self.freshen.send(answer).await.map_err(|_| Stale)?;
-        if fresh.await.unwrap_or(false) { Ok(()) } else { Err(Stale) }
+        self.sync.send(answer).await.map_err(|_| SyncError)?;
+        if fresh.await.unwrap_or(false) { Ok(()) } else { Err(SyncError) }
     }
 
-    /// Whether the token was revoked, as far as this process has heard: [`RevocationList::freshen`] first.
-    pub fn hits(&self, claims: &AccessClaims, kid: &str) -> bool {
-        self.hit_by(claims, kid).is_some()
-    }
-
-    /// As [`RevocationList::hits`], with the kind of the entry.
-    pub fn hit_by(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
+    /// The kind of the entry that revokes the token, as of the last [`RevocationList::sync`].
+    pub fn revoked_by(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let withdrawn = |scope| entries.withdraw(claims, scope);
         let scope = || claims.scope.split(' ').any(withdrawn).then_some("scope");
@@ -173,7 +164,7 @@ impl RevocationList {
 
     /// What is left of the token's scope where its subject has lost some of it since, and nothing else was revoked; `None`
     /// where the token is dead altogether.
-    pub fn left_of(&self, claims: &AccessClaims, kid: &str) -> Option<Scope> {
+    pub fn remaining_scope(&self, claims: &AccessClaims, kid: &str) -> Option<Scope> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let lost = |scope: &&str| entries.withdraw(claims, scope);
         let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
@@ -182,8 +173,8 @@ impl RevocationList {
 
     /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
     pub async fn sweep(&self, now: Timestamp, gone: &[i64]) {
-        if let Some(projection) = &self.projection {
-            projection.forget(gone).await;
+        if let Some(replica) = &self.replica {
+            replica.forget(gone).await;
         }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.retain(|_, expires_at| *expires_at > now);
@@ -245,17 +236,17 @@ impl Entries {
     fn add(&mut self, entry: Revocation) {
         let expires_at = entry.expires_at;
         match entry.target {
-            Target::Token(jti) => drop(self.tokens.insert(jti, expires_at)),
-            Target::Session(sid) => drop(self.sessions.insert(sid, expires_at)),
-            Target::Key(kid) => drop(self.keys.insert(kid, expires_at)),
-            Target::Subject { sub, issued_until } => {
+            RevocationTarget::Token(jti) => drop(self.tokens.insert(jti, expires_at)),
+            RevocationTarget::Session(sid) => drop(self.sessions.insert(sid, expires_at)),
+            RevocationTarget::Key(kid) => drop(self.keys.insert(kid, expires_at)),
+            RevocationTarget::Subject { sub, issued_until } => {
                 until(&mut self.subjects, sub, issued_until, expires_at);
             }
-            Target::Scope { sub, scope, issued_until } => {
+            RevocationTarget::Scope { sub, scope, issued_until } => {
                 let withdrawn = self.scopes.entry(sub).or_default();
                 until(withdrawn, scope, issued_until, expires_at);
             }
-            Target::Client { client_id, issued_until } => {
+            RevocationTarget::Client { client_id, issued_until } => {
                 until(&mut self.clients, client_id, issued_until, expires_at)
             }
         }
@@ -263,7 +254,7 @@ impl Entries {
 
     /// Takes in what came since; `head` was read before it. Entries behind `head` may have come along:
     /// reading them again later changes nothing.
-    fn catch_up(&mut self, news: Vec<Numbered>, head: i64) {
+    fn catch_up(&mut self, news: Vec<NumberedRevocation>, head: i64) {
         for new in news {
             self.add(new.entry);
         }
@@ -272,28 +263,32 @@ impl Entries {
     }
 
     /// Every entry, as it is written.
-    fn written(&self) -> Vec<Written> {
-        let of = |target, expires_at| Revocation { target, expires_at }.written();
-        let one = |names: &HashMap<String, Timestamp>, target: fn(String) -> Target| {
+    fn wire(&self) -> Vec<WireRevocation> {
+        let of = |target, expires_at| Revocation { target, expires_at }.to_wire();
+        let one = |names: &HashMap<String, Timestamp>, target: fn(String) -> RevocationTarget| {
             let named = names.iter().map(|(name, at)| of(target(name.clone()), *at));
             named.collect::<Vec<_>>()
         };
-        let mut written = one(&self.tokens, Target::Token);
-        written.extend(one(&self.sessions, Target::Session));
-        written.extend(one(&self.keys, Target::Key));
+        let mut written = one(&self.tokens, RevocationTarget::Token);
+        written.extend(one(&self.sessions, RevocationTarget::Session));
+        written.extend(one(&self.keys, RevocationTarget::Key));
         for (sub, &(issued_until, at)) in &self.subjects {
             let sub = sub.clone();
-            written.push(of(Target::Subject { sub, issued_until }, at));
+            written.push(of(RevocationTarget::Subject { sub, issued_until }, at));
         }
         for (sub, withdrawn) in &self.scopes {
             for (scope, &(issued_until, at)) in withdrawn {
-                let target = Target::Scope { sub: sub.clone(), scope: scope.clone(), issued_until };
+                let target = RevocationTarget::Scope {
+                    sub: sub.clone(),
+                    scope: scope.clone(),
+                    issued_until,
+                };
                 written.push(of(target, at));
             }
         }
         for (client_id, &(issued_until, at)) in &self.clients {
             let client_id = client_id.clone();
-            written.push(of(Target::Client { client_id, issued_until }, at));
+            written.push(of(RevocationTarget::Client { client_id, issued_until }, at));
         }
         written
     }
@@ -311,10 +306,10 @@ fn until(
 }
 
 /// What one query of the head numbers keeps fresh.
-struct Known {
+struct VersionCheck {
     entries: Arc<RwLock<Entries>>,
     feed: Arc<Feed>,
-    projection: Option<Arc<Projection>>,
+    replica: Option<Arc<Replica>>,
     keys: Arc<Keys>,
     directory: Arc<Directory>,
 }
@@ -342,9 +337,9 @@ async fn gather(waiting: &Mutex<mpsc::Receiver<Waiter>>) -> Vec<Waiter> {
     group
 }
 
-impl Known {
+impl VersionCheck {
     /// Asks for those who wait, until nobody will any more.
-    async fn keep_fresh(
+    async fn run(
         self: Arc<Self>,
         waiting: Arc<Mutex<mpsc::Receiver<Waiter>>>,
         db: Db,
@@ -356,7 +351,7 @@ impl Known {
             if group.is_empty() {
                 return;
             }
-            let fresh = match self.bring_up_to_date(&mut lane, &db, &clock).await {
+            let fresh = match self.check(&mut lane, &db, &clock).await {
                 Ok(()) => true,
                 // A command closes it when it is done, under the news of its own commit.
                 Err(crate::keys::Error::Storage(error)) if error.is_closed() => false,
@@ -371,14 +366,14 @@ impl Known {
         }
     }
 
-    async fn bring_up_to_date(
+    async fn check(
         &self,
         lane: &mut Lane,
         db: &Db,
         clock: &Clock,
     ) -> Result<(), crate::keys::Error> {
-        let copied = match &self.projection {
-            Some(projection) => projection.versions().await,
+        let copied = match &self.replica {
+            Some(replica) => replica.versions().await,
             None => None,
         };
         let versions = match copied {
@@ -388,10 +383,8 @@ impl Known {
         self.directory.observe(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
         if versions.revocations > known {
-            let copied = match (&self.projection, copied) {
-                (Some(projection), Some(_)) => {
-                    projection.entries(known, versions.revocations).await
-                }
+            let copied = match (&self.replica, copied) {
+                (Some(replica), Some(_)) => replica.entries(known, versions.revocations).await,
                 _ => None,
             };
             let news = match copied {

@@ -33,11 +33,11 @@ use url::Url;
 use crate::{
     clock::{Clock, Rng},
     config,
-    model::revocation::Written,
+    model::revocation::WireRevocation,
     storage::{
         self, Db,
         change_counters::{self, Versions},
-        revocations::{self, Numbered},
+        revocations::{self, NumberedRevocation},
     },
 };
 
@@ -61,10 +61,10 @@ const GONE: i64 = -1;
 /// Makes a copy that nobody believes yet. KEYS: the hash. ARGV: its name, how the names of this Redis begin, its number,
 /// when it expires (ms), then numbers and entries.
 const CREATE: &str = "
-local name = redis.call('HGET', KEYS[1], 'name')
+local name = redis.call('HGET', KEYS[1], 'epoch')
 if name and string.sub(name, 1, #ARGV[2]) == ARGV[2] and ARGV[5] ~= 'replace' then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'name', ARGV[1], 'number', ARGV[3], 'expires', ARGV[4])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'number', ARGV[3], 'expires', ARGV[4])
 redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 return 1";
 
@@ -73,16 +73,16 @@ return 1";
 /// then numbers and entries. Gives its number and whether it may be believed.
 const BRING: &str = "
 local function get(field) return redis.call('HGET', KEYS[1], field) end
-if get('name') ~= ARGV[1] then return {-1, 0} end
+if get('epoch') ~= ARGV[1] then return {-1, 0} end
 local number, from, to = tonumber(get('number')), tonumber(ARGV[2]), tonumber(ARGV[3])
 if number < from then return {number, 0} end
 for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if to > number then number = to; redis.call('HSET', KEYS[1], 'number', number) end
-local head = get('head')
+local head = get('versions')
 if not head and ARGV[7] ~= '1' then return {number, 0} end
 local _, keys, clients = string.match(head or '0:0:0', '(%d+):(%d+):(%d+)')
 keys, clients = math.max(tonumber(keys), tonumber(ARGV[4])), math.max(tonumber(clients), tonumber(ARGV[5]))
-redis.call('HSET', KEYS[1], 'head', string.format('%.0f:%.0f:%.0f', number, keys, clients))
+redis.call('HSET', KEYS[1], 'versions', string.format('%.0f:%.0f:%.0f', number, keys, clients))
 if tonumber(ARGV[6]) > tonumber(get('expires')) or not head then
   redis.call('HSET', KEYS[1], 'expires', ARGV[6])
   redis.call('PEXPIREAT', KEYS[1], ARGV[6])
@@ -91,7 +91,7 @@ return {number, 1}";
 
 /// The copy, as this process uses it.
 #[derive(Debug)]
-pub struct Projection {
+pub struct Replica {
     settings: config::Redis,
     url: Url,
     key: String,
@@ -140,7 +140,7 @@ struct Seen {
     name: Option<String>,
 }
 
-impl Projection {
+impl Replica {
     /// `None` where no Redis is configured.
     pub fn new(settings: &config::Redis) -> Option<Self> {
         let url = Url::parse(&settings.url).ok()?;
@@ -155,19 +155,20 @@ impl Projection {
 
     /// The head numbers, or `None` where the database must be asked.
     pub async fn versions(&self) -> Option<Versions> {
-        let head: Option<String> = self.ask(redis::cmd("HGET").arg(&self.key).arg("head")).await?;
+        let head: Option<String> =
+            self.ask(redis::cmd("HGET").arg(&self.key).arg("versions")).await?;
         read_head(&head?)
     }
 
     /// The entries behind `known` up to `head`, or `None` where the database must be asked for them.
-    pub async fn entries(&self, known: i64, head: i64) -> Option<Vec<Numbered>> {
+    pub async fn entries(&self, known: i64, head: i64) -> Option<Vec<NumberedRevocation>> {
         let count = usize::try_from(head - known).ok()?;
         if count > CHUNK {
             return None;
         }
         let mut command = redis::cmd("HMGET");
         // The head along with the entries: of the copy that has them, whatever became of the one that was asked before.
-        command.arg(&self.key).arg("head");
+        command.arg(&self.key).arg("versions");
         for number in known + 1..=head {
             command.arg(number);
         }
@@ -181,15 +182,15 @@ impl Projection {
         for (number, text) in (known + 1..).zip(found) {
             // One that is not there has expired.
             let Some(text) = text else { continue };
-            let written: Written = serde_json::from_str(&text).ok()?;
-            let entry = written.read()?;
-            entries.push(Numbered { number, entry });
+            let written: WireRevocation = serde_json::from_str(&text).ok()?;
+            let entry = written.into_revocation()?;
+            entries.push(NumberedRevocation { number, entry });
         }
         Some(entries)
     }
 
     /// Whether checks are answered by the copy at this moment.
-    pub fn is_believed(&self) -> bool {
+    pub fn is_trusted(&self) -> bool {
         self.live().is_some()
     }
 
@@ -251,14 +252,14 @@ fn read_head(text: &str) -> Option<Versions> {
 }
 
 /// Keeps the copy up to date and its lease renewed; announces commits.
-pub(super) struct Steward {
-    pub projection: std::sync::Arc<Projection>,
+pub(super) struct LeaseKeeper {
+    pub replica: std::sync::Arc<Replica>,
     pub db: Db,
     pub clock: Clock,
     pub rng: Rng,
 }
 
-impl Steward {
+impl LeaseKeeper {
     /// Runs until no commit can come any more.
     pub async fn run(
         self,
@@ -284,9 +285,9 @@ impl Steward {
                         let _ = committed.send(());
                     }
                 }
-                Ok(false) => self.projection.distrust(None),
+                Ok(false) => self.replica.distrust(None),
                 Err(error) => {
-                    self.projection.distrust(None);
+                    self.replica.distrust(None);
                     let closed = matches!(&error, Failure::Storage(error) if error.is_closed());
                     if !closed && !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "Redis is not believed: checks are answered by the database");
@@ -341,7 +342,7 @@ impl Steward {
         versions: Versions,
     ) -> Result<bool, Failure> {
         let name = i64::from_be_bytes(self.rng.bytes()) & i64::MAX;
-        let key = &self.projection.key;
+        let key = &self.replica.key;
         let made: i64 = Script::new(CREATE)
             .key(key)
             .arg(format!("{}:{name}", link.run_id))
@@ -403,7 +404,7 @@ impl Steward {
             link.filled = number;
             if number >= versions.revocations {
                 if believed {
-                    self.projection.trust(link);
+                    self.replica.trust(link);
                 }
                 return Ok(believed);
             }
@@ -417,14 +418,14 @@ impl Steward {
         seen: &Seen,
         versions: Versions,
         to: i64,
-        entries: &[Numbered],
+        entries: &[NumberedRevocation],
         proves: bool,
     ) -> Result<(i64, bool), Failure> {
         // What is not whole yet is not believed any longer for it.
         let whole = to >= versions.revocations;
         let until = if whole { seen.at + millis(LEASE) } else { 0 };
         let script = Script::new(BRING);
-        let mut call = script.key(&self.projection.key);
+        let mut call = script.key(&self.replica.key);
         call.arg(format!("{}:{}", link.run_id, versions.replica_epoch))
             .arg(link.filled)
             .arg(to)
@@ -433,7 +434,7 @@ impl Steward {
             .arg(until)
             .arg(i64::from(proves));
         for new in entries {
-            let text = serde_json::to_string(&new.entry.written())
+            let text = serde_json::to_string(&new.entry.to_wire())
                 .map_err(|error| Failure::Refused(error.to_string()))?;
             call.arg(new.number).arg(text);
         }
@@ -444,7 +445,7 @@ impl Steward {
     /// Redis' clock and the copy's name, in this order.
     async fn look(&self, link: &mut Link) -> Result<Seen, Failure> {
         let mut both = redis::pipe();
-        both.cmd("TIME").cmd("HGET").arg(&self.projection.key).arg("name");
+        both.cmd("TIME").cmd("HGET").arg(&self.replica.key).arg("epoch");
         let ((secs, micros), name): ((i64, i64), Option<String>) =
             both.query_async(&mut link.connection).await?;
         Ok(Seen { at: secs * 1_000 + micros / 1_000, name })
@@ -455,9 +456,9 @@ impl Steward {
         // In a cluster the node that was asked says which one has the key.
         for _ in 0..3 {
             let mut connection = self.open(&url).await?;
-            let key = &self.projection.key;
+            let key = &self.replica.key;
             let here: RedisResult<bool> =
-                redis::cmd("HEXISTS").arg(key).arg("name").query_async(&mut connection).await;
+                redis::cmd("HEXISTS").arg(key).arg("epoch").query_async(&mut connection).await;
             match here {
                 Ok(_) => {
                     let info: String =
@@ -467,7 +468,7 @@ impl Steward {
                         Failure::Refused("INFO server names no run_id".to_owned())
                     })?;
                     return Ok(Link {
-                        id: self.projection.links.fetch_add(1, Ordering::Relaxed),
+                        id: self.replica.links.fetch_add(1, Ordering::Relaxed),
                         run_id: run_id.trim().to_owned(),
                         connection,
                         filled: 0,
@@ -485,7 +486,7 @@ impl Steward {
 
     /// The configured address or, where Sentinels are asked, that of the master they name.
     async fn master(&self) -> Result<Url, Failure> {
-        let Projection { settings, url, .. } = &*self.projection;
+        let Replica { settings, url, .. } = &*self.replica;
         if settings.sentinels.is_empty() {
             return Ok(url.clone());
         }
@@ -514,7 +515,7 @@ impl Steward {
     }
 
     async fn open(&self, url: &Url) -> Result<MultiplexedConnection, Failure> {
-        let settings = &self.projection.settings;
+        let settings = &self.replica.settings;
         let client = match read(settings.ca_file.as_ref()).await? {
             Some(authorities) if url.scheme() == "rediss" => {
                 let certificates =

@@ -9,7 +9,7 @@ use crate::{
     clock::{Clock, Timestamp},
     model::{
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, Written},
+        revocation::{Revocation, WireRevocation},
     },
 };
 
@@ -29,7 +29,7 @@ pub async fn add_all(
     let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
     let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     for (number, entry) in (last - count + 1..).zip(entries) {
-        let written = entry.written();
+        let written = entry.to_wire();
         tx.run(
             Statement::new(
                 "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
@@ -51,7 +51,7 @@ pub async fn add_all(
 
 /// Whose tokens with a scope are refused: of those who have a module, or whose grants of it were just ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Withdrawn<'a> {
+pub struct WithdrawnModule<'a> {
     pub module_id: &'a str,
     /// `""`: everybody.
     pub user_id: &'a str,
@@ -66,7 +66,7 @@ pub struct Withdrawn<'a> {
 pub async fn add_scopes(
     tx: &mut Tx<'_>,
     scopes: &[String],
-    of: Withdrawn<'_>,
+    of: WithdrawnModule<'_>,
     clock: &Clock,
     reason: &str,
 ) -> Result<()> {
@@ -117,7 +117,7 @@ pub async fn add_scopes(
 
 /// An entry as those see it who look after the list.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct ListedRevocation {
     pub number: i64,
     /// `token`, `session`, `subject`, `scope`, `client` or `key`.
     pub kind: String,
@@ -147,7 +147,12 @@ pub struct Filter {
 }
 
 /// A page of the entries that fit, the newest first, from behind `before`.
-pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Vec<Listed>> {
+pub async fn page(
+    db: &Db,
+    filter: &Filter,
+    before: i64,
+    most: i64,
+) -> Result<Vec<ListedRevocation>> {
     let statement = Statement::new(listed!("WHERE number < $1"))
         .bind(before)
         .filter("AND target = $", filter.target.as_deref())
@@ -157,13 +162,13 @@ pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Ve
 }
 
 /// The entry of that number, until it has expired.
-pub async fn numbered(db: &Db, number: i64) -> Result<Option<Listed>> {
+pub async fn by_number(db: &Db, number: i64) -> Result<Option<ListedRevocation>> {
     let statement = Statement::new(listed!("WHERE number = $1")).bind(number);
     one(db.read(statement).await?).map(|row| listed(&row)).transpose()
 }
 
-fn listed(row: &Row) -> Result<Listed> {
-    Ok(Listed {
+fn listed(row: &Row) -> Result<ListedRevocation> {
+    Ok(ListedRevocation {
         number: row.get("number")?,
         kind: row.get("kind")?,
         target: row.get("target")?,
@@ -177,13 +182,13 @@ fn listed(row: &Row) -> Result<Listed> {
 
 /// An entry with its place in the list.
 #[derive(Clone, Debug)]
-pub struct Numbered {
+pub struct NumberedRevocation {
     pub number: i64,
     pub entry: Revocation,
 }
 
 /// The live entries behind a number, in order.
-pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>> {
+pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<NumberedRevocation>> {
     let rows = db
         .read(
             Statement::new(
@@ -197,7 +202,7 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         let expires_at = Timestamp(row.get("expires_at")?);
-        let written = Written {
+        let written = WireRevocation {
             kind: row.get("kind")?,
             id: row.get("target")?,
             scope: row.get("scope")?,
@@ -205,10 +210,10 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<Numbered>
             expires_at: expires_at.as_secs(),
         };
         let kind = written.kind.clone();
-        let entry = written.read().ok_or_else(|| {
+        let entry = written.into_revocation().ok_or_else(|| {
             super::Error::Corrupt(format!("a revocation of the unknown kind {kind}"))
         })?;
-        entries.push(Numbered {
+        entries.push(NumberedRevocation {
             number: row.get("number")?,
             entry: Revocation { expires_at, ..entry },
         });

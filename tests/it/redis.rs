@@ -22,13 +22,13 @@ async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestSer
     (one, other)
 }
 
-fn is_believed(server: &TestServer) -> bool {
-    let projection = server.app.revocations.projection.as_ref();
-    projection.expect("Redis is configured").is_believed()
+fn is_trusted(server: &TestServer) -> bool {
+    let replica = server.app.revocations.replica.as_ref();
+    replica.expect("Redis is configured").is_trusted()
 }
 
 async fn believed(server: &TestServer) {
-    until("Redis is believed", || async { is_believed(server).then_some(()) }).await;
+    until("Redis is believed", || async { is_trusted(server).then_some(()) }).await;
 }
 
 /// A login at one server and its logout there; the other's very next answer must be a refusal.
@@ -85,9 +85,9 @@ async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backe
     for _ in 0..50 {
         log_out_and_look(&one, &other).await;
     }
-    assert!(is_believed(&one) && is_believed(&other), "it was Redis that answered");
+    assert!(is_trusted(&one) && is_trusted(&other), "it was Redis that answered");
     // The copy has what the list has.
-    let head: String = redis.run(&["HGET", "propusk:revocations", "head"]);
+    let head: String = redis.run(&["HGET", "propusk:revocations", "versions"]);
     let snapshot = one.app.revocations.snapshot().await.expect("a snapshot");
     assert!(head.starts_with(&format!("{}:", snapshot.number)), "{head} and {}", snapshot.number);
     let fields: usize = redis.run(&["HLEN", "propusk:revocations"]);
@@ -174,7 +174,7 @@ async fn a_paused_redis_delays_no_check_and_lets_nothing_through(backend: Backen
         }
     })
     .await;
-    assert!(!is_believed(&one) && !is_believed(&other));
+    assert!(!is_trusted(&one) && !is_trusted(&other));
     redis.go_on();
     // What it was asked before it stopped is answered now: none of it may count.
     through(&one, &other, 10, async {}).await;
@@ -217,7 +217,7 @@ async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
     tokio::task::block_in_place(|| redis.start_again());
     believed(&server).await;
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-    let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "head"]);
+    let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "versions"]);
     assert!(head.is_some(), "it was filled");
 }
 

@@ -7,7 +7,7 @@ use propusk::{
     model::{
         actor::Actor,
         client::{GrantType, Metadata},
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
     },
     oauth::{
         jwt::{TokenType, Unverified},
@@ -346,7 +346,7 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
     for n in 0..600 {
         let now = server.clock.now();
         let entry = Revocation {
-            target: Target::Token(format!("jti-{n}")),
+            target: RevocationTarget::Token(format!("jti-{n}")),
             expires_at: now + Duration::from_secs(60),
         };
         server
@@ -359,7 +359,7 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
             })
             .await
             .expect("added");
-        server.app.revocations.freshen().await.expect("fresh");
+        server.app.revocations.sync().await.expect("fresh");
     }
     let mut heard = 0;
     let end = loop {

@@ -13,7 +13,7 @@ use crate::{
     model::{
         actor::Actor,
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
     },
     oauth::scope::Scope,
     storage::{revocations, sessions as session_rows},
@@ -46,14 +46,14 @@ impl Refused {
     }
 
     /// For a second more than until now: a token that is being issued may be of a moment ago.
-    fn target(&self, now: Timestamp) -> Target {
+    fn target(&self, now: Timestamp) -> RevocationTarget {
         let issued_until = now.as_secs() + 1;
         match self.clone() {
-            Self::Token(jti) => Target::Token(jti),
-            Self::Session(sid) => Target::Session(sid),
-            Self::Subject(sub) => Target::Subject { sub, issued_until },
-            Self::Scope { sub, scope } => Target::Scope { sub, scope, issued_until },
-            Self::Client(client_id) => Target::Client { client_id, issued_until },
+            Self::Token(jti) => RevocationTarget::Token(jti),
+            Self::Session(sid) => RevocationTarget::Session(sid),
+            Self::Subject(sub) => RevocationTarget::Subject { sub, issued_until },
+            Self::Scope { sub, scope } => RevocationTarget::Scope { sub, scope, issued_until },
+            Self::Client(client_id) => RevocationTarget::Client { client_id, issued_until },
         }
     }
 }
@@ -88,7 +88,7 @@ pub async fn add(
                     target: refused.target(now),
                     expires_at: now + LONGEST_TOKEN_LIFE,
                 };
-                let written = entry.written();
+                let written = entry.to_wire();
                 let detail =
                     json!({ "kind": written.kind, "scope": written.scope, "reason": reason });
                 by.note(&mut tx, "revocation.add", Some(refused.name()), detail, now).await?;

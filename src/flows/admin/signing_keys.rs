@@ -16,7 +16,7 @@ use crate::{
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn all(app: &App) -> Result<Vec<KeyRecord>, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     Ok(app.keys.ring().records.clone())
 }
 

@@ -17,7 +17,7 @@ use crate::{
         actor::Actor,
         event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
         session::EndReason,
         user::{Account, Email, Login, Role, User, Username},
     },
@@ -452,7 +452,7 @@ async fn refuse_tokens(
     for sub in sessions::subjects_of(tx, user).await? {
         let issued_until = now.as_secs() + 1;
         let entry = Revocation {
-            target: Target::Subject { sub, issued_until },
+            target: RevocationTarget::Subject { sub, issued_until },
             expires_at: now + LONGEST_TOKEN_LIFE,
         };
         revocations::add(tx, &entry, reason, now).await?;

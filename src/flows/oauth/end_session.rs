@@ -28,7 +28,7 @@ pub struct EndSession {
 /// # Errors
 /// `invalid_request`, to be shown on a page.
 pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     let given = params.get("id_token_hint");
     let hint = given.and_then(|token| id_token::hint(app, token));
     let unverified = given.is_some() && hint.is_none();

@@ -17,7 +17,7 @@ use crate::{
         actor::RequestContext,
         client::Client,
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
         session::EndReason,
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
@@ -45,7 +45,7 @@ pub async fn revoke(
         sessions::end_one(app, &session, EndReason::Revoked, caller, now).await?;
         return Ok(());
     }
-    app.freshen().await?;
+    app.sync().await?;
     let Ok(verified) = verify::inspect(app, token) else {
         return Ok(());
     };
@@ -124,7 +124,7 @@ async fn commit(db: &Db, group: Vec<Waiting>, now: Timestamp) {
                     let detail = json!({ "jti": jti });
                     note(&mut tx, &caller, "token.revoke", &subject, detail, now).await?;
                     entries.push(Revocation {
-                        target: Target::Token(jti),
+                        target: RevocationTarget::Token(jti),
                         expires_at: now + LONGEST_TOKEN_LIFE,
                     });
                 }

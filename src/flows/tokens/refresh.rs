@@ -171,7 +171,7 @@ pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>
     if let Some(key) = app.keys.ring().chain_key_by_number(number) {
         return Ok(Some(key.clone()));
     }
-    app.freshen().await?;
+    app.sync().await?;
     Ok(app.keys.ring().chain_key_by_number(number).cloned())
 }
 

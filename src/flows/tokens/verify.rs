@@ -40,7 +40,7 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
         return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));
     }
     // First, because it brings the keys that were made or banned meanwhile.
-    app.freshen().await?;
+    app.sync().await?;
     let verified = inspect(app, token).map_err(Error::InvalidToken)?;
     let config = &app.config;
     let now = app.clock.now();
@@ -67,7 +67,7 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
-/// Checks a token as far as this process has heard ([`App::freshen`] first), whomever it is meant for.
+/// Checks a token as far as this process has heard ([`App::sync`] first), whomever it is meant for.
 ///
 /// # Errors
 /// The first rule it breaks.
@@ -97,7 +97,7 @@ pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     let issuer = &app.config.server.issuer;
     let checked = verified.claims.check_any_audience(issuer, app.clock.now());
     let checked =
-        checked.and_then(|()| match app.revocations.hit_by(&verified.claims, &verified.kid) {
+        checked.and_then(|()| match app.revocations.revoked_by(&verified.claims, &verified.kid) {
             Some(kind) => {
                 diagnostics::fact("revoked_by", format!("an entry of the kind {kind}"));
                 Err(InvalidToken("it was revoked"))

@@ -8,7 +8,7 @@ use propusk::{
     http::views::Locale,
     model::{
         key::SigningAlgorithm,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
     },
     oauth::jwt::TokenType,
     storage::revocations,
@@ -42,7 +42,7 @@ async fn token(server: &TestServer, sub: &str, client: &str, sid: &str, scope: &
     signed.await.expect("signed")
 }
 
-async fn revoke(server: &TestServer, target: Target) {
+async fn revoke(server: &TestServer, target: RevocationTarget) {
     let (now, expires_at) = (server.clock.now(), server.clock.now() + Duration::from_secs(3600));
     let entry = Revocation { target, expires_at };
     let stored = server.app.db.transaction(move |mut tx| {
@@ -99,18 +99,18 @@ async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
     for (n, gone) in writable.iter().enumerate() {
         let (sub, issued_until) = ((*gone).to_owned(), server.clock.now().as_secs());
         let target = match n % 4 {
-            0 => Target::Session(sub),
-            1 => Target::Subject { sub, issued_until },
-            2 => Target::Scope { sub, scope: "crm:read".to_owned(), issued_until },
+            0 => RevocationTarget::Session(sub),
+            1 => RevocationTarget::Subject { sub, issued_until },
+            2 => RevocationTarget::Scope { sub, scope: "crm:read".to_owned(), issued_until },
             _ => {
                 // Another's scope that reads like this one's.
-                let other = Target::Scope {
+                let other = RevocationTarget::Scope {
                     sub: format!("{sub}:crm"),
                     scope: "read".to_owned(),
                     issued_until,
                 };
                 revoke(&server, other).await;
-                Target::Session(sub)
+                RevocationTarget::Session(sub)
             }
         };
         revoke(&server, target).await;

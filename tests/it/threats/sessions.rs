@@ -47,7 +47,7 @@ async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: us
         reply.expect(StatusCode::OK);
         // From here on the first token is dead, whatever is still under way.
         for server in servers {
-            server.app.freshen().await.expect("fresh");
+            server.app.sync().await.expect("fresh");
             assert!(verify::inspect(&server.app, &access).is_err());
         }
     };
@@ -118,7 +118,7 @@ async fn t29_a_revocation_racing_refreshes_revokes_the_family(backend: Backend) 
     let races = (0..RACES.0).map(|n| race([&one, &other], cookies.clone(), n));
     let given: Vec<Vec<Reply>> = stream::iter(races).buffer_unordered(16).collect().await;
     for server in [&one, &other] {
-        server.app.freshen().await.expect("fresh");
+        server.app.sync().await.expect("fresh");
         for reply in given.iter().flatten() {
             assert!(
                 verify::inspect(&server.app, &reply.field("access_token")).is_err(),

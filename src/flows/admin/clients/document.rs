@@ -73,7 +73,7 @@ pub(crate) async fn find(
     if !app.config.takes_metadata_documents() {
         return Ok(None);
     }
-    app.freshen().await?;
+    app.sync().await?;
     // The version before the row: see `Directory::client`.
     let version = app.directory.version();
     let row = app.directory.client(&app.db, id).await?;

@@ -29,7 +29,7 @@ use crate::{
         client::{Client, Metadata, Secret, Source},
         event::{ConsentChange, Event},
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, Target},
+        revocation::{Revocation, RevocationTarget},
         session::EndReason,
         user::User,
     },
@@ -544,7 +544,8 @@ async fn refuse_tokens(
     reason: &'static str,
     now: Timestamp,
 ) -> storage::Result<()> {
-    let target = Target::Client { client_id: id.to_owned(), issued_until: now.as_secs() + 1 };
+    let target =
+        RevocationTarget::Client { client_id: id.to_owned(), issued_until: now.as_secs() + 1 };
     let entry = Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE };
     revocations::add(tx, &entry, reason, now).await?;
     Ok(())

@@ -83,7 +83,7 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
             roles::put(app, role, description, &by).await?;
         }
     }
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await;
     let catalogue = catalogue.map_err(Error::from)?;
     for module in modules {

@@ -28,7 +28,7 @@ use crate::{
         self, Tx, modules as rows,
         modules::Whose,
         outbox,
-        revocations::{self, Withdrawn},
+        revocations::{self, WithdrawnModule},
         users,
     },
 };
@@ -127,7 +127,7 @@ pub struct Status {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn list(app: &App, user_id: &str) -> Result<Vec<Status>, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
     let grants = rows::of_user(&app.db, user_id).await?;
     let now = app.clock.now();
@@ -212,8 +212,11 @@ pub async fn withdraw(app: &App, user_id: &str, module_id: &str, by: &Actor) -> 
                     now,
                 )
                 .await?;
-                let of =
-                    Withdrawn { module_id: &module_id, user_id: &user_id, closed_at: Some(now) };
+                let of = WithdrawnModule {
+                    module_id: &module_id,
+                    user_id: &user_id,
+                    closed_at: Some(now),
+                };
                 revocations::add_scopes(&mut tx, &lost, of, &clock, "module_withdrawn").await
             })
         })
@@ -289,8 +292,11 @@ async fn open(
                     return Ok(());
                 }
                 // Tokens that are out may live longer than the grant does now.
-                let of =
-                    Withdrawn { module_id: &module_id, user_id: &user_id, closed_at: Some(now) };
+                let of = WithdrawnModule {
+                    module_id: &module_id,
+                    user_id: &user_id,
+                    closed_at: Some(now),
+                };
                 revocations::add_scopes(&mut tx, &lost, of, &clock, "module_shortened").await
             })
         })
@@ -300,7 +306,7 @@ async fn open(
 
 /// The scopes that a user has through this module alone.
 async fn lost_scopes(app: &App, user_id: &str, module_id: &str) -> Result<Vec<String>, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
     let Some(module) = catalogue.modules.get(module_id) else {
         return Ok(vec![]);
@@ -380,7 +386,7 @@ async fn tell(
 /// # Errors
 /// [`Error::NoSuchModule`].
 pub async fn named(app: &App, id: &str) -> Result<Module, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
     catalogue.modules.get(id).cloned().ok_or(Error::NoSuchModule)
 }
@@ -505,7 +511,7 @@ pub async fn remove(app: &App, id: &str, expected: &Expected, by: &Actor) -> Res
                     json!({ "moduleId": id, "before": described(&known), "users": users.len() });
                 by.note(&mut tx, "module.remove", None, detail, now).await?;
                 let scopes: Vec<String> = known.scope.iter().map(str::to_owned).collect();
-                let of = Withdrawn { module_id: &id, user_id: "", closed_at: Some(now) };
+                let of = WithdrawnModule { module_id: &id, user_id: "", closed_at: Some(now) };
                 revocations::add_scopes(&mut tx, &scopes, of, &clock, "module_removed").await?;
                 Ok(Ok(()))
             })
@@ -523,7 +529,7 @@ async fn refuse_scopes(
     if lost.is_empty() {
         return Ok(());
     }
-    let of = Withdrawn { module_id, user_id: "", closed_at: None };
+    let of = WithdrawnModule { module_id, user_id: "", closed_at: None };
     revocations::add_scopes(tx, lost, of, clock, "module_changed").await
 }
 

@@ -243,7 +243,7 @@ pub async fn read(
         let version = app.directory.version();
         let request = match request::read(app, params, freshness, address).await {
             Err(refused) if freshness == request::Freshness::Remembered => {
-                app.freshen().await.map_err(Refused::Page)?;
+                app.sync().await.map_err(Refused::Page)?;
                 if app.directory.version() == version {
                     return Err(refused);
                 }

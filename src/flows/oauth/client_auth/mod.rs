@@ -97,7 +97,7 @@ pub async fn authenticate(
             return Ok(known);
         }
         // It may have another secret since this process read it.
-        app.freshen().await?;
+        app.sync().await?;
         if app.directory.version() == known.version {
             return Err(refused());
         }

@@ -152,7 +152,7 @@ async fn refuse(
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<Option<Issued>, Error> {
-    app.freshen().await?;
+    app.sync().await?;
     let current = app.directory.client(&app.db, &known.client.id).await?;
     if current.is_none_or(|current| current.version != known.version) {
         return Ok(None);

@@ -23,7 +23,7 @@ use crate::{
     },
     storage::{
         revocations as rows,
-        revocations::{Filter, Listed},
+        revocations::{Filter, ListedRevocation},
     },
 };
 
@@ -57,8 +57,8 @@ pub struct RevocationData {
     pub expires_at: String,
 }
 
-impl From<Listed> for RevocationData {
-    fn from(entry: Listed) -> Self {
+impl From<ListedRevocation> for RevocationData {
+    fn from(entry: ListedRevocation) -> Self {
         let issued_until = entry.issued_until.and_then(Timestamp::from_secs);
         Self {
             number: entry.number,
@@ -196,7 +196,7 @@ impl RevocationsApi {
             Made::Now(number) => (number, true),
             Made::Before(number) => (number.parse().unwrap_or_default(), false),
         };
-        let entry = rows::numbered(&app.db, number).await;
+        let entry = rows::by_number(&app.db, number).await;
         let entry = entry.map_err(Error::from)?;
         let entry = entry.ok_or(Error::NotFound("revocation"))?;
         Ok(Replayable::new(Answer::new("revoked", entry.into()), is_new))
