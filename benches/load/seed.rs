@@ -127,8 +127,8 @@ fn new_session(
         authenticated_at: now,
         idle_expires_at: now + 7 * DAY,
         expires_at: now + 30 * DAY,
-        outlives_browser: true,
-        details: model::session::Details::default(),
+        offline: true,
+        details: model::session::SessionDetails::default(),
         address: Some("127.0.0.1".to_owned()),
         user_agent: None,
     })

@@ -24,7 +24,7 @@ use crate::{
         key::LONGEST_TOKEN_LIFE,
         module::OpenGrant,
         revocation::{Revocation, RevocationTarget},
-        session::{Details, EndReason, Overview, Session},
+        session::{RevocationReason, Session, SessionDetails, SessionOverview},
         user::User,
     },
     oauth::{
@@ -138,7 +138,7 @@ pub(crate) async fn open_in_browser(
     let now = app.clock.now();
     let stored = app.db.transaction(move |mut tx| {
         Box::pin(async move {
-            if !browser_sessions::hold(&mut tx, &id, now).await? {
+            if !browser_sessions::lock_live(&mut tx, &id, now).await? {
                 return Ok(false);
             }
             store(&mut tx, row, event_id, "session.open", &caller, now).await?;
@@ -180,8 +180,8 @@ async fn first_party(
         authenticated_at,
         idle_expires_at,
         expires_at,
-        outlives_browser: within.is_none(),
-        details: Details::default(),
+        offline: within.is_none(),
+        details: SessionDetails::default(),
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
@@ -313,7 +313,7 @@ pub(crate) async fn end(
     tx: &mut Tx<'_>,
     subject: &str,
     session: &str,
-    reason: EndReason,
+    reason: RevocationReason,
     event_id: String,
     caller: &RequestContext,
     now: Timestamp,
@@ -325,12 +325,12 @@ pub(crate) async fn end(
 async fn end_by(
     tx: &mut Tx<'_>,
     (subject, session): (&str, &str),
-    reason: EndReason,
+    reason: RevocationReason,
     event_id: String,
     by: &Actor,
     now: Timestamp,
 ) -> storage::Result<bool> {
-    if !sessions::end(tx, session, reason, now).await? {
+    if !sessions::revoke(tx, session, reason, now).await? {
         return Ok(false);
     }
     let event = Event::session_revoked(subject, session, reason);
@@ -366,22 +366,22 @@ pub async fn close(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
 /// As [`close`], within a transaction; `false` where it had ended before.
 pub(crate) async fn close_in(
     tx: &mut Tx<'_>,
-    session: &Overview,
+    session: &SessionOverview,
     event_id: String,
     by: &Actor,
     now: Timestamp,
 ) -> storage::Result<bool> {
     // Before the entry in the revocation list, which others wait for.
-    sessions::announce_end(tx, &session.id, now).await?;
+    sessions::queue_logout_delivery(tx, &session.id, now).await?;
     let which = (session.subject.as_str(), session.id.as_str());
-    end_by(tx, which, EndReason::EndedByAdmin, event_id, by, now).await
+    end_by(tx, which, RevocationReason::RevokedByAdmin, event_id, by, now).await
 }
 
 /// As [`end`], in a transaction of its own.
 pub(crate) async fn end_one(
     app: &App,
     session: &Session,
-    reason: EndReason,
+    reason: RevocationReason,
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<bool, Error> {

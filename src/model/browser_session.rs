@@ -21,7 +21,7 @@ pub struct BrowserSession {
 
 /// How a browser stands to a client.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct AuthorizationContext {
     /// The clients' head number at that moment.
     pub clients_version: i64,
     /// `None`: nobody is logged in.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
-    model::{session::EndReason, user::User},
+    model::{session::RevocationReason, user::User},
 };
 
 /// An event, kept in the outbox in the transaction of the change it tells of.
@@ -84,7 +84,7 @@ impl Event {
         Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
     }
 
-    pub fn session_revoked(subject: &str, session_id: &str, reason: EndReason) -> Self {
+    pub fn session_revoked(subject: &str, session_id: &str, reason: RevocationReason) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
         Self { kind: "session.revoked", subject: subject.to_owned(), data }
     }

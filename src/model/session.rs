@@ -33,10 +33,10 @@ pub struct Session {
     /// SHA-256 of the authorization code it began as.
     pub code_hash: Option<Vec<u8>>,
     /// `None` while it is an authorization code that nobody has redeemed.
-    pub redeemed_at: Option<Timestamp>,
+    pub exchanged_at: Option<Timestamp>,
     /// Whether it goes on when its browser session ends (`offline_access`, OpenID Connect Core §11).
-    pub outlives_browser: bool,
-    pub details: Details,
+    pub offline: bool,
+    pub details: SessionDetails,
     /// The person's modules, as they are now; some may have come to their planned end.
     pub modules: Vec<OpenGrant>,
     /// The person, as they are now; `None` where the subject has no account here.
@@ -45,7 +45,7 @@ pub struct Session {
 
 /// A session as those see it who look after it.
 #[derive(Clone, Debug)]
-pub struct Overview {
+pub struct SessionOverview {
     /// The `sid` of its tokens.
     pub id: String,
     /// The `sub` of its tokens.
@@ -60,24 +60,24 @@ pub struct Overview {
     pub rotated_at: Timestamp,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
-    pub ended_at: Option<Timestamp>,
-    /// [`EndReason::as_str`]
-    pub ended_for: Option<String>,
+    pub revoked_at: Option<Timestamp>,
+    /// [`RevocationReason::as_str`]
+    pub revocation_reason: Option<String>,
     pub address: Option<String>,
     pub user_agent: Option<String>,
 }
 
-impl Overview {
+impl SessionOverview {
     /// Whether it can still be refreshed, as far as its row tells.
     pub fn is_live(&self, now: Timestamp) -> bool {
-        self.ended_at.is_none() && self.idle_expires_at > now && self.expires_at > now
+        self.revoked_at.is_none() && self.idle_expires_at > now && self.expires_at > now
     }
 }
 
 /// What an authorization request asked for that its tokens repeat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Details {
+pub struct SessionDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     /// How the person logged in (RFC 8176).
@@ -97,7 +97,7 @@ impl Session {
     /// Whether the session can still be refreshed.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none()
-            && self.redeemed_at.is_some()
+            && self.exchanged_at.is_some()
             && self.idle_expires_at > now
             && self.expires_at > now
             && self.user.as_ref().is_none_or(|user| user.disabled_at.is_none())
@@ -106,7 +106,7 @@ impl Session {
 
 /// Why a session ended; kept with the row, in the revocation list and in the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
+pub enum RevocationReason {
     Logout,
     /// An old refresh token was presented: somebody has a copy (RFC 9700 §4.14.2).
     Theft,
@@ -120,11 +120,11 @@ pub enum EndReason {
     ConsentWithdrawn,
     ClientDisabled,
     /// Somebody who looks after the sessions ended this one.
-    EndedByAdmin,
+    RevokedByAdmin,
     UserDeleted,
 }
 
-impl EndReason {
+impl RevocationReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
@@ -135,7 +135,7 @@ impl EndReason {
             Self::Revoked => "revoked",
             Self::ConsentWithdrawn => "consent_withdrawn",
             Self::ClientDisabled => "client_disabled",
-            Self::EndedByAdmin => "ended_by_admin",
+            Self::RevokedByAdmin => "revoked_by_admin",
             Self::UserDeleted => "user_deleted",
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::browser_session::{BrowserSession, Standing},
+    model::browser_session::{AuthorizationContext, BrowserSession},
     oauth::scope::Scope,
 };
 
@@ -47,13 +47,13 @@ pub async fn insert(tx: &mut Tx<'_>, new: NewBrowserSession, now: Timestamp) -> 
 
 /// A live browser session with its person, what they have allowed the client for these resources, and the clients' head
 /// number at that moment: all that an authorization request must know, in one statement.
-pub async fn standing(
+pub async fn authorization_context(
     db: &Db,
     token_hash: [u8; 32],
     client_id: &str,
     resource: &str,
     now: Timestamp,
-) -> Result<Standing> {
+) -> Result<AuthorizationContext> {
     // PostgreSQL's text holds no NUL and refuses the statement.
     let client_id = if client_id.contains('\0') { "" } else { client_id };
     let rows = db
@@ -80,7 +80,7 @@ pub async fn standing(
         one(rows).ok_or_else(|| Error::Corrupt("change_counters has no row clients".to_owned()))?;
     let clients_version = row.get("clients_version")?;
     let Some(id) = row.get::<Option<String>>("browser_id")? else {
-        return Ok(Standing { clients_version, browser: None, consent: None });
+        return Ok(AuthorizationContext { clients_version, browser: None, consent: None });
     };
     let user = users::from_row(&row, &users::PREFIXED)?;
     let amr: String = row.get("amr")?;
@@ -88,7 +88,7 @@ pub async fn standing(
     let consent = consent.map(|scope| Scope::parse(&scope)).transpose();
     // A disabled account's browser is as good as logged out.
     let enabled = user.disabled_at.is_none();
-    Ok(Standing {
+    Ok(AuthorizationContext {
         clients_version,
         browser: enabled.then_some(BrowserSession {
             id,
@@ -130,7 +130,7 @@ pub async fn renew(
 }
 
 /// Whether the session is live; it stays so until the transaction ends.
-pub async fn hold(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn lock_live(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     macro_rules! live {
         ($lock:literal) => {
             concat!(
@@ -145,7 +145,7 @@ pub async fn hold(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
 }
 
 /// Ends the session of a cookie; its id and its person's.
-pub async fn end_by_hash(
+pub async fn revoke_by_hash(
     tx: &mut Tx<'_>,
     token_hash: [u8; 32],
     now: Timestamp,
@@ -164,7 +164,7 @@ pub async fn end_by_hash(
 }
 
 /// Ends a browser session; `false` where it had ended before.
-pub async fn end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn revoke(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -178,7 +178,7 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
 }
 
 /// Ends every browser session of an account.
-pub async fn end_all(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
+pub async fn revoke_all_of_user(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "UPDATE browser_sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",

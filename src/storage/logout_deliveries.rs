@@ -1,4 +1,4 @@
-//! Logout tokens on their way to clients (OpenID Connect Back-Channel Logout §2.5). [`super::sessions::end_all`] puts them
+//! Logout tokens on their way to clients (OpenID Connect Back-Channel Logout §2.5). [`super::sessions::revoke_all`] puts them
 //! here, in the transaction that ends the sessions.
 
 use std::time::Duration;

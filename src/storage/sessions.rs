@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::session::{Details, EndReason, Overview, Session},
+    model::session::{RevocationReason, Session, SessionDetails, SessionOverview},
     oauth::scope::Scope,
 };
 
@@ -69,8 +69,8 @@ pub struct NewSession {
     pub authenticated_at: Timestamp,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
-    pub outlives_browser: bool,
-    pub details: Details,
+    pub offline: bool,
+    pub details: SessionDetails,
     pub address: Option<String>,
     pub user_agent: Option<String>,
 }
@@ -82,7 +82,7 @@ pub enum Credential {
     Refresh { chain_key: u32, first_hash: [u8; 32] },
     /// Nothing: it is as long as its one access token.
     Nothing,
-    /// An authorization code, which is exchanged for one ([`redeem`]).
+    /// An authorization code, which is exchanged for one ([`exchange_code`]).
     Code {
         hash: [u8; 32],
         redirect_uri: String,
@@ -108,13 +108,13 @@ macro_rules! insert {
 }
 
 fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<Statement> {
-    let details = if new.details == Details::default() {
+    let details = if new.details == SessionDetails::default() {
         None
     } else {
         let details = serde_json::to_string(&new.details);
         Some(details.map_err(|error| Error::Corrupt(error.to_string()))?)
     };
-    let (chain_key, current_hash, code, redeemed_at) = match new.credential {
+    let (chain_key, current_hash, code, exchanged_at) = match new.credential {
         Credential::Refresh { chain_key, first_hash } => (chain_key, first_hash, None, Some(now)),
         Credential::Nothing => (0, NO_TOKEN, None, Some(now)),
         Credential::Code { hash, redirect_uri, challenge } => {
@@ -144,9 +144,9 @@ fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<St
         .bind(code_hash)
         .bind(redirect_uri)
         .bind(challenge)
-        .bind(redeemed_at)
+        .bind(exchanged_at)
         .bind(new.authenticated_at)
-        .bind(new.outlives_browser)
+        .bind(new.offline)
         .bind(details))
 }
 
@@ -181,7 +181,7 @@ pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<boo
 
 /// An authorization code as the token request presents it.
 #[derive(Debug)]
-pub struct Presented<'a> {
+pub struct PresentedCode<'a> {
     pub session: &'a str,
     pub hash: [u8; 32],
     pub client_id: &'a str,
@@ -191,9 +191,9 @@ pub struct Presented<'a> {
     pub challenge: &'a str,
 }
 
-/// What the session becomes when its code is redeemed.
+/// What the session to when its code is redeemed.
 #[derive(Debug)]
-pub struct Redemption {
+pub struct CodeExchange {
     pub chain_key: u32,
     /// `None`: the client gets no refresh token.
     pub first_hash: Option<[u8; 32]>,
@@ -205,13 +205,13 @@ pub struct Redemption {
 
 /// Redeems an authorization code: single use is one statement, as with [`ROTATE`]. Everything the code is bound to is
 /// in its WHERE, so a wrong client, redirect URI or verifier finds nothing and uses nothing up.
-pub async fn redeem(
+pub async fn exchange_code(
     tx: &mut Tx<'_>,
-    code: Presented<'_>,
-    becomes: &Redemption,
+    code: PresentedCode<'_>,
+    to: &CodeExchange,
     now: Timestamp,
 ) -> Result<Option<Session>> {
-    const REDEEM: &str = concat!(
+    const EXCHANGE: &str = concat!(
         "UPDATE sessions SET exchanged_at = $1, rotated_at = $1, chain_key = $2, current_hash = $3, \
          idle_expires_at = $4, expires_at = $5 \
          WHERE id = $6 AND code_hash = $7 AND client_id = $8 AND ($9 = '' OR redirect_uri = $9) \
@@ -222,18 +222,18 @@ pub async fn redeem(
     );
     let rows = tx
         .run(
-            Statement::new(REDEEM)
+            Statement::new(EXCHANGE)
                 .bind(now)
-                .bind(i64::from(becomes.chain_key))
-                .bind(becomes.first_hash.unwrap_or(NO_TOKEN))
-                .bind(becomes.idle_expires_at)
-                .bind(becomes.expires_at)
+                .bind(i64::from(to.chain_key))
+                .bind(to.first_hash.unwrap_or(NO_TOKEN))
+                .bind(to.idle_expires_at)
+                .bind(to.expires_at)
                 .bind(code.session)
                 .bind(code.hash)
                 .bind(code.client_id)
                 .bind(code.redirect_uri)
                 .bind(code.challenge)
-                .bind(becomes.clients_version),
+                .bind(to.clients_version),
         )
         .await?;
     one(rows).map(|row| from_row(&row)).transpose()
@@ -302,7 +302,7 @@ macro_rules! overview {
 
 /// Which sessions a list shall have; `None`: whatever it is.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct SessionFilter {
     pub user_id: Option<String>,
     pub client_id: Option<String>,
     /// Whether it can still be refreshed.
@@ -312,11 +312,11 @@ pub struct Filter {
 /// A page of the sessions that fit, the newest first, from behind `before`. Codes that were not redeemed are none yet.
 pub async fn page(
     db: &Db,
-    filter: &Filter,
+    filter: &SessionFilter,
     before: &str,
     most: i64,
     now: Timestamp,
-) -> Result<Vec<Overview>> {
+) -> Result<Vec<SessionOverview>> {
     let live = filter.live == Some(true);
     let dead = filter.live == Some(false);
     let statement = Statement::new(overview!("id < $1"))
@@ -333,14 +333,14 @@ pub async fn page(
 }
 
 /// One of those that [`page`] lists.
-pub async fn overview_of(db: &Db, id: &str) -> Result<Option<Overview>> {
+pub async fn overview_of(db: &Db, id: &str) -> Result<Option<SessionOverview>> {
     let statement = Statement::new(overview!("id = $1")).bind(id);
     one(db.read(statement).await?).map(|row| overview_from_row(&row)).transpose()
 }
 
-fn overview_from_row(row: &Row) -> Result<Overview> {
+fn overview_from_row(row: &Row) -> Result<SessionOverview> {
     let scope: String = row.get("scope")?;
-    Ok(Overview {
+    Ok(SessionOverview {
         id: row.get("id")?,
         subject: row.get("subject")?,
         user_id: row.get("user_id")?,
@@ -351,15 +351,20 @@ fn overview_from_row(row: &Row) -> Result<Overview> {
         rotated_at: Timestamp(row.get("rotated_at")?),
         idle_expires_at: Timestamp(row.get("idle_expires_at")?),
         expires_at: Timestamp(row.get("expires_at")?),
-        ended_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
-        ended_for: row.get("revocation_reason")?,
+        revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
+        revocation_reason: row.get("revocation_reason")?,
         address: row.get("address")?,
         user_agent: row.get("user_agent")?,
     })
 }
 
 /// Ends a session; `false` where it had ended already or never was.
-pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -> Result<bool> {
+pub async fn revoke(
+    tx: &mut Tx<'_>,
+    id: &str,
+    reason: RevocationReason,
+    now: Timestamp,
+) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -375,7 +380,7 @@ pub async fn end(tx: &mut Tx<'_>, id: &str, reason: EndReason, now: Timestamp) -
 }
 
 /// Puts a delivery for the client of a session that is about to end, where that one wants to hear of logouts.
-pub async fn announce_end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<()> {
+pub async fn queue_logout_delivery(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(concat!(
         insert_deliveries!("$2"),
         "id = $1 AND revoked_at IS NULL ON CONFLICT DO NOTHING"
@@ -386,7 +391,7 @@ pub async fn announce_end(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<(
 
 /// Whose sessions to end.
 #[derive(Clone, Copy, Debug)]
-pub enum Of<'a> {
+pub enum SessionSelector<'a> {
     /// Every one of an account.
     User(&'a str),
     /// Those of an account with one client.
@@ -399,10 +404,10 @@ pub enum Of<'a> {
 /// wants to hear of logouts its delivery. A browser's sessions with `offline_access` go on, and their clients hear of the
 /// logout all the same (Back-Channel Logout §2.7). A fixed number of statements, however many there are. Take it last in
 /// a transaction: the next revocation of any process waits for this one's commit.
-pub async fn end_all(
+pub async fn revoke_all(
     tx: &mut Tx<'_>,
-    of: Of<'_>,
-    reason: EndReason,
+    of: SessionSelector<'_>,
+    reason: RevocationReason,
     now: Timestamp,
     entries_expire_at: Timestamp,
 ) -> Result<()> {
@@ -435,12 +440,12 @@ pub async fn end_all(
     }
     // Every condition takes both binds, so that all statements have the same.
     let ([end, list, deliver], binds) = match of {
-        Of::User(user) => (three!("user_id = $3 AND $4 = ''", ""), [user, ""]),
-        Of::UserAtClient(user, client) => {
+        SessionSelector::User(user) => (three!("user_id = $3 AND $4 = ''", ""), [user, ""]),
+        SessionSelector::UserAtClient(user, client) => {
             let three = three!("user_id = $3 AND client_id = $4", "");
             (three, [user, client])
         }
-        Of::Browser(browser) => {
+        SessionSelector::Browser(browser) => {
             (three!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
         }
     };
@@ -468,10 +473,10 @@ pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> 
 }
 
 /// Ends every session of a client, which its entry in the revocation list covers.
-pub async fn end_all_of_client(
+pub async fn revoke_all_of_client(
     tx: &mut Tx<'_>,
     client_id: &str,
-    reason: EndReason,
+    reason: RevocationReason,
     now: Timestamp,
 ) -> Result<()> {
     tx.run(
@@ -520,13 +525,13 @@ fn from_row(row: &Row) -> Result<Session> {
         authenticated_at: Timestamp(row.get("authenticated_at")?),
         browser_session_id: row.get("browser_session_id")?,
         code_hash: row.get("code_hash")?,
-        redeemed_at: row.get::<Option<i64>>("exchanged_at")?.map(Timestamp),
-        outlives_browser: row.get("offline")?,
+        exchanged_at: row.get::<Option<i64>>("exchanged_at")?.map(Timestamp),
+        offline: row.get("offline")?,
         details: match row.get::<Option<String>>("details")? {
             Some(details) => {
                 serde_json::from_str(&details).map_err(|error| Error::Corrupt(error.to_string()))?
             }
-            None => Details::default(),
+            None => SessionDetails::default(),
         },
         idle_expires_at: Timestamp(row.get("idle_expires_at")?),
         expires_at: Timestamp(row.get("expires_at")?),

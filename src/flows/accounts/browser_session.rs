@@ -11,10 +11,10 @@ use crate::{
     flows::sessions::{NewRow, Opening, note},
     model::{
         actor::RequestContext,
-        browser_session::{BrowserSession, Standing},
+        browser_session::{AuthorizationContext, BrowserSession},
         event::Event,
         key::LONGEST_TOKEN_LIFE,
-        session::EndReason,
+        session::RevocationReason,
         user::User,
     },
     storage::{
@@ -90,7 +90,7 @@ impl New {
             None => {
                 // Another person at this browser: the first one is logged out.
                 if let Some(old) = replaces
-                    && let Some((other, _)) = rows::end_by_hash(tx, old, now).await?
+                    && let Some((other, _)) = rows::revoke_by_hash(tx, old, now).await?
                 {
                     end_apps(tx, &other, now).await?;
                 }
@@ -107,16 +107,16 @@ impl New {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn standing(
+pub async fn authorization_context(
     app: &App,
     cookie: Option<&str>,
     client_id: &str,
     resource: &str,
-) -> Result<Standing, Error> {
+) -> Result<AuthorizationContext, Error> {
     // Without a cookie the statement still gives the clients' head number; no cookie hashes to zeros.
     let token_hash = cookie.map_or([0; 32], hash);
     let now = app.clock.now();
-    Ok(rows::standing(&app.db, token_hash, client_id, resource, now).await?)
+    Ok(rows::authorization_context(&app.db, token_hash, client_id, resource, now).await?)
 }
 
 /// Who is logged in at this browser.
@@ -125,7 +125,7 @@ pub async fn standing(
 /// [`Error::Unavailable`].
 pub async fn session(app: &App, cookie: Option<&str>) -> Result<Option<BrowserSession>, Error> {
     match cookie {
-        Some(_) => Ok(standing(app, cookie, "", "").await?.browser),
+        Some(_) => Ok(authorization_context(app, cookie, "", "").await?.browser),
         None => Ok(None),
     }
 }
@@ -145,7 +145,7 @@ pub async fn log_out(
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                if !rows::end(&mut tx, &id, now).await? {
+                if !rows::revoke(&mut tx, &id, now).await? {
                     return Ok(());
                 }
                 let event = Event::browser_logged_out(&subject, &id);
@@ -162,8 +162,8 @@ pub async fn log_out(
 }
 
 async fn end_apps(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
-    let of = sessions::Of::Browser(id);
-    sessions::end_all(tx, of, EndReason::Logout, now, now + LONGEST_TOKEN_LIFE).await
+    let of = sessions::SessionSelector::Browser(id);
+    sessions::revoke_all(tx, of, RevocationReason::Logout, now, now + LONGEST_TOKEN_LIFE).await
 }
 
 fn hash(cookie: &str) -> [u8; 32] {

@@ -8,7 +8,7 @@ use crate::{
         sessions,
         tokens::{refresh, verify},
     },
-    model::{actor::RequestContext, client::FIRST_PARTY, session::EndReason},
+    model::{actor::RequestContext, client::FIRST_PARTY, session::RevocationReason},
     storage,
 };
 
@@ -59,7 +59,7 @@ pub async fn logout(
                     &mut tx,
                     &subject,
                     &session,
-                    EndReason::Logout,
+                    RevocationReason::Logout,
                     event_id,
                     &caller,
                     now,

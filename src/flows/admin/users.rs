@@ -18,7 +18,7 @@ use crate::{
         event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
-        session::EndReason,
+        session::RevocationReason,
         user::{Account, Email, Login, Role, User, Username},
     },
     storage::{
@@ -148,7 +148,7 @@ pub async fn disable(app: &App, user: &User, by: &Actor) -> Result<(), Error> {
     change(app, user, UserChange::Disabled, by, |tx, id, now| {
         Box::pin(async move {
             users::set_disabled(tx, id, Some(now), now).await?;
-            end_everything(tx, id, EndReason::UserDisabled, now).await
+            end_everything(tx, id, RevocationReason::UserDisabled, now).await
         })
     })
     .await
@@ -183,7 +183,7 @@ pub async fn set_password(app: &App, user: &User, password: &str, by: &Actor) ->
     change(app, user, UserChange::PasswordChanged, by, |tx, id, now| {
         Box::pin(async move {
             users::set_password(tx, id, hash, now).await?;
-            end_everything(tx, id, EndReason::PasswordChanged, now).await
+            end_everything(tx, id, RevocationReason::PasswordChanged, now).await
         })
     })
     .await
@@ -300,7 +300,7 @@ pub async fn edit(
 /// [`Error::Unavailable`].
 pub async fn log_out(app: &App, user: &User, by: &Actor) -> Result<(), Error> {
     change(app, user, UserChange::LoggedOut, by, |tx, id, now| {
-        Box::pin(async move { end_everything(tx, id, EndReason::Logout, now).await })
+        Box::pin(async move { end_everything(tx, id, RevocationReason::Logout, now).await })
     })
     .await?;
     app.logouts_waiting.notify_one();
@@ -335,7 +335,7 @@ pub async fn delete(app: &App, id: &str, expected: &Expected, by: &Actor) -> Res
             let detail = json!({ "email": user.email, "username": user.username, "role": user.role.as_str() });
             by.note(&mut tx, UserChange::Deleted.as_str(), Some(&id), detail, now)
                 .await?;
-            end_everything(&mut tx, &id, EndReason::UserDeleted, now).await?;
+            end_everything(&mut tx, &id, RevocationReason::UserDeleted, now).await?;
             // A session that begins meanwhile without a login goes with the row, and its tokens with this entry.
             refuse_tokens(&mut tx, &id, "user_deleted", now).await?;
             users::remove(&mut tx, &id).await?;
@@ -433,12 +433,12 @@ where
 async fn end_everything(
     tx: &mut Tx<'_>,
     user: &str,
-    reason: EndReason,
+    reason: RevocationReason,
     now: Timestamp,
 ) -> storage::Result<()> {
-    browser_sessions::end_all(tx, user, now).await?;
-    let of = sessions::Of::User(user);
-    sessions::end_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await
+    browser_sessions::revoke_all_of_user(tx, user, now).await?;
+    let of = sessions::SessionSelector::User(user);
+    sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await
 }
 
 /// Refuses the tokens issued so far, and for a second more: a refresh that is under way may still have read

@@ -18,7 +18,7 @@ use crate::{
         client::Client,
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
-        session::EndReason,
+        session::RevocationReason,
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
     storage::{Db, revocations},
@@ -42,7 +42,7 @@ pub async fn revoke(
             Err(error) => return Err(error),
         };
         let now = app.clock.now();
-        sessions::end_one(app, &session, EndReason::Revoked, caller, now).await?;
+        sessions::end_one(app, &session, RevocationReason::Revoked, caller, now).await?;
         return Ok(());
     }
     app.sync().await?;
@@ -128,7 +128,8 @@ async fn commit(db: &Db, group: Vec<Waiting>, now: Timestamp) {
                         expires_at: now + LONGEST_TOKEN_LIFE,
                     });
                 }
-                revocations::add_all(&mut tx, &entries, EndReason::Revoked.as_str(), now).await
+                revocations::add_all(&mut tx, &entries, RevocationReason::Revoked.as_str(), now)
+                    .await
             })
         })
         .await;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::{
     model::{
         client::{Client, UserClaim},
-        session::Details,
+        session::SessionDetails,
         user::User,
     },
     oauth::{claims_request::ClaimsRequest, scope::Scope},
@@ -50,7 +50,7 @@ pub fn of(
     client: &Client,
     user: &User,
     scope: &Scope,
-    details: &Details,
+    details: &SessionDetails,
     place: Place,
 ) -> Map<String, Value> {
     let asked = |request: &ClaimsRequest, name: &str| match place {

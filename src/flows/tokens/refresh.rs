@@ -18,7 +18,7 @@ use crate::{
     model::{
         actor::RequestContext,
         client::Client,
-        session::{EndReason, Session},
+        session::{RevocationReason, Session},
     },
     oauth::refresh_token::{ChainKey, RefreshToken},
     storage::sessions as rows,
@@ -145,7 +145,7 @@ async fn attempt(
             request_id = caller.request_id,
             "an old refresh token was presented: its family is revoked"
         );
-        sessions::end_one(app, &session, EndReason::Theft, caller, now).await?;
+        sessions::end_one(app, &session, RevocationReason::Theft, caller, now).await?;
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))

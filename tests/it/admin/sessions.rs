@@ -64,7 +64,7 @@ async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
     let ended = admin.get(&format!("/sessions/{id}")).await.data();
     assert_eq!(
         (&ended["endedFor"], &ended["endedAt"]),
-        (&json!("ended_by_admin"), &json!("2026-11-21T00:00:03Z"))
+        (&json!("revoked_by_admin"), &json!("2026-11-21T00:00:03Z"))
     );
     assert_eq!(admin.all(&format!("/sessions?user={user}&live=false")).await, [ended]);
     let ends = server
@@ -83,7 +83,7 @@ async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
     assert_eq!(waiting.len(), 1, "the application hears of it");
     let line = &admin.all("/audit?action=session.end").await[0];
     assert_ne!(line["actor"], user.as_str());
-    assert_eq!(line["detail"], json!({ "sessionId": id, "reason": "ended_by_admin" }));
+    assert_eq!(line["detail"], json!({ "sessionId": id, "reason": "revoked_by_admin" }));
 
     server.clock.advance(Duration::from_secs(8 * 86_400));
     let admin = server.admin_as("root").await;

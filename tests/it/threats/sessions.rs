@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::{StreamExt, future::join_all, stream};
 use propusk::{
     flows::{admin::users, tokens::verify},
-    model::{actor::Actor, key::LONGEST_TOKEN_LIFE, session::EndReason},
+    model::{actor::Actor, key::LONGEST_TOKEN_LIFE, session::RevocationReason},
     storage::{Statement, consents, sessions},
 };
 use reqwest::{Method, StatusCode};
@@ -90,9 +90,9 @@ async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
     let done = server.app.db.transaction(move |mut tx| {
         Box::pin(async move {
             consents::withdraw(&mut tx, &user, client).await?;
-            let of = sessions::Of::UserAtClient(&user, client);
+            let of = sessions::SessionSelector::UserAtClient(&user, client);
             let expire = now + LONGEST_TOKEN_LIFE;
-            sessions::end_all(&mut tx, of, EndReason::ConsentWithdrawn, now, expire).await
+            sessions::revoke_all(&mut tx, of, RevocationReason::ConsentWithdrawn, now, expire).await
         })
     });
     done.await.expect("withdrawn");

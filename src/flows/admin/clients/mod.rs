@@ -30,7 +30,7 @@ use crate::{
         event::{ConsentChange, Event},
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
-        session::EndReason,
+        session::RevocationReason,
         user::User,
     },
     oauth::error::OAuthError,
@@ -354,9 +354,16 @@ pub async fn withdraw_consent(
                 }
                 let detail = json!({ "clientId": client_id });
                 by.note(&mut tx, kind.as_str(), Some(&user_id), detail, now).await?;
-                let of = sessions::Of::UserAtClient(&user_id, &client_id);
+                let of = sessions::SessionSelector::UserAtClient(&user_id, &client_id);
                 let listed_until = now + LONGEST_TOKEN_LIFE;
-                sessions::end_all(&mut tx, of, EndReason::ConsentWithdrawn, now, listed_until).await
+                sessions::revoke_all(
+                    &mut tx,
+                    of,
+                    RevocationReason::ConsentWithdrawn,
+                    now,
+                    listed_until,
+                )
+                .await
             })
         })
         .await?;
@@ -532,7 +539,7 @@ async fn remove_with_sessions(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> stor
 }
 
 async fn end_everything(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
-    sessions::end_all_of_client(tx, id, EndReason::ClientDisabled, now).await?;
+    sessions::revoke_all_of_client(tx, id, RevocationReason::ClientDisabled, now).await?;
     refuse_tokens(tx, id, "client_disabled", now).await
 }
 

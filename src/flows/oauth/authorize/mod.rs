@@ -28,10 +28,10 @@ use crate::{
     },
     model::{
         actor::RequestContext,
-        browser_session::{BrowserSession, Standing},
+        browser_session::{AuthorizationContext, BrowserSession},
         client::Consent,
         event::{ConsentChange, Event},
-        session::Details,
+        session::SessionDetails,
     },
     oauth::{code::Code, error::OAuthError, scope::Scope},
     storage::{
@@ -71,7 +71,7 @@ pub struct Question {
 pub fn decide(
     app: &App,
     request: &Request,
-    standing: Standing,
+    standing: AuthorizationContext,
     resume: Option<Resume>,
 ) -> Result<Step, OAuthError> {
     let prompt = &request.prompt;
@@ -205,8 +205,8 @@ pub async fn issue_code(
         authenticated_at: browser.authenticated_at,
         idle_expires_at: expires_at,
         expires_at,
-        outlives_browser: request.scope.contains("offline_access"),
-        details: Details {
+        offline: request.scope.contains("offline_access"),
+        details: SessionDetails {
             nonce: request.nonce.clone(),
             amr: browser.amr,
             acr: Some(ACR_PASSWORD.to_owned()),
@@ -237,7 +237,7 @@ pub async fn read(
     params: &crate::oauth::params::Params,
     cookie: Option<&str>,
     address: std::net::IpAddr,
-) -> Result<(Request, Standing), Refused> {
+) -> Result<(Request, AuthorizationContext), Refused> {
     let mut freshness = request::Freshness::Remembered;
     loop {
         let version = app.directory.version();
@@ -253,10 +253,14 @@ pub async fn read(
             }
             read => read?,
         };
-        let standing =
-            browser_session::standing(app, cookie, &request.known.client.id, &request.target.key())
-                .await
-                .map_err(Refused::Page)?;
+        let standing = browser_session::authorization_context(
+            app,
+            cookie,
+            &request.known.client.id,
+            &request.target.key(),
+        )
+        .await
+        .map_err(Refused::Page)?;
         if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
         {
             let request = as_far_as_the_person_may(app, request, &standing).await?;
@@ -271,7 +275,7 @@ pub async fn read(
 async fn as_far_as_the_person_may(
     app: &App,
     mut request: Request,
-    standing: &Standing,
+    standing: &AuthorizationContext,
 ) -> Result<Request, Refused> {
     let Some(browser) = &standing.browser else {
         return Ok(request);

@@ -14,7 +14,7 @@ use crate::{
         actor::RequestContext,
         client::{Client, GrantType},
         event::Event,
-        session::{EndReason, Session},
+        session::{RevocationReason, Session},
     },
     oauth::{
         code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken,
@@ -22,7 +22,7 @@ use crate::{
     },
     storage::{
         outbox, sessions as rows,
-        sessions::{Presented, Redemption},
+        sessions::{CodeExchange, PresentedCode},
     },
 };
 
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// # Errors
 /// `invalid_grant` for every code that is not good, whatever the reason.
-pub(crate) async fn redeem(
+pub(crate) async fn exchange(
     app: &App,
     known: &CachedClient,
     params: &Params,
@@ -54,7 +54,7 @@ pub(crate) async fn redeem(
     let now = app.clock.now();
     let session_id = code.session.to_string();
     let refresh = first_refresh_token(app, client, &code, now)?;
-    let becomes = redemption(app, known, refresh.as_ref(), now);
+    let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let (id, client_id, event_id) = (session_id.clone(), client.id.clone(), app.new_id());
     let (hash, uri, correlation) =
         (code.hash(), redirect_uri.to_owned(), caller.correlation_id.clone());
@@ -62,14 +62,14 @@ pub(crate) async fn redeem(
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                let presented = Presented {
+                let presented = PresentedCode {
                     session: &id,
                     hash,
                     client_id: &client_id,
                     redirect_uri: &uri,
                     challenge: &challenge,
                 };
-                let session = rows::redeem(&mut tx, presented, &becomes, now).await?;
+                let session = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
                 if let Some(session) = &session {
                     let event = Event::session_created(&session.subject, &id, &client_id);
                     outbox::add(&mut tx, event_id, &event, Some(&correlation), now).await?;
@@ -118,12 +118,12 @@ fn first_refresh_token(
     Ok(Some(RefreshToken::first(key, code.session, app.rng.bytes())))
 }
 
-fn redemption(
+fn code_exchange(
     app: &App,
     known: &CachedClient,
     refresh: Option<&RefreshToken>,
     now: Timestamp,
-) -> Redemption {
+) -> CodeExchange {
     let client = &known.client;
     let lives = sessions::Lives::of(app, client);
     let expires_at = match refresh {
@@ -131,7 +131,7 @@ fn redemption(
         // Without a refresh token the session is as long as its one access token.
         None => now + lives.access,
     };
-    Redemption {
+    CodeExchange {
         chain_key: refresh.map_or(0, |token| token.chain_key),
         first_hash: refresh.map(RefreshToken::hash),
         idle_expires_at: match refresh {
@@ -162,7 +162,7 @@ async fn refuse(
     let replayed = session.filter(|session| {
         session.code_hash.as_deref() == Some(&hash[..])
             && session.client_id == known.client.id
-            && session.redeemed_at.is_some()
+            && session.exchanged_at.is_some()
     });
     if let Some(session) = replayed {
         // RFC 6749 §4.1.2: somebody has a copy of the code, so what was issued for it is not trusted.
@@ -172,7 +172,7 @@ async fn refuse(
             request_id = caller.request_id,
             "an authorization code was presented twice: its session is revoked"
         );
-        sessions::end_one(app, &session, EndReason::CodeReplayed, caller, now).await?;
+        sessions::end_one(app, &session, RevocationReason::CodeReplayed, caller, now).await?;
     }
     Err(not_good().into())
 }
@@ -185,11 +185,11 @@ fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Ti
     let same = session.code_hash.as_deref() == Some(&hash[..]);
     diagnostics::fact("code.is_the_sessions", same);
     diagnostics::fact("code.is_this_clients", session.client_id == known.client.id);
-    diagnostics::fact("code.was_redeemed", session.redeemed_at.is_some());
+    diagnostics::fact("code.was_redeemed", session.exchanged_at.is_some());
     diagnostics::fact("code.session_ended", session.revoked_at.is_some());
-    let over = session.redeemed_at.is_none() && session.idle_expires_at <= now;
+    let over = session.exchanged_at.is_none() && session.idle_expires_at <= now;
     diagnostics::fact("code.has_expired", over);
-    if same && session.redeemed_at.is_none() && session.revoked_at.is_none() && !over {
+    if same && session.exchanged_at.is_none() && session.revoked_at.is_none() && !over {
         diagnostics::fact("code.differs_in", "redirect_uri, code_verifier, or the account");
     }
 }

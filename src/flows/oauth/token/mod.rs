@@ -70,13 +70,13 @@ async fn issue_by(
         // One statement fewer: redeeming checks that the client is still as it was authenticated. An assertion is good
         // once, so it cannot be looked at a second time.
         let client = authenticated(app, presented, grant, Freshness::CheckedLater, caller).await?;
-        if let Some(issued) = authorization_code::redeem(app, &client, params, caller).await? {
+        if let Some(issued) = authorization_code::exchange(app, &client, params, caller).await? {
             return Ok(issued);
         }
     }
     let client = authenticated(app, presented, grant, Freshness::Now, caller).await?;
     match grant {
-        GrantType::AuthorizationCode => authorization_code::redeem(app, &client, params, caller)
+        GrantType::AuthorizationCode => authorization_code::exchange(app, &client, params, caller)
             .await?
             // The client was changed twice in a moment.
             .ok_or_else(|| OAuthError::temporarily_unavailable("try again").into()),

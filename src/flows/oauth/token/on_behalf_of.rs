@@ -14,7 +14,7 @@ use crate::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
         event::Event,
-        session::Details,
+        session::SessionDetails,
     },
     oauth::{error::OAuthError, params::Params, refresh_token::RefreshToken, scope::Scope},
     storage::{
@@ -92,8 +92,8 @@ pub async fn issue(
         authenticated_at: now,
         idle_expires_at: (now + lives.refresh_idle).min(expires_at),
         expires_at,
-        outlives_browser: true,
-        details: Details { resource: target.names(), ..Details::default() },
+        offline: true,
+        details: SessionDetails { resource: target.names(), ..SessionDetails::default() },
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };

@@ -16,8 +16,8 @@ use crate::{
         error::{Failure, codes},
         json::Answer,
     },
-    model::session::Overview,
-    storage::{sessions as rows, sessions::Filter},
+    model::session,
+    storage::{sessions as rows, sessions::SessionFilter},
 };
 
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ pub struct SessionOverview {
     pub user_agent: Option<String>,
 }
 
-impl From<Overview> for SessionOverview {
-    fn from(session: Overview) -> Self {
+impl From<session::SessionOverview> for SessionOverview {
+    fn from(session: session::SessionOverview) -> Self {
         Self {
             id: session.id,
             subject: session.subject,
@@ -72,8 +72,8 @@ impl From<Overview> for SessionOverview {
             authenticated_at: session.authenticated_at.rfc3339(),
             renewed_at: session.rotated_at.rfc3339(),
             expires_at: session.idle_expires_at.min(session.expires_at).rfc3339(),
-            ended_at: session.ended_at.map(|at| at.rfc3339()),
-            ended_for: session.ended_for,
+            ended_at: session.revoked_at.map(|at| at.rfc3339()),
+            ended_for: session.revocation_reason,
             address: session.address,
             user_agent: session.user_agent,
         }
@@ -122,7 +122,7 @@ impl SessionsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<SessionOverview>>, Failure<ListErrors>> {
-        let filter = Filter { user_id: user.0, client_id: client.0, live: live.0 };
+        let filter = SessionFilter { user_id: user.0, client_id: client.0, live: live.0 };
         let app = &context.app;
         // Every id is a UUID, and comes before this.
         let before = cursor.after().unwrap_or("~");
