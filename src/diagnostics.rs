@@ -15,8 +15,8 @@ use std::{
 use crate::{
     app::App,
     error::Error,
-    model::{actor::RequestContext, refusal::Refusal},
-    storage::{self, refusals},
+    model::{actor::RequestContext, denied_request::DeniedRequest},
+    storage::{self, denied_requests},
 };
 
 /// Refusals that wait to be written; more are counted only.
@@ -89,13 +89,13 @@ pub struct Answered<'a> {
 /// Refusals on their way to the database.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    waiting: Mutex<VecDeque<Arc<Refusal>>>,
+    waiting: Mutex<VecDeque<Arc<DeniedRequest>>>,
     /// One writer at a time: each takes from the front what it has written.
     writing: tokio::sync::Mutex<()>,
 }
 
 impl Refusals {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Refusal>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<DeniedRequest>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +113,7 @@ pub fn keep(app: &App, notes: Notes, answered: Answered<'_>, caller: &RequestCon
         return;
     }
     let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));
-    waiting.push_back(Arc::new(Refusal {
+    waiting.push_back(Arc::new(DeniedRequest {
         request_id: caller.request_id.clone(),
         at: app.clock.now(),
         // The method may be any word that fits into a request's head.
@@ -121,7 +121,7 @@ pub fn keep(app: &App, notes: Notes, answered: Answered<'_>, caller: &RequestCon
         status: answered.status,
         code,
         reason,
-        facts: facts.collect(),
+        diagnostics: facts.collect(),
         address: Some(caller.address.to_string()),
         correlation_id: Some(caller.correlation_id.clone()),
     }));
@@ -151,7 +151,7 @@ pub async fn write(app: &App) -> storage::Result<usize> {
     }
     let count = group.len();
     let rows = group.iter().map(|refusal| (**refusal).clone()).collect();
-    refusals::add(&app.db, rows).await?;
+    denied_requests::add(&app.db, rows).await?;
     app.refusals.waiting().drain(..count);
     Ok(count)
 }
@@ -160,7 +160,7 @@ pub async fn write(app: &App) -> storage::Result<usize> {
 ///
 /// # Errors
 /// [`Error::NotFound`] for a request that was not refused, or so long ago that it is forgotten.
-pub async fn explain(app: &App, request_id: &str) -> Result<Refusal, Error> {
+pub async fn explain(app: &App, request_id: &str) -> Result<DeniedRequest, Error> {
     let waits = {
         let waiting = app.refusals.waiting();
         let mut found = waiting.iter().filter(|one| one.request_id == request_id);
@@ -170,7 +170,7 @@ pub async fn explain(app: &App, request_id: &str) -> Result<Refusal, Error> {
         Some(refusal) => Ok(refusal),
         None if request_id.contains('\0') => Err(Error::NotFound("refused request")),
         None => {
-            let found = refusals::by_id(&app.db, request_id).await?;
+            let found = denied_requests::by_id(&app.db, request_id).await?;
             found.ok_or(Error::NotFound("refused request"))
         }
     }

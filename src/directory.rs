@@ -100,7 +100,7 @@ impl Directory {
         {
             return Ok(has);
         }
-        let candidates = clients::mentioning(db, origin).await?;
+        let candidates = clients::with_origin(db, origin).await?;
         let has = candidates.iter().any(|client| client.has_origin(origin));
         self.origins.insert(origin.to_owned(), (version, has));
         Ok(has)

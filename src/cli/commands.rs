@@ -33,7 +33,7 @@ use crate::{
     http,
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
-    storage::{refusals, users as rows},
+    storage::{denied_requests, users as rows},
 };
 
 impl From<Error> for Failed {
@@ -239,7 +239,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
 
 pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(), Failed> {
     let db = app::open_database(&config).await.map_err(failed)?;
-    let found = refusals::by_id(&db, request_id).await;
+    let found = denied_requests::by_id(&db, request_id).await;
     db.close().await;
     let Some(refusal) = found.map_err(failed)? else {
         let message = format!(
@@ -251,7 +251,7 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
     if json {
         let told = serde_json::json!({
             "requestId": refusal.request_id, "at": refusal.at.rfc3339(), "call": refusal.call, "status": refusal.status,
-            "code": refusal.code, "reason": refusal.reason, "facts": refusal.facts, "address": refusal.address,
+            "code": refusal.code, "reason": refusal.reason, "facts": refusal.diagnostics, "address": refusal.address,
             "correlationId": refusal.correlation_id,
         });
         println!("{told}");
@@ -260,7 +260,7 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
     let from = refusal.address.unwrap_or_default();
     println!("{} {} from {from}", refusal.at.rfc3339(), refusal.call);
     println!("{} {}: {}", refusal.status, refusal.code, refusal.reason);
-    for (name, value) in &refusal.facts {
+    for (name, value) in &refusal.diagnostics {
         println!("  {name}: {value}");
     }
     Ok(())

@@ -6,8 +6,8 @@ use crate::{
     app::App,
     flows::admin::modules,
     storage::{
-        self, audit, browser_sessions, clients, idempotency, initial_access_tokens, outbox,
-        pushed_requests, refusals, revocations, sessions, single_use,
+        self, audit, browser_sessions, clients, denied_requests, idempotency,
+        initial_access_tokens, outbox, pushed_requests, revocations, sessions, single_use,
     },
 };
 
@@ -67,6 +67,6 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     let (events, lines) = (&app.config.events, &app.config.audit);
     outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
     let refused = &app.config.explain;
-    refusals::sweep(&app.db, now - refused.retention, rows(refused.max_rows)).await?;
+    denied_requests::sweep(&app.db, now - refused.retention, rows(refused.max_rows)).await?;
     audit::sweep(&app.db, now - lines.retention, rows(lines.max_rows)).await
 }

@@ -407,7 +407,7 @@ pub(crate) async fn note(
     detail: serde_json::Value,
     now: Timestamp,
 ) -> storage::Result<()> {
-    let entry = audit::Entry {
+    let entry = audit::NewAuditEntry {
         action,
         actor: subject,
         subject: Some(subject),

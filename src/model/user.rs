@@ -20,15 +20,12 @@ pub struct User {
 
 /// An account as those see it who look after it.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct UserRecord {
     pub user: User,
     /// Never twice the same of one account: its version.
     pub updated_at: Timestamp,
     pub last_login_at: Option<Timestamp>,
 }
-
-/// Why a value was refused, as a sentence for the person who typed it.
-pub type Refusal = &'static str;
 
 /// An address as it is kept and, in `canonical`, as it is compared: NFKC and lower case, so that no two
 /// accounts differ in case or in look-alike forms only (Django CVE-2019-19844 is what happens else).
@@ -44,7 +41,7 @@ impl Email {
     /// # Errors
     /// Says what is wrong: not one `@`, characters that a mail header or a list of recipients would read
     /// otherwise, parts too long (RFC 5321 §4.5.3.1) or a domain that is none.
-    pub fn parse(input: &str) -> Result<Self, Refusal> {
+    pub fn parse(input: &str) -> Result<Self, &'static str> {
         if input.len() > 1024 {
             return Err("an email address has at most 254 characters");
         }
@@ -103,7 +100,7 @@ impl Username {
     ///
     /// # Errors
     /// Says which rule was broken.
-    pub fn parse(input: &str) -> Result<Self, Refusal> {
+    pub fn parse(input: &str) -> Result<Self, &'static str> {
         if input.len() > 1024 {
             return Err("a username has 3 to 32 characters");
         }
@@ -177,7 +174,7 @@ impl Role {
     ///
     /// # Errors
     /// Says what a role may be.
-    pub fn parse(input: &str) -> Result<Self, Refusal> {
+    pub fn parse(input: &str) -> Result<Self, &'static str> {
         let fits = (1..=32).contains(&input.len())
             && input
                 .bytes()

@@ -7,7 +7,7 @@ use crate::{clock::Timestamp, model::actor::Actor};
 
 /// A line of the audit log. `detail` holds facts, never a secret.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct NewAuditEntry<'a> {
     pub action: &'static str,
     /// A user id, a client id, `cli` or `anonymous`.
     pub actor: &'a str,
@@ -19,7 +19,7 @@ pub struct Entry<'a> {
 }
 
 /// Adds a line.
-pub async fn add(tx: &mut Tx<'_>, entry: Entry<'_>, now: Timestamp) -> Result<()> {
+pub async fn add(tx: &mut Tx<'_>, entry: NewAuditEntry<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
@@ -49,7 +49,7 @@ impl Actor {
         now: Timestamp,
     ) -> Result<()> {
         let caller = self.caller.as_ref();
-        let entry = Entry {
+        let entry = NewAuditEntry {
             action,
             actor: &self.actor,
             subject,
@@ -64,7 +64,7 @@ impl Actor {
 
 /// A line as it is read again.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct AuditEntry {
     /// Later lines have higher numbers.
     pub number: i64,
     pub at: Timestamp,
@@ -79,7 +79,7 @@ pub struct Line {
 
 /// Which lines a list shall have; `None`: whatever it is.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct AuditFilter {
     pub actor: Option<String>,
     pub subject: Option<String>,
     pub action: Option<String>,
@@ -90,7 +90,12 @@ pub struct Filter {
 }
 
 /// A page of the lines that fit, the newest first, from behind `before`.
-pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Vec<Line>> {
+pub async fn page(
+    db: &Db,
+    filter: &AuditFilter,
+    before: i64,
+    most: i64,
+) -> Result<Vec<AuditEntry>> {
     let statement = Statement::new(
         "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit_log \
          WHERE number < $1",
@@ -105,9 +110,9 @@ pub async fn page(db: &Db, filter: &Filter, before: i64, most: i64) -> Result<Ve
     db.read(statement).await?.iter().map(line).collect()
 }
 
-fn line(row: &Row) -> Result<Line> {
+fn line(row: &Row) -> Result<AuditEntry> {
     let detail: String = row.get("detail")?;
-    Ok(Line {
+    Ok(AuditEntry {
         number: row.get("number")?,
         at: Timestamp(row.get("at")?),
         action: row.get("action")?,

@@ -105,13 +105,13 @@ pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<Client>> {
 
 /// Which clients a page shall have; `None`: whatever it is.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct ClientFilter {
     pub source: Option<Source>,
     pub disabled: Option<bool>,
 }
 
 /// As [`list`], of those that fit.
-pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Vec<Client>> {
+pub async fn page(db: &Db, filter: &ClientFilter, after: &str, most: i64) -> Result<Vec<Client>> {
     let statement = Statement::new(select!("WHERE id > $1"))
         .bind(after)
         .filter("AND source = $", filter.source.map(Source::as_str))
@@ -122,7 +122,7 @@ pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Ve
 }
 
 /// Enabled clients whose metadata mentions this origin (`https://host:port`) somewhere; a few at the most.
-pub async fn mentioning(db: &Db, origin: &str) -> Result<Vec<Client>> {
+pub async fn with_origin(db: &Db, origin: &str) -> Result<Vec<Client>> {
     // Nothing that LIKE reads otherwise, and nothing that is no origin.
     let fits = origin.len() <= 300
         && origin
@@ -162,7 +162,7 @@ pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
 }
 
 /// Notes that a registration was used: it stays from now on.
-pub async fn keep(db: &Db, id: &str) -> Result<()> {
+pub async fn mark_used(db: &Db, id: &str) -> Result<()> {
     db.write(
         Statement::new(
             "UPDATE clients SET expires_at = NULL WHERE id = $1 AND expires_at IS NOT NULL",

@@ -28,7 +28,7 @@ pub async fn insert(
 }
 
 /// Whether a token could be used now.
-pub async fn is_good(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
+pub async fn is_valid(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
     let rows = db
         .read(
             Statement::new(

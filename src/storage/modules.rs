@@ -123,12 +123,12 @@ pub async fn open(tx: &mut Tx<'_>, grant: &ModuleGrant) -> Result<bool> {
 
 /// Whose grants of a module to end.
 #[derive(Clone, Copy, Debug)]
-pub enum Whose<'a> {
+pub enum GrantHolder<'a> {
     User(&'a str),
     Everybody,
 }
 
-impl<'a> Whose<'a> {
+impl<'a> GrantHolder<'a> {
     const fn user(self) -> &'a str {
         match self {
             Self::User(id) => id,
@@ -142,7 +142,7 @@ impl<'a> Whose<'a> {
 pub async fn close(
     tx: &mut Tx<'_>,
     module_id: &str,
-    whose: Whose<'_>,
+    whose: GrantHolder<'_>,
     ended_by: &str,
     now: Timestamp,
 ) -> Result<Vec<String>> {
@@ -162,7 +162,7 @@ pub async fn close(
 }
 
 /// The planned end of a user's open grant of a module; `None` where there is no such grant.
-pub async fn end_of(
+pub async fn planned_end(
     tx: &mut Tx<'_>,
     user_id: &str,
     module_id: &str,

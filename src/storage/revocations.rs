@@ -141,7 +141,7 @@ macro_rules! listed {
 
 /// Which entries a page shall have; `None`: whatever it is.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct RevocationFilter {
     pub kind: Option<String>,
     pub target: Option<String>,
 }
@@ -149,7 +149,7 @@ pub struct Filter {
 /// A page of the entries that fit, the newest first, from behind `before`.
 pub async fn page(
     db: &Db,
-    filter: &Filter,
+    filter: &RevocationFilter,
     before: i64,
     most: i64,
 ) -> Result<Vec<ListedRevocation>> {

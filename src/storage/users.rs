@@ -3,7 +3,7 @@
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
-    model::user::{Account, Email, Login, Role, User, Username},
+    model::user::{Email, Login, Role, User, UserRecord, Username},
 };
 
 /// Notes the moment of a change. Two changes of one moment still differ: `updated_at` is the account's version.
@@ -31,7 +31,7 @@ macro_rules! select_accounts {
 
 /// An account with its password's hash.
 #[derive(Debug)]
-pub struct Credentials {
+pub struct UserWithPassword {
     pub user: User,
     /// PHC string.
     pub password_hash: String,
@@ -81,7 +81,7 @@ pub async fn insert(tx: &mut Tx<'_>, new: NewUser, now: Timestamp) -> Result<Use
 }
 
 /// Finds who logs in with this email address or username.
-pub async fn by_login(db: &Db, login: &Login) -> Result<Option<Credentials>> {
+pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>> {
     // PostgreSQL's text holds no NUL and refuses the statement: nobody can be called so.
     if login.as_str().contains('\0') {
         return Ok(None);
@@ -99,7 +99,7 @@ pub async fn by_login(db: &Db, login: &Login) -> Result<Option<Credentials>> {
     let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
     one(rows)
         .map(|row| {
-            Ok(Credentials {
+            Ok(UserWithPassword {
                 user: from_row(&row, &COLUMNS)?,
                 password_hash: row.get("password_hash")?,
             })
@@ -121,7 +121,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
 }
 
 /// The account, which nobody can disable, change or remove until the transaction ends.
-pub async fn held(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
+pub async fn lock_shared(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
     macro_rules! select {
         ($lock:literal) => {
             concat!(
@@ -141,7 +141,7 @@ pub async fn held(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
 /// Notes a login, if the account is still enabled and its password still the one that was verified: the
 /// row is locked until the session stands, so a login cannot slip past a disabling or a password change
 /// that happened while the password was being hashed. `new_hash` replaces an outdated hash on the way.
-pub async fn note_login(
+pub async fn record_login(
     tx: &mut Tx<'_>,
     id: &str,
     verified_hash: &str,
@@ -236,21 +236,21 @@ pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<User>> {
 
 /// Which accounts a list shall have; `None`: whatever it is.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub email: Option<Match>,
-    pub username: Option<Match>,
+pub struct UserFilter {
+    pub email: Option<TextMatch>,
+    pub username: Option<TextMatch>,
     pub role: Option<String>,
     pub disabled: Option<bool>,
 }
 
 /// A text in its canonical form, or how it begins.
 #[derive(Clone, Debug)]
-pub enum Match {
+pub enum TextMatch {
     Whole(String),
     Prefix(String),
 }
 
-impl Match {
+impl TextMatch {
     fn split(this: Option<&Self>) -> (Option<&str>, Option<String>) {
         match this {
             Some(Self::Whole(text)) => (Some(text), None),
@@ -261,9 +261,9 @@ impl Match {
 }
 
 /// A page of the accounts that fit, in order of their ids, from behind `after`.
-pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Vec<Account>> {
-    let (email, email_prefix) = Match::split(filter.email.as_ref());
-    let (username, username_prefix) = Match::split(filter.username.as_ref());
+pub async fn page(db: &Db, filter: &UserFilter, after: &str, most: i64) -> Result<Vec<UserRecord>> {
+    let (email, email_prefix) = TextMatch::split(filter.email.as_ref());
+    let (username, username_prefix) = TextMatch::split(filter.username.as_ref());
     let statement = Statement::new(select_accounts!("WHERE id > $1"))
         .bind(after)
         .filter("AND email_canonical = $", email)
@@ -278,7 +278,7 @@ pub async fn page(db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Ve
 }
 
 /// Finds an account by its id, as those see it who look after it.
-pub async fn account_by_id(db: &Db, id: &str) -> Result<Option<Account>> {
+pub async fn record_by_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
     // PostgreSQL's text holds no NUL and refuses the statement: nobody has such an id.
     if id.contains('\0') {
         return Ok(None);
@@ -287,9 +287,9 @@ pub async fn account_by_id(db: &Db, id: &str) -> Result<Option<Account>> {
     one(db.read(statement).await?).map(|row| account(&row)).transpose()
 }
 
-/// As [`account_by_id`], for a transaction that will change it: others who would wait until it has ended. Not so those who
+/// As [`record_by_id`], for a transaction that will change it: others who would wait until it has ended. Not so those who
 /// only refer to the account, by a code for instance: ending their browser's session waits for them.
-pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Account>> {
+pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<UserRecord>> {
     let statement = Statement::new(select_accounts!("WHERE id = $1"))
         .locking(select_accounts!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
@@ -313,7 +313,7 @@ pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
 
 /// What an account becomes; `None` leaves it as it is.
 #[derive(Debug)]
-pub struct Edited {
+pub struct UserUpdate {
     pub email: Option<Email>,
     /// `Some(None)`: it has none any more.
     pub username: Option<Option<Username>>,
@@ -325,7 +325,7 @@ pub struct Edited {
 ///
 /// # Errors
 /// [`Error::Conflict`] where the email address or the username is another account's.
-pub async fn edit(tx: &mut Tx<'_>, id: &str, to: Edited, now: Timestamp) -> Result<()> {
+pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -> Result<()> {
     let (email, email_canonical) = to.email.map(|e| (e.address, e.canonical)).unzip();
     let has_new_name = to.username.is_some();
     let username = to.username.flatten();
@@ -359,8 +359,8 @@ pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     Ok(())
 }
 
-fn account(row: &Row) -> Result<Account> {
-    Ok(Account {
+fn account(row: &Row) -> Result<UserRecord> {
+    Ok(UserRecord {
         user: from_row(row, &COLUMNS)?,
         updated_at: Timestamp(row.get("updated_at")?),
         last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
@@ -368,9 +368,10 @@ fn account(row: &Row) -> Result<Account> {
 }
 
 /// Whether the installation's first administrator was made; true for ever after (threat T79).
-pub async fn set_up(db: &Db) -> Result<bool> {
-    let rows =
-        db.read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'set_up'")).await?;
+pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
+    let rows = db
+        .read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'first_admin'"))
+        .await?;
     Ok(!rows.is_empty())
 }
 
@@ -378,9 +379,10 @@ pub async fn set_up(db: &Db) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Conflict`] where it was closed already.
-pub async fn close_set_up(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+pub async fn mark_bootstrapped(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
     tx.run(
-        Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('set_up', $1)").bind(now),
+        Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('first_admin', $1)")
+            .bind(now),
     )
     .await?;
     Ok(())

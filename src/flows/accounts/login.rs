@@ -96,7 +96,7 @@ where
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                if !users::note_login(&mut tx, &user_id, &verified_hash, rehashed, now).await? {
+                if !users::record_login(&mut tx, &user_id, &verified_hash, rehashed, now).await? {
                     return Ok(false);
                 }
                 row.store(&mut tx, event_id, "user.login", &caller, now).await?;

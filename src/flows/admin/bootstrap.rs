@@ -34,7 +34,7 @@ pub struct FirstStart {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
-    if rows::set_up(&app.db).await? {
+    if rows::is_bootstrapped(&app.db).await? {
         return Ok(None);
     }
     let now = app.clock.now();
@@ -80,7 +80,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                rows::close_set_up(&mut tx, now).await?;
+                rows::mark_bootstrapped(&mut tx, now).await?;
                 users::insert(&mut tx, admin, "set_up", event_id, &Actor::operator(), now).await?;
                 if let Some(demo) = demo {
                     clients::insert(&mut tx, &demo).await?;

@@ -19,7 +19,7 @@ use crate::{
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
         session::RevocationReason,
-        user::{Account, Email, Login, Role, User, Username},
+        user::{Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
         self, Conflict, Tx, browser_sessions, outbox, revocations, roles, sessions,
@@ -125,8 +125,8 @@ pub async fn find(app: &App, who: &str) -> Result<User, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn by_id(app: &App, id: &str) -> Result<Account, Error> {
-    let found = users::account_by_id(&app.db, id).await?;
+pub async fn by_id(app: &App, id: &str) -> Result<UserRecord, Error> {
+    let found = users::record_by_id(&app.db, id).await?;
     found.ok_or(Error::NotFound("user"))
 }
 
@@ -255,7 +255,7 @@ pub async fn edit(
                 }
             };
             let has_new_address = email.as_ref().is_some_and(|new| new.address != before.email);
-            let to = users::Edited {
+            let to = users::UserUpdate {
                 role: role.unwrap_or_else(|| before.role.clone()),
                 is_verified: is_verified.unwrap_or(before.is_verified && !has_new_address),
                 email,
@@ -276,7 +276,7 @@ pub async fn edit(
             if !roles::exists(&mut tx, &to.role).await? {
                 return Err(storage::Error::Unknown("role"));
             }
-            users::edit(&mut tx, &id, to, now).await?;
+            users::update(&mut tx, &id, to, now).await?;
             let [updated_id, role_id] = event_ids;
             let fields: Vec<&str> = detail.keys().map(String::as_str).collect();
             let event = Event::user_updated(&id, &fields);
@@ -349,7 +349,7 @@ pub async fn delete(app: &App, id: &str, expected: &Expected, by: &Actor) -> Res
 
 /// An account, locked by a transaction that may change it, and whether it is the last of its kind.
 struct Standing {
-    account: Option<Account>,
+    account: Option<UserRecord>,
     is_last_admin: bool,
 }
 
@@ -360,7 +360,7 @@ impl Standing {
         Ok(Self { account: users::lock(tx, id).await?, is_last_admin: admins == [id] })
     }
 
-    fn account(&self, expected: &Expected) -> Result<&Account, Error> {
+    fn account(&self, expected: &Expected) -> Result<&UserRecord, Error> {
         let account = self.account.as_ref().ok_or(Error::NotFound("user"))?;
         expected.check(account.updated_at)?;
         Ok(account)

@@ -143,7 +143,7 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
                 }
                 let row = Client { expires_at: Some(expires_at), ..wanted };
                 clients::insert(&mut tx, &row).await?;
-                let entry = audit::Entry {
+                let entry = audit::NewAuditEntry {
                     action: "client.register",
                     actor: &row.id,
                     subject: Some(&row.id),

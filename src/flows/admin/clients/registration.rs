@@ -90,7 +90,7 @@ pub async fn register(
     };
     // Nothing is fetched for somebody who was not invited.
     if let Some(invitation) = &invitation
-        && !initial_access_tokens::is_good(&app.db, invitation, app.clock.now()).await?
+        && !initial_access_tokens::is_valid(&app.db, invitation, app.clock.now()).await?
     {
         return Err(not_invited());
     }
@@ -266,7 +266,7 @@ async fn note(
     caller: &RequestContext,
     now: Timestamp,
 ) -> storage::Result<()> {
-    let entry = audit::Entry {
+    let entry = audit::NewAuditEntry {
         action,
         actor: id,
         subject: Some(id),

@@ -26,7 +26,7 @@ use crate::{
     oauth::scope::Scope,
     storage::{
         self, Tx, modules as rows,
-        modules::Whose,
+        modules::GrantHolder,
         outbox,
         revocations::{self, WithdrawnModule},
         users,
@@ -197,7 +197,7 @@ pub async fn withdraw(app: &App, user_id: &str, module_id: &str, by: &Actor) -> 
         .transaction(move |mut tx| {
             Box::pin(async move {
                 expire(&mut tx, &user_id, &[expired_id], now).await?;
-                let whose = Whose::User(&user_id);
+                let whose = GrantHolder::User(&user_id);
                 if rows::close(&mut tx, &module_id, whose, &by.actor, now).await?.is_empty() {
                     return Ok(());
                 }
@@ -268,13 +268,14 @@ async fn open(
                     if existing == Existing::Stays {
                         return Ok(());
                     }
-                    let known = rows::end_of(&mut tx, &user_id, &module_id).await?;
+                    let known = rows::planned_end(&mut tx, &user_id, &module_id).await?;
                     if known == Some(until) {
                         return Ok(());
                     }
                     shortened =
                         until.is_some() && known.flatten().is_none_or(|end| Some(end) > until);
-                    rows::close(&mut tx, &module_id, Whose::User(&user_id), &by.actor, now).await?;
+                    rows::close(&mut tx, &module_id, GrantHolder::User(&user_id), &by.actor, now)
+                        .await?;
                     rows::open(&mut tx, &new).await?;
                 }
                 tell(
@@ -500,7 +501,8 @@ pub async fn remove(app: &App, id: &str, expected: &Expected, by: &Actor) -> Res
                 }
                 let now = clock.now();
                 rows::remove(&mut tx, &id).await?;
-                let users = rows::close(&mut tx, &id, Whose::Everybody, &by.actor, now).await?;
+                let users =
+                    rows::close(&mut tx, &id, GrantHolder::Everybody, &by.actor, now).await?;
                 for user in &users {
                     let event =
                         Event::module(ModuleChange::Disabled, user, &id, Some(&by.actor), None);

@@ -83,7 +83,7 @@ pub(crate) async fn exchange(
     };
     // A registration that was used stays.
     if client.expires_at.is_some() {
-        crate::storage::clients::keep(&app.db, &client.id).await?;
+        crate::storage::clients::mark_used(&app.db, &client.id).await?;
     }
     narrow(&mut session, &params.all("resource").collect::<Vec<_>>())?;
     let scope = session.scope.clone();

@@ -104,7 +104,7 @@ pub async fn issue(
         .transaction(move |mut tx| {
             Box::pin(async move {
                 // Held, so that whoever disables the account meanwhile ends this session as well.
-                let Some(user) = users::held(&mut tx, &user_id).await? else {
+                let Some(user) = users::lock_shared(&mut tx, &user_id).await? else {
                     return Ok(Standing::Unknown);
                 };
                 if user.disabled_at.is_some() {

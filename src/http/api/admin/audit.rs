@@ -17,7 +17,7 @@ use crate::{
         error::{Failure, codes},
         json::Answer,
     },
-    storage::audit::{self, Filter, Line},
+    storage::audit::{self, AuditEntry, AuditFilter},
 };
 
 #[derive(Clone, Debug)]
@@ -50,8 +50,8 @@ pub struct AuditLine {
     pub detail: Value,
 }
 
-impl From<Line> for AuditLine {
-    fn from(line: Line) -> Self {
+impl From<AuditEntry> for AuditLine {
+    fn from(line: AuditEntry) -> Self {
         Self {
             number: line.number,
             at: line.at.rfc3339(),
@@ -112,8 +112,13 @@ impl AuditApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<AuditLine>>, Failure<ListErrors>> {
-        let filter =
-            Filter { actor: actor.0, subject: subject.0, action: action.0, from: from.0, to: to.0 };
+        let filter = AuditFilter {
+            actor: actor.0,
+            subject: subject.0,
+            action: action.0,
+            from: from.0,
+            to: to.0,
+        };
         let before = cursor.after_number().unwrap_or(i64::MAX);
         let found = audit::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
         let found = found.map_err(Error::from)?;

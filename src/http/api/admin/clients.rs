@@ -28,7 +28,7 @@ use crate::{
         json::{Answer, Body},
     },
     model::client::{Client, Source},
-    storage::{clients as rows, clients::Filter},
+    storage::{clients as rows, clients::ClientFilter},
 };
 
 #[derive(Clone, Debug)]
@@ -276,7 +276,7 @@ impl ClientsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<ClientData>>, Failure<ListErrors>> {
-        let filter = Filter { source: source.0, disabled: disabled.0 };
+        let filter = ClientFilter { source: source.0, disabled: disabled.0 };
         let after = cursor.after().unwrap_or_default();
         let found = rows::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
         let found = found.map_err(Error::from)?;

@@ -14,7 +14,7 @@ use crate::{
         error::{Failure, codes},
         json::Answer,
     },
-    model::refusal::Refusal,
+    model::denied_request::DeniedRequest,
 };
 
 #[derive(Clone, Debug)]
@@ -47,8 +47,8 @@ pub struct Explanation {
     pub correlation_id: Option<String>,
 }
 
-impl From<Refusal> for Explanation {
-    fn from(refusal: Refusal) -> Self {
+impl From<DeniedRequest> for Explanation {
+    fn from(refusal: DeniedRequest) -> Self {
         Self {
             request_id: refusal.request_id,
             at: refusal.at.rfc3339(),
@@ -56,7 +56,7 @@ impl From<Refusal> for Explanation {
             status: refusal.status,
             code: refusal.code,
             reason: refusal.reason,
-            facts: refusal.facts,
+            facts: refusal.diagnostics,
             address: refusal.address,
             correlation_id: refusal.correlation_id,
         }

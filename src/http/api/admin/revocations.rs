@@ -23,7 +23,7 @@ use crate::{
     },
     storage::{
         revocations as rows,
-        revocations::{Filter, ListedRevocation},
+        revocations::{ListedRevocation, RevocationFilter},
     },
 };
 
@@ -154,7 +154,7 @@ impl RevocationsApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<RevocationData>>, Failure<ListErrors>> {
-        let filter = Filter { kind: kind.0, target: target.0 };
+        let filter = RevocationFilter { kind: kind.0, target: target.0 };
         let before = cursor.after_number().unwrap_or(i64::MAX);
         let found = rows::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
         let found = found.map_err(Error::from)?;

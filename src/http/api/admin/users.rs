@@ -25,8 +25,8 @@ use crate::{
         error::{Failure, codes},
         json::{Answer, Body},
     },
-    model::user::{Account, Role, canonical},
-    storage::users::{self as rows, Filter, Match},
+    model::user::{Role, UserRecord, canonical},
+    storage::users::{self as rows, TextMatch, UserFilter},
 };
 
 #[derive(Clone, Debug)]
@@ -71,8 +71,8 @@ pub struct AccountData {
     pub disabled_at: Option<String>,
 }
 
-impl From<Account> for AccountData {
-    fn from(account: Account) -> Self {
+impl From<UserRecord> for AccountData {
+    fn from(account: UserRecord) -> Self {
         let user = account.user;
         Self {
             id: user.id,
@@ -230,7 +230,7 @@ impl UsersApi {
         /// The `nextCursor` of the page before.
         cursor: Cursor,
     ) -> Result<Answer<Page<AccountData>>, Failure<ListErrors>> {
-        let filter = Filter {
+        let filter = UserFilter {
             email: email.0.as_deref().map(sought),
             username: username.0.as_deref().map(sought),
             role: role.0,
@@ -417,10 +417,10 @@ async fn shown(app: &App, message: &'static str, id: &str) -> Result<Tagged<Acco
     Ok(Tagged::new(Answer::new(message, account.into()), updated_at))
 }
 
-fn sought(text: &str) -> Match {
+fn sought(text: &str) -> TextMatch {
     match text.strip_suffix('*') {
-        Some(beginning) => Match::Prefix(canonical(beginning.trim_start())),
-        None => Match::Whole(canonical(text.trim())),
+        Some(beginning) => TextMatch::Prefix(canonical(beginning.trim_start())),
+        None => TextMatch::Whole(canonical(text.trim())),
     }
 }
 

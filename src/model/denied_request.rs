@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 
 /// The rule that refused a request, and what it saw; never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct DeniedRequest {
     pub request_id: String,
     pub at: Timestamp,
     /// The method and the route, or the gRPC method.
@@ -17,7 +17,7 @@ pub struct Refusal {
     pub code: String,
     /// The rule, in words.
     pub reason: String,
-    pub facts: BTreeMap<String, String>,
+    pub diagnostics: BTreeMap<String, String>,
     pub address: Option<String>,
     pub correlation_id: Option<String>,
 }

@@ -1,30 +1,30 @@
 //! Requests that were refused.
 
 use super::{Db, Error, Result, Row, Statement, statement::one};
-use crate::{clock::Timestamp, model::refusal::Refusal};
+use crate::{clock::Timestamp, model::denied_request::DeniedRequest};
 
 /// Adds refusals in one transaction.
-pub async fn add(db: &Db, refusals: Vec<Refusal>) -> Result<()> {
+pub async fn add(db: &Db, denied: Vec<DeniedRequest>) -> Result<()> {
     db.transaction(move |mut tx| {
         Box::pin(async move {
-            for refusal in refusals {
-                let facts = serde_json::to_string(&refusal.facts);
-                let facts = facts.map_err(|error| Error::Corrupt(error.to_string()))?;
+            for request in denied {
+                let diagnostics = serde_json::to_string(&request.diagnostics);
+                let diagnostics = diagnostics.map_err(|error| Error::Corrupt(error.to_string()))?;
                 let statement = Statement::new(
                     "INSERT INTO denied_requests (request_id, at, call, status, code, reason, diagnostics, address, correlation_id) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING",
                 );
                 tx.run(
                     statement
-                        .bind(refusal.request_id)
-                        .bind(refusal.at)
-                        .bind(refusal.call)
-                        .bind(refusal.status)
-                        .bind(refusal.code)
-                        .bind(refusal.reason)
-                        .bind(facts)
-                        .bind(refusal.address)
-                        .bind(refusal.correlation_id),
+                        .bind(request.request_id)
+                        .bind(request.at)
+                        .bind(request.call)
+                        .bind(request.status)
+                        .bind(request.code)
+                        .bind(request.reason)
+                        .bind(diagnostics)
+                        .bind(request.address)
+                        .bind(request.correlation_id),
                 )
                 .await?;
             }
@@ -35,13 +35,13 @@ pub async fn add(db: &Db, refusals: Vec<Refusal>) -> Result<()> {
 }
 
 /// Finds a refusal by its request's id.
-pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<Refusal>> {
+pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<DeniedRequest>> {
     let statement = Statement::new(
         "SELECT request_id, at, call, status, code, reason, diagnostics, address, correlation_id FROM denied_requests \
          WHERE request_id = $1",
     );
     let rows = db.read(statement.bind(request_id)).await?;
-    one(rows).map(|row| refusal(&row)).transpose()
+    one(rows).map(|row| from_row(&row)).transpose()
 }
 
 /// Removes the refusals before `oldest` and all but the newest `most`.
@@ -53,16 +53,17 @@ pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     Ok(())
 }
 
-fn refusal(row: &Row) -> Result<Refusal> {
-    let facts: String = row.get("diagnostics")?;
-    Ok(Refusal {
+fn from_row(row: &Row) -> Result<DeniedRequest> {
+    let diagnostics: String = row.get("diagnostics")?;
+    Ok(DeniedRequest {
         request_id: row.get("request_id")?,
         at: Timestamp(row.get("at")?),
         call: row.get("call")?,
         status: row.get("status")?,
         code: row.get("code")?,
         reason: row.get("reason")?,
-        facts: serde_json::from_str(&facts).map_err(|error| Error::Corrupt(error.to_string()))?,
+        diagnostics: serde_json::from_str(&diagnostics)
+            .map_err(|error| Error::Corrupt(error.to_string()))?,
         address: row.get("address")?,
         correlation_id: row.get("correlation_id")?,
     })
