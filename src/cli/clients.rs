@@ -115,7 +115,7 @@ pub struct Settings {
     resource: Vec<String>,
     /// A resource it is: it may introspect tokens for that, or, with *, any; may be repeated
     #[arg(long, value_name = "URI")]
-    serves: Vec<String>,
+    introspection_audience: Vec<String>,
     /// It is the installation's own: logging in is the consent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     first_party: Option<bool>,
@@ -302,7 +302,7 @@ impl Settings {
                 to.jwks = None;
             }
             set_list(&mut to.resources, self.resource);
-            set_list(&mut to.serves, self.serves);
+            set_list(&mut to.introspection_audiences, self.introspection_audience);
             let consent = |own| match own {
                 true => Consent::Implicit,
                 false => Consent::Required,

@@ -110,7 +110,7 @@ pub(super) async fn authenticate(
         },
     };
     // Nobody here has looked at a client that made itself known.
-    if identity.client.client.source.is_self_asserted() {
+    if identity.client.client.source.is_self_registered() {
         return Err(lacking(scope));
     }
     Ok(identity)

@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// Whether nobody of this installation has looked at what the client says of itself.
-    pub const fn is_self_asserted(self) -> bool {
+    pub const fn is_self_registered(self) -> bool {
         matches!(self, Self::Registration | Self::Document)
     }
 }
@@ -223,7 +223,7 @@ pub struct Metadata {
     pub resources: Vec<String>,
     /// The resources it is: it may introspect tokens whose `aud` names one of them; `*`: any token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub serves: Vec<String>,
+    pub introspection_audiences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token_signing_alg: Option<SigningAlgorithm>,
     /// Where its pages live that call us from a browser (CORS), beside the origins of its redirect URIs.

@@ -373,7 +373,7 @@ async fn t80_registered_urls_never_reach_a_private_address(backend: Backend) {
 async fn operator_only_metadata_is_ignored(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
-    let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "serves": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
+    let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "introspection_audiences": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
         "allowed_origins": ["https://evil.example"], "access_ttl": "1h", "refresh_idle_ttl": "300d", "refresh_max_ttl": "300d", "replay_window": "5m",
         "require_pkce": false, "source": "operator", "client_id": "demo", "client_secret": "mine", "something": { "else": [1] }, "jwks": null });
     let client = registered(&server, asked).await;
@@ -381,7 +381,7 @@ async fn operator_only_metadata_is_ignored(backend: Backend) {
     assert_ne!(client["client_secret"], "mine");
     for name in [
         "consent",
-        "serves",
+        "introspection_audiences",
         "resources",
         "access_token_signing_alg",
         "allowed_origins",

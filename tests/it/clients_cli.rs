@@ -389,7 +389,7 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
     server.register("ann").await;
     let other = server.another(&[]).await;
     let gateway = Metadata {
-        serves: vec!["*".to_owned()],
+        introspection_audiences: vec!["*".to_owned()],
         grant_types: vec![GrantType::ClientCredentials],
         ..Metadata::default()
     };
@@ -761,7 +761,7 @@ async fn a_client_removed_from_the_file_is_deleted_and_revoked(backend: Backend)
     let server = with_file(backend, FILE).await;
     apply(&server).await.expect("applied");
     let gateway = Metadata {
-        serves: vec!["*".to_owned()],
+        introspection_audiences: vec!["*".to_owned()],
         grant_types: vec![GrantType::ClientCredentials],
         ..Metadata::default()
     };

@@ -52,7 +52,7 @@ pub async fn authorize(
     let scope = Scope::parse(&claims.scope).unwrap_or_default();
     let allows = scope.contains(ADMIN) || (access == Access::Read && scope.contains(ADMIN_READ));
     // Nobody here has looked at a client that made itself known.
-    if !allows || source.is_self_asserted() {
+    if !allows || source.is_self_registered() {
         return Err(refused());
     }
     let Some(sid) = &claims.sid else {

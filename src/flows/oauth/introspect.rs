@@ -101,13 +101,13 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
 }
 
 fn may_know(app: &App, client: &Client, claims: &AccessClaims) -> bool {
-    let serves = &client.metadata.serves;
+    let audiences = &client.metadata.introspection_audiences;
     let own_api = app.config.audience();
     claims.client_id == client.id
         || claims.aud.contains(&client.id)
-        || serves.iter().any(|one| one == "*" || claims.aud.contains(one))
-        // `serves` may name this server's own API by the issuer.
-        || (claims.aud.contains(own_api) && serves.contains(&app.config.server.issuer))
+        || audiences.iter().any(|one| one == "*" || claims.aud.contains(one))
+        // `introspection_audiences` may name this server's own API by the issuer.
+        || (claims.aud.contains(own_api) && audiences.contains(&app.config.server.issuer))
 }
 
 impl Facts {

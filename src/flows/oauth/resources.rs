@@ -103,7 +103,7 @@ pub async fn still_open(app: &App, client: &Client, granted: &[String]) -> Resul
 }
 
 fn is_open_to(app: &App, client: &Client, resource: &str) -> bool {
-    let allowed = if client.source.is_self_asserted() {
+    let allowed = if client.source.is_self_registered() {
         &app.config.client_registration.resources
     } else {
         &client.metadata.resources
@@ -160,7 +160,7 @@ impl Target {
     /// What a client may ask for there. A self-registered one gets what the resources offer, beside its own.
     pub fn may_ask(&self, client: &Client) -> Scope {
         let own = &client.metadata.scope;
-        if !client.source.is_self_asserted() {
+        if !client.source.is_self_registered() {
             return self.narrow(own);
         }
         let offered = self.resources.iter().flat_map(|resource| {

@@ -164,7 +164,7 @@ async fn ask(
         scopes: scopes.collect(),
         redirect_host: &redirect_host,
         local_redirect: asked.callback.is_on_this_device(),
-        unverified: client.source.is_self_asserted(),
+        unverified: client.source.is_self_registered(),
         client_host: client_host.as_deref(),
         resource: asked.target.label(),
     };

@@ -127,7 +127,7 @@ fn done(app: &App, request: &Request, params: &Params, asked: &EndSession) -> Re
         None => {
             // Where an application leads that registered itself, nobody has checked.
             let client = asked.client.as_ref();
-            let client = client.filter(|client| !client.source.is_self_asserted());
+            let client = client.filter(|client| !client.source.is_self_registered());
             let page = LoggedOut {
                 client: client.and_then(|client| {
                     Some((client.name(), client.metadata.client_uri.as_deref()?))

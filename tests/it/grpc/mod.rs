@@ -258,7 +258,9 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
     assert!(validate(&other, &lone.access_token).await.active);
     // Who serves an audience is told of its tokens.
     server
-        .change_client("other", |client: &mut Client| client.metadata.serves = vec!["*".to_owned()])
+        .change_client("other", |client: &mut Client| {
+            client.metadata.introspection_audiences = vec!["*".to_owned()]
+        })
         .await;
     assert!(validate(&other, &tokens.access_token).await.active);
 }

@@ -211,13 +211,19 @@ async fn t33_introspection_answers_the_token_audience_only(backend: Backend) {
     server
         .client(
             "api",
-            Metadata { serves: vec![server.app.config.server.issuer.clone()], ..first_party_app() },
+            Metadata {
+                introspection_audiences: vec![server.app.config.server.issuer.clone()],
+                ..first_party_app()
+            },
         )
         .await;
     server
         .client(
             "another-api",
-            Metadata { serves: vec!["https://another.example".to_owned()], ..first_party_app() },
+            Metadata {
+                introspection_audiences: vec!["https://another.example".to_owned()],
+                ..first_party_app()
+            },
         )
         .await;
     let granted = tokens(&server, "app", "openid api:read", "ann").await;

@@ -230,7 +230,11 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
                 .into_inner()
         }
     };
-    server.change_client("backend", |client| client.metadata.serves = vec!["*".to_owned()]).await;
+    server
+        .change_client("backend", |client| {
+            client.metadata.introspection_audiences = vec!["*".to_owned()]
+        })
+        .await;
     let by_login = server.login("ann").await.tokens();
     assert!(told(by_login.access.clone()).await.active);
     server.post_as("/api/v1/auth/logout", &by_login.access).await.expect(StatusCode::OK);

@@ -72,7 +72,7 @@ const OPERATORS: [&str; 12] = [
     "consent",
     "require_pkce",
     "resources",
-    "serves",
+    "introspection_audiences",
     "access_token_signing_alg",
     "allowed_origins",
     "user_claims",
@@ -429,7 +429,10 @@ impl Rules<'_> {
     /// What only an operator may set.
     fn operators(&mut self) {
         let metadata = self.metadata;
-        for (field, names) in [("resources", &metadata.resources), ("serves", &metadata.serves)] {
+        for (field, names) in [
+            ("resources", &metadata.resources),
+            ("introspection_audiences", &metadata.introspection_audiences),
+        ] {
             if let Some(Err(why)) = names
                 .iter()
                 .filter(|name| *name != "*")

@@ -129,7 +129,7 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
         return false;
     }
     // Any program on the machine can pose as this client: a consent is not remembered (RFC 8252 §8.6).
-    if client.source.is_self_asserted()
+    if client.source.is_self_registered()
         && client.is_public()
         && request.callback.is_on_this_device()
     {
