@@ -1,4 +1,5 @@
-//! Generates the gRPC services and their descriptors from `proto/`, and the list of migrations from `migrations/`.
+//! Generates the gRPC services and their descriptors from `proto/`, and the list of migrations from
+//! `migrations/`.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! Time and randomness. Everything else asks an instance from [`crate::app::App`], so that tests can
-//! stop the clock; clippy's `disallowed-methods` forbids the globals elsewhere.
+//! Time and randomness. Other modules use the instances in [`crate::app::App`], so that tests
+//! control the clock; clippy's `disallowed-methods` forbids the globals elsewhere.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use std::{
 
 use zeroize::Zeroize;
 
-/// A moment, in microseconds since the Unix epoch; what the database stores.
+/// A point in time in microseconds since the Unix epoch, as the database stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -24,7 +24,7 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// The moment a `NumericDate` names, `None` where it does not fit.
+    /// The time of a `NumericDate` in seconds; `None` on overflow.
     pub const fn from_secs(secs: i64) -> Option<Self> {
         match secs.checked_mul(1_000_000) {
             Some(micros) => Some(Self(micros)),
@@ -37,7 +37,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This moment, or the next one after `earlier`: what is changed twice in one moment has two versions all the same.
+    /// This time, but at least one microsecond after `earlier`, so that versions strictly increase.
     pub fn past(self, earlier: Self) -> Self {
         self.max(Self(earlier.0.saturating_add(1)))
     }
@@ -50,7 +50,7 @@ impl Timestamp {
             .unwrap_or_else(|| format!("{}s", self.as_secs()))
     }
 
-    /// Reads RFC 3339, with any offset: `2026-11-21T04:22:00Z`.
+    /// Parses RFC 3339 with any offset: `2026-11-21T04:22:00Z`.
     pub fn parse(text: &str) -> Option<Self> {
         let format = &time::format_description::well_known::Rfc3339;
         let at = time::OffsetDateTime::parse(text, format).ok()?;
@@ -73,7 +73,7 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// The time from `rhs` to `self`; zero where `rhs` is later.
+/// The duration from `rhs` to `self`; zero if `rhs` is later.
 impl Sub for Timestamp {
     type Output = Duration;
     fn sub(self, rhs: Self) -> Duration {
@@ -85,7 +85,7 @@ fn micros_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Where the present comes from.
+/// The source of the current time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -96,17 +96,17 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// The system clock.
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands until [`Clock::advance`] moves it; for tests.
+    /// A clock that only [`Clock::advance`] moves; for tests.
     pub fn fake(start: Timestamp) -> Self {
         Self(Source::Fake(Arc::new(AtomicI64::new(start.0))))
     }
 
-    /// The present moment.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             #[allow(clippy::disallowed_methods)] // the one place that may
@@ -118,7 +118,7 @@ impl Clock {
         }
     }
 
-    /// Moves a fake clock forward; the system's clock does not move.
+    /// Moves a fake clock forward; does nothing to the system clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Fake(at) = &self.0 {
             at.fetch_add(micros_of(by), Ordering::SeqCst);
@@ -126,31 +126,31 @@ impl Clock {
     }
 }
 
-/// Where randomness comes from: the operating system's generator.
+/// The source of randomness: the generator of the operating system.
 #[derive(Clone, Debug)]
 pub struct Rng(());
 
 impl Rng {
-    /// The operating system's generator.
+    /// The generator of the operating system.
     pub const fn system() -> Self {
         Self(())
     }
 
     /// Fills `buffer` with random bytes.
     ///
-    /// Small amounts come from a buffer that each thread fills at once: a system call for each id would be
-    /// felt. What was given out is wiped from it.
+    /// Up to 64 bytes come from a per-thread buffer, because a system call per id is measurable.
+    /// Returned bytes are wiped from the buffer.
     ///
     /// # Panics
-    /// Where the operating system has no randomness to give: no secret could be made, so nothing may go on.
+    /// If the operating system provides no randomness.
     pub fn fill(&self, buffer: &mut [u8]) {
         thread_local! {
-            static SPARE: RefCell<Spare> = const { RefCell::new(Spare { bytes: [0; 1024], left: 0 }) };
+            static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer { bytes: [0; 1024], left: 0 }) };
         }
         if buffer.len() > 64 {
             return from_system(buffer);
         }
-        SPARE.with_borrow_mut(|spare| {
+        BUFFER.with_borrow_mut(|spare| {
             if spare.left < buffer.len() {
                 from_system(&mut spare.bytes);
                 spare.left = spare.bytes.len();
@@ -170,8 +170,8 @@ impl Rng {
     }
 }
 
-/// Random bytes that were not given out yet: the first `left`.
-struct Spare {
+/// Buffered random bytes: the first `left` are unused.
+struct Buffer {
     bytes: [u8; 1024],
     left: usize,
 }

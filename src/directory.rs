@@ -1,5 +1,5 @@
-//! What this process remembers of clients and the catalogue: as fresh as the clients' head number it has heard last
-//! ([`crate::revocation::RevocationList::sync`] asks for it).
+//! A cache of clients and the catalogue, valid for the last observed version of the clients
+//! ([`crate::revocation::RevocationList::sync`] updates it).
 
 use std::sync::{
     Arc, PoisonError, RwLock,
@@ -16,27 +16,27 @@ use crate::{
     storage::{self, Db, catalogue, clients},
 };
 
-/// Clients that are remembered. Unknown ids are not, so that a stranger cannot fill it.
-const REMEMBERED: usize = 10_000;
+/// Capacity for clients. Unknown ids are not cached, so that untrusted clients cannot fill it.
+const CLIENT_CAPACITY: usize = 10_000;
 
-/// See the module's text.
+/// The client cache of a process.
 #[derive(Debug)]
 pub struct Directory {
     issuer: String,
     version: AtomicI64,
     clients: Cache<String, CachedClient>,
     catalogue: RwLock<(i64, Arc<Catalogue>)>,
-    /// Whether an origin is some client's, and at which version that was so.
+    /// By origin: the version, and whether a client had registered it.
     origins: Cache<String, (i64, bool)>,
-    /// The client of a certificate, by thumbprint, and at which version that was so.
+    /// By certificate thumbprint: the version, and the id of its client.
     certificates: Cache<String, (i64, Option<String>)>,
 }
 
-/// A client as it was at a version of the directory.
+/// A client at a version.
 #[derive(Clone, Debug)]
 pub struct CachedClient {
     pub client: Arc<Client>,
-    /// The clients' head number it was read at.
+    /// The version of the clients at which it was read.
     pub version: i64,
 }
 
@@ -45,38 +45,38 @@ impl Directory {
         Self {
             issuer: issuer.to_owned(),
             version: AtomicI64::new(-1),
-            clients: Cache::new(REMEMBERED),
+            clients: Cache::new(CLIENT_CAPACITY),
             catalogue: RwLock::new((-2, Arc::default())),
             origins: Cache::new(1_000),
             certificates: Cache::new(1_000),
         }
     }
 
-    /// The clients' head number is this: what was read at an older one counts no more.
+    /// Records the version of the clients; entries of older versions are not used any more.
     pub fn observe(&self, version: i64) {
         self.version.fetch_max(version, Ordering::AcqRel);
     }
 
-    /// The clients' head number heard last.
+    /// The last observed version of the clients.
     pub fn version(&self) -> i64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The client as this process knows it, if it does; it may have changed since.
+    /// The client from the cache, valid for the last observed version.
     pub fn cached(&self, id: &str) -> Option<CachedClient> {
-        let known = self.clients.get(id)?;
-        (known.version == self.version.load(Ordering::Acquire)).then_some(known)
+        let cached = self.clients.get(id)?;
+        (cached.version == self.version.load(Ordering::Acquire)).then_some(cached)
     }
 
-    /// The client as of the last head number heard.
+    /// The client at the last observed version.
     ///
     /// # Errors
     /// [`storage::Error`].
     pub async fn client(&self, db: &Db, id: &str) -> storage::Result<Option<CachedClient>> {
-        if let Some(known) = self.cached(id) {
-            return Ok(Some(known));
+        if let Some(cached) = self.cached(id) {
+            return Ok(Some(cached));
         }
-        // The number first: a change between the two makes what is read count as old, never as new.
+        // The version is read first: a change in between makes the entry outdated, never too new.
         let version = self.version.load(Ordering::Acquire);
         let Some(mut client) = clients::by_id(db, id).await? else {
             return Ok(None);
@@ -84,19 +84,19 @@ impl Directory {
         if client.id == DOCS {
             client.metadata.redirect_uris = vec![format!("{}/docs/oauth2-redirect", self.issuer)];
         }
-        let known = CachedClient { client: Arc::new(client), version };
-        self.clients.insert(id.to_owned(), known.clone());
-        Ok(Some(known))
+        let cached = CachedClient { client: Arc::new(client), version };
+        self.clients.insert(id.to_owned(), cached.clone());
+        Ok(Some(cached))
     }
 
-    /// Whether an enabled client has registered this origin, as of the last head number heard.
+    /// Whether an enabled client has registered this origin, at the last observed version.
     ///
     /// # Errors
     /// [`storage::Error`].
     pub async fn has_origin(&self, db: &Db, origin: &str) -> storage::Result<bool> {
         let version = self.version.load(Ordering::Acquire);
-        if let Some((known, has)) = self.origins.get(origin)
-            && known == version
+        if let Some((cached, has)) = self.origins.get(origin)
+            && cached == version
         {
             return Ok(has);
         }
@@ -106,8 +106,8 @@ impl Directory {
         Ok(has)
     }
 
-    /// The enabled client that has registered a certificate with this thumbprint (`x5t#S256`), as of the last head number
-    /// heard. `None` where there is none, or several have.
+    /// The enabled client that has registered a certificate with this thumbprint (`x5t#S256`), at
+    /// the last observed version. `None` if there is none or more than one.
     ///
     /// # Errors
     /// [`storage::Error`].
@@ -117,8 +117,8 @@ impl Directory {
         thumbprint: &str,
     ) -> storage::Result<Option<CachedClient>> {
         let version = self.version.load(Ordering::Acquire);
-        let remembered = self.certificates.get(thumbprint);
-        let id = match remembered.filter(|(known, _)| *known == version) {
+        let cached = self.certificates.get(thumbprint);
+        let id = match cached.filter(|(at, _)| *at == version) {
             Some((_, id)) => id,
             None => {
                 let mut owners = clients::with_certificate(db, thumbprint).await?;
@@ -130,22 +130,22 @@ impl Directory {
             }
         };
         let Some(id) = id else { return Ok(None) };
-        let known = self.client(db, &id).await?;
-        Ok(known.filter(|known| {
-            known.client.disabled_at.is_none() && known.client.has_certificate(thumbprint)
+        let cached = self.client(db, &id).await?;
+        Ok(cached.filter(|cached| {
+            cached.client.disabled_at.is_none() && cached.client.has_certificate(thumbprint)
         }))
     }
 
-    /// The catalogue as of the last head number heard.
+    /// The catalogue at the last observed version.
     ///
     /// # Errors
     /// [`storage::Error`].
     pub async fn catalogue(&self, db: &Db) -> storage::Result<Arc<Catalogue>> {
         let version = self.version.load(Ordering::Acquire);
         {
-            let known = self.catalogue.read().unwrap_or_else(PoisonError::into_inner);
-            if known.0 == version {
-                return Ok(Arc::clone(&known.1));
+            let cached = self.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+            if cached.0 == version {
+                return Ok(Arc::clone(&cached.1));
             }
         }
         let read = Arc::new(catalogue::all(db).await?);

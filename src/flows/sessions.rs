@@ -138,7 +138,7 @@ pub(crate) async fn open_in_browser(
     let now = app.clock.now();
     let stored = app.db.transaction(move |mut tx| {
         Box::pin(async move {
-            if !browser_sessions::lock_live(&mut tx, &id, now).await? {
+            if !browser_sessions::lock_valid(&mut tx, &id, now).await? {
                 return Ok(false);
             }
             store(&mut tx, row, event_id, "session.open", &caller, now).await?;

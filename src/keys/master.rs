@@ -1,4 +1,4 @@
-//! The master key, which never leaves the machine it lies on.
+//! The master key, which is stored in a file and never leaves the machine.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::{clock::Rng, model::key::KeyRecord};
 
-/// The key that all other keys are encrypted under: 32 random bytes in a file of its own.
+/// The key that encrypts all other keys: 32 random bytes.
 pub(super) struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl std::fmt::Debug for MasterKey {
@@ -23,29 +23,29 @@ impl std::fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
-    /// Reads the file; where there is none and nothing has been encrypted yet, it is made for the owner alone.
-    pub(super) fn load(path: &Path, may_make: bool, rng: &Rng) -> Result<Self, Error> {
+    /// Reads the file. With `may_create`, a missing file is created with mode 0600.
+    pub(super) fn load(path: &Path, may_create: bool, rng: &Rng) -> Result<Self, Error> {
         let shown = path.display();
         match fs::read(path).map(Zeroizing::new) {
             Ok(bytes) => {
                 let key: [u8; 32] = bytes[..].try_into().map_err(|_| {
                     Error::MasterKey(format!(
-                        "the master key {shown} has {} bytes, not 32: make one with `head -c 32 /dev/urandom > FILE` \
-                         (an existing installation needs its own one back)",
+                        "the master key {shown} has {} bytes, not 32: create one with `head -c 32 /dev/urandom > FILE` \
+                         (an existing deployment needs its original key)",
                         bytes.len()
                     ))
                 })?;
                 if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0) {
-                    tracing::warn!(file = %shown, "the master key can be read by every user of this machine: chmod 600 it");
+                    tracing::warn!(file = %shown, "master key is world-readable; run chmod 600 on it");
                 }
                 Ok(Self(Zeroizing::new(key)))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                 let key = Zeroizing::new(rng.bytes::<32>());
                 let written = write_once(path, &key, rng);
                 match written {
                     Ok(()) => Ok(Self(key)),
-                    // Another process that starts at this moment made it first.
+                    // Another process that starts at the same time created it first.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         Self::load(path, false, rng)
                     }
@@ -57,7 +57,7 @@ impl MasterKey {
             }
             Err(error) => Err(Error::MasterKey(format!(
                 "the master key {shown} cannot be read ({error}): the keys in the database are encrypted under it; \
-                 put it back, or set secrets.master_key_file"
+                 restore it, or set secrets.master_key_file"
             ))),
         }
     }
@@ -74,7 +74,7 @@ impl MasterKey {
         let wrong = |_| {
             Error::MasterKey(format!(
                 "the key {} in the database was encrypted under another master key: \
-                 point secrets.master_key_file at the one this installation was made with",
+                 set secrets.master_key_file to the key that this deployment was created with",
                 record.id
             ))
         };
@@ -83,7 +83,7 @@ impl MasterKey {
             jwe::deserialize_compact(&record.private_jwe, &decrypter).map_err(wrong)?;
         if header.key_id() != Some(&record.id) {
             return Err(Error::MasterKey(format!(
-                "the key {} in the database is not the one it claims to be",
+                "the key {} in the database has the ciphertext of another key",
                 record.id
             )));
         }
@@ -91,15 +91,16 @@ impl MasterKey {
     }
 }
 
-/// Writes the file whole or not at all, and only where there is none: it is linked to its name once its bytes
-/// are on the disk, so that no process that starts at the same moment reads half a key.
+/// Creates the file atomically, and only if it does not exist: it is linked to its name after its
+/// bytes are synced to disk, so that a process that starts at the same time never reads a partial
+/// key.
 fn write_once(path: &Path, key: &[u8; 32], rng: &Rng) -> io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let unfinished = path.with_extension(format!("{:08x}.tmp", u32::from_ne_bytes(rng.bytes())));
+    let temporary = path.with_extension(format!("{:08x}.tmp", u32::from_ne_bytes(rng.bytes())));
     let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(key).and_then(|()| file.sync_all());
-    let linked = written.and_then(|()| fs::hard_link(&unfinished, path));
-    fs::remove_file(&unfinished)?;
+    let linked = written.and_then(|()| fs::hard_link(&temporary, path));
+    fs::remove_file(&temporary)?;
     linked
 }

@@ -1,8 +1,8 @@
-//! Keys: made here, kept encrypted under the master key, rotated by schedule or command, and published.
+//! Keys: generation, encryption under the master key, rotation and publication.
 //!
-//! next → active → retired, or banned from anywhere. A signing key is published from its creation until
-//! the last token it signed has expired. Every process keeps a [`Ring`] of the keys in memory and renews
-//! it when the keys' head number moves (see [`crate::revocation`]).
+//! States: next → active → retired; any of them → banned. A signing key is published from its
+//! creation until the last token it signed has expired. Every process has a [`Ring`] of keys in
+//! memory and reloads it when the version of the keys changes (see [`crate::revocation`]).
 
 mod master;
 
@@ -50,23 +50,23 @@ use crate::{
     },
 };
 
-/// Why keys cannot be had or used.
+/// Why a key operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Storage(#[from] storage::Error),
     #[error("josekit: {0}")]
     Jose(#[from] JoseError),
-    /// What to mend about the master key.
+    /// What is wrong with the master key, and how to fix it.
     #[error("{0}")]
     MasterKey(String),
-    /// A command named a key it cannot be carried out on.
+    /// The operation is not possible for this key.
     #[error("{0}")]
     Refused(String),
-    /// A key is needed that is not there.
-    #[error("there is no usable key for {0}")]
+    /// There is no active key for this purpose.
+    #[error("no usable key: {0}")]
     Missing(&'static str),
-    #[error("a token could not be written: {0}")]
+    #[error("claims cannot be serialised: {0}")]
     Encoding(#[from] serde_json::Error),
 }
 
@@ -76,16 +76,16 @@ pub struct Keys {
     ring: RwLock<Arc<Ring>>,
     master: MasterKey,
     config: crate::config::Keys,
-    /// RSA takes 0.4 ms a signature: it goes to blocking threads, as many as there are cores.
+    /// Permits for RSA signatures, one per core: each takes 0.4 ms and runs on a blocking thread.
     rsa: Arc<Semaphore>,
 }
 
-/// The keys as they were when the ring was made.
+/// The keys at one version.
 #[derive(Debug)]
 pub struct Ring {
-    /// The head number it was read at.
+    /// The version of the keys at which it was read.
     pub version: i64,
-    /// The JWKS document and its entity tag.
+    /// The published JWKS.
     pub jwks: Jwks,
     pub records: Vec<KeyRecord>,
     signers: Vec<Arc<Signer>>,
@@ -94,13 +94,13 @@ pub struct Ring {
     derivation: Option<Zeroizing<[u8; 32]>>,
 }
 
-/// A JWKS (RFC 7517 §5) ready to be served.
+/// A JWKS (RFC 7517 §5) with its response headers.
 #[derive(Clone, Debug)]
 pub struct Jwks {
     pub body: Bytes,
-    /// Quoted, strong.
+    /// A strong entity tag.
     pub etag: HeaderValue,
-    /// How long a consumer may keep it.
+    /// `Cache-Control`
     pub cache_control: HeaderValue,
 }
 
@@ -108,7 +108,7 @@ pub struct Jwks {
 struct Signer {
     record: KeyRecord,
     algorithm: SigningAlgorithm,
-    /// One for each kind of token, in the order of [`TokenType::ALL`].
+    /// Encoded headers, in the order of [`TokenType::ALL`].
     headers: [String; TokenType::ALL.len()],
     signer: Box<dyn JwsSigner>,
 }
@@ -120,10 +120,10 @@ struct Verifier {
 }
 
 impl Keys {
-    /// Reads the master key, makes the keys that are missing and loads them.
+    /// Reads the master key, generates missing keys and loads them.
     ///
     /// # Errors
-    /// [`Error::MasterKey`] with what to mend; [`Error::Storage`].
+    /// [`Error::MasterKey`]; [`Error::Storage`].
     pub async fn open(config: &Config, db: &Db, clock: &Clock, rng: &Rng) -> Result<Self, Error> {
         let fresh = rows::all(db).await?.is_empty();
         let master = MasterKey::load(&config.master_key_path(), fresh, rng)?;
@@ -139,50 +139,53 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The keys as this process knows them.
+    /// The current ring of this process.
     pub fn ring(&self) -> Arc<Ring> {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the keys again.
+    /// Reloads the ring.
     ///
     /// # Errors
-    /// [`Error::Storage`], or a key that the master key does not open.
+    /// [`Error::Storage`]; [`Error::MasterKey`] if a key cannot be decrypted.
     pub async fn reload(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
-        // The number first: what is changed between the two reads shows as a newer number next time.
+        // The version is read first: a change between the two reads leads to another reload.
         let version = change_counters::read(db).await?.keys;
         let ring = Ring::new(version, rows::all(db).await?, &self.master, &self.config, now)?;
-        let mut known = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody who read later may have been here first.
-        if known.version <= ring.version {
-            *known = Arc::new(ring);
+        let mut current = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        // A concurrent reload may have stored a newer ring.
+        if current.version <= ring.version {
+            *current = Arc::new(ring);
         }
         Ok(())
     }
 
-    /// Does what the schedule asks for: makes missing keys, publishes the next ones in time and removes
-    /// spent ones. Several processes may do so at once; the first one finds work.
+    /// Runs due rotation tasks: generates missing keys, publishes the next ones in time and removes
+    /// obsolete ones. Safe to run in several processes at once.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub async fn maintain(&self, db: &Db, clock: &Clock, rng: &Rng) -> Result<(), Error> {
         let now = clock.now();
-        let due = self.due(&rows::all(db).await?, now);
-        if due.is_empty() {
+        let tasks = self.due_tasks(&rows::all(db).await?, now);
+        if tasks.is_empty() {
             return Ok(());
         }
-        // RSA keys take a while to make: made before the transaction, dropped where another process was first.
-        let made =
-            due.iter().map(|due| due.make(&self.master, rng)).collect::<Result<Vec<_>, _>>()?;
+        // RSA keys are slow to generate: before the transaction, and discarded if another process
+        // was first.
+        let generated = tasks
+            .iter()
+            .map(|task| task.generate(&self.master, rng))
+            .collect::<Result<Vec<_>, _>>()?;
         let config = self.config.clone();
         db.transaction(move |mut tx| {
             Box::pin(async move {
                 let mut records = rows::lock(&mut tx).await?;
-                if due_now(&config, &records, now) != due {
-                    return Ok(()); // another process was here meanwhile
+                if tasks_due(&config, &records, now) != tasks {
+                    return Ok(()); // another process has done it
                 }
-                for (due, made) in due.iter().zip(made) {
-                    apply(&mut tx, &mut records, due, made, now).await?;
+                for (task, key) in tasks.iter().zip(generated) {
+                    apply(&mut tx, &mut records, task, key, now).await?;
                 }
                 Ok(())
             })
@@ -191,11 +194,12 @@ impl Keys {
         self.reload(db, now).await
     }
 
-    fn due(&self, records: &[KeyRecord], now: Timestamp) -> Vec<Due> {
-        due_now(&self.config, records, now)
+    fn due_tasks(&self, records: &[KeyRecord], now: Timestamp) -> Vec<RotationTask> {
+        tasks_due(&self.config, records, now)
     }
 
-    /// Brings in new keys by command: at once, or after they have been published for `publish_ahead`.
+    /// Rotates signing keys: at once, or after the new ones have been published for
+    /// `publish_ahead`.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -212,7 +216,7 @@ impl Keys {
         rotated.await.map(|_| ())
     }
 
-    /// As [`Keys::rotate`]; the same call under the same key makes one set of keys, and says so.
+    /// As [`Keys::rotate`]; a retry with the same idempotency key generates nothing and says so.
     ///
     /// # Errors
     /// As [`Keys::rotate`].
@@ -231,14 +235,19 @@ impl Keys {
         let activates_at = if at_once { now } else { now + self.config.publish_ahead };
         let wanted =
             self.config.algorithms.iter().copied().filter(|a| only.is_none_or(|only| only == *a));
-        let due: Vec<_> = wanted
-            .map(|algorithm| Due::Make { algorithm: KeyAlgorithm::Sign(algorithm), activates_at })
+        let tasks: Vec<_> = wanted
+            .map(|algorithm| RotationTask::Create {
+                algorithm: KeyAlgorithm::Sign(algorithm),
+                activates_at,
+            })
             .collect();
-        if due.is_empty() {
-            return Err(Error::Refused("that algorithm is not in keys.algorithms".to_owned()));
+        if tasks.is_empty() {
+            return Err(Error::Refused("the algorithm is not in keys.algorithms".to_owned()));
         }
-        let made =
-            due.iter().map(|due| due.make(&self.master, rng)).collect::<Result<Vec<_>, _>>()?;
+        let generated = tasks
+            .iter()
+            .map(|task| task.generate(&self.master, rng))
+            .collect::<Result<Vec<_>, _>>()?;
         let by = by.clone();
         let claim = db
             .transaction(move |mut tx| {
@@ -251,8 +260,8 @@ impl Keys {
                     if claim != Claim::First {
                         return Ok(claim);
                     }
-                    for (due, made) in due.iter().zip(made) {
-                        apply(&mut tx, &mut records, due, made, now).await?;
+                    for (task, key) in tasks.iter().zip(generated) {
+                        apply(&mut tx, &mut records, task, key, now).await?;
                     }
                     let detail = json!({ "atOnce": at_once });
                     by.note(&mut tx, "keys.rotate", None, detail, now).await?;
@@ -264,11 +273,11 @@ impl Keys {
         Ok(claim)
     }
 
-    /// Bans a compromised signing key: from the commit on, every process refuses what it signed at its
+    /// Bans a compromised signing key. After the commit every process rejects its tokens at the
     /// next check, and another key signs.
     ///
     /// # Errors
-    /// [`Error::Refused`] where there is no such signing key.
+    /// [`Error::Refused`] if there is no such signing key, or it is banned already.
     pub async fn ban(
         &self,
         db: &Db,
@@ -280,19 +289,18 @@ impl Keys {
         let now = clock.now();
         let records = rows::all(db).await?;
         let Some(key) = records.iter().find(|key| key.id == kid) else {
-            return Err(Error::Refused(format!("there is no key {kid}: see `propusk keys list`")));
+            return Err(Error::Refused(format!(
+                "no key has the id {kid}: see `propusk keys list`"
+            )));
         };
         let KeyAlgorithm::Sign(_) = key.algorithm else {
-            return Err(Error::Refused(
-                "this key signs nothing, and alone it makes no token: there is nothing to ban"
-                    .to_owned(),
-            ));
+            return Err(Error::Refused("only signing keys can be banned".to_owned()));
         };
         if key.banned_at.is_some() {
-            return Err(Error::Refused(format!("the key {kid} is banned already")));
+            return Err(Error::Refused(format!("key {kid} is already banned")));
         }
-        let replacement = Due::Make { algorithm: key.algorithm, activates_at: now };
-        let made = replacement.make(&self.master, rng)?;
+        let replacement = RotationTask::Create { algorithm: key.algorithm, activates_at: now };
+        let generated = replacement.generate(&self.master, rng)?;
         let (kid, by) = (kid.to_owned(), by.clone());
         db.transaction(move |mut tx| {
             Box::pin(async move {
@@ -307,10 +315,10 @@ impl Keys {
                 rows::update(&mut tx, key).await?;
                 match state {
                     KeyState::Active => {
-                        apply(&mut tx, &mut records, &replacement, made, now).await?;
+                        apply(&mut tx, &mut records, &replacement, generated, now).await?;
                     }
                     KeyState::Next => {
-                        go_on_past(&mut tx, &mut records, algorithm, at, now).await?;
+                        extend_predecessor(&mut tx, &mut records, algorithm, at, now).await?;
                     }
                     KeyState::Retired | KeyState::Banned => {}
                 }
@@ -327,7 +335,7 @@ impl Keys {
         self.reload(db, now).await
     }
 
-    /// A key for one purpose, the same on every process and for good.
+    /// Derives a key for a purpose: the same one in every process, permanently.
     ///
     /// # Errors
     /// [`Error::Missing`].
@@ -343,7 +351,7 @@ impl Keys {
     /// Signs the claims of a token.
     ///
     /// # Errors
-    /// [`Error::Missing`] where no key of this algorithm is active.
+    /// [`Error::Missing`] if no key of this algorithm is active.
     pub async fn sign(
         &self,
         kind: TokenType,
@@ -406,13 +414,13 @@ impl Ring {
             records,
         };
         let mut published = vec![];
-        for record in ring.records.iter().filter(|r| r.banned_at.is_none() && !r.is_spent(now)) {
+        for record in ring.records.iter().filter(|r| r.banned_at.is_none() && !r.is_obsolete(now)) {
             let private = master.open(record)?;
             match (record.algorithm, &record.public_jwk) {
                 (KeyAlgorithm::Sign(algorithm), Some(public)) => {
                     let public = Jwk::from_bytes(public)?;
                     let (signer, verifier) =
-                        engines(algorithm, &Jwk::from_bytes(&*private)?, &public)?;
+                        signer_and_verifier(algorithm, &Jwk::from_bytes(&*private)?, &public)?;
                     published.push(public);
                     ring.signers.push(Arc::new(Signer {
                         headers: TokenType::ALL
@@ -433,7 +441,7 @@ impl Ring {
                 (KeyAlgorithm::Derivation, _) => {
                     let key: &[u8; 32] =
                         private[..].try_into().map_err(|_| Error::Missing("derivation"))?;
-                    // The oldest counts, should there ever be two.
+                    // The oldest one is used, should there ever be two.
                     ring.derivation.get_or_insert(Zeroizing::new(*key));
                 }
                 (KeyAlgorithm::Sign(_), None) => return Err(Error::Missing("a public key")),
@@ -450,7 +458,7 @@ impl Ring {
             .find(|s| s.algorithm == algorithm && s.record.state(now) == KeyState::Active)
     }
 
-    /// The chain key that new sessions take.
+    /// The active chain key, for new sessions.
     pub fn chain_key(&self, now: Timestamp) -> Option<&ChainKey> {
         self.chain
             .iter()
@@ -459,26 +467,30 @@ impl Ring {
             .map(|(_, key)| key)
     }
 
-    /// The chain key of this number.
+    /// The chain key with this number.
     pub fn chain_key_by_number(&self, number: u32) -> Option<&ChainKey> {
         self.chain.iter().map(|(_, key)| key).find(|key| key.number == number)
     }
 
-    /// Whether the signature was made by the key of that id with that algorithm; `None`: no such key.
+    /// Whether the signature is valid for the key named by `kid`; `None` if there is no such key.
     pub fn verify(&self, token: &jwt::Unverified<'_>) -> Option<bool> {
         let key = self.verifiers.get(&token.header.kid)?;
         Some(
-            // The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
+            // The key determines the algorithm, not the token (RFC 8725 §3.1).
             token.header.alg == key.algorithm.as_str()
                 && key.verifier.verify(token.message.as_bytes(), &token.signature).is_ok(),
         )
     }
 }
 
-/// What signs with a key and what verifies with it; built once a key, since parsing costs more than signing.
-type Engines = (Box<dyn JwsSigner>, Box<dyn JwsVerifier>);
+/// The signer and verifier of a key; built once, because parsing a key costs more than signing.
+type SignerAndVerifier = (Box<dyn JwsSigner>, Box<dyn JwsVerifier>);
 
-fn engines(algorithm: SigningAlgorithm, private: &Jwk, public: &Jwk) -> Result<Engines, JoseError> {
+fn signer_and_verifier(
+    algorithm: SigningAlgorithm,
+    private: &Jwk,
+    public: &Jwk,
+) -> Result<SignerAndVerifier, JoseError> {
     let signer: Box<dyn JwsSigner> = match algorithm {
         SigningAlgorithm::Es256 => Box::new(jws::ES256.signer_from_jwk(private)?),
         SigningAlgorithm::Rs256 => Box::new(jws::RS256.signer_from_jwk(private)?),
@@ -488,18 +500,22 @@ fn engines(algorithm: SigningAlgorithm, private: &Jwk, public: &Jwk) -> Result<E
     Ok((signer, jose::verifier(algorithm, public)?))
 }
 
-/// Something the schedule asks for.
+/// A task of the rotation schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Due {
-    Make { algorithm: KeyAlgorithm, activates_at: Timestamp },
+enum RotationTask {
+    Create { algorithm: KeyAlgorithm, activates_at: Timestamp },
     Remove { id: String },
 }
 
-/// A new key's id, public JWK and encrypted private half.
-type Made = Option<(String, Option<String>, String)>;
+/// Id, public JWK and encrypted private key of a new key; `None` for tasks without one.
+type GeneratedKey = Option<(String, Option<String>, String)>;
 
-fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) -> Vec<Due> {
-    let mut due = vec![];
+fn tasks_due(
+    config: &crate::config::Keys,
+    records: &[KeyRecord],
+    now: Timestamp,
+) -> Vec<RotationTask> {
+    let mut tasks = vec![];
     let signing = config.algorithms.iter().copied().map(KeyAlgorithm::Sign);
     for algorithm in signing.chain([KeyAlgorithm::RefreshChain, KeyAlgorithm::Derivation]) {
         let live = || {
@@ -510,13 +526,13 @@ fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) 
         };
         let newest = live().max_by_key(|key| key.activates_at);
         match newest {
-            None => due.push(Due::Make { algorithm, activates_at: now }),
+            None => tasks.push(RotationTask::Create { algorithm, activates_at: now }),
             Some(_) if algorithm == KeyAlgorithm::Derivation => {}
             Some(key) => {
                 let next = key.activates_at + config.rotate_every;
                 if next - config.publish_ahead <= now {
-                    // After a long standstill the new key is still published before it signs.
-                    due.push(Due::Make {
+                    // After a long downtime the new key is still published before it signs.
+                    tasks.push(RotationTask::Create {
                         algorithm,
                         activates_at: next.max(now + config.publish_ahead),
                     });
@@ -524,18 +540,18 @@ fn due_now(config: &crate::config::Keys, records: &[KeyRecord], now: Timestamp) 
             }
         }
     }
-    due.extend(
+    tasks.extend(
         records
             .iter()
-            .filter(|key| key.is_spent(now))
-            .map(|key| Due::Remove { id: key.id.clone() }),
+            .filter(|key| key.is_obsolete(now))
+            .map(|key| RotationTask::Remove { id: key.id.clone() }),
     );
-    due
+    tasks
 }
 
-impl Due {
-    fn make(&self, master: &MasterKey, rng: &Rng) -> Result<Made, Error> {
-        let Self::Make { algorithm, .. } = self else {
+impl RotationTask {
+    fn generate(&self, master: &MasterKey, rng: &Rng) -> Result<GeneratedKey, Error> {
+        let Self::Create { algorithm, .. } = self else {
             return Ok(None);
         };
         let KeyAlgorithm::Sign(algorithm) = algorithm else {
@@ -562,13 +578,13 @@ impl Due {
 async fn apply(
     tx: &mut storage::Tx<'_>,
     records: &mut Vec<KeyRecord>,
-    due: &Due,
-    made: Made,
+    task: &RotationTask,
+    generated: GeneratedKey,
     now: Timestamp,
 ) -> storage::Result<()> {
-    match (due, made) {
-        (Due::Make { algorithm, activates_at }, Some((id, public_jwk, private_jwe))) => {
-            // Whoever signs until then retires then; a next key that comes later is brought forward past it.
+    match (task, generated) {
+        (RotationTask::Create { algorithm, activates_at }, Some((id, public_jwk, private_jwe))) => {
+            // The active key retires when the new one activates; a later next key is superseded.
             for key in records.iter_mut().filter(|key| key.algorithm == *algorithm) {
                 if key.state(now) == KeyState::Active
                     && key.retires_at.is_none_or(|at| at > *activates_at)
@@ -594,36 +610,36 @@ async fn apply(
             rows::insert(tx, &key).await?;
             records.push(key);
         }
-        (Due::Remove { id }, _) => rows::delete(tx, id).await?,
-        (Due::Make { .. }, None) => {}
+        (RotationTask::Remove { id }, _) => rows::delete(tx, id).await?,
+        (RotationTask::Create { .. }, None) => {}
     }
     Ok(())
 }
 
-/// A key that would have signed from `at` on is banned: whoever was to retire then goes on until the next
-/// one takes over, or, where there is none, until the schedule makes one.
-async fn go_on_past(
+/// After a ban of a key that would have been active from `at` on: its predecessor signs until the
+/// next key takes over or, if there is none, until the schedule creates one.
+async fn extend_predecessor(
     tx: &mut storage::Tx<'_>,
     records: &mut [KeyRecord],
     algorithm: KeyAlgorithm,
     at: Timestamp,
     now: Timestamp,
 ) -> storage::Result<()> {
-    let of_kind = |key: &KeyRecord| key.algorithm == algorithm && key.banned_at.is_none();
-    let to_come: Vec<_> = records
+    let is_candidate = |key: &KeyRecord| key.algorithm == algorithm && key.banned_at.is_none();
+    let upcoming: Vec<_> = records
         .iter()
-        .filter(|key| of_kind(key) && key.activates_at >= at && key.activates_at > now)
+        .filter(|key| is_candidate(key) && key.activates_at >= at && key.activates_at > now)
         .map(|key| (key.number, key.activates_at))
         .collect();
-    for key in records.iter_mut().filter(|key| of_kind(key) && key.retires_at == Some(at)) {
-        let later = to_come.iter().filter(|(number, _)| *number > key.number);
+    for key in records.iter_mut().filter(|key| is_candidate(key) && key.retires_at == Some(at)) {
+        let later = upcoming.iter().filter(|(number, _)| *number > key.number);
         key.retires_at = later.map(|(_, activates_at)| *activates_at).min();
         rows::update(tx, key).await?;
     }
     Ok(())
 }
 
-/// The key's name: SHA-256 of its required members in lexical order (RFC 7638 §3).
+/// The thumbprint: SHA-256 of the required members in lexicographic order (RFC 7638 §3).
 fn thumbprint(public: &Jwk) -> Result<String, Error> {
     let members: &[&str] = match public.key_type() {
         "EC" => &["crv", "kty", "x", "y"],

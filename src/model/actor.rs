@@ -1,19 +1,19 @@
-//! Who asks, and who changes what is not their own.
+//! Who makes a request, and who is recorded in the audit log.
 
 use std::net::IpAddr;
 
-/// Who asks, for the audit log and the limits.
+/// The origin of a request, for the audit log and rate limits.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     pub request_id: String,
     pub correlation_id: String,
-    /// The real client's address, behind the trusted proxies.
+    /// The IP address of the client in front of the trusted proxies.
     pub address: IpAddr,
     pub user_agent: Option<String>,
 }
 
-/// Who changes something that is not their own, for the audit log: an operator at the command line, or somebody who calls
-/// the admin API or a gRPC service.
+/// Who performs an administrative change, for the audit log: an operator at the command line, or a
+/// caller of the admin API or of a gRPC service.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// A user id, a client id or `cli`.
@@ -23,17 +23,17 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Whoever runs a command.
+    /// The operator who runs a CLI command.
     pub fn operator() -> Self {
         Self { actor: "cli".to_owned(), caller: None }
     }
 
-    /// The user or client whose token a request carries.
+    /// The user or client that the access token of a request identifies.
     pub fn caller(actor: &str, caller: &RequestContext) -> Self {
         Self { actor: actor.to_owned(), caller: Some(caller.clone()) }
     }
 
-    /// The id that runs through logs, events and answers, where there is one.
+    /// The correlation id of the request, if there is one.
     pub fn correlation_id(&self) -> Option<&str> {
         let caller = self.caller.as_ref()?;
         Some(&caller.correlation_id)

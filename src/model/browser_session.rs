@@ -1,4 +1,4 @@
-//! A browser that is logged in.
+//! Browser sessions.
 
 use crate::{
     clock::Timestamp,
@@ -6,26 +6,26 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// What one opaque cookie stands for.
+/// A logged-in browser, identified by an opaque cookie.
 #[derive(Clone, Debug)]
 pub struct BrowserSession {
     pub id: String,
     pub user: User,
-    /// The person's modules; some may have come to their planned end.
+    /// Open module grants of the user; some may have reached their planned end.
     pub modules: Vec<OpenGrant>,
-    /// When the person proved who they are: the `auth_time` of OpenID Connect.
+    /// When the user authenticated: `auth_time` (OpenID Connect Core §2).
     pub authenticated_at: Timestamp,
-    /// How (RFC 8176).
+    /// Authentication methods (RFC 8176).
     pub amr: Vec<String>,
 }
 
-/// How a browser stands to a client.
+/// What an authorization request needs to know about the browser and the client.
 #[derive(Clone, Debug)]
 pub struct AuthorizationContext {
-    /// The clients' head number at that moment.
+    /// The version of the clients at that moment.
     pub clients_version: i64,
-    /// `None`: nobody is logged in.
+    /// `None`: no user is logged in.
     pub browser: Option<BrowserSession>,
-    /// What the person has allowed the client before.
+    /// The scope that the user has granted to the client before.
     pub consent: Option<Scope>,
 }

@@ -1,4 +1,4 @@
-//! An application that may ask for tokens, and what it registered about itself (RFC 7591 §2).
+//! OAuth clients and their registered metadata (RFC 7591 §2).
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::Timestamp, model::key::SigningAlgorithm, oauth::scope::Scope};
 
-/// The client of the first-party JSON API: a login there is a session of this client.
+/// The first-party client of the JSON API: a login there opens a session of this client.
 pub const FIRST_PARTY: &str = "propusk";
 
-/// The client that Swagger UI at `/docs` logs in by.
+/// The client of Swagger UI at `/docs`.
 pub const DOCS: &str = "propusk-docs";
 
-/// Whether a client is a part of Propusk, by its id: nobody else's client can have it.
+/// Whether the id belongs to a client that is part of Propusk. Such ids are reserved.
 pub fn is_built_in(id: &str) -> bool {
     matches!(id, FIRST_PARTY | DOCS)
 }
@@ -22,19 +22,19 @@ pub fn is_built_in(id: &str) -> bool {
 pub struct Client {
     pub id: String,
     pub source: Source,
-    /// The secrets that are good at some time: the current one, and the one before it while it is being replaced.
+    /// The current secret and, while it is being rotated, the previous one.
     pub secrets: Vec<Secret>,
     pub metadata: Metadata,
     /// SHA-256 of the registration access token (RFC 7592 §1.2).
     pub registration_token_hash: Option<Vec<u8>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// A registration that nobody has used by then is removed.
+    /// An unused dynamic registration is removed at this time.
     pub expires_at: Option<Timestamp>,
     pub disabled_at: Option<Timestamp>,
 }
 
-/// A client secret. It is random and long, so it needs no argon2.
+/// A client secret. It has 256 random bits, so SHA-256 suffices.
 #[derive(Clone, Debug)]
 pub struct Secret {
     /// SHA-256
@@ -42,18 +42,18 @@ pub struct Secret {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Who made a client.
+/// Where a client comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This program itself.
+    /// Part of Propusk.
     BuiltIn,
-    /// An operator, by command or API.
+    /// Created by an administrator, with the CLI or the admin API.
     Operator,
     /// `clients.toml`.
     File,
-    /// The client itself, by dynamic registration (RFC 7591).
+    /// Dynamic client registration (RFC 7591).
     Registration,
-    /// The client itself, by a document at the URL that is its id (Client ID Metadata Documents).
+    /// A Client ID Metadata Document at the URL that is its id.
     Document,
 }
 
@@ -75,13 +75,13 @@ impl Source {
         Self::ALL.into_iter().find(|source| source.as_str() == name)
     }
 
-    /// Whether nobody of this installation has looked at what the client says of itself.
+    /// Whether the metadata is self-asserted: no administrator of this deployment has reviewed it.
     pub const fn is_self_registered(self) -> bool {
         matches!(self, Self::Registration | Self::Document)
     }
 }
 
-/// How a client proves who it is at the token endpoint (RFC 7591 §2, OpenID Connect Core §9).
+/// The client authentication method at the token endpoint (RFC 7591 §2, OpenID Connect Core §9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMethod {
@@ -94,7 +94,7 @@ pub enum AuthMethod {
 }
 
 impl AuthMethod {
-    /// Whether the client holds a secret; header and form are both taken then.
+    /// Whether the client has a secret; header and form are both accepted then.
     pub const fn has_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
@@ -127,32 +127,33 @@ pub enum SubjectType {
     Pairwise,
 }
 
-/// Whether a person is asked before this client gets tokens for them.
+/// Whether users are asked for consent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consent {
     #[default]
     Required,
-    /// The installation's own application: logging in is the consent.
+    /// A first-party client of this deployment: no consent page.
     Implicit,
 }
 
-/// How a person stands here.
+/// Claims about the user that are not covered by a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserClaim {
     Role,
-    /// Those of the token's audience.
+    /// The user's modules at the audience of the token.
     Modules,
 }
 
-/// What a client says of itself, by the names of RFC 7591, OpenID Connect Registration and their extensions. The last
-/// paragraph holds what only an operator may set; dynamic registration neither reads nor shows it.
+/// Client metadata, by the names of RFC 7591, OpenID Connect Registration and their extensions. The
+/// fields after the blank line can only be set by administrators; dynamic registration neither
+/// reads nor returns them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metadata {
     pub client_name: String,
-    /// What it may ask for.
+    /// The scopes it may request.
     #[serde(with = "scope_text")]
     pub scope: Scope,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -174,10 +175,10 @@ pub struct Metadata {
     pub sector_identifier_uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_token_signed_response_alg: Option<SigningAlgorithm>,
-    /// `None`: plain JSON.
+    /// `None`: unsigned JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userinfo_signed_response_alg: Option<SigningAlgorithm>,
-    /// The only algorithm its request objects may have.
+    /// The only algorithm accepted for its request objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_object_signing_alg: Option<SigningAlgorithm>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,24 +216,25 @@ pub struct Metadata {
     pub software_version: Option<String>,
 
     pub consent: Consent,
-    /// `false` only for a confidential OpenID Connect client: its requests may come without PKCE.
+    /// `false` only for a confidential OpenID Connect client: PKCE is optional for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_pkce: Option<bool>,
-    /// The resources it may ask tokens for (RFC 8707).
+    /// The resources it may request tokens for (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
-    /// The resources it is: it may introspect tokens whose `aud` names one of them; `*`: any token.
+    /// It may introspect tokens whose `aud` contains one of these; `*`: any token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub introspection_audiences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token_signing_alg: Option<SigningAlgorithm>,
-    /// Where its pages live that call us from a browser (CORS), beside the origins of its redirect URIs.
+    /// Allowed CORS origins, in addition to those of its redirect URIs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<String>,
-    /// What its tokens and userinfo answers tell of a person beside what the scope covers.
+    /// Claims that its tokens and userinfo responses contain in addition to those of the scope.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub user_claims: Vec<UserClaim>,
-    /// SHA-256 of the certificates that it proves itself with to the gRPC services, base64url (`x5t#S256`, RFC 8705 §3.1).
+    /// Thumbprints of the certificates it authenticates with to the gRPC services: base64url of
+    /// SHA-256 (`x5t#S256`, RFC 8705 §3.1).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tls_client_certificates: Vec<String>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
@@ -246,6 +248,7 @@ pub struct Metadata {
 }
 
 impl Client {
+    /// Whether it is a public client (RFC 6749 §2.1).
     pub fn is_public(&self) -> bool {
         self.metadata.token_endpoint_auth_method == AuthMethod::None
     }
@@ -254,18 +257,18 @@ impl Client {
         self.metadata.grant_types.contains(&grant)
     }
 
-    /// PKCE is asked of everybody but a confidential client that was registered without it.
+    /// PKCE is required unless a confidential client was registered without it.
     pub fn requires_pkce(&self) -> bool {
         self.is_public() || self.metadata.require_pkce.unwrap_or(true)
     }
 
-    /// Whether a certificate with this thumbprint is its own.
+    /// Whether a certificate with this thumbprint is registered for it.
     pub fn has_certificate(&self, thumbprint: &str) -> bool {
         let own = &self.metadata.tls_client_certificates;
         own.iter().any(|one| one == thumbprint)
     }
 
-    /// Whether its pages live there: an origin it has named, or that of a redirect URI.
+    /// Whether the origin is registered, or is that of a redirect URI.
     pub fn has_origin(&self, origin: &str) -> bool {
         let of_redirects = self.metadata.redirect_uris.iter().any(|uri| {
             uri.strip_prefix(origin)
@@ -274,7 +277,7 @@ impl Client {
         of_redirects || self.metadata.allowed_origins.iter().any(|one| one == origin)
     }
 
-    /// What pages call it.
+    /// The display name; the id if it has none.
     pub fn name(&self) -> &str {
         match self.metadata.client_name.as_str() {
             "" => &self.id,
@@ -283,7 +286,7 @@ impl Client {
     }
 }
 
-/// `scope` is one text in client metadata (RFC 7591 §2).
+/// In client metadata `scope` is a space-separated string (RFC 7591 §2).
 mod scope_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 

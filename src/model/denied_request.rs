@@ -1,10 +1,10 @@
-//! A request that was refused, for those who are asked why.
+//! Denied requests, kept for `propusk explain`.
 
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
 
-/// The rule that refused a request, and what it saw; never a secret.
+/// Why a request was denied, and the values the decision was based on. Contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeniedRequest {
     pub request_id: String,
@@ -13,9 +13,9 @@ pub struct DeniedRequest {
     pub call: String,
     /// The HTTP status or the gRPC code.
     pub status: String,
-    /// The error's name, as its caller was told.
+    /// The error code in the response.
     pub code: String,
-    /// The rule, in words.
+    /// The error message in the response.
     pub reason: String,
     pub diagnostics: BTreeMap<String, String>,
     pub address: Option<String>,

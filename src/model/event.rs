@@ -1,5 +1,5 @@
-//! What other systems hear of: every change of a user or a session. Never a secret, never an address
-//! book: an event names ids and facts.
+//! Events for other systems: every change of a user or a session. They contain ids and facts, never
+//! secrets.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::{
     model::{session::RevocationReason, user::User},
 };
 
-/// An event, kept in the outbox in the transaction of the change it tells of.
+/// An event. It is added to the outbox in the transaction of the change it describes.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// CloudEvents `type`.
     pub kind: &'static str,
-    /// The user's id: events of one user keep their order.
+    /// The user id; events with the same subject keep their order.
     pub subject: String,
     pub data: Value,
 }
@@ -32,7 +32,7 @@ impl Event {
         }
     }
 
-    /// `fields`: the names of what has changed.
+    /// `fields`: the names of the changed fields.
     pub fn user_updated(user_id: &str, fields: &[&str]) -> Self {
         Self {
             kind: "user.updated",
@@ -70,7 +70,7 @@ impl Event {
         }
     }
 
-    /// `by`: a user id, a client id or `cli`; `None` where the time ran out.
+    /// `by`: a user id, a client id or `cli`; `None` if the planned end was reached.
     pub fn module(
         kind: ModuleChange,
         user_id: &str,
@@ -90,7 +90,7 @@ impl Event {
     }
 }
 
-/// A change of what a person allows a client.
+/// A change of the consent of a user to a client.
 #[derive(Clone, Copy, Debug)]
 pub enum ConsentChange {
     Granted,
@@ -106,12 +106,12 @@ impl ConsentChange {
     }
 }
 
-/// A change of what a user may use.
+/// A change of a user's modules.
 #[derive(Clone, Copy, Debug)]
 pub enum ModuleChange {
     Enabled,
     Disabled,
-    /// Its planned end has come.
+    /// The planned end was reached.
     Expired,
 }
 
@@ -125,14 +125,14 @@ impl ModuleChange {
     }
 }
 
-/// A change of an account by an operator.
+/// A change of a user by an administrator.
 #[derive(Clone, Copy, Debug)]
 pub enum UserChange {
     Disabled,
     Enabled,
     PasswordChanged,
     RoleChanged,
-    /// Every session was ended, and nothing else.
+    /// Every session was revoked and nothing else changed.
     LoggedOut,
     Deleted,
 }

@@ -1,4 +1,4 @@
-//! Signing keys.
+//! Keys: algorithms, states and lifetimes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// A JWS algorithm that tokens may be signed with (RFC 7518 §3.1, RFC 8037 §3.1).
+/// A JWS algorithm for signing tokens (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     #[serde(rename = "ES256")]
@@ -32,18 +32,19 @@ impl SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// Every algorithm there is.
+    /// All supported algorithms.
     pub const ALL: [Self; 4] = [Self::Es256, Self::Rs256, Self::Ps256, Self::EdDsa];
 }
 
-/// What a key is for.
+/// The purpose and algorithm of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAlgorithm {
     /// Signs tokens; its public half is in the JWKS.
     Sign(SigningAlgorithm),
-    /// Derives refresh tokens (see [`crate::oauth::refresh_token`]); secret altogether.
+    /// Derives refresh tokens (see [`crate::oauth::refresh_token`]); symmetric.
     RefreshChain,
-    /// Derives what must never change: pairwise subjects. Also the keys of forms. Secret, and never rotated.
+    /// Derives values that must never change, such as pairwise subjects, and the keys of forms.
+    /// Symmetric, never rotated.
     Derivation,
 }
 
@@ -69,6 +70,7 @@ impl KeyAlgorithm {
 pub struct KeyRecord {
     /// The `kid`.
     pub id: String,
+    /// The order of creation.
     pub number: i64,
     pub algorithm: KeyAlgorithm,
     /// Signing keys only.
@@ -76,27 +78,27 @@ pub struct KeyRecord {
     /// Encrypted under the master key.
     pub private_jwe: String,
     pub created_at: Timestamp,
-    /// Signs from here on; published since its creation.
+    /// Signs from this time on; published since its creation.
     pub activates_at: Timestamp,
-    /// Signs until here, once its successor is known.
+    /// Signs until this time; `None` until a successor exists.
     pub retires_at: Option<Timestamp>,
     pub banned_at: Option<Timestamp>,
 }
 
-/// Where a key is in its life.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// Published, not used yet, so that every consumer knows it before the first token comes.
+    /// Published but not used yet, so that consumers have it before the first token arrives.
     Next,
     Active,
-    /// Used no more; published until the last token it signed has expired.
+    /// Not used for signing; published until the last token it signed has expired.
     Retired,
-    /// Compromised: nothing it signed is believed.
+    /// Compromised: tokens it signed are rejected.
     Banned,
 }
 
 impl KeyRecord {
-    /// The key's state at a moment.
+    /// The state at the given time.
     pub fn state(&self, now: Timestamp) -> KeyState {
         if self.banned_at.is_some() {
             KeyState::Banned
@@ -109,19 +111,19 @@ impl KeyRecord {
         }
     }
 
-    /// Whether no token that needs this key can be alive any more.
-    pub fn is_spent(&self, now: Timestamp) -> bool {
-        let outlived = match self.algorithm {
+    /// Whether every token that needs this key has expired.
+    pub fn is_obsolete(&self, now: Timestamp) -> bool {
+        let lifetime = match self.algorithm {
             KeyAlgorithm::Sign(_) => LONGEST_TOKEN_LIFE,
             KeyAlgorithm::RefreshChain => LONGEST_SESSION_LIFE,
             KeyAlgorithm::Derivation => return false,
         };
-        [self.retires_at, self.banned_at].into_iter().flatten().any(|at| at + outlived <= now)
+        [self.retires_at, self.banned_at].into_iter().flatten().any(|at| at + lifetime <= now)
     }
 }
 
-/// No signed token lives longer, whatever is configured; clock differences are in it.
+/// Upper bound of the lifetime of a signed token, whatever is configured; includes clock skew.
 pub const LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(3_600 + 60);
 
-/// No session lives longer, whatever is configured.
+/// Upper bound of the lifetime of a session, whatever is configured.
 pub const LONGEST_SESSION_LIFE: Duration = Duration::from_secs(366 * 86_400);

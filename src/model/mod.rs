@@ -1,4 +1,4 @@
-//! The nouns: what the tables hold and the rules a value must keep. No I/O.
+//! Domain types: what the tables hold, and the rules for valid values. No I/O.
 
 pub mod actor;
 pub mod browser_session;
@@ -14,7 +14,7 @@ pub mod user;
 
 use crate::clock::{Clock, Rng};
 
-/// A new id: UUID version 7 (RFC 9562 §5.7), so that rows made together lie together.
+/// A new UUIDv7 (RFC 9562 §5.7): ids sort by creation time, which keeps index inserts local.
 pub fn new_id(clock: &Clock, rng: &Rng) -> String {
     let millis = u64::try_from(clock.now().micros() / 1_000).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &rng.bytes()).into_uuid().to_string()

@@ -1,19 +1,19 @@
-//! Modules: parts of the platform that are switched on per user, and the grants that do so.
+//! Product modules that are enabled per user, and their grants.
 
 use crate::{clock::Timestamp, model::catalogue::Descriptions, oauth::scope::Scope};
 
-/// A part of the platform. A token carries its scopes only while its user has it.
+/// A product module. Tokens contain its scopes only while the user has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     pub id: String,
-    /// By language tag.
+    /// Keyed by language tag.
     pub names: Descriptions,
-    /// By language tag.
+    /// Keyed by language tag.
     pub descriptions: Descriptions,
     pub scope: Scope,
-    /// The resource (RFC 8707) whose tokens carry the scopes; `None`: this server's own API.
+    /// The resource (RFC 8707) whose tokens contain the scopes; `None`: this server's own API.
     pub resource: Option<String>,
-    /// Whether users may switch it themselves.
+    /// Whether users may enable and disable it themselves.
     pub is_self_service: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -26,16 +26,17 @@ impl Module {
         text.or_else(|| texts.values().next()).map(String::as_str)
     }
 
-    /// What people call it.
+    /// The display name; the id if it has none.
     pub fn name(&self, language: &str) -> &str {
         Self::text(&self.names, language).unwrap_or(&self.id)
     }
 
+    /// The description; may be empty.
     pub fn description(&self, language: &str) -> &str {
         Self::text(&self.descriptions, language).unwrap_or_default()
     }
 
-    /// Whether tokens for these resources may carry its scopes.
+    /// Whether tokens for these resources may contain its scopes.
     pub fn is_for(&self, resources: &[String]) -> bool {
         match &self.resource {
             None => resources.is_empty(),
@@ -44,23 +45,23 @@ impl Module {
     }
 }
 
-/// A stretch of time in which a user has, or had, a module.
+/// A period in which a user has, or had, a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleGrant {
     pub id: String,
     pub user_id: String,
     pub module_id: String,
     pub valid_from: Timestamp,
-    /// Planned while it is open; the real end when it is closed.
+    /// The planned end while the grant is open, the actual end once it is closed.
     pub valid_until: Option<Timestamp>,
     /// A user id, a client id or `cli`.
     pub granted_by: String,
-    /// The same; `None` where it is open, or its time ran out.
+    /// Likewise; `None` if the grant is open or reached its planned end.
     pub ended_by: Option<String>,
     pub closed_at: Option<Timestamp>,
 }
 
-/// An open grant, as far as a token depends on it.
+/// The part of an open grant that tokens depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenGrant {
     pub module_id: String,
@@ -68,6 +69,7 @@ pub struct OpenGrant {
 }
 
 impl OpenGrant {
+    /// Whether the planned end is not reached yet.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.valid_until.is_none_or(|until| until > now)
     }

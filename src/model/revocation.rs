@@ -1,35 +1,35 @@
-//! An entry of the revocation list: which access tokens are refused before they expire.
+//! Entries of the revocation list: which access tokens are rejected before they expire.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// What an entry hits.
+/// The tokens that an entry revokes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// One token, by `jti`.
     Token(String),
     /// Every token of a session, by `sid`.
     Session(String),
-    /// A subject's tokens with an `iat` up to this second (it cannot tell tokens of one second apart, and
-    /// refuses rather than lets through).
+    /// Tokens of a subject with `iat <= issued_until`. Tokens issued within the same second cannot
+    /// be told apart, so all of them are revoked.
     Subject { sub: String, issued_until: i64 },
-    /// Those of a subject that also carry a scope.
+    /// Like `Subject`, for the use of one scope.
     Scope { sub: String, scope: String, issued_until: i64 },
-    /// A client's tokens with an `iat` up to this second.
+    /// Tokens of a client with `iat <= issued_until`.
     Client { client_id: String, issued_until: i64 },
     /// Every token signed by a key, by `kid`.
     Key(String),
 }
 
-/// An entry with the time after which no token is left that it could hit.
+/// An entry, and the time by which every token it revokes has expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub target: RevocationTarget,
     pub expires_at: Timestamp,
 }
 
-/// An entry as rows, Redis and the feed write it (docs/revocation-feed.md).
+/// An entry in the form of rows, of Redis and of the feed (docs/revocation-feed.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireRevocation {
     /// `token`, `session`, `subject`, `scope`, `client` or `key`.
@@ -39,7 +39,7 @@ pub struct WireRevocation {
     /// Kind `scope` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Seconds since the epoch; kinds `subject`, `scope` and `client` only.
+    /// Seconds since the epoch, compared with `iat`; kinds `subject`, `scope` and `client` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_until: Option<i64>,
     /// Seconds since the epoch, rounded up.
@@ -47,7 +47,7 @@ pub struct WireRevocation {
 }
 
 impl Revocation {
-    /// The entry as it is written.
+    /// The wire form.
     pub fn to_wire(&self) -> WireRevocation {
         let (kind, id, scope, issued_until) = match &self.target {
             RevocationTarget::Token(jti) => ("token", jti, None, None),
@@ -74,7 +74,7 @@ impl Revocation {
 }
 
 impl WireRevocation {
-    /// The reverse of [`Revocation::to_wire`]; `None` where a newer version wrote a kind that is unknown here.
+    /// The reverse of [`Revocation::to_wire`]; `None` for a kind that only a newer version knows.
     pub fn into_revocation(self) -> Option<Revocation> {
         let target = match (self.kind.as_str(), self.issued_until) {
             ("token", _) => RevocationTarget::Token(self.id),

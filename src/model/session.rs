@@ -1,4 +1,4 @@
-//! A session: one login of one subject with one client, and its family of refresh tokens.
+//! Sessions: one login of one subject with one client, and its refresh token family.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// A row of `sessions`. All refresh tokens that descend from one login are this one row.
+/// A row of `sessions`: a whole refresh token family.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The `sid` of its tokens.
@@ -17,46 +17,47 @@ pub struct Session {
     pub subject: String,
     pub client_id: String,
     pub scope: Scope,
-    /// How often it was rotated; the generation of the one valid refresh token.
+    /// The number of rotations: the generation of the current refresh token.
     pub generation: u64,
-    /// SHA-256 of the one valid refresh token.
+    /// SHA-256 of the current refresh token.
     pub current_hash: Vec<u8>,
     pub rotated_at: Timestamp,
     pub created_at: Timestamp,
-    /// When the person logged in: the `auth_time` of its tokens.
+    /// When the user authenticated: the `auth_time` of its tokens.
     pub authenticated_at: Timestamp,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
-    /// The browser it was opened in.
+    /// The browser session it was opened in.
     pub browser_session_id: Option<String>,
-    /// SHA-256 of the authorization code it began as.
+    /// SHA-256 of its authorization code.
     pub code_hash: Option<Vec<u8>>,
-    /// `None` while it is an authorization code that nobody has redeemed.
+    /// When the authorization code was exchanged; `None` until then.
     pub exchanged_at: Option<Timestamp>,
-    /// Whether it goes on when its browser session ends (`offline_access`, OpenID Connect Core §11).
+    /// Whether it survives the logout of its browser session (`offline_access`, OpenID Connect Core
+    /// §11).
     pub offline: bool,
     pub details: SessionDetails,
-    /// The person's modules, as they are now; some may have come to their planned end.
+    /// Current open module grants of the user; some may have reached their planned end.
     pub modules: Vec<OpenGrant>,
-    /// The person, as they are now; `None` where the subject has no account here.
+    /// The current user record; `None` if the subject is not a user of this server.
     pub user: Option<User>,
 }
 
-/// A session as those see it who look after it.
+/// A session as administrators see it.
 #[derive(Clone, Debug)]
 pub struct SessionOverview {
     /// The `sid` of its tokens.
     pub id: String,
     /// The `sub` of its tokens.
     pub subject: String,
-    /// `None` where the subject has no account here.
+    /// `None` if the subject is not a user of this server.
     pub user_id: Option<String>,
     pub client_id: String,
     pub scope: Scope,
     pub created_at: Timestamp,
     pub authenticated_at: Timestamp,
-    /// When its refresh token was last exchanged.
+    /// When its refresh token was last rotated.
     pub rotated_at: Timestamp,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
@@ -68,19 +69,19 @@ pub struct SessionOverview {
 }
 
 impl SessionOverview {
-    /// Whether it can still be refreshed, as far as its row tells.
+    /// Whether the row allows a refresh; a disabled user or client still prevents it.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.idle_expires_at > now && self.expires_at > now
     }
 }
 
-/// What an authorization request asked for that its tokens repeat.
+/// Parameters of the authorization request that its tokens depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// How the person logged in (RFC 8176).
+    /// Authentication methods (RFC 8176).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +89,7 @@ pub struct SessionDetails {
     /// The resources its access tokens are for (RFC 8707); empty: this server's own API.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
-    /// The `claims` parameter (OpenID Connect Core §5.5), as far as it is honoured.
+    /// The supported part of the `claims` parameter (OpenID Connect Core §5.5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<crate::oauth::claims_request::ClaimsRequest>,
 }
@@ -104,31 +105,32 @@ impl Session {
     }
 }
 
-/// Why a session ended; kept with the row, in the revocation list and in the event.
+/// Why a session was revoked; stored with the row, in the revocation list and in the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationReason {
     Logout,
-    /// An old refresh token was presented: somebody has a copy (RFC 9700 §4.14.2).
-    Theft,
+    /// A refresh token that was already rotated was used again (RFC 9700 §4.14.2).
+    RefreshTokenReuse,
     UserDisabled,
     PasswordChanged,
-    /// Its authorization code was presented again (RFC 6749 §4.1.2).
+    /// Its authorization code was used again (RFC 6749 §4.1.2).
     CodeReplayed,
-    /// A client gave a token back (RFC 7009).
+    /// The client revoked a token (RFC 7009).
     Revoked,
-    /// The person took back what they had allowed the client.
+    /// The user withdrew the consent to the client.
     ConsentWithdrawn,
     ClientDisabled,
-    /// Somebody who looks after the sessions ended this one.
+    /// An administrator revoked it.
     RevokedByAdmin,
     UserDeleted,
 }
 
 impl RevocationReason {
+    /// The stored form.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
-            Self::Theft => "theft",
+            Self::RefreshTokenReuse => "refresh_token_reuse",
             Self::UserDisabled => "user_disabled",
             Self::PasswordChanged => "password_changed",
             Self::CodeReplayed => "code_replayed",

@@ -1,34 +1,35 @@
-//! A person with an account here, and the rules for an email address, a username and a role.
+//! Users, and the rules for email addresses, usernames and roles.
 
 use unicode_normalization::UnicodeNormalization;
 
 use crate::clock::Timestamp;
 
-/// A person with an account.
+/// A user account.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// The `sub` of this person's tokens.
+    /// The `sub` of the user's tokens.
     pub id: String,
     pub email: String,
     pub username: Option<String>,
     pub role: Role,
-    /// Whether the address was proven to be theirs.
+    /// Whether the email address was verified.
     pub is_verified: bool,
     pub created_at: Timestamp,
     pub disabled_at: Option<Timestamp>,
 }
 
-/// An account as those see it who look after it.
+/// A user as administrators see it.
 #[derive(Clone, Debug)]
 pub struct UserRecord {
     pub user: User,
-    /// Never twice the same of one account: its version.
+    /// Strictly increasing per user: the version of the record.
     pub updated_at: Timestamp,
     pub last_login_at: Option<Timestamp>,
 }
 
-/// An address as it is kept and, in `canonical`, as it is compared: NFKC and lower case, so that no two
-/// accounts differ in case or in look-alike forms only (Django CVE-2019-19844 is what happens else).
+/// An email address as entered and in canonical form: NFKC and lower case. The canonical form is
+/// unique, so that no two users differ only in case or compatibility forms (cf. Django
+/// CVE-2019-19844).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
     pub address: String,
@@ -36,11 +37,11 @@ pub struct Email {
 }
 
 impl Email {
-    /// Reads an address; white space around it is dropped.
+    /// Parses an address; surrounding white space is removed.
     ///
     /// # Errors
-    /// Says what is wrong: not one `@`, characters that a mail header or a list of recipients would read
-    /// otherwise, parts too long (RFC 5321 §4.5.3.1) or a domain that is none.
+    /// The violated rule: exactly one `@`, no characters with a meaning in mail headers or
+    /// recipient lists, lengths within RFC 5321 §4.5.3.1, a valid domain.
     pub fn parse(input: &str) -> Result<Self, &'static str> {
         if input.len() > 1024 {
             return Err("an email address has at most 254 characters");
@@ -87,7 +88,7 @@ impl Email {
     }
 }
 
-/// A name to log in with, kept and compared as [`Email`] is.
+/// A login name, stored and compared like [`Email`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username {
     pub name: String,
@@ -95,11 +96,11 @@ pub struct Username {
 }
 
 impl Username {
-    /// Reads a username: 3 to 32 letters, digits, dots, hyphens and underscores. No `@`: a username can
-    /// never be another person's address.
+    /// Parses a username: 3 to 32 letters, digits, dots, hyphens and underscores. `@` is not
+    /// allowed, so that a username can never be the email address of another user.
     ///
     /// # Errors
-    /// Says which rule was broken.
+    /// The violated rule.
     pub fn parse(input: &str) -> Result<Self, &'static str> {
         if input.len() > 1024 {
             return Err("a username has 3 to 32 characters");
@@ -119,7 +120,7 @@ impl Username {
     }
 }
 
-/// What somebody typed to say who they are: an address where it has an `@`, else a username.
+/// A login identifier: an email address if it contains `@`, else a username.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     Email(String),
@@ -127,7 +128,7 @@ pub enum Login {
 }
 
 impl Login {
-    /// The canonical form to look up; never fails, an impossible login just finds nobody.
+    /// Canonicalises the input. Never fails: an invalid identifier matches no user.
     pub fn parse(input: &str) -> Self {
         let canonical = canonical(input.trim());
         if canonical.contains('@') { Self::Email(canonical) } else { Self::Username(canonical) }
@@ -141,11 +142,11 @@ impl Login {
     }
 }
 
-/// The form in which addresses and usernames are compared.
+/// The form in which email addresses and usernames are compared.
 pub fn canonical(text: &str) -> String {
-    // Lower case can bring back what NFKC would compose, so it is applied on both sides.
+    // Lower-casing can undo NFKC, so NFKC is applied before and after.
     let text: String = text.nfkc().collect::<String>().to_lowercase().nfkc().collect();
-    // The same mailbox, as some browsers and mailers write it (RFC 5891 §4).
+    // Some browsers and mail programs write the domain as A-labels (RFC 5891 §4).
     if let Some((local, domain)) = text.split_once('@')
         && domain.contains("xn--")
         && let (domain, Ok(())) = idna::domain_to_unicode(domain)
@@ -155,25 +156,25 @@ pub fn canonical(text: &str) -> String {
     text
 }
 
-/// What a user is here: `user`, `admin`, or a name of the installation's own.
+/// A role: `user`, `admin`, or one that the deployment defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role(String);
 
 impl Role {
-    /// The role of everybody who registers.
+    /// The default role.
     pub fn user() -> Self {
         Self("user".to_owned())
     }
 
-    /// May use the admin API.
+    /// The role that may use the admin API.
     pub fn admin() -> Self {
         Self("admin".to_owned())
     }
 
-    /// Reads a role's name: 1 to 32 of `a-z`, `0-9`, `_`, `-`.
+    /// Parses a role name: 1 to 32 of `a-z`, `0-9`, `_`, `-`.
     ///
     /// # Errors
-    /// Says what a role may be.
+    /// The rule for role names.
     pub fn parse(input: &str) -> Result<Self, &'static str> {
         let fits = (1..=32).contains(&input.len())
             && input
@@ -190,19 +191,19 @@ impl Role {
         &self.0
     }
 
-    /// Whether this is a role that every installation has.
+    /// Whether the role exists in every deployment.
     pub fn is_built_in(&self) -> bool {
         matches!(self.as_str(), "user" | "admin")
     }
 }
 
-/// A role in the list of those that users may have.
+/// A role with its description and number of users.
 #[derive(Clone, Debug)]
 pub struct RoleEntry {
     pub role: Role,
-    /// For those who give it.
+    /// For administrators.
     pub description: String,
-    /// How many have it.
+    /// The number of users with this role.
     pub users: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -1,12 +1,12 @@
-//! Access tokens: JWTs after RFC 9068, written and read by hand. josekit makes and checks the signature;
-//! which claims must be there, of which type and with which values, is decided here.
+//! JWT access tokens (RFC 9068). josekit creates and verifies signatures; which claims are
+//! required, their types and their values are checked here.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{clock::Timestamp, oauth::jwt::InvalidToken};
 
-/// How far the clocks of two of our processes may differ, in seconds.
-const SKEW: i64 = 30;
+/// Accepted clock skew between processes of this server, in seconds.
+const CLOCK_SKEW: i64 = 30;
 
 /// The claims of an access token (RFC 9068 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct AccessClaims {
     pub jti: String,
     pub client_id: String,
     pub scope: String,
-    /// The session (OpenID Connect Front-Channel Logout §3); absent where a client acts for itself.
+    /// The session id (OpenID Connect Front-Channel Logout §3); absent for client credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,14 +29,14 @@ pub struct AccessClaims {
     pub email: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The person's modules at the token's audience.
+    /// The user's modules at the audience of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
 
-/// `aud`: one name or several (RFC 7519 §4.1.3).
+/// `aud`: one audience or several (RFC 7519 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
@@ -45,11 +45,12 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Of the names in their order; one name stands alone, as consumers of that time expect.
+    /// The audience in this order; a single name becomes a string, as many consumers expect.
     pub fn of(mut names: Vec<String>) -> Self {
         if names.len() == 1 { Self::One(names.swap_remove(0)) } else { Self::Several(names) }
     }
 
+    /// Whether the name is one of the audiences.
     pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::One(one) => one == name,
@@ -58,7 +59,7 @@ impl Audience {
     }
 }
 
-/// What the new token shall say, beside what follows from the moment.
+/// The claims of a new token, except `iat`, `exp` and `jti`.
 #[derive(Debug)]
 pub struct NewAccessToken<'a> {
     pub issuer: &'a str,
@@ -71,7 +72,7 @@ pub struct NewAccessToken<'a> {
     pub email: Option<&'a str>,
     pub role: Option<&'a str>,
     pub modules: Option<Vec<String>>,
-    /// The token does not outlive this moment.
+    /// An upper bound of `exp`.
     pub until: Option<Timestamp>,
 }
 
@@ -101,36 +102,36 @@ impl AccessClaims {
         }
     }
 
-    /// Whether this token may be used here and now.
+    /// Validates the claims for an audience at a time (RFC 9068 §4).
     ///
     /// # Errors
-    /// The first rule it breaks (RFC 9068 §4).
+    /// The first violated rule.
     pub fn check(&self, issuer: &str, audience: &str, now: Timestamp) -> Result<(), InvalidToken> {
         if !self.aud.contains(audience) {
-            return Err(InvalidToken("it is meant for somebody else"));
+            return Err(InvalidToken("audience mismatch"));
         }
         self.check_any_audience(issuer, now)
     }
 
-    /// As [`AccessClaims::check`], whomever the token is meant for.
+    /// As [`AccessClaims::check`], for tokens of any audience.
     ///
     /// # Errors
-    /// The first rule it breaks.
+    /// The first violated rule.
     pub fn check_any_audience(&self, issuer: &str, now: Timestamp) -> Result<(), InvalidToken> {
         let now = now.as_secs();
         if self.iss != issuer {
-            return Err(InvalidToken("it was issued by somebody else"));
+            return Err(InvalidToken("issuer mismatch"));
         }
         if self.exp <= now {
-            return Err(InvalidToken("it has expired"));
+            return Err(InvalidToken("token expired"));
         }
-        if self.iat > now.saturating_add(SKEW)
-            || self.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW))
+        if self.iat > now.saturating_add(CLOCK_SKEW)
+            || self.nbf.is_some_and(|nbf| nbf > now.saturating_add(CLOCK_SKEW))
         {
-            return Err(InvalidToken("it is not valid yet"));
+            return Err(InvalidToken("token not valid yet"));
         }
         if self.sub.is_empty() || self.jti.is_empty() || self.client_id.is_empty() {
-            return Err(InvalidToken("a claim is empty"));
+            return Err(InvalidToken("`sub`, `jti` and `client_id` must not be empty"));
         }
         Ok(())
     }
@@ -149,12 +150,12 @@ mod tests {
         Unverified::parse(&token, TokenType::Access)?.claims()
     }
 
-    const GOOD: &str =
+    const VALID: &str =
         r#"{"iss":"i","sub":"s","aud":"a","iat":1,"exp":100,"jti":"j","client_id":"c","scope":""}"#;
 
     #[test]
     fn t48_token_dates_must_be_integers_in_range() {
-        assert!(claims(GOOD).is_ok());
+        assert!(claims(VALID).is_ok());
         for bad in [
             "\"100\"",
             "9.3e18",
@@ -165,23 +166,23 @@ mod tests {
             "9223372036854775808",
             "[100]",
         ] {
-            let text = GOOD.replace("\"exp\":100", &format!("\"exp\":{bad}"));
+            let text = VALID.replace("\"exp\":100", &format!("\"exp\":{bad}"));
             assert!(claims(&text).is_err(), "{text}");
-            let text = GOOD.replace("\"exp\":100", &format!("\"exp\":100,\"nbf\":{bad}"));
+            let text = VALID.replace("\"exp\":100", &format!("\"exp\":100,\"nbf\":{bad}"));
             assert!(claims(&text).is_err() || bad == "null", "{text}");
         }
         for missing in ["\"exp\":100,", "\"aud\":\"a\",", "\"iss\":\"i\",", "\"sub\":\"s\","] {
-            assert!(claims(&GOOD.replace(missing, "")).is_err(), "{missing}");
+            assert!(claims(&VALID.replace(missing, "")).is_err(), "{missing}");
         }
-        let negative = claims(&GOOD.replace("100", "-9223372036854775808")).expect("a number");
+        let negative = claims(&VALID.replace("100", "-9223372036854775808")).expect("a number");
         assert!(negative.check("i", "a", Timestamp(0)).is_err());
-        let huge = claims(&GOOD.replace("100", "9223372036854775807")).expect("a number");
+        let huge = claims(&VALID.replace("100", "9223372036854775807")).expect("a number");
         assert!(huge.check("i", "a", Timestamp(i64::MAX)).is_ok(), "no arithmetic overflows");
     }
 
     #[test]
-    fn a_token_is_good_only_for_its_issuer_audience_and_time() {
-        let token = claims(GOOD).expect("valid");
+    fn a_token_is_valid_for_its_issuer_audience_and_time_only() {
+        let token = claims(VALID).expect("valid");
         let at = |secs| Timestamp::from_secs(secs).expect("fits");
         assert_eq!(token.check("i", "a", at(99)), Ok(()));
         assert!(token.check("x", "a", at(99)).is_err());

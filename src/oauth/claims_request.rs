@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Longer values are refused.
-const LONGEST: usize = 4 * 1024;
+/// Maximum length of the parameter, in bytes.
+const MAX_LENGTH: usize = 4 * 1024;
 
-/// Claims asked for one by one.
+/// Individually requested claims.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClaimsRequest {
@@ -17,7 +17,7 @@ pub struct ClaimsRequest {
     pub id_token: BTreeMap<String, Option<ClaimConstraint>>,
 }
 
-/// What is asked of one claim; `null` asks for it as it comes.
+/// The constraints on one claim; `null` in JSON means none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClaimConstraint {
@@ -30,39 +30,39 @@ pub struct ClaimConstraint {
 }
 
 impl ClaimConstraint {
-    /// Whether the value is one of those asked for; where none was named, every one is.
+    /// Whether the value is one of the requested ones; any value is if none is requested.
     pub fn accepts(&self, value: &str) -> bool {
-        let named = || self.value.iter().chain(&self.values);
-        named().next().is_none() || named().any(|wanted| wanted.as_str() == Some(value))
+        let requested = || self.value.iter().chain(&self.values);
+        requested().next().is_none() || requested().any(|wanted| wanted.as_str() == Some(value))
     }
 }
 
 impl ClaimsRequest {
-    /// Reads the parameter; members that are not understood are ignored (§5.5).
+    /// Parses the parameter; unknown members are ignored (§5.5).
     ///
     /// # Errors
-    /// Says that it is no such JSON.
+    /// A message for `error_description`.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.len() > LONGEST {
-            return Err("claims is longer than 4096 bytes");
+        if text.len() > MAX_LENGTH {
+            return Err("`claims` is longer than 4096 bytes");
         }
         serde_json::from_str(text)
-            .map_err(|_| "claims is not the JSON object of OpenID Connect Core section 5.5")
+            .map_err(|_| "`claims` must be a JSON object as in OpenID Connect Core section 5.5")
     }
 
-    /// The names of all the claims that are asked for.
+    /// The names of all requested claims.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.userinfo.keys().chain(self.id_token.keys()).map(String::as_str)
     }
 
-    /// Without the claims that `keep` says no to.
+    /// Removes the claims for which `keep` returns false.
     pub fn filter(mut self, keep: impl Fn(&str) -> bool) -> Self {
         self.userinfo.retain(|claim, _| keep(claim));
         self.id_token.retain(|claim, _| keep(claim));
         self
     }
 
-    /// What is asked of a claim of the ID token, where it is asked for with conditions.
+    /// The constraints on a claim of the ID token, if there are any.
     pub fn id_token_constraint(&self, claim: &str) -> Option<&ClaimConstraint> {
         self.id_token.get(claim)?.as_ref()
     }

@@ -1,5 +1,5 @@
-//! Authorization codes: `pac_` and base64url of the session's id (16 bytes) and a secret (32 bytes). Forty-eight bytes
-//! fill 64 characters with no bits to spare, so a code has one spelling.
+//! Authorization codes: `pac_` and base64url of the session id (16 bytes) and a secret (32 bytes).
+//! 48 bytes fill 64 characters without spare bits, so the encoding is canonical.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 const PREFIX: &str = "pac_";
 
-/// An authorization code (RFC 6749 §1.3.1) taken apart.
+/// A parsed authorization code (RFC 6749 §1.3.1).
 pub struct Code {
-    /// The session it becomes.
+    /// The id of its session.
     pub session: Uuid,
     secret: [u8; 32],
 }
@@ -19,7 +19,7 @@ impl Code {
         Self { session, secret }
     }
 
-    /// Reads a code; `None` where the text cannot be one.
+    /// Parses a code; `None` if the text is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(PREFIX).filter(|e| e.len() == 64)?;
         let bytes: [u8; 48] = URL_SAFE_NO_PAD.decode(encoded).ok()?.try_into().ok()?;
@@ -27,12 +27,12 @@ impl Code {
         Some(Self { session: Uuid::from_slice(session).ok()?, secret: secret.try_into().ok()? })
     }
 
-    /// What the session's row keeps.
+    /// The SHA-256 that the session's row stores.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret).into()
     }
 
-    /// The text for the client.
+    /// The code as sent to the client.
     pub fn expose(&self) -> String {
         let mut bytes = [0; 48];
         bytes[..16].copy_from_slice(self.session.as_bytes());
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_survives_its_text_and_nothing_else_reads_as_one() {
+    fn a_code_round_trips_and_malformed_codes_are_rejected() {
         let code = Code::new(Uuid::from_u128(7), [3; 32]);
         let text = code.expose();
         let read = Code::parse(&text).expect("a code");

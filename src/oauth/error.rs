@@ -1,15 +1,15 @@
-//! OAuth's errors: a code for programs, a sentence for developers. One value, rendered as the token endpoint's JSON
-//! (RFC 6749 §5.2), as parameters of a redirect (§4.1.2.1) or as a page.
+//! OAuth errors: a code and a description. One value is rendered as JSON of the token endpoint (RFC
+//! 6749 §5.2), as redirect parameters (§4.1.2.1) or as a page.
 
 use std::borrow::Cow;
 
-/// See the module's text.
+/// An OAuth error response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {description}")]
 pub struct OAuthError {
     /// The `error`.
     pub code: &'static str,
-    /// The `error_description`: what to do, never an inner cause.
+    /// The `error_description`: what is wrong and what to do; never an internal cause.
     pub description: Cow<'static, str>,
 }
 
@@ -27,7 +27,7 @@ macro_rules! errors {
 errors! {
     /// RFC 6749 §5.2
     invalid_request,
-    /// RFC 6749 §5.2: answered 401
+    /// RFC 6749 §5.2: status 401
     invalid_client,
     /// RFC 6749 §5.2
     invalid_grant,
@@ -63,7 +63,7 @@ errors! {
     request_uri_not_supported,
     /// OpenID Connect Core §3.1.2.6
     registration_not_supported,
-    /// OpenID Connect Core Unmet Authentication Requirements §3
+    /// OpenID Connect Core Unmet Authentication Requirements §1
     unmet_authentication_requirements,
     /// RFC 7009 §2.2.1
     unsupported_token_type,
@@ -71,8 +71,8 @@ errors! {
     invalid_client_metadata,
     /// RFC 7591 §3.2.2
     invalid_redirect_uri,
-    /// RFC 6750 §3.1: answered 401
+    /// RFC 6750 §3.1: status 401
     invalid_token,
-    /// RFC 6750 §3.1: answered 403
+    /// RFC 6750 §3.1: status 403
     insufficient_scope,
 }

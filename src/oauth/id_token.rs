@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256, Sha512};
 
-/// The claims of an ID token. Claims about the person come last and can override nothing.
+/// The claims of an ID token. User claims come last and cannot override protocol claims.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdClaims {
     pub iss: String,
@@ -24,15 +24,15 @@ pub struct IdClaims {
     pub amr: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_hash: Option<String>,
-    /// The session (OpenID Connect Back-Channel Logout §2.1).
+    /// The session id (OpenID Connect Back-Channel Logout §2.1).
     pub sid: String,
     #[serde(flatten)]
-    pub person: Map<String, Value>,
+    pub user_claims: Map<String, Value>,
 }
 
-/// `at_hash` (§3.1.3.6): the left half of the hash that goes with the ID token's algorithm.
+/// `at_hash` (§3.1.3.6): the left half of the hash that belongs to the algorithm of the ID token.
 pub fn at_hash(access_token: &str, algorithm: &str) -> String {
-    // Ed25519 hashes with SHA-512, all the others of ours with SHA-256.
+    // Ed25519 uses SHA-512, the other supported algorithms SHA-256.
     if algorithm == "EdDSA" {
         URL_SAFE_NO_PAD.encode(&Sha512::digest(access_token)[..32])
     } else {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_hash_is_that_of_the_specification() {
+    fn at_hash_matches_the_example_of_the_specification() {
         // OpenID Connect Core appendix A.3
         let token = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y";
         assert_eq!(at_hash(token, "RS256"), "77QmUPtjPfzWtF2AnpK9RQ");

@@ -1,12 +1,14 @@
-//! JWTs of ours (RFC 7519): which kinds there are, and how one is put together and taken apart.
+//! JWTs issued by this server (RFC 7519): their types, serialisation and parsing.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Longer texts are refused unread. Our own tokens are under a tenth of it.
-pub const LONGEST: usize = 8 * 1024;
+/// Maximum length of a token, in bytes; longer input is rejected unread. Issued tokens have less
+/// than a tenth of it.
+pub const MAX_LENGTH: usize = 8 * 1024;
 
-/// What a token is. The header's `typ` says it, so that no kind can pass for another (RFC 8725 §3.11).
+/// The type of a token. It is in the `typ` header, so that no type is accepted as another (RFC 8725
+/// §3.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenType {
     /// RFC 9068 §2.1
@@ -19,12 +21,12 @@ pub enum TokenType {
     Introspection,
     /// OpenID Connect Core §5.3.2
     UserInfo,
-    /// The whole revocation list at a number (docs/revocation-feed.md).
+    /// A snapshot of the revocation list (docs/revocation-feed.md).
     Revocations,
 }
 
 impl TokenType {
-    /// Every kind, each at its own place.
+    /// All types; each is at the index of its discriminant.
     pub const ALL: [Self; 6] = [
         Self::Access,
         Self::Id,
@@ -34,7 +36,7 @@ impl TokenType {
         Self::Revocations,
     ];
 
-    /// The header's `typ`.
+    /// The value of the `typ` header.
     pub const fn typ(self) -> &'static str {
         match self {
             Self::Access => "at+jwt",
@@ -47,13 +49,13 @@ impl TokenType {
     }
 }
 
-/// Why a token is refused; told to its bearer as `error_description`.
+/// Why a token is invalid; sent as `error_description`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidToken(pub &'static str);
 
-/// The header of our own tokens and nothing more: `crit`, `jwk`, `jku`, `x5u`, `x5c`, `zip` and whatever
-/// else an attacker may add are refused with the rest, and nothing is ever fetched because of a header.
+/// The header of issued tokens. Any other member (`crit`, `jwk`, `jku`, `x5u`, `x5c`, `zip`, …)
+/// makes a token invalid, and nothing is ever fetched because of a header.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -62,24 +64,25 @@ pub struct Header {
     pub kid: String,
 }
 
-/// A token taken apart; nothing of it is believed yet.
+/// A parsed token whose signature is not verified yet.
 #[derive(Debug)]
 pub struct Unverified<'a> {
     pub header: Header,
-    /// What was signed: the text before the last dot.
+    /// The signing input: the text before the last dot.
     pub message: &'a str,
     pub signature: Vec<u8>,
     payload: &'a str,
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a compact JWS apart (RFC 7515 §7.1).
+    /// Parses a compact JWS (RFC 7515 §7.1).
     ///
     /// # Errors
-    /// [`InvalidToken`] for anything that is not three parts of strict base64url with our header for that kind.
+    /// [`InvalidToken`] unless it has three parts of strict base64url and the header of this type.
     pub fn parse(token: &'a str, kind: TokenType) -> Result<Self, InvalidToken> {
-        const MALFORMED: InvalidToken = InvalidToken("it is not a token of this server");
-        if token.len() > LONGEST {
+        const MALFORMED: InvalidToken =
+            InvalidToken("malformed token, or not issued by this server");
+        if token.len() > MAX_LENGTH {
             return Err(MALFORMED);
         }
         let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
@@ -90,24 +93,25 @@ impl<'a> Unverified<'a> {
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
         let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
         if header.typ != kind.typ() {
-            return Err(InvalidToken("it is a token of another kind"));
+            return Err(InvalidToken("unexpected token type (`typ`)"));
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
         Ok(Self { header, message, signature, payload })
     }
 
-    /// The claims. Call this after the signature was found good.
+    /// The claims. Verify the signature first.
     ///
     /// # Errors
-    /// [`InvalidToken`] where a claim is missing or of another type: numbers must be whole and fit, never text.
+    /// [`InvalidToken`] if a claim is missing or has the wrong type; dates must be integers within
+    /// range.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, InvalidToken> {
-        const MALFORMED: InvalidToken = InvalidToken("its claims are not those of such a token");
+        const MALFORMED: InvalidToken = InvalidToken("missing or malformed claims");
         let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| MALFORMED)?;
         serde_json::from_slice(&payload).map_err(|_| MALFORMED)
     }
 }
 
-/// The encoded header of every token of a kind that the key signs, with the dot behind it.
+/// The encoded header of every token of this type that the key signs, with the trailing dot.
 pub fn encoded_header(alg: &str, kid: &str, kind: TokenType) -> String {
     let header = serde_json::json!({ "alg": alg, "typ": kind.typ(), "kid": kid }).to_string();
     let mut encoded = URL_SAFE_NO_PAD.encode(header);
@@ -115,10 +119,10 @@ pub fn encoded_header(alg: &str, kid: &str, kind: TokenType) -> String {
     encoded
 }
 
-/// Header and payload as they are signed.
+/// The signing input: header and payload.
 ///
 /// # Errors
-/// Where the claims are no JSON, which is a mistake of ours.
+/// If the claims cannot be serialised, which is a bug.
 pub fn signing_input(
     encoded_header: &str,
     claims: &impl Serialize,
@@ -130,7 +134,7 @@ pub fn signing_input(
     Ok(message)
 }
 
-/// Adds the signature to what was signed.
+/// Appends the signature to the signing input.
 pub fn with_signature(mut message: String, signature: &[u8]) -> String {
     message.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut message);
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_header_is_read() {
+    fn only_the_header_of_issued_tokens_is_accepted() {
         let token = |header: &str| format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header));
         let parse = |token: &str| Unverified::parse(token, TokenType::Access).map(drop);
         assert!(parse(&token(r#"{"alg":"ES256","typ":"at+jwt","kid":"k"}"#)).is_ok());

@@ -1,4 +1,4 @@
-//! The protocol without I/O: what tokens and requests are made of and how they are read.
+//! OAuth 2.1 and OpenID Connect without I/O: parameters, tokens, scopes and errors.
 
 pub mod access_token;
 pub mod claims_request;

@@ -3,12 +3,12 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-/// Whether the text can be a challenge by S256: 32 bytes in base64url.
+/// Whether the text is a possible S256 challenge: base64url of 32 bytes.
 pub fn is_challenge(text: &str) -> bool {
     text.len() == 43 && URL_SAFE_NO_PAD.decode(text).is_ok()
 }
 
-/// The challenge of a verifier (§4.2); `None` where it is no verifier (§4.1).
+/// The challenge of a verifier (§4.2); `None` if the verifier is malformed (§4.1).
 pub fn challenge_of(verifier: &str) -> Option<String> {
     let fits = (43..=128).contains(&verifier.len())
         && verifier.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_appendix_b_comes_out() {
+    fn the_challenge_matches_the_example_of_appendix_b() {
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         assert_eq!(challenge_of(verifier).as_deref(), Some(challenge));

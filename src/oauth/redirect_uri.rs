@@ -1,26 +1,26 @@
-//! Redirect URIs: what may be registered, and what a request's must equal (RFC 9700 §2.1, RFC 8252).
+//! Redirect URIs: which may be registered, and how a request is compared (RFC 9700 §2.1, RFC 8252).
 
 use url::{Host, Url};
 
-/// Schemes that a browser runs or reads itself: a redirect there would hand the code to whoever wrote the URI.
+/// Schemes that a browser executes or handles itself: a redirect there would leak the code.
 const FORBIDDEN_SCHEMES: [&str; 9] =
     ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "filesystem", "ws"];
 
-/// What a redirect URI is registered for.
+/// The application type that a redirect URI is registered for.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     Web,
-    /// Private-use schemes are allowed (RFC 8252 §7.1): reversed domain names, and these.
+    /// Private-use schemes are allowed (RFC 8252 §7.1): reversed domain names, and `short_schemes`.
     Native {
         short_schemes: &'a [String],
     },
 }
 
-/// Whether a client may register this redirect URI: https, or http on loopback for development and native applications
-/// (RFC 8252 §7.3), or what its kind has beside.
+/// Checks a redirect URI for registration: https, http on loopback (RFC 8252 §7.3), or a
+/// private-use scheme of a native application.
 ///
 /// # Errors
-/// Says what is wrong.
+/// The violated rule, without the URI.
 pub fn check(uri: &str, kind: Kind<'_>) -> Result<Url, &'static str> {
     if uri.len() > 2048 {
         return Err("it is longer than 2048 characters");
@@ -29,7 +29,7 @@ pub fn check(uri: &str, kind: Kind<'_>) -> Result<Url, &'static str> {
         .bytes()
         .any(|b| !(0x21..=0x7e).contains(&b) || b == b'\\' || b == b'"' || b == b'<' || b == b'>')
     {
-        return Err("it has a character that does not belong into a URI");
+        return Err("it has a character that is not allowed in a URI");
     }
     let url = Url::parse(uri).map_err(|_| "it is not an absolute URI")?;
     if url.fragment().is_some() {
@@ -44,40 +44,39 @@ pub fn check(uri: &str, kind: Kind<'_>) -> Result<Url, &'static str> {
     match (url.scheme(), kind) {
         ("https", _) if url.host().is_some() => Ok(url),
         ("http", _) if is_loopback(&url) => Ok(url),
-        ("http", _) => Err("http is for loopback addresses only: use https"),
-        (scheme, _) if FORBIDDEN_SCHEMES.contains(&scheme) => {
-            Err("its scheme is not one of an application")
+        ("http", _) => Err("http is allowed for loopback addresses only: use https"),
+        (scheme, _) if FORBIDDEN_SCHEMES.contains(&scheme) => Err("this scheme is not allowed"),
+        (_, Kind::Web) => {
+            Err("a web application must use https (other schemes need application_type native)")
         }
-        (_, Kind::Web) => Err(
-            "a web application's redirect URI is https (set application_type to native for others)",
-        ),
-        // A reversed domain name, so that no two applications claim the same.
+        // A reversed domain name cannot be claimed by two applications.
         (scheme, Kind::Native { short_schemes })
             if scheme.contains('.') || short_schemes.iter().any(|known| known == scheme) =>
         {
             Ok(url)
         }
-        (_, Kind::Native { .. }) => {
-            Err("a private-use scheme is a reversed domain name, as in com.example.app:/callback")
-        }
+        (_, Kind::Native { .. }) => Err(
+            "a private-use scheme must be a reversed domain name, as in com.example.app:/callback",
+        ),
     }
 }
 
-/// Whether only a native application can have this redirect URI.
+/// Whether the scheme is a private-use one, which only native applications may have.
 pub fn is_private_use(uri: &str) -> bool {
     Url::parse(uri).is_ok_and(|url| !matches!(url.scheme(), "https" | "http"))
 }
 
-/// Whether a request's redirect URI is the registered one: the same text, but that a loopback address may have another
-/// port, since a native application takes the one that is free (RFC 8252 §7.3).
+/// Compares the redirect URI of a request with a registered one as text. The port of a loopback
+/// address may differ, because native applications listen on any free port (RFC 8252 §7.3).
 pub fn matches(registered: &str, requested: &str) -> bool {
     if registered == requested {
         return true;
     }
     match (loopback(registered), loopback(requested)) {
         (Some(known), Some(asked)) => {
-            // `localhost` is a name, which may resolve to anything (RFC 8252 §8.3): a port that was registered with it
-            // stays. Without one it would be port 80, which no application of a person's machine has: any is meant.
+            // `localhost` may resolve to another machine (RFC 8252 §8.3), so a port registered with
+            // it must match. Without one any port matches: no application on a user's machine has
+            // port 80.
             let any_port = known.host != "localhost" || known.port.is_none();
             any_port && (known.host, known.path) == (asked.host, asked.path)
         }
@@ -85,7 +84,7 @@ pub fn matches(registered: &str, requested: &str) -> bool {
     }
 }
 
-/// The parts of a redirect URI to this very machine.
+/// The parts of a loopback redirect URI.
 struct Loopback<'a> {
     host: &'static str,
     port: Option<u16>,
@@ -108,7 +107,7 @@ fn loopback(uri: &str) -> Option<Loopback<'_>> {
     (path.is_empty() || path.starts_with('/')).then_some(Loopback { host, port, path })
 }
 
-/// Whether the URI leads to a program on the user's own machine.
+/// Whether the host is a loopback address or `localhost`.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -1,10 +1,11 @@
-//! The refresh token and its chain.
+//! Refresh tokens and their chain.
 //!
-//! A token is `prt_` and the base64url of 60 bytes: the chain key's number (4), the session id (16), the
-//! generation (8) and a secret (32). Sixty bytes leave no spare bits, so every token has one spelling.
-//! The first secret of a session is random; each next one is HMAC-SHA-256(chain key, secret before it).
-//! So the one successor of a token can be computed again for a retry, and an old token can be proven to
-//! be genuine by walking forward from it, though only the current token's SHA-256 is stored.
+//! A token is `prt_` and base64url of 60 bytes: the number of the chain key (4), the session id
+//! (16), the generation (8) and a secret (32). 60 bytes leave no spare bits, so the encoding is
+//! canonical. The first secret of a session is random; each next one is HMAC-SHA-256(chain key,
+//! previous secret). So the successor of a token can be computed again for a retry, and an old
+//! token can be verified by walking the chain forward, although only the SHA-256 of the current
+//! token is stored.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,11 +17,11 @@ const PREFIX: &str = "prt_";
 const LENGTH: usize = 4 + 16 + 8 + 32;
 const TEXT: usize = LENGTH / 3 * 4;
 
-/// How many rotations back a token is still proven to be genuine: 45 years of one each 6 hours, or 45
-/// days of one a minute. The walk costs about 20 ms then, so it is bounded.
+/// How many rotations back a token is recognised: 45 years at one per 6 hours, or 45 days at one
+/// per minute. The walk takes about 20 ms then, so it is bounded.
 pub const MAX_STEPS: u64 = 65_536;
 
-/// The key that derives each next secret; 32 random bytes.
+/// The key that derives the next secret; 32 random bytes.
 #[derive(Clone)]
 pub struct ChainKey {
     /// Its number in the `keys` table.
@@ -39,7 +40,7 @@ impl ChainKey {
         Self { number, mac: Self::mac(key) }
     }
 
-    /// HMAC takes a key of any length; a 32-byte one is never refused.
+    /// Infallible: a 32-byte key is shorter than the block of SHA-256.
     fn mac(key: &[u8; 32]) -> Hmac<Sha256> {
         let mut block = [0; 64]; // RFC 2104 §2: a shorter key is padded with zeros
         block[..32].copy_from_slice(key);
@@ -53,7 +54,7 @@ impl ChainKey {
     }
 }
 
-/// A refresh token, taken apart. It says which session it claims to belong to, not that it does.
+/// A parsed refresh token. Its claim to belong to the session is not verified yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken {
     pub chain_key: u32,
@@ -74,7 +75,7 @@ impl RefreshToken {
         Self { chain_key: chain_key.number, session, generation: 0, secret: Zeroizing::new(secret) }
     }
 
-    /// Reads a token; `None` for anything that is not exactly one.
+    /// Parses a token; `None` if the text is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(PREFIX).filter(|t| t.len() == TEXT)?;
         let mut bytes = Zeroizing::new([0; LENGTH]);
@@ -93,12 +94,12 @@ impl RefreshToken {
         })
     }
 
-    /// What the database keeps of the token.
+    /// The SHA-256 that the database stores.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.bytes().as_slice()).into()
     }
 
-    /// The text a client is given.
+    /// The token as sent to the client.
     pub fn expose(&self) -> String {
         let mut text = String::with_capacity(PREFIX.len() + TEXT);
         text.push_str(PREFIX);
@@ -106,7 +107,7 @@ impl RefreshToken {
         text
     }
 
-    /// The one token that can follow this one.
+    /// The token that follows this one.
     pub fn successor(&self, key: &ChainKey) -> Self {
         Self {
             generation: self.generation.saturating_add(1),
@@ -115,8 +116,8 @@ impl RefreshToken {
         }
     }
 
-    /// Whether this token is an ancestor of the one stored as `hash` with `generation`: it was genuine
-    /// once. Walks at most [`MAX_STEPS`] steps.
+    /// Whether this token was valid earlier: an ancestor of the one stored as `hash` with
+    /// `generation`. Walks at most [`MAX_STEPS`] steps.
     pub fn is_ancestor_of(&self, generation: u64, hash: &[u8], key: &ChainKey) -> bool {
         let steps = generation.saturating_sub(self.generation);
         if steps == 0 || steps > MAX_STEPS {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_one_spelling() {
+    fn the_encoding_is_canonical() {
         let (_, token) = first();
         let text = token.expose();
         assert_eq!(text.len(), 84);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ancestor_is_recognised_and_nothing_else() {
+    fn ancestors_are_recognised_and_nothing_else() {
         let (key, token) = first();
         let third = token.successor(&key).successor(&key).successor(&key);
         assert_eq!(third.generation, 3);

@@ -2,26 +2,26 @@
 
 use std::fmt;
 
-/// A set of scope tokens in their first-named order.
+/// A set of scope tokens in the order of their first occurrence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope(Vec<String>);
 
-/// The most scope tokens one request may name.
-const MOST: usize = 100;
+/// Maximum number of scope tokens.
+const MAX_TOKENS: usize = 100;
 
 impl Scope {
-    /// Reads `scope-token *( SP scope-token )`; a token named twice counts once.
+    /// Parses `scope-token *( SP scope-token )`; repeated tokens count once.
     ///
     /// # Errors
-    /// Says what is wrong: characters outside `%x21 / %x23-5B / %x5D-7E`, or more tokens than make sense.
+    /// Characters outside `%x21 / %x23-5B / %x5D-7E`, or more than 100 tokens.
     pub fn parse(input: &str) -> Result<Self, &'static str> {
         let mut tokens: Vec<String> = Vec::new();
         for token in input.split(' ').filter(|t| !t.is_empty()) {
-            if tokens.len() == MOST {
-                return Err("scope names more than 100 scopes");
+            if tokens.len() == MAX_TOKENS {
+                return Err("`scope` has more than 100 values");
             }
             if !token.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-                return Err("scope has a character that RFC 6749 section 3.3 does not allow");
+                return Err("`scope` has a character that RFC 6749 section 3.3 does not allow");
             }
             if !tokens.iter().any(|t| t == token) {
                 tokens.push(token.to_owned());
@@ -30,7 +30,7 @@ impl Scope {
         Ok(Self(tokens))
     }
 
-    /// Of tokens that are known to be good, each once.
+    /// Collects valid tokens, each once.
     pub fn of<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
         let mut scope = Self::default();
         for token in tokens {
@@ -41,12 +41,12 @@ impl Scope {
         scope
     }
 
-    /// The tokens that are wanted, in their order.
+    /// The tokens for which `wanted` returns true, in order.
     pub fn filter(&self, wanted: impl Fn(&str) -> bool) -> Self {
         Self(self.0.iter().filter(|token| wanted(token)).cloned().collect())
     }
 
-    /// What both have, in this one's order.
+    /// The tokens that are in both, in the order of `self`.
     pub fn intersection(&self, other: &Self) -> Self {
         self.filter(|token| other.contains(token))
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_keeps_its_order_and_drops_repeats() {
+    fn a_scope_keeps_its_order_and_drops_duplicates() {
         let scope = Scope::parse(" openid  email openid ").expect("valid");
         assert_eq!(scope.to_string(), "openid email");
         assert!(Scope::parse("a\"b").is_err());

@@ -1,5 +1,5 @@
-//! The feed: who verifies tokens without asking follows the list by it (docs/revocation-feed.md). A follower has the
-//! whole list at a number, and every change from there on.
+//! The change feed for services that verify tokens locally (docs/revocation-feed.md). A follower
+//! has the complete list at one version and receives every change after it.
 
 use std::{
     collections::VecDeque,
@@ -24,48 +24,48 @@ use crate::{
     },
 };
 
-/// Changes that are kept at hand for those who come back.
-const RECENT: usize = 20_000;
-/// A follower that lacks more takes a snapshot.
-const FURTHEST: i64 = 10_000;
-/// Deltas that a follower may leave unread; each holds all changes of some milliseconds.
-const UNREAD: usize = 512;
-/// Followers of one process.
-const MOST: usize = 20_000;
-/// How often other processes' revocations are looked for while somebody follows.
-const LOOK: Duration = Duration::from_millis(100);
+/// Changes kept in memory for followers that reconnect.
+const HISTORY: usize = 20_000;
+/// A follower that is further behind must take a snapshot.
+const MAX_LAG: i64 = 10_000;
+/// Unread deltas per follower; each holds all changes of one sync.
+const FOLLOWER_BUFFER: usize = 512;
+/// Followers per process.
+const MAX_FOLLOWERS: usize = 20_000;
+/// Interval at which revocations of other processes are polled while there are followers.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The whole list at a number.
+/// The complete list at one version.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
     pub number: i64,
     pub entries: Vec<WireRevocation>,
 }
 
-/// What came between two numbers.
+/// The changes between two versions.
 #[derive(Debug, Serialize)]
 pub struct Delta {
-    /// The number that it is added to; a follower that has another one has missed something.
+    /// The version it applies to; a follower at another version has missed changes.
     pub from: i64,
-    /// The number of a follower that has taken it in.
+    /// The version after it is applied.
     pub to: i64,
     pub entries: Vec<WireRevocation>,
     #[serde(skip)]
     json: OnceLock<Bytes>,
 }
 
-/// Why a follower is sent away.
+/// Why a follower is refused or disconnected.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    #[error("this number is too far away: take a snapshot")]
+    #[error("resync required: take a snapshot")]
     TooFar,
     #[error("too many followers")]
     TooMany,
-    #[error("the list cannot be read")]
+    #[error("the revocation list cannot be read")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What followers are served from.
+/// The source of all followers.
 #[derive(Debug)]
 pub struct Feed {
     recent: Mutex<Recent>,
@@ -76,13 +76,13 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct Recent {
-    /// Everything behind this number is in `changes`.
+    /// `changes` holds everything after this version.
     base: i64,
-    head: i64,
+    version: i64,
     changes: VecDeque<(i64, WireRevocation)>,
 }
 
-/// One who follows.
+/// A subscription to the feed.
 #[derive(Debug)]
 pub struct Follower {
     number: i64,
@@ -106,7 +106,7 @@ impl Delta {
         Self { from, to, entries, json: OnceLock::new() }
     }
 
-    /// As JSON, written once for all followers.
+    /// The delta as JSON, serialised once for all followers.
     pub fn json(&self) -> Bytes {
         let written = || serde_json::to_vec(self).unwrap_or_default().into();
         self.json.get_or_init(written).clone()
@@ -114,50 +114,50 @@ impl Delta {
 }
 
 impl Feed {
-    pub(super) fn new(head: i64) -> Self {
+    pub(super) fn new(version: i64) -> Self {
         Self {
-            recent: Mutex::new(Recent { base: head, head, changes: VecDeque::new() }),
-            deltas: broadcast::Sender::new(UNREAD),
+            recent: Mutex::new(Recent { base: version, version, changes: VecDeque::new() }),
+            deltas: broadcast::Sender::new(FOLLOWER_BUFFER),
             followers: Arc::default(),
             closed: watch::Sender::new(false),
         }
     }
 
-    /// Takes in what the list has heard: everything up to `head`.
-    pub(super) fn push(&self, news: &[NumberedRevocation], head: i64) {
+    /// Publishes what the list has synced: everything up to `version`.
+    pub(super) fn push(&self, synced: &[NumberedRevocation], version: i64) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = recent.head;
-        if head <= from {
+        let from = recent.version;
+        if version <= from {
             return;
         }
-        let is_new = |new: &&NumberedRevocation| (from + 1..=head).contains(&new.number);
+        let is_new = |new: &&NumberedRevocation| (from + 1..=version).contains(&new.number);
         let entries: Vec<WireRevocation> =
-            news.iter().filter(is_new).map(|new| new.entry.to_wire()).collect();
-        let numbers = news.iter().filter(is_new).map(|new| new.number);
+            synced.iter().filter(is_new).map(|new| new.entry.to_wire()).collect();
+        let numbers = synced.iter().filter(is_new).map(|new| new.number);
         recent.changes.extend(numbers.zip(entries.iter().cloned()));
-        recent.head = head;
-        while recent.changes.len() > RECENT
+        recent.version = version;
+        while recent.changes.len() > HISTORY
             && let Some((number, _)) = recent.changes.pop_front()
         {
             recent.base = number;
         }
-        // An error means that nobody follows.
-        let _ = self.deltas.send(Arc::new(Delta::new(from, head, entries)));
+        // An error means that there is no follower.
+        let _ = self.deltas.send(Arc::new(Delta::new(from, version, entries)));
     }
 
-    /// How many follow.
+    /// The number of followers.
     pub fn followers(&self) -> usize {
         self.followers.load(Ordering::Acquire)
     }
 
-    /// Sends every follower away: the server is about to end.
+    /// Disconnects every follower, on shutdown.
     pub fn close(&self) {
         self.closed.send_replace(true);
     }
 
-    fn counted(&self) -> Result<Counted, FollowError> {
+    fn count_follower(&self) -> Result<Counted, FollowError> {
         let counted = Counted(Arc::clone(&self.followers));
-        if self.followers.fetch_add(1, Ordering::AcqRel) >= MOST {
+        if self.followers.fetch_add(1, Ordering::AcqRel) >= MAX_FOLLOWERS {
             return Err(FollowError::TooMany);
         }
         Ok(counted)
@@ -165,17 +165,17 @@ impl Feed {
 }
 
 impl RevocationList {
-    /// The whole list, with all that was committed before the call.
+    /// The complete list, including everything committed before the call.
     ///
     /// # Errors
-    /// [`SyncError`] where the database cannot be asked.
+    /// [`SyncError`] if the database does not answer.
     pub async fn snapshot(&self) -> Result<Snapshot, SyncError> {
         self.sync().await?;
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         Ok(Snapshot { number: entries.number, entries: entries.wire() })
     }
 
-    /// Follows the list from a number on; what was committed before the call and is behind that number comes first.
+    /// Subscribes to the changes after version `since`, those committed before the call first.
     ///
     /// # Errors
     /// [`FollowError`].
@@ -185,61 +185,62 @@ impl RevocationList {
         clock: &Clock,
         since: i64,
     ) -> Result<Follower, FollowError> {
-        let counted = self.feed.counted()?;
+        let counted = self.feed.count_follower()?;
         let unavailable = |error: SyncError| FollowError::Unavailable(error.into());
         self.sync().await.map_err(unavailable)?;
-        // From here on everything that is pushed comes by the channel; what was pushed before is `missed`.
-        let (deltas, head, at_hand) = {
+        // From here on the channel delivers what is pushed; what was pushed before is `missed`.
+        let (deltas, version, in_memory) = {
             let recent = self.feed.recent.lock().unwrap_or_else(PoisonError::into_inner);
             let behind = recent.changes.iter().filter(|(number, _)| *number > since);
-            let at_hand =
+            let in_memory =
                 (since >= recent.base).then(|| behind.map(|(_, one)| one.clone()).collect());
-            (self.feed.deltas.subscribe(), recent.head, at_hand)
+            (self.feed.deltas.subscribe(), recent.version, in_memory)
         };
-        if since > head || head - since > FURTHEST {
+        if since > version || version - since > MAX_LAG {
             return Err(FollowError::TooFar);
         }
-        let entries = match at_hand {
+        let entries = match in_memory {
             Some(entries) => entries,
-            None => older(db, clock, since, head).await?,
+            None => read_range(db, clock, since, version).await?,
         };
         Ok(Follower {
             number: since,
-            missed: (since < head).then(|| Arc::new(Delta::new(since, head, entries))),
+            missed: (since < version).then(|| Arc::new(Delta::new(since, version, entries))),
             deltas,
             closed: self.feed.closed.subscribe(),
             _counted: counted,
         })
     }
 
-    /// Looks for other processes' revocations while somebody follows. Runs until it is dropped.
+    /// Polls for revocations of other processes while there are followers. Runs until it is
+    /// dropped.
     pub async fn poll_for_changes(self) {
-        let mut tick = tokio::time::interval(LOOK);
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             if self.feed.followers() > 0 {
-                // Where it fails the next one looks again; what is new is pushed on the way.
+                // A sync pushes what is new; after a failure the next one tries again.
                 let _ = self.sync().await;
             }
         }
     }
 }
 
-async fn older(
+async fn read_range(
     db: &Db,
     clock: &Clock,
     since: i64,
-    head: i64,
+    version: i64,
 ) -> Result<Vec<WireRevocation>, FollowError> {
     let unavailable = |error: storage::Error| FollowError::Unavailable(error.into());
     let mut entries = revocations::since(db, since, clock.now()).await.map_err(unavailable)?;
-    entries.retain(|one| one.number <= head);
+    entries.retain(|one| one.number <= version);
     Ok(entries.iter().map(|one| one.entry.to_wire()).collect())
 }
 
 impl Follower {
-    /// The next changes; `None` where the server is about to end.
+    /// The next changes; `None` when the server shuts down.
     pub async fn next(&mut self) -> Option<Result<Arc<Delta>, FollowError>> {
         if let Some(missed) = self.missed.take() {
             self.number = missed.to;
@@ -251,7 +252,7 @@ impl Follower {
                 delta = self.deltas.recv() => delta,
             };
             match delta {
-                // Pushed before this follower came, and among what it had missed.
+                // Pushed before the subscription and already part of `missed`.
                 Ok(delta) if delta.to <= self.number => {}
                 Ok(delta) => {
                     self.number = delta.to;

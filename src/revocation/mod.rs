@@ -1,11 +1,12 @@
-//! The revocation list in memory, as fresh as the database at every check.
+//! The revocation list in memory, as recent as the database at every check.
 //!
-//! Entries are rows with gapless numbers in commit order. Before a check is answered, the head number is
-//! compared with the last one heard; what came between is read first. All checks that wait are served by
-//! one such question that began after they arrived: so a revocation acknowledged before a check is seen by
-//! it, on every process, while a thousand checks cost a handful of questions. While one question is under way those who come
-//! gather for the next, which does not wait for its answer. They go to Redis where there is one that
-//! may be believed ([`redis`]), else to the database. Where that cannot be asked, nothing is believed.
+//! Entries are rows with gapless numbers in commit order. Before a check is answered, the version
+//! of the list is compared with the last one observed, and the missing entries are read. Version
+//! checks are coalesced: one query that begins after a group of checks arrived answers all of them.
+//! So every check sees every revocation that was acknowledged before it, by any process, while a
+//! thousand checks cost a handful of queries. While one query runs, new checks gather for the next
+//! one and do not wait for its answer. Queries go to a trusted Redis replica ([`redis`]) if there
+//! is one, else to the database. If neither answers, no token is accepted.
 
 pub mod feed;
 pub mod redis;
@@ -34,32 +35,32 @@ use crate::{
     },
 };
 
-/// Checks that may wait for one query; more wait to be let in.
-const WAITING: usize = 4096;
+/// Checks that may be queued; further callers wait for room in the queue.
+const QUEUE_LENGTH: usize = 4096;
 
-/// Questions under way at once: with one, everybody would wait for its answer and nobody work.
-const ASKING: usize = 2;
+/// Concurrent version checks; with one, every caller would wait for the same answer.
+const CONCURRENT_CHECKS: usize = 2;
 
-/// Room made for those who wait for one question.
-const GROUP: usize = 64;
+/// Initial capacity for the callers of one version check.
+const GROUP_CAPACITY: usize = 64;
 
-/// How often other tasks are let run before a question begins: until nobody new has come twice, and no longer than this.
-const GATHER: usize = 12;
+/// Upper bound of yields before a version check begins; it begins once two yields add no caller.
+const MAX_YIELDS: usize = 12;
 
-/// The list of one process.
+/// The revocation list of one process.
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     entries: Arc<RwLock<Entries>>,
-    sync: mpsc::Sender<Waiter>,
-    /// What came last, for those who follow.
+    checks: mpsc::Sender<Waiter>,
+    /// The change feed.
     pub feed: Arc<Feed>,
-    /// The copy in Redis, where there is one.
+    /// The Redis replica, if Redis is configured.
     pub replica: Option<Arc<Replica>>,
 }
 
-/// The database could not say whether the list is whole.
+/// The database did not confirm that the list is complete.
 #[derive(Debug, thiserror::Error)]
-#[error("the revocation list cannot be brought up to date")]
+#[error("the revocation list cannot be synced with the database")]
 pub struct SyncError;
 
 #[derive(Debug, Default)]
@@ -68,17 +69,17 @@ struct Entries {
     tokens: HashMap<String, Timestamp>,
     sessions: HashMap<String, Timestamp>,
     subjects: HashMap<String, (i64, Timestamp)>,
-    /// By subject, then by scope.
+    /// Keyed by subject, then by scope.
     scopes: HashMap<String, HashMap<String, (i64, Timestamp)>>,
     clients: HashMap<String, (i64, Timestamp)>,
     keys: HashMap<String, Timestamp>,
 }
 
 impl RevocationList {
-    /// Loads the list and starts the task that keeps it fresh; the task ends with the last handle.
+    /// Loads the list and starts the tasks that sync it; they end with the last handle.
     ///
     /// # Errors
-    /// [`storage::Error`] where the database cannot be read.
+    /// [`storage::Error`] if the database cannot be read.
     pub async fn open(
         config: &config::Redis,
         db: Db,
@@ -91,10 +92,10 @@ impl RevocationList {
         let versions = change_counters::read(&db).await?;
         directory.observe(versions.clients);
         entries.catch_up(revocations::since(&db, 0, clock.now()).await?, versions.revocations);
-        let (sync, waiting) = mpsc::channel(WAITING);
+        let (checks, waiting) = mpsc::channel(QUEUE_LENGTH);
         let list = Self {
             entries: Arc::new(RwLock::new(entries)),
-            sync,
+            checks,
             feed: Arc::new(Feed::new(versions.revocations)),
             replica: Replica::new(config).map(Arc::new),
         };
@@ -106,75 +107,78 @@ impl RevocationList {
             directory,
         });
         let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..ASKING {
+        for _ in 0..CONCURRENT_CHECKS {
             let (known, waiting) = (Arc::clone(&known), Arc::clone(&waiting));
             tokio::spawn(known.run(waiting, db.unannounced(), clock.clone()));
         }
-        list.announce_commits(&db, clock, rng);
+        list.notify_on_commit(&db, clock, rng);
         Ok(list)
     }
 
-    /// Each commit that takes a number is heard here first, and by the other processes before its caller is answered.
-    fn announce_commits(&self, db: &Db, clock: Clock, rng: Rng) {
-        let (announce, mut commits) = mpsc::channel::<oneshot::Sender<()>>(WAITING);
-        let (news, mut heard) = mpsc::channel::<()>(1);
-        db.announce_to(announce);
+    /// Syncs this process after each commit that takes a version, and notifies the other processes
+    /// through Redis before the committing caller is answered.
+    fn notify_on_commit(&self, db: &Db, clock: Clock, rng: Rng) {
+        let (sender, mut commits) = mpsc::channel::<oneshot::Sender<()>>(QUEUE_LENGTH);
+        let (changed, mut changes) = mpsc::channel::<()>(1);
+        db.announce_to(sender);
         match &self.replica {
             Some(replica) => {
                 let lease_keeper =
                     LeaseKeeper { replica: Arc::clone(replica), db: db.unannounced(), clock, rng };
-                tokio::spawn(lease_keeper.run(commits, news));
+                tokio::spawn(lease_keeper.run(commits, changed));
             }
-            // Other processes ask the database itself.
+            // Other processes query the database.
             None => {
                 tokio::spawn(async move {
                     while let Some(committed) = commits.recv().await {
                         let _ = committed.send(());
-                        let _ = news.try_send(());
+                        let _ = changed.try_send(());
                     }
                 });
             }
         }
         let list = self.clone();
         tokio::spawn(async move {
-            while heard.recv().await.is_some() {
-                // Where it fails the next check says so.
+            while changes.recv().await.is_some() {
+                // After a failure the next check reports it.
                 let _ = list.sync().await;
             }
         });
     }
 
-    /// Comes back once the list (and the keys and the directory) hold everything that was committed before the call.
+    /// Returns once the list, the keys and the client cache include everything committed before the
+    /// call.
     ///
     /// # Errors
-    /// [`SyncError`] where the database cannot be asked.
+    /// [`SyncError`] if the database does not answer.
     pub async fn sync(&self) -> Result<(), SyncError> {
-        let (answer, fresh) = oneshot::channel();
-        self.sync.send(answer).await.map_err(|_| SyncError)?;
-        if fresh.await.unwrap_or(false) { Ok(()) } else { Err(SyncError) }
+        let (answer, synced) = oneshot::channel();
+        self.checks.send(answer).await.map_err(|_| SyncError)?;
+        if synced.await.unwrap_or(false) { Ok(()) } else { Err(SyncError) }
     }
 
     /// The kind of the entry that revokes the token, as of the last [`RevocationList::sync`].
     pub fn revoked_by(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let withdrawn = |scope| entries.withdraw(claims, scope);
-        let scope = || claims.scope.split(' ').any(withdrawn).then_some("scope");
-        entries.end(claims, kid).or_else(scope)
+        let lost = |scope| entries.revokes_scope(claims, scope);
+        let scope = || claims.scope.split(' ').any(lost).then_some("scope");
+        entries.revokes_token(claims, kid).or_else(scope)
     }
 
-    /// What is left of the token's scope where its subject has lost some of it since, and nothing else was revoked; `None`
-    /// where the token is dead altogether.
+    /// The scope of the token without the scopes its subject has lost since it was issued; `None`
+    /// if the token itself is revoked.
     pub fn remaining_scope(&self, claims: &AccessClaims, kid: &str) -> Option<Scope> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let lost = |scope: &&str| entries.withdraw(claims, scope);
+        let lost = |scope: &&str| entries.revokes_scope(claims, scope);
         let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
-        entries.end(claims, kid).is_none().then(|| Scope::of(scopes))
+        entries.revokes_token(claims, kid).is_none().then(|| Scope::of(scopes))
     }
 
-    /// Forgets entries that can hit nothing any more; `gone` are the numbers of those that the database has forgotten.
-    pub async fn sweep(&self, now: Timestamp, gone: &[i64]) {
+    /// Removes expired entries from memory, and from the replica those that the database has
+    /// deleted.
+    pub async fn sweep(&self, now: Timestamp, deleted: &[i64]) {
         if let Some(replica) = &self.replica {
-            replica.forget(gone).await;
+            replica.remove(deleted).await;
         }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.retain(|_, expires_at| *expires_at > now);
@@ -187,7 +191,7 @@ impl RevocationList {
         entries.keys.retain(|_, expires_at| *expires_at > now);
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.tokens.len()
@@ -198,15 +202,15 @@ impl RevocationList {
             + entries.keys.len()
     }
 
-    /// Whether nothing is revoked.
+    /// Whether the list has no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Entries {
-    /// The kind of an entry that hits the token as a whole.
-    fn end(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
+    /// The kind of an entry that revokes the token itself.
+    fn revokes_token(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let is_old =
             |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| claims.iat <= *until);
         let session = || self.sessions.contains_key(claims.sid.as_ref()?).then_some(());
@@ -225,8 +229,8 @@ impl Entries {
         }
     }
 
-    /// Whether the token's subject has lost this scope since.
-    fn withdraw(&self, claims: &AccessClaims, scope: &str) -> bool {
+    /// Whether the subject of the token has lost this scope since it was issued.
+    fn revokes_scope(&self, claims: &AccessClaims, scope: &str) -> bool {
         self.scopes
             .get(&claims.sub)
             .and_then(|withdrawn| withdrawn.get(scope))
@@ -252,17 +256,17 @@ impl Entries {
         }
     }
 
-    /// Takes in what came since; `head` was read before it. Entries behind `head` may have come along:
-    /// reading them again later changes nothing.
-    fn catch_up(&mut self, news: Vec<NumberedRevocation>, head: i64) {
-        for new in news {
-            self.add(new.entry);
+    /// Adds new entries; `version` was read before them. Entries beyond `version` may be among
+    /// them: adding them again later changes nothing.
+    fn catch_up(&mut self, new: Vec<NumberedRevocation>, version: i64) {
+        for revocation in new {
+            self.add(revocation.entry);
         }
-        // Another question's answer may have been taken in first.
-        self.number = self.number.max(head);
+        // The answer of a later version check may have been added first.
+        self.number = self.number.max(version);
     }
 
-    /// Every entry, as it is written.
+    /// Every entry in wire form.
     fn wire(&self) -> Vec<WireRevocation> {
         let of = |target, expires_at| Revocation { target, expires_at }.to_wire();
         let one = |names: &HashMap<String, Timestamp>, target: fn(String) -> RevocationTarget| {
@@ -294,7 +298,7 @@ impl Entries {
     }
 }
 
-/// Of two entries about one name the later second counts.
+/// Keeps the later of two entries with the same key.
 fn until(
     known: &mut HashMap<String, (i64, Timestamp)>,
     name: String,
@@ -305,7 +309,7 @@ fn until(
     *known = (known.0.max(issued_until), known.1.max(expires_at));
 }
 
-/// What one query of the head numbers keeps fresh.
+/// A coalesced query of the change counters, and what it keeps up to date.
 struct VersionCheck {
     entries: Arc<RwLock<Entries>>,
     feed: Arc<Feed>,
@@ -316,21 +320,21 @@ struct VersionCheck {
 
 type Waiter = oneshot::Sender<bool>;
 
-/// All who wait for the next question, once somebody does; empty where nobody will any more.
+/// The callers of the next version check; empty once every sender is gone.
 async fn gather(waiting: &Mutex<mpsc::Receiver<Waiter>>) -> Vec<Waiter> {
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Vec::with_capacity(GROUP_CAPACITY);
     let mut waiting = waiting.lock().await;
-    waiting.recv_many(&mut group, WAITING).await;
-    // Those that are about to ask are let in before the question begins: one for all is cheaper.
-    let mut quiet = 0;
-    for _ in 0..GATHER {
+    waiting.recv_many(&mut group, QUEUE_LENGTH).await;
+    // Callers that are about to arrive join the group: one query for all is cheaper.
+    let mut idle_yields = 0;
+    for _ in 0..MAX_YIELDS {
         let before = group.len();
         tokio::task::yield_now().await;
         while let Ok(waiter) = waiting.try_recv() {
             group.push(waiter);
         }
-        quiet = if group.len() == before { quiet + 1 } else { 0 };
-        if quiet == 2 {
+        idle_yields = if group.len() == before { idle_yields + 1 } else { 0 };
+        if idle_yields == 2 {
             break;
         }
     }
@@ -338,7 +342,7 @@ async fn gather(waiting: &Mutex<mpsc::Receiver<Waiter>>) -> Vec<Waiter> {
 }
 
 impl VersionCheck {
-    /// Asks for those who wait, until nobody will any more.
+    /// Answers queued callers until every sender is gone.
     async fn run(
         self: Arc<Self>,
         waiting: Arc<Mutex<mpsc::Receiver<Waiter>>>,
@@ -351,17 +355,18 @@ impl VersionCheck {
             if group.is_empty() {
                 return;
             }
-            let fresh = match self.check(&mut lane, &db, &clock).await {
+            let synced = match self.check(&mut lane, &db, &clock).await {
                 Ok(()) => true,
-                // A command closes it when it is done, under the news of its own commit.
+                // A CLI command closes the database at its end, while its own commit is being
+                // synced.
                 Err(crate::keys::Error::Storage(error)) if error.is_closed() => false,
                 Err(error) => {
-                    tracing::error!(%error, "the revocation list cannot be brought up to date: tokens are refused");
+                    tracing::error!(%error, "revocation list sync failed; tokens are rejected");
                     false
                 }
             };
             for waiter in group {
-                let _ = waiter.send(fresh);
+                let _ = waiter.send(synced);
             }
         }
     }
@@ -372,29 +377,30 @@ impl VersionCheck {
         db: &Db,
         clock: &Clock,
     ) -> Result<(), crate::keys::Error> {
-        let copied = match &self.replica {
+        let replicated = match &self.replica {
             Some(replica) => replica.versions().await,
             None => None,
         };
-        let versions = match copied {
+        let versions = match replicated {
             Some(versions) => versions,
             None => change_counters::read_on(lane).await?,
         };
         self.directory.observe(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
         if versions.revocations > known {
-            let copied = match (&self.replica, copied) {
+            let replicated = match (&self.replica, replicated) {
                 (Some(replica), Some(_)) => replica.entries(known, versions.revocations).await,
                 _ => None,
             };
-            let news = match copied {
-                Some(news) => news,
+            let added = match replicated {
+                Some(added) => added,
                 None => revocations::since(db, known, clock.now()).await?,
             };
-            // Together: a follower that hears of an entry finds the list to have it, be it about the follower's own token.
+            // Under one lock: when a follower receives an entry, the list already contains it, even
+            // if it revokes the follower's own token.
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            self.feed.push(&news, versions.revocations);
-            entries.catch_up(news, versions.revocations);
+            self.feed.push(&added, versions.revocations);
+            entries.catch_up(added, versions.revocations);
         }
         if versions.keys > self.keys.ring().version {
             self.keys.reload(db, clock.now()).await?;

@@ -1,18 +1,21 @@
-//! The copy of the list in Redis: what spares the database the question, on every check of every process, whether there
-//! is anything new.
+//! The Redis replica of the revocation list: it answers, for every check of every process, whether
+//! the list has changed, so that the database does not have to.
 //!
-//! The copy is one hash: the entries by number, the head numbers, and the name of this copy. One key is there as a whole
-//! or not at all, whether Redis was flushed, restarted empty or evicts. It is believed only while all of this holds:
+//! The replica is one hash: the entries by number, the change counters, and the epoch of the
+//! replica. One key is either there completely or not at all, whether Redis was flushed, restarted
+//! empty or evicts keys. The replica is trusted only while all of this holds:
 //!
-//! - Its name is the one that the database knows ([`change_counters::set_replica_epoch`]), and begins with the `run_id` of the very
-//!   process that this connection talks to. A dump that was loaded again and a replica that took over have another one.
-//! - It has been brought up to date by somebody who read the database after the copy was made.
-//! - Its lease has not run out. Whoever renews it reads Redis' clock first and the database's numbers then, fills in what
-//!   is missing, and asks for [`LEASE`] from that first moment on. A process that was asleep in between renews nothing.
+//! - Its epoch is the one stored in the database ([`change_counters::set_replica_epoch`]) and
+//!   begins with the `run_id` of the Redis process at the other end of this connection. A restored
+//!   dump and a promoted Redis replica have another one.
+//! - It was synced by a process that read the database after the replica was created.
+//! - Its lease has not expired. A process that renews the lease reads Redis' clock first and the
+//!   change counters in the database second, adds what is missing, and extends the lease to
+//!   [`LEASE`] after that clock reading. A process that was suspended in between extends nothing.
 //!
-//! A commit that took a number is announced before its caller is answered: written here, or, where that cannot be done,
-//! waited out until every lease given before the commit has run out. So what was acknowledged is never missing in a copy
-//! that anybody believes. In every other case the database is asked.
+//! A commit that took a version is written to the replica before its caller is answered. If that
+//! fails, the answer waits until every lease granted before the commit has expired. So a trusted
+//! replica never lacks an acknowledged revocation. In every other case the database is queried.
 
 use std::{
     path::PathBuf,
@@ -41,146 +44,148 @@ use crate::{
     },
 };
 
-/// How long a copy may be believed without being compared with the database. A revocation takes this long while Redis
-/// cannot be written.
+/// How long a replica is trusted without being compared with the database. A revocation takes this
+/// long while Redis cannot be written.
 pub const LEASE: Duration = Duration::from_secs(1);
-/// How often it is renewed.
+/// Interval of the lease renewal.
 const RENEW: Duration = Duration::from_millis(250);
-/// Beyond the lease, for the milliseconds that Redis rounds away.
+/// Added to the lease: Redis expires keys in whole milliseconds.
 const MARGIN: Duration = Duration::from_millis(50);
-/// A copy that nobody believes yet is kept this long for whoever made it.
-const UNPROVEN: Duration = Duration::from_secs(10);
-/// How long another's unproven copy is waited for before it is replaced.
-const PATIENCE: u32 = 8;
+/// Expiry of a replica that is not trusted yet; its creator must sync it within this time.
+const UNTRUSTED_TTL: Duration = Duration::from_secs(10);
+/// Renewals to wait for another process to finish its replica before it is replaced.
+const MAX_FOREIGN_ROUNDS: u32 = 8;
 /// Entries in one command.
 const CHUNK: usize = 1_000;
 
-/// A copy that was taken for another, or vanished: the next round sorts it out.
-const GONE: i64 = -1;
+/// The script found no replica of this epoch; the next renewal creates one.
+const NO_REPLICA: i64 = -1;
 
-/// Makes a copy that nobody believes yet. KEYS: the hash. ARGV: its name, how the names of this Redis begin, its number,
-/// when it expires (ms), then numbers and entries.
+/// Creates a replica that is not trusted yet. KEYS: the hash. ARGV: its epoch, the prefix of epochs
+/// of this Redis process, its version, its expiry (Unix milliseconds), 'replace' or empty.
 const CREATE: &str = "
-local name = redis.call('HGET', KEYS[1], 'epoch')
-if name and string.sub(name, 1, #ARGV[2]) == ARGV[2] and ARGV[5] ~= 'replace' then return 0 end
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch and string.sub(epoch, 1, #ARGV[2]) == ARGV[2] and ARGV[5] ~= 'replace' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'number', ARGV[3], 'expires', ARGV[4])
 redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 return 1";
 
-/// Adds what is new to a copy, and renews its lease. KEYS: the hash. ARGV: its name, from which number on the entries
-/// are, up to which, the heads of keys and clients, until when the lease goes (ms), whether the copy is proven by this,
-/// then numbers and entries. Gives its number and whether it may be believed.
-const BRING: &str = "
+/// Adds entries to a replica and extends its lease. KEYS: the hash. ARGV: its epoch, the version
+/// that the entries start from, the one they lead to, the versions of keys and clients, the end of
+/// the lease (Unix milliseconds), 1 if this makes the replica trusted, then numbers and entries.
+/// Returns its version and whether it is trusted.
+const UPDATE: &str = "
 local function get(field) return redis.call('HGET', KEYS[1], field) end
 if get('epoch') ~= ARGV[1] then return {-1, 0} end
 local number, from, to = tonumber(get('number')), tonumber(ARGV[2]), tonumber(ARGV[3])
 if number < from then return {number, 0} end
 for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if to > number then number = to; redis.call('HSET', KEYS[1], 'number', number) end
-local head = get('versions')
-if not head and ARGV[7] ~= '1' then return {number, 0} end
-local _, keys, clients = string.match(head or '0:0:0', '(%d+):(%d+):(%d+)')
+local versions = get('versions')
+if not versions and ARGV[7] ~= '1' then return {number, 0} end
+local _, keys, clients = string.match(versions or '0:0:0', '(%d+):(%d+):(%d+)')
 keys, clients = math.max(tonumber(keys), tonumber(ARGV[4])), math.max(tonumber(clients), tonumber(ARGV[5]))
 redis.call('HSET', KEYS[1], 'versions', string.format('%.0f:%.0f:%.0f', number, keys, clients))
-if tonumber(ARGV[6]) > tonumber(get('expires')) or not head then
+if tonumber(ARGV[6]) > tonumber(get('expires')) or not versions then
   redis.call('HSET', KEYS[1], 'expires', ARGV[6])
   redis.call('PEXPIREAT', KEYS[1], ARGV[6])
 end
 return {number, 1}";
 
-/// The copy, as this process uses it.
+/// The replica as this process uses it.
 #[derive(Debug)]
 pub struct Replica {
     settings: config::Redis,
     url: Url,
     key: String,
-    /// A connection through which the copy was found to be good.
-    live: RwLock<Option<Live>>,
-    links: AtomicU64,
+    /// The connection through which the replica is trusted.
+    trusted: RwLock<Option<Trusted>>,
+    next_link_id: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Live {
+struct Trusted {
     link: u64,
     connection: MultiplexedConnection,
 }
 
-impl std::fmt::Debug for Live {
+impl std::fmt::Debug for Trusted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Live({})", self.link)
+        write!(f, "Trusted({})", self.link)
     }
 }
 
-/// A connection and the process of Redis at its other end.
+/// A connection and the Redis process at its other end.
 struct Link {
     id: u64,
     connection: MultiplexedConnection,
     run_id: String,
-    /// What the copy had when it was last looked at.
-    filled: i64,
-    /// Rounds in which there was another's copy that the database does not know.
-    strange: u32,
+    /// The version of the replica when it was last read.
+    version: i64,
+    /// Renewals that found a replica of this Redis process with an epoch that the database does not
+    /// have.
+    foreign_rounds: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum Error {
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
     #[error(transparent)]
     Storage(#[from] storage::Error),
     #[error("{0}")]
-    Refused(String),
+    Other(String),
 }
 
-/// What is to be read of the copy before the database is.
-struct Seen {
-    /// Redis' clock, in milliseconds.
+/// What is read from Redis before the database is read.
+struct Observation {
+    /// Redis' clock, in Unix milliseconds.
     at: i64,
-    name: Option<String>,
+    epoch: Option<String>,
 }
 
 impl Replica {
-    /// `None` where no Redis is configured.
+    /// `None` if no Redis is configured.
     pub fn new(settings: &config::Redis) -> Option<Self> {
         let url = Url::parse(&settings.url).ok()?;
         Some(Self {
             key: format!("{}:revocations", settings.prefix),
             settings: settings.clone(),
             url,
-            live: RwLock::new(None),
-            links: AtomicU64::new(0),
+            trusted: RwLock::new(None),
+            next_link_id: AtomicU64::new(0),
         })
     }
 
-    /// The head numbers, or `None` where the database must be asked.
+    /// The change counters, or `None` if the database must be queried.
     pub async fn versions(&self) -> Option<Versions> {
-        let head: Option<String> =
-            self.ask(redis::cmd("HGET").arg(&self.key).arg("versions")).await?;
-        read_head(&head?)
+        let versions: Option<String> =
+            self.query(redis::cmd("HGET").arg(&self.key).arg("versions")).await?;
+        parse_versions(&versions?)
     }
 
-    /// The entries behind `known` up to `head`, or `None` where the database must be asked for them.
-    pub async fn entries(&self, known: i64, head: i64) -> Option<Vec<NumberedRevocation>> {
-        let count = usize::try_from(head - known).ok()?;
+    /// The entries after `known` up to `version`, or `None` if the database must be queried.
+    pub async fn entries(&self, known: i64, version: i64) -> Option<Vec<NumberedRevocation>> {
+        let count = usize::try_from(version - known).ok()?;
         if count > CHUNK {
             return None;
         }
         let mut command = redis::cmd("HMGET");
-        // The head along with the entries: of the copy that has them, whatever became of the one that was asked before.
+        // Versions and entries in one command: both are of the same replica.
         command.arg(&self.key).arg("versions");
-        for number in known + 1..=head {
+        for number in known + 1..=version {
             command.arg(number);
         }
-        let found: Vec<Option<String>> = self.ask(&command).await?;
+        let found: Vec<Option<String>> = self.query(&command).await?;
         let mut found = found.into_iter();
-        let has = read_head(&found.next()??)?.revocations;
-        if has < head || found.len() != count {
+        let has = parse_versions(&found.next()??)?.revocations;
+        if has < version || found.len() != count {
             return None;
         }
         let mut entries = Vec::with_capacity(count);
         for (number, text) in (known + 1..).zip(found) {
-            // One that is not there has expired.
+            // A missing entry has expired.
             let Some(text) = text else { continue };
             let written: WireRevocation = serde_json::from_str(&text).ok()?;
             let entry = written.into_revocation()?;
@@ -189,59 +194,60 @@ impl Replica {
         Some(entries)
     }
 
-    /// Whether checks are answered by the copy at this moment.
+    /// Whether version checks are currently answered by the replica.
     pub fn is_trusted(&self) -> bool {
-        self.live().is_some()
+        self.trusted().is_some()
     }
 
-    /// Forgets entries that the database has forgotten. Where that fails they stay until the copy is made anew.
-    pub async fn forget(&self, numbers: &[i64]) {
+    /// Removes entries that the database has deleted. After a failure they stay until the replica
+    /// is created again.
+    pub async fn remove(&self, numbers: &[i64]) {
         for chunk in numbers.chunks(CHUNK) {
             let mut command = redis::cmd("HDEL");
             command.arg(&self.key).arg(chunk);
-            if self.ask::<i64>(&command).await.is_none() {
+            if self.query::<i64>(&command).await.is_none() {
                 return;
             }
         }
     }
 
-    fn live(&self) -> Option<Live> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        live.clone()
+    fn trusted(&self) -> Option<Trusted> {
+        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.clone()
     }
 
-    /// Asks through the connection that is believed. Where it fails it is believed no more.
-    async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        let mut live = self.live()?;
-        match command.query_async(&mut live.connection).await {
+    /// Queries through the trusted connection; a failure ends the trust.
+    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
+        let mut trusted = self.trusted()?;
+        match command.query_async(&mut trusted.connection).await {
             Ok(value) => Some(value),
             Err(error) => {
-                tracing::warn!(%error, "Redis is not believed: checks are answered by the database");
-                self.distrust(Some(live.link));
+                tracing::warn!(%error, "Redis replica not trusted; version checks go to the database");
+                self.distrust(Some(trusted.link));
                 None
             }
         }
     }
 
-    /// Believes nothing that comes through this connection (`None`: through any) until the steward has looked again.
+    /// Ends the trust in this connection (`None`: in any) until the lease keeper renews it.
     fn distrust(&self, link: Option<u64>) {
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if live.as_ref().is_some_and(|live| link.is_none_or(|link| link == live.link)) {
-            *live = None;
+        let mut trusted = self.trusted.write().unwrap_or_else(PoisonError::into_inner);
+        if trusted.as_ref().is_some_and(|trusted| link.is_none_or(|link| link == trusted.link)) {
+            *trusted = None;
         }
     }
 
     fn trust(&self, link: &Link) {
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if live.as_ref().is_none_or(|live| live.link != link.id) {
-            tracing::info!("checks are answered by Redis");
-            *live = Some(Live { link: link.id, connection: link.connection.clone() });
+        let mut trusted = self.trusted.write().unwrap_or_else(PoisonError::into_inner);
+        if trusted.as_ref().is_none_or(|trusted| trusted.link != link.id) {
+            tracing::info!("Redis replica trusted; version checks go to Redis");
+            *trusted = Some(Trusted { link: link.id, connection: link.connection.clone() });
         }
     }
 }
 
-/// The head numbers as the copy has them.
-fn read_head(text: &str) -> Option<Versions> {
+/// Parses the change counters of the replica.
+fn parse_versions(text: &str) -> Option<Versions> {
     let mut numbers = text.split(':').map(|number| number.parse().ok());
     Some(Versions {
         revocations: numbers.next()??,
@@ -251,7 +257,7 @@ fn read_head(text: &str) -> Option<Versions> {
     })
 }
 
-/// Keeps the copy up to date and its lease renewed; announces commits.
+/// Keeps the replica up to date, renews its lease and acknowledges commits.
 pub(super) struct LeaseKeeper {
     pub replica: std::sync::Arc<Replica>,
     pub db: Db,
@@ -260,11 +266,11 @@ pub(super) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Runs until no commit can come any more.
+    /// Runs until every commit sender is gone.
     pub async fn run(
         self,
         mut commits: mpsc::Receiver<oneshot::Sender<()>>,
-        news: mpsc::Sender<()>,
+        changed: mpsc::Sender<()>,
     ) {
         let mut renewal = tokio::time::interval(RENEW);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -276,7 +282,7 @@ impl LeaseKeeper {
             }
             let round = self.round(&mut link).await;
             if !waiting.is_empty() {
-                let _ = news.try_send(());
+                let _ = changed.try_send(());
             }
             match round {
                 Ok(true) => {
@@ -288,11 +294,11 @@ impl LeaseKeeper {
                 Ok(false) => self.replica.distrust(None),
                 Err(error) => {
                     self.replica.distrust(None);
-                    let closed = matches!(&error, Failure::Storage(error) if error.is_closed());
+                    let closed = matches!(&error, Error::Storage(error) if error.is_closed());
                     if !closed && !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "Redis is not believed: checks are answered by the database");
+                        tracing::warn!(%error, "Redis replica not trusted; version checks go to the database");
                     }
-                    if matches!(error, Failure::Redis(_) | Failure::Refused(_)) {
+                    if matches!(error, Error::Redis(_) | Error::Other(_)) {
                         link = None;
                     }
                 }
@@ -300,7 +306,7 @@ impl LeaseKeeper {
             if !waiting.is_empty() {
                 let waiting = std::mem::take(&mut waiting);
                 tokio::spawn(async move {
-                    // Every lease that was given before these commits has run out then.
+                    // By then every lease granted before these commits has expired.
                     tokio::time::sleep(LEASE + MARGIN).await;
                     for committed in waiting {
                         let _ = committed.send(());
@@ -310,150 +316,152 @@ impl LeaseKeeper {
         }
     }
 
-    /// Brings the copy up to date; whether it may be believed now.
-    async fn round(&self, known: &mut Option<Link>) -> Result<bool, Failure> {
+    /// Updates the replica and renews its lease; returns whether it is trusted.
+    async fn round(&self, known: &mut Option<Link>) -> Result<bool, Error> {
         let link = match known {
             Some(link) => link,
             None => known.insert(self.connect().await?),
         };
-        let seen = self.look(link).await?;
+        let observed = self.observe(link).await?;
         let versions = change_counters::read(&self.db).await?;
-        let ours = format!("{}:", link.run_id);
-        let name = seen.name.as_deref().and_then(|name| name.strip_prefix(&ours));
-        match name {
-            Some(name) if name == versions.replica_epoch.to_string() => {
-                link.strange = 0;
-                self.bring(link, &seen, versions, false).await
+        let prefix = format!("{}:", link.run_id);
+        let epoch = observed.epoch.as_deref().and_then(|epoch| epoch.strip_prefix(&prefix));
+        match epoch {
+            Some(epoch) if epoch == versions.replica_epoch.to_string() => {
+                link.foreign_rounds = 0;
+                self.update(link, &observed, versions, false).await
             }
-            // Somebody is making it at this moment, or has died over it.
-            Some(_) if link.strange < PATIENCE => {
-                link.strange += 1;
+            // Another process is creating it, or stopped while doing so.
+            Some(_) if link.foreign_rounds < MAX_FOREIGN_ROUNDS => {
+                link.foreign_rounds += 1;
                 Ok(false)
             }
-            _ => self.make(link, &seen, versions).await,
+            _ => self.create(link, &observed, versions).await,
         }
     }
 
-    /// Makes a copy and proves it.
-    async fn make(
+    /// Creates a replica and makes it trusted.
+    async fn create(
         &self,
         link: &mut Link,
-        seen: &Seen,
+        observed: &Observation,
         versions: Versions,
-    ) -> Result<bool, Failure> {
-        let name = i64::from_be_bytes(self.rng.bytes()) & i64::MAX;
+    ) -> Result<bool, Error> {
+        let epoch = i64::from_be_bytes(self.rng.bytes()) & i64::MAX;
         let key = &self.replica.key;
-        let made: i64 = Script::new(CREATE)
+        let created: i64 = Script::new(CREATE)
             .key(key)
-            .arg(format!("{}:{name}", link.run_id))
+            .arg(format!("{}:{epoch}", link.run_id))
             .arg(format!("{}:", link.run_id))
             .arg(0)
-            .arg(seen.at + millis(UNPROVEN))
-            .arg(if link.strange < PATIENCE { "" } else { "replace" })
+            .arg(observed.at + millis(UNTRUSTED_TTL))
+            .arg(if link.foreign_rounds < MAX_FOREIGN_ROUNDS { "" } else { "replace" })
             .invoke_async(&mut link.connection)
             .await?;
-        link.strange = 0;
-        link.filled = 0;
-        if made == 0
-            || !change_counters::set_replica_epoch(&self.db, versions.replica_epoch, name).await?
+        link.foreign_rounds = 0;
+        link.version = 0;
+        if created == 0
+            || !change_counters::set_replica_epoch(&self.db, versions.replica_epoch, epoch).await?
         {
             return Ok(false);
         }
-        // Whoever believed another copy does so no longer after this.
+        // After this no process trusts a replica of another epoch.
         if versions.replica_epoch != 0 {
             tokio::time::sleep(LEASE + MARGIN).await;
         }
-        let seen = self.look(link).await?;
+        let observed = self.observe(link).await?;
         let versions = change_counters::read(&self.db).await?;
-        if versions.replica_epoch != name {
+        if versions.replica_epoch != epoch {
             return Ok(false);
         }
-        self.bring(link, &seen, versions, true).await
+        self.update(link, &observed, versions, true).await
     }
 
-    async fn bring(
+    async fn update(
         &self,
         link: &mut Link,
-        seen: &Seen,
+        observed: &Observation,
         versions: Versions,
-        proves: bool,
-    ) -> Result<bool, Failure> {
+        makes_trusted: bool,
+    ) -> Result<bool, Error> {
         loop {
-            let mut news = vec![];
-            if versions.revocations > link.filled {
-                news = revocations::since(&self.db, link.filled, self.clock.now()).await?;
-                news.retain(|new| new.number <= versions.revocations);
+            let mut new_entries = vec![];
+            if versions.revocations > link.version {
+                new_entries = revocations::since(&self.db, link.version, self.clock.now()).await?;
+                new_entries.retain(|new| new.number <= versions.revocations);
             }
-            // All but the last chunk only fill in: the copy's number moves when everything before it is there.
-            let last = news.split_off(news.len() - news.len().min(CHUNK));
-            for chunk in news.chunks(CHUNK) {
-                let to = chunk.last().map_or(link.filled, |new| new.number);
-                let (number, _) = self.step(link, seen, versions, to, chunk, false).await?;
+            // All chunks but the last only add entries: a version is stored once everything before
+            // it is.
+            let last = new_entries.split_off(new_entries.len() - new_entries.len().min(CHUNK));
+            for chunk in new_entries.chunks(CHUNK) {
+                let to = chunk.last().map_or(link.version, |new| new.number);
+                let (number, _) = self.step(link, observed, versions, to, chunk, false).await?;
                 if number < to {
-                    link.filled = number.max(0);
+                    link.version = number.max(0);
                     return Ok(false);
                 }
-                link.filled = number;
+                link.version = number;
             }
-            let (number, believed) =
-                self.step(link, seen, versions, versions.revocations, &last, proves).await?;
-            if number == GONE {
-                link.filled = 0;
+            let (number, trusted) = self
+                .step(link, observed, versions, versions.revocations, &last, makes_trusted)
+                .await?;
+            if number == NO_REPLICA {
+                link.version = 0;
                 return Ok(false);
             }
-            link.filled = number;
+            link.version = number;
             if number >= versions.revocations {
-                if believed {
+                if trusted {
                     self.replica.trust(link);
                 }
-                return Ok(believed);
+                return Ok(trusted);
             }
-            // It has less than was thought: once more from there.
+            // The replica is older than expected: continue from its version.
         }
     }
 
     async fn step(
         &self,
         link: &mut Link,
-        seen: &Seen,
+        observed: &Observation,
         versions: Versions,
         to: i64,
         entries: &[NumberedRevocation],
-        proves: bool,
-    ) -> Result<(i64, bool), Failure> {
-        // What is not whole yet is not believed any longer for it.
-        let whole = to >= versions.revocations;
-        let until = if whole { seen.at + millis(LEASE) } else { 0 };
-        let script = Script::new(BRING);
+        makes_trusted: bool,
+    ) -> Result<(i64, bool), Error> {
+        // An incomplete replica does not get a longer lease.
+        let complete = to >= versions.revocations;
+        let until = if complete { observed.at + millis(LEASE) } else { 0 };
+        let script = Script::new(UPDATE);
         let mut call = script.key(&self.replica.key);
         call.arg(format!("{}:{}", link.run_id, versions.replica_epoch))
-            .arg(link.filled)
+            .arg(link.version)
             .arg(to)
             .arg(versions.keys)
             .arg(versions.clients)
             .arg(until)
-            .arg(i64::from(proves));
+            .arg(i64::from(makes_trusted));
         for new in entries {
             let text = serde_json::to_string(&new.entry.to_wire())
-                .map_err(|error| Failure::Refused(error.to_string()))?;
+                .map_err(|error| Error::Other(error.to_string()))?;
             call.arg(new.number).arg(text);
         }
-        let (number, believed): (i64, i64) = call.invoke_async(&mut link.connection).await?;
-        Ok((number, believed == 1))
+        let (number, trusted): (i64, i64) = call.invoke_async(&mut link.connection).await?;
+        Ok((number, trusted == 1))
     }
 
-    /// Redis' clock and the copy's name, in this order.
-    async fn look(&self, link: &mut Link) -> Result<Seen, Failure> {
+    /// Reads Redis' clock and then the epoch of the replica.
+    async fn observe(&self, link: &mut Link) -> Result<Observation, Error> {
         let mut both = redis::pipe();
         both.cmd("TIME").cmd("HGET").arg(&self.replica.key).arg("epoch");
-        let ((secs, micros), name): ((i64, i64), Option<String>) =
+        let ((secs, micros), epoch): ((i64, i64), Option<String>) =
             both.query_async(&mut link.connection).await?;
-        Ok(Seen { at: secs * 1_000 + micros / 1_000, name })
+        Ok(Observation { at: secs * 1_000 + micros / 1_000, epoch })
     }
 
-    async fn connect(&self) -> Result<Link, Failure> {
+    async fn connect(&self) -> Result<Link, Error> {
         let mut url = self.master().await?;
-        // In a cluster the node that was asked says which one has the key.
+        // A cluster node redirects to the node that has the key.
         for _ in 0..3 {
             let mut connection = self.open(&url).await?;
             let key = &self.replica.key;
@@ -465,14 +473,14 @@ impl LeaseKeeper {
                         redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
                     let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
                     let run_id = run_id.ok_or_else(|| {
-                        Failure::Refused("INFO server names no run_id".to_owned())
+                        Error::Other("the answer to INFO server has no run_id".to_owned())
                     })?;
                     return Ok(Link {
-                        id: self.replica.links.fetch_add(1, Ordering::Relaxed),
+                        id: self.replica.next_link_id.fetch_add(1, Ordering::Relaxed),
                         run_id: run_id.trim().to_owned(),
                         connection,
-                        filled: 0,
-                        strange: 0,
+                        version: 0,
+                        foreign_rounds: 0,
                     });
                 }
                 Err(error) => match error.redirect_node() {
@@ -481,26 +489,26 @@ impl LeaseKeeper {
                 },
             }
         }
-        Err(Failure::Refused("its nodes send us round in circles".to_owned()))
+        Err(Error::Other("Redis Cluster redirect loop".to_owned()))
     }
 
-    /// The configured address or, where Sentinels are asked, that of the master they name.
-    async fn master(&self) -> Result<Url, Failure> {
+    /// The configured URL or, with Sentinels, the URL of the master they name.
+    async fn master(&self) -> Result<Url, Error> {
         let Replica { settings, url, .. } = &*self.replica;
         if settings.sentinels.is_empty() {
             return Ok(url.clone());
         }
         let name = url.host_str().unwrap_or_default();
-        let mut failure = Failure::Refused(format!("no Sentinel knows a master {name:?}"));
+        let mut failure = Error::Other(format!("no Sentinel knows a master {name:?}"));
         for sentinel in &settings.sentinels {
             let asked = async {
                 let sentinel =
-                    Url::parse(sentinel).map_err(|error| Failure::Refused(error.to_string()))?;
+                    Url::parse(sentinel).map_err(|error| Error::Other(error.to_string()))?;
                 let mut connection = self.open(&sentinel).await?;
-                let mut question = redis::cmd("SENTINEL");
-                question.arg("get-master-addr-by-name").arg(name);
-                let found: Option<(String, String)> = question.query_async(&mut connection).await?;
-                Ok::<_, Failure>(found)
+                let mut query = redis::cmd("SENTINEL");
+                query.arg("get-master-addr-by-name").arg(name);
+                let found: Option<(String, String)> = query.query_async(&mut connection).await?;
+                Ok::<_, Error>(found)
             };
             match asked.await {
                 Ok(Some((host, port))) if host.contains(':') => {
@@ -514,7 +522,7 @@ impl LeaseKeeper {
         Err(failure)
     }
 
-    async fn open(&self, url: &Url) -> Result<MultiplexedConnection, Failure> {
+    async fn open(&self, url: &Url) -> Result<MultiplexedConnection, Error> {
         let settings = &self.replica.settings;
         let client = match read(settings.ca_file.as_ref()).await? {
             Some(authorities) if url.scheme() == "rediss" => {
@@ -531,17 +539,17 @@ impl LeaseKeeper {
     }
 }
 
-async fn read(file: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
+async fn read(file: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Error> {
     let Some(file) = file else {
         return Ok(None);
     };
-    let unreadable = |error| Failure::Refused(format!("redis.ca_file {}: {error}", file.display()));
+    let unreadable = |error| Error::Other(format!("redis.ca_file {}: {error}", file.display()));
     tokio::fs::read(file).await.map(Some).map_err(unreadable)
 }
 
-/// The same URL at another `host:port`.
-fn at(url: &Url, node: &str) -> Result<Url, Failure> {
-    let wrong = || Failure::Refused(format!("{node:?} is no address of a node"));
+/// The URL with another `host:port`.
+fn at(url: &Url, node: &str) -> Result<Url, Error> {
+    let wrong = || Error::Other(format!("{node:?} is not a host:port of a Redis node"));
     let (host, port) = node.rsplit_once(':').ok_or_else(wrong)?;
     let mut url = url.clone();
     url.set_host(Some(host)).map_err(|_| wrong())?;

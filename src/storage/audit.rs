@@ -1,11 +1,11 @@
-//! The audit log: who did what, from where, when.
+//! The audit log: who changed what, when, and from where.
 
 use serde_json::Value;
 
 use super::{Db, Error, Result, Row, Statement, Tx};
 use crate::{clock::Timestamp, model::actor::Actor};
 
-/// A line of the audit log. `detail` holds facts, never a secret.
+/// A new entry of the audit log. `detail` must not contain secrets.
 #[derive(Debug)]
 pub struct NewAuditEntry<'a> {
     pub action: &'static str,
@@ -18,7 +18,7 @@ pub struct NewAuditEntry<'a> {
     pub detail: Value,
 }
 
-/// Adds a line.
+/// Adds an entry.
 pub async fn add(tx: &mut Tx<'_>, entry: NewAuditEntry<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
@@ -39,7 +39,7 @@ pub async fn add(tx: &mut Tx<'_>, entry: NewAuditEntry<'_>, now: Timestamp) -> R
 }
 
 impl Actor {
-    /// Adds a line to the audit log. `detail` says what changed, never a secret.
+    /// Records an audit entry. `detail` must not contain secrets.
     pub async fn note(
         &self,
         tx: &mut Tx<'_>,
@@ -62,10 +62,10 @@ impl Actor {
     }
 }
 
-/// A line as it is read again.
+/// An entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
-    /// Later lines have higher numbers.
+    /// Increases with each entry.
     pub number: i64,
     pub at: Timestamp,
     pub action: String,
@@ -77,19 +77,19 @@ pub struct AuditEntry {
     pub detail: Value,
 }
 
-/// Which lines a list shall have; `None`: whatever it is.
+/// Filters of [`page`]; `None` matches every entry.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     pub actor: Option<String>,
     pub subject: Option<String>,
     pub action: Option<String>,
-    /// Of that moment or later.
+    /// At or after this time.
     pub from: Option<Timestamp>,
-    /// Before that moment.
+    /// Before this time.
     pub to: Option<Timestamp>,
 }
 
-/// A page of the lines that fit, the newest first, from behind `before`.
+/// Up to `most` matching entries with numbers below `before`, newest first.
 pub async fn page(
     db: &Db,
     filter: &AuditFilter,
@@ -107,10 +107,10 @@ pub async fn page(
     .filter("AND at >= $", filter.from)
     .filter("AND at < $", filter.to)
     .with("ORDER BY number DESC LIMIT $", most);
-    db.read(statement).await?.iter().map(line).collect()
+    db.read(statement).await?.iter().map(from_row).collect()
 }
 
-fn line(row: &Row) -> Result<AuditEntry> {
+fn from_row(row: &Row) -> Result<AuditEntry> {
     let detail: String = row.get("detail")?;
     Ok(AuditEntry {
         number: row.get("number")?,
@@ -125,7 +125,7 @@ fn line(row: &Row) -> Result<AuditEntry> {
     })
 }
 
-/// Removes the lines before `oldest` and all but the newest `most`.
+/// Removes the entries before `oldest` and all but the newest `most`.
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     db.write(
         Statement::new(

@@ -1,4 +1,4 @@
-//! Browsers that are logged in: what one opaque cookie stands for.
+//! Browser sessions, each identified by an opaque cookie.
 
 use super::{
     Db, Error, Result, Statement, Tx,
@@ -12,7 +12,7 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// A browser's session as it begins.
+/// A new browser session.
 #[derive(Debug)]
 pub struct NewBrowserSession {
     pub id: String,
@@ -45,8 +45,9 @@ pub async fn insert(tx: &mut Tx<'_>, new: NewBrowserSession, now: Timestamp) -> 
     Ok(())
 }
 
-/// A live browser session with its person, what they have allowed the client for these resources, and the clients' head
-/// number at that moment: all that an authorization request must know, in one statement.
+/// The valid browser session of a cookie with its user, the consent to the client for these
+/// resources, and the version of the clients: everything an authorization request needs, in one
+/// statement.
 pub async fn authorization_context(
     db: &Db,
     token_hash: [u8; 32],
@@ -54,7 +55,7 @@ pub async fn authorization_context(
     resource: &str,
     now: Timestamp,
 ) -> Result<AuthorizationContext> {
-    // PostgreSQL's text holds no NUL and refuses the statement.
+    // PostgreSQL rejects statements with NUL in a text value.
     let client_id = if client_id.contains('\0') { "" } else { client_id };
     let rows = db
         .read(
@@ -86,11 +87,11 @@ pub async fn authorization_context(
     let amr: String = row.get("amr")?;
     let consent = row.get::<Option<String>>("consent")?;
     let consent = consent.map(|scope| Scope::parse(&scope)).transpose();
-    // A disabled account's browser is as good as logged out.
-    let enabled = user.disabled_at.is_none();
+    // The browser of a disabled user counts as logged out.
+    let is_enabled = user.disabled_at.is_none();
     Ok(AuthorizationContext {
         clients_version,
-        browser: enabled.then_some(BrowserSession {
+        browser: is_enabled.then_some(BrowserSession {
             id,
             user,
             modules: read_open_grants(&row)?,
@@ -101,8 +102,8 @@ pub async fn authorization_context(
     })
 }
 
-/// Gives a live session of the same person a new cookie and the moment of the new login; its id, or `None` where the
-/// old cookie stands for nobody or for somebody else.
+/// Gives a valid session of the same user a new cookie and authentication time. Returns its id, or
+/// `None` if the old cookie has no valid session or one of another user.
 pub async fn renew(
     tx: &mut Tx<'_>,
     old_hash: [u8; 32],
@@ -129,9 +130,9 @@ pub async fn renew(
     one(rows).map(|row| row.get("id")).transpose()
 }
 
-/// Whether the session is live; it stays so until the transaction ends.
-pub async fn lock_live(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
-    macro_rules! live {
+/// Whether the session is valid; it cannot be revoked until the transaction ends.
+pub async fn lock_valid(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+    macro_rules! valid {
         ($lock:literal) => {
             concat!(
                 "SELECT id FROM browser_sessions WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2",
@@ -139,12 +140,12 @@ pub async fn lock_live(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool
             )
         };
     }
-    let statement = Statement::new(live!("")).locking(live!(" FOR SHARE"));
+    let statement = Statement::new(valid!("")).locking(valid!(" FOR SHARE"));
     let rows = tx.run(statement.bind(id).bind(now)).await?;
     Ok(!rows.is_empty())
 }
 
-/// Ends the session of a cookie; its id and its person's.
+/// Revokes the session of a cookie; returns its id and that of its user.
 pub async fn revoke_by_hash(
     tx: &mut Tx<'_>,
     token_hash: [u8; 32],
@@ -163,7 +164,7 @@ pub async fn revoke_by_hash(
     one(rows).map(|row| Ok((row.get("id")?, row.get("user_id")?))).transpose()
 }
 
-/// Ends a browser session; `false` where it had ended before.
+/// Revokes a browser session; `false` if it was revoked already or does not exist.
 pub async fn revoke(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
@@ -177,7 +178,7 @@ pub async fn revoke(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Ends every browser session of an account.
+/// Revokes every browser session of a user.
 pub async fn revoke_all_of_user(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
@@ -190,7 +191,7 @@ pub async fn revoke_all_of_user(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) 
     Ok(())
 }
 
-/// Removes up to `most` that have expired; says how many went.
+/// Removes up to `most` expired sessions; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(

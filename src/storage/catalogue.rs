@@ -1,4 +1,4 @@
-//! Resources and scopes. A change takes the next number of the clients' head.
+//! Resources and scopes. Each change takes the next version of the clients.
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
@@ -11,7 +11,7 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// Everything there is; a few rows an installation.
+/// The whole catalogue; a deployment has a few rows.
 pub async fn all(db: &Db) -> Result<Catalogue> {
     let mut catalogue = Catalogue::default();
     let resources =
@@ -32,7 +32,7 @@ pub async fn all(db: &Db) -> Result<Catalogue> {
     Ok(catalogue)
 }
 
-/// Adds a resource, or changes the one of that id.
+/// Adds a resource, or replaces the one with the same id.
 pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
@@ -50,7 +50,7 @@ pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) 
     Ok(())
 }
 
-/// Removes a resource; `false` where there was none.
+/// Removes a resource; `false` if it does not exist.
 pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id)).await?;
@@ -58,7 +58,7 @@ pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Says what a scope means.
+/// Sets the descriptions of a scope.
 pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Result<()> {
     let texts = serde_json::to_string(texts).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
@@ -73,7 +73,7 @@ pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Res
     Ok(())
 }
 
-/// Forgets what a scope means; `false` where nothing was known.
+/// Removes the descriptions of a scope; `false` if there were none.
 pub async fn remove_scope(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
     let rows = tx
         .run(Statement::new("DELETE FROM scopes WHERE name = $1 RETURNING name").bind(name))

@@ -1,23 +1,23 @@
-//! The numbers of the last revocation and of the last changes of keys and of clients. One row each: the transaction that
-//! takes the next number holds the row until it commits, so numbers are gapless and in commit order, and
-//! one small query tells a process whether it has heard of everything.
+//! Change counters: the versions of the revocation list, of keys and of clients. The transaction
+//! that takes the next version locks the row until it commits, so versions are gapless and in
+//! commit order, and one small query tells a process whether its caches are current.
 
 use std::sync::atomic::Ordering;
 
 use super::{Db, Lane, Result, Row, Statement, Tx, statement::one};
 
-/// The numbers at one moment.
+/// The versions at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
     pub revocations: i64,
     pub keys: i64,
     /// Also counts changes of resources, scopes and modules.
     pub clients: i64,
-    /// No number of changes, but the name of the one copy in Redis that may be believed.
+    /// Not a counter: the epoch of the only Redis replica that is trusted; 0 for none.
     pub replica_epoch: i64,
 }
 
-/// Which number to take.
+/// A counter that can be advanced.
 #[derive(Clone, Copy, Debug)]
 pub enum Counter {
     Revocations,
@@ -27,12 +27,12 @@ pub enum Counter {
 
 const READ: &str = "SELECT name, version FROM change_counters";
 
-/// Reads the numbers.
+/// Reads all versions.
 pub async fn read(db: &Db) -> Result<Versions> {
     from_rows(db.read(Statement::new(READ)).await?)
 }
 
-/// As [`read`], by a connection that is the caller's own.
+/// As [`read`], on a dedicated connection.
 pub async fn read_on(lane: &mut Lane) -> Result<Versions> {
     from_rows(lane.run(Statement::new(READ)).await?)
 }
@@ -40,24 +40,24 @@ pub async fn read_on(lane: &mut Lane) -> Result<Versions> {
 fn from_rows(rows: Vec<Row>) -> Result<Versions> {
     let mut versions = Versions::default();
     for row in rows {
-        let number = row.get("version")?;
+        let version = row.get("version")?;
         match row.get::<String>("name")?.as_str() {
-            "revocations" => versions.revocations = number,
-            "keys" => versions.keys = number,
-            "clients" => versions.clients = number,
-            "replica_epoch" => versions.replica_epoch = number,
+            "revocations" => versions.revocations = version,
+            "keys" => versions.keys = version,
+            "clients" => versions.clients = version,
+            "replica_epoch" => versions.replica_epoch = version,
             _ => {}
         }
     }
     Ok(versions)
 }
 
-/// Takes the next number; others who want one wait until this transaction has ended.
+/// Takes the next version. Other transactions that advance the counter wait until this one ends.
 pub async fn next(tx: &mut Tx<'_>, counter: Counter) -> Result<i64> {
     advance(tx, counter, 1).await
 }
 
-/// Takes the next `count` numbers and gives the last of them.
+/// Takes the next `count` versions and returns the last one.
 pub async fn advance(tx: &mut Tx<'_>, counter: Counter, count: i64) -> Result<i64> {
     let name = match counter {
         Counter::Revocations => "revocations",
@@ -79,12 +79,13 @@ pub async fn advance(tx: &mut Tx<'_>, counter: Counter, count: i64) -> Result<i6
         .get("version")
 }
 
-/// Names the copy in Redis that may be believed from now on; `false` where somebody else has named one meanwhile.
-pub async fn set_replica_epoch(db: &Db, before: i64, name: i64) -> Result<bool> {
+/// Sets the epoch of the Redis replica that is trusted from now on; `false` if it was changed since
+/// `previous` was read.
+pub async fn set_replica_epoch(db: &Db, previous: i64, epoch: i64) -> Result<bool> {
     let statement = Statement::new(
         "UPDATE change_counters SET version = $2 \
          WHERE name = 'replica_epoch' AND version = $1 RETURNING version",
     );
-    let rows = db.write(statement.bind(before).bind(name)).await?;
+    let rows = db.write(statement.bind(previous).bind(epoch)).await?;
     Ok(!rows.is_empty())
 }

@@ -1,5 +1,5 @@
-//! Registered clients. Every change takes the next number of the clients' head, by which processes learn that what they
-//! remember is stale.
+//! Registered clients. Each change takes the next version of the clients, which tells other
+//! processes that their caches are outdated.
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
@@ -24,7 +24,7 @@ macro_rules! select {
 /// Adds a client.
 ///
 /// # Errors
-/// [`Error::Conflict`] where the id is taken.
+/// [`Error::Conflict`] if the id is taken.
 pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
     let [current, _] = secrets(client);
     tx.run(
@@ -45,7 +45,7 @@ pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Writes all that may change of a client; `false` where there is none of that id.
+/// Updates every mutable column of a client; `false` if there is no client with this id.
 pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
     let [current, old] = secrets(client);
     let rows = tx
@@ -71,7 +71,7 @@ pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Removes a client with its sessions and consents; `false` where there was none.
+/// Removes a client with its sessions and consents; `false` if it does not exist.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id)).await?;
@@ -81,7 +81,7 @@ pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
 
 /// Finds a client by its id.
 pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
-    // PostgreSQL's text holds no NUL and refuses the statement: no client can be called so.
+    // PostgreSQL rejects statements with NUL in a text value; no client has such an id.
     if id.contains('\0') {
         return Ok(None);
     }
@@ -89,28 +89,29 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
     one(db.read(statement).await?).map(|row| from_row(&row)).transpose()
 }
 
-/// As [`by_id`], for a transaction that will change it: other changes of clients wait until it has ended.
+/// As [`by_id`], for a transaction that changes the client: other changes of clients wait until it
+/// ends.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Client>> {
     change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
     one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
 }
 
-/// Up to `most` clients with ids after `after`, in order.
+/// Up to `most` clients with ids above `after`, in order.
 pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<Client>> {
     let statement =
         Statement::new(select!("WHERE id > $1 ORDER BY id LIMIT $2")).bind(after).bind(most);
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
-/// Which clients a page shall have; `None`: whatever it is.
+/// Filters of [`page`]; `None` matches every client.
 #[derive(Clone, Debug, Default)]
 pub struct ClientFilter {
     pub source: Option<Source>,
     pub disabled: Option<bool>,
 }
 
-/// As [`list`], of those that fit.
+/// As [`list`], matching clients only.
 pub async fn page(db: &Db, filter: &ClientFilter, after: &str, most: i64) -> Result<Vec<Client>> {
     let statement = Statement::new(select!("WHERE id > $1"))
         .bind(after)
@@ -121,14 +122,15 @@ pub async fn page(db: &Db, filter: &ClientFilter, after: &str, most: i64) -> Res
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
-/// Enabled clients whose metadata mentions this origin (`https://host:port`) somewhere; a few at the most.
+/// Enabled clients whose metadata contains this origin (`https://host:port`) anywhere; the caller
+/// checks where.
 pub async fn with_origin(db: &Db, origin: &str) -> Result<Vec<Client>> {
-    // Nothing that LIKE reads otherwise, and nothing that is no origin.
-    let fits = origin.len() <= 300
+    // No LIKE wildcards, and only characters of an origin.
+    let is_plain = origin.len() <= 300
         && origin
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".:/-[]".contains(&b));
-    if !fits {
+    if !is_plain {
         return Ok(vec![]);
     }
     let statement = Statement::new(select!(
@@ -138,11 +140,12 @@ pub async fn with_origin(db: &Db, origin: &str) -> Result<Vec<Client>> {
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
-/// Enabled clients whose metadata may have this certificate's thumbprint (base64url); a few at the most. LIKE takes `_` for any
-/// character and a contact for a certificate: the caller looks again. Clients that made themselves known have none.
+/// Enabled clients whose metadata contains this certificate thumbprint (base64url). LIKE matches
+/// `_` with any character and other fields too, so the caller checks again. Self-registered clients
+/// cannot have certificates.
 pub async fn with_certificate(db: &Db, thumbprint: &str) -> Result<Vec<Client>> {
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if !thumbprint.bytes().all(harmless) {
+    let is_base64url = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if !thumbprint.bytes().all(is_base64url) {
         return Ok(vec![]);
     }
     let statement = Statement::new(select!(
@@ -153,7 +156,7 @@ pub async fn with_certificate(db: &Db, thumbprint: &str) -> Result<Vec<Client>> 
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
-/// How many clients have registered themselves.
+/// The number of self-registered clients.
 pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
     let statement = Statement::new(
         "SELECT count(*) AS n FROM clients WHERE source IN ('registration', 'document')",
@@ -161,7 +164,7 @@ pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
     one(tx.run(statement).await?).map_or(Ok(0), |row| row.get("n"))
 }
 
-/// Notes that a registration was used: it stays from now on.
+/// Marks a dynamic registration as used, so that it does not expire.
 pub async fn mark_used(db: &Db, id: &str) -> Result<()> {
     db.write(
         Statement::new(
@@ -173,7 +176,7 @@ pub async fn mark_used(db: &Db, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes up to `most` registrations that nobody has used in time; says how many went.
+/// Removes up to `most` expired unused registrations; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     db.transaction(move |mut tx| {
         Box::pin(async move {

@@ -1,9 +1,9 @@
-//! What a person allowed a client to do.
+//! Consents of users to clients.
 
 use super::{Result, Statement, Tx};
 use crate::{clock::Timestamp, oauth::scope::Scope};
 
-/// Remembers a consent in place of the earlier one.
+/// Adds a consent, or replaces the previous one.
 pub async fn put(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -27,7 +27,7 @@ pub async fn put(
     Ok(())
 }
 
-/// Forgets all that a person allowed a client; `false` where that was nothing.
+/// Removes every consent of a user to a client; `false` if there was none.
 pub async fn withdraw(tx: &mut Tx<'_>, user_id: &str, client_id: &str) -> Result<bool> {
     let rows = tx
         .run(

@@ -1,9 +1,9 @@
-//! Requests that were refused.
+//! Denied requests.
 
 use super::{Db, Error, Result, Row, Statement, statement::one};
 use crate::{clock::Timestamp, model::denied_request::DeniedRequest};
 
-/// Adds refusals in one transaction.
+/// Adds denied requests in one transaction.
 pub async fn add(db: &Db, denied: Vec<DeniedRequest>) -> Result<()> {
     db.transaction(move |mut tx| {
         Box::pin(async move {
@@ -34,7 +34,7 @@ pub async fn add(db: &Db, denied: Vec<DeniedRequest>) -> Result<()> {
     .await
 }
 
-/// Finds a refusal by its request's id.
+/// Finds a denied request by its request id.
 pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<DeniedRequest>> {
     let statement = Statement::new(
         "SELECT request_id, at, call, status, code, reason, diagnostics, address, correlation_id FROM denied_requests \
@@ -44,7 +44,7 @@ pub async fn by_id(db: &Db, request_id: &str) -> Result<Option<DeniedRequest>> {
     one(rows).map(|row| from_row(&row)).transpose()
 }
 
-/// Removes the refusals before `oldest` and all but the newest `most`.
+/// Removes the denied requests before `oldest` and all but the newest `most`.
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     let statement = Statement::new(
         "DELETE FROM denied_requests WHERE at < $1 OR at <= COALESCE((SELECT at FROM denied_requests ORDER BY at DESC LIMIT 1 OFFSET $2), 0)",

@@ -1,38 +1,38 @@
-//! What was made under an `Idempotency-Key`, remembered in the transaction that made it.
+//! Results of requests with an `Idempotency-Key`, stored in the transaction that created them.
 
 use std::time::Duration;
 
 use super::{Db, Error, Result, Statement, Tx, statement::one};
 use crate::clock::Timestamp;
 
-/// How long a retry finds what the first call made.
-const KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a retry finds the result of the first request.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
-/// A call under a key.
+/// A request with an idempotency key.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Whoever calls: keys of two callers have nothing to do with one another.
+    /// The caller; keys of different callers are independent.
     pub actor: String,
     pub key_hash: [u8; 32],
-    /// Of what is asked, so that another request under the same key shows.
+    /// Detects a different request with the same key.
     pub request_hash: [u8; 32],
 }
 
-/// How a call under a key stands.
+/// The outcome of claiming a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is the first: go on and make it.
+    /// The first request: proceed.
     First,
-    /// The same was made before, under this id.
+    /// The same request succeeded before and created this id.
     Before(String),
-    /// Something else was asked under this key.
+    /// A different request used this key.
     Other,
 }
 
-/// Takes the key for what this transaction is about to make. One statement: of calls at the same time one gets the row, and
-/// the others wait for that one's commit and find it. A row whose time is over counts as none.
+/// Claims the key for the result of this transaction. One statement: of concurrent requests one
+/// inserts the row, and the others wait for its commit and find it. Expired rows are replaced.
 pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp) -> Result<Claim> {
-    let taken = tx
+    let claimed = tx
         .run(
             Statement::new(
                 "INSERT INTO idempotency_keys (actor, key_hash, request_hash, resource, expires_at) \
@@ -44,11 +44,11 @@ pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp)
             .bind(call.key_hash)
             .bind(call.request_hash)
             .bind(resource)
-            .bind(now + KEPT)
+            .bind(now + RETENTION)
             .bind(now),
         )
         .await?;
-    if !taken.is_empty() {
+    if !claimed.is_empty() {
         return Ok(Claim::First);
     }
     let rows = tx
@@ -60,7 +60,8 @@ pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp)
             .bind(call.key_hash),
         )
         .await?;
-    let row = one(rows).ok_or_else(|| Error::Corrupt("an idempotency key went".to_owned()))?;
+    let row =
+        one(rows).ok_or_else(|| Error::Corrupt("an idempotency key disappeared".to_owned()))?;
     if row.get::<Vec<u8>>("request_hash")? == call.request_hash {
         Ok(Claim::Before(row.get("resource")?))
     } else {
@@ -68,7 +69,7 @@ pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp)
     }
 }
 
-/// Notes the id of what was made under a key that this transaction has taken.
+/// Stores the id of the result under a key that this transaction has claimed.
 pub async fn settle(tx: &mut Tx<'_>, call: &Call, resource: &str) -> Result<()> {
     tx.run(
         Statement::new(
@@ -82,7 +83,7 @@ pub async fn settle(tx: &mut Tx<'_>, call: &Call, resource: &str) -> Result<()> 
     Ok(())
 }
 
-/// Removes up to `most` keys whose time is over; says how many went.
+/// Removes up to `most` expired keys; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(

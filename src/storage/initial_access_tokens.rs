@@ -1,9 +1,9 @@
-//! Initial access tokens (RFC 7591 §3): who may register a client where not everybody may.
+//! Initial access tokens for dynamic client registration (RFC 7591 §3).
 
 use super::{Db, Result, Statement, Tx};
 use crate::clock::Timestamp;
 
-/// Keeps a token by its SHA-256.
+/// Adds a token by its SHA-256.
 pub async fn insert(
     tx: &mut Tx<'_>,
     id: &str,
@@ -27,7 +27,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Whether a token could be used now.
+/// Whether a token is unexpired and has uses left.
 pub async fn is_valid(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
     let rows = db
         .read(
@@ -41,8 +41,8 @@ pub async fn is_valid(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Uses a token once, and gives its id; `None` where none is left. One statement looks and counts, so that no two can
-/// share a use.
+/// Consumes one use of a token and returns its id; `None` if it is expired or used up. One
+/// statement checks and decrements, so that two requests cannot share a use.
 pub async fn take(tx: &mut Tx<'_>, hash: &[u8], now: Timestamp) -> Result<Option<String>> {
     let rows = tx
         .run(
@@ -57,7 +57,7 @@ pub async fn take(tx: &mut Tx<'_>, hash: &[u8], now: Timestamp) -> Result<Option
     rows.first().map(|row| row.get("id")).transpose()
 }
 
-/// Removes up to `most` tokens that are good for nothing any more; says how many went.
+/// Removes up to `most` expired or used-up tokens; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(

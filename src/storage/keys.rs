@@ -1,4 +1,4 @@
-//! Key rows; their private halves are encrypted before they come here.
+//! Key rows. Private keys are encrypted before they are passed to this module.
 
 use super::{Db, Result, Row, Statement, Tx, change_counters};
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     model::key::{KeyAlgorithm, KeyRecord},
 };
 
-/// Every key there is, oldest first.
+/// Every key, oldest first.
 pub async fn all(db: &Db) -> Result<Vec<KeyRecord>> {
     db.read(Statement::new(ALL)).await?.iter().map(from_row).collect()
 }
 
-/// As [`all`], for a transaction that will change them: other changes of keys wait until it has ended.
+/// As [`all`], for a transaction that changes keys: other changes of keys wait until it ends.
 pub async fn lock(tx: &mut Tx<'_>) -> Result<Vec<KeyRecord>> {
     change_counters::next(tx, change_counters::Counter::Keys).await?;
     tx.run(Statement::new(ALL)).await?.iter().map(from_row).collect()
@@ -39,7 +39,7 @@ pub async fn insert(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Writes the times of a key's life.
+/// Updates the activation, retirement and ban times of a key.
 pub async fn update(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
     tx.run(
         Statement::new(
@@ -54,7 +54,7 @@ pub async fn update(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Removes a key that no token needs any more.
+/// Removes an obsolete key.
 pub async fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM keys WHERE id = $1").bind(id)).await?;
     Ok(())

@@ -1,19 +1,19 @@
-//! Logout tokens on their way to clients (OpenID Connect Back-Channel Logout §2.5). [`super::sessions::revoke_all`] puts them
-//! here, in the transaction that ends the sessions.
+//! The queue of logout tokens (OpenID Connect Back-Channel Logout §2.5).
+//! [`super::sessions::revoke_all`] adds deliveries in the transaction that revokes the sessions.
 
 use std::time::Duration;
 
 use super::{Db, Result, Statement};
 use crate::clock::Timestamp;
 
-/// A client that is to hear of a session's end.
+/// A logout token to deliver to a client.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub id: String,
     pub client_id: String,
     pub subject: String,
     pub session_id: String,
-    /// How often it was tried, this time included.
+    /// The number of attempts, including this one.
     pub attempts: i64,
 }
 
@@ -24,8 +24,8 @@ pub async fn any_due(db: &Db, now: Timestamp) -> Result<bool> {
     Ok(!db.read(due.bind(now)).await?.is_empty())
 }
 
-/// Takes up to `most` deliveries that are due. Taking one pushes its next attempt forward by `lease`, so that of several
-/// processes one sends it, and another takes over where that one dies.
+/// Takes up to `most` due deliveries. The next attempt moves forward by `lease`, so that one
+/// process sends a delivery and another one takes over if that process stops.
 pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result<Vec<Delivery>> {
     let rows = db
         .write(
@@ -52,18 +52,18 @@ pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result
         .collect()
 }
 
-/// Tries again at that time.
-pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
+/// Sets the time of the next attempt.
+pub async fn postpone(db: &Db, id: &str, next_attempt_at: Timestamp) -> Result<()> {
     db.write(
         Statement::new("UPDATE logout_deliveries SET next_attempt_at = $2 WHERE id = $1")
             .bind(id)
-            .bind(next_at),
+            .bind(next_attempt_at),
     )
     .await?;
     Ok(())
 }
 
-/// Removes a delivery that arrived, or that is given up.
+/// Removes a delivery that succeeded or is abandoned.
 pub async fn remove(db: &Db, id: &str) -> Result<()> {
     db.write(Statement::new("DELETE FROM logout_deliveries WHERE id = $1").bind(id)).await?;
     Ok(())

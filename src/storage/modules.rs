@@ -1,4 +1,5 @@
-//! Modules and who has them. A change of a module takes the next number of the clients' head.
+//! Modules and their grants to users. Each change of a module takes the next version of the
+//! clients.
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
@@ -11,8 +12,8 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// A user's open grants as one text, for statements about something else that has a user: read by [`read_open_grants`].
-/// Planned ends are compared with the clock by whoever reads them.
+/// A column with the open grants of a user, for statements on other tables; parsed by
+/// [`read_open_grants`]. The caller compares planned ends with the clock.
 macro_rules! open_grants {
     ($user:literal) => {
         concat!(
@@ -25,10 +26,10 @@ macro_rules! open_grants {
 }
 pub(super) use open_grants;
 
-/// Reads what [`open_grants!`] has gathered.
+/// Parses the column of [`open_grants!`].
 pub(super) fn read_open_grants(row: &Row) -> Result<Vec<OpenGrant>> {
     let text: Option<String> = row.get("user_modules")?;
-    let corrupt = || Error::Corrupt("an open grant cannot be read".to_owned());
+    let corrupt = || Error::Corrupt("malformed open grants".to_owned());
     let texts = text.iter().flat_map(|text| text.split(','));
     texts
         .map(|text| {
@@ -42,7 +43,7 @@ pub(super) fn read_open_grants(row: &Row) -> Result<Vec<OpenGrant>> {
         .collect()
 }
 
-/// Every module, in the order of their ids.
+/// Every module, ordered by id.
 pub async fn all(db: &Db) -> Result<Vec<Module>> {
     let statement = Statement::new(
         "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
@@ -51,7 +52,7 @@ pub async fn all(db: &Db) -> Result<Vec<Module>> {
     db.read(statement).await?.iter().map(module).collect()
 }
 
-/// A page of the modules, in the order of their ids, from behind `after`.
+/// Up to `most` modules with ids above `after`, in order.
 pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<Module>> {
     let statement = Statement::new(
         "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
@@ -61,7 +62,7 @@ pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<Module>> {
     rows.iter().map(module).collect()
 }
 
-/// Adds a module, or changes the one of that id.
+/// Adds a module, or replaces the one with the same id.
 pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
     let json = |texts| serde_json::to_string(texts).map_err(|e| Error::Corrupt(e.to_string()));
     tx.run(
@@ -84,7 +85,7 @@ pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
     Ok(())
 }
 
-/// A module as it is now; whoever else changes modules waits until this transaction has ended.
+/// A module, for a transaction that changes it: other changes of modules wait until it ends.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
     change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(
@@ -95,13 +96,13 @@ pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
     one(rows).map(|row| module(&row)).transpose()
 }
 
-/// Removes a module; its grants stay as history.
+/// Removes a module; its grants remain as history.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM modules WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 
-/// Opens a grant; `false` where the user has the module already.
+/// Adds an open grant; `false` if the user has the module already.
 pub async fn open(tx: &mut Tx<'_>, grant: &ModuleGrant) -> Result<bool> {
     let rows = tx
         .run(
@@ -121,24 +122,24 @@ pub async fn open(tx: &mut Tx<'_>, grant: &ModuleGrant) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Whose grants of a module to end.
+/// Selects the users whose grants are closed.
 #[derive(Clone, Copy, Debug)]
 pub enum GrantHolder<'a> {
     User(&'a str),
-    Everybody,
+    Everyone,
 }
 
 impl<'a> GrantHolder<'a> {
     const fn user(self) -> &'a str {
         match self {
             Self::User(id) => id,
-            Self::Everybody => "",
+            Self::Everyone => "",
         }
     }
 }
 
-/// Ends open grants of a module, and gives them as they were. Those whose planned end has passed are not among them:
-/// [`close_expired`] first.
+/// Closes open grants of a module and returns the ids of the users. Call [`close_expired`] first,
+/// so that expired grants are not among them.
 pub async fn close(
     tx: &mut Tx<'_>,
     module_id: &str,
@@ -161,7 +162,7 @@ pub async fn close(
     rows.iter().map(|row| row.get("user_id")).collect()
 }
 
-/// The planned end of a user's open grant of a module; `None` where there is no such grant.
+/// The planned end of a user's open grant; `None` if there is no such grant.
 pub async fn planned_end(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -175,7 +176,8 @@ pub async fn planned_end(
     one(rows).map(end).transpose()
 }
 
-/// Closes grants whose planned end has passed, of one user (`""`: of everybody, up to `most`); gives user, module and end.
+/// Closes up to `most` grants that have reached their planned end, of one user or, with `""`, of
+/// every user. Returns user, module and end of each.
 pub async fn close_expired(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -201,7 +203,7 @@ pub async fn close_expired(
     closed.collect()
 }
 
-/// A user's open grants, as far as a token depends on them.
+/// A user's open grants in the form that tokens depend on.
 pub async fn open_of_user(db: &Db, user_id: &str) -> Result<Vec<OpenGrant>> {
     let grants = of_user(db, user_id).await?.into_iter();
     let open = grants
@@ -219,7 +221,7 @@ pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<ModuleGrant>> {
     rows.iter().map(grant).collect()
 }
 
-/// All that a user ever had, newest first, from behind `(valid_from, id)`.
+/// Up to `most` grants of a user, closed ones included, newest first, below `(valid_from, id)`.
 pub async fn history(
     db: &Db,
     user_id: &str,
@@ -235,7 +237,7 @@ pub async fn history(
     rows.iter().map(grant).collect()
 }
 
-/// What a user had at a moment.
+/// A user's grants at a given time.
 pub async fn at(db: &Db, user_id: &str, moment: Timestamp) -> Result<Vec<ModuleGrant>> {
     let statement = Statement::new(
         "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
@@ -246,7 +248,7 @@ pub async fn at(db: &Db, user_id: &str, moment: Timestamp) -> Result<Vec<ModuleG
     rows.iter().map(grant).collect()
 }
 
-/// Who has a module now, from behind the user `after`.
+/// Up to `most` open grants of a module with user ids above `after`, in order.
 pub async fn of_module(
     db: &Db,
     module_id: &str,

@@ -1,4 +1,4 @@
-//! Events, written in the transaction of the change they tell of.
+//! The outbox: events, written in the transaction of the change they describe.
 
 use super::{Db, Result, Statement, Tx};
 use crate::{clock::Timestamp, model::event::Event};
@@ -27,7 +27,7 @@ pub async fn add(
     Ok(())
 }
 
-/// Removes the events before `oldest` and all but the newest `most`: the outbox is bounded.
+/// Removes the events before `oldest` and all but the newest `most`, so that the outbox is bounded.
 pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
     db.write(
         Statement::new(

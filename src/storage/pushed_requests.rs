@@ -3,7 +3,7 @@
 use super::{Db, Result, Statement, statement::one};
 use crate::clock::Timestamp;
 
-/// Keeps a request under the hash of its reference.
+/// Adds a request under the hash of its reference.
 pub async fn insert(
     db: &Db,
     id: [u8; 32],
@@ -24,7 +24,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The parameters of a live request of that client.
+/// The parameters of an unexpired request of this client.
 pub async fn find(
     db: &Db,
     id: [u8; 32],
@@ -44,7 +44,7 @@ pub async fn find(
     one(rows).map(|row| row.get("parameters")).transpose()
 }
 
-/// Uses a request up (RFC 9126 §4); `false` where it was used before.
+/// Consumes a request (RFC 9126 §4); `false` if it was consumed already.
 pub async fn take(db: &Db, id: [u8; 32]) -> Result<bool> {
     let rows = db
         .write(
@@ -55,7 +55,7 @@ pub async fn take(db: &Db, id: [u8; 32]) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Removes up to `most` expired requests; says how many went.
+/// Removes up to `most` expired requests; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(

@@ -1,4 +1,4 @@
-//! The revocation list's rows.
+//! Rows of the revocation list.
 
 use super::{
     Db, Result, Row, Statement, Tx,
@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// Adds an entry and gives its number. Take it last in a transaction: the next revocation of any process
-/// waits for this one's commit.
+/// Adds an entry and returns its number. Call it last in a transaction: the next revocation of any
+/// process waits for this commit.
 pub async fn add(tx: &mut Tx<'_>, entry: &Revocation, reason: &str, now: Timestamp) -> Result<i64> {
     add_all(tx, std::slice::from_ref(entry), reason, now).await
 }
 
-/// Adds entries in their order and gives the last one's number. Take it last in a transaction, as [`add`].
+/// Adds entries in order and returns the last number. Call it last in a transaction, as [`add`].
 pub async fn add_all(
     tx: &mut Tx<'_>,
     entries: &[Revocation],
@@ -29,17 +29,17 @@ pub async fn add_all(
     let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
     let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     for (number, entry) in (last - count + 1..).zip(entries) {
-        let written = entry.to_wire();
+        let wire = entry.to_wire();
         tx.run(
             Statement::new(
                 "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             )
             .bind(number)
-            .bind(written.kind)
-            .bind(written.id)
-            .bind(written.scope)
-            .bind(written.issued_until)
+            .bind(wire.kind)
+            .bind(wire.id)
+            .bind(wire.scope)
+            .bind(wire.issued_until)
             .bind(reason)
             .bind(now)
             .bind(entry.expires_at),
@@ -49,20 +49,22 @@ pub async fn add_all(
     Ok(last)
 }
 
-/// Whose tokens with a scope are refused: of those who have a module, or whose grants of it were just ended.
+/// Selects the users whose tokens lose the scopes of a module: those who have it, or whose grants
+/// of it have just been closed.
 #[derive(Clone, Copy, Debug)]
 pub struct WithdrawnModule<'a> {
     pub module_id: &'a str,
-    /// `""`: everybody.
+    /// Empty: every user.
     pub user_id: &'a str,
-    /// `None`: the grants are still open.
+    /// When the grants were closed; `None`: they are still open.
     pub closed_at: Option<Timestamp>,
 }
 
-/// Adds an entry for each of these scopes and each subject by which these users' tokens name them (a pairwise client's
-/// tokens have a `sub` of their own). Two statements a scope, however many users. Take it last in a transaction.
+/// Adds an entry for each of these scopes and each `sub` of these users, pairwise ones included.
+/// Two statements per scope, whatever the number of users. Call it last in a transaction.
 ///
-/// The clock is read behind the lock on the list: a token that was issued meanwhile is not younger than the entry.
+/// The clock is read after the list is locked, so that no token issued in between is younger than
+/// the entry.
 pub async fn add_scopes(
     tx: &mut Tx<'_>,
     scopes: &[String],
@@ -115,7 +117,7 @@ pub async fn add_scopes(
     Ok(())
 }
 
-/// An entry as those see it who look after the list.
+/// An entry as administrators see it.
 #[derive(Clone, Debug)]
 pub struct ListedRevocation {
     pub number: i64,
@@ -123,7 +125,7 @@ pub struct ListedRevocation {
     pub kind: String,
     pub target: String,
     pub scope: Option<String>,
-    /// Seconds since the epoch.
+    /// Seconds since the epoch; revokes tokens with `iat <= issued_until`.
     pub issued_until: Option<i64>,
     pub reason: String,
     pub created_at: Timestamp,
@@ -139,14 +141,14 @@ macro_rules! listed {
     };
 }
 
-/// Which entries a page shall have; `None`: whatever it is.
+/// Filters of [`page`]; `None` matches every entry.
 #[derive(Clone, Debug, Default)]
 pub struct RevocationFilter {
     pub kind: Option<String>,
     pub target: Option<String>,
 }
 
-/// A page of the entries that fit, the newest first, from behind `before`.
+/// Up to `most` matching entries with numbers below `before`, newest first.
 pub async fn page(
     db: &Db,
     filter: &RevocationFilter,
@@ -161,7 +163,7 @@ pub async fn page(
     db.read(statement).await?.iter().map(listed).collect()
 }
 
-/// The entry of that number, until it has expired.
+/// Finds an entry by its number; expired ones are removed by [`sweep`].
 pub async fn by_number(db: &Db, number: i64) -> Result<Option<ListedRevocation>> {
     let statement = Statement::new(listed!("WHERE number = $1")).bind(number);
     one(db.read(statement).await?).map(|row| listed(&row)).transpose()
@@ -180,14 +182,14 @@ fn listed(row: &Row) -> Result<ListedRevocation> {
     })
 }
 
-/// An entry with its place in the list.
+/// An entry with its number in the list.
 #[derive(Clone, Debug)]
 pub struct NumberedRevocation {
     pub number: i64,
     pub entry: Revocation,
 }
 
-/// The live entries behind a number, in order.
+/// The unexpired entries with numbers above `number`, in order.
 pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<NumberedRevocation>> {
     let rows = db
         .read(
@@ -202,17 +204,17 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<NumberedR
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         let expires_at = Timestamp(row.get("expires_at")?);
-        let written = WireRevocation {
+        let wire = WireRevocation {
             kind: row.get("kind")?,
             id: row.get("target")?,
             scope: row.get("scope")?,
             issued_until: row.get("issued_until")?,
             expires_at: expires_at.as_secs(),
         };
-        let kind = written.kind.clone();
-        let entry = written.into_revocation().ok_or_else(|| {
-            super::Error::Corrupt(format!("a revocation of the unknown kind {kind}"))
-        })?;
+        let kind = wire.kind.clone();
+        let entry = wire
+            .into_revocation()
+            .ok_or_else(|| super::Error::Corrupt(format!("unknown revocation kind {kind}")))?;
         entries.push(NumberedRevocation {
             number: row.get("number")?,
             entry: Revocation { expires_at, ..entry },
@@ -221,7 +223,7 @@ pub async fn since(db: &Db, number: i64, now: Timestamp) -> Result<Vec<NumberedR
     Ok(entries)
 }
 
-/// Removes entries that can hit nothing any more, and tells their numbers.
+/// Removes expired entries and returns their numbers.
 pub async fn sweep(db: &Db, now: Timestamp) -> Result<Vec<i64>> {
     let statement =
         Statement::new("DELETE FROM revocations WHERE expires_at <= $1 RETURNING number");

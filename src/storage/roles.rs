@@ -1,4 +1,4 @@
-//! Roles that users may have.
+//! Roles of users.
 
 use super::{Db, Result, Row, Statement, Tx, statement::one};
 use crate::{
@@ -16,25 +16,25 @@ macro_rules! select {
     };
 }
 
-/// Every role with the number of its users, by name.
+/// Every role with the number of its users, ordered by name.
 pub async fn all(db: &Db) -> Result<Vec<RoleEntry>> {
     let statement = Statement::new(select!("ORDER BY r.name"));
     db.read(statement).await?.iter().map(entry).collect()
 }
 
-/// As [`all`], a page of them from behind `after`.
+/// As [`all`], up to `most` roles with names above `after`.
 pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name > $1 ORDER BY r.name LIMIT $2"));
     db.read(statement.bind(after).bind(most)).await?.iter().map(entry).collect()
 }
 
-/// The role of that name.
+/// Finds a role by its name.
 pub async fn by_name(db: &Db, name: &str) -> Result<Option<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name = $1")).bind(name);
     one(db.read(statement).await?).map(|row| entry(&row)).transpose()
 }
 
-/// As [`by_name`], for a transaction that will change it: others who would wait until it has ended.
+/// As [`by_name`], for a transaction that changes the role: other changes of it wait until it ends.
 pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name = $1"))
         .locking(select!("WHERE r.name = $1 FOR UPDATE OF r"))
@@ -45,7 +45,7 @@ pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
 /// Adds a role.
 ///
 /// # Errors
-/// [`super::Error::Conflict`] where there is one of this name.
+/// [`super::Error::Conflict`] if the name is taken.
 pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3)",
@@ -54,7 +54,7 @@ pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timest
     Ok(())
 }
 
-/// Whether there is such a role; it stays until this transaction has ended.
+/// Whether the role exists; it cannot be removed until the transaction ends.
 pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
     const BY_NAME: &str = "SELECT name FROM roles WHERE name = $1";
     let statement =
@@ -62,7 +62,7 @@ pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
     Ok(!tx.run(statement.bind(role.as_str())).await?.is_empty())
 }
 
-/// Adds a role, or changes its description.
+/// Adds a role, or replaces its description.
 pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) \
@@ -73,7 +73,7 @@ pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp
     Ok(())
 }
 
-/// Removes a role that [`lock`] has found and that nobody has; `false` where somebody has it.
+/// Removes a role found by [`lock`]; `false` if a user has it.
 pub async fn remove(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
     let statement = Statement::new(
         "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) RETURNING name",

@@ -1,4 +1,4 @@
-//! Sessions and their refresh chain.
+//! Sessions and their refresh token families.
 
 use super::{
     Db, Error, Result, Row, Statement, Tx,
@@ -13,8 +13,8 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// The columns every statement here gives back. The account is read by subqueries because SQLite's
-/// RETURNING cannot name a joined table.
+/// The columns that every statement returns. The user is read by subqueries because SQLite's
+/// RETURNING cannot refer to a joined table.
 macro_rules! session_columns {
     () => {
         concat!(
@@ -32,15 +32,16 @@ macro_rules! session_columns {
     };
 }
 
-/// Sessions whose clients want to hear of their end.
-macro_rules! is_announced {
+/// Sessions whose clients have a back-channel logout URI.
+macro_rules! has_logout_uri {
     () => {
         "exchanged_at IS NOT NULL AND EXISTS (SELECT 1 FROM clients c \
          WHERE c.id = client_id AND c.metadata LIKE '%\"backchannel_logout_uri\"%')"
     };
 }
 
-/// For sessions whose clients want to hear of logouts; their condition follows.
+/// Queues deliveries for sessions whose clients have a back-channel logout URI; a condition
+/// follows.
 macro_rules! insert_deliveries {
     ($now:literal) => {
         concat!(
@@ -50,13 +51,13 @@ macro_rules! insert_deliveries {
             ", ",
             $now,
             " FROM sessions WHERE ",
-            is_announced!(),
+            has_logout_uri!(),
             " AND "
         )
     };
 }
 
-/// A session as it begins.
+/// A new session.
 #[derive(Debug)]
 pub struct NewSession {
     pub id: String,
@@ -75,23 +76,23 @@ pub struct NewSession {
     pub user_agent: Option<String>,
 }
 
-/// What a session can be continued with at first.
+/// The first credential of a session.
 #[derive(Debug)]
 pub enum Credential {
     /// The refresh token of generation 0.
     Refresh { chain_key: u32, first_hash: [u8; 32] },
-    /// Nothing: it is as long as its one access token.
+    /// None: it has a single access token and cannot be refreshed.
     Nothing,
-    /// An authorization code, which is exchanged for one ([`exchange_code`]).
+    /// An authorization code, to be exchanged ([`exchange_code`]).
     Code {
         hash: [u8; 32],
         redirect_uri: String,
-        /// RFC 7636 §4.2; empty where the client sent none.
+        /// RFC 7636 §4.2; empty if the client sent none.
         challenge: String,
     },
 }
 
-/// What a current refresh token's hash is where the session has none: no token hashes to it.
+/// The stored hash of a session without a refresh token; no token hashes to it.
 const NO_TOKEN: [u8; 32] = [0; 32];
 
 macro_rules! insert {
@@ -157,9 +158,10 @@ pub async fn insert(tx: &mut Tx<'_>, new: NewSession, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Adds a session that is nothing but an authorization code so far: one statement, and no event until it is redeemed.
-/// `false` where its browser session has ended meanwhile. Whoever ends that one ends the codes after it: with the lock, a
-/// code is there before, and is ended, or it comes after, and is not issued.
+/// Adds a session that starts as an authorization code: one statement, and no event until the
+/// exchange. `false` if the browser session was revoked in the meantime. Revoking a browser session
+/// also revokes its codes: thanks to the lock, a code is either inserted before and revoked too, or
+/// not issued.
 pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<bool> {
     macro_rules! insert_where_logged_in {
         ($lock:literal) => {
@@ -179,32 +181,34 @@ pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<boo
     Ok(!rows.is_empty())
 }
 
-/// An authorization code as the token request presents it.
+/// The parameters of a token request with an authorization code.
 #[derive(Debug)]
 pub struct PresentedCode<'a> {
     pub session: &'a str,
     pub hash: [u8; 32],
     pub client_id: &'a str,
-    /// Empty: not given.
+    /// Empty if not sent.
     pub redirect_uri: &'a str,
-    /// Of the presented verifier; empty: none was given.
+    /// Derived from the verifier; empty if none was sent.
     pub challenge: &'a str,
 }
 
-/// What the session to when its code is redeemed.
+/// The new values of a session whose code is exchanged.
 #[derive(Debug)]
 pub struct CodeExchange {
     pub chain_key: u32,
-    /// `None`: the client gets no refresh token.
+    /// `None`: no refresh token is issued.
     pub first_hash: Option<[u8; 32]>,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
-    /// The clients' head number at which the client was authenticated: where it has moved on, nothing is redeemed.
+    /// The version of the clients at which the client was authenticated; a newer one prevents the
+    /// exchange.
     pub clients_version: i64,
 }
 
-/// Redeems an authorization code: single use is one statement, as with [`ROTATE`]. Everything the code is bound to is
-/// in its WHERE, so a wrong client, redirect URI or verifier finds nothing and uses nothing up.
+/// Exchanges an authorization code. Single use is one statement, as with [`ROTATE`]. Everything the
+/// code is bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does
+/// not consume the code.
 pub async fn exchange_code(
     tx: &mut Tx<'_>,
     code: PresentedCode<'_>,
@@ -239,9 +243,9 @@ pub async fn exchange_code(
     one(rows).map(|row| from_row(&row)).transpose()
 }
 
-/// The refresh itself. Single use is one statement: whoever presents the current token of a live session
-/// first moves the row on, and nobody else finds it any more; there is no moment between a check and a
-/// change. It inserts nothing and touches no index.
+/// The refresh. Single use is one statement: the first request with the current token of a valid
+/// session updates the row, and no other request matches it afterwards; there is no gap between
+/// check and update. It inserts no row and updates no index.
 pub const ROTATE: &str = concat!(
     "UPDATE sessions SET generation = generation + 1, current_hash = $3, rotated_at = $4, \
      idle_expires_at = CASE WHEN $5 < expires_at THEN $5 ELSE expires_at END \
@@ -253,8 +257,8 @@ pub const ROTATE: &str = concat!(
     session_columns!()
 );
 
-/// Moves a live session from the presented token to its successor; `None` where the presented token is
-/// not the current one, or the session, its user or its client is not live.
+/// Rotates the refresh token of a valid session; `None` if the presented token is not the current
+/// one, the session is revoked or expired, or its user or client is disabled.
 pub async fn rotate(
     db: &Db,
     id: &str,
@@ -300,16 +304,16 @@ macro_rules! overview {
     };
 }
 
-/// Which sessions a list shall have; `None`: whatever it is.
+/// Filters of [`page`]; `None` matches every session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
     pub user_id: Option<String>,
     pub client_id: Option<String>,
-    /// Whether it can still be refreshed.
+    /// Whether the session is neither revoked nor expired.
     pub live: Option<bool>,
 }
 
-/// A page of the sessions that fit, the newest first, from behind `before`. Codes that were not redeemed are none yet.
+/// Up to `most` matching sessions with ids below `before`, newest first, without unexchanged codes.
 pub async fn page(
     db: &Db,
     filter: &SessionFilter,
@@ -318,7 +322,7 @@ pub async fn page(
     now: Timestamp,
 ) -> Result<Vec<SessionOverview>> {
     let live = filter.live == Some(true);
-    let dead = filter.live == Some(false);
+    let ended = filter.live == Some(false);
     let statement = Statement::new(overview!("id < $1"))
         .bind(before)
         .filter("AND user_id = $", filter.user_id.as_deref())
@@ -326,13 +330,13 @@ pub async fn page(
         .only_if(live, "AND revoked_at IS NULL")
         .filter("AND idle_expires_at > $", live.then_some(now))
         .filter("AND expires_at > $", live.then_some(now))
-        .filter("AND (revoked_at IS NOT NULL OR idle_expires_at <= $", dead.then_some(now))
-        .filter("OR expires_at <= $)", dead.then_some(now))
+        .filter("AND (revoked_at IS NOT NULL OR idle_expires_at <= $", ended.then_some(now))
+        .filter("OR expires_at <= $)", ended.then_some(now))
         .with("ORDER BY id DESC LIMIT $", most);
     db.read(statement).await?.iter().map(overview_from_row).collect()
 }
 
-/// One of those that [`page`] lists.
+/// Finds a session by id, unless it is an unexchanged code.
 pub async fn overview_of(db: &Db, id: &str) -> Result<Option<SessionOverview>> {
     let statement = Statement::new(overview!("id = $1")).bind(id);
     one(db.read(statement).await?).map(|row| overview_from_row(&row)).transpose()
@@ -358,7 +362,7 @@ fn overview_from_row(row: &Row) -> Result<SessionOverview> {
     })
 }
 
-/// Ends a session; `false` where it had ended already or never was.
+/// Revokes a session; `false` if it was revoked already or does not exist.
 pub async fn revoke(
     tx: &mut Tx<'_>,
     id: &str,
@@ -379,7 +383,8 @@ pub async fn revoke(
     Ok(!rows.is_empty())
 }
 
-/// Puts a delivery for the client of a session that is about to end, where that one wants to hear of logouts.
+/// Queues a logout delivery for a session that is about to be revoked, if its client has a logout
+/// URI.
 pub async fn queue_logout_delivery(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(concat!(
         insert_deliveries!("$2"),
@@ -389,21 +394,22 @@ pub async fn queue_logout_delivery(tx: &mut Tx<'_>, id: &str, now: Timestamp) ->
     Ok(())
 }
 
-/// Whose sessions to end.
+/// Selects the sessions to revoke.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {
-    /// Every one of an account.
+    /// All sessions of a user.
     User(&'a str),
-    /// Those of an account with one client.
+    /// The sessions of a user with one client.
     UserAtClient(&'a str, &'a str),
-    /// Those that end with a browser session.
+    /// The sessions of a browser session, without offline ones.
     Browser(&'a str),
 }
 
-/// Ends sessions, and codes that were not redeemed: each gets its entry in the revocation list, and each client that
-/// wants to hear of logouts its delivery. A browser's sessions with `offline_access` go on, and their clients hear of the
-/// logout all the same (Back-Channel Logout §2.7). A fixed number of statements, however many there are. Take it last in
-/// a transaction: the next revocation of any process waits for this one's commit.
+/// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
+/// logout delivery for each client with a logout URI. Offline sessions of a browser session stay
+/// valid, but their clients are notified too (Back-Channel Logout §2.7). A fixed number of
+/// statements, whatever the number of sessions. Call it last in a transaction: the next revocation
+/// of any process waits for this commit.
 pub async fn revoke_all(
     tx: &mut Tx<'_>,
     of: SessionSelector<'_>,
@@ -411,58 +417,58 @@ pub async fn revoke_all(
     now: Timestamp,
     entries_expire_at: Timestamp,
 ) -> Result<()> {
-    // $1 and $2 are the moment and the reason, by which the later statements find what the first one ended. Of `whose`
-    // sessions all are told of, and those that are `tied` end.
-    macro_rules! three {
-        ($whose:literal, $tied:literal) => {
+    // By $1 and $2, time and reason, the later statements find the rows that the first one revoked.
+    // Deliveries are queued for all `selected` sessions; those that are also `bound` are revoked.
+    macro_rules! statements {
+        ($selected:literal, $bound:literal) => {
             [
                 concat!(
                     "UPDATE sessions SET revoked_at = $1, revocation_reason = $2 WHERE revoked_at IS NULL AND ",
-                    $whose,
-                    $tied,
+                    $selected,
+                    $bound,
                     " RETURNING id"
                 ),
                 concat!(
                     "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
                      SELECT $5 + row_number() OVER (ORDER BY id), 'session', id, $2, $1, $6 FROM sessions \
                      WHERE revoked_at = $1 AND revocation_reason = $2 AND ",
-                    $whose,
-                    $tied
+                    $selected,
+                    $bound
                 ),
                 concat!(
                     insert_deliveries!("$1"),
                     "(revoked_at IS NULL OR (revoked_at = $1 AND revocation_reason = $2)) AND ",
-                    $whose,
+                    $selected,
                     " ON CONFLICT DO NOTHING"
                 ),
             ]
         };
     }
-    // Every condition takes both binds, so that all statements have the same.
-    let ([end, list, deliver], binds) = match of {
-        SessionSelector::User(user) => (three!("user_id = $3 AND $4 = ''", ""), [user, ""]),
+    // Every condition uses both values, so that all statements have the same parameters.
+    let ([revoke, list, deliver], values) = match of {
+        SessionSelector::User(user) => (statements!("user_id = $3 AND $4 = ''", ""), [user, ""]),
         SessionSelector::UserAtClient(user, client) => {
-            let three = three!("user_id = $3 AND client_id = $4", "");
-            (three, [user, client])
+            let statements = statements!("user_id = $3 AND client_id = $4", "");
+            (statements, [user, client])
         }
         SessionSelector::Browser(browser) => {
-            (three!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
+            (statements!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
         }
     };
     let bound =
-        |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(binds[0]).bind(binds[1]);
-    let ended = tx.run(bound(end)).await?.len();
+        |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(values[0]).bind(values[1]);
+    let revoked = tx.run(bound(revoke)).await?.len();
     tx.run(bound(deliver)).await?;
-    if ended == 0 {
+    if revoked == 0 {
         return Ok(());
     }
-    let count = i64::try_from(ended).unwrap_or(i64::MAX);
+    let count = i64::try_from(revoked).unwrap_or(i64::MAX);
     let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     tx.run(bound(list).bind(last - count).bind(entries_expire_at)).await?;
     Ok(())
 }
 
-/// The names by which tokens know a user: their id, and the pairwise ones of live sessions.
+/// Every `sub` of a user: the id, and the pairwise subjects of sessions that are not revoked.
 pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> {
     let statement = Statement::new(
         "SELECT DISTINCT subject FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND subject <> $1",
@@ -472,7 +478,8 @@ pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> 
     own.chain(rows.iter().map(|row| row.get("subject"))).collect()
 }
 
-/// Ends every session of a client, which its entry in the revocation list covers.
+/// Revokes every session of a client; the caller adds the entry of the client to the revocation
+/// list.
 pub async fn revoke_all_of_client(
     tx: &mut Tx<'_>,
     client_id: &str,
@@ -491,8 +498,9 @@ pub async fn revoke_all_of_client(
     Ok(())
 }
 
-/// Removes up to `most` sessions that can never be refreshed again; says how many went. Those whose clients want to hear of
-/// the logout stay as long as somebody is logged in at their browser: the application's own session may be longer than ours.
+/// Removes up to `most` expired sessions; returns the number removed. Sessions whose clients have a
+/// logout URI stay while their browser session is valid, because the session of the application may
+/// outlive ours.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(
@@ -500,7 +508,7 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
                 "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 \
                  AND NOT (revoked_at IS NULL AND EXISTS (SELECT 1 FROM browser_sessions b \
                  WHERE b.id = browser_session_id AND b.revoked_at IS NULL AND b.expires_at > $1) AND ",
-                is_announced!(),
+                has_logout_uri!(),
                 ") LIMIT $2) RETURNING id"
             ))
             .bind(now)

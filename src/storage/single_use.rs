@@ -1,11 +1,11 @@
-//! Ids that may be used once. Each kind has a namespace of its own: an id of one kind never uses up another's.
+//! Identifiers that are accepted once. Each kind is a namespace of its own.
 
 use sha2::{Digest, Sha256};
 
 use super::{Db, Result, Statement};
 use crate::clock::Timestamp;
 
-/// What kind of id.
+/// The kind of an identifier.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// The `jti` of a client's assertion (RFC 7523 §3).
@@ -20,8 +20,8 @@ impl Kind {
     }
 }
 
-/// Uses up an id; `false` where it was used before, by whichever process. Single use is one statement: the primary key
-/// decides between two that come at once.
+/// Claims an identifier; `false` if any process claimed it before. One statement: the primary key
+/// decides between concurrent claims.
 pub async fn claim(
     db: &Db,
     kind: Kind,
@@ -30,7 +30,7 @@ pub async fn claim(
     expires_at: Timestamp,
 ) -> Result<bool> {
     let mut hash = Sha256::new();
-    // The length keeps ("a", "bc") and ("ab", "c") apart.
+    // The length prefix distinguishes ("a", "bc") from ("ab", "c").
     hash.update((owner.len() as u64).to_be_bytes());
     hash.update(owner);
     hash.update(id);
@@ -48,7 +48,7 @@ pub async fn claim(
     Ok(!rows.is_empty())
 }
 
-/// Removes up to `most` ids that nobody would accept any more; says how many went.
+/// Removes up to `most` expired identifiers; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     let rows = db
         .write(

@@ -1,4 +1,4 @@
-//! Accounts.
+//! Users.
 
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     model::user::{Email, Login, Role, User, UserRecord, Username},
 };
 
-/// Notes the moment of a change. Two changes of one moment still differ: `updated_at` is the account's version.
-macro_rules! touched {
+/// Sets `updated_at`, strictly increasing: it is the version of the row.
+macro_rules! updated_at {
     ($now:literal) => {
         concat!(
             "updated_at = CASE WHEN updated_at < ",
@@ -19,7 +19,7 @@ macro_rules! touched {
     };
 }
 
-macro_rules! select_accounts {
+macro_rules! select_records {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at \
@@ -29,7 +29,7 @@ macro_rules! select_accounts {
     };
 }
 
-/// An account with its password's hash.
+/// A user with the password hash.
 #[derive(Debug)]
 pub struct UserWithPassword {
     pub user: User,
@@ -37,7 +37,7 @@ pub struct UserWithPassword {
     pub password_hash: String,
 }
 
-/// What a new account starts with.
+/// A new user.
 #[derive(Debug)]
 pub struct NewUser {
     pub id: String,
@@ -47,10 +47,10 @@ pub struct NewUser {
     pub role: Role,
 }
 
-/// Adds an account.
+/// Adds a user.
 ///
 /// # Errors
-/// [`Error::Conflict`] where the email address or the username is taken.
+/// [`Error::Conflict`] if the email address or the username is taken.
 pub async fn insert(tx: &mut Tx<'_>, new: NewUser, now: Timestamp) -> Result<User> {
     let (username, username_canonical) = new.username.map(|u| (u.name, u.canonical)).unzip();
     tx.run(
@@ -80,9 +80,9 @@ pub async fn insert(tx: &mut Tx<'_>, new: NewUser, now: Timestamp) -> Result<Use
     })
 }
 
-/// Finds who logs in with this email address or username.
+/// Finds a user by email address or username.
 pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>> {
-    // PostgreSQL's text holds no NUL and refuses the statement: nobody can be called so.
+    // PostgreSQL rejects statements with NUL in a text value; no user has such a name.
     if login.as_str().contains('\0') {
         return Ok(None);
     }
@@ -107,7 +107,7 @@ pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>
         .transpose()
 }
 
-/// Finds an account by its id.
+/// Finds a user by id.
 pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
     let rows = db
         .read(
@@ -120,7 +120,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
     one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
 }
 
-/// The account, which nobody can disable, change or remove until the transaction ends.
+/// As [`by_id`]; the user cannot be disabled, changed or removed until the transaction ends.
 pub async fn lock_shared(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
     macro_rules! select {
         ($lock:literal) => {
@@ -138,9 +138,9 @@ pub async fn lock_shared(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
     one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
 }
 
-/// Notes a login, if the account is still enabled and its password still the one that was verified: the
-/// row is locked until the session stands, so a login cannot slip past a disabling or a password change
-/// that happened while the password was being hashed. `new_hash` replaces an outdated hash on the way.
+/// Records a login if the user is still enabled and the password is still the verified one; `false`
+/// otherwise. The row stays locked until the session is inserted, so that a login cannot overtake a
+/// concurrent disabling or password change. `new_hash` replaces an outdated hash.
 pub async fn record_login(
     tx: &mut Tx<'_>,
     id: &str,
@@ -163,7 +163,7 @@ pub async fn record_login(
     Ok(!rows.is_empty())
 }
 
-/// Disables (`Some`) or enables (`None`) an account; `false` where there is none.
+/// Disables (`Some`) or enables (`None`) a user; `false` if there is no such user.
 pub async fn set_disabled(
     tx: &mut Tx<'_>,
     id: &str,
@@ -174,7 +174,7 @@ pub async fn set_disabled(
         .run(
             Statement::new(concat!(
                 "UPDATE users SET disabled_at = $2, ",
-                touched!("$3"),
+                updated_at!("$3"),
                 " WHERE id = $1 RETURNING id"
             ))
             .bind(id)
@@ -185,13 +185,13 @@ pub async fn set_disabled(
     Ok(!rows.is_empty())
 }
 
-/// Replaces the password's hash; `false` where there is no such account.
+/// Replaces the password hash; `false` if there is no such user.
 pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
                 "UPDATE users SET password_hash = $2, ",
-                touched!("$3"),
+                updated_at!("$3"),
                 " WHERE id = $1 RETURNING id"
             ))
             .bind(id)
@@ -202,13 +202,13 @@ pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestam
     Ok(!rows.is_empty())
 }
 
-/// Changes the role; `false` where there is no such account.
+/// Changes the role; `false` if there is no such user.
 pub async fn set_role(tx: &mut Tx<'_>, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
                 "UPDATE users SET role = $2, ",
-                touched!("$3"),
+                updated_at!("$3"),
                 " WHERE id = $1 RETURNING id"
             ))
             .bind(id)
@@ -219,7 +219,7 @@ pub async fn set_role(tx: &mut Tx<'_>, id: &str, role: &Role, now: Timestamp) ->
     Ok(!rows.is_empty())
 }
 
-/// A page of accounts in order of their ids, from behind `after`.
+/// Up to `most` users with ids above `after`, in order.
 pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<User>> {
     let rows = db
         .read(
@@ -234,7 +234,7 @@ pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<User>> {
     rows.iter().map(|row| from_row(row, &COLUMNS)).collect()
 }
 
-/// Which accounts a list shall have; `None`: whatever it is.
+/// Filters of [`page`]; `None` matches every user.
 #[derive(Clone, Debug, Default)]
 pub struct UserFilter {
     pub email: Option<TextMatch>,
@@ -243,7 +243,7 @@ pub struct UserFilter {
     pub disabled: Option<bool>,
 }
 
-/// A text in its canonical form, or how it begins.
+/// A text in canonical form, or a prefix of one.
 #[derive(Clone, Debug)]
 pub enum TextMatch {
     Whole(String),
@@ -260,11 +260,11 @@ impl TextMatch {
     }
 }
 
-/// A page of the accounts that fit, in order of their ids, from behind `after`.
+/// Up to `most` matching users with ids above `after`, in order.
 pub async fn page(db: &Db, filter: &UserFilter, after: &str, most: i64) -> Result<Vec<UserRecord>> {
     let (email, email_prefix) = TextMatch::split(filter.email.as_ref());
     let (username, username_prefix) = TextMatch::split(filter.username.as_ref());
-    let statement = Statement::new(select_accounts!("WHERE id > $1"))
+    let statement = Statement::new(select_records!("WHERE id > $1"))
         .bind(after)
         .filter("AND email_canonical = $", email)
         .filter("AND email_canonical LIKE $ ESCAPE '!'", email_prefix)
@@ -274,30 +274,31 @@ pub async fn page(db: &Db, filter: &UserFilter, after: &str, most: i64) -> Resul
         .only_if(filter.disabled == Some(true), "AND disabled_at IS NOT NULL")
         .only_if(filter.disabled == Some(false), "AND disabled_at IS NULL")
         .with("ORDER BY id LIMIT $", most);
-    db.read(statement).await?.iter().map(account).collect()
+    db.read(statement).await?.iter().map(record_from_row).collect()
 }
 
-/// Finds an account by its id, as those see it who look after it.
+/// Finds a user by id, as administrators see it.
 pub async fn record_by_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
-    // PostgreSQL's text holds no NUL and refuses the statement: nobody has such an id.
+    // PostgreSQL rejects statements with NUL in a text value; no user has such an id.
     if id.contains('\0') {
         return Ok(None);
     }
-    let statement = Statement::new(select_accounts!("WHERE id = $1")).bind(id);
-    one(db.read(statement).await?).map(|row| account(&row)).transpose()
+    let statement = Statement::new(select_records!("WHERE id = $1")).bind(id);
+    one(db.read(statement).await?).map(|row| record_from_row(&row)).transpose()
 }
 
-/// As [`record_by_id`], for a transaction that will change it: others who would wait until it has ended. Not so those who
-/// only refer to the account, by a code for instance: ending their browser's session waits for them.
+/// As [`record_by_id`], for a transaction that changes the user: other changes wait until it ends.
+/// Inserting rows that refer to the user, such as authorization codes, does not wait.
 pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<UserRecord>> {
-    let statement = Statement::new(select_accounts!("WHERE id = $1"))
-        .locking(select_accounts!("WHERE id = $1 FOR NO KEY UPDATE"))
+    let statement = Statement::new(select_records!("WHERE id = $1"))
+        .locking(select_records!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
-    one(tx.run(statement).await?).map(|row| account(&row)).transpose()
+    one(tx.run(statement).await?).map(|row| record_from_row(&row)).transpose()
 }
 
-/// The ids of the enabled administrators. Whoever would make one of them less waits until this transaction has ended, so
-/// that no two of them can each leave the other as the last one. Take it before any other lock on an account.
+/// The ids of the enabled administrators. Transactions that would disable, demote or remove one
+/// wait until this one ends, so that two of them cannot remove the last two. Call it before any
+/// other lock on a user.
 pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
     macro_rules! admins {
         ($lock:literal) => {
@@ -311,23 +312,23 @@ pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
     tx.run(statement).await?.iter().map(|row| row.get("id")).collect()
 }
 
-/// What an account becomes; `None` leaves it as it is.
+/// The new values of a user; `None` keeps the current value.
 #[derive(Debug)]
 pub struct UserUpdate {
     pub email: Option<Email>,
-    /// `Some(None)`: it has none any more.
+    /// `Some(None)` removes the username.
     pub username: Option<Option<Username>>,
     pub role: Role,
     pub is_verified: bool,
 }
 
-/// Changes an account that [`lock`] has found.
+/// Updates a user found by [`lock`].
 ///
 /// # Errors
-/// [`Error::Conflict`] where the email address or the username is another account's.
+/// [`Error::Conflict`] if the email address or the username is taken.
 pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -> Result<()> {
     let (email, email_canonical) = to.email.map(|e| (e.address, e.canonical)).unzip();
-    let has_new_name = to.username.is_some();
+    let sets_username = to.username.is_some();
     let username = to.username.flatten();
     let (username, username_canonical) = username.map(|u| (u.name, u.canonical)).unzip();
     tx.run(
@@ -335,13 +336,13 @@ pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -
             "UPDATE users SET email = COALESCE($2, email), email_canonical = COALESCE($3, email_canonical), \
              username = CASE WHEN $4 THEN $5 ELSE username END, \
              username_canonical = CASE WHEN $4 THEN $6 ELSE username_canonical END, role = $7, is_verified = $8, ",
-            touched!("$9"),
+            updated_at!("$9"),
             " WHERE id = $1"
         ))
         .bind(id)
         .bind(email)
         .bind(email_canonical)
-        .bind(has_new_name)
+        .bind(sets_username)
         .bind(username)
         .bind(username_canonical)
         .bind(to.role.as_str())
@@ -352,14 +353,14 @@ pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -
     Ok(())
 }
 
-/// Removes an account with its sessions, consents and modules. End the sessions first: their entries in the revocation
-/// list are made of their rows.
+/// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
+/// the revocation list are derived from their rows.
 pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 
-fn account(row: &Row) -> Result<UserRecord> {
+fn record_from_row(row: &Row) -> Result<UserRecord> {
     Ok(UserRecord {
         user: from_row(row, &COLUMNS)?,
         updated_at: Timestamp(row.get("updated_at")?),
@@ -367,7 +368,7 @@ fn account(row: &Row) -> Result<UserRecord> {
     })
 }
 
-/// Whether the installation's first administrator was made; true for ever after (threat T79).
+/// Whether the first administrator was created; stays true forever (threat T79).
 pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
     let rows = db
         .read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'first_admin'"))
@@ -375,10 +376,10 @@ pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Closes the set-up for ever.
+/// Records that the first administrator was created.
 ///
 /// # Errors
-/// [`Error::Conflict`] where it was closed already.
+/// [`Error::Conflict`] if it was recorded already.
 pub async fn mark_bootstrapped(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('first_admin', $1)")
@@ -388,11 +389,11 @@ pub async fn mark_bootstrapped(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// The columns of an account, in the order that [`from_row`] wants their names.
+/// The column names of a user, in the order of [`from_row`].
 pub(super) const COLUMNS: [&str; 7] =
     ["id", "email", "username", "role", "is_verified", "created_at", "disabled_at"];
 
-/// The same where a statement is about something else that has an account.
+/// The same for statements on other tables that include a user.
 pub(super) const PREFIXED: [&str; 7] = [
     "user_id",
     "user_email",
@@ -403,7 +404,7 @@ pub(super) const PREFIXED: [&str; 7] = [
     "user_disabled_at",
 ];
 
-/// Reads an account from the columns of these names.
+/// Reads a user from the named columns.
 pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
     let [id, email, username, role, is_verified, created_at, disabled_at] = *columns;
     let role: String = row.get(role)?;

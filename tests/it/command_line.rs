@@ -302,7 +302,7 @@ async fn the_cli_manages_signing_keys(backend: Backend) {
     assert_fails(
         &propusk(&["keys", "ban", "-nothing"]),
         1,
-        &["there is no key -nothing", "keys list"],
+        &["no key has the id -nothing", "keys list"],
     );
     assert_fails(&propusk(&["keys", "rotate", "--algorithm", "PS256"]), 1, &["keys.algorithms"]);
     assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);

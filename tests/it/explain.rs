@@ -162,7 +162,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     ));
     server.clock.advance(Duration::from_secs(1_000));
     let wrong = server.verify(&ann.access).await;
-    refused.push((wrong, "it has expired", vec![("token.scope", "openid profile email")]));
+    refused.push((wrong, "token expired", vec![("token.scope", "openid profile email")]));
 
     let admin = server.admin("root").await;
     for (reply, reason, facts) in &refused {

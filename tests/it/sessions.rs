@@ -99,7 +99,8 @@ async fn t26_reuse_after_the_replay_window_revokes_the_session(backend: Backend)
     assert_revoked(&server, &second).await;
     server.verify(&first.access).await.expect_error(401, "INVALID_TOKEN");
     let events = server.events().await;
-    let thefts: Vec<_> = events.iter().filter(|(_, data)| data["reason"] == "theft").collect();
+    let thefts: Vec<_> =
+        events.iter().filter(|(_, data)| data["reason"] == "refresh_token_reuse").collect();
     assert_eq!(thefts.len(), 1, "{events:?}");
     assert_eq!(thefts[0].0, "session.revoked");
     assert_active(&server, &other).await;

@@ -38,10 +38,10 @@ pub(crate) async fn of_session(
 ) -> Result<String, Error> {
     let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
     let details = &session.details;
-    let person = session.user.as_ref().map(|user| {
-        let mut person = claims::of(client, user, &session.scope, details, Place::IdToken);
-        person.extend(claims::standing(client, user, &allowed.modules));
-        person
+    let user_claims = session.user.as_ref().map(|user| {
+        let mut user_claims = claims::of(client, user, &session.scope, details, Place::IdToken);
+        user_claims.extend(claims::standing(client, user, &allowed.modules));
+        user_claims
     });
     let claims = IdClaims {
         iss: app.config.server.issuer.clone(),
@@ -55,7 +55,7 @@ pub(crate) async fn of_session(
         amr: details.amr.clone(),
         at_hash: Some(at_hash(access_token, algorithm.as_str())),
         sid: session.id.clone(),
-        person: person.unwrap_or_default(),
+        user_claims: user_claims.unwrap_or_default(),
     };
     Ok(app.keys.sign(TokenType::Id, &claims, algorithm, now).await?)
 }

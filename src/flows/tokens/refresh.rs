@@ -145,7 +145,7 @@ async fn attempt(
             request_id = caller.request_id,
             "an old refresh token was presented: its family is revoked"
         );
-        sessions::end_one(app, &session, RevocationReason::Theft, caller, now).await?;
+        sessions::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller, now).await?;
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))

@@ -11,7 +11,7 @@ use crate::{
     oauth::{
         access_token::AccessClaims,
         error::OAuthError,
-        jwt::{InvalidToken, LONGEST, TokenType, Unverified},
+        jwt::{InvalidToken, MAX_LENGTH, TokenType, Unverified},
     },
     telemetry::TokenCheck,
 };
@@ -36,7 +36,7 @@ pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
 }
 
 async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
-    if token.len() > LONGEST {
+    if token.len() > MAX_LENGTH {
         return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));
     }
     // First, because it brings the keys that were made or banned meanwhile.
@@ -72,7 +72,7 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
 /// # Errors
 /// The first rule it breaks.
 pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
-    if token.len() > LONGEST {
+    if token.len() > MAX_LENGTH {
         return Err(InvalidToken("it is not a token of this server"));
     }
     let hash: [u8; 32] = Sha256::digest(token).into();

@@ -502,7 +502,7 @@ pub async fn remove(app: &App, id: &str, expected: &Expected, by: &Actor) -> Res
                 let now = clock.now();
                 rows::remove(&mut tx, &id).await?;
                 let users =
-                    rows::close(&mut tx, &id, GrantHolder::Everybody, &by.actor, now).await?;
+                    rows::close(&mut tx, &id, GrantHolder::Everyone, &by.actor, now).await?;
                 for user in &users {
                     let event =
                         Event::module(ModuleChange::Disabled, user, &id, Some(&by.actor), None);
