@@ -318,19 +318,19 @@ impl Judge<'_> {
         let token = verify::remembered(app, token)?;
         let claims = &token.claims;
         let issuer = &self.config.server.issuer;
-        claims.check_any_audience(issuer, self.now).ok()?;
+        claims.check(issuer, self.now).ok()?;
         if !self.is_meant_for_us(claims) {
             return None;
         }
         let scope = app.revocations.remaining_scope(claims, &token.kid)?;
         let mut left = claims.clone();
-        left.scope = scope.to_string();
+        left.scope = scope;
         self.lacking(&left).err()
     }
 }
 
 fn carries(claims: &AccessClaims, scope: &str) -> bool {
-    claims.scope.split(' ').any(|one| one == scope)
+    claims.scope.contains(scope)
 }
 
 fn has_any(claims: &AccessClaims, audiences: &[String]) -> bool {

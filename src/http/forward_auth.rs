@@ -270,13 +270,14 @@ fn original(request: &Request, path: Option<&str>) -> Option<String> {
 fn allowed(identity: &Identity) -> Result<Response> {
     let mut response = Response::builder().status(StatusCode::OK).finish();
     let claims = identity.claims();
+    let scope = claims.scope.to_string();
     let headers = response.headers_mut();
     headers.reserve(12);
     for (name, value) in [
         (USER, claims.sub.as_str()),
         (EMAIL, claims.email.as_deref().unwrap_or_default()),
         (ROLE, claims.role.as_deref().unwrap_or_default()),
-        (SCOPE, claims.scope.as_str()),
+        (SCOPE, scope.as_str()),
         (CLIENT, claims.client_id.as_str()),
         (SESSION, claims.sid.as_deref().unwrap_or_default()),
         (MODULES, identity.modules.as_str()),

@@ -154,7 +154,6 @@ pub enum UserClaim {
 pub struct Metadata {
     pub client_name: String,
     /// The scopes it may request.
-    #[serde(with = "scope_text")]
     pub scope: Scope,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redirect_uris: Vec<String>,
@@ -283,20 +282,5 @@ impl Client {
             "" => &self.id,
             name => name,
         }
-    }
-}
-
-/// In client metadata `scope` is a space-separated string (RFC 7591 §2).
-mod scope_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    use crate::oauth::scope::Scope;
-
-    pub fn serialize<S: Serializer>(scope: &Scope, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(scope)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Scope, D::Error> {
-        Scope::parse(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

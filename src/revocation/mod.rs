@@ -161,7 +161,7 @@ impl RevocationList {
     pub fn revoked_by(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let lost = |scope| entries.revokes_scope(claims, scope);
-        let scope = || claims.scope.split(' ').any(lost).then_some("scope");
+        let scope = || claims.scope.iter().any(lost).then_some("scope");
         entries.revokes_token(claims, kid).or_else(scope)
     }
 
@@ -169,9 +169,8 @@ impl RevocationList {
     /// if the token itself is revoked.
     pub fn remaining_scope(&self, claims: &AccessClaims, kid: &str) -> Option<Scope> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let lost = |scope: &&str| entries.revokes_scope(claims, scope);
-        let scopes = claims.scope.split(' ').filter(|scope| !lost(scope));
-        entries.revokes_token(claims, kid).is_none().then(|| Scope::of(scopes))
+        let kept = || claims.scope.filter(|scope| !entries.revokes_scope(claims, scope));
+        entries.revokes_token(claims, kid).is_none().then(kept)
     }
 
     /// Removes expired entries from memory, and from the replica those that the database has

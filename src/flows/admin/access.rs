@@ -49,7 +49,7 @@ pub async fn authorize(
     if source == Source::BuiltIn && claims.role.as_deref() == Some(Role::admin().as_str()) {
         return Ok(Actor::caller(&claims.sub, caller));
     }
-    let scope = Scope::parse(&claims.scope).unwrap_or_default();
+    let scope = &claims.scope;
     let allows = scope.contains(ADMIN) || (access == Access::Read && scope.contains(ADMIN_READ));
     // Nobody here has looked at a client that made itself known.
     if !allows || source.is_self_registered() {

@@ -117,7 +117,7 @@ impl Facts {
             sub: claims.sub,
             aud: Some(claims.aud),
             client_id: claims.client_id,
-            scope: claims.scope,
+            scope: claims.scope.to_string(),
             token_type: Some("Bearer"),
             iat: claims.iat,
             exp: claims.exp,

@@ -13,7 +13,7 @@ use crate::{
             verify,
         },
     },
-    oauth::{error::OAuthError, jwt::InvalidToken, scope::Scope},
+    oauth::{error::OAuthError, jwt::InvalidToken},
     storage::sessions,
 };
 
@@ -31,7 +31,7 @@ pub struct UserInfo {
 pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let verified = verify::verify(app, token).await?;
     let claims = &verified.claims;
-    let scope = Scope::parse(&claims.scope).unwrap_or_default();
+    let scope = &claims.scope;
     if !scope.contains("openid") {
         return Err(OAuthError::insufficient_scope("the token lacks the scope openid").into());
     }
@@ -47,8 +47,8 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let mut told = Map::new();
     told.insert("sub".to_owned(), session.subject.clone().into());
     let client = &known.client;
-    told.extend(claims::of(client, user, &scope, &session.details, Place::UserInfo));
-    let allowed = sessions_flow::allowed(app, &session, &scope, now).await?;
+    told.extend(claims::of(client, user, scope, &session.details, Place::UserInfo));
+    let allowed = sessions_flow::allowed(app, &session, scope, now).await?;
     told.extend(claims::standing(client, user, &allowed.modules));
     Ok(UserInfo { claims: told, known })
 }

@@ -42,12 +42,10 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     // First, because it brings the keys that were made or banned meanwhile.
     app.sync().await?;
     let verified = inspect(app, token).map_err(Error::InvalidToken)?;
-    let config = &app.config;
-    let now = app.clock.now();
-    let checked = verified.claims.check(&config.server.issuer, config.audience(), now);
-    checked.map_err(|why| {
+    let audience = app.config.audience();
+    verified.claims.check_audience(audience).map_err(|why| {
         note(&verified);
-        diagnostics::fact("needed.audience", config.audience());
+        diagnostics::fact("needed.audience", audience);
         Error::InvalidToken(why)
     })?;
     Ok(verified)
@@ -59,7 +57,7 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
 /// As [`verify`]; `insufficient_scope`.
 pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Verified>, Error> {
     let verified = verify(app, token).await?;
-    if verified.claims.scope.split(' ').any(|one| one == scope) {
+    if verified.claims.scope.contains(scope) {
         return Ok(verified);
     }
     note(&verified);
@@ -95,7 +93,7 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
 /// The first rule it breaks.
 pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     let issuer = &app.config.server.issuer;
-    let checked = verified.claims.check_any_audience(issuer, app.clock.now());
+    let checked = verified.claims.check(issuer, app.clock.now());
     let checked =
         checked.and_then(|()| match app.revocations.revoked_by(&verified.claims, &verified.kid) {
             Some(kind) => {

@@ -163,7 +163,7 @@ impl AuthApi {
             },
             client_id: claims.client_id.clone(),
             session_id: claims.sid.clone(),
-            scope: claims.scope.clone(),
+            scope: claims.scope.to_string(),
             expires_at: expiry(claims.exp),
         };
         Ok(Answer::new("the token is good", data))
@@ -202,7 +202,7 @@ impl AuthApi {
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),
-            scopes: claims.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+            scopes: claims.scope.iter().map(str::to_owned).collect(),
             modules: claims.modules.clone().unwrap_or_default(),
             expires_at: expiry(claims.exp),
         };

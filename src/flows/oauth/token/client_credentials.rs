@@ -21,7 +21,7 @@ pub(crate) async fn issue(app: &App, client: &Client, params: &Params) -> Result
         audience: target.audience(app),
         subject: &client.id,
         client_id: &client.id,
-        scope: scope.to_string(),
+        scope: scope.clone(),
         session: None,
         auth_time: None,
         email: None,
