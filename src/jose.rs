@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_signature_by_the_clients_key_counts() {
+    fn only_signatures_by_the_clients_keys_verify() {
         let (key, set) = key();
         let (other, _) = self::key();
         let check = |token: &str| ClientJwt::parse(token).is_ok_and(|jwt| set.verifies(&jwt, ALL));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_private_shared_or_weak_are_refused() {
+    fn private_symmetric_and_weak_keys_are_rejected() {
         let parse = |key: Value| KeySet::parse(&json!({ "keys": [key] })).err();
         let private = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
         assert!(
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_is_of_a_size_and_an_exponent_that_are_safe_and_cheap() {
+    fn rsa_modulus_and_exponent_are_bounded() {
         let rsa = |n: &[u8], e: &[u8]| {
             let number = |bytes| URL_SAFE_NO_PAD.encode(bytes);
             let key = json!({ "kty": "RSA", "n": number(n), "e": number(e) });
@@ -403,13 +403,13 @@ mod tests {
         }
         assert_eq!(rsa(&[&[0][..], &modulus(512)].concat(), common), Ok(()));
         assert_eq!(rsa(&modulus(256), &[3]), Ok(()));
-        // Zeros in front make no number larger.
+        // Leading zeros do not count.
         let padded = [vec![0; 156], modulus(100)].concat();
         for weak in [modulus(255), padded, modulus(513), vec![0; 256], vec![]] {
             let why = rsa(&weak, common).expect_err("refused");
             assert!(why.contains("2048"), "{}: {why}", weak.len());
         }
-        // With 1 everybody can sign; a large one makes each signature cost what signing does.
+        // With exponent 1 anyone can sign; a large one makes verification as slow as signing.
         for e in [&[][..], &[0], &[1], &[0, 1], &[2], &[1, 0, 0, 0, 1], &[0xff; 255]] {
             let why = rsa(&modulus(256), e).expect_err("refused");
             assert!(why.contains("exponent"), "{e:?}: {why}");
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_for_something_else_are_passed_over() {
+    fn keys_for_other_purposes_are_skipped() {
         let parse = |other: Value| {
             let signs = public(&Jwk::generate_ec_key(EcCurve::P256).expect("a key"));
             KeySet::parse(&json!({ "keys": [other, signs] })).map(|set| set.0.len())
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_is_verified_with_its_own_kind_of_key_alone() {
+    fn each_algorithm_verifies_only_with_its_key_type() {
         let ec = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
         let ed = Jwk::generate_ed_key(EdCurve::Ed25519).expect("a key");
         let rsa = Jwk::generate_rsa_key(2048).expect("a key");
@@ -453,26 +453,26 @@ mod tests {
         ];
         let all = [&ec, &ed, &rsa].map(public);
         let set = KeySet::parse(&json!({ "keys": all })).expect("a set");
-        for (said, key, _) in &signers {
-            for (true_one, _, signer) in &signers {
+        for (claimed, key, _) in &signers {
+            for (actual, _, signer) in &signers {
                 let message =
-                    format!("{}.e30", URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{said}\"}}")));
+                    format!("{}.e30", URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{claimed}\"}}")));
                 let signature = signer.sign(message.as_bytes()).expect("signed");
                 let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
                 let jwt = ClientJwt::parse(&token).expect("a JWT");
-                assert_eq!(set.verifies(&jwt, ALL), said == true_one, "{said} by {true_one}");
-                if said == true_one {
+                assert_eq!(set.verifies(&jwt, ALL), claimed == actual, "{claimed} by {actual}");
+                if claimed == actual {
                     let mut only = public(key);
-                    only["alg"] = (*said).into();
+                    only["alg"] = (*claimed).into();
                     let bound = |alg: &str| {
                         let mut key = only.clone();
                         key["alg"] = alg.into();
                         KeySet::parse(&json!({ "keys": [key] }))
                             .is_ok_and(|set| set.verifies(&jwt, ALL))
                     };
-                    assert!(bound(said));
+                    assert!(bound(claimed));
                     for other in ["ES256", "EdDSA", "RS256", "PS256"] {
-                        assert_eq!(bound(other), other == *said, "{said}, bound to {other}");
+                        assert_eq!(bound(other), other == *claimed, "{claimed}, bound to {other}");
                     }
                 }
             }
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_nothing_twice_and_a_jwt_is_no_longer_than_it_may_be() {
+    fn duplicate_header_members_and_long_jwts_are_rejected() {
         let parse = |header: &str| {
             ClientJwt::parse(&format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header))).map(drop)
         };

@@ -71,7 +71,7 @@ impl Email {
             || local.ends_with('.')
             || local.contains("..")
         {
-            return Err("the part before the @ is not one of an email address");
+            return Err("the part before the @ is not valid in an email address");
         }
         let label = |l: &str| {
             !l.is_empty()
@@ -183,7 +183,9 @@ impl Role {
         if fits {
             Ok(Self(input.to_owned()))
         } else {
-            Err("a role is 1 to 32 of a-z, 0-9, _ and -, such as `user` or `admin`")
+            Err(
+                "a role name has 1 to 32 of the characters a-z, 0-9, _ and -, as in `user` or `admin`",
+            )
         }
     }
 
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_compared_in_canonical_form() {
+    fn addresses_are_compared_in_canonical_form() {
         let a = Email::parse("  Ｍary@Example.ORG ").expect("valid");
         assert_eq!(a.address, "Mary@Example.ORG");
         assert_eq!(a.canonical, "mary@example.org");
@@ -225,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_a_mailer_could_misread_is_refused() {
-        for bad in [
+    fn ambiguous_addresses_are_rejected() {
+        for invalid in [
             "",
             "a",
             "@",
@@ -249,13 +251,13 @@ mod tests {
             "a@[127.0.0.1]",
             "a\u{ff20}b@c",
         ] {
-            assert!(Email::parse(bad).is_err(), "{bad:?}");
+            assert!(Email::parse(invalid).is_err(), "{invalid:?}");
         }
         assert!(Email::parse(&format!("{}@b", "a".repeat(65))).is_err());
     }
 
     #[test]
-    fn a_username_is_never_an_address() {
+    fn a_username_cannot_be_an_email_address() {
         assert!(Username::parse("a@b.c").is_err());
         assert!(Username::parse("a\u{ff20}b.c").is_err());
         assert_eq!(Username::parse("Вера.К").expect("valid").canonical, "вера.к");
