@@ -109,7 +109,7 @@ pub fn keep(app: &App, notes: Notes, answered: Answered<'_>, caller: &RequestCon
     };
     let mut waiting = app.refusals.waiting();
     if waiting.len() >= WAITING {
-        app.metrics.refusals_unwritten.increment(1);
+        app.metrics.refusals_unwritten.inc();
         return;
     }
     let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));

@@ -1,7 +1,8 @@
-//! Rate limits, and whom they count: client networks and accounts.
+//! Rate limits per client network, account and client.
 //!
-//! The algorithm is GCRA (ITU-T I.371): one number a key, the theoretical arrival time. A key that is
-//! not known has its whole burst; the least used keys are forgotten when `limits.tracked` is reached.
+//! The algorithm is GCRA (ITU-T I.371): one number per key, the theoretical arrival time. An
+//! unknown key has its whole burst; the least used keys are evicted when `limits.tracked` is
+//! reached.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -18,8 +19,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{clock::Timestamp, config};
 
-/// Which limit was met; the label in the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The limits; a label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     Address,
     LoginAccount,
@@ -28,7 +29,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Every limit there is, in the order of declaration.
+    /// Every limit, in the order of declaration.
     pub const ALL: [Self; 4] =
         [Self::Address, Self::LoginAccount, Self::ClientAuth, Self::Register];
 
@@ -47,16 +48,16 @@ impl Limit {
 pub struct Limits {
     /// Requests to login, register and refresh from one network.
     pub address: Limiter,
-    /// Attempts to log in to one account.
+    /// Login attempts for one account.
     pub login_account: Limiter,
-    /// Failed client authentications from one network: check before, refund after a success.
+    /// Failed client authentications from one network: checked before, refunded after a success.
     pub client_auth: Limiter,
     /// Registrations from one network.
     pub register: Limiter,
 }
 
 impl Limits {
-    /// The limiters that the configuration asks for; with `limits.enabled = false` they admit everything.
+    /// The configured limiters; with `limits.enabled = false` they admit everything.
     pub fn new(config: &config::Limits) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(3600);
@@ -86,10 +87,8 @@ impl Limits {
             ),
         }
     }
-}
 
-impl Limits {
-    /// The limiter of that name.
+    /// The limiter of a limit.
     pub const fn limiter(&self, limit: Limit) -> &Limiter {
         match limit {
             Limit::Address => &self.address,
@@ -100,8 +99,8 @@ impl Limits {
     }
 }
 
-/// What a limiter counts by: 128 bits of SHA-256 over kind and content, so that no key of one kind
-/// meets one of another, and none can be chosen to meet a victim's.
+/// The key of a counter: 128 bits of SHA-256 over kind and content, so that keys of different kinds
+/// never collide, and nobody can choose one that collides with a victim's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(u128);
 
@@ -114,12 +113,12 @@ impl Key {
         }
     }
 
-    /// A user by id, so that every name of the user counts as one.
+    /// A user by id, so that all login names of a user count as one.
     pub fn user(id: &[u8]) -> Self {
         Self::of(b'u', id)
     }
 
-    /// A login that names no user, in its normal form.
+    /// A login name without a user, in its normal form.
     pub fn unknown_login(login: &str) -> Self {
         Self::of(b'l', login.as_bytes())
     }
@@ -137,32 +136,33 @@ impl Key {
     }
 }
 
-/// Over the limit: how long until the next is admitted. Never zero.
+/// Over the limit: the time until the next request is admitted. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryAfter(pub Duration);
 
 impl RetryAfter {
-    /// Whole seconds, rounded up, for the header of that name (RFC 9110 §10.2.3).
+    /// Whole seconds, rounded up, for the `Retry-After` header (RFC 9110 §10.2.3).
     pub fn as_secs(self) -> u64 {
         self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)
     }
 }
 
-/// Admits a burst, then one an interval.
+/// Admits a burst, then one request per interval.
 pub struct Limiter(Option<Active>);
 
 struct Active {
-    /// Microseconds from one admission to the next, and for a whole burst.
+    /// Microseconds between admissions, and for a whole burst.
     interval: i64,
     burst: i64,
-    /// Theoretical arrival times, in microseconds since the epoch; changed under the shard's lock.
+    /// Theoretical arrival times, in microseconds since the epoch; updated under the shard's lock.
     arrivals: Arrivals,
 }
 
 type Arrivals = Cache<Key, i64>;
 
 impl Limiter {
-    /// Admits `burst` at once (at least one) and then one each `per`, for about `tracked` keys at a time.
+    /// Admits `burst` requests at once (at least one), then one per `per`, for about `tracked`
+    /// keys.
     pub fn new(per: Duration, burst: u32, tracked: usize) -> Self {
         let interval = i64::try_from(per.as_micros()).unwrap_or(i64::MAX).max(1);
         let tracked = tracked.max(1);
@@ -177,7 +177,7 @@ impl Limiter {
                 Default::default(),
                 DefaultLifecycle::default(),
             ),
-            // Only where an option is missing.
+            // Only when an option is missing.
             Err(_) => Cache::new(tracked),
         };
         Self(Some(Active {
@@ -192,17 +192,17 @@ impl Limiter {
         Self(None)
     }
 
-    /// Counts one for `key`. Of calls at the same moment, however many threads make them, no more than
-    /// the burst are admitted. What is refused is not counted.
+    /// Counts a request for `key`. Of simultaneous calls, on any number of threads, at most the
+    /// burst are admitted. Rejected requests are not counted.
     ///
     /// # Errors
-    /// Over the limit.
+    /// [`RetryAfter`] when over the limit.
     pub fn check(&self, key: &Key, now: Timestamp) -> Result<(), RetryAfter> {
         let Some(active) = &self.0 else { return Ok(()) };
         let now = now.micros();
         let first = now.saturating_add(active.interval);
         let entry = active.arrivals.entry(key, None, |_, arrival| {
-            // No arrival lies further ahead than a burst, unless the machine's clock was set back.
+            // No arrival lies further ahead than a burst, unless the system clock was set back.
             let known = (*arrival).clamp(now, now.saturating_add(active.burst));
             let next = known.saturating_add(active.interval);
             let over = next.saturating_sub(now).saturating_sub(active.burst);
@@ -214,7 +214,7 @@ impl Limiter {
                 Err(RetryAfter(Duration::from_micros(over.unsigned_abs())))
             }
             EntryResult::Vacant(guard) => {
-                // An error means that the key was evicted in the meantime, as any may be.
+                // An error means that the key was evicted in the meantime, as any key may be.
                 let _ = guard.insert(first);
                 Ok(())
             }
@@ -225,7 +225,7 @@ impl Limiter {
     /// As [`Limiter::check`], but counts nothing.
     ///
     /// # Errors
-    /// Where the next one would be refused, and until when.
+    /// [`RetryAfter`] when the next request would be rejected.
     pub fn peek(&self, key: &Key, now: Timestamp) -> Result<(), RetryAfter> {
         let Some(active) = &self.0 else { return Ok(()) };
         let Some(arrival) = active.arrivals.get(key) else {
@@ -241,10 +241,10 @@ impl Limiter {
         Ok(())
     }
 
-    /// Takes back one [`Limiter::check`], for what turned out not to count.
+    /// Reverts one [`Limiter::check`], for a request that turned out not to count.
     pub fn refund(&self, key: &Key) {
         let Some(active) = &self.0 else { return };
-        // A guard for a key that is not there is dropped at once: it had its whole burst anyway.
+        // The guard of an absent key is dropped at once: it has its whole burst anyway.
         let _ = active.arrivals.entry(key, None, |_, arrival| {
             *arrival = arrival.saturating_sub(active.interval);
             EntryAction::Retain(())
@@ -252,8 +252,8 @@ impl Limiter {
     }
 }
 
-/// What one client can be expected to have: an IPv4 address, or an IPv6 /64 (its other addresses zeroed).
-/// IPv4 in IPv6 is IPv4.
+/// The network that one client is assumed to control: an IPv4 address, or an IPv6 /64 (the host
+/// bits zeroed). IPv4-mapped IPv6 addresses are IPv4.
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
@@ -261,9 +261,9 @@ pub fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The client's own address. `X-Forwarded-For` is read from its right end, where the nearest proxy wrote,
-/// as long as the one who wrote is trusted; so nothing that a client sends is believed. Where a trusted
-/// proxy wrote something that is no address, the proxy's own address stands for the client's.
+/// The client's address. `X-Forwarded-For` is read from the right, the nearest proxy's entry first,
+/// for as long as the entry's writer is a trusted proxy; entries that the client sent are never
+/// trusted. When a trusted proxy wrote an invalid address, the proxy's own address is used.
 pub fn client_address<'a>(
     peer: IpAddr,
     x_forwarded_for: impl DoubleEndedIterator<Item = &'a HeaderValue>,
@@ -284,7 +284,7 @@ pub fn client_address<'a>(
     client
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
+/// An address in any form that proxies write: bare, in brackets, or with a port.
 fn parse_hop(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches([' ', '\t']);
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_admitted_then_one_an_interval() {
+    fn a_burst_is_admitted_then_one_per_interval() {
         let limiter = Limiter::new(SECOND, 3, 100);
         for _ in 0..3 {
             assert_eq!(limiter.check(&key("a"), NOW), Ok(()));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_does_not_lengthen_the_wait() {
+    fn rejected_requests_do_not_lengthen_the_wait() {
         let limiter = Limiter::new(SECOND, 1, 100);
         assert_eq!(limiter.check(&key("a"), NOW), Ok(()));
         for _ in 0..1000 {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_gives_one_back_and_never_more_than_the_burst() {
+    fn refunds_never_exceed_the_burst() {
         let limiter = Limiter::new(SECOND, 2, 100);
         limiter.refund(&key("a"));
         assert_eq!(limiter.check(&key("a"), NOW), Ok(()));
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hundred_in_parallel_get_the_burst_and_no_more() {
+    fn parallel_requests_get_at_most_the_burst() {
         for round in 0..50 {
             let limiter = Limiter::new(SECOND, 10, 1000);
             let key = key(&format!("victim {round}"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_locks_nobody_out_for_longer_than_a_burst() {
+    fn a_clock_set_back_locks_out_for_at_most_a_burst() {
         let limiter = Limiter::new(SECOND, 5, 100);
         assert_eq!(limiter.check(&key("a"), NOW), Ok(()));
         let before = NOW - SECOND * 3600;
@@ -377,14 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn a_million_strangers_take_no_more_memory_than_is_tracked_and_do_not_free_a_busy_key() {
+    fn a_million_keys_stay_within_memory_and_do_not_evict_a_busy_one() {
         let limiter = Limiter::new(Duration::from_secs(3600), 5, 1000);
         let victim = key("victim");
         let mut admitted = 0;
-        for stranger in 0..1_000_000_u32 {
-            let address = IpAddr::from(stranger.to_be_bytes());
+        for number in 0..1_000_000_u32 {
+            let address = IpAddr::from(number.to_be_bytes());
             assert_eq!(limiter.check(&Key::address(address), NOW), Ok(()));
-            if stranger % 100 == 0 && limiter.check(&victim, NOW).is_ok() {
+            if number % 100 == 0 && limiter.check(&victim, NOW).is_ok() {
                 admitted += 1;
             }
         }
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_switched_off_admit_everything() {
+    fn disabled_limits_admit_everything() {
         let config = config::Limits {
             enabled: false,
             address_per_minute: 1,
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_different_kinds_never_meet() {
+    fn keys_of_different_kinds_never_collide() {
         assert!(Key::user(b"x") != Key::unknown_login("x"));
         assert!(Key::client("x") != Key::unknown_login("x"));
         assert!(Key::user(b"lx") != Key::unknown_login("x"));
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_64_and_a_mapped_ipv4_are_one_client() {
+    fn an_ipv6_64_and_a_mapped_ipv4_count_as_one_client() {
         assert_eq!(network(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
         assert!(Key::address(ip("2001:db8::1")) == Key::address(ip("2001:db8::ffff:1")));
         assert!(Key::address(ip("2001:db8::1")) != Key::address(ip("2001:db8:0:1::1")));
@@ -455,13 +455,13 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+    fn headers_of_an_untrusted_peer_are_ignored() {
         assert_eq!(client("192.0.2.1", &[b"198.51.100.7"]), "192.0.2.1");
         assert_eq!(client("::ffff:192.0.2.1", &[b"10.0.0.1"]), "192.0.2.1");
     }
 
     #[test]
-    fn the_nearest_untrusted_hop_behind_trusted_proxies_is_the_client() {
+    fn the_nearest_untrusted_hop_is_the_client() {
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[b"198.51.100.7"]), "198.51.100.7");
         let spoofed: &[u8] = b"203.0.113.9, 198.51.100.7, 10.0.0.2";
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_with_ports_and_brackets_are_understood() {
+    fn addresses_with_ports_and_brackets_are_parsed() {
         assert_eq!(client("10.0.0.1", &[b"198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(client("10.0.0.1", &[b"[2001:4::1]:80"]), "2001:4::1");
         assert_eq!(client("10.0.0.1", &[b"[2001:4::1]"]), "2001:4::1");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn something_that_is_no_address_ends_at_the_last_good_hop() {
+    fn an_invalid_address_falls_back_to_the_last_valid_hop() {
         for bad in [&b"unknown"[..], b"", b"999.1.1.1", b"\xff\xfe", b"198.51.100.7,"] {
             assert_eq!(client("10.0.0.1", &[bad]), "10.0.0.1");
         }

@@ -16,8 +16,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often histograms are drained and gauges read.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How often the database is asked whether gRPC's health shall say that we serve.
 const HEALTH_CHECK: Duration = Duration::from_secs(5);
 
@@ -112,7 +110,6 @@ impl Server {
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
         background.spawn(diagnostics::run(Arc::clone(&app)));
-        background.spawn(keep_metrics(Arc::clone(&app)));
         // Where nobody can ask for it, the database is not asked either.
         let health =
             grpc.as_ref().map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
@@ -212,14 +209,6 @@ async fn is_ready(app: &App) -> bool {
     matches!(asked.await, Ok(Ok(_)))
 }
 
-async fn keep_metrics(app: Arc<App>) {
-    let mut tick = tokio::time::interval(METRICS_UPKEEP);
-    loop {
-        tick.tick().await;
-        app.metrics.upkeep();
-    }
-}
-
 /// What the metrics listener answers: `/metrics` for Prometheus and `/ready` for `propusk health`.
 fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + use<> {
     use poem::EndpointExt;
@@ -233,10 +222,10 @@ fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + use<> 
 #[handler]
 fn render_metrics(Data(app): Data<&Arc<App>>) -> Response {
     let (size, idle) = app.db.pool_size();
-    app.metrics.database_pool_size.set(size);
-    app.metrics.database_pool_idle.set(idle as f64);
-    app.metrics.argon2_waiting.set(app.hasher.waiting() as f64);
-    app.metrics.revocation_entries.set(app.revocations.len() as f64);
+    app.metrics.database_pool_size.set(i64::from(size));
+    app.metrics.database_pool_idle.set(idle as i64);
+    app.metrics.argon2_waiting.set(app.hasher.waiting() as i64);
+    app.metrics.revocation_entries.set(app.revocations.len() as i64);
     Response::builder().content_type(Metrics::CONTENT_TYPE).body(app.metrics.render())
 }
 

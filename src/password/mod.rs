@@ -18,6 +18,7 @@ use std::{
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use prometheus_client::metrics::histogram::Histogram;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
@@ -94,7 +95,7 @@ struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
     hashes: AtomicU64,
-    duration: metrics::Histogram,
+    duration: Histogram,
 }
 
 #[derive(Default)]
@@ -138,7 +139,7 @@ impl Hasher {
     /// Where the parameters are none that Argon2 knows, or a thread cannot be started.
     pub fn new(
         config: &config::Passwords,
-        duration: metrics::Histogram,
+        duration: Histogram,
     ) -> Result<Self, HasherError> {
         let params =
             Params::new(config.memory_kib, config.iterations, config.parallelism, Some(HASH_BYTES))
@@ -350,7 +351,7 @@ impl Shared {
             &mut hash,
             &mut memory[..blocks],
         );
-        self.duration.record(start.elapsed());
+        self.duration.observe(start.elapsed().as_secs_f64());
         self.hashes.fetch_add(1, Ordering::Relaxed);
         // A stored hash may have needed more than the configuration grants.
         let granted = self.params.block_count();
@@ -464,7 +465,7 @@ mod tests {
     }
 
     fn hasher(config: &config::Passwords) -> Hasher {
-        Hasher::new(config, metrics::Histogram::noop()).unwrap()
+        Hasher::new(config, Histogram::new([])).unwrap()
     }
 
     /// A hasher whose one thread is busy until the returned sender is dropped.

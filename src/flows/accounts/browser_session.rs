@@ -156,7 +156,7 @@ pub async fn log_out(
             })
         })
         .await?;
-    app.metrics.logouts.increment(1);
+    app.metrics.logouts.inc();
     app.logouts_waiting.notify_one();
     Ok(())
 }

@@ -68,6 +68,6 @@ pub async fn logout(
             })
         })
         .await?;
-    app.metrics.logouts.increment(1);
+    app.metrics.logouts.inc();
     Ok(())
 }

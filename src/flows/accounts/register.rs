@@ -78,7 +78,7 @@ where
         .await;
     match stored {
         Ok(()) => {
-            app.metrics.registrations.increment(1);
+            app.metrics.registrations.inc();
             Ok(given)
         }
         Err(storage::Error::Conflict(Conflict::Email)) => Err(Error::EmailTaken),

@@ -1,0 +1,451 @@
+//! Metrics in the OpenMetrics text format, which Prometheus scrapes.
+//!
+//! Each [`Metrics`] has a registry of its own, so that two servers in one process (tests) do not
+//! share their counters. Series with a fixed set of labels exist from the start, at zero.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Metric, Registry},
+};
+
+use crate::limits::Limit;
+
+/// An enum that is the label set of a counter: one label, one series per variant.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident: $key:literal { $($variant:ident = $value:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$variant),+];
+        }
+
+        impl EncodeLabelSet for $name {
+            fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+                let value = match self { $(Self::$variant => $value),+ };
+                ($key, value).encode(encoder.encode_label())
+            }
+        }
+    };
+}
+
+label! {
+    /// The outcome of a login attempt.
+    LoginOutcome: "outcome" {
+        Ok = "ok",
+        WrongCredentials = "wrong_credentials",
+        RateLimited = "rate_limited",
+        Overloaded = "overloaded",
+        Error = "error",
+    }
+}
+
+label! {
+    /// The outcome of a refresh. `Replayed`: a retry within the replay window got the same
+    /// successor.
+    RefreshOutcome: "outcome" {
+        Rotated = "rotated",
+        Replayed = "replayed",
+        Theft = "theft",
+        Invalid = "invalid",
+        Error = "error",
+    }
+}
+
+label! {
+    /// The outcome of verifying a presented access token.
+    TokenCheck: "outcome" { Ok = "ok", Refused = "refused" }
+}
+
+label! {
+    /// The decision given to a gateway. `Renewed`: allowed, with a new access token.
+    GatewayOutcome: "outcome" {
+        Allowed = "allowed",
+        Renewed = "renewed",
+        NoToken = "no_token",
+        InvalidToken = "invalid_token",
+        InsufficientScope = "insufficient_scope",
+        NeedsLogin = "needs_login",
+        Error = "error",
+    }
+}
+
+impl EncodeLabelSet for Limit {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("limit", self.as_str()).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    route: Arc<str>,
+    method: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GrpcLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Upper bounds in seconds, from 100 µs to 10 s.
+const BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// Distinct values of the label `route`; further routes are counted as `other`.
+const MAX_ROUTES: usize = 256;
+
+/// Distinct values of the label `method`; other methods are counted as the last.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+
+/// One server's metrics.
+pub struct Metrics {
+    pub registrations: Counter,
+    pub logouts: Counter,
+    pub argon2_duration: Histogram,
+    pub argon2_waiting: Gauge,
+    pub database_pool_size: Gauge,
+    pub database_pool_idle: Gauge,
+    pub revocation_entries: Gauge,
+    /// Denied requests without a record: more arrived at once than are written.
+    pub refusals_unwritten: Counter,
+    logins: Family<LoginOutcome, Counter>,
+    refreshes: Family<RefreshOutcome, Counter>,
+    token_checks: Family<TokenCheck, Counter>,
+    gateways: Family<GatewayOutcome, Counter>,
+    rate_limited: Family<Limit, Counter>,
+    http_requests: Family<HttpLabels, Counter>,
+    http_duration: Durations<RouteLabel>,
+    grpc_calls: Family<GrpcLabels, Counter>,
+    grpc_duration: Durations<MethodLabel>,
+    routes: RwLock<HashSet<Arc<str>>>,
+    registry: Registry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// The media type of [`Metrics::render`].
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// All metrics, at zero.
+    // The encoder appends `_total` to the names of counters, and a full stop to the help texts.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("propusk");
+        let r = &mut registry;
+        Self {
+            registrations: register(r, "registrations", "Users registered", Counter::default()),
+            logouts: register(r, "logouts", "Sessions revoked by logout", Counter::default()),
+            argon2_duration: register(
+                r,
+                "argon2_duration_seconds",
+                "Time spent computing a password hash, without queueing",
+                seconds(),
+            ),
+            argon2_waiting: register(
+                r,
+                "argon2_waiting",
+                "Passwords waiting to be hashed",
+                Gauge::default(),
+            ),
+            database_pool_size: register(
+                r,
+                "database_pool_size",
+                "Database connections in the pool",
+                Gauge::default(),
+            ),
+            database_pool_idle: register(
+                r,
+                "database_pool_idle",
+                "Idle database connections in the pool",
+                Gauge::default(),
+            ),
+            revocation_entries: register(
+                r,
+                "revocation_entries",
+                "Entries of the revocation list",
+                Gauge::default(),
+            ),
+            refusals_unwritten: register(
+                r,
+                "refusals_unwritten",
+                "Denied requests without a record, because too many arrived at once",
+                Counter::default(),
+            ),
+            logins: family(r, "logins", "Login attempts, by outcome", LoginOutcome::ALL),
+            refreshes: family(
+                r,
+                "refreshes",
+                "Refresh token requests, by outcome; `theft` is detected reuse, which revokes the session",
+                RefreshOutcome::ALL,
+            ),
+            token_checks: family(
+                r,
+                "token_checks",
+                "Access tokens verified, by outcome",
+                TokenCheck::ALL,
+            ),
+            gateways: family(
+                r,
+                "gateway_decisions",
+                "Decisions given to gateways (forward-auth, ext_authz), by outcome",
+                GatewayOutcome::ALL,
+            ),
+            rate_limited: family(
+                r,
+                "rate_limited",
+                "Requests rejected by a rate limit, by limit",
+                &Limit::ALL,
+            ),
+            http_requests: register(
+                r,
+                "http_requests",
+                "HTTP requests, by route, method and status class",
+                Family::default(),
+            ),
+            http_duration: register(
+                r,
+                "http_request_duration_seconds",
+                "Time from an HTTP request's header section to its response's, by route",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            grpc_calls: register(
+                r,
+                "grpc_calls",
+                "gRPC calls, by method and status code",
+                Family::default(),
+            ),
+            grpc_duration: register(
+                r,
+                "grpc_call_duration_seconds",
+                "Time from a gRPC call's header section to its response's, by method",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            routes: RwLock::default(),
+            registry,
+        }
+    }
+
+    /// Counts a login attempt.
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.logins.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a refresh token request.
+    pub fn refresh(&self, outcome: RefreshOutcome) {
+        self.refreshes.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a verified access token.
+    pub fn token_check(&self, outcome: TokenCheck) {
+        self.token_checks.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a decision given to a gateway.
+    pub fn gateway(&self, outcome: GatewayOutcome) {
+        self.gateways.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a request rejected by a rate limit.
+    pub fn rate_limited(&self, limit: Limit) {
+        self.rate_limited.get_or_create(&limit).inc();
+    }
+
+    /// Counts an answered HTTP request. `route` is the route's pattern, never the requested path.
+    pub fn http_request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
+        let route = self.route(route);
+        let known = METHODS.iter().find(|known| **known == method.as_str());
+        let status = match status.as_u16() / 100 {
+            0 | 1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let labels = HttpLabels {
+            route: Arc::clone(&route),
+            method: known.unwrap_or(&METHODS[METHODS.len() - 1]),
+            status,
+        };
+        self.http_requests.get_or_create(&labels).inc();
+        self.http_duration.get_or_create(&RouteLabel { route }).observe(took.as_secs_f64());
+    }
+
+    /// Counts an answered gRPC call. Both labels take a few dozen values.
+    pub fn grpc_call(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.grpc_calls.get_or_create(&GrpcLabels { method, code }).inc();
+        self.grpc_duration.get_or_create(&MethodLabel { method }).observe(took.as_secs_f64());
+    }
+
+    /// The label of a route, within [`MAX_ROUTES`].
+    fn route(&self, name: &str) -> Arc<str> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let (known, is_full) = (routes.get(name).cloned(), routes.len() >= MAX_ROUTES);
+        drop(routes);
+        known.unwrap_or_else(|| {
+            let label: Arc<str> = if is_full { "other" } else { name }.into();
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+            routes.insert(Arc::clone(&label));
+            label
+        })
+    }
+
+    /// All series in the OpenMetrics text format, to be served as [`Metrics::CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+fn register<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    metric: M,
+) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// A counter with one series for each of `all`.
+fn family<L>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    all: &[L],
+) -> Family<L, Counter>
+where
+    L: EncodeLabelSet + fmt::Debug + Copy + Eq + std::hash::Hash + Send + Sync + 'static,
+{
+    let family = Family::<L, Counter>::default();
+    for labels in all {
+        drop(family.get_or_create(labels));
+    }
+    register(registry, name, help, family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_instances_do_not_share_series() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.login(LoginOutcome::WrongCredentials);
+        one.refresh(RefreshOutcome::Theft);
+        one.rate_limited(Limit::Register);
+        one.token_check(TokenCheck::Refused);
+        one.revocation_entries.set(3);
+        for (series, value) in [
+            ("propusk_logins_total{outcome=\"wrong_credentials\"}", 1),
+            ("propusk_refreshes_total{outcome=\"theft\"}", 1),
+            ("propusk_rate_limited_total{limit=\"register\"}", 1),
+            ("propusk_token_checks_total{outcome=\"refused\"}", 1),
+            ("propusk_revocation_entries", 3),
+        ] {
+            let has = |metrics: &Metrics, value| {
+                let line = format!("{series} {value}");
+                metrics.render().lines().any(|found| found == line)
+            };
+            assert!(has(&one, value), "{series}\n{}", one.render());
+            assert!(has(&other, 0), "{series}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_help_and_type_from_the_start() {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(3);
+        metrics.http_request("/api/v1/auth/login", &Method::POST, StatusCode::OK, took);
+        let text = metrics.render();
+        for name in [
+            "registrations",
+            "logins",
+            "refreshes",
+            "logouts",
+            "token_checks",
+            "gateway_decisions",
+            "rate_limited",
+            "http_requests",
+            "http_request_duration_seconds",
+            "argon2_duration_seconds",
+            "argon2_waiting",
+            "database_pool_size",
+            "database_pool_idle",
+            "revocation_entries",
+        ] {
+            assert!(text.contains(&format!("# HELP propusk_{name} ")), "{name}\n{text}");
+            assert!(text.contains(&format!("# TYPE propusk_{name} ")), "{name}");
+        }
+        assert!(text.contains("propusk_argon2_duration_seconds_bucket{le=\"0.0001\"} 0"), "{text}");
+        assert!(text.contains("\npropusk_logins_total{outcome=\"ok\"} 0\n"), "{text}");
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_method_and_status_class() {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(3);
+        for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_FOUND] {
+            metrics.http_request("/a", &Method::GET, status, took);
+        }
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        metrics.http_request("/a", &brew, StatusCode::METHOD_NOT_ALLOWED, took);
+        let text = metrics.render();
+        for line in [
+            "propusk_http_requests_total{route=\"/a\",method=\"GET\",status=\"2xx\"} 2",
+            "propusk_http_requests_total{route=\"/a\",method=\"GET\",status=\"4xx\"} 1",
+            "propusk_http_requests_total{route=\"/a\",method=\"other\",status=\"4xx\"} 1",
+            "propusk_http_request_duration_seconds_bucket{le=\"0.0025\",route=\"/a\"} 0",
+            "propusk_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/a\"} 4",
+            "propusk_http_request_duration_seconds_count{route=\"/a\"} 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn routes_beyond_the_limit_are_counted_as_other() {
+        let metrics = Metrics::new();
+        for route in 0..10_000 {
+            let took = Duration::from_millis(1);
+            metrics.http_request(&route.to_string(), &Method::GET, StatusCode::OK, took);
+        }
+        assert!(metrics.routes.read().unwrap().len() <= MAX_ROUTES + 1);
+        assert!(metrics.render().contains("{route=\"other\",method=\"GET\",status=\"2xx\"} 9744"));
+    }
+}
