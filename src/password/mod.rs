@@ -1,16 +1,15 @@
-//! Passwords: what may be one, and Argon2id (RFC 9106) off the async threads.
+//! Password policy and password hashing with Argon2id (RFC 9106), off the async threads.
 //!
-//! Hashing runs on a fixed set of threads, each with memory of its own that it keeps for the next hash
-//! (page faults are half the cost of a fresh one). What waits is counted: memory never exceeds
-//! threads × `passwords.memory_kib`, and a flood is refused instead of growing a queue.
+//! A fixed number of workers hash, each with memory of its own that it keeps for the next hash
+//! (page faults are half the cost of a fresh allocation). The queue is bounded: memory never
+//! exceeds workers × `passwords.memory_kib`, and excess requests fail at once instead of waiting.
 
 mod policy;
 
 use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
+    mem,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,40 +19,45 @@ use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use prometheus_client::metrics::histogram::Histogram;
 use subtle::ConstantTimeEq;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 pub use self::policy::{BlocklistError, Policy};
 use crate::{clock::Rng, config};
 
-/// The longest password, in bytes as sent. Longer ones are refused before anything costly is done.
+/// The longest password, in bytes as sent. Longer ones are rejected before anything costly is done.
 pub const MAX_BYTES: usize = 1024;
 
-/// The most that a stored hash may ask for when it asks for more than the configuration does.
+/// The upper bounds of a stored hash whose parameters exceed the configured ones.
 const MAX_FOREIGN_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_FOREIGN_WORK_KIB: u64 = 4 * 1024 * 1024;
 
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// How long a thread without work keeps its memory.
+/// How long an idle worker keeps its memory.
 const KEEP_MEMORY: Duration = Duration::from_secs(60);
 
-/// Passwords in use are compared and hashed in NFKC, so that every keyboard's way to write one is the same.
+/// Passwords are compared and hashed in NFKC, so that every keyboard's encoding of one is the same.
 fn normalised(password: &str) -> Zeroizing<String> {
-    // Room for the greatest growth that NFKC knows (U+FDFA: 3 bytes to 33), so that no copy is left behind by a move.
+    // Room for NFKC's greatest growth (U+FDFA: 3 bytes to 33), so that no move leaves a copy
+    // behind.
     let room = if password.is_ascii() { 1 } else { 11 };
     let mut text = Zeroizing::new(String::with_capacity(password.len() * room));
     text.extend(password.nfkc());
     text
 }
 
-/// Whether a password is the one that a hash was made of.
+/// Whether a password matches a stored hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Right,
-    /// It is, and the hash has other parameters than the configured ones: hash it anew.
+    /// It matches, and the hash has other parameters than the configured ones: hash it again.
     RightButOutdated,
     Wrong,
 }
@@ -61,112 +65,75 @@ pub enum Verdict {
 /// Why there is no hash and no verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// `passwords.queue` others wait already, or this one waited for `passwords.queue_timeout`.
+    /// The queue is full (`passwords.queue`), or the wait exceeded `passwords.queue_timeout`.
     #[error("too many passwords are waiting to be hashed; try again in a few seconds")]
     Overloaded,
-    /// A stored hash that cannot be used, or a password over [`MAX_BYTES`] that was to be hashed.
+    /// An unusable stored hash, or a password over [`MAX_BYTES`] to be hashed.
     #[error("the password could not be processed")]
     Internal,
 }
 
-/// Hashes and verifies passwords on threads of its own. Clones share them.
-#[derive(Clone)]
-pub struct Hasher(Arc<Inner>);
+/// Why a [`Hasher`] cannot be created.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "passwords.memory_kib, passwords.iterations and passwords.parallelism are not valid Argon2 \
+     parameters: {0}; use at least 8 KiB of memory per lane, one iteration and one lane"
+)]
+pub struct HasherError(argon2::Error);
 
-/// The last clone's end lets the threads end.
-struct Inner {
+/// Hashes and verifies passwords on workers of its own. Clones share them.
+#[derive(Clone)]
+pub struct Hasher {
+    jobs: async_channel::Sender<Job>,
+    /// One permit per job, waiting or running.
+    places: Arc<Semaphore>,
+    /// One permit per running job; granted first come, first served.
+    turns: Arc<Semaphore>,
+    max_waiting: usize,
+    queue_timeout: Duration,
     shared: Arc<Shared>,
     /// A hash with the configured parameters that no password has, for users that do not exist.
     dummy: Arc<str>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.ready.notify_all();
-    }
-}
-
 struct Shared {
     params: Params,
-    threads: usize,
-    max_waiting: usize,
-    timeout: Duration,
-    queue: Mutex<Queue>,
-    ready: Condvar,
     hashes: AtomicU64,
     duration: Histogram,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<(u64, Job)>,
-    running: usize,
-    next: u64,
-    closed: bool,
-}
-
 type Job = Box<dyn FnOnce(&Shared, &mut Vec<Block>) + Send>;
 
-/// A place in the queue, given up when the one who waits goes away.
-struct Ticket<'a> {
-    shared: &'a Shared,
-    id: u64,
-}
-
-impl Ticket<'_> {
-    /// Whether the job was still waiting; it will not run then.
-    fn withdraw(&self) -> bool {
-        let mut queue = self.shared.queue();
-        // Ids ascend along the queue.
-        let at = queue.waiting.binary_search_by_key(&self.id, |(id, _)| *id);
-        let job = at.ok().and_then(|at| queue.waiting.remove(at));
-        drop(queue);
-        job.is_some()
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.withdraw();
-    }
-}
-
 impl Hasher {
-    /// Starts the threads. `duration` takes the seconds that each hash costs, without the waiting.
+    /// Starts the workers. `duration` observes the seconds that each hash takes, without queueing.
     ///
     /// # Errors
-    /// Where the parameters are none that Argon2 knows, or a thread cannot be started.
-    pub fn new(
-        config: &config::Passwords,
-        duration: Histogram,
-    ) -> Result<Self, HasherError> {
+    /// [`HasherError`] when Argon2 rejects the parameters.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn new(config: &config::Passwords, duration: Histogram) -> Result<Self, HasherError> {
         let params =
             Params::new(config.memory_kib, config.iterations, config.parallelism, Some(HASH_BYTES))
-                .map_err(HasherError::Params)?;
+                .map_err(HasherError)?;
         let dummy = phc_string(&params, &[0; SALT_BYTES], &[0; HASH_BYTES]).into();
-        let threads = config.permits().max(1);
-        let inner = Inner {
-            shared: Arc::new(Shared {
-                params,
-                threads,
-                max_waiting: config.queue,
-                timeout: config.queue_timeout,
-                queue: Mutex::default(),
-                ready: Condvar::new(),
-                hashes: AtomicU64::new(0),
-                duration,
-            }),
-            dummy,
-        };
-        for _ in 0..threads {
-            let shared = inner.shared.clone();
-            std::thread::Builder::new()
-                .name("argon2".to_owned())
-                .spawn(move || shared.work())
-                .map_err(HasherError::Thread)?;
+        let workers = config.permits().clamp(1, Semaphore::MAX_PERMITS);
+        let max_waiting = config.queue.min(Semaphore::MAX_PERMITS - workers);
+        let shared = Arc::new(Shared { params, hashes: AtomicU64::new(0), duration });
+        // As long as there are permits for it, a job finds room.
+        let (jobs, queue) = async_channel::bounded(workers);
+        for _ in 0..workers {
+            tokio::spawn(work(Arc::clone(&shared), queue.clone()));
         }
-        Ok(Self(Arc::new(inner)))
+        Ok(Self {
+            jobs,
+            places: Arc::new(Semaphore::new(workers + max_waiting)),
+            turns: Arc::new(Semaphore::new(workers)),
+            max_waiting,
+            queue_timeout: config.queue_timeout,
+            shared,
+            dummy,
+        })
     }
 
     /// The PHC string of a new hash. Check the password against the [`Policy`] first.
@@ -189,13 +156,13 @@ impl Hasher {
         .ok_or(PasswordError::Internal)
     }
 
-    /// Whether `password` is the one behind `phc`. `None` (there is no such user, or one without a
-    /// password) costs as much as a hash with the configured parameters and is always
-    /// [`Verdict::Wrong`]. More than [`MAX_BYTES`] is wrong at no cost.
+    /// Whether `password` matches `phc`. `None` (no such user, or one without a password) costs as
+    /// much as a hash with the configured parameters and is always [`Verdict::Wrong`]. More than
+    /// [`MAX_BYTES`] is wrong at no cost.
     ///
     /// # Errors
-    /// [`PasswordError::Overloaded`]; [`PasswordError::Internal`] for a stored hash that is no Argon2 or
-    /// asks for absurd amounts of memory or time (and logs why).
+    /// [`PasswordError::Overloaded`]; [`PasswordError::Internal`] for a stored hash that is not an
+    /// Argon2 hash or asks for excessive memory or time (the log says which).
     pub async fn verify(
         &self,
         password: &str,
@@ -206,7 +173,7 @@ impl Hasher {
         }
         let password = normalised(password);
         let is_known = phc.is_some();
-        let phc: Arc<str> = phc.map_or_else(|| self.0.dummy.clone(), Into::into);
+        let phc: Arc<str> = phc.map_or_else(|| self.dummy.clone(), Into::into);
         self.run(move |shared, memory| {
             let verdict = shared.verify(&password, &phc, memory)?;
             Some(if is_known { verdict } else { Verdict::Wrong })
@@ -215,10 +182,10 @@ impl Hasher {
         .ok_or(PasswordError::Internal)
     }
 
-    /// [`Policy::check`], on these threads.
+    /// [`Policy::check`], on the same workers.
     ///
     /// # Errors
-    /// [`PasswordError::Overloaded`]; within, what [`Policy::check`] has to say.
+    /// [`PasswordError::Overloaded`]; within, the result of [`Policy::check`].
     pub async fn check(
         &self,
         policy: &Arc<Policy>,
@@ -238,96 +205,61 @@ impl Hasher {
         .await
     }
 
-    /// How many wait for a thread.
+    /// The number of jobs waiting for a worker.
     pub fn waiting(&self) -> usize {
-        self.0.shared.queue().waiting.len()
+        let (turns, places) = (self.turns.available_permits(), self.places.available_permits());
+        (self.max_waiting + turns).saturating_sub(places)
     }
 
-    /// How many hashes were computed since the start.
+    /// The number of hashes computed since the start.
     pub fn hashes(&self) -> u64 {
-        self.0.shared.hashes.load(Ordering::Relaxed)
+        self.shared.hashes.load(Ordering::Relaxed)
     }
 
-    /// Runs `job` on one of the threads. First come, first served; not at all where the caller goes
-    /// away before its turn.
+    /// Runs `job` on a worker, first come, first served. A caller that goes away while it waits
+    /// gives up its place; a job that has begun is finished.
     async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Shared, &mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let shared = &*self.0.shared;
-        let (reply, mut answer) = oneshot::channel();
-        let ticket = shared.enqueue(Box::new(move |shared, memory| {
-            // An error means that the caller has gone: nobody misses the answer.
-            let _ = reply.send(job(shared, memory));
-        }))?;
-        let answered = match tokio::time::timeout(shared.timeout, &mut answer).await {
-            Ok(answered) => answered,
-            Err(_) if ticket.withdraw() => return Err(PasswordError::Overloaded),
-            // Its turn came in time.
-            Err(_) => answer.await,
-        };
-        answered.map_err(|_| PasswordError::Internal)
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| PasswordError::Overloaded)?;
+        let turn = timeout(self.queue_timeout, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| PasswordError::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |shared, memory| {
+            let result = job(shared, memory);
+            drop((place, turn));
+            // An error means that the caller has gone away.
+            let _ = answer.send(result);
+        });
+        self.jobs.try_send(job).map_err(|_| PasswordError::Internal)?;
+        // A job that panicked has dropped its sender; the panic hook has reported it.
+        answered.await.map_err(|_| PasswordError::Internal)
     }
 }
 
-/// The hasher cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum HasherError {
-    #[error(
-        "passwords.memory_kib, passwords.iterations and passwords.parallelism make no Argon2: {0}. Use at least 8 KiB of memory for each lane, one pass and one lane"
-    )]
-    Params(argon2::Error),
-    #[error("a thread for hashing passwords cannot be started: {0}. Lower passwords.permits")]
-    Thread(std::io::Error),
+/// One worker: runs jobs one at a time, until the last [`Hasher`] is dropped.
+async fn work(shared: Arc<Shared>, queue: async_channel::Receiver<Job>) {
+    let mut memory = Vec::new();
+    loop {
+        match timeout(KEEP_MEMORY, queue.recv()).await {
+            Ok(Ok(job)) => {
+                let (shared, mut lent) = (Arc::clone(&shared), mem::take(&mut memory));
+                let done = spawn_blocking(move || {
+                    job(&shared, &mut lent);
+                    lent
+                });
+                memory = done.await.unwrap_or_default();
+            }
+            Ok(Err(_)) => return,
+            Err(_) => memory = Vec::new(),
+        }
+    }
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it holds the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enqueue(&self, job: Job) -> Result<Ticket<'_>, PasswordError> {
-        let mut queue = self.queue();
-        if queue.waiting.len() + queue.running >= self.threads.saturating_add(self.max_waiting) {
-            return Err(PasswordError::Overloaded);
-        }
-        let id = queue.next;
-        queue.next += 1;
-        queue.waiting.push_back((id, job));
-        drop(queue);
-        self.ready.notify_one();
-        Ok(Ticket { shared: self, id })
-    }
-
-    /// One thread's life.
-    fn work(&self) {
-        let mut memory = Vec::new();
-        let mut queue = self.queue();
-        loop {
-            if let Some((_, job)) = queue.waiting.pop_front() {
-                queue.running += 1;
-                drop(queue);
-                // A panic has been reported by its hook; its caller gets `Internal`, the thread lives on.
-                let _ = catch_unwind(AssertUnwindSafe(|| job(self, &mut memory)));
-                queue = self.queue();
-                queue.running -= 1;
-            } else if queue.closed {
-                return;
-            } else {
-                let (guard, waited) = self
-                    .ready
-                    .wait_timeout(queue, KEEP_MEMORY)
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue = guard;
-                if waited.timed_out() {
-                    memory = Vec::new();
-                }
-            }
-        }
-    }
-
-    /// One hash. `None` where Argon2 refuses, with a line in the log.
+    /// One hash. `None` when Argon2 rejects its input, which is logged.
     fn argon2(
         &self,
         argon2: &Argon2<'_>,
@@ -338,7 +270,7 @@ impl Shared {
     ) -> Option<Zeroizing<Vec<u8>>> {
         let blocks = argon2.params().block_count();
         if memory.len() < blocks {
-            // First the old one, or both would be held for a moment.
+            // Free the old memory first, or both would be held for a moment.
             *memory = Vec::new();
             *memory = vec![Block::default(); blocks];
         }
@@ -353,7 +285,7 @@ impl Shared {
         );
         self.duration.observe(start.elapsed().as_secs_f64());
         self.hashes.fetch_add(1, Ordering::Relaxed);
-        // A stored hash may have needed more than the configuration grants.
+        // A stored hash may have needed more than the configured memory.
         let granted = self.params.block_count();
         if memory.len() > granted {
             memory.truncate(granted);
@@ -362,20 +294,18 @@ impl Shared {
         match hashed {
             Ok(()) => Some(hash),
             Err(error) => {
-                tracing::error!(%error, "a password could not be hashed");
+                tracing::error!(%error, "password hashing failed");
                 None
             }
         }
     }
 
-    /// Verifies with the stored hash's own parameters. `None` where the hash cannot be used.
+    /// Verifies with the parameters of the stored hash. `None` when that hash is unusable.
     fn verify(&self, password: &str, phc: &str, memory: &mut Vec<Block>) -> Option<Verdict> {
         let stored = match Stored::parse(phc, &self.params) {
             Ok(stored) => stored,
-            Err(why) => {
-                tracing::error!(
-                    "a stored password hash cannot be used: {why}. Set that user's password anew"
-                );
+            Err(reason) => {
+                tracing::error!(reason, "stored password hash is unusable; set a new password");
                 return None;
             }
         };
@@ -390,7 +320,7 @@ impl Shared {
     }
 }
 
-/// A stored hash, taken apart.
+/// A parsed stored hash.
 struct Stored {
     algorithm: Algorithm,
     version: Version,
@@ -403,15 +333,15 @@ struct Stored {
 
 impl Stored {
     fn parse(phc: &str, current: &Params) -> Result<Self, &'static str> {
-        let parsed = PasswordHash::new(phc).map_err(|_| "it is no PHC string")?;
-        let algorithm = Algorithm::new(parsed.algorithm.as_str()).map_err(|_| "it is no Argon2")?;
-        // No version means 0x10, by the reference implementation.
+        let parsed = PasswordHash::new(phc).map_err(|_| "not a PHC string")?;
+        let algorithm =
+            Algorithm::new(parsed.algorithm.as_str()).map_err(|_| "not an Argon2 hash")?;
+        // No version means 0x10, as in the reference implementation.
         let version = Version::try_from(parsed.version.unwrap_or(0x10))
-            .map_err(|_| "its Argon2 version is unknown")?;
-        let params =
-            Params::try_from(&parsed).map_err(|_| "its Argon2 parameters are impossible")?;
+            .map_err(|_| "unknown Argon2 version")?;
+        let params = Params::try_from(&parsed).map_err(|_| "invalid Argon2 parameters")?;
         let (Some(salt), Some(hash)) = (&parsed.salt, &parsed.hash) else {
-            return Err("it lacks its salt or its hash");
+            return Err("salt or hash missing");
         };
         let is_current = algorithm == Algorithm::Argon2id
             && version == Version::V0x13
@@ -419,10 +349,10 @@ impl Stored {
             && salt.len() == SALT_BYTES;
         let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
         if params.m_cost() > MAX_FOREIGN_MEMORY_KIB.max(current.m_cost()) {
-            return Err("it asks for too much memory");
+            return Err("excessive memory cost");
         }
         if work(&params) > MAX_FOREIGN_WORK_KIB.max(work(current)) {
-            return Err("it asks for too many passes");
+            return Err("excessive time cost");
         }
         Ok(Self {
             algorithm,
@@ -468,7 +398,7 @@ mod tests {
         Hasher::new(config, Histogram::new([])).unwrap()
     }
 
-    /// A hasher whose one thread is busy until the returned sender is dropped.
+    /// A hasher whose only worker is busy until the returned sender is dropped.
     async fn busy(config: &config::Passwords) -> (Hasher, std::sync::mpsc::Sender<()>) {
         let hasher = hasher(config);
         let (release, released) = std::sync::mpsc::channel::<()>();
@@ -486,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_verifies_its_password_and_no_other() {
+    async fn a_hash_matches_only_its_password() {
         let hasher = hasher(&config());
         let phc = hasher.hash("sunny kettle", &Rng::system()).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=256,t=1,p=1$"), "{phc}");
@@ -498,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_cut_at_72_bytes_and_keyboards_agree() {
+    async fn passwords_are_not_truncated_and_are_compared_in_nfkc() {
         let hasher = hasher(&config());
         let long = "x".repeat(1023);
         let phc = hasher.hash(&format!("{long}a"), &Rng::system()).await.unwrap();
@@ -509,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn known_and_unknown_users_cost_the_same_and_a_megabyte_costs_nothing() {
+    async fn known_and_unknown_users_cost_one_hash_and_a_megabyte_none() {
         let hasher = hasher(&config());
         let phc = hasher.hash("sunny kettle", &Rng::system()).await.unwrap();
         let before = hasher.hashes();
@@ -526,20 +456,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_with_other_parameters_verifies_and_is_outdated() {
+    async fn a_hash_with_other_parameters_matches_and_is_outdated() {
         let old = hasher(&config::Passwords { memory_kib: 512, iterations: 2, ..config() });
         let phc = old.hash("sunny kettle", &Rng::system()).await.unwrap();
         let hasher = hasher(&config());
         assert_eq!(hasher.verify("sunny kettle", Some(&phc)).await, Ok(Verdict::RightButOutdated));
         assert_eq!(hasher.verify("other", Some(&phc)).await, Ok(Verdict::Wrong));
-        // Made by the reference implementation.
+        // From the reference implementation.
         let reference =
             "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA";
         assert_eq!(hasher.verify("password", Some(reference)).await, Ok(Verdict::RightButOutdated));
     }
 
     #[tokio::test]
-    async fn a_stored_hash_that_is_absurd_or_broken_is_not_tried() {
+    async fn excessive_or_broken_stored_hashes_are_not_computed() {
         let hasher = hasher(&config());
         for phc in [
             "",
@@ -555,7 +485,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_queue_holds_are_refused_at_once() {
+    async fn requests_beyond_the_queue_fail_at_once() {
         let (hasher, release) = busy(&config::Passwords { queue: 3, ..config() }).await;
         let waiting: Vec<_> = (0..3)
             .map(|_| {
@@ -575,7 +505,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_too_long_is_refused_and_no_longer_hashed() {
+    async fn a_timed_out_request_fails_and_is_not_hashed() {
         let queue_timeout = Duration::from_millis(20);
         let (hasher, release) = busy(&config::Passwords { queue_timeout, ..config() }).await;
         assert_eq!(hasher.verify("x", None).await, Err(PasswordError::Overloaded));
@@ -586,7 +516,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_gives_up_the_place() {
+    async fn a_cancelled_request_gives_up_its_place() {
         let (hasher, release) = busy(&config::Passwords { queue: 1, ..config() }).await;
         for _ in 0..10 {
             let other = hasher.clone();
@@ -604,7 +534,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_its_caller_alone() {
+    async fn a_panic_fails_only_its_own_request() {
         let hasher = hasher(&config());
         let failed = hasher.run(|_, _| panic!("on purpose")).await;
         assert_eq!(failed, Err::<(), _>(PasswordError::Internal));
@@ -612,7 +542,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_policy_is_asked_on_the_same_threads() {
+    async fn the_policy_is_checked_on_the_same_workers() {
         let hasher = hasher(&config());
         let policy = Arc::new(Policy::new(&config()).unwrap());
         assert!(hasher.check(&policy, "password1", &[]).await.unwrap().is_err());

@@ -1,4 +1,4 @@
-//! What may be a password.
+//! The password policy.
 
 use std::{
     fs::File,
@@ -13,23 +13,24 @@ use zeroize::Zeroizing;
 use super::{MAX_BYTES, normalised};
 use crate::config;
 
-/// The characters that the strength estimate looks at: a strong beginning suffices, and its cost grows
-/// steeply with length (0.8 s for 100 characters chosen to that end).
+/// The prefixes, in characters, whose strength is estimated: a strong prefix suffices, and the cost
+/// of an estimate grows steeply with length (0.8 s for 100 adversarial characters).
 const ESTIMATED_PREFIXES: [usize; 2] = [16, 40];
 
-/// What may be a password: long enough, not known to others, hard to guess. No rules of composition
+/// The password policy: long enough, not on a blocklist, hard to guess. No composition rules
 /// (NIST SP 800-63B-4 §3.1.1.2).
 pub struct Policy {
     min_length: usize,
     min_strength: u8,
-    /// Sorted, the first 64 bits of each entry's SHA-256.
+    /// The first 64 bits of each entry's SHA-256, sorted.
     blocklist: Vec<u64>,
 }
 
-/// The blocklist's file cannot be read.
+/// The blocklist file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "passwords.blocklist_file: `{}` cannot be read: {source}. Name a text file with one password a line, or leave the key empty",
+    "passwords.blocklist_file: cannot read `{}`: {source}; name a text file with one password per line, \
+     or leave the key empty",
     path.display()
 )]
 pub struct BlocklistError {
@@ -38,10 +39,10 @@ pub struct BlocklistError {
 }
 
 impl Policy {
-    /// The policy that the configuration asks for; reads the blocklist.
+    /// The configured policy; reads the blocklist.
     ///
     /// # Errors
-    /// Where the blocklist cannot be read.
+    /// [`BlocklistError`] when the blocklist cannot be read.
     pub fn new(config: &config::Passwords) -> Result<Self, BlocklistError> {
         let blocklist = match &config.blocklist_file {
             Some(path) => read_blocklist(path)
@@ -51,12 +52,12 @@ impl Policy {
         Ok(Self { min_length: config.min_length, min_strength: config.min_strength, blocklist })
     }
 
-    /// Whether `password` may be one, given what an attacker would try first for this user (email,
-    /// username, the service's name). May compute for a sixth of a second: from async code, call
+    /// Checks a password, given the words that an attacker would try first for this user (email,
+    /// username, name of the service). Takes up to a sixth of a second: from async code, call
     /// [`Hasher::check`](super::Hasher::check).
     ///
     /// # Errors
-    /// A sentence for each rule that it fails, saying what to do.
+    /// A sentence for each violated rule, with what to do.
     pub fn check(&self, password: &str, context: &[&str]) -> Result<(), Vec<String>> {
         if password.len() > MAX_BYTES {
             return Err(vec![format!(
@@ -95,7 +96,7 @@ impl Policy {
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
-    /// What to do about a password that is too easy to guess; `None` where it is not.
+    /// Advice for a password that is too easy to guess; `None` for one that is not.
     fn too_easy(&self, password: &str, context: &[String]) -> Option<String> {
         if self.min_strength == 0 {
             return None;
@@ -121,7 +122,7 @@ impl Policy {
     }
 }
 
-/// The words in an email address or a name that guess a password: itself and its parts.
+/// The words of an email address or name that are guessable passwords: the whole and its parts.
 fn context_words(text: &str) -> Vec<String> {
     let text: String = text.nfkc().collect::<String>().to_lowercase();
     let parts = text.split(|c: char| !c.is_alphanumeric());
@@ -161,13 +162,13 @@ mod tests {
     use super::*;
     use crate::password::tests::config;
 
-    fn refusal(policy: &Policy, password: &str) -> String {
+    fn rejection(policy: &Policy, password: &str) -> String {
         let context = ["alice.smith@example.com", "AliceTheGreat", "Propusk"];
         policy.check(password, &context).unwrap_err().join(" ")
     }
 
     #[test]
-    fn long_unusual_passwords_are_admitted_whatever_they_are_made_of() {
+    fn long_unusual_passwords_of_any_composition_are_accepted() {
         let policy = Policy::new(&config()).unwrap();
         for password in [
             "sunny-kettle-42-orbit",
@@ -184,32 +185,32 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn a_rejection_says_what_to_do() {
         let policy = Policy::new(&config()).unwrap();
         assert!(
-            refusal(&policy, "zq7#x")
+            rejection(&policy, "zq7#x")
                 .starts_with("Use at least 8 characters; this password has 5.")
         );
-        assert!(refusal(&policy, "").contains("has 0."));
+        assert!(rejection(&policy, "").contains("has 0."));
         assert_eq!(
-            refusal(&policy, "password1"),
+            rejection(&policy, "password1"),
             "This password is too easy to guess. This is a very common password. Add another word or two. Uncommon words are better."
         );
         assert_eq!(
-            refusal(&policy, &"x".repeat(1_000_000)),
+            rejection(&policy, &"x".repeat(1_000_000)),
             "Use at most 1024 bytes; this password has 1000000."
         );
     }
 
     #[test]
-    fn the_users_own_names_are_no_password() {
+    fn names_of_the_user_are_rejected() {
         let policy = Policy::new(&config()).unwrap();
         let lax = Policy::new(&config::Passwords { min_strength: 0, ..config() }).unwrap();
         for password in ["alice.smith@example.com", "ALICE.SMITH", "alicethegreat"] {
-            assert!(refusal(&policy, password).contains("Do not use your email"));
-            assert!(refusal(&lax, password).contains("Do not use your email"));
+            assert!(rejection(&policy, password).contains("Do not use your email"));
+            assert!(rejection(&lax, password).contains("Do not use your email"));
         }
-        assert!(refusal(&policy, "alicethegreat1").contains("too easy"));
+        assert!(rejection(&policy, "alicethegreat1").contains("too easy"));
         assert!(lax.check("password1", &[]).is_ok());
     }
 
@@ -219,22 +220,28 @@ mod tests {
         // Eight letters, each with a combining accent that NFKC joins to it.
         let accents = "e\u{301}".repeat(8);
         assert!(lax.check(&accents, &[]).is_ok());
-        assert!(refusal(&lax, &"e\u{301}".repeat(7)).contains("has 7."));
-        assert!(refusal(&lax, &"\u{1F511}".repeat(7)).contains("has 7."));
+        assert!(rejection(&lax, &"e\u{301}".repeat(7)).contains("has 7."));
+        assert!(rejection(&lax, &"\u{1F511}".repeat(7)).contains("has 7."));
     }
 
     #[test]
-    fn passwords_on_the_blocklist_are_refused_in_any_case() {
+    fn blocklisted_passwords_are_rejected_in_any_case() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"Sunny-Kettle-42-Orbit\r\n\ncaf\xe9-latin-1\nother").unwrap();
         let blocklist_file = Some(file.path().to_owned());
         let policy = Policy::new(&config::Passwords { blocklist_file, ..config() }).unwrap();
-        let refusal = refusal(&policy, "sunny-KETTLE-42-orbit");
-        assert_eq!(refusal, "This password is on a list that attackers try first; choose another.");
+        let rejection = rejection(&policy, "sunny-KETTLE-42-orbit");
+        assert_eq!(
+            rejection,
+            "This password is on a list that attackers try first; choose another."
+        );
         assert_eq!(policy.check("sunny-kettle-43-orbit", &[]), Ok(()));
         let blocklist_file = Some("/nonexistent/list".into());
         let missing = Policy::new(&config::Passwords { blocklist_file, ..config() });
         let message = missing.err().map(|error| error.to_string()).unwrap();
-        assert!(message.starts_with("passwords.blocklist_file: `/nonexistent/list`"), "{message}");
+        assert!(
+            message.starts_with("passwords.blocklist_file: cannot read `/nonexistent/list`"),
+            "{message}"
+        );
     }
 }
