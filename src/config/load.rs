@@ -1,5 +1,5 @@
-//! Layers: the manual's defaults, under the operator's file, under the environment. Every key
-//! remembers which of them set it, so that a complaint can name the place to mend.
+//! Layers of configuration: defaults, overridden by the operator's file, overridden by the
+//! environment. Every key keeps its source, so that an error can name the place to fix.
 
 use std::{
     collections::BTreeMap,
@@ -13,16 +13,16 @@ use toml::{Table, Value};
 use super::{Config, DEFAULT_TOML, mask_url, validate};
 
 const PREFIX: &str = "PROPUSK_";
-/// Names the configuration file, so it cannot itself be a key of it.
+/// Names the configuration file, so it cannot be a key itself.
 const FILE_VARIABLE: &str = "PROPUSK_CONFIG";
-/// Variables of this prefix belong to the test suite.
+/// Variables with this prefix belong to the test suite.
 const TEST_PREFIX: &str = "PROPUSK_TEST_";
-/// Read from the working directory where no file is named.
+/// Read from the working directory when no file is given.
 const DEFAULT_FILE: &str = "propusk.toml";
-/// Keys whose values never appear in a message.
+/// Keys whose values never appear in messages.
 const SECRET: &[&str] = &["database.url", "redis.url", "redis.sentinels"];
 
-/// A key's value as written, and by whom.
+/// A key's value as written, and its source.
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,
@@ -49,15 +49,15 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why the configuration cannot be used: every problem found, each naming the key, where it was
-/// set, and what would be right. Holds no secret.
+/// An invalid configuration: every problem found, each with the key, its source, and how to fix it.
+/// Contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<String>,
 }
 
 impl ConfigError {
-    /// One line or more for each problem; never empty.
+    /// One text per problem; never empty.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
@@ -65,7 +65,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration cannot be used:")?;
+        f.write_str("invalid configuration:")?;
         for problem in &self.problems {
             write!(f, "\n  {problem}")?;
         }
@@ -75,8 +75,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The process's `PROPUSK_…` variables, for [`Config::load`]. Unlike `std::env::vars` it does not
-/// panic over text that is not Unicode elsewhere in the environment.
+/// The process's `PROPUSK_…` variables, for [`Config::load`]. Unlike `std::env::vars`, this does
+/// not panic when other variables are not Unicode.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -85,12 +85,11 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
-    /// Lays `file` (else the one `PROPUSK_CONFIG` names, else `propusk.toml` if there is one) and
-    /// the environment over the defaults, and checks the whole.
+    /// Overrides the defaults with `file` (else the one that `PROPUSK_CONFIG` names, else
+    /// `propusk.toml` if it exists) and the environment, and validates the result.
     ///
     /// # Errors
-    /// Unknown keys, values of the wrong type, values that cannot work, and unreadable files; all
-    /// that were found.
+    /// [`ConfigError`] with all unknown keys, wrong types, invalid values and unreadable files.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -99,9 +98,9 @@ impl Config {
             env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let mut layers = Layers::defaults()?;
         if let Some(file) = file_to_read(file, &env) {
-            layers.lay_file(&file);
+            layers.merge_file(&file);
         }
-        layers.lay_environment(&env);
+        layers.merge_environment(&env);
         layers.finish()
     }
 }
@@ -117,12 +116,12 @@ fn file_to_read(argument: Option<&Path>, env: &BTreeMap<String, String>) -> Opti
     default.is_file().then_some(default)
 }
 
-/// The layers so far, by dotted key (`server.tls.key`), and what was wrong with them.
+/// The merged settings by dotted key (`server.tls.key`), and the problems found.
 struct Layers {
     settings: BTreeMap<String, Setting>,
     problems: Vec<String>,
-    /// Whether every value has a usable type, so that comparing values means something.
-    values_sound: bool,
+    /// Whether every value has the right type, so that validating values is meaningful.
+    types_valid: bool,
 }
 
 impl Layers {
@@ -132,21 +131,21 @@ impl Layers {
         })?;
         let mut settings = BTreeMap::new();
         flatten("", table, &mut settings);
-        Ok(Self { settings, problems: Vec::new(), values_sound: true })
+        Ok(Self { settings, problems: Vec::new(), types_valid: true })
     }
 
-    fn lay_file(&mut self, path: &Path) {
+    fn merge_file(&mut self, path: &Path) {
         let table = match std::fs::read_to_string(path) {
             Ok(text) => parse(&text),
-            Err(error) => Err(format!("cannot be read: {error}")),
+            Err(error) => Err(format!("cannot read the file: {error}")),
         };
         match table {
-            Ok(table) => self.lay_table("", table, path),
+            Ok(table) => self.merge_table("", table, path),
             Err(problem) => self.problems.push(format!("{}: {problem}", path.display())),
         }
     }
 
-    fn lay_table(&mut self, section: &str, table: Table, path: &Path) {
+    fn merge_table(&mut self, section: &str, table: Table, path: &Path) {
         for (name, value) in table {
             let key = join(section, &name);
             if self.settings.contains_key(&key) {
@@ -155,9 +154,9 @@ impl Layers {
             }
             let is_section = self.is_section(&key);
             match value {
-                Value::Table(inner) if is_section => self.lay_table(&key, inner, path),
+                Value::Table(inner) if is_section => self.merge_table(&key, inner, path),
                 _ if is_section => self.problems.push(format!(
-                    "{key} ({}): is a section, not a key; write `[{key}]` and its keys below",
+                    "{key} ({}): is a section, not a key; write `[{key}]` with its keys below",
                     path.display()
                 )),
                 value => {
@@ -170,7 +169,7 @@ impl Layers {
         }
     }
 
-    fn lay_environment(&mut self, env: &BTreeMap<String, String>) {
+    fn merge_environment(&mut self, env: &BTreeMap<String, String>) {
         let keys: BTreeMap<String, String> =
             self.settings.keys().map(|key| (variable(key), key.clone())).collect();
         for (name, text) in env {
@@ -179,16 +178,16 @@ impl Layers {
                 continue;
             }
             if let Some(key) = keys.get(name) {
-                self.lay_text(key, text, Source::Variable(name.clone()));
+                self.set_from_text(key, text, Source::Variable(name.clone()));
                 continue;
             }
             let plain = name.strip_suffix("_FILE");
             if let Some((plain, key)) = plain.and_then(|plain| keys.get_key_value(plain)) {
                 if env.contains_key(plain) {
                     self.problems
-                        .push(format!("{key}: both {plain} and {name} are set; unset one of them"));
+                        .push(format!("{key}: {plain} and {name} are both set; unset one of them"));
                 } else {
-                    self.lay_text_file(key, text, name);
+                    self.set_from_file(key, text, name);
                 }
                 continue;
             }
@@ -196,33 +195,33 @@ impl Layers {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!(
                     "variables are named {PREFIX}<SECTION>__<KEY>; \
-                     `propusk config show` lists the keys"
+                     `propusk config show` lists all keys"
                 ),
             };
             self.problems.push(format!("{name}: unknown variable; {hint}"));
         }
     }
 
-    fn lay_text_file(&mut self, key: &str, path: &str, name: &str) {
+    fn set_from_file(&mut self, key: &str, path: &str, name: &str) {
         let source = Source::VariableFile(name.to_owned(), path.into());
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 let text = text.strip_suffix('\r').unwrap_or(text);
-                self.lay_text(key, text, source);
+                self.set_from_text(key, text, source);
             }
             Err(error) => {
-                self.values_sound = false;
+                self.types_valid = false;
                 self.problems.push(format!(
-                    "{key} ({source}): the file cannot be read: {error}; \
-                     {name} must name a file that holds the value"
+                    "{key} ({source}): cannot read the file: {error}; \
+                     {name} must name a file that contains the value"
                 ));
             }
         }
     }
 
-    /// A variable's text, read as what the manual has for the key.
-    fn lay_text(&mut self, key: &str, text: &str, source: Source) {
+    /// Parses a variable's text as the type of the key's default.
+    fn set_from_text(&mut self, key: &str, text: &str, source: Source) {
         let value = match self.settings.get(key).map(|setting| &setting.value) {
             Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
             Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
@@ -234,12 +233,12 @@ impl Layers {
             }
             _ => None,
         };
-        // What does not parse stays text, and `set` says what it should have been.
+        // An invalid value stays text, and `set` reports the expected type.
         let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
         self.set(key.to_owned(), value, source);
     }
 
-    /// Puts the value in place if it is of a type that the key can hold.
+    /// Stores the value if it has the type of the key.
     fn set(&mut self, key: String, value: Value, source: Source) {
         let Some(old) = self.settings.get(&key).cloned() else {
             return;
@@ -249,7 +248,7 @@ impl Layers {
         if let Err(error) = self.deserialize() {
             let problem = wrong_type(&key, &old.value, &new.value, &error);
             self.problems.push(format!("{key} ({}): {problem}", new.source));
-            self.values_sound = false;
+            self.types_valid = false;
             self.settings.insert(key, old);
         }
     }
@@ -271,7 +270,7 @@ impl Layers {
             }
         };
         config.settings = self.settings;
-        if self.values_sound {
+        if self.types_valid {
             for (key, problem) in validate::problems(&config) {
                 self.problems.push(format!("{key} ({}): {problem}", config.source(key)));
             }
@@ -298,7 +297,7 @@ impl Layers {
         let near = if section {
             nearest(key, self.sections())
         } else {
-            // The right name in the wrong section is more likely than a similar whole.
+            // The right name in the wrong section is likelier than a similar full key.
             let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
             let mut keys = self.settings.keys().map(String::as_str);
             let same_name = keys.find(|known| last(known) == last(key));
@@ -306,19 +305,19 @@ impl Layers {
         };
         match near {
             Some(near) => format!("did you mean {near}?"),
-            None => "`propusk config show` lists the keys".to_owned(),
+            None => "`propusk config show` lists all keys".to_owned(),
         }
     }
 }
 
-/// `toml`'s own messages quote the line, which may hold a password; this names its number.
+/// `toml`'s own messages quote the line, which may contain a password; this names its number only.
 fn parse(text: &str) -> Result<Table, String> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| {
             let before = text.get(..span.start).unwrap_or(text);
             before.matches('\n').count() + 1
         });
-        format!("line {line} is not TOML: {}", error.message())
+        format!("line {line}: invalid TOML: {}", error.message())
     })
 }
 
@@ -358,7 +357,7 @@ fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// What Kubernetes puts into every container beside a Service called `propusk…`:
+/// The variables that Kubernetes sets in every container for a Service named `propusk…`:
 /// `PROPUSK_SERVICE_HOST`, `PROPUSK_SERVICE_PORT_HTTP`, `PROPUSK_PORT`, `PROPUSK_PORT_80_TCP_ADDR`.
 fn is_service_link(name: &str, value: &str) -> bool {
     let has_port_number = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
@@ -371,18 +370,18 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn wrong_type(key: &str, old: &Value, new: &Value, error: &toml::de::Error) -> String {
-    let wanted = match old {
+    let expected = match old {
         Value::Boolean(_) => "must be true or false".to_owned(),
-        Value::Integer(_) => format!("must be a whole number, like {old}"),
-        Value::String(_) if !new.is_str() => format!("must be text in quotes, like {old}"),
-        _ if SECRET.contains(&key) => "cannot be used".to_owned(),
+        Value::Integer(_) => format!("must be an integer, like {old}"),
+        Value::String(_) if !new.is_str() => format!("must be a string, like {old}"),
+        _ if SECRET.contains(&key) => "has an invalid value".to_owned(),
         Value::Array(_) if !new.is_array() => format!("must be a list, like {old}"),
         _ => return format!("{}; the default is {old}", error.message()),
     };
-    if SECRET.contains(&key) { wanted } else { format!("{wanted}; it is {new}") }
+    if SECRET.contains(&key) { expected } else { format!("{expected}, not {new}") }
 }
 
-/// The candidate that a slip of the keyboard would explain, if any.
+/// The candidate that a typing error would explain, if any.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (name.trim_start_matches(PREFIX).chars().count() / 3).max(2);
     candidates
@@ -392,7 +391,7 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
         .map(|(_, candidate)| candidate)
 }
 
-/// The settings in the manual's order; one line a key.
+/// The settings in the order of the reference configuration, one line per key.
 pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
     let mut out = String::new();
     let mut section = "";

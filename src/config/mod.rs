@@ -1,7 +1,8 @@
-//! The configuration: what the keys of `config.default.toml` become.
+//! The configuration, as documented in `config.default.toml`.
 //!
-//! That file is the manual and the only place with defaults; [`Config::load`] lays the operator's
-//! file and the `PROPUSK_…` environment over it and refuses what cannot work.
+//! That file is the reference configuration and the only place with defaults; [`Config::load`]
+//! overrides them with the operator's file and the `PROPUSK_…` environment and validates the
+//! result.
 
 mod load;
 #[cfg(test)]
@@ -24,10 +25,11 @@ pub use self::load::{ConfigError, environment};
 use self::load::{Setting, Source};
 use crate::model::{client::GrantType, key::SigningAlgorithm};
 
-/// The manual, and the source of every default.
+/// The reference configuration, and the source of every default.
 pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
 
-/// The effective, validated configuration. Units and meanings are those of `config.default.toml`.
+/// The effective, validated configuration. `config.default.toml` documents the keys and their
+/// units.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -51,11 +53,11 @@ pub struct Config {
     pub limits: Limits,
     pub events: Retention,
     pub audit: Retention,
-    /// Requests that were refused, and why.
+    /// Diagnostics of denied requests.
     pub explain: Retention,
     pub log: Log,
     pub bootstrap: Bootstrap,
-    /// Each key's value as written and where it was set, for messages and `config show`.
+    /// Each key's value as written and its source, for messages and `config show`.
     #[serde(skip)]
     settings: BTreeMap<String, Setting>,
 }
@@ -86,7 +88,7 @@ pub struct Server {
     pub tls: Tls,
 }
 
-/// TLS on a listener; off while `certificate` and `key` are `None` (they come together).
+/// TLS of a listener; off while `certificate` and `key`, which are set together, are `None`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -99,7 +101,7 @@ pub struct Tls {
     pub client_auth: ClientAuth,
 }
 
-/// Whether TLS clients are asked for a certificate.
+/// Whether a client certificate is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
@@ -108,7 +110,7 @@ pub enum ClientAuth {
     Required,
 }
 
-/// The gRPC listener; what is not here it shares with [`Server`].
+/// The gRPC listener; timeouts not listed here are those of [`Server`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grpc {
@@ -133,7 +135,7 @@ pub struct Metrics {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// As written, perhaps empty; [`Config::database_url`] is the one to connect to.
+    /// As written, possibly empty; [`Config::database_url`] resolves it.
     pub url: String,
     pub max_connections: u32,
     #[serde(with = "humantime_serde")]
@@ -141,13 +143,13 @@ pub struct Database {
     pub migrate_at_start: bool,
 }
 
-/// Where the copy of the revocation list is kept (see [`crate::revocation::redis`]).
+/// The replica of the revocation list (see [`crate::revocation::redis`]).
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
     /// Empty: no Redis.
     pub url: String,
-    /// Sentinels to ask for the master that `url` names as its host.
+    /// Sentinels to query for the master, whose name is the host of `url`.
     pub sentinels: Vec<String>,
     pub prefix: String,
     #[serde(deserialize_with = "empty_is_none")]
@@ -167,7 +169,7 @@ impl fmt::Debug for Redis {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
-    /// `None`: `master.key` in the data folder; [`Config::master_key_path`] decides.
+    /// `None`: `master.key` in the data directory; [`Config::master_key_path`] resolves it.
     #[serde(deserialize_with = "empty_is_none")]
     pub master_key_file: Option<PathBuf>,
 }
@@ -181,10 +183,10 @@ pub struct Tokens {
     pub refresh_idle_ttl: Duration,
     #[serde(with = "humantime_serde")]
     pub refresh_max_ttl: Duration,
-    /// Zero: a retry with a spent refresh token is always theft.
+    /// Zero: any reuse of a refresh token revokes the session.
     #[serde(with = "humantime_serde")]
     pub replay_window: Duration,
-    /// As written, perhaps empty; [`Config::audience`] is the one to use.
+    /// As written, possibly empty; [`Config::audience`] resolves it.
     pub audience: String,
     pub signing_algorithm: SigningAlgorithm,
 }
@@ -212,11 +214,11 @@ pub struct Clients {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
-    /// As browsers write them: scheme, host, port where it is not the usual one.
+    /// Serialised origins: scheme, host, and the port unless it is the default one.
     pub origins: Vec<String>,
-    /// As written, perhaps empty; [`Config::cookie_domain`] is the one to use.
+    /// As written, possibly empty; [`Config::cookie_domain`] resolves it.
     pub cookie_domain: String,
-    /// Resources whose tokens are good at `/forward-auth` without being named there.
+    /// Resources whose tokens `/forward-auth` accepts without `?audience=`.
     pub audiences: Vec<String>,
 }
 
@@ -241,12 +243,12 @@ pub struct ClientRegistration {
     pub unused_ttl: Duration,
     pub max_clients: u64,
     pub grant_types: Vec<GrantType>,
-    /// Schemes of redirect URIs that are no reversed domain names.
+    /// Schemes of redirect URIs that are not reversed domain names.
     pub private_use_schemes: Vec<String>,
     pub require_pkce: bool,
 }
 
-/// Requests to URLs that strangers name (see [`crate::outbound`]).
+/// Requests to URLs from untrusted client metadata (see [`crate::outbound`]).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outbound {
@@ -264,19 +266,19 @@ pub struct Outbound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RegistrationMode {
-    /// Open while the issuer names this machine, else off.
+    /// Open while the issuer is on loopback, else off.
     Auto,
     Off,
-    /// Whoever has an initial access token.
+    /// Holders of an initial access token.
     Token,
     Open,
 }
 
-/// On, off, or whatever fits the issuer.
+/// On, off, or dependent on the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// On while the issuer names this machine, else off.
+    /// On while the issuer is on loopback, else off.
     Auto,
     On,
     Off,
@@ -285,7 +287,7 @@ pub enum Switch {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
-    /// Never empty, no algorithm twice.
+    /// Never empty, without duplicates.
     pub algorithms: Vec<SigningAlgorithm>,
     #[serde(with = "humantime_serde")]
     pub rotate_every: Duration,
@@ -307,7 +309,7 @@ pub struct Passwords {
     pub memory_kib: u32,
     pub iterations: u32,
     pub parallelism: u32,
-    /// As written, 0 meaning "by the machine"; [`Passwords::permits`] resolves it.
+    /// As written, 0 for "depending on the CPU cores"; [`Passwords::permits`] resolves it.
     pub permits: usize,
     pub queue: usize,
     #[serde(with = "humantime_serde")]
@@ -335,7 +337,7 @@ pub struct Limits {
     pub tracked: usize,
 }
 
-/// How long, and how many, rows of a journal are kept.
+/// Maximum age and number of the rows of a log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
@@ -348,7 +350,7 @@ pub struct Retention {
 #[serde(deny_unknown_fields)]
 pub struct Log {
     pub format: LogFormat,
-    /// A tracing filter directive, known to parse.
+    /// A valid tracing filter.
     pub level: String,
 }
 
@@ -367,12 +369,12 @@ pub struct Bootstrap {
 }
 
 impl Config {
-    /// Whether the issuer is this machine alone: a loopback address or a `localhost` name.
+    /// Whether the issuer is on loopback: a loopback address or a `localhost` name.
     pub fn is_loopback_issuer(&self) -> bool {
         Url::parse(&self.server.issuer).is_ok_and(|url| is_loopback(&url))
     }
 
-    /// Whether cookies may be `Secure` and carry the `__Host-` prefix.
+    /// Whether cookies can be `Secure` and have the `__Host-` prefix.
     pub fn issuer_is_https(&self) -> bool {
         self.server.issuer.starts_with("https://")
     }
@@ -386,7 +388,7 @@ impl Config {
         }
     }
 
-    /// Whether a client_id may be the URL of a client ID metadata document.
+    /// Whether a client_id may be the URL of a Client ID Metadata Document.
     pub fn takes_metadata_documents(&self) -> bool {
         match self.client_registration.metadata_documents {
             Switch::Auto => self.is_loopback_issuer(),
@@ -394,7 +396,7 @@ impl Config {
         }
     }
 
-    /// The database to connect to: `database.url`, else SQLite in the data folder. May hold a
+    /// The database to connect to: `database.url`, else SQLite in the data directory. May contain a
     /// password; [`mask_url`] makes it printable.
     pub fn database_url(&self) -> String {
         if !self.database.url.is_empty() {
@@ -403,7 +405,7 @@ impl Config {
         format!("sqlite://{}", self.data_dir.join("propusk.db").display())
     }
 
-    /// The file with the key that the signing keys are encrypted under.
+    /// The file with the master key, which encrypts the signing keys.
     pub fn master_key_path(&self) -> PathBuf {
         let given = self.secrets.master_key_file.clone();
         given.unwrap_or_else(|| self.data_dir.join("master.key"))
@@ -417,25 +419,25 @@ impl Config {
         }
     }
 
-    /// The domain whose hosts share the cookies of a session, if it is not the issuer's host alone.
+    /// The `Domain` of the session's cookies; `None` for the issuer's host only.
     pub fn cookie_domain(&self) -> Option<&str> {
         let domain = self.gateway.cookie_domain.as_str();
         (!domain.is_empty()).then_some(domain)
     }
 
-    /// The effective configuration as TOML, each key with its source as a comment, passwords
-    /// masked: what `propusk config show` prints.
+    /// The effective configuration as TOML, each key with its source as a comment and with
+    /// passwords masked, as `propusk config show` prints it.
     pub fn render(&self) -> String {
         load::render(&self.settings)
     }
 
-    /// Where a key (`"server.listen"`) was set, for messages about its value.
+    /// The source of a key (`"server.listen"`), for messages about its value.
     pub fn source(&self, key: &str) -> String {
         let source = self.settings.get(key).map(|setting| &setting.source);
         source.unwrap_or(&Source::Default).to_string()
     }
 
-    /// Whether nobody has set a key.
+    /// Whether a key has its default.
     pub fn is_default(&self, key: &str) -> bool {
         let setting = self.settings.get(key);
         setting.is_none_or(|setting| setting.source == Source::Default)
@@ -443,7 +445,7 @@ impl Config {
 }
 
 impl Passwords {
-    /// How many passwords are hashed at once: `permits`, or one fewer than the processors.
+    /// The number of concurrent hashes: `permits`, or one less than the CPU cores.
     pub fn permits(&self) -> usize {
         match self.permits {
             0 => std::thread::available_parallelism()
@@ -482,7 +484,7 @@ pub fn mask_url(text: &str) -> String {
     if url.password().is_some() && url.set_password(Some("***")).is_err() {
         return "***".to_owned();
     }
-    // sqlx also takes the password as a query parameter.
+    // sqlx also accepts the password as a query parameter.
     let is_secret = |name: &str| name.to_ascii_lowercase().contains("password");
     if url.query_pairs().any(|(name, _)| is_secret(&name)) {
         let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
@@ -535,18 +537,18 @@ fn parse_socket_address(text: &str) -> Option<SocketAddr> {
 
 fn not_an_address<E: serde::de::Error>(text: &str) -> E {
     E::custom(format!(
-        "`{text}` is not an address and port; write one like 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080"
+        "`{text}` is not an IP address and port; use one like 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080"
     ))
 }
 
-/// Networks, or single addresses.
+/// Networks or single addresses.
 fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let parse = |text: &String| {
         let network = text.parse::<IpNet>().ok();
         let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         network.ok_or_else(|| {
             D::Error::custom(format!(
-                "`{text}` is not a network; write one like 10.0.0.0/8 or 2001:db8::/32"
+                "`{text}` is not a network; use one like 10.0.0.0/8 or 2001:db8::/32"
             ))
         })
     };

@@ -15,8 +15,8 @@ fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_manual_and_the_struct_have_the_same_keys() {
-    // `deny_unknown_fields` and the absence of serde defaults make loading a proof of both directions.
+fn the_reference_configuration_and_the_struct_have_the_same_keys() {
+    // `deny_unknown_fields` and the absence of serde defaults make loading prove both directions.
     let config = load(None, &[]).unwrap();
     let lines = DEFAULT_TOML.lines().filter(|line| !line.starts_with('#'));
     let keys = lines.filter(|line| line.contains(" = ")).count();
@@ -33,7 +33,7 @@ fn the_manual_and_the_struct_have_the_same_keys() {
 }
 
 #[test]
-fn every_key_of_the_manual_is_explained() {
+fn every_key_has_a_comment() {
     let mut explained = false;
     for line in DEFAULT_TOML.lines() {
         explained = match line {
@@ -61,7 +61,7 @@ fn render_has_every_key_and_reads_back() {
 }
 
 #[test]
-fn the_environment_lies_over_the_file() {
+fn the_environment_overrides_the_file() {
     let config = load_text(
         "data_dir = '/srv'\n[tokens]\naccess_ttl = '5m'\nrefresh_idle_ttl = '1d'\n[server.tls]\nclient_auth = 'off'",
         &[
@@ -95,7 +95,7 @@ fn the_environment_lies_over_the_file() {
 }
 
 #[test]
-fn the_file_may_be_named_by_a_variable() {
+fn a_variable_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("named.toml");
     fs::write(&path, "[registration]\nenabled = false").unwrap();
@@ -103,11 +103,11 @@ fn the_file_may_be_named_by_a_variable() {
     assert!(!config.registration.enabled);
 
     let error = load(None, &[("PROPUSK_CONFIG", "/no/such.toml")]).unwrap_err();
-    assert!(error.contains("/no/such.toml: cannot be read: No such file"), "{error}");
+    assert!(error.contains("/no/such.toml: cannot read the file: No such file"), "{error}");
 }
 
 #[test]
-fn secrets_come_from_files_and_are_not_shown() {
+fn secrets_are_read_from_files_and_masked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("url");
     fs::write(&path, "postgres://propusk:canary@db/propusk\n").unwrap();
@@ -122,14 +122,14 @@ fn secrets_come_from_files_and_are_not_shown() {
     let both = [("PROPUSK_DATABASE__URL_FILE", path), ("PROPUSK_DATABASE__URL", "")];
     assert!(load(None, &both).unwrap_err().contains("unset one of them"));
     let missing = [("PROPUSK_DATABASE__URL_FILE", "/no/such")];
-    assert!(load(None, &missing).unwrap_err().contains("must name a file that holds the value"));
-    // A key that itself ends in `_file` is not taken for the variant.
+    assert!(load(None, &missing).unwrap_err().contains("must name a file that contains the value"));
+    // A key that ends in `_file` itself is not mistaken for the variant.
     let key = [("PROPUSK_SECRETS__MASTER_KEY_FILE", path)];
     assert_eq!(load(None, &key).unwrap().master_key_path(), Path::new(path));
 }
 
 #[test]
-fn no_message_shows_a_password() {
+fn no_message_contains_a_password() {
     let wrong = [
         ("[database]\nurl = \"postgres://u:canary@db/x", None),
         ("[database]\nurl = ['canary']", None),
@@ -150,7 +150,7 @@ fn no_message_shows_a_password() {
 }
 
 #[test]
-fn what_is_unknown_is_named_with_the_likely_key() {
+fn unknown_keys_are_reported_with_the_likely_one() {
     type Unknown = (&'static str, &'static [(&'static str, &'static str)], &'static str);
     let cases: &[Unknown] = &[
         ("[server]\nlisten_on = 'x'", &[], "server.listen_on ("),
@@ -159,8 +159,8 @@ fn what_is_unknown_is_named_with_the_likely_key() {
         ("[sever]\nlisten = 'x'", &[], "unknown section; did you mean server?"),
         ("[zzzzzzzzz]", &[], "unknown section; `propusk config show` lists"),
         ("server = 3", &[], "is a section, not a key; write `[server]`"),
-        ("[server\n", &[], "my.toml: line 1 is not TOML: "),
-        ("data_dir = 'x'\n\nlevel = \n", &[], "my.toml: line 3 is not TOML: "),
+        ("[server\n", &[], "my.toml: line 1: invalid TOML: "),
+        ("data_dir = 'x'\n\nlevel = \n", &[], "my.toml: line 3: invalid TOML: "),
         ("", &[("PROPUSK_SERVER_LISTEN", "x")], "did you mean PROPUSK_SERVER__LISTEN?"),
         (
             "",
@@ -177,7 +177,7 @@ fn what_is_unknown_is_named_with_the_likely_key() {
 }
 
 #[test]
-fn other_peoples_variables_are_left_alone() {
+fn kubernetes_service_variables_are_ignored() {
     let env = [
         "PROPUSK_SERVICE_HOST",
         "PROPUSK_SERVICE_PORT",
@@ -202,21 +202,21 @@ fn all_problems_are_reported_together() {
     assert_eq!(error.lines().count(), 6, "{error}");
     assert!(
         error.contains(
-            "limits.enabled (PROPUSK_LIMITS__ENABLED): must be true or false; it is \"yes\""
+            "limits.enabled (PROPUSK_LIMITS__ENABLED): must be true or false, not \"yes\""
         ),
         "{error}"
     );
-    assert!(error.contains("must be a whole number, like 10000; it is \"many\""), "{error}");
+    assert!(error.contains("must be an integer, like 10000, not \"many\""), "{error}");
     assert!(error.contains("unknown variant `xml`, expected `human` or `json`"), "{error}");
     assert!(error.contains("the default is \"15m\""), "{error}");
 }
 
-/// Variables, the key at fault, and a part of what is said of it.
+/// Variables, the invalid key, and a part of its error.
 type Case = (&'static [(&'static str, &'static str)], &'static str, &'static str);
 
 const PUBLIC: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "https://auth.example.com");
 
-const IMPOSSIBLE: &[Case] = &[
+const INVALID: &[Case] = &[
     (
         &[("PROPUSK_SERVER__ISSUER", "auth.example.com")],
         "server.issuer",
@@ -235,17 +235,17 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_SERVER__ISSUER", "https://u@example.com")],
         "server.issuer",
-        "must not have a user name",
+        "must not contain a user name",
     ),
     (
         &[("PROPUSK_SERVER__ISSUER", "https://example.com?x")],
         "server.issuer",
-        "must not have a query",
+        "must not contain a query",
     ),
     (
         &[("PROPUSK_SERVER__ISSUER", "https://example.com#x")],
         "server.issuer",
-        "must not have a query",
+        "must not contain a query",
     ),
     (
         &[("PROPUSK_SERVER__ISSUER", "https://example.com/auth")],
@@ -255,12 +255,12 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_SERVER__ISSUER", "http://localhost:1/")],
         "server.issuer",
-        "end in a slash; write http://localhost:1",
+        "end in a slash; use http://localhost:1",
     ),
     (
         &[("PROPUSK_SERVER__ISSUER", "https://Example.com:443")],
         "server.issuer",
-        "write https://example.com",
+        "use https://example.com",
     ),
     (
         &[("PROPUSK_SERVER__LISTEN", "0.0.0.0:8080")],
@@ -270,19 +270,15 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_CLIENT_REGISTRATION__PRIVATE_USE_SCHEMES", "cursor,Cursor://")],
         "client_registration.private_use_schemes",
-        "write a scheme alone",
+        "is not a URI scheme",
     ),
-    (&[("PROPUSK_SERVER__LISTEN", "8080")], "server.listen", "write one like 127.0.0.1:8080"),
-    (
-        &[("PROPUSK_METRICS__LISTEN", "127.0.0.1")],
-        "metrics.listen",
-        "write one like 127.0.0.1:8080",
-    ),
+    (&[("PROPUSK_SERVER__LISTEN", "8080")], "server.listen", "use one like 127.0.0.1:8080"),
+    (&[("PROPUSK_METRICS__LISTEN", "127.0.0.1")], "metrics.listen", "use one like 127.0.0.1:8080"),
     (&[("PROPUSK_METRICS__LISTEN", "127.0.0.1:8080")], "metrics.listen", "choose another port"),
     (
         &[("PROPUSK_SERVER__TRUSTED_PROXIES", "ten")],
         "server.trusted_proxies",
-        "write one like 10.0.0.0/8",
+        "use one like 10.0.0.0/8",
     ),
     (
         &[("PROPUSK_SERVER__MAX_HEADER_BYTES", "100")],
@@ -290,25 +286,25 @@ const IMPOSSIBLE: &[Case] = &[
         "from 8192 to 1048576",
     ),
     (&[("PROPUSK_SERVER__MAX_CONNECTIONS", "0")], "server.max_connections", "at least 1"),
-    (&[("PROPUSK_SERVER__MAX_BODY_BYTES", "-1")], "server.max_body_bytes", "a whole number"),
+    (&[("PROPUSK_SERVER__MAX_BODY_BYTES", "-1")], "server.max_body_bytes", "an integer"),
     (&[("PROPUSK_SERVER__REQUEST_TIMEOUT", "0s")], "server.request_timeout", "longer than 0s"),
     (&[("PROPUSK_AUDIT__RETENTION", "1000years")], "audit.retention", "at most 36500d"),
     (
         &[("PROPUSK_SERVER__TLS__CERTIFICATE", "Cargo.toml")],
         "server.tls.key",
-        "set both, or neither",
+        "set both or neither",
     ),
     (
         &[("PROPUSK_SERVER__TLS__KEY", "Cargo.toml")],
         "server.tls.certificate",
-        "set both, or neither",
+        "set both or neither",
     ),
     (
         &[("PROPUSK_SERVER__TLS__CLIENT_CA", "/no/such")],
         "server.tls.client_ca",
-        "there is no file /no/such",
+        "file not found: /no/such",
     ),
-    (&[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "required")], "server.tls.client_auth", "needs TLS"),
+    (&[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "required")], "server.tls.client_auth", "requires TLS"),
     (
         &[("PROPUSK_SERVER__TLS__CLIENT_AUTH", "optional")],
         "server.tls.client_ca",
@@ -322,7 +318,7 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_GRPC__TLS__KEY", "Cargo.toml")],
         "grpc.tls.certificate",
-        "grpc.tls.key is set and this is not; set both, or neither",
+        "is not set although grpc.tls.key is; set both or neither",
     ),
     (
         &[("PROPUSK_GRPC__TLS__CLIENT_AUTH", "optional")],
@@ -332,20 +328,20 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_GRPC__TLS__CLIENT_CA", "/no/such")],
         "grpc.tls.client_ca",
-        "there is no file /no/such",
+        "file not found: /no/such",
     ),
     (&[("PROPUSK_GRPC__LISTEN", "127.0.0.1:8080")], "grpc.listen", "is the same as server.listen"),
     (&[("PROPUSK_GRPC__LISTEN", "127.0.0.1:9464")], "grpc.listen", "is the same as metrics.listen"),
     (&[("PROPUSK_GRPC__MAX_MESSAGE_BYTES", "100")], "grpc.max_message_bytes", "from 1024"),
-    (&[("PROPUSK_DATABASE__URL", "mysql://x")], "database.url", "write postgres://"),
-    (&[("PROPUSK_DATABASE__URL", "sqlite::memory:")], "database.url", "write postgres://"),
+    (&[("PROPUSK_DATABASE__URL", "mysql://x")], "database.url", "use postgres://"),
+    (&[("PROPUSK_DATABASE__URL", "sqlite::memory:")], "database.url", "use postgres://"),
     (&[("PROPUSK_DATABASE__MAX_CONNECTIONS", "0")], "database.max_connections", "at least 1"),
-    (&[("PROPUSK_DATA_DIR", "")], "data_dir", "name a folder"),
+    (&[("PROPUSK_DATA_DIR", "")], "data_dir", "name a directory"),
     (&[PUBLIC], "secrets.master_key_file", "head -c 32 /dev/urandom > FILE; chmod 600 FILE"),
     (
         &[PUBLIC, ("PROPUSK_SECRETS__MASTER_KEY_FILE", "/no/such")],
         "secrets.master_key_file",
-        "there is no file /no/such",
+        "file not found: /no/such",
     ),
     (
         &[PUBLIC, ("PROPUSK_PASSWORDS__MEMORY_KIB", "19000")],
@@ -365,14 +361,14 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[("PROPUSK_PASSWORDS__BLOCKLIST_FILE", "/no/such")],
         "passwords.blocklist_file",
-        "there is no file",
+        "file not found",
     ),
     (&[("PROPUSK_TOKENS__ACCESS_TTL", "59s")], "tokens.access_ttl", "from 1m to 1h"),
     (&[("PROPUSK_TOKENS__ACCESS_TTL", "61m")], "tokens.access_ttl", "from 1m to 1h"),
     (
         &[("PROPUSK_TOKENS__REFRESH_IDLE_TTL", "31d")],
         "tokens.refresh_idle_ttl",
-        "longer than tokens.refresh_max_ttl",
+        "at most tokens.refresh_max_ttl",
     ),
     (&[("PROPUSK_TOKENS__REPLAY_WINDOW", "301s")], "tokens.replay_window", "0s (off) to 5m"),
     (
@@ -385,7 +381,7 @@ const IMPOSSIBLE: &[Case] = &[
         "tokens.signing_algorithm",
         "unknown variant `none`",
     ),
-    (&[("PROPUSK_KEYS__ALGORITHMS", "ES256,ES256")], "keys.algorithms", "none twice"),
+    (&[("PROPUSK_KEYS__ALGORITHMS", "ES256,ES256")], "keys.algorithms", "without duplicates"),
     (&[("PROPUSK_KEYS__ALGORITHMS", "")], "keys.algorithms", "at least one"),
     (
         &[("PROPUSK_KEYS__PUBLISH_AHEAD", "90d")],
@@ -394,12 +390,12 @@ const IMPOSSIBLE: &[Case] = &[
     ),
     (&[("PROPUSK_KEYS__PUBLISH_AHEAD", "4m")], "keys.publish_ahead", "at least keys.jwks_max_age"),
     (&[("PROPUSK_LIMITS__ADDRESS_BURST", "0")], "limits.address_burst", "at least 1"),
-    (&[("PROPUSK_LIMITS__TRACKED", "5000000000x")], "limits.tracked", "a whole number"),
-    (&[("PROPUSK_LOG__LEVEL", "a=b=c")], "log.level", "is not a filter"),
+    (&[("PROPUSK_LIMITS__TRACKED", "5000000000x")], "limits.tracked", "an integer"),
+    (&[("PROPUSK_LOG__LEVEL", "a=b=c")], "log.level", "is not a valid filter"),
     (
         &[("PROPUSK_GATEWAY__COOKIE_DOMAIN", "https://localhost")],
         "gateway.cookie_domain",
-        "write one like example.com",
+        "use one like example.com",
     ),
     (
         &[PUBLIC, ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "com")],
@@ -409,22 +405,22 @@ const IMPOSSIBLE: &[Case] = &[
     (
         &[PUBLIC, ("PROPUSK_GATEWAY__COOKIE_DOMAIN", "ample.com")],
         "gateway.cookie_domain",
-        "browsers would refuse",
+        "browsers would reject",
     ),
     (
         &[("PROPUSK_GATEWAY__ORIGINS", "http://127.0.0.1:80")],
         "gateway.origins",
-        "write http://127.0.0.1",
+        "use http://127.0.0.1",
     ),
     (
         &[("PROPUSK_GATEWAY__ORIGINS", "https://127.0.0.1:9000")],
         "gateway.origins",
-        "the issuer's scheme",
+        "the same scheme as the issuer",
     ),
     (
         &[PUBLIC, ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.com")],
         "gateway.origins",
-        "would not get the cookies",
+        "would not receive the cookies",
     ),
     (
         &[
@@ -433,30 +429,30 @@ const IMPOSSIBLE: &[Case] = &[
             ("PROPUSK_GATEWAY__ORIGINS", "https://app.example.net"),
         ],
         "gateway.origins",
-        "would not get the cookies",
+        "would not receive the cookies",
     ),
     (
         &[("PROPUSK_BOOTSTRAP__ADMIN_EMAIL", "admin")],
         "bootstrap.admin_email",
-        "is not an e-mail address",
+        "is not an email address",
     ),
 ];
 
 #[test]
-fn what_cannot_work_is_refused_with_the_mend() {
-    for (env, key, expected) in IMPOSSIBLE {
+fn invalid_values_are_reported_with_the_fix() {
+    for (env, key, expected) in INVALID {
         let Err(error) = load(None, env) else {
             panic!("{env:?} was accepted");
         };
         let line = error.lines().find(|line| line.trim_start().starts_with(&format!("{key} (")));
         assert!(line.is_some_and(|line| line.contains(expected)), "{env:?}: {error}");
     }
-    let keys: BTreeSet<_> = IMPOSSIBLE.iter().map(|(_, key, _)| key).collect();
+    let keys: BTreeSet<_> = INVALID.iter().map(|(_, key, _)| key).collect();
     assert!(keys.len() > 25);
 }
 
 #[test]
-fn what_is_safe_is_accepted() {
+fn safe_values_are_accepted() {
     let loopback = [
         "https://127.0.0.1:8443",
         "http://localhost",

@@ -1,4 +1,4 @@
-//! Values that parse and yet cannot work, or would be unsafe.
+//! Validation of values that have the right type: invalid, contradictory or unsafe ones.
 
 use std::{path::Path, time::Duration};
 
@@ -8,13 +8,13 @@ use url::Url;
 use super::{ClientAuth, Config, Tls, is_loopback};
 use crate::model::key::LONGEST_SESSION_LIFE;
 
-/// A key, and what is wrong with its value and would be right.
+/// A key, and what is wrong with its value and how to fix it.
 type Problem = (&'static str, String);
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Far beyond any use, and safe to add to any time.
+/// Beyond any use, and safe to add to any time.
 const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
-/// OWASP's smallest memory for argon2id with two passes.
+/// OWASP's minimum memory for Argon2id with two iterations.
 const MIN_MEMORY_KIB: u32 = 19_456;
 
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -35,40 +35,40 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
 
 fn issuer(config: &Config, found: &mut Vec<Problem>) {
     let issuer = config.server.issuer.as_str();
-    let example = "write one like https://auth.example.com";
+    let example = "use one like https://auth.example.com";
     let mut wrong = |problem: String| found.push(("server.issuer", problem));
     let url = match Url::parse(issuer) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         _ => return wrong(format!("is not an absolute https URL; {example}")),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return wrong(format!("must not have a user name or password; {example}"));
+        return wrong(format!("must not contain a user name or password; {example}"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return wrong(format!("must not have a query or fragment; {example}"));
+        return wrong(format!("must not contain a query or fragment; {example}"));
     }
     if url.path() != "/" {
         return wrong(format!(
-            "must not have a path: pages, cookies and /.well-known stand at the root of a host; {example}"
+            "must not have a path: pages, cookies and /.well-known are at the root of a host; {example}"
         ));
     }
-    // Issuers are compared byte by byte (RFC 9207 §2.4): there must be one way to write it.
+    // Issuers are compared as strings (RFC 9207 §2.4): there must be one canonical encoding.
     let normal = url.as_str().trim_end_matches('/');
     if issuer.ends_with('/') {
-        return wrong(format!("must not end in a slash; write {normal}"));
+        return wrong(format!("must not end in a slash; use {normal}"));
     }
     if issuer != normal {
-        return wrong(format!("is not in its normal form; write {normal}"));
+        return wrong(format!("is not in its canonical form; use {normal}"));
     }
     let loopback = is_loopback(&url);
     if url.scheme() == "http" && !loopback {
         wrong(format!(
-            "{issuer} sends passwords and tokens in the clear; set server.issuer to an https URL \
-             (http is for 127.0.0.1, [::1] and localhost only)"
+            "{issuer} would transmit passwords and tokens in the clear; set server.issuer to an https \
+             URL (http is allowed on 127.0.0.1, [::1] and localhost only)"
         ));
     } else if !is_loopback_address(config) && config.is_default("server.issuer") {
         wrong(format!(
-            "server.listen serves {} beyond this machine, but the issuer is the default; \
+            "server.listen is {}, beyond loopback, but the issuer is the default; \
              set server.issuer to the https URL that clients use",
             config.server.listen
         ));
@@ -87,7 +87,7 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
     if !(1024..=67_108_864).contains(&config.grpc.max_message_bytes) {
         found.push(("grpc.max_message_bytes", "must be from 1024 to 67108864".to_owned()));
     }
-    // Port 0 asks the system for a free one; two of those differ.
+    // Port 0 lets the system choose a free port; two of those differ.
     if config.metrics.listen == Some(server.listen) && server.listen.port() != 0 {
         found.push((
             "metrics.listen",
@@ -143,7 +143,7 @@ const GRPC_TLS: TlsKeys = TlsKeys {
 fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
     let TlsKeys { certificate, key, .. } = keys;
     let half = |set: &str, missing| {
-        let problem = format!("{set} is set and this is not; set both, or neither");
+        let problem = format!("is not set although {set} is; set both or neither");
         (missing, problem)
     };
     match (&tls.certificate, &tls.key) {
@@ -153,11 +153,15 @@ fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
     }
     if tls.client_auth != ClientAuth::Off {
         if tls.certificate.is_none() {
-            let problem = format!("needs TLS: set {certificate} and {key}, or set this to \"off\"");
+            let problem =
+                format!("requires TLS: set {certificate} and {key}, or set this to \"off\"");
             found.push((keys.client_auth, problem));
         }
         if tls.client_ca.is_none() {
-            let problem = format!("{} needs it; name a PEM file of authorities", keys.client_auth);
+            let problem = format!(
+                "is required by {}; name a PEM file of certificate authorities",
+                keys.client_auth
+            );
             found.push((keys.client_ca, problem));
         }
     }
@@ -176,7 +180,7 @@ fn tls(keys: &TlsKeys, tls: &Tls, found: &mut Vec<Problem>) {
 fn must_be_file(key: &'static str, path: &Path, found: &mut Vec<Problem>) {
     if !path.is_file() {
         let path = path.display();
-        found.push((key, format!("there is no file {path}; name one that exists")));
+        found.push((key, format!("file not found: {path}; name an existing file")));
     }
 }
 
@@ -184,22 +188,22 @@ fn database(config: &Config, found: &mut Vec<Problem>) {
     let url = config.database.url.as_str();
     let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     let right = match url.strip_prefix("sqlite://") {
-        // What follows is a plain path. In memory, every connection would have a database of its own.
+        // A plain path: an in-memory database would be a separate one for each connection.
         Some(path) => !path.is_empty() && !path.contains([':', '?']),
         None => url.is_empty() || (postgres && Url::parse(url).is_ok()),
     };
     if !right {
-        // Without the value: it may hold a password.
+        // Without the value: it may contain a password.
         found.push((
             "database.url",
-            "is not a database that can be used; write postgres://user:password@host/database \
+            "is not a supported database URL; use postgres://user:password@host/database \
              (special characters percent-encoded), sqlite:///path/to/file.db, \
              or leave it empty for SQLite in data_dir"
                 .to_owned(),
         ));
     }
     if config.data_dir.as_os_str().is_empty() {
-        found.push(("data_dir", "is empty; name a folder, like ./data".to_owned()));
+        found.push(("data_dir", "is empty; name a directory, like ./data".to_owned()));
     }
 }
 
@@ -209,23 +213,22 @@ fn redis(config: &Config, found: &mut Vec<Problem>) {
         let url = Url::parse(text).ok();
         url.is_some_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host())
     };
-    // What was written is not repeated: it may hold a password.
+    // Without the value: it may contain a password.
     if !redis.url.is_empty() && !is_redis(&redis.url) {
         let example = "is not a URL like redis://user:password@host:6379/0 or rediss://host:6380/0";
         found.push(("redis.url", example.to_owned()));
     }
     if !redis.sentinels.iter().all(|one| is_redis(one)) {
-        let example = "are URLs like redis://sentinel-1:26379".to_owned();
+        let example = "must be URLs like redis://sentinel-1:26379".to_owned();
         found.push(("redis.sentinels", example));
     }
     if !redis.sentinels.is_empty() && redis.url.is_empty() {
-        let missing =
-            "needs redis.url: redis://NAME, NAME being what the Sentinels call the master";
+        let missing = "requires redis.url: redis://NAME, with the Sentinels' name of the master";
         found.push(("redis.sentinels", missing.to_owned()));
     }
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"._:{}-".contains(&b);
-    if redis.prefix.is_empty() || redis.prefix.len() > 64 || !redis.prefix.bytes().all(harmless) {
-        let rule = "must be 1 to 64 letters, digits and ._:{}-".to_owned();
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:{}-".contains(&b);
+    if redis.prefix.is_empty() || redis.prefix.len() > 64 || !redis.prefix.bytes().all(is_allowed) {
+        let rule = "must be 1 to 64 characters: letters, digits and ._:{}-".to_owned();
         found.push(("redis.prefix", rule));
     }
     if !(Duration::from_millis(10)..=Duration::from_secs(1)).contains(&redis.timeout) {
@@ -249,35 +252,36 @@ fn gateway(config: &Config, found: &mut Vec<Problem>) {
     if let Some(domain) = config.cookie_domain() {
         let is_name = Url::parse(&format!("https://{domain}"))
             .is_ok_and(|url| url.domain() == Some(domain) && url.path() == "/");
-        // A browser refuses cookies for a whole top-level domain.
+        // Browsers reject cookies for a whole top-level domain.
         if !is_name || domain.starts_with('.') || (!domain.contains('.') && domain != "localhost") {
-            let example = "is not a domain; write one like example.com".to_owned();
+            let example = "is not a domain; use one like example.com".to_owned();
             found.push(("gateway.cookie_domain", example));
         } else if !within(&issuer, domain) {
-            let problem =
-                "does not have the issuer's host in it; browsers would refuse the cookies";
+            let problem = "does not contain the issuer's host; browsers would reject the cookies";
             found.push(("gateway.cookie_domain", problem.to_owned()));
         }
     }
     for origin in &gateway.origins {
         let Ok(url) = Url::parse(origin) else {
             let problem =
-                format!("{origin:?} is not an origin; write one like https://app.example.com");
+                format!("{origin:?} is not an origin; use one like https://app.example.com");
             found.push(("gateway.origins", problem));
             continue;
         };
         let normal = url.origin().ascii_serialization();
         if !matches!(url.scheme(), "http" | "https") || normal != *origin {
-            let problem = format!("{origin:?} is not an origin in its normal form; write {normal}");
+            let problem =
+                format!("{origin:?} is not an origin in its canonical form; use {normal}");
             found.push(("gateway.origins", problem));
         } else if url.scheme() != issuer.scheme() {
-            let problem = format!("{origin} must have the issuer's scheme, as the cookies have");
+            let problem =
+                format!("{origin} must have the same scheme as the issuer, for the cookies");
             found.push(("gateway.origins", problem));
         } else if url.host() != issuer.host()
             && !config.cookie_domain().is_some_and(|domain| within(&url, domain))
         {
             let problem = format!(
-                "{origin} would not get the cookies: put it on the issuer's host, or set gateway.cookie_domain"
+                "{origin} would not receive the cookies: use the issuer's host, or set gateway.cookie_domain"
             );
             found.push(("gateway.origins", problem));
         }
@@ -288,16 +292,16 @@ fn master_key(config: &Config, found: &mut Vec<Problem>) {
     if config.is_loopback_issuer() || !config.issuer_is_https() {
         return;
     }
-    let how = "make one with `head -c 32 /dev/urandom > FILE; chmod 600 FILE` \
+    let how = "create one with `head -c 32 /dev/urandom > FILE; chmod 600 FILE` \
                and set secrets.master_key_file";
     match &config.secrets.master_key_file {
         None => found.push((
             "secrets.master_key_file",
-            format!("is missing, and the issuer is not this machine; {how}"),
+            format!("is required unless the issuer is on loopback; {how}"),
         )),
         Some(path) if !path.is_file() => found.push((
             "secrets.master_key_file",
-            format!("there is no file {}; {how}", path.display()),
+            format!("file not found: {}; {how}", path.display()),
         )),
         Some(_) => {}
     }
@@ -309,15 +313,13 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         found.push(("tokens.access_ttl", "must be from 1m to 1h".to_owned()));
     }
     if tokens.refresh_idle_ttl > tokens.refresh_max_ttl {
-        found.push((
-            "tokens.refresh_idle_ttl",
-            "is longer than tokens.refresh_max_ttl; lower it, or raise that".to_owned(),
-        ));
+        found
+            .push(("tokens.refresh_idle_ttl", "must be at most tokens.refresh_max_ttl".to_owned()));
     }
     if tokens.refresh_max_ttl > LONGEST_SESSION_LIFE {
         found.push((
             "tokens.refresh_max_ttl",
-            "is longer than a year; keys are not kept for longer sessions".to_owned(),
+            "must be at most a year: keys are not kept for longer sessions".to_owned(),
         ));
     }
     if tokens.replay_window > 5 * MINUTE {
@@ -325,7 +327,7 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
     }
     let authorization = &config.authorization;
     let second = Duration::from_secs(1);
-    // RFC 9700 §2.1.1 wants codes short-lived; a minute is enough for every redirect.
+    // Codes must be short-lived (RFC 6749 §4.1.2, §10.5); a minute suffices for any redirect.
     for (key, value, least, most, range) in [
         ("authorization.code_ttl", authorization.code_ttl, second, MINUTE, "1s to 60s"),
         (
@@ -361,8 +363,7 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
     if keys.publish_ahead < keys.jwks_max_age {
         found.push((
             "keys.publish_ahead",
-            "must be at least keys.jwks_max_age, or verifiers meet keys that they have not seen"
-                .to_owned(),
+            "must be at least keys.jwks_max_age, or verifiers encounter unknown keys".to_owned(),
         ));
     }
     let server = &config.server;
@@ -396,12 +397,12 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
 
 fn keys(config: &Config, found: &mut Vec<Problem>) {
     let algorithms = &config.keys.algorithms;
-    let twice =
+    let has_duplicates =
         algorithms.iter().enumerate().any(|(at, algorithm)| algorithms[..at].contains(algorithm));
-    if algorithms.is_empty() || twice {
+    if algorithms.is_empty() || has_duplicates {
         found.push((
             "keys.algorithms",
-            "must name at least one of ES256, RS256, PS256, EdDSA, and none twice".to_owned(),
+            "must list at least one of ES256, RS256, PS256, EdDSA, without duplicates".to_owned(),
         ));
     }
     let signing = config.tokens.signing_algorithm;
@@ -409,7 +410,7 @@ fn keys(config: &Config, found: &mut Vec<Problem>) {
         let signing = signing.as_str();
         found.push((
             "tokens.signing_algorithm",
-            format!("there are no {signing} keys; add \"{signing}\" to keys.algorithms"),
+            format!("has no keys: add \"{signing}\" to keys.algorithms"),
         ));
     }
 }
@@ -422,7 +423,7 @@ fn passwords(config: &Config, found: &mut Vec<Problem>) {
     if passwords.min_strength > 4 {
         found.push(("passwords.min_strength", "must be from 0 to 4".to_owned()));
     }
-    // RFC 9106 §3.1: at least eight KiB a lane, at most 2^24 - 1 lanes.
+    // RFC 9106 §3.1: at least eight KiB per lane, at most 2^24 - 1 lanes.
     if u64::from(passwords.memory_kib) < 8 * u64::from(passwords.parallelism) {
         found.push((
             "passwords.memory_kib",
@@ -431,7 +432,7 @@ fn passwords(config: &Config, found: &mut Vec<Problem>) {
     } else if passwords.memory_kib < MIN_MEMORY_KIB && !config.is_loopback_issuer() {
         found.push((
             "passwords.memory_kib",
-            format!("must be at least {MIN_MEMORY_KIB}: less is quickly guessed by graphics cards"),
+            format!("must be at least {MIN_MEMORY_KIB}: with less, GPUs guess passwords quickly"),
         ));
     }
     if !(1..=0x00ff_ffff).contains(&passwords.parallelism) {
@@ -473,8 +474,8 @@ fn rest(config: &Config, found: &mut Vec<Problem>) {
         found.push((
             "log.level",
             format!(
-                "is not a filter ({error}); write error, warn, info, debug or trace, \
-                 or by module: info,propusk::flows=debug"
+                "is not a valid filter: {error}; use error, warn, info, debug or trace, \
+                 or levels per module: info,propusk::flows=debug"
             ),
         ));
     }
@@ -489,7 +490,7 @@ fn rest(config: &Config, found: &mut Vec<Problem>) {
     if let Some(wrong) = schemes.iter().find(|scheme| !is_scheme(scheme)) {
         found.push((
             "client_registration.private_use_schemes",
-            format!("has {wrong:?}; write a scheme alone and in lower case, like \"cursor\""),
+            format!("{wrong:?} is not a URI scheme in lower case, like \"cursor\""),
         ));
     }
     let email = &config.bootstrap.admin_email;
@@ -497,7 +498,7 @@ fn rest(config: &Config, found: &mut Vec<Problem>) {
     if !parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty()) {
         found.push((
             "bootstrap.admin_email",
-            "is not an e-mail address; write one like admin@example.com".to_owned(),
+            "is not an email address; use one like admin@example.com".to_owned(),
         ));
     }
 }
