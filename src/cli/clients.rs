@@ -1,4 +1,4 @@
-//! `propusk client`, `resource` and `scope`: what an operator types, and what they are told.
+//! `propusk client`, `resource` and `scope`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -26,225 +26,248 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Make a client; its secret, where it has one, is generated and shown once
+    /// Add a client; the secret of a confidential client is generated and printed once
     Add {
-        /// The client_id [default: generated]
+        /// Client id [default: generated]
         id: Option<String>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// List the clients
+    /// List clients
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show all that is registered of a client
+    /// Show the metadata of a client
     Show {
+        /// Client id
         id: String,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Change a client: only what is given changes; an empty value removes
+    /// Change the given settings of a client; an empty value removes a setting
     Set {
+        /// Client id
         id: String,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Give a client a new secret, which is shown once
+    /// Generate a new client secret and print it once
     RotateSecret {
+        /// Client id
         id: String,
-        /// For how long the secret before it is good, as 24h or 7d; 0s: not at all
-        #[arg(long, default_value = "24h", value_parser = duration)]
+        /// How long the previous secret remains valid, such as 24h or 7d; 0s: not at all
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         overlap: Duration,
     },
-    /// Remove a client: its sessions end and its tokens are refused at once
-    Remove { id: String },
-    /// Disable a client: its sessions end and its tokens are refused at once
-    Disable { id: String },
-    /// Enable a disabled client again
-    Enable { id: String },
-    /// Make an initial access token, by which clients register themselves (client_registration.mode = "token")
+    /// Remove a client and revoke its sessions and tokens
+    Remove {
+        /// Client id
+        id: String,
+    },
+    /// Disable a client and revoke its sessions and tokens
+    Disable {
+        /// Client id
+        id: String,
+    },
+    /// Enable a disabled client
+    Enable {
+        /// Client id
+        id: String,
+    },
+    /// Create an initial access token for dynamic client registration (client_registration.mode =
+    /// "token")
     Invite {
-        /// How many clients it is good for
+        /// Number of clients that may be registered with it
         #[arg(long, default_value_t = 1)]
         uses: u32,
-        /// For how long it is good, as 24h or 7d
-        #[arg(long, default_value = "7d", value_parser = duration)]
+        /// Lifetime, such as 24h or 7d
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
         expires: Duration,
     },
 }
 
-/// What is registered of a client. A flag that may be repeated replaces the whole list.
+/// Client metadata. A repeatable option replaces the whole list.
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// What people read on the consent page
+    /// Name on the consent page
     #[arg(long)]
     name: Option<String>,
-    /// What it may ask for, as "openid profile email"
+    /// Scopes that may be requested, such as "openid profile email"
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
-    /// Where a login may lead back to; may be repeated
+    /// Redirect URI of the authorization endpoint; repeatable
     #[arg(long, value_name = "URI")]
     redirect_uri: Vec<String>,
-    /// Where a logout may lead back to; may be repeated
+    /// Redirect URI after logout; repeatable
     #[arg(long, value_name = "URI")]
     post_logout_redirect_uri: Vec<String>,
-    /// authorization_code, refresh_token or client_credentials; may be repeated [default: the first two with a
-    /// redirect URI, else client_credentials]
+    /// Grant type: authorization_code, refresh_token or client_credentials; repeatable [default:
+    /// the first two with a redirect URI, else client_credentials]
     #[arg(long, value_parser = named::<GrantType>)]
     grant: Vec<GrantType>,
-    /// client_secret_basic, client_secret_post, private_key_jwt or none
+    /// Client authentication: client_secret_basic, client_secret_post, private_key_jwt or none
     #[arg(long, value_name = "METHOD", value_parser = named::<AuthMethod>)]
     auth_method: Option<AuthMethod>,
-    /// It keeps no secret, as a program on a phone or in a browser: --auth-method none
+    /// Public client without a secret, such as a mobile or browser app: --auth-method none
     #[arg(long, conflicts_with = "auth_method")]
     public: bool,
-    /// A program on people's own devices: private-use schemes as redirect URIs (RFC 8252)
+    /// Native app, which may have private-use URI schemes in redirect URIs (RFC 8252)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     native: Option<bool>,
-    /// A file with its public keys as a JWKS, for private_key_jwt and signed requests
+    /// File with the public keys as a JWKS, for private_key_jwt and signed requests
     #[arg(long, value_name = "FILE", conflicts_with = "jwks_uri")]
     jwks_file: Option<PathBuf>,
-    /// Where its public keys are fetched from
+    /// URL of the public keys as a JWKS
     #[arg(long, value_name = "URI")]
     jwks_uri: Option<String>,
-    /// A resource it may ask tokens for, or *; may be repeated
+    /// Resource that tokens may be requested for, or *; repeatable
     #[arg(long, value_name = "URI")]
     resource: Vec<String>,
-    /// A resource it is: it may introspect tokens for that, or, with *, any; may be repeated
+    /// Resource whose tokens the client may introspect, or * for all; repeatable
     #[arg(long, value_name = "URI")]
     introspection_audience: Vec<String>,
-    /// It is the installation's own: logging in is the consent
+    /// First-party client: users are not asked for consent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     first_party: Option<bool>,
-    /// Its requests may come without PKCE (a client that authenticates and has the scope openid)
+    /// Do not require PKCE (confidential clients with the scope openid only)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_pkce: Option<bool>,
-    /// It must push its requests (RFC 9126)
+    /// Require pushed authorization requests (RFC 9126)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     require_par: Option<bool>,
-    /// It must sign its requests (RFC 9101)
+    /// Require signed request objects (RFC 9101)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     require_signed_request: Option<bool>,
-    /// People have another `sub` there than elsewhere (OpenID Connect Core section 8)
+    /// Pairwise subject identifiers (OpenID Connect Core section 8)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pairwise: Option<bool>,
-    /// The host of this URI names the sector of its pairwise `sub`
+    /// Sector identifier URI of pairwise subject identifiers
     #[arg(long, value_name = "URI")]
     sector_identifier_uri: Option<String>,
-    /// ES256, RS256, PS256 or EdDSA
+    /// Signature algorithm of ID tokens: ES256, RS256, PS256 or EdDSA
     #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
     id_token_alg: Option<OrNone<SigningAlgorithm>>,
-    /// ES256, RS256, PS256 or EdDSA
+    /// Signature algorithm of access tokens: ES256, RS256, PS256 or EdDSA
     #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
     access_token_alg: Option<OrNone<SigningAlgorithm>>,
-    /// Sign its userinfo answers with this
+    /// Signature algorithm of userinfo responses [default: unsigned]
     #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
     userinfo_alg: Option<OrNone<SigningAlgorithm>>,
-    /// Where it hears of logouts (OpenID Connect Back-Channel Logout)
+    /// Back-channel logout URI (OpenID Connect Back-Channel Logout)
     #[arg(long, value_name = "URI")]
     backchannel_logout_uri: Option<String>,
-    /// An origin its pages call from, beside those of its redirect URIs; may be repeated
+    /// Allowed CORS origin, besides those of the redirect URIs; repeatable
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<String>,
-    /// Tell it a person's role or modules: in access tokens, ID tokens and userinfo; may be repeated
+    /// Claim to include in access tokens, ID tokens and userinfo: role or modules; repeatable
     #[arg(long, value_name = "CLAIM", value_parser = named::<UserClaim>)]
     user_claim: Vec<UserClaim>,
-    /// A PEM file with a certificate that it proves itself with to the gRPC services, issued under grpc.tls.client_ca; may
-    /// be repeated
+    /// PEM file with a certificate that authenticates the client to the gRPC services, issued under
+    /// grpc.tls.client_ca; repeatable
     #[arg(long, value_name = "FILE")]
     certificate: Vec<PathBuf>,
-    /// Its home page
+    /// Home page
     #[arg(long, value_name = "URI")]
     client_uri: Option<String>,
+    /// Logo on the consent page
     #[arg(long, value_name = "URI")]
     logo_uri: Option<String>,
+    /// Privacy policy
     #[arg(long, value_name = "URI")]
     policy_uri: Option<String>,
+    /// Terms of service
     #[arg(long, value_name = "URI")]
     tos_uri: Option<String>,
-    /// Whom to ask about it; may be repeated
-    #[arg(long, value_name = "ADDRESS")]
+    /// Contact email address; repeatable
+    #[arg(long, value_name = "EMAIL")]
     contact: Vec<String>,
-    /// Life of its access tokens, as 15m
-    #[arg(long, value_parser = or_none(duration))]
+    /// Lifetime of access tokens, such as 15m
+    #[arg(long, value_name = "DURATION", value_parser = or_none(duration))]
     access_ttl: Option<OrNone<Duration>>,
-    /// Life of an unused refresh token, as 7d
-    #[arg(long, value_parser = or_none(duration))]
+    /// Idle lifetime of sessions, such as 7d
+    #[arg(long, value_name = "DURATION", value_parser = or_none(duration))]
     refresh_idle_ttl: Option<OrNone<Duration>>,
-    /// Life of a session, as 30d
-    #[arg(long, value_parser = or_none(duration))]
+    /// Absolute lifetime of sessions, such as 30d
+    #[arg(long, value_name = "DURATION", value_parser = or_none(duration))]
     refresh_max_ttl: Option<OrNone<Duration>>,
-    /// For how long a spent refresh token gets the same successor again; 0s: never
-    #[arg(long, value_parser = or_none(duration))]
+    /// How long a used refresh token gets the same successor again; 0s: never
+    #[arg(long, value_name = "DURATION", value_parser = or_none(duration))]
     replay_window: Option<OrNone<Duration>>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ResourceCommand {
-    /// Add a resource that tokens may be asked for (RFC 8707), or change it
+    /// Add or change a resource that tokens may be requested for (RFC 8707)
     Add {
-        /// The absolute URI that is the `aud` of its tokens
+        /// Absolute URI, the `aud` of its tokens
         id: String,
-        /// What people read on the consent page
+        /// Name on the consent page
         #[arg(long)]
         name: String,
-        /// The scopes that mean something there [default: whatever a client may ask for]
+        /// Scopes that the resource understands [default: any that the client may request]
         #[arg(long, value_name = "SCOPES")]
         scope: Option<String>,
-        /// What a client gets that asks for no scope
+        /// Scopes for requests without a scope
         #[arg(long, value_name = "SCOPES", default_value = "")]
         default_scope: String,
     },
-    /// List the resources
+    /// List resources
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a resource: nobody gets tokens for it any more
-    Remove { id: String },
+    /// Remove a resource: no more tokens are issued for it
+    Remove {
+        /// URI of the resource
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ScopeCommand {
-    /// Say what a scope means, for the consent page
+    /// Set the description of a scope on the consent page
     Describe {
+        /// Name of the scope
         name: String,
-        /// In English
+        /// Description in English
         #[arg(long, required_unless_present = "ru")]
         en: Option<String>,
-        /// In Russian
+        /// Description in Russian
         #[arg(long)]
         ru: Option<String>,
     },
-    /// List the scopes that have words
+    /// List scopes with descriptions
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Forget what a scope means
-    Remove { name: String },
+    /// Remove the description of a scope
+    Remove {
+        /// Name of the scope
+        name: String,
+    },
 }
 
-/// A value by the name it has in JSON.
+/// Parses a value by its name in JSON.
 fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
-        .map_err(|_| "write it like 15m, 24h or 7d".to_owned())
+        .map_err(|_| "must be a duration like 15m, 24h or 7d".to_owned())
 }
 
-/// A value; none: it is taken away, and the configuration's counts again.
+/// A value, or none to remove it, so that the configuration applies again.
 #[derive(Clone, Copy, Debug)]
 struct OrNone<T>(Option<T>);
 
-/// As `parse`, but that an empty text takes the value away.
+/// Like `parse`, but an empty text removes the value.
 fn or_none<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<OrNone<T>, String> + Clone {
@@ -259,7 +282,7 @@ fn scopes(text: &str) -> Result<Scope, Failed> {
 }
 
 impl Settings {
-    /// What a new client has where nothing is said.
+    /// The defaults of a new client.
     fn with_defaults(mut self) -> Self {
         if self.grant.is_empty() {
             self.grant = if self.redirect_uri.is_empty() && !self.public {
@@ -271,7 +294,7 @@ impl Settings {
         self
     }
 
-    /// The changes, with all files read.
+    /// The changes to apply, with all files read.
     fn into_change(self) -> Result<impl FnOnce(&mut Metadata), Failed> {
         let scope = self.scope.as_deref().map(scopes).transpose()?;
         let jwks = self.jwks_file.as_deref().map(jwks).transpose()?;
@@ -380,8 +403,8 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             let mut metadata = Metadata::default();
             settings.with_defaults().into_change()?(&mut metadata);
             let (client, secret) = clients::add(app, id, metadata, &Actor::operator()).await?;
-            println!("added the client {}", client.id);
-            tell_secret(secret.as_deref());
+            println!("added client {}", client.id);
+            print_secret(secret.as_deref());
         }
         ClientCommand::List { json } => list(app, json).await?,
         ClientCommand::Show { id, json } => {
@@ -391,8 +414,8 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
                 print_json(&shown)?;
             } else {
                 let secrets = client.secrets.iter().map(|secret| match secret.expires_at {
-                    Some(at) => format!("good until {}", at.rfc3339()),
-                    None => "good".to_owned(),
+                    Some(at) => format!("valid until {}", at.rfc3339()),
+                    None => "valid".to_owned(),
                 });
                 shown["secrets"] = secrets.collect();
                 print_fields(&shown);
@@ -401,37 +424,38 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Set { id, settings } => {
             let secret =
                 clients::set(app, &id, settings.into_change()?, &Actor::operator()).await?;
-            println!("changed the client {id}");
-            tell_secret(secret.as_deref());
+            println!("changed client {id}");
+            print_secret(secret.as_deref());
         }
         ClientCommand::RotateSecret { id, overlap } => {
             let secret = clients::rotate_secret(app, &id, overlap, &Actor::operator()).await?;
             let until = app.clock.now() + overlap;
             if overlap.is_zero() {
-                println!("the secret of {id} before this one is good no more");
+                println!("rotated the secret of {id}; the previous one is no longer valid");
             } else {
-                println!("the secret of {id} before this one is good until {}", until.rfc3339());
+                let until = until.rfc3339();
+                println!("rotated the secret of {id}; the previous one is valid until {until}");
             }
-            tell_secret(Some(&secret));
+            print_secret(Some(&secret));
         }
         ClientCommand::Remove { id } => {
             clients::remove(app, &id, &Actor::operator()).await?;
-            println!("removed {id}: every session of it has ended");
+            println!("removed client {id}; all its sessions revoked");
         }
         ClientCommand::Disable { id } => {
             clients::disable(app, &id, &Actor::operator()).await?;
-            println!("disabled {id}: every session of it has ended");
+            println!("disabled client {id}; all its sessions revoked");
         }
         ClientCommand::Enable { id } => {
             clients::enable(app, &id, &Actor::operator()).await?;
-            println!("enabled {id}");
+            println!("enabled client {id}");
         }
         ClientCommand::Invite { uses, expires } => {
             let (token, until) =
                 registration::invite(app, uses, expires, &Actor::operator()).await?;
             println!("initial access token (shown once): {token}");
             println!(
-                "good for {uses} registration(s) at {}/oauth2/register until {}",
+                "valid for {uses} registration(s) at {}/oauth2/register until {}",
                 app.config.server.issuer,
                 until.rfc3339()
             );
@@ -440,7 +464,7 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
     Ok(())
 }
 
-fn tell_secret(secret: Option<&str>) {
+fn print_secret(secret: Option<&str>) {
     if let Some(secret) = secret {
         println!("secret (shown once): {secret}");
     }
@@ -481,7 +505,7 @@ fn state(client: &Client) -> &'static str {
     }
 }
 
-/// All that is known of a client but its secrets: of those, only for how long they are good.
+/// A client without the values of its secrets, of which only the expiry is shown.
 fn describe(client: &Client) -> Value {
     let time = |at: Option<crate::clock::Timestamp>| at.map(crate::clock::Timestamp::rfc3339);
     let secrets: Vec<_> = client
@@ -506,7 +530,7 @@ fn describe(client: &Client) -> Value {
     shown
 }
 
-/// One line a field; a list has one line for each of its members.
+/// One line per field; a list has one line per member.
 fn print_fields(shown: &Value) {
     for (name, value) in shown.as_object().into_iter().flatten() {
         let lines: Vec<String> = match value {
@@ -544,7 +568,7 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
                 name,
             };
             catalogue::put_resource(app, resource, &Actor::operator()).await?;
-            println!("{id} is a resource now");
+            println!("saved resource {id}");
         }
         ResourceCommand::List { json } => {
             let mut resources: Vec<_> =
@@ -562,7 +586,7 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
         }
         ResourceCommand::Remove { id } => {
             catalogue::remove_resource(app, &id, &Actor::operator()).await?;
-            println!("removed {id}");
+            println!("removed resource {id}");
         }
     }
     Ok(())
@@ -578,7 +602,7 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
                 .collect();
             texts.extend(given);
             catalogue::describe_scope(app, &name, texts, &Actor::operator()).await?;
-            println!("{name} has its words now");
+            println!("described scope {name}");
         }
         ScopeCommand::List { json } => {
             let mut scopes: Vec<_> = catalogue::all(app).await?.scopes.into_iter().collect();
@@ -594,7 +618,7 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
         }
         ScopeCommand::Remove { name } => {
             catalogue::remove_scope(app, &name, &Actor::operator()).await?;
-            println!("removed {name}");
+            println!("removed the description of scope {name}");
         }
     }
     Ok(())

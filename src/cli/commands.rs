@@ -1,4 +1,4 @@
-//! What each command does.
+//! The commands.
 
 use std::{
     io::{BufRead, Write},
@@ -58,8 +58,8 @@ async fn open(config: Config) -> Result<Arc<App>, Failed> {
     App::open(config, Clock::system(), Rng::system()).await.map_err(failed)
 }
 
-/// Runs a command on the installation, opened as the server opens it: what the command changes holds on every process
-/// before it tells so.
+/// Runs a command on the deployment, opened like the server does: a change is in force on every
+/// process before the command reports it.
 pub async fn on_app(
     config: Config,
     command: impl AsyncFnOnce(&App) -> Result<(), Failed>,
@@ -88,13 +88,13 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
     server.run(shutdown).await.map_err(failed)
 }
 
-/// Tells the operator where everything is. Secrets of the first start go to the terminal, not to the log.
+/// Prints the URLs. The secrets of the first start go to standard output, never to the log.
 fn welcome(app: &App, server: &Server, first: Option<FirstStart>) {
     let address = server.address();
     let issuer = &app.config.server.issuer;
-    tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "server started");
     let mut text = format!(
-        "\nPropusk {} answers at {issuer}\n  Log in        {issuer}/login\n  API docs      {issuer}/docs\n  Discovery     \
+        "\nPropusk {} is running at {issuer}\n  Log in        {issuer}/login\n  API docs      {issuer}/docs\n  Discovery     \
          {issuer}/.well-known/openid-configuration\n  Public keys   {issuer}/oauth2/jwks\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -106,11 +106,11 @@ fn welcome(app: &App, server: &Server, first: Option<FirstStart>) {
     }
     if let Some(first) = first {
         text.push_str(&format!(
-            "\nFirst start. This is shown once:\n  Administrator {} with the password {}\n",
+            "\nFirst start; these credentials are shown once:\n  Administrator {}, password {}\n",
             first.admin_email, first.admin_password
         ));
         if let Some((id, secret)) = first.demo_client {
-            text.push_str(&format!("  Demo client   {id} with the secret {secret}\n"));
+            text.push_str(&format!("  Demo client   {id}, secret {secret}\n"));
         }
     }
     println!("{text}");
@@ -121,7 +121,7 @@ pub async fn migrate(config: Config) -> Result<(), Failed> {
     let db = app::open_database(&config).await.map_err(failed)?;
     db.migrate().await.map_err(failed)?;
     db.close().await;
-    println!("the database's schema is up to date");
+    println!("the database schema is up to date");
     Ok(())
 }
 
@@ -139,8 +139,9 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
             let now = clock.now();
             let everywhere = now + config.keys.jwks_max_age + Duration::from_secs(60);
             println!(
-                "banned: since {now} every Propusk process refuses what {kid} signed.\nGateways that verify by \
-                 themselves have dropped it by {everywhere}, when the last copy of the JWKS has expired.\n"
+                "banned {kid}: as of {now} every process rejects tokens signed with it.\n\
+                 Resource servers that verify tokens offline stop accepting it by {everywhere}, when cached \
+                 JWKS have expired.\n"
             );
         }
     }
@@ -171,7 +172,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             let (password, generated) = password(app, password_stdin)?;
             let registration = Registration { email, username, password: password.clone() };
             let user = users::create(app, registration, role, &Actor::operator()).await?;
-            println!("added {} with the id {}", user.email, user.id);
+            println!("added user {} ({})", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
             }
@@ -186,7 +187,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
                     let (id, role) = (&user.id, user.role.as_str());
                     let since = user.created_at.rfc3339();
                     let username = user.username.as_deref().unwrap_or_default();
-                    // A name may hold anything that is no control character: those were refused.
+                    // Safe to print: registration rejects control characters.
                     println!(
                         "{id:<37} {role:<10} {state:<9} {since:<21} {} {username}",
                         user.email
@@ -201,23 +202,23 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
         UserCommand::Disable { user } => {
             let user = users::find(app, &user).await?;
             users::disable(app, &user, &Actor::operator()).await?;
-            println!("disabled {}: every session has ended", user.email);
+            println!("disabled user {}; all sessions revoked", user.email);
         }
         UserCommand::Enable { user } => {
             let user = users::find(app, &user).await?;
             users::enable(app, &user, &Actor::operator()).await?;
-            println!("enabled {}", user.email);
+            println!("enabled user {}", user.email);
         }
         UserCommand::Delete { user } => {
             let user = users::find(app, &user).await?;
             users::delete(app, &user.id, &Expected::Any, &Actor::operator()).await?;
-            println!("deleted {}: nothing of it is left", user.email);
+            println!("deleted user {}", user.email);
         }
         UserCommand::SetPassword { user, password_stdin } => {
             let user = users::find(app, &user).await?;
             let (password, generated) = password(app, password_stdin)?;
             users::set_password(app, &user, &password, &Actor::operator()).await?;
-            println!("the password of {} was changed: every session has ended", user.email);
+            println!("changed the password of {}; all sessions revoked", user.email);
             if generated {
                 println!("password (shown once): {password}");
             }
@@ -226,12 +227,12 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             let role = role_named(&role)?;
             let user = users::find(app, &user).await?;
             users::set_role(app, &user, role.clone(), &Actor::operator()).await?;
-            println!("{} is {} now", user.email, role.as_str());
+            println!("changed the role of {} to {}", user.email, role.as_str());
         }
         UserCommand::WithdrawConsent { user, client } => {
             let user = users::find(app, &user).await?;
             clients::withdraw_consent(app, &user, &client, &Actor::operator()).await?;
-            println!("{} allows {client} nothing any more", user.email);
+            println!("withdrew the consent of {} to {client}", user.email);
         }
     }
     Ok(())
@@ -243,18 +244,18 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
     db.close().await;
     let Some(refusal) = found.map_err(failed)? else {
         let message = format!(
-            "no refused request {request_id} is known: it was answered, or so long ago that it is forgotten; one of this second may \
-             not be written yet"
+            "no denied request {request_id}: it succeeded, or its record has expired (explain.retention); \
+             a request of the last second may not be recorded yet"
         );
         return Err(Failed::Run(message));
     };
     if json {
-        let told = serde_json::json!({
+        let report = serde_json::json!({
             "requestId": refusal.request_id, "at": refusal.at.rfc3339(), "call": refusal.call, "status": refusal.status,
             "code": refusal.code, "reason": refusal.reason, "facts": refusal.diagnostics, "address": refusal.address,
             "correlationId": refusal.correlation_id,
         });
-        println!("{told}");
+        println!("{report}");
         return Ok(());
     }
     let from = refusal.address.unwrap_or_default();
@@ -270,7 +271,7 @@ fn role_named(name: &str) -> Result<Role, Failed> {
     Role::parse(name).map_err(|why| Failed::Usage(why.to_owned()))
 }
 
-/// The password, and whether it was generated here.
+/// The password, and whether it was generated.
 fn password(app: &App, from_stdin: bool) -> Result<(String, bool), Failed> {
     if !from_stdin {
         return Ok((URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>()), true));
@@ -291,7 +292,7 @@ pub fn openapi(json: bool) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Asks the metrics listener, which speaks plain HTTP; else the public one, where that does so too.
+/// Queries the metrics listener, which is plain HTTP; else the public one, unless it has TLS.
 pub async fn health(config: Config) -> Result<(), Failed> {
     let (address, path) = match config.metrics.listen {
         Some(address) => (address, "/ready"),
@@ -300,11 +301,11 @@ pub async fn health(config: Config) -> Result<(), Failed> {
         }
         None => {
             return Err(Failed::Usage(
-                "`propusk health` needs metrics.listen where the server speaks TLS".to_owned(),
+                "`propusk health` requires metrics.listen when server.tls is configured".to_owned(),
             ));
         }
     };
-    // A server that listens everywhere is asked on loopback.
+    // A server that listens on all interfaces is queried on loopback.
     let ip = match address.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),
         ip if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
@@ -317,9 +318,13 @@ pub async fn health(config: Config) -> Result<(), Failed> {
             println!("ready");
             Ok(())
         }
-        Ok(Ok(_)) => Err(Failed::Run("the server runs, but is not ready: see its log".to_owned())),
-        Ok(Err(error)) => Err(Failed::Run(format!("no server answers at {address}: {error}"))),
-        Err(_) => Err(Failed::Run(format!("the server at {address} did not answer within 5 s"))),
+        Ok(Ok(_)) => {
+            Err(Failed::Run("the server is running but not ready; see its log".to_owned()))
+        }
+        Ok(Err(error)) => {
+            Err(Failed::Run(format!("cannot reach the server at {address}: {error}")))
+        }
+        Err(_) => Err(Failed::Run(format!("the server at {address} did not respond within 5 s"))),
     }
 }
 

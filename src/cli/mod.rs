@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage or configuration.
+//! Exit codes: 0 success, 1 failure (with a message), 2 invalid usage or configuration.
 
 mod clients;
 mod commands;
@@ -17,19 +17,19 @@ use crate::{
     telemetry,
 };
 
-/// OAuth 2.1 / OpenID Connect authorization server.
+/// OAuth 2.1 and OpenID Connect authorization server
 ///
-/// Without a command it serves, as `propusk serve` does. Every setting is described in the output of
-/// `propusk config default`; each can also be given as an environment variable, such as
-/// PROPUSK_SERVER__LISTEN for server.listen.
+/// Without a command, runs the server like `propusk serve`. `propusk config default` documents
+/// every setting. Each can also be set by an environment variable: PROPUSK_SERVER__LISTEN is
+/// server.listen.
 #[derive(Debug, Parser)]
 #[command(
     name = "propusk",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."
+    after_help = "Exit codes: 0 success, 1 failure, 2 invalid usage or configuration"
 )]
 struct Cli {
-    /// The configuration file [default: ./propusk.toml, where there is one]
+    /// Path of the configuration file [default: propusk.toml in the working directory, if present]
     #[arg(long, global = true, env = "PROPUSK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -40,76 +40,77 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve,
-    /// Bring the database's schema up to date
+    /// Apply pending database migrations
     Migrate,
-    /// Show or check the configuration
+    /// Show and validate the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look after the signing keys
+    /// Manage signing keys
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Look after the accounts
+    /// Manage users
     #[command(subcommand)]
     User(UserCommand),
-    /// Look after the clients: the applications that get tokens
+    /// Manage clients, the applications that obtain tokens
     #[command(subcommand)]
     Client(clients::ClientCommand),
-    /// Look after the resources: the APIs that tokens are for
+    /// Manage resources, the APIs that accept tokens
     #[command(subcommand)]
     Resource(clients::ResourceCommand),
-    /// Look after what people read about scopes
+    /// Manage the descriptions of scopes on the consent page
     #[command(subcommand)]
     Scope(clients::ScopeCommand),
-    /// Look after the modules: the parts of the platform that are switched on per user
+    /// Manage product modules, which are granted to users
     #[command(subcommand)]
     Module(modules::ModuleCommand),
-    /// Look after the roles that users may have
+    /// Manage user roles
     #[command(subcommand)]
     Role(modules::RoleCommand),
-    /// Say why a request was refused
+    /// Explain why a request was denied
     Explain {
-        /// The `X-Request-Id` of the answer, the `requestId` in it, or the one on an error page
+        /// `X-Request-Id` of the response, `requestId` of its body, or the id on the error page
         request_id: String,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Print the OpenAPI document
     Openapi {
-        /// As JSON instead of YAML
+        /// Print JSON instead of YAML
         #[arg(long)]
         json: bool,
     },
-    /// Ask the running server whether it is ready: exit code 0 if so, 1 if not
+    /// Check whether the running server is ready: exit code 0 if it is, else 1
     Health,
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print the effective settings, and where each was set; passwords are masked
+    /// Print the effective configuration and the source of each value; passwords are masked
     Show,
-    /// Say whether the settings would do
+    /// Validate the configuration
     Check,
-    /// Print the manual: every setting with its meaning, unit and default
+    /// Print the reference configuration: every setting with its meaning, unit and default
     Default,
 }
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// List all keys and where they are in their lives
+    /// List all keys and their states
     List,
-    /// Make new signing keys, which take over once they have been published for keys.publish_ahead
+    /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
     Rotate {
-        /// One algorithm only: ES256, RS256, PS256 or EdDSA
+        /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA
         #[arg(long, value_parser = algorithm)]
         algorithm: Option<SigningAlgorithm>,
-        /// Take over at once: consumers with a cached JWKS meet an unknown key until they fetch it again
+        /// Activate the new keys at once; verifiers with a cached JWKS do not know them until they
+        /// refetch it
         #[arg(long)]
         now: bool,
     },
-    /// Ban a compromised signing key: nothing it signed is accepted any more
+    /// Ban a compromised signing key: all tokens signed with it become invalid
     Ban {
-        /// The key's id, as `propusk keys list` shows it
+        /// Key id (`kid`), as listed by `propusk keys list`
         // One in 64 begins with a hyphen.
         #[arg(allow_hyphen_values = true)]
         kid: String,
@@ -118,54 +119,57 @@ enum KeysCommand {
 
 #[derive(Debug, Subcommand)]
 enum UserCommand {
-    /// Make an account; its password is generated and shown once, or read from standard input
+    /// Add a user with a generated password, printed once, or one from standard input
     Add {
+        /// Email address
         email: String,
+        /// Username, as an alternative to the email address at login
         #[arg(long)]
         username: Option<String>,
+        /// Role: `user`, `admin` or a custom role (`propusk role list`)
         #[arg(long, default_value = "user")]
         role: String,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
-    /// List the accounts
+    /// List users
     List,
-    /// Disable an account: its sessions end and its tokens are refused at once
+    /// Disable a user: revoke all sessions and tokens
     Disable {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
     },
-    /// Enable a disabled account again
+    /// Enable a disabled user
     Enable {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
     },
-    /// Remove an account with all that hangs on it: its tokens are refused at once, and it does not come back
+    /// Delete a user permanently, with all data and tokens
     Delete {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
     },
-    /// Replace a password; every session of the account ends
+    /// Replace a password and revoke all sessions of the user
     SetPassword {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Change an account's role
+    /// Change the role of a user
     SetRole {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
-        /// `user`, `admin`, or a name of your own
+        /// Role: `user`, `admin` or a custom role (`propusk role list`)
         role: String,
     },
-    /// Take back what a person allowed a client: they are asked again, and its tokens for them are refused
+    /// Withdraw a user's consent to a client and revoke its tokens for the user
     WithdrawConsent {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
-        /// The client's id
+        /// Client id
         client: String,
     },
 }
@@ -173,10 +177,10 @@ enum UserCommand {
 fn algorithm(name: &str) -> Result<SigningAlgorithm, String> {
     let found =
         SigningAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| "use ES256, RS256, PS256 or EdDSA".to_owned())
+    found.ok_or_else(|| "must be ES256, RS256, PS256 or EdDSA".to_owned())
 }
 
-/// Why a command did not succeed.
+/// Why a command failed.
 enum Failed {
     /// Exit code 2.
     Usage(String),
@@ -184,13 +188,13 @@ enum Failed {
     Run(String),
 }
 
-/// Runs the program with the process's arguments.
+/// Runs the command line with the process's arguments.
 pub fn run() -> ExitCode {
-    // Before anything reads the environment. A missing file is the usual case.
+    // Before anything reads the environment. Usually there is no such file.
     if let Err(error) = dotenvy::dotenv()
         && !error.not_found()
     {
-        eprintln!("propusk: .env cannot be read: {error}");
+        eprintln!("propusk: cannot read .env: {error}");
         return ExitCode::from(2);
     }
     match dispatch(Cli::parse()) {
@@ -207,7 +211,7 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failed> {
-    // These need no configuration, so that they work where it is wrong.
+    // These need no configuration, so that they work when it is invalid.
     match &cli.command {
         Some(Command::Openapi { json }) => return commands::openapi(*json),
         Some(Command::Config(ConfigCommand::Default)) => {
@@ -224,18 +228,18 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             return Ok(());
         }
         Some(Command::Config(ConfigCommand::Check)) => {
-            println!("the configuration is good");
+            println!("the configuration is valid");
             return Ok(());
         }
         _ => {}
     }
     telemetry::init_logs(&config.log).map_err(|error| Failed::Usage(error.to_string()))?;
-    // One TLS provider in the whole program. An error here means that it is installed already.
+    // One TLS provider for the whole program. An error means that it is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failed::Run(format!("the runtime cannot be started: {error}")))?;
+        .map_err(|error| Failed::Run(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => commands::serve(config).await,
@@ -265,7 +269,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
                 commands::explain(config, &request_id, json).await
             }
             Command::Health => commands::health(config).await,
-            // Answered above.
+            // Handled above.
             Command::Config(_) | Command::Openapi { .. } => Ok(()),
         }
     })

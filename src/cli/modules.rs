@@ -25,97 +25,108 @@ use crate::{
 pub enum ModuleCommand {
     /// Add a module
     Add {
-        /// 1 to 64 of a-z, 0-9, _ and -
+        /// Module id: 1 to 64 of a-z, 0-9, _ and -
         id: String,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Change a module: only what is given changes. Whoever has it loses the scopes it no longer gives, at once
+    /// Change the given settings of a module; removed scopes are revoked from its users at once
     Set {
+        /// Module id
         id: String,
         #[command(flatten)]
         settings: Settings,
     },
-    /// List the modules
+    /// List modules
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a module: whoever has it loses it at once; the history of who had it stays
-    Remove { id: String },
-    /// Give a user a module
+    /// Remove a module and withdraw it from all users; the history is kept
+    Remove {
+        /// Module id
+        id: String,
+    },
+    /// Grant a module to a user
     Grant {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
+        /// Module id
         module: String,
-        /// Its planned end, as 2027-01-31T00:00:00Z [default: for good]
-        #[arg(long, value_parser = moment)]
+        /// End of the grant, such as 2027-01-31T00:00:00Z [default: unlimited]
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         until: Option<Timestamp>,
     },
-    /// Take a module from a user: tokens that carry its scopes are refused at once
+    /// Withdraw a module from a user and revoke the tokens with its scopes
     Withdraw {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
+        /// Module id
         module: String,
     },
-    /// Show what a user has and had, and who gave it
+    /// Show the current and past module grants of a user
     History {
-        /// An id, an email address or a username
+        /// Id, email address or username
         user: String,
-        /// What they had at this moment, as 2026-11-21T12:00:00Z
-        #[arg(long, value_parser = moment)]
+        /// Show only the grants at this time, such as 2026-11-21T12:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         at: Option<Timestamp>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
 }
 
-/// What a module is. A flag that may be repeated replaces the whole list.
+/// Settings of a module. A repeatable option replaces the whole list.
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// What people call it, as "en=Customers"; may be repeated
+    /// Name in a language, such as "en=Customers"; repeatable
     #[arg(long, value_name = "LANG=TEXT", value_parser = text)]
     name: Vec<(String, String)>,
-    /// What it is, as "en=Customers and their orders"; may be repeated
+    /// Description in a language, such as "en=Customers and their orders"; repeatable
     #[arg(long, value_name = "LANG=TEXT", value_parser = text)]
     description: Vec<(String, String)>,
-    /// What tokens may carry while their user has it, as "crm:read crm:write"
+    /// Scopes for users with the module, such as "crm:read crm:write"
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
-    /// The resource whose tokens carry the scopes; empty: this server's own API
+    /// Resource whose tokens carry the scopes; empty: this server's own API
     #[arg(long, value_name = "URI")]
     resource: Option<String>,
-    /// Users switch it themselves
+    /// Let users switch the module on and off themselves
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     self_service: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum RoleCommand {
-    /// Add a role, or change its description
+    /// Add a role or change its description
     Add {
+        /// Name of the role
         name: String,
+        /// Description
         #[arg(long, default_value = "")]
         description: String,
     },
-    /// List the roles
+    /// List roles
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a role that nobody has
-    Remove { name: String },
+    /// Remove a role without users
+    Remove {
+        /// Name of the role
+        name: String,
+    },
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| "write it like 2027-01-31T00:00:00Z".to_owned())
+    Timestamp::parse(text).ok_or_else(|| "must be a time like 2027-01-31T00:00:00Z".to_owned())
 }
 
 fn text(pair: &str) -> Result<(String, String), String> {
-    let (language, text) = pair.split_once('=').ok_or("write it like en=Customers")?;
+    let (language, text) = pair.split_once('=').ok_or("must be LANG=TEXT, like en=Customers")?;
     Ok((language.to_owned(), text.to_owned()))
 }
 
@@ -144,7 +155,8 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
     match command {
         ModuleCommand::Add { id, settings } => {
             if modules::named(app, &id).await.is_ok() {
-                let message = format!("there is a module {id} already: use `propusk module set`");
+                let message =
+                    format!("the module {id} already exists; change it with `propusk module set`");
                 return Err(Failed::Run(message));
             }
             let mut module = Module {
@@ -160,33 +172,33 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
             settings.change(&mut module)?;
             let id = module.id.clone();
             modules::put(app, module, Must::BeNew(None), &by).await?;
-            println!("added the module {id}");
+            println!("added module {id}");
         }
         ModuleCommand::Set { id, settings } => {
             let mut module = modules::named(app, &id).await?;
             let as_read = Must::Be(Expected::OneOf(vec![module.updated_at]));
             settings.change(&mut module)?;
             modules::put(app, module, as_read, &by).await?;
-            println!("changed the module {id}");
+            println!("changed module {id}");
         }
         ModuleCommand::List { json } => list(app, json).await?,
         ModuleCommand::Remove { id } => {
             modules::remove(app, &id, &Expected::Any, &by).await?;
-            println!("removed the module {id}: whoever had it has it no more");
+            println!("removed module {id} and withdrew it from all users");
         }
         ModuleCommand::Grant { user, module, until } => {
             let user = users::find(app, &user).await?;
             modules::grant(app, &user.id, &module, until, &by).await?;
             let until =
                 until.map_or_else(String::new, |until| format!(" until {}", until.rfc3339()));
-            println!("{} has {module}{until}", user.email);
+            println!("granted module {module} to {}{until}", user.email);
         }
         ModuleCommand::Withdraw { user, module } => {
             let user = users::find(app, &user).await?;
             modules::named(app, &module).await?;
             modules::withdraw(app, &user.id, &module, &by).await?;
             println!(
-                "{} has {module} no more; tokens that carry its scopes are refused",
+                "withdrew module {module} from {}; tokens with its scopes revoked",
                 user.email
             );
         }
@@ -210,10 +222,12 @@ async fn list(app: &App, json: bool) -> Result<(), Failed> {
         println!("{}", Value::Array(all));
         return Ok(());
     }
+    println!("{:<21} {:<21} {:<17} {:<29} SCOPE", "ID", "NAME", "SWITCHED BY", "RESOURCE");
     for module in catalogue.modules.values() {
-        let by_users = if module.is_self_service { "self-service" } else { "by administrators" };
+        let switched_by = if module.is_self_service { "users" } else { "administrators" };
         let resource = module.resource.as_deref().unwrap_or("-");
-        println!("{}\t{}\t{}\t{resource}\t{by_users}", module.id, module.name("en"), module.scope);
+        let name = module.name("en");
+        println!("{:<21} {name:<21} {switched_by:<17} {resource:<29} {}", module.id, module.scope);
     }
     Ok(())
 }
@@ -237,16 +251,13 @@ fn history(grants: &[ModuleGrant], json: bool) {
         println!("{}", Value::Array(all.collect()));
         return;
     }
+    println!("{:<21} {:<21} {:<21} {:<37} ENDED BY", "MODULE", "FROM", "UNTIL", "GRANTED BY");
     for grant in grants {
-        let until = moment(grant.valid_until).unwrap_or_else(|| "for good".to_owned());
-        let ended = grant.ended_by.as_ref().map(|by| format!("\tended by {by}"));
-        println!(
-            "{}\t{} - {until}\tgiven by {}{}",
-            grant.module_id,
-            grant.valid_from.rfc3339(),
-            grant.granted_by,
-            ended.unwrap_or_default()
-        );
+        let from = grant.valid_from.rfc3339();
+        let until = moment(grant.valid_until).unwrap_or_else(|| "-".to_owned());
+        let (module, granted_by) = (&grant.module_id, &grant.granted_by);
+        let ended_by = grant.ended_by.as_deref().unwrap_or("-");
+        println!("{module:<21} {from:<21} {until:<21} {granted_by:<37} {ended_by}");
     }
 }
 
@@ -256,7 +267,7 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
     match command {
         RoleCommand::Add { name, description } => {
             roles::put(app, parse(&name)?, description, &by).await?;
-            println!("there is a role {name}");
+            println!("saved role {name}");
         }
         RoleCommand::List { json } => {
             let all = roles::all(app).await?;
@@ -267,13 +278,14 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
                 println!("{}", Value::Array(all.collect()));
                 return Ok(());
             }
+            println!("{:<33} {:<7} DESCRIPTION", "ROLE", "USERS");
             for one in all {
-                println!("{}\t{} users\t{}", one.role.as_str(), one.users, one.description);
+                println!("{:<33} {:<7} {}", one.role.as_str(), one.users, one.description);
             }
         }
         RoleCommand::Remove { name } => {
             roles::remove(app, parse(&name)?, &Expected::Any, &by).await?;
-            println!("removed the role {name}");
+            println!("removed role {name}");
         }
     }
     Ok(())

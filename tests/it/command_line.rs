@@ -26,8 +26,11 @@ fn assert_does(output: &Output, says: &[&str]) -> String {
     let stdout = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "", "nothing is logged");
+    // The columns of tables are padded.
+    let words: Vec<_> = stdout.split(' ').filter(|word| !word.is_empty()).collect();
+    let words = words.join(" ");
     for said in says {
-        assert!(stdout.contains(said), "{said:?} is not in: {stdout}");
+        assert!(words.contains(said), "{said:?} is not in: {stdout}");
     }
     stdout
 }
@@ -133,7 +136,7 @@ async fn a_failed_start_says_what_to_fix() {
     let taken = Process::serve(&database, &[]).await;
     let address = taken.base.strip_prefix("http://").expect("an address");
     let output = run(&database, &[("PROPUSK_SERVER__LISTEN", address)], &["serve"]);
-    assert_fails(&output, 1, &[address, "taken", "server.listen"]);
+    assert_fails(&output, 1, &[address, "in use", "server.listen"]);
 
     let away = format!("postgres://nobody:canary@{}/none", free_address());
     let output = run(&database, &[("PROPUSK_DATABASE__URL", &away)], &["serve"]);
@@ -167,11 +170,11 @@ async fn the_cli_manages_users(backend: Backend) {
     );
     assert_does(
         &propusk(&["role", "add", "editor", "--description", "Writes."]),
-        &["there is a role editor"],
+        &["saved role editor"],
     );
     let added = assert_does(
         &propusk(&["user", "add", "vera@example.org", "--username", "vera", "--role", "editor"]),
-        &["added vera@example.org", "shown once"],
+        &["added user vera@example.org", "shown once"],
     );
     assert!(
         added.lines().any(|line| line.starts_with("password (shown once): ") && line.len() > 40),
@@ -185,13 +188,13 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_fails(&propusk(&["user", "add", "nonsense"]), 1, &["email"]);
     assert_fails(&propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]), 2, &["a role is"]);
     assert_does(&propusk(&["user", "list"]), &["vera@example.org", "editor", "enabled"]);
-    assert_does(&propusk(&["user", "disable", "vera"]), &["disabled vera@example.org"]);
+    assert_does(&propusk(&["user", "disable", "vera"]), &["disabled user vera@example.org"]);
     assert_does(&propusk(&["user", "list"]), &["disabled"]);
-    assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled"]);
+    assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled user"]);
     assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
-    assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["is admin now"]);
-    assert_does(&propusk(&["role", "remove", "editor"]), &["removed the role editor"]);
-    assert_does(&propusk(&["role", "list"]), &["admin\t1 users", "user\t0 users"]);
+    assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["changed the role of vera@example.org to admin"]);
+    assert_does(&propusk(&["role", "remove", "editor"]), &["removed role editor"]);
+    assert_does(&propusk(&["role", "list"]), &["admin 1", "user 0"]);
     assert_does(
         &propusk(&[
             "module",
@@ -203,7 +206,7 @@ async fn the_cli_manages_users(backend: Backend) {
             "crm:read",
             "--self-service",
         ]),
-        &["added the module crm"],
+        &["added module crm"],
     );
     assert_fails(
         &propusk(&["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read"]),
@@ -217,12 +220,12 @@ async fn the_cli_manages_users(backend: Backend) {
     );
     assert_does(
         &propusk(&["module", "set", "crm", "--description", "en=All of them"]),
-        &["changed the module crm"],
+        &["changed module crm"],
     );
-    assert_does(&propusk(&["module", "list"]), &["crm\tCustomers\tcrm:read\t-\tself-service"]);
+    assert_does(&propusk(&["module", "list"]), &["crm Customers users - crm:read"]);
     assert_does(
         &propusk(&["module", "grant", "vera", "crm", "--until", "2999-01-01T00:00:00Z"]),
-        &["vera@example.org has crm until 2999-01-01"],
+        &["granted module crm to vera@example.org until 2999-01-01"],
     );
     assert_fails(
         &propusk(&["module", "grant", "vera", "crm", "--until", "2001-01-01T00:00:00Z"]),
@@ -232,12 +235,12 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
     assert_does(
         &propusk(&["module", "history", "vera"]),
-        &["crm\t", "2999-01-01T00:00:00Z\tgiven by cli"],
+        &["crm ", "2999-01-01T00:00:00Z cli -"],
     );
-    assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["no more"]);
-    assert_does(&propusk(&["module", "history", "vera"]), &["ended by cli"]);
-    assert_does(&propusk(&["module", "remove", "crm"]), &["removed the module crm"]);
-    assert_does(&propusk(&["user", "set-password", "vera"]), &["was changed", "shown once"]);
+    assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["withdrew module crm"]);
+    assert_does(&propusk(&["module", "history", "vera"]), &["cli cli"]);
+    assert_does(&propusk(&["module", "remove", "crm"]), &["removed module crm"]);
+    assert_does(&propusk(&["user", "set-password", "vera"]), &["changed the password", "shown once"]);
     assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
 
     let with_stdin = |args: &[&str], typed: &str| {
@@ -256,7 +259,7 @@ async fn the_cli_manages_users(backend: Backend) {
         &["user", "set-password", "vera", "--password-stdin"],
         "seven blue herons at dawn\n",
     );
-    let said = assert_does(&output, &["was changed"]);
+    let said = assert_does(&output, &["changed the password"]);
     assert!(!said.contains("herons"), "{said}");
     assert_fails(
         &with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"),
@@ -272,7 +275,7 @@ async fn the_cli_manages_users(backend: Backend) {
         assert_fails(&propusk(last), 1, &["last enabled administrator"]);
     }
     assert_does(&propusk(&["user", "add", "nora@example.org", "--role", "admin"]), &["added"]);
-    assert_does(&propusk(&["user", "delete", "vera"]), &["deleted vera@example.org"]);
+    assert_does(&propusk(&["user", "delete", "vera"]), &["deleted user vera@example.org"]);
     assert_fails(&propusk(&["user", "delete", "vera"]), 1, &["there is no user"]);
     assert!(!assert_does(&propusk(&["user", "list"]), &["nora@example.org"]).contains("vera"));
 }
@@ -294,7 +297,7 @@ async fn the_cli_manages_signing_keys(backend: Backend) {
     assert_ne!(second, first);
     let said = assert_does(
         &propusk(&["keys", "ban", &second]),
-        &["every Propusk process refuses", "banned"],
+        &["every process rejects tokens", "banned"],
     );
     let third = kid(&said, "active").expect("another signs at once");
     assert!(third != second && third != first);
@@ -320,7 +323,7 @@ fn config_show_masks_passwords() {
     };
     let shown = assert_does(&config(&["config", "show"]), &["access_ttl", "PROPUSK_DATABASE__URL"]);
     assert!(!shown.contains("canary"), "{shown}");
-    assert_does(&config(&["config", "check"]), &["good"]);
+    assert_does(&config(&["config", "check"]), &["the configuration is valid"]);
     assert_does(&config(&["config", "default"]), &["access_ttl = \"15m\""]);
     assert_does(&config(&["openapi", "--json"]), &["\"openapi\": \"3.0.0\""]);
 }
@@ -330,7 +333,7 @@ async fn the_health_command_queries_the_running_server() {
     let database = Database::new(Backend::Sqlite).await;
     let metrics = free_address();
     let settings = [("PROPUSK_METRICS__LISTEN", metrics.as_str())];
-    assert_fails(&run(&database, &settings, &["health"]), 1, &["no server answers"]);
+    assert_fails(&run(&database, &settings, &["health"]), 1, &["cannot reach the server"]);
     let server = Process::serve(&database, &settings).await;
     assert_does(&run(&database, &settings, &["health"]), &["ready"]);
     let text = reqwest::get(format!("http://{metrics}/metrics"))
