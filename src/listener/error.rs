@@ -1,72 +1,75 @@
-//! Why a listener cannot be had.
+//! Errors of binding a listener.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// Why a listener cannot be had; the message tells what to do about it.
+/// Why a listener cannot be bound, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// `EADDRINUSE`
-    #[error("{at} is taken by another process: stop it, or set {setting} to a free address")]
+    #[error("{at} is in use by another process; stop it, or set {setting} to a free address")]
     Taken {
-        /// What was to be bound.
+        /// The address to bind.
         at: SocketAddr,
-        /// The configuration's key for it.
+        /// Its configuration key.
         setting: &'static str,
     },
     /// `EACCES`
     #[error(
-        "cannot bind {at}, permission denied: ports below 1024 need CAP_NET_BIND_SERVICE or socket \
-         activation; or set {setting} to a higher port"
+        "cannot bind {at}: permission denied; ports below 1024 require CAP_NET_BIND_SERVICE or socket \
+         activation; grant it, or set {setting} to a higher port"
     )]
     Denied {
-        /// What was to be bound.
+        /// The address to bind.
         at: SocketAddr,
-        /// The configuration's key for it.
+        /// Its configuration key.
         setting: &'static str,
     },
     /// `EADDRNOTAVAIL`
     #[error(
-        "cannot bind {at}: no interface of this machine has that address; set {setting} to one it has, or to 0.0.0.0 or [::] for all"
+        "cannot bind {at}: not an address of a local interface; set {setting} to a local address, \
+         or to 0.0.0.0 or [::] for all interfaces"
     )]
     NoSuchAddress {
-        /// What was to be bound.
+        /// The address to bind.
         at: SocketAddr,
-        /// The configuration's key for it.
+        /// Its configuration key.
         setting: &'static str,
     },
-    /// Anything else `bind` or `listen` said.
+    /// Any other error of `bind` or `listen`.
     #[error("cannot listen on {0}: {1}")]
     Bind(SocketAddr, #[source] io::Error),
-    /// `LISTEN_FDS` names something else than a listening TCP socket.
+    /// `LISTEN_FDS` does not pass a listening TCP socket.
     #[error(
-        "the socket handed over by LISTEN_FDS cannot be used: {0}; the .socket unit needs ListenStream= with a TCP port"
+        "the socket passed by LISTEN_FDS is unusable: {0}; the .socket unit must set ListenStream= \
+         to a TCP port"
     )]
     Activation(#[source] io::Error),
     /// A PEM file cannot be read.
     #[error(
-        "cannot read {path}: {source}; check that the file exists and that this process may read it"
+        "cannot read {path}: {source}; check that the file exists and is readable by this process"
     )]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A PEM file holds nothing usable.
+    /// A PEM file contains no usable block.
     #[error(
-        "{path} holds no {what} in PEM form (a block that begins with -----BEGIN {block}-----)"
+        "{path} contains no {what} in PEM form (a block that begins with -----BEGIN {block}-----)"
     )]
     NoPem {
         /// The file.
         path: PathBuf,
-        /// What was sought.
+        /// The expected content.
         what: &'static str,
-        /// The label of a PEM block that would do.
+        /// The label of the expected PEM block.
         block: &'static str,
     },
     /// The private key belongs to another certificate.
     #[error(
-        "the key in {key} does not fit the first certificate in {certificate}: give the key the certificate was issued for, the server's own certificate first"
+        "the key in {key} does not match the first certificate in {certificate}; use the key that the \
+         certificate was issued for, and put the server's own certificate first"
     )]
     KeyMismatch {
         /// The certificate file.
@@ -74,12 +77,12 @@ pub enum ListenError {
         /// The key file.
         key: PathBuf,
     },
-    /// rustls refuses a file's content.
+    /// rustls rejects the content of a file.
     #[error("{path} cannot be used for TLS: {reason}")]
     Tls {
         /// The file.
         path: PathBuf,
-        /// What rustls said.
+        /// The error of rustls.
         reason: String,
     },
 }

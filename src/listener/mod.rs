@@ -1,16 +1,16 @@
-//! The accept loop: TCP and TLS connections, HTTP/1 and HTTP/2, round one poem endpoint.
+//! The accept loop: TCP and TLS connections, HTTP/1 and HTTP/2, serving one poem endpoint.
 //!
-//! poem's own server has no limit on the time headers take, no `TCP_NODELAY`, no client certificate for
-//! handlers and no back-off when `accept` fails; this one has. What it bounds, and where:
+//! poem's own server has no timeout for headers, no `TCP_NODELAY`, no client certificate for
+//! handlers and no back-off when `accept` fails; this one does. Its bounds:
 //!
-//! | what | bound by |
+//! | what | bounded by |
 //! |---|---|
 //! | connections | [`Options::max_connections`]: beyond it, `accept` waits |
 //! | TLS handshake | [`Options::handshake_timeout`] |
-//! | head of an HTTP/1 request | [`Options::header_timeout`], [`Options::max_header_bytes`] (431) |
+//! | header section of an HTTP/1 request | [`Options::header_timeout`], [`Options::max_header_bytes`] (431) |
 //! | time between requests | [`Options::idle_timeout`] |
-//! | a request, its body included | [`RequestTimeout`] (408), which wraps the routes |
-//! | an answer the client does not read | [`Options::request_timeout`] + [`Options::idle_timeout`] |
+//! | a request, including its body | [`RequestTimeout`] (408), which wraps the routes |
+//! | a response that the client does not read | [`Options::request_timeout`] + [`Options::idle_timeout`] |
 //! | HTTP/2 streams, resets, header lists | constants below |
 
 mod error;
@@ -53,56 +53,58 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use wire::{Busy, Pulse, Wire};
+use wire::{Activity, Busy, Wire};
 
-/// Connections the kernel keeps waiting for `accept`.
+/// Connections that the kernel queues for `accept`.
 const BACKLOG: i32 = 4096;
-/// HTTP/2 streams a client may have open at once.
+/// Maximum number of concurrent HTTP/2 streams per connection.
 const MAX_STREAMS: u32 = 200;
-/// Streams reset before they were accepted, after which the connection ends (RUSTSEC-2024-0003).
+/// Streams reset before they were accepted, after which the connection is closed
+/// (RUSTSEC-2024-0003).
 const MAX_PENDING_RESETS: usize = 20;
-/// Streams reset for the client's own errors, after which the connection ends.
+/// Streams reset for errors of the client, after which the connection is closed.
 const MAX_ERROR_RESETS: usize = 100;
-/// HTTP/2 flow control, in bytes: what a client may send ahead of a handler's reading.
+/// HTTP/2 flow-control windows in bytes: how far a client may send ahead of the handler.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Bytes kept per HTTP/2 stream of what is to be written.
+/// Bytes buffered per HTTP/2 stream for writing.
 const SEND_BUFFER: usize = 64 * 1024;
-/// The smallest read buffer hyper takes for HTTP/1, in bytes.
+/// The smallest read buffer that hyper accepts for HTTP/1, in bytes.
 const MIN_BUFFER: usize = 8192;
-/// How long a closed connection may go on after the polite farewell.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// The first and the longest pause after `accept` failed for want of resources.
+/// Time for a graceful close (GOAWAY, or `Connection: close`) before the connection is dropped.
+const GRACEFUL_CLOSE: Duration = Duration::from_secs(1);
+/// The first and the longest pause after `accept` failed for lack of resources.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What a listener binds and the bounds it keeps.
+/// The address and bounds of a listener.
 #[derive(Clone)]
 pub struct Options {
-    /// The address to bind; port 0 takes any free one.
+    /// The address to bind; port 0 selects a free one.
     pub listen: SocketAddr,
     /// The configuration's key for `listen`, for error messages: `server.listen`.
     pub setting: &'static str,
-    /// Sets `SO_REUSEPORT`, so that the next process can bind before this one leaves.
+    /// Sets `SO_REUSEPORT`, so that the next process can bind before this one stops.
     pub reuse_port: bool,
-    /// Takes the first socket systemd hands over (`LISTEN_FDS`, `LISTEN_PID`) instead of binding
-    /// `listen`, where there is one. At most one listener of a process may set it.
+    /// Uses the first socket passed by systemd (`LISTEN_FDS`, `LISTEN_PID`), if any, instead of
+    /// binding `listen`. At most one listener of a process may set it.
     pub socket_activation: bool,
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// From the first byte of an HTTP/1 head (of a new connection: from `accept`) to its last.
+    /// From the first byte of an HTTP/1 header section (on a new connection: from `accept`) to its
+    /// last.
     pub header_timeout: Duration,
-    /// From one answer to the next request; some connections are kept for up to twice this.
+    /// From one response to the next request; some connections are kept for up to twice this.
     pub idle_timeout: Duration,
     /// For the whole TLS handshake.
     pub handshake_timeout: Duration,
-    /// The duration [`RequestTimeout`] was given: an answer that makes no progress for this plus
-    /// `idle_timeout` ends its connection.
+    /// The duration of [`RequestTimeout`]: a response without progress for this plus `idle_timeout`
+    /// closes its connection.
     pub request_timeout: Duration,
-    /// Bytes of a request's head; on HTTP/1 no less than 8192.
+    /// Maximum bytes of a request's header section; on HTTP/1 at least 8192.
     pub max_header_bytes: usize,
-    /// How long requests in flight may take after the shutdown began.
+    /// Time for requests in flight to finish after the shutdown began.
     pub shutdown_grace: Duration,
-    /// TLS, made by [`tls_config`]; plain TCP without.
+    /// TLS, from [`tls_config`]; `None`: plain TCP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -113,10 +115,10 @@ pub struct Bound {
     options: Options,
 }
 
-/// Binds what `options` names.
+/// Binds the address of `options`.
 ///
 /// # Errors
-/// [`ListenError`] where the address cannot be had or the socket handed over is not one.
+/// [`ListenError`] when the address cannot be bound or the inherited socket is unusable.
 pub fn bind(options: &Options) -> Result<Bound, ListenError> {
     let inherited = if options.socket_activation {
         listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(ListenError::Activation)?
@@ -147,9 +149,9 @@ fn open(at: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
         Some(socket2::Protocol::TCP),
     )?;
     if at.is_ipv6() && at.ip().is_unspecified() {
-        socket.set_only_v6(false)?; // [::] means all of IPv4 too, whatever the machine's default
+        socket.set_only_v6(false)?; // [::] includes IPv4, whatever the system's default
     }
-    // A restart need not wait for the old connections' TIME_WAIT.
+    // Do not wait for old connections in TIME_WAIT at a restart.
     socket.set_reuse_address(true)?;
     if reuse_port {
         socket.set_reuse_port(true)?;
@@ -160,16 +162,16 @@ fn open(at: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
 }
 
 impl Bound {
-    /// The address bound, with the port the system chose where 0 was asked for.
+    /// The bound address, with the port that the system chose if it was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `endpoint` until `shutdown` resolves; then refuses new connections, finishes the
-    /// requests in flight within [`Options::shutdown_grace`] and cuts what is left.
+    /// Serves `endpoint` until `shutdown` resolves; then stops accepting connections, finishes the
+    /// requests in flight within [`Options::shutdown_grace`], and closes the remaining connections.
     ///
     /// # Errors
-    /// Where the socket cannot be handed to the runtime.
+    /// [`ListenError`] when the socket cannot be registered with the runtime.
     pub async fn serve<E>(
         self,
         endpoint: E,
@@ -207,7 +209,7 @@ impl Bound {
                     pause = BACK_OFF.0;
                     connections.spawn(server.clone().connection(stream, peer, slot));
                 }
-                Err(error) if of_one_connection(&error) => {}
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept connections");
                     tokio::select! { () = &mut shutdown => break, () = sleep(pause) => {} }
@@ -215,7 +217,7 @@ impl Bound {
                 }
             }
         }
-        // What the kernel has accepted for us is ours to answer.
+        // Connections that the kernel has already accepted are served.
         while let Some(Ok((stream, peer, slot))) = accept(&listener, &slots).now_or_never() {
             connections.spawn(server.clone().connection(stream, peer, slot));
         }
@@ -225,7 +227,7 @@ impl Bound {
         if timeout(grace, finished).await.is_err() {
             tracing::warn!(
                 connections = connections.len(),
-                "shutdown: cutting connections still busy"
+                "shutdown grace expired: closing busy connections"
             );
             connections.shutdown().await;
         }
@@ -242,8 +244,8 @@ async fn accept(
     Ok((stream, peer, slot))
 }
 
-/// Errors of `accept` that concern the connection accepted, not the listener.
-fn of_one_connection(error: &io::Error) -> bool {
+/// Whether an error of `accept` concerns the accepted connection, not the listener.
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
@@ -253,8 +255,8 @@ fn http(options: &Options) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(None) // would cut idle connections too; `Wire` does it
-        .max_buf_size(options.max_header_bytes.max(MIN_BUFFER)); // a head must fit: else 431
+        .header_read_timeout(None) // would close idle connections too; `Wire` does it
+        .max_buf_size(options.max_header_bytes.max(MIN_BUFFER)); // must fit a header section, else 431
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -285,7 +287,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         peer: SocketAddr,
         _slot: OwnedSemaphorePermit,
     ) {
-        // Without it an answer of two segments waits for the client's delayed ACK.
+        // Otherwise a response of two segments waits for the client's delayed ACK.
         let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
             Ok(local) => local,
             Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
@@ -314,12 +316,12 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let options = &self.options;
-        let pulse = Arc::new(Pulse::new(options.idle_timeout, options.request_timeout));
-        let wire = Wire::new(stream, options.header_timeout, pulse.clone());
+        let activity = Arc::new(Activity::new(options.idle_timeout, options.request_timeout));
+        let wire = Wire::new(stream, options.header_timeout, activity.clone());
         let service = hyper::service::service_fn({
-            let (server, pulse) = (self.clone(), pulse.clone());
+            let (server, activity) = (self.clone(), activity.clone());
             move |mut request: http::Request<Incoming>| {
-                let (server, busy) = (server.clone(), pulse.begin());
+                let (server, busy) = (server.clone(), activity.begin());
                 if let Some(certificate) = &certificate {
                     request.extensions_mut().insert(certificate.clone());
                 }
@@ -335,10 +337,10 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service));
         let mut stopping = self.stopping.clone();
         let mut stopped = false;
-        let mut parting = false;
-        let mut watchdog = pin!(sleep_until(pulse.next_look()));
+        let mut closing = false;
+        let mut watchdog = pin!(sleep_until(activity.next_check()));
         loop {
-            // The connection first: a request that has arrived counts as accepted.
+            // The connection first: a request that has arrived is served.
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -352,15 +354,16 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut watchdog => {
-                    if !pulse.expired() {
-                        // Requests came since it was set; setting it then would cost each of them.
-                        watchdog.as_mut().reset(pulse.next_look());
-                    } else if parting {
-                        return tracing::debug!(%peer, "idle or stalled connection cut");
+                    if !activity.expired() {
+                        // Requests arrived since it was set; resetting it for each would cost too
+                        // much.
+                        watchdog.as_mut().reset(activity.next_check());
+                    } else if closing {
+                        return tracing::debug!(%peer, "idle or stalled connection closed");
                     } else {
-                        parting = true;
+                        closing = true;
                         connection.as_mut().graceful_shutdown();
-                        watchdog.set(sleep(FAREWELL));
+                        watchdog.set(sleep(GRACEFUL_CLOSE));
                     }
                 }
             }
@@ -368,7 +371,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
     }
 }
 
-/// The endpoint's answer. A panic that got here, past [`RequestTimeout`], is answered with a bare 500.
+/// The endpoint's response. A panic outside [`RequestTimeout`] becomes a 500 without a body.
 async fn answer<E: Endpoint<Output = Response>>(
     endpoint: &E,
     request: Request,
@@ -380,13 +383,13 @@ async fn answer<E: Endpoint<Output = Response>>(
         .await
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into());
     if http1 && response.status() == StatusCode::REQUEST_TIMEOUT {
-        // RFC 9110 §15.5.9; what is left of the body is not waited for
+        // RFC 9110 §15.5.9; the rest of the body is not read
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     http::Response::from(response).map(|body| Tracked { body, busy })
 }
 
-/// A response body that keeps its connection from counting as idle until it is sent.
+/// A response body; its connection is not idle until it is sent.
 struct Tracked<B> {
     body: B,
     busy: Busy,
@@ -416,9 +419,9 @@ impl<B: Body + Unpin> Body for Tracked<B> {
     }
 }
 
-/// Middleware for the routes: a request that takes longer, its body included, becomes the error 408;
-/// a handler that panics becomes the error 500. Both are `poem::Error`s without a body, for the error
-/// envelope outside to dress.
+/// Middleware for the routes: a request that takes longer, including its body, becomes the error
+/// 408; a panic of a handler becomes the error 500. Both are `poem::Error`s without a body; the
+/// request-context middleware renders them.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeout(pub Duration);
 
@@ -430,7 +433,7 @@ impl<E: Endpoint> Middleware<E> for RequestTimeout {
     }
 }
 
-/// What [`RequestTimeout`] makes of an endpoint.
+/// An endpoint wrapped by [`RequestTimeout`].
 pub struct Timed<E> {
     inner: E,
     timeout: Duration,
@@ -444,7 +447,7 @@ impl<E: Endpoint> Endpoint for Timed<E> {
         match timeout(self.timeout, call).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => {
-                tracing::error!("a request handler panicked");
+                tracing::error!("request handler panicked");
                 Err(poem::Error::from_status(StatusCode::INTERNAL_SERVER_ERROR))
             }
             Err(_) => Err(poem::Error::from_status(StatusCode::REQUEST_TIMEOUT)),

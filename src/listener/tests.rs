@@ -1,4 +1,4 @@
-//! Over real loopback sockets; times are short, the bounds on them generous.
+//! Tests over real loopback sockets, with short timeouts and generous bounds.
 #![allow(clippy::disallowed_methods)] // measures durations
 
 use std::{
@@ -115,7 +115,7 @@ async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Reads until `end` has come, the connection staying open.
+/// Reads until `end` arrives; the connection stays open.
 async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut text = String::new();
     let mut bytes = [0; 1024];
@@ -132,10 +132,10 @@ fn millis(n: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn slow_headers_are_cut_and_nobody_waits_for_them() {
+async fn slow_headers_time_out_and_delay_nobody() {
     let server = start(Options { header_timeout: millis(200), ..options() });
     let began = Instant::now();
-    // one that says nothing, one that stops, one that drips
+    // one silent, one stalled, one sending byte by byte
     assert_eq!(server.exchange("").await, "");
     assert_eq!(server.exchange("GET /hello HTTP/1.1\r\nHos").await, "");
     let (mut read, mut write) = server.connect().await.into_split();
@@ -150,7 +150,7 @@ async fn slow_headers_are_cut_and_nobody_waits_for_them() {
     assert_eq!(rest, b"");
     drip.await.unwrap();
     assert!(began.elapsed() < millis(5000));
-    // on a kept connection the limit starts with the head, not with the idle time
+    // on a kept-alive connection the timeout starts with the header section, not with the idle time
     let mut stream = server.connect().await;
     stream.write_all(HELLO.as_bytes()).await.unwrap();
     until(&mut stream, "hello over http").await;
@@ -169,15 +169,15 @@ async fn idle_connections_are_closed() {
     for _ in 0..4 {
         stream.write_all(HELLO.as_bytes()).await.unwrap();
         until(&mut stream, "hello over http").await;
-        sleep(millis(70)).await; // less than idle each, more in all
+        sleep(millis(70)).await; // each less than the idle timeout, more in total
     }
     assert_eq!(to_end(&mut stream).await, "");
-    // a request longer than the idle time is not idle
+    // a request longer than the idle timeout is not idle
     let mut stream = server.connect().await;
     stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     until(&mut stream, "slow but done").await;
     assert_eq!(to_end(&mut stream).await, "");
-    // HTTP/2 says farewell (GOAWAY, type 7) first
+    // HTTP/2 closes gracefully (GOAWAY, type 7)
     let mut stream = server.connect().await;
     stream.write_all(&h2_preface()).await.unwrap();
     let mut bytes = Vec::new();
@@ -187,7 +187,7 @@ async fn idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn an_answer_nobody_reads_is_cut() {
+async fn a_response_that_is_not_read_is_aborted() {
     let server =
         start(Options { idle_timeout: millis(150), request_timeout: millis(150), ..options() });
     let mut stream = server.connect().await;
@@ -196,7 +196,7 @@ async fn an_answer_nobody_reads_is_cut() {
     let mut bytes = Vec::new();
     let _ = timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("not closed");
     assert!(bytes.len() < 64 << 20);
-    // while one who reads slowly gets it all
+    // while a slow reader receives all of it
     let mut stream = server.connect().await;
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let (mut total, mut chunk) = (0, vec![0; 4 << 20]);
@@ -247,7 +247,7 @@ async fn t90_ambiguous_lengths_are_refused() {
         tokio::task::yield_now().await;
     }
     assert!(to_end(&mut stream).await.starts_with("HTTP/1.1 400 "));
-    // after sound requests of each kind on the same connection, all sent at once
+    // after valid requests of each kind on the same connection, pipelined
     let sound = "\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\ncontent-length: 1\r\n\r\nabc\
                  POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
                  5;a=b\r\nfirst\r\n1A\r\n\r\nContent-Length: second\r\n\r\n0\r\nContent-Length: 9\r\n\r\n\
@@ -298,7 +298,7 @@ async fn the_connection_cap_holds_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_shutdown_finishes_what_was_accepted() {
+async fn a_shutdown_finishes_accepted_requests() {
     let mut server = start(options());
     let mut idle = server.connect().await;
     idle.write_all(HELLO.as_bytes()).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_shutdown_finishes_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn a_shutdown_cuts_what_outlasts_its_grace() {
+async fn a_shutdown_aborts_requests_after_its_grace() {
     let mut server = start(Options { shutdown_grace: millis(50), ..options() });
     let mut busy = server.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -346,7 +346,7 @@ async fn long_requests_are_answered_408() {
 }
 
 #[tokio::test]
-async fn a_panic_is_answered_500_and_the_connection_lives_on() {
+async fn a_panic_is_answered_500_and_the_connection_stays_open() {
     let bare = bind(&options()).unwrap();
     let bare_address = bare.local_addr();
     tokio::spawn(bare.serve(
@@ -389,7 +389,7 @@ fn h2_frames(mut bytes: &[u8]) -> Vec<u8> {
     kinds
 }
 
-/// Sends what `flood` makes, a piece at a time, until the server closes; whether it did in time.
+/// Sends the output of `flood`, piece by piece, until the server closes; whether it did in time.
 async fn flooded(address: SocketAddr, flood: impl Fn(u32) -> Vec<u8> + Send + 'static) -> bool {
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
     let writing = tokio::spawn(async move {
@@ -448,7 +448,7 @@ async fn t91_http2_floods_are_closed_and_others_are_served() {
     assert!(self_made_errors.await, "flood of stream errors");
     done.store(true, Ordering::Relaxed);
     assert!(other.await.unwrap() < millis(2000));
-    // and an honest client is answered
+    // and a legitimate client is answered
     let mut stream = server.connect().await;
     stream.write_all(&h2_preface()).await.unwrap();
     stream.write_all(&h2_frame(1, 5, 1, &head)).await.unwrap();
@@ -473,7 +473,7 @@ impl Issuer {
 }
 
 #[tokio::test]
-async fn tls_shows_the_clients_certificate_to_handlers() {
+async fn tls_passes_the_client_certificate_to_handlers() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: String| {
         let path = folder.path().join(name);
@@ -528,7 +528,7 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
     let head = [0x82, 0x87, 0x04, 6, b'/', b'h', b'e', b'l', b'l', b'o', 0x01, 1, b'x'];
     stream.write_all(&[h2_preface(), h2_frame(1, 5, 1, &head)].concat()).await.unwrap();
     until(&mut stream, "hello over https").await;
-    // a handshake that does not come
+    // a missing handshake
     assert_eq!(server.exchange("").await, "");
 
     let required = tls_config(&chain, &private, Some(&ca), true).unwrap();
@@ -541,7 +541,7 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
     };
     assert!(refused.await.is_err());
 
-    // each mistake is told with its mend
+    // each error names its fix
     let told = |certificate: &Path, key: &Path, ca: Option<&Path>| {
         tls_config(certificate, key, ca, false).unwrap_err().to_string()
     };
@@ -549,22 +549,22 @@ async fn tls_shows_the_clients_certificate_to_handlers() {
     assert!(told(&absent, &private, None).contains("cannot read"));
     assert!(told(&chain, &absent, None).contains("absent.pem"));
     let empty = file("empty.pem", "nothing".into());
-    assert!(told(&empty, &private, None).contains("holds no certificate"));
-    assert!(told(&chain, &chain, None).contains("holds no private key"));
-    assert!(told(&chain, &private, Some(&private)).contains("holds no certificate"));
+    assert!(told(&empty, &private, None).contains("contains no certificate"));
+    assert!(told(&chain, &chain, None).contains("contains no private key"));
+    assert!(told(&chain, &private, Some(&private)).contains("contains no certificate"));
     let binary = folder.path().join("binary.der");
     std::fs::write(&binary, certificate.der()).unwrap();
-    assert!(told(&binary, &private, None).contains("holds no certificate"));
+    assert!(told(&binary, &private, None).contains("contains no certificate"));
     let foreign = file("client.key", key.serialize_pem());
-    assert!(told(&chain, &foreign, None).contains("does not fit"));
+    assert!(told(&chain, &foreign, None).contains("does not match"));
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_had_is_told_with_its_mend() {
+async fn an_unavailable_address_is_reported_with_the_fix() {
     let bound = bind(&options()).unwrap();
     let told = |options: &Options| bind(options).map(|_| ()).unwrap_err().to_string();
     let taken = told(&Options { listen: bound.local_addr(), ..options() });
-    assert!(taken.contains("is taken by another process"), "{taken}");
+    assert!(taken.contains("is in use by another process"), "{taken}");
     let elsewhere = told(&Options { listen: ([192, 0, 2, 1], 0).into(), ..options() });
     assert!(elsewhere.contains("no interface"), "{elsewhere}");
 }

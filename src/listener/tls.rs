@@ -1,4 +1,4 @@
-//! TLS: the server's certificate, and the client's for those who bind tokens to it (RFC 8705).
+//! TLS: the server's certificate, and client certificates (RFC 8705).
 
 use std::{io, path::Path, sync::Arc};
 
@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::ListenError;
 
-/// The certificate a client proved to hold; in the extensions of each request of its connection.
+/// The certificate that authenticated the client; in the extensions of each request of its
+/// connection.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
     /// SHA-256 of the DER form: `x5t#S256` before base64url (RFC 8705 §3.1).
@@ -33,14 +34,14 @@ impl ClientCertificate {
 /// certificate issued under it; with `require_client` it must.
 ///
 /// # Errors
-/// [`ListenError`] names the file at fault and the mend.
+/// [`ListenError`] names the invalid file and the fix.
 pub fn tls_config(
     certificate: &Path,
     key: &Path,
     client_ca: Option<&Path>,
     require_client: bool,
 ) -> Result<Arc<ServerConfig>, ListenError> {
-    let refused = |path: &Path, reason: &dyn std::fmt::Display| ListenError::Tls {
+    let rejected = |path: &Path, reason: &dyn std::fmt::Display| ListenError::Tls {
         path: path.to_owned(),
         reason: reason.to_string(),
     };
@@ -50,34 +51,35 @@ pub fn tls_config(
         .map_err(|error| pem_error(key, "private key", "PRIVATE KEY", error))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| refused(certificate, &error))?;
+        .map_err(|error| rejected(certificate, &error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for authority in certificates(path)? {
-                roots.add(authority).map_err(|error| refused(path, &error))?;
+                roots.add(authority).map_err(|error| rejected(path, &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
             let verifier = if require_client { verifier } else { verifier.allow_unauthenticated() };
-            builder
-                .with_client_cert_verifier(verifier.build().map_err(|error| refused(path, &error))?)
+            builder.with_client_cert_verifier(
+                verifier.build().map_err(|error| rejected(path, &error))?,
+            )
         }
     };
     let mut config = builder.with_single_cert(chain, private).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             ListenError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
         }
-        error => refused(certificate, &error),
+        error => rejected(certificate, &error),
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// SHA-256 of the first certificate in a PEM file: what [`ClientCertificate::sha256`] is where it is presented.
+/// SHA-256 of the first certificate in a PEM file, comparable to [`ClientCertificate::sha256`].
 ///
 /// # Errors
-/// [`ListenError`] says what is wrong with the file.
+/// [`ListenError`] when the file is invalid.
 pub fn thumbprint(path: &Path) -> Result<[u8; 32], ListenError> {
     let chain = certificates(path)?;
     let first = chain.first().map(Sha256::digest);
@@ -99,7 +101,7 @@ fn pem_error(
 ) -> ListenError {
     let path = path.to_owned();
     match error {
-        // bytes that are not text are no PEM either
+        // bytes that are not text are not PEM either
         pem::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
             ListenError::Unreadable { path, source }
         }

@@ -1,11 +1,12 @@
-//! A connection's bytes on their way to and from hyper: what hyper does not do itself.
+//! The stream between a connection and hyper, for what hyper does not do itself.
 //!
-//! - Two `Content-Length`s, or one beside `Transfer-Encoding`, are the raw material of request
-//!   smuggling (RFC 9112 §11.2). hyper resolves some of them silently and shows handlers the result, so
-//!   [`Framing`] reads along and spoils such a head: hyper then answers 400 and closes.
-//! - hyper's limit for the head also cuts idle connections; here the two are apart.
-//! - An answer sent before the request was read (400, 408, 413, 431) must not be lost to the reset that
-//!   closing a socket with unread bytes causes: the close lingers (RFC 9112 §9.6).
+//! - Two `Content-Length`s, or one beside `Transfer-Encoding`, enable request smuggling (RFC 9112
+//!   §11.2). hyper resolves some of them silently, so [`Framing`] parses along and poisons such a
+//!   header section: hyper then responds with 400 and closes.
+//! - hyper's timeout for the header section also closes idle connections; here the two are
+//!   separate.
+//! - A response sent before the request was read (400, 408, 413, 431) must not be lost to the reset
+//!   that closing a socket with unread bytes causes: the close is a lingering one (RFC 9112 §9.6).
 
 use std::{
     io,
@@ -23,21 +24,22 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How long a closed connection reads on, for the client to take the answer.
-const LINGER: Duration = Duration::from_secs(1);
-/// Follows a head refused by [`Framing`]: no header may hold NUL, and the head ends here.
-const SPOILER: &[u8] = b"\0\r\n\r\n";
-/// Bytes of a line that [`Framing`] looks at; framing headers that exceed it are refused.
+/// How long a closed connection continues to read, so that the client receives the response.
+const LINGERING_CLOSE: Duration = Duration::from_secs(1);
+/// Replaces the rest of a header section that [`Framing`] rejects: a header must not contain NUL,
+/// and the section ends here.
+const POISON: &[u8] = b"\0\r\n\r\n";
+/// Bytes of a line that [`Framing`] inspects; longer framing headers are rejected.
 const LINE: usize = 256;
-/// Stands for durations beyond the clock.
-const FOREVER: Duration = Duration::from_secs(86_400);
+/// Replaces durations beyond the range of the clock.
+const VERY_LONG: Duration = Duration::from_secs(86_400);
 
-/// When a connection last got on with something.
-pub(super) struct Pulse {
+/// The last activity of a connection, and the timeouts that depend on it.
+pub(super) struct Activity {
     opened: Instant,
     /// Milliseconds after `opened`.
     last: AtomicU64,
-    /// Requests whose answers are not yet sent.
+    /// Requests whose responses are not yet sent.
     requests: AtomicUsize,
     idle: Duration,
     stalled: Duration,
@@ -48,7 +50,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-impl Pulse {
+impl Activity {
     pub(super) fn new(idle: Duration, request: Duration) -> Self {
         Self {
             opened: now(),
@@ -59,24 +61,24 @@ impl Pulse {
         }
     }
 
-    /// A request has come; it counts until the result is dropped.
+    /// Counts a request in flight until the result is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Relaxed);
         self.touch();
         Busy(self.clone())
     }
 
-    /// When the connection is to be given up, should nothing happen until then.
+    /// When the connection times out unless there is activity.
     fn deadline(&self) -> Instant {
-        let patience = if self.requests.load(Relaxed) == 0 { self.idle } else { self.stalled };
+        let timeout = if self.requests.load(Relaxed) == 0 { self.idle } else { self.stalled };
         let last = self.opened + Duration::from_millis(self.last.load(Relaxed));
-        last.checked_add(patience).unwrap_or(last + FOREVER)
+        last.checked_add(timeout).unwrap_or(last + VERY_LONG)
     }
 
-    /// When to look at [`Pulse::expired`] again. A request that ends meanwhile moves the deadline
-    /// nearer without a word, so an idle connection may live for up to twice its time.
-    pub(super) fn next_look(&self) -> Instant {
-        self.deadline().min(now() + self.idle.min(FOREVER))
+    /// When to check [`Activity::expired`] again. A request that ends in the meantime brings the
+    /// deadline forward without notice, so an idle connection may live for up to twice its timeout.
+    pub(super) fn next_check(&self) -> Instant {
+        self.deadline().min(now() + self.idle.min(VERY_LONG))
     }
 
     pub(super) fn expired(&self) -> bool {
@@ -89,11 +91,11 @@ impl Pulse {
     }
 }
 
-/// A request whose answer is not yet sent.
-pub(super) struct Busy(Arc<Pulse>);
+/// A request whose response is not yet sent.
+pub(super) struct Busy(Arc<Activity>);
 
 impl Busy {
-    /// The answer has got on.
+    /// The response has made progress.
     pub(super) fn touch(&self) {
         self.0.touch();
     }
@@ -106,36 +108,36 @@ impl Drop for Busy {
     }
 }
 
-/// See the module.
+/// A stream with the checks of this module.
 pub(super) struct Wire<S> {
     stream: S,
     framing: Framing,
-    /// What of [`SPOILER`] hyper has yet to read, once a head was refused.
-    spoiler: Option<&'static [u8]>,
+    /// What of [`POISON`] hyper has yet to read, after a rejected header section.
+    poison: Option<&'static [u8]>,
     header_timeout: Duration,
-    /// Runs while a head has begun and not ended; a new connection begins with its first head.
+    /// Set while a header section is incomplete; a new connection starts with one.
     header_deadline: Option<Pin<Box<Sleep>>>,
-    linger: Option<Pin<Box<Sleep>>>,
-    pulse: Arc<Pulse>,
+    lingering_close: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, header_timeout: Duration, pulse: Arc<Pulse>) -> Self {
+    pub(super) fn new(stream: S, header_timeout: Duration, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             framing: Framing::new(),
-            spoiler: None,
+            poison: None,
             header_timeout,
             header_deadline: Some(Box::pin(sleep(header_timeout))),
-            linger: None,
-            pulse,
+            lingering_close: None,
+            activity,
         }
     }
 
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        // On HTTP/2 pings are written too: its progress is that of the bodies.
+        // HTTP/2 also writes pings: its progress is that of the bodies.
         if matches!(written, Poll::Ready(Ok(_))) && self.framing.state != State::Off {
-            self.pulse.touch();
+            self.activity.touch();
         }
     }
 }
@@ -148,11 +150,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        if this.spoiler.is_none() {
+        if this.poison.is_none() {
             let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-            if let Some(at) = this.framing.refuses(&buf.filled()[before..]) {
+            if let Some(at) = this.framing.poisons_at(&buf.filled()[before..]) {
                 buf.set_filled(before + at);
-                this.spoiler = Some(SPOILER);
+                this.poison = Some(POISON);
             }
             let in_head = this.framing.in_head();
             if read.is_ready() && !in_head {
@@ -169,10 +171,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 _ => return read,
             }
         }
-        if let Some(spoiler) = &mut this.spoiler {
-            let (now, later) = spoiler.split_at(spoiler.len().min(buf.remaining()));
+        if let Some(poison) = &mut this.poison {
+            let (now, later) = poison.split_at(poison.len().min(buf.remaining()));
             buf.put_slice(now);
-            *spoiler = later;
+            *poison = later;
         }
         Poll::Ready(Ok(()))
     }
@@ -209,13 +211,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.linger.is_none() {
+        if this.lingering_close.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         }
-        let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let lingering_close =
+            this.lingering_close.get_or_insert_with(|| Box::pin(sleep(LINGERING_CLOSE)));
         let mut scratch = [0; 4096];
         loop {
-            if linger.as_mut().poll(cx).is_ready() {
+            if lingering_close.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut scratch);
@@ -227,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// Where in the HTTP/1 message syntax the next byte stands (RFC 9112 §2, §6, §7.1).
+/// Position of the next byte in the HTTP/1 message syntax (RFC 9112 §2, §6, §7.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before or within the request line.
@@ -238,14 +241,15 @@ enum State {
     /// Data and the line end after it.
     Chunk(u64),
     Trailer,
-    /// HTTP/2, a head refused, or a chunk size hyper will refuse: nothing more to look for.
+    /// HTTP/2, a rejected header section, or a chunk size that hyper will reject: nothing more to
+    /// check.
     Off,
 }
 
-/// Reads along with hyper's parser, only closely enough to find each head's framing headers.
+/// Parses along with hyper, just enough to find the framing headers of each request.
 struct Framing {
     state: State,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     length: Option<u64>,
     chunked: bool,
@@ -256,7 +260,7 @@ impl Framing {
         Self { state: State::Request, line: Vec::new(), length: None, chunked: false }
     }
 
-    /// Whether a head has begun and not ended.
+    /// Whether a header section is incomplete.
     fn in_head(&self) -> bool {
         match self.state {
             State::Request => !self.line.is_empty(),
@@ -265,8 +269,9 @@ impl Framing {
         }
     }
 
-    /// Takes the next bytes; the offset of a line end before which the head became unacceptable.
-    fn refuses(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Consumes the next bytes; the offset of the line end at which a header section must be
+    /// rejected.
+    fn poisons_at(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
@@ -312,11 +317,11 @@ impl Framing {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    /// Takes a line without its LF; `false` where the head is to be refused.
+    /// Consumes a line without its LF; `false` to reject the header section.
     fn end_of_line(&mut self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.state {
-            State::Request if line.is_empty() => {} // RFC 9112 §2.2 lets them pass
+            State::Request if line.is_empty() => {} // allowed by RFC 9112 §2.2
             State::Request if line.starts_with(b"PRI ") => self.state = State::Off,
             State::Request => self.state = State::Header,
             State::Header if line.is_empty() => {
@@ -343,7 +348,7 @@ impl Framing {
     }
 
     fn header(&mut self, line: &[u8]) -> bool {
-        // Both names begin with a letter few others do.
+        // Few other names begin with these letters.
         if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
             return true;
         }
@@ -364,7 +369,7 @@ impl Framing {
             self.length = value.and_then(|value| value.parse().ok());
             self.length.is_some()
         } else {
-            // Other codings would be passed on undecoded.
+            // hyper would pass other codings on without decoding.
             self.chunked = value.eq_ignore_ascii_case(b"chunked");
             self.chunked
         }
