@@ -109,7 +109,7 @@ async fn fetch(app: &App, uri: &str, known: Option<&Fetched>, now: Timestamp) ->
         Err(error) => {
             tracing::warn!(?uri, %error, "a jwks_uri could not be fetched");
             // A server that does not answer takes nothing back: what it said before counts, for a day at the most.
-            let kept = known.filter(|known| !error.is_no() && known.fetched_at + LONGEST > now);
+            let kept = known.filter(|known| !error.is_permanent() && known.fetched_at + LONGEST > now);
             Fetched {
                 keys: kept.and_then(|known| known.keys.clone()),
                 fetched_at: kept.map_or(now, |known| known.fetched_at),

@@ -1,9 +1,10 @@
-//! Which addresses are of the public Internet. Everything else is refused: a stranger who names a URL must not reach what
-//! this server can reach and they cannot.
+//! Which addresses are on the public Internet. All others are rejected: an untrusted client that
+//! supplies a URL must not reach what this server can reach and the client cannot (SSRF).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one of the public Internet (the IANA registries of special-purpose addresses, RFC 6890).
+/// Whether an address is on the public Internet (IANA special-purpose address registries, RFC
+/// 6890).
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -16,13 +17,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let special = a == 0
         || a == 10
         || a == 127
-        || (a == 100 && (64..128).contains(&b)) // shared by carriers
-        || (a == 169 && b == 254) // link-local; clouds keep their metadata there
+        || (a == 100 && (64..128).contains(&b)) // shared address space (RFC 6598)
+        || (a == 169 && b == 254) // link-local; cloud metadata services
         || (a == 172 && (16..32).contains(&b))
         || (a == 192 && b == 0 && (c == 0 || c == 2))
         || (a == 192 && b == 88 && c == 99) // 6to4 relays
         || (a == 192 && b == 168)
-        || (a == 198 && (b == 18 || b == 19)) // benchmarks
+        || (a == 198 && (b == 18 || b == 19)) // benchmarking
         || (a == 198 && b == 51 && c == 100)
         || (a == 203 && b == 0 && c == 113)
         || a >= 224; // multicast, reserved, broadcast
@@ -34,13 +35,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(v4);
     }
     let [a, b, ..] = address.segments();
-    // Of global unicast, what is set apart: 2001::/23 (Teredo and others), documentation, 3fff::/20.
+    // Global unicast, except 2001::/23 (Teredo and others) and documentation (2001:db8::/32,
+    // 3fff::/20).
     (0x2000..0x4000).contains(&a)
         && !(a == 0x2001 && (b < 0x200 || b == 0xdb8))
         && !(a == 0x3fff && b < 0x1000)
 }
 
-/// The IPv4 address that a translator or tunnel would send this to.
+/// The IPv4 address that a translator or tunnel would forward this to.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let at = |s: [u16; 8], at: usize| {
         let [a, b] = s[at].to_be_bytes();
@@ -49,14 +51,15 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     let s = address.segments();
     match s {
-        // ::ffff:0:0/96 mapped, ::/96 compatible (:: and ::1 land in 0/8, which is refused), 64:ff9b::/96
+        // ::ffff:0:0/96 mapped, ::/96 compatible (:: and ::1 are in 0/8, not public), 64:ff9b::/96
+        // NAT64
         [0, 0, 0, 0, 0, 0xffff | 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some(at(s, 6)),
         [0x2002, ..] => Some(at(s, 1)),
         _ => None,
     }
 }
 
-/// Whether a name is one of this machine or of a local network, whatever it resolves to.
+/// Whether a name belongs to this machine or a local network, whatever it resolves to.
 pub fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let local = ["localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain"];

@@ -1,7 +1,9 @@
-//! The one client for every URL that a stranger can name: a client's keys, its metadata document, its sector, where it
-//! wants to hear of logouts. https only, to addresses of the public Internet only, and the connection goes to the very
-//! addresses that were checked (a name is resolved once). Nothing is followed elsewhere; size, time and number are bounded,
-//! and those who want the same document at the same time cause one request.
+//! The SSRF-safe HTTP client, for every URL from untrusted client metadata: `jwks_uri`, metadata
+//! documents, sector identifiers, logos, back-channel logout URIs.
+//!
+//! It uses https only and connects to public addresses only, exactly to those that were checked: a
+//! name is resolved once (DNS rebinding). It follows no redirects; size, time and concurrency are
+//! bounded, and concurrent requests for the same document are coalesced.
 
 mod address;
 
@@ -34,15 +36,15 @@ use url::{Host, Url};
 
 use crate::config;
 
-/// See the module's text.
+/// The SSRF-safe HTTP client; see the module.
 pub struct Outbound {
     http: reqwest::Client,
     allowed: Arc<[IpNet]>,
-    /// Requests at once.
+    /// Concurrent requests.
     permits: Arc<Semaphore>,
-    most_bytes: usize,
-    /// The documents that are being asked for, by URL and Accept.
-    under_way: Mutex<HashMap<(Url, &'static str), WeakShared<Answer>>>,
+    max_bytes: usize,
+    /// The documents being fetched, by URL and `Accept`.
+    in_flight: Mutex<HashMap<(Url, &'static str), WeakShared<Answer>>>,
 }
 
 type Answer = BoxFuture<'static, Result<Fetched, Error>>;
@@ -53,68 +55,68 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// Why a URL is not asked; for whoever named it.
+/// Why a URL is not allowed; shown to the client that supplied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(pub &'static str);
+pub struct NotAllowed(pub &'static str);
 
-/// Why nothing was fetched; names no more than the host.
+/// Why a request failed; names only the host.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the URL is refused: {0}")]
-    Refused(#[from] Refused),
-    #[error("{host} cannot be asked: {cause}")]
+    #[error("URL not allowed: {0}")]
+    NotAllowed(#[from] NotAllowed),
+    #[error("request to {host} failed: {cause}")]
     Failed { host: String, cause: String },
-    #[error("{host} answered with status {status}")]
+    #[error("{host} responded with status {status}")]
     Status { host: String, status: u16 },
-    #[error("{host} answered with more than {most} bytes")]
-    TooLarge { host: String, most: usize },
-    #[error("too many outside requests are under way")]
+    #[error("response of {host} exceeds {max} bytes")]
+    TooLarge { host: String, max: usize },
+    #[error("too many concurrent outbound requests")]
     Busy,
 }
 
 impl Error {
-    /// Whether the server, or our own rules, said no; else there may be an answer in a minute.
-    pub fn is_no(&self) -> bool {
+    /// Whether a retry is pointless, because the server or our own rules rejected the request.
+    pub fn is_permanent(&self) -> bool {
         match self {
-            // Too many requests, or a request that took too long, says nothing of what is there.
+            // 408 and 429 say nothing about the document.
             Self::Status { status, .. } => {
                 (300..500).contains(status) && !matches!(status, 408 | 429)
             }
-            Self::Refused(_) | Self::TooLarge { .. } => true,
+            Self::NotAllowed(_) | Self::TooLarge { .. } => true,
             Self::Failed { .. } | Self::Busy => false,
         }
     }
 }
 
-/// What an outside server answered with 200.
+/// A response with status 200.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     pub body: Bytes,
     pub content_type: Option<String>,
-    /// Its Cache-Control, if it names a `max-age`; zero for `no-store` and `no-cache`.
+    /// `max-age` of its `Cache-Control`; zero for `no-store` and `no-cache`.
     pub max_age: Option<Duration>,
 }
 
 impl Fetched {
-    /// Whether its server says that it is JSON.
+    /// Whether its media type is JSON.
     pub fn is_json(&self) -> bool {
-        let named = self.content_type.as_deref().unwrap_or_default();
-        let essence = named.split(';').next().unwrap_or_default().trim();
+        let media_type = self.content_type.as_deref().unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
         let essence = essence.to_ascii_lowercase();
         essence == "application/json"
             || (essence.starts_with("application/") && essence.ends_with("+json"))
     }
 }
 
-/// How a name becomes addresses; the system's resolver but in tests.
+/// Resolves a name; the system's resolver, except in tests.
 type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 impl Outbound {
-    /// The client as configured.
+    /// The client with the given configuration.
     ///
     /// # Errors
-    /// Says what is wrong with `outbound.ca_file`.
+    /// A message when `outbound.ca_file` is invalid.
     pub fn new(config: &config::Outbound) -> Result<Self, String> {
         let lookup: Lookup = Arc::new(|name| {
             Box::pin(async move {
@@ -144,90 +146,90 @@ impl Outbound {
         Ok(Self {
             http,
             allowed,
-            // More would panic.
+            // More permits would panic.
             permits: Arc::new(Semaphore::new(config.max_concurrent.min(Semaphore::MAX_PERMITS))),
-            most_bytes: config.max_response_bytes,
-            under_way: Mutex::default(),
+            max_bytes: config.max_response_bytes,
+            in_flight: Mutex::default(),
         })
     }
 
-    /// Whether a URL may be asked at all, as far as its text tells.
+    /// Parses a URL and checks it as far as possible without resolving its host.
     ///
     /// # Errors
-    /// Says what is wrong.
-    pub fn check(&self, url: &str) -> Result<Url, Refused> {
+    /// [`NotAllowed`] with the reason.
+    pub fn check(&self, url: &str) -> Result<Url, NotAllowed> {
         if url.len() > 2048 {
-            return Err(Refused("it is longer than 2048 characters"));
+            return Err(NotAllowed("must be at most 2048 characters"));
         }
-        let url = Url::parse(url).map_err(|_| Refused("it is not an absolute URL"))?;
+        let url = Url::parse(url).map_err(|_| NotAllowed("must be an absolute URL"))?;
         if url.scheme() != "https" {
-            return Err(Refused("it is not https"));
+            return Err(NotAllowed("must use https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused("it has a user name or a password"));
+            return Err(NotAllowed("must not contain a user name or password"));
         }
         if url.fragment().is_some() {
-            return Err(Refused("it has a fragment"));
+            return Err(NotAllowed("must not contain a fragment"));
         }
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::from(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::from(address)),
             Some(Host::Domain(name)) if address::is_local_name(name) && self.allowed.is_empty() => {
-                return Err(Refused("its host is a local name"));
+                return Err(NotAllowed("must not have a local host name"));
             }
             Some(Host::Domain(_)) => None,
-            None => return Err(Refused("it has no host")),
+            None => return Err(NotAllowed("must have a host")),
         };
         match literal {
-            Some(address) if !may_ask(address, &self.allowed) => {
-                Err(Refused("its address is not one of the public Internet"))
+            Some(address) if !is_allowed(address, &self.allowed) => {
+                Err(NotAllowed("must have an address on the public Internet"))
             }
             _ => Ok(url),
         }
     }
 
-    /// Fetches a document; only a 200 counts. Who asks while it is being fetched gets the same answer.
+    /// Fetches a document; concurrent calls share one request.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`], also for any status but 200.
     pub async fn get(&self, url: &str, accept: &'static str) -> Result<Fetched, Error> {
         let (url, host) = self.checked(url)?;
         self.answer(url, host, accept)?.await
     }
 
-    /// The answer that is under way, or that of a new request.
+    /// The request in flight for the document, or a new one.
     fn answer(
         &self,
         url: Url,
         host: String,
         accept: &'static str,
     ) -> Result<Shared<Answer>, Error> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (url, accept);
-        if let Some(answer) = under_way.get(&key).and_then(WeakShared::upgrade) {
+        if let Some(answer) = in_flight.get(&key).and_then(WeakShared::upgrade) {
             return Ok(answer);
         }
-        under_way.retain(|_, answer| answer.upgrade().is_some());
+        in_flight.retain(|_, answer| answer.upgrade().is_some());
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let permit = permit.map_err(|_| Error::Busy)?;
-        let (request, most) = (self.http.get(key.0.clone()), self.most_bytes);
+        let (request, max) = (self.http.get(key.0.clone()), self.max_bytes);
         let answer = async move {
             let _permit = permit;
             let sent = request.header(ACCEPT, accept).send().await;
-            read(sent.map_err(|error| failed(&host, &error))?, host, most).await
+            read(sent.map_err(|error| failed(&host, &error))?, host, max).await
         };
         let answer = answer.boxed().shared();
-        // Weak: a request ends with the last who waits for it.
+        // Weak: a request is cancelled when nobody waits for it any more.
         if let Some(answer) = answer.downgrade() {
-            under_way.insert(key, answer);
+            in_flight.insert(key, answer);
         }
         Ok(answer)
     }
 
-    /// Posts a form; the answer's body is not read.
+    /// Posts a form; the body of the response is not read.
     ///
     /// # Errors
-    /// [`Error`]; a status is no error here.
+    /// [`Error`]; no status is an error here.
     pub async fn post_form(&self, url: &str, fields: &[(&str, &str)]) -> Result<StatusCode, Error> {
         let (url, host) = self.checked(url)?;
         let _permit = self.permits.try_acquire().map_err(|_| Error::Busy)?;
@@ -242,8 +244,8 @@ impl Outbound {
     }
 }
 
-/// Reads an answer as it comes, so that an endless one ends at the limit.
-async fn read(response: Response, host: String, most: usize) -> Result<Fetched, Error> {
+/// Reads a response chunk by chunk, so that an endless one stops at the limit.
+async fn read(response: Response, host: String, max: usize) -> Result<Fetched, Error> {
     if response.status() != StatusCode::OK {
         let status = response.status().as_u16();
         return Err(Error::Status { host, status });
@@ -255,21 +257,21 @@ async fn read(response: Response, host: String, most: usize) -> Result<Fetched, 
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| failed(&host, &error))?;
-        if body.len() + chunk.len() > most {
-            return Err(Error::TooLarge { host, most });
+        if body.len() + chunk.len() > max {
+            return Err(Error::TooLarge { host, max });
         }
         body.extend_from_slice(&chunk);
     }
     Ok(Fetched { body: body.freeze(), content_type, max_age })
 }
 
-/// The innermost cause: it names no path.
+/// The innermost cause, which does not contain the path.
 fn failed(host: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let cause = if error.is_timeout() { "it took too long".to_owned() } else { cause.to_string() };
+    let cause = if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() };
     Error::Failed { host: host.to_owned(), cause }
 }
 
@@ -282,12 +284,12 @@ fn max_age(cache_control: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn may_ask(address: IpAddr, allowed: &[IpNet]) -> bool {
+fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
     let plain = address.to_canonical();
     address::is_public(address) || allowed.iter().any(|net| net.contains(&plain))
 }
 
-/// Hands the connector only addresses that were checked: what is checked is what is connected to (DNS rebinding).
+/// Resolves names to checked addresses only, which are the ones connected to (DNS rebinding).
 struct CheckedResolver {
     lookup: Lookup,
     allowed: Arc<[IpNet]>,
@@ -299,10 +301,10 @@ impl Resolve for CheckedResolver {
         let allowed = Arc::clone(&self.allowed);
         Box::pin(async move {
             let found = found.await?;
-            // One bad address among good ones is no accident.
-            if found.is_empty() || !found.iter().all(|address| may_ask(*address, &allowed)) {
-                return Err(Refused(
-                    "its name leads to an address that is not of the public Internet",
+            // One forbidden address among others is no accident: reject all.
+            if found.is_empty() || !found.iter().all(|address| is_allowed(*address, &allowed)) {
+                return Err(NotAllowed(
+                    "the host name resolves to an address that is not on the public Internet",
                 )
                 .into());
             }

@@ -13,7 +13,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A TLS server on loopback that answers every request alike, leaves the connection open and counts its connections.
+/// A TLS server on loopback that sends every request the same response, leaves the connection open
+/// and counts its connections.
 struct Outside {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -53,7 +54,7 @@ impl Outside {
                     let read = stream.read(&mut head).await.unwrap_or(0);
                     let _ =
                         stream.write_all(&answer(&String::from_utf8_lossy(&head[..read]))).await;
-                    // Open until the client has enough: an end would tell it what it must find out.
+                    // Open until the client closes: the client must detect the end itself.
                     let _ = stream.read(&mut head).await;
                 });
             }
@@ -71,7 +72,7 @@ impl Outside {
         }
     }
 
-    /// A client that may ask these networks, and for which every name is loopback.
+    /// A client with these allowed networks, for which every name resolves to loopback.
     fn client(&self, allowed: &[&str]) -> Outbound {
         let lookup: Lookup = Arc::new(|_| Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }));
         Outbound::with_lookup(&self.config(allowed), lookup).expect("a client")
@@ -86,7 +87,7 @@ fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// What an answer begins with that never ends.
+/// The beginning of a response that never ends.
 const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
@@ -106,15 +107,15 @@ async fn a_document_is_fetched_and_a_form_is_posted() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
+async fn large_slow_and_redirecting_responses_fail() {
     let large = Outside::start(|_| ok(&"x".repeat(1_001))).await;
     let got = large.client(LOOPBACK).get(&large.url("app.example"), "*/*").await;
     assert!(matches!(got, Err(Error::TooLarge { .. })), "{got:?}");
     for part in ["", "HTTP/1.1 200 OK\r\n", HALF] {
         let slow = Outside::start(|_| part.into()).await;
         let got = slow.client(LOOPBACK).get(&slow.url("app.example"), "*/*").await;
-        let why = got.expect_err("it took too long").to_string();
-        assert_eq!(why, "app.example cannot be asked: it took too long");
+        let why = got.expect_err("a timeout").to_string();
+        assert_eq!(why, "request to app.example failed: timed out");
     }
     let endless = Outside::start(|_| {
         let mut answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
@@ -136,25 +137,25 @@ async fn what_is_too_large_too_slow_or_elsewhere_is_not_read() {
 }
 
 #[tokio::test]
-async fn one_request_more_than_may_be_under_way_is_refused_and_each_makes_room_again() {
+async fn requests_beyond_the_concurrency_limit_fail() {
     let slow = Outside::start(|_| HALF.into()).await;
     let client = slow.client(LOOPBACK);
     let urls: Vec<_> = (0..5).map(|n| slow.url("app.example") + &n.to_string()).collect();
     for _ in 0..2 {
         let all = join_all(urls.iter().map(|url| client.get(url, "*/*"))).await;
         let busy = |got: &&Result<Fetched, Error>| matches!(got, Err(Error::Busy));
-        assert_eq!(all.iter().filter(busy).count(), 1, "of five, four may ask");
+        assert_eq!(all.iter().filter(busy).count(), 1, "four of five are allowed");
     }
     assert_eq!(slow.connections.load(Ordering::SeqCst), 8);
 }
 
 #[tokio::test]
-async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
+async fn concurrent_requests_for_a_document_are_coalesced() {
     let outside = Outside::start(|_| ok("{}")).await;
     let client = outside.client(LOOPBACK);
     let url = outside.url("app.example");
     for rounds in 1..3 {
-        // The first of them gives up before there is an answer.
+        // The first caller gives up before there is a response.
         let mut impatient = Box::pin(client.get(&url, "*/*"));
         assert!((&mut impatient).now_or_never().is_none());
         let all = join_all((0..50).map(|_| client.get(&url, "*/*")));
@@ -162,7 +163,7 @@ async fn those_who_want_one_document_at_the_same_time_cause_one_request() {
         assert!(all.iter().all(|got| got.as_ref().is_ok_and(|got| got.body == "{}")));
         assert_eq!(outside.connections.load(Ordering::SeqCst), rounds);
     }
-    // A failure is shared as well, and is not remembered here.
+    // A failure is shared as well, but not cached here.
     let slow = Outside::start(|_| HALF.into()).await;
     let client = slow.client(LOOPBACK);
     let url = slow.url("app.example");
@@ -190,13 +191,13 @@ async fn t80_a_name_with_public_and_private_addresses_is_refused() {
         let client = Outbound::with_lookup(&inside.config(&[]), lookup).expect("a client");
         let got = client.get(&inside.url("app.example"), "*/*").await;
         let why = got.expect_err("it is refused").to_string();
-        assert!(why.contains("not of the public Internet"), "{why}");
+        assert!(why.contains("not on the public Internet"), "{why}");
     }
     assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
+async fn wrong_certificates_and_endless_headers_fail() {
     let outside = Outside::start(|_| ok("{}")).await;
     let got = outside.client(LOOPBACK).get(&outside.url("other.example"), "*/*").await;
     assert!(matches!(got, Err(Error::Failed { .. })), "its certificate is app.example's: {got:?}");
@@ -207,7 +208,7 @@ async fn an_answer_of_another_server_or_with_a_head_without_end_is_none() {
     .await;
     let got = huge.client(LOOPBACK).get(&huge.url("app.example"), "*/*").await;
     assert!(matches!(got, Err(Error::Failed { .. })), "{got:?}");
-    // Nothing is unpacked: what says that it is packed is taken as it came.
+    // Responses are not decompressed, whatever their Content-Encoding.
     let packed = Outside::start(|_| {
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08"
             .to_vec()
@@ -242,7 +243,7 @@ async fn t80_private_addresses_are_never_connected_to() {
         assert!(client.post_form(&inside.url(host), &[]).await.is_err(), "{host}");
     }
     assert_eq!(inside.connections.load(Ordering::SeqCst), 0);
-    // The same listener is there for who may ask it: the test can fail.
+    // The same listener is reachable when allowed: the test can fail.
     inside.client(LOOPBACK).get(&inside.url("app.example"), "*/*").await.expect("a document");
     for url in [
         "http://app.example/",

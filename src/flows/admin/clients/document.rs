@@ -176,7 +176,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
         Err(outbound::Error::Busy) => return None,
         Err(error) => {
             tracing::info!(%error, "a client's metadata document could not be fetched");
-            let found = if error.is_no() { Found::Bad } else { Found::Unreachable };
+            let found = if error.is_permanent() { Found::Bad } else { Found::Unreachable };
             return Some((AGAIN, found));
         }
     };
