@@ -1,32 +1,31 @@
-//! What every request shares.
+//! What every request shares. [`App`] is a container: it imports no flow.
 
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
 use crate::{
+    caches::{
+        client_keys::ClientKeys, logos::Logos, metadata_documents::MetadataDocuments,
+        signed_list::SignedList, verified_tokens::VerifiedTokens,
+    },
     clock::{Clock, Rng, Timestamp},
     config::Config,
-    diagnostics,
+    diagnostics::{self, DeniedRequestLog},
     directory::{CachedClient, Directory},
     error::Error,
-    flows::{
-        self, admin::clients::document, client_keys::ClientKeys, logos::Logos, oauth::revoke,
-        tokens::verify::Verified,
-    },
     keys::{self, Keys},
     limits::{Key, Limit, Limits, RetryAfter},
     model,
     outbound::Outbound,
     password::{Hasher, Policy},
-    revocation::RevocationList,
+    revocation::{
+        RevocationList,
+        batch::{Batch, TokenRevocation},
+    },
     storage::Db,
     telemetry::Metrics,
 };
-
-/// Verified tokens that are remembered; at under 1 KiB each, at most 10 MiB.
-const REMEMBERED_TOKENS: usize = 10_000;
 
 /// One server: its configuration, its database and what it keeps in memory.
 pub struct App {
@@ -34,18 +33,17 @@ pub struct App {
     pub db: Db,
     pub keys: Arc<Keys>,
     pub directory: Arc<Directory>,
-    /// Metadata documents of clients.
-    pub documents: document::Documents,
     pub revocations: RevocationList,
-    pub outbound: Outbound,
+    /// Access tokens that wait to be revoked in one commit.
+    pub token_revocations: Batch<TokenRevocation>,
+    pub outbound: Arc<Outbound>,
     pub client_keys: ClientKeys,
     pub logos: Logos,
-    pub revoker: revoke::Revoker,
-    /// What was refused and is not written yet.
-    pub refusals: diagnostics::Refusals,
-    /// The list as it was last signed for followers of the feed.
-    pub signed_list: flows::feed::SignedList,
-    /// Rung when a logout has left deliveries for [`oauth::backchannel_logout`].
+    pub metadata_documents: MetadataDocuments,
+    pub signed_list: SignedList,
+    pub verified_tokens: VerifiedTokens,
+    pub denied_requests: DeniedRequestLog,
+    /// Notified when logout deliveries are queued.
     pub logouts_waiting: Notify,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
@@ -53,13 +51,10 @@ pub struct App {
     pub metrics: Metrics,
     pub clock: Clock,
     pub rng: Rng,
-    /// Tokens whose signature and shape were found good, by SHA-256 of their text. The clock and the
-    /// revocation list are still asked each time.
-    pub verified: Cache<[u8; 32], Arc<Verified>>,
     pub started_at: Timestamp,
 }
 
-/// Why a server cannot start; each message says what to mend.
+/// Why a server cannot start; each message says what to fix.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{0}")]
@@ -73,8 +68,8 @@ pub enum StartError {
 }
 
 impl App {
-    /// Opens the database, brings its schema up to date where the configuration says so, and loads keys
-    /// and the revocation list.
+    /// Opens the database, applies pending migrations where `database.migrate_at_start` is set, and loads the keys and
+    /// the revocation list.
     ///
     /// # Errors
     /// [`StartError`].
@@ -87,7 +82,7 @@ impl App {
                 Ok(0) => {}
                 Ok(count) => {
                     return Err(StartError::Storage(format!(
-                        "the database lacks {count} migration(s): run `propusk migrate`, or set database.migrate_at_start"
+                        "{count} migration(s) are pending: run `propusk migrate`, or set database.migrate_at_start"
                     )));
                 }
                 Err(error) => return Err(StartError::Storage(error.to_string())),
@@ -111,22 +106,23 @@ impl App {
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let outbound = Outbound::new(&config.outbound).map_err(StartError::Outbound)?;
+        let unwritten = metrics.refusals_unwritten.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
             started_at: clock.now(),
-            verified: Cache::new(REMEMBERED_TOKENS),
-            documents: document::Documents::default(),
+            denied_requests: DeniedRequestLog::new(db.clone(), clock.clone(), unwritten),
             config,
             db,
             keys,
             directory,
             revocations,
-            outbound,
+            token_revocations: Batch::default(),
+            outbound: Arc::new(outbound),
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
-            revoker: revoke::Revoker::default(),
-            refusals: diagnostics::Refusals::default(),
-            signed_list: flows::feed::SignedList::default(),
+            metadata_documents: MetadataDocuments::default(),
+            signed_list: SignedList::default(),
+            verified_tokens: VerifiedTokens::default(),
             logouts_waiting: Notify::new(),
             hasher,
             policy: Arc::new(policy),
@@ -136,28 +132,28 @@ impl App {
         }))
     }
 
-    /// Counts one against a limit.
+    /// Counts one request against a limit.
     ///
     /// # Errors
-    /// [`Error::TooMany`] where the limit is reached.
+    /// [`Error::TooMany`] when the limit is exceeded.
     pub fn admit(&self, limit: Limit, key: &Key) -> Result<(), Error> {
         self.limits.limiter(limit).check(key, self.clock.now()).map_err(|RetryAfter(wait)| {
-            diagnostics::fact("limit", format_args!("{limit:?}"));
+            diagnostics::record("limit", format_args!("{limit:?}"));
             self.metrics.rate_limited(limit);
             Error::TooMany(wait)
         })
     }
 
-    /// Comes back once what this process remembers (revocations, keys, clients) is what was committed before the call.
+    /// Returns once revocations, keys and clients in memory are at least as new as the last commit before the call.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database cannot be asked.
+    /// [`Error::Unavailable`] where the database cannot be queried.
     pub async fn sync(&self) -> Result<(), Error> {
         let fresh = self.revocations.sync().await;
         fresh.map_err(|stale| Error::Unavailable(stale.into()))
     }
 
-    /// The client of that id as it is now, if it is there and enabled.
+    /// The client with that id, as last committed; `None` where it does not exist or is disabled.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -179,7 +175,7 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Opens the configured database, with a message for the operator where it does not answer.
+/// Opens the configured database; on failure, with a message for the operator.
 ///
 /// # Errors
 /// [`StartError::Storage`].
@@ -189,7 +185,7 @@ pub async fn open_database(config: &Config) -> Result<Db, StartError> {
         StartError::Storage(match error {
             crate::storage::Error::Folder(message) => message,
             other => format!(
-                "the database {url} cannot be opened ({other}): is it running, and is database.url right ({})?",
+                "cannot open the database {url} ({other}): is it running, and is database.url right ({})?",
                 config.source("database.url")
             ),
         })

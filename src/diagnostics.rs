@@ -1,177 +1,183 @@
-//! Why a request was refused: the rule and the facts it saw, kept under the request's id for those who look after the
-//! installation.
+//! Why a request was denied: the rule and the values it was decided by, kept under the request's id for administrators.
 //!
-//! Flows say what they see by [`fact`]; it is kept only where the request is refused. What is refused waits in memory and
-//! is written in groups: a flood of refusals costs a fixed number of rows a second, and the rest of it is only counted.
+//! Flows [`record`] the values a decision depends on; they are kept only where the request is denied. Denied requests wait
+//! in memory and are written in groups: a flood of them costs a fixed number of rows a second, and the rest is only counted.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::{
-    app::App,
+    clock::Clock,
     error::Error,
     model::{actor::RequestContext, denied_request::DeniedRequest},
-    storage::{self, denied_requests},
+    storage::{self, Db, denied_requests},
 };
 
-/// Refusals that wait to be written; more are counted only.
-const WAITING: usize = 2_000;
-/// How many are written each [`EVERY`].
+/// Denied requests that wait to be written; more are only counted.
+const MAX_WAITING: usize = 2_000;
+/// How many are written each [`INTERVAL`].
 const GROUP: usize = 500;
-const EVERY: Duration = Duration::from_secs(1);
-/// Facts of one request, and characters of one: a stranger may have chosen them.
-const FACTS: usize = 32;
-const LONGEST: usize = 256;
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Values of one request, and characters of each: an untrusted client may have chosen them.
+const MAX_VALUES: usize = 32;
+const MAX_CHARS: usize = 256;
 
+/// What was recorded while a request was answered.
 #[derive(Debug, Default)]
-struct Noted {
-    facts: BTreeMap<&'static str, String>,
-    refused: Option<(String, String)>,
+pub struct Diagnostics {
+    values: BTreeMap<&'static str, String>,
+    /// The error's code and the reason, where the response does not tell.
+    denied: Option<(String, String)>,
 }
 
 tokio::task_local! {
-    static NOTED: RefCell<Noted>;
+    static CURRENT: RefCell<Diagnostics>;
 }
 
-/// What was noted while a request was answered.
-#[derive(Debug, Default)]
-pub struct Notes(Noted);
-
-/// Answers a request, and gives what was noted on the way.
-pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Notes) {
-    NOTED
+/// Answers a request, and returns what was recorded meanwhile.
+pub async fn collect<T>(work: impl Future<Output = T>) -> (T, Diagnostics) {
+    CURRENT
         .scope(RefCell::default(), async {
             let output = work.await;
-            let noted = NOTED.with(RefCell::take);
-            (output, Notes(noted))
+            (output, CURRENT.with(RefCell::take))
         })
         .await
 }
 
-/// Notes a fact that a decision hangs on. Never a secret, a token or a code.
-pub fn fact(name: &'static str, value: impl Display) {
-    // Outside a request nobody asks why.
-    let _ = NOTED.try_with(|noted| {
-        let facts = &mut noted.borrow_mut().facts;
-        if facts.len() < FACTS {
-            facts.insert(name, cut(&value.to_string()));
+/// Records a value that a decision depends on. Never a secret, a token or a code.
+pub fn record(name: &'static str, value: impl Display) {
+    // Outside a request there is nothing to explain.
+    let _ = CURRENT.try_with(|current| {
+        let values = &mut current.borrow_mut().values;
+        if values.len() < MAX_VALUES {
+            values.insert(name, sanitize(&value.to_string()));
         }
     });
 }
 
-/// Notes that the request was refused, where its answer does not say so by itself: an error that travels in a redirect, a
-/// token that is inactive.
-pub fn refused(code: &str, reason: impl Display) {
-    let _ = NOTED.try_with(|noted| {
-        noted.borrow_mut().refused = Some((code.to_owned(), cut(&reason.to_string())));
+/// Records that the request is denied, where the response does not tell: an error in a redirect, an inactive token.
+pub fn denied(code: &str, reason: impl Display) {
+    let _ = CURRENT.try_with(|current| {
+        current.borrow_mut().denied = Some((code.to_owned(), sanitize(&reason.to_string())));
     });
 }
 
-/// No longer than makes sense, and nothing in it that a terminal would obey.
-fn cut(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+/// Truncated, and without control characters, which a terminal would interpret.
+fn sanitize(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect()
 }
 
-/// What the edge knows of an answer.
+/// What the transport knows of a response.
 #[derive(Debug)]
-pub struct Answered<'a> {
+pub struct Response<'a> {
     pub call: String,
     pub status: String,
-    /// The error's name and the rule in words, where the answer is one.
+    /// The error's code and message, where it is one.
     pub error: Option<(&'a str, &'a str)>,
 }
 
-/// Refusals on their way to the database.
-#[derive(Debug, Default)]
-pub struct Refusals {
+/// Denied requests on their way to the database.
+#[derive(Debug)]
+pub struct DeniedRequestLog {
+    db: Db,
+    clock: Clock,
+    /// Counts those that are not kept.
+    dropped: Counter,
     waiting: Mutex<VecDeque<Arc<DeniedRequest>>>,
-    /// One writer at a time: each takes from the front what it has written.
+    /// One writer at a time: each removes from the front what it has written.
     writing: tokio::sync::Mutex<()>,
 }
 
-impl Refusals {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<DeniedRequest>>> {
+impl DeniedRequestLog {
+    pub fn new(db: Db, clock: Clock, dropped: Counter) -> Self {
+        let (waiting, writing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { db, clock, dropped, waiting, writing }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<DeniedRequest>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Keeps a request that was refused; does nothing for one that was not.
-pub fn keep(app: &App, notes: Notes, answered: Answered<'_>, caller: &RequestContext) {
-    let Noted { facts, refused } = notes.0;
-    let told = answered.error.map(|(code, reason)| (code.to_owned(), cut(reason)));
-    let Some((code, reason)) = told.or(refused) else {
-        return;
-    };
-    let mut waiting = app.refusals.waiting();
-    if waiting.len() >= WAITING {
-        app.metrics.refusals_unwritten.inc();
-        return;
+    /// Keeps a request that was denied; does nothing for any other.
+    pub fn keep(&self, diagnostics: Diagnostics, response: Response<'_>, context: &RequestContext) {
+        let Diagnostics { values, denied } = diagnostics;
+        let error = response.error.map(|(code, reason)| (code.to_owned(), sanitize(reason)));
+        let Some((code, reason)) = error.or(denied) else {
+            return;
+        };
+        let mut waiting = self.waiting();
+        if waiting.len() >= MAX_WAITING {
+            self.dropped.inc();
+            return;
+        }
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value));
+        waiting.push_back(Arc::new(DeniedRequest {
+            request_id: context.request_id.clone(),
+            at: self.clock.now(),
+            // The method may be any word that fits into a request line.
+            call: sanitize(&response.call),
+            status: response.status,
+            code,
+            reason,
+            diagnostics: values.collect(),
+            address: Some(context.address.to_string()),
+            correlation_id: Some(context.correlation_id.clone()),
+        }));
     }
-    let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));
-    waiting.push_back(Arc::new(DeniedRequest {
-        request_id: caller.request_id.clone(),
-        at: app.clock.now(),
-        // The method may be any word that fits into a request's head.
-        call: cut(&answered.call),
-        status: answered.status,
-        code,
-        reason,
-        diagnostics: facts.collect(),
-        address: Some(caller.address.to_string()),
-        correlation_id: Some(caller.correlation_id.clone()),
-    }));
-}
 
-/// Writes what waits, some at a time. Runs until it is dropped.
-pub async fn run(app: Arc<App>) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if let Err(error) = write(&app).await {
-            tracing::error!(%error, "refusals could not be written; trying again in a second");
+    /// Writes what waits, a group at a time. Runs until it is dropped.
+    pub async fn run(&self) {
+        let mut tick = tokio::time::interval(INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.write().await {
+                tracing::error!(%error, "writing denied requests failed; retrying in a second");
+            }
         }
     }
-}
 
-/// Writes a group of what waits, and says how many they were.
-///
-/// # Errors
-/// [`storage::Error`]; what was to be written waits on.
-pub async fn write(app: &App) -> storage::Result<usize> {
-    let _writing = app.refusals.writing.lock().await;
-    let group: Vec<_> = app.refusals.waiting().iter().take(GROUP).cloned().collect();
-    if group.is_empty() {
-        return Ok(0);
+    /// Writes a group of what waits, and returns its size.
+    ///
+    /// # Errors
+    /// [`storage::Error`]; the group stays in memory.
+    pub async fn write(&self) -> storage::Result<usize> {
+        let _writing = self.writing.lock().await;
+        let group: Vec<_> = self.waiting().iter().take(GROUP).cloned().collect();
+        if group.is_empty() {
+            return Ok(0);
+        }
+        let count = group.len();
+        let rows = group.iter().map(|denied| (**denied).clone()).collect();
+        denied_requests::add(&self.db, rows).await?;
+        self.waiting().drain(..count);
+        Ok(count)
     }
-    let count = group.len();
-    let rows = group.iter().map(|refusal| (**refusal).clone()).collect();
-    denied_requests::add(&app.db, rows).await?;
-    app.refusals.waiting().drain(..count);
-    Ok(count)
-}
 
-/// Says why a request was refused. One that this process has just refused is found at once, another's within a second.
-///
-/// # Errors
-/// [`Error::NotFound`] for a request that was not refused, or so long ago that it is forgotten.
-pub async fn explain(app: &App, request_id: &str) -> Result<DeniedRequest, Error> {
-    let waits = {
-        let waiting = app.refusals.waiting();
-        let mut found = waiting.iter().filter(|one| one.request_id == request_id);
-        found.next().map(|one| (**one).clone())
-    };
-    match waits {
-        Some(refusal) => Ok(refusal),
-        None if request_id.contains('\0') => Err(Error::NotFound("refused request")),
-        None => {
-            let found = denied_requests::by_id(&app.db, request_id).await?;
-            found.ok_or(Error::NotFound("refused request"))
+    /// Why a request was denied. A request of this process is found at once, another process' within a second.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a request that was not denied, or whose record is past its retention.
+    pub async fn explain(&self, request_id: &str) -> Result<DeniedRequest, Error> {
+        let waiting = {
+            let waiting = self.waiting();
+            let mut found = waiting.iter().filter(|one| one.request_id == request_id);
+            found.next().map(|one| (**one).clone())
+        };
+        match waiting {
+            Some(denied) => Ok(denied),
+            None if request_id.contains('\0') => Err(Error::NotFound("denied request")),
+            None => {
+                let found = denied_requests::by_id(&self.db, request_id).await?;
+                found.ok_or(Error::NotFound("denied request"))
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod caches;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -8,7 +8,6 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    diagnostics,
     flows::{maintenance, oauth::backchannel_logout},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
@@ -109,7 +108,8 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
-        background.spawn(diagnostics::run(Arc::clone(&app)));
+        let denied = Arc::clone(&app);
+        background.spawn(async move { denied.denied_requests.run().await });
         // Where nobody can ask for it, the database is not asked either.
         let health =
             grpc.as_ref().map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
@@ -145,12 +145,12 @@ impl Server {
         tokio::try_join!(serving, calling, watching, signal)?;
         background.shutdown().await;
         let written = async {
-            while diagnostics::write(&app).await? > 0 {}
+            while app.denied_requests.write().await? > 0 {}
             Ok(())
         };
         let written: Result<(), storage::Error> = written.await;
         if let Err(error) = written {
-            tracing::error!(%error, "the last refusals could not be written");
+            tracing::error!(%error, "writing the last denied requests failed");
         }
         app.db.close().await;
         Ok(())

@@ -1,37 +1,23 @@
-//! The revocation list as one signed document, for followers of the feed.
+//! The revocation list as one signed document, for subscribers of the feed.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use crate::{
     app::App,
-    clock::Timestamp,
+    caches::signed_list::Signed,
     error::Error,
     model::revocation::WireRevocation,
     oauth::jwt::TokenType,
     revocation::feed::{FollowError, Follower},
 };
 
-/// The scope of a token that opens the feed.
+/// The scope that the feed requires.
 pub const SCOPE: &str = "propusk:revocations";
 
-/// A list that changes all the time is not signed for every follower anew: what came since is in the deltas.
-const YOUNG: Duration = Duration::from_secs(1);
-
-/// The list as it was last signed.
-#[derive(Debug, Default)]
-pub struct SignedList(Mutex<Option<Signed>>);
-
-/// The whole list at a number, as a JWT.
-#[derive(Clone, Debug)]
-pub struct Signed {
-    pub number: i64,
-    pub jwt: Bytes,
-    signed_at: Timestamp,
-}
+/// A list that changes constantly is not signed again for every subscriber: later entries arrive as deltas.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -46,12 +32,13 @@ struct Claims<'a> {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn snapshot(app: &App) -> Result<Signed, Error> {
-    let mut last = app.signed_list.0.lock().await;
+    let mut last = app.signed_list.lock().await;
     let now = app.clock.now();
     let list = app.revocations.snapshot().await;
     let list = list.map_err(|stale| Error::Unavailable(stale.into()))?;
-    let is_good = |last: &&Signed| last.number == list.number || last.signed_at + YOUNG > now;
-    if let Some(signed) = last.as_ref().filter(is_good) {
+    let is_current =
+        |last: &&Signed| last.number == list.number || last.signed_at + MIN_INTERVAL > now;
+    if let Some(signed) = last.as_ref().filter(is_current) {
         return Ok(signed.clone());
     }
     let claims = Claims {
@@ -67,7 +54,7 @@ pub async fn snapshot(app: &App) -> Result<Signed, Error> {
     Ok(signed)
 }
 
-/// Follows the list from a number on.
+/// Subscribes to the entries after a number.
 ///
 /// # Errors
 /// [`FollowError`].

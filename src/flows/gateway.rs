@@ -7,6 +7,7 @@ use url::{Origin, Url};
 
 use crate::{
     app::App,
+    caches::verified_tokens::Verified,
     clock::Timestamp,
     config::Config,
     diagnostics,
@@ -14,7 +15,7 @@ use crate::{
     flows::{
         oauth::authorize::ACR_PASSWORD,
         sessions::{self, Tokens},
-        tokens::verify::{self, Verified},
+        tokens::verify,
     },
     limits::{Key, Limit, RetryAfter},
     model::{
@@ -124,11 +125,11 @@ pub async fn decide(
 ) -> Result<Decision, Error> {
     let decision = attempt(app, shown, needs, caller).await;
     if matches!(&decision, Ok(decision) if decision.verdict.is_err()) {
-        diagnostics::fact("needed.scope", &needs.scope);
-        diagnostics::fact("needed.modules", needs.modules.join(" "));
-        diagnostics::fact("needed.audience", needs.audiences.join(" "));
+        diagnostics::record("needed.scope", &needs.scope);
+        diagnostics::record("needed.modules", needs.modules.join(" "));
+        diagnostics::record("needed.audience", needs.audiences.join(" "));
         if let Some(age) = needs.max_age {
-            diagnostics::fact("needed.max_age", age.as_secs());
+            diagnostics::record("needed.max_age", age.as_secs());
         }
     }
     app.metrics.gateway(match &decision {
@@ -315,7 +316,7 @@ impl Judge<'_> {
     /// A token that is good but for a scope that its subject has lost since, where it is that scope that is needed: to refresh
     /// would not help, so the caller is told what is lacking.
     fn withdrawn(&self, app: &App, token: &str) -> Option<Refusal> {
-        let token = verify::remembered(app, token)?;
+        let token = app.verified_tokens.get(token)?;
         let claims = &token.claims;
         let issuer = &self.config.server.issuer;
         claims.check(issuer, self.now).ok()?;

@@ -3,10 +3,8 @@
 
 pub mod accounts;
 pub mod admin;
-pub mod client_keys;
 pub mod feed;
 pub mod gateway;
-pub mod logos;
 pub mod maintenance;
 pub mod oauth;
 pub mod sessions;

@@ -7,12 +7,10 @@ use poem::Request;
 
 use crate::{
     app::App,
+    caches::verified_tokens::Verified,
     directory::CachedClient,
     error::Error,
-    flows::{
-        feed,
-        tokens::verify::{self, Verified},
-    },
+    flows::{feed, tokens::verify},
     http::{
         context::from_poem,
         credentials::bearer,

@@ -104,8 +104,8 @@ impl Endpoint for Edge {
         if let Some(refused) = refuse_protocol(&request) {
             return Ok(refused);
         }
-        let (answer, notes) =
-            diagnostics::noting(self.answer(request, method, &caller, began)).await;
+        let (answer, diagnostics) =
+            diagnostics::collect(self.answer(request, method, &caller, began)).await;
         let (mut parts, body) = answer.into_parts();
         context::tell_ids(&mut parts.headers, &caller);
         let status = parts.extensions.remove::<Status>();
@@ -113,12 +113,12 @@ impl Endpoint for Edge {
         let name = method.map_or("unknown", |method| method.path);
         let took = began.elapsed();
         self.app.metrics.grpc_call(name, code_name(code), took);
-        let answered = diagnostics::Answered {
+        let summary = diagnostics::Response {
             call: format!("gRPC {name}"),
             status: code_name(code).to_owned(),
             error: status.as_ref().map(|status| (code_name(code), status.message())),
         };
-        diagnostics::keep(&self.app, notes, answered, &caller);
+        self.app.denied_requests.keep(diagnostics, summary, &caller);
         log(&caller, method, status.as_ref(), took);
         let body = BoxBody::new(Shared(Mutex::new(body)));
         Ok(http::Response::from_parts(parts, body).into())

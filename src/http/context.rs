@@ -84,7 +84,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             .extensions_mut()
             .insert(Context { app: Arc::clone(app), caller: Arc::clone(&caller) });
 
-        let (answer, notes) = diagnostics::noting(self.inner.call(request)).await;
+        let (answer, diagnostics) = diagnostics::collect(self.inner.call(request)).await;
         let (mut response, error, route) = match answer {
             Ok(response) => {
                 let mut response = response.into_response();
@@ -117,7 +117,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         let took = began.elapsed();
         let status = response.status();
         app.metrics.http_request(route.as_deref().unwrap_or("unmatched"), &method, status, took);
-        let answered = diagnostics::Answered {
+        let summary = diagnostics::Response {
             call: format!("{method} {}", route.as_deref().unwrap_or("(no route)")),
             status: status.as_u16().to_string(),
             error: error.as_deref().map(|error| {
@@ -125,7 +125,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
                 (code, error.message.as_str())
             }),
         };
-        diagnostics::keep(app, notes, answered, &caller);
+        app.denied_requests.keep(diagnostics, summary, &caller);
         log(&caller, &method, path, status, took, error.as_deref());
         Ok(response)
     }

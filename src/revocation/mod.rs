@@ -8,6 +8,7 @@
 //! one and do not wait for its answer. Queries go to a trusted Redis replica ([`redis`]) if there
 //! is one, else to the database. If neither answers, no token is accepted.
 
+pub mod batch;
 pub mod feed;
 pub mod redis;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use propusk::{
-    diagnostics,
     flows::admin::users,
     model::{actor::Actor, client::GrantType},
     storage::Statement,
@@ -195,7 +194,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         .expect("a number")
         < refused.len() as i64
     {
-        diagnostics::write(&server.app).await.expect("written");
+        server.app.denied_requests.write().await.expect("written");
     }
     let rows = server
         .app
@@ -241,14 +240,14 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
     let other = one.another(&settings).await;
     let admin = one.admin("root").await;
     let refused = other.verify("rubbish").await;
-    diagnostics::write(&other.app).await.expect("written");
+    other.app.denied_requests.write().await.expect("written");
     assert_eq!(explained(&one, &admin.token, &refused).await["call"], "GET /api/v1/auth/verify");
     // Only so many are kept, the newest.
     for _ in 0..9 {
         one.clock.advance(Duration::from_secs(1));
         other.verify("rubbish").await;
     }
-    diagnostics::write(&other.app).await.expect("written");
+    other.app.denied_requests.write().await.expect("written");
     propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
     let count = one
         .app
@@ -283,7 +282,7 @@ async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
         futures_util::future::join_all(asking).await;
     }
     // Writers at the same time, beside the server's own: nothing is lost between them.
-    let writers = (0..20).map(|_| diagnostics::write(&server.app));
+    let writers = (0..20).map(|_| server.app.denied_requests.write());
     for written in futures_util::future::join_all(writers).await {
         written.expect("written");
     }
@@ -312,6 +311,6 @@ async fn an_overlong_method_is_truncated_in_diagnostics() {
     let url = format!("{}/oauth2/jwks", server.base);
     let reply = send(server.http.request(method, url)).await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
-    let refusal = diagnostics::explain(&server.app, reply.header("x-request-id")).await;
+    let refusal = server.app.denied_requests.explain(reply.header("x-request-id")).await;
     assert_eq!(refusal.expect("kept").call, "X".repeat(256));
 }

@@ -426,7 +426,7 @@ async fn t86_unknown_names_are_neither_cached_nor_metric_labels() {
         let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header.to_string()));
         server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
     }
-    assert_eq!(server.app.verified.len(), 0, "only what was found good is remembered");
+    assert_eq!(server.app.verified_tokens.len(), 0, "only verified tokens are cached");
     let metrics = server.app.metrics.render();
     assert!(metrics.contains("unmatched"), "{metrics}");
     assert!(!metrics.contains("nowhere"), "a path that was asked for is no label");

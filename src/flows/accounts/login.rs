@@ -72,13 +72,13 @@ where
 
     let stored = found.as_ref().map(|found| found.password_hash.as_str());
     let verdict = app.hasher.verify(password, stored).await?;
-    diagnostics::fact("login.account", stored.map_or("unknown", |_| "known"));
-    diagnostics::fact("login.password", format_args!("{verdict:?}"));
+    diagnostics::record("login.account", stored.map_or("unknown", |_| "known"));
+    diagnostics::record("login.password", format_args!("{verdict:?}"));
     let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
         return Err(Error::InvalidCredentials);
     };
     if found.user.disabled_at.is_some() {
-        diagnostics::fact("user.disabled", true);
+        diagnostics::record("user.disabled", true);
         return Err(Error::InvalidCredentials);
     }
     let rehashed = match verdict {

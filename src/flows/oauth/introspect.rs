@@ -63,12 +63,12 @@ pub async fn introspect(app: &App, client: &Client, token: &str) -> Result<Intro
             Some(Facts::of(verified.claims.clone()))
         }
         refused => {
-            diagnostics::fact("asked_by", &client.id);
+            diagnostics::record("asked_by", &client.id);
             if let Ok(verified) = &refused {
                 verify::note(verified);
             }
             let why = refused.err().map_or("it is not this client's to know of", |why| why.0);
-            diagnostics::refused("inactive", why);
+            diagnostics::denied("inactive", why);
             None
         }
     };

@@ -46,8 +46,8 @@ pub async fn target<'a>(
         match known.filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
-                diagnostics::fact("resource.asked", name);
-                diagnostics::fact("resource.the_client_may", may);
+                diagnostics::record("resource.asked", name);
+                diagnostics::record("resource.the_client_may", may);
                 return Err(OAuthError::invalid_target(
                     "the resource is unknown here, or not one that this client may ask tokens for",
                 )

@@ -1,9 +1,6 @@
 //! Token revocation (RFC 7009): a client gives a token back, and the answer comes after that holds everywhere.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde_json::json;
-use tokio::sync::oneshot;
 
 use crate::{
     app::App,
@@ -21,6 +18,7 @@ use crate::{
         session::RevocationReason,
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
+    revocation::batch::TokenRevocation,
     storage::{Db, revocations},
 };
 
@@ -59,70 +57,27 @@ pub async fn revoke(
     revoke_token(app, jti, subject, caller).await
 }
 
-/// Tokens that wait to be revoked. Numbers are given in the order of commits, so commits of revocations follow one another;
-/// what waits for one goes into the next together.
-#[derive(Debug, Default)]
-pub struct Revoker {
-    waiting: Mutex<Vec<Waiting>>,
-    /// Whose turn it is to commit.
-    turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    jti: String,
-    subject: String,
-    caller: RequestContext,
-    done: oneshot::Sender<Result<(), String>>,
-}
-
-impl Revoker {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 async fn revoke_token(
     app: &App,
     jti: String,
     subject: String,
     caller: &RequestContext,
 ) -> Result<(), Error> {
-    let (done, outcome) = oneshot::channel();
-    let one = Waiting { jti, subject, caller: caller.clone(), done };
-    app.revoker.waiting().push(one);
-    {
-        let _turn = app.revoker.turn.lock().await;
-        // Where somebody before has taken ours along, there may be nothing left to do.
-        let group = std::mem::take(&mut *app.revoker.waiting());
-        if !group.is_empty() {
-            let (db, now) = (app.db.clone(), app.clock.now());
-            // What was begun is finished, whoever stops waiting for it: others' tokens are in it.
-            let committed = tokio::spawn(async move { commit(&db, group, now).await });
-            committed.await.map_err(|error| Error::Unavailable(error.into()))?;
-        }
-    }
-    match outcome.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(why)) => Err(Error::Unavailable(why.into())),
-        Err(gone) => Err(Error::Unavailable(gone.into())),
-    }
+    let one = TokenRevocation { jti, subject, context: caller.clone() };
+    let (db, now) = (app.db.clone(), app.clock.now());
+    let committed = app.token_revocations.submit(one, |group| commit(db, group, now));
+    committed.await.map_err(Error::Unavailable)
 }
 
-/// Puts a group on the list, and tells each of it.
-async fn commit(db: &Db, group: Vec<Waiting>, now: Timestamp) {
-    let (mut rows, mut told) = (vec![], vec![]);
-    for one in group {
-        rows.push((one.jti, one.subject, one.caller));
-        told.push(one.done);
-    }
+/// Puts a group on the revocation list in one transaction.
+async fn commit(db: Db, group: Vec<TokenRevocation>, now: Timestamp) -> Result<(), String> {
     let committed = db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                let mut entries = Vec::with_capacity(rows.len());
-                for (jti, subject, caller) in rows {
+                let mut entries = Vec::with_capacity(group.len());
+                for TokenRevocation { jti, subject, context } in group {
                     let detail = json!({ "jti": jti });
-                    note(&mut tx, &caller, "token.revoke", &subject, detail, now).await?;
+                    note(&mut tx, &context, "token.revoke", &subject, detail, now).await?;
                     entries.push(Revocation {
                         target: RevocationTarget::Token(jti),
                         expires_at: now + LONGEST_TOKEN_LIFE,
@@ -133,8 +88,5 @@ async fn commit(db: &Db, group: Vec<Waiting>, now: Timestamp) {
             })
         })
         .await;
-    let outcome = committed.map(drop).map_err(|error| error.to_string());
-    for done in told {
-        let _ = done.send(outcome.clone());
-    }
+    committed.map(drop).map_err(|error| error.to_string())
 }

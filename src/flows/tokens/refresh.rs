@@ -153,17 +153,17 @@ async fn attempt(
 
 /// Why a refresh token buys nothing, for those who are asked.
 fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
-    diagnostics::fact("session.found", session.is_some());
+    diagnostics::record("session.found", session.is_some());
     let Some(session) = session else { return };
-    diagnostics::fact("session.id", &session.id);
-    diagnostics::fact("session.is_this_clients", session.client_id == client_id);
-    diagnostics::fact("session.ended", session.revoked_at.is_some());
+    diagnostics::record("session.id", &session.id);
+    diagnostics::record("session.is_this_clients", session.client_id == client_id);
+    diagnostics::record("session.ended", session.revoked_at.is_some());
     let over = session.idle_expires_at.min(session.expires_at) <= now;
-    diagnostics::fact("session.has_expired", over);
-    diagnostics::fact("session.generation", session.generation);
-    diagnostics::fact("session.rotated_at", session.rotated_at.rfc3339());
+    diagnostics::record("session.has_expired", over);
+    diagnostics::record("session.generation", session.generation);
+    diagnostics::record("session.rotated_at", session.rotated_at.rfc3339());
     let disabled = session.user.as_ref().map(|user| user.disabled_at.is_some());
-    diagnostics::fact("user.disabled", disabled.unwrap_or_default());
+    diagnostics::record("user.disabled", disabled.unwrap_or_default());
 }
 
 /// The named chain key; asks the database once where this process does not know it yet.

@@ -2,27 +2,17 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::{
     app::App,
+    caches::verified_tokens::Verified,
     diagnostics,
     error::Error,
     oauth::{
-        access_token::AccessClaims,
         error::OAuthError,
         jwt::{InvalidToken, MAX_LENGTH, TokenType, Unverified},
     },
     telemetry::TokenCheck,
 };
-
-/// A token whose signature and shape are good.
-#[derive(Debug)]
-pub struct Verified {
-    pub claims: AccessClaims,
-    /// The key that signed it; it may be banned later.
-    pub kid: String,
-}
 
 /// Checks a token: its signature (remembered from an earlier time, perhaps), its claims and the clock, and
 /// the revocation list as the database has it now.
@@ -45,7 +35,7 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     let audience = app.config.audience();
     verified.claims.check_audience(audience).map_err(|why| {
         note(&verified);
-        diagnostics::fact("needed.audience", audience);
+        diagnostics::record("needed.audience", audience);
         Error::InvalidToken(why)
     })?;
     Ok(verified)
@@ -61,7 +51,7 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
         return Ok(verified);
     }
     note(&verified);
-    diagnostics::fact("needed.scope", scope);
+    diagnostics::record("needed.scope", scope);
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
@@ -73,16 +63,9 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
     if token.len() > MAX_LENGTH {
         return Err(InvalidToken("it is not a token of this server"));
     }
-    let hash: [u8; 32] = Sha256::digest(token).into();
-    let verified = match app.verified.get(&hash) {
-        Some(remembered) => remembered,
-        None => {
-            let token = Unverified::parse(token, TokenType::Access)?;
-            let verified = Arc::new(signature_and_shape(app, &token)?);
-            app.verified.insert(hash, Arc::clone(&verified));
-            verified
-        }
-    };
+    let verified = app.verified_tokens.get_or_verify(token, || {
+        signature_and_shape(app, &Unverified::parse(token, TokenType::Access)?)
+    })?;
     still_good(app, &verified)?;
     Ok(verified)
 }
@@ -97,7 +80,7 @@ pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     let checked =
         checked.and_then(|()| match app.revocations.revoked_by(&verified.claims, &verified.kid) {
             Some(kind) => {
-                diagnostics::fact("revoked_by", format!("an entry of the kind {kind}"));
+                diagnostics::record("revoked_by", format!("an entry of the kind {kind}"));
                 Err(InvalidToken("it was revoked"))
             }
             None => Ok(()),
@@ -108,23 +91,17 @@ pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     checked
 }
 
-/// A token whose signature was found good before, whatever became of it since.
-pub fn remembered(app: &App, token: &str) -> Option<Arc<Verified>> {
-    let hash: [u8; 32] = Sha256::digest(token).into();
-    app.verified.get(&hash)
-}
-
 /// What a refused token was, for those who are asked why.
 pub(crate) fn note(verified: &Verified) {
     let claims = &verified.claims;
-    diagnostics::fact("token.jti", &claims.jti);
-    diagnostics::fact("token.sub", &claims.sub);
-    diagnostics::fact("token.client_id", &claims.client_id);
-    diagnostics::fact("token.sid", claims.sid.as_deref().unwrap_or("none"));
-    diagnostics::fact("token.scope", &claims.scope);
-    diagnostics::fact("token.iat", claims.iat);
-    diagnostics::fact("token.exp", claims.exp);
-    diagnostics::fact("token.kid", &verified.kid);
+    diagnostics::record("token.jti", &claims.jti);
+    diagnostics::record("token.sub", &claims.sub);
+    diagnostics::record("token.client_id", &claims.client_id);
+    diagnostics::record("token.sid", claims.sid.as_deref().unwrap_or("none"));
+    diagnostics::record("token.scope", &claims.scope);
+    diagnostics::record("token.iat", claims.iat);
+    diagnostics::record("token.exp", claims.exp);
+    diagnostics::record("token.kid", &verified.kid);
 }
 
 fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, InvalidToken> {

@@ -13,10 +13,11 @@ use poem::{
 use super::params;
 use crate::{
     app::App,
+    caches::verified_tokens::Verified,
     error::Error,
     flows::{
         feed::{self, SCOPE},
-        tokens::verify::{self, Verified},
+        tokens::verify,
     },
     http::{
         assets::is_current,

@@ -11,11 +11,8 @@ use super::{
 use crate::{
     app::App,
     error::Error,
-    flows::{
-        logos,
-        oauth::authorize::{
-            self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
-        },
+    flows::oauth::authorize::{
+        self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
     },
     http::{
         context::Context,
@@ -154,7 +151,7 @@ async fn ask(
     let redirect_host = host(&asked.callback.redirect_uri).unwrap_or_default();
     let is_document = client.source == Source::Document;
     let client_host = is_document.then(|| host(&client.id)).flatten();
-    let logo = logos::of(app, client);
+    let logo = app.logos.of(&app.outbound, &app.clock, client);
     let page = Consent {
         form: Form { csrf: &csrf, return_to: None },
         request: &encoded,

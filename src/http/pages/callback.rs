@@ -26,7 +26,7 @@ pub fn error(
     callback: &Callback,
     error: &OAuthError,
 ) -> Result<Response> {
-    diagnostics::refused(error.code, &error.description);
+    diagnostics::denied(error.code, &error.description);
     let fields = vec![
         ("error", error.code.to_owned()),
         ("error_description", error.description.to_string()),

@@ -31,7 +31,7 @@ use crate::{
     error::Error,
     flows::{
         accounts::browser_session,
-        gateway, logos,
+        gateway,
         oauth::authorize::{Request as AuthorizationRequest, request as asked, request::Freshness},
     },
     model::client::Client,
@@ -130,7 +130,8 @@ impl Asked {
             }
             _ => None,
         };
-        let logo = request.as_ref().and_then(|request| logos::of(app, &request.known.client));
+        let client = request.as_ref().map(|request| &request.known.client);
+        let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
         let to = return_to.filter(|to| !to.is_authorization);
         let landing = to.and_then(|to| gateway::landing(&app.config, to.params.get("return_to")?));
         Self { request, logo, landing }
@@ -173,7 +174,7 @@ fn status_of(problem: Option<Problem>) -> StatusCode {
 /// # Errors
 /// The error itself where they can do nothing.
 fn problem(error: Error) -> Result<Problem> {
-    diagnostics::refused("login_refused", &error);
+    diagnostics::denied("login_refused", &error);
     match error {
         Error::TooMany(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

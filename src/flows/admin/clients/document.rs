@@ -3,13 +3,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use quick_cache::sync::Cache;
 use url::Url;
 
 use super::{check_metadata, new, strict_json};
 use crate::{
     app::App,
-    clock::Timestamp,
+    caches::metadata_documents::Outcome,
     directory::CachedClient,
     error::Error,
     limits::{Key, Limit},
@@ -19,33 +18,11 @@ use crate::{
     storage::{audit, clients},
 };
 
-/// Documents that are remembered; at some KiB each.
-const REMEMBERED: usize = 1_000;
 /// A document is believed for as long as its server says (RFC 9111), within these.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// One that was not found, or is not good, is asked for again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// What this process remembers of documents.
-#[derive(Debug)]
-pub struct Documents(Cache<String, (Timestamp, Found)>);
-
-/// What came of asking for a document.
-#[derive(Clone, Debug)]
-enum Found {
-    Good(Arc<Metadata>),
-    /// Its server says that there is none, or it says what it may not.
-    Bad,
-    /// Its server does not answer now.
-    Unreachable,
-}
-
-impl Default for Documents {
-    fn default() -> Self {
-        Self(Cache::new(REMEMBERED))
-    }
-}
 
 /// Whether this is the id of such a client (§3 of the draft): an https URL with a path, in its normal form, without
 /// fragment, user name and password. A path with dot segments is not in its normal form.
@@ -81,26 +58,24 @@ pub(crate) async fn find(
         return Ok(None);
     }
     let now = app.clock.now();
-    let remembered = app.documents.0.get(id).filter(|(until, _)| *until > now);
-    let found = match remembered {
-        Some((_, found)) => found,
+    let found = match app.metadata_documents.get(id, now) {
+        Some(found) => found,
         None => {
             if row.is_none() {
                 app.admit(Limit::Register, &Key::address(address))?;
             }
             match fetch(app, id).await {
                 Some((life, found)) => {
-                    let entry = (now + life, found.clone());
-                    app.documents.0.insert(id.to_owned(), entry);
+                    app.metadata_documents.insert(id, now + life, found.clone());
                     found
                 }
-                None => Found::Unreachable,
+                None => Outcome::Unreachable,
             }
         }
     };
     Ok(match (found, row) {
-        (Found::Good(metadata), Some(row)) if row.client.metadata == *metadata => Some(row),
-        (Found::Good(metadata), row) => {
+        (Outcome::Valid(metadata), Some(row)) if row.client.metadata == *metadata => Some(row),
+        (Outcome::Valid(metadata), row) => {
             let metadata = Metadata::clone(&metadata);
             let client = new(app, id.to_owned(), Source::Document, metadata);
             let client = match row {
@@ -113,9 +88,9 @@ pub(crate) async fn find(
             };
             Some(CachedClient { client: Arc::new(client), version })
         }
-        (Found::Bad, _) => None,
+        (Outcome::Invalid, _) => None,
         // A server that is down does not end what its client has here.
-        (Found::Unreachable, row) => row,
+        (Outcome::Unreachable, row) => row,
     })
 }
 
@@ -170,24 +145,24 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
 }
 
 /// Asks for a document, and says for how long the outcome holds; `None` where there was no time to ask.
-async fn fetch(app: &App, id: &str) -> Option<(Duration, Found)> {
+async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
     let fetched = match app.outbound.get(id, "application/json").await {
         Ok(fetched) => fetched,
         Err(outbound::Error::Busy) => return None,
         Err(error) => {
             tracing::info!(%error, "a client's metadata document could not be fetched");
-            let found = if error.is_permanent() { Found::Bad } else { Found::Unreachable };
+            let found = if error.is_permanent() { Outcome::Invalid } else { Outcome::Unreachable };
             return Some((AGAIN, found));
         }
     };
     Some(match read(app, id, &fetched).await {
         Ok(metadata) => {
             let life = fetched.max_age.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST);
-            (life, Found::Good(Arc::new(metadata)))
+            (life, Outcome::Valid(Arc::new(metadata)))
         }
         Err(error) => {
             tracing::info!(%error, ?id, "a client's metadata document is not good");
-            (AGAIN, Found::Bad)
+            (AGAIN, Outcome::Invalid)
         }
     })
 }

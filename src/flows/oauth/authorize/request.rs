@@ -225,8 +225,8 @@ fn callback(client: &Client, params: &Params) -> Result<Callback, OAuthError> {
         (Some(asked), _) => {
             let known = registered.iter().any(|uri| redirect_uri::matches(uri, asked));
             known.then(|| asked.to_owned()).ok_or_else(|| {
-                diagnostics::fact("redirect_uri.asked", asked);
-                diagnostics::fact("redirect_uri.registered", registered.join(" "));
+                diagnostics::record("redirect_uri.asked", asked);
+                diagnostics::record("redirect_uri.registered", registered.join(" "));
                 OAuthError::invalid_request(
                     "redirect_uri is not one that this client has registered",
                 )
@@ -362,8 +362,8 @@ fn scope(client: &Client, target: &Target, params: &Params) -> Result<Scope, OAu
     let scope =
         scope.filter(|token| token != "offline_access" || client.may(GrantType::RefreshToken));
     if scope.is_empty() {
-        diagnostics::fact("scope.asked", params.get("scope").unwrap_or("(none)"));
-        diagnostics::fact("scope.the_client_may", &may);
+        diagnostics::record("scope.asked", params.get("scope").unwrap_or("(none)"));
+        diagnostics::record("scope.the_client_may", &may);
         return Err(OAuthError::invalid_scope("this client may not have any of these scopes"));
     }
     Ok(scope)

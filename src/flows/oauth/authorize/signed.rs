@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use crate::{
     app::App,
     error::Error,
-    flows::client_keys,
     jose::ClientJwt,
     model::{client::Client, key::SigningAlgorithm},
     oauth::{access_token::Audience, error::OAuthError, params::Params},
@@ -35,7 +34,8 @@ pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Par
     let jwt = ClientJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
     let registered = client.metadata.request_object_signing_alg;
     let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
-    if !client_keys::verifies(app, client, &jwt, &allowed).await {
+    let (keys, now) = (&app.client_keys, app.clock.now());
+    if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
         return Err(OAuthError::invalid_request_object(
             "the request object is not signed by a key of the client",
         )

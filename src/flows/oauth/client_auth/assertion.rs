@@ -4,7 +4,6 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    flows::client_keys,
     jose::{Assertion, ClientJwt},
     model::{client::Client, key::SigningAlgorithm},
     storage::single_use::{self, Kind},
@@ -25,7 +24,8 @@ pub(crate) async fn proves(
     };
     let registered = client.metadata.token_endpoint_auth_signing_alg;
     let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
-    if !client_keys::verifies(app, client, &jwt, &allowed).await {
+    let (keys, now) = (&app.client_keys, app.clock.now());
+    if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
         return Ok(false);
     }
     // Last: only what the client really signed takes up room.

@@ -119,12 +119,12 @@ pub async fn authenticate(
 
 /// Who was refused, for those who are asked why.
 fn note(presented: &Presented, known: Option<&CachedClient>) {
-    diagnostics::fact("client.id", presented.client_id());
-    diagnostics::fact("client.shown", presented.name());
-    diagnostics::fact("client.known_and_enabled", known.is_some());
+    diagnostics::record("client.id", presented.client_id());
+    diagnostics::record("client.shown", presented.name());
+    diagnostics::record("client.known_and_enabled", known.is_some());
     if let Some(known) = known {
         let method = known.client.metadata.token_endpoint_auth_method;
-        diagnostics::fact("client.registered_method", format_args!("{method:?}"));
+        diagnostics::record("client.registered_method", format_args!("{method:?}"));
     }
 }
 

@@ -179,18 +179,18 @@ async fn refuse(
 
 /// Why a code buys nothing, for those who are asked.
 fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Timestamp) {
-    diagnostics::fact("code.session_found", session.is_some());
+    diagnostics::record("code.session_found", session.is_some());
     let Some(session) = session else { return };
-    diagnostics::fact("code.session", &session.id);
+    diagnostics::record("code.session", &session.id);
     let same = session.code_hash.as_deref() == Some(&hash[..]);
-    diagnostics::fact("code.is_the_sessions", same);
-    diagnostics::fact("code.is_this_clients", session.client_id == known.client.id);
-    diagnostics::fact("code.was_redeemed", session.exchanged_at.is_some());
-    diagnostics::fact("code.session_ended", session.revoked_at.is_some());
+    diagnostics::record("code.is_the_sessions", same);
+    diagnostics::record("code.is_this_clients", session.client_id == known.client.id);
+    diagnostics::record("code.was_redeemed", session.exchanged_at.is_some());
+    diagnostics::record("code.session_ended", session.revoked_at.is_some());
     let over = session.exchanged_at.is_none() && session.idle_expires_at <= now;
-    diagnostics::fact("code.has_expired", over);
+    diagnostics::record("code.has_expired", over);
     if same && session.exchanged_at.is_none() && session.revoked_at.is_none() && !over {
-        diagnostics::fact("code.differs_in", "redirect_uri, code_verifier, or the account");
+        diagnostics::record("code.differs_in", "redirect_uri, code_verifier, or the account");
     }
 }
 

@@ -53,8 +53,8 @@ pub async fn issue(
     let grant = grant_type(params)?;
     let issued = issue_by(app, grant, presented, params, caller).await;
     if issued.is_err() {
-        diagnostics::fact("grant_type", format_args!("{grant:?}"));
-        diagnostics::fact("scope.asked", params.get("scope").unwrap_or("(none)"));
+        diagnostics::record("grant_type", format_args!("{grant:?}"));
+        diagnostics::record("scope.asked", params.get("scope").unwrap_or("(none)"));
     }
     issued
 }

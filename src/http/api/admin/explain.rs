@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{guard::Admin, params::Path};
 use crate::{
-    diagnostics,
     http::{
         api::Chapter,
         context::Context,
@@ -97,7 +96,7 @@ impl ExplainApi {
         /// The `X-Request-Id` of the answer.
         request_id: Path,
     ) -> Result<Answer<Explanation>, Failure<ExplainErrors>> {
-        let refusal = diagnostics::explain(&context.app, &request_id.0).await?;
+        let refusal = context.app.denied_requests.explain(&request_id.0).await?;
         Ok(Answer::new("the rule that refused it", refusal.into()))
     }
 }

@@ -1,0 +1,128 @@
+//! The public keys of clients: in their metadata (`jwks`), or at their `jwks_uri`, which is fetched through the SSRF-safe
+//! HTTP client and cached.
+
+use std::{sync::Arc, time::Duration};
+
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    clock::Timestamp,
+    jose::{ClientJwt, KeySet},
+    model::{client::Client, key::SigningAlgorithm},
+    outbound::Outbound,
+};
+
+/// Key sets in the cache.
+const CAPACITY: usize = 1_000;
+
+/// Bounds of the time for which a fetched set is cached, whatever its server says.
+const MIN_TTL: Duration = Duration::from_secs(60);
+const MAX_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// The time where its server does not say.
+const DEFAULT_TTL: Duration = Duration::from_secs(900);
+
+/// The shortest time between two fetches of one URL, for a key that is not in the set or after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The key sets of clients.
+#[derive(Debug)]
+pub struct ClientKeys {
+    /// By the hash of the set in the metadata.
+    inline: Cache<[u8; 32], Arc<KeySet>>,
+    fetched: Cache<String, Arc<Fetched>>,
+}
+
+#[derive(Debug)]
+struct Fetched {
+    keys: Option<Arc<KeySet>>,
+    fetched_at: Timestamp,
+    /// Later than `fetched_at` where fetching has failed since.
+    tried_at: Timestamp,
+    fresh_until: Timestamp,
+}
+
+impl Default for ClientKeys {
+    fn default() -> Self {
+        Self { inline: Cache::new(CAPACITY), fetched: Cache::new(CAPACITY) }
+    }
+}
+
+impl ClientKeys {
+    /// Whether a JWT was signed by its client, with one of these algorithms.
+    pub(crate) async fn verifies(
+        &self,
+        outbound: &Outbound,
+        now: Timestamp,
+        client: &Client,
+        jwt: &ClientJwt<'_>,
+        allowed: &[SigningAlgorithm],
+    ) -> bool {
+        let metadata = &client.metadata;
+        if let Some(document) = &metadata.jwks {
+            return self.inline(document).is_some_and(|keys| keys.verifies(jwt, allowed));
+        }
+        let Some(uri) = &metadata.jwks_uri else {
+            return false;
+        };
+        let verifies =
+            |set: &Fetched| set.keys.as_ref().is_some_and(|keys| keys.verifies(jwt, allowed));
+        let cached = self.fetched.get(uri);
+        if let Some(cached) = &cached {
+            if cached.fresh_until > now && verifies(cached) {
+                return true;
+            }
+            // The client may have rotated its keys; forged signatures must not cause a fetch each.
+            if cached.tried_at + RETRY_INTERVAL > now {
+                return false;
+            }
+        }
+        let fetched = Arc::new(fetch(outbound, uri, cached.as_deref(), now).await);
+        self.fetched.insert(uri.clone(), Arc::clone(&fetched));
+        verifies(&fetched)
+    }
+
+    fn inline(&self, document: &serde_json::Value) -> Option<Arc<KeySet>> {
+        let hash: [u8; 32] = Sha256::digest(document.to_string()).into();
+        if let Some(cached) = self.inline.get(&hash) {
+            return Some(cached);
+        }
+        let keys = Arc::new(KeySet::parse(document).ok()?);
+        self.inline.insert(hash, Arc::clone(&keys));
+        Some(keys)
+    }
+}
+
+async fn fetch(
+    outbound: &Outbound,
+    uri: &str,
+    cached: Option<&Fetched>,
+    now: Timestamp,
+) -> Fetched {
+    const ACCEPT: &str = "application/jwk-set+json, application/json";
+    match outbound.get(uri, ACCEPT).await {
+        Ok(fetched) => {
+            let document = serde_json::from_slice(&fetched.body).unwrap_or_default();
+            let keys = KeySet::parse(&document)
+                .inspect_err(|error| tracing::warn!(?uri, error, "jwks_uri is not a JWK Set"));
+            let ttl = fetched.max_age.unwrap_or(DEFAULT_TTL).clamp(MIN_TTL, MAX_TTL);
+            Fetched {
+                keys: keys.ok().map(Arc::new),
+                fetched_at: now,
+                tried_at: now,
+                fresh_until: now + ttl,
+            }
+        }
+        Err(error) => {
+            tracing::warn!(?uri, %error, "fetching a jwks_uri failed");
+            // An unreachable server withdraws nothing: the set it served before stays valid, for a day at the most.
+            let kept = cached.filter(|set| !error.is_permanent() && set.fetched_at + MAX_TTL > now);
+            Fetched {
+                keys: kept.and_then(|set| set.keys.clone()),
+                fetched_at: kept.map_or(now, |set| set.fetched_at),
+                tried_at: now,
+                fresh_until: now + RETRY_INTERVAL,
+            }
+        }
+    }
+}
