@@ -14,15 +14,18 @@
 //! `ARCHITECTURE.md` follows three requests through these rooms; a test keeps the direction.
 #![forbid(unsafe_code)]
 
+pub mod api_error;
 pub mod app;
 pub mod caches;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod diagnostics;
 pub mod directory;
 pub mod error;
 pub mod flows;
+pub mod forward_auth;
 pub mod grpc;
 pub mod http;
 pub mod jose;
@@ -33,6 +36,7 @@ pub mod model;
 pub mod oauth;
 pub mod outbound;
 pub mod password;
+pub mod request_context;
 pub mod revocation;
 pub mod server;
 pub mod storage;

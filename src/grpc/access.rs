@@ -6,16 +6,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem::Request;
 
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
     caches::verified_tokens::Verified,
+    credentials::bearer,
     directory::CachedClient,
     error::Error,
     flows::{feed, tokens::verify},
-    http::{
-        context::from_poem,
-        credentials::bearer,
-        error::{ApiError, ErrorCode},
-    },
     listener::ClientCertificate,
     oauth::{error::OAuthError, jwt::InvalidToken},
 };
@@ -100,7 +97,7 @@ pub(super) async fn authenticate(
     request: &Request,
     scope: &'static str,
 ) -> Result<Identity, ApiError> {
-    let identity = match bearer(request.headers()).map_err(from_poem)? {
+    let identity = match bearer(request.headers())? {
         Some(token) => by_token(app, &token, scope).await?,
         None => match request.data::<ClientCertificate>() {
             Some(certificate) => by_certificate(app, certificate, scope).await?,

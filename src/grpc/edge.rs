@@ -1,5 +1,5 @@
-//! The edge: every call passes here first, and its answer last. A call gets its ids, its deadline and its caller's
-//! identity; it is counted and logged once.
+//! The outermost layer: every call passes here first, and its response last. A call gets its ids, its deadline and its
+//! caller's identity; it is counted and logged once.
 
 use std::{
     convert::Infallible,
@@ -25,17 +25,14 @@ use tower_service::Service as _;
 
 use super::{
     access::{self, Identity, Method},
-    refusal,
+    status,
 };
 use crate::{
-    app::App,
-    diagnostics,
-    http::{context, error::ApiError},
-    model::actor::RequestContext,
+    api_error::ApiError, app::App, diagnostics, model::actor::RequestContext, request_context,
 };
 
 /// The outermost layer.
-pub(super) struct Edge {
+pub(super) struct RequestContextLayer {
     pub app: Arc<App>,
     pub routes: Routes,
 }
@@ -45,39 +42,39 @@ pub(super) struct Edge {
 pub(super) struct Call {
     pub app: Arc<App>,
     pub caller: Arc<RequestContext>,
-    /// When the caller will have lost its patience, where it said so.
+    /// The caller's deadline (`grpc-timeout`).
     pub deadline: Option<Instant>,
     identity: Option<Identity>,
 }
 
 impl Call {
-    /// The call that [`Edge`] made of the request.
+    /// The call that [`RequestContextLayer`] made of the request.
     ///
     /// # Errors
-    /// Where the service stands outside the edge, which is a mistake in the routes.
+    /// Where a service is outside the layer, which is a programming error.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>();
-        call.cloned().ok_or_else(|| Status::internal("a service outside the edge"))
+        call.cloned().ok_or_else(|| Status::internal("a service outside the request-context layer"))
     }
 
-    /// Whoever calls.
+    /// The authenticated caller.
     ///
     /// # Errors
-    /// Where the method is open, which is a mistake in the table of methods.
+    /// Where the method requires no scope, which is a mistake in the table of methods.
     pub(super) fn identity(&self) -> Result<&Identity, Status> {
         self.identity
             .as_ref()
-            .ok_or_else(|| Status::internal("a method without a scope asked who calls"))
+            .ok_or_else(|| Status::internal("a method without a scope asked for its caller"))
     }
 
     /// An error as this call's status.
     pub(super) fn refuse(&self, error: impl Into<ApiError>) -> Status {
-        refusal::status(error.into(), &self.caller)
+        status::of(error.into(), &self.caller)
     }
 
-    /// A refusal that HTTP has no twin of.
+    /// A status without a counterpart in HTTP.
     pub(super) fn refuse_with(&self, code: Code, reason: &str, message: &str) -> Status {
-        refusal::plain(code, reason, message, &self.caller)
+        status::new(code, reason, message, &self.caller)
     }
 }
 
@@ -92,14 +89,14 @@ pub(super) fn required(call: &Call, field: &str, value: &str) -> Result<(), Stat
     Ok(())
 }
 
-impl Endpoint for Edge {
+impl Endpoint for RequestContextLayer {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         // Durations of calls are measured by the real clock, whatever tests do to the other one.
         #[allow(clippy::disallowed_methods)]
         let began = Instant::now();
-        let caller = Arc::new(context::caller(&self.app, &request));
+        let caller = Arc::new(request_context::of(&self.app, &request));
         let method = Method::at(request.uri().path());
         if let Some(refused) = refuse_protocol(&request) {
             return Ok(refused);
@@ -107,25 +104,25 @@ impl Endpoint for Edge {
         let (answer, diagnostics) =
             diagnostics::collect(self.answer(request, method, &caller, began)).await;
         let (mut parts, body) = answer.into_parts();
-        context::tell_ids(&mut parts.headers, &caller);
-        let status = parts.extensions.remove::<Status>();
-        let code = status.as_ref().map_or(Code::Ok, Status::code);
+        request_context::echo_ids(&mut parts.headers, &caller);
+        let failed = parts.extensions.remove::<Status>();
+        let code = failed.as_ref().map_or(Code::Ok, Status::code);
         let name = method.map_or("unknown", |method| method.path);
         let took = began.elapsed();
         self.app.metrics.grpc_call(name, code_name(code), took);
         let summary = diagnostics::Response {
             call: format!("gRPC {name}"),
             status: code_name(code).to_owned(),
-            error: status.as_ref().map(|status| (code_name(code), status.message())),
+            error: failed.as_ref().map(|status| (code_name(code), status.message())),
         };
         self.app.denied_requests.keep(diagnostics, summary, &caller);
-        log(&caller, method, status.as_ref(), took);
+        log(&caller, method, failed.as_ref(), took);
         let body = BoxBody::new(Shared(Mutex::new(body)));
         Ok(http::Response::from_parts(parts, body).into())
     }
 }
 
-impl Edge {
+impl RequestContextLayer {
     async fn answer(
         &self,
         request: Request,
@@ -133,12 +130,12 @@ impl Edge {
         caller: &Arc<RequestContext>,
         began: Instant,
     ) -> http::Response<tonic::body::Body> {
-        let refuse = |code, reason, message| refusal::plain(code, reason, message, caller);
+        let refuse = |code, reason, message| status::new(code, reason, message, caller);
         let Some(method) = method else {
-            let message = "there is no such method: reflection tells of those there are";
+            let message = "unknown method: list the methods by server reflection";
             return refuse(Code::Unimplemented, "NOT_FOUND", message).into_http();
         };
-        let asked = match patience(request.headers()) {
+        let asked = match read_timeout(request.headers()) {
             Ok(asked) => asked,
             Err(message) => {
                 return refuse(Code::InvalidArgument, "BAD_REQUEST", message).into_http();
@@ -155,17 +152,17 @@ impl Edge {
             Ok(Ok(Err(status))) => status.into_http(),
             Ok(Err(_)) => {
                 tracing::error!("a gRPC method panicked");
-                let message = "the server made a mistake: tell its operator the requestId";
+                let message = "internal server error; quote the requestId when reporting it";
                 refuse(Code::Internal, "INTERNAL_ERROR", message).into_http()
             }
             Err(_) => {
-                let message = "the call took too long: send it again";
+                let message = "the call timed out: send it again";
                 refuse(Code::DeadlineExceeded, "REQUEST_TIMEOUT", message).into_http()
             }
         }
     }
 
-    /// What the service answers; the error is the edge's own.
+    /// What the service answers; the error is this layer's own.
     async fn serve(
         &self,
         request: Request,
@@ -176,7 +173,7 @@ impl Edge {
         let identity = match method.scope {
             Some(scope) => {
                 let found = access::authenticate(&self.app, &request, scope).await;
-                Some(found.map_err(|error| refusal::status(error, caller))?)
+                Some(found.map_err(|error| status::of(error, caller))?)
             }
             None => None,
         };
@@ -195,7 +192,7 @@ impl Edge {
     }
 }
 
-/// What is no gRPC gets an answer of HTTP.
+/// A request that is not gRPC gets an HTTP response.
 fn refuse_protocol(request: &Request) -> Option<Response> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
@@ -210,8 +207,8 @@ fn refuse_protocol(request: &Request) -> Option<Response> {
     Some(Response::builder().status(status).body(body))
 }
 
-/// How long the caller is ready to wait (`grpc-timeout`).
-fn patience(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
+/// How long the caller waits (`grpc-timeout`).
+fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
     };
@@ -232,10 +229,10 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
             _ => return None,
         })
     };
-    read().map(Some).ok_or("grpc-timeout is not up to 8 digits and one of H, M, S, m, u, n")
+    read().map(Some).ok_or("`grpc-timeout` must be up to 8 digits and one of H, M, S, m, u, n")
 }
 
-/// One line a call, as by HTTP: neither messages nor any metadata's value is in it.
+/// One line a call, as over HTTP; without messages and metadata values.
 fn log(caller: &RequestContext, method: Option<&Method>, status: Option<&Status>, took: Duration) {
     let (request_id, correlation_id) = (&caller.request_id, &caller.correlation_id);
     let ms = took.as_secs_f64() * 1_000.0;
@@ -261,7 +258,7 @@ fn log(caller: &RequestContext, method: Option<&Method>, status: Option<&Status>
     }
 }
 
-/// As the specification writes it.
+/// The name in the specification.
 const fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -284,7 +281,7 @@ const fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// tonic's bodies are for one thread at a time and the listener's for any: nobody ever waits for the lock.
+/// tonic's bodies are not `Sync`, and the listener's must be; the lock is never contended.
 struct Shared(Mutex<tonic::body::Body>);
 
 impl Body for Shared {
@@ -312,12 +309,12 @@ mod tests {
     fn read(value: &str) -> Result<Option<Duration>, &'static str> {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", value.parse().expect("a value"));
-        patience(&headers)
+        read_timeout(&headers)
     }
 
     #[test]
     fn a_callers_deadline_is_read_as_the_protocol_writes_it() {
-        assert_eq!(patience(&HeaderMap::new()), Ok(None));
+        assert_eq!(read_timeout(&HeaderMap::new()), Ok(None));
         for (value, expected) in [
             ("2H", Duration::from_secs(7200)),
             ("3M", Duration::from_secs(180)),

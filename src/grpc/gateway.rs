@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use poem::{
-    Response,
+    IntoResponse, Response,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use tonic::{Code, Request, Status};
@@ -26,14 +26,12 @@ use super::{
     },
 };
 use crate::{
+    api_error::{ApiError, Carried},
     app::App,
-    http::{
-        context,
-        error::{ApiError, Carried},
-        forward_auth::{self, Told},
-    },
+    forward_auth::{self, Told},
     limits,
     model::actor::RequestContext,
+    request_context,
 };
 
 /// What the headers begin with that say who somebody is.
@@ -138,13 +136,13 @@ fn allowed(response: &Response, asked: &HttpRequest) -> CheckResponse {
 fn denied(call: &Call, mut response: Response) -> CheckResponse {
     let mut body = String::new();
     if let Some(Carried(error)) = response.extensions_mut().remove::<Carried>() {
-        let json = context::envelope(&error, &call.caller).unwrap_or_default();
+        let json = error.envelope(&call.caller.request_id).unwrap_or_default();
         body = String::from_utf8(json).unwrap_or_default();
         let kind = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        context::rendered_headers(response.headers_mut(), &error);
+        error.set_headers(response.headers_mut());
     }
-    context::tell_ids(response.headers_mut(), &call.caller);
+    request_context::echo_ids(response.headers_mut(), &call.caller);
     let told = [
         header::CONTENT_TYPE,
         header::LOCATION,

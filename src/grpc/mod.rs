@@ -5,8 +5,8 @@ mod edge;
 mod gateway;
 mod health;
 mod messages;
-mod refusal;
 mod revocation;
+mod status;
 mod token;
 mod user;
 
@@ -21,7 +21,7 @@ use tonic_reflection::pb::{
 
 pub use self::access::{METHODS, Method};
 use self::{
-    edge::Edge,
+    edge::RequestContextLayer,
     gateway::Gateway,
     health::Health,
     proto::{
@@ -76,5 +76,5 @@ pub fn endpoint(
         .add_service(reflection_v1.max_decoding_message_size(largest))
         .add_service(reflection_v1alpha.max_decoding_message_size(largest))
         .prepare();
-    Ok(Edge { app: Arc::clone(app), routes })
+    Ok(RequestContextLayer { app: Arc::clone(app), routes })
 }

@@ -11,12 +11,12 @@ use super::{
     },
 };
 use crate::{
+    api_error::ApiError,
     error::Error,
     flows::{
         accounts::register::Registration,
         admin::{access::Expected, users},
     },
-    http::error::ApiError,
     model::{
         actor::Actor,
         user::{Email, Login, Role, User, Username},

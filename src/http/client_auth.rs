@@ -6,11 +6,12 @@ use poem::{
     http::{HeaderMap, header},
 };
 
-use super::{context::Context, error::ApiError, oauth::params};
 use crate::{
+    api_error::ApiError,
     app::App,
     directory::CachedClient,
     flows::oauth::client_auth::{Freshness, Presented, authenticate, claimed_client},
+    http::{context::Context, oauth::params},
     limits::{Key, Limit},
     model::actor::RequestContext,
     oauth::{error::OAuthError, params::Params},

@@ -1,7 +1,7 @@
-//! The edge: every request passes here first and every answer last. A request gets its ids and its real
+//! The outermost layer: every request passes here first and every response last. A request gets its ids and its real
 //! client address; an error gets its body; each is counted and logged once.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use poem::{
     Endpoint, FromRequest, IntoResponse, Middleware, PathPattern, Request, RequestBody, Response,
@@ -10,14 +10,14 @@ use poem::{
 };
 use serde_json::json;
 
-use super::{
-    error::{ApiError, Carried, ErrorBody, ErrorCode},
-    views::{ErrorPage, ErrorTitle, FormAction, Locale},
+use super::views::{ErrorPage, ErrorTitle, FormAction, Locale};
+use crate::{
+    api_error::{ApiError, Carried, ErrorCode},
+    app::App,
+    diagnostics,
+    model::actor::RequestContext,
+    request_context,
 };
-use crate::{app::App, diagnostics, limits, model::actor::RequestContext};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// What a handler knows of its request beside the request.
 #[derive(Clone, Debug)]
@@ -27,14 +27,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context that [`Edge`] gave the request.
+    /// The context that [`RequestContextLayer`] gave the request.
     ///
     /// # Errors
-    /// Where the handler stands outside the edge, which is a mistake in the routes.
+    /// Where a route is outside the layer, which is a programming error.
     pub fn of(request: &Request) -> Result<&Self> {
         let context = request.extensions().get::<Self>();
-        context
-            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "a handler outside the edge").into())
+        context.ok_or_else(|| {
+            ApiError::new(ErrorCode::Internal, "a route outside the request-context layer").into()
+        })
     }
 }
 
@@ -46,36 +47,36 @@ impl<'a> FromRequest<'a> for Context {
 
 /// The outermost layer.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub struct RequestContextLayer {
     pub app: Arc<App>,
     /// The methods each call answers, for `Allow` (RFC 9110 §15.5.6).
     pub methods: Arc<HashMap<String, String>>,
 }
 
-impl<E: Endpoint> Middleware<E> for Edge {
-    type Output = EdgeEndpoint<E>;
+impl<E: Endpoint> Middleware<E> for RequestContextLayer {
+    type Output = RequestContextEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        EdgeEndpoint { edge: self.clone(), inner }
+        RequestContextEndpoint { layer: self.clone(), inner }
     }
 }
 
-/// See [`Edge`].
+/// See [`RequestContextLayer`].
 #[derive(Debug)]
-pub struct EdgeEndpoint<E> {
-    edge: Edge,
+pub struct RequestContextEndpoint<E> {
+    layer: RequestContextLayer,
     inner: E,
 }
 
-impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
+impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         // Durations of requests are measured by the real clock, whatever tests do to the other one.
         #[allow(clippy::disallowed_methods)]
         let began = std::time::Instant::now();
-        let app = &self.edge.app;
-        let caller = Arc::new(caller(app, &request));
+        let app = &self.layer.app;
+        let caller = Arc::new(request_context::of(app, &request));
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
         let is_http1 = request.version() < Version::HTTP_2;
@@ -107,7 +108,7 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
             }
             if error.code == ErrorCode::MethodNotAllowed {
                 // What is no call is a page or a file.
-                let known = &self.edge.methods;
+                let known = &self.layer.methods;
                 let methods = known.get(path).or_else(|| known.get(route.as_deref()?));
                 let methods = methods.map_or("GET, HEAD", String::as_str);
                 set(response.headers_mut(), header::ALLOW, methods);
@@ -129,61 +130,6 @@ impl<E: Endpoint> Endpoint for EdgeEndpoint<E> {
         log(&caller, &method, path, status, took, error.as_deref());
         Ok(response)
     }
-}
-
-fn peer(request: &Request) -> IpAddr {
-    let peer = request.remote_addr().as_socket_addr();
-    peer.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip())
-}
-
-/// Whether one of `server.trusted_proxies` sent this itself.
-pub fn is_from_trusted_proxy(app: &App, request: &Request) -> bool {
-    let (peer, trusted) = (peer(request).to_canonical(), &app.config.server.trusted_proxies);
-    trusted.iter().any(|network| network.contains(&peer))
-}
-
-/// Who asks, by the request's head.
-pub(crate) fn caller(app: &App, request: &Request) -> RequestContext {
-    let headers = request.headers();
-    let peer = peer(request);
-    // Reading happens a thousand times as often, and no session begins with it.
-    let opens_sessions = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let request_id = app.new_id();
-    let correlation_id = correlation_id(headers).unwrap_or_else(|| request_id.clone());
-    RequestContext {
-        address: limits::client_address(
-            peer,
-            headers.get_all("x-forwarded-for").iter(),
-            &app.config.server.trusted_proxies,
-        ),
-        user_agent: opens_sessions.then(|| user_agent(headers)).flatten(),
-        request_id,
-        correlation_id,
-    }
-}
-
-/// Kept with the session and shown to its owner: cut, so that a stranger cannot fill rows with it.
-pub fn user_agent(headers: &HeaderMap) -> Option<String> {
-    let agent = headers.get(header::USER_AGENT)?;
-    Some(String::from_utf8_lossy(agent.as_bytes()).chars().take(256).collect())
-}
-
-/// The caller's own id for the whole of what it does, if it is a harmless text; else the trace id of a
-/// W3C `traceparent`.
-fn correlation_id(headers: &HeaderMap) -> Option<String> {
-    let harmless = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    let given = headers.get(CORRELATION_ID).and_then(|id| id.to_str().ok()).filter(harmless);
-    let trace = || {
-        let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
-        let (_version, trace) = (parts.next().filter(|v| v.len() == 2)?, parts.next()?);
-        let hex =
-            trace.len() == 32 && trace.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (hex && trace.bytes().any(|b| b != b'0')).then_some(trace)
-    };
-    given.or_else(trace).map(str::to_owned)
 }
 
 /// The framework's own rejections, in our words.
@@ -286,7 +232,7 @@ fn render(
         let given = std::mem::take(response.headers_mut());
         *response = page;
         response.headers_mut().extend(given);
-        rendered_headers(response.headers_mut(), error);
+        error.set_headers(response.headers_mut());
         return;
     }
     let body = if path.starts_with("/oauth2/") {
@@ -301,52 +247,17 @@ fn render(
         let body = json!({ "error": name, "error_description": error.message, "request_id": caller.request_id });
         serde_json::to_vec(&body)
     } else {
-        envelope(error, caller)
+        error.envelope(&caller.request_id)
     };
     response.set_body(body.unwrap_or_default());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    rendered_headers(headers, error);
-}
-
-/// An error as the JSON API tells it.
-pub(crate) fn envelope(error: &ApiError, caller: &RequestContext) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&ErrorBody {
-        status_code: error.code.status().as_u16(),
-        message: error.message.clone(),
-        error_code: error.code.as_str().to_owned(),
-        details: error.details.clone(),
-        request_id: caller.request_id.clone(),
-    })
-}
-
-/// What an error says beside its body.
-pub(crate) fn rendered_headers(headers: &mut HeaderMap, error: &ApiError) {
-    if let Some(wait) = error.retry_after {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        set(headers, header::RETRY_AFTER, &seconds.max(1).to_string());
-    }
-    if let Some(challenge) = &error.challenge {
-        set(headers, header::WWW_AUTHENTICATE, challenge);
-    }
-}
-
-/// Names the request's ids in its answer.
-pub(crate) fn tell_ids(headers: &mut HeaderMap, caller: &RequestContext) {
-    if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
-        if caller.correlation_id == caller.request_id {
-            headers.insert(CORRELATION_ID, id.clone());
-        }
-        headers.insert(REQUEST_ID, id);
-    }
-    if caller.correlation_id != caller.request_id {
-        set(headers, CORRELATION_ID, &caller.correlation_id);
-    }
+    error.set_headers(headers);
 }
 
 fn finish(headers: &mut HeaderMap, app: &App, caller: &RequestContext) {
     headers.reserve(4);
-    tell_ids(headers, caller);
+    request_context::echo_ids(headers, caller);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -11,9 +11,9 @@ use poem_openapi::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    context::Context,
-    error::{ApiError, ErrorCode},
+use crate::{
+    api_error::{ApiError, ErrorCode},
+    http::context::Context,
 };
 
 /// A JSON body of a request. An empty body counts as `{}`, so that a body whose fields are all optional

@@ -5,14 +5,14 @@ mod assets;
 mod client_auth;
 pub mod context;
 mod cors;
-pub mod credentials;
 mod docs;
-pub mod error;
-pub(crate) mod forward_auth;
+pub mod failure;
+mod gateway;
 pub mod json;
 mod landing;
 pub mod oauth;
 mod pages;
+mod security;
 pub mod views;
 
 use std::{collections::HashMap, sync::Arc};
@@ -22,9 +22,9 @@ use poem::{Endpoint, EndpointExt, Response, Route, RouteMethod, get, post};
 
 use self::{
     assets::Asset,
-    context::Edge,
+    context::RequestContextLayer,
     cors::{Cors, Origins},
-    forward_auth::ForwardAuth,
+    gateway::ForwardAuth,
     oauth::{
         discovery, introspect, jwks, par, register as register_client, revocations, revoke, token,
         userinfo,
@@ -80,7 +80,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .for_gateways("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route, &document)
         .with(RequestTimeout(app.config.server.request_timeout))
-        .with(Edge { app: Arc::clone(app), methods: Arc::new(table.methods) }))
+        .with(RequestContextLayer { app: Arc::clone(app), methods: Arc::new(table.methods) }))
 }
 
 /// The routes, with the methods that each answers, for `Allow` (RFC 9110 §15.5.6).

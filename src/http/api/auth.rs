@@ -10,6 +10,8 @@ use super::{
     },
 };
 use crate::{
+    api_error::ApiError,
+    credentials::{CookieNames, same_origin},
     error::Error,
     flows::{
         self,
@@ -19,9 +21,9 @@ use crate::{
     },
     http::{
         context::Context,
-        credentials::{CookieNames, Credentials, same_origin},
-        error::{ApiError, Failure, codes},
+        failure::{Failure, codes},
         json::{Answer, Body},
+        security::Credentials,
     },
     limits::{Key, Limit},
     model::client,

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     http::{
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::Answer,
     },
     storage::change_counters,

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::http::{
     context::Context,
-    credentials::Credentials,
-    error::Failure,
+    failure::Failure,
     json::{Answer, Body},
+    security::Credentials,
 };
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Chapter;
 use crate::{
+    api_error::{ApiError, ErrorCode},
     clock::Timestamp,
     error::Error,
     flows::{
@@ -13,9 +14,9 @@ use crate::{
     },
     http::{
         context::Context,
-        credentials::Credentials,
-        error::{ApiError, ErrorCode, Failure, codes},
+        failure::{Failure, codes},
         json::Answer,
+        security::Credentials,
         views::Locale,
     },
     model::{actor::Actor, client},

@@ -7,11 +7,12 @@ use poem::{Endpoint, Request, Response, Result};
 use serde_json::{Value, json};
 
 use crate::{
+    api_error::ApiError,
     app::App,
     config::RegistrationMode,
     error::Error,
     flows::{oauth::authorize::ACR_PASSWORD, tokens::claims},
-    http::{assets::Asset, context::Context, error::ApiError},
+    http::{assets::Asset, context::Context},
     model::{catalogue::Catalogue, key::SigningAlgorithm},
 };
 

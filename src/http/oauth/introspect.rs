@@ -4,9 +4,10 @@ use poem::{Body, IntoResponse, Request, Response, Result, handler, http::header,
 use serde_json::json;
 
 use crate::{
+    api_error::ApiError,
     error::Error,
     flows::{oauth::introspect as decision, tokens::id_token},
-    http::{client_auth, context::Context, error::ApiError},
+    http::{client_auth, context::Context},
     oauth::{error::OAuthError, jwt::TokenType},
 };
 

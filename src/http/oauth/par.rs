@@ -4,8 +4,9 @@ use poem::{Body, IntoResponse, Request, Response, Result, handler, http::StatusC
 use serde_json::json;
 
 use crate::{
+    api_error::ApiError,
     flows::oauth::authorize::pushed,
-    http::{client_auth, context::Context, error::ApiError},
+    http::{client_auth, context::Context},
 };
 
 /// Keeps an authenticated client's request and answers with its reference.

@@ -3,7 +3,8 @@
 use poem::{Request, RequestBody, Result, http::Method};
 
 use crate::{
-    http::{error::ApiError, json},
+    api_error::ApiError,
+    http::json,
     oauth::{error::OAuthError, params::Params},
 };
 

@@ -8,18 +8,15 @@ use poem::{
 use serde_json::json;
 
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
+    credentials::bearer,
     error::Error,
     flows::admin::clients::{
         policy,
         registration::{self, Registered},
     },
-    http::{
-        context::Context,
-        credentials::bearer,
-        error::{ApiError, ErrorCode},
-        json as body,
-    },
+    http::{context::Context, json as body},
     oauth::error::OAuthError,
 };
 

@@ -12,19 +12,16 @@ use poem::{
 
 use super::params;
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
     caches::verified_tokens::Verified,
+    credentials,
     error::Error,
     flows::{
         feed::{self, SCOPE},
         tokens::verify,
     },
-    http::{
-        assets::is_current,
-        context::Context,
-        credentials,
-        error::{ApiError, ErrorCode},
-    },
+    http::{assets::is_current, context::Context},
     oauth::{error::OAuthError, params::Params},
     revocation::feed::{FollowError, Follower},
 };

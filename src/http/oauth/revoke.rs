@@ -3,8 +3,9 @@
 use poem::{Body, Request, Response, Result, handler, http::StatusCode};
 
 use crate::{
+    api_error::ApiError,
     flows::oauth::revoke as decision,
-    http::{client_auth, context::Context, error::ApiError},
+    http::{client_auth, context::Context},
     oauth::error::OAuthError,
 };
 

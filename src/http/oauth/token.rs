@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::params;
 use crate::{
+    api_error::ApiError,
     flows::oauth::token as grants,
-    http::{client_auth, context::Context, error::ApiError},
+    http::{client_auth, context::Context},
 };
 
 /// RFC 6749 §5.1

@@ -8,13 +8,11 @@ use poem::{
 
 use super::params;
 use crate::{
+    api_error::{ApiError, ErrorCode},
+    credentials::bearer,
     error::Error,
     flows::oauth::userinfo as decision,
-    http::{
-        context::Context,
-        credentials::bearer,
-        error::{ApiError, ErrorCode},
-    },
+    http::context::Context,
     oauth::jwt::TokenType,
 };
 

@@ -9,6 +9,7 @@ use super::{
     ReturnTo, callback, card, csrf::Guard, form_action, locale, rendered, see_other, session_cookie,
 };
 use crate::{
+    api_error::ApiError,
     app::App,
     error::Error,
     flows::oauth::authorize::{
@@ -16,7 +17,6 @@ use crate::{
     },
     http::{
         context::Context,
-        error::ApiError,
         oauth::params,
         views::{Consent, Form, ScopeLine},
     },

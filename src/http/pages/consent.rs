@@ -5,12 +5,9 @@ use poem::{Body, Request, RequestBody, Response, Result, handler};
 
 use super::{ReturnTo, authorize as endpoint, callback, csrf::Guard, session_cookie};
 use crate::{
+    api_error::{ApiError, ErrorCode},
     flows::oauth::authorize::{self, Step, resume::Resume},
-    http::{
-        context::Context,
-        error::{ApiError, ErrorCode},
-        oauth::params,
-    },
+    http::{context::Context, oauth::params},
     oauth::{error::OAuthError, params::Params},
 };
 

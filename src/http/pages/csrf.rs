@@ -10,12 +10,10 @@ use poem::{
 use sha2::Sha256;
 
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
+    credentials::{CookieNames, cookie, same_origin},
     error::Error,
-    http::{
-        credentials::{CookieNames, cookie, same_origin},
-        error::{ApiError, ErrorCode},
-    },
     oauth::params::Params,
 };
 

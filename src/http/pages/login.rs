@@ -12,7 +12,9 @@ use super::{
     session_cookie, status_of, without_cookie,
 };
 use crate::{
+    api_error::ApiError,
     app::App,
+    credentials::CookieNames,
     error::Error,
     flows::accounts::{
         browser_session::{self, Cookie},
@@ -20,8 +22,6 @@ use crate::{
     },
     http::{
         context::Context,
-        credentials::CookieNames,
-        error::ApiError,
         oauth::params,
         views::{Account, Form, FormAction, Login, Problem},
     },

@@ -8,15 +8,15 @@ use poem::{
 
 use super::{authorize::name_of, csrf::Guard, locale, rendered, see_other, session_cookie};
 use crate::{
+    api_error::ApiError,
     app::App,
+    credentials::CookieNames,
     flows::{
         accounts::browser_session,
         oauth::end_session::{self, EndSession},
     },
     http::{
         context::Context,
-        credentials::CookieNames,
-        error::ApiError,
         oauth::params,
         views::{Form, FormAction, LoggedOut, Logout},
     },

@@ -19,20 +19,21 @@ use poem::{
 };
 use url::Url;
 
-use super::{
-    context::Context,
-    credentials::{CookieNames, cookie, same_origin},
-    error::{ApiError, ErrorCode},
-    views::{ClientCard, FormAction, Locale, Problem},
-};
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
+    credentials::{CookieNames, cookie, same_origin},
     diagnostics,
     error::Error,
     flows::{
         accounts::browser_session,
         gateway,
         oauth::authorize::{Request as AuthorizationRequest, request as asked, request::Freshness},
+    },
+    forward_auth::SESSION_START,
+    http::{
+        context::Context,
+        views::{ClientCard, FormAction, Locale, Problem},
     },
     model::client::Client,
     oauth::params::Params,
@@ -74,7 +75,6 @@ struct ReturnTo {
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
-pub const SESSION_START: &str = "/session/start";
 
 impl ReturnTo {
     fn parse(text: Option<&str>) -> Option<Self> {

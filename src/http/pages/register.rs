@@ -9,6 +9,7 @@ use super::{
     without_cookie,
 };
 use crate::{
+    api_error::ApiError,
     app::App,
     error::Error,
     flows::accounts::{
@@ -17,7 +18,6 @@ use crate::{
     },
     http::{
         context::Context,
-        error::ApiError,
         oauth::params,
         views::{Form, Problem, Register},
     },

@@ -6,10 +6,10 @@ use super::{
     Asked, ReturnTo, authorize::name_of, csrf::Guard, rendered, see_other, session_cookie,
 };
 use crate::{
+    api_error::{ApiError, ErrorCode},
     flows::{accounts::browser_session, oauth::authorize::resume::Resume},
     http::{
         context::Context,
-        error::{ApiError, ErrorCode},
         oauth::params,
         views::{Form, SelectAccount},
     },

@@ -10,15 +10,13 @@ use poem::{
 
 use super::{ReturnTo, see_other, session_cookie};
 use crate::{
+    api_error::ApiError,
+    credentials::CookieNames,
     flows::{accounts::browser_session, gateway},
-    http::{
-        context::{Context, user_agent},
-        credentials::CookieNames,
-        error::ApiError,
-        oauth::params,
-    },
+    http::{context::Context, oauth::params},
     limits::{Key, Limit},
     model::actor::RequestContext,
+    request_context::user_agent,
 };
 
 /// Opens the session and sends the browser back; through the login page where nobody is logged in, or too long ago.

@@ -9,7 +9,7 @@ use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentB
 use http::header::ACCEPT_LANGUAGE;
 use poem::Request;
 
-use crate::http::credentials::cookie;
+use crate::credentials::cookie;
 
 /// The language somebody chose by the link of a page, so that the next page follows. It says nothing about who they are.
 pub const LANGUAGE_COOKIE: &str = "lang";

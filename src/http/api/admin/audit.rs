@@ -14,7 +14,7 @@ use crate::{
     http::{
         api::Chapter,
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::Answer,
     },
     storage::audit::{self, AuditEntry, AuditFilter},

@@ -24,7 +24,7 @@ use crate::{
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::{Answer, Body},
     },
     model::client::{Client, Source},

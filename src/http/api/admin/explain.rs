@@ -10,7 +10,7 @@ use crate::{
     http::{
         api::Chapter,
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::Answer,
     },
     model::denied_request::DeniedRequest,

@@ -4,13 +4,10 @@ use poem::{Request, RequestBody, Result, http::Method};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 
 use crate::{
+    api_error::{ApiError, ErrorCode},
     error::Error,
     flows::admin::access::{ADMIN, ADMIN_READ, Access, authorize},
-    http::{
-        context::Context,
-        credentials::Credentials,
-        error::{ApiError, ErrorCode},
-    },
+    http::{context::Context, security::Credentials},
     model::actor::Actor,
 };
 

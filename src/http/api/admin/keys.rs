@@ -18,7 +18,7 @@ use crate::{
     http::{
         api::Chapter,
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::{Answer, Body},
     },
     model::key::{KeyRecord, KeyState, SigningAlgorithm},

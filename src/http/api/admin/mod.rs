@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 use poem::Request;
 
-use crate::http::error::ApiError;
+use crate::api_error::ApiError;
 
 /// Where the addresses of the admin API begin.
 pub const PREFIX: &str = "/api/v1/admin/";

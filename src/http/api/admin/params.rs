@@ -18,14 +18,12 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
     clock::Timestamp,
     error::Error,
     flows::admin::{access::Expected, idempotency::Once},
-    http::{
-        context::Context,
-        error::{ApiError, ErrorCode},
-    },
+    http::context::Context,
     keys,
     model::actor::Actor,
 };

@@ -13,7 +13,7 @@ use crate::{
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::Answer,
     },
     model::session,

@@ -22,7 +22,7 @@ use crate::{
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
-        error::{Failure, codes},
+        failure::{Failure, codes},
         json::{Answer, Body},
     },
     model::user::{Role, UserRecord, canonical},

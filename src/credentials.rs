@@ -2,82 +2,18 @@
 
 use std::time::Duration;
 
-use poem::{
-    Request, RequestBody, Result,
-    http::{HeaderMap, Method, header},
+use poem::http::{HeaderMap, header};
+
+use crate::{
+    api_error::{ApiError, ErrorCode},
+    config::Config,
 };
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaSecurityScheme, Registry},
-};
-
-use super::{
-    context::Context,
-    error::{ApiError, ErrorCode},
-};
-use crate::config::Config;
-
-/// The tokens a request carries; none of them is believed yet.
-///
-/// A bearer token goes before a cookie: where there is one, the access cookie is not looked at.
-#[derive(Debug, Default)]
-pub struct Credentials {
-    pub access_token: Option<String>,
-    /// From its cookie only.
-    pub refresh_token: Option<String>,
-}
-
-const SCHEME: &str = "accessToken";
-
-impl<'a> ApiExtractor<'a> for Credentials {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
-            SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(
-                    "An access token in `Authorization: Bearer …`. A browser that logged in with `delivery: cookie` \
-                     sends it as the cookie `__Host-propusk_access` instead.",
-                ),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: Some("JWT"),
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _: &mut RequestBody,
-        _: ExtractParamOptions<()>,
-    ) -> Result<Self> {
-        let config = &Context::of(request)?.app.config;
-        let headers = request.headers();
-        let bearer = bearer(headers)?;
-        let names = CookieNames::of(config);
-        let refresh_token = cookie(headers, names.refresh);
-        let from_cookie = if bearer.is_none() { cookie(headers, names.access) } else { None };
-        let by_cookie = from_cookie.is_some() || refresh_token.is_some();
-        if bearer.is_none() && by_cookie && !is_safe(request.method()) {
-            same_origin(headers, config)?;
-        }
-        Ok(Self { access_token: bearer.or(from_cookie), refresh_token })
-    }
-}
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
-pub fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+///
+/// # Errors
+/// For more than one `Authorization` header, or one that is no bearer token.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -94,13 +30,8 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
                 ErrorCode::InvalidToken,
                 "send one Authorization header: Bearer and the access token",
             )
-        }
-        .into()),
+        }),
     }
-}
-
-const fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Refuses a request that another site made this browser send: SameSite=Lax says so already, but not to

@@ -1,27 +1,26 @@
-//! `/forward-auth`: a gateway shows the credentials of a request before it lets the request through; 200 means that it may.
-//! Any method will do, and no body is read.
+//! What a gateway is answered, over HTTP (`/forward-auth`) or over gRPC (Envoy): it presents the credentials of a request
+//! before it lets the request through; 200 means that it may.
 
 use std::time::Duration;
 
 use poem::{
-    Endpoint, IntoResponse, Request, Response, Result,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery},
+    IntoResponse, Response,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
 };
 use url::form_urlencoded;
 
-use super::{
-    context::{Context, from_poem, is_from_trusted_proxy},
-    credentials::{CookieNames, bearer, cookie, from_own_pages},
-    error::{ApiError, ErrorCode},
-    pages,
-};
 use crate::{
+    api_error::{ApiError, ErrorCode},
     app::App,
+    credentials::{CookieNames, bearer, cookie, from_own_pages},
     error::Error,
     flows::gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
     model::actor::RequestContext,
     oauth::scope::Scope,
 };
+
+/// Where a browser session gets the cookies of a session behind a gateway.
+pub const SESSION_START: &str = "/session/start";
 
 const USER: HeaderName = HeaderName::from_static("x-propusk-user");
 const EMAIL: HeaderName = HeaderName::from_static("x-propusk-email");
@@ -35,57 +34,6 @@ const SET_COOKIES: [HeaderName; 2] = [
     HeaderName::from_static("x-propusk-set-access"),
     HeaderName::from_static("x-propusk-set-refresh"),
 ];
-
-/// Where Envoy's requests arrive: it puts the path of the request itself behind this. What stands between the two is the query
-/// of the other gateways; it comes first, so that nobody's path can stand for it.
-pub const ENVOY: &str = "/forward-auth/envoy/";
-
-/// The call, for gateways that name the request by headers and for Envoy.
-#[derive(Clone, Copy, Debug)]
-pub enum ForwardAuth {
-    ByHeaders,
-    ByPath,
-}
-
-impl Endpoint for ForwardAuth {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> Result<Response> {
-        let answered = self.answer(&request).await;
-        Ok(answered.unwrap_or_else(|error| refused(from_poem(error))))
-    }
-}
-
-impl ForwardAuth {
-    async fn answer(self, request: &Request) -> Result<Response> {
-        let Context { app, caller } = Context::of(request)?;
-        let (asked, path) = match self {
-            Self::ByHeaders => (request.uri().query().unwrap_or_default(), None),
-            Self::ByPath => {
-                let all = request.uri().path_and_query();
-                let all = all.map_or("", PathAndQuery::as_str);
-                let (asked, path) = split(all.strip_prefix(ENVOY).unwrap_or_default());
-                (asked, Some(path))
-            }
-        };
-        let text = |name: &str| {
-            let value = request.headers().get(name);
-            value.map(|value| value.to_str().unwrap_or_default())
-        };
-        let method = match self {
-            // nginx itself sends GET, whatever it was asked.
-            Self::ByHeaders => text("x-forwarded-method").or_else(|| text("x-original-method")),
-            Self::ByPath => None,
-        };
-        let told = Told {
-            demands: asked,
-            method: method.unwrap_or(request.method().as_str()),
-            headers: request.headers(),
-            url: &|| original(request, path).filter(|_| is_from_trusted_proxy(app, request)),
-        };
-        answer(app, &told, caller).await
-    }
-}
 
 /// A request as a gateway tells of it.
 pub(crate) struct Told<'a> {
@@ -105,7 +53,7 @@ pub(crate) async fn answer(
     app: &App,
     told: &Told<'_>,
     caller: &RequestContext,
-) -> Result<Response> {
+) -> Result<Response, ApiError> {
     let asked =
         Asked::parse(told.demands).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
     let headers = told.headers;
@@ -124,10 +72,10 @@ pub(crate) async fn answer(
     if by_cookie && !from_own_pages(headers, &app.config) {
         let message = "a page of another site sent this request with the cookies of a session: add its origin to \
                        gateway.origins if it is yours";
-        return Err(ApiError::new(ErrorCode::CrossSite, message).into());
+        return Err(ApiError::new(ErrorCode::CrossSite, message));
     }
     let decided = gateway::decide(app, shown, &asked.needs, caller).await;
-    let Decision { verdict, cookies } = decided.map_err(ApiError::from)?;
+    let Decision { verdict, cookies } = decided?;
     let mut response = match verdict {
         Ok(identity) => allowed(&identity)?,
         Err(refusal) => {
@@ -137,7 +85,7 @@ pub(crate) async fn answer(
             .then(|| login(app, (told.url)(), &refusal));
             match login {
                 Some(login) if asked.redirect == Redirect::Login => {
-                    empty_identity(pages::see_other(&login)?)
+                    empty_identity(see_other(&login)?)
                 }
                 login => {
                     let mut response = refused(error(refusal));
@@ -149,13 +97,6 @@ pub(crate) async fn answer(
     };
     set_cookies(response.headers_mut(), names, &cookies, asked.cookies)?;
     Ok(response)
-}
-
-/// What a gateway's address asks for, and the path of the request behind it.
-fn split(rest: &str) -> (&str, &str) {
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (asked, path) = rest.split_at(end);
-    (if asked == "-" { "" } else { asked }, path)
 }
 
 /// What stands in the query. A word that is not known is refused: one that was meant as a demand must not be overlooked.
@@ -249,25 +190,12 @@ fn login(app: &App, url: Option<String>, refusal: &Refusal) -> String {
     }
     let (issuer, query) = (&app.config.server.issuer, query.finish());
     let mark = if query.is_empty() { "" } else { "?" };
-    format!("{issuer}{}{mark}{query}", pages::SESSION_START)
-}
-
-/// The address that the browser asked for, as the gateway tells it.
-fn original(request: &Request, path: Option<&str>) -> Option<String> {
-    let text = |name: &str| request.headers().get(name)?.to_str().ok();
-    if let Some(url) = text("x-original-url").filter(|_| path.is_none()) {
-        return Some(url.to_owned());
-    }
-    let (scheme, host, uri) = match path {
-        Some(path) => (text("x-forwarded-proto")?, text("host")?, path),
-        None => (text("x-forwarded-proto")?, text("x-forwarded-host")?, text("x-forwarded-uri")?),
-    };
-    Some(format!("{scheme}://{host}{uri}"))
+    format!("{issuer}{}{mark}{query}", SESSION_START)
 }
 
 /// 200 with who it is. Every header is in every answer, empty where there is nothing to say: a gateway that copies them puts
 /// them in place of what a client may have sent (threat T89).
-fn allowed(identity: &Identity) -> Result<Response> {
+fn allowed(identity: &Identity) -> Result<Response, ApiError> {
     let mut response = Response::builder().status(StatusCode::OK).finish();
     let claims = identity.claims();
     let scope = claims.scope.to_string();
@@ -291,7 +219,7 @@ fn allowed(identity: &Identity) -> Result<Response> {
 ///
 /// # Errors
 /// For a control character: whoever has one in their name is not let through as somebody else, or as nobody.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<()> {
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), ApiError> {
     let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
         ApiError::new(
             ErrorCode::Internal,
@@ -302,8 +230,19 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn refused(error: ApiError) -> Response {
+pub(crate) fn refused(error: ApiError) -> Response {
     empty_identity(error.into_response())
+}
+
+fn see_other(location: &str) -> Result<Response, ApiError> {
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the URL cannot be written"))?;
+    Ok(Response::builder()
+        .status(StatusCode::SEE_OTHER)
+        .header(header::LOCATION, location)
+        .header("cross-origin-opener-policy", "same-origin")
+        .header(header::REFERRER_POLICY, "no-referrer")
+        .finish())
 }
 
 fn empty_identity(mut response: Response) -> Response {
@@ -359,7 +298,7 @@ fn set_cookies(
     names: CookieNames<'_>,
     cookies: &Cookies,
     in_own_headers: bool,
-) -> Result<()> {
+) -> Result<(), ApiError> {
     let lines = match cookies {
         Cookies::Keep => {
             if in_own_headers {
@@ -415,19 +354,9 @@ mod tests {
             "redirect=never&redirect=login",
             "cookies=body",
             "Scope=a",
+            "-*",
         ] {
             assert!(Asked::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_path_of_a_request_never_stands_for_a_demand() {
-        assert_eq!(split("-/a?scope=b"), ("", "/a?scope=b"));
-        assert_eq!(split("module=crm/a/b?c"), ("module=crm", "/a/b?c"));
-        assert_eq!(split("module=crm//evil"), ("module=crm", "//evil"));
-        assert_eq!(split("module=crm?module=x"), ("module=crm", "?module=x"));
-        assert_eq!(split("-"), ("", ""));
-        assert_eq!(split("-*"), ("-*", ""), "which is no demand that is known");
-        assert!(Asked::parse("-*").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Errors as gRPC tells them: a code, a sentence, and the details of google.rpc.
+//! Errors as gRPC statuses: a code, a message, and the details of google.rpc.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,18 +6,18 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
 use crate::{
-    http::error::{ApiError, ErrorCode},
+    api_error::{ApiError, ErrorCode},
     model::actor::RequestContext,
 };
 
-/// The domain of our reasons in google.rpc.ErrorInfo.
+/// `domain` of google.rpc.ErrorInfo.
 const DOMAIN: &str = "propusk";
 
-/// An error as a status. The inner cause stays here, as its source, for the log.
-pub(super) fn status(error: ApiError, caller: &RequestContext) -> Status {
+/// An error as a status. The inner cause is kept as its source, for the log.
+pub(super) fn of(error: ApiError, context: &RequestContext) -> Status {
     let code = code(&error);
     let reason = reason(&error);
-    let mut details = vec![info(&reason, caller)];
+    let mut details = vec![info(&reason, context)];
     if let Some(wait) = error.retry_after {
         let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         details.push(RetryInfo::new(Some(wait)).into());
@@ -35,17 +35,17 @@ pub(super) fn status(error: ApiError, caller: &RequestContext) -> Status {
     status
 }
 
-/// A refusal that HTTP has no twin of.
-pub(super) fn plain(code: Code, reason: &str, message: &str, caller: &RequestContext) -> Status {
-    Status::with_error_details_vec(code, message, [info(reason, caller)])
+/// A status without a counterpart in HTTP.
+pub(super) fn new(code: Code, reason: &str, message: &str, context: &RequestContext) -> Status {
+    Status::with_error_details_vec(code, message, [info(reason, context)])
 }
 
-fn info(reason: &str, caller: &RequestContext) -> ErrorDetail {
-    let ids = [("requestId".to_owned(), caller.request_id.clone())];
+fn info(reason: &str, context: &RequestContext) -> ErrorDetail {
+    let ids = [("requestId".to_owned(), context.request_id.clone())];
     ErrorInfo::new(reason, DOMAIN, ids).into()
 }
 
-/// For programs: the `errorCode` of the JSON API, or OAuth's own `error` in capitals, which says more.
+/// `reason` of google.rpc.ErrorInfo: the `errorCode` of the JSON API, or OAuth's `error` in capitals, which says more.
 fn reason(error: &ApiError) -> String {
     match error.oauth {
         Some(name) => name.to_ascii_uppercase(),
@@ -55,9 +55,9 @@ fn reason(error: &ApiError) -> String {
 
 fn code(error: &ApiError) -> Code {
     match error.code {
-        // The caller is fine; what was sent is not.
+        // The caller is authenticated; the credential in the message is wrong.
         ErrorCode::InvalidRefreshToken | ErrorCode::InvalidCredentials => Code::InvalidArgument,
-        // Nothing was kept, and trying again may help.
+        // Everything was rolled back, and a retry may succeed.
         ErrorCode::UserCreate => Code::Unavailable,
         ErrorCode::Conflict => Code::FailedPrecondition,
         _ if error.oauth == Some("unauthorized_client") => Code::PermissionDenied,

@@ -1,15 +1,14 @@
-//! Errors as a client sees them: one value, rendered at the edge as the envelope of the JSON API or as
-//! OAuth's error JSON, with the request's id.
+//! Errors as a client sees them, for every transport: HTTP renders one as the envelope of the JSON API, as OAuth's error
+//! JSON or as a page, gRPC as a status.
 
-use std::{error::Error as StdError, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use poem::{IntoResponse, Response, error::ResponseError, http::StatusCode};
-use poem_openapi::{
-    ApiResponse, Object,
-    payload::{Json, Payload},
-    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
-    types::Example,
+use poem::{
+    IntoResponse, Response,
+    error::ResponseError,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
+use poem_openapi::{Object, types::Example};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -82,7 +81,7 @@ error_codes! {
     Unavailable = "SERVICE_UNAVAILABLE" SERVICE_UNAVAILABLE,
 }
 
-/// An error on its way to the edge.
+/// An error on its way to the client.
 #[derive(Debug)]
 pub struct ApiError {
     pub code: ErrorCode,
@@ -179,6 +178,33 @@ impl ApiError {
         self.oauth = Some(error);
         self
     }
+
+    /// The body of the JSON API.
+    pub(crate) fn envelope(&self, request_id: &str) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&ErrorBody {
+            status_code: self.code.status().as_u16(),
+            message: self.message.clone(),
+            error_code: self.code.as_str().to_owned(),
+            details: self.details.clone(),
+            request_id: request_id.to_owned(),
+        })
+    }
+
+    /// Sets `Retry-After` and `WWW-Authenticate`.
+    pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
+        let mut set = |name: HeaderName, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            set(header::RETRY_AFTER, &seconds.max(1).to_string());
+        }
+        if let Some(challenge) = &self.challenge {
+            set(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
 }
 
 impl fmt::Display for ApiError {
@@ -189,7 +215,7 @@ impl fmt::Display for ApiError {
 
 impl StdError for ApiError {}
 
-/// An error within a response, for the edge to render.
+/// An error within a response, for the outermost layer to render.
 #[derive(Clone, Debug)]
 pub struct Carried(pub Arc<ApiError>);
 
@@ -297,75 +323,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// Which errors an operation can answer with; what the OpenAPI document says of it.
-pub trait Codes: Send + Sync + 'static {
-    const CODES: &'static [ErrorCode];
-}
-
-/// An operation's error: an [`ApiError`] with one of the codes the operation is documented to have.
-#[derive(Debug)]
-pub struct Failure<C>(ApiError, PhantomData<fn() -> C>);
-
-impl<C: Codes, E: Into<ApiError>> From<E> for Failure<C> {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        debug_assert!(
-            C::CODES.contains(&error.code),
-            "{} is not among the operation's documented errors",
-            error.code.as_str()
-        );
-        Self(error, PhantomData)
-    }
-}
-
-impl<C: Codes> From<Failure<C>> for poem::Error {
-    fn from(failure: Failure<C>) -> Self {
-        failure.0.into()
-    }
-}
-
-impl<C: Codes> ApiResponse for Failure<C> {
-    fn meta() -> MetaResponses {
-        let mut statuses: Vec<StatusCode> = C::CODES.iter().map(|code| code.status()).collect();
-        statuses.sort();
-        statuses.dedup();
-        let response = |status: StatusCode| {
-            let codes = C::CODES.iter().filter(|code| code.status() == status);
-            let names: Vec<_> = codes.map(|code| format!("`{}`", code.as_str())).collect();
-            MetaResponse {
-                // The registry wants a static text; there is one document in a process's life.
-                description: Box::leak(names.join(", ").into_boxed_str()),
-                status: Some(status.as_u16()),
-                status_range: None,
-                content: vec![MetaMediaType {
-                    content_type: "application/json",
-                    schema: <Json<ErrorBody> as Payload>::schema_ref(),
-                }],
-                headers: vec![],
-            }
-        };
-        MetaResponses { responses: statuses.into_iter().map(response).collect() }
-    }
-
-    fn register(registry: &mut Registry) {
-        <Json<ErrorBody> as Payload>::register(registry);
-    }
-}
-
-/// Names an operation's error codes.
-macro_rules! codes {
-    ($name:ident: $($code:ident),+ $(,)?) => {
-        #[derive(Debug)]
-        pub struct $name;
-        impl $crate::http::error::Codes for $name {
-            const CODES: &'static [$crate::http::error::ErrorCode] =
-                &[$($crate::http::error::ErrorCode::$code),+];
-        }
-    };
-}
-pub(crate) use codes;
-
-/// Renders an error as a plain handler's answer; the edge gives it its body.
+/// A response without a body, which the outermost layer renders.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::builder().status(self.code.status()).finish();

@@ -1,0 +1,73 @@
+//! The security scheme of the JSON API: an access token in a header or in a cookie.
+
+use poem::{Request, RequestBody, Result, http::Method};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use super::context::Context;
+use crate::credentials::{CookieNames, bearer, cookie, same_origin};
+
+/// The tokens a request carries, not verified yet.
+///
+/// A bearer token goes before a cookie: where there is one, the access cookie is not looked at.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    pub access_token: Option<String>,
+    /// From its cookie only.
+    pub refresh_token: Option<String>,
+}
+
+const SCHEME: &str = "accessToken";
+
+impl<'a> ApiExtractor<'a> for Credentials {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "An access token in `Authorization: Bearer …`. A browser that logged in with `delivery: cookie` \
+                     sends it as the cookie `__Host-propusk_access` instead.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        let config = &Context::of(request)?.app.config;
+        let headers = request.headers();
+        let bearer = bearer(headers)?;
+        let names = CookieNames::of(config);
+        let refresh_token = cookie(headers, names.refresh);
+        let from_cookie = if bearer.is_none() { cookie(headers, names.access) } else { None };
+        let by_cookie = from_cookie.is_some() || refresh_token.is_some();
+        if bearer.is_none() && by_cookie && !is_safe(request.method()) {
+            same_origin(headers, config)?;
+        }
+        Ok(Self { access_token: bearer.or(from_cookie), refresh_token })
+    }
+}
+
+const fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
