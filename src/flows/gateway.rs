@@ -14,8 +14,11 @@ use crate::{
     error::Error,
     flows::{
         oauth::authorize::ACR_PASSWORD,
-        sessions::{self, Tokens},
-        tokens::verify,
+        sessions::open,
+        tokens::{
+            first_party::{self, Tokens},
+            verify,
+        },
     },
     limits::{Key, Limit, RetryAfter},
     model::{
@@ -200,7 +203,7 @@ async fn renew(
     let limiter = app.limits.limiter(Limit::Address);
     // Only failures count: the requests of a page are many, and come from the office's one address.
     limiter.peek(&network, judge.now).map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
-    let tokens = match sessions::refresh(app, refresh, caller).await {
+    let tokens = match first_party::refresh(app, refresh, caller).await {
         Ok(tokens) => tokens,
         Err(Error::InvalidRefreshToken) => {
             app.admit(Limit::Address, &network)?;
@@ -359,7 +362,7 @@ pub async fn start(
     if max_age.is_some_and(is_old) {
         return Ok(None);
     }
-    sessions::open_in_browser(app, browser, caller).await
+    open::open_in_browser(app, browser, caller).await
 }
 
 /// Where a browser may be sent from here: an address of this server or of an origin behind a gateway (`gateway.origins`).

@@ -5,13 +5,13 @@ use prost_types::Timestamp as Moment;
 use super::proto::v1;
 use crate::{
     clock::Timestamp,
-    flows::oauth::{introspect::Introspection, token::Issued},
+    flows::oauth::{introspect::Introspection, token::TokenResponse},
     model::{revocation::WireRevocation, user::User},
     oauth::access_token::Audience,
 };
 
-impl From<Issued> for v1::TokenResponse {
-    fn from(issued: Issued) -> Self {
+impl From<TokenResponse> for v1::TokenResponse {
+    fn from(issued: TokenResponse) -> Self {
         Self {
             access_token: issued.access_token,
             refresh_token: issued.refresh_token,

@@ -410,7 +410,7 @@ async fn modules_and_roles_from_a_file_exist_at_startup(backend: Backend) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_token_scope_follows_the_rule_for_every_combination() {
     use propusk::{
-        flows::admin::modules::{Person, allowed},
+        flows::tokens::scope::{UserAccess, allowed},
         model::{
             catalogue::Catalogue,
             module::{Module, OpenGrant},
@@ -461,7 +461,7 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
                 .collect();
             for of in resources {
                 for role in [Role::user(), Role::admin()] {
-                    let person = Person { role: &role, modules: &grants };
+                    let person = UserAccess { role: &role, modules: &grants };
                     let given = allowed(
                         &catalogue,
                         &Scope::of(picked.iter().copied()),

@@ -4,7 +4,10 @@ use crate::{
     app::App,
     diagnostics,
     error::{Error, FieldError},
-    flows::sessions::Opening,
+    flows::{
+        sessions::open::{Cookie, PreparedSession},
+        tokens::first_party::Tokens,
+    },
     limits::{Key, Limit},
     model::{
         actor::RequestContext,
@@ -15,23 +18,50 @@ use crate::{
     telemetry::LoginOutcome,
 };
 
-/// Opens a session for whoever knows the password; `prepare` says of which kind.
+/// Logs in to the first-party API.
 ///
-/// An unknown login, a wrong password and a disabled account take the same work and get the same answer.
+/// An unknown login, a wrong password and a disabled account take the same work and get the same response.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`] and what limits say.
-pub async fn login<T: Send + 'static, F>(
+/// [`Error::InvalidCredentials`], and those of the limits.
+pub async fn login(
     app: &App,
     login: &str,
     password: &str,
-    caller: &RequestContext,
-    prepare: impl FnOnce(User) -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<Opening<T>, Error>>,
-{
-    let outcome = attempt(app, login, password, caller, prepare).await;
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let opened = async {
+        let authenticated = authenticate(app, login, password).await?;
+        let (session, tokens) =
+            PreparedSession::api(app, authenticated.user.clone(), context).await?;
+        open(app, authenticated, session, context).await?;
+        Ok(tokens)
+    };
+    counted(app, opened.await)
+}
+
+/// As [`login`], in a browser, whose session replaces the one of the cookie `previous`.
+///
+/// # Errors
+/// As [`login`].
+pub async fn login_browser(
+    app: &App,
+    login: &str,
+    password: &str,
+    previous: Option<&str>,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    let opened = async {
+        let authenticated = authenticate(app, login, password).await?;
+        let user = authenticated.user.clone();
+        let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+        open(app, authenticated, session, context).await?;
+        Ok(cookie)
+    };
+    counted(app, opened.await)
+}
+
+fn counted<T>(app: &App, outcome: Result<T, Error>) -> Result<T, Error> {
     app.metrics.login(match &outcome {
         Ok(_) => LoginOutcome::Ok,
         Err(Error::TooMany(_)) => LoginOutcome::RateLimited,
@@ -42,16 +72,16 @@ where
     outcome
 }
 
-async fn attempt<T: Send + 'static, F>(
-    app: &App,
-    login: &str,
-    password: &str,
-    caller: &RequestContext,
-    prepare: impl FnOnce(User) -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<Opening<T>, Error>>,
-{
+/// A user whose password was right.
+struct Authenticated {
+    user: User,
+    /// The hash that the password was verified against.
+    verified_hash: String,
+    /// The hash by today's parameters, where the stored one is outdated.
+    rehashed: Option<String>,
+}
+
+async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenticated, Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError { field: "password", message }]));
@@ -62,8 +92,8 @@ where
     }
     let login = Login::parse(login);
     let found = users::by_login(&app.db, &login).await?;
-    // Email and username of one account share one count of guesses; a guess counts before it is checked,
-    // so that a hundred at once are not a hundred checked.
+    // Email and username of one account share one count of guesses; a guess counts before it is checked, so that a
+    // hundred in parallel are not a hundred checked.
     let account = match &found {
         Some(found) => Key::user(found.user.id.as_bytes()),
         None => Key::unknown_login(login.as_str()),
@@ -86,23 +116,30 @@ where
         _ => None,
     };
     app.limits.login_account.refund(&account);
+    Ok(Authenticated { user: found.user, verified_hash: found.password_hash, rehashed })
+}
 
+/// Stores the session, unless the password was changed or the account disabled meanwhile.
+async fn open(
+    app: &App,
+    authenticated: Authenticated,
+    session: PreparedSession,
+    context: &RequestContext,
+) -> Result<(), Error> {
     let now = app.clock.now();
-    let user_id = found.user.id.clone();
-    let Opening { row, given } = prepare(found.user).await?;
-    let (event_id, caller) = (app.new_id(), caller.clone());
-    let verified_hash = found.password_hash;
-    let stands = app
+    let (event_id, context) = (app.new_id(), context.clone());
+    let Authenticated { user, verified_hash, rehashed } = authenticated;
+    let stored = app
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                if !users::record_login(&mut tx, &user_id, &verified_hash, rehashed, now).await? {
+                if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
                     return Ok(false);
                 }
-                row.store(&mut tx, event_id, "user.login", &caller, now).await?;
+                session.store(&mut tx, event_id, "user.login", &context, now).await?;
                 Ok(true)
             })
         })
         .await?;
-    if stands { Ok(given) } else { Err(Error::InvalidCredentials) }
+    if stored { Ok(()) } else { Err(Error::InvalidCredentials) }
 }

@@ -1,21 +1,21 @@
-//! Logout: the session ends, and with it its refresh token and its access tokens, at once.
+//! Logout: the session, its refresh token and its access tokens are revoked, at once.
 
 use crate::{
     app::App,
     error::Error,
     flows::{
         accounts::browser_session,
-        sessions,
+        sessions::end,
         tokens::{refresh, verify},
     },
     model::{actor::RequestContext, client::FIRST_PARTY, session::RevocationReason},
     storage,
 };
 
-/// Ends the session that the access token or, failing that, the refresh token belongs to.
+/// Revokes the session that the access token or, failing that, the refresh token belongs to.
 ///
 /// # Errors
-/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is good.
+/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is valid.
 pub async fn logout(
     app: &App,
     access_token: Option<&str>,
@@ -33,10 +33,10 @@ pub async fn logout(
     };
     let (subject, session) = match by_access {
         Ok(Some(found)) => found,
-        // A client's own token has no session to end; nothing is left that could still be used.
+        // A client's own token has no session that could be revoked.
         Ok(None) => return Err(Error::NoToken),
         Err(error @ Error::Unavailable(_)) => return Err(error),
-        // A page that was open for an hour logs out with what it still has.
+        // A page that was open for an hour logs out with its refresh token.
         Err(error) => match refresh_token {
             Some(token) => {
                 let session = refresh::peek(app, token, FIRST_PARTY).await?;
@@ -45,7 +45,7 @@ pub async fn logout(
             None => return Err(error),
         },
     };
-    // Who logs out of a page behind a gateway means the browser: else its next page would be logged in again by itself.
+    // Logging out behind a gateway logs out the browser: else the next page would log in again by itself.
     let row = storage::sessions::by_id(&app.db, &session).await?;
     let browser = row.filter(|row| row.client_id == FIRST_PARTY);
     if let Some(browser) = browser.and_then(|row| row.browser_session_id) {
@@ -55,7 +55,7 @@ pub async fn logout(
     app.db
         .transaction(move |mut tx| {
             Box::pin(async move {
-                sessions::end(
+                end::end(
                     &mut tx,
                     &subject,
                     &session,

@@ -3,7 +3,10 @@
 use crate::{
     app::App,
     error::{Error, FieldError},
-    flows::sessions::Opening,
+    flows::{
+        sessions::open::{Cookie, PreparedSession},
+        tokens::first_party::Tokens,
+    },
     limits::{Key, Limit},
     model::{
         actor::RequestContext,
@@ -16,7 +19,7 @@ use crate::{
     },
 };
 
-/// What somebody who registers gives.
+/// The fields of a registration.
 #[derive(Debug)]
 pub struct Registration {
     pub email: String,
@@ -24,65 +27,104 @@ pub struct Registration {
     pub password: String,
 }
 
-/// Makes an account and logs it in; `prepare` says by which kind of session.
+/// Creates an account and logs it in to the first-party API.
 ///
 /// # Errors
-/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`] and what
-/// limits say.
-pub async fn register<T: Send + 'static, F>(
+/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`] and those of the limits.
+pub async fn register(
     app: &App,
     registration: Registration,
-    caller: &RequestContext,
-    prepare: impl FnOnce(User) -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<Opening<T>, Error>>,
-{
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let account = prepare(app, registration, context).await?;
+    let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
+    create(app, account, session, context).await?;
+    Ok(tokens)
+}
+
+/// As [`register`], in a browser, whose session replaces the one of the cookie `previous`.
+///
+/// # Errors
+/// As [`register`].
+pub async fn register_browser(
+    app: &App,
+    registration: Registration,
+    previous: Option<&str>,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    let account = prepare(app, registration, context).await?;
+    let user = account.user.clone();
+    let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+    create(app, account, session, context).await?;
+    Ok(cookie)
+}
+
+/// An account that is ready to be stored.
+struct NewAccount {
+    user: User,
+    row: NewUser,
+}
+
+async fn prepare(
+    app: &App,
+    registration: Registration,
+    context: &RequestContext,
+) -> Result<NewAccount, Error> {
     if !app.config.registration.enabled {
         return Err(Error::RegistrationDisabled);
     }
-    app.admit(Limit::Register, &Key::address(caller.address))?;
+    app.admit(Limit::Register, &Key::address(context.address))?;
     let account = validate(app, registration).await?;
-    let hash = app.hasher.hash(&account.password, &app.rng).await?;
-    let now = app.clock.now();
+    let password_hash = app.hasher.hash(&account.password, &app.rng).await?;
     let user = User {
         id: app.new_id(),
         email: account.email.address.clone(),
         username: account.username.as_ref().map(|username| username.name.clone()),
         role: Role::user(),
         is_verified: false,
-        created_at: now,
+        created_at: app.clock.now(),
         disabled_at: None,
     };
-    let email = account.email.canonical.clone();
-    let new = NewUser {
+    let row = NewUser {
         id: user.id.clone(),
         email: account.email,
         username: account.username,
-        password_hash: hash,
+        password_hash,
         role: Role::user(),
     };
-    let Opening { row, given } = prepare(user).await?;
-    let (event_ids, caller) = ([app.new_id(), app.new_id()], caller.clone());
+    Ok(NewAccount { user, row })
+}
+
+/// Stores account and session, with their events, in one transaction.
+async fn create(
+    app: &App,
+    account: NewAccount,
+    session: PreparedSession,
+    context: &RequestContext,
+) -> Result<(), Error> {
+    let NewAccount { user: User { created_at: now, .. }, row } = account;
+    let email = row.email.canonical.clone();
+    let (event_ids, context) = ([app.new_id(), app.new_id()], context.clone());
     let stored = app
         .db
         .transaction(move |mut tx| {
             Box::pin(async move {
                 let [user_event, session_event] = event_ids;
-                let user = users::insert(&mut tx, new, now).await?;
+                let user = users::insert(&mut tx, row, now).await?;
                 let event = Event::user_created(&user);
-                outbox::add(&mut tx, user_event, &event, Some(&caller.correlation_id), now).await?;
-                row.store(&mut tx, session_event, "user.register", &caller, now).await
+                let correlation_id = Some(context.correlation_id.as_str());
+                outbox::add(&mut tx, user_event, &event, correlation_id, now).await?;
+                session.store(&mut tx, session_event, "user.register", &context, now).await
             })
         })
         .await;
     match stored {
         Ok(()) => {
             app.metrics.registrations.inc();
-            Ok(given)
+            Ok(())
         }
         Err(storage::Error::Conflict(Conflict::Email)) => Err(Error::EmailTaken),
-        // Where both are taken, the databases differ in which they name first; the address goes first here.
+        // Where both are taken, the databases differ in which they report; the email address goes first here.
         Err(storage::Error::Conflict(Conflict::Username)) => {
             match users::by_login(&app.db, &Login::Email(email)).await? {
                 Some(_) => Err(Error::EmailTaken),
@@ -93,20 +135,20 @@ where
     }
 }
 
-/// An account's fields, each found good.
+/// The fields of an account, validated.
 pub(crate) struct Account {
     pub email: Email,
     pub username: Option<Username>,
     pub password: String,
 }
 
-/// Checks every field, so that a form can show all that is wrong at once.
+/// Validates every field, so that a form can show all errors at once.
 pub(crate) async fn validate(app: &App, registration: Registration) -> Result<Account, Error> {
     let mut errors = vec![];
     let mut refuse = |field, message: String| errors.push(FieldError { field, message });
     let email =
         Email::parse(&registration.email).map_err(|why| refuse("email", why.to_owned())).ok();
-    // An empty field of a form is a field not filled in.
+    // An empty form field is an absent one.
     let typed = registration.username.as_deref().filter(|typed| !typed.is_empty());
     let username =
         typed.map(Username::parse).transpose().map_err(|why| refuse("username", why.to_owned()));

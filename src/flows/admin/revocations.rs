@@ -8,7 +8,7 @@ use crate::{
     error::{Error, FieldError},
     flows::{
         admin::idempotency::{Made, Once, claim, settle},
-        sessions,
+        sessions::end,
     },
     model::{
         actor::Actor,
@@ -93,7 +93,7 @@ pub async fn add(
                     json!({ "kind": written.kind, "scope": written.scope, "reason": reason });
                 by.note(&mut tx, "revocation.add", Some(refused.name()), detail, now).await?;
                 if let Some(session) = &session {
-                    sessions::close_in(&mut tx, session, event_id, &by, now).await?;
+                    end::close_in(&mut tx, session, event_id, &by, now).await?;
                 }
                 let number = revocations::add(&mut tx, &entry, &reason, now).await?;
                 settle(once.as_ref(), &mut tx, &number.to_string()).await?;

@@ -6,10 +6,7 @@ use crate::{
     app::App,
     diagnostics,
     error::Error,
-    flows::{
-        sessions,
-        tokens::{refresh, verify},
-    },
+    flows::tokens::{refresh, scope, verify},
     model::client::Client,
     oauth::{
         access_token::{AccessClaims, Audience},
@@ -83,7 +80,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         Ok(_) | Err(Error::InvalidRefreshToken) => return Ok(Introspection::default()),
         Err(error) => return Err(error),
     };
-    let allowed = sessions::allowed(app, &session, &session.scope, app.clock.now()).await?;
+    let allowed = scope::allowed_in(app, &session, &session.scope, app.clock.now()).await?;
     let facts = Facts {
         iss: app.config.server.issuer.clone(),
         sub: session.subject,

@@ -7,11 +7,11 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{
-        sessions::{self, note},
+        sessions::end,
         tokens::{refresh, verify},
     },
     model::{
-        actor::RequestContext,
+        actor::{Actor, RequestContext},
         client::Client,
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
@@ -40,7 +40,7 @@ pub async fn revoke(
             Err(error) => return Err(error),
         };
         let now = app.clock.now();
-        sessions::end_one(app, &session, RevocationReason::Revoked, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::Revoked, caller, now).await?;
         return Ok(());
     }
     app.sync().await?;
@@ -77,7 +77,8 @@ async fn commit(db: Db, group: Vec<TokenRevocation>, now: Timestamp) -> Result<(
                 let mut entries = Vec::with_capacity(group.len());
                 for TokenRevocation { jti, subject, context } in group {
                     let detail = json!({ "jti": jti });
-                    note(&mut tx, &context, "token.revoke", &subject, detail, now).await?;
+                    let actor = Actor::caller(&subject, &context);
+                    actor.note(&mut tx, "token.revoke", Some(&subject), detail, now).await?;
                     entries.push(Revocation {
                         target: RevocationTarget::Token(jti),
                         expires_at: now + LONGEST_TOKEN_LIFE,

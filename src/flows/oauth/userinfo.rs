@@ -6,12 +6,9 @@ use crate::{
     app::App,
     directory::CachedClient,
     error::Error,
-    flows::{
-        sessions as sessions_flow,
-        tokens::{
-            claims::{self, Place},
-            verify,
-        },
+    flows::tokens::{
+        claims::{self, Place},
+        scope, verify,
     },
     oauth::{error::OAuthError, jwt::InvalidToken},
     storage::sessions,
@@ -48,7 +45,7 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     told.insert("sub".to_owned(), session.subject.clone().into());
     let client = &known.client;
     told.extend(claims::of(client, user, scope, &session.details, Place::UserInfo));
-    let allowed = sessions_flow::allowed(app, &session, scope, now).await?;
+    let allowed = scope::allowed_in(app, &session, scope, now).await?;
     told.extend(claims::standing(client, user, &allowed.modules));
     Ok(UserInfo { claims: told, known })
 }

@@ -1,13 +1,13 @@
-//! ID tokens: made for clients, and read again as hints.
+//! ID tokens: issued to clients, and accepted again as hints.
 
 use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    flows::{
-        admin::modules::Allowed,
-        sessions::Lives,
-        tokens::claims::{self, Place},
+    flows::tokens::{
+        claims::{self, Place},
+        issue::TokenLifetimes,
+        scope::Allowed,
     },
     model::{client::Client, key::SigningAlgorithm, session::Session},
     oauth::{
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// The algorithm of what is signed for a client: what it registered for it, else RS256 (OpenID Connect Registration §2,
-/// RFC 9701 §6), else whatever there is.
+/// The algorithm of what is signed for a client: the one it registered, else RS256 (OpenID Connect Registration §2,
+/// RFC 9701 §6), else the first one that is configured.
 pub fn algorithm(app: &App, registered: Option<SigningAlgorithm>) -> SigningAlgorithm {
     let held = &app.config.keys.algorithms;
     registered
@@ -47,7 +47,7 @@ pub(crate) async fn of_session(
         iss: app.config.server.issuer.clone(),
         sub: session.subject.clone(),
         aud: client.id.clone(),
-        exp: (now + Lives::of(app, client).access).as_secs(),
+        exp: (now + TokenLifetimes::of(app, client).access).as_secs(),
         iat: now.as_secs(),
         auth_time: session.authenticated_at.as_secs(),
         nonce: details.nonce.clone(),
@@ -60,8 +60,8 @@ pub(crate) async fn of_session(
     Ok(app.keys.sign(TokenType::Id, &claims, algorithm, now).await?)
 }
 
-/// Reads an ID token of ours that somebody shows as a hint (Core §3.1.2.1, RP-Initiated Logout §2). It may have
-/// expired: it says who was meant, and opens nothing. `None` where it is none of ours.
+/// Verifies an `id_token_hint` (Core §3.1.2.1, RP-Initiated Logout §2). It may have expired: it names the user, and grants
+/// nothing. `None` where this server did not issue it.
 pub fn hint(app: &App, token: &str) -> Option<IdClaims> {
     let token = Unverified::parse(token, TokenType::Id).ok()?;
     if app.keys.ring().verify(&token) != Some(true) {

@@ -1,7 +1,10 @@
 //! Issuing and checking tokens, whatever endpoint asks.
 
 pub mod claims;
+pub mod first_party;
 pub mod id_token;
+pub mod issue;
 pub mod refresh;
+pub mod scope;
 pub mod subject;
 pub mod verify;

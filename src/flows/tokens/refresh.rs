@@ -1,23 +1,20 @@
-//! Refresh with rotation: one row a session, one statement a refresh, one successor ever.
+//! Refresh token rotation: one row a session, one statement a refresh, one successor ever.
 //!
-//! 1. The presented token moves the session on to its successor, in one statement.
-//! 2. No row: if the presented token is the direct predecessor and was rotated within the replay window,
-//!    it is a retry (a lost answer, two tabs): it gets the very same successor.
-//! 3. Else, if walking the chain from it leads to the current token, it was genuine and is old: somebody
-//!    has a copy. The family ends (RFC 9700 §4.14.2).
-//! 4. Else it is garbage and touches nothing.
-
-use std::time::Duration;
+//! 1. The presented token is exchanged for its successor, in one statement.
+//! 2. No row: if the presented token is the direct predecessor and was rotated within the replay window, it is a retry
+//!    (a lost response, two tabs) and gets the same successor.
+//! 3. Else, if following the chain from it leads to the current token, it is an old token of the session: refresh token
+//!    reuse is detected and the session is revoked (RFC 9700 §4.14.2).
+//! 4. Else it was never issued, and changes nothing.
 
 use crate::{
     app::App,
     clock::Timestamp,
     diagnostics,
     error::Error,
-    flows::sessions,
+    flows::{sessions::end, tokens::issue::TokenLifetimes},
     model::{
         actor::RequestContext,
-        client::Client,
         session::{RevocationReason, Session},
     },
     oauth::refresh_token::{ChainKey, RefreshToken},
@@ -25,33 +22,7 @@ use crate::{
     telemetry::RefreshOutcome,
 };
 
-/// Whose refresh tokens are taken, and on which terms.
-#[derive(Debug)]
-pub struct Terms<'a> {
-    pub client_id: &'a str,
-    pub idle_ttl: Duration,
-    pub replay_window: Duration,
-}
-
-impl<'a> Terms<'a> {
-    /// A client's, where it has its own, else the configuration's.
-    pub fn of(app: &App, client: &'a Client) -> Self {
-        let terms = Self::configured(app, &client.id);
-        Self {
-            idle_ttl: client.metadata.refresh_idle_ttl.unwrap_or(terms.idle_ttl),
-            replay_window: client.metadata.replay_window.unwrap_or(terms.replay_window),
-            ..terms
-        }
-    }
-
-    /// The configuration's.
-    pub fn configured(app: &App, client_id: &'a str) -> Self {
-        let tokens = &app.config.tokens;
-        Self { client_id, idle_ttl: tokens.refresh_idle_ttl, replay_window: tokens.replay_window }
-    }
-}
-
-/// A session that has moved on, and the token it moved to.
+/// A session after the exchange, and its new token.
 #[derive(Debug)]
 pub struct Refreshed {
     pub session: Session,
@@ -61,14 +32,15 @@ pub struct Refreshed {
 /// Exchanges a refresh token for its one successor.
 ///
 /// # Errors
-/// [`Error::InvalidRefreshToken`] for every token that is not good, whatever the reason.
+/// [`Error::InvalidRefreshToken`] for every token that is not valid, whatever the reason.
 pub async fn refresh(
     app: &App,
     presented: &str,
-    terms: &Terms<'_>,
+    client_id: &str,
+    lifetimes: TokenLifetimes,
     caller: &RequestContext,
 ) -> Result<Refreshed, Error> {
-    let outcome = attempt(app, presented, terms, caller).await;
+    let outcome = attempt(app, presented, client_id, lifetimes, caller).await;
     let (counted, result) = match outcome {
         Ok((counted, refreshed)) => (counted, refreshed.ok_or(Error::InvalidRefreshToken)),
         Err(error) => (RefreshOutcome::Error, Err(error)),
@@ -77,10 +49,10 @@ pub async fn refresh(
     result
 }
 
-/// The live session that a refresh token belongs to, be it the current one or an older one; nothing moves.
+/// The live session that a refresh token belongs to, be it the current one or an older one; nothing changes.
 ///
 /// # Errors
-/// [`Error::InvalidRefreshToken`] for a token that is none of this client's.
+/// [`Error::InvalidRefreshToken`] for a token of another client.
 pub async fn peek(app: &App, presented: &str, client_id: &str) -> Result<Session, Error> {
     let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
     let key = chain_key(app, token.chain_key).await?.ok_or(Error::InvalidRefreshToken)?;
@@ -101,7 +73,8 @@ type Outcome = (RefreshOutcome, Option<Refreshed>);
 async fn attempt(
     app: &App,
     presented: &str,
-    terms: &Terms<'_>,
+    client_id: &str,
+    lifetimes: TokenLifetimes,
     caller: &RequestContext,
 ) -> Result<Outcome, Error> {
     let Some(token) = RefreshToken::parse(presented) else {
@@ -116,11 +89,11 @@ async fn attempt(
     let rotated = rows::rotate(
         &app.db,
         &id,
-        terms.client_id,
+        client_id,
         token.hash(),
         successor.hash(),
         now,
-        now + terms.idle_ttl,
+        now + lifetimes.refresh_idle,
     )
     .await?;
     if let Some(session) = rotated {
@@ -128,30 +101,32 @@ async fn attempt(
         return Ok((RefreshOutcome::Rotated, Some(refreshed)));
     }
     let session = rows::by_id(&app.db, &id).await?;
-    note(session.as_ref(), terms.client_id, now);
+    note(session.as_ref(), client_id, now);
     let Some(session) =
-        session.filter(|session| session.client_id == terms.client_id && session.is_live(now))
+        session.filter(|session| session.client_id == client_id && session.is_live(now))
     else {
         return Ok((RefreshOutcome::Invalid, None));
     };
-    if session.current_hash == successor.hash() && session.rotated_at + terms.replay_window > now {
+    if session.current_hash == successor.hash()
+        && session.rotated_at + lifetimes.replay_window > now
+    {
         let refreshed = Refreshed { session, successor };
         return Ok((RefreshOutcome::Replayed, Some(refreshed)));
     }
     if is_genuine(token, &session, key).await? {
         tracing::warn!(
-            session = session.id,
+            session_id = session.id,
             subject = session.subject,
             request_id = caller.request_id,
-            "an old refresh token was presented: its family is revoked"
+            "refresh token reuse detected: session revoked"
         );
-        sessions::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller, now).await?;
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))
 }
 
-/// Why a refresh token buys nothing, for those who are asked.
+/// Records why a refresh token is refused.
 fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
     diagnostics::record("session.found", session.is_some());
     let Some(session) = session else { return };
@@ -166,7 +141,7 @@ fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
     diagnostics::record("user.disabled", disabled.unwrap_or_default());
 }
 
-/// The named chain key; asks the database once where this process does not know it yet.
+/// The chain key of that number; queries the database once where this process does not know it yet.
 pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>, Error> {
     if let Some(key) = app.keys.ring().chain_key_by_number(number) {
         return Ok(Some(key.clone()));
@@ -175,7 +150,7 @@ pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>
     Ok(app.keys.ring().chain_key_by_number(number).cloned())
 }
 
-/// Whether the token was the session's current one once. Up to 20 ms of hashing: not on an async thread.
+/// Whether the token was once the session's current one. Up to 20 ms of hashing, on a blocking thread.
 pub(crate) async fn is_genuine(
     token: RefreshToken,
     session: &Session,

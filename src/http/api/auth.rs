@@ -14,10 +14,11 @@ use crate::{
     credentials::{CookieNames, same_origin},
     error::Error,
     flows::{
-        self,
         accounts::{login, logout, register},
-        sessions::Tokens,
-        tokens::verify,
+        tokens::{
+            first_party::{self, Tokens},
+            verify,
+        },
     },
     http::{
         context::Context,
@@ -61,10 +62,7 @@ impl AuthApi {
         let Body(RegisterRequest { email, username, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
         let registration = register::Registration { email, username, password };
-        let tokens = register::register(app, registration, caller, |user| {
-            flows::sessions::prepare(app, user, caller)
-        })
-        .await?;
+        let tokens = register::register(app, registration, caller).await?;
         Ok(deliver(&context, "registered", tokens, delivery))
     }
 
@@ -82,10 +80,7 @@ impl AuthApi {
         admit(&context)?;
         let Body(LoginRequest { login, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
-        let tokens = login::login(app, &login, &password, caller, |user| {
-            flows::sessions::prepare(app, user, caller)
-        })
-        .await?;
+        let tokens = login::login(app, &login, &password, caller).await?;
         Ok(deliver(&context, "logged in", tokens, delivery))
     }
 
@@ -110,7 +105,7 @@ impl AuthApi {
         check_delivery(request, &context, delivery)?;
         let presented =
             refresh_token.or(credentials.refresh_token).ok_or(Error::InvalidRefreshToken)?;
-        let tokens = flows::sessions::refresh(app, &presented, caller).await?;
+        let tokens = first_party::refresh(app, &presented, caller).await?;
         Ok(deliver(&context, "refreshed", tokens, delivery))
     }
 

@@ -16,9 +16,9 @@ use crate::{
     app::App,
     credentials::CookieNames,
     error::Error,
-    flows::accounts::{
-        browser_session::{self, Cookie},
-        login::login,
+    flows::{
+        accounts::{browser_session, login::login_browser},
+        sessions::open::Cookie,
     },
     http::{
         context::Context,
@@ -105,9 +105,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         return retry(Problem::Empty).await;
     };
     let previous = session_cookie(app, request);
-    let opened = login(app, name, password, caller, |user| {
-        browser_session::prepare(app, user, previous.as_deref(), caller)
-    });
+    let opened = login_browser(app, name, password, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
         Err(Error::InvalidCredentials | Error::Validation(_)) => {

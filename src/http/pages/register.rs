@@ -12,10 +12,7 @@ use crate::{
     api_error::ApiError,
     app::App,
     error::Error,
-    flows::accounts::{
-        browser_session,
-        register::{Registration, register},
-    },
+    flows::accounts::register::{Registration, register_browser},
     http::{
         context::Context,
         oauth::params,
@@ -97,9 +94,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         password: text("password"),
     };
     let previous = session_cookie(app, request);
-    let opened = register(app, registration, caller, |user| {
-        browser_session::prepare(app, user, previous.as_deref(), caller)
-    });
+    let opened = register_browser(app, registration, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
         Err(Error::Validation(fields)) => {

@@ -10,7 +10,7 @@ use super::strict_json;
 use crate::{
     app::App,
     error::{Error, FieldError},
-    flows::admin::modules::is_own,
+    flows::tokens::scope::is_own,
     jose::KeySet,
     model::{
         client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},

@@ -15,15 +15,13 @@ use crate::{
             idempotency::{Made, Once, claim},
         },
         oauth::resources,
+        tokens::scope::is_own,
     },
     model::{
         actor::Actor,
-        catalogue::Catalogue,
         event::{Event, ModuleChange},
-        module::{Module, ModuleGrant, OpenGrant},
-        user::Role,
+        module::{Module, ModuleGrant},
     },
-    oauth::scope::Scope,
     storage::{
         self, Tx, modules as rows,
         modules::GrantHolder,
@@ -36,83 +34,6 @@ use crate::{
 /// Longer texts than these are no names and descriptions.
 const LONGEST_NAME: usize = 100;
 const LONGEST_DESCRIPTION: usize = 1_000;
-
-/// The person whom a token is about, as far as its scope depends on them.
-#[derive(Clone, Copy, Debug)]
-pub struct Person<'a> {
-    pub role: &'a Role,
-    pub modules: &'a [OpenGrant],
-}
-
-/// What a token may carry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
-    pub scope: Scope,
-    /// The person's live modules at these resources.
-    pub modules: Vec<String>,
-    /// When the first of the grants that the scope hangs on comes to its planned end: no token outlives it.
-    pub until: Option<Timestamp>,
-}
-
-/// Of a scope that the client may ask for, what a token for these resources may carry: general scopes, and those of the
-/// person's live modules there. `propusk:…` opens this server's own administration: people have it as administrators only.
-/// Without a person (a client acts for itself) no module is anybody's.
-pub fn allowed(
-    catalogue: &Catalogue,
-    scope: &Scope,
-    resources: &[String],
-    person: Option<Person<'_>>,
-    now: Timestamp,
-) -> Allowed {
-    let end_of = |module: &Module| {
-        let grants = person?.modules.iter();
-        let mut live = grants.filter(|grant| grant.module_id == module.id && grant.is_live(now));
-        live.next().map(|grant| grant.valid_until)
-    };
-    let mut until: Option<Timestamp> = None;
-    let mut kept = vec![];
-    for token in scope.iter() {
-        if is_own(token) && person.is_some_and(|person| *person.role != Role::admin()) {
-            continue;
-        }
-        let mut modules = catalogue.modules_with(token).peekable();
-        if modules.peek().is_none() {
-            kept.push(token);
-            continue;
-        }
-        // Of several modules that give it, the one that lasts longest counts.
-        let ends = modules.filter(|module| module.is_for(resources)).filter_map(end_of);
-        let longest = ends.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)));
-        if let Some(end) = longest {
-            kept.push(token);
-            until = until.into_iter().chain(end).min();
-        }
-    }
-    let modules = catalogue.modules.values();
-    let live = modules.filter(|module| module.is_for(resources) && end_of(module).is_some());
-    Allowed {
-        scope: Scope::of(kept),
-        modules: live.map(|module| module.id.clone()).collect(),
-        until,
-    }
-}
-
-/// Whether a scope opens this server's own administration and services.
-pub fn is_own(scope: &str) -> bool {
-    scope.starts_with("propusk:")
-}
-
-/// All that this server's own API offers a person through their modules, beside `base`.
-pub fn with_own(
-    catalogue: &Catalogue,
-    base: &Scope,
-    person: Person<'_>,
-    now: Timestamp,
-) -> Allowed {
-    let own = catalogue.modules.values().filter(|module| module.is_for(&[]));
-    let all = Scope::of(base.iter().chain(own.flat_map(|module| module.scope.iter())));
-    allowed(catalogue, &all, &[], Some(person), now)
-}
 
 /// A module, and how a user stands to it.
 #[derive(Clone, Debug)]

@@ -19,15 +19,14 @@ use crate::{
     error::Error,
     flows::{
         accounts::browser_session,
-        admin::{
-            clients::document,
-            modules::{self, Person},
+        admin::clients::document,
+        tokens::{
+            scope::{self, UserAccess},
+            subject,
         },
-        sessions::note,
-        tokens::subject,
     },
     model::{
-        actor::RequestContext,
+        actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
         client::Consent,
         event::{ConsentChange, Event},
@@ -161,7 +160,8 @@ pub async fn remember_consent(
                 outbox::add(&mut tx, event_id, &event, Some(&caller.correlation_id), now).await?;
                 let detail =
                     json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
-                note(&mut tx, &caller, "consent.grant", &user_id, detail, now).await
+                let actor = Actor::caller(&user_id, &caller);
+                actor.note(&mut tx, "consent.grant", Some(&user_id), detail, now).await
             })
         })
         .await?;
@@ -282,9 +282,9 @@ async fn as_far_as_the_person_may(
     };
     let catalogue = app.directory.catalogue(&app.db).await;
     let catalogue = catalogue.map_err(|error| Refused::Page(error.into()))?;
-    let person = Person { role: &browser.user.role, modules: &browser.modules };
+    let user = UserAccess { role: &browser.user.role, modules: &browser.modules };
     let (resources, now) = (request.target.names(), app.clock.now());
-    let allowed = modules::allowed(&catalogue, &request.scope, &resources, Some(person), now);
+    let allowed = scope::allowed(&catalogue, &request.scope, &resources, Some(user), now);
     if allowed.scope.is_empty() {
         let error = OAuthError::invalid_scope("the person may use none of what is asked for");
         return Err(Refused::Callback(request.callback, error));

@@ -1,25 +1,25 @@
 //! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is a session that nobody has redeemed yet:
 //! redeeming is one statement, and a code that comes twice ends the session it became.
 
-use super::Issued;
+use super::TokenResponse;
 use crate::{
     app::App,
     clock::Timestamp,
     diagnostics,
     directory::CachedClient,
     error::Error,
-    flows::{oauth::resources, sessions, tokens::id_token},
-    keys,
+    flows::{
+        oauth::resources,
+        sessions::end,
+        tokens::issue::{self, TokenLifetimes},
+    },
     model::{
         actor::RequestContext,
         client::{Client, GrantType},
         event::Event,
         session::{RevocationReason, Session},
     },
-    oauth::{
-        code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken,
-        scope::Scope,
-    },
+    oauth::{code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken},
     storage::{
         outbox, sessions as rows,
         sessions::{CodeExchange, PresentedCode},
@@ -35,7 +35,7 @@ pub(crate) async fn exchange(
     known: &CachedClient,
     params: &Params,
     caller: &RequestContext,
-) -> Result<Option<Issued>, Error> {
+) -> Result<Option<TokenResponse>, Error> {
     let client = &known.client;
     let text = params.get("code").ok_or_else(|| OAuthError::invalid_request("code is missing"))?;
     let code = Code::parse(text).ok_or_else(not_good)?;
@@ -53,7 +53,7 @@ pub(crate) async fn exchange(
 
     let now = app.clock.now();
     let session_id = code.session.to_string();
-    let refresh = first_refresh_token(app, client, &code, now)?;
+    let refresh = first_refresh_token(app, client, &session_id, now)?;
     let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let (id, client_id, event_id) = (session_id.clone(), client.id.clone(), app.new_id());
     let (hash, uri, correlation) =
@@ -87,7 +87,7 @@ pub(crate) async fn exchange(
     }
     narrow(&mut session, &params.all("resource").collect::<Vec<_>>())?;
     let scope = session.scope.clone();
-    answer(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
+    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
 }
 
 /// For this one access token, fewer resources than the session was granted (RFC 8707 §2.2).
@@ -107,15 +107,13 @@ pub(crate) fn narrow(session: &mut Session, named: &[&str]) -> Result<(), OAuthE
 fn first_refresh_token(
     app: &App,
     client: &Client,
-    code: &Code,
+    session_id: &str,
     now: Timestamp,
 ) -> Result<Option<RefreshToken>, Error> {
     if !client.may(GrantType::RefreshToken) {
         return Ok(None);
     }
-    let ring = app.keys.ring();
-    let key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
-    Ok(Some(RefreshToken::first(key, code.session, app.rng.bytes())))
+    issue::first_refresh_token(app, session_id, now).map(Some)
 }
 
 fn code_exchange(
@@ -125,19 +123,12 @@ fn code_exchange(
     now: Timestamp,
 ) -> CodeExchange {
     let client = &known.client;
-    let lives = sessions::Lives::of(app, client);
-    let expires_at = match refresh {
-        Some(_) => now + lives.refresh_max,
-        // Without a refresh token the session is as long as its one access token.
-        None => now + lives.access,
-    };
+    let (idle_expires_at, expires_at) =
+        TokenLifetimes::of(app, client).of_session_with(refresh, now);
     CodeExchange {
         chain_key: refresh.map_or(0, |token| token.chain_key),
         first_hash: refresh.map(RefreshToken::hash),
-        idle_expires_at: match refresh {
-            Some(_) => (now + lives.refresh_idle).min(expires_at),
-            None => expires_at,
-        },
+        idle_expires_at,
         expires_at,
         clients_version: known.version,
     }
@@ -151,7 +142,7 @@ async fn refuse(
     hash: [u8; 32],
     caller: &RequestContext,
     now: Timestamp,
-) -> Result<Option<Issued>, Error> {
+) -> Result<Option<TokenResponse>, Error> {
     app.sync().await?;
     let current = app.directory.client(&app.db, &known.client.id).await?;
     if current.is_none_or(|current| current.version != known.version) {
@@ -172,7 +163,7 @@ async fn refuse(
             request_id = caller.request_id,
             "an authorization code was presented twice: its session is revoked"
         );
-        sessions::end_one(app, &session, RevocationReason::CodeReplayed, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::CodeReplayed, caller, now).await?;
     }
     Err(not_good().into())
 }
@@ -192,36 +183,6 @@ fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Ti
     if same && session.exchanged_at.is_none() && session.revoked_at.is_none() && !over {
         diagnostics::record("code.differs_in", "redirect_uri, code_verifier, or the account");
     }
-}
-
-/// The tokens of a session at this moment, for an authorization code or a refresh token. What the client may no longer ask
-/// for, its sessions no longer get.
-pub(crate) async fn answer(
-    app: &App,
-    client: &Client,
-    mut session: Session,
-    scope: Scope,
-    refresh: Option<&RefreshToken>,
-    now: Timestamp,
-) -> Result<Issued, Error> {
-    let target = resources::still_open(app, client, &session.details.resource).await?;
-    session.details.resource = target.names();
-    let scope = scope.intersection(&target.may_ask(client));
-    let allowed = sessions::allowed(app, &session, &scope, now).await?;
-    let grant = sessions::grant(app, client, &session, &allowed);
-    let (access_token, expires_in) = super::access_token(app, client, grant).await?;
-    let id_token = if allowed.scope.contains("openid") {
-        Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
-    } else {
-        None
-    };
-    Ok(Issued {
-        access_token,
-        expires_in,
-        scope: allowed.scope,
-        refresh_token: refresh.map(RefreshToken::expose),
-        id_token,
-    })
 }
 
 fn not_good() -> OAuthError {

@@ -1,16 +1,23 @@
 //! A client that acts for itself (RFC 6749 §4.4).
 
-use super::{Issued, access_token};
+use super::TokenResponse;
 use crate::{
     app::App,
     error::Error,
-    flows::oauth::resources::{self, Target, is_about_a_person},
+    flows::{
+        oauth::resources::{self, Target, is_about_a_person},
+        tokens::issue,
+    },
     model::{catalogue::Catalogue, client::Client},
     oauth::{access_token::NewAccessToken, error::OAuthError, params::Params, scope::Scope},
 };
 
 /// Issues a token. There is no session and no refresh token (§4.4.3): the client can ask again.
-pub(crate) async fn issue(app: &App, client: &Client, params: &Params) -> Result<Issued, Error> {
+pub(crate) async fn issue(
+    app: &App,
+    client: &Client,
+    params: &Params,
+) -> Result<TokenResponse, Error> {
     let asked = params.get("scope").map(Scope::parse).transpose();
     let asked = asked.map_err(OAuthError::invalid_scope)?;
     let target = resources::target(app, client, params.all("resource")).await?;
@@ -29,8 +36,8 @@ pub(crate) async fn issue(app: &App, client: &Client, params: &Params) -> Result
         modules: None,
         until: None,
     };
-    let (access_token, expires_in) = access_token(app, client, grant).await?;
-    Ok(Issued { access_token, expires_in, scope, refresh_token: None, id_token: None })
+    let (access_token, expires_in) = issue::access_token(app, client, grant).await?;
+    Ok(TokenResponse { access_token, expires_in, scope, refresh_token: None, id_token: None })
 }
 
 /// What was asked for, if the client may have all of it; where nothing was, what it gets by default. What belongs to a

@@ -8,37 +8,17 @@ mod refresh_token;
 
 pub use refresh_token::refresh;
 
+pub use crate::flows::tokens::issue::TokenResponse;
+
 use crate::{
     app::App,
     diagnostics,
     directory::CachedClient,
     error::Error,
     flows::oauth::client_auth::{self, Freshness, Presented},
-    model::{
-        actor::RequestContext,
-        client::{Client, GrantType},
-    },
-    oauth::{
-        access_token::{AccessClaims, NewAccessToken},
-        error::OAuthError,
-        jwt::TokenType,
-        params::Params,
-        scope::Scope,
-    },
+    model::{actor::RequestContext, client::GrantType},
+    oauth::{error::OAuthError, params::Params},
 };
-
-/// What a token request gets (RFC 6749 §5.1).
-#[derive(Debug)]
-pub struct Issued {
-    pub access_token: String,
-    /// Seconds.
-    pub expires_in: u64,
-    /// What the access token allows; perhaps less than was asked for.
-    pub scope: Scope,
-    pub refresh_token: Option<String>,
-    /// OpenID Connect Core §3.1.3.3
-    pub id_token: Option<String>,
-}
 
 /// Answers a token request.
 ///
@@ -49,7 +29,7 @@ pub async fn issue(
     presented: &Presented,
     params: &Params,
     caller: &RequestContext,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     let grant = grant_type(params)?;
     let issued = issue_by(app, grant, presented, params, caller).await;
     if issued.is_err() {
@@ -65,7 +45,7 @@ async fn issue_by(
     presented: &Presented,
     params: &Params,
     caller: &RequestContext,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     if grant == GrantType::AuthorizationCode && !matches!(presented, Presented::Assertion { .. }) {
         // One statement fewer: redeeming checks that the client is still as it was authenticated. An assertion is good
         // once, so it cannot be looked at a second time.
@@ -114,20 +94,4 @@ async fn authenticated(
     } else {
         Err(OAuthError::unauthorized_client("this client was not registered for that grant").into())
     }
-}
-
-/// An access token with its life in seconds.
-async fn access_token(
-    app: &App,
-    client: &Client,
-    grant: NewAccessToken<'_>,
-) -> Result<(String, u64), Error> {
-    let now = app.clock.now();
-    let ttl = client.metadata.access_ttl.unwrap_or(app.config.tokens.access_ttl);
-    let algorithm =
-        client.metadata.access_token_signing_alg.unwrap_or(app.config.tokens.signing_algorithm);
-    let claims = AccessClaims::new(grant, app.new_id(), now, ttl);
-    let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
-    let token = app.keys.sign(TokenType::Access, &claims, algorithm, now).await?;
-    Ok((token, expires_in))
 }

@@ -2,21 +2,25 @@
 //! that by its scope, so nobody is asked for consent.
 
 use serde_json::json;
-use uuid::Uuid;
 
-use super::{Issued, authorization_code::answer};
+use super::TokenResponse;
 use crate::{
     app::App,
     error::Error,
-    flows::{oauth::resources, sessions::Lives, tokens::subject},
-    keys,
+    flows::{
+        oauth::resources,
+        tokens::{
+            issue::{self, TokenLifetimes},
+            subject,
+        },
+    },
     model::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
         event::Event,
         session::SessionDetails,
     },
-    oauth::{error::OAuthError, params::Params, refresh_token::RefreshToken, scope::Scope},
+    oauth::{error::OAuthError, params::Params, scope::Scope},
     storage::{
         outbox, sessions as rows,
         sessions::{Credential, NewSession},
@@ -46,7 +50,7 @@ pub async fn issue(
     params: &Params,
     actor: &str,
     caller: &RequestContext,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     let asked = params.get("scope").map(Scope::parse).transpose();
     let asked = asked.map_err(OAuthError::invalid_scope)?;
     let target = resources::target(app, client, params.all("resource")).await?;
@@ -61,21 +65,13 @@ pub async fn issue(
     };
 
     let (id, now) = (app.new_id(), app.clock.now());
-    let lives = Lives::of(app, client);
     let refresh = if client.may(GrantType::RefreshToken) {
-        let ring = app.keys.ring();
-        let key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
-        let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
-        Some(RefreshToken::first(key, session, app.rng.bytes()))
+        Some(issue::first_refresh_token(app, &id, now)?)
     } else {
         None
     };
-    let expires_at = now
-        + match refresh {
-            Some(_) => lives.refresh_max,
-            // Without a refresh token the session is as long as its one access token.
-            None => lives.access,
-        };
+    let (idle_expires_at, expires_at) =
+        TokenLifetimes::of(app, client).of_session_with(refresh.as_ref(), now);
     let row = NewSession {
         id: id.clone(),
         subject: subject::subject(app, client, user_id)?,
@@ -90,7 +86,7 @@ pub async fn issue(
             None => Credential::Nothing,
         },
         authenticated_at: now,
-        idle_expires_at: (now + lives.refresh_idle).min(expires_at),
+        idle_expires_at,
         expires_at,
         offline: true,
         details: SessionDetails { resource: target.names(), ..SessionDetails::default() },
@@ -128,5 +124,5 @@ pub async fn issue(
     let session = rows::by_id(&app.db, &id).await?;
     let session = session.filter(|session| session.is_live(now));
     let session = session.ok_or(Error::Conflict(DISABLED))?;
-    answer(app, client, session, scope, refresh.as_ref(), now).await
+    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await
 }

@@ -1,15 +1,15 @@
 //! The refresh token grant (RFC 6749 §6): the chain of [`tokens::refresh`], for the client it belongs to.
 
-use super::{
-    Issued,
-    authorization_code::{answer, narrow},
-};
+use super::{TokenResponse, authorization_code::narrow};
 use crate::{
     app::App,
     error::Error,
     flows::{
         oauth::resources,
-        tokens::refresh::{self, Refreshed, Terms},
+        tokens::{
+            issue::{self, TokenLifetimes},
+            refresh::{self, Refreshed},
+        },
     },
     model::{actor::RequestContext, client::Client},
     oauth::{error::OAuthError, params::Params, scope::Scope},
@@ -25,7 +25,7 @@ pub async fn refresh(
     client: &Client,
     params: &Params,
     caller: &RequestContext,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     let issued = exchange(app, client, params, caller).await;
     issued.map_err(|error| match error {
         Error::InvalidRefreshToken => OAuthError::invalid_grant(
@@ -41,7 +41,7 @@ async fn exchange(
     client: &Client,
     params: &Params,
     caller: &RequestContext,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     let presented = params
         .get("refresh_token")
         .ok_or_else(|| OAuthError::invalid_request("refresh_token is missing"))?;
@@ -60,13 +60,13 @@ async fn exchange(
         narrow(&mut session, &named)?;
         resources::still_open(app, client, &session.details.resource).await?;
     }
-    let terms = Terms::of(app, client);
+    let lifetimes = TokenLifetimes::of(app, client);
     let Refreshed { mut session, successor } =
-        refresh::refresh(app, presented, &terms, caller).await?;
+        refresh::refresh(app, presented, &client.id, lifetimes, caller).await?;
     narrow(&mut session, &named)?;
     // Core §12.2: a refreshed ID token has none.
     session.details.nonce = None;
     let scope = asked.unwrap_or_else(|| session.scope.clone());
     let now = app.clock.now();
-    answer(app, client, session, scope, Some(&successor), now).await
+    issue::for_session(app, client, session, scope, Some(&successor), now).await
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    flows::sessions,
+    flows::sessions::end,
     http::{
         api::{Chapter, data::Nothing},
         context::Context,
@@ -158,7 +158,7 @@ impl SessionsApi {
         Admin(by): Admin,
         id: Path,
     ) -> Result<Answer<Nothing>, Failure<EndErrors>> {
-        sessions::close(&context.app, &id.0, &by).await?;
+        end::close(&context.app, &id.0, &by).await?;
         Ok(Answer::new("ended", Nothing {}))
     }
 }

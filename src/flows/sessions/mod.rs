@@ -1,0 +1,4 @@
+//! Opening sessions and ending them, which several flows share.
+
+pub mod end;
+pub mod open;

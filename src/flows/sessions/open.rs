@@ -1,0 +1,233 @@
+//! Opening sessions: of the first-party API, with its tokens, or of a browser, with its cookie.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    error::Error,
+    flows::{
+        accounts::browser_session::cookie_hash,
+        sessions::end,
+        tokens::{
+            first_party::{self, Tokens},
+            issue::{self, TokenLifetimes},
+        },
+    },
+    model::{
+        actor::{Actor, RequestContext},
+        browser_session::BrowserSession,
+        client::FIRST_PARTY,
+        event::Event,
+        session::SessionDetails,
+        user::User,
+    },
+    storage::{
+        self, Tx, browser_sessions,
+        browser_sessions::NewBrowserSession,
+        outbox,
+        sessions::{self, Credential, NewSession},
+    },
+};
+
+/// How a user logs in by password (RFC 8176).
+const PASSWORD: &str = "pwd";
+
+/// The cookie of a browser that has just been logged in.
+#[derive(Debug)]
+pub struct Cookie {
+    pub value: String,
+    /// Seconds.
+    pub max_age: u64,
+}
+
+/// A session that a login or a registration opens, ready to be stored.
+pub(crate) enum PreparedSession {
+    /// Of the first-party API.
+    Api(Box<NewSession>),
+    /// Of a browser.
+    Browser {
+        row: Box<NewBrowserSession>,
+        /// The hash of the cookie that the browser came with: invalid from now on (session fixation).
+        replaces: Option<[u8; 32]>,
+    },
+}
+
+impl PreparedSession {
+    /// Prepares a session of the first-party API. Its tokens are signed before anything is stored: if signing fails,
+    /// nothing is half done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn api(
+        app: &App,
+        user: User,
+        context: &RequestContext,
+    ) -> Result<(Self, Tokens), Error> {
+        let (row, tokens) = first_party_session(app, user, None, context).await?;
+        Ok((Self::Api(Box::new(row)), tokens))
+    }
+
+    /// Prepares a browser's session, which replaces the one of the cookie `previous`.
+    pub fn browser(
+        app: &App,
+        user: User,
+        previous: Option<&str>,
+        context: &RequestContext,
+    ) -> (Self, Cookie) {
+        let value = URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>());
+        let ttl = app.config.authorization.browser_session_ttl;
+        let row = NewBrowserSession {
+            id: app.new_id(),
+            token_hash: cookie_hash(&value),
+            user_id: user.id,
+            amr: PASSWORD.to_owned(),
+            expires_at: app.clock.now() + ttl,
+            address: Some(context.address.to_string()),
+            user_agent: context.user_agent.clone(),
+        };
+        let session = Self::Browser { row: Box::new(row), replaces: previous.map(cookie_hash) };
+        (session, Cookie { value, max_age: ttl.as_secs() })
+    }
+
+    /// Stores the session with its event and its entry in the audit log.
+    pub async fn store(
+        self,
+        tx: &mut Tx<'_>,
+        event_id: String,
+        action: &'static str,
+        context: &RequestContext,
+        now: Timestamp,
+    ) -> storage::Result<()> {
+        match self {
+            Self::Api(row) => store_api(tx, *row, event_id, action, context, now).await,
+            Self::Browser { row, replaces } => {
+                store_browser(tx, *row, replaces, event_id, action, context, now).await
+            }
+        }
+    }
+}
+
+/// Opens a session of the first-party API within a browser session and bound to it; `None` where the browser session was
+/// revoked meanwhile.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub(crate) async fn open_in_browser(
+    app: &App,
+    browser: BrowserSession,
+    context: &RequestContext,
+) -> Result<Option<Tokens>, Error> {
+    let within = (browser.id.as_str(), browser.authenticated_at);
+    let (row, tokens) = first_party_session(app, browser.user, Some(within), context).await?;
+    let (id, event_id, context) = (browser.id, app.new_id(), context.clone());
+    let now = app.clock.now();
+    let stored = app.db.transaction(move |mut tx| {
+        Box::pin(async move {
+            if !browser_sessions::lock_valid(&mut tx, &id, now).await? {
+                return Ok(false);
+            }
+            store_api(&mut tx, row, event_id, "session.open", &context, now).await?;
+            Ok(true)
+        })
+    });
+    Ok(stored.await?.then_some(tokens))
+}
+
+/// A new session with its tokens; bound to a browser session (its id, and when the user logged in there), or independent.
+async fn first_party_session(
+    app: &App,
+    user: User,
+    within: Option<(&str, Timestamp)>,
+    context: &RequestContext,
+) -> Result<(NewSession, Tokens), Error> {
+    let now = app.clock.now();
+    let authenticated_at = within.map_or(now, |(_, at)| at);
+    let id = app.new_id();
+    let refresh = issue::first_refresh_token(app, &id, now)?;
+    let scope = first_party::scope();
+    // A new account has none.
+    let open = storage::modules::open_of_user(&app.db, &user.id).await?;
+    let (access_token, expires_in) =
+        first_party::access_token(app, &id, &user, &open, &scope, authenticated_at, now).await?;
+    let (idle_expires_at, expires_at) = TokenLifetimes::configured(app).of_session(now);
+    let row = NewSession {
+        id,
+        subject: user.id.clone(),
+        user_id: Some(user.id.clone()),
+        client_id: FIRST_PARTY.to_owned(),
+        browser_session_id: within.map(|(id, _)| id.to_owned()),
+        scope,
+        credential: Credential::Refresh {
+            chain_key: refresh.chain_key,
+            first_hash: refresh.hash(),
+        },
+        authenticated_at,
+        idle_expires_at,
+        expires_at,
+        offline: within.is_none(),
+        details: SessionDetails::default(),
+        address: Some(context.address.to_string()),
+        user_agent: context.user_agent.clone(),
+    };
+    let tokens = Tokens {
+        access_token,
+        refresh_token: refresh.expose(),
+        expires_in,
+        refresh_expires_in: (idle_expires_at - now).as_secs(),
+        user,
+    };
+    Ok((row, tokens))
+}
+
+async fn store_api(
+    tx: &mut Tx<'_>,
+    row: NewSession,
+    event_id: String,
+    action: &'static str,
+    context: &RequestContext,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let event = Event::session_created(&row.subject, &row.id, &row.client_id);
+    let actor = Actor::caller(&row.subject, context);
+    let (subject, detail) = (row.subject.clone(), json!({ "sessionId": row.id }));
+    sessions::insert(tx, row, now).await?;
+    outbox::add(tx, event_id, &event, actor.correlation_id(), now).await?;
+    actor.note(tx, action, Some(&subject), detail, now).await
+}
+
+async fn store_browser(
+    tx: &mut Tx<'_>,
+    row: NewBrowserSession,
+    replaces: Option<[u8; 32]>,
+    event_id: String,
+    action: &'static str,
+    context: &RequestContext,
+    now: Timestamp,
+) -> storage::Result<()> {
+    let subject = row.user_id.clone();
+    let mut id = row.id.clone();
+    // The same user again: the session goes on under a new cookie, and so do the sessions that are bound to it.
+    let renewed = match replaces {
+        Some(old) => browser_sessions::renew(tx, old, &row, now).await?,
+        None => None,
+    };
+    match renewed {
+        Some(known) => id = known,
+        None => {
+            // Another user at this browser: the first one is logged out.
+            if let Some(old) = replaces
+                && let Some((other, _)) = browser_sessions::revoke_by_hash(tx, old, now).await?
+            {
+                end::end_of_browser(tx, &other, now).await?;
+            }
+            browser_sessions::insert(tx, row, now).await?;
+        }
+    }
+    let event = Event::browser_logged_in(&subject, &id);
+    let actor = Actor::caller(&subject, context);
+    outbox::add(tx, event_id, &event, actor.correlation_id(), now).await?;
+    let detail = json!({ "browserSessionId": id });
+    actor.note(tx, action, Some(&subject), detail, now).await
+}

@@ -1,0 +1,91 @@
+//! Tokens of the first-party API: of sessions that a login or a registration opens without OAuth.
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    error::Error,
+    flows::tokens::{
+        issue::{self, TokenLifetimes},
+        refresh::{self, Refreshed},
+        scope::{self, UserAccess},
+    },
+    model::{actor::RequestContext, client::FIRST_PARTY, module::OpenGrant, user::User},
+    oauth::{
+        access_token::{Audience, NewAccessToken},
+        scope::Scope,
+    },
+};
+
+/// The tokens of a session that was opened or refreshed.
+#[derive(Debug)]
+pub struct Tokens {
+    pub access_token: String,
+    pub refresh_token: String,
+    /// Seconds (RFC 6749 §5.1).
+    pub expires_in: u64,
+    /// Seconds until the refresh token, if it is not used, expires.
+    pub refresh_expires_in: u64,
+    pub user: User,
+}
+
+/// The scope of the first-party client, without that of modules.
+pub(crate) fn scope() -> Scope {
+    Scope::parse("openid profile email").unwrap_or_default()
+}
+
+/// Exchanges a refresh token of the first-party client.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for every token that is not valid, whatever the reason.
+pub async fn refresh(
+    app: &App,
+    presented: &str,
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let lifetimes = TokenLifetimes::configured(app);
+    let refreshed = refresh::refresh(app, presented, FIRST_PARTY, lifetimes, context).await?;
+    let Refreshed { session, successor } = refreshed;
+    let user = session.user.ok_or(Error::InvalidRefreshToken)?;
+    let (now, authenticated_at) = (app.clock.now(), session.authenticated_at);
+    let (open, scope) = (&session.modules, &session.scope);
+    let (access_token, expires_in) =
+        access_token(app, &session.id, &user, open, scope, authenticated_at, now).await?;
+    Ok(Tokens {
+        access_token,
+        refresh_token: successor.expose(),
+        expires_in,
+        refresh_expires_in: (session.idle_expires_at - now).as_secs(),
+        user,
+    })
+}
+
+/// An access token of the first-party client with its life in seconds. It carries every scope of this server's own API that
+/// its user may have, the email address and the role.
+pub(crate) async fn access_token(
+    app: &App,
+    session: &str,
+    user: &User,
+    open: &[OpenGrant],
+    scope: &Scope,
+    authenticated_at: Timestamp,
+    now: Timestamp,
+) -> Result<(String, u64), Error> {
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let access = UserAccess { role: &user.role, modules: open };
+    let allowed = scope::with_own(&catalogue, scope, access, now);
+    let grant = NewAccessToken {
+        issuer: &app.config.server.issuer,
+        audience: Audience::One(app.config.audience().to_owned()),
+        subject: &user.id,
+        client_id: FIRST_PARTY,
+        scope: allowed.scope,
+        session: Some(session),
+        auth_time: Some(authenticated_at),
+        email: Some(&user.email),
+        role: Some(user.role.as_str()),
+        modules: Some(allowed.modules),
+        until: allowed.until,
+    };
+    let tokens = &app.config.tokens;
+    issue::sign_access_token(app, grant, tokens.access_ttl, tokens.signing_algorithm, now).await
+}

@@ -1,0 +1,191 @@
+//! Issuing tokens: access token, ID token, first refresh token, and how long they live.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    error::Error,
+    flows::{
+        oauth::resources,
+        tokens::{
+            id_token,
+            scope::{self, Allowed},
+        },
+    },
+    keys,
+    model::{
+        client::{Client, Source, UserClaim},
+        key::SigningAlgorithm,
+        session::Session,
+    },
+    oauth::{
+        access_token::{AccessClaims, NewAccessToken},
+        jwt::TokenType,
+        refresh_token::RefreshToken,
+        scope::Scope,
+    },
+};
+
+/// The response to a token request (RFC 6749 §5.1).
+#[derive(Debug)]
+pub struct TokenResponse {
+    pub access_token: String,
+    /// Seconds.
+    pub expires_in: u64,
+    /// The scope of the access token, perhaps less than was requested.
+    pub scope: Scope,
+    pub refresh_token: Option<String>,
+    /// OpenID Connect Core §3.1.3.3
+    pub id_token: Option<String>,
+}
+
+/// How long a client's tokens and sessions live.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenLifetimes {
+    pub access: Duration,
+    pub refresh_idle: Duration,
+    pub refresh_max: Duration,
+    /// For how long the predecessor of a refresh token still gets the same successor.
+    pub replay_window: Duration,
+}
+
+impl TokenLifetimes {
+    /// The client's own where it has some, else the configuration's.
+    pub fn of(app: &App, client: &Client) -> Self {
+        let (own, configured) = (&client.metadata, Self::configured(app));
+        Self {
+            access: own.access_ttl.unwrap_or(configured.access),
+            refresh_idle: own.refresh_idle_ttl.unwrap_or(configured.refresh_idle),
+            refresh_max: own.refresh_max_ttl.unwrap_or(configured.refresh_max),
+            replay_window: own.replay_window.unwrap_or(configured.replay_window),
+        }
+    }
+
+    /// The configuration's.
+    pub fn configured(app: &App) -> Self {
+        let tokens = &app.config.tokens;
+        Self {
+            access: tokens.access_ttl,
+            refresh_idle: tokens.refresh_idle_ttl,
+            refresh_max: tokens.refresh_max_ttl,
+            replay_window: tokens.replay_window,
+        }
+    }
+
+    /// When a session that is opened now expires: if it is not used, and in any case.
+    pub fn of_session(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let expires_at = now + self.refresh_max;
+        ((now + self.refresh_idle).min(expires_at), expires_at)
+    }
+
+    /// As [`Self::of_session`]; a session without a refresh token lives as long as its one access token.
+    pub fn of_session_with(
+        &self,
+        refresh: Option<&RefreshToken>,
+        now: Timestamp,
+    ) -> (Timestamp, Timestamp) {
+        match refresh {
+            Some(_) => self.of_session(now),
+            None => (now + self.access, now + self.access),
+        }
+    }
+}
+
+/// The first refresh token of a session.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the key is missing.
+pub(crate) fn first_refresh_token(
+    app: &App,
+    session: &str,
+    now: Timestamp,
+) -> Result<RefreshToken, Error> {
+    let ring = app.keys.ring();
+    let key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
+    let session = Uuid::parse_str(session).map_err(|error| Error::Unavailable(error.into()))?;
+    Ok(RefreshToken::first(key, session, app.rng.bytes()))
+}
+
+/// The tokens of a session at this moment, for an authorization code or a refresh token. A scope that the client may no
+/// longer request is no longer granted to its sessions.
+pub(crate) async fn for_session(
+    app: &App,
+    client: &Client,
+    mut session: Session,
+    scope: Scope,
+    refresh: Option<&RefreshToken>,
+    now: Timestamp,
+) -> Result<TokenResponse, Error> {
+    let target = resources::still_open(app, client, &session.details.resource).await?;
+    session.details.resource = target.names();
+    let scope = scope.intersection(&target.may_ask(client));
+    let allowed = scope::allowed_in(app, &session, &scope, now).await?;
+    let grant = grant(app, client, &session, &allowed);
+    let (access_token, expires_in) = access_token(app, client, grant).await?;
+    let id_token = if allowed.scope.contains("openid") {
+        Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
+    } else {
+        None
+    };
+    Ok(TokenResponse {
+        access_token,
+        expires_in,
+        scope: allowed.scope,
+        refresh_token: refresh.map(RefreshToken::expose),
+        id_token,
+    })
+}
+
+/// The content of an access token of a client's session. Claims about the user only where the client asked for them.
+fn grant<'a>(
+    app: &'a App,
+    client: &'a Client,
+    session: &'a Session,
+    allowed: &Allowed,
+) -> NewAccessToken<'a> {
+    let user = session.user.as_ref();
+    let has_claim =
+        |claim| client.source == Source::BuiltIn || client.metadata.user_claims.contains(&claim);
+    NewAccessToken {
+        issuer: &app.config.server.issuer,
+        audience: resources::audience(app, &session.details.resource),
+        subject: &session.subject,
+        client_id: &client.id,
+        scope: allowed.scope.clone(),
+        session: Some(&session.id),
+        auth_time: Some(session.authenticated_at),
+        email: user.filter(|_| client.source == Source::BuiltIn).map(|user| user.email.as_str()),
+        role: user.filter(|_| has_claim(UserClaim::Role)).map(|user| user.role.as_str()),
+        modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),
+        until: allowed.until,
+    }
+}
+
+/// An access token of a client with its life in seconds.
+pub(crate) async fn access_token(
+    app: &App,
+    client: &Client,
+    grant: NewAccessToken<'_>,
+) -> Result<(String, u64), Error> {
+    let ttl = TokenLifetimes::of(app, client).access;
+    let registered = client.metadata.access_token_signing_alg;
+    let algorithm = registered.unwrap_or(app.config.tokens.signing_algorithm);
+    sign_access_token(app, grant, ttl, algorithm, app.clock.now()).await
+}
+
+/// An access token with its life in seconds.
+pub(crate) async fn sign_access_token(
+    app: &App,
+    grant: NewAccessToken<'_>,
+    ttl: Duration,
+    algorithm: SigningAlgorithm,
+    now: Timestamp,
+) -> Result<(String, u64), Error> {
+    let claims = AccessClaims::new(grant, app.new_id(), now, ttl);
+    let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
+    let token = app.keys.sign(TokenType::Access, &claims, algorithm, now).await?;
+    Ok((token, expires_in))
+}
