@@ -3,15 +3,21 @@
 //! | module | what it holds | may use |
 //! |---|---|---|
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
-//! | [`model`] | the nouns and their rules | oauth |
-//! | [`storage`] | the only place with SQL | model |
-//! | [`keys`], [`jose`], [`directory`], [`revocation`], [`password`], [`limits`], [`outbound`] | what a process keeps in memory | storage |
-//! | [`flows`] | the decisions | all of the above |
-//! | [`http`], [`grpc`], [`cli`] | how it is asked and answered | flows |
-//! | [`listener`], [`telemetry`], [`config`], [`clock`] | the ground it stands on | each other |
-//! | [`app`], [`server`] | everything put together | everything |
+//! | [`model`] | the entities and their rules | oauth |
+//! | [`storage`] | the only place with SQL | model, config |
+//! | [`limits`], [`password`], [`outbound`], [`jose`], [`telemetry`] | rate limits, Argon2, the SSRF-safe HTTP client, JWTs of clients, logs and metrics | config, model |
+//! | [`directory`], [`keys`], [`caches`], [`revocation`] | what a process keeps in memory | storage |
+//! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
+//! | [`app`] | the container of all of these | all above |
+//! | [`flows`] | the decisions | app and all above |
+//! | [`api_error`], [`request_context`], [`credentials`], [`forward_auth`] | what HTTP and gRPC share | flows |
+//! | [`http`], [`grpc`], [`cli`] | the transports, which parse and respond; HTTP and gRPC never import each other | flows |
+//! | [`server`] | listeners and background tasks | everything but cli |
+//! | [`listener`], [`config`], [`clock`] | sockets, settings, time | each other |
 //!
-//! `ARCHITECTURE.md` follows three requests through these rooms; a test keeps the direction.
+//! A transport may read from [`storage`] (a list, a lookup); a change goes through a flow.
+//! `tests/it/structure.rs` checks all of this for every module. `ARCHITECTURE.md` follows three
+//! requests through the modules.
 #![forbid(unsafe_code)]
 
 pub mod api_error;
