@@ -47,27 +47,27 @@ error_codes! {
     InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
     InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN" UNAUTHORIZED,
-    /// A client could not prove who it is (RFC 6749 §5.2).
+    /// Client authentication failed (RFC 6749 §5.2).
     InvalidClient = "INVALID_CLIENT" UNAUTHORIZED,
-    /// The token is good, but not for this (RFC 6750 §3.1).
+    /// The token is valid, but lacks the scope (RFC 6750 §3.1).
     InsufficientScope = "INSUFFICIENT_SCOPE" FORBIDDEN,
-    /// The person must log in again, or in another way (RFC 9470 §3).
+    /// The user must log in again, or in another way (RFC 9470 §3).
     InsufficientUserAuthentication = "INSUFFICIENT_USER_AUTHENTICATION" UNAUTHORIZED,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,
     ModuleNotFound = "MODULE_NOT_FOUND" NOT_FOUND,
-    /// Only administrators switch this module.
+    /// Only administrators grant or revoke this module.
     ModuleNotSelfService = "MODULE_NOT_SELF_SERVICE" FORBIDDEN,
-    /// A change without `If-Match`, which could undo another's (RFC 6585 §3).
+    /// A change without `If-Match`, which could overwrite another one (RFC 6585 §3).
     PreconditionRequired = "PRECONDITION_REQUIRED" PRECONDITION_REQUIRED,
-    /// `If-Match` names a state that is no more (RFC 9110 §15.5.13).
+    /// The state that `If-Match` names is outdated (RFC 9110 §15.5.13).
     PreconditionFailed = "PRECONDITION_FAILED" PRECONDITION_FAILED,
-    /// It cannot be done as things stand.
+    /// The state of the resource forbids it.
     Conflict = "CONFLICT" CONFLICT,
     /// The `Idempotency-Key` was used for another request.
     KeyReused = "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY,
-    /// A follower of the revocation feed is too far behind.
+    /// A subscriber of the revocation feed is too far behind.
     SnapshotRequired = "SNAPSHOT_REQUIRED" GONE,
     MethodNotAllowed = "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED,
     RequestTimeout = "REQUEST_TIMEOUT" REQUEST_TIMEOUT,
@@ -85,14 +85,14 @@ error_codes! {
 #[derive(Debug)]
 pub struct ApiError {
     pub code: ErrorCode,
-    /// For a person; tells what to do.
+    /// For people; says what to do.
     pub message: String,
     pub details: Vec<Detail>,
     /// `Retry-After`, rounded up to seconds.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
     pub challenge: Option<String>,
-    /// Where a person begins anew what was refused, an address of ours.
+    /// The URL, on this server, at which the user can start again.
     pub again: Option<String>,
     /// OAuth's `error` (RFC 6749 §5.2), where the endpoint is one of OAuth's.
     pub oauth: Option<&'static str>,
@@ -167,7 +167,7 @@ impl ApiError {
         error
     }
 
-    /// Where a person begins anew what was refused: `address` is one of ours.
+    /// Sets the URL, on this server, at which the user can start again.
     pub fn again(mut self, address: impl Into<String>) -> Self {
         self.again = Some(address.into());
         self
@@ -237,7 +237,7 @@ impl From<OAuthError> for ApiError {
         };
         Self {
             challenge: match code {
-                // RFC 6749 §5.2 wants it for whoever used the Authorization header; the others do not mind.
+                // RFC 6749 §5.2 requires it for clients that used the Authorization header; it does not harm others.
                 ErrorCode::InvalidClient => Some("Basic realm=\"propusk\"".to_owned()),
                 // RFC 6750 §3.1
                 ErrorCode::InsufficientScope => {
@@ -270,12 +270,12 @@ impl From<Error> for ApiError {
                 cause: Some(cause),
                 ..Self::new(
                     ErrorCode::UserCreate,
-                    "the account could not be created; nothing was kept, try again",
+                    "the account could not be created: everything was rolled back, try again",
                 )
             },
             E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),
             E::InvalidCredentials => Self::new(ErrorCode::InvalidCredentials, message),
-            // RFC 6750 §3.1: without a token no error code is told.
+            // RFC 6750 §3.1: no error code where the request has no token.
             E::NoToken => Self {
                 challenge: Some("Bearer".to_owned()),
                 ..Self::new(ErrorCode::InvalidToken, message)
@@ -316,7 +316,7 @@ impl From<Error> for ApiError {
                 retry_after: Some(Duration::from_secs(2)),
                 ..Self::new(
                     ErrorCode::Unavailable,
-                    "the server cannot answer now: try again in a moment",
+                    "the service is unavailable: try again in a moment",
                 )
             },
         }

@@ -185,7 +185,7 @@ pub async fn open_database(config: &Config) -> Result<Db, StartError> {
         StartError::Storage(match error {
             crate::storage::Error::Folder(message) => message,
             other => format!(
-                "cannot open the database {url} ({other}): is it running, and is database.url right ({})?",
+                "the database {url} cannot be opened ({other}): is it running, and is database.url right ({})?",
                 config.source("database.url")
             ),
         })

@@ -9,7 +9,7 @@ use crate::{
     storage,
 };
 
-/// Why a flow refused. The caller is told the rule, the log the cause.
+/// Why a flow denies a request. The client is told the rule, the log the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// One or more fields break a rule.
@@ -19,52 +19,52 @@ pub enum Error {
     EmailTaken,
     #[error("this username is taken")]
     UsernameTaken,
-    /// Registration failed for a reason that is not the caller's; everything was rolled back.
+    /// Registration failed for a reason that is not the client's; everything was rolled back.
     #[error("the account could not be created")]
     NotCreated(#[source] Cause),
-    #[error("registration is off")]
+    #[error("registration is disabled")]
     RegistrationDisabled,
-    /// Wrong password, unknown login or disabled account: never told apart.
-    #[error("the login or the password is wrong")]
+    /// Wrong password, unknown login or disabled account, indistinguishably.
+    #[error("wrong login or password")]
     InvalidCredentials,
-    /// The access token is not good (RFC 6750 §3.1 `invalid_token`).
+    /// RFC 6750 §3.1 `invalid_token`
     #[error("the access token is not valid: {0}")]
     InvalidToken(InvalidToken),
-    /// No access token was shown at all.
-    #[error("an access token is needed")]
+    /// The request carries no access token.
+    #[error("an access token is required")]
     NoToken,
     #[error("the refresh token is not valid")]
     InvalidRefreshToken,
-    /// What a call is about is not there; the word says what it would be.
+    /// The named resource does not exist; the word says its kind.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The caller changes a state that is no more.
-    #[error("it has been changed since: read it again and use its new ETag")]
+    /// The state that `If-Match` names is outdated.
+    #[error("the resource has changed: read it again and send its new ETag")]
     Changed,
-    /// It cannot be done as things stand; the sentence says why and what to do.
+    /// The state of the resource forbids it; the message says why and what to do.
     #[error("{0}")]
     Conflict(&'static str),
-    /// Another request came under the same `Idempotency-Key`.
-    #[error("this Idempotency-Key was used for another request: take a new key for each new thing")]
+    /// The `Idempotency-Key` was used for a different request.
+    #[error("this Idempotency-Key was used for a different request: send a new key")]
     KeyReused,
     #[error("there is no such module")]
     NoSuchModule,
-    #[error("this module is switched by administrators only: ask one")]
+    #[error("only administrators can grant or revoke this module")]
     NotSelfService,
-    /// What the protocol has a name for.
+    /// An error that OAuth has a name for.
     #[error(transparent)]
     OAuth(#[from] OAuthError),
     #[error("too many attempts")]
     TooMany(Duration),
-    /// All password threads are busy and the queue is full.
+    /// All password hashing threads are busy and the queue is full.
     #[error("the server is busy")]
     Overloaded,
-    /// The database (or a key) cannot be used now.
-    #[error("the server cannot answer now")]
+    /// The database or a key is unavailable.
+    #[error("the service is unavailable")]
     Unavailable(#[source] Cause),
 }
 
-/// An inner cause; for the log only.
+/// The inner cause, for the log only.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A field and what is wrong with it.

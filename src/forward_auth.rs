@@ -14,7 +14,9 @@ use crate::{
     app::App,
     credentials::{CookieNames, bearer, cookie, from_own_pages},
     error::Error,
-    flows::gateway::{self, Cookies, Decision, Identity, Needs, Refusal, SHORTEST_MAX_AGE, Shown},
+    flows::gateway::{
+        self, Cookies, Credentials, Decision, Identity, Refusal, Requirements, SHORTEST_MAX_AGE,
+    },
     model::actor::RequestContext,
     oauth::scope::Scope,
 };
@@ -60,27 +62,29 @@ pub(crate) async fn answer(
     let names = CookieNames::of(&app.config);
     let bearer = bearer(headers)?;
     let (access, refresh);
-    let shown = match &bearer {
-        Some(token) => Shown::Bearer(token),
+    let credentials = match &bearer {
+        Some(token) => Credentials::Bearer(token),
         None => {
             (access, refresh) = (cookie(headers, names.access), cookie(headers, names.refresh));
-            Shown::Cookies { access: access.as_deref(), refresh: refresh.as_deref() }
+            Credentials::Cookies { access: access.as_deref(), refresh: refresh.as_deref() }
         }
     };
-    let by_cookie =
-        matches!(shown, Shown::Cookies { access, refresh } if access.or(refresh).is_some());
+    let by_cookie = match credentials {
+        Credentials::Bearer(_) => false,
+        Credentials::Cookies { access, refresh } => access.or(refresh).is_some(),
+    };
     if by_cookie && !from_own_pages(headers, &app.config) {
         let message = "a page of another site sent this request with the cookies of a session: add its origin to \
                        gateway.origins if it is yours";
         return Err(ApiError::new(ErrorCode::CrossSite, message));
     }
-    let decided = gateway::decide(app, shown, &asked.needs, caller).await;
+    let decided = gateway::decide(app, credentials, &asked.requirements, caller).await;
     let Decision { verdict, cookies } = decided?;
     let mut response = match verdict {
         Ok(identity) => allowed(&identity)?,
         Err(refusal) => {
             let login = (asked.redirect != Redirect::Never
-                && refusal.is_mended_by_login()
+                && refusal.is_resolved_by_login()
                 && is_of_a_page(told))
             .then(|| login(app, (told.url)(), &refusal));
             match login {
@@ -102,7 +106,7 @@ pub(crate) async fn answer(
 /// What stands in the query. A word that is not known is refused: one that was meant as a demand must not be overlooked.
 #[derive(Debug, Default)]
 struct Asked {
-    needs: Needs,
+    requirements: Requirements,
     redirect: Redirect,
     /// Whether cookies are wanted in headers of their own beside `Set-Cookie`.
     cookies: bool,
@@ -138,14 +142,14 @@ impl Asked {
                     scopes.push(' ');
                     scopes.push_str(scope);
                 }
-                ("module", _) => asked.needs.modules.extend(words()),
-                ("audience", _) => asked.needs.audiences.extend(words()),
-                ("acr", _) => asked.needs.acr_values.extend(words()),
+                ("module", _) => asked.requirements.modules.extend(words()),
+                ("audience", _) => asked.requirements.audiences.extend(words()),
+                ("acr", _) => asked.requirements.acr_values.extend(words()),
                 ("max_age", seconds) => {
                     let age = seconds.parse().ok().map(Duration::from_secs);
                     let least = SHORTEST_MAX_AGE.as_secs();
-                    asked.needs.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
-                    if asked.needs.max_age.is_none() {
+                    asked.requirements.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
+                    if asked.requirements.max_age.is_none() {
                         return Err(format!("max_age is a number of seconds, {least} at least"));
                     }
                 }
@@ -163,7 +167,7 @@ impl Asked {
             }
             seen.push(name);
         }
-        asked.needs.scope = Scope::parse(&scopes)?;
+        asked.requirements.scope = Scope::parse(&scopes)?;
         Ok(asked)
     }
 }
@@ -332,11 +336,11 @@ mod tests {
     #[test]
     fn what_a_gateway_demands_is_read_strictly() {
         let asked = Asked::parse("scope=a+b&scope=c&module=crm&module=wiki&audience=https%3A%2F%2Fapi.example&max_age=300&acr=x+y&redirect=header&cookies=header").expect("good");
-        assert_eq!(asked.needs.scope.to_string(), "a b c");
-        assert_eq!(asked.needs.modules, ["crm", "wiki"]);
-        assert_eq!(asked.needs.audiences, ["https://api.example"]);
-        assert_eq!(asked.needs.max_age, Some(Duration::from_secs(300)));
-        assert_eq!(asked.needs.acr_values, ["x", "y"]);
+        assert_eq!(asked.requirements.scope.to_string(), "a b c");
+        assert_eq!(asked.requirements.modules, ["crm", "wiki"]);
+        assert_eq!(asked.requirements.audiences, ["https://api.example"]);
+        assert_eq!(asked.requirements.max_age, Some(Duration::from_secs(300)));
+        assert_eq!(asked.requirements.acr_values, ["x", "y"]);
         assert_eq!((asked.redirect, asked.cookies), (Redirect::Header, true));
         assert!(Asked::parse("redirect=never&").is_ok());
         for bad in [

@@ -1,4 +1,4 @@
-//! The running server: its listeners and what runs beside them, on one page.
+//! The running server: its listeners and background tasks.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often the database is asked whether gRPC's health shall say that we serve.
+/// How often the database is queried for the gRPC health status.
 const HEALTH_CHECK: Duration = Duration::from_secs(5);
 
-/// A server whose addresses are bound; it answers once [`Server::run`] runs.
+/// A server whose sockets are bound; it answers once [`Server::run`] runs.
 pub struct Server {
     app: Arc<App>,
     public: Bound,
@@ -41,7 +41,7 @@ impl Server {
     /// Binds the configured addresses.
     ///
     /// # Errors
-    /// [`ServerError::Listen`] says what to mend.
+    /// [`ServerError::Listen`] says what to fix.
     pub fn bind(app: Arc<App>) -> Result<Self, ServerError> {
         let config = &app.config.server;
         let options = Options {
@@ -91,10 +91,10 @@ impl Server {
         self.metrics.as_ref().map(Bound::local_addr)
     }
 
-    /// Answers until `shutdown` comes; then finishes what was accepted, and closes the database.
+    /// Serves until `shutdown` completes; then finishes the accepted requests and closes the database.
     ///
     /// # Errors
-    /// [`ServerError::Page`], before anything is answered.
+    /// [`ServerError::Page`], before anything is served.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { app, public, grpc, metrics } = self;
         let endpoint = http::endpoint(&app)?;
@@ -110,7 +110,8 @@ impl Server {
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
         let denied = Arc::clone(&app);
         background.spawn(async move { denied.denied_requests.run().await });
-        // Where nobody can ask for it, the database is not asked either.
+
+        // Without a gRPC listener there is no health status to keep.
         let health =
             grpc.as_ref().map(|_| background.spawn(keep_health(Arc::clone(&app), serving)));
         background.spawn(app.revocations.clone().poll_for_changes());
@@ -133,8 +134,8 @@ impl Server {
         };
         let signal = async {
             shutdown.await;
-            tracing::info!("shutting down: finishing what was accepted");
-            // Streams end by themselves, with a word about why.
+            tracing::info!("shutting down: finishing accepted requests");
+            // Streams end with a reason.
             app.revocations.feed.close();
             if let Some(health) = health {
                 health.abort();
@@ -185,16 +186,16 @@ fn bind_grpc(app: &App, options: &Options) -> Result<Option<Bound>, ListenError>
         ..options.clone()
     });
     match bound {
-        // Nobody has asked for this address: a first try of the server shall not fail because of it.
+        // The address is the default: a first start must not fail because it is in use.
         Err(error @ ListenError::Taken { .. }) if app.config.is_default("grpc.listen") => {
-            tracing::warn!(%error, "there is no gRPC");
+            tracing::warn!(%error, "gRPC listener disabled: address in use");
             Ok(None)
         }
         bound => bound.map(Some),
     }
 }
 
-/// Keeps in mind whether the database answers.
+/// Updates the gRPC health status by whether the database answers.
 async fn keep_health(app: Arc<App>, serving: watch::Sender<bool>) {
     let mut tick = tokio::time::interval(HEALTH_CHECK);
     loop {
@@ -209,7 +210,7 @@ async fn is_ready(app: &App) -> bool {
     matches!(asked.await, Ok(Ok(_)))
 }
 
-/// What the metrics listener answers: `/metrics` for Prometheus and `/ready` for `propusk health`.
+/// The metrics listener: `/metrics` for Prometheus and `/ready` for `propusk health`.
 fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + use<> {
     use poem::EndpointExt;
     Route::new()

@@ -1,5 +1,4 @@
-//! What a gateway asks before it lets a request through: who sends it, and may they? One decision for `/forward-auth` and for
-//! Envoy's gRPC.
+//! Whether a gateway may let a request through, and who sends it: one decision for `/forward-auth` and for Envoy's gRPC.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,30 +28,30 @@ use crate::{
     telemetry::GatewayOutcome,
 };
 
-/// The shortest `max_age` that can be asked for: a person must be able to log in and come back within it.
+/// The shortest `max_age` that can be required: a user must be able to log in and return within it.
 pub const SHORTEST_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// What a request carries to say who sent it; none of it is believed yet.
+/// What a request carries to say who sent it, not verified yet.
 #[derive(Clone, Copy, Debug)]
-pub enum Shown<'a> {
+pub enum Credentials<'a> {
     /// `Authorization: Bearer …`
     Bearer(&'a str),
-    /// The cookies of a browser; without any it has shown nothing.
+    /// The cookies of a browser, if any.
     Cookies { access: Option<&'a str>, refresh: Option<&'a str> },
 }
 
-/// What a gateway demands of those it lets through.
+/// What a gateway requires of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub struct Requirements {
     /// All of them.
     pub scope: Scope,
     /// All of them, by id; a token has a module where it carries one of the module's scopes.
     pub modules: Vec<String>,
-    /// Whom a bearer token may be meant for; empty: this server's own API and the configured `gateway.audiences`.
+    /// The accepted audiences of a bearer token; empty: this server's own API and the configured `gateway.audiences`.
     pub audiences: Vec<String>,
-    /// How long ago the person may have logged in at the most (RFC 9470 §4).
+    /// The maximum age of the login (RFC 9470 §4).
     pub max_age: Option<Duration>,
-    /// How they may have logged in; empty: anyhow.
+    /// The accepted authentication context classes; empty: any.
     pub acr_values: Vec<String>,
 }
 
@@ -63,7 +62,7 @@ pub struct Decision {
     pub cookies: Cookies,
 }
 
-/// What becomes of the browser's cookies, whatever the verdict is: a session that was refreshed has one good refresh token only.
+/// What the browser's cookies become, whatever the verdict: a session that was refreshed has only one valid refresh token.
 #[derive(Debug)]
 pub enum Cookies {
     Keep,
@@ -75,7 +74,7 @@ pub enum Cookies {
 #[derive(Debug)]
 pub struct Identity {
     token: Arc<Verified>,
-    /// The ids of the modules that the token is good for, with a space between two.
+    /// The ids of the modules that the token grants, separated by spaces.
     pub modules: String,
 }
 
@@ -85,7 +84,7 @@ impl Identity {
     }
 }
 
-/// Why nobody was let through.
+/// Why the request was not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     NoToken,
@@ -93,9 +92,9 @@ pub enum Refusal {
     InvalidToken(InvalidToken),
     /// RFC 6750 §3.1 `insufficient_scope`
     InsufficientScope {
-        /// What would be enough.
+        /// The scope that would be sufficient.
         scope: String,
-        /// A module that is lacking.
+        /// A missing module.
         module: Option<String>,
     },
     /// RFC 9470 §3 `insufficient_user_authentication`
@@ -106,8 +105,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether a login in the browser mends it.
-    pub fn is_mended_by_login(&self) -> bool {
+    /// Whether a login in the browser resolves it.
+    pub fn is_resolved_by_login(&self) -> bool {
         match self {
             Self::NoToken | Self::InvalidToken(_) => true,
             Self::InsufficientScope { .. } => false,
@@ -119,19 +118,19 @@ impl Refusal {
 /// Decides on a request. An expired access cookie is renewed by the refresh cookie; a bearer token never is.
 ///
 /// # Errors
-/// [`Error::Unavailable`], and [`Error::TooMany`] for an address that showed too many refresh tokens that are none.
+/// [`Error::Unavailable`], and [`Error::TooMany`] for an address that presented too many invalid refresh tokens.
 pub async fn decide(
     app: &App,
-    shown: Shown<'_>,
-    needs: &Needs,
+    credentials: Credentials<'_>,
+    requirements: &Requirements,
     caller: &RequestContext,
 ) -> Result<Decision, Error> {
-    let decision = attempt(app, shown, needs, caller).await;
+    let decision = attempt(app, credentials, requirements, caller).await;
     if matches!(&decision, Ok(decision) if decision.verdict.is_err()) {
-        diagnostics::record("needed.scope", &needs.scope);
-        diagnostics::record("needed.modules", needs.modules.join(" "));
-        diagnostics::record("needed.audience", needs.audiences.join(" "));
-        if let Some(age) = needs.max_age {
+        diagnostics::record("needed.scope", &requirements.scope);
+        diagnostics::record("needed.modules", requirements.modules.join(" "));
+        diagnostics::record("needed.audience", requirements.audiences.join(" "));
+        if let Some(age) = requirements.max_age {
             diagnostics::record("needed.max_age", age.as_secs());
         }
     }
@@ -151,24 +150,25 @@ pub async fn decide(
 
 async fn attempt(
     app: &App,
-    shown: Shown<'_>,
-    needs: &Needs,
+    credentials: Credentials<'_>,
+    requirements: &Requirements,
     caller: &RequestContext,
 ) -> Result<Decision, Error> {
-    let (access, refresh) = match shown {
-        Shown::Bearer(token) => (Some(token), None),
-        Shown::Cookies { access, refresh } => (access, refresh),
+    let (access, refresh) = match credentials {
+        Credentials::Bearer(token) => (Some(token), None),
+        Credentials::Cookies { access, refresh } => (access, refresh),
     };
     if access.is_none() && refresh.is_none() {
         return Ok(kept(Err(Refusal::NoToken)));
     }
-    // The one question that is asked of the database or of Redis, together with whoever else asks at this moment.
+    // The one version check, shared with other requests of this moment.
     app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let judge = Judge { config: &app.config, catalogue: &catalogue, needs, now: app.clock.now() };
+    let judge =
+        Judge { config: &app.config, catalogue: &catalogue, requirements, now: app.clock.now() };
     let inspected = access.map(|token| verify::inspect(app, token));
-    match (shown, inspected) {
-        (Shown::Bearer(token), Some(inspected)) => {
+    match (credentials, inspected) {
+        (Credentials::Bearer(token), Some(inspected)) => {
             let verdict = match inspected {
                 Ok(token) => judge.bearer(token),
                 Err(why) => Err(judge.withdrawn(app, token).unwrap_or(Refusal::InvalidToken(why))),
@@ -176,12 +176,14 @@ async fn attempt(
             Ok(kept(verdict))
         }
         (_, Some(Ok(token))) if token.claims.aud.contains(app.config.audience()) => {
-            Ok(kept(judge.person(token)))
+            Ok(kept(judge.user(token)))
         }
         _ => match refresh {
             Some(refresh) => renew(app, refresh, &judge, caller).await,
             None => Ok(Decision {
-                verdict: Err(Refusal::InvalidToken(InvalidToken("the session is over"))),
+                verdict: Err(Refusal::InvalidToken(InvalidToken(
+                    "the session has expired or was revoked",
+                ))),
                 cookies: Cookies::Clear,
             }),
         },
@@ -201,14 +203,16 @@ async fn renew(
 ) -> Result<Decision, Error> {
     let network = Key::address(caller.address);
     let limiter = app.limits.limiter(Limit::Address);
-    // Only failures count: the requests of a page are many, and come from the office's one address.
+    // Only failures count: a page causes many requests, and an office has one address.
     limiter.peek(&network, judge.now).map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
     let tokens = match first_party::refresh(app, refresh, caller).await {
         Ok(tokens) => tokens,
         Err(Error::InvalidRefreshToken) => {
             app.admit(Limit::Address, &network)?;
             return Ok(Decision {
-                verdict: Err(Refusal::InvalidToken(InvalidToken("the session is over"))),
+                verdict: Err(Refusal::InvalidToken(InvalidToken(
+                    "the session has expired or was revoked",
+                ))),
                 cookies: Cookies::Clear,
             });
         }
@@ -216,15 +220,15 @@ async fn renew(
     };
     let verdict = verify::inspect(app, &tokens.access_token)
         .map_err(Refusal::InvalidToken)
-        .and_then(|token| judge.person(token));
+        .and_then(|token| judge.user(token));
     Ok(Decision { verdict, cookies: Cookies::Renew(Box::new(tokens)) })
 }
 
-/// What a good token is held against.
+/// What a valid token is checked against.
 struct Judge<'a> {
     config: &'a Config,
     catalogue: &'a Catalogue,
-    needs: &'a Needs,
+    requirements: &'a Requirements,
     now: Timestamp,
 }
 
@@ -232,14 +236,14 @@ impl Judge<'_> {
     fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         if !self.is_meant_for_us(&token.claims) {
             verify::note(&token);
-            let why = InvalidToken("it is meant for somebody else");
+            let why = InvalidToken("audience mismatch");
             return Err(Refusal::InvalidToken(why));
         }
-        self.person(token)
+        self.user(token)
     }
 
     fn is_meant_for_us(&self, claims: &AccessClaims) -> bool {
-        let named = &self.needs.audiences;
+        let named = &self.requirements.audiences;
         if named.is_empty() {
             return claims.aud.contains(self.config.audience())
                 || has_any(claims, &self.config.gateway.audiences);
@@ -247,8 +251,8 @@ impl Judge<'_> {
         has_any(claims, named)
     }
 
-    /// Whom the token is meant for was settled before: a browser's session is this server's own.
-    fn person(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
+    /// The audience was checked before.
+    fn user(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         let claims = &token.claims;
         if let Err(refusal) = self.lacking(claims).and_then(|()| self.stale(claims)) {
             verify::note(&token);
@@ -271,31 +275,31 @@ impl Judge<'_> {
             let module = self.catalogue.modules.get(id.as_str());
             !module.is_some_and(|module| self.has_module(claims, module))
         };
-        let module = self.needs.modules.iter().find(lacks);
-        if module.is_none() && self.needs.scope.iter().all(|scope| carries(claims, scope)) {
+        let module = self.requirements.modules.iter().find(lacks);
+        if module.is_none() && self.requirements.scope.iter().all(|scope| carries(claims, scope)) {
             return Ok(());
         }
         Err(self.insufficient(module))
     }
 
     fn stale(&self, claims: &AccessClaims) -> Result<(), Refusal> {
-        let needs = self.needs;
-        let steps_up = needs.max_age.is_some() || !needs.acr_values.is_empty();
+        let requirements = self.requirements;
+        let steps_up = requirements.max_age.is_some() || !requirements.acr_values.is_empty();
         if steps_up && !self.is_fresh(claims) {
             return Err(Refusal::NeedsLogin {
-                max_age: needs.max_age,
-                acr_values: needs.acr_values.clone(),
+                max_age: requirements.max_age,
+                acr_values: requirements.acr_values.clone(),
             });
         }
         Ok(())
     }
 
     fn insufficient(&self, module: Option<&String>) -> Refusal {
-        let of_modules = self.needs.modules.iter();
+        let of_modules = self.requirements.modules.iter();
         let of_modules = of_modules.filter_map(|id| self.catalogue.modules.get(id));
         let of_modules = of_modules.flat_map(|module| module.scope.iter());
         Refusal::InsufficientScope {
-            scope: Scope::of(self.needs.scope.iter().chain(of_modules)).to_string(),
+            scope: Scope::of(self.requirements.scope.iter().chain(of_modules)).to_string(),
             module: module.cloned(),
         }
     }
@@ -307,17 +311,17 @@ impl Judge<'_> {
             && module.scope.iter().any(|scope| carries(claims, scope))
     }
 
-    /// A client's own token has no person who could have logged in.
+    /// A client's own token has no user who could have logged in.
     fn is_fresh(&self, claims: &AccessClaims) -> bool {
         let Some(at) = claims.auth_time.and_then(Timestamp::from_secs) else {
             return false;
         };
-        self.needs.max_age.is_none_or(|most| at + most >= self.now)
-            && meets_acr(&self.needs.acr_values)
+        self.requirements.max_age.is_none_or(|most| at + most >= self.now)
+            && meets_acr(&self.requirements.acr_values)
     }
 
-    /// A token that is good but for a scope that its subject has lost since, where it is that scope that is needed: to refresh
-    /// would not help, so the caller is told what is lacking.
+    /// The missing scope, where a token is valid except for a scope that its user has lost since and that is required:
+    /// refreshing would not help.
     fn withdrawn(&self, app: &App, token: &str) -> Option<Refusal> {
         let token = app.verified_tokens.get(token)?;
         let claims = &token.claims;
@@ -341,13 +345,13 @@ fn has_any(claims: &AccessClaims, audiences: &[String]) -> bool {
     audiences.iter().any(|name| claims.aud.contains(name))
 }
 
-/// People log in by password here; there is no other class yet.
+/// Users log in by password; there is no other class.
 fn meets_acr(wanted: &[String]) -> bool {
     wanted.is_empty() || wanted.iter().any(|one| one == ACR_PASSWORD)
 }
 
-/// Opens a session of the first-party API for whoever is logged in at a browser; it ends with the browser's. `None` where that
-/// has ended meanwhile, or began too long ago.
+/// Opens a session of the first-party API for the user who is logged in at a browser, bound to the browser's session. `None`
+/// where that was revoked meanwhile, or is older than `max_age`.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -365,17 +369,17 @@ pub async fn start(
     open::open_in_browser(app, browser, caller).await
 }
 
-/// Where a browser may be sent from here: an address of this server or of an origin behind a gateway (`gateway.origins`).
-/// `None` for all else that somebody may have put there (threat T8).
+/// Where a browser may be redirected to: a URL of this server or of an origin behind a gateway (`gateway.origins`). `None`
+/// for any other (threat T8).
 pub fn landing(config: &Config, text: &str) -> Option<Url> {
     const LONGEST: usize = 2 * 1024;
     if text.len() > LONGEST {
         return None;
     }
     let issuer = Url::parse(&config.server.issuer).ok()?;
-    // As a browser reads it: `//host` and `/\host` are other hosts.
+    // As a browser parses it: `//host` and `/\host` are other hosts.
     let url = issuer.join(text).ok()?;
-    // `blob:https://…` has the origin of what stands in it.
+    // `blob:https://…` has the origin of the URL inside it.
     let is_page = matches!(url.scheme(), "http" | "https");
     let is_plain = is_page && url.username().is_empty() && url.password().is_none();
     (is_plain && is_ours(config, &issuer.origin(), &url.origin())).then_some(url)

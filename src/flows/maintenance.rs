@@ -1,4 +1,4 @@
-//! What runs beside the requests: key rotation by schedule, and removing what is no longer needed.
+//! Background maintenance: scheduled key rotation, and removal of expired rows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::{
     },
 };
 
-/// How often a process looks whether there is work.
+/// How often a process looks for work.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Grants of modules that end in one transaction.
+/// Expired module grants that are closed in one transaction.
 const EXPIRED: usize = 100;
 
-/// Rows removed by one statement, so that no sweep holds others up.
+/// Rows removed by one statement, so that no sweep blocks other statements.
 const BATCH: i64 = 500;
 
 /// Runs until it is dropped.
@@ -27,13 +27,13 @@ pub async fn run(app: Arc<App>) {
     loop {
         tick.tick().await;
         if let Err(error) = app.keys.maintain(&app.db, &app.clock, &app.rng).await {
-            tracing::error!(%error, "the keys could not be maintained; trying again in a minute");
+            tracing::error!(%error, "key maintenance failed; retrying in a minute");
         }
         if let Err(error) = app.keys.reload(&app.db, app.clock.now()).await {
-            tracing::error!(%error, "the keys could not be read; trying again in a minute");
+            tracing::error!(%error, "reloading keys failed; retrying in a minute");
         }
         if let Err(error) = sweep(&app).await {
-            tracing::error!(%error, "expired rows could not be removed; trying again in a minute");
+            tracing::error!(%error, "removing expired rows failed; retrying in a minute");
         }
     }
 }

@@ -167,7 +167,7 @@ impl Identity {
         match &self.proof {
             // The list has just heard what is new.
             Proof::Token(verified) => {
-                verify::still_good(app, verified).map_err(|why| Error::InvalidToken(why).into())
+                verify::still_valid(app, verified).map_err(|why| Error::InvalidToken(why).into())
             }
             Proof::Certificate(thumbprint) => {
                 let client = client_of(app, thumbprint).await?;

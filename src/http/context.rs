@@ -19,7 +19,7 @@ use crate::{
     request_context,
 };
 
-/// What a handler knows of its request beside the request.
+/// What a handler gets beside the request.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub app: Arc<App>,
@@ -49,7 +49,7 @@ impl<'a> FromRequest<'a> for Context {
 #[derive(Clone, Debug)]
 pub struct RequestContextLayer {
     pub app: Arc<App>,
-    /// The methods each call answers, for `Allow` (RFC 9110 §15.5.6).
+    /// The methods of each operation, for `Allow` (RFC 9110 §15.5.6).
     pub methods: Arc<HashMap<String, String>>,
 }
 
@@ -72,7 +72,7 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        // Durations of requests are measured by the real clock, whatever tests do to the other one.
+        // Durations are measured by the real clock, also in tests.
         #[allow(clippy::disallowed_methods)]
         let began = std::time::Instant::now();
         let app = &self.layer.app;
@@ -101,13 +101,13 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
         };
         if let Some(error) = &error {
             render(&mut response, error, &caller, path, reader);
-            // The rest of the body is not read: the client must not send its next request after it.
+            // The rest of the body is not read, so the connection cannot be reused.
             if is_http1 && matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             if error.code == ErrorCode::MethodNotAllowed {
-                // What is no call is a page or a file.
+                // Everything else is a page or a file.
                 let known = &self.layer.methods;
                 let methods = known.get(path).or_else(|| known.get(route.as_deref()?));
                 let methods = methods.map_or("GET, HEAD", String::as_str);
@@ -132,48 +132,43 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
     }
 }
 
-/// The framework's own rejections, in our words.
+/// The framework's own rejections, as this server's errors.
 pub(crate) fn from_poem(error: poem::Error) -> ApiError {
     if error.is::<ApiError>() {
         return match error.downcast::<ApiError>() {
             Ok(error) => error,
-            Err(_) => ApiError::new(ErrorCode::Internal, "an error that cannot be read"),
+            Err(_) => ApiError::new(ErrorCode::Internal, "an error of an unexpected type"),
         };
     }
     let status = error.status();
     match status {
-        StatusCode::NOT_FOUND => ApiError::new(
-            ErrorCode::NotFound,
-            "there is nothing at this address: see /docs for what there is",
-        ),
-        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
-            ErrorCode::MethodNotAllowed,
-            "this address does not answer that method: see Allow",
-        ),
+        StatusCode::NOT_FOUND => {
+            ApiError::new(ErrorCode::NotFound, "no resource at this URL: see /docs")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(ErrorCode::MethodNotAllowed, "method not allowed at this URL: see Allow")
+        }
         StatusCode::REQUEST_TIMEOUT => {
-            ApiError::new(ErrorCode::RequestTimeout, "the request took too long: send it again")
+            ApiError::new(ErrorCode::RequestTimeout, "the request timed out: send it again")
         }
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ErrorCode::TooLarge, "the body is too large")
         }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "the body is of a type that is not read here",
-        ),
-        _ if status.is_client_error() => {
-            ApiError::new(ErrorCode::BadRequest, "the request cannot be read")
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::new(ErrorCode::UnsupportedMediaType, "unsupported media type of the body")
         }
+        _ if status.is_client_error() => ApiError::new(ErrorCode::BadRequest, "malformed request"),
         _ => ApiError {
             cause: Some(error.to_string().into()),
             ..ApiError::new(
                 ErrorCode::Internal,
-                "the server made a mistake: tell its operator the requestId",
+                "internal server error; quote the requestId when reporting it",
             )
         },
     }
 }
 
-/// The addresses of pages; an error there is read by a person.
+/// The paths of pages: an error there is rendered as a page.
 const PAGES: [&str; 7] = [
     "/oauth2/authorize",
     "/oauth2/logout",
@@ -184,15 +179,15 @@ const PAGES: [&str; 7] = [
     "/session/start",
 ];
 
-/// The words for the person who asks, where it is one and not a program.
+/// The locale of the error page, where a browser asks and not a program.
 fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
     let asks_for_html = || {
         let accept = request.headers().get(header::ACCEPT)?;
         Some(accept.to_str().ok()?.contains("text/html"))
     };
     let for_programs = path.starts_with("/oauth2/") || path.starts_with("/api/");
-    let is_person = PAGES.contains(&path) || (!for_programs && asks_for_html().unwrap_or(false));
-    is_person.then(|| Locale::of_request(request, None))
+    let is_user = PAGES.contains(&path) || (!for_programs && asks_for_html().unwrap_or(false));
+    is_user.then(|| Locale::of_request(request, None))
 }
 
 fn error_page(
@@ -203,7 +198,7 @@ fn error_page(
     let title_key = match (error.code, error.code.status()) {
         (ErrorCode::CrossSite, _) => ErrorTitle::ForeignForm,
         (ErrorCode::RegistrationDisabled, _) => ErrorTitle::RegistrationClosed,
-        // For a person, what is only posted to is no page.
+        // A path that only accepts POST is no page for a user.
         (_, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => ErrorTitle::NotFound,
         (_, StatusCode::FORBIDDEN) => ErrorTitle::Forbidden,
         (_, StatusCode::TOO_MANY_REQUESTS) => ErrorTitle::TooMany,
@@ -274,14 +269,14 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// The inner cause with its control characters escaped; a field that is left out where there is none.
+/// The inner cause with its control characters escaped.
 fn cause(error: &ApiError) -> Option<tracing::field::DebugValue<String>> {
     let cause = error.cause.as_ref()?;
     Some(tracing::field::debug(cause.to_string()))
 }
 
-/// One line a request: what failed through us as an error, what was refused as information, what merely
-/// read something at debug. Neither query nor body nor any header's value is in it.
+/// One line a request: server errors at error level, denied requests at info, successful reads at debug. Without query,
+/// body and header values.
 fn log(
     caller: &RequestContext,
     method: &Method,

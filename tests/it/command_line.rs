@@ -192,7 +192,10 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_does(&propusk(&["user", "list"]), &["disabled"]);
     assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled user"]);
     assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
-    assert_does(&propusk(&["user", "set-role", "vera", "admin"]), &["changed the role of vera@example.org to admin"]);
+    assert_does(
+        &propusk(&["user", "set-role", "vera", "admin"]),
+        &["changed the role of vera@example.org to admin"],
+    );
     assert_does(&propusk(&["role", "remove", "editor"]), &["removed role editor"]);
     assert_does(&propusk(&["role", "list"]), &["admin 1", "user 0"]);
     assert_does(
@@ -233,14 +236,14 @@ async fn the_cli_manages_users(backend: Backend) {
         &["must lie in the future"],
     );
     assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
-    assert_does(
-        &propusk(&["module", "history", "vera"]),
-        &["crm ", "2999-01-01T00:00:00Z cli -"],
-    );
+    assert_does(&propusk(&["module", "history", "vera"]), &["crm ", "2999-01-01T00:00:00Z cli -"]);
     assert_does(&propusk(&["module", "withdraw", "vera", "crm"]), &["withdrew module crm"]);
     assert_does(&propusk(&["module", "history", "vera"]), &["cli cli"]);
     assert_does(&propusk(&["module", "remove", "crm"]), &["removed module crm"]);
-    assert_does(&propusk(&["user", "set-password", "vera"]), &["changed the password", "shown once"]);
+    assert_does(
+        &propusk(&["user", "set-password", "vera"]),
+        &["changed the password", "shown once"],
+    );
     assert_fails(&propusk(&["user", "disable", "nobody"]), 1, &["there is no user"]);
 
     let with_stdin = |args: &[&str], typed: &str| {

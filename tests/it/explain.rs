@@ -109,7 +109,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await;
     refused.push((
         wrong,
-        "it was revoked",
+        "revoked",
         vec![("revoked_by", "an entry of the kind session"), ("token.client_id", "app")],
     ));
     // An introspection that says no more than "inactive".
@@ -129,7 +129,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         vec![("needed.scope", "propusk:revocations"), ("token.scope", "openid profile email")],
     ));
     let wrong = server.login("nobody").await;
-    refused.push((wrong, "the login or the password is wrong", vec![("login.account", "unknown")]));
+    refused.push((wrong, "wrong login or password", vec![("login.account", "unknown")]));
     // One answer for a wrong password and for an account that is disabled; who may ask sees which it was.
     let carol = server.register("carol").await;
     let wrong = server
@@ -137,7 +137,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         .await;
     refused.push((
         wrong,
-        "the login or the password is wrong",
+        "wrong login or password",
         vec![("login.account", "known"), ("login.password", "Wrong")],
     ));
     let user = users::find(&server.app, "carol").await.expect("known");
@@ -145,7 +145,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.login("carol").await;
     refused.push((
         wrong,
-        "the login or the password is wrong",
+        "wrong login or password",
         vec![("login.password", "Right"), ("user.disabled", "true")],
     ));
     // A resource that is not in the catalogue.

@@ -1,5 +1,4 @@
-//! What a client learns about a person: the claims of OpenID Connect Core §5.1 that the scope or the `claims` parameter
-//! asks for.
+//! Claims about the user: those of OpenID Connect Core §5.1 that the scope or the `claims` parameter requests.
 
 use serde_json::{Map, Value};
 
@@ -12,10 +11,10 @@ use crate::{
     oauth::{claims_request::ClaimsRequest, scope::Scope},
 };
 
-/// Every claim about a person that there is, for the discovery document.
+/// The claims about a user that are supported, for the discovery document.
 pub const NAMES: [&str; 3] = ["email", "email_verified", "preferred_username"];
 
-/// The scope that covers a claim (Core §5.4): whoever may not have the one gets the other in no other way either.
+/// The scope that covers a claim (Core §5.4): a client that may not request the scope cannot request the claim either.
 pub fn covering(claim: &str) -> Option<&'static str> {
     match claim {
         "email" | "email_verified" => Some("email"),
@@ -24,16 +23,16 @@ pub fn covering(claim: &str) -> Option<&'static str> {
     }
 }
 
-/// Where claims are told.
+/// Where claims are returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// What the scope covers, and what was asked for one by one.
+    /// Those the scope covers, and those requested individually.
     UserInfo,
-    /// Only what was asked for one by one: the rest is fetched from the UserInfo endpoint (Core §5.4).
+    /// Only those requested individually: the rest is at the UserInfo endpoint (Core §5.4).
     IdToken,
 }
 
-/// How a person stands here, for the clients that an operator lets know.
+/// Role and modules of a user, for the clients that an operator grants these claims.
 pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String, Value> {
     let mut claims = Map::new();
     for claim in &client.metadata.user_claims {
@@ -45,7 +44,7 @@ pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String,
     claims
 }
 
-/// The claims about a person, `sub` not among them, as far as the client may still ask for them.
+/// The claims about a user, without `sub`, as far as the client may still request them.
 pub fn of(
     client: &Client,
     user: &User,

@@ -1,5 +1,5 @@
-//! Subject identifiers (OpenID Connect Core §8): the account's id, or, for clients that asked for it, a name that only
-//! clients of one sector know the person by.
+//! Subject identifiers (OpenID Connect Core §8): the user's id, or, for clients that registered `pairwise`, an
+//! identifier that only clients of one sector share.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,7 +12,7 @@ use crate::{
     model::client::{Client, SubjectType},
 };
 
-/// The `sub` of a person for a client.
+/// The `sub` of a user for a client.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the key is missing.
@@ -31,7 +31,7 @@ pub fn subject(app: &App, client: &Client, user_id: &str) -> Result<String, Erro
     Ok(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// The host that a client's sector is named by (§8.1).
+/// The host of a client's sector identifier (§8.1).
 fn sector(client: &Client) -> String {
     let metadata = &client.metadata;
     let named = metadata.sector_identifier_uri.as_ref().or(metadata.redirect_uris.first());

@@ -1,4 +1,4 @@
-//! Is this access token good, here and now?
+//! Whether an access token is valid now.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::{
     telemetry::TokenCheck,
 };
 
-/// Checks a token: its signature (remembered from an earlier time, perhaps), its claims and the clock, and
-/// the revocation list as the database has it now.
+/// Verifies a token: its signature (cached from an earlier request, perhaps), its claims and the clock, and the revocation
+/// list as the database has it now.
 ///
 /// # Errors
-/// [`Error::InvalidToken`], or [`Error::Unavailable`] where the revocation list cannot be asked.
+/// [`Error::InvalidToken`], or [`Error::Unavailable`] where the revocation list cannot be read.
 pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     let outcome = attempt(app, token).await;
     app.metrics.token_check(if outcome.is_ok() { TokenCheck::Ok } else { TokenCheck::Refused });
@@ -29,7 +29,7 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     if token.len() > MAX_LENGTH {
         return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));
     }
-    // First, because it brings the keys that were made or banned meanwhile.
+    // First, because it brings the keys that were added or banned meanwhile.
     app.sync().await?;
     let verified = inspect(app, token).map_err(Error::InvalidToken)?;
     let audience = app.config.audience();
@@ -41,7 +41,7 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
     Ok(verified)
 }
 
-/// As [`verify`], for a call of this server's own that a scope opens.
+/// As [`verify`], for an operation of this server that requires a scope.
 ///
 /// # Errors
 /// As [`verify`]; `insufficient_scope`.
@@ -55,7 +55,7 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
-/// Checks a token as far as this process has heard ([`App::sync`] first), whomever it is meant for.
+/// Verifies a token by what this process has in memory ([`App::sync`] first), whatever its audience.
 ///
 /// # Errors
 /// The first rule it breaks.
@@ -66,22 +66,22 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
     let verified = app.verified_tokens.get_or_verify(token, || {
         signature_and_shape(app, &Unverified::parse(token, TokenType::Access)?)
     })?;
-    still_good(app, &verified)?;
+    still_valid(app, &verified)?;
     Ok(verified)
 }
 
-/// Whether a token that was good is so still, as far as this process has heard: for what goes on after it was shown.
+/// Whether a token that was verified is still valid, by what this process has in memory: for streams that outlast it.
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
+pub fn still_valid(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     let issuer = &app.config.server.issuer;
     let checked = verified.claims.check(issuer, app.clock.now());
     let checked =
         checked.and_then(|()| match app.revocations.revoked_by(&verified.claims, &verified.kid) {
             Some(kind) => {
                 diagnostics::record("revoked_by", format!("an entry of the kind {kind}"));
-                Err(InvalidToken("it was revoked"))
+                Err(InvalidToken("revoked"))
             }
             None => Ok(()),
         });
@@ -91,7 +91,7 @@ pub fn still_good(app: &App, verified: &Verified) -> Result<(), InvalidToken> {
     checked
 }
 
-/// What a refused token was, for those who are asked why.
+/// Records what a denied token says.
 pub(crate) fn note(verified: &Verified) {
     let claims = &verified.claims;
     diagnostics::record("token.jti", &claims.jti);
@@ -107,7 +107,7 @@ pub(crate) fn note(verified: &Verified) {
 fn signature_and_shape(app: &App, token: &Unverified<'_>) -> Result<Verified, InvalidToken> {
     match app.keys.ring().verify(token) {
         Some(true) => Ok(Verified { claims: token.claims()?, kid: token.header.kid.clone() }),
-        Some(false) => Err(InvalidToken("its signature is wrong")),
-        None => Err(InvalidToken("it was signed by an unknown key")),
+        Some(false) => Err(InvalidToken("wrong signature")),
+        None => Err(InvalidToken("signed by an unknown key")),
     }
 }

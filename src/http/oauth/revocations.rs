@@ -132,7 +132,7 @@ impl Stream {
         }
         let next = tokio::time::timeout(HEARTBEAT, self.follower.as_mut()?.next()).await;
         // The list has just heard what is new.
-        if verify::still_good(&self.app, &self.verified).is_err() {
+        if verify::still_valid(&self.app, &self.verified).is_err() {
             return None;
         }
         match next {
