@@ -6,6 +6,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    hash::Hash,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -19,14 +20,19 @@ use prometheus_client::{
 
 use crate::limits::Limit;
 
-/// An enum that is the label set of a counter: one label, one series per variant.
+/// A label set of one label with a fixed set of values.
+trait Label: EncodeLabelSet + fmt::Debug + Copy + Eq + Hash + Send + Sync + 'static {
+    const ALL: &[Self];
+}
+
+/// An enum that is a [`Label`]: one series per variant.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident: $key:literal { $($variant:ident = $value:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($variant),+ }
 
-        impl $name {
+        impl Label for $name {
             const ALL: &[Self] = &[$(Self::$variant),+];
         }
 
@@ -78,6 +84,10 @@ label! {
         NeedsLogin = "needs_login",
         Error = "error",
     }
+}
+
+impl Label for Limit {
+    const ALL: &[Self] = &Self::ALL;
 }
 
 impl EncodeLabelSet for Limit {
@@ -163,74 +173,36 @@ impl Metrics {
         let mut registry = Registry::with_prefix("propusk");
         let r = &mut registry;
         Self {
-            registrations: register(r, "registrations", "Users registered", Counter::default()),
-            logouts: register(r, "logouts", "Sessions revoked by logout", Counter::default()),
+            registrations: metric(r, "registrations", "Users registered"),
+            logouts: metric(r, "logouts", "Sessions revoked by logout"),
             argon2_duration: register(
                 r,
                 "argon2_duration_seconds",
                 "Time spent computing a password hash, without queueing",
                 seconds(),
             ),
-            argon2_waiting: register(
-                r,
-                "argon2_waiting",
-                "Passwords waiting to be hashed",
-                Gauge::default(),
-            ),
-            database_pool_size: register(
-                r,
-                "database_pool_size",
-                "Database connections in the pool",
-                Gauge::default(),
-            ),
-            database_pool_idle: register(
-                r,
-                "database_pool_idle",
-                "Idle database connections in the pool",
-                Gauge::default(),
-            ),
-            revocation_entries: register(
-                r,
-                "revocation_entries",
-                "Entries of the revocation list",
-                Gauge::default(),
-            ),
-            refusals_unwritten: register(
+            argon2_waiting: metric(r, "argon2_waiting", "Passwords waiting to be hashed"),
+            database_pool_size: metric(r, "database_pool_size", "Pooled database connections"),
+            database_pool_idle: metric(r, "database_pool_idle", "Idle database connections"),
+            revocation_entries: metric(r, "revocation_entries", "Entries of the revocation list"),
+            refusals_unwritten: metric(
                 r,
                 "refusals_unwritten",
                 "Denied requests without a record, because too many arrived at once",
-                Counter::default(),
             ),
-            logins: family(r, "logins", "Login attempts, by outcome", LoginOutcome::ALL),
+            logins: family(r, "logins", "Login attempts, by outcome"),
             refreshes: family(
                 r,
                 "refreshes",
-                "Refresh token requests, by outcome; `theft` is detected reuse, which revokes the session",
-                RefreshOutcome::ALL,
+                "Refresh token requests, by outcome; `theft` is reuse and revokes the session",
             ),
-            token_checks: family(
-                r,
-                "token_checks",
-                "Access tokens verified, by outcome",
-                TokenCheck::ALL,
-            ),
-            gateways: family(
-                r,
-                "gateway_decisions",
-                "Decisions given to gateways (forward-auth, ext_authz), by outcome",
-                GatewayOutcome::ALL,
-            ),
-            rate_limited: family(
-                r,
-                "rate_limited",
-                "Requests rejected by a rate limit, by limit",
-                &Limit::ALL,
-            ),
-            http_requests: register(
+            token_checks: family(r, "token_checks", "Access tokens verified, by outcome"),
+            gateways: family(r, "gateway_decisions", "Decisions given to gateways, by outcome"),
+            rate_limited: family(r, "rate_limited", "Requests over a rate limit, by limit"),
+            http_requests: metric(
                 r,
                 "http_requests",
                 "HTTP requests, by route, method and status class",
-                Family::default(),
             ),
             http_duration: register(
                 r,
@@ -238,12 +210,7 @@ impl Metrics {
                 "Time from an HTTP request's header section to its response's, by route",
                 Family::new_with_constructor(seconds as fn() -> Histogram),
             ),
-            grpc_calls: register(
-                r,
-                "grpc_calls",
-                "gRPC calls, by method and status code",
-                Family::default(),
-            ),
+            grpc_calls: metric(r, "grpc_calls", "gRPC calls, by method and status code"),
             grpc_duration: register(
                 r,
                 "grpc_call_duration_seconds",
@@ -332,29 +299,20 @@ fn seconds() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
-fn register<M: Metric + Clone>(
-    registry: &mut Registry,
-    name: &'static str,
-    help: &'static str,
-    metric: M,
-) -> M {
+fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
 }
 
-/// A counter with one series for each of `all`.
-fn family<L>(
-    registry: &mut Registry,
-    name: &'static str,
-    help: &'static str,
-    all: &[L],
-) -> Family<L, Counter>
-where
-    L: EncodeLabelSet + fmt::Debug + Copy + Eq + std::hash::Hash + Send + Sync + 'static,
-{
+fn metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    register(registry, name, help, M::default())
+}
+
+/// A counter whose series exist from the start.
+fn family<L: Label>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter> {
     let family = Family::<L, Counter>::default();
-    for labels in all {
-        drop(family.get_or_create(labels));
+    for label in L::ALL {
+        drop(family.get_or_create(label));
     }
     register(registry, name, help, family)
 }
