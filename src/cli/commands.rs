@@ -92,11 +92,16 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
 fn welcome(app: &App, server: &Server, first: Option<FirstStart>) {
     let address = server.address();
     let issuer = &app.config.server.issuer;
-    tracing::info!(%address, issuer, database = app.db.kind(), version = env!("CARGO_PKG_VERSION"), "server started");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, issuer, database = app.db.kind(), version, "server started");
     let mut text = format!(
-        "\nPropusk {} is running at {issuer}\n  Log in        {issuer}/login\n  API docs      {issuer}/docs\n  Discovery     \
-         {issuer}/.well-known/openid-configuration\n  Public keys   {issuer}/oauth2/jwks\n",
-        env!("CARGO_PKG_VERSION")
+        "
+Propusk {version} is running at {issuer}
+  Log in        {issuer}/login
+  API docs      {issuer}/docs
+  Discovery     {issuer}/.well-known/openid-configuration
+  Public keys   {issuer}/oauth2/jwks
+"
     );
     if let Some(grpc) = server.grpc_address() {
         text.push_str(&format!("  gRPC          {grpc}\n"));
@@ -242,7 +247,7 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
     let db = app::open_database(&config).await.map_err(failed)?;
     let found = denied_requests::by_id(&db, request_id).await;
     db.close().await;
-    let Some(refusal) = found.map_err(failed)? else {
+    let Some(denied) = found.map_err(failed)? else {
         let message = format!(
             "no denied request {request_id}: it succeeded, or its record has expired (explain.retention); \
              a request of the last second may not be recorded yet"
@@ -251,17 +256,23 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
     };
     if json {
         let report = serde_json::json!({
-            "requestId": refusal.request_id, "at": refusal.at.rfc3339(), "call": refusal.call, "status": refusal.status,
-            "code": refusal.code, "reason": refusal.reason, "facts": refusal.diagnostics, "address": refusal.address,
-            "correlationId": refusal.correlation_id,
+            "requestId": denied.request_id,
+            "at": denied.at.rfc3339(),
+            "call": denied.call,
+            "status": denied.status,
+            "code": denied.code,
+            "reason": denied.reason,
+            "facts": denied.diagnostics,
+            "address": denied.address,
+            "correlationId": denied.correlation_id,
         });
         println!("{report}");
         return Ok(());
     }
-    let from = refusal.address.unwrap_or_default();
-    println!("{} {} from {from}", refusal.at.rfc3339(), refusal.call);
-    println!("{} {}: {}", refusal.status, refusal.code, refusal.reason);
-    for (name, value) in &refusal.diagnostics {
+    let from = denied.address.unwrap_or_default();
+    println!("{} {} from {from}", denied.at.rfc3339(), denied.call);
+    println!("{} {}: {}", denied.status, denied.code, denied.reason);
+    for (name, value) in &denied.diagnostics {
         println!("  {name}: {value}");
     }
     Ok(())

@@ -234,8 +234,13 @@ async fn list(app: &App, json: bool) -> Result<(), Failed> {
 
 fn described(module: &Module) -> Value {
     json!({
-        "id": module.id, "names": module.names, "descriptions": module.descriptions, "scope": module.scope.to_string(),
-        "resource": module.resource, "selfService": module.is_self_service, "updatedAt": module.updated_at.rfc3339(),
+        "id": module.id,
+        "names": module.names,
+        "descriptions": module.descriptions,
+        "scope": module.scope.to_string(),
+        "resource": module.resource,
+        "selfService": module.is_self_service,
+        "updatedAt": module.updated_at.rfc3339(),
     })
 }
 
@@ -244,8 +249,11 @@ fn history(grants: &[ModuleGrant], json: bool) {
     if json {
         let all = grants.iter().map(|grant| {
             json!({
-                "moduleId": grant.module_id, "validFrom": grant.valid_from.rfc3339(), "validUntil": moment(grant.valid_until),
-                "grantedBy": grant.granted_by, "endedBy": grant.ended_by,
+                "moduleId": grant.module_id,
+                "validFrom": grant.valid_from.rfc3339(),
+                "validUntil": moment(grant.valid_until),
+                "grantedBy": grant.granted_by,
+                "endedBy": grant.ended_by,
             })
         });
         println!("{}", Value::Array(all.collect()));
