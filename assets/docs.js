@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Swagger UI's dark colours hang on a class; follow the system as the rest of our pages do.
+  // Swagger UI enables its dark colours by a class: follow the system as the other pages do.
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
   dark.addEventListener("change", follow);

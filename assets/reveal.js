@@ -8,10 +8,10 @@ for (const button of document.querySelectorAll("button[data-reveals]")) {
   button.addEventListener("click", () => show(field.type === "password"));
   let sent = -Infinity;
   field.form.addEventListener("submit", (event) => {
-    // The second press of a double click would register twice, and be refused.
+    // The second press of a double click would submit twice, and registration would fail.
     if (event.timeStamp - sent < 2000) return event.preventDefault();
     sent = event.timeStamp;
-    // A browser keeps passwords for fields of that type only.
+    // Browsers save passwords from fields of type password only.
     show(false);
   });
   button.hidden = false;

@@ -1,3 +1,3 @@
 "use strict";
-// Not form.submit(): a field may have that name.
+// Not form.submit(): a field may be named "submit".
 HTMLFormElement.prototype.submit.call(document.querySelector("form"));

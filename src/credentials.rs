@@ -1,4 +1,4 @@
-//! What a request carries to say who sent it: a bearer token, or the cookies of a browser.
+//! The credentials of a request: a bearer token or cookies.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
 ///
 /// # Errors
-/// For more than one `Authorization` header, or one that is no bearer token.
+/// [`ErrorCode::InvalidToken`] if the header has another scheme, no token, or occurs twice.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
@@ -28,35 +28,38 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
             challenge: Some("Bearer error=\"invalid_request\"".to_owned()),
             ..ApiError::new(
                 ErrorCode::InvalidToken,
-                "send one Authorization header: Bearer and the access token",
+                "send exactly one Authorization header, in the form `Bearer <access token>`",
             )
         }),
     }
 }
 
-/// Refuses a request that another site made this browser send: SameSite=Lax says so already, but not to
-/// every browser and not among the subdomains of one site.
-pub fn same_origin(headers: &HeaderMap, config: &Config) -> Result<(), ApiError> {
+/// Rejects a request that another site made the browser send. SameSite=Lax does the same, but not
+/// in every browser and not between subdomains of one site.
+///
+/// # Errors
+/// [`ErrorCode::CrossSite`] if Fetch Metadata, or else `Origin`, names another origin.
+pub fn require_same_origin(headers: &HeaderMap, config: &Config) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let ours = match text(header::HeaderName::from_static("sec-fetch-site")) {
+    let is_same_origin = match text(header::HeaderName::from_static("sec-fetch-site")) {
         Some(site) => site == "same-origin" || site == "none",
-        // An old browser, or none at all.
+        // An old browser, or a client that is not a browser.
         None => {
             text(header::ORIGIN).is_none_or(|origin| origin == origin_of(&config.server.issuer))
         }
     };
-    if ours {
+    if is_same_origin {
         return Ok(());
     }
-    let message =
-        "cookies are taken from pages of this server only: send the tokens in the request instead";
+    let message = "cookies are accepted from pages of this origin only: send the tokens in the request instead";
     Err(ApiError::new(ErrorCode::CrossSite, message))
 }
 
-/// Whether a request with cookies, which a gateway shows, comes from a page of ours or of an application behind a gateway, as far
-/// as its browser says. A link that leads here from elsewhere says nothing and is fine: it changes nothing, and a browser sends no
-/// cookies with more than a link (SameSite=Lax).
-pub fn from_own_pages(headers: &HeaderMap, config: &Config) -> bool {
+/// Whether a request with cookies that a gateway presents comes from this issuer or from one of
+/// `gateway.origins`, according to Fetch Metadata and `Origin`. A request without both is accepted:
+/// it is a navigation by link, which changes nothing; browsers send no cookies with other
+/// cross-site requests (SameSite=Lax).
+pub fn is_from_allowed_origin(headers: &HeaderMap, config: &Config) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some("same-origin" | "none") = text(header::HeaderName::from_static("sec-fetch-site")) {
         return true;
@@ -73,19 +76,19 @@ fn origin_of(issuer: &str) -> &str {
     &issuer[..end]
 }
 
-/// The names of our cookies. `__Host-` binds them to https, this host and the whole of it
-/// (RFC 6265bis §4.1.3.2); over plain http on loopback a browser would refuse that. Tokens that several hosts of a domain share
-/// can only be `__Secure-`.
+/// The names and attributes of the cookies. The prefix `__Host-` binds a cookie to https, this host
+/// and `Path=/` (RFC 6265bis §4.1.3.2). Browsers reject it over plain http on loopback, and token
+/// cookies that several hosts of a domain share can only have `__Secure-`.
 #[derive(Clone, Copy, Debug)]
 pub struct CookieNames<'a> {
     pub access: &'static str,
     pub refresh: &'static str,
-    /// The browser session of the pages.
+    /// The browser session.
     pub session: &'static str,
-    /// What the forms of the pages are bound to.
+    /// The secret of the CSRF tokens of forms.
     pub csrf: &'static str,
     secure: bool,
-    /// Of the tokens' cookies; the pages' are this host's alone.
+    /// The `Domain` of the token cookies; the others have none.
     domain: Option<&'a str>,
 }
 
@@ -116,20 +119,21 @@ impl<'a> CookieNames<'a> {
         }
     }
 
-    /// `Set-Cookie` values for both tokens.
+    /// The `Set-Cookie` values of both tokens: value and lifetime in seconds of each.
     pub fn set(self, access: (&str, u64), refresh: (&str, u64)) -> [String; 2] {
         [(self.access, access), (self.refresh, refresh)].map(|(name, (value, seconds))| {
-            self.shared(self.cookie(name, value, Duration::from_secs(seconds)))
+            self.with_domain(self.cookie(name, value, Duration::from_secs(seconds)))
         })
     }
 
-    /// `Set-Cookie` values that remove both.
+    /// The `Set-Cookie` values that remove both token cookies.
     pub fn clear(self) -> [String; 2] {
-        [self.access, self.refresh].map(|name| self.shared(self.cookie(name, "", Duration::ZERO)))
+        [self.access, self.refresh]
+            .map(|name| self.with_domain(self.cookie(name, "", Duration::ZERO)))
     }
 
-    /// With the domain whose hosts share it.
-    fn shared(self, mut cookie: String) -> String {
+    /// Appends the configured `Domain`.
+    fn with_domain(self, mut cookie: String) -> String {
         if let Some(domain) = self.domain {
             cookie.push_str("; Domain=");
             cookie.push_str(domain);
@@ -137,27 +141,29 @@ impl<'a> CookieNames<'a> {
         cookie
     }
 
-    /// `Set-Cookie` value of a browser session; empty and 0 remove it. Lax: an application sends its people here by a link.
+    /// The `Set-Cookie` value of a browser session with a lifetime of `seconds`; an empty value and
+    /// 0 remove it. It is SameSite=Lax because applications send users here by cross-site
+    /// navigation.
     pub fn session_cookie(self, value: &str, seconds: u64) -> String {
         self.cookie(self.session, value, Duration::from_secs(seconds))
     }
 
-    /// `Set-Cookie` value of what forms are bound to, for as long as the browser runs.
+    /// The `Set-Cookie` value of the CSRF secret, which the browser keeps until it is closed.
     pub fn csrf_cookie(self, value: &str) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
         format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}", self.csrf)
     }
 
-    fn cookie(self, name: &str, value: &str, life: Duration) -> String {
+    fn cookie(self, name: &str, value: &str, lifetime: Duration) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
         format!(
             "{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}",
-            life.as_secs()
+            lifetime.as_secs()
         )
     }
 }
 
-/// The value of a cookie, if it is there and not empty.
+/// The value of a cookie, unless it is missing or empty.
 pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
         .get_all(header::COOKIE)

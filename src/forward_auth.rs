@@ -12,7 +12,7 @@ use url::form_urlencoded;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, bearer, cookie, from_own_pages},
+    credentials::{CookieNames, bearer, cookie, is_from_allowed_origin},
     error::Error,
     flows::gateway::{
         self, Cookies, Credentials, Decision, Identity, Refusal, Requirements, SHORTEST_MAX_AGE,
@@ -73,7 +73,7 @@ pub(crate) async fn answer(
         Credentials::Bearer(_) => false,
         Credentials::Cookies { access, refresh } => access.or(refresh).is_some(),
     };
-    if by_cookie && !from_own_pages(headers, &app.config) {
+    if by_cookie && !is_from_allowed_origin(headers, &app.config) {
         let message = "a page of another site sent this request with the cookies of a session: add its origin to \
                        gateway.origins if it is yours";
         return Err(ApiError::new(ErrorCode::CrossSite, message));

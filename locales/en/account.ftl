@@ -1,61 +1,61 @@
 login-title = Log in to continue to { $client }
 login-to = to continue to { $client }
-login-again = Confirm it’s you
-login-again-text = Enter your password once more.
-login-again-client = { $client } asks you to enter your password once more.
+reauthenticate-title = Confirm it’s you
+reauthenticate-text = Enter your password again.
+reauthenticate-client = { $client } asks you to enter your password again.
 login-name = Email or username
 login-password = Password
 login-no-account = No account yet?
 login-register = Create one
 
-register-to = Then you will continue to { $client }.
+register-to = You will then continue to { $client }.
 register-email = Email
 register-username = Username
 register-optional = optional
-register-username-hint = A short name to log in with instead of the email
+register-username-hint = You can log in with it instead of your email
 register-password = Password
 register-password-hint =
     { $count ->
-        [one] At least { $count } character. A few uncommon words make a good one.
-       *[other] At least { $count } characters. A few uncommon words make a good one.
+        [one] At least { $count } character. Several uncommon words make a good password.
+       *[other] At least { $count } characters. Several uncommon words make a good password.
     }
 register-have-account = Already have an account?
 
-refusal-email-missing = Enter your email address.
-refusal-email-long = An email address has at most 254 characters.
-refusal-email-characters = An email address has no spaces, commas, quotes or brackets.
-refusal-email-at = An email address has exactly one @, as in name@example.org.
-refusal-email-local = Check the part before the @.
-refusal-email-domain = Check the part after the @: it is not a domain.
-refusal-email-taken = There is already an account with this email. Log in, or use another address.
-refusal-username-length = A username has 3 to 32 characters.
-refusal-username-characters = A username has letters, digits, dots, hyphens and underscores only.
-refusal-username-start = A username starts with a letter or a digit.
-refusal-username-taken = This username is taken. Choose another.
-refusal-password-short =
+field-email-missing = Enter your email address.
+field-email-long = An email address can have at most 254 characters.
+field-email-characters = An email address cannot contain spaces, commas, quotes or brackets.
+field-email-at = An email address must contain exactly one @, as in name@example.org.
+field-email-local = Check the part before the @.
+field-email-domain = Check the part after the @: it is not a valid domain.
+field-email-taken = An account with this email already exists. Log in or use another email.
+field-username-length = A username must have 3 to 32 characters.
+field-username-characters = A username can contain only letters, digits, dots, hyphens and underscores.
+field-username-start = A username must start with a letter or digit.
+field-username-taken = This username is taken. Choose another.
+field-password-short =
     { $count ->
         [one] Use at least { $count } character.
        *[other] Use at least { $count } characters.
     }
-refusal-password-long =
+field-password-long =
     { $count ->
-        [one] This password is too long: it may take { $count } byte.
-       *[other] This password is too long: it may take { $count } bytes.
+        [one] This password is too long. Use at most { $count } byte.
+       *[other] This password is too long. Use at most { $count } bytes.
     }
-refusal-password-listed = This password is on a list that attackers try first. Choose another.
-refusal-password-personal = Do not use your email address, your name or this service’s name as the password.
-refusal-password-easy = This password is too easy to guess. Add another word or two; uncommon words are better.
+field-password-listed = This password is on a list of common passwords. Choose another.
+field-password-personal = Do not use your email, your username or the name of this service as your password.
+field-password-easy = This password is too easy to guess. Add one or two uncommon words.
 
 select-title = Continue with this account?
 select-to = You will continue to { $client }.
-select-text = You are already logged in here.
+select-text = You are already logged in.
 select-continue = Continue
 select-other = Use another account
 
-logout-title = Do you want to log out?
+logout-title = Log out?
 logout-client = { $client } asks to log you out.
 logout-account = You are logged in as { $account }.
-logout-text = This ends your login in this browser, and with it the access of applications that rely on it.
+logout-text = This ends your session in this browser and in the applications that use it.
 logout-stay = Stay logged in
 
 logged-out-title = You are logged out
@@ -64,5 +64,5 @@ logged-out-return = Return to { $client }
 logged-out-again = Log in again
 
 account-title = You are logged in
-account-text = There is nothing more to do here. Open the application you need: it will let you in.
+account-text = Open the application you want to use. You will not have to enter your password again.
 account-docs = API documentation

@@ -1,4 +1,4 @@
-//! Files and pages compiled into the binary: each answer is built once, at start, and handed out by reference.
+//! Files and pages compiled into the binary: each response is built once, at start, and shared.
 
 use bytes::Bytes;
 use http::{
@@ -11,12 +11,13 @@ use http::{
 use poem::{Endpoint, Request, Response, Result};
 use sha2::{Digest, Sha256};
 
-/// The policy of a page that has neither scripts nor forms: our style sheet and our pictures, nothing else.
+/// The Content-Security-Policy of a page without scripts and forms: own style sheet and images
+/// only.
 pub const STATIC_PAGE_CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
 
-/// The headers every HTML page carries. `csp` is its Content-Security-Policy, which must forbid framing.
-/// Strict-Transport-Security is not among them: it belongs to every answer of an https issuer, not to pages.
+/// The headers of every HTML page. `csp` is its Content-Security-Policy, which must forbid framing.
+/// Strict-Transport-Security is not included: every response of an https issuer has it.
 pub fn page_headers(csp: &str) -> HeaderMap {
     debug_assert!(csp.contains("frame-ancestors 'none'"));
     let fixed = [
@@ -25,11 +26,12 @@ pub fn page_headers(csp: &str) -> HeaderMap {
         (REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        // Older than frame-ancestors, still read by scanners and by browsers without CSP 2.
+        // Superseded by frame-ancestors, but still read by scanners and by browsers without CSP 2.
         (HeaderName::from_static("x-frame-options"), "DENY"),
         (CACHE_CONTROL, "no-store"),
     ];
-    // A policy is text of ours and sources that were checked; where it is none after all, nothing is allowed.
+    // The policy consists of constants and validated sources. If it is invalid all the same,
+    // nothing is allowed.
     let csp = HeaderValue::from_str(csp)
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     fixed
@@ -39,14 +41,14 @@ pub fn page_headers(csp: &str) -> HeaderMap {
         .collect()
 }
 
-/// A 200 answer that shares `body` and `headers` with every other.
+/// A 200 response that shares `body` and `headers` with all others.
 pub(crate) fn fixed_answer(headers: &HeaderMap, body: &Bytes) -> Response {
     let mut response = Response::from(body.clone());
     *response.headers_mut() = headers.clone();
     response
 }
 
-/// A file whose address changes with its content, so that browsers may keep it for good.
+/// A file whose URL changes with its content, so that browsers may cache it forever.
 #[derive(Clone, Debug)]
 pub struct Asset {
     headers: HeaderMap,
@@ -54,18 +56,18 @@ pub struct Asset {
     etag: HeaderValue,
 }
 
-/// How the bytes of an [`Asset`] are stored, and therefore sent.
+/// The content coding of the bytes of an [`Asset`] (RFC 9110 §8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// As they are.
+    /// Not encoded.
     Identity,
-    /// Compressed by gzip. It is sent to every client: an absent Accept-Encoding permits it (RFC 9110 §12.5.3), and every
-    /// browser asks for it. Only pages load these files.
+    /// Compressed by gzip, and sent so to every client: an absent Accept-Encoding permits it (RFC
+    /// 9110 §12.5.3) and every browser supports it. Only pages load these files.
     Gzip,
 }
 
 impl Asset {
-    /// A file of the binary, at an address that names its version.
+    /// A file of the binary, at a URL that contains its version.
     pub fn new(media_type: &'static str, coding: Coding, body: &'static [u8]) -> Self {
         let mut asset = Self::build(
             media_type,
@@ -80,7 +82,7 @@ impl Asset {
         asset
     }
 
-    /// A document at a fixed address: whoever keeps it asks each time whether it is still current.
+    /// A document at a fixed URL: caches must revalidate it each time.
     pub fn document(media_type: &'static str, body: Bytes) -> Self {
         Self::build(media_type, "no-cache", body)
     }
@@ -118,7 +120,7 @@ impl Endpoint for Asset {
     }
 }
 
-/// Whether If-None-Match names `etag` (RFC 9110 §13.1.2: a weak comparison, `*` names anything).
+/// Whether If-None-Match matches `etag` (RFC 9110 §13.1.2: weak comparison; `*` matches anything).
 pub fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     headers
         .get_all(IF_NONE_MATCH)
@@ -126,12 +128,12 @@ pub fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
         .map(str::trim)
-        .any(|one| {
-            one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes()
+        .any(|tag| {
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes()
         })
 }
 
-/// The first 64 bits of SHA-256 in hexadecimal: enough to tell two versions of our own file apart.
+/// The first 64 bits of SHA-256 in hexadecimal: enough to distinguish versions of one file.
 pub fn fingerprint(content: &[u8]) -> String {
     Sha256::digest(content)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -141,23 +143,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_copy_is_recognised_in_a_list_and_weak_or_not() {
+    fn if_none_match_accepts_lists_and_weak_tags() {
         let etag = HeaderValue::from_static("\"ab\"");
-        let asked = |value: &'static str| {
+        let matches = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
             is_current(&headers, &etag)
         };
-        assert!(asked("\"ab\""));
-        assert!(asked("\"x\", W/\"ab\""));
-        assert!(asked("*"));
-        assert!(!asked("\"abc\""));
-        assert!(!asked("ab"));
+        assert!(matches("\"ab\""));
+        assert!(matches("\"x\", W/\"ab\""));
+        assert!(matches("*"));
+        assert!(!matches("\"abc\""));
+        assert!(!matches("ab"));
         assert!(!is_current(&HeaderMap::new(), &etag));
     }
 
     #[tokio::test]
-    async fn an_asset_is_sent_once_and_then_confirmed() {
+    async fn an_asset_is_sent_once_and_then_revalidated() {
         let app = poem::Route::new()
             .at("/a", poem::get(Asset::new("text/css; charset=utf-8", Coding::Gzip, b"body")));
         let client = poem::test::TestClient::new(app);
@@ -168,9 +170,9 @@ mod tests {
         let etag = first.0.headers()[ETAG].clone();
         first.assert_text("body").await;
 
-        let again = client.get("/a").header(IF_NONE_MATCH, &etag).send().await;
-        again.assert_status(StatusCode::NOT_MODIFIED);
-        again.assert_header("etag", etag.to_str().unwrap());
-        again.assert_text("").await;
+        let second = client.get("/a").header(IF_NONE_MATCH, &etag).send().await;
+        second.assert_status(StatusCode::NOT_MODIFIED);
+        second.assert_header("etag", etag.to_str().unwrap());
+        second.assert_text("").await;
     }
 }

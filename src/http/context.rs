@@ -196,7 +196,7 @@ fn error_page(
     locale: &'static Locale,
 ) -> Option<Response> {
     let title_key = match (error.code, error.code.status()) {
-        (ErrorCode::CrossSite, _) => ErrorTitle::ForeignForm,
+        (ErrorCode::CrossSite, _) => ErrorTitle::StaleForm,
         (ErrorCode::RegistrationDisabled, _) => ErrorTitle::RegistrationClosed,
         // A path that only accepts POST is no page for a user.
         (_, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => ErrorTitle::NotFound,
@@ -211,7 +211,7 @@ fn error_page(
         message: &error.message,
         code: Some(error.oauth.unwrap_or(error.code.as_str())),
         request_id: &caller.request_id,
-        again: error.again.as_deref(),
+        retry_url: error.again.as_deref(),
     };
     page.render(locale, error.code.status(), &FormAction::default()).ok()
 }

@@ -1,5 +1,6 @@
-//! `/docs`: Swagger UI over `/openapi.json`. poem-openapi's own page is 1.6 MB of inline script, cloned at each request
-//! and impossible under a policy without `unsafe-inline`; this one is a small page with cached files.
+//! `/docs`: Swagger UI for `/openapi.json`. The page of poem-openapi is 1.6 MB of inline script,
+//! copied for each request and incompatible with a policy without `unsafe-inline`. This one is a
+//! small page with cacheable files.
 
 use askama::Template;
 use bytes::Bytes;
@@ -8,18 +9,19 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 
 use super::{
     assets::{Asset, Coding, fingerprint, fixed_answer, page_headers},
-    views::Style,
+    views::AssetUrls,
 };
 
-/// The version in `assets/swagger-ui`; part of the files' addresses.
+/// The version in `assets/swagger-ui`; part of the URLs of the files.
 const SWAGGER_UI_VERSION: &str = "5.35.0";
 
 const BUNDLE: &[u8] = include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js.gz");
-const STYLE: &[u8] = include_bytes!("../../assets/swagger-ui/swagger-ui.css.gz");
-const START: &[u8] = include_bytes!("../../assets/docs.js");
-const REDIRECT: &[u8] = include_bytes!("../../assets/docs-redirect.js");
+const STYLE_SHEET: &[u8] = include_bytes!("../../assets/swagger-ui/swagger-ui.css.gz");
+const INIT_SCRIPT: &[u8] = include_bytes!("../../assets/docs.js");
+const REDIRECT_SCRIPT: &[u8] = include_bytes!("../../assets/docs-redirect.js");
 
-/// Neither inline script nor inline style (Swagger UI sets its styles through the DOM), no other host. Calls tried from the page go to this server alone.
+/// No inline script or style (Swagger UI sets styles through the DOM), no other hosts. Requests
+/// tried from the page go to this server only.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; \
      form-action 'none'";
@@ -27,23 +29,23 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 #[derive(Template)]
 #[template(path = "docs.html")]
 struct DocsPage {
-    style: &'static Style,
+    assets: &'static AssetUrls,
     lang: &'static str,
     version: &'static str,
     files: String,
-    start: String,
+    init_script: String,
 }
 
-/// Where the Authorize button's login comes back to.
+/// The redirect URI of the login by the Authorize button.
 #[derive(Template)]
 #[template(path = "docs_redirect.html")]
 struct RedirectPage {
-    style: &'static Style,
+    assets: &'static AssetUrls,
     lang: &'static str,
     script: String,
 }
 
-/// A page that is the same for everyone.
+/// A page that is the same for every request.
 struct FixedPage {
     headers: HeaderMap,
     body: Bytes,
@@ -60,32 +62,36 @@ impl Endpoint for FixedPage {
 /// Adds `/docs` and its files to `route`.
 ///
 /// # Errors
-/// Where the page cannot be rendered, which only a broken build can cause.
+/// If a template fails to render, which indicates a bug.
 pub fn route(route: Route) -> Result<Route, askama::Error> {
     let files = format!("/docs/assets/{SWAGGER_UI_VERSION}");
-    let start = format!("/docs/assets/docs-{}.js", fingerprint(START));
+    let init_script = format!("/docs/assets/docs-{}.js", fingerprint(INIT_SCRIPT));
     let page = DocsPage {
-        style: Style::get(),
+        assets: AssetUrls::get(),
         lang: "en",
         version: env!("CARGO_PKG_VERSION"),
         files: files.clone(),
-        start: start.clone(),
+        init_script: init_script.clone(),
     };
     let body = Bytes::from(page.render()?);
-    let receive = format!("/docs/assets/docs-redirect-{}.js", fingerprint(REDIRECT));
-    let receiver = RedirectPage { style: Style::get(), lang: "en", script: receive.clone() };
-    let receiver = Bytes::from(receiver.render()?);
+    let redirect_script = format!("/docs/assets/docs-redirect-{}.js", fingerprint(REDIRECT_SCRIPT));
+    let redirect_page =
+        RedirectPage { assets: AssetUrls::get(), lang: "en", script: redirect_script.clone() };
+    let redirect_page = Bytes::from(redirect_page.render()?);
     let script = "text/javascript; charset=utf-8";
     Ok(route
         .at("/docs", get(FixedPage { headers: page_headers(CSP), body }))
         .at(format!("{files}/swagger-ui-bundle.js"), get(Asset::new(script, Coding::Gzip, BUNDLE)))
         .at(
             format!("{files}/swagger-ui.css"),
-            get(Asset::new("text/css; charset=utf-8", Coding::Gzip, STYLE)),
+            get(Asset::new("text/css; charset=utf-8", Coding::Gzip, STYLE_SHEET)),
         )
-        .at("/docs/oauth2-redirect", get(FixedPage { headers: page_headers(CSP), body: receiver }))
-        .at(receive, get(Asset::new(script, Coding::Identity, REDIRECT)))
-        .at(start, get(Asset::new(script, Coding::Identity, START))))
+        .at(
+            "/docs/oauth2-redirect",
+            get(FixedPage { headers: page_headers(CSP), body: redirect_page }),
+        )
+        .at(redirect_script, get(Asset::new(script, Coding::Identity, REDIRECT_SCRIPT)))
+        .at(init_script, get(Asset::new(script, Coding::Identity, INIT_SCRIPT))))
 }
 
 #[cfg(test)]
@@ -93,7 +99,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_file_the_page_names_is_served_by_us() {
+    async fn every_file_of_the_page_is_served_by_this_server() {
         let route = super::super::landing::route(route(Route::new()).unwrap(), true).unwrap();
         let client = poem::test::TestClient::new(route);
         let page = client.get("/docs").send().await;
@@ -115,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_one_that_lies_there() {
+    fn the_version_matches_the_files() {
         let readme = include_str!("../../assets/swagger-ui/README.md");
         assert!(readme.starts_with(&format!("# Swagger UI {SWAGGER_UI_VERSION},")));
     }

@@ -1,4 +1,4 @@
-//! `/`: what this server is and where its doors are, for whoever opens the address in a browser.
+//! `/`: the landing page, which describes the server and links to its main URLs.
 
 use askama::Template;
 use bytes::Bytes;
@@ -11,25 +11,25 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 use super::{
     assets::{Asset, Coding, STATIC_PAGE_CSP, fixed_answer, page_headers},
     pages,
-    views::{ICON, Locale, REVEAL, SHEET, SUBMIT, Style, language_cookie},
+    views::{AssetUrls, ICON, Locale, REVEAL, SHEET, SUBMIT, language_cookie},
 };
 
 #[derive(Template)]
 #[template(path = "landing.html")]
 struct LandingPage {
-    style: &'static Style,
+    assets: &'static AssetUrls,
     lang: &'static str,
     t: &'static Locale,
     version: &'static str,
     registration: bool,
-    /// Who is logged in.
-    visitor: Option<String>,
+    /// The display name of the user who is logged in.
+    user: Option<String>,
 }
 
-/// The page; for strangers it is rendered once in every language.
+/// The landing page; without a session it is rendered once per locale.
 struct Landing {
     registration: bool,
-    for_strangers: Vec<(&'static Locale, HeaderMap, Bytes)>,
+    anonymous: Vec<(&'static Locale, HeaderMap, Bytes)>,
 }
 
 impl Landing {
@@ -37,23 +37,23 @@ impl Landing {
         let page = |t: &'static Locale| {
             render(t, registration, None).map(|(headers, body)| (t, headers, body))
         };
-        let for_strangers = Locale::all().iter().map(page);
-        Ok(Self { registration, for_strangers: for_strangers.collect::<Result<_, _>>()? })
+        let anonymous = Locale::all().iter().map(page);
+        Ok(Self { registration, anonymous: anonymous.collect::<Result<_, _>>()? })
     }
 }
 
 fn render(
     t: &'static Locale,
     registration: bool,
-    visitor: Option<String>,
+    user: Option<String>,
 ) -> Result<(HeaderMap, Bytes), askama::Error> {
     let page = LandingPage {
-        style: Style::get(),
+        assets: AssetUrls::get(),
         lang: t.tag(),
         t,
         version: env!("CARGO_PKG_VERSION"),
         registration,
-        visitor,
+        user,
     };
     let mut headers = page_headers(STATIC_PAGE_CSP);
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(t.tag()));
@@ -68,28 +68,29 @@ impl Endpoint for Landing {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        let wanted = Locale::of_request(&request, None);
-        if let Some(visitor) = pages::visitor(&request).await {
-            let page = render(wanted, self.registration, Some(visitor));
+        let locale = Locale::of_request(&request, None);
+        if let Some(user) = pages::logged_in_user(&request).await {
+            let page = render(locale, self.registration, Some(user));
             return pages::rendered(page.map(|(headers, body)| fixed_answer(&headers, &body)));
         }
-        let page = self.for_strangers.iter().find(|(t, ..)| std::ptr::eq(*t, wanted));
+        let page = self.anonymous.iter().find(|(t, ..)| std::ptr::eq(*t, locale));
         Ok(page.map_or_else(Response::default, |(_, headers, body)| fixed_answer(headers, body)))
     }
 }
 
-/// Adds `/` and the files every page of ours loads to `route`. `registration`: whether people may register by themselves.
+/// Adds `/` and the files that all pages load to `route`. `registration`: whether users may
+/// register.
 ///
 /// # Errors
-/// Where a page cannot be rendered, which only a broken build can cause.
+/// If a template fails to render, which indicates a bug.
 pub fn route(route: Route, registration: bool) -> Result<Route, askama::Error> {
-    let style = Style::get();
+    let assets = AssetUrls::get();
     let script = "text/javascript; charset=utf-8";
     let files = [
-        (&style.sheet, "text/css; charset=utf-8", SHEET),
-        (&style.icon, "image/svg+xml", ICON),
-        (&style.reveal, script, REVEAL),
-        (&style.submit, script, SUBMIT),
+        (&assets.style_sheet, "text/css; charset=utf-8", SHEET),
+        (&assets.icon, "image/svg+xml", ICON),
+        (&assets.reveal, script, REVEAL),
+        (&assets.submit, script, SUBMIT),
     ];
     let route = route.at("/", get(Landing::new(registration)?));
     Ok(files.into_iter().fold(route, |route, (at, media_type, file)| {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_page_speaks_the_language_asked_for_and_carries_its_headers() {
+    async fn the_page_follows_the_language_and_has_security_headers() {
         let client = poem::test::TestClient::new(route(Route::new(), true).unwrap());
         let plain = client.get("/").send().await;
         plain.assert_status_is_ok();
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_registers_nobody_does_not_offer_it() {
+    async fn the_page_offers_no_registration_if_it_is_disabled() {
         let client = poem::test::TestClient::new(route(Route::new(), false).unwrap());
         let html = client.get("/").send().await.0.into_body().into_string();
         assert!(!html.await.unwrap().contains("/register"));

@@ -73,7 +73,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/login", "GET, POST", get(login::show).post(login::submit))
         .at("/register", "GET, POST", get(register::show).post(register::submit))
         .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
-        .at("/consent", "POST", post(consent::answer))
+        .at("/consent", "POST", post(consent::decide))
         .at("/session/start", "GET", get(session_start::start))
         // For gateways, which send any method
         .for_gateways("/forward-auth", ForwardAuth::ByHeaders)

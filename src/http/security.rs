@@ -7,7 +7,7 @@ use poem_openapi::{
 };
 
 use super::context::Context;
-use crate::credentials::{CookieNames, bearer, cookie, same_origin};
+use crate::credentials::{CookieNames, bearer, cookie, require_same_origin};
 
 /// The tokens a request carries, not verified yet.
 ///
@@ -62,7 +62,7 @@ impl<'a> ApiExtractor<'a> for Credentials {
         let from_cookie = if bearer.is_none() { cookie(headers, names.access) } else { None };
         let by_cookie = from_cookie.is_some() || refresh_token.is_some();
         if bearer.is_none() && by_cookie && !is_safe(request.method()) {
-            same_origin(headers, config)?;
+            require_same_origin(headers, config)?;
         }
         Ok(Self { access_token: bearer.or(from_cookie), refresh_token })
     }

@@ -115,7 +115,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         message,
         code,
         request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
-        again: None,
+        retry_url: None,
     };
     let (ok, to) = (StatusCode::OK, FormAction::to("https://notes.example/callback"));
     let refused = [
@@ -463,7 +463,7 @@ async fn pages_work_by_keyboard_and_remember_the_language() {
     heading("Создать аккаунт").await;
     press(&browser, &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat()).await;
     // Said in the page's language, with the field at hand; the password is not kept.
-    let refusal = browser.text("#email-refusal").await;
+    let refusal = browser.text("#email-error").await;
     assert!(refusal.contains("ровно один знак @"), "{refusal}");
     assert_eq!(browser.run("return document.activeElement.id").await, "email");
     let domain = "document.activeElement.value = 'vera@пример.рф'";
@@ -471,9 +471,9 @@ async fn pages_work_by_keyboard_and_remember_the_language() {
     press(&browser, &[TAB, TAB, PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
     browser.click("a[href='/oauth2/logout']").await;
-    heading("Вы хотите выйти?").await;
+    heading("Выйти из аккаунта?").await;
     press(&browser, &[TAB, TAB, ENTER].concat()).await;
-    heading("Вы вышли").await;
+    heading("Вы вышли из аккаунта").await;
 
     browser.go(&format!("{issuer}/login")).await;
     heading("Вход").await;

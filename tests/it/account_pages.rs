@@ -117,7 +117,7 @@ async fn reauthentication_asks_for_the_password_only(backend: Backend) {
     let hinted = ann.open(&asked.with("login_hint", "bob").address()).await;
     let page = ann.open(hinted.header("location")).await;
     assert!(page.text.contains("value=\"bob\""), "{page:?}");
-    let page = server.browser().open("/login?again=1").await;
+    let page = server.browser().open("/login?reauthenticate=1").await;
     assert!(!page.text.contains("value=\"ann\""), "{page:?}");
 }
 
@@ -131,7 +131,7 @@ async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
     let to_login = ann.open(&asked.with("id_token_hint", &hint).address()).await;
     let login = to_login.header("location").to_owned();
     assert!(
-        login.starts_with("/login") && !login.contains("again"),
+        login.starts_with("/login") && !login.contains("reauthenticate"),
         "nobody confirms that they are somebody else: {login}"
     );
     let back = ann.log_in(&login, "ann").await;
@@ -197,10 +197,10 @@ async fn a_post_only_path_is_not_a_page(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let page = server.browser().open("/consent").await.expect_page(405);
     assert!(
-        page.text.contains("There is no such page") && page.header("allow") == "POST",
+        page.text.contains("Page not found") && page.header("allow") == "POST",
         "{page:?}"
     );
     let reply = server.request(Method::GET, "/consent").header("accept-language", "ru");
     let page = crate::support::send(reply).await.expect_page(405);
-    assert!(page.text.contains("Такой страницы нет"), "{page:?}");
+    assert!(page.text.contains("Страница не найдена"), "{page:?}");
 }

@@ -522,7 +522,7 @@ async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {
         .to_owned();
     assert!(start.ends_with("&max_age=300"), "{start}");
     let login = ann.open(&start).await.expect(StatusCode::SEE_OTHER).header("location").to_owned();
-    assert!(login.starts_with("/login?") && login.ends_with("&again=1"), "{login}");
+    assert!(login.starts_with("/login?") && login.ends_with("&reauthenticate=1"), "{login}");
     let reply = ann.log_in(&login, "ann").await;
     let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));

@@ -40,7 +40,7 @@ async fn swagger_ui_registers_authorizes_and_verifies() {
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn the_start_page_is_localized_and_fits_a_phone() {
     let server = TestServer::start(Backend::Sqlite).await;
-    for (language, heading) in [("ru", "Один пропуск"), ("en", "One pass")] {
+    for (language, heading) in [("ru", "Один вход"), ("en", "One login")] {
         let browser = Chromium::open(language).await;
         browser.go(&server.base).await;
         assert!(browser.text("h1").await.contains(heading));
@@ -49,7 +49,7 @@ async fn the_start_page_is_localized_and_fits_a_phone() {
         let overflow =
             "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
         assert_eq!(browser.run(overflow).await, 0, "nothing sticks out sideways");
-        browser.click(".doors a").await;
+        browser.click(".directory a").await;
         assert!(browser.run("return location.pathname").await == "/docs");
         browser.text(".opblock-summary").await;
         browser.close().await;

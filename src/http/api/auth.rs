@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api_error::ApiError,
-    credentials::{CookieNames, same_origin},
+    credentials::{CookieNames, require_same_origin},
     error::Error,
     flows::{
         accounts::{login, logout, register},
@@ -220,7 +220,7 @@ fn check_delivery(
     delivery: Delivery,
 ) -> Result<(), ApiError> {
     match delivery {
-        Delivery::Cookie => same_origin(request.headers(), &context.app.config),
+        Delivery::Cookie => require_same_origin(request.headers(), &context.app.config),
         Delivery::Body => Ok(()),
     }
 }

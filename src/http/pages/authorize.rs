@@ -1,12 +1,13 @@
-//! `/oauth2/authorize` (RFC 6749 §3.1): a browser comes with an application's request, and leaves with its answer or to one
-//! of our pages.
+//! `/oauth2/authorize` (RFC 6749 §3.1): redirects the browser back to the client with the response,
+//! or to a page that the request needs first.
 
 use std::sync::Arc;
 
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, callback, card, csrf::Guard, form_action, locale, rendered, see_other, session_cookie,
+    ReturnTo, callback, card, csrf::CsrfCookie, form_action, locale, rendered, see_other,
+    session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -24,32 +25,34 @@ use crate::{
     oauth::{error::OAuthError, params::Params},
 };
 
-/// What fits into the head of a request beside its other headers.
-const LONGEST_ADDRESS: usize = 7 * 1024;
+/// The longest URL that fits into the header section beside the other headers, in bytes.
+const MAX_URL_LENGTH: usize = 7 * 1024;
 
-/// Answers the request, or shows what must be settled first.
+/// Responds to the request, or shows the page that it needs first.
 #[handler]
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    // The language link of the consent page adds it; it is no part of the request.
-    go_on(app, caller, request, &params.without(&["lang"])).await
+    // The language link of the consent page adds `lang`; it is not part of the request.
+    process(app, caller, request, &params.without(&["lang"])).await
 }
 
-/// A request by POST (OpenID Connect Core §3.1.2.1) goes on by GET: a browser keeps our cookie from a form of another site.
+/// Redirects a request by POST (OpenID Connect Core §3.1.2.1) to GET, because browsers do not send
+/// the session cookie with a form of another site (SameSite=Lax).
 #[handler]
 pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let address = ReturnTo::of(params).address;
-    if address.len() > LONGEST_ADDRESS {
-        let message = "the request is too long for an address: push it (RFC 9126)";
+    let url = ReturnTo::of(params).url;
+    if url.len() > MAX_URL_LENGTH {
+        let message =
+            "the request is too long for a URL: use pushed authorization requests (RFC 9126)";
         return Err(ApiError::from(OAuthError::invalid_request(message)).into());
     }
-    see_other(&address)
+    see_other(&url)
 }
 
-/// What happens next with a request in this browser.
-pub(super) async fn go_on(
+/// Takes the next step of a request in this browser.
+pub(super) async fn process(
     app: &Arc<App>,
     caller: &RequestContext,
     request: &Request,
@@ -59,24 +62,24 @@ pub(super) async fn go_on(
     let read = authorize::read(app, params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
-        Err(refused) => return refuse(app, request, refused),
+        Err(refused) => return error_response(app, request, refused),
     };
     let resume = Resume::of(app, params).map_err(ApiError::from)?;
     match authorize::decide(app, &asked, standing, resume) {
         Err(error) => callback::error(app, request, &asked.callback, &error),
-        Ok(Step::Allowed(browser)) => answer(app, caller, request, &asked, browser).await,
-        Ok(Step::Consent(question)) => ask(app, request, params, &asked, &question).await,
+        Ok(Step::Allowed(browser)) => issue_code(app, caller, request, &asked, browser).await,
+        Ok(Step::Consent(question)) => consent_page(app, request, params, &asked, &question).await,
         Ok(Step::LogIn { again, register }) => {
             let page = if register { "/register" } else { "/login" };
-            let to = through(app, params, resume, page)?;
-            see_other(&if again { format!("{to}&again=1") } else { to })
+            let url = page_url(app, params, resume, page)?;
+            see_other(&if again { format!("{url}&reauthenticate=1") } else { url })
         }
-        Ok(Step::SelectAccount(_)) => see_other(&through(app, params, resume, "/select-account")?),
+        Ok(Step::SelectAccount(_)) => see_other(&page_url(app, params, resume, "/select-account")?),
     }
 }
 
-/// What the client gets for a request that is allowed.
-pub(super) async fn answer(
+/// Issues the code for a request that the user has allowed.
+pub(super) async fn issue_code(
     app: &App,
     caller: &RequestContext,
     request: &Request,
@@ -90,27 +93,29 @@ pub(super) async fn answer(
     }
 }
 
-/// One of our pages, from where the request comes back with the moment it was first seen.
-fn through(app: &App, params: &Params, resume: Option<Resume>, page: &str) -> Result<String> {
+/// The URL of a page that returns to this request and to the time it was first seen.
+fn page_url(app: &App, params: &Params, resume: Option<Resume>, page: &str) -> Result<String> {
     let resume = resume.unwrap_or(Resume { first_seen: app.clock.now(), account_selected: false });
     let params = resume.put(app, params).map_err(ApiError::from)?;
-    Ok(ReturnTo::of(params).through(page))
+    Ok(ReturnTo::of(params).page_url(page))
 }
 
-/// An error before the redirect URI was known to be the client's is a page; later it goes to the client.
-pub(super) fn refuse(app: &App, request: &Request, refused: Refused) -> Result<Response> {
+/// Redirects to the client with the error, or shows an error page if the redirect URI is not
+/// verified.
+pub(super) fn error_response(app: &App, request: &Request, refused: Refused) -> Result<Response> {
     match refused {
         Refused::Callback(to, error) => callback::error(app, request, &to, &error),
         Refused::Page(error) => Err(ApiError::from(error).into()),
     }
 }
 
-/// What a consent form is for: this person's browser and this request, so that it can be sent from no other (threat T10).
-pub(super) fn purpose(browser_session_id: &str, request: &str) -> String {
+/// The CSRF purpose of a consent form: it is valid for this browser session and this request only
+/// (threat T10).
+pub(super) fn csrf_purpose(browser_session_id: &str, request: &str) -> String {
     format!("consent {browser_session_id} {request}")
 }
 
-async fn ask(
+async fn consent_page(
     app: &Arc<App>,
     request: &Request,
     params: &Params,
@@ -119,18 +124,18 @@ async fn ask(
 ) -> Result<Response> {
     let client = &asked.known.client;
     let t = locale(request, Some(&asked.params));
-    let guard = Guard::of(app, request);
+    let csrf_cookie = CsrfCookie::of(app, request);
     let encoded = params.encode();
-    let csrf = guard.token(app, &purpose(&question.browser.id, &encoded))?;
+    let csrf = csrf_cookie.token(app, &csrf_purpose(&question.browser.id, &encoded))?;
     let catalogue = app.directory.catalogue(&app.db).await;
     let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
-    let wishes = asked.wishes();
+    let requested = asked.wishes();
     let resources = asked.target.names();
     let module_of = |name| {
         let mut modules = catalogue.modules_with(name);
         modules.find(|module| module.is_for(&resources))
     };
-    let scopes = wishes.iter().map(|name| ScopeLine {
+    let scopes = requested.iter().map(|name| ScopeLine {
         name: name.to_owned(),
         module: module_of(name).map(|module| module.name(t.tag()).to_owned()),
         text: catalogue
@@ -140,7 +145,7 @@ async fn ask(
             .map(str::to_owned),
         known: question.known.contains(name),
     });
-    // Of a private-use scheme the scheme is what leads somewhere; the rest is whatever its author likes to be read.
+    // Only the scheme of a private-use URI decides where it leads; the rest is arbitrary text.
     let host = |uri: &str| {
         let url = url::Url::parse(uri).ok()?;
         match url.scheme() {
@@ -156,8 +161,8 @@ async fn ask(
         form: Form { csrf: &csrf, return_to: None },
         request: &encoded,
         client: card(client, logo.as_deref()),
-        account: name_of(&question.browser.user),
-        other_account: &ReturnTo::of(params.clone()).through("/login"),
+        account: display_name(&question.browser.user),
+        other_account: &ReturnTo::of(params.clone()).page_url("/login"),
         scopes: scopes.collect(),
         redirect_host: &redirect_host,
         local_redirect: asked.callback.is_on_this_device(),
@@ -166,10 +171,10 @@ async fn ask(
         resource: asked.target.label(),
     };
     let page = rendered(page.render(t, StatusCode::OK, &form_action(Some(asked))))?;
-    Ok(guard.keep(app, page))
+    Ok(csrf_cookie.set_on(app, page))
 }
 
-/// How a person is called on a page.
-pub(super) fn name_of(user: &User) -> &str {
+/// The username, else the email address.
+pub(super) fn display_name(user: &User) -> &str {
     user.username.as_deref().unwrap_or(&user.email)
 }

@@ -1,6 +1,6 @@
-//! The answer to an authorization request: parameters of a redirect, or a form that posts them (RFC 6749 §4.1.2, OAuth 2.0
-//! Form Post Response Mode). Only a [`Callback`] leads to a client, and nothing makes one but a redirect URI that was
-//! found to be registered.
+//! The authorization response: parameters of a redirect (RFC 6749 §4.1.2), or a form that posts
+//! them (OAuth 2.0 Form Post Response Mode). It is sent to a [`Callback`] only, which can be
+//! constructed only from a registered redirect URI.
 
 use poem::{Request, Response, Result, http::StatusCode};
 use url::form_urlencoded;
@@ -14,12 +14,12 @@ use crate::{
     oauth::error::OAuthError,
 };
 
-/// The code for the client.
+/// Sends the client a code.
 pub fn code(app: &App, request: &Request, callback: &Callback, code: String) -> Result<Response> {
     send(app, request, callback, vec![("code", code)])
 }
 
-/// The error for the client.
+/// Sends the client an error (RFC 6749 §4.1.2.1).
 pub fn error(
     app: &App,
     request: &Request,
@@ -43,15 +43,15 @@ fn send(
     if let Some(state) = &callback.state {
         fields.push(("state", state.clone()));
     }
-    // RFC 9207: the client sees which server answered.
+    // RFC 9207: identifies this server to the client.
     fields.push(("iss", app.config.server.issuer.clone()));
     match callback.mode {
         ResponseMode::Query => {
             let uri = &callback.redirect_uri;
-            let joint = if uri.contains('?') { '&' } else { '?' };
+            let separator = if uri.contains('?') { '&' } else { '?' };
             let query =
                 form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-            see_other(&format!("{uri}{joint}{query}"))
+            see_other(&format!("{uri}{separator}{query}"))
         }
         ResponseMode::FormPost => {
             let page = FormPost { action: &callback.redirect_uri, fields: &fields };

@@ -1,9 +1,9 @@
-//! `POST /consent`: what a person answers to an application's request. The request comes along, and is checked again from
-//! its beginning.
+//! `POST /consent`: the user's decision about an authorization request. The form contains the
+//! request, which is validated again from the start.
 
 use poem::{Body, Request, RequestBody, Response, Result, handler};
 
-use super::{ReturnTo, authorize as endpoint, callback, csrf::Guard, session_cookie};
+use super::{ReturnTo, authorize as endpoint, callback, csrf::CsrfCookie, session_cookie};
 use crate::{
     api_error::{ApiError, ErrorCode},
     flows::oauth::authorize::{self, Step, resume::Resume},
@@ -11,9 +11,9 @@ use crate::{
     oauth::{error::OAuthError, params::Params},
 };
 
-/// Takes the answer, and gives the application its own.
+/// Applies the decision and responds to the client.
 #[handler]
-pub async fn answer(request: &Request, body: Body) -> Result<Response> {
+pub async fn decide(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     let encoded = form.get("request").unwrap_or_default();
@@ -24,31 +24,33 @@ pub async fn answer(request: &Request, body: Body) -> Result<Response> {
     let read = authorize::read(app, &params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
-        Err(refused) => return endpoint::refuse(app, request, refused),
+        Err(refused) => return endpoint::error_response(app, request, refused),
     };
     let browser = standing.browser.as_ref().map(|browser| browser.id.clone());
-    let purpose = endpoint::purpose(&browser.unwrap_or_default(), encoded);
-    Guard::of(app, request)
-        .check(app, request, &form, &purpose)
-        .map_err(|error| error.again(ReturnTo::of(params.clone()).address))?;
+    let purpose = endpoint::csrf_purpose(&browser.unwrap_or_default(), encoded);
+    CsrfCookie::of(app, request)
+        .verify(app, request, &form, &purpose)
+        .map_err(|error| error.again(ReturnTo::of(params.clone()).url))?;
 
     let resume = Resume::of(app, &params).map_err(ApiError::from)?;
     let question = match authorize::decide(app, &asked, standing, resume) {
         Ok(Step::Consent(question)) => question,
-        // Something has changed since the page was shown: begin where the request stands now.
-        _ => return endpoint::go_on(app, caller, request, &params).await,
+        // The state has changed since the page was shown: take the step that the request needs now.
+        _ => return endpoint::process(app, caller, request, &params).await,
     };
     match form.get("decision") {
         Some("allow") => {
             authorize::remember_consent(app, &asked, &question, caller)
                 .await
                 .map_err(ApiError::from)?;
-            endpoint::answer(app, caller, request, &asked, question.browser).await
+            endpoint::issue_code(app, caller, request, &asked, question.browser).await
         }
         Some("deny") => {
-            let error = OAuthError::access_denied("the person said no");
+            let error = OAuthError::access_denied("the user denied the request");
             callback::error(app, request, &asked.callback, &error)
         }
-        _ => Err(ApiError::new(ErrorCode::BadRequest, "decision is allow or deny").into()),
+        _ => {
+            Err(ApiError::new(ErrorCode::BadRequest, "`decision` must be `allow` or `deny`").into())
+        }
     }
 }

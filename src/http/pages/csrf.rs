@@ -1,5 +1,5 @@
-//! Forms that only our own pages can send: each carries a token bound to a cookie of the browser and to what the form is
-//! for. A request that another site made the browser send has neither.
+//! CSRF protection of forms: a token that is an HMAC over a cookie of the browser and the purpose
+//! of the form. A request forged by another site has no such token.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,40 +12,41 @@ use sha2::Sha256;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, same_origin},
+    credentials::{CookieNames, cookie, require_same_origin},
     error::Error,
     oauth::params::Params,
 };
 
-/// A browser's side of it.
+/// The CSRF cookie of a browser.
 #[derive(Debug)]
-pub struct Guard {
+pub struct CsrfCookie {
     secret: String,
     is_new: bool,
 }
 
-impl Guard {
-    /// The browser's cookie, or a new one for it.
+impl CsrfCookie {
+    /// The cookie of the request, or a new one.
     pub fn of(app: &App, request: &Request) -> Self {
         let names = CookieNames::of(&app.config);
-        let known = cookie(request.headers(), names.csrf).filter(|known| known.len() == 22);
+        let existing =
+            cookie(request.headers(), names.csrf).filter(|existing| existing.len() == 22);
         Self {
-            is_new: known.is_none(),
-            secret: known.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(app.rng.bytes::<16>())),
+            is_new: existing.is_none(),
+            secret: existing.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(app.rng.bytes::<16>())),
         }
     }
 
     /// The token of a form with this purpose.
     ///
     /// # Errors
-    /// Where the server lacks its key.
+    /// If the derivation key is unavailable.
     pub fn token(&self, app: &App, purpose: &str) -> Result<String> {
         let mac = self.mac(app, purpose)?.finalize().into_bytes();
         Ok(URL_SAFE_NO_PAD.encode(mac))
     }
 
-    /// Gives the browser its cookie with the page.
-    pub fn keep(&self, app: &App, mut response: Response) -> Response {
+    /// Sets the cookie with the page, if it is new.
+    pub fn set_on(&self, app: &App, mut response: Response) -> Response {
         if self.is_new {
             let value = CookieNames::of(&app.config).csrf_cookie(&self.secret);
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -55,25 +56,26 @@ impl Guard {
         response
     }
 
-    /// Whether a form that was sent is one of ours, for this purpose.
+    /// Verifies the `csrf` field of a submitted form.
     ///
     /// # Errors
-    /// 403 for every other.
-    pub fn check(
+    /// [`ErrorCode::CrossSite`] (403) if the token is missing or not for this browser and purpose, or the
+    /// form was sent by another site.
+    pub fn verify(
         &self,
         app: &App,
         request: &Request,
         params: &Params,
         purpose: &str,
     ) -> Result<(), ApiError> {
-        same_origin(request.headers(), &app.config)?;
+        require_same_origin(request.headers(), &app.config)?;
         let given = params.get("csrf").unwrap_or_default();
         let given = URL_SAFE_NO_PAD.decode(given).unwrap_or_default();
         if !self.is_new && self.mac(app, purpose)?.verify_slice(&given).is_ok() {
             return Ok(());
         }
         let message =
-            "this form was not opened in this browser as it is logged in now: open its page again";
+            "the form is not valid for this browser session: reload the page and submit it again";
         Err(ApiError::new(ErrorCode::CrossSite, message))
     }
 
@@ -81,8 +83,10 @@ impl Guard {
         let key = app.keys.derive("csrf").map_err(Error::from);
         let key = key.map_err(ApiError::from)?;
         let mac = Hmac::<Sha256>::new_from_slice(&key);
-        let mut mac = mac.map_err(|_| ApiError::new(ErrorCode::Internal, "no key"))?;
-        // The secret has one length: nothing of it can pass for the purpose.
+        let mut mac = mac.map_err(|_| {
+            ApiError::new(ErrorCode::Internal, "the CSRF key has an invalid length")
+        })?;
+        // The secret has a fixed length, so it cannot be confused with the purpose.
         mac.update(self.secret.as_bytes());
         mac.update(purpose.as_bytes());
         Ok(mac)

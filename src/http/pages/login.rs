@@ -1,4 +1,4 @@
-//! `/login`: who is there?
+//! `/login`: the login form.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use poem::{
 };
 
 use super::{
-    Asked, ReturnTo, authorize::name_of, csrf::Guard, locale, problem, rendered, see_other,
-    session_cookie, status_of, without_cookie,
+    LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, form_status,
+    locale, problem, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -31,7 +31,7 @@ use crate::{
 
 const PURPOSE: &str = "login";
 
-/// Shows the form; without an application's request, and logged in, the account.
+/// Shows the form, or the account page to a user who is logged in and comes without a request.
 #[handler]
 pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
@@ -40,7 +40,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     if return_to.is_none() {
         let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
         if let Some(session) = session.map_err(ApiError::from)? {
-            let page = Account { name: name_of(&session.user), email: &session.user.email };
+            let page = Account { name: display_name(&session.user), email: &session.user.email };
             let t = locale(request, Some(&query));
             return rendered(page.render(t, StatusCode::OK, &FormAction::default()));
         }
@@ -52,56 +52,55 @@ async fn form(
     app: &Arc<App>,
     request: &Request,
     return_to: Option<&ReturnTo>,
-    given: &Params,
+    form_values: &Params,
     problem: Option<Problem>,
 ) -> Result<Response> {
-    let asked = Asked::by(app, request, return_to).await;
-    let guard = Guard::of(app, request);
-    let csrf = guard.token(app, PURPOSE)?;
+    let context = LoginContext::of(app, request, return_to).await;
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = csrf_cookie.token(app, PURPOSE)?;
     let register_url = app.config.registration.enabled.then(|| {
-        return_to.map_or_else(|| "/register".to_owned(), |return_to| return_to.through("/register"))
+        return_to
+            .map_or_else(|| "/register".to_owned(), |return_to| return_to.page_url("/register"))
     });
-    let hint = asked.param("login_hint");
-    let reauthenticate = given.get("again").is_some();
-    // Who only confirms who they are need not type it.
-    let known = if reauthenticate {
+    let hint = context.param("login_hint");
+    let reauthenticate = form_values.get("reauthenticate").is_some();
+    // A user who authenticates again need not type the login.
+    let current = if reauthenticate {
         let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
         session.map_err(ApiError::from)?
     } else {
         None
     };
-    let known = known.as_ref().map(|session| name_of(&session.user));
+    let current = current.as_ref().map(|session| display_name(&session.user));
     let page = Login {
-        form: Form {
-            csrf: &csrf,
-            return_to: return_to.map(|return_to| return_to.address.as_str()),
-        },
-        client: asked.card(),
-        login: given.get("login").or(hint).or(known).unwrap_or_default(),
+        form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
+        client: context.card(),
+        login: form_values.get("login").or(hint).or(current).unwrap_or_default(),
         problem,
         register_url,
         reauthenticate,
     };
-    let page = page.render(asked.locale(request), status_of(problem), &asked.form_action());
+    let page = page.render(context.locale(request), form_status(problem), &context.form_action());
     let mut page = rendered(page)?;
     if let Some(Problem::TooMany { seconds }) = problem {
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
-    Ok(guard.keep(app, page))
+    Ok(csrf_cookie.set_on(app, page))
 }
 
-/// Takes login and password; the browser gets a new cookie and goes on with its request.
+/// Verifies login and password, sets a new session cookie and continues with the request.
 #[handler]
 pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
-    let given = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let return_to = ReturnTo::parse(given.get("return_to"));
-    let retry = |problem| form(app, request, return_to.as_ref(), &given, Some(problem));
-    if let Some(problem) = without_cookie(app, request, &given, PURPOSE)? {
+    let form_values = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let return_to = ReturnTo::parse(form_values.get("return_to"));
+    let retry = |problem| form(app, request, return_to.as_ref(), &form_values, Some(problem));
+    if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
         return retry(problem).await;
     }
-    let (Some(name), Some(password)) = (given.get("login"), given.get("password")) else {
+    let (Some(name), Some(password)) = (form_values.get("login"), form_values.get("password"))
+    else {
         return retry(Problem::Empty).await;
     };
     let previous = session_cookie(app, request);
@@ -115,13 +114,13 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     }
 }
 
-/// Gives the browser its cookie and sends it on.
+/// Sets the session cookie and redirects to `return_to`.
 pub(super) fn logged_in(
     app: &Arc<App>,
     cookie: &Cookie,
     return_to: Option<&ReturnTo>,
 ) -> Result<Response> {
-    let mut response = see_other(return_to.map_or("/login", |to| to.address.as_str()))?;
+    let mut response = see_other(return_to.map_or("/login", |to| to.url.as_str()))?;
     let cookie = CookieNames::of(&app.config).session_cookie(&cookie.value, cookie.max_age);
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);

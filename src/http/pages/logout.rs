@@ -1,12 +1,14 @@
-//! `/oauth2/logout` (OpenID Connect RP-Initiated Logout 1.0). Without a valid hint the person is asked; with one that names
-//! this browser's session they are not.
+//! `/oauth2/logout` (OpenID Connect RP-Initiated Logout 1.0 §2). The user must confirm, unless
+//! `id_token_hint` names this browser's session.
 
 use poem::{
     Body, Request, RequestBody, Response, Result, handler,
     http::{HeaderValue, StatusCode, header},
 };
 
-use super::{authorize::name_of, csrf::Guard, locale, rendered, see_other, session_cookie};
+use super::{
+    authorize::display_name, csrf::CsrfCookie, locale, rendered, see_other, session_cookie,
+};
 use crate::{
     api_error::ApiError,
     app::App,
@@ -24,11 +26,11 @@ use crate::{
     oauth::params::Params,
 };
 
-/// What the form sends beside the application's parameters.
-const OURS: [&str; 2] = ["decision", "csrf"];
+/// The fields that the form adds to the parameters of the request.
+const FORM_FIELDS: [&str; 2] = ["decision", "csrf"];
 
-/// What the application's request consists of; the rest is not repeated.
-const THEIRS: [&str; 6] = [
+/// The parameters of a logout request. The form repeats no others.
+const REQUEST_PARAMETERS: [&str; 6] = [
     "id_token_hint",
     "client_id",
     "post_logout_redirect_uri",
@@ -37,50 +39,52 @@ const THEIRS: [&str; 6] = [
     "logout_hint",
 ];
 
-/// Logs out, or asks.
+/// Logs the user out, or asks for confirmation.
 #[handler]
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let asked = end_session::read(app, &params).await.map_err(ApiError::from)?;
-    let Some(session) = current(app, request).await? else {
-        return done(app, request, &params, &asked);
+    let logout = end_session::read(app, &params).await.map_err(ApiError::from)?;
+    let Some(session) = current_session(app, request).await? else {
+        return logged_out(app, request, &params, &logout);
     };
-    if asked.is_meant(app, &session).await.map_err(ApiError::from)? {
-        return log_out(app, caller, request, &params, &asked, &session).await;
+    if logout.is_meant(app, &session).await.map_err(ApiError::from)? {
+        return log_out(app, caller, request, &params, &logout, &session).await;
     }
-    confirm(app, request, &params, &asked, &session)
+    confirm(app, request, &params, &logout, &session)
 }
 
-/// Takes the person's answer. Every other POST goes on by GET: it comes without our cookies, be it an application's own or
-/// one that another site has made up, and must not be taken for one of somebody who is logged out.
+/// Applies the decision of the form. Any other POST is redirected to GET: browsers send cross-site
+/// POSTs without the session cookie (SameSite=Lax), so the user would wrongly appear to be logged
+/// out.
 #[handler]
 pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let params = form.without(&OURS);
-    let address = format!("/oauth2/logout?{}", params.encode());
-    let (Some(decision), Some(session)) = (form.get("decision"), current(app, request).await?)
+    let params = form.without(&FORM_FIELDS);
+    let url = format!("/oauth2/logout?{}", params.encode());
+    let (Some(decision), Some(session)) =
+        (form.get("decision"), current_session(app, request).await?)
     else {
-        return see_other(&address);
+        return see_other(&url);
     };
-    let asked = end_session::read(app, &params).await.map_err(ApiError::from)?;
-    Guard::of(app, request)
-        .check(app, request, &form, &purpose(&session))
-        .map_err(|error| error.again(address))?;
+    let logout = end_session::read(app, &params).await.map_err(ApiError::from)?;
+    CsrfCookie::of(app, request)
+        .verify(app, request, &form, &csrf_purpose(&session))
+        .map_err(|error| error.again(url))?;
     if decision == "logout" {
-        log_out(app, caller, request, &params, &asked, &session).await
+        log_out(app, caller, request, &params, &logout, &session).await
     } else {
         see_other("/login")
     }
 }
 
-async fn current(app: &App, request: &Request) -> Result<Option<BrowserSession>> {
+async fn current_session(app: &App, request: &Request) -> Result<Option<BrowserSession>> {
     let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
     Ok(session.map_err(ApiError::from)?)
 }
 
-fn purpose(session: &BrowserSession) -> String {
+fn csrf_purpose(session: &BrowserSession) -> String {
     format!("logout {}", session.id)
 }
 
@@ -88,22 +92,23 @@ fn confirm(
     app: &App,
     request: &Request,
     params: &Params,
-    asked: &EndSession,
+    logout: &EndSession,
     session: &BrowserSession,
 ) -> Result<Response> {
-    let guard = Guard::of(app, request);
-    let csrf = guard.token(app, &purpose(session))?;
-    let repeated = THEIRS.into_iter().filter_map(|name| Some((name, params.get(name)?)));
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = csrf_cookie.token(app, &csrf_purpose(session))?;
+    let repeated =
+        REQUEST_PARAMETERS.into_iter().filter_map(|name| Some((name, params.get(name)?)));
     let page = Logout {
         form: Form { csrf: &csrf, return_to: None },
-        client: asked.client.as_ref().map(|client| client.name()),
-        account: Some(name_of(&session.user)),
+        client: logout.client.as_ref().map(|client| client.name()),
+        account: Some(display_name(&session.user)),
         hidden: repeated.collect(),
     };
-    let to = asked.continue_to.as_deref().map(FormAction::to);
+    let to = logout.continue_to.as_deref().map(FormAction::to);
     let t = locale(request, Some(params));
     let page = rendered(page.render(t, StatusCode::OK, &to.unwrap_or_default()))?;
-    Ok(guard.keep(app, page))
+    Ok(csrf_cookie.set_on(app, page))
 }
 
 async fn log_out(
@@ -111,22 +116,27 @@ async fn log_out(
     caller: &RequestContext,
     request: &Request,
     params: &Params,
-    asked: &EndSession,
+    logout: &EndSession,
     session: &BrowserSession,
 ) -> Result<Response> {
     browser_session::log_out(app, &session.id, &session.user.id, caller)
         .await
         .map_err(ApiError::from)?;
-    done(app, request, params, asked)
+    logged_out(app, request, params, logout)
 }
 
-/// Nobody is logged in (any more): on to the application, or a page that says so.
-fn done(app: &App, request: &Request, params: &Params, asked: &EndSession) -> Result<Response> {
-    let mut response = match &asked.continue_to {
-        Some(address) => see_other(address)?,
+/// Clears the cookies and redirects to the client, or shows that the user is logged out.
+fn logged_out(
+    app: &App,
+    request: &Request,
+    params: &Params,
+    logout: &EndSession,
+) -> Result<Response> {
+    let mut response = match &logout.continue_to {
+        Some(url) => see_other(url)?,
         None => {
-            // Where an application leads that registered itself, nobody has checked.
-            let client = asked.client.as_ref();
+            // The URLs of a self-registered client are not verified.
+            let client = logout.client.as_ref();
             let client = client.filter(|client| !client.source.is_self_registered());
             let page = LoggedOut {
                 client: client.and_then(|client| {

@@ -1,5 +1,5 @@
-//! The pages people see: login, registration, account selection, consent, logout. Each works without scripts; the
-//! decisions are those of the flows.
+//! The HTML endpoints: login, registration, account selection, consent, logout. They work without
+//! scripts and leave all decisions to the flows.
 
 pub mod authorize;
 pub mod callback;
@@ -22,13 +22,15 @@ use url::Url;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, same_origin},
+    credentials::{CookieNames, cookie, require_same_origin},
     diagnostics,
     error::Error,
     flows::{
         accounts::browser_session,
         gateway,
-        oauth::authorize::{Request as AuthorizationRequest, request as asked, request::Freshness},
+        oauth::authorize::{
+            Request as AuthorizationRequest, request as authorization_request, request::Freshness,
+        },
     },
     forward_auth::SESSION_START,
     http::{
@@ -39,37 +41,41 @@ use crate::{
     oauth::params::Params,
 };
 
-/// The cookie of a browser that is logged in.
+/// The session cookie of the browser.
 fn session_cookie(app: &App, request: &Request) -> Option<String> {
     cookie(request.headers(), CookieNames::of(&app.config).session)
 }
 
-/// How whoever is logged in in this browser calls themselves. Where that cannot be found out now it is nobody: this is for a
-/// greeting, and for no decision.
-pub async fn visitor(request: &Request) -> Option<String> {
+/// The display name of the user who is logged in in this browser. `None` also if the database is
+/// unavailable: it is shown only, never used for a decision.
+pub async fn logged_in_user(request: &Request) -> Option<String> {
     let Context { app, .. } = Context::of(request).ok()?;
     let cookie = session_cookie(app, request)?;
     let session = browser_session::session(app, Some(&cookie)).await.ok()??;
-    Some(authorize::name_of(&session.user).to_owned())
+    Some(authorize::display_name(&session.user).to_owned())
 }
 
-/// `303 See Other`: whatever was posted is not posted again (RFC 9700 §4.12).
+/// `303 See Other`: the browser does not repeat a POST (RFC 9700 §4.12).
 pub fn see_other(location: &str) -> Result<Response> {
-    let location = HeaderValue::try_from(location)
-        .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the address cannot be written"))?;
+    let location = HeaderValue::try_from(location).map_err(|_| {
+        ApiError::new(
+            ErrorCode::BadRequest,
+            "the redirect URL contains characters that are not allowed in a header",
+        )
+    })?;
     Ok(Response::builder()
         .status(StatusCode::SEE_OTHER)
         .header(header::LOCATION, location)
-        // As on the pages: else a window that Swagger UI opened would lose it on the way through.
+        // As on the pages; otherwise a window opened by Swagger UI would lose its opener here.
         .header("cross-origin-opener-policy", "same-origin")
         .header(header::REFERRER_POLICY, "no-referrer")
         .finish())
 }
 
-/// Where a login may lead: back into an authorization request or into a session behind a gateway, or nowhere. Anything else
-/// that somebody put there is ignored (threat T8).
+/// The `return_to` of a page: an authorization request or a session start. Any other value is
+/// ignored (threat T8: open redirects).
 struct ReturnTo {
-    address: String,
+    url: String,
     params: Params,
     is_authorization: bool,
 }
@@ -90,43 +96,46 @@ impl ReturnTo {
         Some(Self::session_start(&read(rest.strip_prefix('?')?)?))
     }
 
-    /// An authorization request.
+    /// Returns to an authorization request.
     fn of(params: Params) -> Self {
-        Self { address: format!("{AUTHORIZE}?{}", params.encode()), params, is_authorization: true }
+        Self { url: format!("{AUTHORIZE}?{}", params.encode()), params, is_authorization: true }
     }
 
-    /// The start of a session, as far as its parameters are known; it judges them itself.
+    /// Returns to `/session/start`, with its known parameters; they are validated there.
     fn session_start(params: &Params) -> Self {
         let known = ["return_to", "max_age"].into_iter();
         let known = known.filter_map(|name| Some((name, params.get(name)?)));
         let params =
             known.fold(Params::default(), |params, (name, value)| params.with(name, value));
         let query = params.encode();
-        let mark = if query.is_empty() { "" } else { "?" };
-        Self { address: format!("{SESSION_START}{mark}{query}"), params, is_authorization: false }
+        let separator = if query.is_empty() { "" } else { "?" };
+        Self { url: format!("{SESSION_START}{separator}{query}"), params, is_authorization: false }
     }
 
-    /// The address of one of our pages that leads back here.
-    fn through(&self, page: &str) -> String {
-        let query = Params::default().with("return_to", self.address.as_str());
+    /// The URL of a page that returns here afterwards.
+    fn page_url(&self, page: &str) -> String {
+        let query = Params::default().with("return_to", self.url.as_str());
         format!("{page}?{}", query.encode())
     }
 }
 
-/// The application's request that a page is about, as far as it is still good; without it the page knows no application.
-struct Asked {
+/// What a login page shows of the request that it belongs to.
+struct LoginContext {
+    /// The authorization request; `None` if there is none or it is no longer valid.
     request: Option<AuthorizationRequest>,
     logo: Option<Arc<str>>,
-    /// Where the person goes on to without one.
+    /// Where the user continues after a session start.
     landing: Option<Url>,
 }
 
-impl Asked {
-    async fn by(app: &Arc<App>, page: &Request, return_to: Option<&ReturnTo>) -> Self {
+impl LoginContext {
+    async fn of(app: &Arc<App>, page: &Request, return_to: Option<&ReturnTo>) -> Self {
         let to = return_to.filter(|to| to.is_authorization);
         let request = match (to, Context::of(page)) {
             (Some(to), Ok(Context { caller, .. })) => {
-                asked::read(app, &to.params, Freshness::Now, caller.address).await.ok()
+                authorization_request::read(app, &to.params, Freshness::Now, caller.address)
+                    .await
+                    .ok()
             }
             _ => None,
         };
@@ -154,12 +163,12 @@ impl Asked {
     }
 
     fn locale(&self, request: &Request) -> &'static Locale {
-        locale(request, self.request.as_ref().map(|asked| &asked.params))
+        locale(request, self.request.as_ref().map(|request| &request.params))
     }
 }
 
-/// The status of a form that is shown again.
-fn status_of(problem: Option<Problem>) -> StatusCode {
+/// The HTTP status of a form that is shown again.
+fn form_status(problem: Option<Problem>) -> StatusCode {
     match problem {
         None => StatusCode::OK,
         Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -169,10 +178,10 @@ fn status_of(problem: Option<Problem>) -> StatusCode {
     }
 }
 
-/// What a person can do about an error, on the form that they sent.
+/// The problem to show on the form for an error that the user can do something about.
 ///
 /// # Errors
-/// The error itself where they can do nothing.
+/// Any other error, unchanged.
 fn problem(error: Error) -> Result<Problem> {
     diagnostics::denied("login_refused", &error);
     match error {
@@ -185,17 +194,24 @@ fn problem(error: Error) -> Result<Problem> {
     }
 }
 
-/// Checks a form's token. A page of ours whose cookie is gone may try again (`Some`); another site's may not.
-fn without_cookie(
+/// Verifies the CSRF token of a form. If only the cookie of a same-origin form is missing, returns
+/// the problem to show on it.
+///
+/// # Errors
+/// [`ErrorCode::CrossSite`] for the form of another site.
+fn check_form(
     app: &App,
     request: &Request,
     form: &Params,
     purpose: &str,
 ) -> Result<Option<Problem>> {
-    let is_ours = form.get("csrf").is_some() && same_origin(request.headers(), &app.config).is_ok();
-    match csrf::Guard::of(app, request).check(app, request, form, purpose) {
-        Err(error) if is_ours && error.code == ErrorCode::CrossSite => Ok(Some(Problem::NoCookie)),
-        checked => Ok(checked.map(|()| None)?),
+    let is_same_origin =
+        form.get("csrf").is_some() && require_same_origin(request.headers(), &app.config).is_ok();
+    match csrf::CsrfCookie::of(app, request).verify(app, request, form, purpose) {
+        Err(error) if is_same_origin && error.code == ErrorCode::CrossSite => {
+            Ok(Some(Problem::NoCookie))
+        }
+        verified => Ok(verified.map(|()| None)?),
     }
 }
 
@@ -215,17 +231,20 @@ fn form_action(request: Option<&AuthorizationRequest>) -> FormAction {
         .map_or_else(FormAction::default, |request| FormAction::to(&request.callback.redirect_uri))
 }
 
-/// The language of a page: what the application asked for, else what the browser prefers.
+/// The locale of a page; see [`Locale::of_request`].
 fn locale(request: &Request, params: Option<&Params>) -> &'static Locale {
     Locale::of_request(request, params.and_then(|params| params.get("ui_locales")))
 }
 
-/// A page that cannot be rendered is a mistake of ours.
+/// Maps a rendering failure to an internal error.
 pub fn rendered(page: Result<Response, askama::Error>) -> Result<Response> {
     page.map_err(|error| {
         ApiError {
             cause: Some(error.into()),
-            ..ApiError::new(ErrorCode::Internal, "the page cannot be shown")
+            ..ApiError::new(
+                ErrorCode::Internal,
+                "internal server error: the page could not be rendered",
+            )
         }
         .into()
     })

@@ -1,12 +1,12 @@
-//! `/register`: a new account, logged in at once.
+//! `/register`: the registration form. The new user is logged in.
 
 use std::sync::Arc;
 
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    Asked, ReturnTo, csrf::Guard, login::logged_in, problem, rendered, session_cookie, status_of,
-    without_cookie,
+    LoginContext, ReturnTo, check_form, csrf::CsrfCookie, form_status, login::logged_in, problem,
+    rendered, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -41,56 +41,53 @@ async fn form(
     app: &Arc<App>,
     request: &Request,
     return_to: Option<&ReturnTo>,
-    given: &Params,
+    form_values: &Params,
     problem: Option<Problem>,
     fields: &[(&'static str, String)],
 ) -> Result<Response> {
-    let asked = Asked::by(app, request, return_to).await;
-    let guard = Guard::of(app, request);
-    let csrf = guard.token(app, PURPOSE)?;
-    let hint = asked.param("login_hint").filter(|hint| hint.contains('@'));
+    let context = LoginContext::of(app, request, return_to).await;
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = csrf_cookie.token(app, PURPOSE)?;
+    let hint = context.param("login_hint").filter(|hint| hint.contains('@'));
     let page = Register {
-        form: Form {
-            csrf: &csrf,
-            return_to: return_to.map(|return_to| return_to.address.as_str()),
-        },
-        client: asked.card(),
-        email: given.get("email").or(hint).unwrap_or_default(),
-        username: given.get("username").unwrap_or_default(),
+        form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
+        client: context.card(),
+        email: form_values.get("email").or(hint).unwrap_or_default(),
+        username: form_values.get("username").unwrap_or_default(),
         problem,
         fields,
         login_url: login_url(return_to),
         min_length: app.config.passwords.min_length,
     };
-    let status = if fields.is_empty() { status_of(problem) } else { StatusCode::BAD_REQUEST };
-    let page = page.render(asked.locale(request), status, &asked.form_action());
-    Ok(guard.keep(app, rendered(page)?))
+    let status = if fields.is_empty() { form_status(problem) } else { StatusCode::BAD_REQUEST };
+    let page = page.render(context.locale(request), status, &context.form_action());
+    Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 
 fn login_url(return_to: Option<&ReturnTo>) -> String {
-    return_to.map_or_else(|| "/login".to_owned(), |to| to.through("/login"))
+    return_to.map_or_else(|| "/login".to_owned(), |to| to.page_url("/login"))
 }
 
-/// Makes the account.
+/// Creates the account and logs the user in.
 #[handler]
 pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
-    let given = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let return_to = ReturnTo::parse(given.get("return_to"));
+    let form_values = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let return_to = ReturnTo::parse(form_values.get("return_to"));
     let retry = async |problem, fields: &[(&'static str, String)]| {
-        form(app, request, return_to.as_ref(), &given, problem, fields).await
+        form(app, request, return_to.as_ref(), &form_values, problem, fields).await
     };
-    if let Some(problem) = without_cookie(app, request, &given, PURPOSE)? {
+    if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
         return retry(Some(problem), &[]).await;
     }
-    let text = |name| given.get(name).unwrap_or_default().to_owned();
-    if given.get("email").is_none() || given.get("password").is_none() {
+    let text = |name| form_values.get(name).unwrap_or_default().to_owned();
+    if form_values.get("email").is_none() || form_values.get("password").is_none() {
         return retry(Some(Problem::Empty), &[]).await;
     }
     let registration = Registration {
         email: text("email"),
-        username: given.get("username").map(str::to_owned),
+        username: form_values.get("username").map(str::to_owned),
         password: text("password"),
     };
     let previous = session_cookie(app, request);

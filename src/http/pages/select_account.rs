@@ -1,9 +1,11 @@
-//! `/select-account`: which account an application is to get (`prompt=select_account`).
+//! `/select-account`: continue with the current account or log in to another
+//! (`prompt=select_account`).
 
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    Asked, ReturnTo, authorize::name_of, csrf::Guard, rendered, see_other, session_cookie,
+    LoginContext, ReturnTo, authorize::display_name, csrf::CsrfCookie, rendered, see_other,
+    session_cookie,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -18,47 +20,47 @@ use crate::{
 
 const PURPOSE: &str = "select-account";
 
-/// The application's request; nothing else asks which account it is to get.
-fn about(params: &Params) -> Option<ReturnTo> {
+/// The authorization request of `return_to`; account selection exists for no other page.
+fn authorization_request(params: &Params) -> Option<ReturnTo> {
     ReturnTo::parse(params.get("return_to")).filter(|to| to.is_authorization)
 }
 
-/// Shows who is logged in.
+/// Shows the current account.
 #[handler]
 pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let Some(return_to) = about(&query) else {
+    let Some(return_to) = authorization_request(&query) else {
         return see_other("/login");
     };
     let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
     let Some(session) = session.map_err(ApiError::from)? else {
-        return see_other(&return_to.through("/login"));
+        return see_other(&return_to.page_url("/login"));
     };
-    let asked = Asked::by(app, request, Some(&return_to)).await;
-    let guard = Guard::of(app, request);
-    let csrf = guard.token(app, PURPOSE)?;
+    let context = LoginContext::of(app, request, Some(&return_to)).await;
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = csrf_cookie.token(app, PURPOSE)?;
     let page = SelectAccount {
-        form: Form { csrf: &csrf, return_to: Some(&return_to.address) },
-        client: asked.card(),
-        account: name_of(&session.user),
+        form: Form { csrf: &csrf, return_to: Some(&return_to.url) },
+        client: context.card(),
+        account: display_name(&session.user),
     };
-    let page = page.render(asked.locale(request), StatusCode::OK, &asked.form_action());
-    Ok(guard.keep(app, rendered(page)?))
+    let page = page.render(context.locale(request), StatusCode::OK, &context.form_action());
+    Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 
-/// Takes the choice.
+/// Applies the choice.
 #[handler]
 pub async fn choose(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let return_to = about(&form);
-    Guard::of(app, request).check(app, request, &form, PURPOSE).map_err(
-        |error| match &return_to {
-            Some(return_to) => error.again(&return_to.address),
+    let return_to = authorization_request(&form);
+    CsrfCookie::of(app, request).verify(app, request, &form, PURPOSE).map_err(|error| {
+        match &return_to {
+            Some(return_to) => error.again(&return_to.url),
             None => error,
-        },
-    )?;
+        }
+    })?;
     let Some(return_to) = return_to else {
         return see_other("/login");
     };
@@ -68,9 +70,12 @@ pub async fn choose(request: &Request, body: Body) -> Result<Response> {
             let first_seen = resume.map_or(app.clock.now(), |resume| resume.first_seen);
             let resume = Resume { first_seen, account_selected: true };
             let params = resume.put(app, &return_to.params).map_err(ApiError::from)?;
-            see_other(&ReturnTo::of(params).address)
+            see_other(&ReturnTo::of(params).url)
         }
-        Some("other") => see_other(&return_to.through("/login")),
-        _ => Err(ApiError::new(ErrorCode::BadRequest, "choice is continue or other").into()),
+        Some("other") => see_other(&return_to.page_url("/login")),
+        _ => {
+            Err(ApiError::new(ErrorCode::BadRequest, "`choice` must be `continue` or `other`")
+                .into())
+        }
     }
 }

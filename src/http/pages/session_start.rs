@@ -1,5 +1,5 @@
-//! `/session/start`: a browser comes from an application behind a gateway, is logged in here if it is not yet, and goes back
-//! with the cookies of a session.
+//! `/session/start`: starts a session for an application behind a gateway. The user logs in if
+//! necessary, and the browser returns to the application with the session's cookies.
 
 use std::time::Duration;
 
@@ -19,26 +19,27 @@ use crate::{
     request_context::user_agent,
 };
 
-/// Opens the session and sends the browser back; through the login page where nobody is logged in, or too long ago.
+/// Starts the session and redirects back; via the login page if no user is logged in, or if the
+/// login is older than `max_age`.
 #[handler]
 pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let here = ReturnTo::session_start(&query);
+    let return_to = ReturnTo::session_start(&query);
     let max_age = query.get("max_age").and_then(|text| text.parse().ok());
     let cookie = session_cookie(app, request);
     let session = browser_session::session(app, cookie.as_deref()).await;
     let Some(session) = session.map_err(ApiError::from)? else {
-        return see_other(&here.through("/login"));
+        return see_other(&return_to.page_url("/login"));
     };
     let caller = RequestContext {
         user_agent: user_agent(request.headers()),
         ..RequestContext::clone(caller)
     };
-    let opened = gateway::start(app, session, max_age.map(Duration::from_secs), &caller).await;
-    let Some(tokens) = opened.map_err(ApiError::from)? else {
-        return see_other(&format!("{}&again=1", here.through("/login")));
+    let started = gateway::start(app, session, max_age.map(Duration::from_secs), &caller).await;
+    let Some(tokens) = started.map_err(ApiError::from)? else {
+        return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
     };
     let landing = query.get("return_to");
     let landing = landing.and_then(|text| gateway::landing(&app.config, text));

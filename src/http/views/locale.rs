@@ -1,4 +1,4 @@
-//! The words of our pages: Project Fluent files of `locales/`, compiled in, one set per language.
+//! The texts of the pages: Project Fluent files in `locales/`, compiled in, one set per language.
 
 use std::{
     borrow::Cow,
@@ -11,13 +11,13 @@ use poem::Request;
 
 use crate::credentials::cookie;
 
-/// The language somebody chose by the link of a page, so that the next page follows. It says nothing about who they are.
+/// The cookie that keeps the language chosen by the link of a page. It does not identify the user.
 pub const LANGUAGE_COOKIE: &str = "lang";
 
-/// The languages of our pages.
+/// The languages of the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// English, where nothing better is asked for.
+    /// English, the default.
     English,
     /// Russian.
     Russian,
@@ -34,7 +34,7 @@ impl Language {
         }
     }
 
-    /// The other one, for the link that changes it.
+    /// The other language, for the link that switches to it.
     pub const fn other(self) -> Self {
         match self {
             Self::English => Self::Russian,
@@ -47,7 +47,8 @@ impl Language {
         Self::ALL.into_iter().find(|language| primary.eq_ignore_ascii_case(language.tag()))
     }
 
-    /// The first of the highest weights that we have; a weight of 0 or one that is no number excludes (RFC 9110 §12.5.4).
+    /// The supported language with the highest weight, the first among equals. A weight of 0, or
+    /// one that is not a number, excludes a language (RFC 9110 §12.5.4).
     fn preferred(header: &str) -> Option<Self> {
         let mut best: Option<(f32, Self)> = None;
         for range in header.split(',') {
@@ -86,9 +87,10 @@ impl Language {
     fn bundle(self) -> Bundle {
         let mut bundle = Bundle::new_concurrent(vec![self.tag().parse().unwrap_or_default()]);
         for file in self.files() {
-            // What is left of a broken file is better than no page; a test refuses broken files.
-            let words = FluentResource::try_new(file.to_owned()).unwrap_or_else(|(words, _)| words);
-            let added = bundle.add_resource(Arc::new(words));
+            // The valid part of a broken file is better than no page; a test rejects broken files.
+            let resource =
+                FluentResource::try_new(file.to_owned()).unwrap_or_else(|(resource, _)| resource);
+            let added = bundle.add_resource(Arc::new(resource));
             debug_assert!(added.is_ok(), "{added:?}");
         }
         bundle
@@ -97,9 +99,9 @@ impl Language {
 
 type Bundle = FluentBundle<Arc<FluentResource>>;
 
-static WORDS: LazyLock<[Bundle; 2]> = LazyLock::new(|| Language::ALL.map(Language::bundle));
+static BUNDLES: LazyLock<[Bundle; 2]> = LazyLock::new(|| Language::ALL.map(Language::bundle));
 
-/// What a page is written in.
+/// The language of a page.
 #[derive(Debug)]
 pub struct Locale {
     language: Language,
@@ -118,19 +120,19 @@ impl Locale {
         Self { language, chosen }
     }
 
-    /// All there are.
+    /// Every locale.
     pub const fn all() -> &'static [Self] {
         &LOCALES
     }
 
-    /// The locale in `language`; `chosen` where its reader asked for it by a page's link.
+    /// The locale in `language`; `chosen` if the user switched to it by the link of a page.
     fn find(language: Language, chosen: bool) -> &'static Self {
         &LOCALES[usize::from(chosen) * Language::ALL.len() + language as usize]
     }
 
-    /// The language for whoever sent `request`: the one chosen by the link of a page (`?lang=`, then the cookie that remembers
-    /// it), else the first we have of `ui_locales` (OpenID Connect Core §3.1.2.1: the application's wish), else the best of
-    /// Accept-Language, else English.
+    /// The locale for `request`. In order of precedence: the language chosen by the link of a page
+    /// (`?lang=`, then its cookie), the first supported one of the client's `ui_locales` (OpenID
+    /// Connect Core §3.1.2.1), the best of Accept-Language, English.
     pub fn of_request(request: &Request, ui_locales: Option<&str>) -> &'static Self {
         let query = request.uri().query().unwrap_or_default();
         let link = query
@@ -141,16 +143,16 @@ impl Locale {
             return Self::find(language, true);
         }
         let cookie = || Language::from_tag(&cookie(request.headers(), LANGUAGE_COOKIE)?);
-        let wish = || ui_locales?.split_ascii_whitespace().find_map(Language::from_tag);
+        let requested = || ui_locales?.split_ascii_whitespace().find_map(Language::from_tag);
         let header = || {
             let header = request.headers().get(ACCEPT_LANGUAGE)?.to_str().ok()?;
             Language::preferred(header)
         };
-        let language = cookie().or_else(wish).or_else(header);
+        let language = cookie().or_else(requested).or_else(header);
         Self::find(language.unwrap_or(Language::English), false)
     }
 
-    /// The language of the words.
+    /// The language of the texts.
     pub const fn language(&self) -> Language {
         self.language
     }
@@ -160,18 +162,19 @@ impl Locale {
         self.language.tag()
     }
 
-    /// Whether the reader has just asked for this language, so that it is to be remembered.
+    /// Whether the user has just switched to this language, so that the cookie must be set.
     pub const fn is_chosen(&self) -> bool {
         self.chosen
     }
 
-    /// The words under `key`.
+    /// The message with the id `key`.
     pub fn get(&self, key: &str) -> Cow<'static, str> {
         self.format(key, None)
     }
 
-    /// The words under `key`, with values in them. Each value is wrapped in marks that keep its direction of writing to itself,
-    /// so that an application's name cannot turn the sentence around it; the template escapes it.
+    /// The message with the id `key` and its variables. Each value is wrapped in Unicode isolates,
+    /// so that the name of an application cannot change the direction of the sentence around it.
+    /// Values are not escaped: the template does that.
     pub fn with<'v, V: Clone + Into<FluentValue<'v>>>(
         &self,
         key: &str,
@@ -182,9 +185,9 @@ impl Locale {
     }
 
     fn format(&self, key: &str, values: Option<&FluentArgs<'_>>) -> Cow<'static, str> {
-        let bundle = &WORDS[self.language as usize];
+        let bundle = &BUNDLES[self.language as usize];
         let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
-            debug_assert!(false, "no words under {key}");
+            debug_assert!(false, "no message {key}");
             return Cow::Owned(key.to_owned());
         };
         let mut errors = vec![];
@@ -193,7 +196,7 @@ impl Locale {
         text
     }
 
-    /// What a scope of OpenID Connect (Core §5.4, §11) lets an application do; `None` for any other.
+    /// What a scope of OpenID Connect (Core §5.4, §11) allows an application; `None` for others.
     pub fn scope(&self, name: &str) -> Option<Cow<'static, str>> {
         let key = match name {
             "openid" => "scope-openid",
@@ -207,9 +210,9 @@ impl Locale {
         Some(self.get(key))
     }
 
-    /// A refusal of a field in the reader's words; one that is not known stays as it is.
-    pub fn refusal<'m>(&self, message: &'m str) -> Cow<'m, str> {
-        let known = REFUSALS.iter().find(|(start, _)| message.starts_with(start));
+    /// A validation error of a field in this language. An unknown error is returned unchanged.
+    pub fn field_error<'m>(&self, message: &'m str) -> Cow<'m, str> {
+        let known = FIELD_ERRORS.iter().find(|(start, _)| message.starts_with(start));
         let Some((_, key)) = known else {
             return Cow::Borrowed(message);
         };
@@ -222,24 +225,24 @@ impl Locale {
     }
 }
 
-/// How the sentences begin with which the rules of an account refuse a field, and the key of our words for each.
-const REFUSALS: [(&str, &str); 16] = [
-    ("give an email address", "refusal-email-missing"),
-    ("an email address has at most", "refusal-email-long"),
-    ("an email address has no", "refusal-email-characters"),
-    ("an email address has exactly one @", "refusal-email-at"),
-    ("the part before the @", "refusal-email-local"),
-    ("the part after the @", "refusal-email-domain"),
-    ("an account with this email", "refusal-email-taken"),
-    ("a username has 3 to 32", "refusal-username-length"),
-    ("a username has letters", "refusal-username-characters"),
-    ("a username starts", "refusal-username-start"),
-    ("this username is taken", "refusal-username-taken"),
-    ("Use at least", "refusal-password-short"),
-    ("Use at most", "refusal-password-long"),
-    ("This password is on a list", "refusal-password-listed"),
-    ("Do not use your email", "refusal-password-personal"),
-    ("This password is too easy", "refusal-password-easy"),
+/// How the validation errors of account fields begin, and the id of the message for each.
+const FIELD_ERRORS: [(&str, &str); 16] = [
+    ("give an email address", "field-email-missing"),
+    ("an email address has at most", "field-email-long"),
+    ("an email address has no", "field-email-characters"),
+    ("an email address has exactly one @", "field-email-at"),
+    ("the part before the @", "field-email-local"),
+    ("the part after the @", "field-email-domain"),
+    ("an account with this email", "field-email-taken"),
+    ("a username has 3 to 32", "field-username-length"),
+    ("a username has letters", "field-username-characters"),
+    ("a username starts", "field-username-start"),
+    ("this username is taken", "field-username-taken"),
+    ("Use at least", "field-password-short"),
+    ("Use at most", "field-password-long"),
+    ("This password is on a list", "field-password-listed"),
+    ("Do not use your email", "field-password-personal"),
+    ("This password is too easy", "field-password-easy"),
 ];
 
 #[cfg(test)]

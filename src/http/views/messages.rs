@@ -1,17 +1,17 @@
-//! Pages that only say something: an error, and the form that carries an answer to an application.
+//! Error pages, and the form that posts an authorization response to a client.
 
 use std::borrow::Cow;
 
-use super::{Address, Locale, page};
+use super::{Locale, PageUrl, page};
 
-/// What went wrong, in words for people.
+/// What went wrong, as the title of an error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorTitle {
     BadRequest,
     NotFound,
     Forbidden,
-    /// A form that this browser, as it is logged in now, was not given.
-    ForeignForm,
+    /// The form belongs to another browser or to an earlier login.
+    StaleForm,
     RegistrationClosed,
     TooMany,
     Unavailable,
@@ -24,7 +24,7 @@ impl ErrorTitle {
             Self::BadRequest => "error-bad-request",
             Self::NotFound => "error-not-found",
             Self::Forbidden => "error-forbidden",
-            Self::ForeignForm => "error-foreign-form",
+            Self::StaleForm => "error-stale-form",
             Self::RegistrationClosed => "error-registration-closed",
             Self::TooMany => "error-too-many",
             Self::Unavailable => "error-unavailable",
@@ -37,7 +37,7 @@ impl ErrorTitle {
             Self::BadRequest => "error-bad-request-text",
             Self::NotFound => "error-not-found-text",
             Self::Forbidden => "error-forbidden-text",
-            Self::ForeignForm => "error-foreign-form-text",
+            Self::StaleForm => "error-stale-form-text",
             Self::RegistrationClosed => "error-registration-closed-text",
             Self::TooMany => "error-too-many-text",
             Self::Unavailable => "error-unavailable-text",
@@ -46,21 +46,21 @@ impl ErrorTitle {
     }
 }
 
-/// An error that cannot be told to the application.
+/// An error that is shown to the user because it cannot be returned to the client.
 #[derive(Debug)]
 pub struct ErrorPage<'a> {
     pub title_key: ErrorTitle,
-    /// What the application's developer must mend, in English as the protocol's own texts are.
+    /// What the developer of the application must fix; in English, as `error_description` is.
     pub message: &'a str,
-    /// The protocol's name for it (RFC 6749 §4.1.2.1 and others).
+    /// The `error` of OAuth (RFC 6749 §4.1.2.1 and others) or the `errorCode` of the JSON API.
     pub code: Option<&'a str>,
     pub request_id: &'a str,
-    /// Where to begin anew what was refused, an address of ours.
-    pub again: Option<&'a str>,
+    /// Where the user can try again, a path of this server.
+    pub retry_url: Option<&'a str>,
 }
 
 impl ErrorPage<'_> {
-    fn way_on(&self, t: &Locale) -> Cow<'static, str> {
+    fn action_label(&self, t: &Locale) -> Cow<'static, str> {
         t.get(if self.title_key == ErrorTitle::RegistrationClosed {
             "login"
         } else {
@@ -68,15 +68,16 @@ impl ErrorPage<'_> {
         })
     }
 
-    fn address(&self) -> Option<Address<'_>> {
+    fn url(&self) -> Option<PageUrl<'_>> {
         None
     }
 }
 
 page!(ErrorPage, "error.html", script: false);
 
-/// `response_mode=form_post` (OAuth 2.0 Form Post Response Mode): the answer as a form that a script of ours sends by itself, and
-/// a person where no script runs. `form_action` must name where `action` leads.
+/// `response_mode=form_post` (OAuth 2.0 Form Post Response Mode): the authorization response as a
+/// form, submitted by a script, or by the user where scripts are off. The Content-Security-Policy
+/// must allow `action` as `form-action`.
 #[derive(Debug)]
 pub struct FormPost<'a> {
     pub action: &'a str,
@@ -84,7 +85,7 @@ pub struct FormPost<'a> {
 }
 
 impl FormPost<'_> {
-    fn address(&self) -> Option<Address<'_>> {
+    fn url(&self) -> Option<PageUrl<'_>> {
         None
     }
 }

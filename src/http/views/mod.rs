@@ -1,8 +1,8 @@
-//! The pages people see: each is a plain struct here, a template of `templates/` and words of `locales/`. They work without
-//! scripts; what the two small scripts of ours do is comfort.
+//! The HTML pages: each is a struct here, a template in `templates/` and messages in `locales/`.
+//! They work without scripts; the two small scripts only add convenience.
 
-mod access;
-mod entry;
+mod account;
+mod consent;
 mod locale;
 mod messages;
 
@@ -16,8 +16,8 @@ use poem::Response;
 use url::{Url, form_urlencoded};
 
 pub use self::{
-    access::{Consent, LoggedOut, Logout, ScopeLine},
-    entry::{Account, Login, Problem, Register, SelectAccount},
+    account::{Account, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
+    consent::{Consent, ScopeLine},
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{ErrorPage, ErrorTitle, FormPost},
 };
@@ -28,24 +28,24 @@ pub(super) const ICON: &[u8] = include_bytes!("../../../assets/favicon.svg");
 pub(super) const REVEAL: &[u8] = include_bytes!("../../../assets/reveal.js");
 pub(super) const SUBMIT: &[u8] = include_bytes!("../../../assets/submit.js");
 
-/// The addresses of what pages of ours load.
-pub struct Style {
+/// The paths of the files that the pages load.
+pub struct AssetUrls {
     /// The style sheet.
-    pub sheet: String,
-    /// The icon of the browser's tab.
+    pub style_sheet: String,
+    /// The favicon.
     pub icon: String,
     /// The script that shows and hides a password.
     pub reveal: String,
-    /// The script that sends a form by itself.
+    /// The script that submits a form on load.
     pub submit: String,
 }
 
-impl Style {
-    /// The addresses; they carry a fingerprint of the files compiled in.
+impl AssetUrls {
+    /// The paths; each contains a fingerprint of the file, so that browsers may cache it forever.
     pub fn get() -> &'static Self {
-        static STYLE_FILES: OnceLock<Style> = OnceLock::new();
-        STYLE_FILES.get_or_init(|| Self {
-            sheet: format!("/assets/propusk-{}.css", fingerprint(SHEET)),
+        static URLS: OnceLock<AssetUrls> = OnceLock::new();
+        URLS.get_or_init(|| Self {
+            style_sheet: format!("/assets/propusk-{}.css", fingerprint(SHEET)),
             icon: format!("/assets/favicon-{}.svg", fingerprint(ICON)),
             reveal: format!("/assets/reveal-{}.js", fingerprint(REVEAL)),
             submit: format!("/assets/submit-{}.js", fingerprint(SUBMIT)),
@@ -53,20 +53,21 @@ impl Style {
     }
 }
 
-/// What every form sends beside what is typed.
+/// The hidden fields of every form.
 #[derive(Clone, Copy, Debug)]
 pub struct Form<'a> {
-    /// Proves that the form is ours and of this browser.
+    /// The CSRF token.
     pub csrf: &'a str,
-    /// Where to go on afterwards, an address of ours.
+    /// Where to continue afterwards, a path of this server.
     pub return_to: Option<&'a str>,
 }
 
-/// The application a page is about.
+/// The application that a page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientCard<'a> {
     pub name: &'a str,
-    /// A `data:` URI. Never an address: loading it would tell the application's host who is looking, before they agreed to anything.
+    /// A `data:` URI. Never `https:`: loading it would reveal the user to the application before
+    /// they consented to anything.
     pub logo: Option<&'a str>,
     pub uri: Option<&'a str>,
     pub policy_uri: Option<&'a str>,
@@ -74,7 +75,7 @@ pub struct ClientCard<'a> {
 }
 
 impl ClientCard<'_> {
-    /// What stands for the application where it has no logo.
+    /// The first letter of the name, shown in place of a missing logo.
     fn letter(&self) -> String {
         let first = self.name.chars().find(|c| c.is_alphanumeric());
         first.map_or_else(|| "?".to_owned(), |c| c.to_uppercase().collect())
@@ -85,17 +86,18 @@ impl ClientCard<'_> {
     }
 }
 
-/// Where the forms of a page may lead, in the words of CSP's `form-action`, beside this server itself.
+/// The sources of CSP `form-action` beside `'self'`.
 #[derive(Clone, Debug, Default)]
 pub struct FormAction {
-    /// Sources; one that is none is left out.
+    /// Source expressions; invalid ones are omitted from the header.
     pub extra: Vec<String>,
 }
 
 impl FormAction {
-    /// For a page whose form may end in a redirect to `redirect_uri`. Browsers hold the whole chain of redirects that a form begins
-    /// against `form-action`, and an application's redirect URI often leads on to another host of its own: so the source is the
-    /// scheme, and https beside it. An origin alone would also fail where it is `http://[::1]`, which CSP cannot say.
+    /// For a page whose form may end in a redirect to `redirect_uri`. Browsers check the whole
+    /// chain of redirects after a form against `form-action`, and a redirect URI often redirects to
+    /// another host of the application. So the sources are `https:` and the scheme of the redirect
+    /// URI, not its origin; CSP also cannot express an origin such as `http://[::1]`.
     pub fn to(redirect_uri: &str) -> Self {
         let Ok(url) = Url::parse(redirect_uri) else {
             return Self::default();
@@ -107,7 +109,7 @@ impl FormAction {
         Self { extra }
     }
 
-    /// A source is a scheme, or a scheme and a host; nothing else gets into the header.
+    /// Whether `text` is a scheme source, or a host source with a scheme.
     fn is_source(text: &str) -> bool {
         let Some((scheme, rest)) = text.split_once(':') else {
             return false;
@@ -123,7 +125,8 @@ impl FormAction {
     }
 }
 
-/// The policy of a page with forms. No inline script or style, nothing from another host, no frames.
+/// The Content-Security-Policy of a page with forms: no inline script or style, no resources from
+/// other hosts, no framing.
 fn policy(script: bool, form_action: &FormAction) -> String {
     let mut policy =
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
@@ -138,17 +141,17 @@ fn policy(script: bool, form_action: &FormAction) -> String {
     policy
 }
 
-/// Where a page can be asked for again: a path of ours and its parameters.
-type Address<'a> = (&'static str, Vec<(Cow<'a, str>, Cow<'a, str>)>);
+/// The URL of a page: its path and its query parameters.
+type PageUrl<'a> = (&'static str, Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-/// `/login?return_to=…`, and the like: a page that was asked for with where to go on afterwards.
-fn with_return<'a>(path: &'static str, form: &Form<'a>) -> Address<'a> {
+/// `path` with the `return_to` of the form, such as `/login?return_to=…`.
+fn url_with_return_to<'a>(path: &'static str, form: &Form<'a>) -> PageUrl<'a> {
     let query = form.return_to.map(|to| ("return_to".into(), to.into()));
     (path, query.into_iter().collect())
 }
 
-/// A page in the other language.
-fn switch(t: &Locale, (path, query): Address<'_>) -> String {
+/// The URL of a page in the other language.
+fn other_language_url(t: &Locale, (path, query): PageUrl<'_>) -> String {
     let kept = query.into_iter().filter(|(name, _)| name != "lang");
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(kept)
@@ -157,8 +160,8 @@ fn switch(t: &Locale, (path, query): Address<'_>) -> String {
     format!("{path}?{query}")
 }
 
-/// A page as an answer. What is chosen by a page's link is remembered by a cookie, so that the next page follows.
-fn answer(t: &Locale, status: StatusCode, policy: &str, body: String) -> Response {
+/// The response with a page. A language chosen by link is kept in a cookie for the next page.
+fn page_response(t: &Locale, status: StatusCode, policy: &str, body: String) -> Response {
     let mut response = Response::from(body);
     response.set_status(status);
     let headers = response.headers_mut();
@@ -171,7 +174,7 @@ fn answer(t: &Locale, status: StatusCode, policy: &str, body: String) -> Respons
     response
 }
 
-/// Remembers the language for a year.
+/// The `Set-Cookie` value that keeps the language for a year.
 pub(super) fn language_cookie(t: &Locale) -> HeaderValue {
     HeaderValue::from_static(match t.language() {
         Language::English => "lang=en; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly",
@@ -179,25 +182,27 @@ pub(super) fn language_cookie(t: &Locale) -> HeaderValue {
     })
 }
 
-/// Gives a view its template: `page!(View, "view.html", script: bool)`. In the template, `v` is the view and `t` its words.
+/// Renders a view by a template: `page!(View, "view.html", script: bool)`. In the template, `v` is
+/// the view and `t` the locale.
 macro_rules! page {
     ($view:ident, $path:literal, script: $script:expr) => {
         const _: () = {
             #[derive(askama::Template)]
             #[template(path = $path)]
             struct Page<'a> {
-                style: &'static $crate::http::views::Style,
+                assets: &'static $crate::http::views::AssetUrls,
                 lang: &'static str,
-                switch: Option<String>,
+                other_language: Option<String>,
                 t: &'static $crate::http::views::Locale,
                 v: &'a $view<'a>,
             }
 
             impl $view<'_> {
-                /// The page in the language of `t`. `form_action` says where its forms may lead beside this server.
+                /// Renders the page in the language of `t`. `form_action` lists where its forms may
+                /// redirect to beside this server.
                 ///
                 /// # Errors
-                /// Where the template fails, which only a broken build can cause.
+                /// If the template fails to render, which indicates a bug.
                 pub fn render(
                     &self,
                     t: &'static $crate::http::views::Locale,
@@ -205,17 +210,17 @@ macro_rules! page {
                     form_action: &$crate::http::views::FormAction,
                 ) -> Result<poem::Response, askama::Error> {
                     let page = Page {
-                        style: $crate::http::views::Style::get(),
+                        assets: $crate::http::views::AssetUrls::get(),
                         lang: t.tag(),
-                        switch: self
-                            .address()
-                            .map(|address| $crate::http::views::switch(t, address)),
+                        other_language: self
+                            .url()
+                            .map(|url| $crate::http::views::other_language_url(t, url)),
                         t,
                         v: self,
                     };
                     let body = askama::Template::render(&page)?;
                     let policy = $crate::http::views::policy($script, form_action);
-                    Ok($crate::http::views::answer(t, status, &policy, body))
+                    Ok($crate::http::views::page_response(t, status, &policy, body))
                 }
             }
         };
@@ -223,7 +228,7 @@ macro_rules! page {
 }
 use page;
 
-/// An address that a page may link to: a page of the web, never `javascript:` and the like.
+/// `uri` if a page may link to it: an `http` or `https` URL, never `javascript:` and the like.
 fn web_link(uri: Option<&str>) -> Option<&str> {
     uri.filter(|uri| {
         Url::parse(uri).is_ok_and(|url| ["https", "http"].contains(&url.scheme()) && url.has_host())

@@ -17,7 +17,7 @@ async fn html(answer: Result<Response, askama::Error>) -> String {
     body.into_string().await.unwrap()
 }
 
-/// Every page, each value of it being `text`.
+/// Every page, with `text` in place of every value.
 async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     let form = Form { csrf: text, return_to: Some(text) };
     let (ok, action) = (StatusCode::OK, FormAction::default());
@@ -69,7 +69,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         message: text,
         code: Some(text),
         request_id: text,
-        again: Some(text),
+        retry_url: Some(text),
     };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
     vec![
@@ -102,7 +102,7 @@ async fn t07_untrusted_text_is_escaped_on_every_page() {
 }
 
 #[tokio::test]
-async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
+async fn a_rejected_form_names_the_errors_and_keeps_the_values() {
     let t = &Locale::all()[1];
     let form = Form { csrf: "token", return_to: None };
     let fields = [("password", "Use at least 8 characters; this password has 2.".to_owned())];
@@ -121,8 +121,8 @@ async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
         "Ошибка",
         "value=\"vera@example.org\"",
         "value=\"вера\"",
-        "id=\"password-refusal\"",
-        "aria-describedby=\"password-refusal password-hint\"",
+        "id=\"password-error\"",
+        "aria-describedby=\"password-error password-hint\"",
     ] {
         assert!(page.contains(part), "{part} in {page}");
     }
@@ -132,7 +132,7 @@ async fn a_form_that_came_back_says_what_was_wrong_and_keeps_what_was_typed() {
 }
 
 #[test]
-fn a_wait_is_told_in_seconds_while_they_can_be_counted() {
+fn short_waits_are_shown_in_seconds_and_long_ones_in_minutes() {
     for (seconds, words) in
         [(0, "1 second."), (45, "45 seconds."), (91, "2 minutes."), (900, "15 minutes.")]
     {
@@ -143,7 +143,7 @@ fn a_wait_is_told_in_seconds_while_they_can_be_counted() {
 }
 
 #[tokio::test]
-async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
+async fn form_action_allows_the_redirect_uri_and_nothing_else() {
     let form_post = FormPost { action: "https://app.example/cb", fields: &[] };
     let policy = |action: FormAction| {
         let answer = form_post.render(&Locale::all()[0], StatusCode::OK, &action);
@@ -172,7 +172,7 @@ async fn the_policy_lets_a_form_lead_to_its_redirect_and_to_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
+async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
     let login = Login {
         form: Form { csrf: "token", return_to: Some("/oauth2/authorize?client_id=a&state=b") },
         client: None,
@@ -192,7 +192,7 @@ async fn the_link_to_the_other_language_keeps_the_question_and_is_remembered() {
     assert!(consent.contains(link), "{consent}");
     let asked =
         ("/oauth2/authorize", vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())]);
-    let english = switch(&Locale::all()[1], asked);
+    let english = other_language_url(&Locale::all()[1], asked);
     assert_eq!(english, "/oauth2/authorize?a=1%262&lang=en");
 }
 

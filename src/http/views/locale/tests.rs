@@ -2,26 +2,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poem::Request;
 
-use super::{LOCALES, Language, Locale, REFUSALS};
+use super::{FIELD_ERRORS, LOCALES, Language, Locale};
 use crate::{
     error::Error,
     model::user::{Email, Username},
 };
 
-/// The keys of a language, each with the values its words take.
+/// The message ids of a language, each with its variables.
 fn words(language: Language) -> BTreeMap<String, BTreeSet<String>> {
     let mut words = BTreeMap::new();
     let mut current = String::new();
     for line in language.files().concat().lines() {
         if line.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            let (key, _) = line.split_once(" =").expect("a key and its words");
+            let (key, _) = line.split_once(" =").expect("an id and its text");
             current = key.to_owned();
             let new = words.insert(current.clone(), BTreeSet::new()).is_none();
-            assert!(new, "{current} stands there twice");
+            assert!(new, "{current} is defined twice");
         }
         for part in line.split('$').skip(1) {
             let name = part.split(|c: char| !c.is_ascii_alphanumeric()).next();
-            let values = words.get_mut(&current).expect("a key");
+            let values = words.get_mut(&current).expect("an id");
             values.insert(name.expect("a name").to_owned());
         }
     }
@@ -53,8 +53,8 @@ fn every_file_is_compiled_in_and_whole() {
     }
 }
 
-/// The sources that speak: templates and this folder's code, without tests.
-fn speakers() -> String {
+/// The sources that use messages: the templates and the code in `src/http`, without tests.
+fn sources() -> String {
     fn walk(path: &std::path::Path, text: &mut String) {
         for entry in std::fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
@@ -73,10 +73,10 @@ fn speakers() -> String {
 }
 
 #[test]
-fn every_word_asked_for_is_there_and_every_word_there_is_asked_for() {
-    let (words, text) = (words(Language::English), speakers());
+fn every_message_used_is_defined_and_every_message_defined_is_used() {
+    let (words, text) = (words(Language::English), sources());
     for key in words.keys() {
-        assert!(text.contains(&format!("\"{key}\"")), "nobody says {key}");
+        assert!(text.contains(&format!("\"{key}\"")), "{key} is not used");
     }
     for call in ["{{ t.get(\"", "{{ t.with(\""] {
         let asked = text.split(call).skip(1);
@@ -108,7 +108,7 @@ fn russian_is_russian() {
 }
 
 #[test]
-fn numbers_bend_the_words() {
+fn messages_follow_the_plural_rules() {
     let seconds = |count: u64| {
         let text = LOCALES[1].with("problem-too-many-seconds", &[("count", count)]);
         text.trim_end_matches('.').rsplit(' ').next().unwrap().to_owned()
@@ -120,36 +120,36 @@ fn numbers_bend_the_words() {
 }
 
 #[test]
-fn every_refusal_of_a_form_is_in_the_readers_language() {
+fn every_field_error_is_translated() {
     let emails =
         ["", "a b@c", "a\n@b", "a@b@c", "a..b@c", "a@-b", &format!("{}@b", "a".repeat(300))];
-    let mut refusals: Vec<String> =
+    let mut errors: Vec<String> =
         emails.iter().map(|email| Email::parse(email).unwrap_err().to_owned()).collect();
     let names = ["a", "a b c", "-ab"];
-    refusals.extend(names.map(|name| Username::parse(name).unwrap_err().to_owned()));
-    refusals.push(Error::EmailTaken.to_string());
-    refusals.push(Error::UsernameTaken.to_string());
+    errors.extend(names.map(|name| Username::parse(name).unwrap_err().to_owned()));
+    errors.push(Error::EmailTaken.to_string());
+    errors.push(Error::UsernameTaken.to_string());
     let config = crate::config::Config::load(None, std::iter::empty()).unwrap();
     let policy = crate::password::Policy::new(&config.passwords).unwrap();
     let long = "x".repeat(2000);
     for password in ["ab", "password1", "vera@example.org", long.as_str()] {
-        refusals.extend(policy.check(password, &["vera@example.org"]).unwrap_err());
+        errors.extend(policy.check(password, &["vera@example.org"]).unwrap_err());
     }
-    let mut said: BTreeSet<&str> = BTreeSet::new();
-    for refusal in &refusals {
-        let known = REFUSALS.iter().find(|(start, _)| refusal.starts_with(start));
-        said.insert(known.unwrap_or_else(|| panic!("no words for: {refusal}")).1);
-        assert!(LOCALES[1].refusal(refusal).ends_with('.'));
+    let mut translated: BTreeSet<&str> = BTreeSet::new();
+    for error in &errors {
+        let known = FIELD_ERRORS.iter().find(|(start, _)| error.starts_with(start));
+        translated.insert(known.unwrap_or_else(|| panic!("no message for: {error}")).1);
+        assert!(LOCALES[1].field_error(error).ends_with('.'));
     }
-    let all: BTreeSet<&str> = REFUSALS.iter().map(|(_, key)| *key).collect();
-    let unsaid: Vec<_> = all.difference(&said).collect();
-    assert_eq!(unsaid, [&"refusal-password-listed"], "which needs a list");
-    let short = LOCALES[0].refusal("Use at least 8 characters; this password has 2.");
+    let all: BTreeSet<&str> = FIELD_ERRORS.iter().map(|(_, key)| *key).collect();
+    let untranslated: Vec<_> = all.difference(&translated).collect();
+    assert_eq!(untranslated, [&"field-password-listed"], "which needs a list");
+    let short = LOCALES[0].field_error("Use at least 8 characters; this password has 2.");
     assert!(short.contains('8') && !short.contains('2'), "{short}");
 }
 
 #[test]
-fn the_language_is_the_best_one_we_have() {
+fn accept_language_selects_the_best_supported_language() {
     let best = |header| Language::preferred(header);
     assert_eq!(best("ru-RU,ru;q=0.9,en;q=0.8"), Some(Language::Russian));
     assert_eq!(best("de, en;q=0.5, ru;q=0.4"), Some(Language::English));
@@ -161,14 +161,14 @@ fn the_language_is_the_best_one_we_have() {
 }
 
 #[test]
-fn a_choice_outweighs_the_application_which_outweighs_the_browser() {
-    let tag = |uri: &str, cookie: &str, wish: Option<&str>| {
+fn the_link_outranks_ui_locales_which_outrank_accept_language() {
+    let tag = |uri: &str, cookie: &str, ui_locales: Option<&str>| {
         let request = Request::builder()
             .uri_str(uri)
             .header("accept-language", "en")
             .header("cookie", cookie)
             .finish();
-        let t = Locale::of_request(&request, wish);
+        let t = Locale::of_request(&request, ui_locales);
         (t.tag(), t.is_chosen())
     };
     assert_eq!(tag("/?a=1&lang=ru", "lang=en", Some("en")), ("ru", true));

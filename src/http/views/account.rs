@@ -1,0 +1,211 @@
+//! Login, registration, account selection, the account page and logout.
+
+use std::borrow::Cow;
+
+use super::{ClientCard, Form, Locale, PageUrl, page, url_with_return_to, web_link};
+
+/// Why a form was rejected as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Unknown login or wrong password: deliberately not distinguished.
+    WrongCredentials,
+    /// Too many attempts; the next is accepted after `seconds`.
+    TooMany { seconds: u64 },
+    /// The server is overloaded.
+    Busy,
+    /// The request lacks the CSRF cookie of the form.
+    NoCookie,
+    /// A required field is empty.
+    Empty,
+}
+
+impl Problem {
+    pub(super) fn text(self, t: &Locale) -> Cow<'static, str> {
+        match self {
+            Self::WrongCredentials => t.get("problem-wrong-credentials"),
+            Self::TooMany { seconds } if seconds > 90 => {
+                t.with("problem-too-many-minutes", &[("count", seconds.div_ceil(60))])
+            }
+            Self::TooMany { seconds } => {
+                t.with("problem-too-many-seconds", &[("count", seconds.max(1))])
+            }
+            Self::Busy => t.get("problem-busy"),
+            Self::NoCookie => t.get("problem-no-cookie"),
+            Self::Empty => t.get("problem-empty"),
+        }
+    }
+}
+
+/// `/login`.
+#[derive(Debug)]
+pub struct Login<'a> {
+    pub form: Form<'a>,
+    /// The application that requested the login.
+    pub client: Option<ClientCard<'a>>,
+    /// The submitted value, else the client's `login_hint`.
+    pub login: &'a str,
+    pub problem: Option<Problem>,
+    /// The registration page; `None` if registration is disabled.
+    pub register_url: Option<String>,
+    /// The user is logged in and must authenticate again.
+    pub reauthenticate: bool,
+}
+
+impl Login<'_> {
+    /// The title of the document.
+    fn title(&self, t: &Locale) -> Cow<'static, str> {
+        match &self.client {
+            Some(client) if !self.reauthenticate => {
+                t.with("login-title", &[("client", client.name)])
+            }
+            _ => self.heading(t),
+        }
+    }
+
+    fn heading(&self, t: &Locale) -> Cow<'static, str> {
+        t.get(if self.reauthenticate { "reauthenticate-title" } else { "login-heading" })
+    }
+
+    fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
+        match (&self.client, self.reauthenticate) {
+            (Some(client), true) => {
+                Some(t.with("reauthenticate-client", &[("client", client.name)]))
+            }
+            (Some(client), false) => Some(t.with("login-to", &[("client", client.name)])),
+            (None, true) => Some(t.get("reauthenticate-text")),
+            (None, false) => None,
+        }
+    }
+
+    /// Whether the submitted values caused the problem.
+    fn are_fields_invalid(&self) -> bool {
+        matches!(self.problem, Some(Problem::WrongCredentials | Problem::Empty))
+    }
+
+    fn url(&self) -> Option<PageUrl<'_>> {
+        let (path, mut query) = url_with_return_to("/login", &self.form);
+        if self.reauthenticate {
+            query.push(("again".into(), "1".into()));
+        }
+        Some((path, query))
+    }
+}
+
+page!(Login, "login.html", script: true);
+
+/// `/register`.
+#[derive(Debug)]
+pub struct Register<'a> {
+    pub form: Form<'a>,
+    pub client: Option<ClientCard<'a>>,
+    pub email: &'a str,
+    pub username: &'a str,
+    pub problem: Option<Problem>,
+    /// Validation errors: the field (`email`, `username`, `password`) and the message of the
+    /// server.
+    pub fields: &'a [(&'static str, String)],
+    pub login_url: String,
+    /// The minimum length of a password, in characters.
+    pub min_length: usize,
+}
+
+impl Register<'_> {
+    fn errors(&self, field: &str, t: &Locale) -> Vec<Cow<'_, str>> {
+        self.fields
+            .iter()
+            .filter(|(name, _)| *name == field)
+            .map(|(_, message)| t.field_error(message))
+            .collect()
+    }
+
+    /// The field to focus: the first invalid one, else the first.
+    fn focused_field(&self) -> &str {
+        ["email", "username", "password"]
+            .into_iter()
+            .find(|field| self.fields.iter().any(|(name, _)| name == field))
+            .unwrap_or("email")
+    }
+
+    fn is_rejected(&self) -> bool {
+        self.problem.is_some() || !self.fields.is_empty()
+    }
+
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(url_with_return_to("/register", &self.form))
+    }
+}
+
+page!(Register, "register.html", script: true);
+
+/// `/select-account`: continue with the current account or log in to another.
+#[derive(Debug)]
+pub struct SelectAccount<'a> {
+    pub form: Form<'a>,
+    pub client: Option<ClientCard<'a>>,
+    /// The username, else the email address.
+    pub account: &'a str,
+}
+
+impl SelectAccount<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(url_with_return_to("/select-account", &self.form))
+    }
+}
+
+page!(SelectAccount, "select_account.html", script: false);
+
+/// The account page: `/login` of a user who is logged in already, without a client.
+#[derive(Debug)]
+pub struct Account<'a> {
+    pub name: &'a str,
+    pub email: &'a str,
+}
+
+impl Account<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(("/login", vec![]))
+    }
+}
+
+page!(Account, "account.html", script: false);
+
+/// Asks the user to confirm a logout.
+#[derive(Debug)]
+pub struct Logout<'a> {
+    pub form: Form<'a>,
+    /// The application that requested the logout.
+    pub client: Option<&'a str>,
+    pub account: Option<&'a str>,
+    /// The parameters of the request, sent back with the decision.
+    pub hidden: Vec<(&'a str, &'a str)>,
+}
+
+impl Logout<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        let query = self.hidden.iter();
+        let query = query.map(|(name, value)| ((*name).into(), (*value).into()));
+        Some(("/oauth2/logout", query.collect()))
+    }
+}
+
+page!(Logout, "logout.html", script: false);
+
+/// Shown after a logout.
+#[derive(Debug)]
+pub struct LoggedOut<'a> {
+    /// The name and home page of the application that requested the logout.
+    pub client: Option<(&'a str, &'a str)>,
+}
+
+impl LoggedOut<'_> {
+    fn return_link(&self) -> Option<(&str, &str)> {
+        let (name, uri) = self.client?;
+        Some((name, web_link(Some(uri))?))
+    }
+
+    fn url(&self) -> Option<PageUrl<'_>> {
+        None
+    }
+}
+
+page!(LoggedOut, "logged_out.html", script: false);
