@@ -1,5 +1,5 @@
-//! What a gateway is answered, over HTTP (`/forward-auth`) or over gRPC (Envoy): it presents the credentials of a request
-//! before it lets the request through; 200 means that it may.
+//! The response to a gateway that asks whether a request may pass, over HTTP (`/forward-auth`) or
+//! gRPC (Envoy): the gateway presents the credentials of a request before forwarding it; 200 allows it.
 
 use std::time::Duration;
 
@@ -37,28 +37,28 @@ const SET_COOKIES: [HeaderName; 2] = [
     HeaderName::from_static("x-propusk-set-refresh"),
 ];
 
-/// A request as a gateway tells of it.
-pub(crate) struct Told<'a> {
-    /// What is demanded, as a query.
-    pub demands: &'a str,
+/// The original request as described by a gateway.
+pub(crate) struct OriginalRequest<'a> {
+    /// The requirements as a query string.
+    pub requirements: &'a str,
     pub method: &'a str,
     pub headers: &'a HeaderMap,
-    /// The address that a browser asked for, where the gateway is believed.
+    /// The URL that the browser requested, if the gateway is trusted.
     pub url: &'a (dyn Fn() -> Option<String> + Sync),
 }
 
-/// What the gateway is answered: 200 with the identity in headers, or what the client is to get.
+/// The response to the gateway: 200 with the identity in headers, or the response for the client.
 ///
 /// # Errors
-/// [`ApiError`] where the demands cannot be read, or nothing can be decided now.
+/// [`ApiError`] if the requirements are invalid or the database is unavailable.
 pub(crate) async fn answer(
     app: &App,
-    told: &Told<'_>,
+    original: &OriginalRequest<'_>,
     caller: &RequestContext,
 ) -> Result<Response, ApiError> {
-    let asked =
-        Asked::parse(told.demands).map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
-    let headers = told.headers;
+    let query = GatewayQuery::parse(original.requirements)
+        .map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
+    let headers = original.headers;
     let names = CookieNames::of(&app.config);
     let bearer = bearer(headers)?;
     let (access, refresh);
@@ -74,67 +74,70 @@ pub(crate) async fn answer(
         Credentials::Cookies { access, refresh } => access.or(refresh).is_some(),
     };
     if by_cookie && !is_from_allowed_origin(headers, &app.config) {
-        let message = "a page of another site sent this request with the cookies of a session: add its origin to \
-                       gateway.origins if it is yours";
+        let message =
+            "cross-site request with session cookies: if the origin is yours, add it to `gateway.origins`";
         return Err(ApiError::new(ErrorCode::CrossSite, message));
     }
-    let decided = gateway::decide(app, credentials, &asked.requirements, caller).await;
+    let decided = gateway::decide(app, credentials, &query.requirements, caller).await;
     let Decision { verdict, cookies } = decided?;
     let mut response = match verdict {
         Ok(identity) => allowed(&identity)?,
         Err(refusal) => {
-            let login = (asked.redirect != Redirect::Never
+            let login = (query.redirect != Redirect::Never
                 && refusal.is_resolved_by_login()
-                && is_of_a_page(told))
-            .then(|| login(app, (told.url)(), &refusal));
+                && is_page_navigation(original))
+            .then(|| login_url(app, (original.url)(), &refusal));
             match login {
-                Some(login) if asked.redirect == Redirect::Login => {
-                    empty_identity(see_other(&login)?)
+                Some(login) if query.redirect == Redirect::Login => {
+                    with_empty_identity(see_other(&login)?)
                 }
                 login => {
-                    let mut response = refused(error(refusal));
-                    put(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
+                    let mut response = error_response(api_error(refusal));
+                    set_header(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
                     response
                 }
             }
         }
     };
-    set_cookies(response.headers_mut(), names, &cookies, asked.cookies)?;
+    set_cookies(response.headers_mut(), names, &cookies, query.cookies)?;
     Ok(response)
 }
 
-/// What stands in the query. A word that is not known is refused: one that was meant as a demand must not be overlooked.
+/// The parsed query. Unknown parameters are rejected, so that a misspelt requirement is not
+/// ignored.
 #[derive(Debug, Default)]
-struct Asked {
+struct GatewayQuery {
     requirements: Requirements,
     redirect: Redirect,
-    /// Whether cookies are wanted in headers of their own beside `Set-Cookie`.
+    /// Whether to send cookies in `X-Propusk-Set-…` headers beside `Set-Cookie`.
     cookies: bool,
 }
 
-/// What a browser's request for a page is answered that a login would mend.
+/// The response to a page request of a browser that a login would allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Redirect {
-    /// 303
+    /// 303 to the login.
     #[default]
     Login,
-    /// 401, and the address in a header: nginx takes nothing else.
+    /// 401 with the URL of the login in `X-Propusk-Location`, for nginx, which accepts no redirect
+    /// here.
     Header,
+    /// 401.
     Never,
 }
 
-impl Asked {
+impl GatewayQuery {
     fn parse(query: &str) -> Result<Self, String> {
-        let mut asked = Self::default();
+        let mut parsed = Self::default();
         let (mut scopes, mut seen) = (String::new(), vec![]);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let harmless = |b: u8| matches!(b, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
             if value.is_empty() || !value.bytes().all(harmless) {
-                return Err(format!("{name} needs a value, of printable ASCII characters"));
+                return Err(format!("`{name}` must have a value of printable ASCII characters"));
             }
             let repeats = ["scope", "module", "audience"].contains(&name.as_ref());
             if !repeats && seen.contains(&name) {
-                return Err(format!("{name} is given twice"));
+                return Err(format!("`{name}` must not be repeated"));
             }
             let words = || value.split(' ').filter(|w| !w.is_empty()).map(str::to_owned);
             match (name.as_ref(), value.as_ref()) {
@@ -142,48 +145,53 @@ impl Asked {
                     scopes.push(' ');
                     scopes.push_str(scope);
                 }
-                ("module", _) => asked.requirements.modules.extend(words()),
-                ("audience", _) => asked.requirements.audiences.extend(words()),
-                ("acr", _) => asked.requirements.acr_values.extend(words()),
+                ("module", _) => parsed.requirements.modules.extend(words()),
+                ("audience", _) => parsed.requirements.audiences.extend(words()),
+                ("acr", _) => parsed.requirements.acr_values.extend(words()),
                 ("max_age", seconds) => {
                     let age = seconds.parse().ok().map(Duration::from_secs);
                     let least = SHORTEST_MAX_AGE.as_secs();
-                    asked.requirements.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
-                    if asked.requirements.max_age.is_none() {
-                        return Err(format!("max_age is a number of seconds, {least} at least"));
+                    parsed.requirements.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
+                    if parsed.requirements.max_age.is_none() {
+                        return Err(format!(
+                            "`max_age` must be a number of seconds, at least {least}"
+                        ));
                     }
                 }
-                ("redirect", "login") => asked.redirect = Redirect::Login,
-                ("redirect", "header") => asked.redirect = Redirect::Header,
-                ("redirect", "never") => asked.redirect = Redirect::Never,
-                ("redirect", _) => return Err("redirect is login, header or never".to_owned()),
-                ("cookies", "header") => asked.cookies = true,
-                ("cookies", _) => return Err("cookies is header, or left out".to_owned()),
+                ("redirect", "login") => parsed.redirect = Redirect::Login,
+                ("redirect", "header") => parsed.redirect = Redirect::Header,
+                ("redirect", "never") => parsed.redirect = Redirect::Never,
+                ("redirect", _) => {
+                    return Err("`redirect` must be `login`, `header` or `never`".to_owned());
+                }
+                ("cookies", "header") => parsed.cookies = true,
+                ("cookies", _) => return Err("`cookies` must be `header` or omitted".to_owned()),
                 _ => {
                     return Err(format!(
-                        "{name} is not known here: there are scope, module, audience, max_age, acr, redirect, cookies"
+                        "unknown parameter `{name}`: use scope, module, audience, max_age, acr, redirect or cookies"
                     ));
                 }
             }
             seen.push(name);
         }
-        asked.requirements.scope = Scope::parse(&scopes)?;
-        Ok(asked)
+        parsed.requirements.scope = Scope::parse(&scopes)?;
+        Ok(parsed)
     }
 }
 
-/// Whether a browser wants to show the answer to a person, who could log in.
-fn is_of_a_page(told: &Told<'_>) -> bool {
-    let headers = told.headers;
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    [Method::GET, Method::HEAD].iter().any(|safe| safe == told.method)
-        && text("accept").is_some_and(|accept| accept.contains("text/html"))
-        && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
+/// Whether the request is a page navigation of a browser, so that the user can be sent to log in.
+fn is_page_navigation(original: &OriginalRequest<'_>) -> bool {
+    let headers = original.headers;
+    let header_text =
+        |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    [Method::GET, Method::HEAD].iter().any(|safe| safe == original.method)
+        && header_text("accept").is_some_and(|accept| accept.contains("text/html"))
+        && header_text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
         && !headers.contains_key(header::AUTHORIZATION)
 }
 
-/// Where a person logs in and comes back from to what they wanted to see.
-fn login(app: &App, url: Option<String>, refusal: &Refusal) -> String {
+/// The URL where the user logs in and then returns to `url`.
+fn login_url(app: &App, url: Option<String>, refusal: &Refusal) -> String {
     let back = url.and_then(|url| gateway::landing(&app.config, &url));
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(back) = back {
@@ -193,12 +201,12 @@ fn login(app: &App, url: Option<String>, refusal: &Refusal) -> String {
         query.append_pair("max_age", &age.as_secs().to_string());
     }
     let (issuer, query) = (&app.config.server.issuer, query.finish());
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("{issuer}{}{mark}{query}", SESSION_START)
+    let separator = if query.is_empty() { "" } else { "?" };
+    format!("{issuer}{SESSION_START}{separator}{query}")
 }
 
-/// 200 with who it is. Every header is in every answer, empty where there is nothing to say: a gateway that copies them puts
-/// them in place of what a client may have sent (threat T89).
+/// 200 with the identity. Every header is always set, empty if there is no value: a gateway that
+/// copies them thereby overwrites whatever the client has sent (threat T89).
 fn allowed(identity: &Identity) -> Result<Response, ApiError> {
     let mut response = Response::builder().status(StatusCode::OK).finish();
     let claims = identity.claims();
@@ -214,28 +222,29 @@ fn allowed(identity: &Identity) -> Result<Response, ApiError> {
         (SESSION, claims.sid.as_deref().unwrap_or_default()),
         (MODULES, identity.modules.as_str()),
     ] {
-        put(headers, name, value)?;
+        set_header(headers, name, value)?;
     }
     Ok(response)
 }
 
-/// Sets a header to a text, in UTF-8.
+/// Sets a header to a value in UTF-8.
 ///
 /// # Errors
-/// For a control character: whoever has one in their name is not let through as somebody else, or as nobody.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), ApiError> {
+/// If the value contains a control character. The request is denied, because without the header it
+/// would be forwarded with another identity or none.
+fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), ApiError> {
     let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
         ApiError::new(
             ErrorCode::Internal,
-            "what is known of the caller cannot be written into a header",
+            "internal server error: the identity contains characters that are not allowed in a header",
         )
     })?;
     headers.insert(name, value);
     Ok(())
 }
 
-pub(crate) fn refused(error: ApiError) -> Response {
-    empty_identity(error.into_response())
+pub(crate) fn error_response(error: ApiError) -> Response {
+    with_empty_identity(error.into_response())
 }
 
 fn see_other(location: &str) -> Result<Response, ApiError> {
@@ -249,7 +258,8 @@ fn see_other(location: &str) -> Result<Response, ApiError> {
         .finish())
 }
 
-fn empty_identity(mut response: Response) -> Response {
+/// Sets every identity header to an empty value; see [`allowed`].
+fn with_empty_identity(mut response: Response) -> Response {
     for name in [USER, EMAIL, ROLE, SCOPE, CLIENT, SESSION, MODULES] {
         let nothing = HeaderValue::from_static("");
         response.headers_mut().insert(name, nothing);
@@ -257,14 +267,14 @@ fn empty_identity(mut response: Response) -> Response {
     response
 }
 
-fn error(refusal: Refusal) -> ApiError {
+fn api_error(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::NoToken => Error::NoToken.into(),
         Refusal::InvalidToken(why) => Error::InvalidToken(why).into(),
         Refusal::InsufficientScope { scope, module } => {
             let message = module.map_or_else(
-                || format!("this needs the scope {scope}"),
-                |module| format!("this needs the module {module}"),
+                || format!("the token lacks the scope {scope}"),
+                |module| format!("the user lacks the module {module}"),
             );
             let mut challenge =
                 format!("Bearer error=\"insufficient_scope\", error_description=\"{message}\"");
@@ -277,7 +287,7 @@ fn error(refusal: Refusal) -> ApiError {
             }
         }
         Refusal::NeedsLogin { max_age, acr_values } => {
-            let message = "this needs a login that is more recent, or of another kind";
+            let message = "a more recent login or a different authentication method is required";
             let mut challenge = format!(
                 "Bearer error=\"insufficient_user_authentication\", error_description=\"{message}\""
             );
@@ -295,8 +305,9 @@ fn error(refusal: Refusal) -> ApiError {
     }
 }
 
-/// The browser's new cookies, or their end. nginx before 1.23 sees the first `Set-Cookie` only, so they can be had in headers
-/// of their own; not unasked, for a gateway that hands on all that begins with `X-Propusk-` would hand them on too.
+/// Sets or clears the cookies of the browser. nginx before 1.23 reads only the first `Set-Cookie`,
+/// so they can be requested in headers of their own. That is opt-in, because a gateway may forward
+/// all headers that begin with `X-Propusk-`.
 fn set_cookies(
     headers: &mut HeaderMap,
     names: CookieNames<'_>,
@@ -307,7 +318,7 @@ fn set_cookies(
         Cookies::Keep => {
             if in_own_headers {
                 for own in SET_COOKIES {
-                    put(headers, own, "")?;
+                    set_header(headers, own, "")?;
                 }
             }
             return Ok(());
@@ -320,7 +331,7 @@ fn set_cookies(
     };
     for (line, own) in lines.iter().zip(SET_COOKIES) {
         if in_own_headers {
-            put(headers, own, line)?;
+            set_header(headers, own, line)?;
         }
         if let Ok(line) = HeaderValue::from_str(line) {
             headers.append(header::SET_COOKIE, line);
@@ -334,15 +345,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_gateway_demands_is_read_strictly() {
-        let asked = Asked::parse("scope=a+b&scope=c&module=crm&module=wiki&audience=https%3A%2F%2Fapi.example&max_age=300&acr=x+y&redirect=header&cookies=header").expect("good");
-        assert_eq!(asked.requirements.scope.to_string(), "a b c");
-        assert_eq!(asked.requirements.modules, ["crm", "wiki"]);
-        assert_eq!(asked.requirements.audiences, ["https://api.example"]);
-        assert_eq!(asked.requirements.max_age, Some(Duration::from_secs(300)));
-        assert_eq!(asked.requirements.acr_values, ["x", "y"]);
-        assert_eq!((asked.redirect, asked.cookies), (Redirect::Header, true));
-        assert!(Asked::parse("redirect=never&").is_ok());
+    fn requirements_are_parsed_strictly() {
+        let query = GatewayQuery::parse("scope=a+b&scope=c&module=crm&module=wiki&audience=https%3A%2F%2Fapi.example&max_age=300&acr=x+y&redirect=header&cookies=header").expect("valid");
+        assert_eq!(query.requirements.scope.to_string(), "a b c");
+        assert_eq!(query.requirements.modules, ["crm", "wiki"]);
+        assert_eq!(query.requirements.audiences, ["https://api.example"]);
+        assert_eq!(query.requirements.max_age, Some(Duration::from_secs(300)));
+        assert_eq!(query.requirements.acr_values, ["x", "y"]);
+        assert_eq!((query.redirect, query.cookies), (Redirect::Header, true));
+        assert!(GatewayQuery::parse("redirect=never&").is_ok());
         for bad in [
             "scopes=a",
             "scope=",
@@ -360,7 +371,7 @@ mod tests {
             "Scope=a",
             "-*",
         ] {
-            assert!(Asked::parse(bad).is_err(), "{bad}");
+            assert!(GatewayQuery::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api_error::{ApiError, Carried},
     app::App,
-    forward_auth::{self, Told},
+    forward_auth::{self, OriginalRequest},
     limits,
     model::actor::RequestContext,
     request_context,
@@ -56,15 +56,15 @@ impl Authorization for Gateway {
             .extend_pairs(&attributes.context_extensions)
             .finish();
         let url = || Some(format!("{}://{}{}", asked.scheme, asked.host, asked.path));
-        let told = Told {
-            demands: &demands,
+        let original = OriginalRequest {
+            requirements: &demands,
             method: &asked.method,
             headers: &headers,
             // Whoever may call this is a gateway of ours.
             url: &url,
         };
         let client = client(&call.app, &attributes, &headers, &call.caller);
-        let answered = forward_auth::answer(&call.app, &told, &client).await;
+        let answered = forward_auth::answer(&call.app, &original, &client).await;
         let answer = match answered {
             Ok(response) if response.status() == StatusCode::OK => allowed(&response, asked),
             Ok(response) => denied(&call, response),

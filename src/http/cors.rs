@@ -1,5 +1,6 @@
-//! Cross-origin calls (Fetch §3.2), for applications that run in browsers and hold no secret. An origin is let in where
-//! an enabled client has registered it; never with credentials, so that no cookie ever counts. Pages have none of this.
+//! CORS (Fetch Standard, HTTP-CORS protocol: <https://fetch.spec.whatwg.org/#http-cors-protocol>),
+//! for browser-based applications. An origin is allowed if an enabled client has registered it, and
+//! never with credentials, so that cookies are not used. The HTML pages have no CORS.
 
 use poem::{
     Endpoint, IntoResponse, Request, Response, Result,
@@ -8,22 +9,23 @@ use poem::{
 
 use super::context::{Context, from_poem};
 
-/// Whom to let in.
+/// The allowed origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Everybody: what stands there is public anyway.
+    /// Every origin: the resource is public.
     Any,
-    /// Those that clients have registered.
+    /// The origins that enabled clients have registered.
     Registered,
 }
 
-/// How long a browser may remember the answer to a preflight, in seconds.
+/// How long a browser may cache the response to a preflight request, in seconds.
 const MAX_AGE: &str = "3600";
 
-/// An endpoint that other origins may call.
+/// An endpoint that answers preflight requests and adds CORS headers.
 pub struct Cors<E> {
     pub origins: Origins,
-    pub methods: &'static str,
+    /// The methods for `Allow` and `Access-Control-Allow-Methods`.
+    pub methods: String,
     pub inner: E,
 }
 
@@ -35,13 +37,14 @@ impl<E: Endpoint> Endpoint for Cors<E> {
         if *request.method() == Method::OPTIONS {
             let mut response = Response::builder().status(StatusCode::NO_CONTENT).finish();
             let headers = response.headers_mut();
-            headers.insert(header::ALLOW, HeaderValue::from_static(self.methods));
+            let methods =
+                HeaderValue::from_str(&self.methods).unwrap_or(HeaderValue::from_static("OPTIONS"));
+            headers.insert(header::ALLOW, methods.clone());
             if let Some(origin) = allowed {
                 let fixed = [
-                    (header::ACCESS_CONTROL_ALLOW_METHODS, self.methods),
                     (
                         header::ACCESS_CONTROL_ALLOW_HEADERS,
-                        // The last is what MCP clients send with everything.
+                        // MCP clients send the last one with every request.
                         "authorization, content-type, x-correlation-id, traceparent, mcp-protocol-version",
                     ),
                     (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
@@ -49,11 +52,12 @@ impl<E: Endpoint> Endpoint for Cors<E> {
                 for (name, value) in fixed {
                     headers.insert(name, HeaderValue::from_static(value));
                 }
+                headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
                 allow(headers, origin);
             }
             return Ok(response);
         }
-        // A refusal is a response here, so that the application may read it.
+        // An error must be a response with CORS headers too, so that the application can read it.
         let mut response = match self.inner.call(request).await {
             Ok(response) => response.into_response(),
             Err(error) => from_poem(error).into_response(),
@@ -78,7 +82,8 @@ impl<E> Cors<E> {
             Ok(text) => app.directory.has_origin(&app.db, text).await,
             Err(_) => return Ok(None),
         };
-        // A database that is away is the endpoint's to answer; here it only means no permission.
+        // If the database is unavailable, the origin is not allowed; the endpoint reports the
+        // error.
         Ok(known.unwrap_or(false).then(|| origin.clone()))
     }
 }
