@@ -1,7 +1,8 @@
-//! JSON bodies in, envelopes out.
+//! JSON request bodies and response envelopes.
 //!
-//! poem-openapi's own `Json` reads without a limit, lets the last of two equal keys win and hides the
-//! field's name in its message. This one names the field, refuses a key given twice and never repeats a value.
+//! The `Json` of poem-openapi has no size limit, accepts duplicate keys and does not name the
+//! invalid field. This one names the field, rejects duplicate keys and never repeats a value in an
+//! error.
 
 use poem::{IntoResponse, Request, RequestBody, Response, error::ReadBodyError, http::header};
 use poem_openapi::{
@@ -16,8 +17,8 @@ use crate::{
     http::context::Context,
 };
 
-/// A JSON body of a request. An empty body counts as `{}`, so that a body whose fields are all optional
-/// may be left out.
+/// A JSON request body. An empty body is read as `{}`, so that a body with only optional fields may
+/// be omitted.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
@@ -49,7 +50,7 @@ impl<'a, T: Type + DeserializeOwned + Send> ApiExtractor<'a> for Body<T> {
         if !is_json(request) {
             return Err(ApiError::new(
                 ErrorCode::UnsupportedMediaType,
-                "send the body as JSON, with Content-Type: application/json",
+                "send the body as JSON with `Content-Type: application/json`",
             )
             .into());
         }
@@ -57,31 +58,36 @@ impl<'a, T: Type + DeserializeOwned + Send> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// Reads a body up to the configured size, whether its length was announced or not.
+/// Reads a body of at most `server.max_body_bytes`, with or without Content-Length.
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`] for a larger body, [`ErrorCode::BadRequest`] for a truncated one.
 pub async fn read(request: &Request, body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
-    let most = Context::of(request)?.app.config.server.max_body_bytes;
+    let limit = Context::of(request)?.app.config.server.max_body_bytes;
     let too_large = || {
         ApiError::new(
             ErrorCode::TooLarge,
-            format!("the body is larger than the {most} bytes allowed"),
+            format!("the request body must not exceed {limit} bytes"),
         )
     };
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > most) {
+    let content_length = request.headers().get(header::CONTENT_LENGTH);
+    let content_length =
+        content_length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if content_length.is_some_and(|length| length > limit) {
         return Err(too_large().into());
     }
-    body.take()?.into_bytes_limit(most).await.map_err(|error| match error {
+    body.take()?.into_bytes_limit(limit).await.map_err(|error| match error {
         ReadBodyError::PayloadTooLarge => too_large().into(),
-        _ => ApiError::new(ErrorCode::BadRequest, "the body ended early").into(),
+        _ => ApiError::new(ErrorCode::BadRequest, "the request body is incomplete").into(),
     })
 }
 
+/// Whether Content-Type is `application/json` or `application/*+json`.
 pub fn is_json(request: &Request) -> bool {
-    let Some(given) = request.content_type() else {
+    let Some(content_type) = request.content_type() else {
         return false;
     };
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
@@ -89,13 +95,13 @@ pub fn is_json(request: &Request) -> bool {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let malformed = |why: String| ApiError::new(ErrorCode::MalformedJson, why);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+        malformed(format!("the request body is not valid UTF-8 at byte {}", error.valid_up_to()))
     })?;
-    // serde would take an array for a struct, field by field.
+    // serde would accept an array for a struct, field by field.
     if !text.trim_start().starts_with('{')
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
     {
-        return Err(ApiError::new(ErrorCode::Validation, "the body must be a JSON object"));
+        return Err(ApiError::new(ErrorCode::Validation, "the request body must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -105,7 +111,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         if inner.is_data() {
             field_error(&path, &inner.to_string())
         } else if serde_json::from_str::<serde_json::Value>(text).is_ok() {
-            // To serde_json, null or a number in an enum's place is a mistake of syntax.
+            // serde_json reports null or a number in place of an enum as a syntax error.
             field_error(&path, "")
         } else {
             malformed(position(at))
@@ -116,47 +122,47 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 }
 
 fn position((line, column): (usize, usize)) -> String {
-    format!("the body is not valid JSON: see line {line}, column {column}")
+    format!("the request body is not valid JSON at line {line}, column {column}")
 }
 
-/// Names the field and what it should be, but not the value: it may be a password.
+/// Names the field and the expected type, but not the value, which may be a password.
 fn field_error(path: &str, reason: &str) -> ApiError {
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
     if reason.starts_with("missing field") {
-        return ApiError::field(quoted(reason).unwrap_or_default(), "is missing");
+        return ApiError::field(quoted(reason).unwrap_or_default(), "is required");
     }
     if reason.starts_with("duplicate field") {
-        return ApiError::field(quoted(reason).unwrap_or_default(), "is given twice");
+        return ApiError::field(quoted(reason).unwrap_or_default(), "must not be repeated");
     }
     if reason.starts_with("unknown field") {
         let name: String = quoted(reason).unwrap_or_default().chars().take(64).collect();
-        return ApiError::field(name, "is not known here");
+        return ApiError::field(name, "is not a known field");
     }
     let expected =
-        reason.rsplit_once("expected ").map_or("of another type", |(_, expected)| expected);
+        reason.rsplit_once("expected ").map_or("of a different type", |(_, expected)| expected);
     let expected = expected.split(" at line ").next().unwrap_or(expected);
     match path {
         "." | "?" | "" => {
-            ApiError::new(ErrorCode::Validation, format!("the body must be {expected}"))
+            ApiError::new(ErrorCode::Validation, format!("the request body must be {expected}"))
         }
         field => ApiError::field(field, format!("must be {expected}")),
     }
 }
 
-/// The envelope of every answer that is not an error.
+/// The envelope of every successful response.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct Envelope<T: Type + ParseFromJSON + ToJSON + Send + Sync> {
-    /// The HTTP status again.
+    /// The HTTP status code.
     pub status_code: u16,
-    /// What happened, for a person.
+    /// What happened, in English. Not meant for parsing.
     pub message: String,
-    /// The answer itself.
+    /// The result.
     pub data: T,
 }
 
-/// An answer: its envelope, and the cookies it sets.
+/// A successful response: its envelope and the cookies that it sets.
 #[derive(Debug)]
 pub struct Answer<T, const STATUS: u16 = 200> {
     message: &'static str,
@@ -177,7 +183,7 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Rendered<'a, T> {
+struct EnvelopeRef<'a, T> {
     status_code: u16,
     message: &'a str,
     data: &'a T,
@@ -185,10 +191,13 @@ struct Rendered<'a, T> {
 
 impl<T: Serialize + Send, const STATUS: u16> IntoResponse for Answer<T, STATUS> {
     fn into_response(self) -> Response {
-        let envelope = Rendered { status_code: STATUS, message: self.message, data: &self.data };
+        let envelope = EnvelopeRef { status_code: STATUS, message: self.message, data: &self.data };
         let Ok(body) = serde_json::to_vec(&envelope) else {
-            return ApiError::new(ErrorCode::Internal, "the answer could not be written")
-                .into_response();
+            return ApiError::new(
+                ErrorCode::Internal,
+                "internal server error: the response could not be serialized",
+            )
+            .into_response();
         };
         let mut response = Response::builder()
             .status(poem::http::StatusCode::from_u16(STATUS).unwrap_or_default())
@@ -207,7 +216,7 @@ where
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: if STATUS == 201 { "Made." } else { "Done." },
+                description: if STATUS == 201 { "Created." } else { "Success." },
                 status: Some(STATUS),
                 status_range: None,
                 content: vec![MetaMediaType {

@@ -1,4 +1,4 @@
-//! `/api/v1/auth`: register, login, refresh, logout, verify, session.
+//! `/api/v1/auth`: register, log in, refresh, log out, verify, session.
 
 use poem_openapi::OpenApi;
 
@@ -46,10 +46,9 @@ codes!(VerifyErrors: InvalidToken, RequestTimeout, Internal, Unavailable);
 
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Chapter::Authentication")]
 impl AuthApi {
-    /// Register
+    /// Register a user
     ///
-    /// Makes an account and logs it in. The account, its session and their events are stored together or
-    /// not at all.
+    /// Creates an account and logs the user in. The account and its session are created atomically.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     pub async fn register(
         &self,
@@ -58,17 +57,17 @@ impl AuthApi {
         body: Body<RegisterRequest>,
     ) -> Result<Answer<TokenData, 201>, Failure<RegisterErrors>> {
         let Context { app, caller } = &context;
-        admit(&context)?;
+        check_rate_limit(&context)?;
         let Body(RegisterRequest { email, username, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
         let registration = register::Registration { email, username, password };
         let tokens = register::register(app, registration, caller).await?;
-        Ok(deliver(&context, "registered", tokens, delivery))
+        Ok(deliver(&context, "User registered.", tokens, delivery))
     }
 
     /// Log in
     ///
-    /// Opens a session. An unknown login and a wrong password are answered alike.
+    /// Starts a session. The response to an unknown login is the same as to a wrong password.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     pub async fn login(
         &self,
@@ -77,18 +76,18 @@ impl AuthApi {
         body: Body<LoginRequest>,
     ) -> Result<Answer<TokenData>, Failure<LoginErrors>> {
         let Context { app, caller } = &context;
-        admit(&context)?;
+        check_rate_limit(&context)?;
         let Body(LoginRequest { login, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
         let tokens = login::login(app, &login, &password, caller).await?;
-        Ok(deliver(&context, "logged in", tokens, delivery))
+        Ok(deliver(&context, "Logged in.", tokens, delivery))
     }
 
-    /// Refresh
+    /// Refresh the tokens
     ///
-    /// Exchanges a refresh token for a new access token and the next refresh token. The same token sent
-    /// again within a few seconds (a lost answer, two tabs) gets the very same next token; later, or an
-    /// older one, it counts as stolen and ends the session.
+    /// Exchanges a refresh token for a new access token and a new refresh token. A retry with the
+    /// same token within a few seconds (a lost response, two tabs) returns the same new refresh
+    /// token. Any later reuse counts as theft and revokes the session.
     #[oai(path = "/token/refresh", method = "post", operation_id = "refresh")]
     pub async fn refresh(
         &self,
@@ -98,20 +97,21 @@ impl AuthApi {
         body: Body<RefreshRequest>,
     ) -> Result<Answer<TokenData>, Failure<RefreshErrors>> {
         let Context { app, caller } = &context;
-        admit(&context)?;
+        check_rate_limit(&context)?;
         let Body(RefreshRequest { refresh_token, delivery }) = body;
-        let came_from = if refresh_token.is_some() { Delivery::Body } else { Delivery::Cookie };
-        let delivery = delivery.unwrap_or(came_from);
+        let source = if refresh_token.is_some() { Delivery::Body } else { Delivery::Cookie };
+        let delivery = delivery.unwrap_or(source);
         check_delivery(request, &context, delivery)?;
         let presented =
             refresh_token.or(credentials.refresh_token).ok_or(Error::InvalidRefreshToken)?;
         let tokens = first_party::refresh(app, &presented, caller).await?;
-        Ok(deliver(&context, "refreshed", tokens, delivery))
+        Ok(deliver(&context, "Tokens refreshed.", tokens, delivery))
     }
 
     /// Log out
     ///
-    /// Ends the session at once: its refresh token, its access tokens on every server, its cookies.
+    /// Revokes the session: its refresh token and all of its access tokens are rejected
+    /// immediately, on every server. Clears the cookies.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     pub async fn logout(
         &self,
@@ -123,12 +123,13 @@ impl AuthApi {
         let refresh_token = body.0.refresh_token.or(credentials.refresh_token);
         let access_token = credentials.access_token.as_deref();
         logout::logout(app, access_token, refresh_token.as_deref(), caller).await?;
-        Ok(Answer::new("logged out", Nothing {}).with_cookies(CookieNames::of(&app.config).clear()))
+        Ok(Answer::new("Logged out.", Nothing {})
+            .with_cookies(CookieNames::of(&app.config).clear()))
     }
 
-    /// Log out
+    /// Log out (DELETE)
     ///
-    /// The same as `POST`.
+    /// The same as `POST /api/v1/auth/logout`.
     #[oai(path = "/logout", method = "delete", operation_id = "logoutByDelete")]
     pub async fn logout_by_delete(
         &self,
@@ -139,10 +140,10 @@ impl AuthApi {
         self.logout(context, credentials, body).await
     }
 
-    /// Verify a token
+    /// Verify an access token
     ///
-    /// Says whether the bearer token or cookie is good for a protected endpoint here and now, revocations
-    /// included, and what it allows.
+    /// Validates the access token of the bearer header or cookie, including revocation, and returns
+    /// its user, client and scope.
     #[oai(path = "/verify", method = "get", operation_id = "verify")]
     pub async fn verify(
         &self,
@@ -163,36 +164,37 @@ impl AuthApi {
             scope: claims.scope.to_string(),
             expires_at: expiry(claims.exp),
         };
-        Ok(Answer::new("the token is good", data))
+        Ok(Answer::new("The access token is valid.", data))
     }
 
-    /// The current session
+    /// Get the current session
     ///
-    /// What a page needs to know of its visitor; `data` is null where nobody is logged in.
+    /// Returns the user of the access token; `data` is null if there is no valid token of a
+    /// first-party client.
     #[oai(path = "/session", method = "get", operation_id = "session")]
     pub async fn session(
         &self,
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<Option<SessionData>>, Failure<VerifyErrors>> {
-        let nobody = || Answer::new("nobody is logged in", None);
+        let no_session = || Answer::new("No user is logged in.", None);
         let Some(token) = credentials.access_token else {
-            return Ok(nobody());
+            return Ok(no_session());
         };
         let verified = match verify::verify(&context.app, &token).await {
             Ok(verified) => verified,
-            Err(Error::InvalidToken(_)) => return Ok(nobody()),
+            Err(Error::InvalidToken(_)) => return Ok(no_session()),
             Err(other) => return Err(other.into()),
         };
         let claims = &verified.claims;
-        // An application's token tells of a person what its scope covers, at the UserInfo endpoint; only the tokens of our own
-        // clients carry the role.
+        // Other clients get what their scope covers from the UserInfo endpoint; only tokens of the
+        // built-in clients carry the role.
         if !client::is_built_in(&claims.client_id) {
-            return Ok(nobody());
+            return Ok(no_session());
         }
         let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
         let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
-            return Ok(nobody());
+            return Ok(no_session());
         };
         let data = SessionData {
             user_id: user.id,
@@ -203,17 +205,18 @@ impl AuthApi {
             modules: claims.modules.clone().unwrap_or_default(),
             expires_at: expiry(claims.exp),
         };
-        Ok(Answer::new("somebody is logged in", Some(data)))
+        Ok(Answer::new("A user is logged in.", Some(data)))
     }
 }
 
-/// Counts the request against what one client address may ask of the password threads and the database.
-fn admit(context: &Context) -> Result<(), Error> {
+/// Applies the rate limit per client address, which protects the password threads and the database.
+fn check_rate_limit(context: &Context) -> Result<(), Error> {
     let Context { app, caller } = context;
     app.admit(Limit::Address, &Key::address(caller.address))
 }
 
-/// Only our own pages may have cookies set: another site's form could log a visitor in as somebody else.
+/// Only same-origin pages may request cookies; otherwise another site could log the user in to an
+/// account of its own (login CSRF).
 fn check_delivery(
     request: &poem::Request,
     context: &Context,

@@ -1,36 +1,37 @@
-//! What the calls of the JSON API take and give.
+//! The request and response types of the JSON API.
 
 use poem_openapi::{Enum, Object, types::Example};
 use serde::{Deserialize, Serialize};
 
 use crate::model::user::User;
 
-/// Where the tokens of an answer go.
+/// How tokens are returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[oai(rename_all = "lowercase")]
 pub enum Delivery {
-    /// Into the JSON.
+    /// In the JSON response.
     #[default]
     Body,
-    /// Into HttpOnly cookies alone, out of the reach of scripts.
+    /// In HttpOnly cookies only, out of reach of scripts.
     Cookie,
 }
 
-/// Who wants an account.
+/// A registration.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(example)]
 pub struct RegisterRequest {
-    /// The address to log in with. Compared without regard to case.
+    /// The email address to log in with; not case-sensitive. At most 254 characters.
     #[oai(validator(max_length = 254))]
     pub email: String,
-    /// A name to log in with instead: 3 to 32 letters, digits, dots, hyphens and underscores.
+    /// An alternative login: 3 to 32 letters, digits, dots, hyphens and underscores; not
+    /// case-sensitive.
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub username: Option<String>,
-    /// Long and hard to guess; up to 1024 bytes, any characters. A refusal says why.
+    /// At most 1024 bytes, any characters. The error names the rule that a weak password violates.
     pub password: String,
-    /// Where the tokens go.
+    /// How tokens are returned.
     #[serde(default)]
     #[oai(default)]
     pub delivery: Delivery,
@@ -47,16 +48,17 @@ impl Example for RegisterRequest {
     }
 }
 
-/// Who logs in.
+/// Login credentials.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(example)]
 pub struct LoginRequest {
-    /// An email address or a username. `email` and `username` are understood in its place.
+    /// The email address or the username. `email` and `username` are accepted as names of this
+    /// field.
     #[serde(alias = "email", alias = "username")]
     pub login: String,
     /// The password.
     pub password: String,
-    /// Where the tokens go.
+    /// How tokens are returned.
     #[serde(default)]
     #[oai(default)]
     pub delivery: Delivery,
@@ -72,48 +74,49 @@ impl Example for LoginRequest {
     }
 }
 
-/// A refresh token to exchange.
+/// A refresh request.
 #[derive(Debug, Default, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct RefreshRequest {
-    /// The refresh token; without it, its cookie is taken.
+    /// The refresh token. Default: the refresh token cookie.
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub refresh_token: Option<String>,
-    /// Where the tokens go; without it, where the refresh token came from.
+    /// How tokens are returned. Default: the same way as the refresh token was sent.
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub delivery: Option<Delivery>,
 }
 
-/// What to end, where no access token says so.
+/// A logout request. The session is identified by the access token or the refresh token.
 #[derive(Debug, Default, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct LogoutRequest {
-    /// The session's refresh token, where its access token has expired.
+    /// The refresh token. Required if the access token has expired and there is no refresh token
+    /// cookie.
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub refresh_token: Option<String>,
 }
 
-/// A person, as they are shown to themselves.
+/// A user.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "User", example)]
 pub struct UserData {
-    /// The `sub` of their tokens.
+    /// The id of the user, the `sub` of their tokens.
     pub id: String,
     /// The email address.
     pub email: String,
-    /// The username, if they chose one.
+    /// The username; null if there is none.
     pub username: Option<String>,
-    /// `user`, `admin`, or a role of the installation's own.
+    /// `user`, `admin` or a custom role.
     pub role: String,
-    /// Whether the address was proven to be theirs.
+    /// Whether the email address is verified.
     pub is_verified: bool,
-    /// When the account was made (RFC 3339).
+    /// When the account was created (RFC 3339, UTC).
     pub created_at: String,
 }
 
@@ -130,43 +133,44 @@ impl From<User> for UserData {
     }
 }
 
-/// A session's tokens, and whose they are.
+/// The tokens and the user of a session.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "Tokens", example)]
 pub struct TokenData {
-    /// A signed JWT (RFC 9068) to send as `Authorization: Bearer …`. Absent where cookies carry it.
+    /// The access token, a JWT (RFC 9068), to be sent as `Authorization: Bearer …`. Absent with
+    /// `delivery: cookie`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[oai(skip_serializing_if_is_none)]
     pub access_token: Option<String>,
-    /// To get the next pair with, once. Absent where cookies carry it.
+    /// The refresh token, valid for one refresh. Absent with `delivery: cookie`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[oai(skip_serializing_if_is_none)]
     pub refresh_token: Option<String>,
     /// Always `Bearer`.
     pub token_type: String,
-    /// Seconds until the access token expires.
+    /// The lifetime of the access token in seconds.
     pub expires_in: u64,
-    /// Seconds until the refresh token, unused, expires.
+    /// The lifetime of the refresh token in seconds, unless it is used earlier.
     pub refresh_expires_in: u64,
-    /// Whose session it is.
+    /// The user of the session.
     pub user: UserData,
 }
 
-/// What a good access token says.
+/// A valid access token.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "Verified", example)]
 pub struct VerifiedData {
-    /// Whose token it is.
+    /// The subject of the token.
     pub user: VerifiedUser,
     /// The client it was issued to.
     pub client_id: String,
-    /// The session it belongs to; null where a client acts for itself.
+    /// The id of the session; null for a client credentials token.
     pub session_id: Option<String>,
-    /// What it allows, separated by spaces.
+    /// The scope, space-separated.
     pub scope: String,
-    /// When it expires (RFC 3339).
+    /// When the token expires (RFC 3339, UTC).
     pub expires_at: String,
 }
 
@@ -175,30 +179,30 @@ pub struct VerifiedData {
 pub struct VerifiedUser {
     /// The `sub`.
     pub id: String,
-    /// The email address at the time of issue; null where a client acts for itself.
+    /// The email address at the time of issue; null for a client credentials token.
     pub email: Option<String>,
-    /// The role at the time of issue; null where a client acts for itself.
+    /// The role at the time of issue; null for a client credentials token.
     pub role: Option<String>,
 }
 
-/// A session as a page needs it, and nothing more.
+/// The current session.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "Session", example)]
 pub struct SessionData {
-    /// The user's id.
+    /// The id of the user.
     pub user_id: String,
     /// The email address.
     pub email: String,
-    /// The username, if they chose one.
+    /// The username; null if there is none.
     pub username: Option<String>,
-    /// `user`, `admin`, or a role of the installation's own.
+    /// `user`, `admin` or a custom role.
     pub role: String,
-    /// What the session may do.
+    /// The scopes of the access token.
     pub scopes: Vec<String>,
-    /// The modules the user may use.
+    /// The modules granted to the user.
     pub modules: Vec<String>,
-    /// When the access token expires (RFC 3339).
+    /// When the access token expires (RFC 3339, UTC).
     pub expires_at: String,
 }
 
@@ -258,6 +262,7 @@ impl Example for SessionData {
     }
 }
 
-/// Nothing beside the message.
+/// An empty object.
 #[derive(Debug, Serialize, Deserialize, Object)]
+#[oai(rename = "Empty")]
 pub struct Nothing {}

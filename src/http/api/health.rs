@@ -1,4 +1,4 @@
-//! `/api/v1/auth/health`: for people, dashboards and orchestrators.
+//! `/api/v1/auth/health`: health, liveness and readiness.
 
 use std::time::Duration;
 
@@ -19,24 +19,24 @@ use crate::{
 #[derive(Debug)]
 pub struct HealthApi;
 
-/// How long the database may take to answer before it counts as away.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of the database check.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the server is.
+/// The status of the server.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(rename = "Health")]
 pub struct HealthData {
-    /// `ok`, or `degraded` where the server runs but cannot reach its database.
+    /// `ok`, or `degraded` if the database is unavailable.
     pub status: String,
-    /// The server's present (RFC 3339).
+    /// The current time of the server (RFC 3339, UTC).
     pub timestamp: String,
-    /// Seconds since it started.
+    /// Seconds since the server was started.
     pub uptime: u64,
     /// Always `propusk`.
     pub service: String,
-    /// The version that runs.
+    /// The version of the server.
     pub version: String,
-    /// What is wrong, where something is.
+    /// The reason why `status` is not `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[oai(skip_serializing_if_is_none)]
     pub message: Option<String>,
@@ -47,45 +47,48 @@ codes!(ReadyErrors: RequestTimeout, Internal, Unavailable);
 
 #[OpenApi(prefix_path = "/api/v1/auth/health", tag = "Chapter::Health")]
 impl HealthApi {
-    /// Health
+    /// Get the health of the server
     ///
-    /// How the server is, for people and dashboards; always 200 while it runs.
+    /// Reports the status of the server and its database. The response is 200 even if the database
+    /// is unavailable.
     #[oai(path = "/", method = "get", operation_id = "health")]
     pub async fn health(
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
         let message =
-            database(&context).await.err().map(|_| "the database does not answer".to_owned());
-        Ok(Answer::new("health", data(&context, message)))
+            database(&context).await.err().map(|_| "the database is unavailable".to_owned());
+        let summary =
+            if message.is_some() { "The server is degraded." } else { "The server is healthy." };
+        Ok(Answer::new(summary, data(&context, message)))
     }
 
-    /// Live
+    /// Check liveness
     ///
-    /// Whether the process runs: restart it where this fails.
+    /// 200 while the process is running. Restart it if this fails.
     #[oai(path = "/live", method = "get", operation_id = "live")]
     pub async fn live(
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
-        Ok(Answer::new("live", data(&context, None)))
+        Ok(Answer::new("The server is running.", data(&context, None)))
     }
 
-    /// Ready
+    /// Check readiness
     ///
-    /// Whether requests should come here: 503 while the database does not answer.
+    /// 200 if the server can handle requests, 503 while the database is unavailable.
     #[oai(path = "/ready", method = "get", operation_id = "ready")]
     pub async fn ready(
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<ReadyErrors>> {
         database(&context).await?;
-        Ok(Answer::new("ready", data(&context, None)))
+        Ok(Answer::new("The server is ready.", data(&context, None)))
     }
 }
 
 async fn database(context: &Context) -> Result<(), Error> {
-    match tokio::time::timeout(PATIENCE, change_counters::read(&context.app.db)).await {
+    match tokio::time::timeout(DATABASE_TIMEOUT, change_counters::read(&context.app.db)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(Error::Unavailable(elapsed.into())),

@@ -1,4 +1,4 @@
-//! `/auth/*`: the same calls under the names that older clients use.
+//! `/auth/*`: deprecated aliases of `/api/v1/auth` for existing clients.
 
 use poem_openapi::OpenApi;
 
@@ -20,9 +20,9 @@ pub struct LegacyApi;
 
 #[OpenApi(prefix_path = "/auth", tag = "Chapter::OlderAddresses")]
 impl LegacyApi {
-    /// Register
+    /// Register a user
     ///
-    /// The same as `/api/v1/auth/register`.
+    /// Deprecated: use `POST /api/v1/auth/register`.
     #[oai(path = "/register", method = "post", operation_id = "legacyRegister", deprecated)]
     async fn register(
         &self,
@@ -35,7 +35,7 @@ impl LegacyApi {
 
     /// Log in
     ///
-    /// The same as `/api/v1/auth/login`.
+    /// Deprecated: use `POST /api/v1/auth/login`.
     #[oai(path = "/login", method = "post", operation_id = "legacyLogin", deprecated)]
     async fn login(
         &self,
@@ -48,7 +48,7 @@ impl LegacyApi {
 
     /// Log out
     ///
-    /// The same as `/api/v1/auth/logout`.
+    /// Deprecated: use `POST /api/v1/auth/logout`.
     #[oai(path = "/logout", method = "post", operation_id = "legacyLogout", deprecated)]
     async fn logout(
         &self,
@@ -59,9 +59,9 @@ impl LegacyApi {
         AuthApi.logout(context, credentials, body).await
     }
 
-    /// Log out
+    /// Log out (DELETE)
     ///
-    /// The same as `/api/v1/auth/logout`.
+    /// Deprecated: use `POST /api/v1/auth/logout`.
     #[oai(path = "/logout", method = "delete", operation_id = "legacyLogoutByDelete", deprecated)]
     async fn logout_by_delete(
         &self,
@@ -72,9 +72,9 @@ impl LegacyApi {
         AuthApi.logout(context, credentials, body).await
     }
 
-    /// Health
+    /// Get the health of the server
     ///
-    /// The same as `/api/v1/auth/health`.
+    /// Deprecated: use `GET /api/v1/auth/health`.
     #[oai(path = "/health", method = "get", operation_id = "legacyHealth", deprecated)]
     async fn health(&self, context: Context) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
         HealthApi.health(context).await

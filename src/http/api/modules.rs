@@ -1,4 +1,4 @@
-//! `/api/v1/modules`: what a person may use, and what of it they switch themselves.
+//! `/api/v1/modules`: the modules of the current user, and switching self-service ones.
 
 use poem_openapi::{Object, OpenApi, param::Path, types::Example};
 use serde::{Deserialize, Serialize};
@@ -25,28 +25,28 @@ use crate::{
 #[derive(Debug)]
 pub struct ModulesApi;
 
-/// A module, and whether this person has it.
+/// A module and whether it is granted to the current user.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "Module", example)]
 pub struct ModuleData {
-    /// The name that calls and tokens know it by.
+    /// The id of the module, as in the `modules` claim of tokens.
     pub id: String,
-    /// What people call it, in the language of `Accept-Language`.
+    /// The display name, in the language of `Accept-Language`.
     pub name: String,
-    /// What it is, in the same language.
+    /// The description, in the same language.
     pub description: String,
-    /// What a token may carry while the person has it.
+    /// The scopes that the module grants.
     pub scopes: Vec<String>,
-    /// The resource whose tokens carry the scopes; null: this server's own API.
+    /// The resource that the scopes apply to; null for the default audience, this server.
     pub resource: Option<String>,
-    /// Whether people switch it themselves.
+    /// Whether users may enable and disable the module themselves.
     pub self_service: bool,
-    /// Whether this person has it.
+    /// Whether the module is granted to the user.
     pub enabled: bool,
-    /// Since when (RFC 3339).
+    /// When it was granted (RFC 3339, UTC); null if it is not.
     pub granted_at: Option<String>,
-    /// Its planned end (RFC 3339), where there is one.
+    /// When the grant ends (RFC 3339, UTC); null if it has no end.
     pub valid_until: Option<String>,
 }
 
@@ -69,15 +69,15 @@ impl Example for ModuleData {
 impl ModuleData {
     fn of(status: Status, language: &str) -> Self {
         let Status { module, grant } = status;
-        let moment = |moment: Timestamp| moment.rfc3339();
+        let rfc3339 = |time: Timestamp| time.rfc3339();
         Self {
             name: module.name(language).to_owned(),
             description: module.description(language).to_owned(),
             scopes: module.scope.iter().map(str::to_owned).collect(),
             self_service: module.is_self_service,
             enabled: grant.is_some(),
-            granted_at: grant.as_ref().map(|grant| moment(grant.valid_from)),
-            valid_until: grant.and_then(|grant| grant.valid_until).map(moment),
+            granted_at: grant.as_ref().map(|grant| rfc3339(grant.valid_from)),
+            valid_until: grant.and_then(|grant| grant.valid_until).map(rfc3339),
             id: module.id,
             resource: module.resource,
         }
@@ -90,9 +90,10 @@ codes!(SwitchErrors: InvalidToken, InsufficientScope, ModuleNotFound, ModuleNotS
 
 #[OpenApi(prefix_path = "/api/v1/modules", tag = "Chapter::Modules")]
 impl ModulesApi {
-    /// List the modules
+    /// List modules
     ///
-    /// Every module there is, and which of them this person has. Also answers at the address without the last slash.
+    /// Returns every module and whether it is granted to the current user. The path also works
+    /// without the trailing slash.
     #[oai(path = "/", method = "get", operation_id = "listModules")]
     async fn list(
         &self,
@@ -100,40 +101,42 @@ impl ModulesApi {
         credentials: Credentials,
         request: &poem::Request,
     ) -> Result<Answer<Vec<ModuleData>>, Failure<ListErrors>> {
-        let person = person(&context, credentials).await?;
+        let user_id = current_user_id(&context, credentials).await?;
         let language = Locale::of_request(request, None).tag();
-        let all = modules::list(&context.app, &person).await?.into_iter();
+        let all = modules::list(&context.app, &user_id).await?.into_iter();
         let data = all.map(|status| ModuleData::of(status, language));
-        Ok(Answer::new("the modules", data.collect()))
+        Ok(Answer::new("Modules listed.", data.collect()))
     }
 
-    /// Switch a module on
+    /// Enable a module
     ///
-    /// A token got from now on (by a refresh, too) carries its scopes. Nothing happens where the person has it already.
-    /// Also answers at the address with a slash at its end.
+    /// Grants a self-service module to the current user. New tokens, including refreshed ones, may
+    /// carry its scopes. No effect if it is granted already. The path also works with a trailing
+    /// slash.
     #[oai(path = "/:module_id/enable", method = "post", operation_id = "enableModule")]
     async fn enable(
         &self,
         context: Context,
         credentials: Credentials,
         request: &poem::Request,
-        /// The module's id.
+        /// The id of the module.
         module_id: Path<String>,
     ) -> Result<Answer<ModuleData>, Failure<SwitchErrors>> {
         switch(&context, credentials, request, &module_id, true).await
     }
 
-    /// Switch a module off
+    /// Disable a module
     ///
-    /// Tokens that carry its scopes are refused from now on; after a refresh they go on without. Nothing happens where the
-    /// person does not have it. Also answers at the address with a slash at its end.
+    /// Withdraws a self-service module from the current user. Existing tokens with its scopes are
+    /// rejected immediately; refreshed tokens omit them. No effect if it is not granted. The path
+    /// also works with a trailing slash.
     #[oai(path = "/:module_id/disable", method = "post", operation_id = "disableModule")]
     async fn disable(
         &self,
         context: Context,
         credentials: Credentials,
         request: &poem::Request,
-        /// The module's id.
+        /// The id of the module.
         module_id: Path<String>,
     ) -> Result<Answer<ModuleData>, Failure<SwitchErrors>> {
         switch(&context, credentials, request, &module_id, false).await
@@ -145,18 +148,18 @@ async fn switch(
     credentials: Credentials,
     request: &poem::Request,
     module_id: &str,
-    on: bool,
+    enabled: bool,
 ) -> Result<Answer<ModuleData>, Failure<SwitchErrors>> {
-    let person = person(context, credentials).await?;
-    let by = Actor::caller(&person, &context.caller);
-    let status = modules::switch(&context.app, &person, module_id, on, &by).await?;
+    let user_id = current_user_id(context, credentials).await?;
+    let actor = Actor::caller(&user_id, &context.caller);
+    let status = modules::switch(&context.app, &user_id, module_id, enabled, &actor).await?;
     let language = Locale::of_request(request, None).tag();
-    let message = if on { "the module is on" } else { "the module is off" };
+    let message = if enabled { "Module enabled." } else { "Module disabled." };
     Ok(Answer::new(message, ModuleData::of(status, language)))
 }
 
-/// Whose token it is: a person's, and one of our own applications', which alone speak for their whole account.
-async fn person(context: &Context, credentials: Credentials) -> Result<String, ApiError> {
+/// The id of the user whose token this is. Only the built-in clients may act for the whole account.
+async fn current_user_id(context: &Context, credentials: Credentials) -> Result<String, ApiError> {
     let token = credentials.access_token.ok_or(Error::NoToken)?;
     let verified = verify::verify(&context.app, &token).await?;
     let claims = &verified.claims;
@@ -165,7 +168,7 @@ async fn person(context: &Context, credentials: Credentials) -> Result<String, A
             challenge: Some("Bearer error=\"insufficient_scope\"".to_owned()),
             ..ApiError::new(
                 ErrorCode::InsufficientScope,
-                "only people themselves switch modules: log in at this server",
+                "the token was issued to another client: modules require a token of this API, from POST /api/v1/auth/login",
             )
         });
     }
