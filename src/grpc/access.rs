@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Authentication and authorization of callers.
 
 use std::sync::Arc;
 
@@ -17,47 +17,48 @@ use crate::{
     oauth::{error::OAuthError, jwt::InvalidToken},
 };
 
-/// A method of a service.
+/// A gRPC method and the scope that it requires.
 #[derive(Debug)]
 pub struct Method {
-    /// As it stands in the request: `/package.Service/Method`.
+    /// The request path: `/package.Service/Method`.
     pub path: &'static str,
-    /// What the caller's token must have; `None`: anybody may call.
+    /// The scope that the caller must have; `None` if the method requires no authentication.
     pub scope: Option<&'static str>,
-    /// Whether it changes nothing: it is logged at debug, as reading is by HTTP.
-    reads: bool,
+    /// Whether the method has no side effects. Like GET over HTTP, such calls are logged at debug
+    /// level.
+    is_read_only: bool,
 }
 
-const fn changing(path: &'static str, scope: &'static str) -> Method {
-    Method { path, scope: Some(scope), reads: false }
+const fn write(path: &'static str, scope: &'static str) -> Method {
+    Method { path, scope: Some(scope), is_read_only: false }
 }
 
-const fn reading(path: &'static str, scope: &'static str) -> Method {
-    Method { path, scope: Some(scope), reads: true }
+const fn read(path: &'static str, scope: &'static str) -> Method {
+    Method { path, scope: Some(scope), is_read_only: true }
 }
 
-const fn open(path: &'static str) -> Method {
-    Method { path, scope: None, reads: true }
+const fn public(path: &'static str) -> Method {
+    Method { path, scope: None, is_read_only: true }
 }
 
-/// Every method there is. What is not here is not answered.
+/// Every method of the server. Calls of other methods are UNIMPLEMENTED.
 pub const METHODS: &[Method] = &[
-    changing("/propusk.v1.TokenService/Issue", "propusk:tokens"),
-    changing("/propusk.v1.TokenService/Refresh", "propusk:tokens"),
-    reading("/propusk.v1.TokenService/Validate", "propusk:tokens"),
-    changing("/propusk.v1.TokenService/Revoke", "propusk:tokens"),
-    reading("/propusk.v1.UserService/Get", "propusk:users"),
-    reading("/propusk.v1.UserService/Find", "propusk:users"),
-    changing("/propusk.v1.UserService/Create", "propusk:users"),
-    changing("/propusk.v1.UserService/Delete", "propusk:users"),
-    changing("/propusk.v1.UserService/Disable", "propusk:users"),
-    changing("/propusk.v1.UserService/Enable", "propusk:users"),
-    reading("/propusk.v1.RevocationService/Watch", feed::SCOPE),
-    reading("/envoy.service.auth.v3.Authorization/Check", "propusk:check"),
-    open("/grpc.health.v1.Health/Check"),
-    open("/grpc.health.v1.Health/Watch"),
-    open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
-    open("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+    write("/propusk.v1.TokenService/Issue", "propusk:tokens"),
+    write("/propusk.v1.TokenService/Refresh", "propusk:tokens"),
+    read("/propusk.v1.TokenService/Validate", "propusk:tokens"),
+    write("/propusk.v1.TokenService/Revoke", "propusk:tokens"),
+    read("/propusk.v1.UserService/Get", "propusk:users"),
+    read("/propusk.v1.UserService/Find", "propusk:users"),
+    write("/propusk.v1.UserService/Create", "propusk:users"),
+    write("/propusk.v1.UserService/Delete", "propusk:users"),
+    write("/propusk.v1.UserService/Disable", "propusk:users"),
+    write("/propusk.v1.UserService/Enable", "propusk:users"),
+    read("/propusk.v1.RevocationService/Watch", feed::SCOPE),
+    read("/envoy.service.auth.v3.Authorization/Check", "propusk:check"),
+    public("/grpc.health.v1.Health/Check"),
+    public("/grpc.health.v1.Health/Watch"),
+    public("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    public("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
 impl Method {
@@ -65,33 +66,34 @@ impl Method {
         METHODS.iter().find(|method| method.path == path)
     }
 
-    pub(super) const fn reads(&self) -> bool {
-        self.reads
+    pub(super) const fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 }
 
-/// Whoever calls a method that is not open.
+/// The authenticated caller of a method.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// The `sub` of the token, or the client that the certificate is registered with.
+    /// The `sub` of the token, or the id of the client that the certificate is registered for.
     pub subject: String,
     pub client: CachedClient,
     scope: &'static str,
-    proof: Proof,
+    credential: Credential,
 }
 
-/// What was shown.
+/// The credential that authenticated the caller.
 #[derive(Debug)]
-enum Proof {
+enum Credential {
     Token(Arc<Verified>),
+    /// The SHA-256 thumbprint.
     Certificate([u8; 32]),
 }
 
-/// Finds out who calls, and whether they may: by the access token, else by the certificate. Names in other metadata mean
-/// nothing.
+/// Authenticates the caller by the access token, else by the TLS client certificate, and checks the
+/// scope. No other metadata identifies a caller.
 ///
 /// # Errors
-/// UNAUTHENTICATED with the reason; PERMISSION_DENIED with the scope that is missing.
+/// UNAUTHENTICATED with the reason; PERMISSION_DENIED with the missing scope.
 pub(super) async fn authenticate(
     app: &App,
     request: &Request,
@@ -104,9 +106,9 @@ pub(super) async fn authenticate(
             None => return Err(Error::NoToken.into()),
         },
     };
-    // Nobody here has looked at a client that made itself known.
+    // Self-registered clients are untrusted.
     if identity.client.client.source.is_self_registered() {
-        return Err(lacking(scope));
+        return Err(missing_scope(scope));
     }
     Ok(identity)
 }
@@ -114,65 +116,65 @@ pub(super) async fn authenticate(
 async fn by_token(app: &App, token: &str, scope: &'static str) -> Result<Identity, ApiError> {
     let verified = verify::verify_with(app, token, scope).await?;
     let client = app.client(&verified.claims.client_id).await?;
-    let client = client.ok_or(Error::InvalidToken(InvalidToken("its client is gone")))?;
+    let client = client.ok_or(Error::InvalidToken(InvalidToken("its client no longer exists")))?;
     Ok(Identity {
         subject: verified.claims.sub.clone(),
         client,
         scope,
-        proof: Proof::Token(verified),
+        credential: Credential::Token(verified),
     })
 }
 
-/// The handshake has checked that an authority of `grpc.tls.client_ca` issued it and that the caller holds its key
-/// (RFC 8705 §2); which client's it is, its thumbprint says.
+/// Authenticates by the thumbprint of the certificate. The TLS handshake has verified that a CA of
+/// `grpc.tls.client_ca` issued it and that the caller holds its key (RFC 8705 §2).
 async fn by_certificate(
     app: &App,
     certificate: &ClientCertificate,
     scope: &'static str,
 ) -> Result<Identity, ApiError> {
-    let client = client_of(app, &certificate.sha256).await?;
+    let client = client_by_thumbprint(app, &certificate.sha256).await?;
     if !client.client.metadata.scope.contains(scope) {
-        return Err(lacking(scope));
+        return Err(missing_scope(scope));
     }
     Ok(Identity {
         subject: client.client.id.clone(),
         client,
         scope,
-        proof: Proof::Certificate(certificate.sha256),
+        credential: Credential::Certificate(certificate.sha256),
     })
 }
 
-async fn client_of(app: &App, thumbprint: &[u8; 32]) -> Result<CachedClient, ApiError> {
+async fn client_by_thumbprint(app: &App, thumbprint: &[u8; 32]) -> Result<CachedClient, ApiError> {
     app.sync().await?;
     let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
     let found = app.directory.by_certificate(&app.db, &thumbprint).await;
     found.map_err(Error::from)?.ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidClient,
-            "the certificate is registered with no client: propusk client set ID --certificate FILE",
+            "the certificate is not registered for a client: use `propusk client set ID --certificate FILE`",
         )
     })
 }
 
-fn lacking(scope: &str) -> ApiError {
+fn missing_scope(scope: &str) -> ApiError {
     OAuthError::insufficient_scope(format!("the client lacks the scope {scope}")).into()
 }
 
 impl Identity {
-    /// Whether the proof still holds, for calls that go on.
+    /// Checks again whether the credential is valid, for streaming calls.
     ///
     /// # Errors
     /// As [`authenticate`].
-    pub(super) async fn still_holds(&self, app: &App) -> Result<(), ApiError> {
-        match &self.proof {
-            // The list has just heard what is new.
-            Proof::Token(verified) => {
+    pub(super) async fn recheck(&self, app: &App) -> Result<(), ApiError> {
+        match &self.credential {
+            // The revocation list is current: the stream has just received its changes.
+            Credential::Token(verified) => {
                 verify::still_valid(app, verified).map_err(|why| Error::InvalidToken(why).into())
             }
-            Proof::Certificate(thumbprint) => {
-                let client = client_of(app, thumbprint).await?;
+            Credential::Certificate(thumbprint) => {
+                let client = client_by_thumbprint(app, thumbprint).await?;
                 if !client.client.metadata.scope.contains(self.scope) {
-                    return Err(lacking(self.scope));
+                    return Err(missing_scope(self.scope));
                 }
                 Ok(())
             }

@@ -251,7 +251,7 @@ fn log(caller: &RequestContext, method: Option<&Method>, status: Option<&Status>
                 }
             }
         }
-        None if method.is_some_and(Method::reads) => {
+        None if method.is_some_and(Method::is_read_only) => {
             tracing::debug!(request_id, correlation_id, path, ms, "answered");
         }
         None => tracing::info!(request_id, correlation_id, path, ms, "answered"),

@@ -1,4 +1,4 @@
-//! `envoy.service.auth.v3.Authorization`: the decision of `/forward-auth`, for Envoy.
+//! `envoy.service.auth.v3.Authorization`: `/forward-auth` for Envoy's ext_authz filter.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,7 +7,7 @@ use poem::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use tonic::{Code, Request, Status};
-use tonic_types::Status as Verdict;
+use tonic_types::Status as RpcStatus;
 use url::form_urlencoded;
 
 use super::{
@@ -34,8 +34,8 @@ use crate::{
     request_context,
 };
 
-/// What the headers begin with that say who somebody is.
-const OURS: &str = "x-propusk-";
+/// The prefix of the identity headers.
+const HEADER_PREFIX: &str = "x-propusk-";
 
 pub(super) struct Gateway;
 
@@ -47,43 +47,45 @@ impl Authorization for Gateway {
     ) -> Result<tonic::Response<CheckResponse>, Status> {
         let call = Call::of(&request)?;
         let attributes = request.into_inner().attributes.unwrap_or_default();
-        let asked = attributes.request.as_ref();
-        let Some(asked) = asked.and_then(|request| request.http.as_ref()) else {
-            return Err(call.refuse(ApiError::field("attributes.request.http", "is missing")));
+        let http_request = attributes.request.as_ref();
+        let Some(http_request) = http_request.and_then(|request| request.http.as_ref()) else {
+            return Err(call.refuse(ApiError::field("attributes.request.http", "is required")));
         };
-        let headers = headers(asked);
-        let demands = form_urlencoded::Serializer::new(String::new())
+        let headers = headers(http_request);
+        let requirements = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(&attributes.context_extensions)
             .finish();
-        let url = || Some(format!("{}://{}{}", asked.scheme, asked.host, asked.path));
+        let url = || {
+            Some(format!("{}://{}{}", http_request.scheme, http_request.host, http_request.path))
+        };
         let original = OriginalRequest {
-            requirements: &demands,
-            method: &asked.method,
+            requirements: &requirements,
+            method: &http_request.method,
             headers: &headers,
-            // Whoever may call this is a gateway of ours.
+            // Callers with the scope of this method are trusted gateways.
             url: &url,
         };
         let client = client(&call.app, &attributes, &headers, &call.caller);
-        let answered = forward_auth::answer(&call.app, &original, &client).await;
-        let answer = match answered {
-            Ok(response) if response.status() == StatusCode::OK => allowed(&response, asked),
+        let result = forward_auth::answer(&call.app, &original, &client).await;
+        let response = match result {
+            Ok(response) if response.status() == StatusCode::OK => allowed(&response, http_request),
             Ok(response) => denied(&call, response),
             Err(error) => denied(&call, error.into_response()),
         };
-        Ok(tonic::Response::new(answer))
+        Ok(tonic::Response::new(response))
     }
 }
 
-/// Those of HTTP/2's own, like `:path`, are none.
-fn headers(asked: &HttpRequest) -> HeaderMap {
+/// The headers of the original request, without HTTP/2 pseudo-header fields such as `:path`.
+fn headers(http_request: &HttpRequest) -> HeaderMap {
     let read = |(name, value): (&String, &String)| {
         let name = HeaderName::try_from(name.as_str()).ok()?;
         Some((name, HeaderValue::try_from(value.as_str()).ok()?))
     };
-    asked.headers.iter().filter_map(read).collect()
+    http_request.headers.iter().filter_map(read).collect()
 }
 
-/// The gateway's client: for limits, and for the session that is refreshed.
+/// The request context of the gateway's client, for rate limits and the refreshed session.
 fn client(
     app: &App,
     attributes: &AttributeContext,
@@ -103,23 +105,23 @@ fn client(
     client
 }
 
-fn allowed(response: &Response, asked: &HttpRequest) -> CheckResponse {
+fn allowed(response: &Response, http_request: &HttpRequest) -> CheckResponse {
     let (mut set, mut remove) = (vec![], vec![]);
     for (name, value) in response.headers() {
-        if !name.as_str().starts_with(OURS) {
+        if !name.as_str().starts_with(HEADER_PREFIX) {
             continue;
         }
-        // Envoy drops a header without a value where it should put it in place of the client's.
+        // Envoy ignores a header without a value instead of overwriting the client's.
         if value.is_empty() {
             remove.push(name.to_string());
         } else {
             set.push(option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd));
         }
     }
-    // Whatever else a client has sent that a service could take for ours (threat T89).
-    let spoofed = asked.headers.keys().filter(|name| {
+    // Other headers of the client that a service could take for identity headers (threat T89).
+    let spoofed = http_request.headers.keys().filter(|name| {
         let plain = name.to_ascii_lowercase().replace('_', "-");
-        plain.starts_with(OURS) && !response.headers().contains_key(name.as_str())
+        plain.starts_with(HEADER_PREFIX) && !response.headers().contains_key(name.as_str())
     });
     remove.extend(spoofed.cloned());
     let ok = OkHttpResponse {
@@ -128,7 +130,7 @@ fn allowed(response: &Response, asked: &HttpRequest) -> CheckResponse {
         response_headers_to_add: cookies(response),
     };
     CheckResponse {
-        status: Some(verdict(Code::Ok)),
+        status: Some(rpc_status(Code::Ok)),
         http_response: Some(HttpResponse::OkResponse(ok)),
     }
 }
@@ -138,26 +140,26 @@ fn denied(call: &Call, mut response: Response) -> CheckResponse {
     if let Some(Carried(error)) = response.extensions_mut().remove::<Carried>() {
         let json = error.envelope(&call.caller.request_id).unwrap_or_default();
         body = String::from_utf8(json).unwrap_or_default();
-        let kind = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let json_type = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json_type);
         error.set_headers(response.headers_mut());
     }
     request_context::echo_ids(response.headers_mut(), &call.caller);
-    let told = [
+    let forwarded = [
         header::CONTENT_TYPE,
         header::LOCATION,
         header::RETRY_AFTER,
         header::WWW_AUTHENTICATE,
         HeaderName::from_static("x-request-id"),
     ];
-    let told = told.iter().filter_map(|name| {
+    let forwarded = forwarded.iter().filter_map(|name| {
         let value = response.headers().get(name)?;
         Some(option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd))
     });
     let no_store = HeaderValue::from_static("no-store");
     let no_store =
         option(&header::CACHE_CONTROL, &no_store, HeaderAppendAction::OverwriteIfExistsOrAdd);
-    let headers = told.chain([no_store]).chain(cookies(&response)).collect();
+    let headers = forwarded.chain([no_store]).chain(cookies(&response)).collect();
     let status = response.status();
     let denied = DeniedHttpResponse {
         status: Some(HttpStatus { code: i32::from(status.as_u16()) }),
@@ -165,7 +167,7 @@ fn denied(call: &Call, mut response: Response) -> CheckResponse {
         body,
     };
     CheckResponse {
-        status: Some(verdict(match status {
+        status: Some(rpc_status(match status {
             StatusCode::UNAUTHORIZED => Code::Unauthenticated,
             _ if status.is_server_error() => Code::Unavailable,
             _ => Code::PermissionDenied,
@@ -174,8 +176,8 @@ fn denied(call: &Call, mut response: Response) -> CheckResponse {
     }
 }
 
-fn verdict(code: Code) -> Verdict {
-    Verdict { code: code.into(), ..Verdict::default() }
+fn rpc_status(code: Code) -> RpcStatus {
+    RpcStatus { code: code.into(), ..RpcStatus::default() }
 }
 
 fn cookies(response: &Response) -> Vec<HeaderValueOption> {

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: whether calls can be answered, which is whether the database does.
+//! `grpc.health.v1.Health`: serving while the database is available.
 
 use futures_util::{
     StreamExt as _,
@@ -16,17 +16,17 @@ pub(super) struct Health {
     pub serving: watch::Receiver<bool>,
 }
 
-/// The empty name is the server as a whole.
+/// Whether the server has this service; the empty name stands for the whole server.
 fn is_known(service: &str) -> bool {
     let of = |path: &'static str| path.trim_start_matches('/').split('/').next();
     service.is_empty() || METHODS.iter().any(|method| of(method.path) == Some(service))
 }
 
-fn answer(status: ServingStatus) -> HealthCheckResponse {
+fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
-fn as_status(serving: bool) -> ServingStatus {
+fn serving_status(serving: bool) -> ServingStatus {
     if serving { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
@@ -39,10 +39,10 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         if !is_known(&request.get_ref().service) {
-            return Err(Status::not_found("there is no such service"));
+            return Err(Status::not_found("unknown service"));
         }
         let serving = *self.serving.borrow();
-        Ok(Response::new(answer(as_status(serving))))
+        Ok(Response::new(response(serving_status(serving))))
     }
 
     async fn watch(
@@ -55,13 +55,13 @@ impl health_server::Health for Health {
         let stream = stream::unfold(Some(serving), move |serving| async move {
             let mut serving = serving?;
             if serving.changed().await.is_err() {
-                return Some((Err(Status::unavailable("the server is about to end")), None));
+                return Some((Err(Status::unavailable("the server is shutting down")), None));
             }
             let status = match is_known {
-                true => as_status(*serving.borrow_and_update()),
+                true => serving_status(*serving.borrow_and_update()),
                 false => ServingStatus::ServiceUnknown,
             };
-            Some((Ok(answer(status)), Some(serving)))
+            Some((Ok(response(status)), Some(serving)))
         });
         Ok(Response::new(stream.boxed()))
     }

@@ -1,6 +1,4 @@
-//! Our nouns as the messages of `proto/`.
-
-use prost_types::Timestamp as Moment;
+//! Conversions to the messages of `proto/`.
 
 use super::proto::v1;
 use crate::{
@@ -64,7 +62,7 @@ impl From<&WireRevocation> for v1::Entry {
             })),
             "client" => Some(Target::Client(v1::IssuedUntil { id, issued_until })),
             "key" => Some(Target::Key(id)),
-            // Whoever reads this treats it as hitting every token.
+            // A reader must treat an unknown target as matching every token.
             _ => None,
         };
         Self { target, expires_at: entry.expires_at }
@@ -79,17 +77,17 @@ impl From<User> for v1::User {
             username: user.username,
             role: user.role.as_str().to_owned(),
             is_verified: user.is_verified,
-            created_at: Some(moment(user.created_at)),
-            disabled_at: user.disabled_at.map(moment),
+            created_at: Some(timestamp(user.created_at)),
+            disabled_at: user.disabled_at.map(timestamp),
         }
     }
 }
 
-fn moment(at: Timestamp) -> Moment {
-    const MILLION: i64 = 1_000_000;
-    let micros = at.micros().rem_euclid(MILLION);
-    Moment {
-        seconds: at.micros().div_euclid(MILLION),
+fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    const MICROS_PER_SECOND: i64 = 1_000_000;
+    let micros = at.micros().rem_euclid(MICROS_PER_SECOND);
+    prost_types::Timestamp {
+        seconds: at.micros().div_euclid(MICROS_PER_SECOND),
         nanos: i32::try_from(micros * 1_000).unwrap_or_default(),
     }
 }

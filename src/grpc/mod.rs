@@ -1,4 +1,4 @@
-//! gRPC: the services of `proto/`, on a listener of their own.
+//! gRPC: the services of `proto/`, on a separate listener.
 
 mod access;
 mod edge;
@@ -37,7 +37,7 @@ use self::{
 };
 use crate::app::App;
 
-/// What the files in `proto/` become.
+/// The code generated from `proto/`.
 pub mod proto {
     #[allow(missing_docs, clippy::all)]
     mod generated {
@@ -45,36 +45,44 @@ pub mod proto {
     }
     pub use generated::{envoy, propusk::v1};
 
-    /// The same files, for reflection.
+    /// The encoded file descriptor set, for server reflection.
     pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("propusk");
 }
 
-/// Every service of the gRPC listener, on one page. `serving` says whether the server can answer; where its sender is gone,
-/// the server is about to end.
+/// Every service of the gRPC listener. `serving` is the status for health checks; a closed channel
+/// means that the server is shutting down.
 ///
 /// # Errors
-/// Where the descriptors cannot be read, which only a broken build can cause.
+/// If the file descriptors are invalid, which indicates a broken build.
 pub fn endpoint(
     app: &Arc<App>,
     serving: watch::Receiver<bool>,
 ) -> Result<impl poem::Endpoint<Output = poem::Response> + use<>, tonic_reflection::server::Error> {
-    let largest = app.config.grpc.max_message_bytes;
-    let reflection = |other| {
+    let max_message_bytes = app.config.grpc.max_message_bytes;
+    let reflection = |other_version| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(HEALTH)
-            .register_encoded_file_descriptor_set(other)
+            .register_encoded_file_descriptor_set(other_version)
     };
-    // grpcurl and others still ask by the older name.
+    // grpcurl and other tools still use v1alpha.
     let reflection_v1 = reflection(REFLECTION_V1ALPHA).build_v1()?;
     let reflection_v1alpha = reflection(REFLECTION_V1).build_v1alpha()?;
-    let routes = Routes::new(TokenServiceServer::new(Tokens).max_decoding_message_size(largest))
-        .add_service(UserServiceServer::new(Users).max_decoding_message_size(largest))
-        .add_service(AuthorizationServer::new(Gateway).max_decoding_message_size(largest))
-        .add_service(RevocationServiceServer::new(Revocations).max_decoding_message_size(largest))
-        .add_service(HealthServer::new(Health { serving }).max_decoding_message_size(largest))
-        .add_service(reflection_v1.max_decoding_message_size(largest))
-        .add_service(reflection_v1alpha.max_decoding_message_size(largest))
-        .prepare();
+    let routes =
+        Routes::new(TokenServiceServer::new(Tokens).max_decoding_message_size(max_message_bytes))
+            .add_service(UserServiceServer::new(Users).max_decoding_message_size(max_message_bytes))
+            .add_service(
+                AuthorizationServer::new(Gateway).max_decoding_message_size(max_message_bytes),
+            )
+            .add_service(
+                RevocationServiceServer::new(Revocations)
+                    .max_decoding_message_size(max_message_bytes),
+            )
+            .add_service(
+                HealthServer::new(Health { serving }).max_decoding_message_size(max_message_bytes),
+            )
+            .add_service(reflection_v1.max_decoding_message_size(max_message_bytes))
+            .add_service(reflection_v1alpha.max_decoding_message_size(max_message_bytes))
+            .prepare();
     Ok(RequestContextLayer { app: Arc::clone(app), routes })
 }

@@ -1,4 +1,4 @@
-//! `propusk.v1.RevocationService`: the feed of [`crate::revocation::feed`].
+//! `propusk.v1.RevocationService`: [`crate::revocation::feed`] as a stream.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,10 +23,11 @@ use crate::{
     revocation::feed::{FollowError, Follower},
 };
 
-/// Entries in one message: half a MiB at the usual length of ids, where many callers take no more than 4 MiB.
-const PART: usize = 5_000;
-/// How long a follower hears nothing at the most; the caller's proof is looked at as often.
-const SILENCE: Duration = Duration::from_secs(15);
+/// The entries of one message: about 512 KiB with ids of the usual length. Many gRPC clients accept
+/// at most 4 MiB.
+const MAX_ENTRIES: usize = 5_000;
+/// The interval of empty deltas while nothing changes, and of checks of the caller's credential.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) struct Revocations;
 
@@ -40,30 +41,30 @@ impl RevocationService for Revocations {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let call = Call::of(&request)?;
         let app = &call.app;
-        let mut waiting = VecDeque::new();
+        let mut pending = VecDeque::new();
         let since = match request.get_ref().since {
             Some(since) => since,
             None => {
                 let snapshot = app.revocations.snapshot().await;
                 let snapshot =
                     snapshot.map_err(|stale| call.refuse(Error::Unavailable(stale.into())))?;
-                waiting.extend(snapshot_parts(snapshot.number, &snapshot.entries));
+                pending.extend(snapshot_parts(snapshot.number, &snapshot.entries));
                 snapshot.number
             }
         };
         let follower = feed::follow(app, since).await;
-        let following = Following {
-            follower: follower.map_err(|error| sent_away(&call, error))?,
+        let subscription = Subscription {
+            follower: follower.map_err(|error| feed_error(&call, error))?,
             number: since,
-            waiting,
-            // The listener cuts an answer that makes no progress for longer than its idle_timeout.
-            silence: SILENCE.min(app.config.server.idle_timeout / 2),
+            pending,
+            // The listener closes a response without progress after `idle_timeout`.
+            heartbeat: HEARTBEAT.min(app.config.server.idle_timeout / 2),
             call,
         };
-        let stream = stream::unfold(Some(following), |following| async {
-            let mut following = following?;
-            match following.next().await {
-                Ok(message) => Some((Ok(message), Some(following))),
+        let stream = stream::unfold(Some(subscription), |subscription| async {
+            let mut subscription = subscription?;
+            match subscription.next().await {
+                Ok(message) => Some((Ok(message), Some(subscription))),
                 Err(status) => Some((Err(status), None)),
             }
         });
@@ -71,88 +72,83 @@ impl RevocationService for Revocations {
     }
 }
 
-struct Following {
+struct Subscription {
     call: Arc<Call>,
     follower: Follower,
-    /// What the caller will have reached when it has read everything.
+    /// The sequence number of the caller once it has read `pending`.
     number: i64,
-    waiting: VecDeque<WatchResponse>,
-    silence: Duration,
+    pending: VecDeque<WatchResponse>,
+    heartbeat: Duration,
 }
 
-impl Following {
+impl Subscription {
     async fn next(&mut self) -> Result<WatchResponse, Status> {
-        if let Some(message) = self.waiting.pop_front() {
+        if let Some(message) = self.pending.pop_front() {
             return Ok(message);
         }
-        let patience = async {
+        let deadline = async {
             match self.call.deadline {
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
-        let news = tokio::select! {
-            news = timeout(self.silence, self.follower.next()) => news,
-            () = patience => {
-                return Err(self.call.refuse_with(Code::DeadlineExceeded, "REQUEST_TIMEOUT", "the time that you gave is over"));
+        let change = tokio::select! {
+            change = timeout(self.heartbeat, self.follower.next()) => change,
+            () = deadline => {
+                return Err(self.call.refuse_with(Code::DeadlineExceeded, "REQUEST_TIMEOUT", "deadline exceeded"));
             }
         };
-        // Before anything more is told: the token may have expired, or be what was just revoked.
+        // Check before anything is sent: the token may have expired or have just been revoked.
         let identity = self.call.identity()?;
-        identity.still_holds(&self.call.app).await.map_err(|error| self.call.refuse(error))?;
-        match news {
-            // Nothing happened.
+        identity.recheck(&self.call.app).await.map_err(|error| self.call.refuse(error))?;
+        match change {
+            // Nothing has changed.
             Err(_) => Ok(delta(self.number, self.number, vec![], false)),
-            Ok(Some(Ok(news))) => {
-                self.number = news.to;
-                self.waiting.extend(delta_parts(news.from, news.to, &news.entries));
-                self.waiting
-                    .pop_front()
-                    .ok_or_else(|| Status::internal("a change without a message"))
+            Ok(Some(Ok(change))) => {
+                self.number = change.to;
+                self.pending.extend(delta_parts(change.from, change.to, &change.entries));
+                self.pending.pop_front().ok_or_else(|| Status::internal("a delta has no message"))
             }
-            Ok(Some(Err(error))) => Err(sent_away(&self.call, error)),
+            Ok(Some(Err(error))) => Err(feed_error(&self.call, error)),
             Ok(None) => Err(self.call.refuse_with(
                 Code::Unavailable,
                 "SHUTTING_DOWN",
-                "the server is about to end: call again with the number that you have",
+                "the server is shutting down: call Watch again with the last number received",
             )),
         }
     }
 }
 
-fn sent_away(call: &Call, error: FollowError) -> Status {
+fn feed_error(call: &Call, error: FollowError) -> Status {
     match error {
         FollowError::TooFar => call.refuse_with(
             Code::OutOfRange,
-            "TOO_FAR",
-            "this number is too far away: call again without it, for a snapshot",
+            "SNAPSHOT_REQUIRED",
+            "`since` is out of range: call Watch without it to get a snapshot",
         ),
         FollowError::TooMany => call.refuse_with(
             Code::ResourceExhausted,
             "TOO_MANY_FOLLOWERS",
-            "too many follow this process: try another one, or later",
+            "this process has too many followers: retry later or on another process",
         ),
         FollowError::Unavailable(cause) => call.refuse(Error::Unavailable(cause)),
     }
 }
 
 fn snapshot_parts(number: i64, entries: &[WireRevocation]) -> Vec<WatchResponse> {
-    in_parts(entries, |entries, more| Message::Snapshot(Snapshot { number, entries, more }))
+    split(entries, |entries, more| Message::Snapshot(Snapshot { number, entries, more }))
 }
 
 fn delta_parts(from: i64, to: i64, entries: &[WireRevocation]) -> Vec<WatchResponse> {
-    in_parts(entries, |entries, more| Message::Delta(Delta { from, to, entries, more }))
+    split(entries, |entries, more| Message::Delta(Delta { from, to, entries, more }))
 }
 
-/// At least one message, each with no more entries than every caller can take.
-fn in_parts(
-    entries: &[WireRevocation],
-    message: impl Fn(Vec<Entry>, bool) -> Message,
-) -> Vec<WatchResponse> {
-    let count = entries.len().div_ceil(PART).max(1);
+/// Splits entries into messages of at most [`MAX_ENTRIES`]; at least one message.
+fn split(entries: &[WireRevocation], message: impl Fn(Vec<Entry>, bool) -> Message) -> Vec<WatchResponse> {
+    let count = entries.len().div_ceil(MAX_ENTRIES).max(1);
     (0..count)
         .map(|at| {
-            let part = entries.iter().skip(at * PART).take(PART);
+            let part = entries.iter().skip(at * MAX_ENTRIES).take(MAX_ENTRIES);
             let message = message(part.map(Entry::from).collect(), at + 1 < count);
             WatchResponse { message: Some(message) }
         })
@@ -168,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_list_comes_in_parts_and_only_the_last_ends_it() {
+    fn a_long_list_is_split_and_only_the_last_part_has_no_more() {
         let entry = WireRevocation {
             kind: "token".to_owned(),
             id: "j".to_owned(),
@@ -176,13 +172,15 @@ mod tests {
             issued_until: None,
             expires_at: 1,
         };
-        for (entries, parts) in [(0, 1), (1, 1), (PART, 1), (PART + 1, 2), (3 * PART, 3)] {
+        for (entries, parts) in
+            [(0, 1), (1, 1), (MAX_ENTRIES, 1), (MAX_ENTRIES + 1, 2), (3 * MAX_ENTRIES, 3)]
+        {
             let messages = snapshot_parts(7, &vec![entry.clone(); entries]);
             let seen: Vec<(usize, bool)> = messages
                 .into_iter()
                 .map(|message| match message.message {
                     Some(Message::Snapshot(part)) => (part.entries.len(), part.more),
-                    _ => panic!("no snapshot"),
+                    _ => panic!("expected a snapshot"),
                 })
                 .collect();
             assert_eq!(seen.len(), parts);

@@ -1,4 +1,4 @@
-//! `propusk.v1.TokenService`
+//! `propusk.v1.TokenService`: tokens of the calling client.
 
 use tonic::{Request, Response, Status};
 
@@ -24,14 +24,14 @@ impl TokenService for Tokens {
         request: Request<IssueRequest>,
     ) -> Result<Response<TokenResponse>, Status> {
         let call = Call::of(&request)?;
-        let asked = request.into_inner();
-        required(&call, "user_id", &asked.user_id)?;
+        let message = request.into_inner();
+        required(&call, "user_id", &message.user_id)?;
         let identity = call.identity()?;
-        let pairs = optional("scope", asked.scope).chain(resources(asked.resource));
+        let pairs = optional("scope", message.scope).chain(resources(message.resource));
         let issued = token::on_behalf_of::issue(
             &call.app,
             &identity.client.client,
-            &asked.user_id,
+            &message.user_id,
             &params(&call, pairs)?,
             &identity.subject,
             &call.caller,
@@ -46,16 +46,16 @@ impl TokenService for Tokens {
         request: Request<RefreshRequest>,
     ) -> Result<Response<TokenResponse>, Status> {
         let call = Call::of(&request)?;
-        let asked = request.into_inner();
-        required(&call, "refresh_token", &asked.refresh_token)?;
+        let message = request.into_inner();
+        required(&call, "refresh_token", &message.refresh_token)?;
         let client = &call.identity()?.client.client;
         if !client.may(GrantType::RefreshToken) {
-            let refused = "this client was not registered for refresh tokens";
+            let refused = "the client is not registered for the grant type refresh_token";
             return Err(call.refuse(OAuthError::unauthorized_client(refused)));
         }
-        let pairs = optional("refresh_token", asked.refresh_token)
-            .chain(optional("scope", asked.scope))
-            .chain(resources(asked.resource));
+        let pairs = optional("refresh_token", message.refresh_token)
+            .chain(optional("scope", message.scope))
+            .chain(resources(message.resource));
         let params = params(&call, pairs)?;
         let issued = token::refresh(&call.app, client, &params, &call.caller).await;
         let issued = issued.map_err(|error| call.refuse(error))?;
@@ -67,12 +67,12 @@ impl TokenService for Tokens {
         request: Request<ValidateRequest>,
     ) -> Result<Response<ValidateResponse>, Status> {
         let call = Call::of(&request)?;
-        let asked = request.into_inner();
-        required(&call, "token", &asked.token)?;
+        let message = request.into_inner();
+        required(&call, "token", &message.token)?;
         let client = &call.identity()?.client.client;
-        let told = introspect::introspect(&call.app, client, &asked.token).await;
-        let told = told.map_err(|error| call.refuse(error))?;
-        Ok(Response::new(told.into()))
+        let introspection = introspect::introspect(&call.app, client, &message.token).await;
+        let introspection = introspection.map_err(|error| call.refuse(error))?;
+        Ok(Response::new(introspection.into()))
     }
 
     async fn revoke(
@@ -80,10 +80,10 @@ impl TokenService for Tokens {
         request: Request<RevokeRequest>,
     ) -> Result<Response<RevokeResponse>, Status> {
         let call = Call::of(&request)?;
-        let asked = request.into_inner();
-        required(&call, "token", &asked.token)?;
+        let message = request.into_inner();
+        required(&call, "token", &message.token)?;
         let client = &call.identity()?.client.client;
-        let revoked = revoke::revoke(&call.app, client, &asked.token, &call.caller).await;
+        let revoked = revoke::revoke(&call.app, client, &message.token, &call.caller).await;
         revoked.map_err(|error| call.refuse(error))?;
         Ok(Response::new(RevokeResponse {}))
     }
@@ -94,11 +94,11 @@ fn optional(name: &str, value: String) -> impl Iterator<Item = (String, String)>
     std::iter::once((name, value))
 }
 
-fn resources(named: Vec<String>) -> impl Iterator<Item = (String, String)> {
-    named.into_iter().map(|one| ("resource".to_owned(), one))
+fn resources(values: Vec<String>) -> impl Iterator<Item = (String, String)> {
+    values.into_iter().map(|one| ("resource".to_owned(), one))
 }
 
-/// The same parameters that the token endpoint takes; an empty one counts as absent.
+/// The parameters as for the token endpoint; an empty value counts as omitted.
 fn params(call: &Call, pairs: impl Iterator<Item = (String, String)>) -> Result<Params, Status> {
     let read = Params::of(pairs);
     read.map_err(|why| call.refuse(OAuthError::invalid_request(why)))

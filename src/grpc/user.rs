@@ -1,4 +1,4 @@
-//! `propusk.v1.UserService`
+//! `propusk.v1.UserService`: users, except administrators.
 
 use tonic::{Code, Request, Response, Status};
 
@@ -6,7 +6,7 @@ use super::{
     edge::{Call, required},
     proto::v1::{
         self, CreateUserRequest, DeleteUserRequest, DeleteUserResponse, DisableUserRequest,
-        EnableUserRequest, FindUserRequest, GetUserRequest, find_user_request::Login as Named,
+        EnableUserRequest, FindUserRequest, GetUserRequest, find_user_request::Login as LoginField,
         user_service_server::UserService,
     },
 };
@@ -29,22 +29,26 @@ pub(super) struct Users;
 impl UserService for Users {
     async fn get(&self, request: Request<GetUserRequest>) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
-        let user = account(&call, &request.get_ref().id).await?;
+        let user = user_by_id(&call, &request.get_ref().id).await?;
         Ok(Response::new(user.into()))
     }
 
     async fn find(&self, request: Request<FindUserRequest>) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
         let login = match request.into_inner().login {
-            Some(Named::Email(email)) => {
+            Some(LoginField::Email(email)) => {
                 Email::parse(&email).map(|email| Login::Email(email.canonical))
             }
-            Some(Named::Username(name)) => {
+            Some(LoginField::Username(name)) => {
                 Username::parse(&name).map(|name| Login::Username(name.canonical))
             }
-            None => return Err(call.refuse(ApiError::field("login", "give email or username"))),
+            None => {
+                return Err(
+                    call.refuse(ApiError::field("login", "must have `email` or `username`"))
+                );
+            }
         };
-        // What nobody can be called is nobody's.
+        // No user can have an invalid email address or username.
         let found = match login {
             Ok(login) => users::by_login(&call.app, &login).await,
             Err(_) => Err(Error::NotFound("user")),
@@ -58,14 +62,14 @@ impl UserService for Users {
         request: Request<CreateUserRequest>,
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
-        let asked = request.into_inner();
+        let message = request.into_inner();
         let registration = Registration {
-            email: asked.email,
-            username: Some(asked.username).filter(|name| !name.is_empty()),
-            password: asked.password,
+            email: message.email,
+            username: Some(message.username).filter(|name| !name.is_empty()),
+            password: message.password,
         };
-        let made = users::create(&call.app, registration, Role::user(), &by(&call)?).await;
-        let user = made.map_err(|error| call.refuse(error))?;
+        let created = users::create(&call.app, registration, Role::user(), &actor(&call)?).await;
+        let user = created.map_err(|error| call.refuse(error))?;
         Ok(Response::new(user.into()))
     }
 
@@ -74,8 +78,8 @@ impl UserService for Users {
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let call = Call::of(&request)?;
-        let user = plain_account(&call, &request.get_ref().id).await?;
-        let removed = users::delete(&call.app, &user.id, &Expected::Any, &by(&call)?).await;
+        let user = user_to_change(&call, &request.get_ref().id).await?;
+        let removed = users::delete(&call.app, &user.id, &Expected::Any, &actor(&call)?).await;
         removed.map_err(|error| call.refuse(error))?;
         Ok(Response::new(DeleteUserResponse {}))
     }
@@ -85,12 +89,12 @@ impl UserService for Users {
         request: Request<DisableUserRequest>,
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
-        let user = plain_account(&call, &request.get_ref().id).await?;
+        let user = user_to_change(&call, &request.get_ref().id).await?;
         if user.disabled_at.is_none() {
-            let disabled = users::disable(&call.app, &user, &by(&call)?).await;
+            let disabled = users::disable(&call.app, &user, &actor(&call)?).await;
             disabled.map_err(|error| call.refuse(error))?;
         }
-        Ok(Response::new(account(&call, &user.id).await?.into()))
+        Ok(Response::new(user_by_id(&call, &user.id).await?.into()))
     }
 
     async fn enable(
@@ -98,31 +102,32 @@ impl UserService for Users {
         request: Request<EnableUserRequest>,
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
-        let user = plain_account(&call, &request.get_ref().id).await?;
+        let user = user_to_change(&call, &request.get_ref().id).await?;
         if user.disabled_at.is_some() {
-            let enabled = users::enable(&call.app, &user, &by(&call)?).await;
+            let enabled = users::enable(&call.app, &user, &actor(&call)?).await;
             enabled.map_err(|error| call.refuse(error))?;
         }
-        Ok(Response::new(account(&call, &user.id).await?.into()))
+        Ok(Response::new(user_by_id(&call, &user.id).await?.into()))
     }
 }
 
-/// Whoever calls, for the audit log.
-fn by(call: &Call) -> Result<Actor, Status> {
+/// The caller as the actor of audit entries.
+fn actor(call: &Call) -> Result<Actor, Status> {
     Ok(Actor::caller(&call.identity()?.subject, &call.caller))
 }
 
-async fn account(call: &Call, id: &str) -> Result<User, Status> {
+async fn user_by_id(call: &Call, id: &str) -> Result<User, Status> {
     required(call, "id", id)?;
     let found = users::by_id(&call.app, id).await;
     found.map(|account| account.user).map_err(|error| call.refuse(error))
 }
 
-/// An account that this service may change: a back end that looks after people does not get at the administrators.
-async fn plain_account(call: &Call, id: &str) -> Result<User, Status> {
-    let user = account(call, id).await?;
+/// A user that this service may change. Administrators are excluded, so that a back end with
+/// `propusk:users` cannot take over the server.
+async fn user_to_change(call: &Call, id: &str) -> Result<User, Status> {
+    let user = user_by_id(call, id).await?;
     if user.role == Role::admin() {
-        let message = "administrators are looked after by the admin API";
+        let message = "administrators can only be changed by the admin API or the command line";
         return Err(call.refuse_with(Code::PermissionDenied, "ADMINISTRATOR", message));
     }
     Ok(user)

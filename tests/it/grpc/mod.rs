@@ -305,7 +305,7 @@ async fn a_follower_receives_the_list_and_its_changes(backend: Backend) {
     let missed = changes(&mut again).await;
     assert_eq!((missed.from, missed.to, missed.entries.len()), (snapshot.number, changed.to, 2));
     let far = follower.revocations().watch(WatchRequest { since: Some(changed.to + 1) }).await;
-    expect_refused(far, Code::OutOfRange, "TOO_FAR");
+    expect_refused(far, Code::OutOfRange, "SNAPSHOT_REQUIRED");
 }
 
 async fn a_stream_ends_with_its_token_or_the_grpc_server(backend: Backend) {
