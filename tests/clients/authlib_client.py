@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 
-# The server of a test is on loopback, without TLS.
+# The test server is on loopback, without TLS.
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 
 import requests
@@ -16,7 +16,7 @@ from authlib.integrations.flask_client import OAuth
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
-from browser import Browser, Person
+from browser import Browser, User
 from flask import Flask
 from joserfc.jwk import ECKey
 from werkzeug.serving import make_server
@@ -25,13 +25,13 @@ SCOPE = "openid profile email offline_access"
 
 
 class Application:
-    """A web application that people log in to. What it was given is in `tokens`, by the client's name."""
+    """A web application that users log in to. Its tokens are in `tokens`, by the client's name."""
 
     def __init__(self, issuer):
         self.issuer = issuer
         self.tokens = {}
         self.app = Flask(__name__)
-        # Cookies know no ports: the server of the test is on the same host.
+        # Cookies ignore the port: the test server is on the same host.
         self.app.config.update(SECRET_KEY=os.urandom(32), SESSION_COOKIE_NAME="application")
         self.oauth = OAuth(self.app)
         self.app.add_url_rule("/login/<name>", view_func=self.login)
@@ -42,8 +42,8 @@ class Application:
         self.base = f"http://127.0.0.1:{self.server.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def knows(self, name, **client):
-        """From here on the application has this client."""
+    def add_client(self, name, **client):
+        """Adds an OAuth client to the application."""
         self.oauth.register(
             name,
             server_metadata_url=get_well_known_url(self.issuer, external=True),
@@ -77,11 +77,11 @@ class Application:
         return "logged out"
 
 
-class Story:
-    """Tells each step when the next begins."""
+class Scenario:
+    """Prints each step that passed when the next one begins."""
 
     current = None
-    held = 0
+    passed = 0
 
     def step(self, what):
         self.end()
@@ -89,12 +89,12 @@ class Story:
 
     def end(self):
         if self.current:
-            self.held += 1
+            self.passed += 1
             print(f"ok  {self.current}", flush=True)
 
 
-def tell(story, issuer, person, application):
-    step = story.step
+def run(scenario, issuer, user, application):
+    step = scenario.step
 
     step("discovery")
     metadata = requests.get(get_well_known_url(issuer, external=True), timeout=30).json()
@@ -119,7 +119,7 @@ def tell(story, issuer, person, application):
     step("dynamic registration")
     method = "client_secret_basic"
     client = register("web", token_endpoint_auth_method=method)
-    application.knows(
+    application.add_client(
         "web",
         client_id=client["client_id"],
         client_secret=client["client_secret"],
@@ -127,17 +127,17 @@ def tell(story, issuer, person, application):
     )
 
     step("a Flask application: code with PKCE through login and consent, the ID token checked")
-    pages, text = person.follow(f"{application.base}/login/web")
+    pages, text = user.follow(f"{application.base}/login/web")
     assert pages == ["login", "consent"], pages
     token = application.tokens["web"]
     subject = token["userinfo"]["sub"]
     assert text == f"logged in as {subject}", text
-    assert token["userinfo"]["at_hash"], "the library checks it where it is there"
+    assert token["userinfo"]["at_hash"], "the library checks it if it is present"
 
     step("userinfo")
     with application.app.app_context():
         told = application.oauth.web.userinfo(token=token)
-    assert (told["sub"], told["email"]) == (subject, person.name), told
+    assert (told["sub"], told["email"]) == (subject, user.name), told
 
     session = OAuth2Session(
         client["client_id"],
@@ -172,11 +172,11 @@ def tell(story, issuer, person, application):
     machine = OAuth2Session(
         client["client_id"], client["client_secret"], token_endpoint_auth_method=method
     )
-    made = machine.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
-    assert made["token_type"] == "Bearer" and made["expires_in"] > 0, made
+    created = machine.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
+    assert created["token_type"] == "Bearer" and created["expires_in"] > 0, created
 
-    step("a person who is known comes in without a page")
-    pages, text = person.follow(f"{application.base}/login/web")
+    step("a logged-in user sees no page")
+    pages, text = user.follow(f"{application.base}/login/web")
     assert (pages, text) == ([], f"logged in as {subject}"), (pages, text)
 
     step("private_key_jwt: code, refresh, client credentials")
@@ -184,8 +184,8 @@ def tell(story, issuer, person, application):
     public = {**key.as_dict(private=False), "kid": key.thumbprint(), "use": "sig", "alg": "ES256"}
 
     class Assertion(PrivateKeyJWT):
-        """Its audience is the issuer alone (RFC 10070), and it is good for a minute; the library's own hour is longer
-        than the server takes."""
+        """Its audience is the issuer alone (RFC 10070) and it expires after a minute; the library's own lifetime, an
+        hour, is longer than the server accepts."""
 
         def __init__(self):
             super().__init__(issuer, headers={"kid": key.thumbprint()}, alg="ES256")
@@ -196,14 +196,14 @@ def tell(story, issuer, person, application):
 
     signing = register("key", token_endpoint_auth_method="private_key_jwt", jwks={"keys": [public]})
     assert "client_secret" not in signing
-    application.knows(
+    application.add_client(
         "key",
         client_id=signing["client_id"],
         client_secret=key,
         token_endpoint_auth_method="private_key_jwt",
         client_auth_methods=[Assertion()],
     )
-    pages, text = person.follow(f"{application.base}/login/key")
+    pages, text = user.follow(f"{application.base}/login/key")
     assert (pages, text) == (["consent"], f"logged in as {subject}"), (pages, text)
     session = OAuth2Session(
         signing["client_id"], key, token_endpoint_auth_method="private_key_jwt"
@@ -215,24 +215,24 @@ def tell(story, issuer, person, application):
     session.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
 
     step("RP-initiated logout")
-    pages, text = person.follow(f"{application.base}/logout/web")
+    pages, text = user.follow(f"{application.base}/logout/web")
     assert (pages, text) == ([], "logged out"), (pages, text)
-    pages, _ = person.follow(f"{application.base}/login/web")
+    pages, _ = user.follow(f"{application.base}/login/web")
     assert pages == ["login"], pages
-    story.end()
-    print(f"all {story.held} steps held")
+    scenario.end()
+    print(f"all {scenario.passed} steps passed")
 
 
 def main():
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     issuer, driver, name, password = sys.argv[1:5]
-    story, browser = Story(), None
+    scenario, browser = Scenario(), None
     try:
         application = Application(issuer)
         browser = Browser(driver)
-        tell(story, issuer, Person(browser, application.base, name, password), application)
+        run(scenario, issuer, User(browser, application.base, name, password), application)
     except Exception:
-        print(f"FAILED  {story.current}")
+        print(f"FAILED  {scenario.current}")
         traceback.print_exc(file=sys.stdout)
         sys.exit(1)
     finally:

@@ -1,4 +1,4 @@
-// A person before a real browser: Chromium over WebDriver (W3C), and the application's own address, which the browser
+// A user with a real browser: Chromium over WebDriver (W3C), and the application's redirect URI, which the browser
 // comes back to.
 
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf'; // WebDriver §12.1
-const PATIENCE = 30_000; // ms until something that was to happen counts as never
+const TIMEOUT = 30_000; // ms until a step fails
 
-/** What the pages that ask something are known by, and what a person does there. */
+/** The form action of each page that needs input. */
 const PAGES = {
   login: '/login',
   consent: '/consent',
@@ -18,7 +18,7 @@ const PAGES = {
 };
 
 export class Browser {
-  /** A window of its own, with cookies of its own. */
+  /** A window with a profile of its own. */
   static async open(driver) {
     const profile = await mkdtemp(join(tmpdir(), 'propusk-profile-'));
     const args = [
@@ -33,8 +33,8 @@ export class Browser {
       `--user-data-dir=${profile}`,
     ];
     const wanted = { 'goog:chromeOptions': { args, prefs: { 'intl.accept_languages': 'en' } } };
-    const made = await ask(`${driver}/session`, { capabilities: { alwaysMatch: wanted } });
-    return new Browser(`${driver}/session/${made.sessionId}`, profile);
+    const created = await ask(`${driver}/session`, { capabilities: { alwaysMatch: wanted } });
+    return new Browser(`${driver}/session/${created.sessionId}`, profile);
   }
 
   constructor(session, profile) {
@@ -51,7 +51,7 @@ export class Browser {
     return ask(`${this.session}/url`, { url: String(url) });
   }
 
-  /** What the body of a function, run in the page, returns. */
+  /** What the body of a function returns when it runs in the page. */
   run(script, ...args) {
     return ask(`${this.session}/execute/sync`, { script, args });
   }
@@ -80,7 +80,7 @@ async function ask(url, body) {
   return value;
 }
 
-/** The application's own address: it notes what the browser brings there. */
+/** The application's redirect URI: it records the requests of the browser. */
 export class Application {
   static async listen() {
     const application = new Application();
@@ -117,18 +117,18 @@ export class Application {
   }
 }
 
-export class Person {
+export class User {
   constructor(browser, application, name, password) {
     Object.assign(this, { browser, application, name, password });
   }
 
   /**
-   * Opens an address of the server and does what its pages ask, until the browser is back at the application. Gives what
-   * was brought there, and in `pages` the names of the pages on the way: each was there once.
+   * Opens a URL of the server and fills in its pages until the browser is back at the application. Returns the request
+   * that arrived there, and in `pages` the names of the pages on the way, each shown once.
    */
   async follow(address, { consent = 'allow' } = {}) {
     const pages = [];
-    const began = Date.now();
+    const started = Date.now();
     await this.browser.go(address);
     for (;;) {
       const arrival = this.application.arrivals.shift();
@@ -138,7 +138,7 @@ export class Person {
         if (pages.includes(page)) throw new Error(`the ${page} page came again: ${await this.text()}`);
         pages.push(page);
         await this.act(page, consent);
-      } else if (Date.now() - began > PATIENCE) {
+      } else if (Date.now() - started > TIMEOUT) {
         throw new Error(`the browser did not come back, but shows: ${await this.text()}`);
       } else {
         await pause(20);
@@ -146,7 +146,7 @@ export class Person {
     }
   }
 
-  /** Opens an address and gives the text of the page there, which asks nothing. */
+  /** Opens a URL and returns the text of the page. */
   async read(address) {
     await this.browser.go(address);
     return this.text();
@@ -163,7 +163,7 @@ export class Person {
     }
   }
 
-  /** The page that stands there, unless it was seen before and is about to go. */
+  /** The current page, unless it was seen before and is being left. */
   seen() {
     const script = `
       for (const [page, action] of Object.entries(arguments[0])) {

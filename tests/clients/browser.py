@@ -1,4 +1,4 @@
-"""A person before a real browser: Chromium over WebDriver (W3C). The counterpart of browser.mjs."""
+"""A user with a real browser: Chromium over WebDriver (W3C). The counterpart of browser.mjs."""
 
 import shutil
 import tempfile
@@ -7,9 +7,9 @@ import time
 import requests
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver §12.1
-PATIENCE = 30  # seconds until something that was to happen counts as never
+TIMEOUT = 30  # seconds until a step fails
 
-# What the pages that ask something are known by.
+# The form action of each page that needs input.
 PAGES = {"login": "/login", "consent": "/consent", "logout": "/oauth2/logout"}
 
 SEEN = """
@@ -25,7 +25,7 @@ return null;
 
 
 class Browser:
-    """A window of its own, with cookies of its own."""
+    """A window with a profile of its own."""
 
     def __init__(self, driver):
         self.profile = tempfile.mkdtemp(prefix="propusk-profile-")
@@ -42,18 +42,18 @@ class Browser:
         ]
         options = {"args": args, "prefs": {"intl.accept_languages": "en"}}
         wanted = {"alwaysMatch": {"goog:chromeOptions": options}}
-        made = _ask(f"{driver}/session", {"capabilities": wanted})
-        self.session = f"{driver}/session/{made['sessionId']}"
+        created = _ask(f"{driver}/session", {"capabilities": wanted})
+        self.session = f"{driver}/session/{created['sessionId']}"
 
     def close(self):
-        requests.delete(self.session, timeout=PATIENCE)
+        requests.delete(self.session, timeout=TIMEOUT)
         shutil.rmtree(self.profile, ignore_errors=True)
 
     def go(self, url):
         _ask(f"{self.session}/url", {"url": url})
 
     def run(self, script, *args):
-        """What the body of a function, run in the page, returns."""
+        """What the body of a function returns when it runs in the page."""
         return _ask(f"{self.session}/execute/sync", {"script": script, "args": args})
 
     def type(self, selector, text):
@@ -71,25 +71,25 @@ class Browser:
 
 def _ask(url, body):
     """A WebDriver command."""
-    response = requests.post(url, json=body, timeout=PATIENCE)
+    response = requests.post(url, json=body, timeout=TIMEOUT)
     value = response.json()["value"]
     if not response.ok:
         raise RuntimeError(f"the browser: {value['error']}: {value['message']}")
     return value
 
 
-class Person:
+class User:
     def __init__(self, browser, home, name, password):
-        """`home` is where the application is: the browser is to come back there."""
+        """`home` is the URL of the application, which the browser comes back to."""
         self.browser, self.home, self.name, self.password = browser, home, name, password
 
     def follow(self, address):
-        """Opens an address and does what the server's pages ask, until the browser is back at the application.
+        """Opens a URL and fills in the server's pages until the browser is back at the application.
 
-        Gives the names of the pages on the way, each of which was there once, and what the application says.
+        Returns the names of the pages on the way, each shown once, and the text of the application's page.
         """
         pages = []
-        began = time.monotonic()
+        started = time.monotonic()
         self.browser.go(address)
         while True:
             page = self.browser.run(SEEN, PAGES)
@@ -100,7 +100,7 @@ class Person:
             elif self.browser.run("return location.href").startswith(self.home):
                 return pages, self.browser.run("return document.body.innerText")
             else:
-                late = time.monotonic() - began > PATIENCE
+                late = time.monotonic() - started > TIMEOUT
                 assert not late, f"the browser did not come back, but shows: {self.text()}"
                 time.sleep(0.02)
 

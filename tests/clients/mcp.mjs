@@ -1,5 +1,5 @@
-// The MCP SDK's client: it meets a server of tools that it knows nothing of but the address, finds out by itself who
-// hands out tokens for it, registers there and comes back with one (MCP authorization: RFC 9728, 8414, 7591, 8707).
+// The MCP SDK's client: it knows nothing of a tool server but its URL, discovers the authorization server, registers
+// there and comes back with a token (MCP authorization: RFC 9728, 8414, 7591, 8707).
 
 import assert from 'node:assert/strict';
 
@@ -17,11 +17,11 @@ import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
 import { createRemoteJWKSet, exportPKCS8, jwtVerify } from 'jose';
 
-import { keys, story } from './scenario.mjs';
+import { keys, scenario } from './scenario.mjs';
 
 /**
- * A server of one tool, which tells who is asking. Its address is `resource`, which the authorization server knows as one
- * of its resources; tokens are verified by the keys of `issuer` alone.
+ * A server with one tool, which returns the caller. Its URL is `resource`, which is registered with the authorization
+ * server; tokens are verified with the keys of `issuer` alone.
  */
 class Tools {
   constructor(issuer, resource) {
@@ -50,7 +50,7 @@ class Tools {
   }
 
   async verifyAccessToken(token) {
-    if (this.refused.has(token)) throw new InvalidTokenError('it is no longer taken here');
+    if (this.refused.has(token)) throw new InvalidTokenError('revoked by the tool server');
     const checks = { issuer: this.issuer, audience: this.resource.href, typ: 'at+jwt' };
     const { payload } = await jwtVerify(token, this.keys, checks).catch((error) => {
       this.reason = error.message;
@@ -62,7 +62,7 @@ class Tools {
 
   async serve(request, response) {
     const server = new McpServer({ name: 'tools', version: '1.0.0' });
-    server.registerTool('whoami', { description: 'Tells who is asking' }, ({ authInfo }) => {
+    server.registerTool('whoami', { description: 'Returns the caller' }, ({ authInfo }) => {
       const told = { client: authInfo.clientId, scopes: authInfo.scopes, sub: authInfo.extra.sub };
       return { content: [{ type: 'text', text: JSON.stringify(told) }] };
     });
@@ -78,7 +78,7 @@ class Tools {
   }
 }
 
-/** What an MCP host keeps for one server of tools. */
+/** What an MCP host stores for one tool server. */
 class Host {
   constructor(callback, clientMetadataUrl) {
     this.clientMetadataUrl = clientMetadataUrl;
@@ -126,7 +126,7 @@ class Host {
   }
 }
 
-await story(async ({ issuer, person, application, step, rest: [resource, document] }) => {
+await scenario(async ({ issuer, user, application, step, rest: [resource, document] }) => {
   const tools = new Tools(issuer, resource);
   await tools.listen();
   try {
@@ -140,10 +140,10 @@ await story(async ({ issuer, person, application, step, rest: [resource, documen
       const { content } = await client.callTool({ name: 'whoami' });
       return JSON.parse(content[0].text);
     };
-    /** The first connection is refused; the person is sent to log in; then the code is redeemed. */
+    /** The first connection is refused; the user logs in; then the code is exchanged. */
     const authorize = async (host) => {
       await assert.rejects(connect(host), UnauthorizedError);
-      const { url, pages } = await person.follow(host.address);
+      const { url, pages } = await user.follow(host.address);
       assert.ok(url.searchParams.get('code'), `no code: ${url}`);
       assert.equal(url.searchParams.get('state'), host.expectedState);
       const transport = new StreamableHTTPClientTransport(tools.resource, { authProvider: host });
@@ -152,20 +152,20 @@ await story(async ({ issuer, person, application, step, rest: [resource, documen
     };
 
     const host = new Host(application.callback);
-    await step('a host that knows only the address of the tools finds the way to a token', async () => {
+    await step('a host that knows only the URL of the tool server gets a token', async () => {
       const pages = await authorize(host);
       assert.deepEqual(pages, ['login', 'consent']);
       assert.equal(host.address.origin, issuer.origin);
       assert.equal(host.address.searchParams.get('resource'), resource);
       assert.equal(host.address.searchParams.get('scope'), null);
     });
-    const client = await step('the token opens the tools, with their default scopes', async () => {
+    const client = await step('the token is accepted, with the default scopes of the resource', async () => {
       const connected = await connect(host);
       const told = await whoami(connected);
       assert.deepEqual([told.client, told.scopes], [host.client.client_id, ['notes:read']]);
       return connected;
     });
-    await step('a token that is refused is refreshed on the way', async () => {
+    await step('a refused token is refreshed automatically', async () => {
       const before = host.kept;
       tools.refused.add(before.access_token);
       assert.deepEqual((await whoami(client)).scopes, ['notes:read']);
@@ -174,7 +174,7 @@ await story(async ({ issuer, person, application, step, rest: [resource, documen
     });
     await client.close();
 
-    await step('scopes that the tools name are asked for and granted', async () => {
+    await step('advertised scopes are requested and granted', async () => {
       tools.metadata.scopes_supported = ['notes:read', 'notes:write'];
       const other = new Host(application.callback);
       const pages = await authorize(other);
@@ -183,7 +183,7 @@ await story(async ({ issuer, person, application, step, rest: [resource, documen
       assert.deepEqual((await whoami(connected)).scopes, ['notes:read', 'notes:write']);
       await connected.close();
     });
-    await step('a host that is known by a document at its URL registers nowhere', async () => {
+    await step('a host with a client ID metadata document does not register', async () => {
       delete tools.metadata.scopes_supported;
       const known = new Host(application.callback, document);
       assert.deepEqual(await authorize(known), ['consent']);
@@ -192,52 +192,52 @@ await story(async ({ issuer, person, application, step, rest: [resource, documen
       assert.deepEqual([told.client, told.scopes], [document, ['notes:read']]);
       await connected.close();
     });
-    await step('a token for the server itself does not open the tools', async () => {
-      const stranger = new Host(application.callback);
-      stranger.validateResourceURL = async () => undefined;
-      stranger.clientMetadata.scope = 'openid';
-      await authorize(stranger);
-      stranger.redirectToAuthorization = () => {};
-      delete stranger.kept.refresh_token;
-      await assert.rejects(connect(stranger), UnauthorizedError);
+    await step('a token with another audience is refused', async () => {
+      const other = new Host(application.callback);
+      other.validateResourceURL = async () => undefined;
+      other.clientMetadata.scope = 'openid';
+      await authorize(other);
+      other.redirectToAuthorization = () => {};
+      delete other.kept.refresh_token;
+      await assert.rejects(connect(other), UnauthorizedError);
       assert.match(tools.reason, /"aud"/);
     });
 
     const { authorizationServerMetadata: metadata } = await discoverOAuthServerInfo(tools.resource);
     const register = (clientMetadata) => registerClient(issuer, { metadata, clientMetadata });
     const machine = { redirect_uris: [], grant_types: ['client_credentials'], response_types: [] };
-    await step('a program without a person: client credentials with a secret', async () => {
-      const made = await register({ ...machine, token_endpoint_auth_method: 'client_secret_basic' });
+    await step('client credentials with a secret', async () => {
+      const created = await register({ ...machine, token_endpoint_auth_method: 'client_secret_basic' });
       const provider = new ClientCredentialsProvider({
-        clientId: made.client_id,
-        clientSecret: made.client_secret,
+        clientId: created.client_id,
+        clientSecret: created.client_secret,
         expectedIssuer: metadata.issuer,
         scope: 'notes:read',
       });
       const connected = await connect(provider);
-      assert.equal((await whoami(connected)).client, made.client_id);
+      assert.equal((await whoami(connected)).client, created.client_id);
       await connected.close();
     });
-    await step('a program without a person: client credentials with a key', async () => {
+    await step('client credentials with a key', async () => {
       const { key, jwks } = await keys('ES256');
-      const made = await register({ ...machine, token_endpoint_auth_method: 'private_key_jwt', jwks });
+      const created = await register({ ...machine, token_endpoint_auth_method: 'private_key_jwt', jwks });
       const provider = new PrivateKeyJwtProvider({
-        clientId: made.client_id,
+        clientId: created.client_id,
         privateKey: await exportPKCS8(key.key),
         algorithm: 'ES256',
         expectedIssuer: metadata.issuer,
         scope: 'notes:read',
       });
       const connected = await connect(provider);
-      assert.equal((await whoami(connected)).client, made.client_id);
+      assert.equal((await whoami(connected)).client, created.client_id);
       await connected.close();
     });
-    await step('a redirect URI that was not registered is refused before anybody logs in', async () => {
+    await step('an unregistered redirect URI is refused before the login', async () => {
       const elsewhere = { ...host.clientMetadata, redirect_uris: ['http://example.org/callback'] };
       await assert.rejects(register(elsewhere), /redirect_uris/);
       const address = new URL(host.address);
       address.searchParams.set('redirect_uri', `${application.base}/elsewhere`);
-      assert.match(await person.read(address), /redirect_uri/);
+      assert.match(await user.read(address), /redirect_uri/);
     });
   } finally {
     tools.close();

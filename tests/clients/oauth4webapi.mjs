@@ -1,15 +1,15 @@
-// oauth4webapi: each message by itself, every signed answer with its signature checked.
+// oauth4webapi: every message, with the signature of every signed response checked.
 
 import assert from 'node:assert/strict';
 
 import * as oauth from 'oauth4webapi';
 
-import { keys, refused, story } from './scenario.mjs';
+import { keys, refused, scenario } from './scenario.mjs';
 
 const SCOPE = 'openid profile email offline_access';
 const insecure = { [oauth.allowInsecureRequests]: true };
 
-await story(async ({ issuer, person, application, step }) => {
+await scenario(async ({ issuer, user, application, step }) => {
   const [as] = await step('discovery, by OpenID Connect and by RFC 8414', async () => {
     const found = [];
     for (const algorithm of ['oidc', 'oauth2']) {
@@ -35,7 +35,7 @@ await story(async ({ issuer, person, application, step }) => {
     return client;
   };
 
-  /** From the authorization request to the tokens; with `push` the request goes the back way (PAR). */
+  /** From the authorization request to the tokens; with `push` the request is pushed first (PAR). */
   const authorize = async (client, authentication, { push = false, more = {} } = {}) => {
     const verifier = oauth.generateRandomCodeVerifier();
     const state = oauth.generateRandomState();
@@ -58,7 +58,7 @@ await story(async ({ issuer, person, application, step }) => {
     }
     const url = new URL(as.authorization_endpoint);
     url.search = new URLSearchParams(parameters);
-    const { url: back, pages } = await person.follow(url);
+    const { url: back, pages } = await user.follow(url);
     const answer = oauth.validateAuthResponse(as, client, back, state);
     const response = await oauth.authorizationCodeGrantRequest(
       as,
@@ -75,7 +75,7 @@ await story(async ({ issuer, person, application, step }) => {
     return { tokens, pages, claims: oauth.getValidatedIdTokenClaims(tokens) };
   };
 
-  const client = await step('dynamic registration: signed answers, client_secret_post', () =>
+  const client = await step('dynamic registration: signed responses, client_secret_post', () =>
     register({
       client_name: 'oauth4webapi',
       token_endpoint_auth_method: 'client_secret_post',
@@ -92,7 +92,7 @@ await story(async ({ issuer, person, application, step }) => {
   assert.deepEqual(first.pages, ['login', 'consent']);
   const { tokens, claims } = first;
 
-  await step('the access token is one of RFC 9068', async () => {
+  await step('the access token conforms to RFC 9068', async () => {
     const request = new Request('http://127.0.0.1/', { headers: { authorization: `Bearer ${tokens.access_token}` } });
     const found = await oauth.validateJwtAccessToken(as, request, as.issuer, insecure);
     assert.deepEqual([found.sub, found.client_id, found.scope], [claims.sub, client.client_id, tokens.scope]);
@@ -102,7 +102,7 @@ await story(async ({ issuer, person, application, step }) => {
     const told = await oauth.processUserInfoResponse(as, client, claims.sub, response);
     assert.match(response.headers.get('content-type'), /^application\/jwt/);
     await oauth.validateApplicationLevelSignature(as, response, insecure);
-    assert.equal(told.email, person.name);
+    assert.equal(told.email, user.name);
   });
   const next = await step('refresh with fewer scopes', async () => {
     const more = { additionalParameters: { scope: 'openid email' } };
@@ -139,7 +139,7 @@ await story(async ({ issuer, person, application, step }) => {
     await oauth.validateApplicationLevelSignature(as, response, insecure);
     assert.equal(told.active, false);
   });
-  await step('a code is good once, and its second use ends what it gave', async () => {
+  await step('a code is single-use, and reuse revokes its tokens', async () => {
     const verifier = oauth.generateRandomCodeVerifier();
     const url = new URL(as.authorization_endpoint);
     url.search = new URLSearchParams({
@@ -150,15 +150,15 @@ await story(async ({ issuer, person, application, step }) => {
       code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
       code_challenge_method: 'S256',
     });
-    const back = await person.follow(url);
+    const back = await user.follow(url);
     const answer = oauth.validateAuthResponse(as, client, back.url, oauth.expectNoState);
-    const redeem = async () => {
+    const exchange = async () => {
       const to = application.callback;
       const response = await oauth.authorizationCodeGrantRequest(as, client, secret, answer, to, verifier, insecure);
       return oauth.processAuthorizationCodeResponse(as, client, response);
     };
-    const once = await redeem();
-    await refused('invalid_grant', redeem());
+    const once = await exchange();
+    await refused('invalid_grant', exchange());
     const response = await oauth.userInfoRequest(as, client, once.access_token, insecure);
     await assert.rejects(oauth.processUserInfoResponse(as, client, claims.sub, response), { status: 401 });
   });
@@ -181,7 +181,7 @@ await story(async ({ issuer, person, application, step }) => {
     await assert.rejects(oauth.processClientCredentialsResponse(as, signing, answer), { status: 401 });
   });
 
-  await step('a pairwise client is told another subject', async () => {
+  await step('a pairwise client gets another subject', async () => {
     const pairwise = await register({
       client_name: 'oauth4webapi, pairwise',
       token_endpoint_auth_method: 'client_secret_basic',
@@ -198,7 +198,7 @@ await story(async ({ issuer, person, application, step }) => {
       post_logout_redirect_uri: application.goodbye,
       state: 'the state',
     });
-    const back = await person.follow(url);
+    const back = await user.follow(url);
     assert.deepEqual(back.pages, ['logout']);
     assert.equal(back.url.searchParams.get('state'), 'the state');
     await refused('login_required', authorize(client, secret, { more: { prompt: 'none' } }));

@@ -1,15 +1,15 @@
-// openid-client: every flow that it has and this server offers.
+// openid-client: every flow that both it and this server support.
 
 import assert from 'node:assert/strict';
 
 import * as client from 'openid-client';
 
-import { keys, refused, story } from './scenario.mjs';
+import { keys, refused, scenario } from './scenario.mjs';
 
 const SCOPE = 'openid profile email offline_access';
 
-await story(async ({ issuer, person, application, step }) => {
-  // The library checks ID tokens' signatures too where this is on (over TLS it may do without).
+await scenario(async ({ issuer, user, application, step }) => {
+  // Makes the library check the signatures of ID tokens too (over TLS it may skip them).
   const execute = [client.allowInsecureRequests, client.enableNonRepudiationChecks];
 
   const register = (metadata, authentication) =>
@@ -28,7 +28,7 @@ await story(async ({ issuer, person, application, step }) => {
       { execute },
     );
 
-  /** An authorization request, and what its answer is checked against. */
+  /** An authorization request, and what its response is checked against. */
   const request = async (more = {}) => {
     const pkceCodeVerifier = client.randomPKCECodeVerifier();
     const expectedState = client.randomState();
@@ -51,7 +51,7 @@ await story(async ({ issuer, person, application, step }) => {
   const server = config.serverMetadata();
   assert.equal(server.issuer, issuer.href.replace(/\/$/, ''));
   assert.ok(config.clientMetadata().client_secret);
-  await step('discovery with what was registered', async () => {
+  await step('discovery with the registered credentials', async () => {
     const { client_id, client_secret } = config.clientMetadata();
     const found = await client.discovery(issuer, client_id, client_secret, undefined, { execute });
     assert.deepEqual(found.serverMetadata().token_endpoint, server.token_endpoint);
@@ -59,7 +59,7 @@ await story(async ({ issuer, person, application, step }) => {
 
   const first = await step('code with PKCE through login and consent', async () => {
     const { parameters, checks } = await request({ max_age: '3600' });
-    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    const back = await user.follow(client.buildAuthorizationUrl(config, parameters));
     assert.deepEqual(back.pages, ['login', 'consent']);
     assert.equal(back.url.searchParams.get('iss'), server.issuer);
     return client.authorizationCodeGrant(config, back.url, { ...checks, maxAge: 3600 });
@@ -69,8 +69,8 @@ await story(async ({ issuer, person, application, step }) => {
   assert.ok(first.expiresIn() > 0 && first.refresh_token && first.claims().auth_time);
 
   await step('userinfo', async () => {
-    const told = await client.fetchUserInfo(config, first.access_token, sub);
-    assert.equal(told.email, person.name);
+    const claims = await client.fetchUserInfo(config, first.access_token, sub);
+    assert.equal(claims.email, user.name);
   });
   const second = await step('refresh', () => client.refreshTokenGrant(config, first.refresh_token));
   assert.equal(second.claims().sub, sub);
@@ -83,22 +83,22 @@ await story(async ({ issuer, person, application, step }) => {
   });
   await step('client credentials', async () => {
     const token = await client.clientCredentialsGrant(config);
-    const told = await client.tokenIntrospection(config, token.access_token);
-    assert.deepEqual([told.active, told.client_id], [true, config.clientMetadata().client_id]);
+    const claims = await client.tokenIntrospection(config, token.access_token);
+    assert.deepEqual([claims.active, claims.client_id], [true, config.clientMetadata().client_id]);
   });
 
-  await step('a pushed authorization request, without pages: the person is known and has consented', async () => {
+  await step('a pushed authorization request without pages: logged in and consented', async () => {
     const { parameters, checks } = await request();
     const url = await client.buildAuthorizationUrlWithPAR(config, parameters);
     assert.deepEqual([...url.searchParams.keys()].sort(), ['client_id', 'request_uri']);
-    const back = await person.follow(url);
+    const back = await user.follow(url);
     assert.deepEqual(back.pages, []);
     const tokens = await client.authorizationCodeGrant(config, back.url, checks);
     assert.equal(tokens.claims().sub, sub);
   });
   await step('form_post', async () => {
     const { parameters, checks } = await request({ response_mode: 'form_post' });
-    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    const back = await user.follow(client.buildAuthorizationUrl(config, parameters));
     assert.equal(back.method, 'POST');
     const posted = new Request(back.url, {
       method: 'POST',
@@ -109,21 +109,21 @@ await story(async ({ issuer, person, application, step }) => {
   });
   await step('prompt=login asks for the password again', async () => {
     const { parameters, checks } = await request({ prompt: 'login', max_age: '0' });
-    const back = await person.follow(client.buildAuthorizationUrl(config, parameters));
+    const back = await user.follow(client.buildAuthorizationUrl(config, parameters));
     assert.deepEqual(back.pages, ['login']);
     await client.authorizationCodeGrant(config, back.url, { ...checks, maxAge: 0 });
   });
-  await step('a person says no', async () => {
+  await step('a user denies consent', async () => {
     const { parameters, checks } = await request({ prompt: 'consent' });
-    const back = await person.follow(client.buildAuthorizationUrl(config, parameters), { consent: 'deny' });
+    const back = await user.follow(client.buildAuthorizationUrl(config, parameters), { consent: 'deny' });
     assert.deepEqual(back.pages, ['consent']);
     await refused('access_denied', client.authorizationCodeGrant(config, back.url, checks));
   });
 
-  await step('revocation of a refresh token ends what hangs on it', async () => {
+  await step('revocation of a refresh token revokes the session', async () => {
     await client.tokenRevocation(config, second.refresh_token);
-    const told = await client.tokenIntrospection(config, second.access_token);
-    assert.deepEqual(told, { active: false });
+    const claims = await client.tokenIntrospection(config, second.access_token);
+    assert.deepEqual(claims, { active: false });
     await refused('invalid_grant', client.refreshTokenGrant(config, second.refresh_token));
     await assert.rejects(client.fetchUserInfo(config, second.access_token, sub), { status: 401 });
   });
@@ -147,7 +147,7 @@ await story(async ({ issuer, person, application, step }) => {
     const { parameters, checks } = await request();
     const signed = await client.buildAuthorizationUrlWithJAR(signing, parameters, key);
     const pushed = await client.buildAuthorizationUrlWithPAR(signing, signed.searchParams);
-    const back = await person.follow(pushed);
+    const back = await user.follow(pushed);
     assert.deepEqual(back.pages, ['consent']);
     const tokens = await client.authorizationCodeGrant(signing, back.url, checks);
     const next = await client.refreshTokenGrant(signing, tokens.refresh_token);
@@ -156,9 +156,9 @@ await story(async ({ issuer, person, application, step }) => {
     assert.equal((await client.tokenIntrospection(signing, next.access_token)).active, false);
     await client.clientCredentialsGrant(signing);
   });
-  await step('a signed request in the address', async () => {
+  await step('a signed request in the URL', async () => {
     const { parameters, checks } = await request();
-    const back = await person.follow(await client.buildAuthorizationUrlWithJAR(signing, parameters, key));
+    const back = await user.follow(await client.buildAuthorizationUrlWithJAR(signing, parameters, key));
     await client.authorizationCodeGrant(signing, back.url, checks);
   });
 
@@ -172,7 +172,7 @@ await story(async ({ issuer, person, application, step }) => {
       client.None(),
     );
     const { parameters, checks } = await request();
-    const back = await person.follow(client.buildAuthorizationUrl(open, parameters));
+    const back = await user.follow(client.buildAuthorizationUrl(open, parameters));
     const tokens = await client.authorizationCodeGrant(open, back.url, checks);
     const next = await client.refreshTokenGrant(open, tokens.refresh_token);
     await client.tokenRevocation(open, next.refresh_token);
@@ -182,11 +182,11 @@ await story(async ({ issuer, person, application, step }) => {
   await step('RP-initiated logout', async () => {
     const state = client.randomState();
     const parameters = { id_token_hint: first.id_token, post_logout_redirect_uri: application.goodbye, state };
-    const back = await person.follow(client.buildEndSessionUrl(config, parameters));
+    const back = await user.follow(client.buildEndSessionUrl(config, parameters));
     assert.equal(back.url.pathname, '/goodbye');
     assert.equal(back.url.searchParams.get('state'), state);
     const silent = await request({ prompt: 'none' });
-    const answer = await person.follow(client.buildAuthorizationUrl(config, silent.parameters));
+    const answer = await user.follow(client.buildAuthorizationUrl(config, silent.parameters));
     await refused('login_required', client.authorizationCodeGrant(config, answer.url, silent.checks));
   });
 });
