@@ -1,4 +1,5 @@
-//! Every page in every state, looked at in a real browser: in both languages, both schemes, on a phone and on a desk.
+//! Every page in every state in a real browser: both languages, both color schemes, phone and
+//! desktop.
 
 use std::{fs, path::Path};
 
@@ -12,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Backend, PASSWORD, TestServer, chromium::Chromium};
 
-/// A notebook in a square.
+/// A notebook on a square background.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
 
-/// Sixty characters, and nowhere to break them.
+/// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
 const PAGES: [&str; 20] = [
@@ -235,7 +236,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             fields: &[("code", "SplxlOBeZQQYbYS6WxSbIA".to_owned())],
         }
         .render(t, ok, &to),
-        // Not of PAGES: it does not stay.
+        // Not in PAGES: this page submits itself at once.
         "form-post-that-goes" => FormPost {
             action: "/looks/received",
             fields: &[("code", "a&b".to_owned()), ("submit", "a field of that name".to_owned())],
@@ -258,7 +259,7 @@ fn received(body: String) -> web::Html<String> {
     web::Html(format!("{icon}<pre>received {}</pre>", body.replace('&', "&amp;")))
 }
 
-/// A server whose addresses below `/looks` are the pages; everything else is our own server's.
+/// A server whose paths below `/looks` are the pages; every other path is that of the real server.
 async fn serve() -> (TestServer, String) {
     let server = TestServer::start(Backend::Sqlite).await;
     let ours = propusk::http::endpoint(&server.app).expect("the pages render");
@@ -268,14 +269,14 @@ async fn serve() -> (TestServer, String) {
         .at("/looks/received", poem::post(received))
         .nest("/", ours);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    socket.set_nonblocking(true).expect("as tokio wants it");
+    socket.set_nonblocking(true).expect("a tokio listener");
     let base = format!("http://{}", socket.local_addr().expect("an address"));
     let acceptor = TcpAcceptor::from_std(socket).expect("it listens");
     tokio::spawn(poem::Server::new_with_acceptor(acceptor).run(route));
     (server, base)
 }
 
-/// The addresses of every page in a language, with the start page, each with its name.
+/// The URLs of every page in a language, including the start page, each with its name.
 fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
     let mut all = vec![("start".to_owned(), format!("{base}/?lang={language}"))];
     all.extend(PAGES.map(|name| (name.to_owned(), format!("{base}/looks/{language}/{name}"))));
@@ -284,7 +285,7 @@ fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
 
 const LANGUAGES: [&str; 2] = ["en", "ru"];
 
-/// What sticks out of a page of that width sideways, or out of its card.
+/// The elements that overflow a page of that width, or their card.
 async fn overflow(browser: &Chromium, width: u32) -> Value {
     let script = format!(
         "const card = document.querySelector('.card')?.getBoundingClientRect().right ?? Infinity;
@@ -295,7 +296,7 @@ async fn overflow(browser: &Chromium, width: u32) -> Value {
     browser.run(&script).await
 }
 
-/// What axe-core finds wrong, one line each: the rules of WCAG 2.2 AA and its own good practice.
+/// The violations that axe-core finds, one line each: WCAG 2.2 AA and its best practices.
 async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
     let script = format!(
         "{axe};
@@ -311,7 +312,7 @@ async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
     found.as_array().expect("a list").iter().map(violation).collect()
 }
 
-/// A picture of the whole page, where `./dev/screens` asks for it.
+/// A screenshot of the whole page, if `./dev/screens` asks for it.
 async fn picture(browser: &Chromium, name: &str) {
     let Some(folder) = std::env::var_os("PROPUSK_TEST_SCREENS_DIR") else {
         return;
@@ -347,7 +348,7 @@ async fn axe_finds_no_serious_violation_on_any_page() {
                 let seen = format!("{name}-{language}-{scheme}-{width}");
                 let out = overflow(&browser, width).await;
                 if out != json!([]) {
-                    wrong.push(format!("{seen}: sticks out: {out}"));
+                    wrong.push(format!("{seen}: overflow: {out}"));
                 }
                 if examined {
                     let found = axe(&browser, &rules).await;
@@ -359,7 +360,7 @@ async fn axe_finds_no_serious_violation_on_any_page() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 
-    // And it would have found something.
+    // The checks do find something when something is wrong.
     browser.go(&format!("{base}/looks/en/login")).await;
     browser.run("document.querySelector('label').remove()").await;
     assert_eq!(axe(&browser, &rules).await.len(), 1);
@@ -385,7 +386,7 @@ async fn pages_weigh_under_50_kb() {
                 weight += get(format!("{base}{file}")).await.len();
                 files += 1;
             }
-            assert!(files >= 2, "{name} has its style and its icon");
+            assert!(files >= 2, "{name} has stylesheet and icon");
             assert!(weight < 50_000, "{name}-{language} weighs {weight}");
         }
     }
@@ -400,7 +401,7 @@ async fn a_shown_password_is_hidden_again_on_submit() {
     assert_eq!(
         browser.run("return document.activeElement.id").await,
         "login",
-        "one can type at once"
+        "the field has the focus"
     );
     browser.type_into("#password", "seven blue herons").await;
     let kind = "return document.querySelector('#password').type";
@@ -414,7 +415,7 @@ async fn a_shown_password_is_hidden_again_on_submit() {
                     sent += event.defaultPrevented ? 0 : 1; event.preventDefault(); }); \
                 document.querySelector('#login').value = 'vera'; \
                 form.requestSubmit(); form.requestSubmit(); return sent";
-    assert_eq!(browser.run(sent).await, 1, "a double click sends the form once");
+    assert_eq!(browser.run(sent).await, 1, "a double click submits the form once");
     assert_eq!(browser.run(kind).await, "password");
     browser.close().await;
 }
@@ -436,7 +437,7 @@ async fn form_post_submits_itself_or_by_button_without_scripts() {
     browser.close().await;
 }
 
-/// Types as a keyboard does, into whatever has the focus.
+/// Types into whatever has the focus, as a keyboard does.
 async fn press(browser: &Chromium, keys: &str) {
     let key = |kind: &str, key: char| json!({ "type": kind, "value": key });
     let strokes = keys.chars().flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
@@ -451,7 +452,7 @@ const ENTER: &str = "\u{e007}";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn pages_work_by_keyboard_and_remember_the_language() {
-    // The page's origin must be the issuer's for its cookies to be taken.
+    // The page's origin must be the issuer's, or its cookies are refused.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
     let settings =
@@ -462,7 +463,7 @@ async fn pages_work_by_keyboard_and_remember_the_language() {
     browser.go(&format!("{issuer}/register?lang=ru")).await;
     heading("Создать аккаунт").await;
     press(&browser, &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat()).await;
-    // Said in the page's language, with the field at hand; the password is not kept.
+    // The error is in the page's language, beside its field; the password is not kept.
     let refusal = browser.text("#email-error").await;
     assert!(refusal.contains("ровно один знак @"), "{refusal}");
     assert_eq!(browser.run("return document.activeElement.id").await, "email");

@@ -1,4 +1,4 @@
-//! What people do beside the straight way through our pages, and where it leads them: never to a page that leads nowhere.
+//! What users do beside the main flow, and where the pages lead them: never to a dead end.
 
 use propusk::model::client::Metadata;
 use reqwest::{Method, StatusCode};
@@ -8,7 +8,7 @@ use crate::support::{
     oauth::{AuthorizationRequest, AuthorizationResponse, first_party_app, web_app},
 };
 
-/// The server, where Ann has an account and `app` is a web application.
+/// A server where Ann has an account and `app` is a web application.
 async fn with_app(backend: crate::support::Backend, metadata: Metadata) -> TestServer {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
@@ -16,7 +16,7 @@ async fn with_app(backend: crate::support::Backend, metadata: Metadata) -> TestS
     server
 }
 
-/// The address that the link with `class` leads to.
+/// The `href` of the link with `class`.
 #[track_caller]
 fn link(page: &Reply, class: &str) -> String {
     let tag = format!("<a class=\"{class}\" href=\"");
@@ -52,7 +52,7 @@ async fn a_browser_without_cookies_is_told_to_enable_them(backend: Backend) {
             again.text.contains("did not send the cookie") && again.text.contains(typed[0].1),
             "{again:?}"
         );
-        // The page came with a new cookie: where it is taken, the next attempt is good.
+        // The page came with a new cookie: a browser that accepts it succeeds at the next attempt.
         ann.submit(&again, &typed).await.expect(StatusCode::SEE_OTHER);
     }
 }
@@ -73,7 +73,7 @@ async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {
         if page.status == StatusCode::SEE_OTHER {
             page = ann.open(page.header("location")).await;
         }
-        // In another tab: somebody else; the guard's cookie is gone as well.
+        // Another user logs in in another tab; the CSRF cookie is gone as well.
         ann.cookies = server.logged_in("bob").await.cookies;
         let refused = ann.submit(&page, &[button]).await.expect_page(403);
         let back = link(&refused, "button");
@@ -97,7 +97,7 @@ async fn consent_offers_to_switch_the_account(backend: Backend) {
     let page =
         ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
     let (_, rest) =
-        page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link beside the account");
+        page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link to switch the account");
     let other = rest.split('"').next().expect("an address").replace("&#38;", "&");
     let reply = ann.log_in(&other, "bob").await;
     let page = ann.open(reply.header("location")).await.expect(StatusCode::OK);
@@ -113,7 +113,7 @@ async fn reauthentication_asks_for_the_password_only(backend: Backend) {
     let to_login = ann.open(&asked.address()).await;
     let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
     assert!(page.text.contains("value=\"ann\""), "{page:?}");
-    // What the application says goes before it; what only an address says tells nobody's name.
+    // `id_token_hint` takes precedence; `login_hint` alone reveals no name.
     let hinted = ann.open(&asked.with("login_hint", "bob").address()).await;
     let page = ann.open(hinted.header("location")).await;
     assert!(page.text.contains("value=\"bob\""), "{page:?}");
@@ -132,7 +132,7 @@ async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
     let login = to_login.header("location").to_owned();
     assert!(
         login.starts_with("/login") && !login.contains("reauthenticate"),
-        "nobody confirms that they are somebody else: {login}"
+        "reauthentication offers no other login: {login}"
     );
     let back = ann.log_in(&login, "ann").await;
     let answer = ann.open(back.header("location")).await;
@@ -196,10 +196,7 @@ async fn the_logout_page_links_to_operator_registered_apps_only(backend: Backend
 async fn a_post_only_path_is_not_a_page(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let page = server.browser().open("/consent").await.expect_page(405);
-    assert!(
-        page.text.contains("Page not found") && page.header("allow") == "POST",
-        "{page:?}"
-    );
+    assert!(page.text.contains("Page not found") && page.header("allow") == "POST", "{page:?}");
     let reply = server.request(Method::GET, "/consent").header("accept-language", "ru");
     let page = crate::support::send(reply).await.expect_page(405);
     assert!(page.text.contains("Страница не найдена"), "{page:?}");

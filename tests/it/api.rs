@@ -1,4 +1,4 @@
-//! Addresses and methods, headers, what verify, session and health say.
+//! Paths and methods, headers, and the responses of verify, session and health.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -103,7 +103,7 @@ async fn verify_and_session_return_the_token_owner(backend: Backend) {
     assert_eq!(session, expected);
     let nobody = |reply: Reply| {
         let json = reply.expect(StatusCode::OK).json();
-        assert!(json.get("data").is_some_and(Value::is_null), "data is there, and null: {json}");
+        assert!(json.get("data").is_some_and(Value::is_null), "data is present and null: {json}");
     };
     nobody(server.get("/api/v1/auth/session").await);
     nobody(server.get_as("/api/v1/auth/session", "made.up.token").await);
@@ -245,7 +245,7 @@ async fn every_response_has_a_request_id_and_the_correlation_id() {
     };
     let replies = join_all((0..200).map(|_| with("x-request-id", b"mine"))).await;
     let ids: HashSet<_> = replies.iter().map(|reply| reply.header("x-request-id")).collect();
-    assert_eq!(ids.len(), 200, "each is new");
+    assert_eq!(ids.len(), 200, "each id is unique");
     assert!(!ids.contains("mine"), "a caller cannot choose it");
 
     let longest = "a".repeat(128);
@@ -279,7 +279,7 @@ async fn every_response_has_a_request_id_and_the_correlation_id() {
     assert_eq!(
         reply.header("x-correlation-id"),
         "mine",
-        "the caller's own goes first; errors have it too"
+        "the caller's id takes precedence, in errors too"
     );
 }
 
@@ -318,7 +318,7 @@ async fn t84_no_other_origin_can_read_a_response() {
                     .keys()
                     .find(|name| name.as_str().starts_with("access-control-allow"));
                 if path == "/oauth2/jwks" {
-                    // Public keys are for everybody, and never come with credentials.
+                    // Public keys are readable from every origin, and never with credentials.
                     let credentials = reply.headers.get("access-control-allow-credentials");
                     assert_eq!(credentials, None, "{reply:?}");
                     continue;

@@ -1,5 +1,6 @@
-//! Client libraries that people write applications with, against a server of ours, through its real pages in a real
-//! browser. Those for Node.js and Python stand in `tests/clients`, a script each; `./dev/test` installs them.
+//! Client libraries that applications are written with, against a running server, through its real
+//! pages in a real browser. The scripts for Node.js and Python are in `tests/clients`; `./dev/test`
+//! installs their libraries.
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
@@ -36,8 +37,9 @@ use crate::support::{
     process::free_address,
 };
 
-/// A server at its issuer's address, on the time that the libraries read, where anybody may register clients for every
-/// grant; with `ann`. `resource` is one that it gives tokens for, `external` where it may fetch documents.
+/// A server at its issuer's URL, on the system clock that the libraries read, with open
+/// registration for every grant type, and `ann`. `resource` is one that tokens are issued for;
+/// `external` is a server that documents may be fetched from.
 async fn server(resource: &str, external: &ExternalServer) -> TestServer {
     let database = Arc::new(Database::new(Backend::Sqlite).await);
     let file = database.folder.path().join("clients.toml");
@@ -78,7 +80,8 @@ async fn server(resource: &str, external: &ExternalServer) -> TestServer {
     server
 }
 
-/// Runs a script of `tests/clients` to its end; it tells every step, and fails where one does not hold.
+/// Runs a script of `tests/clients` to its end; it prints every step and fails at the first one
+/// that does not hold.
 async fn run(program: &str, script: &str) {
     let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
         .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
@@ -92,7 +95,7 @@ async fn run(program: &str, script: &str) {
     let resource = format!("http://{}/mcp", free_address());
     let external = ExternalServer::start().await;
     let server = server(&resource, &external).await;
-    // A host of MCP that is known by a document alone; its port is whichever is free.
+    // An MCP host identified by a metadata document alone; its port is whichever is free.
     let document = format!("{}/mcp-host.json", external.base);
     let metadata = json!({
         "client_id": document, "client_name": "An MCP host with a document", "redirect_uris": ["http://127.0.0.1/callback"],
@@ -113,9 +116,9 @@ async fn run(program: &str, script: &str) {
         .expect("it starts");
     let told = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    // A script that ended before its last step may still say that all is well.
+    // A script that ended before its last step may still report success.
     assert!(
-        output.status.success() && told.trim_end().ends_with("steps held"),
+        output.status.success() && told.trim_end().ends_with("steps passed"),
         "{script}: {}\n{told}\n{complained}",
         output.status
     );
@@ -145,7 +148,7 @@ async fn authlib_logs_users_in_to_a_flask_application() {
     run("python", "authlib_client.py").await;
 }
 
-/// What the crate leaves to its users in the provider's metadata.
+/// Provider metadata that the crate leaves to its users to define.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Endpoints {
     introspection_endpoint: IntrospectionUrl,
@@ -170,7 +173,7 @@ type Provider = ProviderMetadata<
     CoreSubjectIdentifierType,
 >;
 
-/// And in the client's.
+/// Client metadata that the crate leaves to its users to define.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Goodbye {
     post_logout_redirect_uris: Vec<String>,
@@ -192,8 +195,9 @@ type Registration = ClientRegistrationRequest<
     CoreSubjectIdentifierType,
 >;
 
-/// Sends the crate's requests, as its own client would: no redirect is followed. Those for https go by http, as if TLS
-/// ended before the server: the crate revokes by https alone.
+/// Sends the crate's requests as its own client would: no redirect is followed. Requests to https
+/// URLs are sent over http, as if TLS were terminated in front of the server: the crate revokes
+/// over https only.
 async fn send(
     http: reqwest::Client,
     request: openidconnect::HttpRequest,
@@ -206,14 +210,14 @@ async fn send(
         answer = answer.header(name, value);
     }
     let body = response.bytes().await?.to_vec();
-    Ok(answer.body(body).expect("an answer like the one that came"))
+    Ok(answer.body(body).expect("the crate's response type"))
 }
 
 fn by_https(url: &RevocationUrl) -> RevocationUrl {
     RevocationUrl::new(url.as_str().replacen("http:", "https:", 1)).expect("a URL")
 }
 
-/// An application at an address of its own, which the browser comes back to.
+/// An application with a redirect URI of its own that the browser comes back to.
 struct Application {
     base: String,
     visits: mpsc::UnboundedReceiver<Url>,
@@ -226,7 +230,7 @@ impl Application {
         let (visit, visits) = mpsc::unbounded_channel();
         let here = Url::parse(&base).expect("a URL");
         tokio::spawn(async move {
-            // Each connection by itself: a browser opens some that it says nothing on.
+            // One task per connection: a browser opens some that it sends nothing on.
             while let Ok((stream, _)) = listener.accept().await {
                 let (visit, here) = (visit.clone(), here.clone());
                 tokio::spawn(async move {
@@ -243,7 +247,7 @@ impl Application {
         format!("{}{path}", self.base)
     }
 
-    /// What the browser brings to `path`, field by field.
+    /// The parameters that the browser brings to `path`.
     async fn arrival(&mut self, path: &str) -> Arrival {
         let came = async {
             loop {
@@ -258,7 +262,7 @@ impl Application {
     }
 }
 
-/// Answers a request; gives its target.
+/// Answers a request; returns its target.
 async fn serve(stream: TcpStream) -> Option<String> {
     let mut stream = BufReader::new(stream);
     let mut first = String::new();
@@ -295,7 +299,7 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
     let browser = Chromium::open("en").await;
     let http = |request| send(server.http.clone(), request);
 
-    // Discovery, then registration by what was discovered.
+    // Discovery, then registration at the discovered endpoint.
     let issuer = IssuerUrl::new(server.base.clone()).expect("a URL");
     let provider = Provider::discover_async(issuer, &http).await.expect("metadata and keys");
     let endpoints = provider.additional_metadata().clone();
@@ -321,7 +325,7 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
     .set_introspection_url(endpoints.introspection_endpoint)
     .set_revocation_url(by_https(&endpoints.revocation_endpoint));
 
-    // The code, by the pages.
+    // The code, through the pages.
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let flow = CoreAuthenticationFlow::AuthorizationCode;
     let (address, state, nonce) = client
@@ -345,7 +349,8 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
         .await
         .expect("tokens");
 
-    // The ID token: signature, iss, aud, exp, nonce by the crate; at_hash as its manual says.
+    // The ID token: the crate checks signature, iss, aud, exp and nonce; at_hash is checked as its
+    // documentation says.
     let id_token = tokens.id_token().expect("an ID token");
     let verifier = client.id_token_verifier();
     let claims = id_token.claims(&verifier, &nonce).expect("a good ID token");
@@ -366,7 +371,7 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
     let email = told.email().expect("the scope email").as_str();
     assert_eq!(email, "ann@example.org");
 
-    // Refresh; the ID token of a refresh has no nonce of its own to compare with (OpenID Connect Core §12.2).
+    // Refresh: the ID token of a refresh has no nonce to compare (OpenID Connect Core §12.2).
     let old = tokens.refresh_token().expect("a refresh token");
     let fresh = client
         .exchange_refresh_token(old)
@@ -411,7 +416,7 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
         .await
         .expect("a token for the client itself");
 
-    // Logout: with the ID token as a hint nobody is asked.
+    // Logout: with the ID token as a hint there is no confirmation page.
     let state = CsrfToken::new_random();
     let address = LogoutRequest::from(endpoints.end_session_endpoint)
         .set_id_token_hint(id_token)

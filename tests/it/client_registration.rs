@@ -1,4 +1,4 @@
-//! Clients that register themselves: RFC 7591, RFC 7592, and what the configuration allows them.
+//! Clients that register themselves (RFC 7591, RFC 7592), and what the configuration allows them.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -28,7 +28,7 @@ async fn register_as(server: &TestServer, token: &str, metadata: Value) -> Reply
     send(server.request(Method::POST, REGISTER).bearer_auth(token).json(&metadata)).await
 }
 
-/// What a client that was registered was told.
+/// The registration response.
 async fn registered(server: &TestServer, metadata: Value) -> Value {
     register(server, metadata).await.expect(StatusCode::CREATED).json()
 }
@@ -37,7 +37,7 @@ fn web() -> Value {
     json!({ "redirect_uris": [CALLBACK], "client_name": "Example" })
 }
 
-/// [`web`] with one member more.
+/// [`web`] with one more member.
 fn with(name: &str, value: Value) -> Value {
     let mut metadata = web();
     metadata[name] = value;
@@ -56,7 +56,7 @@ fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
     assert_eq!(reply.header("cache-control"), "no-store");
 }
 
-/// The tokens that a person's login gives a registered client.
+/// The tokens that a user's login gives a registered client.
 async fn log_in(
     server: &TestServer,
     client: &Value,
@@ -118,7 +118,7 @@ async fn a_self_registered_client_logs_a_user_in(backend: Backend) {
     assert_eq!(reply.header("cache-control"), "no-store");
     let client = reply.json();
     assert_eq!(client["redirect_uris"], json!([CALLBACK]));
-    // RFC 7591 §2's defaults, told as they are (§3.2.1).
+    // The defaults of RFC 7591 §2, returned as they apply (§3.2.1).
     assert_eq!(client["grant_types"], json!(["authorization_code"]));
     assert_eq!(client["response_types"], json!(["code"]));
     assert_eq!(
@@ -149,7 +149,7 @@ async fn a_self_registered_client_logs_a_user_in(backend: Backend) {
     )
     .await;
     assert!(tokens["id_token"].is_string(), "{tokens}");
-    assert_eq!(tokens["refresh_token"], Value::Null, "it did not register for that grant");
+    assert_eq!(tokens["refresh_token"], Value::Null, "the grant type was not registered");
 
     let public = registered(&server, json!({ "redirect_uris": [CALLBACK, "http://127.0.0.1/cb"], "token_endpoint_auth_method": "none",
         "grant_types": ["authorization_code", "refresh_token", "implicit", "urn:ietf:params:oauth:grant-type:device_code"], "scope": "openid mcp:tools" })).await;
@@ -160,9 +160,9 @@ async fn a_self_registered_client_logs_a_user_in(backend: Backend) {
     assert_eq!(
         public["grant_types"],
         json!(["authorization_code", "refresh_token"]),
-        "those there are (RFC 7591 §2)"
+        "the supported ones (RFC 7591 §2)"
     );
-    assert_eq!(public["scope"], "openid", "cut to what registrants may have");
+    assert_eq!(public["scope"], "openid", "reduced to what self-registered clients may have");
     let tokens = log_in(
         &server,
         &public,
@@ -201,13 +201,13 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
     assert_eq!(
         external.asked(),
         1,
-        "the sector alone: keys, logos and logout URIs are not fetched now"
+        "only the sector document is fetched now, not keys, logos or logout URIs"
     );
     let none = registered(&server, with("request_object_signing_alg", "none".into())).await;
     assert_eq!(
         none["request_object_signing_alg"],
         Value::Null,
-        "replaced: no unsigned object is taken"
+        "replaced: unsigned request objects are refused"
     );
     let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }] });
     let mut signer = with("jwks", keys.clone());
@@ -215,7 +215,7 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
     let told = registered(&server, signer).await;
     assert_eq!((&told["jwks"], &told["client_secret"]), (&keys, &Value::Null));
 
-    // OpenID Connect Registration §5: the sector's document names every redirect URI.
+    // OpenID Connect Registration §5: the sector document lists every redirect URI.
     for body in [
         json!([CALLBACK]).to_string(),
         json!({ "redirect_uris": [CALLBACK] }).to_string(),
@@ -362,11 +362,11 @@ async fn t80_registered_urls_never_reach_a_private_address(backend: Backend) {
             assert!(reply.text.contains(name), "{reply:?}");
         }
         for name in ["client_uri", "policy_uri", "tos_uri", "initiate_login_uri"] {
-            // Only ever shown to a person's browser.
+            // Shown in the user's browser only.
             register(&server, with(name, uri.as_str().into())).await.expect(StatusCode::CREATED);
         }
     }
-    let error = inside.accept().expect_err("nobody came");
+    let error = inside.accept().expect_err("no request arrives");
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
@@ -395,7 +395,7 @@ async fn operator_only_metadata_is_ignored(backend: Backend) {
     let id = text(&client, "client_id");
     let request = AuthorizationRequest::of(id, "openid");
     let page = server.logged_in("ann").await.open(&request.address()).await;
-    assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
+    assert!(page.text.contains("name=\"decision\""), "the user is asked: {page:?}");
     let without = request.clone().without("code_challenge").without("code_challenge_method");
     server.browser().authorize(&without, "ann").await.expect_error("invalid_request");
     let tokens = log_in(&server, &client, "ann", &request).await;
@@ -439,7 +439,7 @@ async fn configuration_can_relax_pkce_and_grant_types(backend: Backend) {
     )
     .await;
     token.expect(StatusCode::OK);
-    // A public client never.
+    // Never for a public client.
     let public = registered(&server, with("token_endpoint_auth_method", "none".into())).await;
     assert_eq!(public["require_pkce"], Value::Null);
     let request = AuthorizationRequest::of(text(&public, "client_id"), "openid")
@@ -474,7 +474,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
         "RFC 7592 §3"
     );
 
-    // Whoever is not the client learns nothing, not even whether there is one.
+    // Others learn nothing, not even whether the client exists.
     for (path, token) in [
         (path.as_str(), text(&other, "registration_access_token")),
         (&path, "wrong"),
@@ -497,7 +497,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
     }
     expect_oauth_error(&send(server.request(Method::DELETE, &path)).await, 401, "invalid_token");
 
-    // What is left out is gone (RFC 7592 §2.2); the credentials stay.
+    // Omitted members are deleted (RFC 7592 §2.2); the credentials stay.
     let tokens =
         log_in(&server, &client, "ann", &AuthorizationRequest::of(id, "openid email")).await;
     let access = text(&tokens, "access_token");
@@ -510,7 +510,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
     assert_eq!(
         server.get_as("/oauth2/userinfo", access).await.status,
         StatusCode::UNAUTHORIZED,
-        "it held more than the client may have now"
+        "it held a scope that was removed from the client"
     );
     server.clock.advance(Duration::from_secs(2));
     let fresh =
@@ -535,7 +535,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
         expect_oauth_error(&put(token, body).await, 400, error);
     }
 
-    // From secret to none and back: a new secret, told once.
+    // From secret to none and back: a new secret, shown once.
     let public = put(token, json!({ "client_id": id, "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none", "scope": "openid email" })).await.expect(StatusCode::OK).json();
     assert_eq!(public["client_secret_expires_at"], Value::Null);
     let again = put(
@@ -555,7 +555,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
     assert_eq!(
         server.get_as("/oauth2/userinfo", fresh).await.status,
         StatusCode::UNAUTHORIZED,
-        "its tokens are dead at once"
+        "its tokens are revoked at once"
     );
     expect_oauth_error(&server.get_as(&path, token).await, 401, "invalid_token");
     let page = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
@@ -584,7 +584,7 @@ async fn an_initial_access_token_is_limited_to_its_count(backend: Backend) {
     let week = Duration::from_secs(7 * 86_400);
     let (token, _) = registration::invite(&server.app, 1, week, &Actor::operator())
         .await
-        .expect("an invitation");
+        .expect("an initial access token");
     for reply in [
         register(&server, web()).await,
         register_as(&server, "wrong", web()).await,
@@ -593,7 +593,7 @@ async fn an_initial_access_token_is_limited_to_its_count(backend: Backend) {
         expect_oauth_error(&reply, 401, "invalid_token");
         assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
     }
-    // A refusal costs nothing.
+    // A refused request does not count.
     expect_oauth_error(&register_as(&server, &token, json!({})).await, 400, "invalid_redirect_uri");
     let replies = join_all((0..50).map(|_| register_as(&server, &token, web()))).await;
     let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
@@ -601,7 +601,7 @@ async fn an_initial_access_token_is_limited_to_its_count(backend: Backend) {
     assert_eq!((made, refused, count(&server).await), (1, 49, 1));
     let (three, _) = registration::invite(&server.app, 3, week, &Actor::operator())
         .await
-        .expect("an invitation");
+        .expect("an initial access token");
     for _ in 0..2 {
         register_as(&server, &three, web()).await.expect(StatusCode::CREATED);
     }
@@ -623,7 +623,7 @@ async fn unused_registrations_expire_and_used_ones_stay(backend: Backend) {
     let (used, unused) = (registered(&server, web()).await, registered(&server, web()).await);
     let request = |client: &Value| AuthorizationRequest::of(text(client, "client_id"), "openid");
     log_in(&server, &used, "ann", &request(&used)).await;
-    // Changing it is no use of it, and does not forget that it was used.
+    // A change of the registration is not a use of it, and does not reset that it was used.
     let body = json!({ "client_id": used["client_id"], "redirect_uris": [CALLBACK] });
     let path = format!("{REGISTER}/{}", text(&used, "client_id"));
     send(
@@ -745,6 +745,6 @@ async fn t83_registration_secrets_appear_in_one_response_only(backend: Backend) 
     for text in &told {
         assert!(!text.contains(secret) && !text.contains("a wrong guess"), "{text}");
     }
-    // RFC 7592 §3 wants the token in the answers to whoever has shown it; nowhere else.
+    // RFC 7592 §3 requires the token in the responses to its bearer, and nowhere else.
     assert!(told[2..].iter().all(|text| !text.contains(token)), "{told:?}");
 }

@@ -1,4 +1,4 @@
-//! Clients as an operator makes, changes and removes them: by command and by `clients.toml`.
+//! Clients that an operator creates, changes and deletes: by command and by `clients.toml`.
 
 use std::{process::Output, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What a command that succeeded has said.
+/// The standard output of a command that succeeded.
 #[track_caller]
 fn said(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -43,7 +43,7 @@ fn assert_refused(output: &Output, says: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// The secret that was shown once.
+/// The secret that was printed once.
 #[track_caller]
 fn secret_in(said: &str) -> String {
     let line = said.lines().find_map(|line| line.split_once("(shown once): "));
@@ -72,7 +72,7 @@ async fn clients_head(server: &TestServer) -> String {
     rows(server, numbers).await.remove(0)
 }
 
-/// Tokens of a person at a client: access and refresh.
+/// A user's tokens at a client: access and refresh.
 async fn tokens(server: &TestServer, client: &str, name: &str) -> (String, String) {
     let mut person = server.browser();
     let request = AuthorizationRequest::of(client, "openid offline_access api:read");
@@ -175,7 +175,7 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     assert_eq!(json["access_ttl"], Value::Null);
     client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
 
-    // A client that is public now has no secret; one that is confidential again gets a new one.
+    // A client that became public has no secret; one that became confidential again gets a new one.
     said(&propusk(&["client", "set", "shop", "--public", "--grant", "authorization_code"]));
     assert_eq!(shown(&server.database, "shop")["secrets"], json!([]));
     let again = said(&propusk(&[
@@ -276,7 +276,7 @@ async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
         .collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     assert_refused(&add(&many), &["redirect_uris", "at most 20"]);
-    // Nothing was kept of all these.
+    // None of these was stored.
     assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no client"]);
     said(&with(&["--no-pkce"]));
     assert_refused(&with(&[]), &["there is a client \"it\" already"]);
@@ -363,7 +363,8 @@ async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
     server.clock.advance(Duration::from_secs(1));
     expect_oauth_error(&client_credentials(&server, "robot", &first).await, 401, "invalid_client");
     client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
-    // Never three: the one before the one before is gone at once. Without an overlap, so is the one before.
+    // Never three: the secret before the previous one is removed at once. Without an overlap, so is
+    // the previous one.
     let third = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
         .await
         .expect("rotated");
@@ -397,7 +398,7 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
     server.client("app", web_app()).await;
     for end in ["disable", "remove"] {
         let (access, refresh) = tokens(&server, "app", "ann").await;
-        // A code that nobody has redeemed yet.
+        // A code that was not exchanged yet.
         let request = AuthorizationRequest::of("app", "openid");
         let open = server.browser().authorize(&request, "ann").await;
         assert_eq!(other.introspect("gateway", &access).await["active"], true);
@@ -440,7 +441,7 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
             assert_eq!(
                 other.introspect("gateway", &access).await,
                 json!({ "active": false }),
-                "what ended stays ended"
+                "revoked tokens stay revoked"
             );
             server.clock.advance(Duration::from_secs(2));
         }
@@ -452,7 +453,8 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     server.register("ann").await;
     server.client("app", web_app()).await;
     let other = server.another(&[]).await;
-    // Both remember the client as it was, and hear of nothing but by these very requests.
+    // Both processes have cached the client as it was, and learn of the change by these requests
+    // only.
     for server in [&server, &other] {
         tokens(server, "app", "ann").await;
     }
@@ -502,7 +504,11 @@ async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
     )
     .await
     .expect("changed");
-    assert_eq!(server.introspect("app", &access).await["active"], true, "a name is no permission");
+    assert_eq!(
+        server.introspect("app", &access).await["active"],
+        true,
+        "a changed name asks for no consent"
+    );
     clients::set(
         &server.app,
         "app",
@@ -655,7 +661,7 @@ async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
     );
 }
 
-/// A server with this `clients.toml`; the file lies in the database's folder.
+/// A server with this `clients.toml`; the file is in the database's folder.
 async fn with_file(backend: Backend, toml: &str) -> TestServer {
     let database = Arc::new(Database::prepared(backend).await);
     let path = database.folder.path().join("clients.toml");
@@ -700,7 +706,7 @@ en = "Read your things"
 ru = "Читать ваши вещи"
 "#;
 
-/// Its SHA-256 stands in [`FILE`].
+/// Its SHA-256 is in [`FILE`].
 const ROBOT: &str = "The quick brown fox jumps over the lazy dog";
 
 backend_tests! {
@@ -734,7 +740,8 @@ async fn applying_clients_toml_twice_writes_nothing_the_second_time(backend: Bac
     assert_eq!(clients_head(&server).await, head, "nothing was written");
     assert_eq!(rows(&server, "SELECT action AS text FROM audit_log").await.len(), lines);
 
-    // An operator changes it there, not by command; but may stop it at once, and that lasts.
+    // An operator changes it in the file, not by command; disabling by command works at once and
+    // persists.
     for args in [
         &["client", "set", "shop", "--name", "x"][..],
         &["client", "rotate-secret", "robot"],
@@ -839,7 +846,7 @@ async fn an_invalid_file_is_reported_and_not_applied_at_all(backend: Backend) {
         "{error}"
     );
     assert_eq!(clients_head(&server).await, head, "nothing was written");
-    // The program itself does not start then.
+    // With this file the server itself does not start.
     let path = server.database.folder.path().join("clients.toml").display().to_string();
     let output = run(&server.database, &[("PROPUSK_CLIENTS__FILE", &path)], &["serve"]);
     assert_refused(&output, &["clients.toml", "client.shop", "client remove shop"]);
@@ -847,7 +854,7 @@ async fn an_invalid_file_is_reported_and_not_applied_at_all(backend: Backend) {
 
 async fn the_example_file_of_the_reference_can_be_applied(backend: Backend) {
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md"))
-        .expect("the manual");
+        .expect("docs/clients.md");
     let toml =
         manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
     let server = with_file(backend, toml).await;

@@ -31,7 +31,10 @@ async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let json = reply.json();
     assert_eq!((&json["token_type"], &json["expires_in"]), (&"Bearer".into(), &900.into()));
-    assert_eq!(json["scope"], "openid email offline_access api:read", "what was dropped is told");
+    assert_eq!(
+        json["scope"], "openid email offline_access api:read",
+        "the response has the reduced scope"
+    );
     let (access, id) = (reply.field("access_token"), reply.field("id_token"));
     assert_eq!(
         (header(&access)["typ"].as_str(), header(&id)["alg"].as_str()),
@@ -55,7 +58,7 @@ async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     assert_ne!(refreshed.field("refresh_token"), reply.field("refresh_token"));
     assert_eq!(payload(&refreshed.field("id_token"))["auth_time"], claims["auth_time"]);
 
-    // The consent is remembered: the second time there is nothing to do for anybody.
+    // The consent is remembered: the second time no page is shown.
     let again = ann.open(&asked.address()).await.expect(StatusCode::SEE_OTHER);
     assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
 }
@@ -111,10 +114,11 @@ async fn a_logout_with_a_hint_revokes_the_sessions_of_the_browser(backend: Backe
     assert!(asked.header("location").starts_with("/login"), "{asked:?}");
 }
 
-/// Statements that PostgreSQL has run for this server's database: BEGIN, COMMIT and the background's look for logouts that
-/// wait are not among them.
+/// The statements that PostgreSQL has run for this server's database, without BEGIN, COMMIT and the
+/// background task that looks for pending logout deliveries.
 pub async fn statements(server: &TestServer) -> i64 {
-    // This database's first, and only their texts are looked at: every story's statements are there.
+    // Created in this database, and only read for its own texts: the view holds the statements of
+    // every test.
     const COUNT: &str = "WITH ours AS MATERIALIZED (SELECT calls, query FROM pg_stat_statements \
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())) \
          SELECT COALESCE(sum(calls), 0)::bigint AS n FROM ours \
@@ -135,7 +139,8 @@ async fn a_code_flow_of_a_logged_in_user_takes_four_statements() {
     let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
     server.app.db.write(extension).await.expect("pg_stat_statements, which ./dev/test loads");
     let mut ann = server.logged_in("ann").await;
-    // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the flow's.
+    // A background sweep may fall into a count and only adds to it: the smallest of several counts
+    // is the flow's.
     let (mut first, mut again) = (i64::MAX, i64::MAX);
     for client in CLIENTS {
         let asked = AuthorizationRequest::of(client, "openid api:read");

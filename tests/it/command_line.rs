@@ -1,4 +1,4 @@
-//! The command line: what an operator types, and what they are told when it cannot be done.
+//! The command line: what an operator types, and the errors they see.
 
 use std::process::{Output, Stdio};
 

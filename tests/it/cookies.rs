@@ -1,4 +1,4 @@
-//! Tokens in cookies: how they are set, what they are good for, and for whom they are not.
+//! Tokens in cookies: their attributes, what they authenticate, and where they do not count.
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const REFRESH: &str = "/api/v1/auth/token/refresh";
 const LOGOUT: &str = "/api/v1/auth/logout";
 const ISSUER: &str = "https://id.example.org";
 
-/// A `Set-Cookie` taken apart: name, value, attributes in order.
+/// A parsed `Set-Cookie`: name, value, attributes in order.
 #[derive(Debug, PartialEq, Eq)]
 struct SetCookie {
     name: String,
@@ -33,14 +33,14 @@ fn cookies(reply: &Reply) -> Vec<SetCookie> {
     reply.headers.get_all("set-cookie").iter().map(parse).collect()
 }
 
-/// The `Cookie` header that a browser makes of an answer.
+/// The `Cookie` header that a browser sends after a response.
 fn jar(reply: &Reply) -> String {
     let pairs: Vec<_> =
         cookies(reply).iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
     pairs.join("; ")
 }
 
-/// Fails the test where the cookies are not these: names, lives and the attributes that all have.
+/// Fails the test unless the cookies are these: names, lifetimes and the attributes that all have.
 #[track_caller]
 fn expect_cookies(reply: &Reply, names: [&str; 2], lives: [&str; 2]) {
     let secure = names[0].starts_with("__Host-");
@@ -65,7 +65,7 @@ fn expect_cookies(reply: &Reply, names: [&str; 2], lives: [&str; 2]) {
 const PLAIN: [&str; 2] = ["propusk_access", "propusk_refresh"];
 const HOST: [&str; 2] = ["__Host-propusk_access", "__Host-propusk_refresh"];
 
-/// A server behind https, as beyond this machine; the folder holds its master key.
+/// A server behind https, as in production; the folder holds its master key.
 pub async fn with_https(backend: Backend, more: &[(&str, &str)]) -> (TestServer, TempDir) {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
@@ -127,7 +127,7 @@ async fn cookie_transport_hides_the_tokens_from_scripts(backend: Backend) {
         .expect(StatusCode::OK);
     assert_eq!(session.json()["data"]["username"], "vera");
 
-    // Without a body at all, and with an empty object: where the token came from is where the next goes.
+    // Without a body, and with an empty object: the new tokens go where the old one came from.
     let next = send(by_cookie(&server, Method::POST, REFRESH, &first)).await.expect(StatusCode::OK);
     expect_cookies(&next, PLAIN, lives);
     let retry = send(by_cookie(&server, Method::POST, REFRESH, &first).json(&json!({})))
@@ -227,7 +227,7 @@ async fn t76_a_cross_site_request_with_cookies_is_refused(backend: Backend) {
                 "{path} {name}: {value}"
             );
         }
-        // Login CSRF: a visitor's browser gets the cookies of an attacker's account.
+        // Login CSRF: the victim's browser gets the cookies of the attacker's account.
         for (path, body) in [(LOGIN, login()), (REGISTER, account()), ("/auth/login", login())] {
             let reply =
                 send(server.request(Method::POST, path).json(&body).header(name, value)).await;
@@ -250,7 +250,7 @@ async fn t76_a_cross_site_request_with_cookies_is_refused(backend: Backend) {
             .await
             .expect(StatusCode::OK);
     }
-    // A token in the request itself is not the browser's doing: any origin may show one.
+    // A token in the request itself is not attached by the browser: any origin may present one.
     let body = json!({ "login": "vera", "password": PASSWORD });
     let request =
         server.request(Method::POST, LOGIN).json(&body).header("sec-fetch-site", "cross-site");

@@ -1,4 +1,4 @@
-//! Why a request was refused.
+//! Why a request was denied.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{
     send,
 };
 
-/// What the admin API says of a refused request.
+/// What the admin API returns of a denied request.
 async fn explained(server: &TestServer, admin: &str, refused: &Reply) -> Value {
     let id = refused.header("x-request-id");
     let told = server.get_as(&format!("/api/v1/admin/explain/{id}"), admin).await;
@@ -65,7 +65,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
             ("client.known_and_enabled", "true"),
         ],
     ));
-    // A scope that the client may not have.
+    // A scope that the client is not allowed.
     let form = [("grant_type", "client_credentials"), ("scope", "canary:scope")];
     let wrong = server.form_as("/oauth2/token", "app", &form).await;
     refused.push((
@@ -73,7 +73,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         "this client may not ask for that scope",
         vec![("grant_type", "ClientCredentials"), ("scope.asked", "canary:scope")],
     ));
-    // A code that comes twice, and one with another verifier.
+    // A code that is used twice, and one with another verifier.
     let code = person.authorize(&asked, "ann").await.code().to_owned();
     let tokens = server.exchange_code("app", &code).await.expect(StatusCode::OK);
     let wrong = server.exchange_code("app", &code).await;
@@ -99,7 +99,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
             ("code.differs_in", "redirect_uri, code_verifier, or the account"),
         ],
     ));
-    // The tokens of the code that came twice.
+    // The tokens issued for the code that was used twice.
     let wrong = server.refresh_as("app", &tokens.field("refresh_token")).await;
     refused.push((
         wrong,
@@ -112,14 +112,14 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         "revoked",
         vec![("revoked_by", "an entry of the kind session"), ("token.client_id", "app")],
     ));
-    // An introspection that says no more than "inactive".
+    // An introspection response that is only `inactive`.
     let wrong = server.form_as("/oauth2/introspect", "app", &[("token", &ann.access)]).await;
     refused.push((
         wrong,
         "it is not this client's to know of",
         vec![("asked_by", "app"), ("token.client_id", "propusk")],
     ));
-    // An error that travels in a redirect, and one on our own page.
+    // An error in a redirect, and one on an error page.
     let wrong = server.browser().open(&asked.clone().with("prompt", "none").address()).await;
     refused.push((wrong, "nobody is logged in", vec![]));
     let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
@@ -130,7 +130,8 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     ));
     let wrong = server.login("nobody").await;
     refused.push((wrong, "wrong login or password", vec![("login.account", "unknown")]));
-    // One answer for a wrong password and for an account that is disabled; who may ask sees which it was.
+    // The same response for a wrong password and for a disabled account; the explanation tells them
+    // apart.
     let carol = server.register("carol").await;
     let wrong = server
         .post("/api/v1/auth/login", json!({"login": "carol", "password": "canary-password"}))
@@ -175,7 +176,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
             assert_eq!(told["facts"][name], *value, "{told}");
         }
     }
-    // Who was let through was not refused, and nobody else may ask.
+    // A request that succeeded has no explanation, and others may not read one.
     let fine = server.get("/oauth2/jwks").await;
     let path = format!("/api/v1/admin/explain/{}", fine.header("x-request-id"));
     server.get_as(&path, &admin.token).await.expect_error(404, "NOT_FOUND");
@@ -183,7 +184,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let path = format!("/api/v1/admin/explain/{}", refused[0].0.header("x-request-id"));
     server.get_as(&path, &bob.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
 
-    // What is written has no secret, code or token in it.
+    // The stored diagnostics contain no secret, code or token.
     while server
         .app
         .db
@@ -218,7 +219,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
             assert!(!text.contains(secret), "{text}");
         }
     }
-    // Found at once in this process; from the database afterwards, and by the command line.
+    // Available at once in this process; later from the database, and on the command line.
     let told = explained(&server, &admin.token, &refused[1].0).await;
     assert_eq!(told["facts"]["client.id"], "app");
     let id = refused[1].0.header("x-request-id").to_owned();
@@ -242,7 +243,7 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
     let refused = other.verify("rubbish").await;
     other.app.denied_requests.write().await.expect("written");
     assert_eq!(explained(&one, &admin.token, &refused).await["call"], "GET /api/v1/auth/verify");
-    // Only so many are kept, the newest.
+    // Only the newest ones are kept, up to the limit.
     for _ in 0..9 {
         one.clock.advance(Duration::from_secs(1));
         other.verify("rubbish").await;
@@ -281,7 +282,7 @@ async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
         let asking = (0..100).map(|_| server.verify("rubbish"));
         futures_util::future::join_all(asking).await;
     }
-    // Writers at the same time, beside the server's own: nothing is lost between them.
+    // Concurrent writers, beside the server's own: nothing is lost.
     let writers = (0..20).map(|_| server.app.denied_requests.write());
     for written in futures_util::future::join_all(writers).await {
         written.expect("written");
@@ -300,7 +301,7 @@ async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
         .find_map(|line| line.strip_prefix("propusk_refusals_unwritten_total "))
         .expect("a metric");
     let unwritten: i64 = unwritten.parse().expect("a number");
-    assert_eq!(count + unwritten, 4_000, "each is written or counted");
+    assert_eq!(count + unwritten, 4_000, "every denied request is stored or counted");
     assert!(count >= 2_000, "{count}");
 }
 

@@ -1,4 +1,4 @@
-//! Forward-auth: what a gateway is told of a request, and what becomes of the browser behind it.
+//! Forward-auth: the response to a gateway, and what happens to the browser behind it.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// Where the applications behind the gateway are, and a host that is none of ours.
+/// The origin of the applications behind the gateway, and a host that is not trusted.
 const APP: &str = "http://127.0.0.1:9000";
 const API: &str = "https://api.example";
 
-/// The headers that say who somebody is.
+/// The identity headers.
 const IDENTITY: [&str; 7] = [
     "x-propusk-user",
     "x-propusk-email",
@@ -40,7 +40,7 @@ const IDENTITY: [&str; 7] = [
     "x-propusk-modules",
 ];
 
-/// A server that trusts the gateway of this machine.
+/// A server that trusts the gateway on this machine.
 pub async fn with_gateway(backend: Backend) -> TestServer {
     let settings =
         [("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.0/8"), ("PROPUSK_GATEWAY__ORIGINS", APP)];
@@ -76,7 +76,7 @@ async fn ask_as(server: &TestServer, query: &str, token: &str) -> Reply {
     send(ask(server, query).bearer_auth(token)).await
 }
 
-/// A browser's request for a page of the application, as a gateway tells it.
+/// A browser's request for a page of the application, as a gateway reports it.
 fn page(server: &TestServer, query: &str) -> RequestBuilder {
     ask(server, query)
         .header("accept", "text/html,application/xhtml+xml")
@@ -87,7 +87,7 @@ fn page(server: &TestServer, query: &str) -> RequestBuilder {
         .header("x-forwarded-uri", "/orders?open=1")
 }
 
-/// Logs a browser in and gives it the session that a gateway takes.
+/// Logs a browser in and gives it the session cookies that a gateway accepts.
 pub async fn with_session<'a>(server: &'a TestServer, name: &str) -> Browser<'a> {
     let mut person = server.logged_in(name).await;
     let reply = person.open("/session/start").await.expect(StatusCode::SEE_OTHER);
@@ -133,7 +133,7 @@ async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
     let server = with_gateway(backend).await;
     let token = server.login("ann").await.tokens().access;
     let claims = payload(&token);
-    // Whatever method a gateway asks with, and whatever it hands on with it.
+    // Whatever method the gateway uses, and whatever else it passes on.
     for method in [
         Method::GET,
         Method::HEAD,
@@ -148,7 +148,7 @@ async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
                 .request(method.clone(), path)
                 .bearer_auth(&token)
                 .header("content-type", "text/plain");
-            let reply = send(request.body("what the request said")).await.expect(StatusCode::OK);
+            let reply = send(request.body("the query of the request")).await.expect(StatusCode::OK);
             assert_eq!(reply.header("x-propusk-user"), claims["sub"].as_str().expect("text"));
             assert_eq!(reply.header("x-propusk-email"), "ann@example.org");
             assert_eq!(
@@ -214,7 +214,8 @@ async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
         assert_eq!(reply.header("www-authenticate"), told, "{bad}");
         expect_nobody(&reply);
     }
-    // In Envoy's form the demand stands before the path of the request, which demands nothing.
+    // In Envoy's form the requirement precedes the path of the request, whose own query has no
+    // effect.
     let envoy = |path: &str| {
         send(
             server
@@ -232,7 +233,7 @@ async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
     }
     for nowhere in ["/forward-auth/", "/forward-auth/scope=x", "/forward-auth/envoy"] {
         let reply = send(server.request(Method::GET, nowhere).bearer_auth(&token)).await;
-        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{nowhere} lets nobody through");
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{nowhere} denies every request");
     }
 }
 
@@ -263,7 +264,7 @@ async fn a_gateway_accepts_tokens_for_the_resource_it_names(backend: Backend) {
     ask_as(&server, &format!("?audience={API}&module=crm"), &token)
         .await
         .expect_error(403, "INSUFFICIENT_SCOPE");
-    // A client's own token has no login that could be recent.
+    // A client's own token has no login whose age could be checked.
     ask_as(&server, &format!("?audience={API}&max_age=300"), &token)
         .await
         .expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
@@ -286,17 +287,17 @@ async fn a_withdrawn_module_is_403_at_the_next_request(backend: Backend) {
         assert!(reply.header("www-authenticate").contains("scope=\"crm:read\""), "{reply:?}");
     }
     ask_as(&server, "?scope=crm:read", &token.access).await.expect_error(403, "INSUFFICIENT_SCOPE");
-    // The token is good for nothing else either; a refresh gives one that is.
+    // The token is invalid everywhere; a refresh gives a valid one.
     ask_as(&server, "", &token.access).await.expect_error(401, "INVALID_TOKEN");
     ask_as(&server, "?scope=openid", &token.access).await.expect_error(401, "INVALID_TOKEN");
     let next = server.refresh(&token.refresh).await.tokens().access;
     ask_as(&server, "?scope=openid", &next).await.expect(StatusCode::OK);
-    // A browser's token is renewed on the way, even for a refusal: its old refresh token is spent.
+    // A browser's token is renewed even when the request is denied: its old refresh token is spent.
     let reply =
         browser.send(ask(&server, "?module=crm")).await.expect_error(403, "INSUFFICIENT_SCOPE");
     assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
     browser.send(ask(&server, "?scope=openid")).await.expect(StatusCode::OK);
-    // Of a dead token nobody is told what it lacks.
+    // For a revoked token the response does not say what it lacks.
     server.refresh(&token.refresh).await;
     server.post_as("/api/v1/auth/logout", &next).await.expect(StatusCode::OK);
     ask_as(&server, "?module=crm", &token.access).await.expect_error(401, "INVALID_TOKEN");
@@ -306,7 +307,7 @@ async fn parallel_requests_renew_an_expired_access_cookie_once(backend: Backend)
     let server = with_gateway(backend).await;
     let mut ann = with_session(&server, "ann").await;
     let kept = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
-    assert_eq!(set_cookies(&kept), Vec::<String>::new(), "a good token is kept");
+    assert_eq!(set_cookies(&kept), Vec::<String>::new(), "a valid token is not renewed");
     let kept = ann.send(ask(&server, "?cookies=header")).await.expect(StatusCode::OK);
     assert!(
         kept.headers.contains_key("x-propusk-set-access")
@@ -342,7 +343,7 @@ async fn parallel_requests_renew_an_expired_access_cookie_once(backend: Backend)
     }
     refresh.dedup();
     assert_eq!(refresh.len(), 1, "all get the same successor");
-    // A browser whose access cookie is gone altogether is no different, and headers of its own are for who asks for them.
+    // A browser without an access cookie is treated the same, and requested headers are returned.
     ann.cookies.remove("propusk_access");
     let reply = ann.send(ask(&server, "")).await.expect(StatusCode::OK);
     assert_eq!(
@@ -351,7 +352,7 @@ async fn parallel_requests_renew_an_expired_access_cookie_once(backend: Backend)
     );
     ann.send(ask(&server, "")).await.expect(StatusCode::OK);
 
-    // A bearer token is never renewed, whatever cookies are beside it.
+    // A bearer token is never renewed, even with cookies beside it.
     let token = server.login("ann").await.tokens().access;
     server.clock.advance(Duration::from_secs(901));
     let reply =
@@ -376,10 +377,10 @@ async fn a_revoked_session_is_not_renewed_and_loses_its_cookies(backend: Backend
     );
     assert_eq!(reply.header("x-propusk-set-access"), set_cookies(&reply)[0]);
     assert!(!ann.cookies.contains_key("propusk_refresh"));
-    // Logged out where it was logged in: the next page is not logged in again by itself.
+    // After a logout at the login origin, the next page does not log in again by itself.
     let reply = ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
     assert!(reply.header("location").starts_with("/login?"), "{reply:?}");
-    // An account that was disabled: its cookies are worth nothing at once.
+    // The cookies of a disabled account are invalid at once.
     let mut ann = with_session(&server, "ann").await;
     ann.send(ask(&server, "")).await.expect(StatusCode::OK);
     let user = users::find(&server.app, "ann").await.expect("known");
@@ -395,7 +396,7 @@ async fn a_browser_is_redirected_to_login_and_back(backend: Backend) {
     let start = "/session/start?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1";
     let issuer = server.app.config.server.issuer.clone();
     assert_eq!(reply.header("location"), format!("{issuer}{start}"));
-    // nginx takes 401 only, and looks for the address in a header.
+    // nginx accepts 401 only, and reads the URL from a header.
     let reply = ann.send(page(&server, "?redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(
         (reply.header("x-propusk-location"), reply.header("location")),
@@ -415,9 +416,9 @@ async fn a_browser_is_redirected_to_login_and_back(backend: Backend) {
     let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
     ann.send(page(&server, "")).await.expect(StatusCode::OK);
-    // Whoever is logged in but may not is told so, and not sent around in circles.
+    // A logged-in user without permission gets an error, not a redirect loop.
     ann.send(page(&server, "?scope=api:admin")).await.expect_page(403);
-    // The start page's own registration leads the same way.
+    // Registration from the start page leads back the same way.
     let register = login.replace("/login?", "/register?");
     assert!(ann.open(&register).await.expect(StatusCode::OK).text.contains("/session/start"));
 }
@@ -456,7 +457,7 @@ async fn t08_only_page_loads_are_redirected_and_to_trusted_urls_only(backend: Ba
         );
         assert!(reply.header("www-authenticate").starts_with("Bearer"));
     }
-    // T8: what is none of our addresses is dropped.
+    // T8: an untrusted URL is dropped.
     for bad in [
         "https://evil.example/",
         "//evil.example",
@@ -483,7 +484,7 @@ async fn t08_only_page_loads_are_redirected_and_to_trusted_urls_only(backend: Ba
             "{bad}"
         );
     }
-    // Nobody who is not in server.trusted_proxies says where a browser was.
+    // Only peers in server.trusted_proxies may say where a browser was.
     let database = server.stop().await;
     let other = TestServer::on(
         database,
@@ -527,7 +528,7 @@ async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {
     let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), format!("{APP}/orders?open=1"));
     ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::OK);
-    // What no login could give is no reason for one.
+    // A requirement that no login could satisfy is an error of the configuration.
     let reply =
         ann.send(page(&server, "?acr=phr&redirect=header")).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(reply.header("x-propusk-location"), "");
@@ -546,7 +547,7 @@ async fn a_gateway_session_is_revoked_with_the_browser_session(backend: Backend)
         "{reply:?}"
     );
     ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
-    // Beside a session of its own the browser stays as it is.
+    // With a session of its own the browser is unchanged.
     let own = server.login("ann").await.tokens().access;
     let mut ann = with_session(&server, "ann").await;
     server.post_as("/api/v1/auth/logout", &own).await.expect(StatusCode::OK);
@@ -587,7 +588,7 @@ async fn cookies_from_cross_site_requests_are_ignored(backend: Backend) {
             expect_nobody(&reply.expect_error(403, "CROSS_SITE_REQUEST"));
         }
     }
-    // A bearer token is nobody's by accident.
+    // A bearer token is never attached by a browser on its own.
     let token = server.login("ann").await.tokens().access;
     send(ask(&server, "").header("origin", "https://evil.example").bearer_auth(token))
         .await
@@ -605,7 +606,7 @@ async fn hosts_of_a_configured_cookie_domain_share_a_session(backend: Backend) {
     let mut ann = server.logged_in("ann").await;
     assert!(
         ann.cookies.contains_key("__Host-propusk_session"),
-        "the pages' own stay with their host"
+        "the cookies of the pages stay host-only"
     );
     let start = "/session/start?return_to=https%3A%2F%2Fapp.example.org%2F";
     let reply = ann.open(start).await.expect(StatusCode::SEE_OTHER);
@@ -650,7 +651,8 @@ async fn a_check_takes_one_statement_and_parallel_ones_share_it() {
     let mut ann = with_session(&server, "ann").await;
     let query = "?scope=openid&max_age=300";
     ann.send(ask(&server, query)).await.expect(StatusCode::OK);
-    // The background's own sweeps may fall into a count, and only add to it: the smallest of several is the calls'.
+    // A background sweep may fall into a count and only adds to it: the smallest of several counts
+    // is that of the calls.
     let (mut shown, mut nothing) = (i64::MAX, i64::MAX);
     for _ in 0..6 {
         let before = statements(&server).await;
@@ -664,10 +666,10 @@ async fn a_check_takes_one_statement_and_parallel_ones_share_it() {
         refused.expect(StatusCode::UNAUTHORIZED);
     }
     assert_eq!(shown, 20);
-    assert_eq!(nothing, 0, "who shows nothing is asked about nowhere");
+    assert_eq!(nothing, 0, "a request without credentials needs no query");
     let before = statements(&server).await;
     let token = ann.cookies["propusk_access"].clone();
     join_all((0..100).map(|_| ask_as(&server, query, &token))).await;
     let took = statements(&server).await - before;
-    assert!((1..100).contains(&took), "{took} statements for a hundred requests");
+    assert!((1..100).contains(&took), "{took} statements for 100 requests");
 }

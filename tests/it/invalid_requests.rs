@@ -1,4 +1,5 @@
-//! Bad input: each is answered in the envelope, with a code and the field at fault, and never repeated.
+//! Invalid input: the error envelope has a code and the field at fault, and never repeats the
+//! input.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -10,10 +11,10 @@ const LOGIN: &str = "/api/v1/auth/login";
 const REFRESH: &str = "/api/v1/auth/token/refresh";
 const LOGOUT: &str = "/api/v1/auth/logout";
 
-/// Stands for a password in every bad request; no answer may repeat it.
+/// Stands for a password in every invalid request; no response may repeat it.
 const CANARY: &str = "canary-9f3a-tell-nobody";
 
-/// A bad body, and the code and the field that its answer must name.
+/// An invalid body, and the code and field that the response must name.
 type Bad = (&'static str, Vec<u8>, &'static str, Option<&'static str>);
 
 fn bad_bodies() -> Vec<Bad> {
@@ -107,7 +108,7 @@ fn bad_bodies() -> Vec<Bad> {
     cases
 }
 
-/// As a client must find it: the error in its envelope, and nothing of what was sent.
+/// Fails the test unless the error is in its envelope, without anything of what was sent.
 #[track_caller]
 fn expect_bad(reply: Reply, status: u16, code: &str, field: Option<&str>, sent: &str) {
     let reply = reply.expect_error(status, code);
@@ -139,7 +140,7 @@ async fn an_invalid_body_gets_an_error_envelope_naming_the_field(backend: Backen
         let request = server.request(Method::POST, path).header("content-type", "application/json");
         expect_bad(send(request.body(body)).await, 400, code, field, &sent);
     }
-    assert_eq!(server.events().await, [], "none of them did anything");
+    assert_eq!(server.events().await, [], "none of them had an effect");
     server.register("vera").await;
 }
 

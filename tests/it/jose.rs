@@ -1,4 +1,5 @@
-//! Access tokens under attack: what is forged, altered or strange is refused, and the server lives on.
+//! Attacks on access tokens: forged, altered and malformed ones are refused, and the server keeps
+//! running.
 
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ fn part(token: &str, at: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).expect("base64url")).expect("JSON")
 }
 
-/// The server's own private signing key: what nobody outside has, to make tokens that only their claims
-/// or headers spoil.
+/// The server's private signing key, which no attacker has: for tokens in which only the claims or
+/// headers are wrong.
 async fn private_key(server: &TestServer) -> Jwk {
     let statement =
         Statement::new("SELECT private_jwe FROM keys WHERE algorithm = 'ES256' ORDER BY number");
@@ -64,7 +65,7 @@ async fn t43_only_the_algorithm_of_the_key_is_accepted() {
         let signature = good.rsplit('.').next().expect("a signature");
         assert_refused(&server, &format!("{header}.{payload}.{signature}"), alg).await;
     }
-    // The public key as an HMAC secret, in each spelling it is published in.
+    // The public key as an HMAC secret, in each encoding it is published in.
     let jwks = server.get("/oauth2/jwks").await.json();
     for secret in [jwks["keys"][0].to_string(), jwks.to_string(), jwks["keys"][0]["x"].to_string()]
     {
@@ -139,7 +140,7 @@ async fn t45_t46_t49_t50_a_foreign_jose_header_is_refused_unfetched() {
         (with("kid", json!("../x")), "kid ../x"),
         (with("kid", json!("' OR 1=1")), "kid with SQL"),
         (with("kid", json!("k".repeat(4_000))), "a long kid"),
-        (with("kid", json!(7)), "a number for a kid"),
+        (with("kid", json!(7)), "a numeric kid"),
         (json!({ "alg": "ES256", "kid": header["kid"] }), "no typ"),
         (json!({ "alg": "ES256", "typ": "at+jwt" }), "no kid"),
     ] {
@@ -148,7 +149,7 @@ async fn t45_t46_t49_t50_a_foreign_jose_header_is_refused_unfetched() {
     }
     assert_refused(&server, &sign(&attacker, &header, &payload), "another key under our kid").await;
     let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
-    assert!(nobody.is_err(), "the address in the header was asked");
+    assert!(nobody.is_err(), "the URL in the header was fetched");
 }
 
 #[tokio::test]
@@ -184,7 +185,7 @@ async fn t48_t50_malformed_claims_are_refused_despite_the_signature() {
             let good = format!("\"{name}\":{}", payload[name]);
             let text = payload.to_string().replace(&good, &format!("\"{name}\":{value}"));
             assert_ne!(text, payload.to_string());
-            // An iat of -1 is a strange but whole number in the past.
+            // An iat of -1 is unusual, but an integer in the past.
             if (name, value) != ("iat", "-1") {
                 assert_refused(&server, &sign(&key, &header, &text), &format!("{name} {value}"))
                     .await;

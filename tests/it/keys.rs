@@ -1,4 +1,4 @@
-//! The life of keys: published before they sign, and after; banned everywhere at once.
+//! The lifecycle of keys: published before they sign and after; banned everywhere at once.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{Backend, START, TestServer, backend_tests};
 
-/// Keys of one kind: their stories count them.
+/// Keys of one algorithm: the tests here count them.
 const ES256: &[(&str, &str)] = &[("PROPUSK_KEYS__ALGORITHMS", "ES256")];
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -63,12 +63,12 @@ async fn a_key_is_published_before_it_signs_until_its_tokens_expire(backend: Bac
     maintain(&server).await;
     let before = server.login("vera").await.tokens();
     let next = kid(&before.access);
-    assert!(next != first[0] && both.contains(&next), "now it signs");
-    assert_eq!(published(&server).await.len(), 2, "the old one's last tokens are alive");
+    assert!(next != first[0] && both.contains(&next), "it signs now");
+    assert_eq!(published(&server).await.len(), 2, "the old key's last tokens are still valid");
     server.clock.advance(Duration::from_secs(2 * 3600));
     maintain(&server).await;
     assert_eq!(published(&server).await, [next]);
-    // The chain key was rotated with it; the session's own is still there.
+    // The chain key was rotated too; the session keeps its own.
     server.refresh(&before.refresh).await.expect(StatusCode::OK);
 }
 
@@ -115,7 +115,7 @@ async fn every_server_refuses_a_banned_key_and_signs_with_another(backend: Backe
         .expect("banned");
     for server in [&one, &other] {
         server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        assert!(!published(server).await.contains(&banned), "it is published no more");
+        assert!(!published(server).await.contains(&banned), "it is no longer published");
     }
     let next = other.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();
     assert_ne!(kid(&next.access), banned);
@@ -169,7 +169,7 @@ async fn banning_the_next_key_leaves_no_gap_in_signing(backend: Backend) {
         let known = published(&server).await;
         server.clock.advance(DAY / 4);
         let signer = kid(&server.login("vera").await.expect(StatusCode::OK).tokens().access);
-        assert!(known.contains(&signer), "what signs was published before");
+        assert!(known.contains(&signer), "a signing key was published before");
         assert_ne!(signer, *next, "the banned key never signs");
         signed_by.push(signer);
     }
@@ -183,7 +183,8 @@ async fn banning_the_next_key_leaves_no_gap_in_signing(backend: Backend) {
 }
 
 async fn banning_either_upcoming_key_leaves_no_gap_in_signing(backend: Backend) {
-    // The two come half a day apart. Which are banned, and which sign then and each half day later.
+    // Two upcoming keys, half a day apart: which are banned, and which sign then and each half day
+    // later.
     for (banned, signers) in [
         (&[1][..], [0, 0, 2, 2, 2]),
         (&[2][..], [0, 1, 1, 1, 1]),

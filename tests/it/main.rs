@@ -1,5 +1,5 @@
-//! Stories told through the public interface. A story that touches storage runs on SQLite and, where
-//! `./dev/test` has started one, on PostgreSQL: see `support::both_backends`.
+//! Tests through the public interface. A test that involves storage runs on SQLite and, if
+//! `./dev/test` has started one, on PostgreSQL: see `support::backend_tests`.
 
 mod support;
 

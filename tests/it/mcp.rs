@@ -1,4 +1,4 @@
-//! MCP clients, let in as docs/mcp.md says.
+//! MCP clients, configured as docs/mcp.md says.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 const RESOURCE: &str = "https://notes.example.org/mcp";
 
-/// The pieces of the manual that are TOML: the configuration, and `clients.toml`.
+/// The TOML blocks of docs/mcp.md: the configuration, and `clients.toml`.
 fn manual() -> [&'static str; 2] {
     let mut pieces = include_str!("../../docs/mcp.md")
         .split("```toml\n")
@@ -26,7 +26,7 @@ fn manual() -> [&'static str; 2] {
     found
 }
 
-/// A server that is configured by the manual, with `ann`; `resource` in place of the manual's.
+/// A server configured by docs/mcp.md, with `ann`; `resource` replaces that of the document.
 async fn server(external: &ExternalServer, backend: Backend, resource: &str) -> TestServer {
     let database = Arc::new(Database::new(backend).await);
     let [configuration, clients] = manual().map(|piece| piece.replace(RESOURCE, resource));
@@ -57,13 +57,13 @@ async fn server(external: &ExternalServer, backend: Backend, resource: &str) -> 
     server
 }
 
-/// A client as the token endpoint knows it.
+/// How a client authenticates at the token endpoint.
 struct Known {
     id: String,
     secret: Option<String>,
 }
 
-/// Registers by what a client says of itself.
+/// Registers with a client's own metadata.
 async fn register(server: &TestServer, metadata: Value) -> Known {
     let request = server.request(Method::POST, "/oauth2/register").json(&metadata);
     let told = send(request).await.expect(StatusCode::CREATED).json();
@@ -78,7 +78,8 @@ async fn token(server: &TestServer, client: &Known, fields: &[(&str, &str)]) -> 
     server.form("/oauth2/token", &form).await
 }
 
-/// Logs `ann` in as such a client does: for `resource`, without naming a scope; gives the claims of the refreshed token.
+/// Logs `ann` in as such a client does: for `resource`, without a scope; returns the claims of the
+/// refreshed token.
 async fn logs_in(server: &TestServer, client: &Known, callback: &str, resource: &str) -> Value {
     let request = AuthorizationRequest::of(&client.id, "")
         .without("scope")
@@ -116,7 +117,7 @@ backend_tests! {
 async fn common_mcp_clients_log_in_without_configuration(backend: Backend) {
     let external = ExternalServer::start().await;
     let server = server(&external, backend, RESOURCE).await;
-    // What they send, of each what is not usual.
+    // What these clients send; for each what is unusual.
     let claude = json!({ "client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post", "scope": "claudeai" });
     let vs_code = json!({ "client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com", "response_types": ["code"], "token_endpoint_auth_method": "none",
@@ -139,7 +140,7 @@ async fn common_mcp_clients_log_in_without_configuration(backend: Backend) {
             (&RESOURCE.into(), &"notes:read".into(), &client.id.as_str().into())
         );
     }
-    // Claude Code: known by its document, at whichever port is free.
+    // Claude Code: identified by its metadata document, on whichever port is free.
     let id = format!("{}/oauth/claude-code-client-metadata", external.base);
     let document = json!({ "client_id": id, "client_name": "Claude Code", "client_uri": "https://claude.ai", "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "token_endpoint_auth_method": "none" });
@@ -217,7 +218,7 @@ async fn a_browser_client_discovers_and_registers_cross_origin(backend: Backend)
     .await
     .expect(StatusCode::CREATED);
     assert_eq!(made.header("access-control-allow-origin"), "*");
-    // From then on the token endpoint knows the page.
+    // From then on the token endpoint allows the page's origin.
     let preflight = server
         .request(Method::OPTIONS, "/oauth2/token")
         .header("origin", page)
@@ -237,7 +238,7 @@ async fn the_host_part_of_a_private_scheme_is_not_shown_as_host(backend: Backend
     let request = AuthorizationRequest::of(&client.id, "openid").with("redirect_uri", callback);
     let mut ann = server.logged_in("ann").await;
     let page = ann.open(&request.address()).await.expect(StatusCode::OK);
-    // What is read there, not where links and forms lead.
+    // The visible text, without the targets of links and forms.
     let read: String =
         page.text.split('<').filter_map(|part| Some(part.split_once('>')?.1)).collect();
     assert!(read.contains("a program on this device") && !read.contains("bank.example"), "{read}");

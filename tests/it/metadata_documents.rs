@@ -1,4 +1,5 @@
-//! Clients whose id is the https URL of a document about them (Client ID Metadata Documents), as MCP clients have.
+//! Clients whose id is the https URL of their metadata (Client ID Metadata Documents), as MCP
+//! clients have.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use crate::support::{
     send,
 };
 
-/// A server that may ask this stranger's, with further settings.
+/// A server that may fetch from the external server, with further settings.
 async fn server_beside(
     external: &ExternalServer,
     backend: Backend,
@@ -35,18 +36,18 @@ async fn another_on(
     TestServer::on(database, clock, &all).await
 }
 
-/// The id of the client at this path of the stranger's server.
+/// The id of the client at this path of the external server.
 fn id(external: &ExternalServer, path: &str) -> String {
     format!("{}{path}", external.base)
 }
 
-/// What a good document says.
+/// A valid document.
 fn document(id: &str) -> Value {
     json!({ "client_id": id, "client_name": "An MCP client", "redirect_uris": [CALLBACK, "http://127.0.0.1/cb"], "token_endpoint_auth_method": "none",
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "client_uri": "https://app.example/" })
 }
 
-/// Puts a good document at a path, and gives its id.
+/// Publishes a valid document at a path; returns its id.
 fn publish(external: &ExternalServer, path: &str) -> String {
     let id = id(external, path);
     external.put(path, 200, "", document(&id).to_string());
@@ -69,13 +70,13 @@ async fn refresh(server: &TestServer, id: &str, token: &str) -> Reply {
     server.form("/oauth2/token", &form).await
 }
 
-/// Whether the authorization endpoint answers a request of this client with a page, and no redirect.
+/// Whether the authorization endpoint answers a request of this client with a page and no redirect.
 async fn is_refused(server: &TestServer, id: &str) -> bool {
     let page = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
     page.status == StatusCode::BAD_REQUEST && page.header("location").is_empty()
 }
 
-/// The ids of the clients with documents that are kept.
+/// The ids of the stored clients that have documents.
 async fn kept(server: &TestServer) -> Vec<String> {
     let statement = Statement::new("SELECT id FROM clients WHERE source = 'document' ORDER BY id");
     let rows = server.app.db.read(statement).await.expect("rows");
@@ -104,19 +105,19 @@ async fn a_client_with_a_metadata_document_logs_a_user_in(backend: Backend) {
     let page = ann.open(&request.address()).await.expect(StatusCode::OK);
     assert!(
         page.text.contains("An MCP client") && page.text.contains("name=\"decision\""),
-        "the person is asked: {page:?}"
+        "the user is asked: {page:?}"
     );
-    assert_eq!(kept(&server).await, Vec::<String>::new(), "looking is no use of it");
+    assert_eq!(kept(&server).await, Vec::<String>::new(), "a preview is no use of the client");
     let answer = ann.authorize(&request, "ann").await;
     assert_eq!(kept(&server).await, [id.as_str()]);
     let tokens = exchange_code(&server, &id, answer.code()).await.expect(StatusCode::OK).json();
     assert!(tokens["id_token"].is_string(), "{tokens}");
     let refreshed = refresh(&server, &id, tokens["refresh_token"].as_str().expect("a token")).await;
     refreshed.expect(StatusCode::OK);
-    assert_eq!(external.asked(), 1, "once for all of this");
+    assert_eq!(external.asked(), 1, "fetched once");
     let metadata = server.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
-    // By a pushed request as well, though nothing was kept of the client before.
+    // By a pushed request as well, although the client was not stored before.
     let pushed = publish(&external, "/pushed.json");
     let fields = AuthorizationRequest::of(&pushed, "openid").0;
     let reply = send(server.request(Method::POST, "/oauth2/par").form(&fields))
@@ -144,7 +145,7 @@ async fn an_invalid_metadata_document_is_refused(backend: Backend) {
     let bad = [
         with("/1", &|it| it["client_id"] = "https://other.example/client.json".into()),
         with("/2", &|it| it["client_id"] = Value::Null),
-        with("/3", &|it| it["client_secret"] = "everybody reads it".into()),
+        with("/3", &|it| it["client_secret"] = "it is publicly readable".into()),
         with("/4", &|it| it["token_endpoint_auth_method"] = "client_secret_basic".into()),
         with("/5", &|it| it["token_endpoint_auth_method"] = "private_key_jwt".into()),
         with("/6", &|it| it["redirect_uris"] = json!(["javascript:alert(1)"])),
@@ -165,7 +166,7 @@ async fn an_invalid_metadata_document_is_refused(backend: Backend) {
     let failing = id(&external, "/13");
     external.put("/13", 500, "", document(&failing).to_string());
     let absent = id(&external, "/14");
-    // What somebody has uploaded to a host as something else is no client of that host.
+    // A file that was uploaded to a host with another content type is not a client of that host.
     let uploaded = id(&external, "/15");
     external.put("/15", 200, "Content-Type: image/png\r\n", document(&uploaded).to_string());
     let text = id(&external, "/16");
@@ -182,7 +183,7 @@ async fn an_invalid_metadata_document_is_refused(backend: Backend) {
         document(&special).to_string(),
     );
     assert!(!is_refused(&server, &special).await);
-    // What is no id of a document is not fetched, wherever it leads.
+    // A URL that cannot be a client id is not fetched.
     let asked = external.asked();
     publish(&external, "/");
     publish(&external, "/a");
@@ -222,14 +223,14 @@ async fn a_metadata_document_is_cached_and_then_fetched_again(backend: Backend) 
     for _ in 0..5 {
         assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
     }
-    assert_eq!(external.asked(), 2, "five minutes at the least");
+    assert_eq!(external.asked(), 2, "at least five minutes");
     server.clock.advance(5 * minute);
     assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
     assert_eq!(external.asked(), 3);
     server.clock.advance(24 * 60 * minute);
     assert!(!is_refused(&server, &long).await);
-    assert_eq!(external.asked(), 4, "a day at the most");
-    // What went wrong is asked for again after a minute, and not sooner.
+    assert_eq!(external.asked(), 4, "at most a day");
+    // A failed fetch is retried after a minute, and not sooner.
     let late = id(&external, "/late");
     for _ in 0..5 {
         assert!(is_refused(&server, &late).await);
@@ -256,10 +257,10 @@ async fn a_changed_document_applies_and_an_outage_revokes_nothing(backend: Backe
     moved["redirect_uris"] = json!(["https://app.example/new"]);
     external.put("/client.json", 200, "", moved.to_string());
     server.clock.advance(soon);
-    assert!(is_refused(&server, &id).await, "the old redirect URI is none of its any more");
+    assert!(is_refused(&server, &id).await, "the old redirect URI is no longer registered");
     let request = request.with("redirect_uri", "https://app.example/new");
     server.browser().authorize(&request, "ann").await.code();
-    // What another process reads of it is the same.
+    // Another process reads the same.
     let other =
         another_on(&external, Arc::clone(&server.database), server.clock.clone(), &[]).await;
     assert!(is_refused(&other, &id).await);
@@ -272,7 +273,7 @@ async fn a_changed_document_applies_and_an_outage_revokes_nothing(backend: Backe
 
     external.put("/client.json", 404, "", "");
     server.clock.advance(minute);
-    assert!(is_refused(&server, &id).await, "its owner has taken it back");
+    assert!(is_refused(&server, &id).await, "its owner withdrew it");
     assert_eq!(refresh(&server, &id, &next).await.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -289,7 +290,7 @@ async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
         clients::set(&server.app, &id, |to| to.client_name = "x".to_owned(), &Actor::operator())
             .await
             .is_err(),
-        "its document says what it is"
+        "its metadata comes from the document"
     );
     clients::disable(&server.app, &id, &Actor::operator()).await.expect("disabled");
     assert!(is_refused(&server, &id).await);
@@ -342,7 +343,7 @@ async fn fetches_of_unknown_documents_are_rate_limited(backend: Backend) {
     for n in 0..20 {
         from("198.51.100.7", format!("/{n}")).await;
     }
-    assert_eq!(external.asked(), 5, "the burst is fetched, not one more");
+    assert_eq!(external.asked(), 5, "exactly the burst is fetched");
     from("203.0.113.9", "/another".to_owned()).await;
     assert_eq!(external.asked(), 6);
 }

@@ -1,4 +1,4 @@
-//! Modules: a person's grants become scopes, and stop being so at once.
+//! Modules: a user's grants become scopes, and stop being so at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::support::{
     oauth::{AuthorizationRequest, first_party_app, payload},
 };
 
-/// The entries of a withdrawal hit tokens of the second after it, too.
+/// The entries of a withdrawal match the tokens of the second after it, too.
 async fn a_while(server: &TestServer) {
     server.clock.advance(Duration::from_secs(3));
 }
@@ -86,7 +86,7 @@ async fn the_next_token_carries_the_scopes_of_an_enabled_module(backend: Backend
         server.switch(&refreshed.access, "crm", "disable").await.expect(StatusCode::OK).json();
     assert_eq!(off["data"]["enabled"], false);
     server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-    // Its events, one a change.
+    // One event for each change.
     let events = server.events().await;
     let of_modules: Vec<_> =
         events.iter().filter(|(kind, _)| kind.starts_with("module.")).collect();
@@ -119,7 +119,7 @@ async fn a_withdrawn_module_is_refused_and_a_refresh_keeps_the_rest(backend: Bac
     server.verify(&with.access).await.expect(StatusCode::OK);
     server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
     server.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-    // The token from before, which never had the scope, is as good as it was.
+    // The older token, which never had the scope, is still valid.
     server.verify(&ann.access).await.expect(StatusCode::OK);
     let without = server.refresh(&with.refresh).await.expect(StatusCode::OK).tokens();
     assert_eq!(scopes_of(&without.access), "openid profile email");
@@ -151,14 +151,15 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     );
     let code = person.authorize(&asked, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
-    // crm:write is not this client's, far:read is for another audience, and ann is no administrator.
+    // crm:write is not allowed to this client, far:read is for another audience, and ann is no
+    // administrator.
     assert_eq!(tokens.field("scope"), "openid api:read crm:read");
 
     server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
     let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.field("refresh_token"))];
     let narrowed = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
-    assert_eq!(narrowed.field("scope"), "openid api:read", "what was dropped is told");
-    // What she gets later was not among what she allowed.
+    assert_eq!(narrowed.field("scope"), "openid api:read", "the response has the reduced scope");
+    // A module she gets later was not part of the consent.
     a_while(&server).await;
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     let form =
@@ -167,7 +168,7 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     assert_eq!(
         again.field("scope"),
         "openid api:read crm:read",
-        "it was allowed, and she has it again"
+        "the consent is remembered, and she has the module again"
     );
 
     let id = user(&server, "ann").await;
@@ -230,7 +231,9 @@ async fn the_module_history_records_periods_and_who_granted_them(backend: Backen
     modules::grant(&server.app, &id, "crm", Some(moment(4)), &Actor::operator())
         .await
         .expect("the same again");
-    modules::grant(&server.app, &id, "crm", None, &Actor::operator()).await.expect("for good"); // from 3
+    modules::grant(&server.app, &id, "crm", None, &Actor::operator())
+        .await
+        .expect("without an end"); // from 3
     server.clock.advance(hour * 3);
     let told = |grants: Vec<propusk::model::module::ModuleGrant>| -> Vec<_> {
         let hours = |at: Timestamp| (at - START).as_secs() / 3_600;
@@ -276,7 +279,7 @@ async fn concurrent_module_switches_leave_a_consistent_history(backend: Backend)
     });
     futures_util::future::join_all(switching).await;
     let mut history = modules::history(&server.app, &id).await.expect("a history");
-    // The clock stands still: only the open one is known to be the last.
+    // The clock stands still: only the open one is certain to be the last.
     history.sort_by_key(|grant| grant.closed_at.is_none());
     let open = history.iter().filter(|grant| grant.closed_at.is_none()).count();
     assert!(open <= 1, "{history:?}");
@@ -285,11 +288,7 @@ async fn concurrent_module_switches_leave_a_consistent_history(backend: Backend)
     }
     let events =
         server.events().await.into_iter().filter(|(kind, _)| kind.starts_with("module.")).count();
-    assert_eq!(
-        events,
-        2 * history.len() - open,
-        "an event for each change, and none for what was so already"
-    );
+    assert_eq!(events, 2 * history.len() - open, "one event per change, and none without a change");
 }
 
 async fn module_changes_reach_other_processes_at_the_next_check(backend: Backend) {
@@ -405,8 +404,8 @@ async fn modules_and_roles_from_a_file_exist_at_startup(backend: Backend) {
     }
 }
 
-/// The rule, by brute force: a token may carry what was asked for, the client may ask for, and is general or of a live
-/// module of the audience.
+/// The rule by brute force: a token may carry what was requested, is allowed to the client, and is
+/// general or of a valid module of the audience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_token_scope_follows_the_rule_for_every_combination() {
     use propusk::{
@@ -509,7 +508,7 @@ async fn the_consent_page_names_modules() {
     let without = person.open(&asked.address()).await;
     assert!(
         !without.text.contains("The crm") && !without.text.contains("crm:read</code>"),
-        "she is not asked for what she has not"
+        "no consent is asked for a module she lacks"
     );
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     let page = person.open(&asked.address()).await;

@@ -1,4 +1,4 @@
-//! Debian's nginx, set up as `examples/nginx` has it, between a client, Propusk and an application.
+//! Debian's nginx, configured as in `examples/nginx`, between a client, Propusk and an application.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Propusk with `ann`, nginx before an application, and where nginx is.
+/// Propusk with `ann`, nginx before an application, and the base URL of nginx.
 pub struct Stage {
     pub server: TestServer,
     pub gateway: String,
@@ -41,7 +41,7 @@ impl Stage {
         Self { server, gateway, _nginx }
     }
 
-    /// A request of the application, through nginx.
+    /// A request to the application, through nginx.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let address = format!("{}{path}", self.gateway);
         self.server.http.request(method, address)
@@ -57,7 +57,7 @@ impl Stage {
     }
 }
 
-/// The values that the application got under a name, however it is written.
+/// The values that the application received for a header, in any case.
 pub fn told(reply: &Reply, name: &str) -> Vec<String> {
     let lines = reply.text.lines().skip(1).filter_map(|line| line.split_once(": "));
     let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
@@ -70,7 +70,7 @@ fn set_cookies(reply: &Reply) -> Vec<&str> {
     lines.map(|line| line.to_str().expect("text")).collect()
 }
 
-/// A browser that went through the login, on its way from the gateway and back.
+/// A browser that completed the login on its way from the gateway and back.
 async fn logged_in(stage: &Stage) -> Browser<'_> {
     let mut ann = stage.server.logged_in("ann").await;
     ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
@@ -111,7 +111,7 @@ async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
     let lacking = stage.get_as("/api/orders", &token).await.expect(StatusCode::FORBIDDEN);
     assert!(lacking.header("www-authenticate").ends_with("scope=\"crm:read\""), "{lacking:?}");
     send(stage.request(Method::GET, "/public/")).await.expect(StatusCode::OK);
-    // The call of nginx itself is nobody else's.
+    // The subrequest location of nginx cannot be called from outside.
     stage.get_as("/propusk-auth", &token).await.expect(StatusCode::NOT_FOUND);
 }
 
@@ -132,7 +132,7 @@ async fn nginx_denies_a_module_as_soon_as_it_is_disabled(backend: Backend) {
         let reply = stage.get_as(path, &token).await.expect(StatusCode::FORBIDDEN);
         assert!(reply.header("www-authenticate").contains("insufficient_scope"), "{reply:?}");
     }
-    // A browser's token is renewed for the refusal, and its owner is still logged in.
+    // A browser's token is renewed although the request is denied, and its user stays logged in.
     let reply = browser.send(stage.page("/crm/customers")).await.expect(StatusCode::FORBIDDEN);
     assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
     browser.send(stage.page("/")).await.expect(StatusCode::OK);
@@ -156,7 +156,7 @@ async fn nginx_passes_both_renewed_cookies_to_the_browser(backend: Backend) {
     assert_ne!(ann.cookies["propusk_refresh"], before["propusk_refresh"]);
     let reply = ann.send(stage.page("/")).await.expect(StatusCode::OK);
     assert!(set_cookies(&reply).is_empty(), "{reply:?}");
-    // Once more, long after the first refresh token was spent.
+    // Again, long after the first refresh token was spent.
     stage.server.clock.advance(Duration::from_secs(901));
     ann.send(stage.page("/")).await.expect(StatusCode::OK);
 
@@ -182,7 +182,7 @@ async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
                 .collect();
         format!("{issuer}/session/start?return_to={page}")
     };
-    // What a client says of where it was is not believed: nginx says it.
+    // A client's own claim of the original URL has no effect: nginx sets it.
     let request = stage
         .page("/orders?open=1&a=%2F")
         .header("x-original-url", "http://evil.example/")
@@ -201,7 +201,7 @@ async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
         assert_eq!(reply.header("location"), "");
         assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
     }
-    // A login that is too old: the way to a new one, and back.
+    // A login that is too old: the redirect to a new one, and back.
     let mut ann = logged_in(&stage).await;
     stage.server.clock.advance(Duration::from_secs(301));
     ann.send(stage.page("/")).await.expect(StatusCode::OK);
@@ -228,17 +228,17 @@ async fn a_user_logs_in_through_nginx_and_out_again() {
     let told = browser.text("pre").await;
     assert!(told.starts_with("GET /orders?open=1 "), "{told}");
     assert!(told.contains("X-Propusk-Email: ann@example.org"), "{told}");
-    assert!(!told.contains("propusk_"), "the application gets none of our cookies: {told}");
+    assert!(!told.contains("propusk_"), "the application gets none of Propusk's cookies: {told}");
     let own = "return [location.href, document.cookie]";
     assert_eq!(browser.run(own).await, serde_json::json!([page, ""]));
-    // The access token runs out; nobody notices.
+    // The access token expires; the user does not notice.
     stage.server.clock.advance(Duration::from_secs(901));
     browser.go(&page).await;
     assert!(browser.text("pre").await.contains("ann@example.org"));
 
     browser.go(&format!("{issuer}/oauth2/logout")).await;
     browser.click("[name=decision][value=logout]").await;
-    // The question has a heading, too: going on before the answer has come would take it back.
+    // The confirmation page has a heading, too: navigating before it has loaded would cancel it.
     let answered =
         "return document.readyState === 'complete' && !document.querySelector('[name=decision]')";
     until("the end of the session", || async {

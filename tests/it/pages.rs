@@ -48,7 +48,7 @@ async fn the_start_page_is_localized_and_fits_a_phone() {
         browser.ask("window/rect", json!({ "width": 500, "height": 900 })).await.expect("resized");
         let overflow =
             "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        assert_eq!(browser.run(overflow).await, 0, "nothing sticks out sideways");
+        assert_eq!(browser.run(overflow).await, 0, "no horizontal overflow");
         browser.click(".directory a").await;
         assert!(browser.run("return location.pathname").await == "/docs");
         browser.text(".opblock-summary").await;
@@ -59,7 +59,7 @@ async fn the_start_page_is_localized_and_fits_a_phone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn page_cookies_authenticate_and_are_invisible_to_scripts() {
-    // The page's origin must be the issuer's for its cookies to be taken.
+    // The page's origin must be the issuer's, or its cookies are refused.
     let address = crate::support::process::free_address();
     let issuer = format!("http://{address}");
     let settings =
@@ -67,7 +67,7 @@ async fn page_cookies_authenticate_and_are_invisible_to_scripts() {
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     server.register("vera").await;
     let browser = Chromium::open("en").await;
-    // A page of ours that may call the API; the start page's policy lets it connect nowhere.
+    // A page of ours that may call the API; the policy of the start page allows no connection.
     browser.go(&format!("{issuer}/docs")).await;
     let call = |path: &str, body: Option<Value>| {
         let method = if body.is_some() { "POST" } else { "GET" };
@@ -160,7 +160,7 @@ async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
                   box.querySelector('button.authorize').click()";
     browser.run(chosen).await;
     browser.click(".auth-btn-wrapper .btn-done").await;
-    // What the form holds at first is a good request.
+    // The form's initial values are a valid request.
     let token = "[id$=OpenID_Connect-token]";
     let open = format!("{token} .opblock-summary-control");
     browser.click(&open).await;

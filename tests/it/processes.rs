@@ -1,4 +1,4 @@
-//! The program as processes of their own: killed, started together, stopped.
+//! The binary as separate processes: killed, started concurrently, stopped.
 
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ async fn register(base: &str, name: &str) -> String {
     json["data"]["refreshToken"].as_str().expect("a token").to_owned()
 }
 
-/// What clients were told before the server died: by username, the latest refresh token.
+/// What clients were acknowledged before the server died: by username, the latest refresh token.
 type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
 
 /// Registers one account after another and refreshes each a few times, until the server is gone.
@@ -85,7 +85,8 @@ backend_tests! {
 
 async fn acknowledged_changes_survive_kill_9(backend: Backend) {
     let database = Database::new(backend).await;
-    // A rotation may have been committed and not told: its client still holds the predecessor.
+    // A rotation may have been committed but not acknowledged: its client still holds the
+    // predecessor.
     let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "5m")];
     let told = Acknowledged::default();
     for round in 0..3 {
@@ -105,7 +106,7 @@ async fn acknowledged_changes_survive_kill_9(backend: Backend) {
         }
         server.kill();
         for client in clients {
-            client.await.expect("no surprise");
+            client.await.expect("no panic in the client");
         }
     }
     let server = Process::serve(&database, &settings).await;
@@ -135,7 +136,7 @@ async fn t27_an_old_refresh_token_is_refused_after_kill_9(backend: Backend) {
     assert_eq!(
         refresh(&server.base, &second).await.0,
         StatusCode::UNAUTHORIZED,
-        "the family is dead"
+        "the session is revoked"
     );
 }
 
@@ -198,7 +199,8 @@ async fn sigterm_finishes_accepted_requests_and_exits_with_0() {
     );
     let mut client = TcpStream::connect(&address).await.expect("a connection");
     client.write_all(head.as_bytes()).await.expect("sent");
-    // The body is asked for, so the request is under way; then nobody new is let in, so the signal was heard.
+    // The server asks for the body, so the request is under way; then connections are refused, so
+    // the signal has arrived.
     let mut asked = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
     client.read_exact(&mut asked).await.expect("an answer");
     assert!(asked.starts_with(b"HTTP/1.1 100"), "{asked:?}");

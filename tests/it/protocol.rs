@@ -1,4 +1,4 @@
-//! What OAuth and OpenID Connect ask beside the usual way: what real clients send, and what they are told.
+//! OAuth and OpenID Connect beyond the main flow: what real clients send, and the responses.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn scope(text: &str) -> Scope {
     Scope::parse(text).expect("a scope")
 }
 
-/// A server that knows `ann`, two APIs, and `app`, which may ask for tokens for both.
+/// A server with `ann`, two APIs, and `app`, which may request tokens for both.
 async fn with_apis(backend: Backend) -> TestServer {
     let server = TestServer::start(backend).await;
     let now = server.clock.now();
@@ -73,7 +73,7 @@ fn asks_for_both(scope: &str) -> String {
     format!("{}&{}", AuthorizationRequest::of("app", scope).address(), both.query())
 }
 
-/// A form to the token endpoint, whose parameters may repeat.
+/// A form to the token endpoint whose parameters may repeat.
 async fn token(server: &TestServer, fields: &[(&str, &str)]) -> Reply {
     server.form_as("/oauth2/token", "app", fields).await
 }
@@ -229,7 +229,7 @@ async fn a_scope_removed_from_a_client_leaves_its_sessions(backend: Backend) {
         token(&server, &refresh(&granted.field("refresh_token"), &[])).await.expect(StatusCode::OK);
     let claims = payload(&rest.field("access_token"));
     assert_eq!((&claims["aud"], &claims["scope"]), (&PHOTOS.into(), &"openid photos:read".into()));
-    // Without any resource it would be for this server's own API.
+    // Without any resource the token would be for this server's own API.
     server.change_client("app", |client| client.metadata.resources.clear()).await;
     token(&server, &refresh(&rest.field("refresh_token"), &[]))
         .await
@@ -252,7 +252,7 @@ async fn a_login_as_another_user_than_hinted_is_an_error(backend: Backend) {
         let silent = ann.open(&asked.clone().with("prompt", "none").address()).await;
         AuthorizationResponse::of(silent.header("location")).expect_error("login_required");
         server.clock.advance(Duration::from_secs(1));
-        // Core §3.1.2.1: whoever logs in for it decides the answer; nobody is sent round in a circle.
+        // Core §3.1.2.1: the login decides the response; there is no redirect loop.
         ann.authorize(&asked, "ann").await.expect_error("login_required");
         let mut bob = server.logged_in("ann").await;
         server.clock.advance(Duration::from_secs(1));
@@ -296,7 +296,7 @@ async fn a_logout_is_delivered_even_after_the_session_expired(backend: Backend) 
         let answer = ann.authorize(&AuthorizationRequest::of(id, scope), "ann").await;
         granted.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
     }
-    // The first one's tokens are over long since; its person is still logged in there, and here.
+    // The first application's tokens expired long ago; its user is still logged in there, and here.
     server.clock.advance(Duration::from_secs(86_400));
     maintenance::sweep(&server.app).await.expect("swept");
     let count = Statement::new("SELECT count(*) AS n FROM sessions WHERE client_id = 'silent'");
@@ -304,7 +304,7 @@ async fn a_logout_is_delivered_even_after_the_session_expired(backend: Backend) 
     assert_eq!(
         rows[0].get::<i64>("n").expect("a number"),
         0,
-        "who wants to hear nothing is not kept"
+        "without back-channel logout the session is deleted"
     );
     let page = ann.open("/oauth2/logout").await.expect(StatusCode::OK);
     ann.submit(&page, &[("decision", "logout")]).await.expect(StatusCode::OK);
@@ -313,9 +313,9 @@ async fn a_logout_is_delivered_even_after_the_session_expired(backend: Backend) 
         let token = posted.strip_prefix("logout_token=").expect("a logout token");
         assert_eq!(payload(token)["sid"], payload(&granted[at].field("id_token"))["sid"]);
     }
-    // Back-Channel Logout §2.7: what works offline goes on.
+    // Back-Channel Logout §2.7: offline access continues.
     server.refresh_as("offline", &granted[1].field("refresh_token")).await.expect(StatusCode::OK);
-    // And in the end nothing is kept.
+    // In the end nothing is stored.
     server.clock.advance(Duration::from_secs(40 * 86_400));
     maintenance::sweep(&server.app).await.expect("swept");
     let rows = server.app.db.read(Statement::new("SELECT id FROM sessions")).await.expect("rows");
@@ -330,7 +330,7 @@ async fn an_unverifiable_id_token_hint_asks_before_logout(backend: Backend) {
     let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let hint = granted.field("id_token");
-    // As if its key had been replaced since: the signature cannot be checked.
+    // As if its key had been removed: the signature cannot be checked.
     let hint = format!("{}AAAA", &hint[..hint.len() - 4]);
     let bye = "post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s";
     let page =
@@ -339,14 +339,14 @@ async fn an_unverifiable_id_token_hint_asks_before_logout(backend: Backend) {
     let reply = ann.submit(&page, &[("decision", "logout")]).await.expect_page(200);
     assert!(
         !reply.text.contains("app.example"),
-        "whose address it is only the hint said: {reply:?}"
+        "the URI is attributed by the hint only: {reply:?}"
     );
     server
         .refresh_as("app", &granted.field("refresh_token"))
         .await
         .expect_oauth_error(400, "invalid_grant");
 
-    // An application that says who it is gets its person back.
+    // An application that sends `client_id` gets its redirect.
     let mut ann = server.logged_in("ann").await;
     let page = ann
         .open(&format!("/oauth2/logout?id_token_hint={hint}&client_id=app&{bye}"))
@@ -360,14 +360,15 @@ async fn t09_a_cross_site_logout_form_clears_no_cookie(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
-    // A browser sends no Lax cookie with another site's POST, and would obey a Set-Cookie of the answer.
+    // A browser sends no Lax cookie with a cross-site POST, but would obey a Set-Cookie in the
+    // response.
     let reply =
         send(server.request(Method::POST, "/oauth2/logout").form(&[("decision", "logout")])).await;
     assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 0, "{reply:?}");
     let asked = ann.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
     assert!(
         asked.text.contains("name=\"decision\""),
-        "where it goes on, the person is asked: {asked:?}"
+        "the user is asked before the request continues: {asked:?}"
     );
 }
 
@@ -459,7 +460,7 @@ async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
         .expect("rows");
     assert!(
         !rows[0].get::<String>("parameters").expect("text").contains("secret"),
-        "the request is kept, not its proof"
+        "the request is stored without the client's credentials"
     );
     ann.open(&by("other", &uri)).await.expect_page(400);
     let anonymous = server.browser().open(&by("app", &uri)).await;
@@ -467,7 +468,7 @@ async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
         anonymous.header("location").starts_with("/login"),
         "a login does not use it up: {anonymous:?}"
     );
-    // RFC 9126 §4: once, and of ten tabs one.
+    // RFC 9126 §4: once, and by one of ten tabs.
     let mut tabs: Vec<_> =
         (0..10).map(|_| Browser { server: &server, cookies: ann.cookies.clone() }).collect();
     let address = by("app", &uri);
@@ -602,7 +603,7 @@ async fn authorization_requests_follow_openid_connect_core(backend: Backend) {
             ann.authorize(&AuthorizationRequest::of(id, "openid offline_access"), "ann").await;
         given.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
     }
-    // A pairwise subject is one at every place.
+    // A pairwise subject is the same at every endpoint.
     let subject = |reply: &Reply| payload(&reply.field("id_token"))["sub"].clone();
     assert_ne!(subject(&given[0]), subject(&given[1]));
     let told = server.get_as("/oauth2/userinfo", &given[1].field("access_token")).await.json();
@@ -610,16 +611,16 @@ async fn authorization_requests_follow_openid_connect_core(backend: Backend) {
         (&told["sub"], &payload(&given[1].field("access_token"))["sub"]),
         (&subject(&given[1]), &subject(&given[1]))
     );
-    // Without a refresh token nothing works offline.
+    // Without a refresh token there is no offline access.
     assert_eq!(given[2].json()["scope"], "openid");
-    // Core §12.2: the nonce was that of one request.
+    // Core §12.2: the nonce belongs to the authorization request only.
     let refreshed =
         server.refresh_as("app", &given[0].field("refresh_token")).await.expect(StatusCode::OK);
     assert_eq!(payload(&refreshed.field("id_token")).get("nonce"), None);
     assert_eq!(
         server.introspect("app", &given[0].field("refresh_token")).await,
         json!({ "active": false }),
-        "an old one"
+        "an old refresh token"
     );
     assert_eq!(server.introspect("app", &refreshed.field("refresh_token")).await["active"], true);
     let unmet =

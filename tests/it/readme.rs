@@ -1,4 +1,4 @@
-//! What the README promises.
+//! The promises of the README.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ fn tour() -> &'static str {
     rest.split_once("\n```").expect("its end").0
 }
 
-/// Runs a text by `sh`, as a reader would; also what it printed.
+/// Runs a text with `sh`, as a reader would; also returns what it printed.
 fn sh(text: &str, base: &str) -> (bool, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tour.sh");

@@ -1,4 +1,5 @@
-//! The copy of the revocation list in Redis: whatever happens to it, what was acknowledged holds.
+//! The Redis replica of the revocation list: an acknowledged revocation holds, whatever happens to
+//! Redis.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use reqwest::StatusCode;
 
 use crate::support::{Backend, TestServer, backend_tests, chromium::until, process, redis::Redis};
 
-/// Two servers on one database and one Redis, which both believe.
+/// Two servers on one database and one Redis, which both trust.
 async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestServer, TestServer) {
     let url = redis.url();
     let mut settings = vec![("PROPUSK_REDIS__URL", url.as_str())];
@@ -28,10 +29,10 @@ fn is_trusted(server: &TestServer) -> bool {
 }
 
 async fn believed(server: &TestServer) {
-    until("Redis is believed", || async { is_trusted(server).then_some(()) }).await;
+    until("Redis is trusted", || async { is_trusted(server).then_some(()) }).await;
 }
 
-/// A login at one server and its logout there; the other's very next answer must be a refusal.
+/// A login and logout at one server; the very next check at the other must be refused.
 async fn log_out_and_look(one: &TestServer, other: &TestServer) {
     let token = one.login("ann").await.tokens().access;
     other.verify(&token).await.expect(StatusCode::OK);
@@ -41,7 +42,7 @@ async fn log_out_and_look(one: &TestServer, other: &TestServer) {
     one.verify(&token).await.expect_error(401, "INVALID_TOKEN");
 }
 
-/// Logs in and out at one server, and checks at the other, while something is done to Redis.
+/// Logs in and out at one server, and checks at the other, while Redis is disturbed.
 async fn through<F: Future<Output = ()>>(
     one: &TestServer,
     other: &TestServer,
@@ -86,7 +87,7 @@ async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backe
         log_out_and_look(&one, &other).await;
     }
     assert!(is_trusted(&one) && is_trusted(&other), "it was Redis that answered");
-    // The copy has what the list has.
+    // The replica equals the list.
     let head: String = redis.run(&["HGET", "propusk:revocations", "versions"]);
     let snapshot = one.app.revocations.snapshot().await.expect("a snapshot");
     assert!(head.starts_with(&format!("{}:", snapshot.number)), "{head} and {}", snapshot.number);
@@ -94,7 +95,7 @@ async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backe
     assert_eq!(
         fields,
         snapshot.entries.len() + 4,
-        "an entry each, and the copy's name, number, head and expiry"
+        "one field per entry, and the epoch, version, counters and expiry of the replica"
     );
 }
 
@@ -137,7 +138,7 @@ async fn a_redis_restored_from_an_old_dump_is_not_trusted(backend: Backend) {
     one.register("ann").await;
     let dead = one.login("ann").await.tokens().access;
     for _ in 0..3 {
-        // The dump of this moment is believed by itself: its lease runs, and it knows nothing of what follows.
+        // The dump of this moment looks valid: its lease is running, and it lacks what follows.
         let dump = redis.dump();
         one.post_as("/api/v1/auth/logout", &one.login("ann").await.tokens().access)
             .await
@@ -176,7 +177,7 @@ async fn a_paused_redis_delays_no_check_and_lets_nothing_through(backend: Backen
     .await;
     assert!(!is_trusted(&one) && !is_trusted(&other));
     redis.go_on();
-    // What it was asked before it stopped is answered now: none of it may count.
+    // Commands sent before the pause are answered now: none of the replies may count.
     through(&one, &other, 10, async {}).await;
     believed(&one).await;
     believed(&other).await;
@@ -202,7 +203,7 @@ async fn redis_eviction_never_lets_a_revoked_token_through(backend: Backend) {
     let evicted: String = redis.run(&["INFO", "stats"]);
     let evicted =
         evicted.lines().find_map(|line| line.strip_prefix("evicted_keys:")).expect("a number");
-    assert_ne!(evicted.trim(), "0", "it did evict");
+    assert_ne!(evicted.trim(), "0", "keys were evicted");
 }
 
 async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
@@ -218,7 +219,7 @@ async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
     believed(&server).await;
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "versions"]);
-    assert!(head.is_some(), "it was filled");
+    assert!(head.is_some(), "the replica was filled");
 }
 
 async fn expired_entries_are_removed_from_redis(backend: Backend) {
@@ -238,7 +239,7 @@ async fn expired_entries_are_removed_from_redis(backend: Backend) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Redis: run ./dev/test"]
 async fn redis_acl_sentinel_and_cluster_urls_connect() {
-    // An ACL user with no more than the manual says.
+    // An ACL user with the documented permissions only.
     let plain = Redis::start(&[]);
     let _: String = plain.run(&[
         "ACL",
@@ -267,12 +268,12 @@ async fn redis_acl_sentinel_and_cluster_urls_connect() {
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     believed(&server).await;
 
-    // The node that is named has none of the slots: it says who has.
+    // The named node has no slots: it redirects to the one that has.
     let (empty, full) =
         (Redis::start(&["--cluster-enabled", "yes"]), Redis::start(&["--cluster-enabled", "yes"]));
     let _: String = full.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let _: String = full.run(&["CLUSTER", "MEET", "127.0.0.1", &empty.port().to_string()]);
-    until("the cluster stands", || async {
+    until("the cluster is ready", || async {
         let info: String = empty.run(&["CLUSTER", "INFO"]);
         info.contains("cluster_state:ok").then_some(())
     })

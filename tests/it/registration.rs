@@ -1,4 +1,4 @@
-//! Registration and login against those who would like to be somebody else.
+//! Registration and login against attempts to pass for another user.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::support::{Backend, PASSWORD, Reply, TestServer, backend_tests};
 const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
 
-/// What a reply says of a field, all sentences together.
+/// All messages of a reply about a field, joined.
 fn said_of(reply: &Reply, field: &str) -> String {
     let json = reply.json();
     let details = json["details"].as_array().cloned().unwrap_or_default();
@@ -21,7 +21,7 @@ fn said_of(reply: &Reply, field: &str) -> String {
     sentences.collect::<Vec<_>>().join(" ")
 }
 
-/// An error's body without what is new in each.
+/// An error's body without what differs in each.
 fn without_id(reply: &Reply) -> Value {
     let mut json = reply.json();
     let id = json.as_object_mut().and_then(|body| body.remove("requestId"));
@@ -140,7 +140,7 @@ async fn t68_known_and_unknown_users_get_the_same_answer_and_work(backend: Backe
 
 async fn t69_100_variants_of_one_email_create_one_account(backend: Backend) {
     let server = TestServer::start(backend).await;
-    // Case, full-width forms, the Kelvin sign, white space around it.
+    // Case, full-width forms, the Kelvin sign, surrounding white space.
     let addresses = [
         "kate@example.org",
         "KATE@EXAMPLE.ORG",
@@ -234,7 +234,7 @@ async fn t71_an_email_with_several_recipients_is_refused(backend: Backend) {
         let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
         assert!(!said_of(&reply, "email").is_empty(), "{address:?}: {reply:?}");
     }
-    assert_eq!(server.events().await, [], "nobody was made");
+    assert_eq!(server.events().await, [], "no user was created");
 }
 
 async fn t72_disabled_registration_is_off_on_every_transport(backend: Backend) {
@@ -247,7 +247,7 @@ async fn t72_disabled_registration_is_off_on_every_transport(backend: Backend) {
         }
     }
     assert_eq!(server.events().await, []);
-    assert_eq!(server.app.hasher.hashes(), 0, "nor was anything hashed");
+    assert_eq!(server.app.hasher.hashes(), 0, "nothing was hashed");
     server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
 }
 
@@ -343,8 +343,8 @@ async fn t94_a_database_failure_gives_a_generic_error(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t68_known_and_unknown_users_take_the_same_time() {
-    // The bound is generous and the whole is tried again, because the machine may be busy with other things;
-    // an answer without the hash would be off by a factor of ten.
+    // The bound is generous and the measurement is repeated, because the machine may be busy; a
+    // response without the hash would be off by a factor of ten.
     let settings =
         [("PROPUSK_PASSWORDS__MEMORY_KIB", "16384"), ("PROPUSK_PASSWORDS__ITERATIONS", "2")];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
@@ -355,7 +355,7 @@ async fn t68_known_and_unknown_users_take_the_same_time() {
         for _ in 0..21 {
             for (login, times) in ["vera", "nora"].into_iter().zip(&mut times) {
                 let body = json!({ "login": login, "password": "a guess that is quite wrong" });
-                // A duration, for which the server's clock, which stands, is of no use.
+                // A real duration: the server's clock stands still.
                 #[allow(clippy::disallowed_methods)]
                 let began = std::time::Instant::now();
                 server.post(LOGIN, body).await.expect_error(401, "INVALID_CREDENTIALS");

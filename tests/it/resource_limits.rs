@@ -1,4 +1,4 @@
-//! Too much of everything: the surplus is refused, the rest goes on, memory stays flat.
+//! Overload: the surplus is refused, other requests are served, memory stays flat.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::support::{
     Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process::Process, send,
 };
 
-/// The most memory that the program ever had, in MiB. A process of its own is measured where memory is what a
-/// test is about: in this one other tests come and go, and what is freed again leaves no trace.
+/// The peak memory of the process, in MiB. Tests about memory measure a separate process: in this
+/// one other tests run, and freed memory leaves no trace.
 fn peak(server: &Process) -> usize {
     let address = server.base.strip_prefix("http://").expect("an address");
     let is_it = |environment: Vec<u8>| {
@@ -44,7 +44,7 @@ pub fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a client begins with (RFC 9113 §3.4).
+/// The connection preface of a client (RFC 9113 §3.4).
 pub fn h2_preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(h2_frame(4, 0, 0, &[]));
@@ -61,14 +61,14 @@ pub fn h2_field(name: &str, value: &str) -> Vec<u8> {
     [vec![0], text(name), text(value)].concat()
 }
 
-/// Resident memory of this process, which the server is part of, in MiB.
+/// Resident memory of this process, which includes the server, in MiB.
 fn memory() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: usize = text.split_whitespace().nth(1).expect("resident").parse().expect("a number");
     pages * 4 / 1024
 }
 
-/// Sends bytes as they are and reads until the server closes or is silent.
+/// Sends bytes as they are and reads until the server closes.
 async fn raw(server: &TestServer, bytes: &[u8]) -> String {
     raw_to(&server.base, bytes).await
 }
@@ -78,7 +78,8 @@ async fn raw_to(base: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    // The guard is for a server that neither answers nor closes: then what came is looked at.
+    // The timeout is for a server that neither answers nor closes: what was received is checked
+    // then.
     let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -134,12 +135,12 @@ async fn t65_clients_behind_a_trusted_proxy_are_limited_by_network() {
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     let mut replies = vec![];
     for n in 0..20 {
-        // What stands left of the proxy's own entry is the client's invention.
+        // Entries left of the proxy's own are invented by the client.
         let forwarded = format!("192.0.2.{n}, 2001:db8:1:2::{n:x}");
         replies.push(login_from(&server, "nobody", PASSWORD, &forwarded).await);
     }
     assert_eq!(count(&replies), HashMap::from([(401, 10), (429, 10)]), "one /64 is one client");
-    // What the proxy wrote is no address: then the proxy itself is counted, whatever stands there.
+    // The proxy's entry is not an address: the proxy itself is counted.
     let mut replies = vec![];
     for n in 0..20 {
         let forwarded = [
@@ -188,8 +189,8 @@ async fn t61_every_spelling_of_a_login_shares_one_attempt_limit(backend: Backend
     });
     let counts = count(&join_all(guesses).await);
     assert_eq!(counts, HashMap::from([(401, 10), (429, 190)]));
-    assert_eq!(server.app.hasher.hashes() - before, 10, "no more were looked at");
-    // Six guesses a minute come back: the owner waits ten seconds, not longer.
+    assert_eq!(server.app.hasher.hashes() - before, 10, "no further password was checked");
+    // Six attempts a minute come back: the owner waits ten seconds, not longer.
     server.login("vera").await.expect_error(429, "TOO_MANY_REQUESTS");
     server.clock.advance(Duration::from_secs(10));
     server.login("vera").await.expect(StatusCode::OK);
@@ -214,13 +215,14 @@ async fn t74_a_flood_of_logins_is_shed_while_others_are_served(backend: Backend)
     };
     let (replies, during) = tokio::join!(flood, others);
     let counts = count(&replies);
-    assert!(counts[&200] >= 9, "who got a place is served: {counts:?}");
-    assert!(counts[&503] > 300, "the surplus is turned away: {counts:?}");
+    assert!(counts[&200] >= 9, "queued logins are served: {counts:?}");
+    assert!(counts[&503] > 300, "the surplus is refused: {counts:?}");
     assert_eq!(counts[&200] + counts[&503], 500, "{counts:?}");
     let turned_away = replies.into_iter().find(|reply| reply.status == 503).expect("one");
     assert!(!turned_away.header("retry-after").is_empty());
     turned_away.expect_error(503, "OVERLOADED");
-    // One permit's 19 MiB and 500 connections' buffers; five hundred hashes at once would be 9.5 GiB.
+    // One permit's 19 MiB and the buffers of 500 connections; 500 concurrent hashes would be 9.5
+    // GiB.
     assert!(during.saturating_sub(before) < 500, "{before} MiB, then {during} MiB");
 }
 
@@ -230,7 +232,7 @@ async fn t85_an_endless_body_is_cut_off_early() {
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let announced =
         raw(&server, format!("{head}Content-Length: 104857600\r\n\r\n").as_bytes()).await;
-    assert!(announced.starts_with("HTTP/1.1 413"), "refused by its announcement: {announced}");
+    assert!(announced.starts_with("HTTP/1.1 413"), "refused by its Content-Length: {announced}");
 
     let chunk = vec![b' '; 1024 * 1024];
     let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
@@ -263,7 +265,7 @@ async fn t85_an_endless_body_is_cut_off_early() {
     }
 }
 
-/// The program, and the most memory it had when it was last looked at.
+/// The server process, and its peak memory at the last measurement.
 struct Watched {
     server: Process,
     http: reqwest::Client,
@@ -272,7 +274,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// After five hundred connections and one password, which takes `password_kib`: they are not what is asked about.
+    /// Measured after 500 connections and one password hash of `password_kib`: they are not under
+    /// test.
     async fn start(password_kib: &str) -> Self {
         let database = Database::new(Backend::Sqlite).await;
         let settings = [
@@ -326,7 +329,7 @@ async fn t74_the_memory_of_a_login_flood_is_bounded_by_permits() {
     let counts = count(&replies);
     assert_eq!(counts[&401] + counts[&503], 500, "{counts:?}");
     assert!(counts[&503] > 300, "{counts:?}");
-    // A second hash at once would be 19 MiB more.
+    // A second concurrent hash would be 19 MiB more.
     watched.assert_flat(15);
 }
 
@@ -350,7 +353,7 @@ async fn t85_a_body_of_100_megabytes_is_not_buffered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t86_unlimited_distinct_names_leave_memory_flat() {
     let watched = Watched::start("64").await;
-    // Each names another key; some another path or account.
+    // Each request names another key; some another path or account.
     let ask = |from: usize| {
         let watched = &watched;
         async move {
@@ -391,7 +394,7 @@ async fn t90_ambiguous_body_lengths_close_the_connection() {
         assert_eq!(
             answer.matches("HTTP/1.1").count(),
             1,
-            "nothing behind it is answered: {answer}"
+            "the smuggled request is not answered: {answer}"
         );
     }
 }
@@ -429,7 +432,7 @@ async fn t86_unknown_names_are_neither_cached_nor_metric_labels() {
     assert_eq!(server.app.verified_tokens.len(), 0, "only verified tokens are cached");
     let metrics = server.app.metrics.render();
     assert!(metrics.contains("unmatched"), "{metrics}");
-    assert!(!metrics.contains("nowhere"), "a path that was asked for is no label");
+    assert!(!metrics.contains("nowhere"), "an unknown path is no label");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -437,7 +440,7 @@ async fn t91_an_http2_rapid_reset_is_cut_off_and_others_are_served() {
     let server = TestServer::start(Backend::Sqlite).await;
     let tokens = server.register("vera").await;
     let address = server.base.strip_prefix("http://").expect("an address");
-    // :method GET, :scheme http, :path and :authority, of which the static table has the names
+    // :method GET, :scheme http, :path and :authority, whose names are in the static table
     let path = b"/api/v1/auth/session";
     let mut head = vec![0x82, 0x86, 0x04, path.len() as u8];
     head.extend_from_slice(path);
@@ -457,7 +460,7 @@ async fn t91_an_http2_rapid_reset_is_cut_off_and_others_are_served() {
             0
         });
         let mut sink = vec![];
-        // A server that goes along with it would do so for ever; this one stops within thousands of resets.
+        // A vulnerable server would go on for ever; this one stops within thousands of resets.
         let closed = tokio::time::timeout(Duration::from_secs(20), read.read_to_end(&mut sink));
         assert!(closed.await.is_ok(), "the connection is closed");
         drop(read);
@@ -469,6 +472,6 @@ async fn t91_an_http2_rapid_reset_is_cut_off_and_others_are_served() {
         }
     };
     let (resets, ()) = tokio::join!(flood, others);
-    assert!(resets > 0, "some were taken");
+    assert!(resets > 0, "some resets were sent");
     server.verify(&tokens.access).await.expect(StatusCode::OK);
 }

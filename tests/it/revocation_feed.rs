@@ -1,4 +1,4 @@
-//! The revocation feed: who verifies tokens alone refuses a revoked one at once.
+//! The revocation feed: a local verifier refuses a revoked token at once.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::support::{
 
 const FEED: &str = "/oauth2/revocations";
 
-/// A token that opens the feed.
+/// A token for the feed.
 async fn gateway(server: &TestServer) -> String {
     let metadata = Metadata {
         client_name: "A gateway".to_owned(),
@@ -49,14 +49,14 @@ async fn read(server: &TestServer, query: &str, token: &str) -> Reply {
     server.get_as(&format!("{FEED}{query}"), token).await
 }
 
-/// Somebody logs in and out; gives the session.
+/// Logs in and out; returns the session id.
 async fn log_out(server: &TestServer) -> String {
     let token = server.login("ann").await.tokens().access;
     server.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
     payload(&token)["sid"].as_str().expect("a session").to_owned()
 }
 
-/// What a follower in another language is: it knows docs/revocation-feed.md and nothing else.
+/// A follower as in another language: it implements docs/revocation-feed.md and nothing else.
 struct LocalVerifier {
     answer: reqwest::Response,
     text: String,
@@ -94,12 +94,12 @@ impl LocalVerifier {
                     None => continue, // a heartbeat
                 }
             }
-            let chunk = self.answer.chunk().await.expect("the stream holds")?;
+            let chunk = self.answer.chunk().await.expect("the stream is readable")?;
             self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
         }
     }
 
-    /// Takes in the next event.
+    /// Applies the next event.
     async fn take_in(&mut self) {
         let (event, data) = self.next().await.expect("an event");
         let list = match event.as_str() {
@@ -144,7 +144,7 @@ impl LocalVerifier {
             || self.scopes.iter().any(withdrawn)
     }
 
-    /// Takes in events until it refuses the token; within a second of real time.
+    /// Applies events until the token is refused, within a second of real time.
     async fn must_refuse_within_a_second(&mut self, token: &str) {
         let refused = async {
             while !self.refuses(token) {
@@ -212,12 +212,12 @@ async fn changes_since_a_version_are_returned_or_awaited(backend: Backend) {
         one,
         json!({ "from": number, "to": number + 1, "entries": [{ "kind": "session", "id": sid, "expires_at": expires_at }] })
     );
-    // A long poll is answered by the logout that comes while it waits.
+    // A long poll is answered by the logout that arrives while it waits.
     let query = format!("?since={}&wait=25", number + 1);
     let (told, sid) = tokio::join!(read(&server, &query, &token), log_out(&server));
     let told = told.expect(StatusCode::OK).json();
     assert_eq!((&told["to"], &told["entries"][0]["id"]), (&json!(number + 2), &json!(sid)));
-    // What stays away too long, or was never here, begins anew.
+    // A follower that was away too long, or has an unknown version, must resync.
     for far in [number + 3, number + 1_000_000] {
         read(&server, &format!("?since={far}"), &token)
             .await
@@ -240,7 +240,7 @@ async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
     one.module("crm", "crm:read", None, true).await;
     let ann = one.register("ann").await;
     let token = gateway(&one).await;
-    // One follows the process that is asked to revoke, one another process, and one comes late.
+    // One follows the process that revokes, one another process, and one joins late.
     let mut near = LocalVerifier::follow(&one, "", &token).await;
     near.take_in().await;
     let mut far = LocalVerifier::follow(&other, "", &token).await;
@@ -255,7 +255,7 @@ async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
         numbers.push(near.number);
     }
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-    // A module is switched off: the token that carries its scope is refused, the one that does not is not.
+    // A module is disabled: the token with its scope is refused, the one without is not.
     one.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     let with = one.refresh(&ann.refresh).await.tokens().access;
     assert!(!near.refuses(&with));
@@ -263,7 +263,7 @@ async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
     near.must_refuse_within_a_second(&with).await;
     far.must_refuse_within_a_second(&with).await;
     assert!(!near.refuses(&ann.access));
-    // Who comes back says where it was, and gets the rest.
+    // A returning follower sends its version and gets the rest.
     let mut back = LocalVerifier::follow(&other, &format!("?since={}", numbers[0]), &token).await;
     back.number = numbers[0];
     back.take_in().await;
@@ -304,7 +304,7 @@ async fn every_concurrent_revocation_takes_effect_and_is_published(backend: Back
     );
     let lines =
         server.app.db.read(lines).await.expect("read")[0].get::<i64>("n").expect("a number");
-    assert_eq!(lines, 60, "and each has its line");
+    assert_eq!(lines, 60, "one audit entry each");
 }
 
 async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
@@ -314,7 +314,7 @@ async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
     let mut follower = LocalVerifier::follow(&server, "", &token).await;
     follower.take_in().await;
     clients::disable(&server.app, "gateway", &Actor::operator()).await.expect("disabled");
-    assert!(follower.next().await.is_none(), "it hears nothing more, not even of its own end");
+    assert!(follower.next().await.is_none(), "no further event, not even about its own client");
     assert_eq!(read(&server, "", &token).await.status, StatusCode::UNAUTHORIZED);
 
     clients::enable(&server.app, "gateway", &Actor::operator()).await.expect("enabled");
@@ -342,7 +342,7 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
         .follow(&server.app.db, &server.app.clock, 0)
         .await
         .expect("followed");
-    // Each commit is a delta of its own here; it reads none of them.
+    // Each commit is a delta of its own here, and the follower reads none of them.
     for n in 0..600 {
         let now = server.clock.now();
         let entry = Revocation {
@@ -369,7 +369,7 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
         }
     };
     assert!(matches!(end, propusk::revocation::feed::FollowError::TooFar), "{end:?} after {heard}");
-    // From the snapshot on it goes on.
+    // It resumes from the snapshot.
     let snapshot = server.app.revocations.snapshot().await.expect("a snapshot");
     assert_eq!((snapshot.number, snapshot.entries.len()), (600, 600));
 }

@@ -1,4 +1,4 @@
-//! The answers are what the OpenAPI document says they are.
+//! The responses match the OpenAPI document.
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use crate::support::{
     Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process, send,
 };
 
-/// What does not fit, as sentences. Knows of JSON Schema what the document uses; a field of an answer that
-/// the document does not know is a fault too.
+/// The mismatches, as sentences. Supports the parts of JSON Schema that the document uses; a field
+/// of a response that the document lacks is a mismatch too.
 fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = document.pointer(&reference[1..]).expect("a schema");
@@ -28,10 +28,10 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
         Some("string") => value.is_string(),
         Some("integer") => value.is_u64() || value.is_i64(),
         Some("boolean") => value.is_boolean(),
-        Some(other) => panic!("a type this checker does not know: {other}"),
+        Some(other) => panic!("unsupported schema type: {other}"),
     };
     if !kind {
-        return vec![format!("{at}: {value} is no {}", schema["type"])];
+        return vec![format!("{at}: {value} is not {}", schema["type"])];
     }
     let mut found = vec![];
     if let Some(items) = schema.get("items") {
@@ -50,14 +50,14 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
             let at = format!("{at}.{name}");
             match schema["properties"].get(name) {
                 Some(schema) => found.extend(faults(document, schema, field, &at)),
-                None => found.push(format!("{at} is not described")),
+                None => found.push(format!("{at} is undocumented")),
             }
         }
     }
     found
 }
 
-/// Sends a request, checks its status and the answer against the document.
+/// Sends a request; checks its status and the response against the document.
 async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) -> Reply {
     let built = request.try_clone().expect("no stream").build().expect("a request");
     let (method, path) = (built.method().as_str().to_lowercase(), built.url().path().to_owned());
@@ -65,7 +65,7 @@ async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) 
     assert_eq!(reply.header("content-type"), "application/json", "{reply:?}");
     let response = &document["paths"][&path][&method]["responses"][status.as_str()];
     let schema = &response["content"]["application/json"]["schema"];
-    assert!(schema.is_object(), "{method} {path} is not said to answer {status}");
+    assert!(schema.is_object(), "{method} {path}: status {status} is undocumented");
     let found = faults(document, schema, &reply.json(), "answer");
     assert_eq!(found, [""; 0], "{method} {path} {status}: {}", reply.text);
     assert_eq!(reply.json()["statusCode"], status.as_u16());
@@ -74,7 +74,7 @@ async fn checked(document: &Value, request: RequestBuilder, status: StatusCode) 
         let code = reply.json()["errorCode"].as_str().expect("a code").to_owned();
         assert!(
             described.contains(&format!("`{code}`")),
-            "{method} {path}: {code} is not described"
+            "{method} {path}: {code} is undocumented"
         );
     }
     reply
@@ -164,14 +164,14 @@ async fn the_served_openapi_document_is_the_committed_one() {
         String::from_utf8(output.stdout).expect("text")
     };
     let mut exported: Value = serde_json::from_str(&export(&["openapi", "--json"])).expect("JSON");
-    // Swagger UI wants these two written out.
+    // Swagger UI requires these two to be written out.
     let flow =
         &mut exported["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"];
     for name in ["authorizationUrl", "tokenUrl"] {
         let path = flow[name].as_str().expect("a path").to_owned();
         flow[name] = format!("{}{path}", server.app.config.server.issuer).into();
     }
-    assert!(served.json() == exported, "the served document is another");
+    assert!(served.json() == exported, "the served document differs");
     let committed = include_str!("../../openapi/propusk.yaml");
     assert_eq!(export(&["openapi"]), committed, "propusk openapi > openapi/propusk.yaml");
 }

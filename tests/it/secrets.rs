@@ -1,4 +1,4 @@
-//! Canaries: secrets go in everywhere, and must come out nowhere.
+//! Canaries: secrets are sent everywhere and must not leak anywhere.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ const CANARY: &str = "canary-of-the-password";
 struct Visit {
     http: Client,
     base: String,
-    /// Everything secret that was seen or sent.
+    /// Every secret that was seen or sent.
     secrets: Vec<String>,
-    /// Every error's text.
+    /// The text of every error.
     errors: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ impl Visit {
             .http
             .post(format!("{}{path}", self.base))
             .json(body)
-            // A terminal takes U+009B for an escape too.
+            // Terminals accept U+009B as an escape, too.
             .header(header::USER_AGENT, "agent\u{9b}31m \"quoted\"".as_bytes())
             .header("cookie", "propusk_access=canary-in-a-cookie");
         if let Some(authorization) = authorization {
@@ -48,7 +48,7 @@ impl Visit {
     }
 }
 
-/// All that a visitor can do with secrets, rightly and wrongly.
+/// Everything that a client can do with secrets, rightly and wrongly.
 async fn visit(base: &str) -> Visit {
     let http = Client::new();
     let secrets = [
@@ -108,11 +108,11 @@ async fn visit(base: &str) -> Visit {
     let reply = request.body(form).send().await.expect("an answer");
     assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
     visit.errors.push(reply.text().await.expect("text"));
-    assert!(visit.errors.len() >= 8 && visit.secrets.len() >= 12, "the visit went as it should");
+    assert!(visit.errors.len() >= 8 && visit.secrets.len() >= 12, "the visit succeeded");
     visit
 }
 
-/// A login over HTTP/2, whose library has a log of its own.
+/// A login over HTTP/2, whose library logs on its own.
 async fn over_http_2(base: &str) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = base.strip_prefix("http://").expect("an address");
@@ -141,13 +141,16 @@ async fn over_http_2(base: &str) {
 
 fn assert_none(visit: &Visit, text: &str, place: &str) {
     for secret in &visit.secrets {
-        assert!(!text.contains(secret.as_str()), "{place} has the secret {secret}: {text}");
-        // Nor a part of it that would do: a token's signature or the end of a chain's secret.
+        assert!(!text.contains(secret.as_str()), "{place} contains the secret {secret}: {text}");
+        // Nor a sufficient part of it: a token's signature or the end of a chain's secret.
         if secret.len() > 60 {
-            assert!(!text.contains(&secret[secret.len() - 24..]), "{place} has a part of {secret}");
+            assert!(
+                !text.contains(&secret[secret.len() - 24..]),
+                "{place} contains a part of {secret}"
+            );
         }
     }
-    assert!(!text.contains("$argon2"), "{place} has a password's hash");
+    assert!(!text.contains("$argon2"), "{place} contains a password hash");
 }
 
 async fn rows_of(folder: &Path, sql: &'static str) -> String {
@@ -168,15 +171,15 @@ async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
         over_http_2(&server.base).await;
         let log = server.stderr();
         assert!(server.terminate().await.success());
-        assert!(log.lines().count() > 20, "the log says something");
+        assert!(log.lines().count() > 20, "the log is not empty");
         assert!(log.contains("h2::"), "of HTTP/2 too");
         assert_none(&visit, &log, &format!("the {format} log"));
         assert!(!log.contains('\u{1b}'), "no terminal escape gets into the log");
-        assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "no line is forged");
+        assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "no log line is forged");
         if format == "json" {
             for line in log.lines() {
                 serde_json::from_str::<Value>(line)
-                    .unwrap_or_else(|_| panic!("one event a line: {line}"));
+                    .unwrap_or_else(|_| panic!("one event per line: {line}"));
             }
         }
         for (place, sql) in [
@@ -187,7 +190,7 @@ async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
             ),
         ] {
             let rows = rows_of(database.folder.path(), sql).await;
-            assert!(rows.lines().count() >= 4, "{place} says something: {rows}");
+            assert!(rows.lines().count() >= 4, "{place} is not empty: {rows}");
             assert_none(&visit, &rows, place);
         }
         assert_none(&visit, &visit.errors.join("\n"), "an error");

@@ -1,4 +1,4 @@
-//! Sessions and their refresh chain: retries, theft, races, expiry, revocation.
+//! Sessions and their refresh chain: retries, reuse, races, expiry, revocation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::support::{Backend, Reply, TestServer, Tokens, backend_tests};
 const DAY: Duration = Duration::from_secs(86_400);
 const LATE: Duration = Duration::from_secs(11); // behind the replay window
 
-/// The session's generation and how many sessions there are.
+/// The session's generation and the number of sessions.
 async fn generation(server: &TestServer) -> i64 {
     let rows =
         server.app.db.read(Statement::new("SELECT generation FROM sessions")).await.expect("rows");
@@ -286,7 +286,7 @@ async fn a_session_expires_after_its_idle_or_absolute_lifetime(backend: Backend)
     server.refresh(&busy.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
     maintenance::sweep(&server.app).await.expect("swept");
     let left = server.app.db.read(Statement::new("SELECT id FROM sessions")).await.expect("rows");
-    assert!(left.is_empty(), "sessions that are over are removed");
+    assert!(left.is_empty(), "expired sessions are deleted");
 }
 
 async fn an_access_token_expires(backend: Backend) {
@@ -319,7 +319,7 @@ async fn the_outbox_and_the_audit_log_are_bounded(backend: Backend) {
         server.register(&format!("user{n}")).await;
     }
     maintenance::sweep(&server.app).await.expect("swept");
-    assert_eq!(server.events().await.len(), 5, "the newest stay");
+    assert_eq!(server.events().await.len(), 5, "the newest are kept");
     server.clock.advance(2 * DAY);
     maintenance::sweep(&server.app).await.expect("swept");
     let audit = server.app.db.read(Statement::new("SELECT at FROM audit_log")).await.expect("rows");
@@ -335,7 +335,11 @@ async fn an_outdated_password_hash_is_upgraded_at_login(backend: Backend) {
     for expected in [2, 1] {
         let before = server.app.hasher.hashes();
         server.login("vera").await.expect(StatusCode::OK);
-        assert_eq!(server.app.hasher.hashes() - before, expected, "once to verify, once to renew");
+        assert_eq!(
+            server.app.hasher.hashes() - before,
+            expected,
+            "one hash to verify, one to upgrade"
+        );
     }
 }
 
@@ -343,12 +347,15 @@ async fn t79_bootstrap_happens_once_per_database(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (one, other) = tokio::join!(bootstrap::set_up(&server.app), bootstrap::set_up(&server.app));
     let made: Vec<_> = [one, other].into_iter().filter_map(|made| made.expect("set up")).collect();
-    assert_eq!(made.len(), 1, "two at once make one administrator");
+    assert_eq!(made.len(), 1, "two concurrent starts create one administrator");
     let body = json!({ "login": made[0].admin_email, "password": made[0].admin_password });
     let admin = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK);
     assert_eq!(admin.json()["data"]["user"]["role"], "admin");
     server.app.db.write(Statement::new("DELETE FROM users")).await.expect("deleted");
-    assert!(bootstrap::set_up(&server.app).await.expect("asked").is_none(), "it stays closed");
+    assert!(
+        bootstrap::set_up(&server.app).await.expect("asked").is_none(),
+        "bootstrap stays closed"
+    );
 }
 
 async fn t42_tokens_of_one_kind_are_refused_as_another(backend: Backend) {

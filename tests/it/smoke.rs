@@ -1,4 +1,4 @@
-//! The first-party API's main road: register, log in, verify, refresh, log out.
+//! The main path of the first-party API: register, log in, verify, refresh, log out.
 
 use reqwest::StatusCode;
 use serde_json::json;

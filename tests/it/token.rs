@@ -21,7 +21,7 @@ async fn with_demo(backend: Backend, settings: &[(&str, &str)]) -> (TestServer, 
     (server, secret)
 }
 
-/// A form, with basic authentication where a secret is given.
+/// A form, with Basic authentication if a secret is given.
 async fn ask(server: &TestServer, basic: Option<(&str, &str)>, form: &str) -> Reply {
     let mut request = server
         .request(Method::POST, TOKEN)
@@ -33,7 +33,7 @@ async fn ask(server: &TestServer, basic: Option<(&str, &str)>, form: &str) -> Re
     send(request).await
 }
 
-/// Fails the test where this is not that error of RFC 6749 §5.2.
+/// Fails the test unless this is that error of RFC 6749 §5.2.
 #[track_caller]
 fn expect_oauth_error(reply: &Reply, status: u16, error: &str) {
     assert_eq!(reply.status.as_u16(), status, "{reply:?}");
@@ -86,7 +86,7 @@ async fn a_client_authenticates_by_header_or_form(backend: Backend) {
         assert_eq!(
             session.expect(StatusCode::OK).json()["data"],
             Value::Null,
-            "a client is nobody"
+            "a client has no user"
         );
     }
     let narrower =
@@ -135,7 +135,7 @@ async fn basic_credentials_are_form_encoded(backend: Backend) {
     for (id, secret) in [("demo", encoded.clone()), ("%64emo", encoded.replace('+', "%20"))] {
         ask(&server, Some((id, &secret)), GRANT).await.expect(StatusCode::OK);
     }
-    // As it is, it is another one; and nothing may stand behind it.
+    // Unencoded it is another secret; and nothing may follow it.
     for wrong in [
         ODD,
         &encoded[1..],
@@ -166,7 +166,7 @@ async fn t05_the_token_endpoint_refuses_repeated_parameters(backend: Backend) {
         let reply = ask(&server, Some(("demo", &secret)), &form).await;
         expect_oauth_error(&reply, 400, "invalid_request");
     }
-    // What stands in the address is no parameter of this endpoint (RFC 6749 §3.2): it changes nothing.
+    // A parameter in the URL is ignored by this endpoint (RFC 6749 §3.2).
     let request = server
         .request(Method::POST, "/oauth2/token?grant_type=client_credentials")
         .basic_auth("demo", Some(&secret));
@@ -190,7 +190,7 @@ async fn an_invalid_token_request_gets_the_specific_error(backend: Backend) {
         (demo, format!("{GRANT}&scope=admin"), "invalid_scope"),
         (demo, format!("{GRANT}&scope=demo:read+openid"), "invalid_scope"),
         (demo, format!("{GRANT}&scope=demo:read%22"), "invalid_scope"),
-        // RFC 6749 §2.3: one method of authentication in a request.
+        // RFC 6749 §2.3: one authentication method in a request.
         (demo, format!("{GRANT}&client_id=demo&client_secret={secret}"), "invalid_request"),
         (demo, format!("{GRANT}&client_secret=other"), "invalid_request"),
         (demo, format!("{GRANT}&client_id=other"), "invalid_request"),
@@ -245,9 +245,9 @@ async fn t19_client_secret_guessing_is_rate_limited(backend: Backend) {
             }
         }
     }
-    assert_eq!((looked_at, stopped), (60, 940), "the burst is looked at, not one more");
+    assert_eq!((looked_at, stopped), (60, 940), "exactly the burst is checked");
     let reply = from("198.51.100.7", secret.clone()).await;
-    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "a lucky guess comes too late");
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "even the right secret is refused now");
     from("203.0.113.9", secret.clone()).await.expect(StatusCode::OK);
     server.clock.advance(Duration::from_secs(60));
     from("198.51.100.7", secret).await.expect(StatusCode::OK);
@@ -283,7 +283,7 @@ async fn t83_no_token_response_or_event_contains_a_secret(backend: Backend) {
             assert!(!reply.text.contains(secret) && !headers.contains(secret), "{reply:?}");
         }
     }
-    // The example in the API document is this very password; no answer to a call may repeat it.
+    // The example in the API document is this very password; no response may repeat it.
     assert!(!replies[..10].iter().any(|reply| reply.text.contains(PASSWORD)));
     let kept = server
         .app

@@ -36,7 +36,7 @@ async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
     assert_eq!(line["correlationId"], "story-1");
     assert_eq!(line["at"], "2026-11-21T00:01:02Z");
     let changed = json!({ "email": { "from": "nora@example.org", "to": "nora@example.com" }, "role": { "from": "user", "to": "admin" } });
-    assert_eq!(line["detail"], changed, "what has stayed is not told");
+    assert_eq!(line["detail"], changed, "unchanged fields are not recorded");
 
     let numbers = async |path: &str| -> Vec<i64> {
         admin
@@ -54,7 +54,7 @@ async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
     assert_eq!(
         numbers(&format!("/audit?actor={root}")).await.len(),
         3,
-        "registered, logged in, changed somebody"
+        "registered, logged in, changed a user"
     );
     assert_eq!(numbers("/audit?actor=cli").await.len(), 1);
     admin.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");

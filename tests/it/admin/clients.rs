@@ -1,4 +1,4 @@
-//! Clients, looked after by an administrator.
+//! Clients through the admin API.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Backend, Reply, TestServer, backend_tests, send};
 
-/// What a program registers that acts for itself.
+/// The metadata of a service that acts for itself.
 fn service(scope: &str) -> Value {
     json!({ "client_name": "A program", "scope": scope, "grant_types": ["client_credentials"] })
 }
 
-/// Asks for a token with this secret.
+/// Requests a token with this secret.
 async fn token(server: &TestServer, id: &str, secret: &str) -> Reply {
     let request = server.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
     send(request.form(&[("grant_type", "client_credentials")])).await
@@ -202,7 +202,7 @@ async fn an_idempotency_key_creates_one_client_with_one_secret(backend: Backend)
         .await
         .expect(StatusCode::OK);
     assert_eq!(admin.all("/clients?source=operator").await.len(), 1);
-    // Another kind of thing under the same key is another request.
+    // A resource of another kind under the same key is another request.
     admin
         .post_once("k", "/roles", json!({ "name": "editor" }))
         .await

@@ -1,11 +1,11 @@
-//! Keys, looked after by an administrator.
+//! Signing keys through the admin API.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{Backend, TestServer, backend_tests, oauth::header, send};
 
-/// The ids of the keys in this state that sign by ES256.
+/// The ids of the ES256 keys in this state.
 fn signing(keys: &[Value], state: &str) -> Vec<String> {
     let fits = |key: &&Value| key["algorithm"] == "ES256" && key["state"] == state;
     let ids = keys.iter().filter(fits);

@@ -1,4 +1,4 @@
-//! The admin API: one file for each noun.
+//! The admin API: one file for each kind of resource.
 
 mod audit;
 mod clients;

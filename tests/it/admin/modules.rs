@@ -1,4 +1,4 @@
-//! Modules and grants, looked after by an administrator.
+//! Modules and their grants through the admin API.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn a_module_is_created_granted_withdrawn_and_audited(backend: Backend) {
     assert_eq!(
         put(json!({ "validUntil": "2026-12-01T00:00:00Z" })).await.data(),
         grant,
-        "the same again is nothing new"
+        "a repeated grant records nothing"
     );
     let tokens = server.login("nora").await.expect(StatusCode::OK).tokens();
     let scope = payload(&tokens.access)["scope"].as_str().expect("a scope").to_owned();

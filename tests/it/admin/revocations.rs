@@ -1,4 +1,4 @@
-//! The revocation list, looked after by an administrator.
+//! The revocation list through the admin API.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Roles, looked after by an administrator.
+//! Roles through the admin API.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn a_role_is_created_assigned_and_deleted_when_unused(backend: Backend) {
     assert_eq!(names, ["admin", "editor", "user"]);
     let read = admin.get("/roles/editor").await.expect(StatusCode::OK);
     assert_eq!(read.data()["users"], 1);
-    assert_eq!(read.header("etag"), made.header("etag"), "whoever has it does not change it");
+    assert_eq!(read.header("etag"), made.header("etag"), "a holder of the role cannot change it");
 
     let changed = admin
         .patch_if(

@@ -1,4 +1,4 @@
-//! Sessions, seen and ended by an administrator.
+//! Sessions through the admin API.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
         .read(Statement::new("SELECT session_id FROM logout_deliveries"))
         .await
         .expect("rows");
-    assert_eq!(waiting.len(), 1, "the application hears of it");
+    assert_eq!(waiting.len(), 1, "the application is notified");
     let line = &admin.all("/audit?action=session.end").await[0];
     assert_ne!(line["actor"], user.as_str());
     assert_eq!(line["detail"], json!({ "sessionId": id, "reason": "revoked_by_admin" }));
@@ -90,7 +90,7 @@ async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
     assert_eq!(
         admin.all(&format!("/sessions?user={user}&live=true")).await.len(),
         0,
-        "a week idle"
+        "idle for a week"
     );
     assert_eq!(admin.all(&format!("/sessions?user={user}&live=false")).await.len(), 2);
     admin.get("/sessions/nothing").await.expect_error(404, "NOT_FOUND");

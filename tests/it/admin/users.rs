@@ -1,4 +1,4 @@
-//! Accounts, looked after by an administrator.
+//! User accounts through the admin API.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -30,7 +30,7 @@ async fn an_administrator_manages_user_accounts(backend: Backend) {
     let admin = server.admin("root").await;
     let body = json!({ "email": "Nora@example.org", "username": "nora", "password": PASSWORD });
     let made = admin.post("/users", body).await.expect(StatusCode::CREATED);
-    assert_eq!(made.data().get("password"), None, "it was given, and is not repeated");
+    assert_eq!(made.data().get("password"), None, "a chosen password is not returned");
     let id = made.text_of("/user/id");
     let path = format!("/users/{id}");
     let read = admin.get(&path).await.expect(StatusCode::OK);
@@ -58,7 +58,7 @@ async fn an_administrator_manages_user_accounts(backend: Backend) {
     server.login("nora@example.com").await.expect(StatusCode::OK);
     server.verify(&tokens.access).await.expect(StatusCode::OK);
     let again = admin.patch(&path, json!({ "email": "nora@example.net" })).await;
-    assert_eq!(again.data()["isVerified"], false, "nobody has proven the new address");
+    assert_eq!(again.data()["isVerified"], false, "the new email is unverified");
 
     let removed =
         send(admin.request(Method::DELETE, &path).header("if-match", again.header("etag"))).await;
@@ -154,11 +154,7 @@ async fn lists_are_paginated_and_filtered(backend: Backend) {
     let names = async |path: &str| column(&admin.all(path).await, "username");
     assert_eq!(names("/users").await, ["root", "abel", "ab_c", "abc", "berta", "cesar"]);
     assert_eq!(names("/users?username=ab*").await, ["abel", "ab_c", "abc"]);
-    assert_eq!(
-        names("/users?username=AB_*").await,
-        ["ab_c"],
-        "what LIKE reads otherwise is meant as it stands"
-    );
+    assert_eq!(names("/users?username=AB_*").await, ["ab_c"], "LIKE wildcards are escaped");
     assert_eq!(names("/users?username=%25*").await, [""; 0]);
     assert_eq!(names("/users?email=Abc%40example.org").await, ["abc"]);
     assert_eq!(names("/users?email=ab*&username=abel").await, ["abel"]);
@@ -224,10 +220,10 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
     assert_eq!(made.len(), 1);
     let fresh: Vec<_> =
         replies.iter().filter(|reply| reply.header("idempotency-replayed").is_empty()).collect();
-    assert_eq!(fresh.len(), 1, "one has made it");
+    assert_eq!(fresh.len(), 1, "one call creates it");
     assert!(
         replies.iter().filter(|reply| reply.data().get("password").is_some()).count() == 1,
-        "and is told the password"
+        "and returns the password"
     );
     admin
         .post_once("a-key", "/users", json!({ "email": "vera@example.org" }))
@@ -237,7 +233,7 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
         .post_once("another", "/users", body.clone())
         .await
         .expect_error(409, "EMAIL_ALREADY_EXISTS");
-    // Another caller's key of the same name is another key.
+    // The same key of another caller is another key.
     let other = server.service("keeper", "propusk:admin").await;
     other
         .post_once("a-key", "/users", json!({ "email": "vera@example.org" }))
@@ -252,7 +248,7 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
         .header("idempotency-key", "b")
         .json(&body);
     send(twice).await.expect_error(400, "VALIDATION_ERROR");
-    // A failed call leaves no key behind.
+    // A failed call stores no key.
     admin
         .post_once("third", "/users", json!({ "email": "nora@example.org" }))
         .await
@@ -261,7 +257,7 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
         .post_once("third", "/users", json!({ "email": "olga@example.org" }))
         .await
         .expect(StatusCode::CREATED);
-    // What was made may be gone, and after a day the key is.
+    // The created user may be gone; after a day the key is gone too.
     admin.delete(&format!("/users/{}", made.first().expect("one"))).await.expect(StatusCode::OK);
     admin.post_once("a-key", "/users", body.clone()).await.expect_error(404, "NOT_FOUND");
     server.clock.advance(Duration::from_secs(24 * 3_600));
@@ -278,12 +274,12 @@ async fn the_last_administrator_and_oneself_cannot_be_deleted(backend: Backend) 
     admin.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
     admin.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
     admin.patch(&path, json!({ "role": "admin", "username": "boss" })).await.expect(StatusCode::OK);
-    // A program is nobody, and yet cannot lock everybody out.
+    // A service has no account of its own, and still cannot disable every administrator.
     let service = server.service("keeper", "propusk:admin").await;
     service.delete(&path).await.expect_error(409, "CONFLICT");
     service.post(&format!("{path}/disable"), json!({})).await.expect_error(409, "CONFLICT");
     service.patch(&path, json!({ "role": "user" })).await.expect_error(409, "CONFLICT");
-    // Of two who would remove one another at one time one stays.
+    // Of two administrators who delete each other at the same time, one stays.
     let other = server.promote("other").await;
     let second = server.admin_as("other").await;
     let (there, here) = (format!("/users/{other}"), path.clone());
@@ -322,5 +318,5 @@ async fn an_email_change_to_a_taken_address_is_refused(backend: Backend) {
     let same =
         admin.patch(&path, json!({ "email": "nora@example.org" })).await.expect(StatusCode::OK);
     assert_eq!(same.header("etag"), etag, "nothing has changed");
-    assert_eq!(admin.all("/audit?action=user.updated").await.len(), 1, "but root's own promotion");
+    assert_eq!(admin.all("/audit?action=user.updated").await.len(), 1, "only root's own promotion");
 }

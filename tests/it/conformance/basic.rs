@@ -1,4 +1,4 @@
-//! The basic plan and, by form, the form-post plan: each story goes through both.
+//! The basic plan and, by form, the form-post plan: each test runs in both modes.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{
     send,
 };
 
-/// The answer of the authorization endpoint, in either mode.
+/// The response of the authorization endpoint, in either mode.
 #[track_caller]
 fn answer(reply: &Reply) -> AuthorizationResponse {
     match reply.header("location") {
@@ -60,14 +60,17 @@ async fn the_code_flow_issues_a_signed_id_token_and_access_token(backend: Backen
         let reply = tokens(&mut ann, &asks("app", "openid", mode)).await;
         let token = reply.field("id_token");
         assert_eq!(told(&server, &reply).await["sub"], payload(&token)["sub"]);
-        // A signature that was tampered with is none.
+        // A tampered signature is invalid.
         let (signed, signature) = token.rsplit_once('.').expect("a JWT");
         let turned: String = signature.chars().rev().collect();
         let page = ann
             .open(&format!("/oauth2/logout?id_token_hint={signed}.{turned}"))
             .await
             .expect_page(200);
-        assert!(page.text.contains("name=\"decision\""), "it speaks for nobody: {page:?}");
+        assert!(
+            page.text.contains("name=\"decision\""),
+            "the page is for no particular client: {page:?}"
+        );
     }
 }
 
@@ -128,7 +131,7 @@ async fn scopes_release_their_claims_and_unknown_ones_none(backend: Backend) {
             );
             assert_eq!((claims.get("address"), claims.get("phone_number")), (None, None));
         }
-        // The order of the parameters is nothing either.
+        // The order of the parameters does not matter either.
         let mut asked = asks("app", "email openid", mode);
         asked.0.reverse();
         assert_eq!(
@@ -239,7 +242,7 @@ async fn prompt_none_never_shows_a_page(backend: Backend) {
         let second = payload(&reply.field("id_token"));
         assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
 
-        // With the hint of the suite's module, the same.
+        // The same with the hint that the suite's module sends.
         let hinted = silent.with("id_token_hint", &reply.field("id_token"));
         let third = payload(&tokens(&mut ann, &hinted).await.field("id_token"));
         assert_eq!(first["sub"], third["sub"]);
@@ -261,7 +264,7 @@ async fn max_age_forces_a_login_once_exceeded(backend: Backend) {
         assert_eq!(
             (&first["sub"], &first["auth_time"]),
             (&long["sub"], &long["auth_time"]),
-            "nobody logged in"
+            "there was no login"
         );
         let short = asks("app", "openid", mode).with("max_age", "1");
         let page = ann.open(&short.address()).await.expect(StatusCode::SEE_OTHER);

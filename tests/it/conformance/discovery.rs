@@ -10,7 +10,7 @@ use crate::support::{Backend, TestServer};
 
 const ISSUER: &str = "https://id.example";
 
-/// The discovery document as it stands behind a public address.
+/// The discovery document as it is at a public URL.
 async fn document(server: &TestServer) -> Value {
     let reply = server.get("/.well-known/openid-configuration").await.expect(StatusCode::OK);
     assert!(reply.header("content-type").starts_with("application/json"));
@@ -46,7 +46,7 @@ fn texts(document: &Value, name: &str) -> Vec<String> {
 async fn the_discovery_document_has_what_the_suite_requires() {
     let (server, _folder) = behind_its_address().await;
     let document = document(&server).await;
-    assert_eq!(document["issuer"], ISSUER, "as it was asked for");
+    assert_eq!(document["issuer"], ISSUER, "the configured issuer");
     for name in [
         "authorization_endpoint",
         "token_endpoint",
@@ -88,7 +88,7 @@ async fn the_discovery_document_has_what_the_suite_requires() {
     }
     assert_eq!(document["claims_parameter_supported"], true);
     assert_eq!(document["request_parameter_supported"], true);
-    // What the suite skips its modules by.
+    // What the suite decides by which modules to skip.
     assert_eq!(document["request_uri_parameter_supported"], false);
     for name in
         ["id_token_signing_alg_values_supported", "request_object_signing_alg_values_supported"]

@@ -1,4 +1,4 @@
-//! The dynamic plan: clients that register themselves, and prove themselves by signed assertions.
+//! The dynamic plan: clients that register themselves and authenticate by signed assertions.
 
 use propusk::model::actor::Actor;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::{
 
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A server that asks the outside, lets registrants do without PKCE, and knows `ann`.
+/// A server with outbound access to an external server, registration without PKCE, and `ann`.
 async fn with_external_server(backend: Backend) -> (TestServer, ExternalServer) {
     let external = ExternalServer::start().await;
     let settings = external.settings();
@@ -27,7 +27,7 @@ async fn with_external_server(backend: Backend) -> (TestServer, ExternalServer) 
     (server, external)
 }
 
-/// Sends a registration; `more` goes over what the suite sends each time.
+/// Sends a registration; `more` overrides what the suite always sends.
 async fn register(server: &TestServer, more: Value) -> Reply {
     let mut metadata = json!({
         "client_name": "OIDF", "redirect_uris": [CALLBACK], "response_types": ["code"], "grant_types": ["authorization_code"],
@@ -39,7 +39,7 @@ async fn register(server: &TestServer, more: Value) -> Reply {
     server.post("/oauth2/register", metadata).await
 }
 
-/// A client that registered itself with a key of its own.
+/// A client that registered a key of its own.
 struct Registered<'a> {
     server: &'a TestServer,
     key: Jwk,
@@ -47,7 +47,7 @@ struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    /// With the key in the registration itself.
+    /// With the key inside the registration.
     async fn new(server: &'a TestServer, mut more: Value) -> Self {
         let key = client_key("one");
         more["jwks"] = key_set(&key);
@@ -78,7 +78,7 @@ impl<'a> Registered<'a> {
         self.server.form("/oauth2/token", &[fields, &proof].concat()).await
     }
 
-    /// A new browser's way through the request, to checked tokens.
+    /// Completes the request in a new browser; returns the checked tokens.
     async fn tokens(&self, asked: &AuthorizationRequest) -> Reply {
         let answer = self.server.browser().authorize(asked, "ann").await;
         check_answer(self.server, asked, &answer);
@@ -94,7 +94,7 @@ impl<'a> Registered<'a> {
     }
 }
 
-/// Fails the test where a registration was not refused by this error.
+/// Fails the test unless a registration was refused with this error.
 #[track_caller]
 fn expect_refused(reply: &Reply, error: &str) {
     assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
@@ -181,7 +181,7 @@ async fn redirect_uri_queries_are_compared_exactly(backend: Backend) {
     let asked = client.asks("openid").with("redirect_uri", &uri);
     client.tokens(&asked).await;
     let answer = server.browser().authorize(&asked, "ann").await;
-    assert_eq!(answer.fields["foo"], "bar", "it is kept");
+    assert_eq!(answer.fields["foo"], "bar", "the registered query is kept");
     let other = asked.with("redirect_uri", &format!("{CALLBACK}?foo=other"));
     server.browser().open(&other.address()).await.expect_page(400);
 
@@ -201,7 +201,7 @@ async fn the_consent_page_shows_logo_policy_and_terms(backend: Backend) {
     let mut ann = server.logged_in("ann").await;
     let shown = async {
         loop {
-            // Our own copy is fetched in the background when the page is first shown.
+            // The server's own copy is fetched in the background when the page is first shown.
             let page = ann.open(&client.asks("openid").address()).await.expect(StatusCode::OK);
             for link in ["https://app.example/policy", "https://app.example/tos"] {
                 assert!(page.text.contains(&format!("href=\"{link}\"")), "{page:?}");
@@ -267,15 +267,15 @@ async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) 
         error == "invalid_grant"
     };
     assert!(authenticates(&client).await);
-    // A stranger's signature makes the server ask again, now that there is no answer.
+    // A signature by an unknown key triggers a fetch, which fails now.
     external.put("/jwks", 503, "", "");
     server.clock.advance(Duration::from_secs(31));
     let own = std::mem::replace(&mut client.key, client_key("one"));
     assert!(!authenticates(&client).await);
     assert_eq!(external.asked(), 2);
     client.key = own;
-    assert!(authenticates(&client).await, "its own keys are as good as before");
-    // So they are when it is time to ask again, for a day in all.
+    assert!(authenticates(&client).await, "the client's keys stay valid");
+    // The keys stay valid when the next fetch is due, for a day in all.
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(authenticates(&client).await);
     assert_eq!(external.asked(), 3);
@@ -284,7 +284,7 @@ async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) 
     publish("", key_set(&client.key));
     server.clock.advance(Duration::from_secs(31));
     assert!(authenticates(&client).await);
-    // What the server does say counts at once.
+    // A document that can be fetched applies at once.
     publish("", json!({ "keys": [] }));
     server.clock.advance(Duration::from_secs(901));
     assert!(!authenticates(&client).await);

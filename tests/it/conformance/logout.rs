@@ -1,4 +1,4 @@
-//! The plans of RP-initiated and of back-channel logout.
+//! The plans of RP-initiated and back-channel logout.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn query(params: &[(&str, &str)]) -> String {
     .query()
 }
 
-/// Opens the end session endpoint with these parameters; the person presses the button where there is one.
+/// Opens the end session endpoint with these parameters, and presses the button if there is one.
 async fn leave(person: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
     let reply = person.open(&format!("/oauth2/logout?{}", query(params))).await;
     if reply.text.contains("name=\"decision\"") {
@@ -37,14 +37,14 @@ async fn leave(person: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
     }
 }
 
-/// A person who is logged in and has allowed the application, and the ID token it got.
+/// A user who is logged in and has consented, and the ID token that the application got.
 async fn logged_in(server: &TestServer) -> (Browser<'_>, String) {
     let mut ann = server.browser();
     let token = tokens(&mut ann, &asked()).await.field("id_token");
     (ann, token)
 }
 
-/// What was posted to the application. The server delivers by itself as well.
+/// What was posted to the application. The server's background task delivers as well.
 pub async fn delivered(server: &TestServer, external: &ExternalServer, path: &str) -> String {
     let arrives = async {
         loop {
@@ -59,7 +59,7 @@ pub async fn delivered(server: &TestServer, external: &ExternalServer, path: &st
     arrives.await.expect("it is delivered")
 }
 
-/// Fails the test where nobody is logged in any more.
+/// Fails the test if the browser is not logged in any more.
 async fn assert_logged_in(person: &mut Browser<'_>) {
     let answer = person.authorize(&asked().with("prompt", "none"), "ann").await;
     answer.code();
@@ -118,7 +118,7 @@ async fn an_unregistered_uri_or_forged_hint_is_not_followed(backend: Backend) {
     let (rest, signature) = hint.rsplit_once('.').expect("a JWT");
     let (head, _) = rest.split_once('.').expect("a JWT");
     let mut claims = payload(&hint);
-    claims["sub"] = "somebody else".into();
+    claims["sub"] = "another user".into();
     let changed = base64::Engine::encode(
         &base64::engine::general_purpose::URL_SAFE_NO_PAD,
         claims.to_string(),
@@ -137,19 +137,20 @@ async fn an_unregistered_uri_or_forged_hint_is_not_followed(backend: Backend) {
         let asked =
             [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "s")];
         let page = ann.open(&format!("/oauth2/logout?{}", query(&asked))).await.expect_page(200);
-        assert!(page.text.contains("name=\"decision\""), "the person is asked: {page:?}");
+        assert!(page.text.contains("name=\"decision\""), "the user is asked: {page:?}");
         assert_logged_in(&mut ann).await;
-        // Whoever says yes is logged out, and led nowhere.
+        // A user who confirms is logged out, and not redirected.
         leave(&mut ann, &asked).await.expect_page(200);
         assert_logged_out(&mut ann).await;
         ann = logged_in(&server).await.0;
     }
-    // Without a hint nobody knows whose address it is; the suite takes an error page or a question.
+    // Without a hint the URI cannot be attributed to a client; the suite accepts an error page or a
+    // question.
     leave(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
     let reply =
         leave(&mut ann, &[("client_id", "app"), ("post_logout_redirect_uri", BYE), ("state", "s")])
             .await;
-    assert_eq!(reply.header("location"), format!("{BYE}?state=s"), "after the person has said so");
+    assert_eq!(reply.header("location"), format!("{BYE}?state=s"), "after the user confirmed");
     assert_logged_out(&mut ann).await;
 }
 

@@ -1,5 +1,6 @@
-//! What the OpenID Foundation's certification suite asks of an OpenID Provider, told as stories of our own: see
-//! `docs/conformance.md` for its modules. Its clients send no PKCE, so theirs are registered without.
+//! What the OpenID Foundation's certification suite requires of an OpenID Provider, as tests of our
+//! own: see `docs/conformance.md` for its modules. Its clients send no PKCE, so they are registered
+//! without.
 
 mod basic;
 mod discovery;
@@ -25,15 +26,15 @@ use crate::support::{
     },
 };
 
-/// How the answer travels: the basic plan, and the same plan again by form.
+/// The response modes: those of the basic plan and of the form-post plan.
 const MODES: [&str; 2] = ["query", "form_post"];
 
-/// What the suite's static client registers.
+/// The metadata of the suite's static client.
 fn suite_app() -> Metadata {
     Metadata { require_pkce: Some(false), ..web_app() }
 }
 
-/// A server that knows `ann` and the suite's two clients, `app` and `app2`.
+/// A server with `ann` and the suite's two clients, `app` and `app2`.
 async fn with_suite(backend: Backend) -> TestServer {
     let server = TestServer::start(backend).await;
     server.client("app", suite_app()).await;
@@ -42,7 +43,7 @@ async fn with_suite(backend: Backend) -> TestServer {
     server
 }
 
-/// The suite's request.
+/// The suite's authorization request.
 fn asks(id: &str, scope: &str, mode: &str) -> AuthorizationRequest {
     AuthorizationRequest::of(id, scope)
         .without("code_challenge")
@@ -50,13 +51,14 @@ fn asks(id: &str, scope: &str, mode: &str) -> AuthorizationRequest {
         .with("response_mode", mode)
 }
 
-/// Exchanges a code as a client that proves itself by header.
+/// Exchanges a code as a client that authenticates by header.
 async fn exchange_code(server: &TestServer, id: &str, code: &str) -> Reply {
     let fields = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
     server.form_as("/oauth2/token", id, &fields).await
 }
 
-/// A person's way through a request of `app` in this browser, with what the suite checks on each: the answer, the tokens.
+/// Completes a request of `app` in this browser, with the suite's checks on the response and the
+/// tokens.
 async fn tokens(person: &mut Browser<'_>, asked: &AuthorizationRequest) -> Reply {
     let answer = person.authorize(asked, "ann").await;
     check_answer(person.server, asked, &answer);
@@ -75,7 +77,7 @@ fn check_answer(server: &TestServer, asked: &AuthorizationRequest, answer: &Auth
     assert!(answer.location.as_str().starts_with(uri.expect("one")), "{answer:?}");
 }
 
-/// The token response, and the ID token in it by Core §3.1.3.7.
+/// Checks the token response, and the ID token in it by Core §3.1.3.7.
 async fn check_tokens(server: &TestServer, asked: &AuthorizationRequest, reply: &Reply) {
     assert_eq!(reply.header("cache-control"), "no-store");
     assert!(reply.header("content-type").starts_with("application/json"));
@@ -92,7 +94,8 @@ async fn check_tokens(server: &TestServer, asked: &AuthorizationRequest, reply: 
     assert_eq!(claims.at_hash, Some(at_hash(&access, "RS256")));
 }
 
-/// The claims of an ID token, its signature checked by the published key that its header names.
+/// The claims of an ID token; the signature is checked with the published key that its header
+/// names.
 async fn verified(server: &TestServer, token: &str) -> IdClaims {
     let claims: IdClaims = serde_json::from_value(signed(server, token).await).expect("claims");
     let now = server.clock.now().as_secs();
@@ -115,7 +118,7 @@ async fn signed(server: &TestServer, token: &str) -> Value {
     payload(token)
 }
 
-/// A key of a client; `id` goes into the header of what it signs.
+/// A client's key; `id` goes into the header of what it signs.
 pub fn client_key(id: &str) -> Jwk {
     let pair = RS256.generate_key_pair(2048).expect("a key");
     let mut key = pair.to_jwk_key_pair();
@@ -123,13 +126,13 @@ pub fn client_key(id: &str) -> Jwk {
     key
 }
 
-/// What a client publishes of its key.
+/// The JWK set that a client publishes for its key.
 pub fn key_set(key: &Jwk) -> Value {
     let members = ["kty", "kid", "n", "e"].map(|name| (name, key.parameter(name).cloned()));
     json!({ "keys": [members.into_iter().collect::<Value>()] })
 }
 
-/// A JWT that a client signs.
+/// A JWT signed by a client.
 pub fn sign(key: &Jwk, claims: &Value) -> String {
     let claims = claims.as_object().expect("an object").clone();
     let payload = JwtPayload::from_map(claims).expect("claims");
@@ -137,7 +140,7 @@ pub fn sign(key: &Jwk, claims: &Value) -> String {
     jwt::encode_with_signer(&payload, &JwsHeader::new(), &signer).expect("signed")
 }
 
-/// Fails the test where somebody is still logged in: the suite's last step after a logout.
+/// Fails the test if the browser is still logged in: the suite's last step after a logout.
 async fn assert_logged_out(person: &mut Browser<'_>) {
     let asked = asks("app", "openid", "query").with("prompt", "none");
     let answer = person.authorize(&asked, "ann").await;

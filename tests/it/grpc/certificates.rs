@@ -1,4 +1,4 @@
-//! Callers that prove themselves by a certificate (RFC 8705).
+//! Callers that authenticate by a certificate (RFC 8705).
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-/// A server that asks for certificates of an authority, and what was issued under it.
+/// A server that requests certificates of an authority, and certificates issued under it.
 struct Story {
     server: TestServer,
     authority: Authority,
@@ -85,7 +85,7 @@ impl Story {
         Self { server, authority, files }
     }
 
-    /// A connection, with a certificate where one is given.
+    /// A connection, with a certificate if one is given.
     async fn connect(
         &self,
         own: Option<&(String, String)>,
@@ -141,10 +141,10 @@ async fn a_registered_certificate_authenticates_its_client() {
     assert_eq!(super::validate(&caller, &tokens.access_token).await.client_id, "machine");
     let refused = caller.users().get(GetUserRequest { id: ann }).await;
     expect_refused(refused, Code::PermissionDenied, "INSUFFICIENT_SCOPE");
-    // A token goes before the certificate, and a bad one is not made good by it.
+    // A token takes precedence over the certificate, which does not make up for an invalid one.
     let with_token = caller.clone().with("authorization", "Bearer x");
     expect_refused(ask(&with_token).await, Code::Unauthenticated, "INVALID_TOKEN");
-    // Health needs neither.
+    // Health requires neither.
     let anonymous = story.caller(None).await;
     expect_refused(ask(&anonymous).await, Code::Unauthenticated, "INVALID_TOKEN");
 
@@ -152,7 +152,7 @@ async fn a_registered_certificate_authenticates_its_client() {
         .revocations()
         .watch(WatchRequest { since: None })
         .await
-        .expect("it follows")
+        .expect("it is following")
         .into_inner();
     stream.message().await.expect("told").expect("the list");
     clients::disable(&story.server.app, "machine", &Actor::operator()).await.expect("disabled");
@@ -171,17 +171,17 @@ async fn t82_a_certificate_of_an_unknown_authority_is_refused() {
     let story = Story::begin().await;
     story.server.client("machine", machine()).await;
     let elsewhere = Authority::new().issue("machine");
-    // Registered by mistake, or by its thumbprint: the handshake still refuses it.
+    // Even when its thumbprint was registered by mistake, the handshake refuses it.
     story.register("machine", &elsewhere).await;
     if let Ok(channel) = story.connect(Some(&elsewhere)).await {
         let mut tokens = TokenServiceClient::new(channel);
         let token = "x".to_owned();
         let refused = tokens.validate(ValidateRequest { token }).await;
-        // Nothing of ours answers: the connection ends.
+        // The connection ends without a response.
         let code = refused.expect_err("the handshake failed").code();
         assert!([Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&code), "{code:?}");
     }
-    // One that two clients have is nobody's.
+    // A certificate registered with two clients authenticates neither.
     story.server.client("twin", machine()).await;
     let own = story.authority.issue("machine");
     story.register("machine", &own).await;

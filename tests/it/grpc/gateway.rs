@@ -1,4 +1,4 @@
-//! Envoy's external authorization by gRPC: the decision of forward-auth.
+//! Envoy's external authorization over gRPC: the same decision as forward-auth.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
 
 const APP: &str = "http://127.0.0.1:9000";
 
-/// A server that knows `ann`, and Envoy before the application [`APP`].
+/// A server with `ann`, and Envoy before the application [`APP`].
 async fn with_envoy(backend: Backend) -> (TestServer, GrpcCaller) {
     let settings = [("PROPUSK_GATEWAY__ORIGINS", APP)];
     let server = TestServer::with_grpc(backend, &settings).await;
@@ -83,7 +83,7 @@ async fn allowed(envoy: &GrpcCaller, headers: Pairs<'_>, demands: Pairs<'_>) -> 
         {
             ok
         }
-        _ => panic!("not let through: {answer:?}"),
+        _ => panic!("denied: {answer:?}"),
     }
 }
 
@@ -99,7 +99,7 @@ async fn denied(
         Some(HttpResponse::DeniedResponse(denied)) => {
             (denied.status.expect("a status").code, denied)
         }
-        other => panic!("let through: {other:?}"),
+        other => panic!("allowed: {other:?}"),
     }
 }
 
@@ -165,7 +165,7 @@ async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {
         let (status, _) = denied(&envoy, &[("authorization", bad)], &[]).await;
         assert_eq!(status, 401, "{bad}");
     }
-    // A demand that is not understood lets nobody through.
+    // A malformed requirement denies the request.
     let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[("scopes", "openid")]).await;
     assert_eq!(status, 400);
     expect_refused(
@@ -176,7 +176,7 @@ async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {
 
     server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
     let (status, _) = denied(&envoy, &[("authorization", &bearer)], &[]).await;
-    assert_eq!(status, 401, "by the very next call");
+    assert_eq!(status, 401, "at the next call");
 }
 
 async fn envoy_redirects_to_login_and_renews_cookies(backend: Backend) {

@@ -1,4 +1,4 @@
-//! The gRPC listener: its services and the bounds that it keeps.
+//! The gRPC listener: its services and its limits.
 
 mod certificates;
 mod gateway;
@@ -43,7 +43,7 @@ use crate::support::{
     send,
 };
 
-/// A back end of the installation, that may call every service.
+/// A trusted back end that may call every service.
 pub fn back_end() -> Metadata {
     Metadata {
         scope: Scope::parse(
@@ -54,7 +54,8 @@ pub fn back_end() -> Metadata {
     }
 }
 
-/// A server with a gRPC listener, that knows `ann` and the client `backend`, and a caller that may use the tokens' service.
+/// A server with a gRPC listener, `ann` and the client `backend`, and a caller that may use the
+/// token service.
 async fn with_back_end(backend: Backend) -> (TestServer, GrpcCaller) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
@@ -133,13 +134,17 @@ async fn a_back_end_manages_a_session_over_grpc(backend: Backend) {
     let next =
         caller.tokens().refresh(refresh(&old, "api:read")).await.expect("refreshed").into_inner();
     assert_eq!(next.scope, "api:read");
-    let again =
-        caller.tokens().refresh(refresh(&old, "")).await.expect("a lost answer").into_inner();
+    let again = caller
+        .tokens()
+        .refresh(refresh(&old, ""))
+        .await
+        .expect("a retry after a lost response")
+        .into_inner();
     assert_eq!(
         (again.refresh_token.as_ref(), again.scope.as_str()),
         (next.refresh_token.as_ref(), "api:read api:write")
     );
-    // It is the same chain as HTTP's.
+    // The refresh chain is the same as over HTTP.
     let by_http = server
         .refresh_as("backend", &next.refresh_token.expect("the next"))
         .await
@@ -153,19 +158,19 @@ async fn a_back_end_manages_a_session_over_grpc(backend: Backend) {
     assert_eq!(
         validate(&caller, &by_http.field("access_token")).await,
         ValidateResponse::default(),
-        "an old one is taken for stolen"
+        "an old refresh token counts as reuse"
     );
 
     let other = issued(&caller, &ann, "").await;
-    assert_eq!(
-        other.scope, "openid api:read api:write",
-        "scopes of this server's own API are no person's"
-    );
+    assert_eq!(other.scope, "openid api:read api:write", "service scopes are not granted to users");
     assert!(other.id_token.is_some());
     revoke(&caller, &other.access_token).await.expect("revoked");
     assert!(!validate(&caller, &other.access_token).await.active);
     let refresh_token = other.refresh_token.expect("the client may refresh");
-    assert!(validate(&caller, &refresh_token).await.active, "with an access token only that");
+    assert!(
+        validate(&caller, &refresh_token).await.active,
+        "revoking an access token leaves the session"
+    );
     revoke(&caller, &refresh_token).await.expect("revoked");
     assert!(!validate(&caller, &refresh_token).await.active);
     expect_refused(
@@ -237,7 +242,7 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
     assert_eq!(
         validate(&other, &tokens.access_token).await,
         ValidateResponse::default(),
-        "neither its own nor meant for it"
+        "neither issued to it nor for its audience"
     );
     assert_eq!(validate(&other, &refresh_token).await, ValidateResponse::default());
     expect_refused(
@@ -245,7 +250,7 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
         Code::PermissionDenied,
         "UNAUTHORIZED_CLIENT",
     );
-    revoke(&other, &refresh_token).await.expect("to it, it is not good");
+    revoke(&other, &refresh_token).await.expect("inactive for this client");
     expect_refused(
         other.tokens().refresh(refresh(&refresh_token, "")).await,
         Code::PermissionDenied,
@@ -256,7 +261,7 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
     let lone = issued(&other, &ann, "").await;
     assert_eq!(lone.refresh_token, None, "it was not registered for refresh tokens");
     assert!(validate(&other, &lone.access_token).await.active);
-    // Who serves an audience is told of its tokens.
+    // A client that introspects for an audience sees its tokens.
     server
         .change_client("other", |client: &mut Client| {
             client.metadata.introspection_audiences = vec!["*".to_owned()]
@@ -281,7 +286,7 @@ async fn a_follower_receives_the_list_and_its_changes(backend: Backend) {
         (vec![Target::Token(claims["jti"].as_str().expect("jti").to_owned())], false)
     );
 
-    // What is revoked by HTTP comes as well.
+    // A revocation over HTTP is published as well.
     let refresh_token = tokens.refresh_token.expect("the client may refresh");
     server
         .form_as("/oauth2/revoke", "backend", &[("token", &refresh_token)])
@@ -300,7 +305,7 @@ async fn a_follower_receives_the_list_and_its_changes(backend: Backend) {
     let hit = IssuedUntil { id: ann, issued_until: server.clock.now().as_secs() + 1 };
     assert_eq!((changed.from, targets(&changed.entries)), (ended.to, vec![Target::Subject(hit)]));
 
-    // Who comes back with a number gets what was missed, and nothing twice.
+    // A follower that resumes from a version gets what it missed, without duplicates.
     let mut again = watch(&follower, Some(snapshot.number)).await;
     let missed = changes(&mut again).await;
     assert_eq!((missed.from, missed.to, missed.entries.len()), (snapshot.number, changed.to, 2));
@@ -335,21 +340,21 @@ async fn a_stream_ends_with_its_token_or_the_grpc_server(backend: Backend) {
             async move { expect_ended(&mut last, Code::Unavailable, "SHUTTING_DOWN").await },
         );
     server.stop().await;
-    told.await.expect("it was told");
+    told.await.expect("the follower task ends");
 }
 
 async fn watch(caller: &GrpcCaller, since: Option<i64>) -> Streaming<WatchResponse> {
     let answer = caller.revocations().watch(WatchRequest { since }).await;
-    answer.expect("it follows").into_inner()
+    answer.expect("it is following").into_inner()
 }
 
 async fn next(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
     let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
-    let message = message.expect("in time").expect("not refused");
-    message.expect("it goes on")
+    let message = message.expect("within the timeout").expect("not refused");
+    message.expect("the stream continues")
 }
 
-/// The next change, past what only says that the stream is still there.
+/// The next change; heartbeats are skipped.
 async fn changes(stream: &mut Streaming<WatchResponse>) -> Delta {
     loop {
         match next(stream).await.message {
@@ -406,7 +411,7 @@ async fn reflection_lists_every_service_and_file() {
     }
 }
 
-/// The services that reflection names.
+/// The services that reflection lists.
 async fn services(server: &TestServer) -> BTreeSet<String> {
     match reflect(server, MessageRequest::ListServices(String::new())).await {
         MessageResponse::ListServicesResponse(list) => {
@@ -425,7 +430,7 @@ async fn reflect(server: &TestServer, asked: MessageRequest) -> MessageResponse 
     answer.message_response.expect("an answer")
 }
 
-/// Every method that reflection tells of.
+/// Every method that reflection lists.
 pub async fn methods(server: &TestServer) -> BTreeSet<String> {
     let mut methods = BTreeSet::new();
     for service in services(server).await {
@@ -462,16 +467,16 @@ async fn calls_are_bounded_in_size_and_time() {
         let answer = caller.tokens().validate(ValidateRequest { token }).await;
         expect_refused(answer, Code::InvalidArgument, "BAD_REQUEST");
     }
-    // The watcher's own patience ends its stream, nobody else's does.
+    // The deadline of the caller ends its own stream only.
     let follower = server.client_caller("backend", "propusk:revocations").await;
     let mut request = Request::new(WatchRequest { since: None });
     request.set_timeout(Duration::from_millis(300));
     let stream = follower.revocations().watch(request).await;
-    let mut stream = stream.expect("it follows").into_inner();
+    let mut stream = stream.expect("it is following").into_inner();
     next(&mut stream).await;
     expect_ended(&mut stream, Code::DeadlineExceeded, "REQUEST_TIMEOUT").await;
 
-    // What is no gRPC is told so.
+    // A request that is not gRPC is refused as such.
     let address = format!("http://{}", server.grpc.expect("a listener"));
     let by_http1 = send(server.http.get(&address)).await;
     assert_eq!(by_http1.status, StatusCode::HTTP_VERSION_NOT_SUPPORTED);

@@ -1,4 +1,4 @@
-//! A client in another language, by the files in `proto/` alone.
+//! A client in another language, built from the files in `proto/` alone.
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ async fn a_python_client_calls_every_method() {
     let told = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && told.trim_end().ends_with("steps held"),
+        output.status.success() && told.trim_end().ends_with("steps passed"),
         "{}\n{told}\n{complained}",
         output.status
     );

@@ -19,7 +19,7 @@ use crate::support::{
     grpc::{GrpcCaller, expect_refused},
 };
 
-/// A server that knows `ann`, and a caller that looks after accounts.
+/// A server with `ann`, and a caller that manages users.
 async fn with_accounts(backend: Backend) -> (TestServer, GrpcCaller) {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.register("ann").await;
@@ -64,7 +64,7 @@ async fn enable(caller: &GrpcCaller, id: &str) -> Result<User, Status> {
     Ok(answer.into_inner())
 }
 
-/// What the audit log says of a subject, oldest first: action and actor.
+/// The audit log of a subject, oldest first: action and actor.
 async fn audit(server: &TestServer, subject: &str) -> Vec<(String, String)> {
     let statement =
         Statement::new("SELECT action, actor FROM audit_log WHERE subject = $1 ORDER BY number");

@@ -1,4 +1,4 @@
-//! Who looks after an installation by its admin API.
+//! Callers of the admin API.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use serde_json::Value;
 
 use super::{Reply, TestServer, send};
 
-/// Somebody with a token.
+/// A caller with a token.
 pub struct AdminApi<'a> {
     pub server: &'a TestServer,
     pub token: String,
 }
 
 impl TestServer {
-    /// Registers `name` and makes an administrator of them; gives their id.
+    /// Registers `name` and makes them an administrator; returns their id.
     pub async fn promote(&self, name: &str) -> String {
         self.register(name).await;
         let user = users::find(&self.app, name).await.expect("known");
         users::set_role(&self.app, &user, Role::admin(), &Actor::operator())
             .await
             .expect("changed");
-        // Tokens of the moment of a change of role count as old.
+        // Tokens issued in the second of a role change count as old.
         self.clock.advance(Duration::from_secs(2));
         user.id
     }
@@ -41,13 +41,13 @@ impl TestServer {
         self.admin_as(name).await
     }
 
-    /// Somebody who is known already, logged in.
+    /// An existing user, logged in.
     pub async fn admin_as(&self, name: &str) -> AdminApi<'_> {
         let tokens = self.login(name).await.expect(StatusCode::OK).tokens();
         AdminApi { server: self, token: tokens.access }
     }
 
-    /// A program with a token of its own for this scope.
+    /// A service with a token of its own for this scope.
     pub async fn service(&self, id: &str, scope: &str) -> AdminApi<'_> {
         let metadata = Metadata {
             grant_types: vec![GrantType::ClientCredentials],
@@ -82,7 +82,7 @@ impl AdminApi<'_> {
         send(request.header("idempotency-key", key)).await
     }
 
-    /// Changes whatever state the thing has.
+    /// Changes a resource in whatever state it is.
     pub async fn patch(&self, path: &str, body: Value) -> Reply {
         self.patch_if("*", path, body).await
     }
@@ -92,12 +92,12 @@ impl AdminApi<'_> {
         send(request.header("if-match", etag)).await
     }
 
-    /// Removes whatever state the thing has.
+    /// Deletes a resource in whatever state it is.
     pub async fn delete(&self, path: &str) -> Reply {
         send(self.request(Method::DELETE, path).header("if-match", "*")).await
     }
 
-    /// Every thing of a list, by pages of three.
+    /// Every item of a list, in pages of three.
     pub async fn all(&self, path: &str) -> Vec<Value> {
         let (mut all, mut cursor) = (vec![], String::new());
         for _ in 0..100 {

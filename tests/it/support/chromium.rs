@@ -15,7 +15,7 @@ pub struct Chromium {
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf"; // WebDriver §12.1
 
 impl Chromium {
-    /// A window of its own, with cookies of its own, whose pages are asked for in `language`.
+    /// A window with a profile of its own, whose pages are requested in `language`.
     pub async fn open(language: &str) -> Self {
         let driver = std::env::var("PROPUSK_TEST_WEBDRIVER_URL")
             .expect("PROPUSK_TEST_WEBDRIVER_URL names no driver: run ./dev/test");
@@ -51,7 +51,7 @@ impl Chromium {
         Self { http, session: format!("{driver}/session/{id}"), _profile: profile }
     }
 
-    /// A WebDriver command of this window; the error is the driver's.
+    /// A WebDriver command in this window; the error is the driver's.
     pub async fn ask(&self, command: &str, body: Value) -> Result<Value, Value> {
         let request = self.http.post(format!("{}/{command}", self.session)).json(&body);
         let reply = request.send().await.expect("the driver answers");
@@ -60,7 +60,7 @@ impl Chromium {
         if fine { Ok(value) } else { Err(value) }
     }
 
-    /// What a command that only asks gives.
+    /// The value of a WebDriver query.
     pub async fn ask_get(&self, command: &str) -> Value {
         let reply = self.http.get(format!("{}/{command}", self.session)).send();
         let reply = reply.await.expect("the driver answers");
@@ -71,14 +71,14 @@ impl Chromium {
         self.ask("url", json!({ "url": url })).await.expect("the page loads");
     }
 
-    /// What the body of a function, run in the page, returns.
+    /// What the body of a function returns when it runs in the page.
     pub async fn run(&self, script: &str) -> Value {
         self.ask("execute/sync", json!({ "script": script, "args": [] }))
             .await
             .expect("the script runs")
     }
 
-    /// Clicks what the selector finds, as soon as it can be clicked.
+    /// Clicks the element that the selector finds, as soon as it can be clicked.
     pub async fn click(&self, selector: &str) {
         until(selector, || async {
             let element = self.find(selector).await?;
@@ -87,7 +87,7 @@ impl Chromium {
         .await;
     }
 
-    /// Replaces what stands in the field that the selector finds.
+    /// Replaces the text of the field that the selector finds.
     pub async fn type_into(&self, selector: &str, text: &str) {
         until(selector, || async {
             let element = self.find(selector).await?;
@@ -97,7 +97,7 @@ impl Chromium {
         .await;
     }
 
-    /// The text of what the selector finds, as soon as it is there.
+    /// The text of the element that the selector finds, as soon as it exists.
     pub async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({selector:?})?.textContent ?? null");
         let text =
@@ -105,7 +105,7 @@ impl Chromium {
         text.await
     }
 
-    /// Waits until what the selector finds says `text`.
+    /// Waits until the text of the element is `text`.
     pub async fn text_is(&self, selector: &str, text: &str) {
         let script =
             format!("return document.querySelector({selector:?})?.textContent.trim() ?? ''");
@@ -125,10 +125,10 @@ impl Chromium {
     pub async fn devtools(&self, command: &str, params: Value) -> Value {
         self.ask("goog/cdp/execute", json!({ "cmd": command, "params": params }))
             .await
-            .expect("the browser obeys")
+            .expect("the DevTools command succeeds")
     }
 
-    /// From now on the page is `width` by `height` CSS pixels and asked for in `scheme`: `light` or `dark`.
+    /// Sets the page to `width` by `height` CSS pixels and the color scheme to `light` or `dark`.
     pub async fn look(&self, width: u32, height: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -136,8 +136,8 @@ impl Chromium {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": [scheme] })).await;
     }
 
-    /// Fails the test where the page complained, as it does when its own policy forbids it something. A form that was refused is
-    /// an answer and no complaint.
+    /// Fails the test if the console has errors, as it has when the page's own policy blocks
+    /// something. A form refused with 400 is a response and no error.
     pub async fn close(self) {
         let log = self.ask("se/log", json!({ "type": "browser" })).await.expect("the console");
         let complaints: Vec<_> = log
@@ -152,7 +152,7 @@ impl Chromium {
     }
 }
 
-/// Polls, as a person's eye does: a page does what it does in its own time.
+/// Polls, as a user would look: a page changes in its own time.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     for _ in 0..600 {
         if let Some(seen) = look().await {

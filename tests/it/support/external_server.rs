@@ -1,4 +1,5 @@
-//! A stranger's server on the open Internet: https on loopback, with an authority of its own.
+//! A server of a third party on the Internet: https on loopback, with a certificate authority of
+//! its own.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Answers by path: the status, further headers and the body.
+/// Responses by path: the status, further headers and the body.
 type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
 
 /// What was posted last, by path.
@@ -87,8 +88,8 @@ impl ExternalServer {
         Self { base, ca, answers, asked, bodies }
     }
 
-    /// From now on, this is what stands at a path, as JSON where it is not called anything else. `headers`: whole lines,
-    /// each with its end.
+    /// Sets the response at a path, as JSON unless the headers have another type. `headers`: whole
+    /// lines, each with its end.
     pub fn put(&self, path: &str, status: u16, headers: &str, body: impl Into<String>) {
         let mut headers = headers.to_owned();
         if !headers.contains("Content-Type:") {
@@ -98,7 +99,7 @@ impl ExternalServer {
         self.answers.lock().expect("no panic").insert(path.to_owned(), answer);
     }
 
-    /// How many requests came so far.
+    /// The number of requests so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -108,7 +109,7 @@ impl ExternalServer {
         self.bodies.lock().expect("no panic").get(path).cloned()
     }
 
-    /// What a server needs to be told so that it asks here.
+    /// The settings that let Propusk connect to this server.
     pub fn settings(&self) -> [(&'static str, String); 2] {
         let ca = self.ca.path().join("ca.pem").display().to_string();
         [
@@ -118,7 +119,7 @@ impl ExternalServer {
     }
 }
 
-/// A request: its head, and as much of a body as the head tells.
+/// A request: its header section, and as much of a body as that announces.
 async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut request = vec![];
     loop {

@@ -38,7 +38,7 @@ impl Interceptor for CallMetadata {
     }
 }
 
-/// Somebody who calls.
+/// A caller on a connection.
 #[derive(Clone, Debug)]
 pub struct GrpcCaller {
     pub channel: Channel,
@@ -53,7 +53,7 @@ impl TestServer {
         Self::with(backend, &all).await
     }
 
-    /// A caller without any proof, on a connection of its own.
+    /// A caller without credentials, on a connection of its own.
     pub async fn anonymous(&self) -> GrpcCaller {
         let address = self.grpc.expect("a gRPC listener");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
@@ -66,7 +66,7 @@ impl TestServer {
         anonymous.with("authorization", &format!("Bearer {token}"))
     }
 
-    /// A token that the client `id` has for itself.
+    /// A client-credentials token of the client `id`.
     pub async fn client_token(&self, id: &str, scope: &str) -> String {
         let fields = [("grant_type", "client_credentials"), ("scope", scope)];
         let reply = self.form_as("/oauth2/token", id, &fields).await;
@@ -80,7 +80,7 @@ impl TestServer {
 }
 
 impl GrpcCaller {
-    /// Without a proof of its own.
+    /// Without credentials.
     pub fn on(channel: Channel) -> Self {
         Self { channel, with: CallMetadata::default() }
     }
@@ -103,7 +103,7 @@ impl GrpcCaller {
         UserServiceClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
-    /// As Envoy asks.
+    /// The client that Envoy uses.
     pub fn gateway(&self) -> AuthorizationClient<InterceptedService<Channel, CallMetadata>> {
         AuthorizationClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
@@ -115,7 +115,7 @@ impl GrpcCaller {
     }
 }
 
-/// Fails the test where a call was not refused with that code and reason, or not told the request's id.
+/// Fails the test unless a call was refused with that code and reason, and with the request's id.
 #[track_caller]
 pub fn expect_refused<T: std::fmt::Debug>(
     answer: Result<T, Status>,

@@ -23,16 +23,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// Which database a story runs on.
+/// The database that a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
     Postgres,
 }
 
-/// Runs each listed `async fn name(backend: Backend)` of the module on both databases, as `name::sqlite` and `name::postgres`.
-/// Plain `cargo test` reports the tests that need PostgreSQL as ignored; `./dev/test` runs them. With `requires "nginx":` in front
-/// the tests need that service too and are all left to `./dev/test`. A test that is not listed is dead code, which CI refuses.
+/// Runs each listed `async fn name(backend: Backend)` of the Rust module on both databases, as
+/// `name::sqlite` and `name::postgres`. Plain `cargo test` reports the tests that need PostgreSQL
+/// as ignored; `./dev/test` runs them. With `requires "nginx":` in front, the tests need that
+/// service too and are all left to `./dev/test`. A test that is not listed is dead code, which CI
+/// refuses.
 macro_rules! backend_tests {
     (requires $service:literal: $($name:ident),+ $(,)?) => {
         $(mod $name {
@@ -66,13 +68,13 @@ macro_rules! backend_tests {
 }
 pub(crate) use backend_tests;
 
-/// A password that the policy takes.
+/// A password that the policy accepts.
 pub const PASSWORD: &str = "seven blue herons at dawn";
 
-/// When every story begins: 2026-11-21T00:00:00Z.
+/// The time at which every test begins: 2026-11-21T00:00:00Z.
 pub const START: Timestamp = Timestamp(1_795_219_200_000_000);
 
-/// A database of its own for one story; removed with the folder, or with the cluster that `./dev/test` made.
+/// A database for one test; removed with the folder, or with the cluster that `./dev/test` started.
 pub struct Database {
     pub folder: TempDir,
     /// `None`: SQLite in the folder.
@@ -80,7 +82,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// An empty one: whoever opens it first makes the tables and the keys.
+    /// An empty database: the first process to open it creates the tables and the keys.
     pub async fn new(backend: Backend) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = match backend {
@@ -90,13 +92,14 @@ impl Database {
         Self { folder, url }
     }
 
-    /// One with the tables and the keys that a first start at [`START`] has made, and nothing else. For servers whose
-    /// clock begins there.
+    /// A database with the tables and keys of a first start at [`START`], and nothing else. For
+    /// servers whose clock begins there.
     pub async fn prepared(backend: Backend) -> Self {
         template::copy(backend).await
     }
 
-    /// The settings that every server on this database has: cheap argon2, no rate limits, no metrics port.
+    /// The settings of every server on this database: cheap argon2, no rate limits, no metrics
+    /// port.
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
@@ -113,7 +116,7 @@ impl Database {
         if let Some(url) = &self.url {
             settings.push(("PROPUSK_DATABASE__URL".to_owned(), url.clone()));
             settings.push(("PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(), "8".to_owned()));
-            // A machine that runs every story at once is slower than any that serves people.
+            // A machine that runs every test at once is slower than any that serves users.
             settings.push(("PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(), "25s".to_owned()));
         }
         settings
@@ -137,7 +140,7 @@ async fn postgres_database(template: Option<&str>) -> String {
     url.into()
 }
 
-/// A running server of this process.
+/// A server that runs in this process.
 pub struct TestServer {
     pub app: Arc<App>,
     pub clock: Clock,
@@ -187,7 +190,7 @@ impl TestServer {
             };
             server.run(shutdown).await.expect("the server runs");
         });
-        // reqwest wants to be told which TLS it uses. An error means that it knows.
+        // reqwest needs a default TLS provider. An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -197,12 +200,12 @@ impl TestServer {
         Self { app, clock, base, grpc, http, database, stop: Some(stop), running }
     }
 
-    /// A further server on the same database, with the same clock.
+    /// Another server on the same database, with the same clock.
     pub async fn another(&self, settings: &[(&str, &str)]) -> Self {
         Self::on(Arc::clone(&self.database), self.clock.clone(), settings).await
     }
 
-    /// Shuts down as on SIGTERM and waits until all is closed.
+    /// Shuts down as on SIGTERM and waits until everything is closed.
     pub async fn stop(mut self) -> Arc<Database> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
@@ -258,7 +261,7 @@ impl TestServer {
         propusk::flows::admin::modules::put(&self.app, module, must, &by).await.expect("a module");
     }
 
-    /// Switches one of a person's modules, by the JSON API.
+    /// Enables or disables one of a user's modules, by the JSON API.
     pub async fn switch(&self, access_token: &str, module: &str, action: &str) -> Reply {
         let path = format!("/api/v1/modules/{module}/{action}");
         self.post_as(&path, access_token).await
@@ -298,7 +301,7 @@ pub struct Tokens {
     pub refresh: String,
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -318,14 +321,14 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// Fails the test where the status is another.
+    /// Fails the test unless the status is this one.
     #[track_caller]
     pub fn expect(self, status: StatusCode) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Fails the test where this is not that error, in the envelope.
+    /// Fails the test unless this is that error, in the envelope.
     #[track_caller]
     pub fn expect_error(self, status: u16, code: &str) -> Self {
         let json = self.json();
@@ -341,7 +344,7 @@ impl Reply {
         self
     }
 
-    /// The tokens of a register, login or refresh answer.
+    /// The tokens of a register, login or refresh response.
     #[track_caller]
     pub fn tokens(&self) -> Tokens {
         let data = &self.json()["data"];

@@ -1,4 +1,4 @@
-//! nginx as `examples/nginx` sets it up, and the application behind it.
+//! nginx as `examples/nginx` configures it, and the application behind it.
 
 use std::{
     path::Path,
@@ -19,13 +19,13 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts the example on an address, between Propusk and an application, and waits until it answers. Only the three
-    /// addresses are changed.
+    /// Starts the example on an address, between Propusk and an application, and waits until it
+    /// answers. Only the three addresses are changed.
     pub async fn start(address: &str, propusk: &str, application: &str) -> Self {
         let program = std::env::var("PROPUSK_TEST_NGINX")
             .expect("PROPUSK_TEST_NGINX names no nginx: run ./dev/test");
         let folder = tempfile::tempdir().expect("a folder");
-        // Where nginx is started by root its workers are somebody else.
+        // When root starts nginx, its workers run as another user.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).expect("open to all");
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nginx");
@@ -63,7 +63,7 @@ impl Nginx {
             }
             if let Some(status) = nginx.child.try_wait().expect("a child") {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
-                panic!("nginx ended with {status}: {log}");
+                panic!("nginx exited with {status}: {log}");
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -73,14 +73,15 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Its workers end with it, if it may tell them.
+        // Its workers end with it, if it is allowed to signal them.
         let id = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();
         let _ = self.child.wait();
     }
 }
 
-/// An application that answers with the head of the request, as it came. Gives its address.
+/// An application that answers with the header section of the request as received. Returns its
+/// address.
 pub async fn application() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -1,4 +1,5 @@
-//! What a relying application and its person's browser do, without a browser: forms are read from the pages and sent back.
+//! A relying party and its user's browser, without a browser: forms are read from the pages and
+//! submitted.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ use super::{PASSWORD, Reply, TestServer, send};
 /// The redirect URI of [`web_app`].
 pub const CALLBACK: &str = "https://app.example/cb";
 
-/// The secret of every confidential client here.
+/// The secret of every confidential client in the tests.
 pub const SECRET: &str = "a secret of the application's own";
 
 /// A PKCE verifier.
@@ -27,7 +28,7 @@ pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// Its challenge (RFC 7636 appendix B).
 pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// What a confidential web application registers.
+/// The metadata of a confidential web application.
 pub fn web_app() -> Metadata {
     Metadata {
         client_name: "Example App".to_owned(),
@@ -44,12 +45,12 @@ pub fn web_app() -> Metadata {
     }
 }
 
-/// What the installation's own application registers: nobody is asked for consent.
+/// The metadata of a first-party application: no consent page.
 pub fn first_party_app() -> Metadata {
     Metadata { consent: Consent::Implicit, ..web_app() }
 }
 
-/// What a single-page application registers: no secret.
+/// The metadata of a single-page application: no secret.
 pub fn public_app() -> Metadata {
     Metadata {
         token_endpoint_auth_method: AuthMethod::None,
@@ -115,7 +116,7 @@ impl TestServer {
         person
     }
 
-    /// Sends a form to the token endpoint or a neighbour of it, authenticated by header as `id`.
+    /// Sends a form to an OAuth endpoint, authenticated by header as `id`.
     pub async fn form_as(&self, path: &str, id: &str, fields: &[(&str, &str)]) -> Reply {
         send(self.request(Method::POST, path).basic_auth(id, Some(SECRET)).form(fields)).await
     }
@@ -125,7 +126,7 @@ impl TestServer {
         send(self.request(Method::POST, path).form(fields)).await
     }
 
-    /// Exchanges a code as `app`.
+    /// Exchanges a code as the client `id`.
     pub async fn exchange_code(&self, id: &str, code: &str) -> Reply {
         let fields = [
             ("grant_type", "authorization_code"),
@@ -136,27 +137,28 @@ impl TestServer {
         self.form_as("/oauth2/token", id, &fields).await
     }
 
-    /// Refreshes as `app`.
+    /// Refreshes as the client `id`.
     pub async fn refresh_as(&self, id: &str, refresh_token: &str) -> Reply {
         let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
         self.form_as("/oauth2/token", id, &fields).await
     }
 
-    /// What introspection says to `id`.
+    /// The introspection response that `id` gets.
     pub async fn introspect(&self, id: &str, token: &str) -> Value {
         let reply = self.form_as("/oauth2/introspect", id, &[("token", token)]).await;
         reply.expect(StatusCode::OK).json()
     }
 }
 
-/// A browser and whoever sits before it.
+/// A browser and its user.
 pub struct Browser<'a> {
     pub server: &'a TestServer,
     pub cookies: HashMap<String, String>,
 }
 
 impl Browser<'_> {
-    /// Sends a request with this browser's cookies, and keeps those of the answer; follows no redirect.
+    /// Sends a request with this browser's cookies and stores those of the response; follows no
+    /// redirect.
     pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Reply {
         let cookies: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -176,14 +178,14 @@ impl Browser<'_> {
         reply
     }
 
-    /// Opens an address of the server.
+    /// Opens a URL of the server.
     pub async fn open(&mut self, address: &str) -> Reply {
         let path = address.strip_prefix(&self.server.base).unwrap_or(address);
         let request = self.server.request(Method::GET, path).header("accept", "text/html");
         self.send(request).await
     }
 
-    /// Sends the form of a page, its hidden fields with what is typed or clicked.
+    /// Submits the form of a page: its hidden fields with what is typed or clicked.
     pub async fn submit(&mut self, page: &Reply, typed: &[(&str, &str)]) -> Reply {
         let form = Form::of(&page.text);
         self.submit_form(form, typed).await
@@ -204,8 +206,8 @@ impl Browser<'_> {
         reply.expect(StatusCode::SEE_OTHER)
     }
 
-    /// Opens an authorization request; goes through the login page as `name` and allows what is asked. Gives the answer
-    /// that leaves for the application.
+    /// Opens an authorization request, logs in as `name` and consents where asked. Returns the
+    /// response to the application.
     pub async fn authorize(
         &mut self,
         request: &AuthorizationRequest,
@@ -225,14 +227,14 @@ impl Browser<'_> {
             } else if reply.text.contains("name=\"iss\"") {
                 return AuthorizationResponse::posted(&reply);
             } else {
-                panic!("neither a page of ours nor an answer: {reply:?}");
+                panic!("neither a page nor an authorization response: {reply:?}");
             }
         }
-        panic!("no answer after six steps: {reply:?}");
+        panic!("no authorization response after six steps: {reply:?}");
     }
 }
 
-/// A form as it stands in a page.
+/// A form as it is in a page.
 #[derive(Clone, Debug)]
 pub struct Form {
     pub action: String,
@@ -240,7 +242,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// The page's only form that is sent by POST.
+    /// The page's only form with the method POST.
     #[track_caller]
     pub fn of(html: &str) -> Self {
         let tag =
@@ -291,7 +293,7 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
 pub struct AuthorizationRequest(pub Vec<(String, String)>);
 
 impl AuthorizationRequest {
-    /// A good one of [`web_app`], with PKCE, state and nonce.
+    /// A valid one of [`web_app`], with PKCE, state and nonce.
     pub fn of(client_id: &str, scope: &str) -> Self {
         let fields = [
             ("client_id", client_id),
@@ -306,7 +308,7 @@ impl AuthorizationRequest {
         Self(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
     }
 
-    /// With a parameter in place of what was there.
+    /// With a parameter replaced.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.0.retain(|(known, _)| known != name);
         self.0.push((name.to_owned(), value.to_owned()));
@@ -327,7 +329,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// What left for the application.
+/// The authorization response.
 #[derive(Clone, Debug)]
 pub struct AuthorizationResponse {
     pub location: Url,
@@ -342,7 +344,7 @@ impl AuthorizationResponse {
         Self { location, fields }
     }
 
-    /// What a page posts to the application (Form Post Response Mode).
+    /// The response that a page posts to the application (Form Post Response Mode).
     #[track_caller]
     pub fn posted(page: &Reply) -> Self {
         let form = Form::of(&page.text);
@@ -383,7 +385,7 @@ fn part(token: &str, at: usize) -> Value {
 }
 
 impl Reply {
-    /// Fails the test where this is not that error of RFC 6749 §5.2.
+    /// Fails the test unless this is that error of RFC 6749 §5.2.
     #[track_caller]
     pub fn expect_oauth_error(self, status: u16, error: &str) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -401,7 +403,7 @@ impl Reply {
         self.json()[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned()
     }
 
-    /// Fails the test where this is not an error page, or leads anywhere.
+    /// Fails the test unless this is an error page without a redirect.
     #[track_caller]
     pub fn expect_page(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");

@@ -1,4 +1,4 @@
-//! The program itself, as a process of its own.
+//! The binary in a process of its own.
 
 use std::{
     net::TcpListener,
@@ -12,13 +12,13 @@ use super::Database;
 /// A running `propusk serve`; killed when it is dropped.
 pub struct Process {
     child: Child,
-    /// The file with what it wrote to standard error: a pipe that nobody empties would stop it.
+    /// The file with its standard error: a pipe that nobody reads would block it.
     log: PathBuf,
     pub base: String,
 }
 
 impl Process {
-    /// Starts the program on a database and waits until it is ready.
+    /// Starts the server on a database and waits until it is ready.
     pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
         let mut command = command(database, settings);
@@ -32,11 +32,11 @@ impl Process {
         process
     }
 
-    /// Polls, because there is no other way to ask a process of its own.
+    /// Polls: another process cannot be awaited otherwise.
     async fn wait_until_ready(&mut self) {
         for _ in 0..600 {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                panic!("the program ended with {status}: {}", self.stderr());
+                panic!("the server exited with {status}: {}", self.stderr());
             }
             let ready = reqwest::get(format!("{}/api/v1/auth/health/ready", self.base)).await;
             if ready.is_ok_and(|answer| answer.status().is_success()) {
@@ -44,10 +44,10 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("the program is not ready after 15 s");
+        panic!("the server is not ready after 15 s");
     }
 
-    /// What it wrote to standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log")
     }
@@ -58,7 +58,7 @@ impl Process {
         self.child.wait().expect("gone");
     }
 
-    /// SIGTERM, and how the program ended.
+    /// SIGTERM, and the exit status.
     pub async fn terminate(mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().expect("kill");
@@ -75,14 +75,14 @@ impl Drop for Process {
     }
 }
 
-/// The program with the settings of a database and nothing else of this environment that concerns it.
+/// The binary with the settings of a database, and no other PROPUSK_ variable of this environment.
 pub fn command(database: &Database, settings: &[(&str, &str)]) -> Command {
     let mut command = bare_command(database.folder.path());
     command.envs(database.settings()).envs(settings.iter().copied());
     command
 }
 
-/// The program in a folder, without any setting.
+/// The binary in a folder, without any setting.
 pub fn bare_command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_propusk"));
     for (name, _) in std::env::vars_os() {
@@ -94,7 +94,7 @@ pub fn bare_command(folder: &Path) -> Command {
     command
 }
 
-/// Runs a command of the program to its end.
+/// Runs a command of the binary to its end.
 pub fn run(database: &Database, settings: &[(&str, &str)], args: &[&str]) -> Output {
     command(database, settings).args(args).output().expect("it runs")
 }

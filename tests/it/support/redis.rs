@@ -1,4 +1,4 @@
-//! A Redis of the story's own, which it may end, pause, flush and restore.
+//! A Redis for one test, which it can kill, pause, flush and restore.
 
 use std::{
     net::TcpListener,
@@ -18,7 +18,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one on a free port, with more of its options: `["--maxmemory", "2mb"]`.
+    /// Starts one on a free port, with further options: `["--maxmemory", "2mb"]`.
     pub fn start(options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -32,7 +32,7 @@ impl Redis {
         redis
     }
 
-    /// A Sentinel that watches a master under a name.
+    /// A Sentinel that monitors a master under a name.
     pub fn start_sentinel(name: &str, master: u16) -> Self {
         let sentinel = Self::start(&["--sentinel", "--protected-mode", "no"]);
         let port = master.to_string();
@@ -66,13 +66,13 @@ impl Redis {
         self.child.wait().expect("its end");
     }
 
-    /// Starts it again, on whatever its folder has for a dump.
+    /// Starts it again with the dump in its folder.
     pub fn start_again(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.options);
         self.wait_until_ready();
     }
 
-    /// What it has now, to be [`Redis::restore`]d later.
+    /// Its current data, for [`Redis::restore`].
     pub fn dump(&self) -> Vec<u8> {
         let _: String = self.run(&["SAVE"]);
         std::fs::read(self.dump_file()).expect("the dump")
@@ -89,7 +89,7 @@ impl Redis {
         self.folder.path().join("dump.rdb")
     }
 
-    /// Holds its process still: connections stay, and nothing is answered.
+    /// Stops its process: connections stay open, and nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -113,7 +113,7 @@ impl Redis {
             if answered.is_ok() {
                 return;
             }
-            assert!(self.child.try_wait().expect("a child").is_none(), "redis-server ended");
+            assert!(self.child.try_wait().expect("a child").is_none(), "redis-server exited");
             std::thread::sleep(std::time::Duration::from_millis(25));
         }
         panic!("redis-server does not answer");

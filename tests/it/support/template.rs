@@ -1,5 +1,5 @@
-//! Databases on which a server has been before. Making an RSA key takes longer than most stories: one that does not tell
-//! of a first start begins with a copy of what a first start left.
+//! Databases that a server has opened before. Generating an RSA key takes longer than most tests,
+//! so a test that is not about a first start begins with a copy of what a first start left.
 
 use std::{fs, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -13,14 +13,14 @@ use tokio::sync::OnceCell;
 
 use super::{Backend, Database, START, postgres_database};
 
-/// What was left, in memory: nothing stays behind when the stories are told.
+/// The template, in memory: no file is left behind after the tests.
 struct Template {
     master_key: Vec<u8>,
     tables: Tables,
 }
 
 enum Tables {
-    /// The file.
+    /// The file's bytes.
     Sqlite(Vec<u8>),
     /// The database's name.
     Postgres(String),
@@ -32,7 +32,7 @@ static POSTGRES: OnceCell<Template> = OnceCell::const_new();
 const MASTER_KEY: &str = "master.key";
 const FILE: &str = "propusk.db";
 
-/// A copy for one story.
+/// A copy for one test.
 pub async fn copy(backend: Backend) -> Database {
     let template = match backend {
         Backend::Sqlite => SQLITE.get_or_init(|| make(backend)).await,
@@ -62,7 +62,7 @@ async fn make(backend: Backend) -> Template {
             Tables::Postgres(url.path().trim_start_matches('/').to_owned())
         }
         None => {
-            // What stands in the journal yet comes along.
+            // The write-ahead log is included.
             let copy = folder.join("copy.db");
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join(FILE));
             let mut connection =
@@ -80,7 +80,7 @@ async fn make(backend: Backend) -> Template {
     Template { master_key, tables }
 }
 
-/// Writes a file that is its owner's alone, as the server makes them.
+/// Writes a file that only its owner can read, as the server does.
 fn write(path: &Path, bytes: &[u8]) {
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();

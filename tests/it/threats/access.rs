@@ -1,4 +1,5 @@
-//! Section F: who may call what, from where, and what does not count as saying who calls.
+//! Attacks on access control: who may call what, from which origin, and what does not count as
+//! authentication.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,14 +23,14 @@ use crate::support::{
     send,
 };
 
-/// Who calls, each with a bearer token of their own: nobody, a person, another person, an application for itself, an
-/// administrator.
+/// The callers, each with a bearer token of their own: nobody, a user, another user, a client for
+/// itself, an administrator.
 const CALLERS: [&str; 5] = ["", "ann", "bob", "app", "root"];
 
-/// Every call of the server, what is sent, and the status that each of [`CALLERS`] gets. What stands in `{}` is a JSON
-/// body, all other bodies are forms.
+/// Every endpoint, what is sent, and the status that each of [`CALLERS`] gets. A body in `{}` is
+/// JSON, all other bodies are forms.
 const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
-    // For everybody
+    // Public
     ("GET", "/", "", [200; 5]),
     ("GET", "/docs", "", [200; 5]),
     ("GET", "/docs/oauth2-redirect", "", [200; 5]),
@@ -53,13 +54,13 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/auth/login", "{}", [400; 5]),
     ("POST", "/auth/logout", "{}", [401, 200, 200, 401, 200]),
     ("DELETE", "/auth/logout", "{}", [401, 200, 200, 401, 200]),
-    // What people may use
+    // For users
     ("GET", "/api/v1/modules", "", [401, 200, 200, 403, 200]),
     ("POST", "/api/v1/modules/:module_id/enable", "", [401, 404, 404, 403, 404]),
     ("POST", "/api/v1/modules/:module_id/disable", "", [401, 404, 404, 403, 404]),
-    // For gateways, by a scope of their own
+    // For gateways, with a scope of their own
     ("GET", "/oauth2/revocations", "", [401, 403, 403, 403, 403]),
-    // For applications: none of them takes a person's token for a client's proof.
+    // For clients: none of them accepts a user's token as client authentication.
     ("POST", "/oauth2/token", "grant_type=client_credentials&client_id=app", [401; 5]),
     ("POST", "/oauth2/par", "client_id=app&response_type=code", [401; 5]),
     ("POST", "/oauth2/introspect", "client_id=app&token=x", [401; 5]),
@@ -73,7 +74,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     // For gateways: any method
     ("GET", "/forward-auth", "", [401, 200, 200, 200, 200]),
     ("GET", "/forward-auth/envoy/*request", "", [401, 200, 200, 200, 200]),
-    // For browsers: none of them takes a token for a cookie, and no form is taken that is not ours.
+    // For browsers: none of them accepts a token instead of a cookie, nor a form without a CSRF
+    // token.
     ("GET", "/oauth2/authorize", "", [400; 5]),
     ("POST", "/oauth2/authorize", "response_type=code", [303; 5]),
     ("GET", "/oauth2/logout", "", [200; 5]),
@@ -91,7 +93,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
         "decision=allow&request=client_id%3Dapp%26response_type%3Dcode%26scope%3Dopenid%26code_challenge_method%3DS256%26code_challenge%3DE9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
         [403; 5],
     ),
-    // For administrators. Nothing is called `:id`, and no state of it is named.
+    // For administrators. There is no resource `:id`, and no `If-Match` is sent.
     ("GET", "/api/v1/admin/users", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/users", "{}", [401, 403, 403, 403, 400]),
     ("GET", "/api/v1/admin/users/:id", "", [401, 403, 403, 403, 404]),
@@ -141,7 +143,8 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")
 }
 
-/// The addresses that the sources of the server name as routes, and how many of them are not written out.
+/// The paths that the sources of the server name as routes, and the number of those that are not
+/// literals.
 fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
     let (mut named, mut computed) = (BTreeSet::new(), 0);
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -171,7 +174,7 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
 async fn administrator(server: &TestServer) {
     let user = users::find(&server.app, "root").await.expect("known");
     users::set_role(&server.app, &user, Role::admin(), &Actor::operator()).await.expect("changed");
-    // Tokens of the moment of a change of role count as old.
+    // Tokens issued in the second of a role change count as old.
     server.clock.advance(std::time::Duration::from_secs(2));
 }
 
@@ -236,7 +239,7 @@ async fn t82_every_endpoint_answers_every_caller_per_the_table(backend: Backend)
             if *caller != "ann" && !sees_all {
                 assert!(
                     !reply.text.contains(&ann),
-                    "{method} {path} tells {caller:?} of ann: {reply:?}"
+                    "{method} {path} reveals ann to {caller:?}: {reply:?}"
                 );
             }
         }
@@ -263,7 +266,8 @@ async fn t82_the_endpoint_table_is_complete() {
             .as_object()
             .expect("paths")
             .keys()
-            // What is described by hand has names of its own for the parts that vary; the sources name it.
+            // The hand-written operations name their path parameters differently; the sources name
+            // the routes.
             .filter(|path| !path.contains('{') || path.starts_with("/api/"))
             .map(|path| path.replace('{', ":").replace('}', "")),
     );
@@ -328,7 +332,7 @@ async fn t84_cors_covers_client_endpoints_and_never_cookies(backend: Backend) {
                 let allowed = reply.header("access-control-allow-origin").to_owned();
                 match allowed.as_str() {
                     "" => assert_no_cors(&reply, &what),
-                    // What everybody may read or, where registration is open, do anyway.
+                    // Endpoints that everyone may read or, while registration is open, call.
                     "*" => assert!(
                         path.starts_with("/.well-known/")
                             || ["/oauth2/jwks", "/oauth2/register"].contains(path),
@@ -429,7 +433,7 @@ async fn t89_identity_headers_have_no_effect(backend: Backend) {
             .await
             .expect_oauth_error(401, "invalid_client");
     }
-    // A cookie is known by its exact name.
+    // A cookie counts by its exact name only.
     let cookie = server.logged_in("ann").await.cookies["propusk_session"].clone();
     for name in [
         "Propusk_session",

@@ -1,4 +1,4 @@
-//! Section F: the admin API.
+//! Attacks on the admin API.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
@@ -63,7 +63,7 @@ async fn t38_reusing_a_deleted_email_creates_a_new_subject(backend: Backend) {
         .read(Statement::new("SELECT subject FROM logout_deliveries WHERE client_id = 'shop'"))
         .await
         .expect("rows");
-    assert_eq!(told.len(), 1, "the application hears of the logout of somebody who is gone");
+    assert_eq!(told.len(), 1, "the application is notified of the deleted user's logout");
     assert_eq!(told[0].get::<String>("subject").expect("text"), id);
     let new = one.register("ann").await;
     let sub = payload(&new.access)["sub"].clone();
@@ -123,11 +123,7 @@ async fn t81_a_cursor_is_bound_to_its_list_and_sorting_is_fixed(backend: Backend
     let page = admin.get("/users?limit=2").await;
     let cursor = page.text_of("/nextCursor");
     let next = admin.get(&format!("/users?limit=1&cursor={cursor}")).await.expect(StatusCode::OK);
-    assert_eq!(
-        next.data()["items"].as_array().map(Vec::len),
-        Some(1),
-        "the size of a page may change"
-    );
+    assert_eq!(next.data()["items"].as_array().map(Vec::len), Some(1), "the page size may change");
     for at in 0..cursor.len() {
         let mut forged = cursor.clone().into_bytes();
         forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
@@ -205,8 +201,8 @@ async fn t82_admin_scopes_bound_services_and_users_alike(backend: Backend) {
             );
         }
     }
-    assert!(seen > 40, "the document lists the calls");
-    // An application's token has a person: without the role it is nothing, whatever its scope.
+    assert!(seen > 40, "the document lists the operations");
+    // A client's token has a user: without the admin role it is refused, whatever its scope.
     let granted = tokens(&server, "app", "openid propusk:admin", "ann").await;
     let call = async |token: &str| {
         send(server.request(Method::GET, "/api/v1/admin/users").bearer_auth(token)).await
@@ -217,7 +213,7 @@ async fn t82_admin_scopes_bound_services_and_users_alike(backend: Backend) {
     call(&granted.field("access_token")).await.expect_error(403, "INSUFFICIENT_SCOPE");
     let granted = tokens(&server, "app", "openid propusk:admin", "root").await;
     call(&granted.field("access_token")).await.expect(StatusCode::OK);
-    // Nor is it a token of another audience, nor one of a person whose role is gone.
+    // So is a token for another audience, and one of a user whose role was removed.
     let root = server.admin_as("root").await;
     server.promote("second").await;
     let second = server.admin_as("second").await;
@@ -367,7 +363,7 @@ async fn t82_a_self_registered_client_has_no_admin_access() {
         let made = server.post("/oauth2/register", body).await;
         assert_eq!(made.expect(StatusCode::CREATED).json()["scope"], "openid");
     }
-    // Were it in the database all the same, it would count for nothing.
+    // Even if the scope were in the database, it would not count.
     let service = server.service("keeper", "propusk:admin").await;
     service.get("/users").await.expect(StatusCode::OK);
     let changed = server.change_client("keeper", |client| client.source = Source::Registration);

@@ -1,4 +1,4 @@
-//! Section B: clients that prove who they are by a signed assertion.
+//! Attacks on client authentication by signed assertions.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn signing_app(key: &Jwk) -> Metadata {
     }
 }
 
-/// What a good assertion says; each has a `jti` of its own.
+/// The claims of a valid assertion; each has a `jti` of its own.
 fn claims(server: &TestServer, jti: &str) -> Value {
     let now = server.clock.now().as_secs();
     json!({ "iss": "app", "sub": "app", "aud": server.app.config.server.issuer, "jti": jti, "iat": now, "exp": now + 60 })
@@ -56,7 +56,7 @@ fn assertion(key: &Jwk, claims: &Value) -> String {
     sign(key, &json!({ "alg": "ES256" }), claims)
 }
 
-/// Asks for a token with an assertion and what is given beside it.
+/// Requests a token with an assertion and further parameters.
 async fn ask(server: &TestServer, assertion: &str, beside: &[(&str, &str)]) -> Reply {
     let fields = [
         ("grant_type", "client_credentials"),
@@ -72,7 +72,7 @@ async fn with_signing_app(backend: Backend) -> (TestServer, Jwk) {
     (server, key)
 }
 
-/// How many assertions are remembered.
+/// The number of stored assertion ids.
 async fn remembered(server: &TestServer) -> i64 {
     let statement = Statement::new("SELECT count(*) AS n FROM single_use_ids");
     let rows = server.app.db.read(statement).await.expect("rows");
@@ -94,7 +94,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
     ask(&server, &assertion(&key, &claims(&server, "named")), &[("client_id", "app")])
         .await
         .expect(StatusCode::OK);
-    // A secret with an assertion that nobody signed.
+    // A secret beside an unsigned assertion.
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     for alg in ["none", "None", "nOnE", "HS256"] {
         let unsigned =
@@ -109,7 +109,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
             ask(&server, &unsigned, beside).await.expect_oauth_error(401, "invalid_client");
         }
     }
-    // Two ways at once, right or wrong.
+    // Two methods at once, valid or not.
     let fresh = |jti: &str| assertion(&key, &claims(&server, jti));
     for (n, beside) in [
         &[("client_secret", SECRET)][..],
@@ -140,7 +140,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
         .form_as("/oauth2/token", "secret", &fields)
         .await
         .expect_oauth_error(400, "invalid_request");
-    // Another way than the registered one.
+    // Another method than the registered one.
     server
         .form_as("/oauth2/token", "app", &[("grant_type", "client_credentials")])
         .await
@@ -164,7 +164,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
         &claims(&server, "request"),
     );
     ask(&server, &request, &[]).await.expect_oauth_error(401, "invalid_client");
-    // Another type of assertion, or none.
+    // Another assertion type, or none.
     let bare = fresh("bare");
     for kind in ["urn:ietf:params:oauth:client-assertion-type:saml2-bearer", "jwt", ""] {
         let fields = [
@@ -175,7 +175,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
         server.form("/oauth2/token", &fields).await.expect_oauth_error(400, "invalid_request");
     }
     ask(&server, &bare, &[]).await.expect(StatusCode::OK);
-    // The other endpoints take the same proof.
+    // The other endpoints accept the same authentication.
     for (path, field) in
         [("/oauth2/introspect", ("token", "x")), ("/oauth2/revoke", ("token", "x"))]
     {
@@ -249,7 +249,7 @@ async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
         URL_SAFE_NO_PAD.encode(forged.to_string())
     );
     ask(&server, &forged, &[]).await.expect_oauth_error(401, "invalid_client");
-    assert_eq!(remembered(&server).await, 0, "what its client did not sign takes no room");
+    assert_eq!(remembered(&server).await, 0, "an assertion with a bad signature is not stored");
     ask(&server, &whole, &[]).await.expect(StatusCode::OK);
 }
 
@@ -263,7 +263,7 @@ async fn t20_an_assertion_is_single_use_across_servers_and_restarts(backend: Bac
     for server in [&one, &other] {
         ask(server, &used, &[]).await.expect_oauth_error(401, "invalid_client");
     }
-    // The `jti` counts, whatever stands beside it; another client's is another.
+    // The `jti` decides, whatever else differs; that of another client is another.
     let mut again = claims(&one, "once");
     again["exp"] = (again["exp"].as_i64().expect("seconds") + 30).into();
     ask(&other, &assertion(&key, &again), &[]).await.expect_oauth_error(401, "invalid_client");
@@ -275,7 +275,7 @@ async fn t20_an_assertion_is_single_use_across_servers_and_restarts(backend: Bac
     assert_eq!(
         replies.iter().filter(|reply| reply.status == StatusCode::OK).count(),
         1,
-        "one of forty"
+        "one of 40"
     );
     let clock = one.clock.clone();
     drop(other.stop().await);
@@ -318,7 +318,8 @@ async fn t21_an_assertion_audience_must_be_the_issuer_alone(backend: Backend) {
     }
     ask(&server, &with(json!(issuer), "text"), &[]).await.expect(StatusCode::OK);
     ask(&server, &with(json!([issuer]), "list"), &[]).await.expect(StatusCode::OK);
-    // An ID token or an access token of the client's own is no assertion, nor is what names another as its maker.
+    // An ID token or an access token of the client is no assertion, nor is one that names another
+    // client as its issuer.
     for (name, value) in [
         ("iss", json!("other")),
         ("sub", json!("other")),
@@ -375,7 +376,7 @@ async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Back
             .await
             .expect_oauth_error(401, "invalid_client");
     }
-    assert_eq!(remembered(&server).await, 0, "what was refused takes no room");
+    assert_eq!(remembered(&server).await, 0, "a refused assertion is not stored");
     ask(&server, &with("exp", json!(now + 300), "five"), &[]).await.expect(StatusCode::OK);
     for n in 0..20 {
         ask(&server, &assertion(&key, &claims(&server, &format!("n{n}"))), &[])
@@ -383,7 +384,7 @@ async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Back
             .expect(StatusCode::OK);
     }
     assert_eq!(remembered(&server).await, 21);
-    // No moment at which an assertion is still good and no longer remembered.
+    // An assertion is never still valid but already forgotten.
     let last = with("exp", json!(now + 300), "five");
     for _ in 0..8 {
         server.clock.advance(Duration::from_secs(60));

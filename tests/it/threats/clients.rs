@@ -1,4 +1,4 @@
-//! Section B: what an application may have, and what it may know.
+//! Attacks by clients: what a client may be granted, and what it may learn.
 
 use propusk::{
     model::client::{GrantType, Metadata},
@@ -20,12 +20,12 @@ use crate::support::{
 
 const MACHINE: &[(&str, &str)] = &[("grant_type", "client_credentials")];
 
-/// A token of the application's own.
+/// A client-credentials token.
 async fn for_itself(server: &TestServer, id: &str) -> String {
     server.form_as("/oauth2/token", id, MACHINE).await.expect(StatusCode::OK).field("access_token")
 }
 
-/// The scopes that a token says it has, by its answer and by introspection.
+/// The scopes of a token, by the token response and by introspection.
 async fn scope_of(server: &TestServer, reply: Reply) -> String {
     let reply = reply.expect(StatusCode::OK);
     let access = reply.field("access_token");
@@ -47,7 +47,7 @@ backend_tests! {
 
 async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
     let server = with_app(backend, web_app()).await;
-    // A client for itself: what it was registered for, and nothing that is about a person.
+    // A client for itself: what it registered, and nothing that is about a user.
     for scope in [
         "admin",
         "api:read admin",
@@ -71,7 +71,8 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
         .form_as("/oauth2/token", "app", &[MACHINE, &[("scope", "api:write")]].concat())
         .await;
     assert_eq!(scope_of(&server, one).await, "api:write");
-    // For a person: what was asked, allowed and registered; the rest is left out, and the answer says so.
+    // For a user: what was requested, consented and registered; the rest is left out, and the
+    // response says so.
     let mut ann = server.browser();
     let answer = ann
         .authorize(&AuthorizationRequest::of("app", "openid api:read admin propusk:all"), "ann")
@@ -79,7 +80,7 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
     let granted = server.exchange_code("app", answer.code()).await;
     let refresh = granted.field("refresh_token");
     assert_eq!(scope_of(&server, granted).await, "openid api:read");
-    // A refresh may narrow it, and never widen it; a wish too far uses nothing up.
+    // A refresh may narrow the scope and never widen it; a refused one uses nothing up.
     let with = |scope: &'static str| {
         [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("scope", scope)]
     };
@@ -96,8 +97,8 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
     assert_eq!(scope_of(&server, narrow).await, "api:read");
     let whole = server.refresh_as("app", &next).await;
     let next = whole.field("refresh_token");
-    assert_eq!(scope_of(&server, whole).await, "openid api:read", "the session keeps its own");
-    // What the client was deprived of meanwhile, no refresh gives.
+    assert_eq!(scope_of(&server, whole).await, "openid api:read", "the session keeps its scope");
+    // A scope that was removed from the client meanwhile is in no refreshed token.
     server
         .change_client("app", |client| {
             client.metadata.scope = Scope::parse("openid email api:write").expect("a scope")
@@ -105,7 +106,7 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
         .await;
     let less = server.refresh_as("app", &next).await;
     assert_eq!(scope_of(&server, less).await, "openid");
-    // The first-party client's rights are nobody's to ask for.
+    // The scopes of the first-party client cannot be requested.
     for (id, status, error) in
         [("propusk", 401, "invalid_client"), ("propusk-docs", 400, "unauthorized_client")]
     {
@@ -142,7 +143,7 @@ async fn t23_a_client_uses_its_registered_grant_types_only(backend: Backend) {
         .expect_oauth_error(400, "unauthorized_client");
     let reply = ann.open(&AuthorizationRequest::of("machine", "openid").address()).await;
     AuthorizationResponse::of(reply.header("location")).expect_error("unauthorized_client");
-    // Without the grant there is no refresh token, and what was asked for offline is left out.
+    // Without the grant type there is no refresh token, and offline_access is left out.
     let answer =
         ann.authorize(&AuthorizationRequest::of("app", "openid offline_access"), "ann").await;
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK).json();
@@ -155,7 +156,7 @@ async fn t23_unconsented_claims_are_not_released(backend: Backend) {
         .client("narrow", Metadata { scope: Scope::parse("openid").expect("a scope"), ..web_app() })
         .await;
     let wish = json!({ "userinfo": { "email": null, "preferred_username": { "essential": true } }, "id_token": { "email": { "essential": true }, "email_verified": null } });
-    // One that may not have the scope gets nothing by asking claim by claim.
+    // A client without the scope gets nothing by requesting single claims.
     let asked = AuthorizationRequest::of("narrow", "openid").with("claims", &wish.to_string());
     let answer = server.browser().authorize(&asked, "ann").await;
     let granted = server.exchange_code("narrow", answer.code()).await.expect(StatusCode::OK);
@@ -168,7 +169,7 @@ async fn t23_unconsented_claims_are_not_released(backend: Backend) {
             "{claim}: {told} {id}"
         );
     }
-    // One that may: the person is asked, even where the scope alone was allowed before.
+    // One with it: the user is asked, even if the scope alone was consented before.
     let mut ann = server.browser();
     ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let asked = AuthorizationRequest::of("app", "openid").with("claims", &wish.to_string());
@@ -242,7 +243,7 @@ async fn t33_introspection_answers_the_token_audience_only(backend: Backend) {
         assert_eq!(
             server.introspect(id, &refresh).await,
             inactive(),
-            "a refresh token concerns its client alone: {id}"
+            "only its client sees a refresh token: {id}"
         );
     }
     for nothing in ["", "x", "prt_x", "pac_x", "a.b.c", &access[1..], &granted.field("id_token")] {
@@ -253,7 +254,8 @@ async fn t33_introspection_answers_the_token_audience_only(backend: Backend) {
             assert_eq!(reply.expect(StatusCode::OK).json(), inactive(), "{nothing}");
         }
     }
-    // Without credentials, with wrong ones, by a client that has none, by the token itself: 401, and nothing of it.
+    // Without credentials, with wrong ones, as a public client, with the token itself: 401, and
+    // nothing about it.
     let token = [("token", access.as_str())];
     let basic = |id: &str, secret: &str| {
         server
@@ -333,7 +335,8 @@ async fn t54_requested_claims_cannot_override_protocol_claims(backend: Backend) 
     }
     assert_eq!(told.json()["sub"], payload(&plain.field("id_token"))["sub"]);
     assert!(!told.text.contains("forged"), "{told:?}");
-    // Another subject than who is there is nobody (Core §5.5.1); another name of the client is no other client.
+    // Another subject than the logged-in user gets an error (Core §5.5.1); another client name has
+    // no effect.
     let other = AuthorizationRequest::of("app", "openid")
         .with("prompt", "none")
         .with("claims", &json!({ "id_token": { "sub": { "value": "forged" } } }).to_string());

@@ -1,4 +1,4 @@
-//! Section B: authorization codes, PKCE, and whose they are.
+//! Attacks on authorization codes and PKCE.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::support::{
     },
 };
 
-/// Exchanges a code with what is given beside it, as `app`.
+/// Exchanges a code with further parameters, as `app`.
 async fn exchange_code_with(server: &TestServer, code: &str, fields: &[(&str, &str)]) -> Reply {
     let fields = [&[("grant_type", "authorization_code"), ("code", code)], fields].concat();
     server.form_as("/oauth2/token", "app", &fields).await
 }
 
-/// A confidential client of OpenID Connect that was registered without PKCE.
+/// A confidential OpenID Connect client that was registered without PKCE.
 fn without_pkce() -> Metadata {
     Metadata { require_pkce: Some(false), ..first_party_app() }
 }
 
-/// Presents one code fifty times at once, in turn to each server; gives the one answer that was good.
+/// Presents one code fifty times at once, alternating between the servers; returns the one success.
 async fn fifty_exchanges(servers: &[&TestServer], code: &str) -> Reply {
     let replies = (0..50).map(|n| servers[n % servers.len()].exchange_code("app", code));
     let (mut good, bad): (Vec<_>, Vec<_>) =
@@ -55,7 +55,7 @@ async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
     server.client("old", without_pkce()).await;
     let mut ann = server.logged_in("ann").await;
     let good = |id: &str| AuthorizationRequest::of(id, "openid");
-    // No challenge, a plain one (also by leaving out the method), or none that S256 could make.
+    // No challenge, a plain one (also by omitting the method), or none that S256 could produce.
     for id in ["app", "spa"] {
         for request in [
             good(id).without("code_challenge").without("code_challenge_method"),
@@ -81,7 +81,8 @@ async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
         }
     }
     assert_eq!(codes(&server).await, 0);
-    // A challenge, and then no verifier, another one, or the challenge itself: nothing is used up by trying.
+    // A challenge, and then no verifier, another one, or the challenge itself: attempts use nothing
+    // up.
     let answer = ann.authorize(&good("app"), "ann").await;
     let uri = ("redirect_uri", CALLBACK);
     let other = "a".repeat(43);
@@ -100,7 +101,7 @@ async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
             .expect_oauth_error(400, "invalid_grant");
     }
     server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    // A verifier for a request that had no challenge: somebody has put another code in its place (RFC 9700 §4.8.2).
+    // A verifier for a request without a challenge: another code was injected (RFC 9700 §4.8.2).
     let bare = good("old").without("code_challenge").without("code_challenge_method");
     let answer = ann.authorize(&bare, "ann").await;
     server.exchange_code("old", answer.code()).await.expect_oauth_error(400, "invalid_grant");
@@ -126,12 +127,12 @@ async fn t14_codes_and_tokens_of_another_client_are_refused(backend: Backend) {
         server.exchange_code("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
         server.form("/oauth2/token", &as_spa).await.expect_oauth_error(400, "invalid_grant");
     }
-    // Nor does it help to name the owner without its secret.
+    // Naming the owner without its secret does not help.
     let as_owner =
         as_spa.map(|(name, value)| (name, if name == "client_id" { "app" } else { value }));
     server.form("/oauth2/token", &as_owner).await.expect_oauth_error(401, "invalid_client");
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    // Used up, the code still ends nothing in other hands.
+    // A used code revokes nothing when another client presents it.
     server.exchange_code("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");
     assert_active(&server, "app", &granted).await;
     let refresh = granted.field("refresh_token");
@@ -154,7 +155,7 @@ async fn t14_codes_and_tokens_of_another_client_are_refused(backend: Backend) {
     }
     assert_active(&server, "app", &granted).await;
     let second = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
-    // An old one is theft in its owner's hands only.
+    // An old refresh token counts as reuse from its own client only.
     server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
     server.clock.advance(Duration::from_secs(60));
     server.refresh_as("other", &refresh).await.expect_oauth_error(400, "invalid_grant");
@@ -180,7 +181,7 @@ async fn t15_reusing_a_code_revokes_its_tokens(backend: Backend) {
         .iter()
         .filter(|(kind, data)| kind == "session.revoked" && data["reason"] == "code_replayed");
     assert_eq!(replayed.count(), 2, "{events:?}");
-    // A code that is made up but names the session of a live one ends nothing.
+    // A forged code that names an active session revokes nothing.
     let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let code = answer.code();
@@ -236,7 +237,8 @@ async fn t16_a_code_is_bound_to_its_redirect_uri(backend: Backend) {
         .expect_oauth_error(400, "invalid_grant");
     }
     server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    // OAuth 2.1 §4.1.3: PKCE binds the code as well, so the address may be left out; without PKCE it may not.
+    // OAuth 2.1 §4.1.3: PKCE binds the code as well, so the redirect URI may be omitted; without
+    // PKCE it may not.
     let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     exchange_code_with(&server, answer.code(), &[("code_verifier", VERIFIER)])
         .await
@@ -272,7 +274,7 @@ async fn codes_are_unique_and_have_one_encoding(backend: Backend) {
         assert!(seen.insert(answer.code().to_owned()));
     }
     let code = seen.iter().next().expect("one");
-    // One spelling each (threat T34): cut short, lengthened, or with letters in another case it is another code.
+    // One encoding each (threat T34): cut short, lengthened, or in another case it is another code.
     for other in [
         &code[1..],
         &code[..code.len() - 1],

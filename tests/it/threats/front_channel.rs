@@ -1,4 +1,4 @@
-//! Section A: redirects, and what travels with them.
+//! Attacks on redirects and pages.
 
 use propusk::model::client::{ApplicationType, Metadata};
 use reqwest::{Method, StatusCode};
@@ -13,16 +13,16 @@ use crate::support::{
     send,
 };
 
-/// Markup that runs where it is not escaped.
+/// Markup that runs unless it is escaped.
 const MARKUP: &str = "\"><svg onload=alert(1)>";
 
-/// Fails the test where an authorization request with this redirect URI leads anywhere but to an error page.
+/// Fails the test unless an authorization request with this redirect URI leads to an error page.
 async fn assert_no_redirect(server: &TestServer, request: &AuthorizationRequest) {
     let mut anonymous = server.browser();
     let mut ann = server.logged_in("ann").await;
     for person in [&mut anonymous, &mut ann] {
         person.open(&request.address()).await.expect_page(400);
-        // By POST it goes on by GET, and ends in the same place.
+        // POST continues as GET, with the same result.
         let post = server.request(Method::POST, "/oauth2/authorize");
         let reply = person.send(post.form(&request.0)).await;
         let on = reply.header("location").to_owned();
@@ -39,7 +39,7 @@ async fn assert_no_redirect(server: &TestServer, request: &AuthorizationRequest)
     assert_eq!(codes(server).await, 0, "{request:?}");
 }
 
-/// The markup as it stands in no page.
+/// The markup unescaped, as it must not be in a page.
 #[track_caller]
 fn assert_escaped(reply: &Reply) {
     assert!(!reply.text.contains("<svg onload"), "{reply:?}");
@@ -91,7 +91,7 @@ async fn t01_only_a_registered_redirect_uri_gets_a_response(backend: Backend) {
     for other in others {
         let request = AuthorizationRequest::of("app", "openid").with("redirect_uri", other);
         assert_no_redirect(&server, &request).await;
-        // What else is wrong makes no redirect of it either.
+        // Another error in the request does not make it a redirect either.
         assert_no_redirect(&server, &request.with("response_type", "token").with("prompt", "none"))
             .await;
     }
@@ -314,7 +314,7 @@ async fn t05_repeated_parameters_are_refused_at_every_endpoint(backend: Backend)
             send(request).await.expect_oauth_error(400, "invalid_request");
         }
     }
-    // RFC 6750 §2: one way to send a token, and never in the address.
+    // RFC 6750 §2: one way to send a token, and never in the URL.
     let form = [("access_token", access.as_str())];
     send(server.request(Method::POST, "/oauth2/userinfo").bearer_auth(&access).form(&form))
         .await
@@ -354,7 +354,7 @@ async fn t06_a_request_changed_between_pages_is_validated_again(backend: Backend
             .fields["return_to"]
             .clone();
     assert!(return_to.contains("resume="), "{return_to}");
-    // Switched to the implicit grant, whoever logs in then: an error, and no token in any address.
+    // Changed to the implicit grant, an error after any login, and no token in any URL.
     for other in ["token", "id_token", "code token", "id_token token", "none"] {
         let changed = return_to
             .replace("response_type=code", &format!("response_type={}", other.replace(' ', "+")));
@@ -376,7 +376,7 @@ async fn t06_a_request_changed_between_pages_is_validated_again(backend: Backend
             "{reply:?}"
         );
     }
-    // What our pages settled counts for the request they settled it for, and for no other; nor is it made up.
+    // What the pages settled counts for that request only, and cannot be forged.
     let cases = [
         return_to.replace("scope=openid", "scope=openid+email"),
         return_to.replace("state=a+state", "state=b"),
@@ -466,7 +466,7 @@ async fn t07_request_parameters_are_escaped_on_every_page(backend: Backend) {
     let consent = ann.open(consent.header("location")).await.expect(StatusCode::OK);
     assert!(consent.text.contains("svg onload"));
     assert_escaped(&consent);
-    // The answer as a form: state comes back as it was, as text.
+    // The response as a form: state comes back unchanged, as text.
     let posted = AuthorizationRequest::of("app", "openid")
         .with("state", MARKUP)
         .with("response_mode", "form_post")
@@ -474,7 +474,7 @@ async fn t07_request_parameters_are_escaped_on_every_page(backend: Backend) {
     let page = ann.open(&posted.address()).await.expect(StatusCode::OK);
     assert_escaped(&page);
     assert_eq!(Form::of(&page.text).field("state"), MARKUP);
-    // Error pages, and what repeats a request on them.
+    // Error pages, and pages that repeat a request.
     for (name, value) in
         [("client_id", MARKUP), ("redirect_uri", MARKUP), ("response_mode", MARKUP)]
     {
@@ -531,7 +531,7 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
                 vec![("email", "new@example.org"), ("password", PASSWORD), ("return_to", to)]
             };
             let reply = person.submit_form(form, &typed).await;
-            // The second registration of one address is refused, which leads nowhere as well.
+            // The second registration of an email is refused without a redirect as well.
             assert!(["/login", ""].contains(&reply.header("location")), "{to}: {reply:?}");
         }
         let mut ann = server.logged_in("ann").await;
@@ -541,7 +541,7 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
         );
         assert_eq!(ann.open(&address).await.header("location"), "/login");
     }
-    // What looks like a request stays one: its own checks come after the login.
+    // What looks like a request is kept: it is validated after the login.
     let evil = AuthorizationRequest::of("app", "openid")
         .with("redirect_uri", "https://evil.example/cb")
         .address();
@@ -579,7 +579,7 @@ async fn t09_logout_redirects_to_registered_uris_for_the_right_user(backend: Bac
     let elsewhere = tokens(&server, "app", "openid", "ann").await.field("id_token");
     let (head, rest) = hint.split_once('.').expect("a JWT");
     let forged = format!("{head}.{}", rest.replacen("ey", "eZ", 1));
-    // No redirect, and nobody is logged out.
+    // No redirect and no logout.
     for query in [
         format!("id_token_hint={hint}&post_logout_redirect_uri=https://evil.example/bye"),
         format!("id_token_hint={hint}&post_logout_redirect_uri=https://app.example/bye/"),
@@ -603,7 +603,8 @@ async fn t09_logout_redirects_to_registered_uris_for_the_right_user(backend: Bac
         ann.send(post.body(format!("{query}&decision=logout"))).await.expect_page(400);
         assert_active(&server, "app", &granted).await;
     }
-    // A question, and nobody is logged out: no hint, another person's, another browser's, one that is not ours or no ID token.
+    // A question and no logout: no hint, another user's, another browser's, a foreign one, or no ID
+    // token.
     for query in [
         String::new(),
         "client_id=app&post_logout_redirect_uri=https://app.example/bye&state=s".to_owned(),
@@ -648,7 +649,8 @@ async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
     let mut mallory = server.logged_in("mallory").await;
     let mut again = server.logged_in("ann").await;
     let mut anonymous = server.browser();
-    // Mallory's browser, another one of Ann's, and one that is logged out; with their own CSRF cookie, with Ann's, and with none.
+    // Mallory's browser, another one of Ann's, and one that is logged out; with their own CSRF
+    // cookie, with Ann's, and with none.
     for other in [&mut mallory, &mut again, &mut anonymous] {
         other.submit_form(form.clone(), &[("decision", "allow")]).await.expect_page(403);
         other.cookies.insert("propusk_csrf".to_owned(), ann.cookies["propusk_csrf"].clone());
@@ -656,14 +658,14 @@ async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
         other.cookies.remove("propusk_csrf");
         other.submit_form(form.clone(), &[("decision", "allow")]).await.expect_page(403);
     }
-    // Mallory's own form, sent by Ann's browser from Mallory's page.
+    // Mallory's own form, submitted by Ann's browser from Mallory's page.
     let theirs = mallory
         .open(&AuthorizationRequest::of("app", "openid email").address())
         .await
         .expect(StatusCode::OK);
     ann.submit(&theirs, &[("decision", "allow")]).await.expect_page(403);
     assert_eq!(codes(&server).await, 0);
-    // Logged in again, the page that lay open belongs to a browser of before; asked anew it works.
+    // After a new login the open page belongs to the previous browser session; a new page works.
     let reply = ann.submit_form(form, &[("decision", "allow")]).await.expect(StatusCode::SEE_OTHER);
     AuthorizationResponse::of(reply.header("location")).code();
 }

@@ -1,4 +1,4 @@
-//! What is tried at a gateway, and against what a server keeps in memory.
+//! Threats at a gateway, and threats to the server's memory.
 
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ use crate::{
     support::{Backend, Reply, TestServer, backend_tests, oauth::first_party_app, send},
 };
 
-/// Ids that are easily taken for one another where they are put together, and their parts.
+/// Ids that are easily confused when they are concatenated, and their parts.
 const NAMES: [&str; 12] =
     ["a", "a:b", "a|b", "a:b|c", "a b", "a\u{0}b", "a\u{0}", "b", "b|c", "b:c", "A:B", "a::b"];
 
-/// A token that says just this, signed by the server's own key.
+/// A token with these claims, signed by the server's own key.
 async fn token(server: &TestServer, sub: &str, client: &str, sid: &str, scope: &str) -> String {
     let app = &server.app;
     let now = app.clock.now();
@@ -62,7 +62,7 @@ backend_tests! {
 
 async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
-    // What PostgreSQL's text cannot hold, nobody revokes.
+    // PostgreSQL's text cannot hold this one, so it cannot be revoked.
     let writable: Vec<_> = NAMES.into_iter().filter(|name| !name.contains('\0')).collect();
     let mut tokens = vec![];
     for sub in NAMES {
@@ -70,7 +70,7 @@ async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
             tokens.push((sub, client, token(&server, sub, client, sub, "crm:read").await));
         }
     }
-    // Twice: the second time the tokens are remembered.
+    // Twice: the second time the tokens are cached.
     for _ in 0..2 {
         for (sub, client, token) in &tokens {
             let reply = send(forward_auth(&server).bearer_auth(token)).await;
@@ -103,7 +103,7 @@ async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
             1 => RevocationTarget::Subject { sub, issued_until },
             2 => RevocationTarget::Scope { sub, scope: "crm:read".to_owned(), issued_until },
             _ => {
-                // Another's scope that reads like this one's.
+                // Another user's scope that looks like this one's.
                 let other = RevocationTarget::Scope {
                     sub: format!("{sub}:crm"),
                     scope: "read".to_owned(),
@@ -146,8 +146,8 @@ async fn t65_invalid_gateway_sessions_are_limited_by_network(backend: Backend) {
             "another address of one /64",
             (|n| format!("2001:db8:1:2:{n:x}::{n:x}")) as fn(usize) -> String,
         ),
-        ("what a client wrote itself", |n| format!("203.0.113.{n}, 198.51.100.7")),
-        ("nothing that is an address", |n| format!("203.0.113.{n}, unknown{n}")),
+        ("an entry written by the client", |n| format!("203.0.113.{n}, 198.51.100.7")),
+        ("an entry that is not an address", |n| format!("203.0.113.{n}, unknown{n}")),
     ] {
         let mut refused = 0;
         for n in 0..20 {
@@ -162,7 +162,7 @@ async fn t65_invalid_gateway_sessions_are_limited_by_network(backend: Backend) {
         assert!((10..=14).contains(&refused), "{kind}: {refused} of 20 were refused");
         server.clock.advance(Duration::from_secs(60));
     }
-    // Whoever has a session is not held up by those who have none, nor by their own many requests.
+    // Requests with a session are not delayed by those without one, nor by their own number.
     server.clock.advance(Duration::from_secs(900));
     for _ in 0..40 {
         let request = forward_auth(&server).header("x-forwarded-for", "198.51.100.9");
@@ -212,12 +212,12 @@ async fn t89_client_identity_headers_never_reach_the_application(backend: Backen
     assert!(all.iter().all(Vec::is_empty), "{all:?}");
     send(request("/")).await.expect(StatusCode::UNAUTHORIZED);
     send(request("/crm/").bearer_auth(&token)).await.expect(StatusCode::FORBIDDEN);
-    // A demand is the gateway's, whatever stands in the request's own query.
+    // A requirement comes from the gateway, whatever the query of the original request says.
     let reply =
         send(request("/crm/?module=&redirect=never&scope=openid").bearer_auth(&token)).await;
     reply.expect(StatusCode::FORBIDDEN);
 
-    // The application gets the browser's other cookies, and none of ours.
+    // The application gets the browser's other cookies, and none of Propusk's.
     let ours = format!("propusk_access={token}");
     for (sent, arrives) in [
         (format!("a=1; {ours}; b=2"), "a=1; b=2"),
@@ -274,6 +274,6 @@ async fn t86_100000_unknown_names_are_not_remembered() {
     }
     assert!(app.verified_tokens.is_empty(), "only verified tokens are cached");
     let metrics = app.metrics.render();
-    assert!(metrics.lines().count() <= series + 40, "a path is no label: {metrics}");
+    assert!(metrics.lines().count() <= series + 40, "an unknown path is no label: {metrics}");
     assert!(metrics.contains("/forward-auth/envoy/*request"), "{metrics}");
 }

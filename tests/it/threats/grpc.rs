@@ -1,4 +1,5 @@
-//! The gRPC listener: who may call what, what says who calls, and that what has ended is refused at once.
+//! The gRPC listener: who may call what, what authenticates a caller, and that a revoked session is
+//! refused at once.
 
 use std::collections::BTreeSet;
 
@@ -28,20 +29,20 @@ use crate::{
     },
 };
 
-/// Nobody; a person by their first-party token; an application without the scope; a back end with it; an administrator by
-/// their first-party token; an administrator whom the back end has given it.
+/// Nobody; a user by their first-party token; a client without the scope; a back end with it; an
+/// administrator by their first-party token; an administrator's token issued to the back end.
 const CALLERS: [&str; 6] = ["", "ann", "app", "backend", "root", "root at backend"];
 
 const OPEN: [Code; 6] = [Code::Ok; 6];
 
-/// For those with the scope; `code` is what an empty message of theirs gets.
+/// For callers with the scope; `code` is the result of an empty message.
 const fn guarded(code: Code) -> [Code; 6] {
     use Code::{PermissionDenied, Unauthenticated};
     let no = PermissionDenied;
     [Unauthenticated, no, no, code, no, code]
 }
 
-/// Every method, and what an empty message from each of [`CALLERS`] gets.
+/// Every method, and the result of an empty message from each of [`CALLERS`].
 const TABLE: &[(&str, [Code; 6])] = &[
     ("/propusk.v1.TokenService/Issue", guarded(Code::InvalidArgument)),
     ("/propusk.v1.TokenService/Refresh", guarded(Code::InvalidArgument)),
@@ -61,7 +62,7 @@ const TABLE: &[(&str, [Code; 6])] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", OPEN),
 ];
 
-/// Messages as they come, of any type.
+/// Messages as raw bytes, of any type.
 #[derive(Clone, Copy, Default)]
 struct Raw;
 
@@ -101,7 +102,7 @@ impl Decoder for Raw {
     }
 }
 
-/// Sends an empty message; every method's answer begins like a stream's.
+/// Sends an empty message; the response of every method begins like a stream's.
 async fn call(caller: &GrpcCaller, path: &'static str) -> Result<(), Status> {
     let mut grpc = Grpc::new(caller.channel.clone());
     grpc.ready().await.expect("connected");
@@ -112,7 +113,8 @@ async fn call(caller: &GrpcCaller, path: &'static str) -> Result<(), Status> {
     answer.map(|_| ())
 }
 
-/// A server where `ann` is a person, `root` an administrator, `app` an application and `backend` may call everything.
+/// A server where `ann` is a user, `root` an administrator, `app` a client, and `backend` may call
+/// everything.
 async fn with_everybody(backend: Backend) -> TestServer {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.client("app", first_party_app()).await;
@@ -126,7 +128,7 @@ async fn with_everybody(backend: Backend) -> TestServer {
             .await
             .expect("changed");
     }
-    // Tokens of the moment of a change of role count as old.
+    // Tokens issued in the second of a role change count as old.
     server.clock.advance(std::time::Duration::from_secs(2));
     server
 }
@@ -247,7 +249,7 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
     assert_eq!(told(vouched.access_token.clone()).await, ValidateResponse::default(), "disabled");
     server.verify(&vouched.access_token).await.expect(StatusCode::UNAUTHORIZED);
 
-    // A client that is disabled calls no more, whatever token it still has.
+    // A disabled client is refused, whatever token it still has.
     server.change_client("app", |client| client.metadata.scope = back_end().scope).await;
     let app = server.client_caller("app", "propusk:tokens").await;
     let ask = || async { app.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };

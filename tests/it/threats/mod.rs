@@ -1,4 +1,4 @@
-//! What is tried against an authorization server, by the numbers of `docs/threats.md`.
+//! Attacks on an authorization server, by the numbers of `docs/threats.md`.
 
 mod access;
 mod admin;
@@ -20,7 +20,7 @@ use crate::support::{
     oauth::{AuthorizationRequest, first_party_app},
 };
 
-/// A server that knows `ann` and the application `app`.
+/// A server with `ann` and the client `app`.
 async fn with_app(backend: Backend, metadata: Metadata) -> TestServer {
     let server = TestServer::start(backend).await;
     server.client("app", metadata).await;
@@ -28,7 +28,7 @@ async fn with_app(backend: Backend, metadata: Metadata) -> TestServer {
     server
 }
 
-/// Two servers on one database, that know `ann` and her own application `app`.
+/// Two servers on one database, with `ann` and the first-party client `app`.
 async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
     let one = TestServer::start(backend).await;
     let other = one.another(&[]).await;
@@ -37,14 +37,14 @@ async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
     (one, other)
 }
 
-/// What an application gets for a person who goes through its request in a new browser.
+/// The token response for a user who completes a client's request in a new browser.
 async fn tokens(server: &TestServer, id: &str, scope: &str, name: &str) -> Reply {
     let asked = AuthorizationRequest::of(id, scope);
     let answer = server.browser().authorize(&asked, name).await;
     server.exchange_code(id, answer.code()).await.expect(StatusCode::OK)
 }
 
-/// How many authorization codes were ever issued.
+/// The number of authorization codes ever issued.
 async fn codes(server: &TestServer) -> i64 {
     let statement =
         Statement::new("SELECT count(*) AS n FROM sessions WHERE code_hash IS NOT NULL");
@@ -52,12 +52,12 @@ async fn codes(server: &TestServer) -> i64 {
     rows[0].get("n").expect("a number")
 }
 
-/// What introspection says of a token that is worth nothing.
+/// The introspection response for an invalid token.
 fn inactive() -> Value {
     json!({ "active": false })
 }
 
-/// Fails the test where anything of an application's tokens is still good.
+/// Fails the test if any of a client's tokens is still valid.
 async fn assert_revoked(server: &TestServer, id: &str, tokens: &Reply) {
     let (access, refresh) = (tokens.field("access_token"), tokens.field("refresh_token"));
     assert_eq!(server.introspect(id, &access).await, inactive());
@@ -66,7 +66,7 @@ async fn assert_revoked(server: &TestServer, id: &str, tokens: &Reply) {
     server.refresh_as(id, &refresh).await.expect_oauth_error(400, "invalid_grant");
 }
 
-/// Fails the test where the access token is not good.
+/// Fails the test unless the access token is valid.
 async fn assert_active(server: &TestServer, id: &str, tokens: &Reply) {
     let access = tokens.field("access_token");
     assert_eq!(server.introspect(id, &access).await["active"], true);

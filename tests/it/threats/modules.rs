@@ -1,4 +1,4 @@
-//! What somebody had, and has no more.
+//! Module grants that were withdrawn.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {
         ("scope", "openid crm:read"),
     ];
     server.form_as("/oauth2/token", "app", &wider).await.expect_oauth_error(400, "invalid_scope");
-    // What she switches on now was not asked for when she logged in there.
+    // A module enabled now was not requested when she logged in there.
     let own = server.login("ann").await.tokens();
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let refreshed = server.refresh_as("app", &refresh).await.expect(StatusCode::OK);
@@ -141,7 +141,7 @@ async fn t37_a_module_withdrawn_mid_session_is_refused_at_authorize(backend: Bac
         ann.open(&AuthorizationRequest::of("app", "crm:read").address()).await.header("location"),
     )
     .expect_error("invalid_scope");
-    // The code that was issued before buys no more than what is left.
+    // A code issued before gives only the scopes that remain.
     let tokens = server.exchange_code("app", &code).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "");
 }

@@ -1,4 +1,4 @@
-//! Sections C and E: sessions, their end, and the steps that lead to one.
+//! Attacks on sessions, their revocation, and the steps that lead to one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,11 +22,12 @@ use crate::support::{
     send,
 };
 
-/// How many applications' sessions are revoked while they are refreshed, and how many refreshes race each.
+/// The number of sessions that are revoked while they are refreshed, and the number of refreshes
+/// that race each revocation.
 const RACES: (usize, usize) = (1_000, 10);
 
-/// One session that is refreshed at one server and revoked at the other at the same moment. Gives all the tokens that
-/// anybody was given.
+/// One session that is refreshed at one server and revoked at the other at the same moment. Returns
+/// all the tokens that were issued.
 async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: usize) -> Vec<Reply> {
     let [one, other] = servers;
     let mut ann = Browser { server: one, cookies };
@@ -38,14 +39,14 @@ async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: us
     let access = first.field("access_token");
     let refreshes = join_all((0..RACES.1).map(|_| one.refresh_as("app", &refresh)));
     let revoke = async {
-        // Not always at the same moment of the others' course.
+        // The revocation starts at a varying point of the refreshes.
         for _ in 0..n % 40 {
             tokio::task::yield_now().await;
         }
         let fields = [("token", refresh.as_str())];
         let reply = other.form_as("/oauth2/revoke", "app", &fields).await;
         reply.expect(StatusCode::OK);
-        // From here on the first token is dead, whatever is still under way.
+        // From here on the first token must be refused, even while refreshes are in flight.
         for server in servers {
             server.app.sync().await.expect("fresh");
             assert!(verify::inspect(&server.app, &access).is_err());
@@ -61,10 +62,10 @@ async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: us
     given
 }
 
-/// The login page, also for who is logged in.
+/// The login page, shown also to a logged-in user.
 const AGAIN: &str = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Dapp";
 
-/// Sends a page's form as a browser that says where the page came from.
+/// Submits a page's form with the origin of the page it came from.
 async fn submit_from(
     person: &mut Browser<'_>,
     page: &Reply,
@@ -83,7 +84,7 @@ async fn disable(server: &TestServer, name: &str) {
     users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
 }
 
-/// What a person does who takes back what an application was allowed.
+/// Withdraws a user's consent for a client.
 async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
     let user = users::find(&server.app, name).await.expect("known").id;
     let now = server.clock.now();
@@ -137,10 +138,7 @@ async fn t29_a_revocation_racing_refreshes_revokes_the_family(backend: Backend) 
         .await;
     }
     let refreshed = given.iter().filter(|replies| replies.len() > 1).count();
-    assert!(
-        (1..RACES.0).contains(&refreshed),
-        "sometimes the refresh came first and sometimes not: {refreshed}"
-    );
+    assert!((1..RACES.0).contains(&refreshed), "both outcomes of the race occur: {refreshed}");
     let live = one
         .app
         .db
@@ -197,7 +195,7 @@ async fn t31_revoking_offline_access_keeps_the_browser_session(backend: Backend)
         .expect(StatusCode::OK);
     assert_revoked(&server, "app", &granted[0]).await;
     assert_revoked(&server, "app", &next).await;
-    // One access token by itself; its session goes on.
+    // A single access token; its session continues.
     let access = granted[1].field("access_token");
     server
         .form_as(
@@ -243,12 +241,12 @@ async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Bac
         let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
         let page = here.open("/login").await;
-        assert!(page.text.contains("name=\"password\""), "nobody is logged in: {page:?}");
+        assert!(page.text.contains("name=\"password\""), "no user is logged in: {page:?}");
         here.submit(&page, &[("login", "ann"), ("password", PASSWORD)]).await.expect_page(400);
         server.login("ann").await.expect_error(401, "INVALID_CREDENTIALS");
     }
     ann.submit(&consent_page, &[("decision", "allow")]).await.expect_page(403);
-    // Enabled again, what was given before stays dead.
+    // After the user is enabled again, earlier tokens stay revoked.
     let user = users::find(&one.app, "ann").await.expect("ann");
     users::enable(&one.app, &user, &Actor::operator()).await.expect("enabled");
     assert_revoked(&other, "app", &granted).await;
@@ -268,7 +266,7 @@ async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
         AuthorizationResponse::of(reply.header("location")).fields.get("error").cloned()
             == Some("login_required".to_owned())
     };
-    // A cookie of the attacker's making, and a real one of the attacker's own.
+    // An invented cookie, and a valid one of the attacker's account.
     let mallory = server.logged_in("bob").await.cookies["propusk_session"].clone();
     for planted in ["a cookie of my own".replace(' ', "-"), "A".repeat(43), mallory] {
         let mut ann = server.browser();
@@ -278,12 +276,12 @@ async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
         assert!(given != planted && given.len() == 43, "{reply:?}");
         assert!(is_out(&planted).await, "{planted}");
         assert!(!is_out(&given).await);
-        // The same person again: another new one.
+        // The same user again: another new cookie.
         ann.log_in(AGAIN, "ann").await;
         assert_ne!(ann.cookies["propusk_session"], given);
         assert!(is_out(&given).await);
     }
-    // What hung on the first person's session at this browser ends when another logs in there.
+    // The first user's sessions at this browser are revoked when another user logs in there.
     let mut shared = server.browser();
     let answer = shared.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
@@ -330,7 +328,7 @@ async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     ];
     let mut forms: Vec<Form> = pages.iter().map(|page| Form::of(&page.text)).collect();
     for form in &mut forms {
-        // As it is, with nothing typed; then with nothing but the proof of where it came from; then with nothing.
+        // Unchanged with nothing typed; then with the CSRF token only; then empty.
         for kept in [None, Some("csrf"), Some("")] {
             if let Some(kept) = kept {
                 form.hidden.retain(|(name, _)| name == kept);
@@ -369,13 +367,13 @@ async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     assert_eq!(
         ann.open(&AuthorizationRequest::of("app", "openid").address()).await.status,
         StatusCode::OK,
-        "still logged in, still asked"
+        "still logged in, and asked"
     );
 }
 
 async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
-    // Mallory registers the address of the victim, and says that it is verified.
+    // Mallory registers the victim's email, and claims that it is verified.
     let body = json!({ "email": "victim@example.org", "username": "mine", "password": PASSWORD });
     let mut claimed = body.clone();
     for name in ["email_verified", "isVerified", "is_verified", "role"] {
@@ -422,7 +420,7 @@ async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
         .await
         .expect(StatusCode::OK);
     let waiting = mallory.authorize(&asked, "mine").await;
-    // The owner of the address has it reset.
+    // The owner of the email resets the password.
     let user = users::find(&server.app, "victim@example.org").await.expect("known");
     users::set_password(&server.app, &user, "nine grey geese before noon", &Actor::operator())
         .await
@@ -444,7 +442,8 @@ async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
     let (mut opened, mut stopped) = (0, 0);
     for n in 0..8 {
         server.clock.advance(Duration::from_secs(1));
-        // The attacker, logged in by the old password, asks for codes and redeems them as fast as it goes.
+        // The attacker, logged in with the old password, requests and exchanges codes as fast as
+        // possible.
         let password = format!("nine grey geese before noon {n}");
         let cookies = {
             let mut person = server.browser();
@@ -499,10 +498,7 @@ async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
             }
         }
     }
-    assert!(
-        opened > 8 && stopped > 8,
-        "some came before the reset and some after: {opened}, {stopped}"
-    );
+    assert!(opened > 8 && stopped > 8, "both outcomes of the race occur: {opened}, {stopped}");
 }
 
 async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
@@ -530,12 +526,12 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
         )
         .await
         .expect_page(403);
-        // A form that another site made has no proof at all.
+        // A form made by another site has no CSRF token.
         let post = server.request(Method::POST, "/login").header(header.0, header.1).form(&typed);
         send(post).await.expect_page(403);
         assert!(!ann.cookies.contains_key("propusk_session"));
     }
-    // Login CSRF: the attacker's own form and proof, in the victim's browser.
+    // Login CSRF: the attacker's own form and CSRF token in the victim's browser.
     let mut mallory = server.browser();
     let theirs = mallory.open("/login").await;
     ann.submit(&theirs, &typed).await.expect_page(403);
@@ -559,7 +555,7 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
             .await
             .expect_page(403);
     }
-    // A proof for one kind of form is none for another.
+    // A CSRF token for one kind of form is invalid for another.
     for (taken, given) in [(&select, &page), (&logout, &page), (&page, &logout), (&page, &select)] {
         let mut form = Form::of(&given.text);
         let csrf = Form::of(&taken.text).field("csrf").to_owned();
@@ -568,7 +564,7 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
             .await
             .expect_page(403);
     }
-    // JSON that is called something else, or sent to a form.
+    // JSON under another content type, or sent to a form.
     let json = server
         .request(Method::POST, "/login")
         .header("content-type", "text/plain")
@@ -609,7 +605,8 @@ async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     ] {
         server.clock.advance(Duration::from_secs(10));
         asks_for_login(&mut ann, &request).await;
-        // Asking again without logging in does not help, nor does the answer of another request's login.
+        // Repeating the request without a login does not help, nor does the response to another
+        // request's login.
         asks_for_login(&mut ann, &request).await;
         ann.log_in(AGAIN, "ann").await;
         asks_for_login(&mut ann, &request).await;
@@ -617,10 +614,10 @@ async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
         let claims = payload(&server.exchange_code("app", answer.code()).await.field("id_token"));
         assert_eq!(claims["auth_time"], server.clock.now().as_secs(), "{request:?}");
         assert!(claims["auth_time"].as_i64() > first["auth_time"].as_i64());
-        // The next request asks anew.
+        // The next request asks again.
         asks_for_login(&mut ann, &request).await;
     }
-    // An age is counted from the login, in seconds.
+    // The age is counted from the login, in seconds.
     ann.log_in(AGAIN, "ann").await;
     server.clock.advance(Duration::from_secs(60));
     let aged = |seconds: &str| silent.clone().with("max_age", seconds);
@@ -630,7 +627,7 @@ async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     for bad in ["-1", "soon", "1.5", "99999999999", "60s"] {
         error(&mut ann, &asked.clone().with("max_age", bad), "invalid_request").await;
     }
-    // Another account than the one that is meant does not do, silently or not.
+    // Another account than the hinted one is refused, silently or not.
     server.register("bob").await;
     let hint = server
         .exchange_code("app", server.browser().authorize(&asked, "bob").await.code())
@@ -647,10 +644,7 @@ async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     }
     let page =
         ann.open(&asked.clone().with("prompt", "consent").address()).await.expect(StatusCode::OK);
-    assert!(
-        page.text.contains("name=\"decision\""),
-        "asked though it was allowed before: {page:?}"
-    );
+    assert!(page.text.contains("name=\"decision\""), "asked despite the earlier consent: {page:?}");
     let select = ann.open(&asked.clone().with("prompt", "select_account").address()).await;
     assert!(select.header("location").starts_with("/select-account"), "{select:?}");
     let create = ann.open(&asked.clone().with("prompt", "create").address()).await;
