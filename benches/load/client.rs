@@ -1,5 +1,5 @@
-//! A client that costs little, since it shares the machine with what it measures: requests are bytes made
-//! beforehand, and of an answer only the status, the length and the token are read.
+//! A cheap client, since it shares the machine with what it measures: requests are bytes prepared
+//! in advance, and only the status, the length and the token of a response are parsed.
 
 use std::{
     net::SocketAddr,
@@ -31,8 +31,8 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
-    /// Sends a request and gives the status and the body of its answer.
-    pub async fn ask(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
+    /// Sends a request; returns the status and the body of the response.
+    pub async fn send(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
         self.stream.write_all(request).await?;
         let mut filled = 0;
         let head = loop {
@@ -43,16 +43,16 @@ impl Connection {
         };
         let status = std::str::from_utf8(&self.buffer[9..12])?.parse()?;
         let length =
-            content_length(&self.buffer[..head]).ok_or("an answer without Content-Length")?;
+            content_length(&self.buffer[..head]).ok_or("a response without Content-Length")?;
         while filled < head + length {
             filled += self.read(filled).await?;
         }
         Ok((status, &self.buffer[head..head + length]))
     }
 
-    /// As [`Connection::ask`], with the answer's head; for what is not asked often.
+    /// As [`Connection::send`], with the header section; for rare requests.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<(u16, String, String)> {
-        let (status, body) = self.ask(request).await?;
+        let (status, body) = self.send(request).await?;
         let body = String::from_utf8_lossy(body).into_owned();
         let end = find(&self.buffer, b"\r\n\r\n").unwrap_or_default();
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
@@ -61,7 +61,7 @@ impl Connection {
 
     async fn read(&mut self, filled: usize) -> Result<usize> {
         match self.stream.read(&mut self.buffer[filled..]).await? {
-            0 => Err("the server closed the connection, or its answer is over 64 KiB".into()),
+            0 => Err("the server closed the connection, or its response is over 64 KiB".into()),
             read => Ok(read),
         }
     }
@@ -99,15 +99,15 @@ pub fn request(method: &str, path: &str, bearer: Option<&str>, body: Option<&str
     text.into_bytes()
 }
 
-/// What one connection asks, in turn.
+/// The requests that one connection sends, in turn.
 #[derive(Default)]
 pub struct Load {
     requests: Vec<Vec<u8>>,
     next: usize,
-    /// Where a refresh token stands in each request; the answer's takes its place.
+    /// The offset of the refresh token in each request; it is replaced by that of the response.
     token_at: Option<usize>,
-    /// Where it stood in the last answer.
-    answer_at: usize,
+    /// The offset of the token in the last response.
+    response_at: usize,
 }
 
 impl Load {
@@ -123,31 +123,32 @@ impl Load {
             request("POST", "/api/v1/auth/token/refresh", None, Some(&body))
         };
         let requests: Vec<_> = tokens.iter().map(request).collect();
-        // The token is the last thing in the body but two characters.
+        // The token ends two characters before the end of the body.
         let token_at = requests.first().filter(|_| follow).map(|first| first.len() - 2 - TOKEN);
         Self { requests, token_at, ..Self::default() }
     }
 
     fn follow(&mut self, at: usize, body: &[u8]) -> Result<()> {
-        let known = body.get(self.answer_at..).is_some_and(|rest| rest.starts_with(MARK));
+        let known = body.get(self.response_at..).is_some_and(|rest| rest.starts_with(MARK));
         if !known {
-            self.answer_at = find(body, MARK).ok_or("an answer without a refresh token")?;
+            self.response_at = find(body, MARK).ok_or("a response without a refresh token")?;
         }
-        let begin = self.answer_at + MARK.len();
-        let token = body.get(begin..begin + TOKEN).ok_or("a refresh token cut short")?;
+        let begin = self.response_at + MARK.len();
+        let token = body.get(begin..begin + TOKEN).ok_or("a truncated refresh token")?;
         self.requests[self.next][at..at + TOKEN].copy_from_slice(token);
         Ok(())
     }
 }
 
-/// What a round showed.
+/// The result of a round.
 pub struct Round {
     pub per_second: f64,
-    /// Milliseconds from a request to its answer.
+    /// Milliseconds from a request to its response.
     pub median: f64,
 }
 
-/// Lets every load ask over a connection of its own. Answers after the time are not counted, but read.
+/// Runs every load over a connection of its own. Responses after the deadline are read but not
+/// counted.
 pub async fn drive(address: SocketAddr, loads: &mut Vec<Load>, lasting: Duration) -> Result<Round> {
     let mut connections = Vec::with_capacity(loads.len());
     for load in loads.drain(..) {
@@ -176,9 +177,9 @@ async fn work(
     let mut times = Vec::with_capacity(16 * 1024);
     loop {
         let began = Instant::now();
-        let (status, body) = connection.ask(&load.requests[load.next]).await?;
+        let (status, body) = connection.send(&load.requests[load.next]).await?;
         if status != 200 {
-            return Err(format!("an answer {status}: {}", String::from_utf8_lossy(body)).into());
+            return Err(format!("response {status}: {}", String::from_utf8_lossy(body)).into());
         }
         if let Some(at) = load.token_at {
             load.follow(at, body)?;

@@ -1,4 +1,4 @@
-//! What gateways ask: forward-auth and introspection with Redis, and the revocation feed.
+//! The requests of gateways: forward-auth and introspection with Redis, and the revocation feed.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    Bench, Result, Site,
+    Bench, Deployment, Result,
     client::{Connection, request},
     oauth,
     report::{Figure, Required, median},
@@ -24,13 +24,13 @@ use crate::{
 
 const FOLLOWERS: usize = 200;
 const IDLE: usize = 1_000;
-/// Revocations a second, and for how many seconds.
+/// Revocations per second, and the number of seconds.
 const RATE: usize = 1_000;
 const SECONDS: usize = 5;
-/// Followers that note when each revocation came; the others only read.
+/// Followers that record when each revocation arrives; the others only read.
 const WATCHING: usize = 20;
 
-/// A Redis of the bench's own; killed when it is dropped.
+/// A Redis for this benchmark; killed when it is dropped.
 struct Redis {
     child: Child,
     url: String,
@@ -58,7 +58,7 @@ impl Redis {
     }
 
     async fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().ok_or("redis-server has ended")?;
+        let id = self.child.id().ok_or("redis-server exited")?;
         let mut kill = Command::new("kill");
         kill.arg(format!("-{name}")).arg(id.to_string());
         kill.status().await?;
@@ -67,7 +67,7 @@ impl Redis {
 }
 
 impl Bench {
-    /// Checks that Redis answers, beside a static answer that comes after one round trip to it.
+    /// Checks answered by Redis, next to a static response after one round trip to it.
     pub(crate) async fn redis(&self, figures: &mut Vec<Figure>) -> Result<()> {
         let redis = Redis::start(&self.folder).await?;
         let site = self.site_with_redis("PostgreSQL", "redis", &redis.url).await?;
@@ -76,7 +76,7 @@ impl Bench {
         let introspection = oauth::introspection(&site.server).await?;
         let token = site.server.log_in("bench0").await?.access_token;
         let forward = request("GET", "/forward-auth", Some(&token), None);
-        let basis = "a poem handler that answers as many static bytes after one HGET";
+        let basis = "a poem handler with a static response of the same size after one HGET";
         for (name, request) in [("introspection", introspection), ("forward-auth", forward.clone())]
         {
             let name = format!("{name} with Redis");
@@ -88,8 +88,8 @@ impl Bench {
         site.server.stop().await
     }
 
-    /// How long a check takes at the most, in a hundred of them, while Redis stands still.
-    async fn paused(&self, redis: &Redis, site: &Site, check: &[u8]) -> Result<Figure> {
+    /// The 99th percentile of a check while Redis is paused.
+    async fn paused(&self, redis: &Redis, site: &Deployment, check: &[u8]) -> Result<Figure> {
         redis.signal("STOP").await?;
         let until = Instant::now() + 5 * self.lasting;
         let mut tasks = JoinSet::new();
@@ -100,9 +100,9 @@ impl Bench {
                 let mut times = vec![];
                 while Instant::now() < until {
                     let began = Instant::now();
-                    let (status, _) = connection.ask(&check).await?;
+                    let (status, _) = connection.send(&check).await?;
                     if status != 200 {
-                        return Err(format!("a check was answered {status}").into());
+                        return Err(format!("a check returned {status}").into());
                     }
                     times.push(began.elapsed().as_secs_f64() * 1e3);
                 }
@@ -117,7 +117,7 @@ impl Bench {
         times.sort_by(f64::total_cmp);
         let (p99, most) = (times[times.len() * 99 / 100], times[times.len() - 1]);
         eprintln!(
-            "while Redis is paused: {} checks, p99 {p99:.1} ms, the slowest {most:.1} ms",
+            "while Redis is paused: {} checks, p99 {p99:.1} ms, maximum {most:.1} ms",
             times.len()
         );
         Ok(Figure {
@@ -130,14 +130,15 @@ impl Bench {
         })
     }
 
-    /// A thousand revocations a second to two hundred followers, and what a silent follower costs.
+    /// A thousand revocations per second to two hundred followers, and the memory of an idle
+    /// follower.
     pub(crate) async fn feed(
         &self,
         backend: &str,
-        site: &Site,
+        site: &Deployment,
         figures: &mut Vec<Figure>,
     ) -> Result<()> {
-        let (_, answer) = site.server.ask(&oauth::token_request("bench")).await?;
+        let (_, answer) = site.server.send(&oauth::token_request("bench")).await?;
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
         let token = answer["access_token"].as_str().ok_or("no access token")?.to_owned();
         let before = site.server.memory()?;
@@ -152,12 +153,12 @@ impl Bench {
             name: format!("memory of an idle follower, {backend}"),
             rounds: vec![(each, 50.0)],
             unit: "KiB",
-            basis: format!("set; the growth with {IDLE} of them"),
+            basis: format!("fixed limit; growth with {IDLE} followers"),
             required: Required::AtMost(1.0),
             disk: None,
         });
 
-        let tokens = minted(self, site, RATE * SECONDS).await?;
+        let tokens = issue_tokens(self, site, RATE * SECONDS).await?;
         let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
         let mut followers = JoinSet::new();
         let last = RATE * SECONDS;
@@ -168,9 +169,9 @@ impl Bench {
         }
         let began = Instant::now();
         let mut revoking = JoinSet::new();
-        for lane in 0..self.connections {
+        for worker in 0..self.connections {
             let own: Vec<(usize, (String, Vec<u8>))> =
-                tokens.iter().cloned().enumerate().skip(lane).step_by(self.connections).collect();
+                tokens.iter().cloned().enumerate().skip(worker).step_by(self.connections).collect();
             let (sent, mut connection) =
                 (Arc::clone(&sent), Connection::open(site.server.address).await?);
             revoking.spawn(async move {
@@ -179,9 +180,9 @@ impl Bench {
                         + Duration::from_secs(1) * u32::try_from(n).unwrap_or(0) / RATE as u32;
                     tokio::time::sleep_until(due.into()).await;
                     sent.lock().map_err(|_| "a lock")?.insert(jti, Instant::now());
-                    let (status, _) = connection.ask(&request).await?;
+                    let (status, _) = connection.send(&request).await?;
                     if status != 200 {
-                        return Err(format!("a revocation was answered {status}").into());
+                        return Err(format!("a revocation returned {status}").into());
                     }
                 }
                 Ok::<_, crate::Error>(())
@@ -201,7 +202,7 @@ impl Bench {
             times.len()
         );
         figures.push(Figure {
-            name: format!("revocations a second that the feed carried, {backend}"),
+            name: format!("revocations per second over the feed, {backend}"),
             rounds: vec![(rate, RATE as f64)],
             unit: "/s",
             basis: "set".to_owned(),
@@ -209,10 +210,10 @@ impl Bench {
             disk: None,
         });
         figures.push(Figure {
-            name: format!("from the request to revoke to a follower, median, {backend}"),
+            name: format!("median latency from revocation request to follower, {backend}"),
             rounds: vec![(median(times), 50.0)],
             unit: "ms",
-            basis: format!("set; {FOLLOWERS} followers, {WATCHING} of them timed"),
+            basis: format!("fixed limit; {FOLLOWERS} followers, {WATCHING} of them timed"),
             required: Required::AtMost(1.0),
             disk: None,
         });
@@ -221,16 +222,20 @@ impl Bench {
 }
 
 /// Access tokens with their ids, and the requests that revoke them.
-async fn minted(bench: &Bench, site: &Site, count: usize) -> Result<Vec<(String, Vec<u8>)>> {
+async fn issue_tokens(
+    bench: &Bench,
+    site: &Deployment,
+    count: usize,
+) -> Result<Vec<(String, Vec<u8>)>> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let mut tasks = JoinSet::new();
     for _ in 0..bench.connections {
         let mut connection = Connection::open(site.server.address).await?;
         let count = count.div_ceil(bench.connections);
         tasks.spawn(async move {
-            let mut minted = Vec::with_capacity(count);
+            let mut issued = Vec::with_capacity(count);
             for _ in 0..count {
-                let (_, answer) = connection.ask(&oauth::token_request("bench")).await?;
+                let (_, answer) = connection.send(&oauth::token_request("bench")).await?;
                 let answer: serde_json::Value = serde_json::from_slice(answer)?;
                 let token = answer["access_token"].as_str().ok_or("no access token")?;
                 let payload = token.split('.').nth(1).ok_or("no payload")?;
@@ -238,9 +243,9 @@ async fn minted(bench: &Bench, site: &Site, count: usize) -> Result<Vec<(String,
                     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
                 let jti = claims["jti"].as_str().ok_or("no jti")?.to_owned();
                 let request = oauth::form("/oauth2/revoke", "bench", &format!("token={token}"));
-                minted.push((jti, request));
+                issued.push((jti, request));
             }
-            Ok::<_, crate::Error>(minted)
+            Ok::<_, crate::Error>(issued)
         });
     }
     let mut all = vec![];
@@ -251,7 +256,7 @@ async fn minted(bench: &Bench, site: &Site, count: usize) -> Result<Vec<(String,
     Ok(all)
 }
 
-/// A follower whose stream has begun.
+/// A follower whose stream has started.
 async fn follow(server: &Server, token: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(server.address).await?;
     let request = format!(
@@ -266,7 +271,8 @@ async fn follow(server: &Server, token: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the stream until so many entries have come; gives the milliseconds that each took, where they are wanted.
+/// Reads the stream until `count` entries have arrived; with `sent`, returns the milliseconds that
+/// each took.
 async fn watch(
     mut stream: TcpStream,
     sent: Option<Arc<Mutex<HashMap<String, Instant>>>>,
@@ -278,7 +284,7 @@ async fn watch(
     let mut chunk = vec![0; 64 * 1024];
     while seen < count {
         match stream.read(&mut chunk).await? {
-            0 => return Err(format!("a follower was sent away after {seen} entries").into()),
+            0 => return Err(format!("a follower was disconnected after {seen} entries").into()),
             read => text.extend_from_slice(&chunk[..read]),
         }
         let now = Instant::now();
@@ -297,7 +303,7 @@ async fn watch(
             seen += 1;
             from = id + ID;
         }
-        // A mark may be cut by the end of what was read.
+        // The end of the buffer may cut a mark in two.
         let kept = text.len().saturating_sub(MARK.len() + ID).max(from);
         text.drain(..kept);
     }

@@ -1,4 +1,4 @@
-//! The limits: what the parts cost when nothing is round them.
+//! The limits: the cost of the parts alone.
 
 use std::{
     net::SocketAddr,
@@ -32,9 +32,9 @@ use tokio::task::JoinSet;
 
 use crate::{Result, seed::Chain};
 
-/// Serves what a poem handler can do at the best, on our own listener and under Propusk's own paths, so that
-/// the very same requests can be asked: as many static bytes as the JWKS, `/verify` and introspection answer, and for
-/// refresh, the body parsed and one ES256 token signed.
+/// Serves the best that a poem handler can do, on Propusk's listener and paths, so that the same
+/// requests can be sent: static responses as long as the JWKS, `/verify` and introspection, and for
+/// refresh the body parsed and one ES256 token signed.
 pub async fn serve(
     address: SocketAddr,
     jwks_bytes: usize,
@@ -85,9 +85,9 @@ async fn fixed(
     Data(redis): Data<&Option<MultiplexedConnection>>,
 ) -> poem::Result<Response> {
     if let Some(mut redis) = redis.clone() {
-        let mut question = redis::cmd("HGET");
-        question.arg("propusk:revocations").arg("head");
-        let answer = question.query_async::<Option<String>>(&mut redis).await;
+        let mut command = redis::cmd("HGET");
+        command.arg("propusk:revocations").arg("head");
+        let answer = command.query_async::<Option<String>>(&mut redis).await;
         answer.map_err(InternalServerError)?;
     }
     Ok(Response::builder().content_type("application/json").body(bytes.clone()))
@@ -106,7 +106,7 @@ struct Refresh {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct RefreshResponse {
     status_code: u16,
     message: &'static str,
     data: Tokens,
@@ -134,7 +134,7 @@ struct User {
     created_at: &'static str,
 }
 
-/// As long as a real token's claims.
+/// Claims as long as those of a real token.
 #[derive(Serialize)]
 struct Claims {
     iss: &'static str,
@@ -155,7 +155,7 @@ struct Claims {
 fn sign(
     Json(body): Json<Refresh>,
     Data(signing): Data<&Arc<Signing>>,
-) -> poem::Result<Json<Answer>> {
+) -> poem::Result<Json<RefreshResponse>> {
     const ID: &str = "019a0000-0000-7000-8000-000000000000";
     const EMAIL: &str = "bench0@example.org";
     let claims = serde_json::to_vec(&Claims {
@@ -175,7 +175,7 @@ fn sign(
     .map_err(InternalServerError)?;
     let access_token = jws::serialize_compact(&claims, &signing.header, &signing.signer)
         .map_err(InternalServerError)?;
-    Ok(Json(Answer {
+    Ok(Json(RefreshResponse {
         status_code: 200,
         message: "refreshed",
         data: Tokens {
@@ -209,19 +209,19 @@ struct ClientClaims {
 }
 
 #[derive(Serialize)]
-struct ClientAnswer {
+struct ClientTokenResponse {
     access_token: String,
     token_type: &'static str,
     expires_in: u32,
     scope: &'static str,
 }
 
-/// The form parsed, one token signed.
+/// Parses the form and signs one token.
 #[handler]
 fn sign_for_client(
     body: Vec<u8>,
     Data(signing): Data<&Arc<Signing>>,
-) -> poem::Result<Json<ClientAnswer>> {
+) -> poem::Result<Json<ClientTokenResponse>> {
     let grant = url::form_urlencoded::parse(&body)
         .find(|(name, _)| name == "grant_type")
         .map(|(_, value)| value.into_owned())
@@ -239,7 +239,7 @@ fn sign_for_client(
     .map_err(InternalServerError)?;
     let access_token = jws::serialize_compact(&claims, &signing.header, &signing.signer)
         .map_err(InternalServerError)?;
-    Ok(Json(ClientAnswer {
+    Ok(Json(ClientTokenResponse {
         access_token,
         token_type: "Bearer",
         expires_in: 900,
@@ -247,7 +247,8 @@ fn sign_for_client(
     }))
 }
 
-/// Argon2id hashes a second on as many threads as the configuration permits, their memory kept.
+/// Argon2id hashes per second on as many threads as the configuration permits, reusing their
+/// memory.
 pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
     let (memory_kib, iterations, lanes) =
         (passwords.memory_kib, passwords.iterations, passwords.parallelism);
@@ -260,7 +261,7 @@ pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
     std::thread::scope(|scope| {
         let work = || -> Result<Duration> {
             let (mut memory, mut hash) = (vec![Block::default(); blocks], [0; 32]);
-            // The first touches its memory for the first time: not counted.
+            // The first hash faults its memory in, and is not counted.
             argon2
                 .hash_password_into_with_memory(b"a password", &[7; 16], &mut hash, &mut memory)
                 .map_err(|error| error.to_string())?;
@@ -282,12 +283,12 @@ pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
     Ok(hashes.load(Ordering::Relaxed) as f64 / took.as_secs_f64())
 }
 
-/// Where the refresh statement alone is driven.
+/// The database on which the refresh statement alone is run.
 #[derive(Clone)]
 pub enum Statements {
-    /// By sqlx, over a pool like the server's.
+    /// Through sqlx, over a pool like the server's.
     Postgres(PgPool),
-    /// By the group-committing writer.
+    /// Through the group-committing writer.
     Sqlite(Db),
 }
 
@@ -323,7 +324,7 @@ impl Statements {
         })
     }
 
-    /// Refresh statements a second, each worker on chains of its own.
+    /// Refresh statements per second, each worker on chains of its own.
     pub async fn drive(&self, workers: &mut Vec<Vec<Chain>>, lasting: Duration) -> Result<f64> {
         let until = Instant::now() + lasting;
         let mut tasks = JoinSet::new();

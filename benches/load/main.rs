@@ -1,10 +1,10 @@
 //! The load driver behind `./dev/bench`.
 //!
-//! Each figure stands beside a limit taken in the same run, round by round in turn, so that whatever else the
-//! machine does hits both: the ratio is what counts, not the figure. The server is a process of its own, as is
-//! the one that shows what a bare poem handler can do; both are asked the very same requests.
+//! Each figure has a limit measured in the same run, in alternating rounds, so that other load on
+//! the machine affects both: the ratio counts, not the figure. The server is a process of its own,
+//! as is the limit server with a bare poem handler; both get the same requests.
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods)] // it measures durations
+#![allow(clippy::disallowed_methods)] // measures durations
 
 mod client;
 mod gateways;
@@ -25,14 +25,14 @@ use report::{Figure, Required, disk_sync, median};
 use seed::{Chain, Seeded};
 use server::{Login, Server, login_body};
 
-/// As in the server, for the limits too.
+/// The allocator of the server, for the limits too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Sessions that are refreshed, and as many for the statement alone.
+/// Sessions that are refreshed, and the same number for the statement alone.
 const SESSIONS: usize = 1024;
 /// Sessions in the full table.
 const MILLION: usize = 1_000_000;
@@ -65,7 +65,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ));
     }
     let folder = tempfile::Builder::new().prefix("propusk-bench.").tempdir()?;
-    // Away from any propusk.toml of the checkout.
+    // Not in the checkout, which may have a propusk.toml.
     std::env::set_current_dir(folder.path())?;
     let bench = Bench {
         postgres: std::env::var("PROPUSK_BENCH_POSTGRES_URL")
@@ -98,8 +98,8 @@ struct Bench {
     connections: usize,
 }
 
-/// One database with a server on it.
-struct Site {
+/// A database with a server on it.
+struct Deployment {
     server: Server,
     url: String,
     folder: PathBuf,
@@ -140,7 +140,7 @@ impl Bench {
                 let name = format!("verify, {backend}");
                 figures.push(self.against_static(name, request, 0.5, &site, &limits).await?);
             }
-            // No database is asked: one is enough.
+            // Involves no database: one backend is enough.
             if self.wants("jwks") && backend == "SQLite" {
                 let request = request("GET", JWKS, None, None);
                 figures.push(
@@ -158,7 +158,7 @@ impl Bench {
         Ok(figures)
     }
 
-    /// The time to readiness, and the memory of a server that nobody has asked anything yet.
+    /// The time to readiness, and the memory of a server before the first request.
     async fn start(&self, figures: &mut Vec<Figure>) -> Result<()> {
         let (mut first, mut again, mut memory) = (vec![], vec![], vec![]);
         for round in 0..self.rounds {
@@ -190,12 +190,12 @@ impl Bench {
         Ok(())
     }
 
-    /// A fresh database, a server on it, and accounts to log in with.
-    async fn site(&self, backend: &str, name: &str) -> Result<Site> {
+    /// A new database with a server on it, and accounts to log in with.
+    async fn site(&self, backend: &str, name: &str) -> Result<Deployment> {
         self.site_with_redis(backend, name, "").await
     }
 
-    async fn site_with_redis(&self, backend: &str, name: &str, redis: &str) -> Result<Site> {
+    async fn site_with_redis(&self, backend: &str, name: &str, redis: &str) -> Result<Deployment> {
         let folder = self.folder.join(format!("{backend}-{name}"));
         let url = if backend == "PostgreSQL" {
             seed::create_database(&self.postgres, &format!("propusk_bench_{name}")).await?
@@ -207,21 +207,21 @@ impl Bench {
         for user in 1..USERS {
             server.register(&format!("bench{user}")).await?;
         }
-        Ok(Site { server, url, folder, login })
+        Ok(Deployment { server, url, folder, login })
     }
 
-    async fn limit_server(&self, site: &Site, redis: &str) -> Result<Server> {
-        let (_, jwks) = site.server.ask(&request("GET", JWKS, None, None)).await?;
+    async fn limit_server(&self, site: &Deployment, redis: &str) -> Result<Server> {
+        let (_, jwks) = site.server.send(&request("GET", JWKS, None, None)).await?;
         let verify = request("GET", VERIFY, Some(&site.login.access_token), None);
-        let (_, verify) = site.server.ask(&verify).await?;
+        let (_, verify) = site.server.send(&verify).await?;
         let introspection = oauth::introspection(&site.server).await?;
-        let (_, introspection) = site.server.ask(&introspection).await?;
+        let (_, introspection) = site.server.send(&introspection).await?;
         let lengths = [jwks.len(), verify.len(), introspection.len()];
         Server::limits(&self.folder, lengths, redis).await
     }
 
-    /// Adds sessions, with others around them.
-    async fn seed(&self, site: &Site, count: usize, others: usize) -> Result<Vec<Seeded>> {
+    /// Adds sessions, with others between them.
+    async fn seed(&self, site: &Deployment, count: usize, others: usize) -> Result<Vec<Seeded>> {
         let db = Db::open(&site.config()?).await?;
         let seeded = seed::sessions(&db, &site.login, count, others).await?;
         db.close().await;
@@ -237,20 +237,20 @@ impl Bench {
         tokens.chunks(share).map(|tokens| Load::refreshing(tokens, follow)).collect()
     }
 
-    /// Refresh beside what its parts cost alone, and on a table with a million sessions.
+    /// Refresh next to the cost of its parts alone, and on a table with a million sessions.
     async fn refresh(
         &self,
         backend: &str,
-        site: &Site,
+        site: &Deployment,
         limits: &Server,
         figures: &mut Vec<Figure>,
     ) -> Result<()> {
-        eprintln!("{backend}: making a million sessions");
+        eprintln!("{backend}: inserting a million sessions");
         let full = self.site(backend, "million").await?;
         let in_full = self.seed(&full, SESSIONS, MILLION).await?;
         let seeded = self.seed(site, SESSIONS, 0).await?;
-        // The statement alone: in PostgreSQL beside the server's own sessions, in SQLite in a file of its own,
-        // which has one writer as the server's has.
+        // The statement alone: in PostgreSQL next to the server's own sessions, in SQLite in a file
+        // of its own with one writer, as the server has.
         let (alone, statements) = if site.is_sqlite() {
             let alone = self.site(backend, "alone").await?;
             let statements = Statements::Sqlite(Db::open(&alone.config()?).await?);
@@ -287,7 +287,7 @@ impl Bench {
                  among a million {:.0}/s ({:.2} ms)",
                 b.per_second, small.per_second, small.median, million.per_second, million.median
             );
-            // The first one warms everything up.
+            // The first round is a warm-up.
             if round > 0 {
                 let b = b.per_second;
                 parts.push((a, b));
@@ -310,10 +310,10 @@ impl Bench {
             disk,
         });
         figures.push(Figure {
-            name: format!("a refresh among a million sessions, {backend}"),
+            name: format!("refresh with a million sessions, {backend}"),
             rounds: crowded,
             unit: "ms",
-            basis: format!("the same among {} sessions", 2 * SESSIONS),
+            basis: format!("the same with {} sessions", 2 * SESSIONS),
             required: Required::AtMost(1.3),
             disk,
         });
@@ -323,7 +323,12 @@ impl Bench {
         full.server.stop().await
     }
 
-    async fn login(&self, backend: &str, site: &Site, figures: &mut Vec<Figure>) -> Result<()> {
+    async fn login(
+        &self,
+        backend: &str,
+        site: &Deployment,
+        figures: &mut Vec<Figure>,
+    ) -> Result<()> {
         let config = site.config()?;
         let mut loads: Vec<Load> = (0..self.connections)
             .map(|connection| {
@@ -359,7 +364,7 @@ impl Bench {
         name: String,
         request: Vec<u8>,
         least: f64,
-        site: &Site,
+        site: &Deployment,
         limits: &Server,
     ) -> Result<Figure> {
         let mut loads: Vec<Load> =
@@ -377,14 +382,14 @@ impl Bench {
             name,
             rounds,
             unit: "/s",
-            basis: "a poem handler that answers as many static bytes".to_owned(),
+            basis: "a poem handler with a static response of the same size".to_owned(),
             required: Required::AtLeast(least),
             disk: None,
         })
     }
 }
 
-impl Site {
+impl Deployment {
     fn is_sqlite(&self) -> bool {
         self.url.starts_with("sqlite:")
     }

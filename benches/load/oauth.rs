@@ -1,4 +1,4 @@
-//! OAuth's hot paths: client credentials, introspection, the code flow, and what RS256 does to others.
+//! OAuth's hot paths: client credentials, introspection, the code flow, and latency beside RS256.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::{
-    Bench, Result, Site,
+    Bench, Deployment, Result,
     client::{Connection, Load, drive, request},
     report::{Figure, Required, median},
     server::Server,
@@ -35,8 +35,8 @@ const CALLBACK: &str = "http://127.0.0.1/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// A client that may do everything here, with ES256 and RS256 tokens, and a browser that is logged in.
-pub async fn seed(site: &Site) -> Result<()> {
+/// Clients for every benchmark, with ES256 and RS256 tokens, and a browser that is logged in.
+pub async fn seed(site: &Deployment) -> Result<()> {
     let db = Db::open(&site.config()?).await?;
     let (clock, rng) = (Clock::system(), Rng::system());
     let now = clock.now();
@@ -106,9 +106,9 @@ pub fn token_request(client: &str) -> Vec<u8> {
     form("/oauth2/token", client, "grant_type=client_credentials")
 }
 
-/// An introspection of a token that is good.
+/// An introspection of a valid token.
 pub async fn introspection(server: &Server) -> Result<Vec<u8>> {
-    let (status, answer) = server.ask(&token_request("bench")).await?;
+    let (status, answer) = server.send(&token_request("bench")).await?;
     let answer: Value = serde_json::from_slice(&answer)?;
     let token = answer["access_token"]
         .as_str()
@@ -117,11 +117,11 @@ pub async fn introspection(server: &Server) -> Result<Vec<u8>> {
 }
 
 impl Bench {
-    /// All of it on one database.
+    /// All OAuth benchmarks on one database.
     pub(crate) async fn oauth(
         &self,
         backend: &str,
-        site: &Site,
+        site: &Deployment,
         limits: &Server,
         figures: &mut Vec<Figure>,
     ) -> Result<()> {
@@ -146,8 +146,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Reported, not judged: authorize in a logged-in browser, then redeem.
-    async fn code_flow(&self, backend: &str, site: &Site) -> Result<()> {
+    /// Reported without a limit: authorize in a logged-in browser, then exchange the code.
+    async fn code_flow(&self, backend: &str, site: &Deployment) -> Result<()> {
         let before = statements(site).await?;
         let mut connection = Connection::open(site.server.address).await?;
         const COUNTED: i64 = 50;
@@ -158,7 +158,7 @@ impl Bench {
             (Some(before), Some(after)) => {
                 format!("{:.2}", (after - before) as f64 / COUNTED as f64)
             }
-            _ => "not counted".to_owned(),
+            _ => "not measured".to_owned(),
         };
         let until = Instant::now() + self.lasting;
         let mut tasks = JoinSet::new();
@@ -187,8 +187,9 @@ impl Bench {
         Ok(())
     }
 
-    /// What a small request takes while the signing of RS256 is asked for on every connection, beside what it takes alone.
-    async fn rs256(&self, backend: &str, site: &Site) -> Result<Figure> {
+    /// The latency of a small request while every connection requests RS256 signatures, next to its
+    /// latency alone.
+    async fn rs256(&self, backend: &str, site: &Deployment) -> Result<Figure> {
         let probe = request("GET", crate::JWKS, None, None);
         let mut rounds = vec![];
         for round in 0..=self.rounds {
@@ -219,7 +220,7 @@ impl Bench {
     }
 }
 
-/// One person through the code flow.
+/// One code flow.
 async fn flow(connection: &mut Connection) -> Result<()> {
     let authorize = format!(
         "GET /oauth2/authorize?client_id=bench&response_type=code&scope=openid+bench:read&state=s&nonce=n\
@@ -242,8 +243,9 @@ async fn flow(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Statements that PostgreSQL has run for this database, BEGIN and COMMIT and the background's own not among them.
-async fn statements(site: &Site) -> Result<Option<i64>> {
+/// The statements that PostgreSQL has run for this database, without BEGIN, COMMIT and those of
+/// background tasks.
+async fn statements(site: &Deployment) -> Result<Option<i64>> {
     if !site.url.starts_with("postgres") {
         return Ok(None);
     }

@@ -1,32 +1,32 @@
-//! Medians, and the table.
+//! Medians and the report.
 
 use std::{fs::File, io::Write, os::unix::fs::FileExt, path::Path, time::Instant};
 
 use crate::Result;
 
-/// The middle one; of an even number, the upper of the two.
+/// The median; of an even number, the upper of the two.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// What a ratio must be.
+/// The required ratio.
 #[derive(Clone, Copy)]
 pub enum Required {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// One figure beside its limit.
+/// One figure and its limit.
 pub struct Figure {
     pub name: String,
-    /// What was measured and its limit, of each round.
+    /// The measurement and its limit, for each round.
     pub rounds: Vec<(f64, f64)>,
     pub unit: &'static str,
-    /// What the limit is.
+    /// The limit's description.
     pub basis: String,
     pub required: Required,
-    /// Microseconds that one sync of the disk took before and after.
+    /// Microseconds of one disk sync before and after.
     pub disk: Option<(f64, f64)>,
 }
 
@@ -34,7 +34,7 @@ impl Figure {
     fn row(&self) -> String {
         let of_rounds =
             |value: fn(&(f64, f64)) -> f64| median(self.rounds.iter().map(value).collect());
-        // Of each round first: what the machine did besides then hit both.
+        // Per round first: other load on the machine affected both.
         let ratio = of_rounds(|(measured, limit)| measured / limit);
         let (required, met) = match self.required {
             Required::AtLeast(least) => (format!("≥ {least:.2}"), ratio >= least),
@@ -71,8 +71,8 @@ pub fn print(figures: &[Figure]) {
     println!();
 }
 
-/// Microseconds that writing 8 KiB and waiting for the disk takes in this folder: what no durable commit
-/// can be faster than. The median of 200.
+/// Microseconds to write 8 KiB and sync in this folder, a lower bound of a durable commit. The
+/// median of 200.
 pub fn disk_sync(folder: &Path) -> Result<f64> {
     let path = folder.join("sync");
     let mut file = File::create(&path)?;

@@ -1,4 +1,4 @@
-//! Databases to measure on: their making, and their sessions.
+//! Databases for the benchmarks, and their sessions.
 
 use std::{path::Path, time::Duration};
 
@@ -16,18 +16,19 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{Result, server::Login};
 
-/// Sessions are put in between the others in this many places, so that they lie all over the table.
+/// Sessions are inserted between the others in this many places, so that they are spread over the
+/// table.
 const PLACES: usize = 64;
 
-/// A session as the refresh statement sees it.
+/// A session as the refresh statement uses it.
 #[derive(Clone)]
 pub struct Chain {
     pub id: String,
-    /// What the row holds at present.
+    /// The current hash in the row.
     pub hash: [u8; 32],
 }
 
-/// A session that was made here.
+/// A seeded session.
 pub struct Seeded {
     /// Its first refresh token.
     pub token: String,
@@ -43,7 +44,7 @@ pub fn config(folder: &Path, database_url: &str) -> Result<Config> {
     Ok(Config::load(None, settings.map(|(key, value)| (key.to_owned(), value)).into_iter())?)
 }
 
-/// Makes an empty PostgreSQL database beside the one of `url`, and gives its URL.
+/// Creates an empty PostgreSQL database next to the one of `url`; returns its URL.
 pub async fn create_database(url: &str, name: &str) -> Result<String> {
     let mut connection = PgConnection::connect(url).await?;
     for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")]
@@ -55,7 +56,7 @@ pub async fn create_database(url: &str, name: &str) -> Result<String> {
     Ok(url.into())
 }
 
-/// Brings PostgreSQL to rest after so many new rows, so that no round pays for them.
+/// Vacuums PostgreSQL after the inserts, so that no round pays for them.
 pub async fn settle(url: &str) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
@@ -64,7 +65,7 @@ pub async fn settle(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds `count` live sessions of a user, and `others` more all round them.
+/// Adds `count` active sessions of a user, and `others` more between them.
 pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Result<Vec<Seeded>> {
     let (clock, rng) = (Clock::system(), Rng::system());
     let chain_key =
@@ -76,7 +77,7 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
         let mut batch = Vec::new();
         for _ in 0..share(count) {
             let id = model::new_id(&clock, &rng);
-            // Only its number is used: the first secret is random.
+            // Only its number matters: the first secret is random.
             let key = ChainKey::new(chain_key, &[0; 32]);
             let token = RefreshToken::first(&key, id.parse()?, rng.bytes());
             batch.push(new_session(id.clone(), login, chain_key, token.hash(), now)?);

@@ -1,4 +1,4 @@
-//! Servers as processes of their own: Propusk, and the one that shows the limits.
+//! Servers as separate processes: Propusk and the limit server.
 
 use std::{
     fs,
@@ -23,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    /// Milliseconds from before its process was made to its first answer that it is ready.
+    /// Milliseconds from spawning the process to its first ready response.
     pub ready_after: f64,
 }
 
-/// What a login gives.
+/// The response to a login.
 pub struct Login {
     pub user_id: String,
     pub access_token: String,
@@ -40,7 +40,7 @@ impl Server {
         Self::with_redis(folder, database_url, "").await
     }
 
-    /// As [`Server::propusk`], with its revocation list in Redis; an empty URL: without.
+    /// As [`Server::propusk`], with the revocation list in Redis unless the URL is empty.
     pub async fn with_redis(folder: &Path, database_url: &str, redis_url: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let address = free_address()?;
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Starts this program again as the server of [`crate::limits::serve`].
-    /// With a Redis URL, every static answer comes after one round trip to that.
+    /// With a Redis URL, every static response follows one round trip to Redis.
     pub async fn limits(folder: &Path, lengths: [usize; 3], redis_url: &str) -> Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -91,7 +91,7 @@ impl Server {
         let question = request("GET", ready, None, None);
         loop {
             if let Ok(mut connection) = Connection::open(address).await
-                && let Ok((200, _)) = connection.ask(&question).await
+                && let Ok((200, _)) = connection.send(&question).await
             {
                 let ready_after = began.elapsed().as_secs_f64() * 1e3;
                 return Ok(Self { child, address, ready_after });
@@ -110,19 +110,19 @@ impl Server {
         }
     }
 
-    /// MiB of memory it holds (VmRSS).
+    /// Resident memory (VmRSS) in MiB.
     pub fn memory(&self) -> Result<f64> {
-        let id = self.child.id().ok_or("the server has ended")?;
+        let id = self.child.id().ok_or("the server exited")?;
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
 
-    /// Asks once and gives the status and the body.
-    pub async fn ask(&self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
+    /// Sends one request; returns the status and the body.
+    pub async fn send(&self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
         let mut connection = Connection::open(self.address).await?;
-        let (status, body) = connection.ask(request).await?;
+        let (status, body) = connection.send(request).await?;
         Ok((status, body.to_vec()))
     }
 
@@ -139,16 +139,16 @@ impl Server {
     }
 
     async fn tokens(&self, path: &str, body: &str) -> Result<Login> {
-        let (status, answer) = self.ask(&request("POST", path, None, Some(body))).await?;
+        let (status, answer) = self.send(&request("POST", path, None, Some(body))).await?;
         if status != 200 && status != 201 {
             return Err(
-                format!("{path} answered {status}: {}", String::from_utf8_lossy(&answer)).into()
+                format!("{path} returned {status}: {}", String::from_utf8_lossy(&answer)).into()
             );
         }
         let answer: Value = serde_json::from_slice(&answer)?;
         let text = |pointer: &str| -> Result<String> {
             let found = answer.pointer(pointer).and_then(Value::as_str);
-            Ok(found.ok_or_else(|| format!("{path} answered without {pointer}"))?.to_owned())
+            Ok(found.ok_or_else(|| format!("{path} returned no {pointer}"))?.to_owned())
         };
         Ok(Login {
             user_id: text("/data/user/id")?,
@@ -157,9 +157,9 @@ impl Server {
         })
     }
 
-    /// Ends it as an operator would, and waits.
+    /// Stops it as an operator would, and waits.
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.child.id().ok_or("the server has ended")?;
+        let id = self.child.id().ok_or("the server exited")?;
         Command::new("kill").arg(id.to_string()).status().await?;
         tokio::time::timeout(PATIENCE, self.child.wait()).await??;
         Ok(())
