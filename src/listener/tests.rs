@@ -11,7 +11,7 @@ use std::{
 use poem::{EndpointExt, Route, get, handler, post, web::Data};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::JoinHandle,
 };
 
@@ -49,7 +49,8 @@ async fn echo(body: Vec<u8>) -> Vec<u8> {
 }
 
 #[handler]
-async fn slow() -> &'static str {
+async fn slow(entered: Data<&Arc<Notify>>) -> &'static str {
+    entered.notify_one();
     sleep(Duration::from_millis(300)).await;
     "slow but done"
 }
@@ -74,6 +75,8 @@ fn thumbprint(certificate: Option<Data<&ClientCertificate>>) -> String {
 
 struct Running {
     address: SocketAddr,
+    /// Notified when `/slow` begins.
+    entered: Arc<Notify>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ListenError>>,
 }
@@ -82,6 +85,7 @@ fn start(options: Options) -> Running {
     let bound = bind(&options).unwrap();
     let address = bound.local_addr();
     let (stop, stopped) = oneshot::channel();
+    let entered = Arc::new(Notify::new());
     let routes = Route::new()
         .at("/hello", get(hello))
         .at("/echo", post(echo))
@@ -89,11 +93,12 @@ fn start(options: Options) -> Running {
         .at("/broken", get(broken))
         .at("/large", get(large))
         .at("/thumbprint", get(thumbprint))
+        .data(Arc::clone(&entered))
         .with(RequestTimeout(options.request_timeout));
     let task = tokio::spawn(bound.serve(routes, async {
         let _ = stopped.await;
     }));
-    Running { address, stop: Some(stop), task }
+    Running { address, entered, stop: Some(stop), task }
 }
 
 impl Running {
@@ -154,7 +159,7 @@ async fn slow_headers_time_out_and_delay_nobody() {
     let mut stream = server.connect().await;
     stream.write_all(HELLO.as_bytes()).await.unwrap();
     until(&mut stream, "hello over http").await;
-    sleep(millis(500)).await;
+    sleep(millis(300)).await;
     stream.write_all(HELLO.as_bytes()).await.unwrap();
     until(&mut stream, "hello over http").await;
     stream.write_all(b"GET /").await.unwrap();
@@ -188,11 +193,19 @@ async fn idle_connections_are_closed() {
 
 #[tokio::test]
 async fn a_response_that_is_not_read_is_aborted() {
-    let server =
-        start(Options { idle_timeout: millis(150), request_timeout: millis(150), ..options() });
+    let server = start(Options {
+        max_connections: 1,
+        idle_timeout: millis(150),
+        request_timeout: millis(150),
+        ..options()
+    });
     let mut stream = server.connect().await;
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    sleep(millis(2500)).await;
+    // the only connection permit is free again once it has been aborted
+    let mut next = server.connect().await;
+    next.write_all(HELLO.as_bytes()).await.unwrap();
+    until(&mut next, "hello over http").await;
+    drop(next);
     let mut bytes = Vec::new();
     let _ = timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("not closed");
     assert!(bytes.len() < 64 << 20);
@@ -305,7 +318,7 @@ async fn a_shutdown_finishes_accepted_requests() {
     until(&mut idle, "hello over http").await;
     let mut busy = server.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    sleep(millis(100)).await;
+    server.entered.notified().await;
     let began = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
     assert_eq!(to_end(&mut idle).await, "");
@@ -323,7 +336,7 @@ async fn a_shutdown_aborts_requests_after_its_grace() {
     let mut server = start(Options { shutdown_grace: millis(50), ..options() });
     let mut busy = server.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    sleep(millis(100)).await;
+    server.entered.notified().await;
     server.stop.take().unwrap().send(()).unwrap();
     timeout(LONG, server.task).await.unwrap().unwrap().unwrap();
     let mut rest = Vec::new();
