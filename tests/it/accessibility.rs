@@ -313,7 +313,7 @@ async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
 }
 
 /// A screenshot of the whole page, if `./dev/screens` asks for it.
-async fn picture(browser: &Chromium, name: &str) {
+async fn screenshot(browser: &Chromium, name: &str) {
     let Some(folder) = std::env::var_os("PROPUSK_TEST_SCREENS_DIR") else {
         return;
     };
@@ -354,7 +354,7 @@ async fn axe_finds_no_serious_violation_on_any_page() {
                     let found = axe(&browser, &rules).await;
                     wrong.extend(found.into_iter().map(|line| format!("{seen}: {line}")));
                 }
-                picture(&browser, &seen).await;
+                screenshot(&browser, &seen).await;
             }
         }
     }
@@ -438,7 +438,7 @@ async fn form_post_submits_itself_or_by_button_without_scripts() {
 }
 
 /// Types into whatever has the focus, as a keyboard does.
-async fn press(browser: &Chromium, keys: &str) {
+async fn press_keys(browser: &Chromium, keys: &str) {
     let key = |kind: &str, key: char| json!({ "type": kind, "value": key });
     let strokes = keys.chars().flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
     let keyboard =
@@ -462,27 +462,27 @@ async fn pages_work_by_keyboard_and_remember_the_language() {
     let heading = |text| browser.text_is("h1", text);
     browser.go(&format!("{issuer}/register?lang=ru")).await;
     heading("Создать аккаунт").await;
-    press(&browser, &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat()).await;
+    press_keys(&browser, &["vera@@example.org", TAB, "vera", TAB, PASSWORD, ENTER].concat()).await;
     // The error is in the page's language, beside its field; the password is not kept.
     let refusal = browser.text("#email-error").await;
     assert!(refusal.contains("ровно один знак @"), "{refusal}");
     assert_eq!(browser.run("return document.activeElement.id").await, "email");
     let domain = "document.activeElement.value = 'vera@пример.рф'";
     browser.run(domain).await;
-    press(&browser, &[TAB, TAB, PASSWORD, ENTER].concat()).await;
+    press_keys(&browser, &[TAB, TAB, PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
     browser.click("a[href='/oauth2/logout']").await;
     heading("Выйти из аккаунта?").await;
-    press(&browser, &[TAB, TAB, ENTER].concat()).await;
+    press_keys(&browser, &[TAB, TAB, ENTER].concat()).await;
     heading("Вы вышли из аккаунта").await;
 
     browser.go(&format!("{issuer}/login")).await;
     heading("Вход").await;
-    press(&browser, &["vera", TAB, "not the password", ENTER].concat()).await;
+    press_keys(&browser, &["vera", TAB, "not the password", ENTER].concat()).await;
     let problem = browser.text("[role=alert]").await;
     assert!(problem.starts_with("Неверная почта"), "{problem}");
     assert_eq!(browser.run("return document.title.slice(0, 7)").await, "Ошибка:");
-    press(&browser, &[PASSWORD, ENTER].concat()).await;
+    press_keys(&browser, &[PASSWORD, ENTER].concat()).await;
     heading("Вы вошли").await;
     assert_eq!(browser.text(".who .hint").await, "vera@пример.рф");
     browser.close().await;

@@ -60,12 +60,12 @@ async fn a_browser_without_cookies_is_told_to_enable_them(backend: Backend) {
 async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     server.register("bob").await;
-    let asked = AuthorizationRequest::of("app", "openid");
-    let select = asked.clone().with("prompt", "select_account");
+    let request = AuthorizationRequest::of("app", "openid");
+    let select = request.clone().with("prompt", "select_account");
     let logout = "/oauth2/logout?client_id=app";
     for (address, button) in [
-        (asked.address(), ("decision", "allow")),
-        (select.address(), ("choice", "continue")),
+        (request.path(), ("decision", "allow")),
+        (select.path(), ("choice", "continue")),
         (logout.to_owned(), ("decision", "logout")),
     ] {
         let mut ann = server.logged_in("ann").await;
@@ -95,7 +95,7 @@ async fn consent_offers_to_switch_the_account(backend: Backend) {
     server.register("bob").await;
     let mut ann = server.logged_in("ann").await;
     let page =
-        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
+        ann.open(&AuthorizationRequest::of("app", "openid").path()).await.expect(StatusCode::OK);
     let (_, rest) =
         page.text.split_once("<bdi>ann</bdi> <a href=\"").expect("a link to switch the account");
     let other = rest.split('"').next().expect("an address").replace("&#38;", "&");
@@ -109,12 +109,12 @@ async fn consent_offers_to_switch_the_account(backend: Backend) {
 async fn reauthentication_asks_for_the_password_only(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "login");
-    let to_login = ann.open(&asked.address()).await;
+    let request = AuthorizationRequest::of("app", "openid").with("prompt", "login");
+    let to_login = ann.open(&request.path()).await;
     let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
     assert!(page.text.contains("value=\"ann\""), "{page:?}");
     // `id_token_hint` takes precedence; `login_hint` alone reveals no name.
-    let hinted = ann.open(&asked.with("login_hint", "bob").address()).await;
+    let hinted = ann.open(&request.with("login_hint", "bob").path()).await;
     let page = ann.open(hinted.header("location")).await;
     assert!(page.text.contains("value=\"bob\""), "{page:?}");
     let page = server.browser().open("/login?reauthenticate=1").await;
@@ -124,11 +124,11 @@ async fn reauthentication_asks_for_the_password_only(backend: Backend) {
 async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
-    let asked = AuthorizationRequest::of("app", "openid");
-    let code = server.browser().authorize(&asked, "bob").await;
+    let request = AuthorizationRequest::of("app", "openid");
+    let code = server.browser().authorize(&request, "bob").await;
     let hint = server.exchange_code("app", code.code()).await.field("id_token");
     let mut ann = server.logged_in("ann").await;
-    let to_login = ann.open(&asked.with("id_token_hint", &hint).address()).await;
+    let to_login = ann.open(&request.with("id_token_hint", &hint).path()).await;
     let login = to_login.header("location").to_owned();
     assert!(
         login.starts_with("/login") && !login.contains("reauthenticate"),
@@ -144,14 +144,14 @@ async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
 async fn no_page_links_to_disabled_registration(backend: Backend) {
     let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
     server.client("app", web_app()).await;
-    let mut person = server.browser();
-    let asked = AuthorizationRequest::of("app", "openid");
-    let to_login = person.open(&asked.address()).await;
+    let mut browser = server.browser();
+    let request = AuthorizationRequest::of("app", "openid");
+    let to_login = browser.open(&request.path()).await;
     let register = to_login.header("location").replace("/login?", "/register?");
-    let closed = person.open(&register).await.expect_page(403);
+    let closed = browser.open(&register).await.expect_page(403);
     assert!(closed.text.contains("Registration is closed"), "{closed:?}");
     assert_eq!(link(&closed, "button"), to_login.header("location"));
-    let create = person.open(&asked.with("prompt", "create").address()).await;
+    let create = browser.open(&request.with("prompt", "create").path()).await;
     AuthorizationResponse::of(create.header("location")).expect_error("invalid_request");
     let document = server.get("/.well-known/openid-configuration").await.json();
     let prompts = document["prompt_values_supported"].to_string();

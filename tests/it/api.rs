@@ -32,9 +32,9 @@ async fn t92_a_forged_host_header_has_no_effect(backend: Backend) {
             .header("x-forwarded-proto", "https")
             .header("x-original-host", "evil.example")
     };
-    let made =
+    let created =
         send(foreign(Method::POST, REGISTER).json(&account)).await.expect(StatusCode::CREATED);
-    let payload = made.tokens().access.split('.').nth(1).expect("a payload").to_owned();
+    let payload = created.tokens().access.split('.').nth(1).expect("a payload").to_owned();
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let claims: Value =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON");
@@ -42,7 +42,7 @@ async fn t92_a_forged_host_header_has_no_effect(backend: Backend) {
         (&claims["iss"], &claims["aud"]),
         (&"http://127.0.0.1:8080".into(), &"http://127.0.0.1:8080".into())
     );
-    server.verify(&made.tokens().access).await.expect(StatusCode::OK);
+    server.verify(&created.tokens().access).await.expect(StatusCode::OK);
     for path in ["/oauth2/jwks", "/openapi.json", "/", "/docs", "/nothing", "/api/v1/auth/session"]
     {
         let (ours, theirs) = (server.get(path).await, send(foreign(Method::GET, path)).await);
@@ -57,14 +57,14 @@ async fn t92_a_forged_host_header_has_no_effect(backend: Backend) {
 
 async fn verify_and_session_return_the_token_owner(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let made = server
+    let created = server
         .post(
             REGISTER,
             json!({ "email": "Vera@Example.org", "username": "Vera", "password": PASSWORD }),
         )
         .await;
-    let made = made.expect(StatusCode::CREATED);
-    let (tokens, data) = (made.tokens(), made.json()["data"].clone());
+    let created = created.expect(StatusCode::CREATED);
+    let (tokens, data) = (created.tokens(), created.json()["data"].clone());
     assert_eq!(
         (&data["tokenType"], &data["expiresIn"], &data["refreshExpiresIn"]),
         (&"Bearer".into(), &900.into(), &604_800.into())
@@ -101,12 +101,12 @@ async fn verify_and_session_return_the_token_owner(backend: Backend) {
     let expected = json!({ "userId": user["id"], "email": "Vera@Example.org", "username": "Vera", "role": "user",
         "scopes": ["openid", "profile", "email"], "modules": [], "expiresAt": "2026-11-21T00:15:00Z" });
     assert_eq!(session, expected);
-    let nobody = |reply: Reply| {
+    let anonymous = |reply: Reply| {
         let json = reply.expect(StatusCode::OK).json();
         assert!(json.get("data").is_some_and(Value::is_null), "data is present and null: {json}");
     };
-    nobody(server.get("/api/v1/auth/session").await);
-    nobody(server.get_as("/api/v1/auth/session", "made.up.token").await);
+    anonymous(server.get("/api/v1/auth/session").await);
+    anonymous(server.get_as("/api/v1/auth/session", "made.up.token").await);
 
     let unknown = server.get("/api/v1/auth/verify").await.expect_error(401, "INVALID_TOKEN");
     assert_eq!(
@@ -118,7 +118,7 @@ async fn verify_and_session_return_the_token_owner(backend: Backend) {
     assert!(bad.header("www-authenticate").contains("error=\"invalid_token\""), "{bad:?}");
     server.clock.advance(Duration::from_secs(16 * 60));
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-    nobody(server.get_as("/api/v1/auth/session", &tokens.access).await);
+    anonymous(server.get_as("/api/v1/auth/session", &tokens.access).await);
 }
 
 async fn health_reports_liveness_and_readiness(backend: Backend) {

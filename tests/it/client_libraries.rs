@@ -114,12 +114,12 @@ async fn run(program: &str, script: &str) {
         .await
         .expect("it ends within 3 minutes")
         .expect("it starts");
-    let told = String::from_utf8_lossy(&output.stdout);
+    let response = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     // A script that ended before its last step may still report success.
     assert!(
-        output.status.success() && told.trim_end().ends_with("steps passed"),
-        "{script}: {}\n{told}\n{complained}",
+        output.status.success() && response.trim_end().ends_with("steps passed"),
+        "{script}: {}\n{response}\n{complained}",
         output.status
     );
 }
@@ -362,13 +362,13 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
     assert_eq!(claims.access_token_hash(), Some(&hash.expect("a hash")));
 
     let subject = claims.subject().clone();
-    let told: CoreUserInfoClaims = client
+    let response: CoreUserInfoClaims = client
         .user_info(tokens.access_token().clone(), Some(subject.clone()))
         .expect("a userinfo endpoint")
         .request_async(&http)
         .await
         .expect("userinfo");
-    let email = told.email().expect("the scope email").as_str();
+    let email = response.email().expect("the scope email").as_str();
     assert_eq!(email, "ann@example.org");
 
     // Refresh: the ID token of a refresh has no nonce to compare (OpenID Connect Core §12.2).
@@ -384,12 +384,12 @@ async fn the_openidconnect_crate_completes_the_session_lifecycle() {
     assert_eq!(renewed.subject(), &subject);
 
     let inspect = || async {
-        let asked = client.introspect(fresh.access_token());
-        asked.request_async(&http).await.expect("an answer")
+        let authorization = client.introspect(fresh.access_token());
+        authorization.request_async(&http).await.expect("an answer")
     };
-    let told = inspect().await;
-    assert!(told.active());
-    assert_eq!(told.sub(), Some(subject.as_str()));
+    let response = inspect().await;
+    assert!(response.active());
+    assert_eq!(response.sub(), Some(subject.as_str()));
     let refresh_token = fresh.refresh_token().expect("a refresh token");
     client
         .revoke_token(CoreRevocableToken::from(refresh_token.clone()))

@@ -180,7 +180,7 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
     let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let server = TestServer::with(backend, &settings).await;
     let sector = format!("{}/sector", external.base);
-    let asked = json!({
+    let request = json!({
         "application_type": "web", "client_name": "OIDF", "client_name#ru": "ОИДФ", "contacts": ["certification@app.example"],
         "redirect_uris": [CALLBACK, "https://app.example/cb2"], "post_logout_redirect_uris": ["https://app.example/bye"],
         "grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post",
@@ -192,14 +192,14 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
         "default_max_age": 3600, "require_auth_time": true, "default_acr_values": ["urn:propusk:acr:password"],
         "jwks_uri": format!("{}/jwks", external.base),
     });
-    let told = registered(&server, asked.clone()).await;
-    for (name, value) in asked.as_object().expect("an object") {
+    let response = registered(&server, request.clone()).await;
+    for (name, value) in request.as_object().expect("an object") {
         if name != "client_name#ru" {
-            assert_eq!(told[name], *value, "{name}");
+            assert_eq!(response[name], *value, "{name}");
         }
     }
     assert_eq!(
-        external.asked(),
+        external.request_count(),
         1,
         "only the sector document is fetched now, not keys, logos or logout URIs"
     );
@@ -212,8 +212,8 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
     let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }] });
     let mut signer = with("jwks", keys.clone());
     signer["token_endpoint_auth_method"] = "private_key_jwt".into();
-    let told = registered(&server, signer).await;
-    assert_eq!((&told["jwks"], &told["client_secret"]), (&keys, &Value::Null));
+    let response = registered(&server, signer).await;
+    assert_eq!((&response["jwks"], &response["client_secret"]), (&keys, &Value::Null));
 
     // OpenID Connect Registration §5: the sector document lists every redirect URI.
     for body in [
@@ -222,11 +222,15 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
         "nothing".to_owned(),
     ] {
         external.put("/sector", 200, "", body);
-        expect_oauth_error(&register(&server, asked.clone()).await, 400, "invalid_client_metadata");
+        expect_oauth_error(
+            &register(&server, request.clone()).await,
+            400,
+            "invalid_client_metadata",
+        );
     }
     external.put("/sector", 302, &format!("Location: {}/other\r\n", external.base), "");
     external.put("/other", 200, "", json!([CALLBACK, "https://app.example/cb2"]).to_string());
-    let reply = register(&server, asked).await;
+    let reply = register(&server, request).await;
     expect_oauth_error(&reply, 400, "invalid_client_metadata");
     assert!(reply.text.contains("sector_identifier_uri"), "{reply:?}");
 }
@@ -373,10 +377,10 @@ async fn t80_registered_urls_never_reach_a_private_address(backend: Backend) {
 async fn operator_only_metadata_is_ignored(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("ann").await;
-    let asked = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "introspection_audiences": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
+    let authorization = json!({ "redirect_uris": [CALLBACK], "consent": "implicit", "introspection_audiences": ["*"], "resources": ["*"], "access_token_signing_alg": "RS256",
         "allowed_origins": ["https://evil.example"], "access_ttl": "1h", "refresh_idle_ttl": "300d", "refresh_max_ttl": "300d", "replay_window": "5m",
         "require_pkce": false, "source": "operator", "client_id": "demo", "client_secret": "mine", "something": { "else": [1] }, "jwks": null });
-    let client = registered(&server, asked).await;
+    let client = registered(&server, authorization).await;
     assert_ne!(client["client_id"], "demo");
     assert_ne!(client["client_secret"], "mine");
     for name in [
@@ -394,7 +398,7 @@ async fn operator_only_metadata_is_ignored(backend: Backend) {
     }
     let id = text(&client, "client_id");
     let request = AuthorizationRequest::of(id, "openid");
-    let page = server.logged_in("ann").await.open(&request.address()).await;
+    let page = server.logged_in("ann").await.open(&request.path()).await;
     assert!(page.text.contains("name=\"decision\""), "the user is asked: {page:?}");
     let without = request.clone().without("code_challenge").without("code_challenge_method");
     server.browser().authorize(&without, "ann").await.expect_error("invalid_request");
@@ -558,7 +562,7 @@ async fn a_client_reads_replaces_and_deletes_its_registration(backend: Backend) 
         "its tokens are revoked at once"
     );
     expect_oauth_error(&server.get_as(&path, token).await, 401, "invalid_token");
-    let page = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
+    let page = server.browser().open(&AuthorizationRequest::of(id, "openid").path()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
     server
         .get_as(
@@ -596,9 +600,9 @@ async fn an_initial_access_token_is_limited_to_its_count(backend: Backend) {
     // A refused request does not count.
     expect_oauth_error(&register_as(&server, &token, json!({})).await, 400, "invalid_redirect_uri");
     let replies = join_all((0..50).map(|_| register_as(&server, &token, web()))).await;
-    let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
+    let created = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
     let refused = replies.iter().filter(|reply| reply.status == StatusCode::UNAUTHORIZED).count();
-    assert_eq!((made, refused, count(&server).await), (1, 49, 1));
+    assert_eq!((created, refused, count(&server).await), (1, 49, 1));
     let (three, _) = registration::invite(&server.app, 3, week, &Actor::operator())
         .await
         .expect("an initial access token");
@@ -641,7 +645,7 @@ async fn unused_registrations_expire_and_used_ones_stay(backend: Backend) {
     maintenance::sweep(&server.app).await.expect("swept");
     assert_eq!(count(&server).await, 1);
     log_in(&server, &used, "ann", &request(&used)).await;
-    let page = server.browser().open(&request(&unused).address()).await;
+    let page = server.browser().open(&request(&unused).path()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""));
 }
 
@@ -649,8 +653,8 @@ async fn the_number_of_registrations_is_bounded(backend: Backend) {
     let server =
         TestServer::with(backend, &[("PROPUSK_CLIENT_REGISTRATION__MAX_CLIENTS", "3")]).await;
     let replies = join_all((0..20).map(|_| register(&server, web()))).await;
-    let made = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
-    assert_eq!((made, count(&server).await), (3, 3));
+    let created = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();
+    assert_eq!((created, count(&server).await), (3, 3));
     let refused = replies.iter().find(|reply| reply.status != StatusCode::CREATED).expect("one");
     expect_oauth_error(refused, 503, "temporarily_unavailable");
 }
@@ -729,7 +733,7 @@ async fn t83_registration_secrets_appear_in_one_response_only(backend: Backend) 
     let put = json!({ "client_id": id, "client_secret": secret, "redirect_uris": [CALLBACK] });
     let bad =
         json!({ "client_id": id, "client_secret": "a wrong guess", "redirect_uris": [CALLBACK] });
-    let mut told = vec![
+    let mut response = vec![
         server.get_as(&path, token).await.text,
         send(server.request(Method::PUT, &path).bearer_auth(token).json(&put))
             .await
@@ -741,10 +745,10 @@ async fn t83_registration_secrets_appear_in_one_response_only(backend: Backend) 
     ];
     let kept = "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log UNION ALL SELECT metadata AS text FROM clients";
     let rows = server.app.db.read(Statement::new(kept)).await.expect("rows");
-    told.extend(rows.iter().map(|row| row.get::<String>("text").expect("text")));
-    for text in &told {
+    response.extend(rows.iter().map(|row| row.get::<String>("text").expect("text")));
+    for text in &response {
         assert!(!text.contains(secret) && !text.contains("a wrong guess"), "{text}");
     }
     // RFC 7592 §3 requires the token in the responses to its bearer, and nowhere else.
-    assert!(told[2..].iter().all(|text| !text.contains(token)), "{told:?}");
+    assert!(response[2..].iter().all(|text| !text.contains(token)), "{response:?}");
 }

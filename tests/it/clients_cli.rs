@@ -27,7 +27,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// The standard output of a command that succeeded.
 #[track_caller]
-fn said(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "", "nothing is logged");
     text(&output.stdout)
@@ -37,22 +37,22 @@ fn said(output: &Output) -> String {
 fn assert_refused(output: &Output, says: &[&str]) {
     let stderr = text(&output.stderr);
     assert!(!output.status.success(), "{}", text(&output.stdout));
-    for said in says {
-        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+    for message in says {
+        assert!(stderr.contains(message), "{message:?} is not in: {stderr}");
     }
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 /// The secret that was printed once.
 #[track_caller]
-fn secret_in(said: &str) -> String {
-    let line = said.lines().find_map(|line| line.split_once("(shown once): "));
-    line.unwrap_or_else(|| panic!("no secret: {said}")).1.to_owned()
+fn secret_in(message: &str) -> String {
+    let line = message.lines().find_map(|line| line.split_once("(shown once): "));
+    line.unwrap_or_else(|| panic!("no secret: {message}")).1.to_owned()
 }
 
 fn shown(database: &Database, id: &str) -> Value {
-    let said = said(&run(database, &[], &["client", "show", id, "--json"]));
-    serde_json::from_str(&said).unwrap_or_else(|_| panic!("not JSON: {said}"))
+    let message = stdout(&run(database, &[], &["client", "show", id, "--json"]));
+    serde_json::from_str(&message).unwrap_or_else(|_| panic!("not JSON: {message}"))
 }
 
 async fn client_credentials(server: &TestServer, id: &str, secret: &str) -> Reply {
@@ -74,9 +74,9 @@ async fn clients_head(server: &TestServer) -> String {
 
 /// A user's tokens at a client: access and refresh.
 async fn tokens(server: &TestServer, client: &str, name: &str) -> (String, String) {
-    let mut person = server.browser();
+    let mut browser = server.browser();
     let request = AuthorizationRequest::of(client, "openid offline_access api:read");
-    let answer = person.authorize(&request, name).await;
+    let answer = browser.authorize(&request, name).await;
     let json = server.exchange_code(client, answer.code()).await.expect(StatusCode::OK).json();
     let text = |name: &str| json[name].as_str().expect("a token").to_owned();
     (text("access_token"), text("refresh_token"))
@@ -106,7 +106,7 @@ backend_tests! {
 async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
-    let added = said(&propusk(&[
+    let added = stdout(&propusk(&[
         "client",
         "add",
         "shop",
@@ -143,13 +143,13 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
         (&json["access_ttl"], &json["secrets"]),
         (&"5m".into(), &json!([{ "expires_at": null }]))
     );
-    let listed = said(&propusk(&["client", "list"]));
+    let listed = stdout(&propusk(&["client", "list"]));
     assert!(
         listed.contains("shop") && listed.contains("The Shop") && listed.contains("built_in"),
         "{listed}"
     );
 
-    said(&propusk(&[
+    stdout(&propusk(&[
         "client",
         "set",
         "shop",
@@ -176,9 +176,9 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     client_credentials(&server, "shop", &secret).await.expect(StatusCode::OK);
 
     // A client that became public has no secret; one that became confidential again gets a new one.
-    said(&propusk(&["client", "set", "shop", "--public", "--grant", "authorization_code"]));
+    stdout(&propusk(&["client", "set", "shop", "--public", "--grant", "authorization_code"]));
     assert_eq!(shown(&server.database, "shop")["secrets"], json!([]));
-    let again = said(&propusk(&[
+    let again = stdout(&propusk(&[
         "client",
         "set",
         "shop",
@@ -193,7 +193,7 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     client_credentials(&server, "shop", &newer).await.expect(StatusCode::OK);
     expect_oauth_error(&client_credentials(&server, "shop", &secret).await, 401, "invalid_client");
 
-    said(&propusk(&["client", "remove", "shop"]));
+    stdout(&propusk(&["client", "remove", "shop"]));
     assert_refused(
         &propusk(&["client", "show", "shop"]),
         &["there is no client \"shop\"", "client list"],
@@ -278,7 +278,7 @@ async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
     assert_refused(&add(&many), &["redirect_uris", "at most 20"]);
     // None of these was stored.
     assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no client"]);
-    said(&with(&["--no-pkce"]));
+    stdout(&with(&["--no-pkce"]));
     assert_refused(&with(&[]), &["there is a client \"it\" already"]);
     assert_refused(&run(&database, &[], &["client", "set", "it", "--public"]), &["require_pkce"]);
     assert_eq!(shown(&database, "it")["token_endpoint_auth_method"], "client_secret_basic");
@@ -423,7 +423,7 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
                 401,
                 "invalid_client",
             );
-            let page = server.browser().open(&request.address()).await;
+            let page = server.browser().open(&request.path()).await;
             assert_eq!(
                 (page.status, page.header("location")),
                 (StatusCode::BAD_REQUEST, ""),
@@ -472,7 +472,7 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &Actor::operator())
         .await
         .expect("changed");
-    let page = other.browser().open(&request.address()).await;
+    let page = other.browser().open(&request.path()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
 
     let code = other.browser().authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
@@ -540,13 +540,13 @@ async fn a_user_is_asked_again_after_consent_is_withdrawn(backend: Backend) {
         &run(&server.database, &[], &["user", "withdraw-consent", "ann", "nothing"]),
         &["there is no client"],
     );
-    said(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "app"]));
+    stdout(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "app"]));
     assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
     expect_oauth_error(&server.refresh_as("app", &refresh).await, 400, "invalid_grant");
     assert_eq!(server.introspect("other", &elsewhere).await["active"], true);
     assert_eq!(server.introspect("app", &of_bob).await["active"], true);
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open(&AuthorizationRequest::of("app", "openid api:read").address()).await;
+    let page = ann.open(&AuthorizationRequest::of("app", "openid api:read").path()).await;
     assert!(page.text.contains("name=\"decision\""), "asked again: {page:?}");
     let events = server.events().await;
     let withdrawn = events
@@ -558,11 +558,11 @@ async fn a_user_is_asked_again_after_consent_is_withdrawn(backend: Backend) {
 
 async fn t83_a_client_secret_is_shown_once(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let propusk = |args: &[&str]| said(&run(&server.database, &[], args));
+    let propusk = |args: &[&str]| stdout(&run(&server.database, &[], args));
     let first = secret_in(&propusk(&["client", "add", "robot", "--scope", "api"]));
     let second = secret_in(&propusk(&["client", "rotate-secret", "robot"]));
     let invitation = secret_in(&propusk(&["client", "invite"]));
-    let mut told = vec![
+    let mut response = vec![
         propusk(&["client", "show", "robot"]),
         propusk(&["client", "show", "robot", "--json"]),
         propusk(&["client", "list"]),
@@ -570,10 +570,10 @@ async fn t83_a_client_secret_is_shown_once(backend: Backend) {
         propusk(&["client", "set", "robot", "--name", "R"]),
         propusk(&["client", "disable", "robot"]),
     ];
-    told.push(client_credentials(&server, "robot", &second).await.text);
-    told.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log UNION ALL SELECT metadata AS text FROM clients").await);
-    assert!(told.len() > 12, "{told:?}");
-    for text in &told {
+    response.push(client_credentials(&server, "robot", &second).await.text);
+    response.extend(rows(&server, "SELECT data AS text FROM outbox UNION ALL SELECT detail AS text FROM audit_log UNION ALL SELECT metadata AS text FROM clients").await);
+    assert!(response.len() > 12, "{response:?}");
+    for text in &response {
         for secret in [&first, &second, &invitation] {
             assert!(!text.contains(secret), "{text}");
         }
@@ -582,7 +582,7 @@ async fn t83_a_client_secret_is_shown_once(backend: Backend) {
         use sha2::Digest;
         sha2::Sha256::digest(secret).iter().map(|b| format!("{b:02x}")).collect::<String>()
     };
-    assert!(!told.iter().any(|text| text.contains(&hash(&second))), "not its hash either");
+    assert!(!response.iter().any(|text| text.contains(&hash(&second))), "not its hash either");
 }
 
 async fn client_invite_is_refused_while_registration_is_off(backend: Backend) {
@@ -597,7 +597,7 @@ async fn client_invite_is_refused_while_registration_is_off(backend: Backend) {
 async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
-    said(&propusk(&[
+    stdout(&propusk(&[
         "resource",
         "add",
         "https://api.example/",
@@ -608,7 +608,7 @@ async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
         "--default-scope",
         "api:read",
     ]));
-    let listed = said(&propusk(&["resource", "list", "--json"]));
+    let listed = stdout(&propusk(&["resource", "list", "--json"]));
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(
         listed,
@@ -633,10 +633,10 @@ async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
         ]),
         &["default_scope"],
     );
-    said(&propusk(&["scope", "describe", "api:read", "--en", "Read your things"]));
-    said(&propusk(&["scope", "describe", "api:read", "--ru", "Читать ваши вещи"]));
+    stdout(&propusk(&["scope", "describe", "api:read", "--en", "Read your things"]));
+    stdout(&propusk(&["scope", "describe", "api:read", "--ru", "Читать ваши вещи"]));
     let listed: Value =
-        serde_json::from_str(&said(&propusk(&["scope", "list", "--json"]))).expect("JSON");
+        serde_json::from_str(&stdout(&propusk(&["scope", "list", "--json"]))).expect("JSON");
     assert_eq!(
         listed,
         json!([{ "name": "api:read", "en": "Read your things", "ru": "Читать ваши вещи" }]),
@@ -649,12 +649,12 @@ async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
     let page = server
         .logged_in("ann")
         .await
-        .open(&AuthorizationRequest::of("app", "openid api:read").address())
+        .open(&AuthorizationRequest::of("app", "openid api:read").path())
         .await;
     assert!(page.text.contains("Read your things"), "{page:?}");
-    said(&propusk(&["scope", "remove", "api:read"]));
+    stdout(&propusk(&["scope", "remove", "api:read"]));
     assert_refused(&propusk(&["scope", "remove", "api:read"]), &["there is no scope"]);
-    said(&propusk(&["resource", "remove", "https://api.example/"]));
+    stdout(&propusk(&["resource", "remove", "https://api.example/"]));
     assert_refused(
         &propusk(&["resource", "remove", "https://api.example/"]),
         &["there is no resource"],
@@ -728,8 +728,8 @@ async fn applying_clients_toml_twice_writes_nothing_the_second_time(backend: Bac
         (&json["source"], &json["client_name"], &json["access_ttl"]),
         (&"file".into(), &"The Shop".into(), &"5m".into())
     );
-    assert!(said(&run(&server.database, &[], &["resource", "list"])).contains("The API"));
-    assert!(said(&run(&server.database, &[], &["scope", "list"])).contains("Читать ваши вещи"));
+    assert!(stdout(&run(&server.database, &[], &["resource", "list"])).contains("The API"));
+    assert!(stdout(&run(&server.database, &[], &["scope", "list"])).contains("Читать ваши вещи"));
     let (head, lines) = (
         clients_head(&server).await,
         rows(&server, "SELECT action AS text FROM audit_log").await.len(),
@@ -749,7 +749,7 @@ async fn applying_clients_toml_twice_writes_nothing_the_second_time(backend: Bac
     ] {
         assert_refused(&run(&server.database, &[], args), &["clients.toml"]);
     }
-    said(&run(&server.database, &[], &["client", "disable", "robot"]));
+    stdout(&run(&server.database, &[], &["client", "disable", "robot"]));
     rewrite(
         &server,
         &FILE
@@ -829,8 +829,8 @@ async fn an_invalid_file_is_reported_and_not_applied_at_all(backend: Backend) {
     ] {
         rewrite(&server, &FILE.replacen(wrong, right, 1));
         let error = apply(&server).await.expect_err(right);
-        for said in says {
-            assert!(error.contains(said), "{said:?} is not in: {error}");
+        for message in says {
+            assert!(error.contains(message), "{message:?} is not in: {error}");
         }
         assert!(error.contains("clients.toml"), "{error}");
         assert_eq!(clients_head(&server).await, head, "nothing was written");
@@ -901,8 +901,8 @@ async fn client_keys_are_read_from_a_file(backend: Backend) {
             ],
         )
     };
-    let told = said(&add("signer"));
-    assert!(!told.contains("secret"), "{told}");
+    let response = stdout(&add("signer"));
+    assert!(!response.contains("secret"), "{response}");
     assert_eq!(shown(&database, "signer")["jwks"]["keys"][0]["kty"], "EC");
     std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}]}"#).expect("written");
     assert_refused(&add("leaker"), &["jwks", "private"]);
@@ -929,9 +929,9 @@ async fn client_keys_are_read_from_a_file(backend: Backend) {
 #[tokio::test]
 async fn a_generated_client_id_is_printed() {
     let database = Database::new(Backend::Sqlite).await;
-    let told = said(&run(&database, &[], &["client", "add", "--scope", "api"]));
+    let response = stdout(&run(&database, &[], &["client", "add", "--scope", "api"]));
     let id =
-        told.lines().next().and_then(|line| line.rsplit(' ').next()).expect("an id").to_owned();
+        response.lines().next().and_then(|line| line.rsplit(' ').next()).expect("an id").to_owned();
     let json = shown(&database, &id);
     assert_eq!(json["client_id"], id);
     assert_eq!(json["grant_types"], json!(["client_credentials"]), "without a redirect URI");

@@ -23,8 +23,8 @@ async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     server.register("ann").await;
     let mut ann = server.browser();
 
-    let asked = AuthorizationRequest::of("app", "openid email offline_access api:read admin");
-    let answer = ann.authorize(&asked, "ann").await;
+    let request = AuthorizationRequest::of("app", "openid email offline_access api:read admin");
+    let answer = ann.authorize(&request, "ann").await;
     assert_eq!(answer.fields["state"], "a state");
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer, "RFC 9207");
 
@@ -46,9 +46,9 @@ async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     assert_eq!(claims["amr"], serde_json::json!(["pwd"]));
     assert_eq!(claims["auth_time"], server.clock.now().as_secs());
 
-    let told = server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK).json();
+    let response = server.get_as("/oauth2/userinfo", &access).await.expect(StatusCode::OK).json();
     assert_eq!(
-        (&told["sub"], &told["email"], &told["email_verified"]),
+        (&response["sub"], &response["email"], &response["email_verified"]),
         (&claims["sub"], &"ann@example.org".into(), &false.into())
     );
     assert_eq!(server.introspect("app", &access).await["active"], true);
@@ -59,7 +59,7 @@ async fn the_code_flow_issues_tokens_after_login_and_consent(backend: Backend) {
     assert_eq!(payload(&refreshed.field("id_token"))["auth_time"], claims["auth_time"]);
 
     // The consent is remembered: the second time no page is shown.
-    let again = ann.open(&asked.address()).await.expect(StatusCode::SEE_OTHER);
+    let again = ann.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
     assert!(again.header("location").starts_with(CALLBACK), "{again:?}");
 }
 
@@ -110,8 +110,8 @@ async fn a_logout_with_a_hint_revokes_the_sessions_of_the_browser(backend: Backe
         serde_json::json!({ "active": false })
     );
     server.refresh_as("app", &offline.field("refresh_token")).await.expect(StatusCode::OK);
-    let asked = ann.open(&AuthorizationRequest::of("app", "openid").address()).await;
-    assert!(asked.header("location").starts_with("/login"), "{asked:?}");
+    let request = ann.open(&AuthorizationRequest::of("app", "openid").path()).await;
+    assert!(request.header("location").starts_with("/login"), "{request:?}");
 }
 
 /// The statements that PostgreSQL has run for this server's database, without BEGIN, COMMIT and the
@@ -143,10 +143,10 @@ async fn a_code_flow_of_a_logged_in_user_takes_four_statements() {
     // is the flow's.
     let (mut first, mut again) = (i64::MAX, i64::MAX);
     for client in CLIENTS {
-        let asked = AuthorizationRequest::of(client, "openid api:read");
+        let request = AuthorizationRequest::of(client, "openid api:read");
         for smallest in [&mut first, &mut again] {
             let before = statements(&server).await;
-            let answer = ann.authorize(&asked, "ann").await;
+            let answer = ann.authorize(&request, "ann").await;
             server.exchange_code(client, answer.code()).await.expect(StatusCode::OK);
             *smallest = (*smallest).min(statements(&server).await - before);
         }

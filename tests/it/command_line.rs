@@ -15,8 +15,8 @@ fn text(bytes: &[u8]) -> String {
 fn assert_fails(output: &Output, code: i32, says: &[&str]) {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
-    for said in says {
-        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+    for message in says {
+        assert!(stderr.contains(message), "{message:?} is not in: {stderr}");
     }
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
@@ -29,8 +29,8 @@ fn assert_does(output: &Output, says: &[&str]) -> String {
     // The columns of tables are padded.
     let words: Vec<_> = stdout.split(' ').filter(|word| !word.is_empty()).collect();
     let words = words.join(" ");
-    for said in says {
-        assert!(words.contains(said), "{said:?} is not in: {stdout}");
+    for message in says {
+        assert!(words.contains(message), "{message:?} is not in: {stdout}");
     }
     stdout
 }
@@ -262,8 +262,8 @@ async fn the_cli_manages_users(backend: Backend) {
         &["user", "set-password", "vera", "--password-stdin"],
         "seven blue herons at dawn\n",
     );
-    let said = assert_does(&output, &["changed the password"]);
-    assert!(!said.contains("herons"), "{said}");
+    let message = assert_does(&output, &["changed the password"]);
+    assert!(!message.contains("herons"), "{message}");
     assert_fails(
         &with_stdin(&["user", "set-password", "vera", "--password-stdin"], "short\n"),
         1,
@@ -298,11 +298,11 @@ async fn the_cli_manages_signing_keys(backend: Backend) {
         assert_does(&propusk(&["keys", "rotate", "--now", "--algorithm", "es256"]), &["retired"]);
     let second = kid(&listed, "active").expect("an active key");
     assert_ne!(second, first);
-    let said = assert_does(
+    let message = assert_does(
         &propusk(&["keys", "ban", &second]),
         &["every process rejects tokens", "banned"],
     );
-    let third = kid(&said, "active").expect("another signs at once");
+    let third = kid(&message, "active").expect("another signs at once");
     assert!(third != second && third != first);
     assert_fails(&propusk(&["keys", "ban", &second]), 1, &["banned already"]);
     assert_fails(

@@ -19,8 +19,8 @@ use crate::support::{
 /// What the admin API returns of a denied request.
 async fn explained(server: &TestServer, admin: &str, refused: &Reply) -> Value {
     let id = refused.header("x-request-id");
-    let told = server.get_as(&format!("/api/v1/admin/explain/{id}"), admin).await;
-    told.expect(StatusCode::OK).json()["data"].clone()
+    let response = server.get_as(&format!("/api/v1/admin/explain/{id}"), admin).await;
+    response.expect(StatusCode::OK).json()["data"].clone()
 }
 
 backend_tests! {
@@ -34,18 +34,18 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     app.grant_types.push(GrantType::ClientCredentials);
     server.client("app", app).await;
     let ann = server.register("ann").await;
-    let mut person = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid api:read");
+    let mut browser = server.logged_in("ann").await;
+    let request = AuthorizationRequest::of("app", "openid api:read");
 
     let mut refused = vec![];
     // Another redirect URI than the registered one.
     let wrong =
-        person.open(&asked.clone().with("redirect_uri", "https://evil.example/cb").address()).await;
+        browser.open(&request.clone().with("redirect_uri", "https://evil.example/cb").path()).await;
     refused.push((
         wrong,
         "redirect_uri is not one that this client has registered",
         vec![
-            ("redirect_uri.asked", "https://evil.example/cb"),
+            ("redirect_uri.request_count", "https://evil.example/cb"),
             ("redirect_uri.registered", "https://app.example/cb"),
         ],
     ));
@@ -71,10 +71,10 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     refused.push((
         wrong,
         "this client may not ask for that scope",
-        vec![("grant_type", "ClientCredentials"), ("scope.asked", "canary:scope")],
+        vec![("grant_type", "ClientCredentials"), ("scope.request_count", "canary:scope")],
     ));
     // A code that is used twice, and one with another verifier.
-    let code = person.authorize(&asked, "ann").await.code().to_owned();
+    let code = browser.authorize(&request, "ann").await.code().to_owned();
     let tokens = server.exchange_code("app", &code).await.expect(StatusCode::OK);
     let wrong = server.exchange_code("app", &code).await;
     refused.push((
@@ -82,7 +82,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         "the code is unknown, expired or used",
         vec![("code.was_redeemed", "true"), ("code.is_this_clients", "true")],
     ));
-    let code = person.authorize(&asked, "ann").await.code().to_owned();
+    let code = browser.authorize(&request, "ann").await.code().to_owned();
     let form = [
         ("grant_type", "authorization_code"),
         ("code", code.as_str()),
@@ -120,7 +120,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         vec![("asked_by", "app"), ("token.client_id", "propusk")],
     ));
     // An error in a redirect, and one on an error page.
-    let wrong = server.browser().open(&asked.clone().with("prompt", "none").address()).await;
+    let wrong = server.browser().open(&request.clone().with("prompt", "none").path()).await;
     refused.push((wrong, "nobody is logged in", vec![]));
     let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
     refused.push((
@@ -156,7 +156,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         wrong,
         "the resource is unknown here",
         vec![
-            ("resource.asked", "https://api.example/unknown"),
+            ("resource.request_count", "https://api.example/unknown"),
             ("resource.the_client_may", "false"),
         ],
     ));
@@ -166,14 +166,14 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
 
     let admin = server.admin("root").await;
     for (reply, reason, facts) in &refused {
-        let told = explained(&server, &admin.token, reply).await;
+        let response = explained(&server, &admin.token, reply).await;
         assert!(
-            told["reason"].as_str().is_some_and(|text| text.contains(reason)),
-            "{reason}: {told}"
+            response["reason"].as_str().is_some_and(|text| text.contains(reason)),
+            "{reason}: {response}"
         );
-        assert_eq!(told["status"], reply.status.as_u16().to_string(), "{told}");
+        assert_eq!(response["status"], reply.status.as_u16().to_string(), "{response}");
         for (name, value) in facts {
-            assert_eq!(told["facts"][name], *value, "{told}");
+            assert_eq!(response["facts"][name], *value, "{response}");
         }
     }
     // A request that succeeded has no explanation, and others may not read one.
@@ -220,8 +220,8 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         }
     }
     // Available at once in this process; later from the database, and on the command line.
-    let told = explained(&server, &admin.token, &refused[1].0).await;
-    assert_eq!(told["facts"]["client.id"], "app");
+    let response = explained(&server, &admin.token, &refused[1].0).await;
+    assert_eq!(response["facts"]["client.id"], "app");
     let id = refused[1].0.header("x-request-id").to_owned();
     let output = crate::support::process::run(&server.database, &[], &["explain", &id]);
     let text = String::from_utf8_lossy(&output.stdout);

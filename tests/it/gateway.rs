@@ -89,10 +89,10 @@ fn page(server: &TestServer, query: &str) -> RequestBuilder {
 
 /// Logs a browser in and gives it the session cookies that a gateway accepts.
 pub async fn with_session<'a>(server: &'a TestServer, name: &str) -> Browser<'a> {
-    let mut person = server.logged_in(name).await;
-    let reply = person.open("/session/start").await.expect(StatusCode::SEE_OTHER);
+    let mut browser = server.logged_in(name).await;
+    let reply = browser.open("/session/start").await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 2, "{reply:?}");
-    person
+    browser
 }
 
 fn set_cookies(reply: &Reply) -> Vec<String> {
@@ -105,7 +105,7 @@ fn set_cookies(reply: &Reply) -> Vec<String> {
 }
 
 #[track_caller]
-fn expect_nobody(reply: &Reply) {
+fn expect_no_identity(reply: &Reply) {
     for name in IDENTITY {
         assert!(
             reply.headers.contains_key(name) && reply.header(name).is_empty(),
@@ -162,19 +162,19 @@ async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
             assert_eq!(set_cookies(&reply), Vec::<String>::new());
         }
     }
-    let nobody = send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
-    assert_eq!(nobody.header("www-authenticate"), "Bearer", "RFC 6750 §3.1");
-    expect_nobody(&nobody);
+    let anonymous = send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(anonymous.header("www-authenticate"), "Bearer", "RFC 6750 §3.1");
+    expect_no_identity(&anonymous);
     for bad in ["x", "a.b.c", &token[1..]] {
         let reply = ask_as(&server, "", bad).await.expect_error(401, "INVALID_TOKEN");
         assert!(
             reply.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""),
             "{reply:?}"
         );
-        expect_nobody(&reply);
+        expect_no_identity(&reply);
     }
     server.clock.advance(Duration::from_secs(901));
-    expect_nobody(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
+    expect_no_identity(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
 }
 
 async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
@@ -208,11 +208,11 @@ async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
     ] {
         let reply = ask_as(&server, bad, &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
         let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
-        let told = format!(
+        let response = format!(
             "Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\"{scope}"
         );
-        assert_eq!(reply.header("www-authenticate"), told, "{bad}");
-        expect_nobody(&reply);
+        assert_eq!(reply.header("www-authenticate"), response, "{bad}");
+        expect_no_identity(&reply);
     }
     // In Envoy's form the requirement precedes the path of the request, whose own query has no
     // effect.
@@ -367,7 +367,7 @@ async fn a_revoked_session_is_not_renewed_and_loses_its_cookies(backend: Backend
     let token = ann.cookies["propusk_access"].clone();
     server.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
     let reply = ann.send(ask(&server, "?cookies=header")).await.expect_error(401, "INVALID_TOKEN");
-    expect_nobody(&reply);
+    expect_no_identity(&reply);
     assert_eq!(
         set_cookies(&reply),
         [
@@ -392,7 +392,7 @@ async fn a_browser_is_redirected_to_login_and_back(backend: Backend) {
     let server = with_gateway(backend).await;
     let mut ann = server.browser();
     let reply = ann.send(page(&server, "?module=crm")).await.expect(StatusCode::SEE_OTHER);
-    expect_nobody(&reply);
+    expect_no_identity(&reply);
     let start = "/session/start?return_to=http%3A%2F%2F127.0.0.1%3A9000%2Forders%3Fopen%3D1";
     let issuer = server.app.config.server.issuer.clone();
     assert_eq!(reply.header("location"), format!("{issuer}{start}"));
@@ -509,11 +509,11 @@ async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {
         .send(ask(&server, "?max_age=300"))
         .await
         .expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
-    let told = reply.header("www-authenticate");
+    let response = reply.header("www-authenticate");
     assert!(
-        told.starts_with("Bearer error=\"insufficient_user_authentication\"")
-            && told.ends_with(", max_age=\"300\""),
-        "RFC 9470 §3: {told}"
+        response.starts_with("Bearer error=\"insufficient_user_authentication\"")
+            && response.ends_with(", max_age=\"300\""),
+        "RFC 9470 §3: {response}"
     );
     let reply = ann.send(page(&server, "?max_age=300")).await.expect(StatusCode::SEE_OTHER);
     let start = reply
@@ -585,7 +585,7 @@ async fn cookies_from_cross_site_requests_are_ignored(backend: Backend) {
         if good {
             reply.expect(StatusCode::OK);
         } else {
-            expect_nobody(&reply.expect_error(403, "CROSS_SITE_REQUEST"));
+            expect_no_identity(&reply.expect_error(403, "CROSS_SITE_REQUEST"));
         }
     }
     // A bearer token is never attached by a browser on its own.
@@ -637,7 +637,7 @@ async fn hosts_of_a_configured_cookie_domain_share_a_session(backend: Backend) {
 #[track_caller]
 fn expect_refusal(reply: &Reply) {
     assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{reply:?}");
-    expect_nobody(reply);
+    expect_no_identity(reply);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -646,8 +646,8 @@ async fn a_check_takes_one_statement_and_parallel_ones_share_it() {
     let server = with_gateway(Backend::Postgres).await;
     module(&server, "crm", "crm:read", None).await;
     let extension = Statement::new("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
-    let made = server.app.db.write(extension).await;
-    made.expect("pg_stat_statements, which ./dev/test loads");
+    let created = server.app.db.write(extension).await;
+    created.expect("pg_stat_statements, which ./dev/test loads");
     let mut ann = with_session(&server, "ann").await;
     let query = "?scope=openid&max_age=300";
     ann.send(ask(&server, query)).await.expect(StatusCode::OK);

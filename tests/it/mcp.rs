@@ -16,7 +16,7 @@ use crate::support::{
 const RESOURCE: &str = "https://notes.example.org/mcp";
 
 /// The TOML blocks of docs/mcp.md: the configuration, and `clients.toml`.
-fn manual() -> [&'static str; 2] {
+fn documented_toml() -> [&'static str; 2] {
     let mut pieces = include_str!("../../docs/mcp.md")
         .split("```toml\n")
         .skip(1)
@@ -29,7 +29,7 @@ fn manual() -> [&'static str; 2] {
 /// A server configured by docs/mcp.md, with `ann`; `resource` replaces that of the document.
 async fn server(external: &ExternalServer, backend: Backend, resource: &str) -> TestServer {
     let database = Arc::new(Database::new(backend).await);
-    let [configuration, clients] = manual().map(|piece| piece.replace(RESOURCE, resource));
+    let [configuration, clients] = documented_toml().map(|piece| piece.replace(RESOURCE, resource));
     let file = database.folder.path().join("clients.toml");
     std::fs::write(&file, clients).expect("a file");
     let sections: toml::Table = configuration.parse().expect("TOML");
@@ -66,8 +66,8 @@ struct Known {
 /// Registers with a client's own metadata.
 async fn register(server: &TestServer, metadata: Value) -> Known {
     let request = server.request(Method::POST, "/oauth2/register").json(&metadata);
-    let told = send(request).await.expect(StatusCode::CREATED).json();
-    let text = |name: &str| told[name].as_str().map(str::to_owned);
+    let response = send(request).await.expect(StatusCode::CREATED).json();
+    let text = |name: &str| response[name].as_str().map(str::to_owned);
     Known { id: text("client_id").expect("an id"), secret: text("client_secret") }
 }
 
@@ -212,12 +212,12 @@ async fn a_browser_client_discovers_and_registers_cross_origin(backend: Backend)
         );
     }
     let metadata = json!({ "redirect_uris": [format!("{page}/oauth/callback")], "token_endpoint_auth_method": "none" });
-    let made = send(
+    let created = send(
         server.request(Method::POST, "/oauth2/register").header("origin", page).json(&metadata),
     )
     .await
     .expect(StatusCode::CREATED);
-    assert_eq!(made.header("access-control-allow-origin"), "*");
+    assert_eq!(created.header("access-control-allow-origin"), "*");
     // From then on the token endpoint allows the page's origin.
     let preflight = server
         .request(Method::OPTIONS, "/oauth2/token")
@@ -237,7 +237,7 @@ async fn the_host_part_of_a_private_scheme_is_not_shown_as_host(backend: Backend
     .await;
     let request = AuthorizationRequest::of(&client.id, "openid").with("redirect_uri", callback);
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open(&request.address()).await.expect(StatusCode::OK);
+    let page = ann.open(&request.path()).await.expect(StatusCode::OK);
     // The visible text, without the targets of links and forms.
     let read: String =
         page.text.split('<').filter_map(|part| Some(part.split_once('>')?.1)).collect();
@@ -249,10 +249,10 @@ async fn an_unlisted_private_scheme_is_refused_with_a_hint(backend: Backend) {
     let server = server(&external, backend, RESOURCE).await;
     for bad in ["myapp://callback", "javascript:alert(1)", "cursor-evil://callback"] {
         let request = server.request(Method::POST, "/oauth2/register").json(&json!({ "redirect_uris": ["https://app.example/cb", bad], "token_endpoint_auth_method": "none" }));
-        let told = send(request).await.expect_oauth_error(400, "invalid_redirect_uri").json();
+        let response = send(request).await.expect_oauth_error(400, "invalid_redirect_uri").json();
         assert!(
-            told["error_description"].as_str().is_some_and(|text| text.contains("number 2")),
-            "{told}"
+            response["error_description"].as_str().is_some_and(|text| text.contains("number 2")),
+            "{response}"
         );
     }
 }

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// The entries of a withdrawal match the tokens of the second after it, too.
-async fn a_while(server: &TestServer) {
+async fn pass_three_seconds(server: &TestServer) {
     server.clock.advance(Duration::from_secs(3));
 }
 
@@ -124,7 +124,7 @@ async fn a_withdrawn_module_is_refused_and_a_refresh_keeps_the_rest(backend: Bac
     let without = server.refresh(&with.refresh).await.expect(StatusCode::OK).tokens();
     assert_eq!(scopes_of(&without.access), "openid profile email");
     server.verify(&without.access).await.expect(StatusCode::OK);
-    a_while(&server).await;
+    pass_three_seconds(&server).await;
     server.switch(&without.access, "crm", "enable").await.expect(StatusCode::OK);
     let again = server.refresh(&without.refresh).await.tokens();
     server.verify(&again.access).await.expect(StatusCode::OK);
@@ -145,11 +145,11 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     server.switch(&ann.access, "far", "enable").await.expect(StatusCode::OK);
     let mut person = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of(
+    let request = AuthorizationRequest::of(
         "app",
         "openid api:read crm:read crm:write far:read propusk:admin",
     );
-    let code = person.authorize(&asked, "ann").await;
+    let code = person.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     // crm:write is not allowed to this client, far:read is for another audience, and ann is no
     // administrator.
@@ -160,7 +160,7 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     let narrowed = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
     assert_eq!(narrowed.field("scope"), "openid api:read", "the response has the reduced scope");
     // A module she gets later was not part of the consent.
-    a_while(&server).await;
+    pass_three_seconds(&server).await;
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     let form =
         [("grant_type", "refresh_token"), ("refresh_token", &narrowed.field("refresh_token"))];
@@ -174,8 +174,8 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     let id = user(&server, "ann").await;
     let found = users::find(&server.app, &id).await.expect("ann");
     users::set_role(&server.app, &found, Role::admin(), &Actor::operator()).await.expect("changed");
-    a_while(&server).await;
-    let code = person.authorize(&asked, "ann").await;
+    pass_three_seconds(&server).await;
+    let code = person.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "openid api:read crm:read propusk:admin");
 }
@@ -235,7 +235,7 @@ async fn the_module_history_records_periods_and_who_granted_them(backend: Backen
         .await
         .expect("without an end"); // from 3
     server.clock.advance(hour * 3);
-    let told = |grants: Vec<propusk::model::module::ModuleGrant>| -> Vec<_> {
+    let describe = |grants: Vec<propusk::model::module::ModuleGrant>| -> Vec<_> {
         let hours = |at: Timestamp| (at - START).as_secs() / 3_600;
         grants
             .into_iter()
@@ -243,7 +243,7 @@ async fn the_module_history_records_periods_and_who_granted_them(backend: Backen
             .collect()
     };
     let cli = || "cli".to_owned();
-    let all = told(modules::history(&server.app, &id).await.expect("a history"));
+    let all = describe(modules::history(&server.app, &id).await.expect("a history"));
     assert_eq!(
         all,
         [
@@ -254,7 +254,7 @@ async fn the_module_history_records_periods_and_who_granted_them(backend: Backen
     );
     let at = async |hours: u32, minutes: u64| {
         let moment = moment(hours) + Duration::from_secs(60 * minutes);
-        told(modules::at(&server.app, &id, moment).await.expect("read"))
+        describe(modules::at(&server.app, &id, moment).await.expect("read"))
             .into_iter()
             .map(|(from, ..)| from)
             .collect::<Vec<_>>()
@@ -318,7 +318,7 @@ async fn a_scope_removed_from_a_module_is_refused_to_all_its_users(backend: Back
     server.module("crm", "crm:read", None, true).await;
     for token in &mut tokens {
         server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
-        a_while(&server).await;
+        pass_three_seconds(&server).await;
         *token = server.refresh(&token.refresh).await.tokens();
         assert!(scopes_of(&token.access).ends_with("email crm:read"));
         server.verify(&token.access).await.expect(StatusCode::OK);
@@ -352,13 +352,13 @@ async fn permitted_clients_see_the_role_and_modules_claims(backend: Backend) {
         let tokens = server.exchange_code(client, code.code()).await.expect(StatusCode::OK);
         let userinfo =
             server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await.json();
-        for told in
+        for response in
             [payload(&tokens.field("access_token")), payload(&tokens.field("id_token")), userinfo]
         {
             assert_eq!(
-                (told["role"].clone(), told["modules"].clone()),
+                (response["role"].clone(), response["modules"].clone()),
                 expected,
-                "{client}: {told}"
+                "{client}: {response}"
             );
         }
     }
@@ -439,11 +439,11 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
     };
     let names = ["openid", "api", "a", "b", "both", "far", "propusk:admin"];
     let (mut seen, mut carried) = (0, 0);
-    for asked in 0..1_u32 << names.len() {
+    for request in 0..1_u32 << names.len() {
         let picked: Vec<&str> = names
             .iter()
             .enumerate()
-            .filter(|(n, _)| asked >> n & 1 == 1)
+            .filter(|(n, _)| request >> n & 1 == 1)
             .map(|(_, name)| *name)
             .collect();
         for had in 0..27_usize {
@@ -461,7 +461,7 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
             for of in resources {
                 for role in [Role::user(), Role::admin()] {
                     let person = UserAccess { role: &role, modules: &grants };
-                    let given = allowed(
+                    let granted = allowed(
                         &catalogue,
                         &Scope::of(picked.iter().copied()),
                         of,
@@ -480,7 +480,7 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
                         let own = name.starts_with("propusk:") && role != Role::admin();
                         let expected = picked.contains(&name) && (general || has) && !own;
                         assert_eq!(
-                            given.contains(name),
+                            granted.contains(name),
                             expected,
                             "{name} of {picked:?} with {states:?} as {role:?} for {of:?}"
                         );
@@ -504,15 +504,15 @@ async fn the_consent_page_names_modules() {
     server.client("app", app).await;
     let ann = server.register("ann").await;
     let mut person = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid crm:read");
-    let without = person.open(&asked.address()).await;
+    let request = AuthorizationRequest::of("app", "openid crm:read");
+    let without = person.open(&request.path()).await;
     assert!(
         !without.text.contains("The crm") && !without.text.contains("crm:read</code>"),
         "no consent is asked for a module she lacks"
     );
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-    let page = person.open(&asked.address()).await;
+    let page = person.open(&request.path()).await;
     assert!(page.text.contains("<strong>The crm</strong>: All about it"), "{}", page.text);
-    let russian = person.open(&asked.with("ui_locales", "ru").address()).await;
+    let russian = person.open(&request.with("ui_locales", "ru").path()).await;
     assert!(russian.text.contains("<strong>Модуль crm</strong>: Всё о нём"), "{}", russian.text);
 }

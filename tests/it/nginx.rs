@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// Propusk with `ann`, nginx before an application, and the base URL of nginx.
-pub struct Stage {
+pub struct Setup {
     pub server: TestServer,
     pub gateway: String,
     _nginx: Nginx,
 }
 
-impl Stage {
+impl Setup {
     pub async fn new(backend: Backend) -> Self {
         let (address, own) = (free_address(), free_address());
         let (gateway, issuer) = (format!("http://{address}"), format!("http://{own}"));
@@ -58,10 +58,10 @@ impl Stage {
 }
 
 /// The values that the application received for a header, in any case.
-pub fn told(reply: &Reply, name: &str) -> Vec<String> {
+pub fn received(reply: &Reply, name: &str) -> Vec<String> {
     let lines = reply.text.lines().skip(1).filter_map(|line| line.split_once(": "));
     let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
-    let named = lines.filter(|(given, _)| plain(given) == plain(name));
+    let named = lines.filter(|(granted, _)| plain(granted) == plain(name));
     named.map(|(_, value)| value.to_owned()).collect()
 }
 
@@ -71,10 +71,10 @@ fn set_cookies(reply: &Reply) -> Vec<&str> {
 }
 
 /// A browser that completed the login on its way from the gateway and back.
-async fn logged_in(stage: &Stage) -> Browser<'_> {
-    let mut ann = stage.server.logged_in("ann").await;
+async fn logged_in(setup: &Setup) -> Browser<'_> {
+    let mut ann = setup.server.logged_in("ann").await;
     ann.open("/session/start").await.expect(StatusCode::SEE_OTHER);
-    ann.send(stage.page("/")).await.expect(StatusCode::OK);
+    ann.send(setup.page("/")).await.expect(StatusCode::OK);
     ann
 }
 
@@ -86,86 +86,86 @@ backend_tests! {
 }
 
 async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
-    let stage = Stage::new(backend).await;
-    let ann = id_of(&stage.server, "ann").await;
-    let token = stage.server.login("ann").await.tokens().access;
+    let setup = Setup::new(backend).await;
+    let ann = id_of(&setup.server, "ann").await;
+    let token = setup.server.login("ann").await.tokens().access;
     for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-        let request = stage.request(method.clone(), "/orders?open=1").bearer_auth(&token);
+        let request = setup.request(method.clone(), "/orders?open=1").bearer_auth(&token);
         let reply = send(request.body("an order")).await.expect(StatusCode::OK);
         assert!(reply.text.starts_with(&format!("{method} /orders?open=1 ")), "{reply:?}");
-        assert_eq!(told(&reply, "x-propusk-user"), [ann.as_str()]);
-        assert_eq!(told(&reply, "x-propusk-email"), ["ann@example.org"]);
-        assert_eq!(told(&reply, "x-propusk-role"), ["user"]);
-        assert_eq!(told(&reply, "x-propusk-client"), ["propusk"]);
-        assert_eq!(told(&reply, "x-propusk-scope"), ["openid profile email"]);
-        assert_eq!(told(&reply, "x-propusk-session").len(), 1);
+        assert_eq!(received(&reply, "x-propusk-user"), [ann.as_str()]);
+        assert_eq!(received(&reply, "x-propusk-email"), ["ann@example.org"]);
+        assert_eq!(received(&reply, "x-propusk-role"), ["user"]);
+        assert_eq!(received(&reply, "x-propusk-client"), ["propusk"]);
+        assert_eq!(received(&reply, "x-propusk-scope"), ["openid profile email"]);
+        assert_eq!(received(&reply, "x-propusk-session").len(), 1);
         assert!(!reply.text.contains("propusk-set-"), "{reply:?}");
     }
-    let nobody = send(stage.request(Method::GET, "/")).await.expect(StatusCode::UNAUTHORIZED);
-    assert_eq!(nobody.header("www-authenticate"), "Bearer");
-    let wrong = stage.get_as("/", "a.b.c").await.expect(StatusCode::UNAUTHORIZED);
+    let anonymous = send(setup.request(Method::GET, "/")).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(anonymous.header("www-authenticate"), "Bearer");
+    let wrong = setup.get_as("/", "a.b.c").await.expect(StatusCode::UNAUTHORIZED);
     assert!(
         wrong.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""),
         "{wrong:?}"
     );
-    let lacking = stage.get_as("/api/orders", &token).await.expect(StatusCode::FORBIDDEN);
+    let lacking = setup.get_as("/api/orders", &token).await.expect(StatusCode::FORBIDDEN);
     assert!(lacking.header("www-authenticate").ends_with("scope=\"crm:read\""), "{lacking:?}");
-    send(stage.request(Method::GET, "/public/")).await.expect(StatusCode::OK);
+    send(setup.request(Method::GET, "/public/")).await.expect(StatusCode::OK);
     // The subrequest location of nginx cannot be called from outside.
-    stage.get_as("/propusk-auth", &token).await.expect(StatusCode::NOT_FOUND);
+    setup.get_as("/propusk-auth", &token).await.expect(StatusCode::NOT_FOUND);
 }
 
 async fn nginx_denies_a_module_as_soon_as_it_is_disabled(backend: Backend) {
-    let stage = Stage::new(backend).await;
-    let first = stage.server.login("ann").await.tokens();
-    stage.get_as("/crm/customers", &first.access).await.expect(StatusCode::FORBIDDEN);
-    stage.server.post_as("/api/v1/modules/crm/enable", &first.access).await.expect(StatusCode::OK);
-    let token = stage.server.refresh(&first.refresh).await.tokens().access;
-    let mut browser = logged_in(&stage).await;
+    let setup = Setup::new(backend).await;
+    let first = setup.server.login("ann").await.tokens();
+    setup.get_as("/crm/customers", &first.access).await.expect(StatusCode::FORBIDDEN);
+    setup.server.post_as("/api/v1/modules/crm/enable", &first.access).await.expect(StatusCode::OK);
+    let token = setup.server.refresh(&first.refresh).await.tokens().access;
+    let mut browser = logged_in(&setup).await;
     for path in ["/crm/customers", "/api/orders"] {
-        let reply = stage.get_as(path, &token).await.expect(StatusCode::OK);
-        assert_eq!(told(&reply, "x-propusk-modules"), ["crm"]);
+        let reply = setup.get_as(path, &token).await.expect(StatusCode::OK);
+        assert_eq!(received(&reply, "x-propusk-modules"), ["crm"]);
     }
-    browser.send(stage.page("/crm/customers")).await.expect(StatusCode::OK);
-    stage.server.post_as("/api/v1/modules/crm/disable", &token).await.expect(StatusCode::OK);
+    browser.send(setup.page("/crm/customers")).await.expect(StatusCode::OK);
+    setup.server.post_as("/api/v1/modules/crm/disable", &token).await.expect(StatusCode::OK);
     for path in ["/crm/customers", "/api/orders", "/crm/customers"] {
-        let reply = stage.get_as(path, &token).await.expect(StatusCode::FORBIDDEN);
+        let reply = setup.get_as(path, &token).await.expect(StatusCode::FORBIDDEN);
         assert!(reply.header("www-authenticate").contains("insufficient_scope"), "{reply:?}");
     }
     // A browser's token is renewed although the request is denied, and its user stays logged in.
-    let reply = browser.send(stage.page("/crm/customers")).await.expect(StatusCode::FORBIDDEN);
+    let reply = browser.send(setup.page("/crm/customers")).await.expect(StatusCode::FORBIDDEN);
     assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
-    browser.send(stage.page("/")).await.expect(StatusCode::OK);
+    browser.send(setup.page("/")).await.expect(StatusCode::OK);
 }
 
 async fn nginx_passes_both_renewed_cookies_to_the_browser(backend: Backend) {
-    let stage = Stage::new(backend).await;
-    let mut ann = logged_in(&stage).await;
+    let setup = Setup::new(backend).await;
+    let mut ann = logged_in(&setup).await;
     let before = ann.cookies.clone();
-    stage.server.clock.advance(Duration::from_secs(901));
+    setup.server.clock.advance(Duration::from_secs(901));
     let cookies: Vec<_> = before.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let page = (0..20)
-        .map(|n| send(stage.page(&format!("/picture/{n}")).header("cookie", cookies.join("; "))));
+        .map(|n| send(setup.page(&format!("/picture/{n}")).header("cookie", cookies.join("; "))));
     for reply in join_all(page).await {
         let reply = reply.expect(StatusCode::OK);
         assert_eq!(set_cookies(&reply).len(), 2, "{reply:?}");
     }
-    let reply = ann.send(stage.page("/")).await.expect(StatusCode::OK);
-    assert_eq!(told(&reply, "x-propusk-email"), ["ann@example.org"]);
+    let reply = ann.send(setup.page("/")).await.expect(StatusCode::OK);
+    assert_eq!(received(&reply, "x-propusk-email"), ["ann@example.org"]);
     assert_ne!(ann.cookies["propusk_access"], before["propusk_access"]);
     assert_ne!(ann.cookies["propusk_refresh"], before["propusk_refresh"]);
-    let reply = ann.send(stage.page("/")).await.expect(StatusCode::OK);
+    let reply = ann.send(setup.page("/")).await.expect(StatusCode::OK);
     assert!(set_cookies(&reply).is_empty(), "{reply:?}");
     // Again, long after the first refresh token was spent.
-    stage.server.clock.advance(Duration::from_secs(901));
-    ann.send(stage.page("/")).await.expect(StatusCode::OK);
+    setup.server.clock.advance(Duration::from_secs(901));
+    ann.send(setup.page("/")).await.expect(StatusCode::OK);
 
-    stage
+    setup
         .server
         .post_as("/api/v1/auth/logout", &ann.cookies["propusk_access"])
         .await
         .expect(StatusCode::OK);
-    let reply = ann.send(stage.request(Method::GET, "/")).await.expect(StatusCode::UNAUTHORIZED);
+    let reply = ann.send(setup.request(Method::GET, "/")).await.expect(StatusCode::UNAUTHORIZED);
     assert!(
         set_cookies(&reply).iter().all(|line| line.contains("Max-Age=0"))
             && set_cookies(&reply).len() == 2,
@@ -174,16 +174,16 @@ async fn nginx_passes_both_renewed_cookies_to_the_browser(backend: Backend) {
 }
 
 async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
-    let stage = Stage::new(backend).await;
-    let issuer = &stage.server.app.config.server.issuer;
+    let setup = Setup::new(backend).await;
+    let issuer = &setup.server.app.config.server.issuer;
     let to = |path: &str| {
         let page: String =
-            url::form_urlencoded::byte_serialize(format!("{}{path}", stage.gateway).as_bytes())
+            url::form_urlencoded::byte_serialize(format!("{}{path}", setup.gateway).as_bytes())
                 .collect();
         format!("{issuer}/session/start?return_to={page}")
     };
     // A client's own claim of the original URL has no effect: nginx sets it.
-    let request = stage
+    let request = setup
         .page("/orders?open=1&a=%2F")
         .header("x-original-url", "http://evil.example/")
         .header("x-forwarded-host", "evil.example")
@@ -191,48 +191,51 @@ async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
     let reply = send(request).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), to("/orders?open=1&a=%2F"));
     for request in [
-        stage.request(Method::GET, "/"),
-        stage.request(Method::GET, "/").header("accept", "application/json"),
-        stage.request(Method::POST, "/").header("accept", "text/html"),
-        stage.page("/api/orders"),
-        stage.page("/").bearer_auth("a.b.c"),
+        setup.request(Method::GET, "/"),
+        setup.request(Method::GET, "/").header("accept", "application/json"),
+        setup.request(Method::POST, "/").header("accept", "text/html"),
+        setup.page("/api/orders"),
+        setup.page("/").bearer_auth("a.b.c"),
     ] {
         let reply = send(request).await.expect(StatusCode::UNAUTHORIZED);
         assert_eq!(reply.header("location"), "");
         assert!(reply.header("www-authenticate").starts_with("Bearer"), "{reply:?}");
     }
     // A login that is too old: the redirect to a new one, and back.
-    let mut ann = logged_in(&stage).await;
-    stage.server.clock.advance(Duration::from_secs(301));
-    ann.send(stage.page("/")).await.expect(StatusCode::OK);
-    let reply = ann.send(stage.page("/payments/1")).await.expect(StatusCode::SEE_OTHER);
+    let mut ann = logged_in(&setup).await;
+    setup.server.clock.advance(Duration::from_secs(301));
+    ann.send(setup.page("/")).await.expect(StatusCode::OK);
+    let reply = ann.send(setup.page("/payments/1")).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), format!("{}&max_age=300", to("/payments/1")));
     let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
     let reply = ann.log_in(reply.header("location"), "ann").await;
     let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
-    assert_eq!(reply.header("location"), format!("{}/payments/1", stage.gateway));
-    ann.send(stage.page("/payments/1")).await.expect(StatusCode::OK);
+    assert_eq!(reply.header("location"), format!("{}/payments/1", setup.gateway));
+    ann.send(setup.page("/payments/1")).await.expect(StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs nginx and Chromium: run ./dev/test"]
 async fn a_user_logs_in_through_nginx_and_out_again() {
-    let stage = Stage::new(Backend::Sqlite).await;
-    let page = format!("{}/orders?open=1", stage.gateway);
-    let issuer = &stage.server.app.config.server.issuer;
+    let setup = Setup::new(Backend::Sqlite).await;
+    let page = format!("{}/orders?open=1", setup.gateway);
+    let issuer = &setup.server.app.config.server.issuer;
     let browser = Chromium::open("en").await;
     browser.go(&page).await;
     browser.type_into("[name=login]", "ann").await;
     browser.type_into("[name=password]", PASSWORD).await;
     browser.click("form[method=post] button[type=submit]").await;
-    let told = browser.text("pre").await;
-    assert!(told.starts_with("GET /orders?open=1 "), "{told}");
-    assert!(told.contains("X-Propusk-Email: ann@example.org"), "{told}");
-    assert!(!told.contains("propusk_"), "the application gets none of Propusk's cookies: {told}");
+    let received = browser.text("pre").await;
+    assert!(received.starts_with("GET /orders?open=1 "), "{received}");
+    assert!(received.contains("X-Propusk-Email: ann@example.org"), "{received}");
+    assert!(
+        !received.contains("propusk_"),
+        "the application gets none of Propusk's cookies: {received}"
+    );
     let own = "return [location.href, document.cookie]";
     assert_eq!(browser.run(own).await, serde_json::json!([page, ""]));
     // The access token expires; the user does not notice.
-    stage.server.clock.advance(Duration::from_secs(901));
+    setup.server.clock.advance(Duration::from_secs(901));
     browser.go(&page).await;
     assert!(browser.text("pre").await.contains("ann@example.org"));
 

@@ -52,7 +52,7 @@ async fn register(base: &str, name: &str) -> String {
 type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
 
 /// Registers one account after another and refreshes each a few times, until the server is gone.
-async fn client(base: String, name: String, told: Acknowledged) {
+async fn client(base: String, name: String, acknowledged: Acknowledged) {
     let http = reqwest::Client::new();
     for n in 0.. {
         let user = format!("{name}n{n}");
@@ -62,7 +62,7 @@ async fn client(base: String, name: String, told: Acknowledged) {
         };
         assert_eq!(status, StatusCode::CREATED, "{json}");
         let mut token = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
-        told.lock().expect("no panic").insert(user.clone(), token.clone());
+        acknowledged.lock().expect("no panic").insert(user.clone(), token.clone());
         for _ in 0..5 {
             let body = json!({ "refreshToken": token });
             let Some((status, json)) = post(&http, &base, "/token/refresh", body).await else {
@@ -70,7 +70,7 @@ async fn client(base: String, name: String, told: Acknowledged) {
             };
             assert_eq!(status, StatusCode::OK, "{json}");
             token = json["data"]["refreshToken"].as_str().expect("a token").to_owned();
-            told.lock().expect("no panic").insert(user.clone(), token.clone());
+            acknowledged.lock().expect("no panic").insert(user.clone(), token.clone());
         }
     }
 }
@@ -88,7 +88,7 @@ async fn acknowledged_changes_survive_kill_9(backend: Backend) {
     // A rotation may have been committed but not acknowledged: its client still holds the
     // predecessor.
     let settings = [("PROPUSK_TOKENS__REPLAY_WINDOW", "5m")];
-    let told = Acknowledged::default();
+    let acknowledged = Acknowledged::default();
     for round in 0..3 {
         let server = Process::serve(&database, &settings).await;
         let clients: Vec<_> = (0..8)
@@ -96,12 +96,12 @@ async fn acknowledged_changes_survive_kill_9(backend: Backend) {
                 tokio::spawn(client(
                     server.base.clone(),
                     format!("r{round}c{n}"),
-                    Arc::clone(&told),
+                    Arc::clone(&acknowledged),
                 ))
             })
             .collect();
-        let before = told.lock().expect("no panic").len();
-        while told.lock().expect("no panic").len() < before + 40 + 17 * round {
+        let before = acknowledged.lock().expect("no panic").len();
+        while acknowledged.lock().expect("no panic").len() < before + 40 + 17 * round {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         server.kill();
@@ -110,8 +110,8 @@ async fn acknowledged_changes_survive_kill_9(backend: Backend) {
         }
     }
     let server = Process::serve(&database, &settings).await;
-    let told = told.lock().expect("no panic").clone();
-    let all = told.iter().map(|(user, token)| {
+    let acknowledged = acknowledged.lock().expect("no panic").clone();
+    let all = acknowledged.iter().map(|(user, token)| {
         let base = &server.base;
         async move {
             assert_eq!(login(base, user).await.0, StatusCode::OK, "{user} cannot log in");
@@ -201,9 +201,9 @@ async fn sigterm_finishes_accepted_requests_and_exits_with_0() {
     client.write_all(head.as_bytes()).await.expect("sent");
     // The server asks for the body, so the request is under way; then connections are refused, so
     // the signal has arrived.
-    let mut asked = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
-    client.read_exact(&mut asked).await.expect("an answer");
-    assert!(asked.starts_with(b"HTTP/1.1 100"), "{asked:?}");
+    let mut request = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    client.read_exact(&mut request).await.expect("an answer");
+    assert!(request.starts_with(b"HTTP/1.1 100"), "{request:?}");
     let ending = tokio::spawn(server.terminate());
     until("the end of listening", || async { TcpStream::connect(&address).await.err() }).await;
     client.write_all(body.as_bytes()).await.expect("sent");

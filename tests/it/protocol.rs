@@ -70,7 +70,7 @@ fn asks_for_both(scope: &str) -> String {
     let both = AuthorizationRequest(
         [NOTES, PHOTOS].map(|id| ("resource".to_owned(), id.to_owned())).into(),
     );
-    format!("{}&{}", AuthorizationRequest::of("app", scope).address(), both.query())
+    format!("{}&{}", AuthorizationRequest::of("app", scope).path(), both.query())
 }
 
 /// A form to the token endpoint whose parameters may repeat.
@@ -168,29 +168,36 @@ async fn a_narrowed_refresh_does_not_narrow_the_next_one(backend: Backend) {
 async fn a_token_for_one_resource_has_only_its_scopes(backend: Backend) {
     let server = with_apis(backend).await;
     let mut ann = server.logged_in("ann").await;
-    let asked = asks_for_both("openid notes:read photos:read");
-    let mut given = async || AuthorizationResponse::of(ann.open(&asked).await.header("location"));
-    let told = |reply: &Reply| {
+    let request = asks_for_both("openid notes:read photos:read");
+    let mut granted =
+        async || AuthorizationResponse::of(ann.open(&request).await.header("location"));
+    let describe = |reply: &Reply| {
         let claims = payload(&reply.field("access_token"));
         (claims["aud"].clone(), claims["scope"].as_str().expect("a scope").to_owned())
     };
-    let both = token(&server, &code(given().await.code(), &[])).await.expect(StatusCode::OK);
-    assert_eq!(told(&both), (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned()));
+    let both = token(&server, &code(granted().await.code(), &[])).await.expect(StatusCode::OK);
+    assert_eq!(
+        describe(&both),
+        (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned())
+    );
     // RFC 8707 §2.2
     let one =
-        token(&server, &code(given().await.code(), &[("resource", NOTES), ("resource", NOTES)]))
+        token(&server, &code(granted().await.code(), &[("resource", NOTES), ("resource", NOTES)]))
             .await
             .expect(StatusCode::OK);
-    assert_eq!(told(&one), (NOTES.into(), "openid notes:read".to_owned()));
+    assert_eq!(describe(&one), (NOTES.into(), "openid notes:read".to_owned()));
     assert_eq!(one.json()["scope"], "openid notes:read");
     let other = token(&server, &refresh(&one.field("refresh_token"), &[("resource", PHOTOS)]))
         .await
         .expect(StatusCode::OK);
-    assert_eq!(told(&other), (PHOTOS.into(), "openid photos:read".to_owned()));
+    assert_eq!(describe(&other), (PHOTOS.into(), "openid photos:read".to_owned()));
     let both =
         token(&server, &refresh(&other.field("refresh_token"), &[])).await.expect(StatusCode::OK);
-    assert_eq!(told(&both), (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned()));
-    token(&server, &code(given().await.code(), &[("resource", "https://nobody.example/")]))
+    assert_eq!(
+        describe(&both),
+        (json!([NOTES, PHOTOS]), "openid notes:read photos:read".to_owned())
+    );
+    token(&server, &code(granted().await.code(), &[("resource", "https://nobody.example/")]))
         .await
         .expect_oauth_error(400, "invalid_target");
 }
@@ -208,11 +215,11 @@ async fn a_scope_removed_from_a_client_leaves_its_sessions(backend: Backend) {
         .await;
     let one_by_one = server.exchange_code("app", one_by_one.code()).await.expect(StatusCode::OK);
     let email = async |reply: &Reply| {
-        let told = server
+        let response = server
             .get_as("/oauth2/userinfo", &reply.field("access_token"))
             .await
             .expect(StatusCode::OK);
-        told.json().get("email").cloned()
+        response.json().get("email").cloned()
     };
     assert_eq!(email(&one_by_one).await, Some("ann@example.org".into()));
     server
@@ -248,15 +255,15 @@ async fn a_login_as_another_user_than_hinted_is_an_error(backend: Backend) {
     let sub = payload(&of_bob)["sub"].clone();
     let claims = json!({ "id_token": { "sub": { "value": sub } } }).to_string();
     for (name, value) in [("id_token_hint", &of_bob), ("claims", &claims)] {
-        let asked = AuthorizationRequest::of("app", "openid").with(name, value);
-        let silent = ann.open(&asked.clone().with("prompt", "none").address()).await;
+        let request = AuthorizationRequest::of("app", "openid").with(name, value);
+        let silent = ann.open(&request.clone().with("prompt", "none").path()).await;
         AuthorizationResponse::of(silent.header("location")).expect_error("login_required");
         server.clock.advance(Duration::from_secs(1));
         // Core §3.1.2.1: the login decides the response; there is no redirect loop.
-        ann.authorize(&asked, "ann").await.expect_error("login_required");
+        ann.authorize(&request, "ann").await.expect_error("login_required");
         let mut bob = server.logged_in("ann").await;
         server.clock.advance(Duration::from_secs(1));
-        let answer = bob.authorize(&asked, "bob").await;
+        let answer = bob.authorize(&request, "bob").await;
         let granted = server.exchange_code("app", answer.code()).await;
         assert_eq!(payload(&granted.field("id_token"))["sub"], sub);
     }
@@ -365,10 +372,10 @@ async fn t09_a_cross_site_logout_form_clears_no_cookie(backend: Backend) {
     let reply =
         send(server.request(Method::POST, "/oauth2/logout").form(&[("decision", "logout")])).await;
     assert_eq!(reply.headers.get_all("set-cookie").iter().count(), 0, "{reply:?}");
-    let asked = ann.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
+    let request = ann.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
     assert!(
-        asked.text.contains("name=\"decision\""),
-        "the user is asked before the request continues: {asked:?}"
+        request.text.contains("name=\"decision\""),
+        "the user is asked before the request continues: {request:?}"
     );
 }
 
@@ -380,12 +387,12 @@ async fn disabled_features_are_neither_advertised_nor_accepted(backend: Backend)
         offered["prompt_values_supported"],
         json!(["none", "login", "consent", "select_account"])
     );
-    let asked = AuthorizationRequest::of("app", "openid");
+    let request = AuthorizationRequest::of("app", "openid");
     for (name, value, error) in [
         ("prompt", "create", "invalid_request"),
         ("registration", "{}", "registration_not_supported"),
     ] {
-        let reply = server.browser().open(&asked.clone().with(name, value).address()).await;
+        let reply = server.browser().open(&request.clone().with(name, value).path()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error(error);
     }
 }
@@ -403,11 +410,11 @@ async fn signed_introspection_uses_the_registered_alg_or_rs256(backend: Backend)
             .form_as("/oauth2/token", id, &[("grant_type", "client_credentials")])
             .await
             .field("access_token");
-        let asked = server
+        let request = server
             .request(Method::POST, "/oauth2/introspect")
             .basic_auth(id, Some(SECRET))
             .form(&[("token", &access)]);
-        let reply = send(asked.header("accept", "application/token-introspection+jwt"))
+        let reply = send(request.header("accept", "application/token-introspection+jwt"))
             .await
             .expect(StatusCode::OK);
         assert_eq!(reply.header("content-type"), "application/token-introspection+jwt");
@@ -423,13 +430,13 @@ async fn signed_introspection_uses_the_registered_alg_or_rs256(backend: Backend)
 async fn self_registered_clients_get_only_the_listed_resources(backend: Backend) {
     let server = with_apis(backend).await;
     let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
-    let made = send(server.request(Method::POST, "/oauth2/register").json(&metadata))
+    let created = send(server.request(Method::POST, "/oauth2/register").json(&metadata))
         .await
         .expect(StatusCode::CREATED);
     let mut ann = server.logged_in("ann").await;
-    let asked =
-        AuthorizationRequest::of(&made.field("client_id"), "openid").with("resource", NOTES);
-    AuthorizationResponse::of(ann.open(&asked.address()).await.header("location"))
+    let request =
+        AuthorizationRequest::of(&created.field("client_id"), "openid").with("resource", NOTES);
+    AuthorizationResponse::of(ann.open(&request.path()).await.header("location"))
         .expect_error("invalid_target");
 }
 
@@ -437,10 +444,11 @@ async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
     let server = with_apis(backend).await;
     server.client("other", first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid").with("client_secret", SECRET).0;
-    let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let request = AuthorizationRequest::of("app", "openid").with("client_secret", SECRET).0;
+    let request: Vec<_> =
+        request.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let push = async || {
-        let reply = server.form("/oauth2/par", &asked).await.expect(StatusCode::CREATED);
+        let reply = server.form("/oauth2/par", &request).await.expect(StatusCode::CREATED);
         assert_eq!(reply.json()["expires_in"], 600);
         reply.field("request_uri")
     };
@@ -449,7 +457,7 @@ async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
             ("client_id".to_owned(), id.to_owned()),
             ("request_uri".to_owned(), uri.to_owned()),
         ])
-        .address()
+        .path()
     };
     let uri = push().await;
     let rows = server
@@ -501,13 +509,14 @@ async fn required_pushed_or_signed_requests_are_enforced(backend: Backend) {
         )
         .await;
     for id in ["pusher", "signer"] {
-        let reply = server.browser().open(&AuthorizationRequest::of(id, "openid").address()).await;
+        let reply = server.browser().open(&AuthorizationRequest::of(id, "openid").path()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error("invalid_request");
     }
-    let asked = AuthorizationRequest::of("signer", "openid").0;
-    let asked: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let request = AuthorizationRequest::of("signer", "openid").0;
+    let request: Vec<_> =
+        request.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     server
-        .form_as("/oauth2/par", "signer", &asked)
+        .form_as("/oauth2/par", "signer", &request)
         .await
         .expect_oauth_error(400, "invalid_request");
 }
@@ -519,16 +528,16 @@ async fn a_signed_request_is_checked_for_key_audience_and_time(backend: Backend)
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
     let (issuer, now) = (server.app.config.server.issuer.clone(), server.clock.now().as_secs());
-    let asked = AuthorizationRequest::of("app", "openid");
+    let request = AuthorizationRequest::of("app", "openid");
     let mut answer = async |change: serde_json::Value| {
-        let mut claims: serde_json::Value = asked.0.iter().cloned().collect();
+        let mut claims: serde_json::Value = request.0.iter().cloned().collect();
         claims["iss"] = "app".into();
         claims["aud"] = issuer.as_str().into();
         for (name, value) in change.as_object().expect("claims") {
             claims[name] = value.clone();
         }
-        let sent = asked.clone().with("request", &sign(&key, &claims));
-        AuthorizationResponse::of(ann.open(&sent.address()).await.header("location"))
+        let sent = request.clone().with("request", &sign(&key, &claims));
+        AuthorizationResponse::of(ann.open(&sent.path()).await.header("location"))
     };
     for good in [
         json!({}),
@@ -558,9 +567,9 @@ async fn consent_is_remembered_per_scope_and_resource(backend: Backend) {
     let mut ann = server.logged_in("ann").await;
     let allowed = AuthorizationRequest::of("app", "openid notes:read").with("resource", NOTES);
     ann.authorize(&allowed, "ann").await.code();
-    let mut silent = async |asked: AuthorizationRequest| {
+    let mut silent = async |request: AuthorizationRequest| {
         AuthorizationResponse::of(
-            ann.open(&asked.with("prompt", "none").address()).await.header("location"),
+            ann.open(&request.with("prompt", "none").path()).await.header("location"),
         )
     };
     silent(allowed.clone()).await.code();
@@ -597,28 +606,29 @@ async fn authorization_requests_follow_openid_connect_core(backend: Backend) {
         .await;
     server.register("ann").await;
     let mut ann = server.logged_in("ann").await;
-    let mut given = vec![];
+    let mut granted = vec![];
     for id in ["app", "hidden", "online"] {
         let answer =
             ann.authorize(&AuthorizationRequest::of(id, "openid offline_access"), "ann").await;
-        given.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
+        granted.push(server.exchange_code(id, answer.code()).await.expect(StatusCode::OK));
     }
     // A pairwise subject is the same at every endpoint.
     let subject = |reply: &Reply| payload(&reply.field("id_token"))["sub"].clone();
-    assert_ne!(subject(&given[0]), subject(&given[1]));
-    let told = server.get_as("/oauth2/userinfo", &given[1].field("access_token")).await.json();
+    assert_ne!(subject(&granted[0]), subject(&granted[1]));
+    let response =
+        server.get_as("/oauth2/userinfo", &granted[1].field("access_token")).await.json();
     assert_eq!(
-        (&told["sub"], &payload(&given[1].field("access_token"))["sub"]),
-        (&subject(&given[1]), &subject(&given[1]))
+        (&response["sub"], &payload(&granted[1].field("access_token"))["sub"]),
+        (&subject(&granted[1]), &subject(&granted[1]))
     );
     // Without a refresh token there is no offline access.
-    assert_eq!(given[2].json()["scope"], "openid");
+    assert_eq!(granted[2].json()["scope"], "openid");
     // Core §12.2: the nonce belongs to the authorization request only.
     let refreshed =
-        server.refresh_as("app", &given[0].field("refresh_token")).await.expect(StatusCode::OK);
+        server.refresh_as("app", &granted[0].field("refresh_token")).await.expect(StatusCode::OK);
     assert_eq!(payload(&refreshed.field("id_token")).get("nonce"), None);
     assert_eq!(
-        server.introspect("app", &given[0].field("refresh_token")).await,
+        server.introspect("app", &granted[0].field("refresh_token")).await,
         json!({ "active": false }),
         "an old refresh token"
     );
@@ -627,14 +637,14 @@ async fn authorization_requests_follow_openid_connect_core(backend: Backend) {
         json!({ "id_token": { "acr": { "essential": true, "values": ["urn:example:gold"] } } })
             .to_string();
     for (name, value, error) in [
-        ("id_token_hint", given[1].field("id_token"), "invalid_request"),
+        ("id_token_hint", granted[1].field("id_token"), "invalid_request"),
         ("claims", unmet, "unmet_authentication_requirements"),
     ] {
         let reply =
-            ann.open(&AuthorizationRequest::of("app", "openid").with(name, &value).address()).await;
+            ann.open(&AuthorizationRequest::of("app", "openid").with(name, &value).path()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error(error);
     }
     server.clock.advance(Duration::from_secs(61));
-    let reply = ann.open(&AuthorizationRequest::of("hidden", "openid").address()).await;
+    let reply = ann.open(&AuthorizationRequest::of("hidden", "openid").path()).await;
     assert!(reply.header("location").starts_with("/login"), "default_max_age: {reply:?}");
 }

@@ -12,14 +12,18 @@ use reqwest::StatusCode;
 use crate::support::{Backend, TestServer, backend_tests, chromium::until, process, redis::Redis};
 
 /// Two servers on one database and one Redis, which both trust.
-async fn two(backend: Backend, redis: &Redis, more: &[(&str, &str)]) -> (TestServer, TestServer) {
+async fn two_servers(
+    backend: Backend,
+    redis: &Redis,
+    more: &[(&str, &str)],
+) -> (TestServer, TestServer) {
     let url = redis.url();
     let mut settings = vec![("PROPUSK_REDIS__URL", url.as_str())];
     settings.extend_from_slice(more);
     let one = TestServer::with(backend, &settings).await;
     let other = one.another(&settings).await;
-    believed(&one).await;
-    believed(&other).await;
+    wait_until_trusted(&one).await;
+    wait_until_trusted(&other).await;
     (one, other)
 }
 
@@ -28,12 +32,12 @@ fn is_trusted(server: &TestServer) -> bool {
     replica.expect("Redis is configured").is_trusted()
 }
 
-async fn believed(server: &TestServer) {
+async fn wait_until_trusted(server: &TestServer) {
     until("Redis is trusted", || async { is_trusted(server).then_some(()) }).await;
 }
 
 /// A login and logout at one server; the very next check at the other must be refused.
-async fn log_out_and_look(one: &TestServer, other: &TestServer) {
+async fn log_out_and_check(one: &TestServer, other: &TestServer) {
     let token = one.login("ann").await.tokens().access;
     other.verify(&token).await.expect(StatusCode::OK);
     let logout = one.post_as("/api/v1/auth/logout", &token).await;
@@ -43,7 +47,7 @@ async fn log_out_and_look(one: &TestServer, other: &TestServer) {
 }
 
 /// Logs in and out at one server, and checks at the other, while Redis is disturbed.
-async fn through<F: Future<Output = ()>>(
+async fn check_during<F: Future<Output = ()>>(
     one: &TestServer,
     other: &TestServer,
     least: usize,
@@ -52,7 +56,7 @@ async fn through<F: Future<Output = ()>>(
     let (done, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     let looking = async {
         while !done.load(Ordering::Acquire) || rounds.load(Ordering::Acquire) < least {
-            log_out_and_look(one, other).await;
+            log_out_and_check(one, other).await;
             rounds.fetch_add(1, Ordering::AcqRel);
         }
     };
@@ -64,7 +68,7 @@ async fn through<F: Future<Output = ()>>(
 }
 
 /// Lets real time pass: Redis has a clock of its own.
-async fn pass(time: Duration) {
+async fn wait(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
@@ -81,10 +85,10 @@ backend_tests! {
 
 async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backend) {
     let redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
     for _ in 0..50 {
-        log_out_and_look(&one, &other).await;
+        log_out_and_check(&one, &other).await;
     }
     assert!(is_trusted(&one) && is_trusted(&other), "it was Redis that answered");
     // The replica equals the list.
@@ -101,7 +105,7 @@ async fn a_revocation_reaches_the_other_process_at_its_next_check(backend: Backe
 
 async fn a_key_banned_by_the_cli_is_refused_when_the_cli_returns(backend: Backend) {
     let redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     let token = one.register("ann").await.access;
     other.verify(&token).await.expect(StatusCode::OK);
     let head = token.split('.').next().expect("a head");
@@ -118,23 +122,23 @@ async fn a_key_banned_by_the_cli_is_refused_when_the_cli_returns(backend: Backen
 
 async fn flushing_redis_never_lets_a_revoked_token_through(backend: Backend) {
     let redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
-    through(&one, &other, 20, async {
+    check_during(&one, &other, 20, async {
         for _ in 0..12 {
             let _: String = redis.run(&["FLUSHALL"]);
-            pass(Duration::from_millis(170)).await;
+            wait(Duration::from_millis(170)).await;
         }
     })
     .await;
-    believed(&one).await;
-    believed(&other).await;
-    log_out_and_look(&one, &other).await;
+    wait_until_trusted(&one).await;
+    wait_until_trusted(&other).await;
+    log_out_and_check(&one, &other).await;
 }
 
 async fn a_redis_restored_from_an_old_dump_is_not_trusted(backend: Backend) {
     let mut redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
     let dead = one.login("ann").await.tokens().access;
     for _ in 0..3 {
@@ -143,60 +147,60 @@ async fn a_redis_restored_from_an_old_dump_is_not_trusted(backend: Backend) {
         one.post_as("/api/v1/auth/logout", &one.login("ann").await.tokens().access)
             .await
             .expect(StatusCode::OK);
-        through(&one, &other, 5, async {
+        check_during(&one, &other, 5, async {
             tokio::task::block_in_place(|| redis.restore(&dump));
-            pass(Duration::from_millis(1_500)).await;
+            wait(Duration::from_millis(1_200)).await;
         })
         .await;
-        believed(&other).await;
+        wait_until_trusted(&other).await;
     }
     one.post_as("/api/v1/auth/logout", &dead).await.expect(StatusCode::OK);
-    through(&one, &other, 5, async {
+    check_during(&one, &other, 5, async {
         tokio::task::block_in_place(|| redis.kill());
-        pass(Duration::from_millis(1_500)).await;
-        tokio::task::block_in_place(|| redis.start_again());
+        wait(Duration::from_millis(1_200)).await;
+        tokio::task::block_in_place(|| redis.restart());
     })
     .await;
-    believed(&one).await;
-    believed(&other).await;
+    wait_until_trusted(&one).await;
+    wait_until_trusted(&other).await;
     other.verify(&dead).await.expect_error(401, "INVALID_TOKEN");
-    log_out_and_look(&one, &other).await;
+    log_out_and_check(&one, &other).await;
 }
 
 async fn a_paused_redis_delays_no_check_and_lets_nothing_through(backend: Backend) {
     let redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
     let live = one.login("ann").await.tokens().access;
     redis.pause();
-    through(&one, &other, 3, async {
+    check_during(&one, &other, 3, async {
         for _ in 0..200 {
             other.verify(&live).await.expect(StatusCode::OK);
         }
     })
     .await;
     assert!(!is_trusted(&one) && !is_trusted(&other));
-    redis.go_on();
+    redis.resume();
     // Commands sent before the pause are answered now: none of the replies may count.
-    through(&one, &other, 10, async {}).await;
-    believed(&one).await;
-    believed(&other).await;
-    log_out_and_look(&one, &other).await;
+    check_during(&one, &other, 10, async {}).await;
+    wait_until_trusted(&one).await;
+    wait_until_trusted(&other).await;
+    log_out_and_check(&one, &other).await;
 }
 
 async fn redis_eviction_never_lets_a_revoked_token_through(backend: Backend) {
     let redis = Redis::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
     let filling = AtomicUsize::new(0);
-    through(&one, &other, 10, async {
+    check_during(&one, &other, 10, async {
         let rubbish = "x".repeat(20_000);
         for _ in 0..60 {
             for _ in 0..10 {
                 let key = format!("rubbish:{}", filling.fetch_add(1, Ordering::Relaxed));
                 let _: String = redis.run(&["SET", &key, &rubbish]);
             }
-            pass(Duration::from_millis(30)).await;
+            wait(Duration::from_millis(30)).await;
         }
     })
     .await;
@@ -215,8 +219,8 @@ async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
     server.verify(&tokens.access).await.expect(StatusCode::OK);
     server.post_as("/api/v1/auth/logout", &tokens.access).await.expect(StatusCode::OK);
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-    tokio::task::block_in_place(|| redis.start_again());
-    believed(&server).await;
+    tokio::task::block_in_place(|| redis.restart());
+    wait_until_trusted(&server).await;
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     let head: Option<String> = redis.run(&["HGET", "propusk:revocations", "versions"]);
     assert!(head.is_some(), "the replica was filled");
@@ -224,10 +228,10 @@ async fn a_server_starts_without_redis_and_uses_it_later(backend: Backend) {
 
 async fn expired_entries_are_removed_from_redis(backend: Backend) {
     let redis = Redis::start(&[]);
-    let (one, other) = two(backend, &redis, &[]).await;
+    let (one, other) = two_servers(backend, &redis, &[]).await;
     one.register("ann").await;
     for _ in 0..5 {
-        log_out_and_look(&one, &other).await;
+        log_out_and_check(&one, &other).await;
     }
     let fields = || redis.run::<usize>(&["HLEN", "propusk:revocations"]);
     assert_eq!(fields(), 5 + 4);
@@ -258,7 +262,7 @@ async fn redis_acl_sentinel_and_cluster_urls_connect() {
     let _: String = plain.run(&["ACL", "SETUSER", "default", "resetkeys"]);
     let url = plain.url().replace("redis://", "redis://propusk:s3cret@");
     let server = TestServer::with(Backend::Sqlite, &[("PROPUSK_REDIS__URL", &url)]).await;
-    believed(&server).await;
+    wait_until_trusted(&server).await;
 
     // A Sentinel names the master.
     let sentinel = Redis::start_sentinel("house", plain.port());
@@ -266,7 +270,7 @@ async fn redis_acl_sentinel_and_cluster_urls_connect() {
         (url.replace(&format!("127.0.0.1:{}", plain.port()), "house"), sentinel.url());
     let settings = [("PROPUSK_REDIS__URL", url.as_str()), ("PROPUSK_REDIS__SENTINELS", &sentinels)];
     let server = TestServer::with(Backend::Sqlite, &settings).await;
-    believed(&server).await;
+    wait_until_trusted(&server).await;
 
     // The named node has no slots: it redirects to the one that has.
     let (empty, full) =
@@ -279,7 +283,7 @@ async fn redis_acl_sentinel_and_cluster_urls_connect() {
     })
     .await;
     let server = TestServer::with(Backend::Sqlite, &[("PROPUSK_REDIS__URL", &empty.url())]).await;
-    believed(&server).await;
+    wait_until_trusted(&server).await;
     let fields: usize = full.run(&["HLEN", "propusk:revocations"]);
     assert_eq!(fields, 4);
 }

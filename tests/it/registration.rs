@@ -13,7 +13,7 @@ const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
 
 /// All messages of a reply about a field, joined.
-fn said_of(reply: &Reply, field: &str) -> String {
+fn messages_for(reply: &Reply, field: &str) -> String {
     let json = reply.json();
     let details = json["details"].as_array().cloned().unwrap_or_default();
     let of_field = details.iter().filter(|detail| detail["field"] == field);
@@ -65,15 +65,18 @@ async fn a_refused_registration_lists_the_broken_rules_per_field(backend: Backen
     for (password, rule) in cases {
         let body = json!({ "email": "vera.lindqvist@example.org", "username": "veralindqvist77", "password": password });
         let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-        let said = said_of(&reply, "password");
-        assert!(said.contains(rule), "{password}: {said}");
+        let message = messages_for(&reply, "password");
+        assert!(message.contains(rule), "{password}: {message}");
     }
     let body = json!({ "email": "no address", "username": "a b", "password": "short" });
     let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-    assert!(said_of(&reply, "email").contains("no spaces"), "{reply:?}");
-    assert!(said_of(&reply, "username").contains("letters, digits"), "{reply:?}");
-    let said = said_of(&reply, "password");
-    assert!(said.contains("at least 8") && said.contains("too easy"), "every broken rule: {said}");
+    assert!(messages_for(&reply, "email").contains("no spaces"), "{reply:?}");
+    assert!(messages_for(&reply, "username").contains("letters, digits"), "{reply:?}");
+    let message = messages_for(&reply, "password");
+    assert!(
+        message.contains("at least 8") && message.contains("too easy"),
+        "every broken rule: {message}"
+    );
     assert_eq!(server.events().await, [], "nothing was kept");
 }
 
@@ -155,15 +158,15 @@ async fn t69_100_variants_of_one_email_create_one_account(backend: Backend) {
         let body = json!({ "email": addresses[n % addresses.len()], "password": PASSWORD });
         server.post(REGISTER, body)
     });
-    let mut made = 0;
+    let mut created = 0;
     for reply in join_all(attempts).await {
         if reply.status == StatusCode::CREATED {
-            made += 1;
+            created += 1;
         } else {
             reply.expect_error(409, "EMAIL_ALREADY_EXISTS");
         }
     }
-    assert_eq!(made, 1, "exactly one account");
+    assert_eq!(created, 1, "exactly one account");
     assert_eq!(count_created(&server).await, 1, "exactly one user.created");
     server.login("KATE@example.ORG").await.expect(StatusCode::OK);
 }
@@ -175,15 +178,15 @@ async fn t69_100_variants_of_one_username_create_one_account(backend: Backend) {
         let body = json!({ "email": format!("kate{n}@example.org"), "username": names[n % names.len()], "password": PASSWORD });
         server.post(REGISTER, body)
     });
-    let mut made = 0;
+    let mut created = 0;
     for reply in join_all(attempts).await {
         if reply.status == StatusCode::CREATED {
-            made += 1;
+            created += 1;
         } else {
             reply.expect_error(409, "USERNAME_ALREADY_EXISTS");
         }
     }
-    assert_eq!((made, count_created(&server).await), (1, 1), "one account, one event");
+    assert_eq!((created, count_created(&server).await), (1, 1), "one account, one event");
 }
 
 async fn t69_a_username_cannot_be_the_email_of_another_user(backend: Backend) {
@@ -193,7 +196,7 @@ async fn t69_a_username_cannot_be_the_email_of_another_user(backend: Backend) {
         let body =
             json!({ "email": "mallory@example.org", "username": name, "password": PASSWORD });
         let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-        assert!(!said_of(&reply, "username").is_empty(), "{name}: {reply:?}");
+        assert!(!messages_for(&reply, "username").is_empty(), "{name}: {reply:?}");
     }
     assert_eq!(count_created(&server).await, 1);
 }
@@ -232,7 +235,7 @@ async fn t71_an_email_with_several_recipients_is_refused(backend: Backend) {
     for address in addresses {
         let body = json!({ "email": address, "password": PASSWORD });
         let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-        assert!(!said_of(&reply, "email").is_empty(), "{address:?}: {reply:?}");
+        assert!(!messages_for(&reply, "email").is_empty(), "{address:?}: {reply:?}");
     }
     assert_eq!(server.events().await, [], "no user was created");
 }
@@ -261,7 +264,7 @@ async fn t73_a_megabyte_password_is_refused_before_hashing(backend: Backend) {
             let body = json!({ "email": format!("{name}@example.org"), "password": password });
             let reply = server.post(path, body).await.expect_error(400, "VALIDATION_ERROR");
             assert!(
-                said_of(&reply, "password").contains("at most 1024"),
+                messages_for(&reply, "password").contains("at most 1024"),
                 "{length}: {}",
                 reply.text
             );
@@ -357,9 +360,9 @@ async fn t68_known_and_unknown_users_take_the_same_time() {
                 let body = json!({ "login": login, "password": "a guess that is quite wrong" });
                 // A real duration: the server's clock stands still.
                 #[allow(clippy::disallowed_methods)]
-                let began = std::time::Instant::now();
+                let started = std::time::Instant::now();
                 server.post(LOGIN, body).await.expect_error(401, "INVALID_CREDENTIALS");
-                times.push(began.elapsed());
+                times.push(started.elapsed());
             }
         }
         let [known, unknown] = times.map(median);
@@ -382,6 +385,6 @@ async fn passwords_on_the_blocklist_are_refused() {
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     let body = json!({ "email": "vera@example.org", "password": "Winter Festival in Tromso" });
     let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
-    let said = said_of(&reply, "password");
-    assert!(said.contains("list that attackers try first"), "{said}");
+    let message = messages_for(&reply, "password");
+    assert!(message.contains("list that attackers try first"), "{message}");
 }

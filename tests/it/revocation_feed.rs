@@ -100,7 +100,7 @@ impl LocalVerifier {
     }
 
     /// Applies the next event.
-    async fn take_in(&mut self) {
+    async fn apply_next(&mut self) {
         let (event, data) = self.next().await.expect("an event");
         let list = match event.as_str() {
             "snapshot" => {
@@ -145,10 +145,10 @@ impl LocalVerifier {
     }
 
     /// Applies events until the token is refused, within a second of real time.
-    async fn must_refuse_within_a_second(&mut self, token: &str) {
+    async fn refuse_within_a_second(&mut self, token: &str) {
         let refused = async {
             while !self.refuses(token) {
-                self.take_in().await;
+                self.apply_next().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(1), refused)
@@ -214,9 +214,9 @@ async fn changes_since_a_version_are_returned_or_awaited(backend: Backend) {
     );
     // A long poll is answered by the logout that arrives while it waits.
     let query = format!("?since={}&wait=25", number + 1);
-    let (told, sid) = tokio::join!(read(&server, &query, &token), log_out(&server));
-    let told = told.expect(StatusCode::OK).json();
-    assert_eq!((&told["to"], &told["entries"][0]["id"]), (&json!(number + 2), &json!(sid)));
+    let (response, sid) = tokio::join!(read(&server, &query, &token), log_out(&server));
+    let response = response.expect(StatusCode::OK).json();
+    assert_eq!((&response["to"], &response["entries"][0]["id"]), (&json!(number + 2), &json!(sid)));
     // A follower that was away too long, or has an unknown version, must resync.
     for far in [number + 3, number + 1_000_000] {
         read(&server, &format!("?since={far}"), &token)
@@ -242,16 +242,16 @@ async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
     let token = gateway(&one).await;
     // One follows the process that revokes, one another process, and one joins late.
     let mut near = LocalVerifier::follow(&one, "", &token).await;
-    near.take_in().await;
+    near.apply_next().await;
     let mut far = LocalVerifier::follow(&other, "", &token).await;
-    far.take_in().await;
+    far.apply_next().await;
     let mut numbers = vec![];
     for _ in 0..5 {
         let token = one.login("ann").await.tokens().access;
         assert!(!near.refuses(&token) && !far.refuses(&token));
         one.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
-        near.must_refuse_within_a_second(&token).await;
-        far.must_refuse_within_a_second(&token).await;
+        near.refuse_within_a_second(&token).await;
+        far.refuse_within_a_second(&token).await;
         numbers.push(near.number);
     }
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
@@ -260,13 +260,13 @@ async fn a_follower_rejects_a_revoked_token_within_a_second(backend: Backend) {
     let with = one.refresh(&ann.refresh).await.tokens().access;
     assert!(!near.refuses(&with));
     one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
-    near.must_refuse_within_a_second(&with).await;
-    far.must_refuse_within_a_second(&with).await;
+    near.refuse_within_a_second(&with).await;
+    far.refuse_within_a_second(&with).await;
     assert!(!near.refuses(&ann.access));
     // A returning follower sends its version and gets the rest.
     let mut back = LocalVerifier::follow(&other, &format!("?since={}", numbers[0]), &token).await;
     back.number = numbers[0];
-    back.take_in().await;
+    back.apply_next().await;
     assert_eq!(back.number, near.number);
     assert_eq!(back.sessions.len(), 4);
 }
@@ -312,7 +312,7 @@ async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
     server.register("ann").await;
     let token = gateway(&server).await;
     let mut follower = LocalVerifier::follow(&server, "", &token).await;
-    follower.take_in().await;
+    follower.apply_next().await;
     clients::disable(&server.app, "gateway", &Actor::operator()).await.expect("disabled");
     assert!(follower.next().await.is_none(), "no further event, not even about its own client");
     assert_eq!(read(&server, "", &token).await.status, StatusCode::UNAUTHORIZED);
@@ -329,7 +329,7 @@ async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
     ];
     let token = server.form("/oauth2/token", &form).await.field("access_token");
     let mut follower = LocalVerifier::follow(&server, "", &token).await;
-    follower.take_in().await;
+    follower.apply_next().await;
     let (_, end) = tokio::join!(server.stop(), follower.next());
     assert!(end.is_none());
 }
@@ -382,6 +382,6 @@ async fn the_feed_requires_its_scope() {
         read(&server, "", &ann.access).await.expect_oauth_error(403, "insufficient_scope");
     assert!(refused.header("www-authenticate").contains("insufficient_scope"), "{refused:?}");
     read(&server, "", "rubbish").await.expect_oauth_error(401, "invalid_token");
-    let nobody = server.get(FEED).await.expect(StatusCode::UNAUTHORIZED);
-    assert_eq!(nobody.header("www-authenticate"), "Bearer");
+    let anonymous = server.get(FEED).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(anonymous.header("www-authenticate"), "Bearer");
 }

@@ -12,7 +12,7 @@ use crate::{
 
 const CANARY: &str = "canary-of-the-password";
 
-struct Visit {
+struct Exchange {
     http: Client,
     base: String,
     /// Every secret that was seen or sent.
@@ -21,7 +21,7 @@ struct Visit {
     errors: Vec<String>,
 }
 
-impl Visit {
+impl Exchange {
     async fn post(&mut self, path: &str, body: &Value, authorization: Option<String>) -> Value {
         let mut request = self
             .http
@@ -49,7 +49,7 @@ impl Visit {
 }
 
 /// Everything that a client can do with secrets, rightly and wrongly.
-async fn visit(base: &str) -> Visit {
+async fn exchange_secrets(base: &str) -> Exchange {
     let http = Client::new();
     let secrets = [
         CANARY,
@@ -60,26 +60,28 @@ async fn visit(base: &str) -> Visit {
     ]
     .map(str::to_owned)
     .into();
-    let mut visit = Visit { http, base: base.to_owned(), secrets, errors: vec![] };
+    let mut exchange_secrets = Exchange { http, base: base.to_owned(), secrets, errors: vec![] };
     let strange = "vera\r\nERROR forged\u{1b}[31m";
     let account = json!({ "email": "vera@example.org", "username": "vera", "password": CANARY });
-    visit.post("/api/v1/auth/register", &account, None).await;
-    visit.post("/api/v1/auth/register", &account, None).await;
-    visit
+    exchange_secrets.post("/api/v1/auth/register", &account, None).await;
+    exchange_secrets.post("/api/v1/auth/register", &account, None).await;
+    exchange_secrets
         .post("/api/v1/auth/register", &json!({ "email": strange, "password": CANARY }), None)
         .await;
-    visit
+    exchange_secrets
         .post("/api/v1/auth/register", &json!({ "email": "a@b.c", "password": [CANARY] }), None)
         .await;
-    visit.post("/api/v1/auth/login", &json!({ "login": strange, "password": CANARY }), None).await;
-    visit
+    exchange_secrets
+        .post("/api/v1/auth/login", &json!({ "login": strange, "password": CANARY }), None)
+        .await;
+    exchange_secrets
         .post(
             "/api/v1/auth/login",
             &json!({ "login": "vera", "password": format!("{CANARY} wrong") }),
             None,
         )
         .await;
-    visit
+    exchange_secrets
         .post(
             "/api/v1/auth/login",
             &json!({ "login": "vera", "password": CANARY }),
@@ -87,29 +89,36 @@ async fn visit(base: &str) -> Visit {
         )
         .await;
     let login = json!({ "login": "vera", "password": CANARY });
-    let first = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
+    let first = exchange_secrets.post("/api/v1/auth/login", &login, None).await["data"].clone();
     let token = |data: &Value| json!({ "refreshToken": data["refreshToken"] });
     let second =
-        visit.post("/api/v1/auth/token/refresh", &token(&first), None).await["data"].clone();
+        exchange_secrets.post("/api/v1/auth/token/refresh", &token(&first), None).await["data"]
+            .clone();
     let third =
-        visit.post("/api/v1/auth/token/refresh", &token(&second), None).await["data"].clone();
-    visit.post("/api/v1/auth/token/refresh", &token(&first), None).await;
+        exchange_secrets.post("/api/v1/auth/token/refresh", &token(&second), None).await["data"]
+            .clone();
+    exchange_secrets.post("/api/v1/auth/token/refresh", &token(&first), None).await;
     let bearer =
         |data: &Value| Some(format!("Bearer {}", data["accessToken"].as_str().expect("a token")));
-    visit.post("/api/v1/auth/logout", &json!({}), bearer(&third)).await;
-    let last = visit.post("/api/v1/auth/login", &login, None).await["data"].clone();
-    visit.post("/api/v1/auth/logout", &json!({}), bearer(&last)).await;
-    visit.post("/api/v1/auth/logout", &json!({}), Some("Basic canary-in-a-header".into())).await;
+    exchange_secrets.post("/api/v1/auth/logout", &json!({}), bearer(&third)).await;
+    let last = exchange_secrets.post("/api/v1/auth/login", &login, None).await["data"].clone();
+    exchange_secrets.post("/api/v1/auth/logout", &json!({}), bearer(&last)).await;
+    exchange_secrets
+        .post("/api/v1/auth/logout", &json!({}), Some("Basic canary-in-a-header".into()))
+        .await;
     let form = "grant_type=client_credentials&client_id=demo&client_secret=canary-of-a-client";
-    let request = visit
+    let request = exchange_secrets
         .http
         .post(format!("{base}/oauth2/token"))
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     let reply = request.body(form).send().await.expect("an answer");
     assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
-    visit.errors.push(reply.text().await.expect("text"));
-    assert!(visit.errors.len() >= 8 && visit.secrets.len() >= 12, "the visit succeeded");
-    visit
+    exchange_secrets.errors.push(reply.text().await.expect("text"));
+    assert!(
+        exchange_secrets.errors.len() >= 8 && exchange_secrets.secrets.len() >= 12,
+        "the visit succeeded"
+    );
+    exchange_secrets
 }
 
 /// A login over HTTP/2, whose library logs on its own.
@@ -139,8 +148,8 @@ async fn over_http_2(base: &str) {
     }
 }
 
-fn assert_none(visit: &Visit, text: &str, place: &str) {
-    for secret in &visit.secrets {
+fn assert_none(exchange_secrets: &Exchange, text: &str, place: &str) {
+    for secret in &exchange_secrets.secrets {
         assert!(!text.contains(secret.as_str()), "{place} contains the secret {secret}: {text}");
         // Nor a sufficient part of it: a token's signature or the end of a chain's secret.
         if secret.len() > 60 {
@@ -167,13 +176,13 @@ async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
         let database = Database::new(Backend::Sqlite).await;
         let settings = [("PROPUSK_LOG__FORMAT", format), ("PROPUSK_LOG__LEVEL", "trace")];
         let server = Process::serve(&database, &settings).await;
-        let visit = visit(&server.base).await;
+        let exchange_secrets = exchange_secrets(&server.base).await;
         over_http_2(&server.base).await;
         let log = server.stderr();
         assert!(server.terminate().await.success());
         assert!(log.lines().count() > 20, "the log is not empty");
         assert!(log.contains("h2::"), "of HTTP/2 too");
-        assert_none(&visit, &log, &format!("the {format} log"));
+        assert_none(&exchange_secrets, &log, &format!("the {format} log"));
         assert!(!log.contains('\u{1b}'), "no terminal escape gets into the log");
         assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "no log line is forged");
         if format == "json" {
@@ -191,13 +200,13 @@ async fn t88_no_secret_is_in_a_log_event_audit_entry_or_error() {
         ] {
             let rows = rows_of(database.folder.path(), sql).await;
             assert!(rows.lines().count() >= 4, "{place} is not empty: {rows}");
-            assert_none(&visit, &rows, place);
+            assert_none(&exchange_secrets, &rows, place);
         }
-        assert_none(&visit, &visit.errors.join("\n"), "an error");
+        assert_none(&exchange_secrets, &exchange_secrets.errors.join("\n"), "an error");
         let stored = rows_of(
             database.folder.path(),
             "SELECT hex(current_hash) || coalesce(user_agent, '') FROM sessions UNION ALL SELECT private_jwe FROM keys",
         );
-        assert_none(&visit, &stored.await, "the database");
+        assert_none(&exchange_secrets, &stored.await, "the database");
     }
 }

@@ -29,15 +29,15 @@ backend_tests! {
 async fn a_client_is_created_changed_disabled_and_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
-    let made = admin
+    let created = admin
         .post("/clients", json!({ "id": "bot", "metadata": service("api:read api:write") }))
         .await
         .expect(StatusCode::CREATED);
-    let secret = made.text_of("/secret");
-    assert_eq!(made.data()["client"]["source"], "operator");
+    let secret = created.text_of("/secret");
+    assert_eq!(created.data()["client"]["source"], "operator");
     let path = "/clients/bot";
     let read = admin.get(path).await.expect(StatusCode::OK);
-    assert_eq!(read.data(), made.data()["client"]);
+    assert_eq!(read.data(), created.data()["client"]);
     assert_eq!(read.data()["metadata"]["scope"], "api:read api:write");
     assert_eq!(
         (&read.data()["hasSecret"], &read.data()["disabledAt"]),
@@ -189,8 +189,9 @@ async fn an_idempotency_key_creates_one_client_with_one_secret(backend: Backend)
     let admin = server.admin("root").await;
     let body = json!({ "metadata": service("api:read") });
     let replies = join_all((0..20).map(|_| admin.post_once("k", "/clients", body.clone()))).await;
-    let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/client/id")).collect();
-    assert_eq!(made.len(), 1);
+    let created: BTreeSet<String> =
+        replies.iter().map(|reply| reply.text_of("/client/id")).collect();
+    assert_eq!(created.len(), 1);
     let secrets: Vec<_> =
         replies.iter().filter(|reply| reply.data().get("secret").is_some()).collect();
     assert_eq!(secrets.len(), 1);
@@ -198,7 +199,7 @@ async fn an_idempotency_key_creates_one_client_with_one_secret(backend: Backend)
         replies.iter().filter(|reply| reply.header("idempotency-replayed") == "true").count(),
         19
     );
-    token(&server, made.first().expect("one"), &secrets[0].text_of("/secret"))
+    token(&server, created.first().expect("one"), &secrets[0].text_of("/secret"))
         .await
         .expect(StatusCode::OK);
     assert_eq!(admin.all("/clients?source=operator").await.len(), 1);
@@ -212,13 +213,13 @@ async fn an_idempotency_key_creates_one_client_with_one_secret(backend: Backend)
 async fn concurrent_client_changes_conflict_by_etag(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
-    let made = admin
+    let created = admin
         .post("/clients", json!({ "id": "bot", "metadata": service("api:read") }))
         .await
         .expect(StatusCode::CREATED);
     let changes = (0..8).map(|n| {
         admin.patch_if(
-            made.header("etag"),
+            created.header("etag"),
             "/clients/bot",
             json!({ "metadata": { "client_name": format!("name {n}") } }),
         )

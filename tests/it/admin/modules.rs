@@ -21,12 +21,12 @@ async fn a_module_is_created_granted_withdrawn_and_audited(backend: Backend) {
     let admin = server.admin("root").await;
     let root = admin.get("/users?username=root").await.text_of("/items/0/id");
     let body = json!({ "id": "crm", "settings": crm(&["crm:read", "crm:write"]) });
-    let made = admin.post_once("k", "/modules", body.clone()).await.expect(StatusCode::CREATED);
-    assert_eq!(made.data()["selfService"], false);
+    let created = admin.post_once("k", "/modules", body.clone()).await.expect(StatusCode::CREATED);
+    assert_eq!(created.data()["selfService"], false);
     let again = admin.post_once("k", "/modules", body.clone()).await.expect(StatusCode::CREATED);
-    assert_eq!((again.header("idempotency-replayed"), again.data()), ("true", made.data()));
+    assert_eq!((again.header("idempotency-replayed"), again.data()), ("true", created.data()));
     admin.post("/modules", body).await.expect_error(409, "CONFLICT");
-    assert_eq!(admin.get("/modules/crm").await.data(), made.data());
+    assert_eq!(admin.get("/modules/crm").await.data(), created.data());
 
     server.register("nora").await;
     let nora = admin.get("/users?username=nora").await.text_of("/items/0/id");
@@ -104,7 +104,7 @@ async fn a_module_is_created_granted_withdrawn_and_audited(backend: Backend) {
 async fn a_reduced_or_deleted_module_is_refused_at_once(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
-    let made = admin
+    let created = admin
         .post("/modules", json!({ "id": "crm", "settings": crm(&["crm:read", "crm:write"]) }))
         .await
         .expect(StatusCode::CREATED);
@@ -126,9 +126,9 @@ async fn a_reduced_or_deleted_module_is_refused_at_once(backend: Backend) {
         send(admin.request(Method::PUT, "/modules/crm").header("if-match", etag).json(&settings))
             .await
     };
-    let changed = put(made.header("etag"), crm(&["crm:read"])).await.expect(StatusCode::OK);
+    let changed = put(created.header("etag"), crm(&["crm:read"])).await.expect(StatusCode::OK);
     assert_eq!(changed.data()["scopes"], json!(["crm:read"]));
-    put(made.header("etag"), crm(&["crm:read"])).await.expect_error(412, "PRECONDITION_FAILED");
+    put(created.header("etag"), crm(&["crm:read"])).await.expect_error(412, "PRECONDITION_FAILED");
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     send(admin.request(Method::PUT, "/modules/crm").json(&crm(&["crm:read"])))
         .await

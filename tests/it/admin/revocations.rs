@@ -25,7 +25,7 @@ async fn a_revocation_matches_exactly_its_target(backend: Backend) {
     let nora = server.register("nora").await;
     let claim = |token: &str, name: &str| payload(token)[name].as_str().expect("text").to_owned();
     let revoke = async |kind: &str, target: String, scope: Option<&str>| {
-        let made = admin
+        let created = admin
             .post(
                 "/revocations",
                 json!({ "kind": kind, "target": target, "scope": scope, "reason": "lost" }),
@@ -34,10 +34,10 @@ async fn a_revocation_matches_exactly_its_target(backend: Backend) {
             .expect(StatusCode::CREATED)
             .data();
         assert_eq!(
-            (&made["kind"], &made["target"], &made["reason"]),
+            (&created["kind"], &created["target"], &created["reason"]),
             (&json!(kind), &json!(target), &json!("lost"))
         );
-        made
+        created
     };
     let gone = async |token: &str| {
         for server in [&other, &server] {

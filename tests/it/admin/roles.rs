@@ -13,8 +13,8 @@ async fn a_role_is_created_assigned_and_deleted_when_unused(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
     let body = json!({ "name": "editor", "description": "Writes." });
-    let made = admin.post_once("k", "/roles", body.clone()).await.expect(StatusCode::CREATED);
-    assert_eq!((&made.data()["users"], &made.data()["builtIn"]), (&json!(0), &json!(false)));
+    let created = admin.post_once("k", "/roles", body.clone()).await.expect(StatusCode::CREATED);
+    assert_eq!((&created.data()["users"], &created.data()["builtIn"]), (&json!(0), &json!(false)));
     assert_eq!(
         admin
             .post_once("k", "/roles", body.clone())
@@ -41,7 +41,11 @@ async fn a_role_is_created_assigned_and_deleted_when_unused(backend: Backend) {
     assert_eq!(names, ["admin", "editor", "user"]);
     let read = admin.get("/roles/editor").await.expect(StatusCode::OK);
     assert_eq!(read.data()["users"], 1);
-    assert_eq!(read.header("etag"), made.header("etag"), "a holder of the role cannot change it");
+    assert_eq!(
+        read.header("etag"),
+        created.header("etag"),
+        "a holder of the role cannot change it"
+    );
 
     let changed = admin
         .patch_if(

@@ -17,19 +17,19 @@ backend_tests! {
 
 async fn sessions_are_listed_by_filter_and_revoked_at_once(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let told = Metadata {
+    let response = Metadata {
         backchannel_logout_uri: Some("https://app.example/logout".to_owned()),
         ..first_party_app()
     };
-    server.client("app", told).await;
+    server.client("app", response).await;
     let admin = server.admin("root").await;
     let tokens = server.register("nora").await;
     let user = admin.get("/users?username=nora").await.text_of("/items/0/id");
     let mut nora = server.logged_in("nora").await;
-    let asked = AuthorizationRequest::of("app", "openid offline_access");
+    let request = AuthorizationRequest::of("app", "openid offline_access");
     server.clock.advance(Duration::from_secs(1));
-    let answer = nora.authorize(&asked, "nora").await;
-    nora.authorize(&asked, "nora").await; // a code that nobody redeems is no session
+    let answer = nora.authorize(&request, "nora").await;
+    nora.authorize(&request, "nora").await; // a code that nobody redeems is no session
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
 
     let list = admin.all(&format!("/sessions?user={user}")).await;

@@ -29,16 +29,16 @@ async fn an_administrator_manages_user_accounts(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
     let body = json!({ "email": "Nora@example.org", "username": "nora", "password": PASSWORD });
-    let made = admin.post("/users", body).await.expect(StatusCode::CREATED);
-    assert_eq!(made.data().get("password"), None, "a chosen password is not returned");
-    let id = made.text_of("/user/id");
+    let created = admin.post("/users", body).await.expect(StatusCode::CREATED);
+    assert_eq!(created.data().get("password"), None, "a chosen password is not returned");
+    let id = created.text_of("/user/id");
     let path = format!("/users/{id}");
     let read = admin.get(&path).await.expect(StatusCode::OK);
-    assert_eq!(read.data(), made.data()["user"]);
+    assert_eq!(read.data(), created.data()["user"]);
     assert_eq!(read.data()["email"], "Nora@example.org");
     assert_eq!(read.data()["role"], "user");
     assert_eq!(read.data()["lastLoginAt"], Value::Null);
-    assert_eq!(read.header("etag"), made.header("etag"));
+    assert_eq!(read.header("etag"), created.header("etag"));
     let tokens = server.login("nora").await.expect(StatusCode::OK).tokens();
 
     let changed = admin
@@ -91,16 +91,16 @@ async fn a_generated_password_is_shown_once_and_works(backend: Backend) {
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
     let body = json!({ "email": "nora@example.org", "role": "admin" });
-    let made = admin.post_once("k1", "/users", body.clone()).await.expect(StatusCode::CREATED);
-    let password = made.text_of("/password");
+    let created = admin.post_once("k1", "/users", body.clone()).await.expect(StatusCode::CREATED);
+    let password = created.text_of("/password");
     let login = json!({ "login": "nora@example.org", "password": password });
     server.post("/api/v1/auth/login", login.clone()).await.expect(StatusCode::OK);
     let again = admin.post_once("k1", "/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(again.data().get("password"), None);
-    assert_eq!(again.text_of("/user/id"), made.text_of("/user/id"));
+    assert_eq!(again.text_of("/user/id"), created.text_of("/user/id"));
 
-    let path = format!("/users/{}/password", made.text_of("/user/id"));
+    let path = format!("/users/{}/password", created.text_of("/user/id"));
     let reply = admin.post(&path, json!({})).await.expect(StatusCode::OK);
     server.post("/api/v1/auth/login", login).await.expect_error(401, "INVALID_CREDENTIALS");
     let login = json!({ "login": "nora@example.org", "password": reply.text_of("/password") });
@@ -216,8 +216,8 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
     let body = json!({ "email": "nora@example.org" });
     let calls = (0..20).map(|_| admin.post_once("a-key", "/users", body.clone()));
     let replies = join_all(calls).await;
-    let made: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/user/id")).collect();
-    assert_eq!(made.len(), 1);
+    let created: BTreeSet<String> = replies.iter().map(|reply| reply.text_of("/user/id")).collect();
+    assert_eq!(created.len(), 1);
     let fresh: Vec<_> =
         replies.iter().filter(|reply| reply.header("idempotency-replayed").is_empty()).collect();
     assert_eq!(fresh.len(), 1, "one call creates it");
@@ -258,7 +258,7 @@ async fn an_idempotency_key_creates_one_user(backend: Backend) {
         .await
         .expect(StatusCode::CREATED);
     // The created user may be gone; after a day the key is gone too.
-    admin.delete(&format!("/users/{}", made.first().expect("one"))).await.expect(StatusCode::OK);
+    admin.delete(&format!("/users/{}", created.first().expect("one"))).await.expect(StatusCode::OK);
     admin.post_once("a-key", "/users", body.clone()).await.expect_error(404, "NOT_FOUND");
     server.clock.advance(Duration::from_secs(24 * 3_600));
     let admin = server.admin_as("root").await;

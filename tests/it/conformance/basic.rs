@@ -25,7 +25,7 @@ fn answer(reply: &Reply) -> AuthorizationResponse {
     }
 }
 
-async fn told(server: &TestServer, tokens: &Reply) -> Value {
+async fn userinfo(server: &TestServer, tokens: &Reply) -> Value {
     let access = tokens.field("access_token");
     let reply = server.get_as("/oauth2/userinfo", &access).await;
     reply.expect(StatusCode::OK).json()
@@ -59,7 +59,7 @@ async fn the_code_flow_issues_a_signed_id_token_and_access_token(backend: Backen
         let mut ann = server.browser();
         let reply = tokens(&mut ann, &asks("app", "openid", mode)).await;
         let token = reply.field("id_token");
-        assert_eq!(told(&server, &reply).await["sub"], payload(&token)["sub"]);
+        assert_eq!(userinfo(&server, &reply).await["sub"], payload(&token)["sub"]);
         // A tampered signature is invalid.
         let (signed, signature) = token.rsplit_once('.').expect("a JWT");
         let turned: String = signature.chars().rev().collect();
@@ -77,11 +77,11 @@ async fn the_code_flow_issues_a_signed_id_token_and_access_token(backend: Backen
 async fn a_missing_response_type_is_an_error_for_the_client(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
-        let asked = asks("app", "openid", mode).without("response_type");
-        let reply = server.browser().open(&asked.address()).await;
+        let request = asks("app", "openid", mode).without("response_type");
+        let reply = server.browser().open(&request.path()).await;
         let answer = answer(&reply);
         answer.expect_error("invalid_request");
-        check_answer(&server, &asked, &answer);
+        check_answer(&server, &request, &answer);
     }
 }
 
@@ -93,10 +93,10 @@ async fn userinfo_accepts_get_post_and_a_form_token(backend: Backend) {
         let by_get = server.get_as("/oauth2/userinfo", &access).await;
         let by_post = server.post_as("/oauth2/userinfo", &access).await;
         let by_form = server.form("/oauth2/userinfo", &[("access_token", &access)]).await;
-        for told in [by_get, by_post, by_form] {
-            let told = told.expect(StatusCode::OK);
-            assert!(told.header("content-type").starts_with("application/json"));
-            assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
+        for response in [by_get, by_post, by_form] {
+            let response = response.expect(StatusCode::OK);
+            assert!(response.header("content-type").starts_with("application/json"));
+            assert_eq!(response.json()["sub"], payload(&reply.field("id_token"))["sub"]);
         }
     }
 }
@@ -104,8 +104,8 @@ async fn userinfo_accepts_get_post_and_a_form_token(backend: Backend) {
 async fn the_id_token_has_no_nonce_unless_requested(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
-        let asked = asks("app", "openid", mode).without("nonce");
-        let reply = tokens(&mut server.browser(), &asked).await;
+        let request = asks("app", "openid", mode).without("nonce");
+        let reply = tokens(&mut server.browser(), &request).await;
         assert_eq!(payload(&reply.field("id_token")).get("nonce"), None);
     }
 }
@@ -122,7 +122,8 @@ async fn scopes_release_their_claims_and_unknown_ones_none(backend: Backend) {
             ("openid address", false, false),
             ("openid phone", false, false),
         ] {
-            let claims = told(&server, &tokens(&mut ann, &asks("app", scope, mode)).await).await;
+            let claims =
+                userinfo(&server, &tokens(&mut ann, &asks("app", scope, mode)).await).await;
             assert_eq!(claims.get("preferred_username").is_some(), has_name, "{scope}: {claims}");
             assert_eq!(
                 (claims.get("email").is_some(), claims["email_verified"].is_boolean()),
@@ -132,10 +133,10 @@ async fn scopes_release_their_claims_and_unknown_ones_none(backend: Backend) {
             assert_eq!((claims.get("address"), claims.get("phone_number")), (None, None));
         }
         // The order of the parameters does not matter either.
-        let mut asked = asks("app", "email openid", mode);
-        asked.0.reverse();
+        let mut request = asks("app", "email openid", mode);
+        request.0.reverse();
         assert_eq!(
-            told(&server, &tokens(&mut ann, &asked).await).await["email"],
+            userinfo(&server, &tokens(&mut ann, &request).await).await["email"],
             "ann@example.org"
         );
     }
@@ -161,13 +162,13 @@ async fn optional_and_unknown_parameters_are_harmless(backend: Backend) {
 async fn a_pkce_request_requires_its_verifier(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
-        let asked = asks("app", "openid", mode)
+        let request = asks("app", "openid", mode)
             .with("code_challenge", CHALLENGE)
             .with("code_challenge_method", "S256");
-        let answer = server.browser().authorize(&asked, "ann").await;
+        let answer = server.browser().authorize(&request, "ann").await;
         exchange_code(&server, "app", answer.code()).await.expect_oauth_error(400, "invalid_grant");
         let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-        check_tokens(&server, &asked, &reply).await;
+        check_tokens(&server, &request, &reply).await;
     }
 }
 
@@ -175,9 +176,9 @@ async fn an_authorization_request_may_be_sent_by_post(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
         let mut ann = server.logged_in("ann").await;
-        let asked = asks("app", "openid", mode);
+        let request = asks("app", "openid", mode);
         let post = ann
-            .send(server.request(Method::POST, "/oauth2/authorize").form(&asked.0))
+            .send(server.request(Method::POST, "/oauth2/authorize").form(&request.0))
             .await
             .expect(StatusCode::SEE_OTHER);
         let mut reply = ann.open(post.header("location")).await;
@@ -185,7 +186,7 @@ async fn an_authorization_request_may_be_sent_by_post(backend: Backend) {
             reply = ann.submit(&reply, &[("decision", "allow")]).await;
         }
         let answer = answer(&reply);
-        check_answer(&server, &asked, &answer);
+        check_answer(&server, &request, &answer);
         exchange_code(&server, "app", answer.code()).await.expect(StatusCode::OK);
     }
 }
@@ -193,8 +194,8 @@ async fn an_authorization_request_may_be_sent_by_post(backend: Backend) {
 async fn client_secret_post_is_accepted(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
-        let asked = asks("app", "openid", mode);
-        let answer = server.browser().authorize(&asked, "ann").await;
+        let request = asks("app", "openid", mode);
+        let answer = server.browser().authorize(&request, "ann").await;
         let fields = [
             ("grant_type", "authorization_code"),
             ("code", answer.code()),
@@ -203,7 +204,7 @@ async fn client_secret_post_is_accepted(backend: Backend) {
             ("client_secret", SECRET),
         ];
         let reply = server.form("/oauth2/token", &fields).await.expect(StatusCode::OK);
-        check_tokens(&server, &asked, &reply).await;
+        check_tokens(&server, &request, &reply).await;
     }
 }
 
@@ -215,7 +216,7 @@ async fn prompt_login_forces_a_login_and_updates_auth_time(backend: Backend) {
             payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
         server.clock.advance(Duration::from_secs(2));
         let again = asks("app", "openid", mode).with("prompt", "login");
-        let page = ann.open(&again.address()).await.expect(StatusCode::SEE_OTHER);
+        let page = ann.open(&again.path()).await.expect(StatusCode::SEE_OTHER);
         assert!(page.header("location").starts_with("/login?"), "{page:?}");
         let second = payload(&tokens(&mut ann, &again).await.field("id_token"));
         assert_eq!(first["sub"], second["sub"]);
@@ -228,7 +229,7 @@ async fn prompt_none_never_shows_a_page(backend: Backend) {
     for mode in MODES {
         let mut ann = server.browser();
         let silent = asks("app", "openid", mode).with("prompt", "none");
-        let reply = ann.open(&silent.address()).await;
+        let reply = ann.open(&silent.path()).await;
         let refused = answer(&reply);
         refused.expect_error("login_required");
         check_answer(&server, &silent, &refused);
@@ -236,7 +237,7 @@ async fn prompt_none_never_shows_a_page(backend: Backend) {
         let first =
             payload(&tokens(&mut ann, &asks("app", "openid", mode)).await.field("id_token"));
         server.clock.advance(Duration::from_secs(1));
-        let reply = ann.open(&silent.address()).await;
+        let reply = ann.open(&silent.path()).await;
         let reply =
             exchange_code(&server, "app", answer(&reply).code()).await.expect(StatusCode::OK);
         let second = payload(&reply.field("id_token"));
@@ -267,7 +268,7 @@ async fn max_age_forces_a_login_once_exceeded(backend: Backend) {
             "there was no login"
         );
         let short = asks("app", "openid", mode).with("max_age", "1");
-        let page = ann.open(&short.address()).await.expect(StatusCode::SEE_OTHER);
+        let page = ann.open(&short.path()).await.expect(StatusCode::SEE_OTHER);
         assert!(page.header("location").starts_with("/login?"), "{page:?}");
         let second = payload(&tokens(&mut ann, &short).await.field("id_token"));
         assert_eq!(
@@ -282,11 +283,11 @@ async fn reusing_a_code_is_refused_and_revokes_its_tokens(backend: Backend) {
     for mode in MODES {
         let mut ann = server.browser();
         for pause in [0, 30] {
-            let given = ann.authorize(&asks("app", "openid", mode), "ann").await;
-            let reply = exchange_code(&server, "app", given.code()).await.expect(StatusCode::OK);
+            let granted = ann.authorize(&asks("app", "openid", mode), "ann").await;
+            let reply = exchange_code(&server, "app", granted.code()).await.expect(StatusCode::OK);
             server.clock.advance(Duration::from_secs(pause));
-            told(&server, &reply).await;
-            exchange_code(&server, "app", given.code())
+            userinfo(&server, &reply).await;
+            exchange_code(&server, "app", granted.code())
                 .await
                 .expect_oauth_error(400, "invalid_grant");
             server
@@ -300,9 +301,9 @@ async fn reusing_a_code_is_refused_and_revokes_its_tokens(backend: Backend) {
 async fn an_unregistered_redirect_uri_gets_an_error_page(backend: Backend) {
     let server = with_suite(backend).await;
     for mode in MODES {
-        let asked =
+        let request =
             asks("app", "openid", mode).with("redirect_uri", "https://app.example/cb/8dTQ2rN1kz");
-        let page = server.browser().open(&asked.address()).await.expect_page(400);
+        let page = server.browser().open(&request.path()).await.expect_page(400);
         assert!(!page.text.contains("action=\"https://app.example"), "{page:?}");
     }
 }
@@ -316,8 +317,8 @@ async fn a_missing_essential_claim_does_not_fail_the_request(backend: Backend) {
             &asks("app", "openid", mode).with("claims", &claims.to_string()),
         )
         .await;
-        let told = told(&server, &reply).await;
-        assert_eq!((told.get("name"), &told["email"]), (None, &"ann@example.org".into()));
+        let response = userinfo(&server, &reply).await;
+        assert_eq!((response.get("name"), &response["email"]), (None, &"ann@example.org".into()));
         assert_eq!(payload(&reply.field("id_token")).get("email"), None);
     }
 }
@@ -327,8 +328,8 @@ async fn a_request_object_overrides_query_parameters(backend: Backend) {
     let key = client_key("one");
     server.client("signer", Metadata { jwks: Some(key_set(&key)), ..suite_app() }).await;
     for mode in MODES {
-        let asked = asks("signer", "openid", mode);
-        let mut claims: Value = asked.0.iter().cloned().collect();
+        let request = asks("signer", "openid", mode);
+        let mut claims: Value = request.0.iter().cloned().collect();
         claims["iss"] = "signer".into();
         claims["aud"] = server.app.config.server.issuer.as_str().into();
         let beside = asks("signer", "openid", mode)
@@ -336,9 +337,9 @@ async fn a_request_object_overrides_query_parameters(backend: Backend) {
             .with("state", "another");
         let sent = beside.with("request", &sign(&key, &claims));
         let answer = server.browser().authorize(&sent, "ann").await;
-        check_answer(&server, &asked, &answer);
+        check_answer(&server, &request, &answer);
         let reply = exchange_code(&server, "signer", answer.code()).await.expect(StatusCode::OK);
-        check_tokens(&server, &asked, &reply).await;
+        check_tokens(&server, &request, &reply).await;
     }
 }
 
@@ -351,9 +352,9 @@ async fn unsigned_request_objects_and_request_uris_are_refused(backend: Backend)
             ("request", unsigned, "invalid_request_object"),
             ("request_uri", "https://app.example/request.jwt#x", "request_uri_not_supported"),
         ] {
-            let asked = asks("app", "openid", mode).with(name, value);
+            let request = asks("app", "openid", mode).with(name, value);
             let mut ann = server.logged_in("ann").await;
-            let reply = ann.open(&asked.address()).await;
+            let reply = ann.open(&request.path()).await;
             answer(&reply).expect_error(error);
         }
     }
@@ -376,7 +377,7 @@ async fn a_refresh_is_bound_to_its_client_and_keeps_auth_time(backend: Backend) 
             (Some(&*after.iss), Some(&*after.sub), Some(&*after.aud))
         );
         assert_eq!(before["auth_time"], after.auth_time, "Core §12.2");
-        told(&server, &second).await;
+        userinfo(&server, &second).await;
 
         let answer = ann.authorize(&offline("app2"), "ann").await;
         let others = exchange_code(&server, "app2", answer.code()).await.expect(StatusCode::OK);

@@ -18,7 +18,7 @@ async fn document(server: &TestServer) -> Value {
 }
 
 /// A server at [`ISSUER`]; the folder holds its master key.
-async fn behind_its_address() -> (TestServer, TempDir) {
+async fn at_public_url() -> (TestServer, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("master.key");
     std::fs::write(&file, [7; 32]).expect("a file");
@@ -44,7 +44,7 @@ fn texts(document: &Value, name: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_discovery_document_has_what_the_suite_requires() {
-    let (server, _folder) = behind_its_address().await;
+    let (server, _folder) = at_public_url().await;
     let document = document(&server).await;
     assert_eq!(document["issuer"], ISSUER, "the configured issuer");
     for name in [
@@ -102,7 +102,7 @@ async fn the_discovery_document_has_what_the_suite_requires() {
 
 #[tokio::test]
 async fn the_published_keys_are_public_with_unique_kids() {
-    let (server, _folder) = behind_its_address().await;
+    let (server, _folder) = at_public_url().await;
     let reply = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
     let json = reply.json();
     let keys = json["keys"].as_array().expect("keys");
@@ -120,7 +120,7 @@ async fn the_published_keys_are_public_with_unique_kids() {
 
 #[tokio::test]
 async fn the_discovery_document_advertises_logout() {
-    let (server, _folder) = behind_its_address().await;
+    let (server, _folder) = at_public_url().await;
     let document = document(&server).await;
     let uri = format!("{ISSUER}/oauth2/logout");
     assert_eq!(document["end_session_endpoint"], uri);

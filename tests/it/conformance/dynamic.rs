@@ -43,7 +43,7 @@ async fn register(server: &TestServer, more: Value) -> Reply {
 struct Registered<'a> {
     server: &'a TestServer,
     key: Jwk,
-    told: Value,
+    registration: Value,
 }
 
 impl<'a> Registered<'a> {
@@ -56,12 +56,12 @@ impl<'a> Registered<'a> {
 
     async fn with(server: &'a TestServer, key: Jwk, more: Value) -> Self {
         let reply = register(server, more).await.expect(StatusCode::CREATED);
-        let told = reply.json();
-        Self { server, key, told }
+        let registration = reply.json();
+        Self { server, key, registration }
     }
 
     fn id(&self) -> &str {
-        self.told["client_id"].as_str().expect("an id")
+        self.registration["client_id"].as_str().expect("an id")
     }
 
     fn asks(&self, scope: &str) -> AuthorizationRequest {
@@ -79,17 +79,17 @@ impl<'a> Registered<'a> {
     }
 
     /// Completes the request in a new browser; returns the checked tokens.
-    async fn tokens(&self, asked: &AuthorizationRequest) -> Reply {
-        let answer = self.server.browser().authorize(asked, "ann").await;
-        check_answer(self.server, asked, &answer);
-        let uri = asked.0.iter().find(|(name, _)| name == "redirect_uri");
+    async fn tokens(&self, request: &AuthorizationRequest) -> Reply {
+        let answer = self.server.browser().authorize(request, "ann").await;
+        check_answer(self.server, request, &answer);
+        let uri = request.0.iter().find(|(name, _)| name == "redirect_uri");
         let fields = [
             ("grant_type", "authorization_code"),
             ("code", answer.code()),
             ("redirect_uri", uri.map_or("", |(_, uri)| uri)),
         ];
         let reply = self.token(&fields).await.expect(StatusCode::OK);
-        check_tokens(self.server, asked, &reply).await;
+        check_tokens(self.server, request, &reply).await;
         reply
     }
 }
@@ -122,18 +122,18 @@ async fn a_registered_key_authenticates_by_private_key_jwt(backend: Backend) {
     let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "id_token_signed_response_alg": "RS256" })).await;
     assert_eq!(
-        (&client.told["client_name"], &client.told["id_token_signed_response_alg"]),
+        (&client.registration["client_name"], &client.registration["id_token_signed_response_alg"]),
         (&"OIDF".into(), &"RS256".into())
     );
-    assert_eq!(client.told.get("client_secret"), None);
+    assert_eq!(client.registration.get("client_secret"), None);
     let reply = client.tokens(&client.asks("openid")).await;
     let head = header(&reply.field("id_token"));
     assert_eq!((head["alg"].as_str(), head["kid"].is_string()), (Some("RS256"), true));
-    let told = server
+    let registration = server
         .get_as("/oauth2/userinfo", &reply.field("access_token"))
         .await
         .expect(StatusCode::OK);
-    assert_eq!(told.json()["sub"], payload(&reply.field("id_token"))["sub"]);
+    assert_eq!(registration.json()["sub"], payload(&reply.field("id_token"))["sub"]);
 }
 
 async fn registration_of_unsigned_id_tokens_is_refused(backend: Backend) {
@@ -148,12 +148,12 @@ async fn userinfo_is_signed_when_registered(backend: Backend) {
     let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "userinfo_signed_response_alg": "RS256" })).await;
     let reply = client.tokens(&client.asks("openid email")).await;
-    let told = server
+    let registration = server
         .get_as("/oauth2/userinfo", &reply.field("access_token"))
         .await
         .expect(StatusCode::OK);
-    assert!(told.header("content-type").starts_with("application/jwt"), "{told:?}");
-    let claims = signed(&server, &told.text).await;
+    assert!(registration.header("content-type").starts_with("application/jwt"), "{registration:?}");
+    let claims = signed(&server, &registration.text).await;
     assert_eq!(
         (&claims["iss"], &claims["aud"]),
         (&server.app.config.server.issuer.as_str().into(), &client.id().into())
@@ -170,24 +170,24 @@ async fn redirect_uri_is_required_when_two_are_registered(backend: Backend) {
     let client =
         Registered::new(&server, json!({ "redirect_uris": [CALLBACK, "https://app.example/cb2"] }))
             .await;
-    let asked = client.asks("openid").without("redirect_uri");
-    server.browser().open(&asked.address()).await.expect_page(400);
+    let request = client.asks("openid").without("redirect_uri");
+    server.browser().open(&request.path()).await.expect_page(400);
 }
 
 async fn redirect_uri_queries_are_compared_exactly(backend: Backend) {
     let (server, _external) = with_external_server(backend).await;
     let uri = format!("{CALLBACK}?foo=bar");
     let client = Registered::new(&server, json!({ "redirect_uris": [uri] })).await;
-    let asked = client.asks("openid").with("redirect_uri", &uri);
-    client.tokens(&asked).await;
-    let answer = server.browser().authorize(&asked, "ann").await;
+    let request = client.asks("openid").with("redirect_uri", &uri);
+    client.tokens(&request).await;
+    let answer = server.browser().authorize(&request, "ann").await;
     assert_eq!(answer.fields["foo"], "bar", "the registered query is kept");
-    let other = asked.with("redirect_uri", &format!("{CALLBACK}?foo=other"));
-    server.browser().open(&other.address()).await.expect_page(400);
+    let other = request.with("redirect_uri", &format!("{CALLBACK}?foo=other"));
+    server.browser().open(&other.path()).await.expect_page(400);
 
     let plain = Registered::new(&server, json!({})).await;
     let added = plain.asks("openid").with("redirect_uri", &uri);
-    server.browser().open(&added.address()).await.expect_page(400);
+    server.browser().open(&added.path()).await.expect_page(400);
 
     let reply = register(&server, json!({ "jwks": key_set(&client_key("one")), "redirect_uris": [format!("{CALLBACK}#foobar")] })).await;
     expect_refused(&reply, "invalid_redirect_uri");
@@ -202,7 +202,7 @@ async fn the_consent_page_shows_logo_policy_and_terms(backend: Backend) {
     let shown = async {
         loop {
             // The server's own copy is fetched in the background when the page is first shown.
-            let page = ann.open(&client.asks("openid").address()).await.expect(StatusCode::OK);
+            let page = ann.open(&client.asks("openid").path()).await.expect(StatusCode::OK);
             for link in ["https://app.example/policy", "https://app.example/tos"] {
                 assert!(page.text.contains(&format!("href=\"{link}\"")), "{page:?}");
             }
@@ -227,8 +227,8 @@ async fn jwks_uri_keys_are_fetched_again_after_a_rotation(backend: Backend) {
     let metadata =
         json!({ "jwks_uri": uri, "grant_types": ["authorization_code", "refresh_token"] });
     let mut client = Registered::with(&server, old, metadata).await;
-    let asked = client.asks("openid offline_access").with("prompt", "consent");
-    let first = client.tokens(&asked).await;
+    let request = client.asks("openid offline_access").with("prompt", "consent");
+    let first = client.tokens(&request).await;
 
     client.key = client_key("two");
     external.put(
@@ -272,13 +272,13 @@ async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) 
     server.clock.advance(Duration::from_secs(31));
     let own = std::mem::replace(&mut client.key, client_key("one"));
     assert!(!authenticates(&client).await);
-    assert_eq!(external.asked(), 2);
+    assert_eq!(external.request_count(), 2);
     client.key = own;
     assert!(authenticates(&client).await, "the client's keys stay valid");
     // The keys stay valid when the next fetch is due, for a day in all.
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(authenticates(&client).await);
-    assert_eq!(external.asked(), 3);
+    assert_eq!(external.request_count(), 3);
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(!authenticates(&client).await);
     publish("", key_set(&client.key));
@@ -361,25 +361,25 @@ async fn request_uri_by_reference_is_not_supported(backend: Backend) {
             json!({ "request_uris": [uri], "request_object_signing_alg": alg }),
         )
         .await;
-        let asked = client.asks("openid").with("request_uri", &uri);
-        let answer = server.logged_in("ann").await.authorize(&asked, "ann").await;
+        let request = client.asks("openid").with("request_uri", &uri);
+        let answer = server.logged_in("ann").await.authorize(&request, "ann").await;
         answer.expect_error("request_uri_not_supported");
     }
-    assert_eq!(external.asked(), 0, "nothing was fetched");
+    assert_eq!(external.request_count(), 0, "nothing was fetched");
 }
 
 async fn the_redirect_uri_of_the_request_object_is_used(backend: Backend) {
     let (server, _external) = with_external_server(backend).await;
     let client = Registered::new(&server, json!({ "request_object_signing_alg": "RS256" })).await;
-    let asked = client.asks("openid");
-    let mut claims: Value = asked.0.iter().cloned().collect();
+    let request = client.asks("openid");
+    let mut claims: Value = request.0.iter().cloned().collect();
     claims["iss"] = client.id().into();
     claims["aud"] = server.app.config.server.issuer.as_str().into();
-    let sent = asked
+    let sent = request
         .clone()
         .with("redirect_uri", "https://evil.example/cb")
         .with("request", &sign(&client.key, &claims));
     let answer = server.browser().authorize(&sent, "ann").await;
-    check_answer(&server, &asked, &answer);
+    check_answer(&server, &request, &answer);
     answer.code();
 }

@@ -15,7 +15,7 @@ use crate::support::{
 
 const BYE: &str = "https://app.example/bye";
 
-fn asked() -> AuthorizationRequest {
+fn openid_request() -> AuthorizationRequest {
     asks("app", "openid", "query")
 }
 
@@ -28,10 +28,10 @@ fn query(params: &[(&str, &str)]) -> String {
 }
 
 /// Opens the end session endpoint with these parameters, and presses the button if there is one.
-async fn leave(person: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
-    let reply = person.open(&format!("/oauth2/logout?{}", query(params))).await;
+async fn log_out(browser: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
+    let reply = browser.open(&format!("/oauth2/logout?{}", query(params))).await;
     if reply.text.contains("name=\"decision\"") {
-        person.submit(&reply, &[("decision", "logout")]).await
+        browser.submit(&reply, &[("decision", "logout")]).await
     } else {
         reply
     }
@@ -40,7 +40,7 @@ async fn leave(person: &mut Browser<'_>, params: &[(&str, &str)]) -> Reply {
 /// A user who is logged in and has consented, and the ID token that the application got.
 async fn logged_in(server: &TestServer) -> (Browser<'_>, String) {
     let mut ann = server.browser();
-    let token = tokens(&mut ann, &asked()).await.field("id_token");
+    let token = tokens(&mut ann, &openid_request()).await.field("id_token");
     (ann, token)
 }
 
@@ -60,8 +60,8 @@ pub async fn delivered(server: &TestServer, external: &ExternalServer, path: &st
 }
 
 /// Fails the test if the browser is not logged in any more.
-async fn assert_logged_in(person: &mut Browser<'_>) {
-    let answer = person.authorize(&asked().with("prompt", "none"), "ann").await;
+async fn assert_logged_in(browser: &mut Browser<'_>) {
+    let answer = browser.authorize(&openid_request().with("prompt", "none"), "ann").await;
     answer.code();
 }
 
@@ -75,7 +75,7 @@ backend_tests! {
 async fn a_logout_with_a_hint_returns_with_state_only(backend: Backend) {
     let server = with_suite(backend).await;
     let (mut ann, hint) = logged_in(&server).await;
-    let reply = leave(
+    let reply = log_out(
         &mut ann,
         &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s t+a/te")],
     )
@@ -86,7 +86,7 @@ async fn a_logout_with_a_hint_returns_with_state_only(backend: Backend) {
 
     let (mut ann, hint) = logged_in(&server).await;
     let reply =
-        leave(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
+        log_out(&mut ann, &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
     assert_eq!(reply.header("location"), BYE, "no state was sent");
     assert_logged_out(&mut ann).await;
 }
@@ -103,7 +103,7 @@ async fn a_logout_without_a_redirect_uri_shows_a_page(backend: Backend) {
             if with_state {
                 params.push(("state", "a state"));
             }
-            let page = leave(&mut ann, &params).await.expect_page(200);
+            let page = log_out(&mut ann, &params).await.expect_page(200);
             assert!(!page.text.contains("name=\"decision\""), "{page:?}");
             assert_logged_out(&mut ann).await;
         }
@@ -125,7 +125,7 @@ async fn an_unregistered_uri_or_forged_hint_is_not_followed(backend: Backend) {
     );
     let modified = format!("{head}.{changed}.{signature}");
     for uri in ["https://app.example/bye/random", "https://app.example/bye?foo=bar"] {
-        let page = leave(
+        let page = log_out(
             &mut ann,
             &[("id_token_hint", &hint), ("post_logout_redirect_uri", uri), ("state", "s")],
         )
@@ -134,22 +134,25 @@ async fn an_unregistered_uri_or_forged_hint_is_not_followed(backend: Backend) {
         assert_logged_in(&mut ann).await;
     }
     for hint in [&modified, &forged] {
-        let asked =
+        let openid_request =
             [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "s")];
-        let page = ann.open(&format!("/oauth2/logout?{}", query(&asked))).await.expect_page(200);
+        let page =
+            ann.open(&format!("/oauth2/logout?{}", query(&openid_request))).await.expect_page(200);
         assert!(page.text.contains("name=\"decision\""), "the user is asked: {page:?}");
         assert_logged_in(&mut ann).await;
         // A user who confirms is logged out, and not redirected.
-        leave(&mut ann, &asked).await.expect_page(200);
+        log_out(&mut ann, &openid_request).await.expect_page(200);
         assert_logged_out(&mut ann).await;
         ann = logged_in(&server).await.0;
     }
     // Without a hint the URI cannot be attributed to a client; the suite accepts an error page or a
     // question.
-    leave(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
-    let reply =
-        leave(&mut ann, &[("client_id", "app"), ("post_logout_redirect_uri", BYE), ("state", "s")])
-            .await;
+    log_out(&mut ann, &[("post_logout_redirect_uri", BYE), ("state", "s")]).await.expect_page(400);
+    let reply = log_out(
+        &mut ann,
+        &[("client_id", "app"), ("post_logout_redirect_uri", BYE), ("state", "s")],
+    )
+    .await;
     assert_eq!(reply.header("location"), format!("{BYE}?state=s"), "after the user confirmed");
     assert_logged_out(&mut ann).await;
 }
@@ -173,8 +176,8 @@ async fn back_channel_logout_notifies_the_client(backend: Backend) {
         .await;
     server.register("ann").await;
     let (mut ann, hint) = logged_in(&server).await;
-    let said = payload(&hint);
-    let reply = leave(
+    let message = payload(&hint);
+    let reply = log_out(
         &mut ann,
         &[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE), ("state", "s")],
     )
@@ -191,8 +194,8 @@ async fn back_channel_logout_notifies_the_client(backend: Backend) {
     );
     let claims = signed(&server, token).await;
     let now = server.clock.now().as_secs();
-    assert_eq!((&claims["iss"], &claims["aud"]), (&said["iss"], &"app".into()));
-    assert_eq!((&claims["sub"], &claims["sid"]), (&said["sub"], &said["sid"]));
+    assert_eq!((&claims["iss"], &claims["aud"]), (&message["iss"], &"app".into()));
+    assert_eq!((&claims["sub"], &claims["sid"]), (&message["sub"], &message["sid"]));
     assert!(claims["jti"].as_str().is_some_and(|jti| !jti.is_empty()), "{claims}");
     assert_eq!(claims["iat"], now);
     assert!(claims["exp"].as_i64().is_some_and(|exp| exp > now && exp <= now + 120), "{claims}");

@@ -59,17 +59,21 @@ async fn exchange_code(server: &TestServer, id: &str, code: &str) -> Reply {
 
 /// Completes a request of `app` in this browser, with the suite's checks on the response and the
 /// tokens.
-async fn tokens(person: &mut Browser<'_>, asked: &AuthorizationRequest) -> Reply {
-    let answer = person.authorize(asked, "ann").await;
-    check_answer(person.server, asked, &answer);
-    let reply = exchange_code(person.server, "app", answer.code()).await.expect(StatusCode::OK);
-    check_tokens(person.server, asked, &reply).await;
+async fn tokens(browser: &mut Browser<'_>, request: &AuthorizationRequest) -> Reply {
+    let answer = browser.authorize(request, "ann").await;
+    check_answer(browser.server, request, &answer);
+    let reply = exchange_code(browser.server, "app", answer.code()).await.expect(StatusCode::OK);
+    check_tokens(browser.server, request, &reply).await;
     reply
 }
 
 #[track_caller]
-fn check_answer(server: &TestServer, asked: &AuthorizationRequest, answer: &AuthorizationResponse) {
-    let sent = |name: &str| asked.0.iter().find(|(known, _)| known == name);
+fn check_answer(
+    server: &TestServer,
+    request: &AuthorizationRequest,
+    answer: &AuthorizationResponse,
+) {
+    let sent = |name: &str| request.0.iter().find(|(known, _)| known == name);
     let state = sent("state").map(|(_, value)| value);
     assert_eq!(answer.fields.get("state"), state, "{answer:?}");
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
@@ -78,7 +82,7 @@ fn check_answer(server: &TestServer, asked: &AuthorizationRequest, answer: &Auth
 }
 
 /// Checks the token response, and the ID token in it by Core §3.1.3.7.
-async fn check_tokens(server: &TestServer, asked: &AuthorizationRequest, reply: &Reply) {
+async fn check_tokens(server: &TestServer, request: &AuthorizationRequest, reply: &Reply) {
     assert_eq!(reply.header("cache-control"), "no-store");
     assert!(reply.header("content-type").starts_with("application/json"));
     let json = reply.json();
@@ -86,9 +90,9 @@ async fn check_tokens(server: &TestServer, asked: &AuthorizationRequest, reply: 
     assert!(json["expires_in"].as_i64().is_some_and(|life| life > 0));
     let token = reply.field("id_token");
     let claims = verified(server, &token).await;
-    let id = asked.0.iter().find(|(name, _)| name == "client_id");
+    let id = request.0.iter().find(|(name, _)| name == "client_id");
     assert_eq!(Some(&claims.aud), id.map(|(_, value)| value));
-    let nonce = asked.0.iter().find(|(name, _)| name == "nonce");
+    let nonce = request.0.iter().find(|(name, _)| name == "nonce");
     assert_eq!(claims.nonce.as_ref(), nonce.map(|(_, value)| value));
     let access = reply.field("access_token");
     assert_eq!(claims.at_hash, Some(at_hash(&access, "RS256")));
@@ -141,9 +145,9 @@ pub fn sign(key: &Jwk, claims: &Value) -> String {
 }
 
 /// Fails the test if the browser is still logged in: the suite's last step after a logout.
-async fn assert_logged_out(person: &mut Browser<'_>) {
-    let asked = asks("app", "openid", "query").with("prompt", "none");
-    let answer = person.authorize(&asked, "ann").await;
+async fn assert_logged_out(browser: &mut Browser<'_>) {
+    let request = asks("app", "openid", "query").with("prompt", "none");
+    let answer = browser.authorize(&request, "ann").await;
     answer.expect_error("login_required");
 }
 

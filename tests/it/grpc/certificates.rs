@@ -57,14 +57,14 @@ impl Files {
 }
 
 /// A server that requests certificates of an authority, and certificates issued under it.
-struct Story {
+struct Setup {
     server: TestServer,
     authority: Authority,
     files: Files,
 }
 
-impl Story {
-    async fn begin() -> Self {
+impl Setup {
+    async fn start() -> Self {
         let (authority, files) = (Authority::new(), Files(TempDir::new().expect("a folder")));
         let (certificate, key) = authority.issue("localhost");
         let ca = files.write("ca.pem", &authority.0.pem());
@@ -129,14 +129,14 @@ fn machine() -> Metadata {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registered_certificate_authenticates_its_client() {
-    let story = Story::begin().await;
-    story.server.client("machine", machine()).await;
-    let own = story.authority.issue("machine");
-    let caller = story.caller(Some(&own)).await;
+    let setup = Setup::start().await;
+    setup.server.client("machine", machine()).await;
+    let own = setup.authority.issue("machine");
+    let caller = setup.caller(Some(&own)).await;
     expect_refused(ask(&caller).await, Code::Unauthenticated, "INVALID_CLIENT");
-    story.register("machine", &own).await;
+    setup.register("machine", &own).await;
     assert!(!ask(&caller).await.expect("an answer").active);
-    let ann = super::id_of(&story.server, "ann").await;
+    let ann = super::id_of(&setup.server, "ann").await;
     let tokens = issued(&caller, &ann, "api:read").await;
     assert_eq!(super::validate(&caller, &tokens.access_token).await.client_id, "machine");
     let refused = caller.users().get(GetUserRequest { id: ann }).await;
@@ -145,7 +145,7 @@ async fn a_registered_certificate_authenticates_its_client() {
     let with_token = caller.clone().with("authorization", "Bearer x");
     expect_refused(ask(&with_token).await, Code::Unauthenticated, "INVALID_TOKEN");
     // Health requires neither.
-    let anonymous = story.caller(None).await;
+    let anonymous = setup.caller(None).await;
     expect_refused(ask(&anonymous).await, Code::Unauthenticated, "INVALID_TOKEN");
 
     let mut stream = caller
@@ -155,7 +155,7 @@ async fn a_registered_certificate_authenticates_its_client() {
         .expect("it is following")
         .into_inner();
     stream.message().await.expect("told").expect("the list");
-    clients::disable(&story.server.app, "machine", &Actor::operator()).await.expect("disabled");
+    clients::disable(&setup.server.app, "machine", &Actor::operator()).await.expect("disabled");
     let status = stream.message().await.expect_err("its client is disabled");
     let details = status.get_error_details();
     assert_eq!(
@@ -168,12 +168,12 @@ async fn a_registered_certificate_authenticates_its_client() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t82_a_certificate_of_an_unknown_authority_is_refused() {
-    let story = Story::begin().await;
-    story.server.client("machine", machine()).await;
+    let setup = Setup::start().await;
+    setup.server.client("machine", machine()).await;
     let elsewhere = Authority::new().issue("machine");
     // Even when its thumbprint was registered by mistake, the handshake refuses it.
-    story.register("machine", &elsewhere).await;
-    if let Ok(channel) = story.connect(Some(&elsewhere)).await {
+    setup.register("machine", &elsewhere).await;
+    if let Ok(channel) = setup.connect(Some(&elsewhere)).await {
         let mut tokens = TokenServiceClient::new(channel);
         let token = "x".to_owned();
         let refused = tokens.validate(ValidateRequest { token }).await;
@@ -182,11 +182,11 @@ async fn t82_a_certificate_of_an_unknown_authority_is_refused() {
         assert!([Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&code), "{code:?}");
     }
     // A certificate registered with two clients authenticates neither.
-    story.server.client("twin", machine()).await;
-    let own = story.authority.issue("machine");
-    story.register("machine", &own).await;
-    let caller = story.caller(Some(&own)).await;
+    setup.server.client("twin", machine()).await;
+    let own = setup.authority.issue("machine");
+    setup.register("machine", &own).await;
+    let caller = setup.caller(Some(&own)).await;
     ask(&caller).await.expect("an answer");
-    story.register("twin", &own).await;
+    setup.register("twin", &own).await;
     expect_refused(ask(&caller).await, Code::Unauthenticated, "INVALID_CLIENT");
 }

@@ -151,7 +151,7 @@ async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {
     assert_eq!(status, 403);
     assert!(
         value(&refused.headers, "www-authenticate")
-            .is_some_and(|told| told.contains("insufficient_scope")),
+            .is_some_and(|response| response.contains("insufficient_scope")),
         "{refused:?}"
     );
     let body: Value = serde_json::from_str(&refused.body).expect("the envelope");

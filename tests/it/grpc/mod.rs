@@ -113,18 +113,18 @@ async fn a_back_end_manages_a_session_over_grpc(backend: Backend) {
         (first.expires_in, first.scope.as_str(), &first.id_token),
         (900, "api:read api:write", &None)
     );
-    let told = validate(&caller, &first.access_token).await;
-    assert!(told.active, "{told:?}");
+    let response = validate(&caller, &first.access_token).await;
+    assert!(response.active, "{response:?}");
     assert_eq!(
-        (told.sub.as_str(), told.client_id.as_str(), told.token_type.as_str()),
+        (response.sub.as_str(), response.client_id.as_str(), response.token_type.as_str()),
         (ann.as_str(), "backend", "Bearer")
     );
     assert_eq!(
-        (told.iss.as_str(), told.aud),
+        (response.iss.as_str(), response.aud),
         (server.app.config.server.issuer.as_str(), vec![server.app.config.audience().to_owned()])
     );
     assert_eq!(
-        (told.scope.as_str(), told.auth_time),
+        (response.scope.as_str(), response.auth_time),
         ("api:read api:write", Some(server.clock.now().as_secs()))
     );
     server.verify(&first.access_token).await.expect(StatusCode::OK);
@@ -335,12 +335,12 @@ async fn a_stream_ends_with_its_token_or_the_grpc_server(backend: Backend) {
 
     let mut last = watch(&later, None).await;
     next(&mut last).await;
-    let told =
+    let response =
         tokio::spawn(
             async move { expect_ended(&mut last, Code::Unavailable, "SHUTTING_DOWN").await },
         );
     server.stop().await;
-    told.await.expect("the follower task ends");
+    response.await.expect("the follower task ends");
 }
 
 async fn watch(caller: &GrpcCaller, since: Option<i64>) -> Streaming<WatchResponse> {
@@ -368,8 +368,8 @@ async fn changes(stream: &mut Streaming<WatchResponse>) -> Delta {
 async fn expect_ended(stream: &mut Streaming<WatchResponse>, code: Code, reason: &str) {
     let status = stream.message().await.expect_err("it ends");
     let details = status.get_error_details();
-    let told = details.error_info().map(|info| info.reason.as_str());
-    assert_eq!((status.code(), told), (code, Some(reason)), "{status:?}");
+    let response = details.error_info().map(|info| info.reason.as_str());
+    assert_eq!((status.code(), response), (code, Some(reason)), "{status:?}");
 }
 
 fn targets(entries: &[Entry]) -> Vec<Target> {
@@ -392,9 +392,10 @@ async fn grpc_health_reports_readiness() {
     let mut watched = watched.into_inner();
     let first = watched.message().await.expect("told").expect("a message");
     assert_eq!(first.status(), ServingStatus::Serving);
-    let told = tokio::spawn(async move { watched.message().await.expect_err("the server ends") });
+    let response =
+        tokio::spawn(async move { watched.message().await.expect_err("the server ends") });
     server.stop().await;
-    assert_eq!(told.await.expect("told").code(), Code::Unavailable);
+    assert_eq!(response.await.expect("told").code(), Code::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,9 +422,10 @@ async fn services(server: &TestServer) -> BTreeSet<String> {
     }
 }
 
-async fn reflect(server: &TestServer, asked: MessageRequest) -> MessageResponse {
+async fn reflect(server: &TestServer, authorization: MessageRequest) -> MessageResponse {
     let mut client = ServerReflectionClient::new(server.anonymous().await.channel);
-    let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let request =
+        ServerReflectionRequest { host: String::new(), message_request: Some(authorization) };
     let answers = client.server_reflection_info(futures_util::stream::iter([request])).await;
     let mut answers = answers.expect("an answer").into_inner();
     let answer = answers.message().await.expect("told").expect("a message");

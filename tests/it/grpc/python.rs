@@ -35,11 +35,11 @@ async fn a_python_client_calls_every_method() {
         .await
         .expect("it ends within 2 minutes")
         .expect("it starts");
-    let told = String::from_utf8_lossy(&output.stdout);
+    let response = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && told.trim_end().ends_with("steps passed"),
-        "{}\n{told}\n{complained}",
+        output.status.success() && response.trim_end().ends_with("steps passed"),
+        "{}\n{response}\n{complained}",
         output.status
     );
 }

@@ -83,38 +83,38 @@ backend_tests! {
 
 async fn a_back_end_manages_user_accounts(backend: Backend) {
     let (server, caller) = with_accounts(backend).await;
-    let made = caller
+    let created = caller
         .users()
         .create(new("Bob@Example.org", "bob", PASSWORD))
         .await
         .expect("made")
         .into_inner();
     assert_eq!(
-        (made.email.as_str(), made.username.as_deref(), made.role.as_str()),
+        (created.email.as_str(), created.username.as_deref(), created.role.as_str()),
         ("Bob@Example.org", Some("bob"), "user")
     );
-    assert_eq!((made.is_verified, &made.disabled_at), (false, &None));
-    assert_eq!(made.created_at.expect("a moment").seconds, server.clock.now().as_secs());
+    assert_eq!((created.is_verified, &created.disabled_at), (false, &None));
+    assert_eq!(created.created_at.expect("a moment").seconds, server.clock.now().as_secs());
     let before = server.login("bob").await.expect(StatusCode::OK).tokens();
-    assert_eq!(get(&caller, &made.id).await.expect("there"), made);
+    assert_eq!(get(&caller, &created.id).await.expect("there"), created);
     for login in [Login::Email("BOB@example.ORG".to_owned()), Login::Username("Bob".to_owned())] {
-        assert_eq!(find(&caller, Some(login)).await.expect("found"), made);
+        assert_eq!(find(&caller, Some(login)).await.expect("found"), created);
     }
 
-    let disabled = disable(&caller, &made.id).await.expect("disabled");
+    let disabled = disable(&caller, &created.id).await.expect("disabled");
     assert!(disabled.disabled_at.is_some());
-    assert_eq!(disable(&caller, &made.id).await.expect("it is"), disabled);
+    assert_eq!(disable(&caller, &created.id).await.expect("it is"), disabled);
     server.verify(&before.access).await.expect(StatusCode::UNAUTHORIZED);
     server.login("bob").await.expect(StatusCode::UNAUTHORIZED);
-    assert_eq!(enable(&caller, &made.id).await.expect("enabled"), made);
+    assert_eq!(enable(&caller, &created.id).await.expect("enabled"), created);
     server.login("bob").await.expect(StatusCode::OK);
 
-    let tokens = issued(&caller, &made.id, "api:read").await;
-    delete(&caller, &made.id).await.expect("removed");
+    let tokens = issued(&caller, &created.id, "api:read").await;
+    delete(&caller, &created.id).await.expect("removed");
     assert!(!validate(&caller, &tokens.access_token).await.active);
-    expect_refused(get(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
-    expect_refused(delete(&caller, &made.id).await, Code::NotFound, "NOT_FOUND");
-    let of_backend: Vec<_> = audit(&server, &made.id)
+    expect_refused(get(&caller, &created.id).await, Code::NotFound, "NOT_FOUND");
+    expect_refused(delete(&caller, &created.id).await, Code::NotFound, "NOT_FOUND");
+    let of_backend: Vec<_> = audit(&server, &created.id)
         .await
         .into_iter()
         .filter(|(_, actor)| actor == "backend")
@@ -154,19 +154,19 @@ async fn invalid_user_requests_name_the_field_or_reason(backend: Backend) {
         Code::AlreadyExists,
         "USERNAME_ALREADY_EXISTS",
     );
-    for nobody in [
+    for anonymous in [
         Login::Email("nobody@example.org".to_owned()),
         Login::Username("nobody".to_owned()),
         Login::Username("ann@example.org".to_owned()),
         Login::Email("ann".to_owned()),
         Login::Email("a\0@example.org".to_owned()),
     ] {
-        expect_refused(find(&caller, Some(nobody)).await, Code::NotFound, "NOT_FOUND");
+        expect_refused(find(&caller, Some(anonymous)).await, Code::NotFound, "NOT_FOUND");
     }
     expect_refused(find(&caller, None).await, Code::InvalidArgument, "VALIDATION_ERROR");
-    for nobody in ["x", "a\0b"] {
-        expect_refused(get(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
-        expect_refused(delete(&caller, nobody).await, Code::NotFound, "NOT_FOUND");
+    for anonymous in ["x", "a\0b"] {
+        expect_refused(get(&caller, anonymous).await, Code::NotFound, "NOT_FOUND");
+        expect_refused(delete(&caller, anonymous).await, Code::NotFound, "NOT_FOUND");
     }
 }
 

@@ -28,7 +28,7 @@ pub struct ExternalServer {
     pub base: String,
     ca: TempDir,
     answers: Answers,
-    asked: Arc<AtomicUsize>,
+    request_count: Arc<AtomicUsize>,
     bodies: Bodies,
 }
 
@@ -50,11 +50,11 @@ impl ExternalServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("https://{}", listener.local_addr().expect("an address"));
         let answers = Answers::default();
-        let asked = Arc::new(AtomicUsize::new(0));
+        let request_count = Arc::new(AtomicUsize::new(0));
         let bodies = Bodies::default();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let (known, counted, posted) =
-            (Arc::clone(&answers), Arc::clone(&asked), Arc::clone(&bodies));
+            (Arc::clone(&answers), Arc::clone(&request_count), Arc::clone(&bodies));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, known, counted, posted) = (
@@ -85,7 +85,7 @@ impl ExternalServer {
                 });
             }
         });
-        Self { base, ca, answers, asked, bodies }
+        Self { base, ca, answers, request_count, bodies }
     }
 
     /// Sets the response at a path, as JSON unless the headers have another type. `headers`: whole
@@ -100,8 +100,8 @@ impl ExternalServer {
     }
 
     /// The number of requests so far.
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    pub fn request_count(&self) -> usize {
+        self.request_count.load(Ordering::SeqCst)
     }
 
     /// What was posted to a path last.
@@ -133,8 +133,8 @@ async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
             }
             continue;
         };
-        let told = head.to_ascii_lowercase();
-        let length = told
+        let response = head.to_ascii_lowercase();
+        let length = response
             .split("content-length: ")
             .nth(1)
             .and_then(|rest| rest.split("\r\n").next())

@@ -111,9 +111,9 @@ impl TestServer {
 
     /// A browser in which `name` (see [`TestServer::register`]) is logged in.
     pub async fn logged_in(&self, name: &str) -> Browser<'_> {
-        let mut person = self.browser();
-        person.log_in("/login", name).await;
-        person
+        let mut browser = self.browser();
+        browser.log_in("/login", name).await;
+        browser
     }
 
     /// Sends a form to an OAuth endpoint, authenticated by header as `id`.
@@ -213,7 +213,7 @@ impl Browser<'_> {
         request: &AuthorizationRequest,
         name: &str,
     ) -> AuthorizationResponse {
-        let mut reply = self.open(&request.address()).await;
+        let mut reply = self.open(&request.path()).await;
         for _ in 0..6 {
             let location = reply.header("location").to_owned();
             if location.starts_with("/login") {
@@ -324,7 +324,7 @@ impl AuthorizationRequest {
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
 
-    pub fn address(&self) -> String {
+    pub fn path(&self) -> String {
         format!("/oauth2/authorize?{}", self.query())
     }
 }

@@ -67,7 +67,7 @@ impl Redis {
     }
 
     /// Starts it again with the dump in its folder.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.options);
         self.wait_until_ready();
     }
@@ -82,7 +82,7 @@ impl Redis {
     pub fn restore(&mut self, dump: &[u8]) {
         self.kill();
         std::fs::write(self.dump_file(), dump).expect("the dump is written");
-        self.start_again();
+        self.restart();
     }
 
     fn dump_file(&self) -> PathBuf {
@@ -94,7 +94,7 @@ impl Redis {
         self.signal("STOP");
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal("CONT");
     }
 

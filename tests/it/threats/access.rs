@@ -409,23 +409,23 @@ async fn t89_identity_headers_have_no_effect(backend: Backend) {
             with(server.request(Method::GET, "/oauth2/userinfo"))
                 .await
                 .expect(StatusCode::UNAUTHORIZED);
-            let nobody = with(server.request(Method::GET, "/api/v1/auth/session"))
+            let anonymous = with(server.request(Method::GET, "/api/v1/auth/session"))
                 .await
                 .expect(StatusCode::OK);
-            assert!(nobody.json()["data"].is_null(), "{name}: {nobody:?}");
+            assert!(anonymous.json()["data"].is_null(), "{name}: {anonymous:?}");
             let reply = with(server.request(
                 Method::GET,
-                &AuthorizationRequest::of("app", "openid").with("prompt", "none").address(),
+                &AuthorizationRequest::of("app", "openid").with("prompt", "none").path(),
             ))
             .await;
             AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
-            let told =
+            let response =
                 with(server.request(Method::GET, "/api/v1/auth/verify").bearer_auth(&bob.access))
                     .await
                     .expect(StatusCode::OK);
             assert!(
-                !told.text.contains(&ann) && told.text.contains("\"role\":\"user\""),
-                "{name}: {told:?}"
+                !response.text.contains(&ann) && response.text.contains("\"role\":\"user\""),
+                "{name}: {response:?}"
             );
         }
         let form = [("grant_type", "client_credentials"), ("client_id", "app")];
@@ -442,10 +442,10 @@ async fn t89_identity_headers_have_no_effect(backend: Backend) {
         "xpropusk_session",
         "session",
     ] {
-        let mut person = server.browser();
-        person.cookies.insert(name.to_owned(), cookie.clone());
-        let reply = person
-            .open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").address())
+        let mut browser = server.browser();
+        browser.cookies.insert(name.to_owned(), cookie.clone());
+        let reply = browser
+            .open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").path())
             .await;
         AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
     }

@@ -40,10 +40,10 @@ async fn t38_reusing_a_deleted_email_creates_a_new_subject(backend: Backend) {
     one.client("shop", metadata).await;
     let root = one.admin("root").await;
     let mut ann = one.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("shop", "openid offline_access api:read");
-    let answer = ann.authorize(&asked, "ann").await;
+    let request = AuthorizationRequest::of("shop", "openid offline_access api:read");
+    let answer = ann.authorize(&request, "ann").await;
     let granted = one.exchange_code("shop", answer.code()).await.expect(StatusCode::OK);
-    let waiting = ann.authorize(&asked, "ann").await;
+    let waiting = ann.authorize(&request, "ann").await;
     let own = one.login("ann").await.expect(StatusCode::OK).tokens();
     assert_active(&other, "shop", &granted).await;
     let id = root.get("/users?username=ann").await.text_of("/items/0/id");
@@ -54,23 +54,23 @@ async fn t38_reusing_a_deleted_email_creates_a_new_subject(backend: Backend) {
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
         server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
         let mut here = Browser { server, cookies: ann.cookies.clone() };
-        let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
+        let reply = here.open(&request.clone().with("prompt", "none").path()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
     }
-    let told = one
+    let response = one
         .app
         .db
         .read(Statement::new("SELECT subject FROM logout_deliveries WHERE client_id = 'shop'"))
         .await
         .expect("rows");
-    assert_eq!(told.len(), 1, "the application is notified of the deleted user's logout");
-    assert_eq!(told[0].get::<String>("subject").expect("text"), id);
+    assert_eq!(response.len(), 1, "the application is notified of the deleted user's logout");
+    assert_eq!(response[0].get::<String>("subject").expect("text"), id);
     let new = one.register("ann").await;
     let sub = payload(&new.access)["sub"].clone();
     assert_ne!(sub, id.as_str());
     assert_revoked(&other, "shop", &granted).await;
     let mut ann = one.logged_in("ann").await;
-    let reply = ann.open(&asked.with("prompt", "none").address()).await;
+    let reply = ann.open(&request.with("prompt", "none").path()).await;
     AuthorizationResponse::of(reply.header("location")).expect_error("consent_required");
     assert_eq!(
         root.all(&format!("/sessions?user={}", sub.as_str().expect("an id"))).await.len(),
@@ -249,8 +249,8 @@ async fn t83_no_admin_response_log_or_event_contains_a_secret(backend: Backend) 
     let server = TestServer::start(backend).await;
     let admin = server.admin("root").await;
     let body = json!({ "email": "nora@example.org", "username": "nora" });
-    let made = admin.post_once("k", "/users", body.clone()).await.expect(StatusCode::CREATED);
-    let id = made.text_of("/user/id");
+    let created = admin.post_once("k", "/users", body.clone()).await.expect(StatusCode::CREATED);
+    let id = created.text_of("/user/id");
     let set = admin.post(&format!("/users/{id}/password"), json!({})).await.expect(StatusCode::OK);
     let own = "nine grey otters at noon";
     admin
@@ -265,11 +265,11 @@ async fn t83_no_admin_response_log_or_event_contains_a_secret(backend: Backend) 
         .expect(StatusCode::OK);
     let hash = |secret: &str| Sha256::digest(secret).to_vec();
     let hashes = [bot.text_of("/secret"), rotated.text_of("/secret")].map(|secret| hash(&secret));
-    let mut told = vec![
+    let mut response = vec![
         admin.post_once("k", "/users", body).await.text,
         admin.post_once("c", "/clients", client).await.text,
     ];
-    told.push(
+    response.push(
         admin
             .patch("/clients/bot", json!({ "metadata": { "client_name": "Bot" } }))
             .await
@@ -277,7 +277,7 @@ async fn t83_no_admin_response_log_or_event_contains_a_secret(backend: Backend) 
             .text,
     );
     let mut secrets = vec![
-        made.text_of("/password"),
+        created.text_of("/password"),
         set.text_of("/password"),
         own.to_owned(),
         "$argon2".to_owned(),
@@ -298,13 +298,13 @@ async fn t83_no_admin_response_log_or_event_contains_a_secret(backend: Backend) 
         "/revocations",
         &format!("/users/{id}"),
     ] {
-        told.push(admin.get(path).await.expect(StatusCode::OK).text);
+        response.push(admin.get(path).await.expect(StatusCode::OK).text);
     }
-    told.push(
+    response.push(
         Value::from_iter(server.events().await.into_iter().map(|(_, data)| data)).to_string(),
     );
     for secret in &secrets {
-        for text in &told {
+        for text in &response {
             assert!(!text.contains(secret.as_str()), "{secret} in {text}");
         }
     }
@@ -360,8 +360,8 @@ async fn t82_a_self_registered_client_has_no_admin_access() {
     let server = TestServer::with(Backend::Sqlite, &settings).await;
     for scope in [json!("openid propusk:admin propusk:admin:read"), Value::Null] {
         let body = json!({ "redirect_uris": [CALLBACK], "scope": scope });
-        let made = server.post("/oauth2/register", body).await;
-        assert_eq!(made.expect(StatusCode::CREATED).json()["scope"], "openid");
+        let created = server.post("/oauth2/register", body).await;
+        assert_eq!(created.expect(StatusCode::CREATED).json()["scope"], "openid");
     }
     // Even if the scope were in the database, it would not count.
     let service = server.service("keeper", "propusk:admin").await;

@@ -29,9 +29,9 @@ async fn for_itself(server: &TestServer, id: &str) -> String {
 async fn scope_of(server: &TestServer, reply: Reply) -> String {
     let reply = reply.expect(StatusCode::OK);
     let access = reply.field("access_token");
-    let told = server.introspect("app", &access).await;
-    assert_eq!(told["scope"], reply.field("scope"), "{reply:?}");
-    assert_eq!(payload(&access)["scope"], told["scope"]);
+    let response = server.introspect("app", &access).await;
+    assert_eq!(response["scope"], reply.field("scope"), "{reply:?}");
+    assert_eq!(payload(&access)["scope"], response["scope"]);
     reply.field("scope")
 }
 
@@ -59,9 +59,9 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
         "*",
         "api:read,api:write",
     ] {
-        let asked = [MACHINE, &[("scope", scope)]].concat();
+        let request = [MACHINE, &[("scope", scope)]].concat();
         server
-            .form_as("/oauth2/token", "app", &asked)
+            .form_as("/oauth2/token", "app", &request)
             .await
             .expect_oauth_error(400, "invalid_scope");
     }
@@ -141,7 +141,7 @@ async fn t23_a_client_uses_its_registered_grant_types_only(backend: Backend) {
         .form("/oauth2/token", &[MACHINE, &[("client_id", "spa")]].concat())
         .await
         .expect_oauth_error(400, "unauthorized_client");
-    let reply = ann.open(&AuthorizationRequest::of("machine", "openid").address()).await;
+    let reply = ann.open(&AuthorizationRequest::of("machine", "openid").path()).await;
     AuthorizationResponse::of(reply.header("location")).expect_error("unauthorized_client");
     // Without the grant type there is no refresh token, and offline_access is left out.
     let answer =
@@ -157,32 +157,32 @@ async fn t23_unconsented_claims_are_not_released(backend: Backend) {
         .await;
     let wish = json!({ "userinfo": { "email": null, "preferred_username": { "essential": true } }, "id_token": { "email": { "essential": true }, "email_verified": null } });
     // A client without the scope gets nothing by requesting single claims.
-    let asked = AuthorizationRequest::of("narrow", "openid").with("claims", &wish.to_string());
-    let answer = server.browser().authorize(&asked, "ann").await;
+    let request = AuthorizationRequest::of("narrow", "openid").with("claims", &wish.to_string());
+    let answer = server.browser().authorize(&request, "ann").await;
     let granted = server.exchange_code("narrow", answer.code()).await.expect(StatusCode::OK);
-    let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
+    let response = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
     let id = payload(&granted.field("id_token"));
     for claim in ["email", "email_verified", "preferred_username"] {
         assert_eq!(
-            (&told[claim], &id[claim]),
+            (&response[claim], &id[claim]),
             (&Value::Null, &Value::Null),
-            "{claim}: {told} {id}"
+            "{claim}: {response} {id}"
         );
     }
     // One with it: the user is asked, even if the scope alone was consented before.
     let mut ann = server.browser();
     ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
-    let asked = AuthorizationRequest::of("app", "openid").with("claims", &wish.to_string());
-    let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
+    let request = AuthorizationRequest::of("app", "openid").with("claims", &wish.to_string());
+    let page = ann.open(&request.path()).await.expect(StatusCode::OK);
     assert!(page.text.contains("name=\"decision\""), "{page:?}");
     let answer = ann.submit(&page, &[("decision", "allow")]).await;
     let granted = server
         .exchange_code("app", AuthorizationResponse::of(answer.header("location")).code())
         .await
         .expect(StatusCode::OK);
-    let told = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
+    let response = server.get_as("/oauth2/userinfo", &granted.field("access_token")).await.json();
     assert_eq!(
-        (&told["email"], &payload(&granted.field("id_token"))["email"]),
+        (&response["email"], &payload(&granted.field("id_token"))["email"]),
         (&"ann@example.org".into(), &"ann@example.org".into())
     );
 }
@@ -308,16 +308,16 @@ async fn t54_requested_claims_cannot_override_protocol_claims(backend: Backend) 
     let wishes: serde_json::Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), forged.clone())).collect();
     let plain = tokens(&server, "app", "openid", "ann").await;
-    let asked = AuthorizationRequest::of("app", "openid")
+    let request = AuthorizationRequest::of("app", "openid")
         .with("claims", &json!({ "userinfo": wishes, "id_token": wishes }).to_string())
         .with("email_verified", "true")
         .with("sub", "forged")
         .with("role", "admin")
         .with("iss", "https://evil.example");
-    let answer = server.browser().authorize(&asked, "ann").await;
+    let answer = server.browser().authorize(&request, "ann").await;
     assert_eq!(answer.fields["iss"], server.app.config.server.issuer);
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    let told = server
+    let response = server
         .get_as("/oauth2/userinfo", &granted.field("access_token"))
         .await
         .expect(StatusCode::OK);
@@ -333,15 +333,15 @@ async fn t54_requested_claims_cannot_override_protocol_claims(backend: Backend) 
         }
         assert_ne!(was["sid"], is["sid"]);
     }
-    assert_eq!(told.json()["sub"], payload(&plain.field("id_token"))["sub"]);
-    assert!(!told.text.contains("forged"), "{told:?}");
+    assert_eq!(response.json()["sub"], payload(&plain.field("id_token"))["sub"]);
+    assert!(!response.text.contains("forged"), "{response:?}");
     // Another subject than the logged-in user gets an error (Core §5.5.1); another client name has
     // no effect.
     let other = AuthorizationRequest::of("app", "openid")
         .with("prompt", "none")
         .with("claims", &json!({ "id_token": { "sub": { "value": "forged" } } }).to_string());
     let mut ann = server.logged_in("ann").await;
-    AuthorizationResponse::of(ann.open(&other.address()).await.header("location"))
+    AuthorizationResponse::of(ann.open(&other.path()).await.header("location"))
         .expect_error("login_required");
     let machine = payload(&for_itself(&server, "app").await);
     assert_eq!(
@@ -353,9 +353,9 @@ async fn t54_requested_claims_cannot_override_protocol_claims(backend: Backend) 
 async fn t83_no_response_page_or_event_contains_a_secret(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = AuthorizationRequest::of("app", "openid email offline_access api:read");
+    let request = AuthorizationRequest::of("app", "openid email offline_access api:read");
     let mut replies = vec![];
-    let to_login = ann.open(&asked.address()).await;
+    let to_login = ann.open(&request.path()).await;
     let login = ann.open(to_login.header("location")).await;
     let wrong =
         ann.submit(&login, &[("login", "ann"), ("password", "a guess that is quite wrong")]).await;
@@ -369,7 +369,7 @@ async fn t83_no_response_page_or_event_contains_a_secret(backend: Backend) {
     for (path, fields) in [
         (
             "/oauth2/par",
-            &asked.0.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>()[..],
+            &request.0.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>()[..],
         ),
         ("/oauth2/introspect", &[("token", &access)]),
         ("/oauth2/introspect", &[("token", &refresh)]),

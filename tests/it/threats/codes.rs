@@ -61,7 +61,7 @@ async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
             good(id).without("code_challenge").without("code_challenge_method"),
             good(id).without("code_challenge"),
         ] {
-            AuthorizationResponse::of(ann.open(&request.address()).await.header("location"))
+            AuthorizationResponse::of(ann.open(&request.path()).await.header("location"))
                 .expect_error("invalid_request");
         }
     }
@@ -76,7 +76,7 @@ async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
             good(id).with("code_challenge", &"=".repeat(43)),
             good(id).without("code_challenge"),
         ] {
-            AuthorizationResponse::of(ann.open(&request.address()).await.header("location"))
+            AuthorizationResponse::of(ann.open(&request.path()).await.header("location"))
                 .expect_error("invalid_request");
         }
     }

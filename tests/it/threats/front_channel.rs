@@ -20,17 +20,17 @@ const MARKUP: &str = "\"><svg onload=alert(1)>";
 async fn assert_no_redirect(server: &TestServer, request: &AuthorizationRequest) {
     let mut anonymous = server.browser();
     let mut ann = server.logged_in("ann").await;
-    for person in [&mut anonymous, &mut ann] {
-        person.open(&request.address()).await.expect_page(400);
+    for browser in [&mut anonymous, &mut ann] {
+        browser.open(&request.path()).await.expect_page(400);
         // POST continues as GET, with the same result.
         let post = server.request(Method::POST, "/oauth2/authorize");
-        let reply = person.send(post.form(&request.0)).await;
+        let reply = browser.send(post.form(&request.0)).await;
         let on = reply.header("location").to_owned();
         if on.is_empty() {
             reply.expect_page(400);
         } else {
             assert!(on.starts_with("/oauth2/authorize?"), "{reply:?}");
-            person.open(&on).await.expect_page(400);
+            browser.open(&on).await.expect_page(400);
         }
     }
     let pushed = request.clone().without("client_id").0;
@@ -102,7 +102,7 @@ async fn t01_only_a_registered_redirect_uri_gets_a_response(backend: Backend) {
     ] {
         server
             .browser()
-            .open(&request.with("redirect_uri", CALLBACK).address())
+            .open(&request.with("redirect_uri", CALLBACK).path())
             .await
             .expect_page(400);
     }
@@ -228,7 +228,7 @@ async fn t04_pages_never_link_to_a_script_scheme(backend: Backend) {
         };
         let server = with_app(backend, metadata).await;
         let mut ann = server.browser();
-        let to_login = ann.open(&AuthorizationRequest::of("app", "openid").address()).await;
+        let to_login = ann.open(&AuthorizationRequest::of("app", "openid").path()).await;
         let login = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
         let register = ann
             .open(&to_login.header("location").replace("/login", "/register"))
@@ -239,9 +239,7 @@ async fn t04_pages_never_link_to_a_script_scheme(backend: Backend) {
         assert!(consent.text.contains("name=\"decision\""));
         let account = ann
             .open(
-                &AuthorizationRequest::of("app", "openid")
-                    .with("prompt", "select_account")
-                    .address(),
+                &AuthorizationRequest::of("app", "openid").with("prompt", "select_account").path(),
             )
             .await;
         let account = ann.open(account.header("location")).await.expect(StatusCode::OK);
@@ -348,7 +346,7 @@ async fn t06_a_request_changed_between_pages_is_validated_again(backend: Backend
     let server = with_app(backend, web_app()).await;
     let mut ann = server.logged_in("ann").await;
     let again = AuthorizationRequest::of("app", "openid").with("prompt", "login");
-    let to_login = ann.open(&again.address()).await.expect(StatusCode::SEE_OTHER);
+    let to_login = ann.open(&again.path()).await.expect(StatusCode::SEE_OTHER);
     let return_to =
         AuthorizationResponse::of(&format!("https://here.example{}", to_login.header("location")))
             .fields["return_to"]
@@ -384,7 +382,7 @@ async fn t06_a_request_changed_between_pages_is_validated_again(backend: Backend
         format!("{}A", return_to.trim_end_matches(|c: char| c != '=')),
         format!(
             "{}{}",
-            again.address(),
+            again.path(),
             "&resume=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         ),
     ];
@@ -441,7 +439,7 @@ async fn t07_request_parameters_are_escaped_on_every_page(backend: Backend) {
     ] {
         request = request.with(name, MARKUP);
     }
-    let to_login = ann.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+    let to_login = ann.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
     let login = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
     assert!(login.text.contains("svg onload"), "the hint and the name are shown: {login:?}");
     assert_escaped(&login);
@@ -471,14 +469,14 @@ async fn t07_request_parameters_are_escaped_on_every_page(backend: Backend) {
         .with("state", MARKUP)
         .with("response_mode", "form_post")
         .with("prompt", "none");
-    let page = ann.open(&posted.address()).await.expect(StatusCode::OK);
+    let page = ann.open(&posted.path()).await.expect(StatusCode::OK);
     assert_escaped(&page);
     assert_eq!(Form::of(&page.text).field("state"), MARKUP);
     // Error pages, and pages that repeat a request.
     for (name, value) in
         [("client_id", MARKUP), ("redirect_uri", MARKUP), ("response_mode", MARKUP)]
     {
-        let page = ann.open(&request.clone().with(name, value).address()).await.expect_page(400);
+        let page = ann.open(&request.clone().with(name, value).path()).await.expect_page(400);
         assert_escaped(&page);
     }
     for path in [
@@ -514,12 +512,12 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
         "/oauth2/authorize\r\nLocation: https://evil.example",
     ] {
         for page in ["/login", "/register"] {
-            let mut person = server.browser();
+            let mut browser = server.browser();
             let address = format!(
                 "{page}?{}",
                 AuthorizationRequest(vec![("return_to".to_owned(), to.to_owned())]).query()
             );
-            let html = person.open(&address).await.expect(StatusCode::OK);
+            let html = browser.open(&address).await.expect(StatusCode::OK);
             assert!(
                 !html.text.contains("evil.example") && !html.text.contains("javascript:"),
                 "{html:?}"
@@ -530,7 +528,7 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
             } else {
                 vec![("email", "new@example.org"), ("password", PASSWORD), ("return_to", to)]
             };
-            let reply = person.submit_form(form, &typed).await;
+            let reply = browser.submit_form(form, &typed).await;
             // The second registration of an email is refused without a redirect as well.
             assert!(["/login", ""].contains(&reply.header("location")), "{to}: {reply:?}");
         }
@@ -544,7 +542,7 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
     // What looks like a request is kept: it is validated after the login.
     let evil = AuthorizationRequest::of("app", "openid")
         .with("redirect_uri", "https://evil.example/cb")
-        .address();
+        .path();
     let mut ann = server.browser();
     let reply = ann
         .log_in(
@@ -644,7 +642,7 @@ async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
     server.register("mallory").await;
     let mut ann = server.logged_in("ann").await;
     let page =
-        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
+        ann.open(&AuthorizationRequest::of("app", "openid").path()).await.expect(StatusCode::OK);
     let form = Form::of(&page.text);
     let mut mallory = server.logged_in("mallory").await;
     let mut again = server.logged_in("ann").await;
@@ -660,7 +658,7 @@ async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
     }
     // Mallory's own form, submitted by Ann's browser from Mallory's page.
     let theirs = mallory
-        .open(&AuthorizationRequest::of("app", "openid email").address())
+        .open(&AuthorizationRequest::of("app", "openid email").path())
         .await
         .expect(StatusCode::OK);
     ann.submit(&theirs, &[("decision", "allow")]).await.expect_page(403);
@@ -685,12 +683,12 @@ async fn t11_every_authorization_response_carries_iss(backend: Backend) {
         (good.clone().with("resource", "https://nobody.example"), "invalid_target"),
     ];
     for (request, error) in errors {
-        let reply = ann.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+        let reply = ann.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
         let answer = AuthorizationResponse::of(reply.header("location"));
         answer.expect_error(error);
         assert_eq!((&answer.fields["iss"], answer.fields["state"].as_str()), (&issuer, "a state"));
         let page = ann
-            .open(&request.with("response_mode", "form_post").address())
+            .open(&request.with("response_mode", "form_post").path())
             .await
             .expect(StatusCode::OK);
         let form = Form::of(&page.text);
@@ -699,7 +697,7 @@ async fn t11_every_authorization_response_carries_iss(backend: Backend) {
             (CALLBACK, error, issuer.as_str(), "a state")
         );
     }
-    let page = ann.open(&good.address()).await;
+    let page = ann.open(&good.path()).await;
     let denied = AuthorizationResponse::of(
         ann.submit(&page, &[("decision", "deny")]).await.header("location"),
     );
@@ -708,7 +706,7 @@ async fn t11_every_authorization_response_carries_iss(backend: Backend) {
     assert_eq!(answer.fields["iss"], issuer);
     answer.code();
     let page =
-        ann.open(&good.with("response_mode", "form_post").address()).await.expect(StatusCode::OK);
+        ann.open(&good.with("response_mode", "form_post").path()).await.expect(StatusCode::OK);
     let form = Form::of(&page.text);
     assert_eq!(form.field("iss"), issuer);
     assert!(!form.field("code").is_empty());
@@ -724,18 +722,18 @@ async fn t11_every_authorization_response_carries_iss(backend: Backend) {
 async fn t12_redirects_after_a_form_are_303(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "select_account");
-    let post = server.request(Method::POST, "/oauth2/authorize").form(&asked.0);
+    let request = AuthorizationRequest::of("app", "openid").with("prompt", "select_account");
+    let post = server.request(Method::POST, "/oauth2/authorize").form(&request.0);
     let mut replies = vec![ann.send(post).await];
     let to = ann.open(replies[0].header("location")).await;
     let page = ann.open(to.header("location")).await;
     replies.push(ann.submit(&page, &[("login", "ann"), ("password", PASSWORD)]).await);
-    let select = ann.open(&asked.address()).await;
+    let select = ann.open(&request.path()).await;
     let page = ann.open(select.header("location")).await;
     replies.push(ann.submit(&page, &[("choice", "continue")]).await);
     let page = ann.open(replies[2].header("location")).await;
     replies.push(ann.submit(&page, &[("decision", "allow")]).await);
-    let page = ann.open(&AuthorizationRequest::of("app", "openid email").address()).await;
+    let page = ann.open(&AuthorizationRequest::of("app", "openid email").path()).await;
     replies.push(ann.submit(&page, &[("decision", "deny")]).await);
     let page = ann
         .open(

@@ -22,7 +22,7 @@ use serde_json::json;
 use super::with_app;
 use crate::{
     gateway::{id_of, module, with_session},
-    nginx::{Stage, told},
+    nginx::{Setup, received},
     support::{Backend, Reply, TestServer, backend_tests, oauth::first_party_app, send},
 };
 
@@ -88,9 +88,9 @@ async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
                 ],
                 [*sub, *sub, *client]
             );
-            let told = server.verify(token).await.expect(StatusCode::OK).json();
+            let received = server.verify(token).await.expect(StatusCode::OK).json();
             assert_eq!(
-                (&told["data"]["user"]["id"], &told["data"]["clientId"]),
+                (&received["data"]["user"]["id"], &received["data"]["clientId"]),
                 (&json!(sub), &json!(client))
             );
         }
@@ -176,9 +176,9 @@ backend_tests! {
 }
 
 async fn t89_client_identity_headers_never_reach_the_application(backend: Backend) {
-    let stage = Stage::new(backend).await;
-    let token = stage.server.login("ann").await.tokens().access;
-    let ann = id_of(&stage.server, "ann").await;
+    let setup = Setup::new(backend).await;
+    let token = setup.server.login("ann").await.tokens().access;
+    let ann = id_of(&setup.server, "ann").await;
     let names = ["user", "email", "role", "scope", "client", "session", "modules"];
     let mut spoofed = HeaderMap::new();
     for name in names {
@@ -196,7 +196,7 @@ async fn t89_client_identity_headers_never_reach_the_application(backend: Backen
     }
     let expected = |reply: &Reply| {
         let all: Vec<_> =
-            names.iter().map(|name| told(reply, &format!("x-propusk-{name}"))).collect();
+            names.iter().map(|name| received(reply, &format!("x-propusk-{name}"))).collect();
         assert!(
             !reply.text.contains("root@example.org") && !reply.text.contains("admin"),
             "{reply:?}"
@@ -204,7 +204,7 @@ async fn t89_client_identity_headers_never_reach_the_application(backend: Backen
         assert!(all.iter().all(|values| values.len() <= 1), "{reply:?}");
         all
     };
-    let request = |path: &str| stage.request(Method::GET, path).headers(spoofed.clone());
+    let request = |path: &str| setup.request(Method::GET, path).headers(spoofed.clone());
     let all = expected(&send(request("/").bearer_auth(&token)).await.expect(StatusCode::OK));
     assert_eq!((&all[0], &all[2]), (&vec![ann], &vec!["user".to_owned()]));
     assert_eq!(all[6], Vec::<String>::new(), "she has no module");
@@ -227,14 +227,14 @@ async fn t89_client_identity_headers_never_reach_the_application(backend: Backen
             "my_propusk_access=x; ",
         ),
     ] {
-        let reply = send(stage.request(Method::GET, "/").header("cookie", &sent))
+        let reply = send(setup.request(Method::GET, "/").header("cookie", &sent))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(told(&reply, "cookie"), [arrives], "{sent}");
+        assert_eq!(received(&reply, "cookie"), [arrives], "{sent}");
     }
     let reply =
-        send(stage.request(Method::GET, "/").header("cookie", &ours)).await.expect(StatusCode::OK);
-    assert_eq!(told(&reply, "cookie"), Vec::<String>::new());
+        send(setup.request(Method::GET, "/").header("cookie", &ours)).await.expect(StatusCode::OK);
+    assert_eq!(received(&reply, "cookie"), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,7 +115,7 @@ async fn call(caller: &GrpcCaller, path: &'static str) -> Result<(), Status> {
 
 /// A server where `ann` is a user, `root` an administrator, `app` a client, and `backend` may call
 /// everything.
-async fn with_everybody(backend: Backend) -> TestServer {
+async fn with_all_callers(backend: Backend) -> TestServer {
     let server = TestServer::with_grpc(backend, &[]).await;
     server.client("app", first_party_app()).await;
     server.client("backend", back_end()).await;
@@ -149,8 +149,8 @@ async fn caller(server: &TestServer, name: &str) -> GrpcCaller {
             let tokens = issued(server, "root", &all()).await.expect("issued");
             server.caller(&tokens.access_token).await
         }
-        person => {
-            let tokens = server.login(person).await.tokens();
+        user => {
+            let tokens = server.login(user).await.tokens();
             server.caller(&tokens.access).await
         }
     }
@@ -169,7 +169,7 @@ backend_tests! {
 }
 
 async fn t82_every_method_answers_every_caller_per_the_table(backend: Backend) {
-    let server = with_everybody(backend).await;
+    let server = with_all_callers(backend).await;
     let mut wrong = vec![];
     for name in CALLERS {
         let caller = caller(&server, name).await;
@@ -206,7 +206,7 @@ async fn t82_every_method_answers_every_caller_per_the_table(backend: Backend) {
 }
 
 async fn t82_a_user_token_needs_the_admin_role_for_a_service(backend: Backend) {
-    let server = with_everybody(backend).await;
+    let server = with_all_callers(backend).await;
     let nobodys = issued(&server, "ann", "propusk:tokens api:read").await.expect("issued");
     assert_eq!(nobodys.scope, "api:read");
     let tokens = issued(&server, "root", "propusk:tokens").await.expect("issued");
@@ -219,9 +219,9 @@ async fn t82_a_user_token_needs_the_admin_role_for_a_service(backend: Backend) {
 }
 
 async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend) {
-    let server = with_everybody(backend).await;
+    let server = with_all_callers(backend).await;
     let backend = server.client_caller("backend", "propusk:tokens").await;
-    let told = |token: String| {
+    let describe = |token: String| {
         let backend = backend.clone();
         async move {
             backend
@@ -238,15 +238,19 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
         })
         .await;
     let by_login = server.login("ann").await.tokens();
-    assert!(told(by_login.access.clone()).await.active);
+    assert!(describe(by_login.access.clone()).await.active);
     server.post_as("/api/v1/auth/logout", &by_login.access).await.expect(StatusCode::OK);
-    assert_eq!(told(by_login.access).await, ValidateResponse::default(), "logged out");
+    assert_eq!(describe(by_login.access).await, ValidateResponse::default(), "logged out");
 
     let vouched = issued(&server, "ann", "api:read").await.expect("issued");
     server.verify(&vouched.access_token).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("known");
     users::disable(&server.app, &ann, &Actor::operator()).await.expect("disabled");
-    assert_eq!(told(vouched.access_token.clone()).await, ValidateResponse::default(), "disabled");
+    assert_eq!(
+        describe(vouched.access_token.clone()).await,
+        ValidateResponse::default(),
+        "disabled"
+    );
     server.verify(&vouched.access_token).await.expect(StatusCode::UNAUTHORIZED);
 
     // A disabled client is refused, whatever token it still has.
@@ -261,7 +265,7 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
 }
 
 async fn t89_identity_metadata_has_no_effect(backend: Backend) {
-    let server = with_everybody(backend).await;
+    let server = with_all_callers(backend).await;
     let token = server.client_token("backend", "propusk:tokens").await;
     let app = server.client_caller("app", "api:read").await;
     let ask = |caller: GrpcCaller| async move {

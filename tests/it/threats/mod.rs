@@ -39,8 +39,8 @@ async fn two_servers(backend: Backend) -> (TestServer, TestServer) {
 
 /// The token response for a user who completes a client's request in a new browser.
 async fn tokens(server: &TestServer, id: &str, scope: &str, name: &str) -> Reply {
-    let asked = AuthorizationRequest::of(id, scope);
-    let answer = server.browser().authorize(&asked, name).await;
+    let request = AuthorizationRequest::of(id, scope);
+    let answer = server.browser().authorize(&request, name).await;
     server.exchange_code(id, answer.code()).await.expect(StatusCode::OK)
 }
 

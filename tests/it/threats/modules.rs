@@ -34,8 +34,8 @@ backend_tests! {
 
 async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {
     let server = with_module(backend).await;
-    let asked = [("grant_type", "client_credentials"), ("scope", "crm:read")];
-    server.form_as("/oauth2/token", "app", &asked).await.expect_oauth_error(400, "invalid_scope");
+    let request = [("grant_type", "client_credentials"), ("scope", "crm:read")];
+    server.form_as("/oauth2/token", "app", &request).await.expect_oauth_error(400, "invalid_scope");
     let by_default = [("grant_type", "client_credentials")];
     let token = server.form_as("/oauth2/token", "app", &by_default).await.expect(StatusCode::OK);
     assert_eq!(token.field("scope"), "api:read");
@@ -98,9 +98,9 @@ async fn t32_pairwise_tokens_are_revoked_by_module_and_role_changes(backend: Bac
     let own = server.register("ann").await;
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let mut ann = server.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid api:read crm:read");
+    let request = AuthorizationRequest::of("app", "openid api:read crm:read");
     let tokens = server
-        .exchange_code("app", ann.authorize(&asked, "ann").await.code())
+        .exchange_code("app", ann.authorize(&request, "ann").await.code())
         .await
         .expect(StatusCode::OK);
     let found = users::find(&server.app, "ann").await.expect("known");
@@ -130,15 +130,15 @@ async fn t37_a_module_withdrawn_mid_session_is_refused_at_authorize(backend: Bac
     server.switch(&own.access, "crm", "enable").await.expect(StatusCode::OK);
     let mut ann = server.logged_in("ann").await;
     let silent = AuthorizationRequest::of("app", "crm:read").with("prompt", "none");
-    let code = AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"))
+    let code = AuthorizationResponse::of(ann.open(&silent.path()).await.header("location"))
         .code()
         .to_owned();
     let id = users::find(&server.app, "ann").await.expect("known").id;
     modules::withdraw(&server.app, &id, "crm", &Actor::operator()).await.expect("withdrawn");
-    AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"))
+    AuthorizationResponse::of(ann.open(&silent.path()).await.header("location"))
         .expect_error("invalid_scope");
     AuthorizationResponse::of(
-        ann.open(&AuthorizationRequest::of("app", "crm:read").address()).await.header("location"),
+        ann.open(&AuthorizationRequest::of("app", "crm:read").path()).await.header("location"),
     )
     .expect_error("invalid_scope");
     // A code issued before gives only the scopes that remain.

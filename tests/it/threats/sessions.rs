@@ -31,8 +31,8 @@ const RACES: (usize, usize) = (1_000, 10);
 async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: usize) -> Vec<Reply> {
     let [one, other] = servers;
     let mut ann = Browser { server: one, cookies };
-    let asked = AuthorizationRequest::of("app", "api:read offline_access");
-    let reply = ann.open(&asked.address()).await;
+    let request = AuthorizationRequest::of("app", "api:read offline_access");
+    let reply = ann.open(&request.path()).await;
     let answer = AuthorizationResponse::of(reply.header("location"));
     let first = one.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     let refresh = first.field("refresh_token");
@@ -53,13 +53,13 @@ async fn race(servers: [&TestServer; 2], cookies: HashMap<String, String>, n: us
         }
     };
     let (replies, ()) = tokio::join!(refreshes, revoke);
-    let mut given = vec![first];
-    given.extend(replies.into_iter().filter(|reply| match reply.status.as_u16() {
+    let mut granted = vec![first];
+    granted.extend(replies.into_iter().filter(|reply| match reply.status.as_u16() {
         200 => true,
         400 => false,
         _ => panic!("{reply:?}"),
     }));
-    given
+    granted
 }
 
 /// The login page, shown also to a logged-in user.
@@ -67,7 +67,7 @@ const AGAIN: &str = "/login?return_to=%2Foauth2%2Fauthorize%3Fclient_id%3Dapp";
 
 /// Submits a page's form with the origin of the page it came from.
 async fn submit_from(
-    person: &mut Browser<'_>,
+    browser: &mut Browser<'_>,
     page: &Reply,
     typed: &[(&str, &str)],
     header: (&str, &str),
@@ -75,8 +75,8 @@ async fn submit_from(
     let form = Form::of(&page.text);
     let mut fields = form.hidden;
     fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let request = person.server.request(Method::POST, &form.action);
-    person.send(request.header(header.0, header.1).form(&fields)).await
+    let request = browser.server.request(Method::POST, &form.action);
+    browser.send(request.header(header.0, header.1).form(&fields)).await
 }
 
 async fn disable(server: &TestServer, name: &str) {
@@ -117,17 +117,17 @@ async fn t29_a_revocation_racing_refreshes_revokes_the_family(backend: Backend) 
     let (one, other) = two_servers(backend).await;
     let cookies = one.logged_in("ann").await.cookies;
     let races = (0..RACES.0).map(|n| race([&one, &other], cookies.clone(), n));
-    let given: Vec<Vec<Reply>> = stream::iter(races).buffer_unordered(16).collect().await;
+    let granted: Vec<Vec<Reply>> = stream::iter(races).buffer_unordered(16).collect().await;
     for server in [&one, &other] {
         server.app.sync().await.expect("fresh");
-        for reply in given.iter().flatten() {
+        for reply in granted.iter().flatten() {
             assert!(
                 verify::inspect(&server.app, &reply.field("access_token")).is_err(),
                 "{reply:?}"
             );
         }
     }
-    let last: Vec<&Reply> = given.iter().filter_map(|replies| replies.last()).collect();
+    let last: Vec<&Reply> = granted.iter().filter_map(|replies| replies.last()).collect();
     for batch in last.chunks(16) {
         join_all(batch.iter().map(async |reply| {
             other
@@ -137,7 +137,7 @@ async fn t29_a_revocation_racing_refreshes_revokes_the_family(backend: Backend) 
         }))
         .await;
     }
-    let refreshed = given.iter().filter(|replies| replies.len() > 1).count();
+    let refreshed = granted.iter().filter(|replies| replies.len() > 1).count();
     assert!((1..RACES.0).contains(&refreshed), "both outcomes of the race occur: {refreshed}");
     let live = one
         .app
@@ -211,19 +211,19 @@ async fn t31_revoking_offline_access_keeps_the_browser_session(backend: Backend)
     assert_active(&server, "app", &fresh).await;
     assert_active(&server, "app", &granted[2]).await;
     let reply =
-        ann.open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").address()).await;
+        ann.open(&AuthorizationRequest::of("app", "openid").with("prompt", "none").path()).await;
     AuthorizationResponse::of(reply.header("location")).code();
 }
 
 async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Backend) {
     let (one, other) = two_servers(backend).await;
     let mut ann = one.logged_in("ann").await;
-    let asked = AuthorizationRequest::of("app", "openid offline_access");
-    let answer = ann.authorize(&asked, "ann").await;
+    let request = AuthorizationRequest::of("app", "openid offline_access");
+    let answer = ann.authorize(&request, "ann").await;
     let granted = one.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    let waiting = ann.authorize(&asked, "ann").await;
+    let waiting = ann.authorize(&request, "ann").await;
     let consent_page = ann
-        .open(&AuthorizationRequest::of("app", "openid email").with("prompt", "consent").address())
+        .open(&AuthorizationRequest::of("app", "openid email").with("prompt", "consent").path())
         .await;
     let own = one.login("ann").await.expect(StatusCode::OK).tokens();
     for server in [&one, &other] {
@@ -236,9 +236,9 @@ async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Bac
         server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
         server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
         let mut here = Browser { server, cookies: ann.cookies.clone() };
-        let reply = here.open(&asked.address()).await;
+        let reply = here.open(&request.path()).await;
         assert!(reply.header("location").starts_with("/login"), "{reply:?}");
-        let reply = here.open(&asked.clone().with("prompt", "none").address()).await;
+        let reply = here.open(&request.clone().with("prompt", "none").path()).await;
         AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
         let page = here.open("/login").await;
         assert!(page.text.contains("name=\"password\""), "no user is logged in: {page:?}");
@@ -251,18 +251,18 @@ async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Bac
     users::enable(&one.app, &user, &Actor::operator()).await.expect("enabled");
     assert_revoked(&other, "app", &granted).await;
     other.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
-    let reply = ann.open(&asked.address()).await;
+    let reply = ann.open(&request.path()).await;
     assert!(reply.header("location").starts_with("/login"), "{reply:?}");
 }
 
 async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
     let server = with_app(backend, first_party_app()).await;
     server.register("bob").await;
-    let asked = AuthorizationRequest::of("app", "openid").with("prompt", "none");
+    let request = AuthorizationRequest::of("app", "openid").with("prompt", "none");
     let is_out = async |cookie: &str| {
-        let mut person = server.browser();
-        person.cookies.insert("propusk_session".to_owned(), cookie.to_owned());
-        let reply = person.open(&asked.address()).await;
+        let mut browser = server.browser();
+        browser.cookies.insert("propusk_session".to_owned(), cookie.to_owned());
+        let reply = browser.open(&request.path()).await;
         AuthorizationResponse::of(reply.header("location")).fields.get("error").cloned()
             == Some("login_required".to_owned())
     };
@@ -272,14 +272,14 @@ async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
         let mut ann = server.browser();
         ann.cookies.insert("propusk_session".to_owned(), planted.clone());
         let reply = ann.log_in(AGAIN, "ann").await;
-        let given = ann.cookies["propusk_session"].clone();
-        assert!(given != planted && given.len() == 43, "{reply:?}");
+        let issued = ann.cookies["propusk_session"].clone();
+        assert!(issued != planted && issued.len() == 43, "{reply:?}");
         assert!(is_out(&planted).await, "{planted}");
-        assert!(!is_out(&given).await);
+        assert!(!is_out(&issued).await);
         // The same user again: another new cookie.
         ann.log_in(AGAIN, "ann").await;
-        assert_ne!(ann.cookies["propusk_session"], given);
-        assert!(is_out(&given).await);
+        assert_ne!(ann.cookies["propusk_session"], issued);
+        assert!(is_out(&issued).await);
     }
     // The first user's sessions at this browser are revoked when another user logs in there.
     let mut shared = server.browser();
@@ -298,16 +298,16 @@ async fn t35_a_login_replaces_the_session_cookie(backend: Backend) {
 async fn t37_withdrawn_consent_is_asked_for_again(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.browser();
-    let asked = AuthorizationRequest::of("app", "openid offline_access");
-    let answer = ann.authorize(&asked, "ann").await;
+    let request = AuthorizationRequest::of("app", "openid offline_access");
+    let answer = ann.authorize(&request, "ann").await;
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
-    let silent = asked.clone().with("prompt", "none");
-    let waiting = AuthorizationResponse::of(ann.open(&silent.address()).await.header("location"));
+    let silent = request.clone().with("prompt", "none");
+    let waiting = AuthorizationResponse::of(ann.open(&silent.path()).await.header("location"));
     waiting.code();
     withdraw(&server, "ann", "app").await;
-    let reply = ann.open(&silent.address()).await;
+    let reply = ann.open(&silent.path()).await;
     AuthorizationResponse::of(reply.header("location")).expect_error("consent_required");
-    let page = ann.open(&asked.address()).await.expect(StatusCode::OK);
+    let page = ann.open(&request.path()).await.expect(StatusCode::OK);
     assert!(page.text.contains("name=\"decision\""), "{page:?}");
     assert_revoked(&server, "app", &granted).await;
     server.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
@@ -317,12 +317,12 @@ async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     let server = with_app(backend, web_app()).await;
     let mut ann = server.logged_in("ann").await;
     let select = ann
-        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").address())
+        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").path())
         .await;
     let pages = [
         ann.open(AGAIN).await,
         ann.open("/register").await,
-        ann.open(&AuthorizationRequest::of("app", "openid").address()).await,
+        ann.open(&AuthorizationRequest::of("app", "openid").path()).await,
         ann.open(select.header("location")).await,
         ann.open("/oauth2/logout").await,
     ];
@@ -365,7 +365,7 @@ async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     }
     assert_eq!(codes(&server).await, 0);
     assert_eq!(
-        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.status,
+        ann.open(&AuthorizationRequest::of("app", "openid").path()).await.status,
         StatusCode::OK,
         "still logged in, and asked"
     );
@@ -403,23 +403,23 @@ async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
         .await
         .expect(StatusCode::SEE_OTHER);
     for name in ["mine", "second"] {
-        let told = tokens(&server, "app", "openid email", name).await;
-        let told = server
-            .get_as("/oauth2/userinfo", &told.field("access_token"))
+        let response = tokens(&server, "app", "openid email", name).await;
+        let response = server
+            .get_as("/oauth2/userinfo", &response.field("access_token"))
             .await
             .expect(StatusCode::OK)
             .json();
-        assert_eq!(told["email_verified"], false, "{told}");
+        assert_eq!(response["email_verified"], false, "{response}");
         let user = users::find(&server.app, name).await.expect("known");
         assert_eq!((user.is_verified, user.role.as_str()), (false, "user"));
     }
     let mut mallory = server.logged_in("mine").await;
-    let asked = AuthorizationRequest::of("app", "openid offline_access");
+    let request = AuthorizationRequest::of("app", "openid offline_access");
     let granted = server
-        .exchange_code("app", mallory.authorize(&asked, "mine").await.code())
+        .exchange_code("app", mallory.authorize(&request, "mine").await.code())
         .await
         .expect(StatusCode::OK);
-    let waiting = mallory.authorize(&asked, "mine").await;
+    let waiting = mallory.authorize(&request, "mine").await;
     // The owner of the email resets the password.
     let user = users::find(&server.app, "victim@example.org").await.expect("known");
     users::set_password(&server.app, &user, "nine grey geese before noon", &Actor::operator())
@@ -429,7 +429,7 @@ async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
     server.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
     server.verify(&own.access).await.expect_error(401, "INVALID_TOKEN");
     server.refresh(&own.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
-    let reply = mallory.open(&asked.address()).await;
+    let reply = mallory.open(&request.path()).await;
     assert!(reply.header("location").starts_with("/login"), "{reply:?}");
     let page = mallory.open("/login").await;
     mallory.submit(&page, &[("login", "mine"), ("password", PASSWORD)]).await.expect_page(400);
@@ -446,29 +446,29 @@ async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
         // possible.
         let password = format!("nine grey geese before noon {n}");
         let cookies = {
-            let mut person = server.browser();
-            let page = person.open("/login").await;
+            let mut browser = server.browser();
+            let page = browser.open("/login").await;
             let old = if n == 0 {
                 PASSWORD.to_owned()
             } else {
                 format!("nine grey geese before noon {}", n - 1)
             };
-            person
+            browser
                 .submit(&page, &[("login", "ann"), ("password", &old)])
                 .await
                 .expect(StatusCode::SEE_OTHER);
-            person.cookies
+            browser.cookies
         };
         let begun = Notify::new();
         let attack = join_all((0..8).map(|_| async {
-            let mut person = Browser { server: &server, cookies: cookies.clone() };
-            let mut given = vec![];
+            let mut browser = Browser { server: &server, cookies: cookies.clone() };
+            let mut granted = vec![];
             for _ in 0..20 {
-                let reply = person
+                let reply = browser
                     .open(
                         &AuthorizationRequest::of("app", "openid offline_access")
                             .with("prompt", "none")
-                            .address(),
+                            .path(),
                     )
                     .await;
                 let Some(code) =
@@ -479,21 +479,21 @@ async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
                 let reply = server.exchange_code("app", &code).await;
                 if reply.status == StatusCode::OK {
                     begun.notify_one();
-                    given.push(reply);
+                    granted.push(reply);
                 }
             }
-            given
+            granted
         }));
         let reset = async {
             begun.notified().await;
             users::set_password(&server.app, &user, &password, &Actor::operator()).await
         };
-        let (given, reset) = tokio::join!(attack, reset);
+        let (granted, reset) = tokio::join!(attack, reset);
         reset.expect("changed");
-        for given in given {
-            opened += given.len();
-            stopped += usize::from(given.len() < 20);
-            for reply in given {
+        for granted in granted {
+            opened += granted.len();
+            stopped += usize::from(granted.len() < 20);
+            for reply in granted {
                 assert_revoked(&server, "app", &reply).await;
             }
         }
@@ -539,10 +539,10 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
     submit_from(&mut ann, &page, &typed, ("origin", &issuer)).await.expect(StatusCode::SEE_OTHER);
 
     let page =
-        ann.open(&AuthorizationRequest::of("app", "openid").address()).await.expect(StatusCode::OK);
+        ann.open(&AuthorizationRequest::of("app", "openid").path()).await.expect(StatusCode::OK);
     let logout = ann.open("/oauth2/logout").await;
     let to = ann
-        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").address())
+        .open(&AuthorizationRequest::of("app", "openid").with("prompt", "select_account").path())
         .await;
     let select = ann.open(to.header("location")).await;
     for header in foreign {
@@ -556,8 +556,9 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
             .expect_page(403);
     }
     // A CSRF token for one kind of form is invalid for another.
-    for (taken, given) in [(&select, &page), (&logout, &page), (&page, &logout), (&page, &select)] {
-        let mut form = Form::of(&given.text);
+    for (taken, granted) in [(&select, &page), (&logout, &page), (&page, &logout), (&page, &select)]
+    {
+        let mut form = Form::of(&granted.text);
         let csrf = Form::of(&taken.text).field("csrf").to_owned();
         form.hidden.retain(|(name, _)| name != "csrf");
         ann.submit_form(form, &[("csrf", &csrf), ("decision", "allow"), ("choice", "continue")])
@@ -578,30 +579,30 @@ async fn t76_cross_site_forms_neither_log_in_nor_consent(backend: Backend) {
 
 async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     let server = with_app(backend, web_app()).await;
-    let asked = AuthorizationRequest::of("app", "openid");
-    let silent = asked.clone().with("prompt", "none");
+    let authorization = AuthorizationRequest::of("app", "openid");
+    let silent = authorization.clone().with("prompt", "none");
     let mut ann = server.browser();
-    let error = async |person: &mut Browser<'_>, request: &AuthorizationRequest, error: &str| {
-        let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+    let error = async |browser: &mut Browser<'_>, request: &AuthorizationRequest, error: &str| {
+        let reply = browser.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
         AuthorizationResponse::of(reply.header("location")).expect_error(error);
     };
-    let asks_for_login = async |person: &mut Browser<'_>, request: &AuthorizationRequest| {
-        let reply = person.open(&request.address()).await.expect(StatusCode::SEE_OTHER);
+    let asks_for_login = async |browser: &mut Browser<'_>, request: &AuthorizationRequest| {
+        let reply = browser.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
         assert!(reply.header("location").starts_with("/login"), "{reply:?}");
         reply
     };
     error(&mut ann, &silent, "login_required").await;
     ann.log_in(AGAIN, "ann").await;
     error(&mut ann, &silent, "consent_required").await;
-    let answer = ann.authorize(&asked, "ann").await;
+    let answer = ann.authorize(&authorization, "ann").await;
     let first = payload(&server.exchange_code("app", answer.code()).await.field("id_token"));
-    AuthorizationResponse::of(ann.open(&silent.address()).await.header("location")).code();
+    AuthorizationResponse::of(ann.open(&silent.path()).await.header("location")).code();
     error(&mut ann, &silent.clone().with("max_age", "0"), "login_required").await;
 
     for request in [
-        asked.clone().with("prompt", "login"),
-        asked.clone().with("max_age", "0"),
-        asked.clone().with("prompt", "login consent"),
+        authorization.clone().with("prompt", "login"),
+        authorization.clone().with("max_age", "0"),
+        authorization.clone().with("prompt", "login consent"),
     ] {
         server.clock.advance(Duration::from_secs(10));
         asks_for_login(&mut ann, &request).await;
@@ -621,32 +622,34 @@ async fn t77_prompt_and_max_age_cannot_be_bypassed(backend: Backend) {
     ann.log_in(AGAIN, "ann").await;
     server.clock.advance(Duration::from_secs(60));
     let aged = |seconds: &str| silent.clone().with("max_age", seconds);
-    AuthorizationResponse::of(ann.open(&aged("60").address()).await.header("location")).code();
+    AuthorizationResponse::of(ann.open(&aged("60").path()).await.header("location")).code();
     error(&mut ann, &aged("59"), "login_required").await;
-    asks_for_login(&mut ann, &asked.clone().with("max_age", "59")).await;
+    asks_for_login(&mut ann, &authorization.clone().with("max_age", "59")).await;
     for bad in ["-1", "soon", "1.5", "99999999999", "60s"] {
-        error(&mut ann, &asked.clone().with("max_age", bad), "invalid_request").await;
+        error(&mut ann, &authorization.clone().with("max_age", bad), "invalid_request").await;
     }
     // Another account than the hinted one is refused, silently or not.
     server.register("bob").await;
     let hint = server
-        .exchange_code("app", server.browser().authorize(&asked, "bob").await.code())
+        .exchange_code("app", server.browser().authorize(&authorization, "bob").await.code())
         .await
         .field("id_token");
     error(&mut ann, &silent.clone().with("id_token_hint", &hint), "login_required").await;
-    asks_for_login(&mut ann, &asked.clone().with("id_token_hint", &hint)).await;
+    asks_for_login(&mut ann, &authorization.clone().with("id_token_hint", &hint)).await;
     for (prompt, wanted) in [
         ("none login", "invalid_request"),
         ("none consent", "invalid_request"),
         ("maybe", "invalid_request"),
     ] {
-        error(&mut ann, &asked.clone().with("prompt", prompt), wanted).await;
+        error(&mut ann, &authorization.clone().with("prompt", prompt), wanted).await;
     }
-    let page =
-        ann.open(&asked.clone().with("prompt", "consent").address()).await.expect(StatusCode::OK);
+    let page = ann
+        .open(&authorization.clone().with("prompt", "consent").path())
+        .await
+        .expect(StatusCode::OK);
     assert!(page.text.contains("name=\"decision\""), "asked despite the earlier consent: {page:?}");
-    let select = ann.open(&asked.clone().with("prompt", "select_account").address()).await;
+    let select = ann.open(&authorization.clone().with("prompt", "select_account").path()).await;
     assert!(select.header("location").starts_with("/select-account"), "{select:?}");
-    let create = ann.open(&asked.clone().with("prompt", "create").address()).await;
+    let create = ann.open(&authorization.clone().with("prompt", "create").path()).await;
     assert!(create.header("location").starts_with("/register"), "{create:?}");
 }
