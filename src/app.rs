@@ -16,14 +16,14 @@ use crate::{
     error::Error,
     keys::{self, Keys},
     limits::{Key, Limit, Limits, RetryAfter},
-    model,
+    model::{self, actor::Actor},
     outbound::Outbound,
     password::{Hasher, Policy},
     revocation::{
         RevocationList,
         batch::{Batch, TokenRevocation},
     },
-    storage::Db,
+    storage::{self, AuditedTx, Db},
     telemetry::Metrics,
 };
 
@@ -161,6 +161,14 @@ impl App {
         self.sync().await?;
         let known = self.directory.client(&self.db, id).await?;
         Ok(known.filter(|known| known.client.disabled_at.is_none()))
+    }
+
+    /// Begins a transaction on behalf of an actor.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin(&self, actor: &Actor) -> storage::Result<AuditedTx> {
+        AuditedTx::begin(&self.db, &self.clock, &self.rng, actor).await
     }
 
     /// A new id for a row.

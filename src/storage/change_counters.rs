@@ -2,8 +2,6 @@
 //! that takes the next version locks the row until it commits, so versions are gapless and in
 //! commit order, and one small query tells a process whether its caches are current.
 
-use std::sync::atomic::Ordering;
-
 use super::{Db, Lane, Result, Row, Statement, Tx, statement::one};
 
 /// The versions at one moment.
@@ -64,7 +62,7 @@ pub async fn advance(tx: &mut Tx<'_>, counter: Counter, count: i64) -> Result<i6
         Counter::Keys => "keys",
         Counter::Clients => "clients",
     };
-    tx.took_number.store(true, Ordering::Release);
+    tx.notify_on_commit();
     let rows = tx
         .run(
             Statement::new(

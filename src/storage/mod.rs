@@ -4,6 +4,7 @@
 //! Absence is `Option`, a broken named constraint is [`Error::Conflict`], all else [`Error::Database`].
 
 pub mod audit;
+mod audited;
 pub mod browser_sessions;
 pub mod catalogue;
 pub mod change_counters;
@@ -37,14 +38,14 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection, PgConnection, SqliteConnection,
+    Connection, PgConnection, Postgres, SqliteConnection, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::lanes::Lane;
 use self::lanes::{Lanes, To};
 pub use self::statement::{Row, Statement};
+pub use self::{audited::AuditedTx, lanes::Lane};
 
 use crate::config;
 
@@ -66,6 +67,11 @@ pub enum Error {
     /// The migrations could not be applied.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The transaction held the only writing connection for too long without using it.
+    #[error(
+        "the transaction was idle for longer than database.acquire_timeout and was rolled back"
+    )]
+    TimedOut,
     /// The data folder or a file in it.
     #[error("{0}")]
     Folder(String),
@@ -141,16 +147,28 @@ enum Backend {
     Sqlite(sqlite::Sqlite),
 }
 
-/// An open transaction. Committed by [`Db::transaction`] when its closure returns `Ok`.
+/// An open transaction. Dropping it rolls it back; so does an error that leaves the function that owns
+/// it.
+///
+/// SQLite has one writing connection, which the transaction holds until it ends. Begin no second one, and
+/// call neither [`Db::write`] nor anything that does, while holding a transaction: it would wait for the
+/// connection that its own caller has. Nothing hangs for good: a transaction that runs no statement for
+/// `database.acquire_timeout` is rolled back, and all it does after that is [`Error::TimedOut`].
+/// PostgreSQL gives the second transaction a connection of its own, up to the size of the pool.
+#[derive(Debug)]
 pub struct Tx<'c> {
     connection: Connected<'c>,
-    /// Whether it took a number that other processes must hear of.
-    took_number: Arc<AtomicBool>,
+    /// Whether it changed a counter that other processes must hear of.
+    notifies: Arc<AtomicBool>,
+    announcements: Arc<OnceLock<Announcements>>,
 }
 
+#[derive(Debug)]
 enum Connected<'c> {
     Postgres(&'c mut PgConnection),
     Sqlite(&'c mut SqliteConnection),
+    Owned(Transaction<'static, Postgres>),
+    Lent(sqlite::Loan),
 }
 
 impl Db {
@@ -235,6 +253,19 @@ impl Db {
         }
     }
 
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] where no connection is free within `database.acquire_timeout`.
+    pub async fn begin(&self) -> Result<Tx<'static>> {
+        let connection = match &self.backend {
+            Backend::Postgres { pool, .. } => Connected::Owned(pool.begin().await?),
+            Backend::Sqlite(sqlite) => Connected::Lent(sqlite.borrow().await?),
+        };
+        let announcements = Arc::clone(&self.announcements);
+        Ok(Tx { connection, notifies: Arc::default(), announcements })
+    }
+
     /// Runs `work` in one transaction: all of it is kept when it returns `Ok` and the commit succeeded,
     /// nothing otherwise. A refusal that must persist something is therefore an `Ok`.
     pub async fn transaction<T, F>(&self, work: F) -> Result<T>
@@ -249,7 +280,8 @@ impl Db {
                 let mut transaction = connection.begin().await?;
                 let tx = Tx {
                     connection: Connected::Postgres(&mut transaction),
-                    took_number: Arc::clone(&took_number),
+                    notifies: Arc::clone(&took_number),
+                    announcements: Arc::default(),
                 };
                 let value = work(tx).await?;
                 transaction.commit().await?;
@@ -258,7 +290,7 @@ impl Db {
             Backend::Sqlite(sqlite) => sqlite.transaction(work, Arc::clone(&took_number)).await?,
         };
         if took_number.load(Ordering::Acquire) {
-            self.announce().await;
+            notify(&self.announcements).await;
         }
         Ok(value)
     }
@@ -266,16 +298,6 @@ impl Db {
     /// The same database for those who carry the announcements: they end when nobody else uses it any more.
     pub fn unannounced(&self) -> Self {
         Self::of(self.backend.clone())
-    }
-
-    async fn announce(&self) {
-        let Some(announcements) = self.announcements.get() else {
-            return;
-        };
-        let (heard, done) = oneshot::channel();
-        if announcements.send(heard).await.is_ok() {
-            let _ = done.await;
-        }
     }
 
     /// The connections for transactions that are open and, of these, idle. SQLite has the one.
@@ -319,12 +341,52 @@ fn starting_with(text: &str) -> String {
     pattern
 }
 
+/// Publishes a commit; comes back once everyone who must hear of it has.
+async fn notify(announcements: &OnceLock<Announcements>) {
+    let Some(announcements) = announcements.get() else {
+        return;
+    };
+    let (heard, done) = oneshot::channel();
+    if announcements.send(heard).await.is_ok() {
+        let _ = done.await;
+    }
+}
+
 impl Tx<'_> {
     /// Runs a statement within the transaction.
+    ///
+    /// # Errors
+    /// As the statement's; on PostgreSQL nothing but a rollback is possible after an error.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
         match &mut self.connection {
             Connected::Postgres(connection) => statement.on_postgres(connection).await,
             Connected::Sqlite(connection) => statement.on_sqlite(connection).await,
+            Connected::Owned(transaction) => statement.on_postgres(transaction).await,
+            Connected::Lent(loan) => loan.run(statement).await,
         }
+    }
+
+    /// Has the commit published to the other processes.
+    fn notify_on_commit(&mut self) {
+        self.notifies.store(true, Ordering::Release);
+    }
+
+    /// Keeps the changes: comes back once they are durable and, where a change counter moved, every
+    /// process has been notified.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::TimedOut`]: nothing was kept.
+    pub async fn commit(self) -> Result<()> {
+        let Self { connection, notifies, announcements } = self;
+        match connection {
+            Connected::Owned(transaction) => transaction.commit().await?,
+            Connected::Lent(loan) => loan.commit().await?,
+            // The owner of the borrowed connection commits.
+            Connected::Postgres(_) | Connected::Sqlite(_) => {}
+        }
+        if notifies.load(Ordering::Acquire) {
+            notify(&announcements).await;
+        }
+        Ok(())
     }
 }

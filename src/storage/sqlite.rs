@@ -1,8 +1,13 @@
-//! SQLite: one task owns the only writing connection and commits in groups. Whatever waits goes into
-//! one `BEGIN IMMEDIATE`, and every caller is answered after the COMMIT: as durable as a commit each
-//! (synchronous=FULL), at a fraction of the disk's syncs.
+//! SQLite: one task, the writer, owns the only writing connection and commits in groups. Whatever is
+//! queued goes into one `BEGIN IMMEDIATE`, and every caller is answered after the COMMIT: as durable as
+//! a commit each (`synchronous=FULL`), for a fraction of the disk syncs.
+//!
+//! A transaction borrows the connection ([`Loan`]) inside a savepoint of its own. The connection itself
+//! never leaves the writer: the borrower sends statements and gets rows. So nothing a borrower does (it
+//! is dropped, its future is no longer polled, it waits for something else) can keep the connection.
 
 use std::{
+    collections::VecDeque,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -40,8 +45,50 @@ enum Job {
     /// A lone statement is atomic by itself.
     Statement(Statement, oneshot::Sender<Result<Vec<Row>>>),
     Transaction(Box<dyn Work>),
+    /// Asks for the connection.
+    Borrow(oneshot::Sender<Result<Loan>>),
     /// Answered once all that came before has been committed and the file closed.
     Close(oneshot::Sender<()>),
+}
+
+/// The writing connection, lent for one transaction. Dropping the loan rolls the transaction back.
+#[derive(Debug)]
+pub struct Loan {
+    requests: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Run(Statement, oneshot::Sender<Result<Vec<Row>>>),
+    /// Answered after the COMMIT of the group.
+    Commit(oneshot::Sender<Result<()>>),
+}
+
+/// How a loan ended.
+enum Returned {
+    Committed(Answer),
+    RolledBack,
+    /// The borrower was idle for too long.
+    TimedOut,
+}
+
+impl Loan {
+    pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
+        let (answer, rows) = oneshot::channel();
+        self.ask(Request::Run(statement, answer)).await?;
+        rows.await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// Once this was polled, the changes are committed even if the caller stops waiting.
+    pub async fn commit(self) -> Result<()> {
+        let (answer, committed) = oneshot::channel();
+        self.ask(Request::Commit(answer)).await?;
+        committed.await.map_err(|_| Error::TimedOut)?
+    }
+
+    async fn ask(&self, request: Request) -> Result<()> {
+        self.requests.send(request).await.map_err(|_| Error::TimedOut)
+    }
 }
 
 /// What to tell a caller once the group's fate is known; `None`: committed.
@@ -72,7 +119,11 @@ where
     ) -> BoxFuture<'c, (bool, Answer)> {
         Box::pin(async move {
             let Self { work, took_number, answer } = *self;
-            let tx = Tx { connection: Connected::Sqlite(connection), took_number };
+            let tx = Tx {
+                connection: Connected::Sqlite(connection),
+                notifies: took_number,
+                announcements: Arc::default(),
+            };
             let result = work(tx).await;
             (result.is_ok(), answering(result, answer))
         })
@@ -90,7 +141,9 @@ fn answering<T: Send + 'static>(result: Result<T>, to: oneshot::Sender<Result<T>
 }
 
 impl Sqlite {
-    pub async fn open(options: SqliteConnectOptions, busy: Duration) -> Result<Self> {
+    /// `timeout` bounds the wait for locks of other programs, for a reading connection, and the time a
+    /// transaction may be idle.
+    pub async fn open(options: SqliteConnectOptions, timeout: Duration) -> Result<Self> {
         let path = options.get_filename().to_owned();
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| {
@@ -105,8 +158,8 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(busy);
-        let opening = tokio::time::timeout(busy, open_new(&options)).await;
+            .busy_timeout(timeout);
+        let opening = tokio::time::timeout(timeout, open_new(&options)).await;
         let opened = opening.map_err(|_| {
             Error::Folder(format!(
                 "the database {} is locked by another program: wait until that has done its work, or stop it",
@@ -120,9 +173,9 @@ impl Sqlite {
             ))
         })?;
         let reading = options.create_if_missing(false).pragma("query_only", "on");
-        let readers = Lanes::open(To::Sqlite(reading), READERS, busy);
+        let readers = Lanes::open(To::Sqlite(reading), READERS, timeout);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_in_groups(writer, queue));
+        tokio::spawn(write_in_groups(writer, queue, timeout));
         Ok(Self { readers, jobs, path: Arc::new(path) })
     }
 
@@ -153,6 +206,13 @@ impl Sqlite {
         let closure = Closure { work, took_number, answer };
         self.submit(Job::Transaction(Box::new(closure))).await?;
         result.await.map_err(|_| Error::closed())?
+    }
+
+    /// Waits for the writing connection.
+    pub async fn borrow(&self) -> Result<Loan> {
+        let (lend, lent) = oneshot::channel();
+        self.submit(Job::Borrow(lend)).await?;
+        lent.await.map_err(|_| Error::closed())?
     }
 
     pub async fn close(&self) {
@@ -187,13 +247,25 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
     code.is_some_and(|code| code & 0xff == 5)
 }
 
-async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Job>) {
-    let mut group = Vec::with_capacity(GROUP);
+async fn write_in_groups(
+    mut connection: SqliteConnection,
+    mut queue: mpsc::Receiver<Job>,
+    idle_timeout: Duration,
+) {
+    let mut received = Vec::with_capacity(GROUP);
+    let mut group = VecDeque::with_capacity(GROUP);
     let mut closing = None;
-    while closing.is_none() && queue.recv_many(&mut group, GROUP).await > 0 {
+    while closing.is_none() {
+        if group.is_empty() && queue.recv_many(&mut received, GROUP).await == 0 {
+            break;
+        }
+        group.extend(received.drain(..));
         let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
         let outcome = match begin(&mut connection).await {
-            Ok(()) => run_group(&mut connection, &mut group, &mut answers, &mut closing).await,
+            Ok(()) => {
+                let (answers, closing) = (&mut answers, &mut closing);
+                run_group(&mut connection, &mut group, answers, closing, idle_timeout).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -213,6 +285,9 @@ async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Rece
         }
     }
     queue.close();
+    for job in group {
+        refuse(job, "the database was closed");
+    }
     while let Some(job) = queue.recv().await {
         refuse(job, "the database was closed");
     }
@@ -222,13 +297,16 @@ async fn write_in_groups(mut connection: SqliteConnection, mut queue: mpsc::Rece
     }
 }
 
+/// Runs the group, or its jobs up to a transaction that timed out: those before it have waited long
+/// enough, and the rest is the next group.
 async fn run_group(
     connection: &mut SqliteConnection,
-    group: &mut Vec<Job>,
+    group: &mut VecDeque<Job>,
     answers: &mut Vec<Answer>,
     closing: &mut Option<oneshot::Sender<()>>,
+    idle_timeout: Duration,
 ) -> Result<(), sqlx::Error> {
-    for job in group.drain(..) {
+    while let Some(job) = group.pop_front() {
         match job {
             Job::Statement(statement, to) => {
                 let result = statement.on_sqlite(&mut *connection).await;
@@ -250,10 +328,49 @@ async fn run_group(
                 }
                 execute(connection, "RELEASE job").await?;
             }
+            // A caller that no longer waits needs no transaction.
+            Job::Borrow(borrower) if borrower.is_closed() => {}
+            Job::Borrow(borrower) => match lend(connection, borrower, idle_timeout).await? {
+                Returned::Committed(answer) => answers.push(answer),
+                Returned::RolledBack => {}
+                Returned::TimedOut => break,
+            },
             Job::Close(done) => *closing = Some(done),
         }
     }
     execute(connection, "COMMIT").await
+}
+
+/// Serves one borrower until it commits, is dropped, or sends nothing for `idle_timeout`.
+async fn lend(
+    connection: &mut SqliteConnection,
+    borrower: oneshot::Sender<Result<Loan>>,
+    idle_timeout: Duration,
+) -> Result<Returned, sqlx::Error> {
+    execute(connection, "SAVEPOINT job").await?;
+    let (requests, mut received) = mpsc::channel(1);
+    // Where the borrower has gone meanwhile, the channel is closed, and the first request is `None`.
+    let _ = borrower.send(Ok(Loan { requests }));
+    let returned = loop {
+        match tokio::time::timeout(idle_timeout, received.recv()).await {
+            Ok(Some(Request::Run(statement, answer))) => {
+                // A statement whose caller stopped waiting was run all the same.
+                let _ = answer.send(statement.on_sqlite(&mut *connection).await);
+            }
+            Ok(Some(Request::Commit(answer))) => {
+                break Returned::Committed(answering(Ok(()), answer));
+            }
+            Ok(None) => break Returned::RolledBack,
+            Err(_) => break Returned::TimedOut,
+        }
+    };
+    // From here on the borrower's requests fail.
+    drop(received);
+    if !matches!(returned, Returned::Committed(_)) {
+        execute(connection, "ROLLBACK TO job").await?;
+    }
+    execute(connection, "RELEASE job").await?;
+    Ok(returned)
 }
 
 fn refuse(job: Job, why: &str) {
@@ -262,6 +379,7 @@ fn refuse(job: Job, why: &str) {
         Job::Statement(_, to) => drop(to.send(Err(Error::Database(error())))),
         // Dropping the work drops its answer's sender: the caller sees a closed database.
         Job::Transaction(_) => {}
+        Job::Borrow(to) => drop(to.send(Err(Error::Database(error())))),
         Job::Close(done) => drop(done.send(())),
     }
 }

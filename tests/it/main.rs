@@ -39,3 +39,4 @@ mod smoke;
 mod structure;
 mod threats;
 mod token;
+mod transactions;

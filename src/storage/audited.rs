@@ -1,0 +1,98 @@
+//! A transaction that knows when it happens and who causes it, so that a change, its event and its
+//! audit entry are one sequence of calls and one commit.
+
+use std::ops::{Deref, DerefMut};
+
+use serde_json::Value;
+
+use super::{Db, Result, Tx, outbox};
+use crate::{
+    clock::{Clock, Rng, Timestamp},
+    model::{self, actor::Actor, event::Event},
+};
+
+/// A [`Tx`] with its time, its ids and its actor. Dropping it rolls it back.
+#[derive(Debug)]
+pub struct AuditedTx {
+    tx: Tx<'static>,
+    clock: Clock,
+    rng: Rng,
+    actor: Actor,
+    now: Timestamp,
+}
+
+impl AuditedTx {
+    /// Begins a transaction for an actor. The clock is read once the transaction has its connection: on
+    /// SQLite, where writers take turns, transactions have the order of their times.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin(db: &Db, clock: &Clock, rng: &Rng, actor: &Actor) -> Result<Self> {
+        let tx = db.begin().await?;
+        let now = clock.now();
+        Ok(Self { tx, clock: clock.clone(), rng: rng.clone(), actor: actor.clone(), now })
+    }
+
+    /// The time of everything the transaction does.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Reads the clock again: after the transaction has waited for a row lock, its changes are to be later than
+    /// those of the transaction it waited for.
+    pub fn read_clock(&mut self) -> Timestamp {
+        self.now = self.clock.now();
+        self.now
+    }
+
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// A new id for a row.
+    pub fn new_id(&self) -> String {
+        model::new_id(&self.clock, &self.rng)
+    }
+
+    /// Adds an event to the outbox.
+    pub async fn event(&mut self, event: &Event) -> Result<()> {
+        let id = self.new_id();
+        outbox::add(&mut self.tx, id, event, self.actor.correlation_id(), self.now).await
+    }
+
+    /// Adds an entry to the audit log. `detail` says what changed and holds no secret.
+    pub async fn audit(
+        &mut self,
+        action: &'static str,
+        subject: Option<&str>,
+        detail: Value,
+    ) -> Result<()> {
+        self.actor.note(&mut self.tx, action, subject, detail, self.now).await
+    }
+
+    /// Keeps the changes, as [`Tx::commit`].
+    ///
+    /// # Errors
+    /// As [`Tx::commit`].
+    pub async fn commit(self) -> Result<()> {
+        self.tx.commit().await
+    }
+}
+
+impl Deref for AuditedTx {
+    type Target = Tx<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tx
+    }
+}
+
+impl DerefMut for AuditedTx {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.tx
+    }
+}

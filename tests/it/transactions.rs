@@ -1,0 +1,269 @@
+//! Transactions of the database: what is kept, what is rolled back, and who waits for whom.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use propusk::{
+    app::App,
+    clock::{Clock, Rng},
+    config::Config,
+    model::{actor::Actor, user::Role},
+    storage::{
+        self, Db, Error, Tx, audit,
+        change_counters::{self, Counter},
+        roles,
+    },
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::support::{Backend, Database, START, backend_tests};
+
+backend_tests! {
+    a_dropped_transaction_is_rolled_back,
+    an_error_rolls_a_transaction_back,
+    a_change_and_its_audit_entry_are_one_commit,
+    a_commit_returns_once_everyone_was_notified,
+}
+
+fn config(database: &Database) -> Config {
+    Config::load(None, database.settings().into_iter()).expect("a good configuration")
+}
+
+async fn open(database: &Database) -> Db {
+    Db::open(&config(database)).await.expect("the database opens")
+}
+
+fn role(name: &str) -> Role {
+    Role::parse(name).expect("a good name")
+}
+
+async fn add(tx: &mut Tx<'_>, name: &str) -> storage::Result<()> {
+    roles::insert(tx, &role(name), "", START).await
+}
+
+async fn has(db: &Db, name: &str) -> bool {
+    roles::by_name(db, name).await.expect("the database answers").is_some()
+}
+
+async fn a_dropped_transaction_is_rolled_back(backend: Backend) {
+    let database = Database::prepared(backend).await;
+    let db = open(&database).await;
+    let mut tx = db.begin().await.expect("a transaction");
+    add(&mut tx, "dropped").await.expect("a role is added");
+    drop(tx);
+    let mut tx = db.begin().await.expect("a transaction");
+    add(&mut tx, "kept").await.expect("a role is added");
+    tx.commit().await.expect("the commit succeeds");
+    assert!(has(&db, "kept").await);
+    assert!(!has(&db, "dropped").await);
+}
+
+async fn an_error_rolls_a_transaction_back(backend: Backend) {
+    async fn add_twice(db: &Db) -> storage::Result<()> {
+        let mut tx = db.begin().await?;
+        add(&mut tx, "twice").await?;
+        add(&mut tx, "twice").await?;
+        tx.commit().await
+    }
+    let database = Database::prepared(backend).await;
+    let db = open(&database).await;
+    let error = add_twice(&db).await.expect_err("the name is unique");
+    assert!(matches!(error, Error::Conflict(_)), "{error}");
+    assert!(!has(&db, "twice").await);
+}
+
+async fn a_change_and_its_audit_entry_are_one_commit(backend: Backend) {
+    let database = Database::prepared(backend).await;
+    let clock = Clock::fake(START);
+    let app = App::open(config(&database), clock.clone(), Rng::system()).await.expect("it opens");
+    let entries = async |app: &Arc<App>| {
+        let filter = audit::Filter { action: Some("test".to_owned()), ..audit::Filter::default() };
+        audit::page(&app.db, &filter, i64::MAX, 10).await.expect("the database answers")
+    };
+    let actor = Actor::operator();
+
+    let mut tx = app.begin(&actor).await.expect("a transaction");
+    add(&mut tx, "unseen").await.expect("a role is added");
+    tx.audit("test", None, json!({})).await.expect("an entry is added");
+    drop(tx);
+    assert!(entries(&app).await.is_empty());
+
+    clock.advance(Duration::from_secs(1));
+    let mut tx = app.begin(&actor).await.expect("a transaction");
+    assert_eq!(tx.now(), START + Duration::from_secs(1));
+    // The time of a transaction stands until it asks for a later one.
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(tx.now(), START + Duration::from_secs(1));
+    add(&mut tx, "seen").await.expect("a role is added");
+    tx.audit("test", Some("somebody"), json!({ "n": 1 })).await.expect("an entry is added");
+    assert_eq!(tx.read_clock(), START + Duration::from_secs(2));
+    tx.commit().await.expect("the commit succeeds");
+
+    let entries = entries(&app).await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].actor, "cli");
+    assert_eq!(entries[0].subject.as_deref(), Some("somebody"));
+    assert_eq!(entries[0].at, START + Duration::from_secs(1));
+    assert!(has(&app.db, "seen").await);
+    assert!(!has(&app.db, "unseen").await);
+}
+
+async fn a_commit_returns_once_everyone_was_notified(backend: Backend) {
+    let database = Database::prepared(backend).await;
+    let db = open(&database).await;
+    let (notifications, mut commits) = mpsc::channel(1);
+    db.announce_to(notifications);
+
+    // No counter moved: nobody is notified.
+    let mut tx = db.begin().await.expect("a transaction");
+    add(&mut tx, "quiet").await.expect("a role is added");
+    tx.commit().await.expect("the commit succeeds");
+    assert!(commits.try_recv().is_err());
+
+    let mut tx = db.begin().await.expect("a transaction");
+    let version = change_counters::next(&mut tx, Counter::Clients).await.expect("the next version");
+    let committing = tokio::spawn(tx.commit());
+    let notified = commits.recv().await.expect("a notification");
+    // It was sent after the commit, and the caller waits until it was dealt with.
+    assert_eq!(change_counters::read(&db).await.expect("the versions").clients, version);
+    assert!(!committing.is_finished());
+    notified.send(()).expect("somebody waits");
+    committing.await.expect("no panic").expect("the commit succeeds");
+
+    // Rolled back: nobody is notified.
+    let mut tx = db.begin().await.expect("a transaction");
+    change_counters::next(&mut tx, Counter::Clients).await.expect("the next version");
+    drop(tx);
+    assert_eq!(change_counters::read(&db).await.expect("the versions").clients, version);
+    assert!(commits.try_recv().is_err());
+}
+
+/// How long a transaction may be idle in the tests below.
+const IDLE: Duration = Duration::from_secs(1);
+
+#[allow(clippy::disallowed_methods)] // measures durations
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+async fn sqlite() -> (Database, Db) {
+    let database = Database::prepared(Backend::Sqlite).await;
+    let mut settings = database.settings();
+    settings.push(("PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(), "1s".to_owned()));
+    let config = Config::load(None, settings.into_iter()).expect("a good configuration");
+    let db = Db::open(&config).await.expect("the database opens");
+    (database, db)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_rolls_an_idle_transaction_back_and_goes_on() {
+    let (_database, db) = sqlite().await;
+    let mut idle = db.begin().await.expect("a transaction");
+    let begun = now();
+    add(&mut idle, "idle").await.expect("a role is added");
+    // Whoever writes meanwhile waits for the idle transaction, and no longer than it may be idle.
+    let mut tx = db.begin().await.expect("the next transaction");
+    assert!(begun.elapsed() >= IDLE, "{:?}", begun.elapsed());
+    add(&mut tx, "next").await.expect("a role is added");
+    tx.commit().await.expect("the commit succeeds");
+
+    let error = add(&mut idle, "late").await.expect_err("the transaction is gone");
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    let error = idle.commit().await.expect_err("nothing can be committed");
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    assert!(has(&db, "next").await);
+    assert!(!has(&db, "idle").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_lets_a_transaction_work_for_longer_than_it_may_idle() {
+    let (_database, db) = sqlite().await;
+    let mut tx = db.begin().await.expect("a transaction");
+    for n in 0..5 {
+        tokio::time::sleep(IDLE * 3 / 10).await;
+        add(&mut tx, &format!("role{n}")).await.expect("a role is added");
+    }
+    tx.commit().await.expect("the commit succeeds");
+    assert!(has(&db, "role4").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_takes_the_connection_back_from_a_cancelled_task() {
+    let (_database, db) = sqlite().await;
+    let (holding, held) = tokio::sync::oneshot::channel();
+    let holder = tokio::spawn({
+        let db = db.clone();
+        async move {
+            let mut tx = db.begin().await.expect("a transaction");
+            add(&mut tx, "cancelled").await.expect("a role is added");
+            let _ = holding.send(());
+            std::future::pending::<()>().await;
+            drop(tx);
+        }
+    });
+    held.await.expect("the task holds the transaction");
+    let begun = now();
+    holder.abort();
+    let mut tx = db.begin().await.expect("the next transaction");
+    assert!(begun.elapsed() < IDLE, "{:?}", begun.elapsed());
+    add(&mut tx, "next").await.expect("a role is added");
+    tx.commit().await.expect("the commit succeeds");
+    assert!(has(&db, "next").await);
+    assert!(!has(&db, "cancelled").await);
+}
+
+/// Adds `role<n>`, and commits it or drops the transaction; says whether it committed.
+async fn add_one(db: &Db, n: usize) -> storage::Result<bool> {
+    let mut tx = db.begin().await?;
+    add(&mut tx, &format!("role{n}")).await?;
+    if is_committed(n) {
+        tx.commit().await?;
+    }
+    Ok(is_committed(n))
+}
+
+const fn is_committed(n: usize) -> bool {
+    n % 10 != 3
+}
+
+#[tokio::test]
+async fn sqlite_commits_waiting_transactions_as_one_group() {
+    const MANY: usize = 100;
+    let (_database, db) = sqlite().await;
+    let first = db.begin().await.expect("a transaction");
+    // They queue behind the first one, and so are one group: the last of it is held open.
+    let transactions: Vec<_> = (0..MANY)
+        .map(|n| {
+            let db = db.clone();
+            tokio::spawn(async move { add_one(&db, n).await })
+        })
+        .collect();
+    let turns = async || {
+        for _ in 0..MANY {
+            tokio::task::yield_now().await;
+        }
+    };
+    turns().await;
+    let last = tokio::spawn({
+        let db = db.clone();
+        async move { db.begin().await }
+    });
+    turns().await;
+    first.commit().await.expect("the commit succeeds");
+    let mut last = last.await.expect("no panic").expect("the last transaction");
+    add(&mut last, "last").await.expect("a role is added");
+    // All before it have called `commit`; nobody is told so, and nobody sees anything of it.
+    for (n, task) in transactions.iter().enumerate() {
+        assert_eq!(task.is_finished(), !is_committed(n), "{n}");
+    }
+    assert!(!has(&db, "role0").await);
+
+    last.commit().await.expect("the commit succeeds");
+    for (n, outcome) in join_all(transactions).await.into_iter().enumerate() {
+        let committed = outcome.expect("no panic").expect("the commit succeeds");
+        assert_eq!(committed, is_committed(n));
+        assert_eq!(has(&db, &format!("role{n}")).await, committed, "{n}");
+    }
+    assert!(has(&db, "last").await);
+}
