@@ -64,6 +64,13 @@ pub enum Error {
     Unavailable(#[source] Cause),
 }
 
+impl Error {
+    /// An invalid field.
+    pub fn field(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Validation(vec![FieldError { field, message: message.into() }])
+    }
+}
+
 /// The inner cause, for the log only.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 

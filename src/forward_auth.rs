@@ -74,8 +74,7 @@ pub(crate) async fn answer(
         Credentials::Cookies { access, refresh } => access.or(refresh).is_some(),
     };
     if by_cookie && !is_from_allowed_origin(headers, &app.config) {
-        let message =
-            "cross-site request with session cookies: if the origin is yours, add it to `gateway.origins`";
+        let message = "cross-site request with session cookies: if the origin is yours, add it to `gateway.origins`";
         return Err(ApiError::new(ErrorCode::CrossSite, message));
     }
     let decided = gateway::decide(app, credentials, &query.requirements, caller).await;

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use super::{Failed, commands::failed};
 use crate::{
     app::App,
-    flows::admin::clients::{self, catalogue, registration},
+    flows::admin::{
+        access::Precondition,
+        clients::{self, catalogue, registration},
+    },
     listener,
     model::{
         actor::Actor,
@@ -402,13 +405,14 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Add { id, settings } => {
             let mut metadata = Metadata::default();
             settings.with_defaults().into_change()?(&mut metadata);
-            let (client, secret) = clients::add(app, id, metadata, &Actor::operator()).await?;
+            let created = clients::create(app, id, metadata, None, &Actor::operator()).await?;
+            let (client, secret) = created.resource;
             println!("added client {}", client.id);
             print_secret(secret.as_deref());
         }
         ClientCommand::List { json } => list(app, json).await?,
         ClientCommand::Show { id, json } => {
-            let client = clients::named(app, &id).await?;
+            let client = clients::by_id(app, &id).await?;
             let mut shown = describe(&client);
             if json {
                 print_json(&shown)?;
@@ -422,13 +426,19 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             }
         }
         ClientCommand::Set { id, settings } => {
-            let secret =
-                clients::set(app, &id, settings.into_change()?, &Actor::operator()).await?;
+            let change = settings.into_change()?;
+            let changed = |metadata: &Metadata| {
+                let mut metadata = metadata.clone();
+                change(&mut metadata);
+                Ok(metadata)
+            };
+            let any = &Precondition::Any;
+            let (_, secret) = clients::update(app, &id, any, changed, &Actor::operator()).await?;
             println!("changed client {id}");
             print_secret(secret.as_deref());
         }
         ClientCommand::RotateSecret { id, overlap } => {
-            let secret = clients::rotate_secret(app, &id, overlap, &Actor::operator()).await?;
+            let (_, secret) = clients::rotate_secret(app, &id, overlap, &Actor::operator()).await?;
             let until = app.clock.now() + overlap;
             if overlap.is_zero() {
                 println!("rotated the secret of {id}; the previous one is no longer valid");
@@ -439,7 +449,7 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             print_secret(Some(&secret));
         }
         ClientCommand::Remove { id } => {
-            clients::remove(app, &id, &Actor::operator()).await?;
+            clients::delete(app, &id, &Precondition::Any, &Actor::operator()).await?;
             println!("removed client {id}; all its sessions revoked");
         }
         ClientCommand::Disable { id } => {

@@ -23,7 +23,7 @@ use crate::{
     flows::{
         accounts::register::Registration,
         admin::{
-            access::Expected,
+            access::Precondition,
             bootstrap::{self, FirstStart},
             clients::{self, file as clients_file},
             modules::file as modules_file,
@@ -45,6 +45,10 @@ impl From<Error> for Failed {
                 lines.join("\n")
             }
             Error::Unavailable(cause) | Error::NotCreated(cause) => cause.to_string(),
+            Error::NotFound(noun @ ("client" | "module" | "role")) => {
+                format!("there is no such {noun}: see `propusk {noun} list`")
+            }
+            Error::NoSuchModule => "there is no such module: see `propusk module list`".to_owned(),
             other => other.to_string(),
         })
     }
@@ -176,7 +180,8 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             let role = role_named(&role)?;
             let (password, generated) = password(app, password_stdin)?;
             let registration = Registration { email, username, password: password.clone() };
-            let user = users::create(app, registration, role, &Actor::operator()).await?;
+            let created = users::create(app, registration, role, None, &Actor::operator()).await?;
+            let user = created.resource.user;
             println!("added user {} ({})", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
@@ -206,23 +211,23 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
         }
         UserCommand::Disable { user } => {
             let user = users::find(app, &user).await?;
-            users::disable(app, &user, &Actor::operator()).await?;
+            users::disable(app, &user.id, &Actor::operator()).await?;
             println!("disabled user {}; all sessions revoked", user.email);
         }
         UserCommand::Enable { user } => {
             let user = users::find(app, &user).await?;
-            users::enable(app, &user, &Actor::operator()).await?;
+            users::enable(app, &user.id, &Actor::operator()).await?;
             println!("enabled user {}", user.email);
         }
         UserCommand::Delete { user } => {
             let user = users::find(app, &user).await?;
-            users::delete(app, &user.id, &Expected::Any, &Actor::operator()).await?;
+            users::delete(app, &user.id, &Precondition::Any, &Actor::operator()).await?;
             println!("deleted user {}", user.email);
         }
         UserCommand::SetPassword { user, password_stdin } => {
             let user = users::find(app, &user).await?;
             let (password, generated) = password(app, password_stdin)?;
-            users::set_password(app, &user, &password, &Actor::operator()).await?;
+            users::set_password(app, &user.id, &password, &Actor::operator()).await?;
             println!("changed the password of {}; all sessions revoked", user.email);
             if generated {
                 println!("password (shown once): {password}");
@@ -231,12 +236,12 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
         UserCommand::SetRole { user, role } => {
             let role = role_named(&role)?;
             let user = users::find(app, &user).await?;
-            users::set_role(app, &user, role.clone(), &Actor::operator()).await?;
+            users::set_role(app, &user.id, role.clone(), &Actor::operator()).await?;
             println!("changed the role of {} to {}", user.email, role.as_str());
         }
         UserCommand::WithdrawConsent { user, client } => {
             let user = users::find(app, &user).await?;
-            clients::withdraw_consent(app, &user, &client, &Actor::operator()).await?;
+            clients::withdraw_consent(app, &user.id, &client, &Actor::operator()).await?;
             println!("withdrew the consent of {} to {client}", user.email);
         }
     }

@@ -7,11 +7,7 @@ use super::{Failed, commands::failed};
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::admin::{
-        access::Expected,
-        modules::{self, Must},
-        roles, users,
-    },
+    flows::admin::{access::Precondition, modules, roles, users},
     model::{
         actor::Actor,
         catalogue::Descriptions,
@@ -154,11 +150,6 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
     let by = Actor::operator();
     match command {
         ModuleCommand::Add { id, settings } => {
-            if modules::named(app, &id).await.is_ok() {
-                let message =
-                    format!("the module {id} already exists; change it with `propusk module set`");
-                return Err(Failed::Run(message));
-            }
             let mut module = Module {
                 id,
                 names: Descriptions::new(),
@@ -171,19 +162,19 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
             };
             settings.change(&mut module)?;
             let id = module.id.clone();
-            modules::put(app, module, Must::BeNew(None), &by).await?;
+            modules::create(app, module, None, &by).await?;
             println!("added module {id}");
         }
         ModuleCommand::Set { id, settings } => {
-            let mut module = modules::named(app, &id).await?;
-            let as_read = Must::Be(Expected::OneOf(vec![module.updated_at]));
+            let mut module = modules::by_id(app, &id).await?;
+            let as_read = Precondition::OneOf(vec![module.updated_at]);
             settings.change(&mut module)?;
-            modules::put(app, module, as_read, &by).await?;
+            modules::update(app, module, &as_read, &by).await?;
             println!("changed module {id}");
         }
         ModuleCommand::List { json } => list(app, json).await?,
         ModuleCommand::Remove { id } => {
-            modules::remove(app, &id, &Expected::Any, &by).await?;
+            modules::delete(app, &id, &Precondition::Any, &by).await?;
             println!("removed module {id} and withdrew it from all users");
         }
         ModuleCommand::Grant { user, module, until } => {
@@ -195,7 +186,6 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
         }
         ModuleCommand::Withdraw { user, module } => {
             let user = users::find(app, &user).await?;
-            modules::named(app, &module).await?;
             modules::withdraw(app, &user.id, &module, &by).await?;
             println!(
                 "withdrew module {module} from {}; tokens with its scopes revoked",
@@ -292,7 +282,7 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
             }
         }
         RoleCommand::Remove { name } => {
-            roles::remove(app, parse(&name)?, &Expected::Any, &by).await?;
+            roles::delete(app, parse(&name)?, &Precondition::Any, &by).await?;
             println!("removed role {name}");
         }
     }

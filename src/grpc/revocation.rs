@@ -144,7 +144,10 @@ fn delta_parts(from: i64, to: i64, entries: &[WireRevocation]) -> Vec<WatchRespo
 }
 
 /// Splits entries into messages of at most [`MAX_ENTRIES`]; at least one message.
-fn split(entries: &[WireRevocation], message: impl Fn(Vec<Entry>, bool) -> Message) -> Vec<WatchResponse> {
+fn split(
+    entries: &[WireRevocation],
+    message: impl Fn(Vec<Entry>, bool) -> Message,
+) -> Vec<WatchResponse> {
     let count = entries.len().div_ceil(MAX_ENTRIES).max(1);
     (0..count)
         .map(|at| {

@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     flows::{
         accounts::register::Registration,
-        admin::{access::Expected, users},
+        admin::{access::Precondition, users},
     },
     model::{
         actor::Actor,
@@ -68,9 +68,10 @@ impl UserService for Users {
             username: Some(message.username).filter(|name| !name.is_empty()),
             password: message.password,
         };
-        let created = users::create(&call.app, registration, Role::user(), &actor(&call)?).await;
-        let user = created.map_err(|error| call.refuse(error))?;
-        Ok(Response::new(user.into()))
+        let created =
+            users::create(&call.app, registration, Role::user(), None, &actor(&call)?).await;
+        let created = created.map_err(|error| call.refuse(error))?;
+        Ok(Response::new(created.resource.user.into()))
     }
 
     async fn delete(
@@ -79,7 +80,7 @@ impl UserService for Users {
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let call = Call::of(&request)?;
         let user = user_to_change(&call, &request.get_ref().id).await?;
-        let removed = users::delete(&call.app, &user.id, &Expected::Any, &actor(&call)?).await;
+        let removed = users::delete(&call.app, &user.id, &Precondition::Any, &actor(&call)?).await;
         removed.map_err(|error| call.refuse(error))?;
         Ok(Response::new(DeleteUserResponse {}))
     }
@@ -90,11 +91,9 @@ impl UserService for Users {
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
         let user = user_to_change(&call, &request.get_ref().id).await?;
-        if user.disabled_at.is_none() {
-            let disabled = users::disable(&call.app, &user, &actor(&call)?).await;
-            disabled.map_err(|error| call.refuse(error))?;
-        }
-        Ok(Response::new(user_by_id(&call, &user.id).await?.into()))
+        let disabled = users::disable(&call.app, &user.id, &actor(&call)?).await;
+        let account = disabled.map_err(|error| call.refuse(error))?;
+        Ok(Response::new(account.user.into()))
     }
 
     async fn enable(
@@ -103,11 +102,9 @@ impl UserService for Users {
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
         let user = user_to_change(&call, &request.get_ref().id).await?;
-        if user.disabled_at.is_some() {
-            let enabled = users::enable(&call.app, &user, &actor(&call)?).await;
-            enabled.map_err(|error| call.refuse(error))?;
-        }
-        Ok(Response::new(user_by_id(&call, &user.id).await?.into()))
+        let enabled = users::enable(&call.app, &user.id, &actor(&call)?).await;
+        let account = enabled.map_err(|error| call.refuse(error))?;
+        Ok(Response::new(account.user.into()))
     }
 }
 

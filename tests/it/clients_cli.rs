@@ -3,7 +3,7 @@
 use std::{process::Output, sync::Arc, time::Duration};
 
 use propusk::{
-    flows::admin::clients,
+    flows::admin::{access::Precondition, clients},
     model::{
         actor::Actor,
         client::{GrantType, Metadata},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, TestServer, backend_tests,
-    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, web_app},
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, changed, web_app},
     process::run,
     send,
 };
@@ -196,7 +196,7 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     stdout(&propusk(&["client", "remove", "shop"]));
     assert_refused(
         &propusk(&["client", "show", "shop"]),
-        &["there is no client \"shop\"", "client list"],
+        &["there is no such client", "client list"],
     );
     expect_oauth_error(&client_credentials(&server, "shop", &newer).await, 401, "invalid_client");
     let log = rows(&server, "SELECT action || ' ' || actor || ' ' || subject AS text FROM audit_log WHERE subject = 'shop' ORDER BY number").await;
@@ -230,7 +230,7 @@ async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
     assert_refused(&with(&["--grant", "client_credentials"]), &["redirect_uris"]);
     assert_refused(
         &add(&["--grant", "refresh_token"]),
-        &["refresh_token comes with authorization_code"],
+        &["refresh_token requires authorization_code"],
     );
     assert_refused(
         &with(&["--public", "--grant", "authorization_code", "--grant", "client_credentials"]),
@@ -277,9 +277,9 @@ async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     assert_refused(&add(&many), &["redirect_uris", "at most 20"]);
     // None of these was stored.
-    assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no client"]);
+    assert_refused(&run(&database, &[], &["client", "show", "it"]), &["there is no such client"]);
     stdout(&with(&["--no-pkce"]));
-    assert_refused(&with(&[]), &["there is a client \"it\" already"]);
+    assert_refused(&with(&[]), &["a client of this id exists"]);
     assert_refused(&run(&database, &[], &["client", "set", "it", "--public"]), &["require_pkce"]);
     assert_eq!(shown(&database, "it")["token_endpoint_auth_method"], "client_secret_basic");
 }
@@ -330,7 +330,7 @@ async fn built_in_clients_cannot_be_changed(backend: Backend) {
             &["client", "set", id, "--name", "x"],
             &["client", "rotate-secret", id],
         ] {
-            assert_refused(&run(&database, &[], args), &["part of Propusk"]);
+            assert_refused(&run(&database, &[], args), &["built in"]);
         }
     }
 }
@@ -343,13 +343,14 @@ async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
         ..Metadata::default()
     };
     let (_, secret) =
-        clients::add(&server.app, Some("robot".to_owned()), metadata, &Actor::operator())
+        clients::create(&server.app, Some("robot".to_owned()), metadata, None, &Actor::operator())
             .await
-            .expect("added");
+            .expect("added")
+            .resource;
     let first = secret.expect("a secret");
     let hour = Duration::from_secs(3600);
     client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
-    let second = clients::rotate_secret(&server.app, "robot", 24 * hour, &Actor::operator())
+    let (_, second) = clients::rotate_secret(&server.app, "robot", 24 * hour, &Actor::operator())
         .await
         .expect("rotated");
     let other = server.another(&[]).await;
@@ -365,17 +366,18 @@ async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
     client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
     // Never three: the secret before the previous one is removed at once. Without an overlap, so is
     // the previous one.
-    let third = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
+    let (_, third) = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
         .await
         .expect("rotated");
-    let fourth = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
+    let (_, fourth) = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
         .await
         .expect("rotated");
     expect_oauth_error(&client_credentials(&other, "robot", &second).await, 401, "invalid_client");
     client_credentials(&other, "robot", &third).await.expect(StatusCode::OK);
-    let fifth = clients::rotate_secret(&server.app, "robot", Duration::ZERO, &Actor::operator())
-        .await
-        .expect("rotated");
+    let (_, fifth) =
+        clients::rotate_secret(&server.app, "robot", Duration::ZERO, &Actor::operator())
+            .await
+            .expect("rotated");
     expect_oauth_error(&client_credentials(&other, "robot", &fourth).await, 401, "invalid_client");
     client_credentials(&other, "robot", &fifth).await.expect(StatusCode::OK);
     assert!(
@@ -405,9 +407,11 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
         assert_eq!(other.introspect("app", &refresh).await["active"], true);
         match end {
             "disable" => {
-                clients::disable(&server.app, "app", &Actor::operator()).await.expect("disabled")
+                clients::disable(&server.app, "app", &Actor::operator()).await.expect("disabled");
             }
-            _ => clients::remove(&server.app, "app", &Actor::operator()).await.expect("removed"),
+            _ => clients::delete(&server.app, "app", &Precondition::Any, &Actor::operator())
+                .await
+                .expect("removed"),
         }
         for server in [&other, &server] {
             assert_eq!(
@@ -458,10 +462,11 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     for server in [&server, &other] {
         tokens(server, "app", "ann").await;
     }
-    clients::set(
+    clients::update(
         &server.app,
         "app",
-        |to| to.redirect_uris.push("https://app.example/new".to_owned()),
+        &Precondition::Any,
+        changed(|to| to.redirect_uris.push("https://app.example/new".to_owned())),
         &Actor::operator(),
     )
     .await
@@ -469,16 +474,23 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     let request =
         AuthorizationRequest::of("app", "openid").with("redirect_uri", "https://app.example/new");
     other.browser().authorize(&request, "ann").await.code();
-    clients::set(&server.app, "app", |to| to.redirect_uris.truncate(1), &Actor::operator())
-        .await
-        .expect("changed");
+    clients::update(
+        &server.app,
+        "app",
+        &Precondition::Any,
+        changed(|to| to.redirect_uris.truncate(1)),
+        &Actor::operator(),
+    )
+    .await
+    .expect("changed");
     let page = other.browser().open(&request.path()).await;
     assert_eq!((page.status, page.header("location")), (StatusCode::BAD_REQUEST, ""), "{page:?}");
 
     let code = other.browser().authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
-    let secret = clients::rotate_secret(&server.app, "app", Duration::ZERO, &Actor::operator())
-        .await
-        .expect("rotated");
+    let (_, secret) =
+        clients::rotate_secret(&server.app, "app", Duration::ZERO, &Actor::operator())
+            .await
+            .expect("rotated");
     let form = [
         ("grant_type", "authorization_code"),
         ("code", code.code()),
@@ -496,10 +508,11 @@ async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
     server.register("ann").await;
     server.client("app", web_app()).await;
     let (access, refresh) = tokens(&server, "app", "ann").await;
-    clients::set(
+    clients::update(
         &server.app,
         "app",
-        |to| to.client_name = "Another name".to_owned(),
+        &Precondition::Any,
+        changed(|to| to.client_name = "Another name".to_owned()),
         &Actor::operator(),
     )
     .await
@@ -509,10 +522,11 @@ async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
         true,
         "a changed name asks for no consent"
     );
-    clients::set(
+    clients::update(
         &server.app,
         "app",
-        |to| to.scope = Scope::parse("openid offline_access").expect("a scope"),
+        &Precondition::Any,
+        changed(|to| to.scope = Scope::parse("openid offline_access").expect("a scope")),
         &Actor::operator(),
     )
     .await
@@ -538,7 +552,7 @@ async fn a_user_is_asked_again_after_consent_is_withdrawn(backend: Backend) {
     );
     assert_refused(
         &run(&server.database, &[], &["user", "withdraw-consent", "ann", "nothing"]),
-        &["there is no client"],
+        &["there is no such client"],
     );
     stdout(&run(&server.database, &[], &["user", "withdraw-consent", "ann", "app"]));
     assert_eq!(server.introspect("app", &access).await, json!({ "active": false }));
@@ -782,7 +796,7 @@ async fn a_client_removed_from_the_file_is_deleted_and_revoked(backend: Backend)
     expect_oauth_error(&client_credentials(&server, "robot", ROBOT).await, 401, "invalid_client");
     assert_refused(
         &run(&server.database, &[], &["client", "show", "shop"]),
-        &["there is no client"],
+        &["there is no such client"],
     );
     assert_eq!(shown(&server.database, "gateway")["source"], "operator", "others stay");
 }

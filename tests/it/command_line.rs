@@ -191,7 +191,7 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_does(&propusk(&["user", "disable", "vera"]), &["disabled user vera@example.org"]);
     assert_does(&propusk(&["user", "list"]), &["disabled"]);
     assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled user"]);
-    assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
+    assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["the role is in use"]);
     assert_does(
         &propusk(&["user", "set-role", "vera", "admin"]),
         &["changed the role of vera@example.org to admin"],
@@ -233,7 +233,7 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_fails(
         &propusk(&["module", "grant", "vera", "crm", "--until", "2001-01-01T00:00:00Z"]),
         1,
-        &["must lie in the future"],
+        &["must be in the future"],
     );
     assert_fails(&propusk(&["module", "grant", "vera", "nothing"]), 1, &["no such module"]);
     assert_does(&propusk(&["module", "history", "vera"]), &["crm ", "2999-01-01T00:00:00Z cli -"]);

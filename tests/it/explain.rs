@@ -142,7 +142,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         vec![("login.account", "known"), ("login.password", "Wrong")],
     ));
     let user = users::find(&server.app, "carol").await.expect("known");
-    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    users::disable(&server.app, &user.id, &Actor::operator()).await.expect("disabled");
     let wrong = server.login("carol").await;
     refused.push((
         wrong,
@@ -260,7 +260,7 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
     assert_eq!(count.expect("a number"), 5);
     let user = users::find(&one.app, "root").await.expect("known");
     assert!(
-        users::disable(&one.app, &user, &Actor::operator()).await.is_err(),
+        users::disable(&one.app, &user.id, &Actor::operator()).await.is_err(),
         "the last administrator stays"
     );
     one.clock.advance(Duration::from_secs(8 * 86_400));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use propusk::{
     clock::Timestamp,
     flows::admin::{
-        modules::{Must, grant, put, withdraw},
+        modules::{grant, put, withdraw},
         users,
     },
     model::{actor::Actor, client::Metadata, module::Module},
@@ -61,7 +61,7 @@ pub async fn module(server: &TestServer, id: &str, scope: &str, resource: Option
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };
-    put(&server.app, module, Must::Whatever, &Actor::operator()).await.expect("a module");
+    put(&server.app, module, &Actor::operator()).await.expect("a module");
 }
 
 pub async fn id_of(server: &TestServer, name: &str) -> String {
@@ -384,7 +384,7 @@ async fn a_revoked_session_is_not_renewed_and_loses_its_cookies(backend: Backend
     let mut ann = with_session(&server, "ann").await;
     ann.send(ask(&server, "")).await.expect(StatusCode::OK);
     let user = users::find(&server.app, "ann").await.expect("known");
-    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    users::disable(&server.app, &user.id, &Actor::operator()).await.expect("disabled");
     ann.send(ask(&server, "")).await.expect_error(401, "INVALID_TOKEN");
 }
 

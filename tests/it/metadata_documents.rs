@@ -3,14 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use propusk::{flows::admin::clients, model::actor::Actor, storage::Statement};
+use propusk::{
+    flows::admin::{access::Precondition, clients},
+    model::actor::Actor,
+    storage::Statement,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, START, TestServer, backend_tests,
     external_server::ExternalServer,
-    oauth::{AuthorizationRequest, CALLBACK, VERIFIER},
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, changed},
     send,
 };
 
@@ -287,9 +291,15 @@ async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
     let access = tokens["access_token"].as_str().expect("a token");
     server.get_as("/oauth2/userinfo", access).await.expect(StatusCode::OK);
     assert!(
-        clients::set(&server.app, &id, |to| to.client_name = "x".to_owned(), &Actor::operator())
-            .await
-            .is_err(),
+        clients::update(
+            &server.app,
+            &id,
+            &Precondition::Any,
+            changed(|to| to.client_name = "x".to_owned()),
+            &Actor::operator()
+        )
+        .await
+        .is_err(),
         "its metadata comes from the document"
     );
     clients::disable(&server.app, &id, &Actor::operator()).await.expect("disabled");
@@ -297,7 +307,9 @@ async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
     assert_eq!(server.get_as("/oauth2/userinfo", access).await.status, StatusCode::UNAUTHORIZED);
     clients::enable(&server.app, &id, &Actor::operator()).await.expect("enabled");
     assert!(!is_refused(&server, &id).await);
-    clients::remove(&server.app, &id, &Actor::operator()).await.expect("removed");
+    clients::delete(&server.app, &id, &Precondition::Any, &Actor::operator())
+        .await
+        .expect("removed");
     assert_eq!(kept(&server).await, Vec::<String>::new());
 }
 

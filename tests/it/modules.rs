@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use propusk::{
     clock::{Clock, Timestamp},
+    error::Error,
     flows::{
-        admin::{access::Expected, modules, users},
+        admin::{access::Precondition, modules, users},
         maintenance,
     },
     model::{actor::Actor, user::Role},
@@ -173,7 +174,9 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
 
     let id = user(&server, "ann").await;
     let found = users::find(&server.app, &id).await.expect("ann");
-    users::set_role(&server.app, &found, Role::admin(), &Actor::operator()).await.expect("changed");
+    users::set_role(&server.app, &found.id, Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
     pass_three_seconds(&server).await;
     let code = person.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
@@ -301,7 +304,9 @@ async fn module_changes_reach_other_processes_at_the_next_check(backend: Backend
     other.verify(&with.access).await.expect(StatusCode::OK);
     one.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
     other.verify(&with.access).await.expect_error(401, "INVALID_TOKEN");
-    modules::remove(&one.app, "crm", &Expected::Any, &Actor::operator()).await.expect("removed");
+    modules::delete(&one.app, "crm", &Precondition::Any, &Actor::operator())
+        .await
+        .expect("removed");
     other.switch(&ann.access, "crm", "enable").await.expect_error(404, "MODULE_NOT_FOUND");
 }
 
@@ -324,7 +329,9 @@ async fn a_scope_removed_from_a_module_is_refused_to_all_its_users(backend: Back
         server.verify(&token.access).await.expect(StatusCode::OK);
     }
     server.verify(&eve.access).await.expect(StatusCode::OK);
-    modules::remove(&server.app, "crm", &Expected::Any, &Actor::operator()).await.expect("removed");
+    modules::delete(&server.app, "crm", &Precondition::Any, &Actor::operator())
+        .await
+        .expect("removed");
     for token in &tokens {
         server.verify(&token.access).await.expect_error(401, "INVALID_TOKEN");
         let id = user(&server, "ann").await;
@@ -377,25 +384,30 @@ async fn modules_and_roles_from_a_file_exist_at_startup(backend: Backend) {
     for _ in 0..2 {
         modules::file::apply(&server.app).await.expect("applied");
     }
-    let crm = modules::named(&server.app, "crm").await.expect("there");
+    let crm = modules::by_id(&server.app, "crm").await.expect("there");
     assert_eq!((crm.name("ru"), crm.is_self_service, crm.updated_at), ("Customers", true, START));
     server.register("ann").await;
     let ann = users::find(&server.app, "ann").await.expect("known");
-    users::set_role(&server.app, &ann, Role::parse("support").expect("a role"), &Actor::operator())
-        .await
-        .expect("there is such a role");
+    users::set_role(
+        &server.app,
+        &ann.id,
+        Role::parse("support").expect("a role"),
+        &Actor::operator(),
+    )
+    .await
+    .expect("there is such a role");
     let unknown = users::set_role(
         &server.app,
-        &ann,
+        &ann.id,
         Role::parse("boss").expect("a role"),
         &Actor::operator(),
     )
     .await;
-    assert_eq!(unknown.expect_err("there is none").to_string(), "there is no such role");
+    assert!(matches!(unknown, Err(Error::Validation(_))), "{unknown:?}");
     for (wrong, why) in [
         ("[module.crm]\nname = { en = \"C\" }\nscope = \"openid\"", "scope must not have openid"),
         ("[module.CRM]\nname = { en = \"C\" }\nscope = \"a\"", "id must be 1 to 64"),
-        ("[module.crm]\nname = {}\nscope = \"a\"", "names must have a name"),
+        ("[module.crm]\nname = {}\nscope = \"a\"", "names must have at least one"),
         ("[module.crm]\nnames = {}\nscope = \"a\"", "unknown field `names`"),
     ] {
         write(wrong);

@@ -35,8 +35,8 @@ async fn gateway(server: &TestServer) -> String {
         ..Metadata::default()
     };
     let by = Actor::operator();
-    let added = clients::add(&server.app, Some("gateway".to_owned()), metadata, &by).await;
-    let secret = added.expect("added").1.expect("a secret");
+    let added = clients::create(&server.app, Some("gateway".to_owned()), metadata, None, &by).await;
+    let secret = added.expect("added").resource.1.expect("a secret");
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", "gateway"),
@@ -319,9 +319,10 @@ async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
 
     clients::enable(&server.app, "gateway", &Actor::operator()).await.expect("enabled");
     server.clock.advance(Duration::from_secs(3));
-    let secret = clients::rotate_secret(&server.app, "gateway", Duration::ZERO, &Actor::operator())
-        .await
-        .expect("a secret");
+    let (_, secret) =
+        clients::rotate_secret(&server.app, "gateway", Duration::ZERO, &Actor::operator())
+            .await
+            .expect("a secret");
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", "gateway"),

@@ -184,7 +184,7 @@ async fn t36_a_password_change_revokes_every_session(backend: Backend) {
     let (one, two) = (server.register("vera").await, server.login("vera").await.tokens());
     let anonymous = server.register("olga").await;
     let user = users::find(&server.app, "vera").await.expect("vera");
-    users::set_password(&server.app, &user, "another long walk home", &Actor::operator())
+    users::set_password(&server.app, &user.id, "another long walk home", &Actor::operator())
         .await
         .expect("changed");
     assert_revoked(&server, &one).await;
@@ -202,7 +202,7 @@ async fn t32_a_disabled_user_is_refused_by_every_server_at_once(backend: Backend
     let tokens = one.register("vera").await;
     other.verify(&tokens.access).await.expect(StatusCode::OK);
     let user = users::find(&one.app, "vera@example.org").await.expect("vera");
-    users::disable(&one.app, &user, &Actor::operator()).await.expect("disabled");
+    users::disable(&one.app, &user.id, &Actor::operator()).await.expect("disabled");
     for server in [&one, &other] {
         assert_revoked(server, &tokens).await;
         server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
@@ -210,7 +210,7 @@ async fn t32_a_disabled_user_is_refused_by_every_server_at_once(backend: Backend
             server.get_as("/api/v1/auth/session", &tokens.access).await.expect(StatusCode::OK);
         assert!(session.json()["data"].is_null());
     }
-    users::enable(&other.app, &user, &Actor::operator()).await.expect("enabled");
+    users::enable(&other.app, &user.id, &Actor::operator()).await.expect("enabled");
     assert_revoked(&one, &tokens).await;
     let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
     assert_active(&other, &anew).await;
@@ -264,7 +264,9 @@ async fn a_role_change_revokes_access_tokens_with_the_old_role(backend: Backend)
     let server = TestServer::start(backend).await;
     let tokens = server.register("vera").await;
     let user = users::find(&server.app, "vera").await.expect("vera");
-    users::set_role(&server.app, &user, Role::admin(), &Actor::operator()).await.expect("changed");
+    users::set_role(&server.app, &user.id, Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
     server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
     server.clock.advance(Duration::from_secs(2));
     let next = server.refresh(&tokens.refresh).await.expect(StatusCode::OK).tokens();

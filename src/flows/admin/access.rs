@@ -1,4 +1,4 @@
-//! Who may use the admin API, and what its calls have in common.
+//! Authorization of the admin API, and preconditions of its changes.
 
 use crate::{
     app::App,
@@ -14,21 +14,22 @@ use crate::{
     storage::sessions,
 };
 
-/// All of the admin API.
+/// The scope of the whole admin API.
 pub const ADMIN: &str = "propusk:admin";
 
-/// What only reads of it.
+/// The scope of its operations that only read.
 pub const ADMIN_READ: &str = "propusk:admin:read";
 
-/// What a call does.
+/// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
     Write,
 }
 
-/// Lets in an administrator who is logged in at one of this server's own clients, and a client whose token carries the
-/// scope; where such a token has a person, it takes both. Says whom the audit log shall name.
+/// Admits an administrator who is logged in at one of this server's own clients, and a client whose
+/// token has the scope; where such a token is about a user, the user must be an administrator as
+/// well. Gives the actor for the audit log.
 ///
 /// # Errors
 /// [`Error::NoToken`], [`Error::InvalidToken`], `insufficient_scope` (RFC 6750 §3.1).
@@ -36,33 +37,33 @@ pub async fn authorize(
     app: &App,
     token: Option<&str>,
     access: Access,
-    caller: &RequestContext,
+    context: &RequestContext,
 ) -> Result<Actor, Error> {
     let verified = verify::verify(app, token.ok_or(Error::NoToken)?).await?;
     let claims = &verified.claims;
-    // As of the head numbers that the check of the token has asked for.
+    // As of the versions that the verification of the token has synced to.
     let known = app.directory.client(&app.db, &claims.client_id).await?;
     let source = known
         .filter(|known| known.client.disabled_at.is_none())
         .map(|known| known.client.source)
         .ok_or_else(refused)?;
     if source == Source::BuiltIn && claims.role.as_deref() == Some(Role::admin().as_str()) {
-        return Ok(Actor::caller(&claims.sub, caller));
+        return Ok(Actor::caller(&claims.sub, context));
     }
     let scope = &claims.scope;
     let allows = scope.contains(ADMIN) || (access == Access::Read && scope.contains(ADMIN_READ));
-    // Nobody here has looked at a client that made itself known.
+    // No operator has reviewed a self-registered client.
     if !allows || source.is_self_registered() {
         return Err(refused());
     }
     let Some(sid) = &claims.sid else {
-        return Ok(Actor::caller(&claims.client_id, caller));
+        return Ok(Actor::caller(&claims.client_id, context));
     };
-    // Its `sub` may be one for this client alone, and it need not carry the role.
+    // Its `sub` may be pairwise, and it need not carry the role.
     let session = sessions::by_id(&app.db, sid).await?;
     let user = session.and_then(|session| session.user);
     match user.filter(is_enabled_admin) {
-        Some(user) => Ok(Actor::caller(&user.id, caller)),
+        Some(user) => Ok(Actor::caller(&user.id, context)),
         None => Err(refused()),
     }
 }
@@ -72,22 +73,22 @@ fn is_enabled_admin(user: &User) -> bool {
 }
 
 fn refused() -> Error {
-    let message = "this needs an administrator, or a client's token with the scope propusk:admin \
+    let message = "requires an administrator, or a client's token with the scope propusk:admin \
                    (propusk:admin:read to read)";
     OAuthError::insufficient_scope(message).into()
 }
 
-/// Which states of a thing a change is meant for (`If-Match`, RFC 9110 §13.1.1).
+/// The states of a resource that a change applies to (`If-Match`, RFC 9110 §13.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// Whatever its state is.
+pub enum Precondition {
+    /// Any state.
     Any,
-    /// Those it had after its changes at these moments.
+    /// The states with one of these `updated_at`.
     OneOf(Vec<Timestamp>),
 }
 
-impl Expected {
-    /// Compares with the state as the change's own transaction has found it.
+impl Precondition {
+    /// Compares with the state that the transaction of the change has locked.
     ///
     /// # Errors
     /// [`Error::Changed`].

@@ -1,4 +1,5 @@
-//! The first start: an administrator with a password that is shown once and, on loopback, a demo client.
+//! The first start: creates an administrator, whose password is shown once, and on loopback a demo
+//! client.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -13,13 +14,10 @@ use crate::{
         user::{Email, Role},
     },
     oauth::scope::Scope,
-    storage::{
-        self, clients,
-        users::{self as rows, NewUser},
-    },
+    storage::{self, clients, users as rows, users::NewUser},
 };
 
-/// What the first start made; shown once, kept nowhere.
+/// What the first start has created. The secrets are shown once and stored as hashes only.
 #[derive(Debug)]
 pub struct FirstStart {
     pub admin_email: String,
@@ -28,8 +26,8 @@ pub struct FirstStart {
     pub demo_client: Option<(String, String)>,
 }
 
-/// Does the first start's work, once in an installation's life: removing the administrator later does not
-/// open it again. `None` where it was done before.
+/// Bootstraps a deployment, once in its life: deleting the administrator does not allow it again.
+/// `None` where it was done before.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -75,24 +73,29 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
             disabled_at: None,
         });
     let demo_client = demo.as_ref().map(|demo| (demo.id.clone(), demo_secret));
-    let event_id = app.new_id();
-    let made = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                rows::mark_bootstrapped(&mut tx, now).await?;
-                users::insert(&mut tx, admin, "set_up", event_id, &Actor::operator(), now).await?;
-                if let Some(demo) = demo {
-                    clients::insert(&mut tx, &demo).await?;
-                }
-                Ok(())
-            })
-        })
-        .await;
-    match made {
-        Ok(()) => Ok(Some(FirstStart { admin_email, admin_password, demo_client })),
-        // Another process that started at this moment was first.
-        Err(storage::Error::Conflict(_)) => Ok(None),
-        Err(other) => Err(other.into()),
+    let is_first = store(app, admin, demo).await?;
+    Ok(is_first.then_some(FirstStart { admin_email, admin_password, demo_client }))
+}
+
+/// Closes the bootstrap and stores what it has created; `false` where a process that started at the
+/// same moment was first.
+async fn store(app: &App, admin: NewUser, demo: Option<Client>) -> Result<bool, Error> {
+    let mut tx = app.begin(&Actor::operator()).await?;
+    let now = tx.now();
+    match rows::mark_bootstrapped(&mut tx, now).await {
+        Err(storage::Error::Conflict(_)) => return Ok(false),
+        closed => closed?,
     }
+    match users::insert(&mut tx, admin, "set_up").await {
+        Err(Error::EmailTaken) => return Ok(false),
+        inserted => inserted?,
+    };
+    if let Some(demo) = demo {
+        match clients::insert(&mut tx, &demo).await {
+            Err(storage::Error::Conflict(_)) => return Ok(false),
+            inserted => inserted?,
+        }
+    }
+    tx.commit().await?;
+    Ok(true)
 }

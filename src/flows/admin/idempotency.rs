@@ -1,5 +1,5 @@
-//! Calls that make something, sent twice (draft-ietf-httpapi-idempotency-key-header): the second finds what the first has
-//! made.
+//! Idempotent requests (draft-ietf-httpapi-idempotency-key-header): a repeated request finds what
+//! the first one has created.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
@@ -7,46 +7,65 @@ use sha2::Sha256;
 
 use crate::{
     app::App,
-    clock::Timestamp,
     error::Error,
     keys,
     model::actor::Actor,
     storage::{
-        self, Tx, idempotency as rows,
+        AuditedTx, idempotency as rows,
         idempotency::{Call, Claim},
     },
 };
 
-/// A call that makes something under an `Idempotency-Key`.
+/// A request under an `Idempotency-Key`.
 #[derive(Clone, Debug)]
-pub struct Once(Call);
+pub struct IdempotentRequest(Call);
 
-/// What a call has made, or had made before.
+/// What a request has created, or an earlier request under the same key.
 #[derive(Debug)]
-pub enum Made<T> {
-    Now(T),
-    /// Under this id, by the same call at an earlier time.
-    Before(String),
+pub struct Created<T> {
+    pub resource: T,
+    pub is_replayed: bool,
 }
 
-impl Once {
-    /// For what stores it in a transaction of its own.
+impl<T> Created<T> {
+    pub const fn now(resource: T) -> Self {
+        Self { resource, is_replayed: false }
+    }
+
+    pub const fn earlier(resource: T) -> Self {
+        Self { resource, is_replayed: true }
+    }
+
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Created<U> {
+        Created { resource: change(self.resource), is_replayed: self.is_replayed }
+    }
+
+    /// Adds a secret, which the first request alone is told.
+    pub fn with_secret(self, secret: Option<String>) -> Created<(T, Option<String>)> {
+        let secret = secret.filter(|_| !self.is_replayed);
+        self.map(|resource| (resource, secret))
+    }
+}
+
+impl IdempotentRequest {
+    /// For a request that is stored in a transaction of its own.
     pub(crate) const fn call(&self) -> &Call {
         &self.0
     }
 
-    /// `call` names the operation, `request` is all that it was given.
+    /// `operation` and `body` are what a repetition must have in common with the first request.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the keys cannot be used.
     pub fn new(
         app: &App,
-        by: &Actor,
+        actor: &Actor,
         key: &str,
-        call: &str,
-        request: &impl Serialize,
+        operation: &str,
+        body: &impl Serialize,
     ) -> Result<Self, Error> {
-        // A request may hold a password: without the derived key nobody can try passwords against the hash.
+        // A body may hold a password: without the derived key nobody can try passwords against the
+        // hash.
         let secret = app.keys.derive("idempotency")?;
         let hash = |parts: [&[u8]; 2]| -> Result<[u8; 32], Error> {
             let mut mac = Hmac::<Sha256>::new_from_slice(&secret)
@@ -57,41 +76,44 @@ impl Once {
             }
             Ok(mac.finalize().into_bytes().into())
         };
-        let request =
-            serde_json::to_vec(request).map_err(|error| Error::Unavailable(error.into()))?;
+        let body = serde_json::to_vec(body).map_err(|error| Error::Unavailable(error.into()))?;
         Ok(Self(Call {
-            actor: by.actor.clone(),
+            actor: actor.actor.clone(),
             key_hash: hash([b"key", key.as_bytes()])?,
-            request_hash: hash([call.as_bytes(), &request])?,
+            request_hash: hash([operation.as_bytes(), &body])?,
         }))
     }
 }
 
-/// Notes the id of what was made where it was not known when the key was taken.
-pub(crate) async fn settle(
-    once: Option<&Once>,
-    tx: &mut Tx<'_>,
+/// Claims the key, if there is one, for the resource that this transaction is about to create.
+/// `Some`: an earlier request has created the resource of that id.
+///
+/// # Errors
+/// [`Error::KeyReused`].
+pub(crate) async fn claim(
+    tx: &mut AuditedTx,
+    request: Option<&IdempotentRequest>,
     resource: &str,
-) -> storage::Result<()> {
-    match once {
-        Some(Once(call)) => rows::settle(tx, call, resource).await,
-        None => Ok(()),
+) -> Result<Option<String>, Error> {
+    let Some(IdempotentRequest(call)) = request else {
+        return Ok(None);
+    };
+    let now = tx.now();
+    match rows::claim(tx, call, resource, now).await? {
+        Claim::First => Ok(None),
+        Claim::Before(id) => Ok(Some(id)),
+        Claim::Other => Err(Error::KeyReused),
     }
 }
 
-/// Takes the key, if there is one, for what this transaction is about to make under the id `resource`. `None`: make it.
-pub(crate) async fn claim<T>(
-    once: Option<&Once>,
-    tx: &mut Tx<'_>,
+/// Records the id of the resource where it was unknown when the key was claimed.
+pub(crate) async fn settle(
+    tx: &mut AuditedTx,
+    request: Option<&IdempotentRequest>,
     resource: &str,
-    now: Timestamp,
-) -> storage::Result<Option<Result<Made<T>, Error>>> {
-    let Some(Once(call)) = once else {
-        return Ok(None);
-    };
-    Ok(match rows::claim(tx, call, resource, now).await? {
-        Claim::First => None,
-        Claim::Before(id) => Some(Ok(Made::Before(id))),
-        Claim::Other => Some(Err(Error::KeyReused)),
-    })
+) -> Result<(), Error> {
+    if let Some(IdempotentRequest(call)) = request {
+        rows::settle(tx, call, resource).await?;
+    }
+    Ok(())
 }

@@ -1,13 +1,13 @@
-//! Entries that an administrator puts on the revocation list.
+//! Revocations that an administrator creates.
 
 use serde_json::json;
 
 use crate::{
     app::App,
     clock::Timestamp,
-    error::{Error, FieldError},
+    error::Error,
     flows::{
-        admin::idempotency::{Made, Once, claim, settle},
+        admin::idempotency::{self, Created, IdempotentRequest},
         sessions::end,
     },
     model::{
@@ -16,36 +16,40 @@ use crate::{
         revocation::{Revocation, RevocationTarget},
     },
     oauth::scope::Scope,
-    storage::{revocations, sessions as session_rows},
+    storage::{
+        revocations::{self, ListedRevocation},
+        sessions as session_rows,
+    },
 };
 
-/// What shall be refused.
+/// What to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RevocationRequest {
     /// One access token, by `jti`.
     Token(String),
-    /// A session, which ends; by `sid`.
+    /// A session and its tokens, by `sid`.
     Session(String),
-    /// A subject's tokens of until now.
+    /// A subject's tokens issued until now.
     Subject(String),
-    /// Those of a subject that carry this scope.
+    /// A subject's tokens issued until now that have this scope.
     Scope { sub: String, scope: String },
-    /// A client's tokens of until now.
+    /// A client's tokens issued until now.
     Client(String),
 }
 
-impl Refused {
-    fn name(&self) -> &str {
+impl RevocationRequest {
+    fn target_id(&self) -> &str {
         match self {
-            Self::Token(name)
-            | Self::Session(name)
-            | Self::Subject(name)
-            | Self::Scope { sub: name, .. }
-            | Self::Client(name) => name,
+            Self::Token(id)
+            | Self::Session(id)
+            | Self::Subject(id)
+            | Self::Scope { sub: id, .. }
+            | Self::Client(id) => id,
         }
     }
 
-    /// For a second more than until now: a token that is being issued may be of a moment ago.
+    /// "Until now" includes the next second: a token that is being issued may carry an earlier
+    /// time.
     fn target(&self, now: Timestamp) -> RevocationTarget {
         let issued_until = now.as_secs() + 1;
         match self.clone() {
@@ -58,71 +62,71 @@ impl Refused {
     }
 }
 
-/// Adds an entry and gives its number. Comes back once it holds on every process. Sessions other than one that is named go
-/// on, with new tokens.
+/// Creates a revocation. Returns once it holds on every process. Sessions continue with new tokens,
+/// except a session that is revoked by its `sid`.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::KeyReused`].
-pub async fn add(
+/// [`Error::Validation`]; [`Error::KeyReused`]; [`Error::NotFound`] where an earlier request has
+/// created the entry and it has expired since.
+pub async fn create(
     app: &App,
-    refused: Refused,
+    revocation: RevocationRequest,
     reason: String,
-    once: Option<Once>,
-    by: &Actor,
-) -> Result<Made<i64>, Error> {
-    check(&refused, &reason)?;
-    let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
-    let session = match &refused {
-        Refused::Session(sid) => session_rows::overview_of(&app.db, sid).await?,
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<ListedRevocation>, Error> {
+    check(&revocation, &reason)?;
+    let session = match &revocation {
+        RevocationRequest::Session(sid) => session_rows::overview_of(&app.db, sid).await?,
         _ => None,
     };
-    let made = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                // Its number is known at the end only.
-                if let Some(known) = claim(once.as_ref(), &mut tx, "", now).await? {
-                    return Ok(known);
-                }
-                let entry = Revocation {
-                    target: refused.target(now),
-                    expires_at: now + LONGEST_TOKEN_LIFE,
-                };
-                let written = entry.to_wire();
-                let detail =
-                    json!({ "kind": written.kind, "scope": written.scope, "reason": reason });
-                by.note(&mut tx, "revocation.add", Some(refused.name()), detail, now).await?;
-                if let Some(session) = &session {
-                    end::close_in(&mut tx, session, event_id, &by, now).await?;
-                }
-                let number = revocations::add(&mut tx, &entry, &reason, now).await?;
-                settle(once.as_ref(), &mut tx, &number.to_string()).await?;
-                Ok(Ok(Made::Now(number)))
-            })
-        })
-        .await??;
+    let mut tx = app.begin(actor).await?;
+    // The number of the entry is known at the end.
+    if let Some(number) = idempotency::claim(&mut tx, request.as_ref(), "").await? {
+        drop(tx);
+        let number = number.parse().unwrap_or_default();
+        let entry = revocations::by_number(&app.db, number).await?;
+        return Ok(Created::earlier(entry.ok_or(Error::NotFound("revocation"))?));
+    }
+    let now = tx.now();
+    let entry = Revocation { target: revocation.target(now), expires_at: now + LONGEST_TOKEN_LIFE };
+    let written = entry.to_wire();
+    let detail = json!({ "kind": written.kind, "scope": written.scope, "reason": reason });
+    tx.audit("revocation.add", Some(revocation.target_id()), detail).await?;
+    if let Some(session) = &session {
+        let event_id = tx.new_id();
+        end::close_in(&mut tx, session, event_id, actor, now).await?;
+    }
+    let number = revocations::add(&mut tx, &entry, &reason, now).await?;
+    idempotency::settle(&mut tx, request.as_ref(), &number.to_string()).await?;
+    tx.commit().await?;
     app.logouts_waiting.notify_one();
-    Ok(made)
+    Ok(Created::now(ListedRevocation {
+        number,
+        kind: written.kind,
+        target: written.id,
+        scope: written.scope,
+        issued_until: written.issued_until,
+        reason,
+        created_at: now,
+        expires_at: entry.expires_at,
+    }))
 }
 
-fn check(refused: &Refused, reason: &str) -> Result<(), Error> {
+fn check(revocation: &RevocationRequest, reason: &str) -> Result<(), Error> {
     let is_text = |text: &str, most: usize| {
         (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control)
     };
-    let wrong = |field, message: &str| {
-        let message = message.to_owned();
-        Err(Error::Validation(vec![FieldError { field, message }]))
-    };
-    if !is_text(refused.name(), 512) {
-        return wrong("target", "must be the jti, sid, sub or client_id that is meant");
+    if !is_text(revocation.target_id(), 512) {
+        return Err(Error::field("target", "must be a jti, sid, sub or client_id"));
     }
-    if let Refused::Scope { scope, .. } = refused
+    if let RevocationRequest::Scope { scope, .. } = revocation
         && !Scope::parse(scope).is_ok_and(|parsed| parsed.iter().eq([scope.as_str()]))
     {
-        return wrong("scope", "must be one scope");
+        return Err(Error::field("scope", "must be a single scope"));
     }
     if !is_text(reason, 200) {
-        return wrong("reason", "must be 1 to 200 characters in one line");
+        return Err(Error::field("reason", "must be 1 to 200 characters in one line"));
     }
     Ok(())
 }

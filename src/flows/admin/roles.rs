@@ -1,13 +1,13 @@
-//! The roles that users may have. `user` and `admin` are always there.
+//! The roles of users. Every deployment has `user` and `admin`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    error::{Error, FieldError},
+    error::Error,
     flows::admin::{
-        access::Expected,
-        idempotency::{Made, Once, claim},
+        access::Precondition,
+        idempotency::{self, Created, IdempotentRequest},
     },
     model::{
         actor::Actor,
@@ -28,135 +28,114 @@ pub async fn all(app: &App) -> Result<Vec<RoleEntry>, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn named(app: &App, name: &str) -> Result<RoleEntry, Error> {
+pub async fn by_name(app: &App, name: &str) -> Result<RoleEntry, Error> {
     let found = roles::by_name(&app.db, name).await?;
     found.ok_or(Error::NotFound("role"))
 }
 
-/// Adds a role; the same call under the same key adds one.
+/// Creates a role.
 ///
 /// # Errors
-/// [`Error::Validation`] for a description that is too long; [`Error::Conflict`] where there is one of this name;
-/// [`Error::KeyReused`].
-pub async fn add(
+/// [`Error::Validation`] for the description; [`Error::Conflict`] for a name that is taken;
+/// [`Error::KeyReused`]; [`Error::NotFound`] where an earlier request has created the role and it
+/// was deleted since.
+pub async fn create(
     app: &App,
     role: Role,
     description: String,
-    once: Option<Once>,
-    by: &Actor,
-) -> Result<Made<()>, Error> {
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<RoleEntry>, Error> {
     check(&description)?;
-    let (by, now) = (by.clone(), app.clock.now());
-    let added = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            if let Some(known) = claim(once.as_ref(), &mut tx, role.as_str(), now).await? {
-                return Ok(known);
-            }
-            roles::insert(&mut tx, &role, &description, now).await?;
-            let detail = json!({ "role": role.as_str(), "description": description });
-            by.note(&mut tx, "role.put", None, detail, now).await?;
-            Ok(Ok(Made::Now(())))
-        })
-    });
-    match added.await {
-        Ok(made) => made,
-        Err(storage::Error::Conflict(_)) => {
-            Err(Error::Conflict("there is a role of this name already: change that one"))
-        }
-        Err(other) => Err(other.into()),
+    let mut tx = app.begin(actor).await?;
+    if let Some(name) = idempotency::claim(&mut tx, request.as_ref(), role.as_str()).await? {
+        drop(tx);
+        return Ok(Created::earlier(by_name(app, &name).await?));
     }
+    let now = tx.now();
+    roles::insert(&mut tx, &role, &description, now).await.map_err(|error| match error {
+        storage::Error::Conflict(_) => Error::Conflict("a role of this name exists: update it"),
+        other => other.into(),
+    })?;
+    tx.audit("role.put", None, detail(&role, json!(description))).await?;
+    tx.commit().await?;
+    Ok(Created::now(RoleEntry { role, description, users: 0, created_at: now, updated_at: now }))
 }
 
 /// Changes a role's description.
 ///
 /// # Errors
-/// [`Error::Validation`] for one that is too long; [`Error::NotFound`]; [`Error::Changed`].
-pub async fn describe(
+/// [`Error::Validation`] for the description; [`Error::NotFound`]; [`Error::Changed`].
+pub async fn update(
     app: &App,
     role: Role,
-    expected: &Expected,
+    precondition: &Precondition,
     description: String,
-    by: &Actor,
-) -> Result<(), Error> {
+    actor: &Actor,
+) -> Result<RoleEntry, Error> {
     check(&description)?;
-    let (expected, by, now) = (expected.clone(), by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let Some(known) = roles::lock(&mut tx, &role).await? else {
-                    return Ok(Err(Error::NotFound("role")));
-                };
-                if let Err(changed) = expected.check(known.updated_at) {
-                    return Ok(Err(changed));
-                }
-                if known.description == description {
-                    return Ok(Ok(()));
-                }
-                roles::put(&mut tx, &role, &description, now).await?;
-                let changed = json!({ "from": known.description, "to": description });
-                let detail = json!({ "role": role.as_str(), "description": changed });
-                by.note(&mut tx, "role.put", None, detail, now).await?;
-                Ok(Ok(()))
-            })
-        })
-        .await?
+    let mut tx = app.begin(actor).await?;
+    let mut entry = roles::lock(&mut tx, &role).await?.ok_or(Error::NotFound("role"))?;
+    precondition.check(entry.updated_at)?;
+    if entry.description == description {
+        return Ok(entry);
+    }
+    let now = tx.now();
+    roles::put(&mut tx, &role, &description, now).await?;
+    let changed = json!({ "from": entry.description, "to": description });
+    tx.audit("role.put", None, detail(&role, changed)).await?;
+    tx.commit().await?;
+    entry.updated_at = now.past(entry.updated_at);
+    entry.description = description;
+    Ok(entry)
 }
 
-/// Adds a role, or changes its description.
+/// Creates a role, or changes its description.
 ///
 /// # Errors
-/// [`Error::Validation`] for a description that is too long.
-pub async fn put(app: &App, role: Role, description: String, by: &Actor) -> Result<(), Error> {
+/// [`Error::Validation`] for the description.
+pub async fn put(app: &App, role: Role, description: String, actor: &Actor) -> Result<(), Error> {
     check(&description)?;
-    let (by, now) = (by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                roles::put(&mut tx, &role, &description, now).await?;
-                let detail = json!({ "role": role.as_str(), "description": description });
-                by.note(&mut tx, "role.put", None, detail, now).await
-            })
-        })
-        .await?;
-    Ok(())
+    let mut tx = app.begin(actor).await?;
+    let now = tx.now();
+    roles::put(&mut tx, &role, &description, now).await?;
+    tx.audit("role.put", None, detail(&role, json!(description))).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Deletes a role that no user has.
+///
+/// # Errors
+/// [`Error::Conflict`] where a user has it, or every deployment has it; [`Error::NotFound`];
+/// [`Error::Changed`].
+pub async fn delete(
+    app: &App,
+    role: Role,
+    precondition: &Precondition,
+    actor: &Actor,
+) -> Result<(), Error> {
+    if role.is_built_in() {
+        return Err(Error::Conflict("`user` and `admin` cannot be deleted"));
+    }
+    let mut tx = app.begin(actor).await?;
+    // A transaction that gives somebody the role holds the row: the next statement sees its user.
+    let entry = roles::lock(&mut tx, &role).await?.ok_or(Error::NotFound("role"))?;
+    precondition.check(entry.updated_at)?;
+    if !roles::remove(&mut tx, &role).await? {
+        return Err(Error::Conflict("the role is in use: give its users another one first"));
+    }
+    tx.audit("role.remove", None, json!({ "role": role.as_str() })).await?;
+    Ok(tx.commit().await?)
+}
+
+fn detail(role: &Role, description: Value) -> Value {
+    json!({ "role": role.as_str(), "description": description })
 }
 
 fn check(description: &str) -> Result<(), Error> {
     if description.chars().count() > 500 || description.contains(char::is_control) {
-        let message = "must be at most 500 characters, without line ends".to_owned();
-        return Err(Error::Validation(vec![FieldError { field: "description", message }]));
+        let message = "must be at most 500 characters without line breaks";
+        return Err(Error::field("description", message));
     }
     Ok(())
-}
-
-/// Removes a role that nobody has.
-///
-/// # Errors
-/// [`Error::Conflict`] where somebody has it, or every installation has it; [`Error::NotFound`]; [`Error::Changed`].
-pub async fn remove(app: &App, role: Role, expected: &Expected, by: &Actor) -> Result<(), Error> {
-    if role.is_built_in() {
-        return Err(Error::Conflict("user and admin are always there"));
-    }
-    let (expected, by, now) = (expected.clone(), by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                // Whoever is about to give the role has the row: after them the next statement sees their user.
-                let Some(known) = roles::lock(&mut tx, &role).await? else {
-                    return Ok(Err(Error::NotFound("role")));
-                };
-                if let Err(changed) = expected.check(known.updated_at) {
-                    return Ok(Err(changed));
-                }
-                if !roles::remove(&mut tx, &role).await? {
-                    return Ok(Err(Error::Conflict(
-                        "somebody has this role: give them another one first",
-                    )));
-                }
-                let detail = json!({ "role": role.as_str() });
-                by.note(&mut tx, "role.remove", None, detail, now).await?;
-                Ok(Ok(()))
-            })
-        })
-        .await?
 }

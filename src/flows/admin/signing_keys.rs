@@ -1,17 +1,17 @@
-//! What an administrator does with the keys.
+//! Administration of signing keys.
 
 use crate::{
     app::App,
     error::Error,
-    flows::admin::idempotency::Once,
+    flows::admin::idempotency::{Created, IdempotentRequest},
     model::{
         actor::Actor,
-        key::{KeyAlgorithm, KeyRecord, SigningAlgorithm},
+        key::{KeyAlgorithm, KeyRecord, KeyState, SigningAlgorithm},
     },
     storage::idempotency::Claim,
 };
 
-/// Every key there is, oldest first, as of now.
+/// Every key, oldest first.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -20,8 +20,8 @@ pub async fn all(app: &App) -> Result<Vec<KeyRecord>, Error> {
     Ok(app.keys.ring().records.clone())
 }
 
-/// Makes new signing keys, of one algorithm or of every one. `false` where the same call under the same key has made them
-/// before.
+/// Makes new signing keys, of one algorithm or of every one; gives the keys that are active or
+/// next.
 ///
 /// # Errors
 /// [`Error::Validation`] for an algorithm that is not in use; [`Error::KeyReused`].
@@ -29,37 +29,39 @@ pub async fn rotate(
     app: &App,
     only: Option<SigningAlgorithm>,
     at_once: bool,
-    once: Option<&Once>,
-    by: &Actor,
-) -> Result<bool, Error> {
-    let call = once.map(Once::call).cloned();
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<Vec<KeyRecord>>, Error> {
+    let call = request.as_ref().map(IdempotentRequest::call).cloned();
     let (db, clock, rng) = (&app.db, &app.clock, &app.rng);
-    let claim = app.keys.rotate_once(db, clock, rng, only, at_once, call, by).await?;
-    match claim {
-        Claim::First => Ok(true),
-        Claim::Before(_) => Ok(false),
-        Claim::Other => Err(Error::KeyReused),
-    }
+    let is_replayed = match app.keys.rotate_once(db, clock, rng, only, at_once, call, actor).await?
+    {
+        Claim::First => false,
+        Claim::Before(_) => true,
+        Claim::Other => return Err(Error::KeyReused),
+    };
+    let (mut keys, now) = (all(app).await?, app.clock.now());
+    keys.retain(|key| matches!(key.state(now), KeyState::Active | KeyState::Next));
+    Ok(Created { resource: keys, is_replayed })
 }
 
-/// Bans a compromised signing key. Comes back once the ban holds: every process refuses what the key has signed, at its next
-/// check. One that is banned stays so.
+/// Bans a compromised signing key. Returns once the ban holds: every process refuses what the key
+/// has signed at its next check. A banned key stays as it is.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a key that signs nothing.
-pub async fn ban(app: &App, kid: &str, by: &Actor) -> Result<KeyRecord, Error> {
+pub async fn ban(app: &App, kid: &str, actor: &Actor) -> Result<KeyRecord, Error> {
     let find = async || -> Result<KeyRecord, Error> {
         let found = all(app).await?.into_iter().find(|key| key.id == kid);
         found.ok_or(Error::NotFound("key"))
     };
     let key = find().await?;
-    let KeyAlgorithm::Sign(_) = key.algorithm else {
-        return Err(Error::Conflict(
-            "this key signs nothing, and alone it makes no token: there is nothing to ban",
-        ));
-    };
-    if key.banned_at.is_none() {
-        app.keys.ban(&app.db, &app.clock, &app.rng, kid, by).await?;
+    if !matches!(key.algorithm, KeyAlgorithm::Sign(_)) {
+        return Err(Error::Conflict("only signing keys can be banned: this key signs nothing"));
     }
+    if key.banned_at.is_some() {
+        return Ok(key);
+    }
+    app.keys.ban(&app.db, &app.clock, &app.rng, kid, actor).await?;
     find().await
 }

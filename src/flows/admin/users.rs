@@ -1,5 +1,6 @@
-//! What an operator does with accounts.
+//! User accounts, as operators and administrators manage them.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
     flows::{
         accounts::register::{Registration, validate},
         admin::{
-            access::Expected,
-            idempotency::{Made, Once, claim},
+            access::Precondition,
+            idempotency::{self, Created, IdempotentRequest},
         },
     },
     model::{
@@ -22,59 +23,85 @@ use crate::{
         user::{Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
-        self, Conflict, Tx, browser_sessions, outbox, revocations, roles, sessions,
+        self, AuditedTx, Conflict, Tx, browser_sessions, revocations, roles, sessions,
         users::{self, NewUser},
     },
 };
 
-/// Makes an account without logging it in.
+/// Creates a user without logging them in.
 ///
 /// # Errors
-/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`].
+/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`]; [`Error::KeyReused`];
+/// [`Error::NotFound`] where an earlier request has created the user and they were deleted since.
 pub async fn create(
     app: &App,
     registration: Registration,
     role: Role,
-    by: &Actor,
-) -> Result<User, Error> {
-    match create_once(app, registration, role, None, by).await? {
-        Made::Now(user) => Ok(user),
-        Made::Before(_) => Err(Error::NotFound("user")),
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<UserRecord>, Error> {
+    let account = validate(app, registration).await?;
+    let new = NewUser {
+        id: app.new_id(),
+        password_hash: app.hasher.hash(&account.password, &app.rng).await?,
+        email: account.email,
+        username: account.username,
+        role,
+    };
+    store(app, new, request, actor).await.map_err(|error| match error {
+        Error::Unavailable(cause) => Error::NotCreated(cause),
+        other => other,
+    })
+}
+
+async fn store(
+    app: &App,
+    new: NewUser,
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<UserRecord>, Error> {
+    let mut tx = app.begin(actor).await?;
+    if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &new.id).await? {
+        drop(tx);
+        return Ok(Created::earlier(by_id(app, &id).await?));
+    }
+    let user = insert(&mut tx, new, "user.add").await?;
+    let updated_at = tx.now();
+    tx.commit().await?;
+    Ok(Created::now(UserRecord { user, updated_at, last_login_at: None }))
+}
+
+/// The given password, or a generated one and its text to show once.
+pub fn or_generated(app: &App, password: Option<String>) -> (String, Option<String>) {
+    match password {
+        Some(password) => (password, None),
+        None => {
+            let generated = URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>());
+            (generated.clone(), Some(generated))
+        }
     }
 }
 
-/// As [`create`]; the same call under the same key makes one account.
-///
-/// # Errors
-/// Also [`Error::KeyReused`].
-pub async fn create_once(
-    app: &App,
-    registration: Registration,
-    role: Role,
-    once: Option<Once>,
-    by: &Actor,
-) -> Result<Made<User>, Error> {
-    let account = validate(app, registration).await?;
-    let hash = app.hasher.hash(&account.password, &app.rng).await?;
-    let (id, event_id, now) = (app.new_id(), app.new_id(), app.clock.now());
-    let new =
-        NewUser { id, email: account.email, username: account.username, password_hash: hash, role };
-    let by = by.clone();
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                if let Some(known) = claim(once.as_ref(), &mut tx, &new.id, now).await? {
-                    return Ok(known);
-                }
-                let user = insert(&mut tx, new, "user.add", event_id, &by, now).await?;
-                Ok(Ok(Made::Now(user)))
-            })
-        })
-        .await
-        .map_err(|error| match taken(error) {
-            Error::Unavailable(cause) => Error::NotCreated(cause),
-            taken => taken,
-        })?
+/// Stores a user whom an operator has created, with the event and the audit entry.
+pub(crate) async fn insert(
+    tx: &mut AuditedTx,
+    new: NewUser,
+    action: &'static str,
+) -> Result<User, Error> {
+    must_exist(tx, &new.role).await?;
+    let now = tx.now();
+    let user = users::insert(tx, new, now).await.map_err(taken)?;
+    tx.event(&Event::user_created(&user)).await?;
+    tx.audit(action, Some(&user.id), json!({ "role": user.role.as_str() })).await?;
+    Ok(user)
+}
+
+async fn must_exist(tx: &mut Tx<'_>, role: &Role) -> Result<(), Error> {
+    if roles::exists(tx, role).await? {
+        return Ok(());
+    }
+    let message = format!("there is no such role: {}", role.as_str());
+    Err(Error::field("role", message))
 }
 
 fn taken(error: storage::Error) -> Error {
@@ -85,43 +112,23 @@ fn taken(error: storage::Error) -> Error {
     }
 }
 
-/// Stores an account that an operator made, with its event and its line in the audit log.
-pub(crate) async fn insert(
-    tx: &mut Tx<'_>,
-    new: NewUser,
-    action: &'static str,
-    event_id: String,
-    by: &Actor,
-    now: Timestamp,
-) -> storage::Result<User> {
-    if !roles::exists(tx, &new.role).await? {
-        return Err(storage::Error::Unknown("role"));
-    }
-    let user = users::insert(tx, new, now).await?;
-    let event = Event::user_created(&user);
-    outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
-    let detail = json!({ "role": user.role.as_str() });
-    by.note(tx, action, Some(&user.id), detail, now).await?;
-    Ok(user)
-}
-
-/// Finds an account by its id, email address or username.
+/// Finds a user by id, email address or username, as operators name them.
 ///
 /// # Errors
 /// [`Error::Validation`] where there is none.
-pub async fn find(app: &App, who: &str) -> Result<User, Error> {
-    if let Some(user) = users::by_id(&app.db, who).await? {
+pub async fn find(app: &App, name: &str) -> Result<User, Error> {
+    if let Some(user) = users::by_id(&app.db, name).await? {
         return Ok(user);
     }
-    let found = users::by_login(&app.db, &Login::parse(who)).await?;
+    let found = users::by_login(&app.db, &Login::parse(name)).await?;
     found.map(|found| found.user).ok_or_else(|| {
         let message =
-            format!("there is no user {who:?}: give an id, an email address or a username");
-        Error::Validation(vec![FieldError { field: "user", message }])
+            format!("there is no user {name:?}: give an id, an email address or a username");
+        Error::field("user", message)
     })
 }
 
-/// The account of that id.
+/// The user of that id.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -130,7 +137,7 @@ pub async fn by_id(app: &App, id: &str) -> Result<UserRecord, Error> {
     found.ok_or(Error::NotFound("user"))
 }
 
-/// The account that somebody would log in to by that name.
+/// The user who logs in with that email address or username.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -139,298 +146,286 @@ pub async fn by_login(app: &App, login: &Login) -> Result<User, Error> {
     found.map(|found| found.user).ok_or(Error::NotFound("user"))
 }
 
-/// Disables an account: nobody logs in to it, its sessions end and its access tokens are refused.
+/// Disables a user: logins are refused, sessions are revoked and access tokens are refused. A
+/// disabled user stays as they are.
 ///
 /// # Errors
-/// [`Error::Conflict`] for the caller's own account and for the last administrator's.
-pub async fn disable(app: &App, user: &User, by: &Actor) -> Result<(), Error> {
-    not_themself(&user.id, by)?;
-    change(app, user, UserChange::Disabled, by, |tx, id, now| {
-        Box::pin(async move {
-            users::set_disabled(tx, id, Some(now), now).await?;
-            end_everything(tx, id, RevocationReason::UserDisabled, now).await
-        })
-    })
-    .await
+/// [`Error::NotFound`]; [`Error::Conflict`] for the actor's own account and for the last
+/// administrator's.
+pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Error> {
+    let mut tx = app.begin(actor).await?;
+    let LockedAccount { mut account, is_last_admin } =
+        LockedAccount::read(&mut tx, id, true).await?;
+    if account.user.disabled_at.is_some() {
+        return Ok(account);
+    }
+    not_themself(id, actor)?;
+    must_keep_an_admin(&account, is_last_admin, actor)?;
+    record(&mut tx, id, UserChange::Disabled, json!({})).await?;
+    let now = tx.now();
+    users::set_disabled(&mut tx, id, Some(now), now).await?;
+    revoke_sessions(&mut tx, id, RevocationReason::UserDisabled, now).await?;
+    tx.commit().await?;
+    account.user.disabled_at = Some(now);
+    account.updated_at = now.past(account.updated_at);
+    Ok(account)
 }
 
-/// Enables a disabled account again; its old sessions stay dead.
+/// Enables a disabled user again; revoked sessions stay revoked.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
-pub async fn enable(app: &App, user: &User, by: &Actor) -> Result<(), Error> {
-    change(app, user, UserChange::Enabled, by, |tx, id, now| {
-        Box::pin(async move {
-            users::set_disabled(tx, id, None, now).await?;
-            Ok(())
-        })
-    })
-    .await
+/// [`Error::NotFound`].
+pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Error> {
+    let mut tx = app.begin(actor).await?;
+    let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
+    if account.user.disabled_at.is_none() {
+        return Ok(account);
+    }
+    record(&mut tx, id, UserChange::Enabled, json!({})).await?;
+    let now = tx.now();
+    users::set_disabled(&mut tx, id, None, now).await?;
+    tx.commit().await?;
+    account.user.disabled_at = None;
+    account.updated_at = now.past(account.updated_at);
+    Ok(account)
 }
 
-/// Replaces a password; every session of the account ends.
+/// Replaces a password; every session of the user is revoked.
 ///
 /// # Errors
-/// [`Error::Validation`] where the policy refuses the password.
-pub async fn set_password(app: &App, user: &User, password: &str, by: &Actor) -> Result<(), Error> {
+/// [`Error::NotFound`]; [`Error::Validation`] where the policy refuses the password.
+pub async fn set_password(
+    app: &App,
+    id: &str,
+    password: &str,
+    actor: &Actor,
+) -> Result<UserRecord, Error> {
+    let User { email, username, .. } = by_id(app, id).await?.user;
     let about: Vec<&str> =
-        [Some(user.email.as_str()), user.username.as_deref()].into_iter().flatten().collect();
+        [Some(email.as_str()), username.as_deref()].into_iter().flatten().collect();
     app.hasher.check(&app.policy, password, &about).await?.map_err(|reasons| {
         let refuse = |message| FieldError { field: "password", message };
         Error::Validation(reasons.into_iter().map(refuse).collect())
     })?;
+    // Hashing takes long: the transaction begins afterwards.
     let hash = app.hasher.hash(password, &app.rng).await?;
-    change(app, user, UserChange::PasswordChanged, by, |tx, id, now| {
-        Box::pin(async move {
-            users::set_password(tx, id, hash, now).await?;
-            end_everything(tx, id, RevocationReason::PasswordChanged, now).await
-        })
-    })
-    .await
+    let mut tx = app.begin(actor).await?;
+    let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
+    record(&mut tx, id, UserChange::PasswordChanged, json!({})).await?;
+    let now = tx.now();
+    users::set_password(&mut tx, id, hash, now).await?;
+    revoke_sessions(&mut tx, id, RevocationReason::PasswordChanged, now).await?;
+    tx.commit().await?;
+    account.updated_at = now.past(account.updated_at);
+    Ok(account)
 }
 
-/// Changes a role. Access tokens that carry the old one are refused; sessions go on with the new one.
+/// Changes a role, as [`update`] does.
 ///
 /// # Errors
-/// As [`edit`].
-pub async fn set_role(app: &App, user: &User, role: Role, by: &Actor) -> Result<(), Error> {
-    let changes = Changes { role: Some(role), ..Changes::default() };
-    edit(app, &user.id, &Expected::Any, changes, by).await
+/// As [`update`].
+pub async fn set_role(app: &App, id: &str, role: Role, actor: &Actor) -> Result<UserRecord, Error> {
+    let changes = UserChanges { role: Some(role), ..UserChanges::default() };
+    update(app, id, &Precondition::Any, changes, actor).await
 }
 
-/// What shall change of an account; `None` leaves it as it is.
+/// The changes of a user; `None` keeps a value.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
+pub struct UserChanges {
     pub email: Option<String>,
-    /// `Some(None)` takes the username away.
+    /// `Some(None)` removes the username.
     pub username: Option<Option<String>>,
     pub role: Option<Role>,
-    /// A new address counts as not verified, unless this says otherwise.
+    /// A new email address is unverified, unless this says otherwise.
     pub is_verified: Option<bool>,
 }
 
-/// Changes an account. Where its role changes, access tokens that carry the old one are refused; sessions go on.
+/// Changes a user. Where the role changes, access tokens that carry the old one are refused;
+/// sessions continue.
 ///
 /// # Errors
-/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`]; [`Error::NotFound`]; [`Error::Changed`];
-/// [`Error::Conflict`] where the caller, or the last administrator, would be one no more.
-pub async fn edit(
+/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`]; [`Error::NotFound`];
+/// [`Error::Changed`]; [`Error::Conflict`] where the actor, or the last administrator, would lose
+/// the role `admin`.
+pub async fn update(
     app: &App,
     id: &str,
-    expected: &Expected,
-    changes: Changes,
-    by: &Actor,
-) -> Result<(), Error> {
-    let refuse = |field| {
-        move |why: &str| {
-            let message = why.to_owned();
-            Error::Validation(vec![FieldError { field, message }])
-        }
-    };
-    let email = changes.email.as_deref().map(Email::parse).transpose();
-    let email = email.map_err(refuse("email"))?;
-    let username = changes
-        .username
-        .map(|name| name.as_deref().map(Username::parse).transpose())
-        .transpose()
-        .map_err(refuse("username"))?;
-    let (role, is_verified) = (changes.role, changes.is_verified);
+    precondition: &Precondition,
+    changes: UserChanges,
+    actor: &Actor,
+) -> Result<UserRecord, Error> {
+    let UserChanges { email, username, role, is_verified } = changes;
+    let email = email.as_deref().map(Email::parse).transpose();
+    let email = email.map_err(|why| Error::field("email", why))?;
+    let username =
+        username.map(|name| name.as_deref().map(Username::parse).transpose()).transpose();
+    let username = username.map_err(|why| Error::field("username", why))?;
     let demotes = role.as_ref().is_some_and(|role| *role != Role::admin());
-    let (id, expected, by) = (id.to_owned(), expected.clone(), by.clone());
-    let (event_ids, now) = ([app.new_id(), app.new_id()], app.clock.now());
-    let outcome = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            let standing = Standing::of(&mut tx, &id, demotes).await?;
-            let before = match standing.account(&expected) {
-                Ok(account) => account.user.clone(),
-                Err(refused) => return Ok(Err(refused)),
-            };
-            if demotes && let Err(refused) = standing.may_lose_admin(&by) {
-                return Ok(Err(refused));
-            }
-            let mut detail = Map::new();
-            let mut note = |field: &str, from: Value, to: Value| {
-                if from != to {
-                    detail.insert(field.to_owned(), json!({ "from": from, "to": to }));
-                }
-            };
-            let has_new_address = email.as_ref().is_some_and(|new| new.address != before.email);
-            let to = users::UserUpdate {
-                role: role.unwrap_or_else(|| before.role.clone()),
-                is_verified: is_verified.unwrap_or(before.is_verified && !has_new_address),
-                email,
-                username,
-            };
-            if let Some(email) = &to.email {
-                note("email", before.email.into(), email.address.clone().into());
-            }
-            if let Some(username) = &to.username {
-                let name = username.as_ref().map(|username| username.name.clone());
-                note("username", before.username.into(), name.into());
-            }
-            note("role", before.role.as_str().into(), to.role.as_str().into());
-            note("isVerified", before.is_verified.into(), to.is_verified.into());
-            if detail.is_empty() {
-                return Ok(Ok(()));
-            }
-            if !roles::exists(&mut tx, &to.role).await? {
-                return Err(storage::Error::Unknown("role"));
-            }
-            users::update(&mut tx, &id, to, now).await?;
-            let [updated_id, role_id] = event_ids;
-            let fields: Vec<&str> = detail.keys().map(String::as_str).collect();
-            let event = Event::user_updated(&id, &fields);
-            outbox::add(&mut tx, updated_id, &event, by.correlation_id(), now).await?;
-            let has_new_role = detail.contains_key("role");
-            by.note(&mut tx, "user.updated", Some(&id), detail.into(), now).await?;
-            if has_new_role {
-                let event = Event::user_changed(UserChange::RoleChanged, &id);
-                outbox::add(&mut tx, role_id, &event, by.correlation_id(), now).await?;
-                refuse_tokens(&mut tx, &id, "role_changed", now).await?;
-            }
-            Ok(Ok(()))
-        })
-    });
-    outcome.await.map_err(taken)?
+
+    let mut tx = app.begin(actor).await?;
+    let LockedAccount { mut account, is_last_admin } =
+        LockedAccount::read(&mut tx, id, demotes).await?;
+    precondition.check(account.updated_at)?;
+    if demotes {
+        must_keep_an_admin(&account, is_last_admin, actor)?;
+    }
+    let before = account.user.clone();
+    let after = &mut account.user;
+    if let Some(email) = &email {
+        after.email.clone_from(&email.address);
+        after.is_verified &= before.email == email.address;
+    }
+    if let Some(username) = &username {
+        after.username = username.as_ref().map(|username| username.name.clone());
+    }
+    after.role = role.unwrap_or(before.role.clone());
+    after.is_verified = is_verified.unwrap_or(after.is_verified);
+    let detail = differences(&before, after);
+    if detail.is_empty() {
+        return Ok(account);
+    }
+    must_exist(&mut tx, &after.role).await?;
+    let (role, is_verified, now) = (after.role.clone(), after.is_verified, tx.now());
+    let to = users::UserUpdate { email, username, role, is_verified };
+    users::update(&mut tx, id, to, now).await.map_err(taken)?;
+    let fields: Vec<&str> = detail.keys().map(String::as_str).collect();
+    tx.event(&Event::user_updated(id, &fields)).await?;
+    tx.audit("user.updated", Some(id), detail.into()).await?;
+    if account.user.role != before.role {
+        tx.event(&Event::user_changed(UserChange::RoleChanged, id)).await?;
+        refuse_tokens(&mut tx, id, "role_changed", now).await?;
+    }
+    tx.commit().await?;
+    account.updated_at = now.past(account.updated_at);
+    Ok(account)
 }
 
-/// Ends every session of an account, in browsers and applications; nothing else changes.
+/// The fields that differ, with their old and new values.
+fn differences(before: &User, after: &User) -> Map<String, Value> {
+    let fields = |user: &User| {
+        [
+            ("email", json!(user.email)),
+            ("username", json!(user.username)),
+            ("role", json!(user.role.as_str())),
+            ("isVerified", json!(user.is_verified)),
+        ]
+    };
+    let pairs = fields(before).into_iter().zip(fields(after));
+    let changed = pairs.filter(|(from, to)| from != to);
+    changed
+        .map(|((name, from), (_, to))| (name.to_owned(), json!({ "from": from, "to": to })))
+        .collect()
+}
+
+/// Revokes every session of a user, in browsers and applications.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
-pub async fn log_out(app: &App, user: &User, by: &Actor) -> Result<(), Error> {
-    change(app, user, UserChange::LoggedOut, by, |tx, id, now| {
-        Box::pin(async move { end_everything(tx, id, RevocationReason::Logout, now).await })
-    })
-    .await?;
+/// [`Error::NotFound`].
+pub async fn log_out(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    LockedAccount::read(&mut tx, id, false).await?;
+    record(&mut tx, id, UserChange::LoggedOut, json!({})).await?;
+    let now = tx.now();
+    revoke_sessions(&mut tx, id, RevocationReason::Logout, now).await?;
+    tx.commit().await?;
     app.logouts_waiting.notify_one();
     Ok(())
 }
 
-/// Removes an account with all that hangs on it. Its tokens are refused from the commit on, and applications hear of the
-/// logout. Whoever registers with the address later is somebody else.
+/// Deletes a user with everything that belongs to them. Their tokens are refused from the commit
+/// on, and clients are notified of the logout. A later registration with the same email address is
+/// another user.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Changed`]; [`Error::Conflict`] for the caller's own account and for the last
-/// administrator's.
-pub async fn delete(app: &App, id: &str, expected: &Expected, by: &Actor) -> Result<(), Error> {
-    not_themself(id, by)?;
-    let (id, expected, by) = (id.to_owned(), expected.clone(), by.clone());
-    let (event_id, now) = (app.new_id(), app.clock.now());
-    let outcome = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            // The row is locked before its sessions end: a login that is under way has its session before, and it ends with
-            // the others, or it finds no account any more.
-            let standing = Standing::of(&mut tx, &id, true).await?;
-            let account = match standing.account(&expected) {
-                Ok(account) => account,
-                Err(refused) => return Ok(Err(refused)),
-            };
-            if let Err(refused) = standing.may_lose_admin(&by) {
-                return Ok(Err(refused));
-            }
-            let event = Event::user_changed(UserChange::Deleted, &id);
-            outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
-            let user = &account.user;
-            let detail = json!({ "email": user.email, "username": user.username, "role": user.role.as_str() });
-            by.note(&mut tx, UserChange::Deleted.as_str(), Some(&id), detail, now)
-                .await?;
-            end_everything(&mut tx, &id, RevocationReason::UserDeleted, now).await?;
-            // A session that begins meanwhile without a login goes with the row, and its tokens with this entry.
-            refuse_tokens(&mut tx, &id, "user_deleted", now).await?;
-            users::remove(&mut tx, &id).await?;
-            Ok(Ok(()))
-        })
-    });
-    outcome.await??;
+/// [`Error::NotFound`]; [`Error::Changed`]; [`Error::Conflict`] for the actor's own account and for
+/// the last administrator's.
+pub async fn delete(
+    app: &App,
+    id: &str,
+    precondition: &Precondition,
+    actor: &Actor,
+) -> Result<(), Error> {
+    not_themself(id, actor)?;
+    let mut tx = app.begin(actor).await?;
+    // The row is locked before its sessions are revoked: a concurrent login has its session before,
+    // which is revoked with the others, or finds no user any more.
+    let LockedAccount { account, is_last_admin } = LockedAccount::read(&mut tx, id, true).await?;
+    precondition.check(account.updated_at)?;
+    must_keep_an_admin(&account, is_last_admin, actor)?;
+    let User { email, username, role, .. } = &account.user;
+    let detail = json!({ "email": email, "username": username, "role": role.as_str() });
+    record(&mut tx, id, UserChange::Deleted, detail).await?;
+    let now = tx.now();
+    revoke_sessions(&mut tx, id, RevocationReason::UserDeleted, now).await?;
+    // A session that begins meanwhile without a login is deleted with the row, and this entry
+    // refuses its tokens.
+    refuse_tokens(&mut tx, id, "user_deleted", now).await?;
+    users::remove(&mut tx, id).await?;
+    tx.commit().await?;
     app.logouts_waiting.notify_one();
     Ok(())
 }
 
-/// An account, locked by a transaction that may change it, and whether it is the last of its kind.
-struct Standing {
-    account: Option<UserRecord>,
+/// An account that a transaction has locked.
+struct LockedAccount {
+    account: UserRecord,
+    /// Whether it is the only enabled administrator; `false` where it was not looked up.
     is_last_admin: bool,
 }
 
-impl Standing {
-    /// `asks_for_admins`: whether an administrator may become one less.
-    async fn of(tx: &mut Tx<'_>, id: &str, asks_for_admins: bool) -> storage::Result<Self> {
+impl LockedAccount {
+    /// `asks_for_admins`: whether an administrator may be lost. The administrators are locked
+    /// before the account.
+    async fn read(tx: &mut Tx<'_>, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
         let admins = if asks_for_admins { users::lock_admins(tx).await? } else { vec![] };
-        Ok(Self { account: users::lock(tx, id).await?, is_last_admin: admins == [id] })
-    }
-
-    fn account(&self, expected: &Expected) -> Result<&UserRecord, Error> {
-        let account = self.account.as_ref().ok_or(Error::NotFound("user"))?;
-        expected.check(account.updated_at)?;
-        Ok(account)
-    }
-
-    fn may_lose_admin(&self, by: &Actor) -> Result<(), Error> {
-        let user = self.account.as_ref().map(|account| &account.user);
-        match user.filter(|user| user.role == Role::admin()) {
-            Some(user) => not_themself(&user.id, by)?,
-            None => return Ok(()),
-        }
-        if self.is_last_admin {
-            return Err(Error::Conflict(
-                "this is the last enabled administrator: make another one first",
-            ));
-        }
-        Ok(())
+        // PostgreSQL refuses a statement with NUL in a text.
+        let account = if id.contains('\0') { None } else { users::lock(tx, id).await? };
+        let account = account.ok_or(Error::NotFound("user"))?;
+        Ok(Self { account, is_last_admin: admins == [id] })
     }
 }
 
-fn not_themself(id: &str, by: &Actor) -> Result<(), Error> {
-    if by.actor == id {
+/// Refuses to demote, disable or delete the actor and the last administrator.
+fn must_keep_an_admin(
+    account: &UserRecord,
+    is_last_admin: bool,
+    actor: &Actor,
+) -> Result<(), Error> {
+    if account.user.role != Role::admin() {
+        return Ok(());
+    }
+    not_themself(&account.user.id, actor)?;
+    if is_last_admin {
         return Err(Error::Conflict(
-            "nobody can disable, demote or delete themself here: ask another administrator",
+            "this is the last enabled administrator: create another one first",
         ));
     }
     Ok(())
 }
 
-async fn change<F>(
-    app: &App,
-    user: &User,
-    what: UserChange,
-    by: &Actor,
-    work: F,
-) -> Result<(), Error>
-where
-    F: for<'t> FnOnce(
-            &'t mut Tx<'_>,
-            &'t str,
-            Timestamp,
-        ) -> futures_util::future::BoxFuture<'t, storage::Result<()>>
-        + Send
-        + 'static,
-{
-    let (id, event_id, now) = (user.id.clone(), app.new_id(), app.clock.now());
-    let by = by.clone();
-    let disables = matches!(what, UserChange::Disabled);
-    let outcome = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            let standing = Standing::of(&mut tx, &id, disables).await?;
-            if let Err(refused) = standing.account(&Expected::Any) {
-                return Ok(Err(refused));
-            }
-            if disables && let Err(refused) = standing.may_lose_admin(&by) {
-                return Ok(Err(refused));
-            }
-            let event = Event::user_changed(what, &id);
-            outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
-            by.note(&mut tx, what.as_str(), Some(&id), json!({}), now).await?;
-            work(&mut tx, &id, now).await?;
-            Ok(Ok(()))
-        })
-    });
-    outcome.await?
+fn not_themself(id: &str, actor: &Actor) -> Result<(), Error> {
+    if actor.actor == id {
+        return Err(Error::Conflict(
+            "administrators cannot disable, demote or delete themselves: ask another one",
+        ));
+    }
+    Ok(())
 }
 
-/// Ends every session. The entries name the sessions and no moment: a refresh that was under way is hit
-/// whatever its clock said, and a login right after is not.
-async fn end_everything(
+/// Adds the event of a change and its audit entry.
+async fn record(
+    tx: &mut AuditedTx,
+    id: &str,
+    change: UserChange,
+    detail: Value,
+) -> storage::Result<()> {
+    tx.event(&Event::user_changed(change, id)).await?;
+    tx.audit(change.as_str(), Some(id), detail).await
+}
+
+/// Revokes every session. The entries name the sessions and no time: a concurrent refresh is
+/// refused whatever its clock says, and a login right afterwards is not.
+async fn revoke_sessions(
     tx: &mut Tx<'_>,
     user: &str,
     reason: RevocationReason,
@@ -441,7 +436,7 @@ async fn end_everything(
     sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await
 }
 
-/// Refuses the tokens issued so far, and for a second more: a refresh that is under way may still have read
+/// Refuses the tokens issued until now, and in the next second: a concurrent refresh may have read
 /// the account as it was.
 async fn refuse_tokens(
     tx: &mut Tx<'_>,

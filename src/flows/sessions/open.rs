@@ -24,8 +24,8 @@ use crate::{
         user::User,
     },
     storage::{
-        self, Tx, browser_sessions,
-        browser_sessions::NewBrowserSession,
+        self, Tx,
+        browser_sessions::{self, NewBrowserSession},
         outbox,
         sessions::{self, Credential, NewSession},
     },

@@ -222,7 +222,7 @@ async fn unknown_and_disabled_users_get_no_tokens(backend: Backend) {
 
     let before = issued(&caller, &ann, "").await;
     let user = accounts::find(&server.app, "ann").await.expect("known");
-    accounts::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    accounts::disable(&server.app, &user.id, &Actor::operator()).await.expect("disabled");
     assert!(!validate(&caller, &before.access_token).await.active);
     expect_refused(
         caller.tokens().issue(issue(&ann, "")).await,
@@ -298,7 +298,7 @@ async fn a_follower_receives_the_list_and_its_changes(backend: Backend) {
         (snapshot.number, vec![Target::Session(claims["sid"].as_str().expect("sid").to_owned())])
     );
     let user = accounts::find(&server.app, "ann").await.expect("known");
-    accounts::set_role(&server.app, &user, Role::admin(), &Actor::operator())
+    accounts::set_role(&server.app, &user.id, Role::admin(), &Actor::operator())
         .await
         .expect("changed");
     let changed = changes(&mut stream).await;

@@ -173,7 +173,9 @@ async fn invalid_user_requests_name_the_field_or_reason(backend: Backend) {
 async fn a_back_end_cannot_change_an_administrator(backend: Backend) {
     let (server, caller) = with_accounts(backend).await;
     let ann = users::find(&server.app, "ann").await.expect("known");
-    users::set_role(&server.app, &ann, Role::admin(), &Actor::operator()).await.expect("changed");
+    users::set_role(&server.app, &ann.id, Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
     let id = id_of(&server, "ann").await;
     assert_eq!(get(&caller, &id).await.expect("to be seen").role, "admin");
     expect_refused(delete(&caller, &id).await, Code::PermissionDenied, "ADMINISTRATOR");

@@ -27,7 +27,7 @@ impl TestServer {
     pub async fn promote(&self, name: &str) -> String {
         self.register(name).await;
         let user = users::find(&self.app, name).await.expect("known");
-        users::set_role(&self.app, &user, Role::admin(), &Actor::operator())
+        users::set_role(&self.app, &user.id, Role::admin(), &Actor::operator())
             .await
             .expect("changed");
         // Tokens issued in the second of a role change count as old.

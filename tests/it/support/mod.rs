@@ -257,8 +257,7 @@ impl TestServer {
             updated_at: START,
         };
         let by = propusk::model::actor::Actor::operator();
-        let must = propusk::flows::admin::modules::Must::Whatever;
-        propusk::flows::admin::modules::put(&self.app, module, must, &by).await.expect("a module");
+        propusk::flows::admin::modules::put(&self.app, module, &by).await.expect("a module");
     }
 
     /// Enables or disables one of a user's modules, by the JSON API.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use propusk::{
+    error::FieldError,
     model::client::{AuthMethod, Client, Consent, GrantType, Metadata, Secret, Source},
     oauth::scope::Scope,
     storage::clients,
@@ -27,6 +28,17 @@ pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 /// Its challenge (RFC 7636 appendix B).
 pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+/// A change of metadata, for `clients::update`.
+pub fn changed(
+    change: impl FnOnce(&mut Metadata),
+) -> impl FnOnce(&Metadata) -> Result<Metadata, Vec<FieldError>> {
+    |metadata| {
+        let mut metadata = metadata.clone();
+        change(&mut metadata);
+        Ok(metadata)
+    }
+}
 
 /// The metadata of a confidential web application.
 pub fn web_app() -> Metadata {

@@ -173,7 +173,9 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
 
 async fn administrator(server: &TestServer) {
     let user = users::find(&server.app, "root").await.expect("known");
-    users::set_role(&server.app, &user, Role::admin(), &Actor::operator()).await.expect("changed");
+    users::set_role(&server.app, &user.id, Role::admin(), &Actor::operator())
+        .await
+        .expect("changed");
     // Tokens issued in the second of a role change count as old.
     server.clock.advance(std::time::Duration::from_secs(2));
 }

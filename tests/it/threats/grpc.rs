@@ -124,7 +124,7 @@ async fn with_all_callers(backend: Backend) -> TestServer {
     for name in ["root", "another"] {
         server.register(name).await;
         let user = users::find(&server.app, name).await.expect("known");
-        users::set_role(&server.app, &user, Role::admin(), &Actor::operator())
+        users::set_role(&server.app, &user.id, Role::admin(), &Actor::operator())
             .await
             .expect("changed");
     }
@@ -214,7 +214,9 @@ async fn t82_a_user_token_needs_the_admin_role_for_a_service(backend: Backend) {
     let ask = || async { root.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
     ask().await.expect("an answer");
     let user = users::find(&server.app, "root").await.expect("known");
-    users::set_role(&server.app, &user, Role::user(), &Actor::operator()).await.expect("changed");
+    users::set_role(&server.app, &user.id, Role::user(), &Actor::operator())
+        .await
+        .expect("changed");
     expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");
 }
 
@@ -245,7 +247,7 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
     let vouched = issued(&server, "ann", "api:read").await.expect("issued");
     server.verify(&vouched.access_token).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("known");
-    users::disable(&server.app, &ann, &Actor::operator()).await.expect("disabled");
+    users::disable(&server.app, &ann.id, &Actor::operator()).await.expect("disabled");
     assert_eq!(
         describe(vouched.access_token.clone()).await,
         ValidateResponse::default(),

@@ -115,9 +115,14 @@ async fn t32_pairwise_tokens_are_revoked_by_module_and_role_changes(backend: Bac
     let refreshed =
         server.refresh_as("app", &tokens.field("refresh_token")).await.expect(StatusCode::OK);
     assert_eq!(server.introspect("app", &refreshed.field("access_token")).await["active"], true);
-    users::set_role(&server.app, &found, propusk::model::user::Role::admin(), &Actor::operator())
-        .await
-        .expect("changed");
+    users::set_role(
+        &server.app,
+        &found.id,
+        propusk::model::user::Role::admin(),
+        &Actor::operator(),
+    )
+    .await
+    .expect("changed");
     assert_eq!(
         server.introspect("app", &refreshed.field("access_token")).await,
         json!({ "active": false })

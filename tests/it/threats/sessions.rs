@@ -81,7 +81,7 @@ async fn submit_from(
 
 async fn disable(server: &TestServer, name: &str) {
     let user = users::find(&server.app, name).await.expect("known");
-    users::disable(&server.app, &user, &Actor::operator()).await.expect("disabled");
+    users::disable(&server.app, &user.id, &Actor::operator()).await.expect("disabled");
 }
 
 /// Withdraws a user's consent for a client.
@@ -248,7 +248,7 @@ async fn t32_a_disabled_user_is_refused_by_every_grant_and_endpoint(backend: Bac
     ann.submit(&consent_page, &[("decision", "allow")]).await.expect_page(403);
     // After the user is enabled again, earlier tokens stay revoked.
     let user = users::find(&one.app, "ann").await.expect("ann");
-    users::enable(&one.app, &user, &Actor::operator()).await.expect("enabled");
+    users::enable(&one.app, &user.id, &Actor::operator()).await.expect("enabled");
     assert_revoked(&other, "app", &granted).await;
     other.exchange_code("app", waiting.code()).await.expect_oauth_error(400, "invalid_grant");
     let reply = ann.open(&request.path()).await;
@@ -422,7 +422,7 @@ async fn t70_a_reset_removes_access_of_a_prior_registrant(backend: Backend) {
     let waiting = mallory.authorize(&request, "mine").await;
     // The owner of the email resets the password.
     let user = users::find(&server.app, "victim@example.org").await.expect("known");
-    users::set_password(&server.app, &user, "nine grey geese before noon", &Actor::operator())
+    users::set_password(&server.app, &user.id, "nine grey geese before noon", &Actor::operator())
         .await
         .expect("changed");
     assert_revoked(&server, "app", &granted).await;
@@ -486,7 +486,7 @@ async fn t70_codes_racing_a_password_reset_open_no_session(backend: Backend) {
         }));
         let reset = async {
             begun.notified().await;
-            users::set_password(&server.app, &user, &password, &Actor::operator()).await
+            users::set_password(&server.app, &user.id, &password, &Actor::operator()).await
         };
         let (granted, reset) = tokio::join!(attack, reset);
         reset.expect("changed");

@@ -1,4 +1,5 @@
-//! Resources and the words for scopes: what tokens may be asked for, and what a person reads before allowing it.
+//! Resources and descriptions of scopes: what clients can ask tokens for, and what the consent page
+//! tells users.
 
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::{
     storage::catalogue,
 };
 
-/// Everything there is.
+/// The whole catalogue.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -22,46 +23,31 @@ pub async fn all(app: &App) -> Result<Catalogue, Error> {
     Ok(catalogue::all(&app.db).await?)
 }
 
-/// Adds a resource, or changes the one of that id.
+/// Creates or replaces a resource.
 ///
 /// # Errors
 /// [`Error::Validation`].
-pub async fn put_resource(app: &App, resource: Resource, by: &Actor) -> Result<(), Error> {
+pub async fn put_resource(app: &App, resource: Resource, actor: &Actor) -> Result<(), Error> {
     check_resource(&resource)?;
-    let (by, now) = (by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                catalogue::put_resource(&mut tx, &resource, now).await?;
-                let detail = json!({ "resource": resource.id });
-                by.note(&mut tx, "resource.put", None, detail, now).await
-            })
-        })
-        .await?;
-    Ok(())
+    let mut tx = app.begin(actor).await?;
+    let now = tx.now();
+    catalogue::put_resource(&mut tx, &resource, now).await?;
+    tx.audit("resource.put", None, json!({ "resource": resource.id })).await?;
+    Ok(tx.commit().await?)
 }
 
-/// Removes a resource: nobody gets tokens for it any more.
+/// Deletes a resource: no tokens are issued for it any more.
 ///
 /// # Errors
-/// [`Error::Validation`] where there is none of that id.
-pub async fn remove_resource(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
-    let (detail, now, name) = (json!({ "resource": id }), app.clock.now(), id.to_owned());
-    let by = by.clone();
-    let removed = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let removed = catalogue::remove_resource(&mut tx, &name).await?;
-                by.note(&mut tx, "resource.remove", None, detail, now).await?;
-                Ok(removed)
-            })
-        })
-        .await?;
-    must_have_been(removed, "resource", id)
+/// [`Error::Validation`] for an unknown id.
+pub async fn remove_resource(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    must_have_existed(catalogue::remove_resource(&mut tx, id).await?, "resource", id)?;
+    tx.audit("resource.remove", None, json!({ "resource": id })).await?;
+    Ok(tx.commit().await?)
 }
 
-/// Says what a scope means, in the languages given.
+/// Sets the descriptions of a scope.
 ///
 /// # Errors
 /// [`Error::Validation`].
@@ -69,49 +55,32 @@ pub async fn describe_scope(
     app: &App,
     name: &str,
     texts: Descriptions,
-    by: &Actor,
+    actor: &Actor,
 ) -> Result<(), Error> {
     check_scope(name, &texts)?;
-    let (name, by, now) = (name.to_owned(), by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                catalogue::put_scope(&mut tx, &name, &texts).await?;
-                let detail = json!({ "scope": name });
-                by.note(&mut tx, "scope.describe", None, detail, now).await
-            })
-        })
-        .await?;
-    Ok(())
+    let mut tx = app.begin(actor).await?;
+    catalogue::put_scope(&mut tx, name, &texts).await?;
+    tx.audit("scope.describe", None, json!({ "scope": name })).await?;
+    Ok(tx.commit().await?)
 }
 
-/// Forgets what a scope means.
+/// Deletes the descriptions of a scope.
 ///
 /// # Errors
-/// [`Error::Validation`] where nothing was known of it.
-pub async fn remove_scope(app: &App, name: &str, by: &Actor) -> Result<(), Error> {
-    let (detail, now, scope) = (json!({ "scope": name }), app.clock.now(), name.to_owned());
-    let by = by.clone();
-    let removed = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let removed = catalogue::remove_scope(&mut tx, &scope).await?;
-                by.note(&mut tx, "scope.remove", None, detail, now).await?;
-                Ok(removed)
-            })
-        })
-        .await?;
-    must_have_been(removed, "scope", name)
+/// [`Error::Validation`] for a scope without descriptions.
+pub async fn remove_scope(app: &App, name: &str, actor: &Actor) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    must_have_existed(catalogue::remove_scope(&mut tx, name).await?, "scope", name)?;
+    tx.audit("scope.remove", None, json!({ "scope": name })).await?;
+    Ok(tx.commit().await?)
 }
 
-fn must_have_been(removed: bool, what: &'static str, name: &str) -> Result<(), Error> {
-    if removed {
-        Ok(())
-    } else {
-        let message = format!("there is no {what} {name:?}: see `propusk {what} list`");
-        Err(policy::one(what, message).into())
+fn must_have_existed(existed: bool, what: &'static str, name: &str) -> Result<(), Error> {
+    if existed {
+        return Ok(());
     }
+    let message = format!("there is no {what} {name:?}: see `propusk {what} list`");
+    Err(Error::field(what, message))
 }
 
 pub(crate) fn check_resource(resource: &Resource) -> Result<(), Vec<FieldError>> {
@@ -121,7 +90,7 @@ pub(crate) fn check_resource(resource: &Resource) -> Result<(), Vec<FieldError>>
     }
     let offered = resource.scope.as_ref();
     if offered.is_some_and(|offered| !resource.default_scope.is_subset_of(offered)) {
-        return Err(policy::one("default_scope", "must be among the scopes of the resource"));
+        return Err(policy::one("default_scope", "must be a subset of the scopes of the resource"));
     }
     Ok(())
 }
@@ -130,13 +99,13 @@ pub(crate) fn check_scope(name: &str, texts: &Descriptions) -> Result<(), Vec<Fi
     if !Scope::parse(name).is_ok_and(|scope| scope.iter().eq([name])) {
         return Err(policy::one(
             "scope",
-            "must be one scope: printable ASCII without space, quote and backslash",
+            "must be a single scope: printable ASCII without space, quote and backslash",
         ));
     }
     if texts.is_empty() || texts.values().any(String::is_empty) {
         return Err(policy::one(
             "scope",
-            "must have a text in at least one language, and none that is empty",
+            "must have a description in at least one language, and no empty one",
         ));
     }
     if !texts.values().all(|text| policy::is_a_name(text)) {

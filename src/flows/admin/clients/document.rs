@@ -1,5 +1,6 @@
-//! Client ID metadata documents (draft-ietf-oauth-client-id-metadata-document): a client whose id is an https URL, at
-//! which it says of itself what others register. Nothing of it is kept but in memory, until a person has come to use it.
+//! Client ID metadata documents (draft-ietf-oauth-client-id-metadata-document): the id of such a
+//! client is an https URL, which serves its metadata. The document is cached in memory and stored
+//! once a user uses the client.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -12,20 +13,23 @@ use crate::{
     directory::CachedClient,
     error::Error,
     limits::{Key, Limit},
-    model::client::{AuthMethod, Client, Metadata, Source},
+    model::{
+        actor::Actor,
+        client::{AuthMethod, Client, Metadata, Source},
+    },
     oauth::error::OAuthError,
     outbound::{self, Fetched},
-    storage::{audit, clients},
+    storage::clients,
 };
 
-/// A document is believed for as long as its server says (RFC 9111), within these.
+/// Bounds of the freshness lifetime that the server gives (RFC 9111 §4.2).
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// One that was not found, or is not good, is asked for again after this time.
+/// A document that is missing or invalid is fetched again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Whether this is the id of such a client (§3 of the draft): an https URL with a path, in its normal form, without
-/// fragment, user name and password. A path with dot segments is not in its normal form.
+/// Whether this is the id of such a client (§3 of the draft): a normalized https URL with a path,
+/// and without fragment, user name and password. Normalized paths have no dot segments.
 pub fn is_id(id: &str) -> bool {
     id.len() <= 2048
         && id.starts_with("https://")
@@ -41,7 +45,8 @@ pub fn is_id(id: &str) -> bool {
 /// The client with this document; see [`super::find`].
 ///
 /// # Errors
-/// [`Error::Unavailable`]; [`Error::TooMany`] for a network that has named too many documents that nobody used.
+/// [`Error::Unavailable`]; [`Error::TooMany`] for a network that has asked for too many unknown
+/// documents.
 pub(crate) async fn find(
     app: &App,
     id: &str,
@@ -89,15 +94,16 @@ pub(crate) async fn find(
             Some(CachedClient { client: Arc::new(client), version })
         }
         (Outcome::Invalid, _) => None,
-        // A server that is down does not end what its client has here.
+        // While its server is down, the client is used as stored.
         (Outcome::Unreachable, row) => row,
     })
 }
 
-/// Keeps a client with a document, as something is about to be stored for it. It goes again if it stays unused.
+/// Stores a client with a document, which something that is about to be stored refers to. It is
+/// deleted if it stays unused.
 ///
 /// # Errors
-/// `temporarily_unavailable` where there are as many self-registered clients as there may be.
+/// `temporarily_unavailable` where the limit of self-registered clients is reached.
 pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
     if client.source != Source::Document {
         return Ok(());
@@ -106,51 +112,40 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
     if remembered.is_some_and(|known| known.client.metadata == client.metadata) {
         return Ok(());
     }
-    let now = app.clock.now();
-    let expires_at = now + app.config.client_registration.unused_ttl;
-    let most = app.config.client_registration.max_clients;
-    let wanted = client.clone();
-    let kept = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            let Some(known) = clients::lock(&mut tx, &wanted.id).await? else {
-                if !super::has_room(&mut tx, &wanted.id, most).await? {
-                    return Ok(false);
-                }
-                let row = Client { expires_at: Some(expires_at), ..wanted };
-                clients::insert(&mut tx, &row).await?;
-                let entry = audit::NewAuditEntry {
-                    action: "client.register",
-                    actor: &row.id,
-                    subject: Some(&row.id),
-                    address: None,
-                    request_id: None,
-                    correlation_id: None,
-                    detail: serde_json::json!({ "source": Source::Document.as_str() }),
-                };
-                audit::add(&mut tx, entry, now).await?;
-                return Ok(true);
-            };
-            if known.metadata != wanted.metadata {
-                let less = super::allows_less(&wanted.metadata, &known.metadata);
-                let row = Client { metadata: wanted.metadata, updated_at: now, ..known };
-                clients::update(&mut tx, &row).await?;
-                if less {
-                    super::refuse_tokens(&mut tx, &row.id, "client_changed", now).await?;
-                }
+    let mut tx = app.begin(&Actor { actor: client.id.clone(), caller: None }).await?;
+    let now = tx.now();
+    match clients::lock(&mut tx, &client.id).await? {
+        None => {
+            let policy = &app.config.client_registration;
+            if !super::has_room(&mut tx, &client.id, policy.max_clients).await? {
+                return Err(super::full());
             }
-            Ok(true)
-        })
-    });
-    if kept.await? { Ok(()) } else { Err(super::full()) }
+            let row = Client { expires_at: Some(now + policy.unused_ttl), ..client.clone() };
+            clients::insert(&mut tx, &row).await?;
+            let detail = serde_json::json!({ "source": Source::Document.as_str() });
+            tx.audit("client.register", Some(&client.id), detail).await?;
+        }
+        Some(known) if known.metadata != client.metadata => {
+            let less = super::allows_less(&client.metadata, &known.metadata);
+            let row = Client { metadata: client.metadata.clone(), updated_at: now, ..known };
+            clients::update(&mut tx, &row).await?;
+            if less {
+                super::refuse_tokens(&mut tx, &row.id, "client_changed", now).await?;
+            }
+        }
+        Some(_) => {}
+    }
+    Ok(tx.commit().await?)
 }
 
-/// Asks for a document, and says for how long the outcome holds; `None` where there was no time to ask.
+/// Fetches a document; gives the outcome and its lifetime. `None` where too many fetches are
+/// running.
 async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
     let fetched = match app.outbound.get(id, "application/json").await {
         Ok(fetched) => fetched,
         Err(outbound::Error::Busy) => return None,
         Err(error) => {
-            tracing::info!(%error, "a client's metadata document could not be fetched");
+            tracing::info!(%error, "fetching a client metadata document failed");
             let found = if error.is_permanent() { Outcome::Invalid } else { Outcome::Unreachable };
             return Some((AGAIN, found));
         }
@@ -161,7 +156,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
             (life, Outcome::Valid(Arc::new(metadata)))
         }
         Err(error) => {
-            tracing::info!(%error, ?id, "a client's metadata document is not good");
+            tracing::info!(%error, ?id, "a client metadata document is invalid");
             (AGAIN, Outcome::Invalid)
         }
     })
@@ -169,20 +164,21 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
 
 async fn read(app: &App, id: &str, fetched: &Fetched) -> Result<Metadata, OAuthError> {
     let wrong = |message: &'static str| OAuthError::invalid_client_metadata(message);
-    // The draft wants it, so that what a stranger uploaded to a host as a picture or a text is no client of that host.
+    // The draft requires it, so that a file which somebody has uploaded to a host cannot pose as a
+    // client of that host.
     if !fetched.is_json() {
-        return Err(wrong("the document is not served as application/json"));
+        return Err(wrong("the document must be served as application/json"));
     }
     let members = strict_json::object(&fetched.body).map_err(wrong)?;
-    // §4.1: compared as texts.
+    // §4.1: by simple string comparison.
     if members.get("client_id") != Some(&id.into()) {
-        return Err(wrong("client_id is not the URL of the document"));
+        return Err(wrong("client_id must be the URL of the document"));
     }
     if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
-        return Err(wrong("a document that everybody can read holds no secret"));
+        return Err(wrong("client_secret must not be in a public document"));
     }
     let mut members = members;
-    // RFC 7591's default needs a secret, which such a client has none of.
+    // RFC 7591's default needs a secret, and such a client has none.
     members.entry("token_endpoint_auth_method").or_insert("none".into());
     let metadata = check_metadata(app, &members).await?;
     match metadata.token_endpoint_auth_method {

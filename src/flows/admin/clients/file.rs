@@ -1,5 +1,5 @@
-//! `clients.toml`: clients, resources and scopes that are brought into the state the file describes, at every start.
-//! What is so already is not written again; several processes may start at once.
+//! `clients.toml`: clients, resources and scopes, applied at every start. Only differences are
+//! written; several processes may start at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     app::App,
-    clock::Timestamp,
     error::FieldError,
     model::{
         actor::Actor,
@@ -25,16 +24,16 @@ use crate::{
         client::{Client, Secret, Source},
     },
     oauth::scope::Scope,
-    storage::{self, Db, Tx, catalogue, clients},
+    storage::{self, AuditedTx, Db, catalogue, clients},
 };
 
-/// A secret that is shorter could be guessed: it is hashed once, and without a salt.
+/// Characters. Secrets are hashed once and without a salt, which only long random ones withstand.
 const SHORTEST_SECRET: usize = 32;
 
-/// Why the file was not applied. Nothing of it was.
+/// Why nothing of the file was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Says which key is wrong, and what would be right.
+    /// Names the invalid key and what it must be.
     #[error("{0}")]
     Wrong(String),
     #[error("clients.toml could not be applied: {0}")]
@@ -62,15 +61,15 @@ struct ResourceEntry {
     default_scope: String,
 }
 
-/// What the file says, read and checked.
+/// The content of the file, parsed and checked.
 struct Wanted {
     clients: Vec<Client>,
     resources: Vec<Resource>,
     scopes: BTreeMap<String, Descriptions>,
 }
 
-/// Brings clients, resources and scopes into the state that `clients.file` describes. Clients that came from the file
-/// and stand there no more are removed; resources and scopes stay until somebody removes them by command.
+/// Applies `clients.file`. Clients that came from the file and are no longer in it are deleted;
+/// resources and scopes stay until an operator deletes them with a command.
 ///
 /// # Errors
 /// [`FileError`], whose message names the file and the key.
@@ -87,7 +86,7 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
     let changed: Vec<_> = wanted
         .clients
         .into_iter()
-        .filter(|client| !known.get(&client.id).is_some_and(|known| is_so(known, client)))
+        .filter(|client| !known.get(&client.id).is_some_and(|known| is_same(known, client)))
         .collect();
     if let Some(taken) = changed.iter().find_map(|client| {
         let known = known.get(&client.id)?;
@@ -106,84 +105,64 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
         return Ok(());
     }
 
-    let now = app.clock.now();
-    let taken = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                // All are looked at before any is written.
-                let mut known = vec![];
-                for client in &changed {
-                    known.push(clients::lock(&mut tx, &client.id).await?);
-                }
-                let by_others = |known: &&Client| known.source != Source::File;
-                if let Some(taken) = known.iter().flatten().find(by_others) {
-                    return Ok(Some(taken_by(taken)));
-                }
-                for (client, known) in changed.into_iter().zip(known) {
-                    put(&mut tx, client, known, now).await?;
-                }
-                for resource in &resources {
-                    catalogue::put_resource(&mut tx, resource, now).await?;
-                }
-                for (name, texts) in &scopes {
-                    catalogue::put_scope(&mut tx, name, texts).await?;
-                }
-                for id in &gone {
-                    note(&mut tx, "client.remove", id, now).await?;
-                    remove_with_sessions(&mut tx, id, now).await?;
-                }
-                Ok(None)
-            })
-        })
-        .await?;
-    match taken {
-        Some(taken) => Err(wrong(taken)),
-        None => Ok(()),
+    let mut tx = app.begin(&Actor::operator()).await?;
+    // All rows are read before any is written.
+    let mut known = vec![];
+    for client in &changed {
+        known.push(clients::lock(&mut tx, &client.id).await?);
     }
+    let is_other = |known: &&Client| known.source != Source::File;
+    if let Some(taken) = known.iter().flatten().find(is_other) {
+        return Err(wrong(taken_by(taken)));
+    }
+    for (client, known) in changed.into_iter().zip(known) {
+        put(&mut tx, client, known).await?;
+    }
+    let now = tx.now();
+    for resource in &resources {
+        catalogue::put_resource(&mut tx, resource, now).await?;
+    }
+    for (name, texts) in &scopes {
+        catalogue::put_scope(&mut tx, name, texts).await?;
+    }
+    for id in &gone {
+        audit(&mut tx, "client.remove", id).await?;
+        remove_with_sessions(&mut tx, id, now).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
-/// Writes a client, unless a process that started at this moment has just done so.
-async fn put(
-    tx: &mut Tx<'_>,
-    wanted: Client,
-    known: Option<Client>,
-    now: Timestamp,
-) -> storage::Result<()> {
+/// Writes a client, unless a process that started at the same moment has just done so.
+async fn put(tx: &mut AuditedTx, wanted: Client, known: Option<Client>) -> storage::Result<()> {
     let Some(known) = known else {
         clients::insert(tx, &wanted).await?;
-        // A new row has one secret: the one before it comes by a change.
+        // An inserted row has one secret: the previous one is added by an update.
         if wanted.secrets.len() > 1 {
             clients::update(tx, &wanted).await?;
         }
-        return note(tx, "client.add", &wanted.id, now).await;
+        return audit(tx, "client.add", &wanted.id).await;
     };
-    if is_so(&known, &wanted) {
+    if is_same(&known, &wanted) {
         return Ok(());
     }
     let less = super::allows_less(&wanted.metadata, &known.metadata);
     let merged = Client { created_at: known.created_at, disabled_at: known.disabled_at, ..wanted };
     clients::update(tx, &merged).await?;
-    note(tx, "client.set", &merged.id, now).await?;
+    audit(tx, "client.set", &merged.id).await?;
     if less {
+        let now = tx.now();
         super::refuse_tokens(tx, &merged.id, "client_changed", now).await?;
     }
     Ok(())
 }
 
-async fn note(
-    tx: &mut Tx<'_>,
-    action: &'static str,
-    id: &str,
-    now: Timestamp,
-) -> storage::Result<()> {
-    let detail = json!({ "source": Source::File.as_str() });
-    Actor::operator().note(tx, action, Some(id), detail, now).await
+async fn audit(tx: &mut AuditedTx, action: &'static str, id: &str) -> storage::Result<()> {
+    tx.audit(action, Some(id), json!({ "source": Source::File.as_str() })).await
 }
 
 fn taken_by(known: &Client) -> String {
     format!(
-        "client.{}: there is a client of this id already, made by another way ({}): choose another id, or remove it with \
+        "client.{}: a client of this id exists that is not managed by the file (source {}): choose another id, or delete it with \
          `propusk client remove {}`",
         known.id,
         known.source.as_str(),
@@ -205,7 +184,7 @@ async fn all(db: &Db) -> storage::Result<HashMap<String, Client>> {
     }
 }
 
-fn is_so(known: &Client, wanted: &Client) -> bool {
+fn is_same(known: &Client, wanted: &Client) -> bool {
     let hashes = |client: &Client| -> Vec<Vec<u8>> {
         client.secrets.iter().map(|one| one.hash.clone()).collect()
     };
@@ -214,7 +193,7 @@ fn is_so(known: &Client, wanted: &Client) -> bool {
         && hashes(known) == hashes(wanted)
 }
 
-/// What the catalogue does not say yet.
+/// The resources and scopes that differ from the catalogue.
 fn new_in(
     known: &Catalogue,
     mut resources: Vec<Resource>,
@@ -225,7 +204,7 @@ fn new_in(
     (resources, scopes)
 }
 
-/// Reads and checks the whole file.
+/// Parses and checks the whole file.
 fn read(app: &App, path: &Path, text: &str) -> Result<Wanted, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut wanted = Wanted { clients: vec![], resources: vec![], scopes: file.scope };
@@ -274,15 +253,13 @@ fn client(
     match (metadata.token_endpoint_auth_method.has_secret(), &current) {
         (true, None) => Err(policy::one(
             "secret_hash",
-            "is missing: give it, or secret_file, or another token_endpoint_auth_method",
+            "is missing: give secret_hash or secret_file, or another token_endpoint_auth_method",
         )),
         (false, Some(_)) => Err(policy::one(
             "secret_hash",
             "is for clients whose token_endpoint_auth_method is client_secret_basic or client_secret_post",
         )),
-        (_, None) if old.is_some() => {
-            Err(policy::one("old_secret_hash", "stands beside secret_hash only"))
-        }
+        (_, None) if old.is_some() => Err(policy::one("old_secret_hash", "requires secret_hash")),
         _ => {
             let mut client = new(app, id.to_owned(), Source::File, metadata);
             client.secrets = current.into_iter().chain(old).collect();
@@ -291,7 +268,7 @@ fn client(
     }
 }
 
-/// A secret that is given by its hash, or by a file that holds it.
+/// A secret, given as its hash or as a file that contains it.
 fn secret(
     table: &mut toml::Table,
     path: &Path,
@@ -301,14 +278,14 @@ fn secret(
     let text = |field, value: Option<toml::Value>| match value {
         None => Ok(None),
         Some(toml::Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(policy::one(field, "must be a text")),
+        Some(_) => Err(policy::one(field, "must be a string")),
     };
     let given = text(by_hash, table.remove(by_hash))?;
     let named = text(by_file, table.remove(by_file))?;
     let hash = match (given, named) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err(policy::one(by_hash, "give the hash or the file, not both"));
+            return Err(policy::one(by_hash, "must not be combined with a secret file"));
         }
         (Some(hex), None) => from_hex(&hex).ok_or_else(|| {
             policy::one(by_hash, "must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum")
@@ -322,7 +299,7 @@ fn secret(
             if secret.len() < SHORTEST_SECRET {
                 return Err(policy::one(
                     by_file,
-                    "the secret there must have at least 32 characters: openssl rand -hex 32",
+                    "must contain at least 32 characters: openssl rand -hex 32",
                 ));
             }
             hash(secret)

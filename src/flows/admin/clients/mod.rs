@@ -1,5 +1,5 @@
-//! The life of a client: made, changed and removed by an operator ([`add`] and its neighbours, [`mod@file`]), or by itself
-//! ([`registration`], [`document`]). [`policy`] holds for all of them.
+//! Clients: created, updated and deleted by operators (this file and [`mod@file`]), or registered
+//! by themselves ([`registration`], [`document`]). [`policy`] checks the metadata of all of them.
 
 pub mod catalogue;
 pub mod document;
@@ -21,8 +21,8 @@ use crate::{
     directory::CachedClient,
     error::{Error, FieldError},
     flows::admin::{
-        access::Expected,
-        idempotency::{Made, Once, claim},
+        access::Precondition,
+        idempotency::{self, Created, IdempotentRequest},
     },
     model::{
         actor::Actor,
@@ -31,70 +31,44 @@ use crate::{
         key::LONGEST_TOKEN_LIFE,
         revocation::{Revocation, RevocationTarget},
         session::RevocationReason,
-        user::User,
     },
     oauth::error::OAuthError,
-    storage::{self, Conflict, Tx, clients, consents, outbox, revocations, sessions},
+    storage::{self, AuditedTx, Conflict, Tx, clients, consents, revocations, sessions},
 };
 
-/// The longest time that a replaced secret may stay good.
+/// The longest time for which a replaced secret may stay valid.
 pub const LONGEST_OVERLAP: Duration = Duration::from_secs(90 * 86_400);
 
-/// Makes a client; gives its secret, where it has one. The secret is kept nowhere.
+/// Creates a client; gives its secret, where it has one, which is stored as a hash only.
 ///
 /// # Errors
-/// [`Error::Validation`] for what breaks the policy, and for an id that is taken.
-pub async fn add(
+/// [`Error::Validation`] for metadata that breaks the policy; [`Error::Conflict`] for an id that is
+/// taken; [`Error::KeyReused`]; [`Error::NotFound`] where an earlier request has created the client
+/// and it was deleted since.
+pub async fn create(
     app: &App,
     id: Option<String>,
     metadata: Metadata,
-    by: &Actor,
-) -> Result<(Client, Option<String>), Error> {
-    match add_once(app, id.clone(), metadata, None, by).await {
-        Ok(Made::Now(made)) => Ok(made),
-        Ok(Made::Before(_)) | Err(Error::Conflict(_)) => {
-            let message = format!("there is a client {:?} already", id.unwrap_or_default());
-            Err(policy::one("id", message).into())
-        }
-        Err(other) => Err(other),
-    }
-}
-
-/// As [`add`]; the same call under the same key makes one client.
-///
-/// # Errors
-/// [`Error::Conflict`] for an id that is taken; [`Error::KeyReused`].
-pub async fn add_once(
-    app: &App,
-    id: Option<String>,
-    metadata: Metadata,
-    once: Option<Once>,
-    by: &Actor,
-) -> Result<Made<(Client, Option<String>)>, Error> {
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<(Client, Option<String>)>, Error> {
     let id = id.unwrap_or_else(|| app.new_id());
-    check_id(&id).map_err(|why| policy::one("id", why))?;
+    check_id(&id).map_err(|why| Error::field("id", why))?;
     let metadata = policy::check(app, metadata, Registrant::Operator)?;
-    let (mut client, now) = (new(app, id, Source::Operator, metadata), app.clock.now());
+    let mut client = new(app, id, Source::Operator, metadata);
     let secret = give_secret(app, &mut client);
-    let by = by.clone();
-    let added = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            if let Some(known) = claim(once.as_ref(), &mut tx, &client.id, now).await? {
-                return Ok(known);
-            }
-            clients::insert(&mut tx, &client).await?;
-            let detail = json!({ "metadata": client.metadata });
-            by.note(&mut tx, "client.add", Some(&client.id), detail, now).await?;
-            Ok(Ok(Made::Now((client, secret))))
-        })
-    });
-    match added.await {
-        Ok(made) => made,
-        Err(storage::Error::Conflict(Conflict::Other)) => {
-            Err(Error::Conflict("there is a client of this id already"))
-        }
-        Err(other) => Err(other.into()),
+    let mut tx = app.begin(actor).await?;
+    if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &client.id).await? {
+        drop(tx);
+        return Ok(Created::earlier((by_id(app, &id).await?, None)));
     }
+    clients::insert(&mut tx, &client).await.map_err(|error| match error {
+        storage::Error::Conflict(Conflict::Other) => Error::Conflict("a client of this id exists"),
+        other => other.into(),
+    })?;
+    tx.audit("client.add", Some(&client.id), json!({ "metadata": client.metadata })).await?;
+    tx.commit().await?;
+    Ok(Created::now((client, secret)))
 }
 
 /// The client of that id, disabled or not.
@@ -106,76 +80,55 @@ pub async fn by_id(app: &App, id: &str) -> Result<Client, Error> {
     found.ok_or(Error::NotFound("client"))
 }
 
-/// Finds a client by its id, disabled or not.
+/// Changes a client's metadata; gives a secret where the client newly needs one. Where the client
+/// may do less than before, its tokens are refused.
 ///
 /// # Errors
-/// [`Error::Validation`] where there is none.
-pub async fn named(app: &App, id: &str) -> Result<Client, Error> {
-    let found = clients::by_id(&app.db, id).await?;
-    found.ok_or_else(|| unknown(id))
-}
-
-/// Changes what is registered of a client; gives a secret where it has come to need one.
-///
-/// # Errors
-/// [`Error::Validation`] for what breaks the policy; [`Error::Conflict`] for a client that is not an operator's to change.
-pub async fn set(
+/// [`Error::NotFound`]; [`Error::Changed`]; [`Error::Validation`] for metadata that breaks the
+/// policy; [`Error::Conflict`] for a client that operators cannot change.
+pub async fn update(
     app: &App,
     id: &str,
-    change: impl FnOnce(&mut Metadata),
-    by: &Actor,
-) -> Result<Option<String>, Error> {
-    let read = named(app, id).await?;
-    may_change(&read)?;
-    let mut metadata = read.metadata.clone();
-    change(&mut metadata);
-    rewrite(app, read, metadata, by).await.map_err(|error| match error {
-        Error::Changed => {
-            policy::one("client", "somebody else has changed it just now: try again").into()
-        }
-        other => other,
-    })
+    precondition: &Precondition,
+    change: impl FnOnce(&Metadata) -> Result<Metadata, Vec<FieldError>>,
+    actor: &Actor,
+) -> Result<(Client, Option<String>), Error> {
+    let mut tx = app.begin(actor).await?;
+    let before = lock(&mut tx, id).await?;
+    may_change(&before)?;
+    precondition.check(before.updated_at)?;
+    let mut client = before.clone();
+    client.metadata = policy::check(app, change(&before.metadata)?, Registrant::Operator)?;
+    let now = tx.now();
+    client.updated_at = now.past(before.updated_at);
+    let secret = settle_secrets(app, &mut client);
+    clients::update(&mut tx, &client).await?;
+    let detail = differences(&before.metadata, &client.metadata);
+    tx.audit("client.set", Some(id), detail).await?;
+    if allows_less(&client.metadata, &before.metadata) {
+        refuse_tokens(&mut tx, id, "client_changed", now).await?;
+    }
+    tx.commit().await?;
+    Ok((client, secret))
 }
 
-/// A change of a client's metadata, by the names of RFC 7591 §2.
-#[derive(Debug)]
-pub enum Edit {
-    /// What is left out has its default.
-    Replace(Map<String, Value>),
-    /// What is left out stays as it is; null gives it its default (RFC 7396).
-    Merge(Map<String, Value>),
-}
-
-/// As [`set`], for the state of the client that the change is meant for.
+/// Metadata with changes: an absent member keeps its value, null gives it its default (RFC 7396).
 ///
 /// # Errors
-/// Also [`Error::NotFound`], [`Error::Changed`].
-pub async fn edit(
-    app: &App,
-    id: &str,
-    expected: &Expected,
-    edit: Edit,
-    by: &Actor,
-) -> Result<Option<String>, Error> {
-    let read = by_id(app, id).await?;
-    may_change(&read)?;
-    expected.check(read.updated_at)?;
-    let members = match edit {
-        Edit::Replace(members) => members,
-        Edit::Merge(changes) => {
-            let mut members = described(&read.metadata);
-            for (name, value) in changes {
-                if value.is_null() {
-                    members.remove(&name);
-                } else {
-                    members.insert(name, value);
-                }
-            }
-            members
+/// The member that has the wrong type.
+pub fn merged(
+    metadata: &Metadata,
+    changes: impl IntoIterator<Item = (String, Value)>,
+) -> Result<Metadata, Vec<FieldError>> {
+    let mut members = described(metadata);
+    for (name, value) in changes {
+        if value.is_null() {
+            members.remove(&name);
+        } else {
+            members.insert(name, value);
         }
-    };
-    let metadata = policy::parse(Value::Object(members))?;
-    rewrite(app, read, metadata, by).await
+    }
+    policy::parse(Value::Object(members))
 }
 
 /// Metadata as JSON.
@@ -186,7 +139,7 @@ pub fn described(metadata: &Metadata) -> Map<String, Value> {
     }
 }
 
-/// What differs, with its old and its new value.
+/// The members that differ, with their old and new values.
 fn differences(before: &Metadata, after: &Metadata) -> Value {
     let (before, after) = (described(before), described(after));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -197,219 +150,147 @@ fn differences(before: &Metadata, after: &Metadata) -> Value {
     Value::Object(changed.collect())
 }
 
-/// Gives a client other metadata, if it is still as it was read.
-async fn rewrite(
-    app: &App,
-    read: Client,
-    metadata: Metadata,
-    by: &Actor,
-) -> Result<Option<String>, Error> {
-    let mut client = read.clone();
-    client.metadata = policy::check(app, metadata, Registrant::Operator)?;
-    let now = app.clock.now();
-    client.updated_at = now.past(read.updated_at);
-    let secret = settle_secrets(app, &mut client);
-    let by = by.clone();
-    let changed = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let current = clients::lock(&mut tx, &client.id).await?;
-                // Somebody else has changed it meanwhile, and would be undone.
-                let as_read = current.filter(|current| {
-                    current.metadata == read.metadata && current.updated_at == read.updated_at
-                });
-                let Some(current) = as_read else {
-                    return Ok(false);
-                };
-                client.expires_at = current.expires_at;
-                clients::update(&mut tx, &client).await?;
-                let detail = differences(&read.metadata, &client.metadata);
-                by.note(&mut tx, "client.set", Some(&client.id), detail, now).await?;
-                if allows_less(&client.metadata, &read.metadata) {
-                    refuse_tokens(&mut tx, &client.id, "client_changed", now).await?;
-                }
-                Ok(true)
-            })
-        })
-        .await?;
-    if changed { Ok(secret) } else { Err(Error::Changed) }
-}
-
-/// Gives a client a new secret; the one before it is good for `overlap` more.
+/// Gives a client a new secret; the previous one stays valid for `overlap`. Gives the client and
+/// the secret.
 ///
 /// # Errors
-/// [`Error::Validation`] for a client without secrets; [`Error::Conflict`] for one that is not an operator's to change.
+/// [`Error::NotFound`]; [`Error::Validation`] for a client without secrets; [`Error::Conflict`] for
+/// a client that operators cannot change.
 pub async fn rotate_secret(
     app: &App,
     id: &str,
     overlap: Duration,
-    by: &Actor,
-) -> Result<String, Error> {
-    let client = named(app, id).await?;
+    actor: &Actor,
+) -> Result<(Client, String), Error> {
+    if overlap > LONGEST_OVERLAP {
+        return Err(Error::field("overlap", "must be at most 90d"));
+    }
+    let mut tx = app.begin(actor).await?;
+    let mut client = lock(&mut tx, id).await?;
     may_change(&client)?;
     if !client.metadata.token_endpoint_auth_method.has_secret() {
-        return Err(
-            policy::one("client", "it has no secret: it authenticates in another way").into()
-        );
+        let message = "has no secret: its token_endpoint_auth_method is another";
+        return Err(Error::field("client", message));
     }
-    if overlap > LONGEST_OVERLAP {
-        return Err(policy::one("overlap", "must be at most 90d").into());
-    }
-    let secret = random_text(app);
+    let (secret, now) = (random_text(app), tx.now());
     let current = Secret { hash: hash(&secret), expires_at: None };
-    let until = app.clock.now() + overlap;
-    change(app, id, &Expected::Any, "client.rotate_secret", by, move |tx, mut client, now| {
-        Box::pin(async move {
-            let before = client.secrets.into_iter().next();
-            let old = before
-                .filter(|_| until > now)
-                .map(|before| Secret { expires_at: Some(until), ..before });
-            client.secrets = [current].into_iter().chain(old).collect();
-            clients::update(tx, &client).await?;
-            Ok(())
-        })
-    })
-    .await?;
-    Ok(secret)
+    let previous = client.secrets.into_iter().next().filter(|_| !overlap.is_zero());
+    let previous = previous.map(|secret| Secret { expires_at: Some(now + overlap), ..secret });
+    client.secrets = [current].into_iter().chain(previous).collect();
+    let client = touch(&mut tx, client, "client.rotate_secret").await?;
+    tx.commit().await?;
+    Ok((client, secret))
 }
 
-/// Removes a client; its sessions end and its access tokens are refused.
+/// Deletes a client; its sessions are revoked and its access tokens are refused.
 ///
 /// # Errors
-/// [`Error::Conflict`] for one that is built in, or that stands in `clients.toml`.
-pub async fn remove(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
-    remove_if(app, id, &Expected::Any, by).await
-}
-
-/// As [`remove`], for the state of the client that is meant.
-///
-/// # Errors
-/// Also [`Error::Changed`].
-pub async fn remove_if(app: &App, id: &str, expected: &Expected, by: &Actor) -> Result<(), Error> {
-    let client = named(app, id).await?;
+/// [`Error::NotFound`]; [`Error::Changed`]; [`Error::Conflict`] for a client that is built in, or
+/// that `clients.toml` names.
+pub async fn delete(
+    app: &App,
+    id: &str,
+    precondition: &Precondition,
+    actor: &Actor,
+) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    let client = lock(&mut tx, id).await?;
     if client.source != Source::Document {
         may_change(&client)?;
     }
-    let action = "client.remove";
-    change(app, id, expected, action, by, |tx, client, now| {
-        Box::pin(async move { remove_with_sessions(tx, &client.id, now).await })
-    })
-    .await
+    precondition.check(client.updated_at)?;
+    tx.audit("client.remove", Some(id), json!({})).await?;
+    let now = tx.now();
+    remove_with_sessions(&mut tx, id, now).await?;
+    Ok(tx.commit().await?)
 }
 
-/// Disables a client: nothing is issued to it any more, its sessions end and its access tokens are refused.
+/// Disables a client: nothing is issued to it any more, its sessions are revoked and its access
+/// tokens are refused. A disabled client stays as it is.
 ///
 /// # Errors
-/// [`Error::Conflict`] for one that is built in.
-pub async fn disable(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
-    set_disabled(app, id, true, by).await
+/// [`Error::NotFound`]; [`Error::Conflict`] for a client that is built in.
+pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+    let mut tx = app.begin(actor).await?;
+    let mut client = lock(&mut tx, id).await?;
+    not_built_in(&client)?;
+    if client.disabled_at.is_some() {
+        return Ok(client);
+    }
+    let now = tx.now();
+    client.disabled_at = Some(now);
+    let client = touch(&mut tx, client, "client.disable").await?;
+    sessions::revoke_all_of_client(&mut tx, id, RevocationReason::ClientDisabled, now).await?;
+    refuse_tokens(&mut tx, id, "client_disabled", now).await?;
+    tx.commit().await?;
+    Ok(client)
 }
 
-/// Enables a disabled client again; its old sessions stay dead.
+/// Enables a disabled client again; revoked sessions stay revoked. An enabled client stays as it
+/// is.
 ///
 /// # Errors
-/// [`Error::Conflict`] for one that is built in.
-pub async fn enable(app: &App, id: &str, by: &Actor) -> Result<(), Error> {
-    set_disabled(app, id, false, by).await
+/// [`Error::NotFound`]; [`Error::Conflict`] for a client that is built in.
+pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+    let mut tx = app.begin(actor).await?;
+    let mut client = lock(&mut tx, id).await?;
+    not_built_in(&client)?;
+    if client.disabled_at.is_none() {
+        return Ok(client);
+    }
+    client.disabled_at = None;
+    let client = touch(&mut tx, client, "client.enable").await?;
+    tx.commit().await?;
+    Ok(client)
 }
 
-async fn set_disabled(app: &App, id: &str, disabled: bool, by: &Actor) -> Result<(), Error> {
-    not_built_in(&named(app, id).await?)?;
-    let action = if disabled { "client.disable" } else { "client.enable" };
-    let whatever = &Expected::Any;
-    change(app, id, whatever, action, by, move |tx, mut client, now| {
-        Box::pin(async move {
-            client.disabled_at = disabled.then_some(now);
-            clients::update(tx, &client).await?;
-            if disabled {
-                end_everything(tx, &client.id, now).await?;
-            }
-            Ok(())
-        })
-    })
-    .await
-}
-
-/// Takes back all that a person allowed a client: they are asked again, and what the client holds is refused.
+/// Withdraws a user's consent to a client: the user is asked again, and the client's tokens for the
+/// user are refused.
 ///
 /// # Errors
-/// [`Error::Validation`] for an unknown client.
+/// [`Error::NotFound`] for the client.
 pub async fn withdraw_consent(
     app: &App,
-    user: &User,
+    user_id: &str,
     client_id: &str,
-    by: &Actor,
+    actor: &Actor,
 ) -> Result<(), Error> {
-    named(app, client_id).await?;
-    let (user_id, client_id) = (user.id.clone(), client_id.to_owned());
-    let (event_id, by, now) = (app.new_id(), by.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let kind = ConsentChange::Withdrawn;
-                if consents::withdraw(&mut tx, &user_id, &client_id).await? {
-                    let event = Event::consent(kind, &user_id, &client_id);
-                    outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
-                }
-                let detail = json!({ "clientId": client_id });
-                by.note(&mut tx, kind.as_str(), Some(&user_id), detail, now).await?;
-                let of = sessions::SessionSelector::UserAtClient(&user_id, &client_id);
-                let listed_until = now + LONGEST_TOKEN_LIFE;
-                sessions::revoke_all(
-                    &mut tx,
-                    of,
-                    RevocationReason::ConsentWithdrawn,
-                    now,
-                    listed_until,
-                )
-                .await
-            })
-        })
+    by_id(app, client_id).await?;
+    let mut tx = app.begin(actor).await?;
+    let (kind, now) = (ConsentChange::Withdrawn, tx.now());
+    if consents::withdraw(&mut tx, user_id, client_id).await? {
+        tx.event(&Event::consent(kind, user_id, client_id)).await?;
+    }
+    tx.audit(kind.as_str(), Some(user_id), json!({ "clientId": client_id })).await?;
+    let of = sessions::SessionSelector::UserAtClient(user_id, client_id);
+    let listed_until = now + LONGEST_TOKEN_LIFE;
+    sessions::revoke_all(&mut tx, of, RevocationReason::ConsentWithdrawn, now, listed_until)
         .await?;
-    Ok(())
+    Ok(tx.commit().await?)
 }
 
-/// Changes a client in a transaction that other changes of clients wait for, with a line in the audit log.
-async fn change<F>(
-    app: &App,
-    id: &str,
-    expected: &Expected,
+/// Reads a client for a change that other changes of clients wait for.
+async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Client, Error> {
+    // PostgreSQL refuses a statement with NUL in a text.
+    let found = if id.contains('\0') { None } else { clients::lock(tx, id).await? };
+    found.ok_or(Error::NotFound("client"))
+}
+
+/// Writes a changed client with a new `updated_at` and an audit entry.
+async fn touch(
+    tx: &mut AuditedTx,
+    mut client: Client,
     action: &'static str,
-    by: &Actor,
-    work: F,
-) -> Result<(), Error>
-where
-    F: for<'t> FnOnce(
-            &'t mut Tx<'_>,
-            Client,
-            Timestamp,
-        ) -> futures_util::future::BoxFuture<'t, storage::Result<()>>
-        + Send
-        + 'static,
-{
-    let (id, by, now) = (id.to_owned(), by.clone(), app.clock.now());
-    let expected = expected.clone();
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let Some(mut client) = clients::lock(&mut tx, &id).await? else {
-                    return Ok(Err(unknown(&id)));
-                };
-                if let Err(changed) = expected.check(client.updated_at) {
-                    return Ok(Err(changed));
-                }
-                client.updated_at = now.past(client.updated_at);
-                by.note(&mut tx, action, Some(&id), json!({}), now).await?;
-                work(&mut tx, client, now).await?;
-                Ok(Ok(()))
-            })
-        })
-        .await?
+) -> storage::Result<Client> {
+    client.updated_at = tx.now().past(client.updated_at);
+    clients::update(tx, &client).await?;
+    tx.audit(action, Some(&client.id), json!({})).await?;
+    Ok(client)
 }
 
-/// Finds a client by its id: one that is registered here, or one whose id is the URL of its document. `address`: who
-/// asks, for whom documents that are not known yet are counted. `None` where there is none, or it is disabled.
+/// Finds an enabled client by its id: one that is registered here, or one whose id is the URL of
+/// its metadata document. `address` is the caller's, by which requests that fetch unknown documents
+/// are rate-limited.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::TooMany`].
@@ -417,10 +298,11 @@ pub async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<CachedC
     if document::is_id(id) { document::find(app, id, address).await } else { app.client(id).await }
 }
 
-/// Checks what a client says of itself, and looks at what it refers to.
+/// Checks the metadata that a client gives of itself, and the documents that it refers to.
 ///
 /// # Errors
-/// `invalid_redirect_uri` or `invalid_client_metadata` (RFC 7591 §3.2.2), naming each member at fault.
+/// `invalid_redirect_uri` or `invalid_client_metadata` (RFC 7591 §3.2.2), naming each invalid
+/// member.
 async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metadata, OAuthError> {
     let refused = |found: Vec<FieldError>| {
         let lines: Vec<_> =
@@ -438,20 +320,21 @@ async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metad
     Ok(metadata)
 }
 
-/// Whether one more client may make itself known. The lock that it takes keeps others from being counted in twice.
+/// Whether one more client may register itself. The lock keeps concurrent registrations from
+/// exceeding the limit.
 async fn has_room(tx: &mut Tx<'_>, id: &str, most: u64) -> storage::Result<bool> {
     clients::lock(tx, id).await?;
     let count = clients::count_registered(tx).await?;
     Ok(u64::try_from(count).is_ok_and(|count| count < most))
 }
 
-/// What a client is told for which there is no room.
+/// The limit of self-registered clients is reached.
 fn full() -> Error {
-    let message = "there are as many self-registered clients as this server takes";
+    let message = "the limit of self-registered clients is reached";
     OAuthError::temporarily_unavailable(message).into()
 }
 
-/// A client of this moment, without secrets.
+/// A new client, without secrets.
 fn new(app: &App, id: String, source: Source, metadata: Metadata) -> Client {
     let now = app.clock.now();
     Client {
@@ -467,7 +350,7 @@ fn new(app: &App, id: String, source: Source, metadata: Metadata) -> Client {
     }
 }
 
-/// A secret for a client that shall have one, in place of any other.
+/// Generates a secret for a client that authenticates by one, and drops its other secrets.
 fn give_secret(app: &App, client: &mut Client) -> Option<String> {
     if !client.metadata.token_endpoint_auth_method.has_secret() {
         return None;
@@ -477,7 +360,8 @@ fn give_secret(app: &App, client: &mut Client) -> Option<String> {
     Some(secret)
 }
 
-/// Gives a changed client the secret that it has come to need, and takes away those that it needs no more.
+/// Generates the secret that a changed client newly needs, and drops secrets that it needs no
+/// longer.
 fn settle_secrets(app: &App, client: &mut Client) -> Option<String> {
     if !client.metadata.token_endpoint_auth_method.has_secret() {
         client.secrets.clear();
@@ -487,7 +371,7 @@ fn settle_secrets(app: &App, client: &mut Client) -> Option<String> {
     None
 }
 
-/// 256 random bits as a text: a client's secret, or a token that lets it register.
+/// 256 random bits as text: a client secret or a registration token.
 fn random_text(app: &App) -> String {
     URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>())
 }
@@ -496,21 +380,16 @@ fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret).to_vec()
 }
 
-/// What an operator may call a client. No URL: those are the ids of metadata documents.
+/// Whether an operator may give a client this id. URLs are reserved for metadata documents.
 fn check_id(id: &str) -> Result<(), &'static str> {
-    let good = (1..=128).contains(&id.len())
+    let is_valid = (1..=128).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b));
-    if good { Ok(()) } else { Err("a client is called by 1 to 128 letters, digits and -._~") }
-}
-
-fn unknown(id: &str) -> Error {
-    let message = format!("there is no client {id:?}: see `propusk client list`");
-    policy::one("client", message).into()
+    if is_valid { Ok(()) } else { Err("must be 1 to 128 letters, digits and -._~") }
 }
 
 fn not_built_in(client: &Client) -> Result<(), Error> {
     if client.source == Source::BuiltIn {
-        return Err(Error::Conflict("it is a part of Propusk and stays as it is"));
+        return Err(Error::Conflict("the client is built in and cannot be changed"));
     }
     Ok(())
 }
@@ -518,14 +397,14 @@ fn not_built_in(client: &Client) -> Result<(), Error> {
 fn may_change(client: &Client) -> Result<(), Error> {
     not_built_in(client)?;
     let message = match client.source {
-        Source::File => "it stands in clients.toml: change it there and restart",
-        Source::Document => "what it says stands in its own document: disable or remove it",
+        Source::File => "the client is managed by clients.toml: change the file and restart",
+        Source::Document => "the client is managed by its metadata document: disable or delete it",
         Source::BuiltIn | Source::Operator | Source::Registration => return Ok(()),
     };
     Err(Error::Conflict(message))
 }
 
-/// Whether tokens issued under `before` may hold more than the client may have now.
+/// Whether tokens issued under `before` may carry more than the client may have now.
 fn allows_less(now: &Metadata, before: &Metadata) -> bool {
     let lost = |before: &[String], now: &[String]| before.iter().any(|one| !now.contains(one));
     !before.scope.is_subset_of(&now.scope)
@@ -538,13 +417,8 @@ async fn remove_with_sessions(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> stor
     refuse_tokens(tx, id, "client_removed", now).await
 }
 
-async fn end_everything(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
-    sessions::revoke_all_of_client(tx, id, RevocationReason::ClientDisabled, now).await?;
-    refuse_tokens(tx, id, "client_disabled", now).await
-}
-
-/// Refuses the tokens that were issued to a client so far, and for a second more: one that is being issued may still
-/// have read the client as it was.
+/// Refuses the tokens issued to a client until now, and in the next second: a token that is being
+/// issued may depend on the client as it was.
 async fn refuse_tokens(
     tx: &mut Tx<'_>,
     id: &str,

@@ -1,5 +1,5 @@
-//! What a client may say of itself: one rule for all doors. Whoever makes or changes a client (an operator by command,
-//! `clients.toml`, dynamic registration, a metadata document) passes through [`check`].
+//! The policy for client metadata. Every change of a client (by a command, the admin API,
+//! `clients.toml`, dynamic registration or a metadata document) passes through [`check`].
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -22,17 +22,18 @@ use crate::{
     },
 };
 
-/// Who speaks for the client.
+/// Who provides the metadata of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registrant {
-    /// Whoever runs this installation.
+    /// An operator of this deployment.
     Operator,
-    /// The client itself: nobody here has looked at it.
+    /// The client itself: no operator has reviewed it.
     Itself,
 }
 
-/// What a client may say of itself by dynamic registration or in a document (RFC 7591 §2, OpenID Connect Registration
-/// §2). All else of [`Metadata`] is an operator's to set, and is ignored as any unknown member is.
+/// The members that a client may register or put into its metadata document (RFC 7591 §2, OpenID
+/// Connect Registration §2). The others of [`Metadata`] are for operators, and ignored like unknown
+/// members.
 const REGISTRABLE: [&str; 31] = [
     "client_name",
     "scope",
@@ -67,7 +68,7 @@ const REGISTRABLE: [&str; 31] = [
     "software_version",
 ];
 
-/// The rest of [`Metadata`].
+/// The other members of [`Metadata`].
 const OPERATORS: [&str; 12] = [
     "consent",
     "require_pkce",
@@ -85,21 +86,22 @@ const OPERATORS: [&str; 12] = [
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Reads what a client says of itself.
+/// Reads the metadata that a client gives of itself.
 ///
 /// # Errors
-/// Each member at fault, and what it should be.
+/// Each invalid member, and what it must be.
 pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<FieldError>> {
     let mut known: Map<String, Value> = REGISTRABLE
         .iter()
         .filter_map(|name| {
-            // RFC 7592 §2.2: null is as if it were left out.
+            // RFC 7592 §2.2: null is treated as absent.
             let value = members.get(*name).filter(|value| !value.is_null())?;
             Some(((*name).to_owned(), value.clone()))
         })
         .collect();
     known.entry("grant_types").or_insert_with(|| serde_json::json!(["authorization_code"]));
-    // RFC 7591 §2 lets the server replace what it does not have. Clients name grants for all the servers they meet.
+    // RFC 7591 §2 lets the server replace unsupported values. Clients name the grant types of every
+    // server they may meet.
     if let Some(Value::Array(grants)) = known.get_mut("grant_types") {
         let allowed = &app.config.client_registration.grant_types;
         grants.retain(|grant| {
@@ -108,11 +110,11 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
         if grants.is_empty() {
             return Err(one(
                 "grant_types",
-                "names none that a client can register itself for here",
+                "must include a grant type that self-registered clients may have here",
             ));
         }
     }
-    // A client that never comes to the authorization endpoint has none (RFC 7591 §2.1).
+    // A client that does not use the authorization endpoint has no response types (RFC 7591 §2.1).
     let without = known.get("grant_types").is_some_and(|grants| {
         !grants.as_array().is_some_and(|grants| grants.contains(&"authorization_code".into()))
     });
@@ -122,7 +124,8 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
     }) {
         return Err(one("response_types", "must be [\"code\"]"));
     }
-    // "none" lets the client send unsigned requests, as it may anyway; nothing here takes an unsigned object.
+    // "none" would allow unsigned request objects, which are not supported; plain parameters need
+    // no permission.
     if known.get("request_object_signing_alg") == Some(&"none".into()) {
         known.remove("request_object_signing_alg");
     }
@@ -134,12 +137,13 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
             .scopes
             .iter()
             .map(String::as_str)
-            // This server's own administration is for those whom an operator has looked at.
+            // The scopes of this server's own administration are for clients that an operator has
+            // reviewed.
             .filter(|scope| !is_own(scope)),
     );
     metadata.scope = if asks_no_scope { allowed } else { metadata.scope.intersection(&allowed) };
     let confidential = metadata.token_endpoint_auth_method != AuthMethod::None;
-    // Native clients leave the type out, or send the default: their redirect URIs tell.
+    // Native clients omit the type, or send the default: their redirect URIs tell.
     if !confidential && metadata.redirect_uris.iter().any(|uri| redirect_uri::is_private_use(uri)) {
         metadata.application_type = ApplicationType::Native;
     }
@@ -155,7 +159,8 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
 /// Reads the members of [`Metadata`] and no others.
 ///
 /// # Errors
-/// The member at fault. Its value is not repeated: a stranger may have written it, or it may be a secret.
+/// The invalid member. Its value is not repeated: it may be a secret, or come from an untrusted
+/// client.
 pub fn parse(members: Value) -> Result<Metadata, Vec<FieldError>> {
     serde_path_to_error::deserialize(members).map_err(|error| {
         let path = error.path().to_string();
@@ -164,17 +169,17 @@ pub fn parse(members: Value) -> Result<Metadata, Vec<FieldError>> {
         let reason = error.inner().to_string();
         let message = match reason.rsplit_once("expected ") {
             _ if field.is_none() => {
-                // serde's own words for a name that is unknown; an operator reads them.
+                // serde's message for an unknown member, read by operators only.
                 return one("metadata", reason.split(", expected").next().unwrap_or_default());
             }
             Some((_, expected)) => format!("must be {expected}"),
-            None => "is not what it should be".to_owned(),
+            None => "is invalid".to_owned(),
         };
         one(field.unwrap_or(&"metadata"), message)
     })
 }
 
-/// What is said of a client that made itself known, by the names it has registered it under (RFC 7591 §3.2.1).
+/// The metadata of a self-registered client, as its registration response has it (RFC 7591 §3.2.1).
 pub fn registered(metadata: &Metadata) -> Map<String, Value> {
     let Ok(Value::Object(all)) = serde_json::to_value(metadata) else {
         return Map::new();
@@ -186,7 +191,7 @@ pub fn registered(metadata: &Metadata) -> Map<String, Value> {
     let code = metadata.grant_types.contains(&GrantType::AuthorizationCode);
     let responses: &[&str] = if code { &["code"] } else { &[] };
     told.insert("response_types".to_owned(), serde_json::json!(responses));
-    // Client libraries read the list even where it is empty.
+    // Client libraries expect the member even where it is empty.
     told.entry("redirect_uris").or_insert_with(|| serde_json::json!([]));
     if metadata.require_pkce == Some(false) {
         told.insert("require_pkce".to_owned(), false.into());
@@ -194,10 +199,10 @@ pub fn registered(metadata: &Metadata) -> Map<String, Value> {
     told
 }
 
-/// Fills in the defaults (RFC 7591 §2) and checks every rule.
+/// Applies the defaults (RFC 7591 §2) and checks every rule.
 ///
 /// # Errors
-/// Every member that breaks a rule, and what would be right.
+/// Every member that breaks a rule, and what it must be.
 pub fn check(
     app: &App,
     mut metadata: Metadata,
@@ -220,10 +225,11 @@ pub fn check(
     if rules.found.is_empty() { Ok(metadata) } else { Err(rules.found) }
 }
 
-/// Checks that a sector's document names every redirect URI of the client (OpenID Connect Registration §5).
+/// Checks that the document at `sector_identifier_uri` names every redirect URI of the client
+/// (OpenID Connect Registration §5).
 ///
 /// # Errors
-/// The member at fault.
+/// The invalid member.
 pub async fn check_sector(app: &App, metadata: &Metadata) -> Result<(), Vec<FieldError>> {
     const FIELD: &str = "sector_identifier_uri";
     let Some(uri) = &metadata.sector_identifier_uri else {
@@ -231,20 +237,24 @@ pub async fn check_sector(app: &App, metadata: &Metadata) -> Result<(), Vec<Fiel
     };
     let fetched = app.outbound.get(uri, "application/json").await;
     let fetched = fetched.map_err(|error| {
-        tracing::info!(%error, "a sector_identifier_uri could not be fetched");
-        one(FIELD, "what is there could not be fetched")
+        tracing::info!(%error, "fetching a sector_identifier_uri failed");
+        one(FIELD, "could not be fetched")
     })?;
     let listed = strict_json::value(&fetched.body).ok();
     let listed = listed
         .as_ref()
         .and_then(Value::as_array)
-        .ok_or_else(|| one(FIELD, "what is there is not a JSON array of redirect URIs"))?;
+        .ok_or_else(|| one(FIELD, "must be the URI of a JSON array of redirect URIs"))?;
     let all =
         metadata.redirect_uris.iter().all(|uri| listed.iter().any(|listed| listed == uri.as_str()));
-    if all { Ok(()) } else { Err(one(FIELD, "the array there does not name every redirect URI")) }
+    if all {
+        Ok(())
+    } else {
+        Err(one(FIELD, "must be the URI of an array that names every redirect URI"))
+    }
 }
 
-/// One field at fault.
+/// One invalid field.
 pub fn one(field: &'static str, message: impl Into<String>) -> Vec<FieldError> {
     vec![FieldError { field, message: message.into() }]
 }
@@ -255,7 +265,7 @@ impl From<Vec<FieldError>> for Error {
     }
 }
 
-/// The rules, and what was found to break them.
+/// The rules, and the violations found.
 struct Rules<'a> {
     app: &'a App,
     metadata: &'a Metadata,
@@ -273,7 +283,7 @@ impl Rules<'_> {
         }
     }
 
-    /// What pages and logs may show.
+    /// Texts that pages and logs show.
     fn texts(&mut self) {
         let metadata = self.metadata;
         self.must(is_a_name(&metadata.client_name), "client_name", NAME_RULE);
@@ -281,7 +291,7 @@ impl Rules<'_> {
         self.must(
             metadata.contacts.len() <= 10 && metadata.contacts.iter().all(short),
             "contacts",
-            "must be at most 10 addresses of at most 255 characters",
+            "must be at most 10 email addresses of at most 255 characters",
         );
         self.must(
             metadata.default_acr_values.len() <= 10
@@ -293,7 +303,7 @@ impl Rules<'_> {
             ("software_id", &metadata.software_id),
             ("software_version", &metadata.software_version),
         ] {
-            self.must(text.as_ref().is_none_or(short), field, "must have at most 255 characters");
+            self.must(text.as_ref().is_none_or(short), field, "must be at most 255 characters");
         }
     }
 
@@ -325,18 +335,18 @@ impl Rules<'_> {
         self.must(
             metadata.redirect_uris.is_empty() != by_code,
             "redirect_uris",
-            "must be given with the grant authorization_code, and not without it",
+            "must be given with the grant type authorization_code, and not without it",
         );
         self.must(
             by_code || !has(GrantType::RefreshToken),
             "grant_types",
-            "refresh_token comes with authorization_code only",
+            "refresh_token requires authorization_code",
         );
         let public = metadata.token_endpoint_auth_method == AuthMethod::None;
         self.must(
             !(public && has(GrantType::ClientCredentials)),
             "grant_types",
-            "client_credentials is for clients that authenticate (RFC 6749 section 4.4)",
+            "client_credentials requires client authentication (RFC 6749 section 4.4)",
         );
         self.must(
             metadata.require_pkce != Some(false) || (!public && metadata.scope.contains("openid")),
@@ -348,7 +358,11 @@ impl Rules<'_> {
     fn authentication(&mut self) {
         let metadata = self.metadata;
         let keys = (metadata.jwks.is_some(), metadata.jwks_uri.is_some());
-        self.must(keys != (true, true), "jwks", "give jwks or jwks_uri, not both");
+        self.must(
+            keys != (true, true),
+            "jwks",
+            "must not be combined with jwks_uri (RFC 7591 section 2)",
+        );
         let needs_keys = if metadata.token_endpoint_auth_method == AuthMethod::PrivateKeyJwt {
             Some("token_endpoint_auth_method")
         } else if metadata.require_signed_request_object {
@@ -357,14 +371,14 @@ impl Rules<'_> {
             None
         };
         if let (Some(field), (false, false)) = (needs_keys, keys) {
-            self.wrong(field, "needs the client's keys: give jwks or jwks_uri");
+            self.wrong(field, "requires jwks or jwks_uri");
         }
         if let Some(Err(why)) = metadata.jwks.as_ref().map(KeySet::parse) {
             self.wrong("jwks", why);
         }
     }
 
-    /// What this server shall sign for the client.
+    /// What this server signs for the client.
     fn algorithms(&mut self) {
         let metadata = self.metadata;
         let ours = &self.app.config.keys.algorithms;
@@ -383,7 +397,7 @@ impl Rules<'_> {
 
     fn addresses(&mut self) {
         let metadata = self.metadata;
-        // Shown as links, never fetched.
+        // Links on pages, never fetched.
         for (field, uri) in [
             ("client_uri", &metadata.client_uri),
             ("policy_uri", &metadata.policy_uri),
@@ -394,7 +408,7 @@ impl Rules<'_> {
                 self.wrong(field, why);
             }
         }
-        // Fetched: what the guarded client would refuse is refused at once (threat T80).
+        // Fetched: what the SSRF-safe HTTP client would refuse is refused here (threat T80).
         for (field, uri) in [
             ("jwks_uri", &metadata.jwks_uri),
             ("sector_identifier_uri", &metadata.sector_identifier_uri),
@@ -422,11 +436,11 @@ impl Rules<'_> {
         self.must(
             !ambiguous,
             "sector_identifier_uri",
-            "must be given: the redirect URIs of this pairwise client are on several hosts (OpenID Connect Core section 8.1)",
+            "is required: the redirect URIs of this pairwise client are on several hosts (OpenID Connect Core section 8.1)",
         );
     }
 
-    /// What only an operator may set.
+    /// Members that only operators may set.
     fn operators(&mut self) {
         let metadata = self.metadata;
         for (field, names) in [
@@ -482,34 +496,32 @@ impl Rules<'_> {
     }
 }
 
-/// Whether a resource may be called so (RFC 8707 §2).
+/// Checks the identifier of a resource (RFC 8707 §2).
 ///
 /// # Errors
-/// Says what is wrong.
+/// What it must be.
 pub fn check_resource(id: &str) -> Result<(), &'static str> {
-    let good = id.len() <= 2048
+    let is_valid = id.len() <= 2048
         && id.bytes().all(|b| (0x21..=0x7e).contains(&b))
         && Url::parse(id).is_ok()
         && !id.contains('#');
-    if good {
+    if is_valid {
         Ok(())
     } else {
-        Err(
-            "a resource is called by an absolute URI without a fragment, like https://api.example.org/",
-        )
+        Err("must be an absolute URI without a fragment, like https://api.example.org/")
     }
 }
 
-/// What [`is_a_name`] wants.
-pub const NAME_RULE: &str = "must have at most 100 characters, none of them a control character or one that changes the direction of text";
+/// The rule of [`is_a_name`].
+pub const NAME_RULE: &str = "must be at most 100 characters, without control characters and bidirectional formatting characters";
 
-/// Whether pages may show this text to a person.
+/// Whether a text can be shown as a name.
 pub fn is_a_name(text: &str) -> bool {
     text.chars().count() <= 100 && is_plain(text)
 }
 
-/// Whether a text shows as it is: no control characters, and none that turn the direction of what follows (UAX #9),
-/// by which a name could pose as another.
+/// Whether a text has no control characters and no bidirectional formatting characters (UAX #9), by
+/// which a name could pose as another.
 fn is_plain(text: &str) -> bool {
     !text.chars().any(|c| {
         c.is_control()

@@ -1,4 +1,5 @@
-//! JSON that strangers write about themselves, read strictly: what two readers could understand differently is refused.
+//! Strict parsing of JSON from untrusted clients: what two parsers could read differently is
+//! refused.
 
 use std::fmt;
 
@@ -8,37 +9,37 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Longer texts are refused unread: twenty keys and twenty addresses take a third of it.
+/// The maximum length in bytes; twenty keys and twenty URIs take a third of it.
 pub const LONGEST: usize = 64 * 1024;
 
-/// Reads an object; no member may be given twice, at any depth.
+/// Parses an object; repeated members are refused at any depth.
 ///
 /// # Errors
-/// Says what is wrong, without repeating anything of it.
+/// What is wrong, without repeating anything of the text.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, &'static str> {
     match value(bytes)? {
         Value::Object(members) => Ok(members),
-        _ => Err("it is not a JSON object"),
+        _ => Err("the metadata must be a JSON object"),
     }
 }
 
-/// As [`object`], for any JSON.
+/// As [`object`], for any JSON value.
 ///
 /// # Errors
 /// As [`object`].
 pub fn value(bytes: &[u8]) -> Result<Value, &'static str> {
     if bytes.len() > LONGEST {
-        return Err("it is longer than 64 KiB");
+        return Err("the metadata must be at most 64 KiB");
     }
     let read: Result<Strict, _> = serde_json::from_slice(bytes);
     match read {
         Ok(Strict(value)) => Ok(value),
-        Err(error) if error.is_data() => Err("a member is given twice"),
-        Err(_) => Err("it is not JSON"),
+        Err(error) if error.is_data() => Err("the metadata must not repeat a member"),
+        Err(_) => Err("the metadata must be JSON"),
     }
 }
 
-/// A JSON value whose objects name no member twice.
+/// A JSON value without repeated members.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -92,7 +93,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut members = Map::new();
         while let Some((name, Strict(value))) = from.next_entry::<String, _>()? {
             if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is given twice"));
+                return Err(A::Error::custom("the metadata must not repeat a member"));
             }
         }
         Ok(members.into())

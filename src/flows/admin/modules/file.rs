@@ -1,11 +1,11 @@
-//! `modules.toml`: modules and roles that are brought into the state the file describes, at every start. What is so
-//! already is not written again. Modules that stand there no more stay until somebody removes them: people have them.
+//! `modules.toml`: modules and roles, applied at every start. Only differences are written. Modules
+//! that are no longer in the file stay until an operator deletes them, since users have them.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Actor, Must, check, put};
+use super::{Actor, catalogue, check, put};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -18,7 +18,7 @@ use crate::{
 /// Why the file was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Says which key is wrong, and what would be right. Nothing was written.
+    /// Names the invalid key and what it must be. Nothing was written.
     #[error("{0}")]
     Wrong(String),
     #[error("modules.toml could not be applied: {0}")]
@@ -53,7 +53,7 @@ struct RoleEntry {
     description: String,
 }
 
-/// Applies the file that `modules.file` names, where it names one.
+/// Applies `modules.file`.
 ///
 /// # Errors
 /// [`FileError`], whose message names the file and the key.
@@ -73,21 +73,19 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
         let role = Role::parse(&name).map_err(|why| wrong(format!("role.{name}: {why}")))?;
         wanted_roles.push((role, entry.description));
     }
-    let by = Actor::operator();
+    let actor = Actor::operator();
     let known = roles::all(app).await?;
     for (role, description) in wanted_roles {
-        let is_so = |known: &&crate::model::user::RoleEntry| {
+        let is_same = |known: &&crate::model::user::RoleEntry| {
             known.role == role && known.description == description
         };
-        if !known.iter().any(|known| is_so(&known)) {
-            roles::put(app, role, description, &by).await?;
+        if !known.iter().any(|known| is_same(&known)) {
+            roles::put(app, role, description, &actor).await?;
         }
     }
-    app.sync().await?;
-    let catalogue = app.directory.catalogue(&app.db).await;
-    let catalogue = catalogue.map_err(Error::from)?;
+    let catalogue = catalogue(app).await?;
     for module in modules {
-        let is_so = catalogue.modules.get(&module.id).is_some_and(|known| {
+        let is_same = catalogue.modules.get(&module.id).is_some_and(|known| {
             let as_known = Module {
                 created_at: known.created_at,
                 updated_at: known.updated_at,
@@ -95,8 +93,8 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
             };
             as_known == *known
         });
-        if !is_so {
-            put(app, module, Must::Whatever, &by).await?;
+        if !is_same {
+            put(app, module, &actor).await?;
         }
     }
     Ok(())

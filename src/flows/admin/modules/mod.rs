@@ -1,6 +1,8 @@
-//! Modules: who has them, and what a token may therefore carry.
+//! Product modules: the users who have them, and the scopes that tokens may carry because of them.
 
 pub mod file;
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -10,9 +12,9 @@ use crate::{
     error::{Error, FieldError},
     flows::{
         admin::{
-            access::Expected,
+            access::Precondition,
             clients::policy,
-            idempotency::{Made, Once, claim},
+            idempotency::{self, Created, IdempotentRequest},
         },
         oauth::resources,
         tokens::scope::is_own,
@@ -23,7 +25,7 @@ use crate::{
         module::{Module, ModuleGrant},
     },
     storage::{
-        self, Tx, modules as rows,
+        self, AuditedTx, modules as rows,
         modules::GrantHolder,
         outbox,
         revocations::{self, WithdrawnModule},
@@ -31,7 +33,7 @@ use crate::{
     },
 };
 
-/// Longer texts than these are no names and descriptions.
+/// Maximum lengths of texts, in characters.
 const LONGEST_NAME: usize = 100;
 const LONGEST_DESCRIPTION: usize = 1_000;
 
@@ -48,8 +50,7 @@ pub struct Status {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn list(app: &App, user_id: &str) -> Result<Vec<Status>, Error> {
-    app.sync().await?;
-    let catalogue = app.directory.catalogue(&app.db).await?;
+    let catalogue = catalogue(app).await?;
     let grants = rows::of_user(&app.db, user_id).await?;
     let now = app.clock.now();
     let status = |module: &Module| {
@@ -60,7 +61,7 @@ pub async fn list(app: &App, user_id: &str) -> Result<Vec<Status>, Error> {
     Ok(catalogue.modules.values().map(status).collect())
 }
 
-/// A user switches one of their modules; nothing happens where it is so already.
+/// A user enables or disables one of their modules; without effect where it is so already.
 ///
 /// # Errors
 /// [`Error::NoSuchModule`], [`Error::NotSelfService`].
@@ -69,83 +70,87 @@ pub async fn switch(
     user_id: &str,
     module_id: &str,
     on: bool,
-    by: &Actor,
+    actor: &Actor,
 ) -> Result<Status, Error> {
-    let module = named(app, module_id).await?;
+    let catalogue = catalogue(app).await?;
+    let module = module_in(&catalogue, module_id)?;
     if !module.is_self_service {
         return Err(Error::NotSelfService);
     }
     if on {
-        // What an administrator has limited stays limited.
-        open(app, user_id, module_id, None, Existing::Stays, by).await?;
+        // A planned end that an administrator has set stays.
+        open(app, &catalogue, (user_id, module_id), None, Existing::Stays, actor).await?;
     } else {
-        withdraw(app, user_id, module_id, by).await?;
+        close(app, &catalogue, (user_id, module_id), actor).await?;
     }
-    let grants = rows::of_user(&app.db, user_id).await?;
-    let grant = grants.into_iter().find(|grant| grant.module_id == module_id);
-    Ok(Status { module, grant })
+    let grant = open_grant(app, user_id, module_id).await?;
+    Ok(Status { module: module.clone(), grant })
 }
 
-/// Gives a user a module, until a planned end or for good. Where they have it with another end, that grant ends and a new
-/// one begins.
+/// Grants a module to a user, until a planned end or without one. A grant with another end is
+/// replaced; one with the same end stays.
 ///
 /// # Errors
-/// [`Error::NoSuchModule`], [`Error::NotFound`] for the user, [`Error::Validation`] for an end that has passed.
+/// [`Error::NoSuchModule`], [`Error::NotFound`] for the user, [`Error::Validation`] for an end in
+/// the past.
 pub async fn grant(
     app: &App,
     user_id: &str,
     module_id: &str,
     until: Option<Timestamp>,
-    by: &Actor,
-) -> Result<(), Error> {
-    named(app, module_id).await?;
+    actor: &Actor,
+) -> Result<ModuleGrant, Error> {
+    let catalogue = catalogue(app).await?;
+    module_in(&catalogue, module_id)?;
     if until.is_some_and(|until| until <= app.clock.now()) {
-        return Err(wrong("validUntil", "must lie in the future"));
+        return Err(Error::field("validUntil", "must be in the future"));
     }
-    open(app, user_id, module_id, until, Existing::Replaced, by).await
+    let ids = (user_id, module_id);
+    if let Some(opened) = open(app, &catalogue, ids, until, Existing::Replaced, actor).await? {
+        return Ok(opened);
+    }
+    // It may have been withdrawn concurrently.
+    open_grant(app, user_id, module_id).await?.ok_or(Error::NotFound("grant"))
 }
 
-/// Takes a module from a user: no token gets its scopes any more, and live ones that carry them are refused at once.
+/// Withdraws a module from a user: no token gets its scopes any more, and they are refused at once
+/// in existing tokens. Without effect where the user does not have the module.
 ///
 /// # Errors
-/// [`Error::Unavailable`]. Nothing happens where the user does not have it.
-pub async fn withdraw(app: &App, user_id: &str, module_id: &str, by: &Actor) -> Result<(), Error> {
-    let lost = lost_scopes(app, user_id, module_id).await?;
-    let (user_id, module_id, by) = (user_id.to_owned(), module_id.to_owned(), by.clone());
-    let (event_id, expired_id, clock) = (app.new_id(), app.new_id(), app.clock.clone());
-    let now = clock.now();
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                expire(&mut tx, &user_id, &[expired_id], now).await?;
-                let whose = GrantHolder::User(&user_id);
-                if rows::close(&mut tx, &module_id, whose, &by.actor, now).await?.is_empty() {
-                    return Ok(());
-                }
-                tell(
-                    &mut tx,
-                    ModuleChange::Disabled,
-                    &user_id,
-                    &module_id,
-                    None,
-                    event_id,
-                    &by,
-                    now,
-                )
-                .await?;
-                let of = WithdrawnModule {
-                    module_id: &module_id,
-                    user_id: &user_id,
-                    closed_at: Some(now),
-                };
-                revocations::add_scopes(&mut tx, &lost, of, &clock, "module_withdrawn").await
-            })
-        })
-        .await?;
-    Ok(())
+/// [`Error::NoSuchModule`], [`Error::NotFound`] for the user.
+pub async fn withdraw(
+    app: &App,
+    user_id: &str,
+    module_id: &str,
+    actor: &Actor,
+) -> Result<(), Error> {
+    users::by_id(&app.db, user_id).await?.ok_or(Error::NotFound("user"))?;
+    let catalogue = catalogue(app).await?;
+    module_in(&catalogue, module_id)?;
+    close(app, &catalogue, (user_id, module_id), actor).await
 }
 
-/// What becomes of a grant that is there already.
+async fn close(
+    app: &App,
+    catalogue: &Catalogue,
+    (user_id, module_id): (&str, &str),
+    actor: &Actor,
+) -> Result<(), Error> {
+    let lost = lost_scopes(app, catalogue, user_id, module_id).await?;
+    let mut tx = app.begin(actor).await?;
+    let now = tx.now();
+    expire(&mut tx, user_id, usize::MAX).await?;
+    let closed =
+        rows::close(&mut tx, module_id, GrantHolder::User(user_id), &actor.actor, now).await?;
+    if !closed.is_empty() {
+        record(&mut tx, ModuleChange::Disabled, (user_id, module_id), None).await?;
+        let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
+        refuse_scopes(&mut tx, &lost, of, "module_withdrawn").await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// What happens to an existing grant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
     Stays,
@@ -153,83 +158,67 @@ enum Existing {
     Replaced,
 }
 
+/// Opens a grant; `None` where an existing one stays.
 async fn open(
+    app: &App,
+    catalogue: &Catalogue,
+    (user_id, module_id): (&str, &str),
+    until: Option<Timestamp>,
+    existing: Existing,
+    actor: &Actor,
+) -> Result<Option<ModuleGrant>, Error> {
+    users::by_id(&app.db, user_id).await?.ok_or(Error::NotFound("user"))?;
+    let lost = lost_scopes(app, catalogue, user_id, module_id).await?;
+    let mut tx = app.begin(actor).await?;
+    let now = tx.now();
+    let new = ModuleGrant {
+        id: tx.new_id(),
+        user_id: user_id.to_owned(),
+        module_id: module_id.to_owned(),
+        valid_from: now,
+        valid_until: until,
+        granted_by: actor.actor.clone(),
+        ended_by: None,
+        closed_at: None,
+    };
+    expire(&mut tx, user_id, usize::MAX).await?;
+    let mut is_shortened = false;
+    if !rows::open(&mut tx, &new).await? {
+        let end = rows::planned_end(&mut tx, user_id, module_id).await?;
+        if existing == Existing::Stays || end == Some(until) {
+            tx.commit().await?;
+            return Ok(None);
+        }
+        is_shortened = until.is_some() && end.flatten().is_none_or(|end| Some(end) > until);
+        rows::close(&mut tx, module_id, GrantHolder::User(user_id), &actor.actor, now).await?;
+        rows::open(&mut tx, &new).await?;
+    }
+    record(&mut tx, ModuleChange::Enabled, (user_id, module_id), until).await?;
+    if is_shortened {
+        // Existing tokens may expire after the new end.
+        let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
+        refuse_scopes(&mut tx, &lost, of, "module_shortened").await?;
+    }
+    tx.commit().await?;
+    Ok(Some(new))
+}
+
+async fn open_grant(
     app: &App,
     user_id: &str,
     module_id: &str,
-    until: Option<Timestamp>,
-    existing: Existing,
-    by: &Actor,
-) -> Result<(), Error> {
-    let user = users::by_id(&app.db, user_id).await?;
-    user.ok_or(Error::NotFound("user"))?;
-    let lost = lost_scopes(app, user_id, module_id).await?;
-    let (clock, event_id, expired_id) = (app.clock.clone(), app.new_id(), app.new_id());
-    let now = clock.now();
-    let (by, new) = (
-        by.clone(),
-        ModuleGrant {
-            id: app.new_id(),
-            user_id: user_id.to_owned(),
-            module_id: module_id.to_owned(),
-            valid_from: now,
-            valid_until: until,
-            granted_by: by.actor.clone(),
-            ended_by: None,
-            closed_at: None,
-        },
-    );
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let (user_id, module_id) = (new.user_id.clone(), new.module_id.clone());
-                expire(&mut tx, &user_id, &[expired_id], now).await?;
-                let mut shortened = false;
-                if !rows::open(&mut tx, &new).await? {
-                    if existing == Existing::Stays {
-                        return Ok(());
-                    }
-                    let known = rows::planned_end(&mut tx, &user_id, &module_id).await?;
-                    if known == Some(until) {
-                        return Ok(());
-                    }
-                    shortened =
-                        until.is_some() && known.flatten().is_none_or(|end| Some(end) > until);
-                    rows::close(&mut tx, &module_id, GrantHolder::User(&user_id), &by.actor, now)
-                        .await?;
-                    rows::open(&mut tx, &new).await?;
-                }
-                tell(
-                    &mut tx,
-                    ModuleChange::Enabled,
-                    &user_id,
-                    &module_id,
-                    until,
-                    event_id,
-                    &by,
-                    now,
-                )
-                .await?;
-                if !shortened {
-                    return Ok(());
-                }
-                // Tokens that are out may live longer than the grant does now.
-                let of = WithdrawnModule {
-                    module_id: &module_id,
-                    user_id: &user_id,
-                    closed_at: Some(now),
-                };
-                revocations::add_scopes(&mut tx, &lost, of, &clock, "module_shortened").await
-            })
-        })
-        .await?;
-    Ok(())
+) -> Result<Option<ModuleGrant>, Error> {
+    let grants = rows::of_user(&app.db, user_id).await?;
+    Ok(grants.into_iter().find(|grant| grant.module_id == module_id))
 }
 
 /// The scopes that a user has through this module alone.
-async fn lost_scopes(app: &App, user_id: &str, module_id: &str) -> Result<Vec<String>, Error> {
-    app.sync().await?;
-    let catalogue = app.directory.catalogue(&app.db).await?;
+async fn lost_scopes(
+    app: &App,
+    catalogue: &Catalogue,
+    user_id: &str,
+    module_id: &str,
+) -> Result<Vec<String>, Error> {
     let Some(module) = catalogue.modules.get(module_id) else {
         return Ok(vec![]);
     };
@@ -246,74 +235,64 @@ async fn lost_scopes(app: &App, user_id: &str, module_id: &str) -> Result<Vec<St
     Ok(lost.map(str::to_owned).collect())
 }
 
-/// Closes a user's grants whose end has passed, so that what follows finds open ones only.
-async fn expire(
-    tx: &mut Tx<'_>,
-    user_id: &str,
-    event_ids: &[String],
-    now: Timestamp,
-) -> storage::Result<()> {
-    let most = i64::try_from(event_ids.len()).unwrap_or(1);
-    // One transaction has ids for so many events; the rest is closed by the next one or by maintenance.
+/// Closes up to `most` grants whose end has passed, of a user or (`""`) of everybody, so that the
+/// others are live; gives their number.
+async fn expire(tx: &mut AuditedTx, user_id: &str, most: usize) -> storage::Result<usize> {
+    let now = tx.now();
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
     let closed = rows::close_expired(tx, user_id, now, most).await?;
-    for ((user, module, end), id) in closed.iter().zip(event_ids) {
+    for (user, module, end) in &closed {
         let event = Event::module(ModuleChange::Expired, user, module, None, Some(*end));
-        outbox::add(tx, id.clone(), &event, None, now).await?;
+        let id = tx.new_id();
+        // Time is the cause, and no request.
+        outbox::add(tx, id, &event, None, now).await?;
     }
-    Ok(())
+    Ok(closed.len())
 }
 
-/// Closes every grant whose end has passed, some at a time; says how many.
+/// Closes up to `most` grants whose end has passed; gives their number.
 ///
 /// # Errors
 /// [`storage::Error`].
 pub async fn expire_some(app: &App, most: usize) -> storage::Result<usize> {
-    let ids: Vec<String> = std::iter::repeat_with(|| app.new_id()).take(most).collect();
-    let now = app.clock.now();
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let most = i64::try_from(ids.len()).unwrap_or(1);
-                let closed = rows::close_expired(&mut tx, "", now, most).await?;
-                for ((user, module, end), id) in closed.iter().zip(ids) {
-                    let event =
-                        Event::module(ModuleChange::Expired, user, module, None, Some(*end));
-                    outbox::add(&mut tx, id, &event, None, now).await?;
-                }
-                Ok(closed.len())
-            })
-        })
-        .await
+    let mut tx = app.begin(&Actor::operator()).await?;
+    let closed = expire(&mut tx, "", most).await?;
+    tx.commit().await?;
+    Ok(closed)
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn tell(
-    tx: &mut Tx<'_>,
+/// Adds the event of a user's module and its audit entry.
+async fn record(
+    tx: &mut AuditedTx,
     kind: ModuleChange,
-    user_id: &str,
-    module_id: &str,
+    (user_id, module_id): (&str, &str),
     until: Option<Timestamp>,
-    event_id: String,
-    by: &Actor,
-    now: Timestamp,
 ) -> storage::Result<()> {
-    let event = Event::module(kind, user_id, module_id, Some(&by.actor), until);
-    outbox::add(tx, event_id, &event, by.correlation_id(), now).await?;
+    let event = Event::module(kind, user_id, module_id, Some(&tx.actor().actor), until);
+    tx.event(&event).await?;
     let detail = json!({ "moduleId": module_id, "validUntil": until.map(Timestamp::rfc3339) });
-    by.note(tx, kind.as_str(), Some(user_id), detail, now).await
+    tx.audit(kind.as_str(), Some(user_id), detail).await
 }
 
-/// A module by its id.
+/// The catalogue as of now.
+async fn catalogue(app: &App) -> Result<Arc<Catalogue>, Error> {
+    app.sync().await?;
+    Ok(app.directory.catalogue(&app.db).await?)
+}
+
+fn module_in<'a>(catalogue: &'a Catalogue, id: &str) -> Result<&'a Module, Error> {
+    catalogue.modules.get(id).ok_or(Error::NoSuchModule)
+}
+
+/// The module of that id.
 ///
 /// # Errors
 /// [`Error::NoSuchModule`].
-pub async fn named(app: &App, id: &str) -> Result<Module, Error> {
-    app.sync().await?;
-    let catalogue = app.directory.catalogue(&app.db).await?;
-    catalogue.modules.get(id).cloned().ok_or(Error::NoSuchModule)
+pub async fn by_id(app: &App, id: &str) -> Result<Module, Error> {
+    module_in(&*catalogue(app).await?, id).cloned()
 }
 
-/// What a user has, and had, newest first.
+/// The grants that a user has, and had, newest first.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -323,7 +302,7 @@ pub async fn history(app: &App, user_id: &str) -> Result<Vec<ModuleGrant>, Error
     Ok(rows::history(&app.db, user_id, from_now_on, MOST).await?)
 }
 
-/// What a user could do at a moment, and who had given it to them.
+/// The grants that a user had at a moment.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -331,129 +310,130 @@ pub async fn at(app: &App, user_id: &str, moment: Timestamp) -> Result<Vec<Modul
     Ok(rows::at(&app.db, user_id, moment).await?)
 }
 
-/// How a module must stand for it to be put.
-#[derive(Clone, Debug)]
-pub enum Must {
-    /// It may be there or not.
-    Whatever,
-    /// Nobody has one of this id; the same call under the same key counts once.
-    BeNew(Option<Once>),
-    /// It is there, in one of these states.
-    Be(Expected),
-}
-
-/// Adds a module, or changes the one of that id. Scopes that it no longer gives are refused in the tokens of all who have
-/// it.
+/// Creates a module.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::Changed`], [`Error::NoSuchModule`], [`Error::Conflict`] and [`Error::KeyReused`] where it
-/// does not stand as it must.
-pub async fn put(
+/// [`Error::Validation`]; [`Error::Conflict`] for an id that is taken; [`Error::KeyReused`];
+/// [`Error::NoSuchModule`] where an earlier request has created the module and it was deleted
+/// since.
+pub async fn create(
     app: &App,
-    mut module: Module,
-    must: Must,
-    by: &Actor,
-) -> Result<Made<Module>, Error> {
-    check(&module).map_err(Error::Validation)?;
-    let (by, clock) = (by.clone(), app.clock.clone());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let known = rows::lock(&mut tx, &module.id).await?;
-                let now = clock.now();
-                match (&must, &known) {
-                    (Must::BeNew(once), _) => {
-                        if let Some(made) = claim(once.as_ref(), &mut tx, &module.id, now).await? {
-                            return Ok(made);
-                        }
-                        if known.is_some() {
-                            return Err(storage::Error::Conflict(storage::Conflict::Other));
-                        }
-                    }
-                    (Must::Be(_), None) => return Ok(Err(Error::NoSuchModule)),
-                    (Must::Be(expected), Some(known)) => {
-                        if let Err(changed) = expected.check(known.updated_at) {
-                            return Ok(Err(changed));
-                        }
-                    }
-                    (Must::Whatever, _) => {}
-                }
-                module.created_at = known.as_ref().map_or(now, |known| known.created_at);
-                let changed_at = known.as_ref().map(|known| now.past(known.updated_at));
-                module.updated_at = changed_at.unwrap_or(now);
-                rows::put(&mut tx, &module).await?;
-                let (before, after) = (known.as_ref().map(described), described(&module));
-                let detail = json!({ "moduleId": module.id, "before": before, "after": after });
-                by.note(&mut tx, "module.put", None, detail, now).await?;
-                if let Some(known) = &known {
-                    let moved = known.resource != module.resource;
-                    let lost =
-                        known.scope.iter().filter(|one| moved || !module.scope.contains(one));
-                    let lost: Vec<String> = lost.map(str::to_owned).collect();
-                    refuse_scopes(&mut tx, &module.id, &lost, &clock).await?;
-                }
-                Ok(Ok(Made::Now(module)))
-            })
-        })
-        .await
-        .map_err(|error| match error {
-            storage::Error::Conflict(_) => {
-                Error::Conflict("there is a module of this id already: change that one")
-            }
-            other => other.into(),
-        })?
+    module: Module,
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<Module>, Error> {
+    check(&module)?;
+    let mut tx = app.begin(actor).await?;
+    let known = rows::lock(&mut tx, &module.id).await?;
+    if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &module.id).await? {
+        let earlier = known.filter(|known| known.id == id).ok_or(Error::NoSuchModule)?;
+        return Ok(Created::earlier(earlier));
+    }
+    if known.is_some() {
+        return Err(Error::Conflict("a module of this id exists: update it"));
+    }
+    let module = store(&mut tx, module, None).await?;
+    tx.commit().await?;
+    Ok(Created::now(module))
 }
 
-/// Removes a module; whoever has it loses it. Its history stays.
+/// Replaces the settings of a module. Scopes that it no longer has are refused in its users'
+/// tokens.
+///
+/// # Errors
+/// [`Error::Validation`]; [`Error::NoSuchModule`]; [`Error::Changed`].
+pub async fn update(
+    app: &App,
+    module: Module,
+    precondition: &Precondition,
+    actor: &Actor,
+) -> Result<Module, Error> {
+    check(&module)?;
+    let mut tx = app.begin(actor).await?;
+    let known = rows::lock(&mut tx, &module.id).await?.ok_or(Error::NoSuchModule)?;
+    precondition.check(known.updated_at)?;
+    let module = store(&mut tx, module, Some(known)).await?;
+    tx.commit().await?;
+    Ok(module)
+}
+
+/// Creates a module, or replaces the settings of the one of that id.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub async fn put(app: &App, module: Module, actor: &Actor) -> Result<Module, Error> {
+    check(&module)?;
+    let mut tx = app.begin(actor).await?;
+    let known = rows::lock(&mut tx, &module.id).await?;
+    let module = store(&mut tx, module, known).await?;
+    tx.commit().await?;
+    Ok(module)
+}
+
+async fn store(
+    tx: &mut AuditedTx,
+    mut module: Module,
+    known: Option<Module>,
+) -> storage::Result<Module> {
+    // The lock may have waited for another change.
+    let now = tx.read_clock();
+    module.created_at = known.as_ref().map_or(now, |known| known.created_at);
+    module.updated_at = known.as_ref().map_or(now, |known| now.past(known.updated_at));
+    rows::put(tx, &module).await?;
+    let (before, after) = (known.as_ref().map(described), described(&module));
+    let detail = json!({ "moduleId": module.id, "before": before, "after": after });
+    tx.audit("module.put", None, detail).await?;
+    if let Some(known) = &known {
+        let is_moved = known.resource != module.resource;
+        let lost = known.scope.iter().filter(|scope| is_moved || !module.scope.contains(scope));
+        let lost: Vec<String> = lost.map(str::to_owned).collect();
+        let of = WithdrawnModule { module_id: &module.id, user_id: "", closed_at: None };
+        refuse_scopes(tx, &lost, of, "module_changed").await?;
+    }
+    Ok(module)
+}
+
+/// Deletes a module, and ends all grants of it. Their history stays.
 ///
 /// # Errors
 /// [`Error::NoSuchModule`]; [`Error::Changed`].
-pub async fn remove(app: &App, id: &str, expected: &Expected, by: &Actor) -> Result<(), Error> {
-    let (id, by, clock) = (id.to_owned(), by.clone(), app.clock.clone());
-    let (rng, expected) = (app.rng.clone(), expected.clone());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let Some(known) = rows::lock(&mut tx, &id).await? else {
-                    return Ok(Err(Error::NoSuchModule));
-                };
-                if let Err(changed) = expected.check(known.updated_at) {
-                    return Ok(Err(changed));
-                }
-                let now = clock.now();
-                rows::remove(&mut tx, &id).await?;
-                let users =
-                    rows::close(&mut tx, &id, GrantHolder::Everyone, &by.actor, now).await?;
-                for user in &users {
-                    let event =
-                        Event::module(ModuleChange::Disabled, user, &id, Some(&by.actor), None);
-                    let event_id = crate::model::new_id(&clock, &rng);
-                    outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
-                }
-                let detail =
-                    json!({ "moduleId": id, "before": described(&known), "users": users.len() });
-                by.note(&mut tx, "module.remove", None, detail, now).await?;
-                let scopes: Vec<String> = known.scope.iter().map(str::to_owned).collect();
-                let of = WithdrawnModule { module_id: &id, user_id: "", closed_at: Some(now) };
-                revocations::add_scopes(&mut tx, &scopes, of, &clock, "module_removed").await?;
-                Ok(Ok(()))
-            })
-        })
-        .await?
+pub async fn delete(
+    app: &App,
+    id: &str,
+    precondition: &Precondition,
+    actor: &Actor,
+) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    let known = rows::lock(&mut tx, id).await?.ok_or(Error::NoSuchModule)?;
+    precondition.check(known.updated_at)?;
+    // The lock may have waited for another change.
+    let now = tx.read_clock();
+    rows::remove(&mut tx, id).await?;
+    let users = rows::close(&mut tx, id, GrantHolder::Everyone, &actor.actor, now).await?;
+    for user in &users {
+        let event = Event::module(ModuleChange::Disabled, user, id, Some(&actor.actor), None);
+        tx.event(&event).await?;
+    }
+    let detail = json!({ "moduleId": id, "before": described(&known), "users": users.len() });
+    tx.audit("module.remove", None, detail).await?;
+    let scopes: Vec<String> = known.scope.iter().map(str::to_owned).collect();
+    let of = WithdrawnModule { module_id: id, user_id: "", closed_at: Some(now) };
+    refuse_scopes(&mut tx, &scopes, of, "module_removed").await?;
+    Ok(tx.commit().await?)
 }
 
-/// Refuses scopes that a module no longer gives, to all who have it.
+/// Refuses scopes in the tokens of users who have, or had, a module.
 async fn refuse_scopes(
-    tx: &mut Tx<'_>,
-    module_id: &str,
-    lost: &[String],
-    clock: &crate::clock::Clock,
+    tx: &mut AuditedTx,
+    scopes: &[String],
+    of: WithdrawnModule<'_>,
+    reason: &'static str,
 ) -> storage::Result<()> {
-    if lost.is_empty() {
+    if scopes.is_empty() {
         return Ok(());
     }
-    let of = WithdrawnModule { module_id, user_id: "", closed_at: None };
-    revocations::add_scopes(tx, lost, of, clock, "module_changed").await
+    let clock = tx.clock().clone();
+    revocations::add_scopes(tx, scopes, of, &clock, reason).await
 }
 
 fn described(module: &Module) -> Value {
@@ -463,11 +443,7 @@ fn described(module: &Module) -> Value {
     })
 }
 
-fn wrong(field: &'static str, message: &str) -> Error {
-    Error::Validation(vec![FieldError { field, message: message.to_owned() }])
-}
-
-/// What a module must be.
+/// Checks the settings of a module.
 pub(crate) fn check(module: &Module) -> Result<(), Vec<FieldError>> {
     let mut found = vec![];
     let mut refuse = |field, message: &str| {
@@ -486,28 +462,28 @@ pub(crate) fn check(module: &Module) -> Result<(), Vec<FieldError>> {
                 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if !texts.keys().all(language) || texts.len() > 50 {
-            refuse(field, "must be named by language tags, as \"en\" and \"ru\"");
+            refuse(field, "must have language tags as keys, like \"en\" and \"ru\"");
         }
-        let good = |text: &String| {
+        let is_text = |text: &String| {
             !text.trim().is_empty()
                 && text.chars().count() <= longest
                 && !text.contains(char::is_control)
         };
-        if !texts.values().all(good) {
-            refuse(field, &format!("must be texts of 1 to {longest} characters in one line"));
+        if !texts.values().all(is_text) {
+            refuse(field, &format!("must be strings of 1 to {longest} characters in one line"));
         }
     }
     if module.names.is_empty() {
-        refuse("names", "must have a name in at least one language");
+        refuse("names", "must have at least one language");
     }
     if module.scope.is_empty() {
-        refuse("scope", "must name at least one scope");
+        refuse("scope", "must have at least one scope");
     }
     let reserved = |scope| resources::is_about_a_person(scope) || is_own(scope);
     if module.scope.iter().any(reserved) {
         refuse(
             "scope",
-            "must not have openid, profile, email, offline_access or propusk:…: those are no module's",
+            "must not have openid, profile, email, offline_access or propusk:…: they cannot depend on a module",
         );
     }
     let uri = module.resource.as_deref().map(policy::check_resource);

@@ -1,57 +1,75 @@
-//! `/api/v1/admin/audit`: who did what.
+//! `/api/v1/admin/audit`: the audit log.
 
-use poem_openapi::{Object, OpenApi, types::Example};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    guard::Admin,
-    params::{Cursor, Limit, Page, Query},
-};
-use crate::{
-    clock::Timestamp,
-    error::Error,
-    http::{
-        api::Chapter,
-        context::Context,
-        failure::{Failure, codes},
-        json::Answer,
-    },
-    storage::audit::{self, AuditEntry, AuditFilter},
-};
+use super::prelude::*;
+use crate::storage::audit::{self, AuditFilter};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AuditApi;
 
-codes!(ListErrors: Validation, InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
+#[OpenApi(prefix_path = "/api/v1/admin/audit", tag = "Chapter::Administration")]
+impl AuditApi {
+    /// List audit entries
+    ///
+    /// The newest first.
+    #[oai(path = "/", method = "get", operation_id = "adminListAuditEntries")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        admin: Admin,
+        /// Who acted: a user's id, a client's id, or `cli`.
+        actor: Query<String>,
+        /// The id of what was acted on.
+        subject: Query<String>,
+        /// An action, such as `user.updated`.
+        action: Query<String>,
+        /// The first moment (RFC 3339).
+        from: Query<Timestamp>,
+        /// The moment after the last (RFC 3339).
+        to: Query<Timestamp>,
+        page: Paging,
+    ) -> List<AuditEntry> {
+        let filter = AuditFilter {
+            actor: actor.0,
+            subject: subject.0,
+            action: action.0,
+            from: from.0,
+            to: to.0,
+        };
+        let before = page.after_number().unwrap_or(i64::MAX);
+        let found = audit::page(&admin.app.db, &filter, before, page.rows()).await;
+        Ok(page.answer("audit entries", found, |line| line.number.to_string())?)
+    }
+}
 
-/// A line of the audit log.
+/// An entry of the audit log.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", example)]
-pub struct AuditLine {
-    /// Later lines have higher numbers.
+pub struct AuditEntry {
+    /// Ascending in order of insertion.
     pub number: i64,
-    /// When it was done (RFC 3339).
+    /// Time of the action (RFC 3339).
     pub at: String,
-    /// What was done.
+    /// What was done, such as `user.updated`.
     pub action: String,
-    /// Who did it: a user's id, a client's id, or `cli`.
+    /// Who acted: a user's id, a client's id, or `cli`.
     pub actor: String,
-    /// To whom or what, by id.
+    /// The id of what was acted on.
     pub subject: Option<String>,
-    /// From where.
+    /// The actor's IP address.
     pub address: Option<String>,
-    /// The `X-Request-Id` of the answer.
+    /// The `X-Request-Id` of the response.
     pub request_id: Option<String>,
-    /// The id that runs through logs and events.
+    /// The `X-Correlation-Id`, as in logs and events.
     pub correlation_id: Option<String>,
     /// What has changed; never a secret.
     pub detail: Value,
 }
 
-impl From<AuditEntry> for AuditLine {
-    fn from(line: AuditEntry) -> Self {
+impl From<audit::AuditEntry> for AuditEntry {
+    fn from(line: audit::AuditEntry) -> Self {
         Self {
             number: line.number,
             at: line.at.rfc3339(),
@@ -61,7 +79,7 @@ impl From<AuditEntry> for AuditLine {
             address: line.address,
             request_id: line.request_id,
             correlation_id: line.correlation_id,
-            // Some lines have nothing to tell.
+            // Some entries have no detail.
             detail: match line.detail {
                 Value::Null => json!({}),
                 detail => detail,
@@ -70,59 +88,14 @@ impl From<AuditEntry> for AuditLine {
     }
 }
 
-impl Example for AuditLine {
-    fn example() -> Self {
-        Self {
-            number: 412,
-            at: "2026-11-21T04:22:00Z".to_owned(),
-            action: "user.updated".to_owned(),
-            actor: "01a1fca5-0ae5-7b80-9fd0-a1b74eb40fb7".to_owned(),
-            subject: Some("01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned()),
-            address: Some("192.0.2.7".to_owned()),
-            request_id: Some("01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21".to_owned()),
-            correlation_id: Some("01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21".to_owned()),
-            detail: json!({ "role": { "from": "user", "to": "admin" } }),
-        }
-    }
-}
-
-#[OpenApi(prefix_path = "/api/v1/admin/audit", tag = "Chapter::Administration")]
-impl AuditApi {
-    /// Read the audit log
-    ///
-    /// The newest lines first.
-    #[oai(path = "/", method = "get", operation_id = "adminListAudit")]
-    #[allow(clippy::too_many_arguments)]
-    async fn list(
-        &self,
-        context: Context,
-        _admin: Admin,
-        /// Who did it: a user's id, a client's id, or `cli`.
-        actor: Query<String>,
-        /// To whom or what, by id.
-        subject: Query<String>,
-        /// What was done, such as `user.updated`.
-        action: Query<String>,
-        /// Of that moment or later (RFC 3339).
-        from: Query<Timestamp>,
-        /// Before that moment (RFC 3339).
-        to: Query<Timestamp>,
-        /// How many a page shall have.
-        limit: Query<Limit>,
-        /// The `nextCursor` of the page before.
-        cursor: Cursor,
-    ) -> Result<Answer<Page<AuditLine>>, Failure<ListErrors>> {
-        let filter = AuditFilter {
-            actor: actor.0,
-            subject: subject.0,
-            action: action.0,
-            from: from.0,
-            to: to.0,
-        };
-        let before = cursor.after_number().unwrap_or(i64::MAX);
-        let found = audit::page(&context.app.db, &filter, before, Cursor::most(&limit)).await;
-        let found = found.map_err(Error::from)?;
-        let page = cursor.page(&limit, found, |line| line.number.to_string(), From::from)?;
-        Ok(Answer::new("the audit log", page))
-    }
-}
+example!(AuditEntry, {
+    "number": 412,
+    "at": "2026-11-21T04:22:00Z",
+    "action": "user.updated",
+    "actor": "01a1fca5-0ae5-7b80-9fd0-a1b74eb40fb7",
+    "subject": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
+    "address": "192.0.2.7",
+    "requestId": "01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21",
+    "correlationId": "01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21",
+    "detail": { "role": { "from": "user", "to": "admin" } }
+});

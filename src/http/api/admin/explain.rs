@@ -1,102 +1,83 @@
-//! `/api/v1/admin/explain`: why a request was refused.
+//! `/api/v1/admin/explain`: why a request was denied.
 
 use std::collections::BTreeMap;
 
-use poem_openapi::{Object, OpenApi, types::Example};
-use serde::{Deserialize, Serialize};
+use super::prelude::*;
+use crate::{diagnostics, model::denied_request::DeniedRequest};
 
-use super::{guard::Admin, params::Path};
-use crate::{
-    http::{
-        api::Chapter,
-        context::Context,
-        failure::{Failure, codes},
-        json::Answer,
-    },
-    model::denied_request::DeniedRequest,
-};
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ExplainApi;
 
-codes!(ExplainErrors: Validation, InvalidToken, InsufficientScope, NotFound, RequestTimeout, Internal, Unavailable);
+#[OpenApi(prefix_path = "/api/v1/admin/explain", tag = "Chapter::Administration")]
+impl ExplainApi {
+    /// Explain a denied request
+    ///
+    /// Gives the rule that denied the request, and what the rule saw. Denied requests are kept for
+    /// `explain.retention`; under a flood of them, a part only.
+    #[oai(path = "/:request_id", method = "get", operation_id = "adminExplainRequest")]
+    async fn explain(
+        &self,
+        admin: Admin,
+        /// The `X-Request-Id` of the response.
+        request_id: Path,
+    ) -> Reply<Answer<Explanation>, (Read, NotFound)> {
+        let denied = diagnostics::explain(&admin.app, &request_id.0).await?;
+        Ok(Answer::new("explanation", denied.into()))
+    }
+}
 
-/// The rule that refused a request, and what it saw.
+/// The rule that denied a request, and what it saw.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", example)]
 pub struct Explanation {
-    /// The `X-Request-Id` of the answer.
+    /// The `X-Request-Id` of the response.
     pub request_id: String,
-    /// When it was (RFC 3339).
+    /// Time of the request (RFC 3339).
     pub at: String,
-    /// The method and the route, or the gRPC method.
+    /// The HTTP method and route, or the gRPC method.
     pub call: String,
     /// The HTTP status or the gRPC code.
     pub status: String,
-    /// The error's name, as the caller was told.
+    /// The error code that the caller received.
     pub code: String,
     /// The rule, in words.
     pub reason: String,
     /// What the rule saw; never a secret.
     pub facts: BTreeMap<String, String>,
-    /// From where.
+    /// The caller's IP address.
     pub address: Option<String>,
-    /// The id that runs through logs and events.
+    /// The `X-Correlation-Id`, as in logs and events.
     pub correlation_id: Option<String>,
 }
 
 impl From<DeniedRequest> for Explanation {
-    fn from(refusal: DeniedRequest) -> Self {
+    fn from(denied: DeniedRequest) -> Self {
         Self {
-            request_id: refusal.request_id,
-            at: refusal.at.rfc3339(),
-            call: refusal.call,
-            status: refusal.status,
-            code: refusal.code,
-            reason: refusal.reason,
-            facts: refusal.diagnostics,
-            address: refusal.address,
-            correlation_id: refusal.correlation_id,
+            request_id: denied.request_id,
+            at: denied.at.rfc3339(),
+            call: denied.call,
+            status: denied.status,
+            code: denied.code,
+            reason: denied.reason,
+            facts: denied.diagnostics,
+            address: denied.address,
+            correlation_id: denied.correlation_id,
         }
     }
 }
 
-impl Example for Explanation {
-    fn example() -> Self {
-        let facts = [
-            ("revoked_by", "an entry of the kind session"),
-            ("token.sub", "01a1fca5-0ae5-741a-b136-32b4b1af948c"),
-        ];
-        Self {
-            request_id: "01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21".to_owned(),
-            at: "2026-11-21T04:22:00Z".to_owned(),
-            call: "GET /api/v1/auth/verify".to_owned(),
-            status: "401".to_owned(),
-            code: "INVALID_TOKEN".to_owned(),
-            reason: "the access token is not valid: it was revoked".to_owned(),
-            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            address: Some("192.0.2.7".to_owned()),
-            correlation_id: Some("01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21".to_owned()),
-        }
-    }
-}
-
-#[OpenApi(prefix_path = "/api/v1/admin/explain", tag = "Chapter::Administration")]
-impl ExplainApi {
-    /// Explain a refusal
-    ///
-    /// Every refusal carries its request's id; this turns it into the rule and the facts. Refusals are kept for a while
-    /// (`explain.retention`), and of a flood of them some only.
-    #[oai(path = "/:request_id", method = "get", operation_id = "adminExplain")]
-    async fn explain(
-        &self,
-        context: Context,
-        _admin: Admin,
-        /// The `X-Request-Id` of the answer.
-        request_id: Path,
-    ) -> Result<Answer<Explanation>, Failure<ExplainErrors>> {
-        let refusal = context.app.denied_requests.explain(&request_id.0).await?;
-        Ok(Answer::new("the rule that refused it", refusal.into()))
-    }
-}
+example!(Explanation, {
+    "requestId": "01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21",
+    "at": "2026-11-21T04:22:00Z",
+    "call": "GET /api/v1/auth/verify",
+    "status": "401",
+    "code": "INVALID_TOKEN",
+    "reason": "the access token is not valid: it was revoked",
+    "facts": {
+        "revoked_by": "an entry of the kind session",
+        "token.sub": "01a1fca5-0ae5-741a-b136-32b4b1af948c"
+    },
+    "address": "192.0.2.7",
+    "correlationId": "01a1fca5-0ae5-7f2c-8d4e-0b6c5a3e9d21"
+});

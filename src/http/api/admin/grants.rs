@@ -1,53 +1,96 @@
-//! `/api/v1/admin/users/{id}/grants`: which modules a user has, and had.
+//! `/api/v1/admin/users/{id}/grants`: the modules of a user.
 
-use poem_openapi::{Object, OpenApi, types::Example};
-use serde::{Deserialize, Serialize};
-
-use super::{
-    guard::Admin,
-    params::{Cursor, Limit, Page, Path, Query},
-};
+use super::{modules::ModuleNotFound, prelude::*, reply::JsonBody};
 use crate::{
-    clock::Timestamp,
-    error::{Error, FieldError},
     flows::admin::{modules, users},
-    http::{
-        api::{Chapter, data::Nothing},
-        context::Context,
-        failure::{Failure, codes},
-        json::{Answer, Body},
-    },
+    http::api::data::Nothing,
     model::module::ModuleGrant,
     storage::modules as rows,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GrantsApi;
 
-codes!(ListErrors: Validation, InvalidToken, InsufficientScope, NotFound, RequestTimeout, Internal, Unavailable);
-codes!(GrantErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, ModuleNotFound, NotFound,
-    RequestTimeout, TooLarge, UnsupportedMediaType, Internal, Unavailable);
-codes!(WithdrawErrors: Validation, InvalidToken, InsufficientScope, CrossSite, ModuleNotFound, NotFound, RequestTimeout,
-    Internal, Unavailable);
+#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
+impl GrantsApi {
+    /// List a user's module grants
+    ///
+    /// As of now, or of a moment in the past.
+    #[oai(path = "/:id/grants", method = "get", operation_id = "adminListUserGrants")]
+    async fn list(
+        &self,
+        admin: Admin,
+        id: Path,
+        /// A moment (RFC 3339); now if absent.
+        at: Query<Timestamp>,
+    ) -> Reply<Answer<Vec<GrantData>>, (Read, NotFound)> {
+        let app = &admin.app;
+        users::by_id(app, &id.0).await?;
+        let found = modules::at(app, &id.0, at.0.unwrap_or_else(|| app.clock.now())).await?;
+        Ok(Answer::new("grants", found.into_iter().map(From::from).collect()))
+    }
 
-/// A stretch of time in which a user has, or had, a module.
+    /// List a user's grant history
+    ///
+    /// The newest first, with who opened and who ended each grant.
+    #[oai(path = "/:id/grant-history", method = "get", operation_id = "adminListUserGrantHistory")]
+    async fn history(&self, admin: Admin, id: Path, page: Paging) -> List<GrantData, NotFound> {
+        users::by_id(&admin.app, &id.0).await?;
+        let last = page.after().and_then(|key| key.split_once(' '));
+        let before = last.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id)));
+        let before = before.unwrap_or((Timestamp(i64::MAX), ""));
+        let found = rows::history(&admin.app.db, &id.0, before, page.rows()).await;
+        let key = |grant: &ModuleGrant| format!("{} {}", grant.valid_from.micros(), grant.id);
+        Ok(page.answer("grant history", found, key)?)
+    }
+
+    /// Grant a module to a user
+    ///
+    /// A grant with another end is replaced; a grant with the same end stays as it is.
+    #[oai(path = "/:id/grants/:module", method = "put", operation_id = "adminGrantModule")]
+    async fn grant(
+        &self,
+        admin: Admin,
+        id: Path,
+        module: Path,
+        body: Body<GrantModule>,
+    ) -> Act<Answer<GrantData>, (JsonBody, ModuleNotFound)> {
+        let until = body.0.until()?;
+        let grant = modules::grant(&admin.app, &id.0, &module.0, until, &admin.actor).await?;
+        Ok(Answer::new("granted", grant.into()))
+    }
+
+    /// Withdraw a module from a user
+    ///
+    /// The module's scopes are refused at once in the user's tokens; other scopes stay valid.
+    /// Without effect where the user does not have the module.
+    #[oai(path = "/:id/grants/:module", method = "delete", operation_id = "adminWithdrawModule")]
+    async fn withdraw(
+        &self,
+        admin: Admin,
+        id: Path,
+        module: Path,
+    ) -> Act<Answer<Nothing>, ModuleNotFound> {
+        modules::withdraw(&admin.app, &id.0, &module.0, &admin.actor).await?;
+        Ok(Answer::new("withdrawn", Nothing {}))
+    }
+}
+
+/// A period in which a user has, or had, a module.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Grant", example)]
+#[oai(rename_all = "camelCase", rename = "ModuleGrant", example)]
 pub struct GrantData {
-    /// Its own id.
     pub id: String,
-    /// Whose it is.
     pub user_id: String,
-    /// The module.
     pub module_id: String,
-    /// When it began (RFC 3339).
+    /// Start of the period (RFC 3339).
     pub valid_from: String,
-    /// When it ended, or is planned to end (RFC 3339); null: it has no end.
+    /// Actual or planned end of the period (RFC 3339); null: it has no end.
     pub valid_until: Option<String>,
-    /// Who gave it: a user's id, a client's id, or `cli`.
+    /// Who opened it: a user's id, a client's id, or `cli`.
     pub granted_by: String,
-    /// Who ended it; null where nobody has, or its time ran out.
+    /// Who ended it; null: nobody, or it reached its planned end.
     pub ended_by: Option<String>,
     /// Whether it has ended.
     pub is_closed: bool,
@@ -60,7 +103,7 @@ impl From<ModuleGrant> for GrantData {
             user_id: grant.user_id,
             module_id: grant.module_id,
             valid_from: grant.valid_from.rfc3339(),
-            valid_until: grant.valid_until.map(|at| at.rfc3339()),
+            valid_until: grant.valid_until.map(Timestamp::rfc3339),
             granted_by: grant.granted_by,
             ended_by: grant.ended_by,
             is_closed: grant.closed_at.is_some(),
@@ -68,133 +111,34 @@ impl From<ModuleGrant> for GrantData {
     }
 }
 
-impl Example for GrantData {
-    fn example() -> Self {
-        Self {
-            id: "01a1fca5-0ae5-7c11-8d4e-0b6c5a3e9d21".to_owned(),
-            user_id: "01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned(),
-            module_id: "crm".to_owned(),
-            valid_from: "2026-11-21T04:22:00Z".to_owned(),
-            valid_until: Some("2027-01-31T00:00:00Z".to_owned()),
-            granted_by: "01a1fca5-0ae5-7b80-9fd0-a1b74eb40fb7".to_owned(),
-            ended_by: None,
-            is_closed: false,
-        }
-    }
-}
+example!(GrantData, {
+    "id": "01a1fca5-0ae5-7c11-8d4e-0b6c5a3e9d21",
+    "userId": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
+    "moduleId": "crm",
+    "validFrom": "2026-11-21T04:22:00Z",
+    "validUntil": "2027-01-31T00:00:00Z",
+    "grantedBy": "01a1fca5-0ae5-7b80-9fd0-a1b74eb40fb7",
+    "endedBy": null,
+    "isClosed": false
+});
 
-/// How long a user shall have a module.
+/// The period of a grant.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[oai(rename_all = "camelCase", example)]
-pub struct GrantRequest {
-    /// The planned end (RFC 3339); without one, until it is taken back.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+#[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
+pub struct GrantModule {
+    /// The planned end (RFC 3339); until it is withdrawn if absent.
     pub valid_until: Option<String>,
 }
 
-impl Example for GrantRequest {
-    fn example() -> Self {
-        Self { valid_until: Some("2027-01-31T00:00:00Z".to_owned()) }
+impl GrantModule {
+    fn until(&self) -> Result<Option<Timestamp>, Error> {
+        let moment = |text| {
+            let why = "must be an RFC 3339 timestamp, like 2027-01-31T00:00:00Z";
+            Timestamp::parse(text).ok_or_else(|| Error::field("validUntil", why))
+        };
+        self.valid_until.as_deref().map(moment).transpose()
     }
 }
 
-#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
-impl GrantsApi {
-    /// Which modules a user has
-    ///
-    /// Now, or had at a moment of the past.
-    #[oai(path = "/:id/grants", method = "get", operation_id = "adminListGrants")]
-    async fn list(
-        &self,
-        context: Context,
-        _admin: Admin,
-        id: Path,
-        /// A moment (RFC 3339); now where it is left out.
-        at: Query<Timestamp>,
-    ) -> Result<Answer<Vec<GrantData>>, Failure<ListErrors>> {
-        let app = &context.app;
-        users::by_id(app, &id.0).await?;
-        let moment = at.0.unwrap_or_else(|| app.clock.now());
-        let found = modules::at(app, &id.0, moment).await?;
-        let grants = found.into_iter().map(From::from).collect();
-        Ok(Answer::new("grants", grants))
-    }
-
-    /// Which modules a user had when
-    ///
-    /// The newest first, with who gave and who ended each.
-    #[oai(path = "/:id/grant-history", method = "get", operation_id = "adminGrantHistory")]
-    async fn history(
-        &self,
-        context: Context,
-        _admin: Admin,
-        id: Path,
-        /// How many a page shall have.
-        limit: Query<Limit>,
-        /// The `nextCursor` of the page before.
-        cursor: Cursor,
-    ) -> Result<Answer<Page<GrantData>>, Failure<ListErrors>> {
-        let app = &context.app;
-        users::by_id(app, &id.0).await?;
-        let last = cursor.after().and_then(|key| key.split_once(' '));
-        let before = last.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id)));
-        let before = before.unwrap_or((Timestamp(i64::MAX), ""));
-        let found = rows::history(&app.db, &id.0, before, Cursor::most(&limit)).await;
-        let found = found.map_err(Error::from)?;
-        let key = |grant: &ModuleGrant| format!("{} {}", grant.valid_from.micros(), grant.id);
-        let page = cursor.page(&limit, found, key, From::from)?;
-        Ok(Answer::new("the history", page))
-    }
-
-    /// Give a user a module
-    ///
-    /// Where they have it with another end, that grant ends and a new one begins; where they have it with the same, nothing
-    /// happens.
-    #[oai(path = "/:id/grants/:module", method = "put", operation_id = "adminGrantModule")]
-    async fn grant(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-        module: Path,
-        body: Body<GrantRequest>,
-    ) -> Result<Answer<GrantData>, Failure<GrantErrors>> {
-        let app = &context.app;
-        let until = body.0.valid_until.as_deref().map(moment).transpose()?;
-        modules::grant(app, &id.0, &module.0, until, &by).await?;
-        let open = modules::at(app, &id.0, app.clock.now()).await?;
-        let grant = open.into_iter().find(|grant| grant.module_id == module.0);
-        // Somebody else may have taken it back at this moment.
-        let grant = grant.ok_or(Error::NotFound("grant"))?;
-        Ok(Answer::new("granted", grant.into()))
-    }
-
-    /// Take a module from a user
-    ///
-    /// Its scopes are refused at once in their tokens; their other scopes go on. Nothing happens where they do not have it.
-    #[oai(path = "/:id/grants/:module", method = "delete", operation_id = "adminWithdrawModule")]
-    async fn withdraw(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-        module: Path,
-    ) -> Result<Answer<Nothing>, Failure<WithdrawErrors>> {
-        let app = &context.app;
-        users::by_id(app, &id.0).await?;
-        modules::named(app, &module.0).await?;
-        modules::withdraw(app, &id.0, &module.0, &by).await?;
-        Ok(Answer::new("withdrawn", Nothing {}))
-    }
-}
-
-fn moment(text: &str) -> Result<Timestamp, Error> {
-    Timestamp::parse(text).ok_or_else(|| {
-        Error::Validation(vec![FieldError {
-            field: "validUntil",
-            message: "must be a moment as RFC 3339 writes it: 2027-01-31T00:00:00Z".to_owned(),
-        }])
-    })
-}
+example!(GrantModule, { "validUntil": "2027-01-31T00:00:00Z" });

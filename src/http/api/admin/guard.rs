@@ -1,19 +1,25 @@
-//! Who may call.
+//! Authorization of admin API calls.
+
+use std::sync::Arc;
 
 use poem::{Request, RequestBody, Result, http::Method};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 
 use crate::{
     api_error::{ApiError, ErrorCode},
+    app::App,
     error::Error,
     flows::admin::access::{ADMIN, ADMIN_READ, Access, authorize},
     http::{context::Context, security::Credentials},
     model::actor::Actor,
 };
 
-/// The caller has proven that they may use the admin API; this is who the audit log names.
+/// An authorized call: the server, and the actor that the audit log names.
 #[derive(Debug)]
-pub struct Admin(pub Actor);
+pub struct Admin {
+    pub app: Arc<App>,
+    pub actor: Actor,
+}
 
 impl<'a> ApiExtractor<'a> for Admin {
     const TYPES: &'static [ApiExtractorType] = Credentials::TYPES;
@@ -41,13 +47,13 @@ impl<'a> ApiExtractor<'a> for Admin {
         };
         let token = credentials.access_token.as_deref();
         match authorize(app, token, access, caller).await {
-            Ok(by) => Ok(Self(by)),
+            Ok(actor) => Ok(Self { app: Arc::clone(app), actor }),
             Err(error) => Err(challenged(error, scope).into()),
         }
     }
 }
 
-/// RFC 6750 §3: the error stands in WWW-Authenticate as well.
+/// Names the missing scope in WWW-Authenticate (RFC 6750 §3).
 fn challenged(error: Error, scope: &str) -> ApiError {
     let mut error = ApiError::from(error);
     if error.code == ErrorCode::InsufficientScope {

@@ -1,50 +1,89 @@
-//! `/api/v1/admin/keys`: what tokens are signed with.
+//! `/api/v1/admin/keys`: signing keys.
 
 use std::time::Duration;
 
-use poem_openapi::{Enum, Object, OpenApi, types::Example};
-use serde::{Deserialize, Serialize};
-
 use super::{
-    guard::Admin,
-    params::{Cursor, IdempotencyKey, Limit, Page, Path, Query},
-    tagged::Replayable,
+    prelude::*,
+    reply::{Conflict, Idempotent, JsonBody, Replayable},
 };
 use crate::{
-    app::App,
-    clock::Timestamp,
-    error::{Error, FieldError},
     flows::admin::signing_keys,
-    http::{
-        api::Chapter,
-        context::Context,
-        failure::{Failure, codes},
-        json::{Answer, Body},
-    },
-    model::key::{KeyRecord, KeyState, SigningAlgorithm},
+    model::key::{self, KeyRecord, SigningAlgorithm},
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KeysApi;
 
-codes!(ListErrors: Validation, InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
-codes!(RotateErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, RequestTimeout, TooLarge,
-    UnsupportedMediaType, KeyReused, Internal, Unavailable);
-codes!(BanErrors: Validation, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout, Conflict, Internal,
-    Unavailable);
+#[OpenApi(prefix_path = "/api/v1/admin/keys", tag = "Chapter::Administration")]
+impl KeysApi {
+    /// List keys
+    ///
+    /// The oldest first, without their private parts.
+    #[oai(path = "/", method = "get", operation_id = "adminListKeys")]
+    async fn list(&self, admin: Admin, page: Paging) -> List<KeyData> {
+        let after = page.after_number().unwrap_or(0);
+        let now = admin.app.clock.now();
+        // There are a few dozen keys at most.
+        let keys = signing_keys::all(&admin.app).await?.into_iter();
+        let behind = keys.filter(|key| key.number > after).map(|key| (key, now));
+        let most = usize::try_from(page.rows()).unwrap_or(usize::MAX);
+        Ok(page
+            .answer("keys", Ok(behind.take(most).collect()), |(key, _)| key.number.to_string())?)
+    }
 
-/// Where a key is in its life.
+    /// Rotate the signing keys
+    ///
+    /// New keys are published at once and become active after `keys.publish_ahead`, when every
+    /// consumer has fetched them. Responds with the keys that are active or next.
+    #[oai(path = "/rotate", method = "post", operation_id = "adminRotateKeys")]
+    async fn rotate(
+        &self,
+        admin: Admin,
+        idempotency_key: IdempotencyKey,
+        body: Body<RotateKeys>,
+    ) -> Reply<Replayable<Vec<KeyData>, 200>, (Write, JsonBody, Idempotent)> {
+        let request = idempotency_key.request(&admin, "keys.rotate", &body.0)?;
+        let Body(RotateKeys { algorithm, at_once }) = body;
+        let only = algorithm.as_deref().map(signing_algorithm).transpose()?;
+        let app = &admin.app;
+        let rotated = signing_keys::rotate(app, only, at_once, request, &admin.actor).await?;
+        let now = app.clock.now();
+        let in_use = rotated.map(|keys| keys.into_iter().map(|key| (key, now).into()).collect());
+        Ok(Replayable::<Vec<KeyData>, 200>::new::<Vec<KeyData>>("rotated", in_use))
+    }
+
+    /// Ban a signing key
+    ///
+    /// For a compromised key. Responds once every process refuses what the key has signed and signs
+    /// with another one. Irreversible.
+    #[oai(path = "/:id/ban", method = "post", operation_id = "adminBanKey")]
+    async fn ban(&self, admin: Admin, id: Path) -> Act<Answer<KeyBan>, Conflict> {
+        let app = &admin.app;
+        let key = signing_keys::ban(app, &id.0, &admin.actor).await?;
+        let now = app.clock.now();
+        let since = key.banned_at.unwrap_or(now);
+        let expired = app.config.keys.jwks_max_age + Duration::from_secs(60);
+        let ban = KeyBan {
+            key: (key, now).into(),
+            refused_since: since.rfc3339(),
+            dropped_by: (since + expired).rfc3339(),
+        };
+        Ok(Answer::new("banned", ban))
+    }
+}
+
+/// A stage of a key's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[oai(rename_all = "lowercase")]
-pub enum State {
+pub enum KeyState {
     /// Published, and not used yet.
     Next,
-    /// Used for what is new.
+    /// Signs new tokens.
     Active,
-    /// Used no more, and published until its last token has expired.
+    /// Published until its last token has expired, and no longer used.
     Retired,
-    /// Compromised: nothing it signed is believed.
+    /// Compromised: everything it has signed is refused.
     Banned,
 }
 
@@ -55,197 +94,92 @@ pub enum State {
 pub struct KeyData {
     /// The `kid`.
     pub id: String,
-    /// A JWS algorithm; `refresh-chain` and `derivation` sign nothing.
+    /// A JWS algorithm; `refresh-chain` and `derivation` keys sign nothing.
     pub algorithm: String,
-    /// Where it is in its life.
-    pub state: State,
-    /// When it was made (RFC 3339).
+    pub state: KeyState,
+    /// Creation time (RFC 3339).
     pub created_at: String,
-    /// From when on it is used (RFC 3339).
+    /// When it becomes active (RFC 3339).
     pub activates_at: String,
-    /// Until when it is used (RFC 3339), once that is known.
+    /// When it retires (RFC 3339), once that is known.
     pub retires_at: Option<String>,
     /// When it was banned (RFC 3339).
     pub banned_at: Option<String>,
 }
 
-impl KeyData {
-    fn of(key: KeyRecord, now: Timestamp) -> Self {
+/// A key as of a moment.
+impl From<(KeyRecord, Timestamp)> for KeyData {
+    fn from((key, now): (KeyRecord, Timestamp)) -> Self {
         Self {
             state: match key.state(now) {
-                KeyState::Next => State::Next,
-                KeyState::Active => State::Active,
-                KeyState::Retired => State::Retired,
-                KeyState::Banned => State::Banned,
+                key::KeyState::Next => KeyState::Next,
+                key::KeyState::Active => KeyState::Active,
+                key::KeyState::Retired => KeyState::Retired,
+                key::KeyState::Banned => KeyState::Banned,
             },
             algorithm: key.algorithm.as_str().to_owned(),
             created_at: key.created_at.rfc3339(),
             activates_at: key.activates_at.rfc3339(),
-            retires_at: key.retires_at.map(|at| at.rfc3339()),
-            banned_at: key.banned_at.map(|at| at.rfc3339()),
+            retires_at: key.retires_at.map(Timestamp::rfc3339),
+            banned_at: key.banned_at.map(Timestamp::rfc3339),
             id: key.id,
         }
     }
 }
 
-impl Example for KeyData {
-    fn example() -> Self {
-        Self {
-            id: "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs".to_owned(),
-            algorithm: "ES256".to_owned(),
-            state: State::Active,
-            created_at: "2026-11-20T04:22:00Z".to_owned(),
-            activates_at: "2026-11-21T04:22:00Z".to_owned(),
-            retires_at: None,
-            banned_at: None,
-        }
-    }
-}
+example!(KeyData, {
+    "id": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+    "algorithm": "ES256",
+    "state": "active",
+    "createdAt": "2026-11-20T04:22:00Z",
+    "activatesAt": "2026-11-21T04:22:00Z",
+    "retiresAt": null,
+    "bannedAt": null
+});
 
-/// Which keys to make.
+/// The keys to create.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[oai(rename_all = "camelCase", example)]
-pub struct Rotation {
+#[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
+pub struct RotateKeys {
     /// One algorithm only: ES256, RS256, PS256 or EdDSA.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
     pub algorithm: Option<String>,
-    /// Take over at once: consumers with a cached JWKS meet an unknown key until they fetch it again.
+    /// Whether to skip `keys.publish_ahead`. Consumers with a cached JWKS meet an unknown `kid`
+    /// until they fetch it again.
     #[serde(default)]
     #[oai(default)]
     pub at_once: bool,
 }
 
-impl Example for Rotation {
-    fn example() -> Self {
-        Self { algorithm: Some("ES256".to_owned()), at_once: false }
-    }
-}
+example!(RotateKeys, { "algorithm": "ES256", "atOnce": false });
 
-/// A key that was banned.
+/// A banned key, and when its tokens are refused.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", example)]
-pub struct Ban {
-    /// The key.
+pub struct KeyBan {
     pub key: KeyData,
-    /// Since when every process of this server refuses what it signed (RFC 3339).
+    /// Since when every process of this server refuses what the key has signed (RFC 3339).
     pub refused_since: String,
-    /// By when those who verify by themselves and do not follow the revocation feed have dropped it (RFC 3339): the last copy
-    /// of the JWKS has expired then.
+    /// When the last cached JWKS with the key expires (RFC 3339): by then, resource servers that
+    /// verify locally and do not follow the revocation feed refuse its tokens as well.
     pub dropped_by: String,
 }
 
-impl Example for Ban {
+impl Example for KeyBan {
     fn example() -> Self {
         let at = "2026-11-21T04:22:00Z".to_owned();
+        let banned_at = Some(at.clone());
         Self {
-            key: KeyData {
-                state: State::Banned,
-                banned_at: Some(at.clone()),
-                ..KeyData::example()
-            },
+            key: KeyData { state: KeyState::Banned, banned_at, ..Example::example() },
             refused_since: at,
             dropped_by: "2026-11-21T04:38:00Z".to_owned(),
         }
     }
 }
 
-#[OpenApi(prefix_path = "/api/v1/admin/keys", tag = "Chapter::Administration")]
-impl KeysApi {
-    /// List keys
-    ///
-    /// The oldest first. Private halves are never told.
-    #[oai(path = "/", method = "get", operation_id = "adminListKeys")]
-    async fn list(
-        &self,
-        context: Context,
-        _admin: Admin,
-        /// How many a page shall have.
-        limit: Query<Limit>,
-        /// The `nextCursor` of the page before.
-        cursor: Cursor,
-    ) -> Result<Answer<Page<KeyData>>, Failure<ListErrors>> {
-        let app = &context.app;
-        let after = cursor.after_number().unwrap_or(0);
-        let found = page(app, after, Cursor::most(&limit)).await?;
-        let now = app.clock.now();
-        let page = cursor.page(
-            &limit,
-            found,
-            |key| key.number.to_string(),
-            |key| KeyData::of(key, now),
-        )?;
-        Ok(Answer::new("keys", page))
-    }
-
-    /// Rotate the signing keys
-    ///
-    /// New ones are published at once and take over once every consumer has had time to fetch them. Answers with the keys that
-    /// are in use now or are to come.
-    #[oai(path = "/rotate", method = "post", operation_id = "adminRotateKeys")]
-    async fn rotate(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        /// 1 to 128 visible ASCII characters; the same call sent again under the same key within a day makes nothing new.
-        #[oai(name = "Idempotency-Key")]
-        key: IdempotencyKey,
-        body: Body<Rotation>,
-    ) -> Result<Replayable<Vec<KeyData>>, Failure<RotateErrors>> {
-        let app = &context.app;
-        let once = key.once(app, &by, "keys.rotate", &body.0)?;
-        let only = body.0.algorithm.as_deref().map(algorithm).transpose()?;
-        let at_once = body.0.at_once;
-        let is_new = signing_keys::rotate(app, only, at_once, once.as_ref(), &by).await?;
-        let now = app.clock.now();
-        let keys = signing_keys::all(app).await?.into_iter();
-        let in_use = keys
-            .map(|key| KeyData::of(key, now))
-            .filter(|key| matches!(key.state, State::Active | State::Next));
-        let answer = Answer::new("rotated", in_use.collect());
-        Ok(Replayable::new(answer, is_new))
-    }
-
-    /// Ban a signing key
-    ///
-    /// For a key that is compromised. Answers once the ban holds: from then on every process refuses what the key has signed,
-    /// and another one signs. It cannot be taken back.
-    #[oai(path = "/:id/ban", method = "post", operation_id = "adminBanKey")]
-    async fn ban(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-    ) -> Result<Answer<Ban>, Failure<BanErrors>> {
-        let app = &context.app;
-        let key = signing_keys::ban(app, &id.0, &by).await?;
-        let now = app.clock.now();
-        let since = key.banned_at.unwrap_or(now);
-        let expired = app.config.keys.jwks_max_age + Duration::from_secs(60);
-        let ban = Ban {
-            key: KeyData::of(key, now),
-            refused_since: since.rfc3339(),
-            dropped_by: (since + expired).rfc3339(),
-        };
-        Ok(Answer::new("banned", ban))
-    }
-}
-
-/// There are a few dozen keys at the most.
-async fn page(app: &App, after: i64, most: i64) -> Result<Vec<KeyRecord>, Error> {
-    let keys = signing_keys::all(app).await?.into_iter();
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    Ok(keys.filter(|key| key.number > after).take(most).collect())
-}
-
-fn algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
+fn signing_algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
     let mut all = SigningAlgorithm::ALL.into_iter();
-    all.find(|known| known.as_str() == name).ok_or_else(|| {
-        Error::Validation(vec![FieldError {
-            field: "algorithm",
-            message: "must be ES256, RS256, PS256 or EdDSA".to_owned(),
-        }])
-    })
+    let found = all.find(|known| known.as_str() == name);
+    found.ok_or_else(|| Error::field("algorithm", "must be ES256, RS256, PS256 or EdDSA"))
 }

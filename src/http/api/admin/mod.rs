@@ -1,60 +1,65 @@
-//! `/api/v1/admin`: one file for each noun, and what they share: who may call (`guard`), what stands beside a body
-//! (`params`), and how an answer names the state it shows (`tagged`).
+//! `/api/v1/admin`: one file per noun, its operations first and their schemas below. What they
+//! share: `guard` (who may call), `params` (query, path and headers), `reply` (answers and error
+//! codes), `documented` (texts that every operation repeats).
 
 mod audit;
 mod clients;
+mod documented;
 mod explain;
 mod grants;
 mod guard;
 mod keys;
 mod modules;
 mod params;
+mod prelude;
+mod reply;
 mod revocations;
 mod roles;
 mod sessions;
-mod tagged;
 mod users;
 
 use std::collections::BTreeSet;
 
 use poem::Request;
 
+use self::documented::Documented;
 use crate::api_error::ApiError;
 
-/// Where the addresses of the admin API begin.
+/// The path prefix of the admin API.
 pub const PREFIX: &str = "/api/v1/admin/";
 
 /// Every operation.
-pub type Operations = (
-    (users::UsersApi, grants::GrantsApi, sessions::SessionsApi),
-    (clients::ClientsApi, modules::ModulesApi, roles::RolesApi),
-    (keys::KeysApi, revocations::RevocationsApi, audit::AuditApi),
+pub type Operations = Documented<(
+    users::UsersApi,
+    grants::GrantsApi,
+    sessions::SessionsApi,
+    clients::ClientsApi,
+    modules::ModulesApi,
+    roles::RolesApi,
+    keys::KeysApi,
+    revocations::RevocationsApi,
+    audit::AuditApi,
     explain::ExplainApi,
-);
+)>;
 
 pub fn operations() -> Operations {
-    (
-        (users::UsersApi, grants::GrantsApi, sessions::SessionsApi),
-        (clients::ClientsApi, modules::ModulesApi, roles::RolesApi),
-        (keys::KeysApi, revocations::RevocationsApi, audit::AuditApi),
-        explain::ExplainApi,
-    )
+    Operations::default()
 }
 
-/// The fields of answers that are always there and may be null.
+/// Response fields that are always present and may be null.
 pub const NULLABLE: &[(&str, &[&str])] = &[
-    ("Account", &["username", "lastLoginAt", "disabledAt"]),
-    ("Page_Account", &["nextCursor"]),
+    ("UserDetails", &["username", "lastLoginAt", "disabledAt"]),
+    ("Page_UserDetails", &["nextCursor"]),
     ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),
     ("Page_SessionOverview", &["nextCursor"]),
-    ("AuditLine", &["subject", "address", "requestId", "correlationId"]),
-    ("Page_AuditLine", &["nextCursor"]),
+    ("AuditEntry", &["subject", "address", "requestId", "correlationId"]),
+    ("Page_AuditEntry", &["nextCursor"]),
     ("Client", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),
     ("Page_Client", &["nextCursor"]),
-    ("ModuleEntry", &["resource"]),
-    ("Page_ModuleEntry", &["nextCursor"]),
-    ("Grant", &["validUntil", "endedBy"]),
-    ("Page_Grant", &["nextCursor"]),
+    ("ModuleDetails", &["resource"]),
+    ("Page_ModuleDetails", &["nextCursor"]),
+    ("ModuleGrant", &["validUntil", "endedBy"]),
+    ("Page_ModuleGrant", &["nextCursor"]),
     ("Page_Role", &["nextCursor"]),
     ("Key", &["retiresAt", "bannedAt"]),
     ("Page_Key", &["nextCursor"]),
@@ -63,28 +68,28 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("Explanation", &["address", "correlationId"]),
 ];
 
-/// Refuses a query with a parameter that the operation does not have, or with one of them twice.
+/// Refuses a query parameter that is unknown to the operation, or repeated.
 pub fn check_query(request: &Request, known: &BTreeSet<String>) -> Result<(), ApiError> {
     let mut seen = BTreeSet::new();
     for (name, _) in params::query(request)? {
         if !known.contains(&name) {
             let all: Vec<&str> = known.iter().map(String::as_str).collect();
             let message = match all.as_slice() {
-                [] => "is not a parameter of this call: it has none".to_owned(),
-                all => format!("is not a parameter of this call: it has {}", all.join(", ")),
+                [] => "unknown query parameter: this operation has none".to_owned(),
+                all => format!("unknown query parameter: this operation has {}", all.join(", ")),
             };
-            return Err(ApiError::field(shown(&name), message));
+            return Err(ApiError::field(repeatable(&name), message));
         }
         if seen.contains(&name) {
-            return Err(ApiError::field(name, "is given twice"));
+            return Err(ApiError::field(name, "must be given once"));
         }
         seen.insert(name);
     }
     Ok(())
 }
 
-/// As much of a stranger's name as an error repeats.
-fn shown(name: &str) -> String {
+/// The part of a caller's parameter name that an error repeats.
+fn repeatable(name: &str) -> String {
     match name {
         "" => "?".to_owned(),
         name => name.chars().take(64).collect(),

@@ -1,4 +1,4 @@
-//! What stands beside a body: the query, the path, and the headers that make a change safe.
+//! What accompanies a body: the query, the path, and the headers that make a change safe.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,21 +17,21 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::guard::Admin;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
     clock::Timestamp,
     error::Error,
-    flows::admin::{access::Expected, idempotency::Once},
-    http::context::Context,
-    keys,
-    model::actor::Actor,
+    flows::admin::{access::Precondition, idempotency::IdempotentRequest},
+    http::{context::Context, json::Answer},
+    keys, storage,
 };
 
 /// The query as pairs.
 ///
 /// # Errors
-/// Where it cannot be read as UTF-8.
+/// A query that is not UTF-8.
 pub fn query(request: &Request) -> Result<Vec<(String, String)>, ApiError> {
     let query = request.uri().query().unwrap_or_default();
     let pairs: Vec<(String, String)> =
@@ -43,19 +43,19 @@ pub fn query(request: &Request) -> Result<Vec<(String, String)>, ApiError> {
     Ok(pairs)
 }
 
-/// A type that a parameter may have.
-pub trait Given: Sized + Send {
+/// The type of a query parameter.
+pub trait QueryValue: Sized + Send {
     fn schema() -> MetaSchema;
 
     /// # Errors
-    /// Says what it must be.
+    /// What the value must be.
     fn read(text: &str) -> Result<Self, &'static str>;
 }
 
-/// The longest text that is looked for.
+/// The maximum length of a filter, in bytes.
 const LONGEST: usize = 512;
 
-impl Given for String {
+impl QueryValue for String {
     fn schema() -> MetaSchema {
         MetaSchema { min_length: Some(1), max_length: Some(LONGEST), ..MetaSchema::new("string") }
     }
@@ -69,7 +69,7 @@ impl Given for String {
     }
 }
 
-impl Given for bool {
+impl QueryValue for bool {
     fn schema() -> MetaSchema {
         MetaSchema::new("boolean")
     }
@@ -83,21 +83,21 @@ impl Given for bool {
     }
 }
 
-impl Given for Timestamp {
+impl QueryValue for Timestamp {
     fn schema() -> MetaSchema {
         MetaSchema { format: Some("date-time"), ..MetaSchema::new("string") }
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
-        Self::parse(text).ok_or("must be a moment as RFC 3339 writes it: 2026-11-21T04:22:00Z")
+        Self::parse(text).ok_or("must be an RFC 3339 timestamp, like 2026-11-21T04:22:00Z")
     }
 }
 
-/// How many things a page of a list shall have.
+/// The maximum number of items in a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit(u8);
 
-impl Given for Limit {
+impl QueryValue for Limit {
     fn schema() -> MetaSchema {
         MetaSchema {
             minimum: Some(1.0),
@@ -108,7 +108,7 @@ impl Given for Limit {
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
-        // `parse` would take a sign.
+        // `parse` would accept a sign.
         let number =
             if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
         match number {
@@ -124,11 +124,11 @@ impl Default for Limit {
     }
 }
 
-/// A parameter of the query, which may be left out.
+/// An optional query parameter.
 #[derive(Debug)]
 pub struct Query<T>(pub Option<T>);
 
-impl<'a, T: Given> ApiExtractor<'a> for Query<T> {
+impl<'a, T: QueryValue> ApiExtractor<'a> for Query<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     type ParamType = T;
     type ParamRawType = T;
@@ -154,9 +154,9 @@ impl<'a, T: Given> ApiExtractor<'a> for Query<T> {
     }
 }
 
-/// A part of the path. What no id can be finds nothing.
+/// A path parameter. A text that cannot be an id is answered as an unknown id is.
 ///
-/// By this very name poem-openapi knows that the routes count such parts.
+/// poem-openapi recognizes path parameters by the name of this type.
 #[derive(Debug)]
 pub struct Path(pub String);
 
@@ -180,89 +180,83 @@ impl<'a> ApiExtractor<'a> for Path {
         options: ExtractParamOptions<String>,
     ) -> Result<Self> {
         let id = request.raw_path_param(options.name).unwrap_or_default();
-        // PostgreSQL's text holds no NUL and refuses the statement.
+        // PostgreSQL refuses a statement with NUL in a text.
         if id.is_empty() || id.len() > 2048 || id.contains('\0') {
-            return Err(ApiError::from(Error::NotFound("thing")).into());
+            return Err(ApiError::from(Error::NotFound("resource")).into());
         }
         Ok(Self(id.to_owned()))
     }
 }
 
-/// Where the last page ended. A list's own text, under a MAC: nobody asks for a place that no page has named, and a
-/// cursor of one list, or of other filters, is none for another.
-pub struct Cursor {
+/// The parameters `limit` and `cursor` of every list.
+///
+/// A cursor is the key of the last item of a page under a MAC over the list and its filters: a
+/// cursor that no page has named, or that belongs to another list or to other filters, is refused.
+pub struct Paging {
     app: Arc<App>,
     /// The list and its filters.
     list: String,
     after: Option<String>,
+    limit: Limit,
 }
 
+/// Bytes of a cursor's MAC.
 const MAC: usize = 16;
 
-impl Cursor {
-    /// The key of the last thing on the page before.
+impl Paging {
+    /// The key of the last item of the previous page.
     pub fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// As [`Cursor::after`], where the key is a number.
+    /// As [`Paging::after`], for lists in the order of a number.
     pub fn after_number(&self) -> Option<i64> {
         self.after()?.parse().ok()
     }
 
-    /// One more than a page has, to see whether another follows.
-    pub fn most(limit: &Query<Limit>) -> i64 {
-        i64::from(limit.0.unwrap_or_default().0) + 1
+    /// The number of rows to read: one more than a page has shows whether another page follows.
+    pub fn rows(&self) -> i64 {
+        i64::from(self.limit.0) + 1
     }
 
-    /// The page of what was found with [`Cursor::most`].
+    /// The page of the [`Paging::rows`] that were read; `key` is what the list is ordered by.
     ///
     /// # Errors
-    /// Where the keys cannot be used.
-    pub fn page<T, R>(
+    /// [`Error::Unavailable`].
+    pub fn answer<T, V>(
         &self,
-        limit: &Query<Limit>,
-        mut found: Vec<T>,
+        message: &'static str,
+        rows: storage::Result<Vec<T>>,
         key: impl Fn(&T) -> String,
-        show: impl Fn(T) -> R,
-    ) -> Result<Page<R>, Error>
+    ) -> Result<Answer<Page<V>>, Error>
     where
-        R: Type + ParseFromJSON + ToJSON + Send + Sync,
+        V: From<T> + Type + ParseFromJSON + ToJSON + Send + Sync,
     {
-        let most = usize::from(limit.0.unwrap_or_default().0);
-        let next_cursor = if found.len() > most {
-            found.truncate(most);
-            let last = found.last().map(key).unwrap_or_default();
+        let (mut rows, most) = (rows?, usize::from(self.limit.0));
+        let next_cursor = if rows.len() > most {
+            rows.truncate(most);
+            let last = rows.last().map(key).unwrap_or_default();
             let mut sealed = mac(&self.app, &self.list, last.as_bytes())?.to_vec();
             sealed.extend_from_slice(last.as_bytes());
             Some(URL_SAFE_NO_PAD.encode(sealed))
         } else {
             None
         };
-        Ok(Page { items: found.into_iter().map(show).collect(), next_cursor })
+        let items = rows.into_iter().map(V::from).collect();
+        Ok(Answer::new(message, Page { items, next_cursor }))
     }
+}
 
-    fn open(app: &Arc<App>, list: String, sealed: Option<&str>) -> Result<Self, ApiError> {
-        let forged = || {
-            ApiError::field(
-                "cursor",
-                "must be the nextCursor of this very list with these very filters",
-            )
-        };
-        let after = match sealed {
-            None => None,
-            Some(sealed) => {
-                let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| forged())?;
-                let (given, last) = sealed.split_at_checked(MAC).ok_or_else(forged)?;
-                let right = mac(app, &list, last)?;
-                if !bool::from(right.ct_eq(given)) {
-                    return Err(forged());
-                }
-                Some(String::from_utf8(last.to_vec()).map_err(|_| forged())?)
-            }
-        };
-        Ok(Self { app: Arc::clone(app), list, after })
+/// The key that a cursor of this list carries.
+fn open_cursor(app: &App, list: &str, cursor: &str) -> Result<String, ApiError> {
+    let forged =
+        || ApiError::field("cursor", "must be the nextCursor of this list with the same filters");
+    let sealed = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| forged())?;
+    let (presented, last) = sealed.split_at_checked(MAC).ok_or_else(forged)?;
+    if !bool::from(mac(app, list, last)?.ct_eq(presented)) {
+        return Err(forged());
     }
+    String::from_utf8(last.to_vec()).map_err(|_| forged())
 }
 
 fn mac(app: &App, list: &str, last: &[u8]) -> Result<[u8; MAC], Error> {
@@ -278,7 +272,7 @@ fn mac(app: &App, list: &str, last: &[u8]) -> Result<[u8; MAC], Error> {
     Ok(cut)
 }
 
-impl<'a> ApiExtractor<'a> for Cursor {
+impl<'a> ApiExtractor<'a> for Paging {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     type ParamType = String;
     type ParamRawType = String;
@@ -297,13 +291,15 @@ impl<'a> ApiExtractor<'a> for Cursor {
         _: ExtractParamOptions<String>,
     ) -> Result<Self> {
         let app = &Context::of(request)?.app;
-        let mut given: BTreeMap<String, String> = query(request)?.into_iter().collect();
-        let sealed = given.remove("cursor");
-        given.remove("limit");
+        let mut filters: BTreeMap<String, String> = query(request)?.into_iter().collect();
+        let (limit, cursor) = (filters.remove("limit"), filters.remove("cursor"));
+        let limit = limit.as_deref().map(Limit::read).transpose();
+        let limit = limit.map_err(|why| ApiError::field("limit", why))?.unwrap_or_default();
         let filters =
-            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&given).finish();
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&filters).finish();
         let list = format!("{}?{filters}", request.uri().path());
-        Ok(Self::open(app, list, sealed.as_deref())?)
+        let after = cursor.map(|cursor| open_cursor(app, &list, &cursor)).transpose()?;
+        Ok(Self { app: Arc::clone(app), list, after, limit })
     }
 }
 
@@ -312,15 +308,15 @@ impl<'a> ApiExtractor<'a> for Cursor {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct Page<T: Type + ParseFromJSON + ToJSON + Send + Sync> {
-    /// As many as were asked for; fewer on the last page.
+    /// `limit` items; fewer on the last page.
     pub items: Vec<T>,
-    /// Give it as `cursor`, with the same filters, for what follows; null on the last page.
+    /// The `cursor` of the next page, with the same filters; null on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// `If-Match` (RFC 9110 §13.1.1): which state of the thing a change is meant for.
+/// `If-Match` (RFC 9110 §13.1.1): the states of the resource that a change applies to.
 #[derive(Debug)]
-pub struct IfMatch(pub Expected);
+pub struct IfMatch(pub Precondition);
 
 impl<'a> ApiExtractor<'a> for IfMatch {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
@@ -342,11 +338,11 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         _: ExtractParamOptions<String>,
     ) -> Result<Self> {
         let Some(given) = header_text(request, &header::IF_MATCH)? else {
-            let message = "send If-Match with the ETag of the state that you have read, or with *";
+            let message = "`If-Match` is required: send the ETag of the state that was read, or *";
             return Err(ApiError::new(ErrorCode::PreconditionRequired, message).into());
         };
         if given == "*" {
-            return Ok(Self(Expected::Any));
+            return Ok(Self(Precondition::Any));
         }
         let mut versions = vec![];
         for tag in given.split(',').map(str::trim) {
@@ -355,18 +351,18 @@ impl<'a> ApiExtractor<'a> for IfMatch {
             else {
                 return Err(ApiError::field(
                     "If-Match",
-                    "must be an ETag in its quotation marks, or *",
+                    "must be an ETag in quotation marks, or *",
                 )
                 .into());
             };
-            // A weak one never matches (§13.1.1), nor does one that was never ours.
+            // A weak ETag never matches (§13.1.1), nor does one of another format.
             if strong == tag
                 && let Some(version) = version_of(text)
             {
                 versions.push(version);
             }
         }
-        Ok(Self(Expected::OneOf(versions)))
+        Ok(Self(Precondition::OneOf(versions)))
     }
 }
 
@@ -377,29 +373,29 @@ pub fn etag(updated_at: Timestamp) -> String {
 
 fn version_of(text: &str) -> Option<Timestamp> {
     let version = Timestamp(i64::from_str_radix(text, 16).ok()?);
-    // One state has one spelling.
+    // One state has one canonical encoding.
     (etag(version).trim_matches('"') == text).then_some(version)
 }
 
-/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a call that makes something, sent again under the same
-/// key within a day, finds what it has made.
+/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header §2).
 #[derive(Debug)]
 pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// The call under this key, if there is one. `call` names the operation, `request` is all that it was given.
+    /// The request under this key, if it has one; `operation` and `body` are what a repetition must
+    /// have in common with it.
     ///
     /// # Errors
-    /// Where the keys cannot be used.
-    pub fn once(
+    /// [`Error::Unavailable`] where the keys cannot be used.
+    pub fn request(
         &self,
-        app: &App,
-        by: &Actor,
-        call: &str,
-        request: &impl Serialize,
-    ) -> Result<Option<Once>, Error> {
+        admin: &Admin,
+        operation: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<IdempotentRequest>, Error> {
         let key = self.0.as_deref();
-        key.map(|key| Once::new(app, by, key, call, request)).transpose()
+        key.map(|key| IdempotentRequest::new(&admin.app, &admin.actor, key, operation, body))
+            .transpose()
     }
 }
 
@@ -440,7 +436,7 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
     }
 }
 
-/// The value of a header that may come once.
+/// The value of a header that must not be repeated.
 fn header_text<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
     let mut values = request.headers().get_all(name).iter();
     let Some(value) = values.next() else {

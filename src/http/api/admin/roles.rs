@@ -1,56 +1,96 @@
-//! `/api/v1/admin/roles`: what users may be.
-
-use poem_openapi::{Object, OpenApi, types::Example};
-use serde::{Deserialize, Serialize};
+//! `/api/v1/admin/roles`: the roles of users.
 
 use super::{
-    guard::Admin,
-    params::{Cursor, IdempotencyKey, IfMatch, Limit, Page, Path, Query},
-    tagged::Tagged,
-    users::role_named,
+    prelude::*,
+    reply::{Conflict, Create},
 };
 use crate::{
-    app::App,
-    error::Error,
-    flows::admin::{idempotency::Made, roles},
-    http::{
-        api::{Chapter, data::Nothing},
-        context::Context,
-        failure::{Failure, codes},
-        json::{Answer, Body},
-    },
+    flows::admin::roles,
     model::user::{Role, RoleEntry},
     storage::roles as rows,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RolesApi;
 
-codes!(ListErrors: Validation, InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
-codes!(GetErrors: Validation, InvalidToken, InsufficientScope, NotFound, RequestTimeout, Internal, Unavailable);
-codes!(CreateErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout,
-    Conflict, TooLarge, UnsupportedMediaType, KeyReused, Internal, Unavailable);
-codes!(ChangeErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout,
-    PreconditionFailed, PreconditionRequired, TooLarge, UnsupportedMediaType, Internal, Unavailable);
-codes!(DeleteErrors: Validation, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout, Conflict,
-    PreconditionFailed, PreconditionRequired, Internal, Unavailable);
+#[OpenApi(prefix_path = "/api/v1/admin/roles", tag = "Chapter::Administration")]
+impl RolesApi {
+    /// List roles
+    ///
+    /// In order of their names.
+    #[oai(path = "/", method = "get", operation_id = "adminListRoles")]
+    async fn list(&self, admin: Admin, page: Paging) -> List<RoleData> {
+        let after = page.after().unwrap_or_default();
+        let found = rows::page(&admin.app.db, after, page.rows()).await;
+        Ok(page.answer("roles", found, |entry| entry.role.as_str().to_owned())?)
+    }
 
-/// A role that users may have.
+    /// Create a role
+    #[oai(path = "/", method = "post", operation_id = "adminCreateRole")]
+    async fn create(
+        &self,
+        admin: Admin,
+        idempotency_key: IdempotencyKey,
+        body: Body<CreateRole>,
+    ) -> Create<RoleData, Conflict> {
+        let request = idempotency_key.request(&admin, "role.add", &body.0)?;
+        let Body(CreateRole { name, description }) = body;
+        let role = Role::parse(&name).map_err(|why| Error::field("name", why))?;
+        let created = roles::create(&admin.app, role, description, request, &admin.actor).await?;
+        Ok(created.into())
+    }
+
+    /// Get a role
+    #[oai(path = "/:name", method = "get", operation_id = "adminGetRole")]
+    async fn get(&self, admin: Admin, name: Path) -> Get<RoleData> {
+        Ok(WithEtag::new("role", roles::by_name(&admin.app, &name.0).await?))
+    }
+
+    /// Update a role
+    #[oai(path = "/:name", method = "patch", operation_id = "adminUpdateRole")]
+    async fn update(
+        &self,
+        admin: Admin,
+        name: Path,
+        if_match: IfMatch,
+        body: Body<UpdateRole>,
+    ) -> Update<RoleData> {
+        let (role, Body(UpdateRole { description })) = (role(&name)?, body);
+        let update = roles::update(&admin.app, role, &if_match.0, description, &admin.actor);
+        Ok(WithEtag::new("updated", update.await?))
+    }
+
+    /// Delete a role
+    ///
+    /// Refused while a user has the role.
+    #[oai(path = "/:name", method = "delete", operation_id = "adminDeleteRole")]
+    async fn delete(&self, admin: Admin, name: Path, if_match: IfMatch) -> Delete<Conflict> {
+        roles::delete(&admin.app, role(&name)?, &if_match.0, &admin.actor).await?;
+        Ok(deleted())
+    }
+}
+
+/// The role in a path. A name that no role can have is answered as an unknown one is.
+fn role(name: &Path) -> Result<Role, Error> {
+    Role::parse(&name.0).map_err(|_| Error::NotFound("role"))
+}
+
+/// A role of users.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase", rename = "Role", example)]
 pub struct RoleData {
-    /// The name, as tokens carry it.
+    /// The name, as in the `role` claim.
     pub name: String,
-    /// For those who give it.
+    /// A note for administrators.
     pub description: String,
-    /// How many have it.
+    /// The number of users who have it.
     pub users: i64,
-    /// Whether it is always there.
+    /// Whether every deployment has it.
     pub built_in: bool,
-    /// When it was made (RFC 3339).
+    /// Creation time (RFC 3339).
     pub created_at: String,
-    /// When its description was changed last (RFC 3339).
+    /// Time of the last change (RFC 3339).
     pub updated_at: String,
 }
 
@@ -67,149 +107,34 @@ impl From<RoleEntry> for RoleData {
     }
 }
 
-impl Example for RoleData {
-    fn example() -> Self {
-        Self {
-            name: "support".to_owned(),
-            description: "Answers what customers ask.".to_owned(),
-            users: 3,
-            built_in: false,
-            created_at: "2026-11-21T04:22:00Z".to_owned(),
-            updated_at: "2026-11-21T04:22:00Z".to_owned(),
-        }
-    }
-}
+example!(RoleData, {
+    "name": "support",
+    "description": "Answers customers' questions.",
+    "users": 3,
+    "builtIn": false,
+    "createdAt": "2026-11-21T04:22:00Z",
+    "updatedAt": "2026-11-21T04:22:00Z"
+});
 
-/// A role to be made.
+/// The role to create.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(example)]
-pub struct NewRole {
+pub struct CreateRole {
     /// 1 to 32 of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
-    /// For those who give it; up to 500 characters in one line.
+    /// A note for administrators: up to 500 characters in one line.
     #[serde(default)]
     #[oai(default)]
     pub description: String,
 }
 
-impl Example for NewRole {
-    fn example() -> Self {
-        Self { name: "support".to_owned(), description: "Answers what customers ask.".to_owned() }
-    }
-}
+example!(CreateRole, { "name": "support", "description": "Answers customers' questions." });
 
-/// What shall change of a role.
+/// The new description of a role.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-pub struct RoleChange {
-    /// For those who give it; up to 500 characters in one line.
+pub struct UpdateRole {
+    /// A note for administrators: up to 500 characters in one line.
     pub description: String,
-}
-
-#[OpenApi(prefix_path = "/api/v1/admin/roles", tag = "Chapter::Administration")]
-impl RolesApi {
-    /// List roles
-    ///
-    /// In the order of their names.
-    #[oai(path = "/", method = "get", operation_id = "adminListRoles")]
-    async fn list(
-        &self,
-        context: Context,
-        _admin: Admin,
-        /// How many a page shall have.
-        limit: Query<Limit>,
-        /// The `nextCursor` of the page before.
-        cursor: Cursor,
-    ) -> Result<Answer<Page<RoleData>>, Failure<ListErrors>> {
-        let after = cursor.after().unwrap_or_default();
-        let found = rows::page(&context.app.db, after, Cursor::most(&limit)).await;
-        let found = found.map_err(Error::from)?;
-        let key = |entry: &RoleEntry| entry.role.as_str().to_owned();
-        let page = cursor.page(&limit, found, key, From::from)?;
-        Ok(Answer::new("roles", page))
-    }
-
-    /// Make a role
-    #[oai(path = "/", method = "post", operation_id = "adminCreateRole")]
-    async fn create(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        /// 1 to 128 visible ASCII characters; the same call sent again under the same key within a day makes nothing new.
-        #[oai(name = "Idempotency-Key")]
-        key: IdempotencyKey,
-        body: Body<NewRole>,
-    ) -> Result<Tagged<RoleData, 201>, Failure<CreateErrors>> {
-        let app = &context.app;
-        let once = key.once(app, &by, "role.add", &body.0)?;
-        let role = role_named("name", &body.0.name)?;
-        let made = roles::add(app, role, body.0.description, once, &by).await?;
-        let answer = shown(app, "made", &body.0.name).await?;
-        Ok(match made {
-            Made::Now(()) => answer,
-            Made::Before(_) => answer.replayed(),
-        })
-    }
-
-    /// Read a role
-    #[oai(path = "/:name", method = "get", operation_id = "adminGetRole")]
-    async fn get(
-        &self,
-        context: Context,
-        _admin: Admin,
-        name: Path,
-    ) -> Result<Tagged<RoleData>, Failure<GetErrors>> {
-        Ok(shown(&context.app, "the role", &name.0).await?)
-    }
-
-    /// Change a role
-    #[oai(path = "/:name", method = "patch", operation_id = "adminChangeRole")]
-    async fn change(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        name: Path,
-        /// The `ETag` of the state that was read, or `*`.
-        #[oai(name = "If-Match")]
-        expected: IfMatch,
-        body: Body<RoleChange>,
-    ) -> Result<Tagged<RoleData>, Failure<ChangeErrors>> {
-        let app = &context.app;
-        let role = found(&name.0)?;
-        roles::describe(app, role, &expected.0, body.0.description, &by).await?;
-        Ok(shown(app, "changed", &name.0).await?)
-    }
-
-    /// Delete a role
-    ///
-    /// One that nobody has.
-    #[oai(path = "/:name", method = "delete", operation_id = "adminDeleteRole")]
-    async fn delete(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        name: Path,
-        /// The `ETag` of the state that was read, or `*`.
-        #[oai(name = "If-Match")]
-        expected: IfMatch,
-    ) -> Result<Answer<Nothing>, Failure<DeleteErrors>> {
-        roles::remove(&context.app, found(&name.0)?, &expected.0, &by).await?;
-        Ok(Answer::new("deleted", Nothing {}))
-    }
-}
-
-/// What no role can be called is not there.
-fn found(name: &str) -> Result<Role, Error> {
-    Role::parse(name).map_err(|_| Error::NotFound("role"))
-}
-
-async fn shown<const STATUS: u16>(
-    app: &App,
-    message: &'static str,
-    name: &str,
-) -> Result<Tagged<RoleData, STATUS>, Error> {
-    let entry = roles::named(app, name).await?;
-    let updated_at = entry.updated_at;
-    Ok(Tagged::new(Answer::new(message, entry.into()), updated_at))
 }

@@ -1,77 +1,184 @@
-//! `/api/v1/admin/users`: accounts.
+//! `/api/v1/admin/users`: user accounts.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use poem_openapi::{Object, OpenApi, types::Example};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Deserializer;
 
 use super::{
-    guard::Admin,
-    params::{Cursor, IdempotencyKey, IfMatch, Limit, Page, Path, Query},
-    tagged::Tagged,
+    prelude::*,
+    reply::{Conflict, Create, JsonBody},
 };
 use crate::{
-    app::App,
-    error::{Error, FieldError},
     flows::{
         accounts::register::Registration,
-        admin::{
-            idempotency::Made,
-            users::{self, Changes},
-        },
+        admin::users::{self, UserChanges},
     },
-    http::{
-        api::{Chapter, data::Nothing},
-        context::Context,
-        failure::{Failure, codes},
-        json::{Answer, Body},
-    },
+    http::api::data::Nothing,
     model::user::{Role, UserRecord, canonical},
-    storage::users::{self as rows, TextMatch, UserFilter},
+    storage::{
+        users as rows,
+        users::{TextMatch, UserFilter},
+    },
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct UsersApi;
 
-codes!(ListErrors: Validation, InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
-codes!(GetErrors: Validation, InvalidToken, InsufficientScope, NotFound, RequestTimeout, Internal, Unavailable);
-codes!(CreateErrors: Validation, MalformedJson, UserCreate, InvalidToken, InsufficientScope, CrossSite, RequestTimeout,
-    EmailExists, UsernameExists, TooLarge, UnsupportedMediaType, NotFound, KeyReused, Internal, Overloaded, Unavailable);
-codes!(ChangeErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout,
-    EmailExists, UsernameExists, Conflict, PreconditionFailed, PreconditionRequired, TooLarge, UnsupportedMediaType,
-    Internal, Unavailable);
-codes!(DeleteErrors: Validation, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout, Conflict,
-    PreconditionFailed, PreconditionRequired, Internal, Unavailable);
-codes!(ActErrors: Validation, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout, Conflict, Internal,
-    Unavailable);
-codes!(PasswordErrors: Validation, MalformedJson, InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout,
-    TooLarge, UnsupportedMediaType, Internal, Overloaded, Unavailable);
+errors! {
+    Taken: EmailExists, UsernameExists;
+    Creation: UserCreate, Overloaded;
+    Overloaded: Overloaded;
+}
 
-/// An account, as it is shown to those who look after it.
+#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
+impl UsersApi {
+    /// List users
+    ///
+    /// In order of creation. A filter by email address or username that ends in `*` matches a
+    /// prefix.
+    #[oai(path = "/", method = "get", operation_id = "adminListUsers")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        admin: Admin,
+        /// An email address, or a prefix: `vera*`.
+        email: Query<String>,
+        /// A username, or a prefix: `ve*`.
+        username: Query<String>,
+        /// The name of a role.
+        role: Query<String>,
+        /// Whether the account is disabled.
+        disabled: Query<bool>,
+        page: Paging,
+    ) -> List<UserDetails> {
+        let filter = UserFilter {
+            email: email.0.as_deref().map(matching),
+            username: username.0.as_deref().map(matching),
+            role: role.0,
+            disabled: disabled.0,
+        };
+        let after = page.after().unwrap_or_default();
+        let found = rows::page(&admin.app.db, &filter, after, page.rows()).await;
+        Ok(page.answer("users", found, |account| account.user.id.clone())?)
+    }
+
+    /// Create a user
+    ///
+    /// The account is enabled and its email address unverified.
+    #[oai(path = "/", method = "post", operation_id = "adminCreateUser")]
+    async fn create(
+        &self,
+        admin: Admin,
+        idempotency_key: IdempotencyKey,
+        body: Body<CreateUser>,
+    ) -> Create<UserWithPassword, (Creation, Taken)> {
+        let request = idempotency_key.request(&admin, "user.add", &body.0)?;
+        let Body(CreateUser { email, username, password, role }) = body;
+        let role = role.as_deref().map_or(Ok(Role::user()), role_named)?;
+        let (password, generated) = users::or_generated(&admin.app, password);
+        let new = Registration { email, username, password };
+        let created = users::create(&admin.app, new, role, request, &admin.actor).await?;
+        Ok(created.with_secret(generated).into())
+    }
+
+    /// Get a user
+    #[oai(path = "/:id", method = "get", operation_id = "adminGetUser")]
+    async fn get(&self, admin: Admin, id: Path) -> Get<UserDetails> {
+        Ok(WithEtag::new("user", users::by_id(&admin.app, &id.0).await?))
+    }
+
+    /// Update a user
+    ///
+    /// Where the role changes, access tokens that carry the old one are refused at once.
+    #[oai(path = "/:id", method = "patch", operation_id = "adminUpdateUser")]
+    async fn update(
+        &self,
+        admin: Admin,
+        id: Path,
+        if_match: IfMatch,
+        body: Body<UpdateUser>,
+    ) -> Update<UserDetails, (Taken, Conflict)> {
+        let changes = body.0.changes()?;
+        let update = users::update(&admin.app, &id.0, &if_match.0, changes, &admin.actor);
+        Ok(WithEtag::new("updated", update.await?))
+    }
+
+    /// Delete a user
+    ///
+    /// Deletes the user's sessions, consents and module grants, and refuses all of the user's
+    /// tokens at once. A later registration with the same email address is another user.
+    #[oai(path = "/:id", method = "delete", operation_id = "adminDeleteUser")]
+    async fn delete(&self, admin: Admin, id: Path, if_match: IfMatch) -> Delete<Conflict> {
+        users::delete(&admin.app, &id.0, &if_match.0, &admin.actor).await?;
+        Ok(deleted())
+    }
+
+    /// Disable a user
+    ///
+    /// Logins are refused, all sessions are revoked, and their tokens are refused at once.
+    #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableUser")]
+    async fn disable(&self, admin: Admin, id: Path) -> Act<WithEtag<UserDetails>, Conflict> {
+        let account = users::disable(&admin.app, &id.0, &admin.actor).await?;
+        Ok(WithEtag::new("disabled", account))
+    }
+
+    /// Enable a user
+    ///
+    /// Revoked sessions stay revoked.
+    #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableUser")]
+    async fn enable(&self, admin: Admin, id: Path) -> Act<WithEtag<UserDetails>, Conflict> {
+        let account = users::enable(&admin.app, &id.0, &admin.actor).await?;
+        Ok(WithEtag::new("enabled", account))
+    }
+
+    /// Set a user's password
+    ///
+    /// All sessions of the user are revoked.
+    #[oai(path = "/:id/password", method = "post", operation_id = "adminSetPassword")]
+    async fn set_password(
+        &self,
+        admin: Admin,
+        id: Path,
+        body: Body<SetPassword>,
+    ) -> Act<WithEtag<UserWithPassword>, (JsonBody, Overloaded)> {
+        let (password, generated) = users::or_generated(&admin.app, body.0.password);
+        let account = users::set_password(&admin.app, &id.0, &password, &admin.actor).await?;
+        Ok(WithEtag::new("password set", (account, generated)))
+    }
+
+    /// Log a user out everywhere
+    ///
+    /// All sessions in browsers and applications are revoked, and their tokens are refused at once.
+    #[oai(path = "/:id/logout", method = "post", operation_id = "adminLogOutUser")]
+    async fn log_out(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>, Conflict> {
+        users::log_out(&admin.app, &id.0, &admin.actor).await?;
+        Ok(Answer::new("logged out everywhere", Nothing {}))
+    }
+}
+
+/// A user account, as administrators see it.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Account", example)]
-pub struct AccountData {
-    /// The `sub` of its tokens.
+#[oai(rename_all = "camelCase", example)]
+pub struct UserDetails {
+    /// The `sub` of the user's tokens.
     pub id: String,
-    /// The email address.
     pub email: String,
     /// The username, if there is one.
     pub username: Option<String>,
-    /// `user`, `admin`, or a role of the installation's own.
+    /// `user`, `admin`, or another role of this deployment.
     pub role: String,
-    /// Whether the address was proven to be theirs.
+    /// Whether the email address is verified.
     pub is_verified: bool,
-    /// When the account was made (RFC 3339).
+    /// Creation time (RFC 3339).
     pub created_at: String,
-    /// When it was changed last (RFC 3339).
+    /// Time of the last change (RFC 3339).
     pub updated_at: String,
-    /// When somebody logged in by its password last (RFC 3339).
+    /// Time of the last login by password (RFC 3339).
     pub last_login_at: Option<String>,
-    /// Since when nobody can log in to it (RFC 3339); null: it is enabled.
+    /// When the account was disabled (RFC 3339); null: it is enabled.
     pub disabled_at: Option<String>,
 }
 
-impl From<UserRecord> for AccountData {
+impl From<UserRecord> for UserDetails {
     fn from(account: UserRecord) -> Self {
         let user = account.user;
         Self {
@@ -82,365 +189,111 @@ impl From<UserRecord> for AccountData {
             is_verified: user.is_verified,
             created_at: user.created_at.rfc3339(),
             updated_at: account.updated_at.rfc3339(),
-            last_login_at: account.last_login_at.map(|at| at.rfc3339()),
-            disabled_at: user.disabled_at.map(|at| at.rfc3339()),
+            last_login_at: account.last_login_at.map(Timestamp::rfc3339),
+            disabled_at: user.disabled_at.map(Timestamp::rfc3339),
         }
     }
 }
 
-impl Example for AccountData {
-    fn example() -> Self {
-        Self {
-            id: "01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned(),
-            email: "vera@example.org".to_owned(),
-            username: Some("vera".to_owned()),
-            role: "user".to_owned(),
-            is_verified: true,
-            created_at: "2026-11-21T04:22:00Z".to_owned(),
-            updated_at: "2026-11-21T04:30:00Z".to_owned(),
-            last_login_at: None,
-            disabled_at: None,
-        }
-    }
-}
+example!(UserDetails, {
+    "id": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
+    "email": "vera@example.org",
+    "username": "vera",
+    "role": "user",
+    "isVerified": true,
+    "createdAt": "2026-11-21T04:22:00Z",
+    "updatedAt": "2026-11-21T04:30:00Z",
+    "lastLoginAt": null,
+    "disabledAt": null
+});
 
-/// An account to be made.
+/// The user to create.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
-pub struct NewAccount {
-    /// The address to log in with.
+#[oai(skip_serializing_if_is_none, example)]
+pub struct CreateUser {
+    /// The email address, by which the user can log in.
     pub email: String,
-    /// A name to log in with instead.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+    /// The username, by which the user can log in as well.
     pub username: Option<String>,
-    /// Without one, one is made up and shown once, in this call's answer.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+    /// Generated if absent, and shown once in the response.
     pub password: Option<String>,
-    /// `user` where it is left out.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+    /// `user` if absent.
     pub role: Option<String>,
 }
 
-impl Example for NewAccount {
-    fn example() -> Self {
-        Self {
-            email: "vera@example.org".to_owned(),
-            username: Some("vera".to_owned()),
-            password: None,
-            role: Some("user".to_owned()),
-        }
-    }
-}
+example!(CreateUser, { "email": "vera@example.org", "username": "vera", "role": "user" });
 
-/// What shall change; a field that is left out stays as it is.
+/// The fields to change; an absent field keeps its value.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[oai(rename_all = "camelCase", example)]
-pub struct AccountChange {
-    /// A new address counts as not verified, unless `isVerified` says otherwise.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+#[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
+pub struct UpdateUser {
+    /// A new email address is unverified unless `isVerified` says otherwise.
     pub email: Option<String>,
-    /// null takes it away.
+    /// null removes the username.
     #[serde(default, deserialize_with = "present")]
-    #[oai(default, skip_serializing_if_is_none)]
     pub username: Option<Option<String>>,
-    /// Access tokens that carry the old role are refused at once; sessions go on with the new one.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+    /// Access tokens that carry the old role are refused at once; sessions continue with the new
+    /// one.
     pub role: Option<String>,
-    /// Whether the address was proven to be theirs.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+    /// Whether the email address is verified.
     pub is_verified: Option<bool>,
 }
 
-impl Example for AccountChange {
-    fn example() -> Self {
-        Self {
-            email: None,
-            username: None,
-            role: Some("admin".to_owned()),
-            is_verified: Some(true),
-        }
+impl UpdateUser {
+    fn changes(self) -> Result<UserChanges, Error> {
+        let Self { email, username, role, is_verified } = self;
+        let role = role.as_deref().map(role_named).transpose()?;
+        Ok(UserChanges { email, username, role, is_verified })
     }
 }
 
-/// Tells null from what was left out.
+example!(UpdateUser, { "role": "admin", "isVerified": true });
+
+/// Tells null from an absent field.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
-/// A new password.
+/// The password to set.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-pub struct NewPassword {
-    /// Without one, one is made up and shown once, in this call's answer.
-    #[serde(default)]
-    #[oai(default, skip_serializing_if_is_none)]
+#[oai(skip_serializing_if_is_none)]
+pub struct SetPassword {
+    /// Generated if absent, and shown once in the response.
     pub password: Option<String>,
 }
 
-/// An account, and the password that was made up for it.
+/// A user, with the password that was generated.
 #[derive(Debug, Serialize, Deserialize, Object)]
-#[oai(example)]
-pub struct AccountWithPassword {
-    /// The account.
-    pub user: AccountData,
-    /// Shown this once and kept nowhere; absent where none was made up just now.
+#[oai(skip_serializing_if_is_none, example)]
+pub struct UserWithPassword {
+    pub user: UserDetails,
+    /// Shown once and stored as a hash only; absent unless this request has generated it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[oai(skip_serializing_if_is_none)]
     pub password: Option<String>,
 }
 
-impl Example for AccountWithPassword {
+impl From<(UserRecord, Option<String>)> for UserWithPassword {
+    fn from((account, password): (UserRecord, Option<String>)) -> Self {
+        Self { user: account.into(), password }
+    }
+}
+
+impl Example for UserWithPassword {
     fn example() -> Self {
-        Self {
-            user: AccountData::example(),
-            password: Some("cGxlYXNlLCBhIG5ldyBvbmU...".to_owned()),
-        }
+        Self { user: Example::example(), password: Some("cGxlYXNlLCBhIG5ldyBvbmU...".to_owned()) }
     }
 }
 
-#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
-impl UsersApi {
-    /// List users
-    ///
-    /// In the order in which they were made. A filter by email address or username that ends in `*` finds what begins so.
-    #[oai(path = "/", method = "get", operation_id = "adminListUsers")]
-    #[allow(clippy::too_many_arguments)]
-    async fn list(
-        &self,
-        context: Context,
-        _admin: Admin,
-        /// An email address, or how it begins: `vera*`.
-        email: Query<String>,
-        /// A username, or how it begins: `ve*`.
-        username: Query<String>,
-        /// The name of a role.
-        role: Query<String>,
-        /// Whether the account is disabled.
-        disabled: Query<bool>,
-        /// How many a page shall have.
-        limit: Query<Limit>,
-        /// The `nextCursor` of the page before.
-        cursor: Cursor,
-    ) -> Result<Answer<Page<AccountData>>, Failure<ListErrors>> {
-        let filter = UserFilter {
-            email: email.0.as_deref().map(sought),
-            username: username.0.as_deref().map(sought),
-            role: role.0,
-            disabled: disabled.0,
-        };
-        let after = cursor.after().unwrap_or_default();
-        let found = rows::page(&context.app.db, &filter, after, Cursor::most(&limit)).await;
-        let found = found.map_err(Error::from)?;
-        let page = cursor.page(&limit, found, |account| account.user.id.clone(), From::from)?;
-        Ok(Answer::new("users", page))
-    }
-
-    /// Make a user
-    ///
-    /// The account is enabled and its address not verified.
-    #[oai(path = "/", method = "post", operation_id = "adminCreateUser")]
-    async fn create(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        /// 1 to 128 visible ASCII characters; the same call sent again under the same key within a day makes nothing new.
-        #[oai(name = "Idempotency-Key")]
-        key: IdempotencyKey,
-        body: Body<NewAccount>,
-    ) -> Result<Tagged<AccountWithPassword, 201>, Failure<CreateErrors>> {
-        let app = &context.app;
-        let once = key.once(app, &by, "user.add", &body.0)?;
-        let Body(NewAccount { email, username, password, role }) = body;
-        let role = role.as_deref().map(|name| role_named("role", name)).transpose()?;
-        let made_up = password.is_none().then(|| made_up(app));
-        let registration = Registration {
-            email,
-            username,
-            password: password.or_else(|| made_up.clone()).unwrap_or_default(),
-        };
-        let role = role.unwrap_or_else(Role::user);
-        let made = users::create_once(app, registration, role, once, &by).await;
-        let made = made.map_err(of_role)?;
-        let (id, password, is_new) = match made {
-            Made::Now(user) => (user.id, made_up, true),
-            Made::Before(id) => (id, None, false),
-        };
-        let account = users::by_id(app, &id).await?;
-        let updated_at = account.updated_at;
-        let data = AccountWithPassword { user: account.into(), password };
-        let answer = Tagged::new(Answer::new("made", data), updated_at);
-        Ok(if is_new { answer } else { answer.replayed() })
-    }
-
-    /// Read a user
-    #[oai(path = "/:id", method = "get", operation_id = "adminGetUser")]
-    async fn get(
-        &self,
-        context: Context,
-        _admin: Admin,
-        id: Path,
-    ) -> Result<Tagged<AccountData>, Failure<GetErrors>> {
-        Ok(shown(&context.app, "the user", &id.0).await?)
-    }
-
-    /// Change a user
-    ///
-    /// Where the role changes, access tokens that carry the old one are refused at once.
-    #[oai(path = "/:id", method = "patch", operation_id = "adminChangeUser")]
-    async fn change(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-        /// The `ETag` of the state that was read, or `*`.
-        #[oai(name = "If-Match")]
-        expected: IfMatch,
-        body: Body<AccountChange>,
-    ) -> Result<Tagged<AccountData>, Failure<ChangeErrors>> {
-        let changes = Changes {
-            email: body.0.email,
-            username: body.0.username,
-            role: body.0.role.as_deref().map(|name| role_named("role", name)).transpose()?,
-            is_verified: body.0.is_verified,
-        };
-        let edited = users::edit(&context.app, &id.0, &expected.0, changes, &by).await;
-        edited.map_err(of_role)?;
-        Ok(shown(&context.app, "changed", &id.0).await?)
-    }
-
-    /// Delete a user
-    ///
-    /// With their sessions, consents and modules. Every token of theirs is refused at once. Whoever registers with the
-    /// address later is somebody else.
-    #[oai(path = "/:id", method = "delete", operation_id = "adminDeleteUser")]
-    async fn delete(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-        /// The `ETag` of the state that was read, or `*`.
-        #[oai(name = "If-Match")]
-        expected: IfMatch,
-    ) -> Result<Answer<Nothing>, Failure<DeleteErrors>> {
-        users::delete(&context.app, &id.0, &expected.0, &by).await?;
-        Ok(Answer::new("deleted", Nothing {}))
-    }
-
-    /// Disable a user
-    ///
-    /// Nobody logs in to the account any more; its sessions end and its tokens are refused at once.
-    #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableUser")]
-    async fn disable(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-    ) -> Result<Tagged<AccountData>, Failure<ActErrors>> {
-        let account = users::by_id(&context.app, &id.0).await?;
-        if account.user.disabled_at.is_none() {
-            users::disable(&context.app, &account.user, &by).await?;
-        }
-        Ok(shown(&context.app, "disabled", &id.0).await?)
-    }
-
-    /// Enable a user
-    ///
-    /// The sessions from before stay dead.
-    #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableUser")]
-    async fn enable(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-    ) -> Result<Tagged<AccountData>, Failure<ActErrors>> {
-        let account = users::by_id(&context.app, &id.0).await?;
-        if account.user.disabled_at.is_some() {
-            users::enable(&context.app, &account.user, &by).await?;
-        }
-        Ok(shown(&context.app, "enabled", &id.0).await?)
-    }
-
-    /// Set a password
-    ///
-    /// Every session of the user ends.
-    #[oai(path = "/:id/password", method = "post", operation_id = "adminSetPassword")]
-    async fn set_password(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-        body: Body<NewPassword>,
-    ) -> Result<Tagged<AccountWithPassword>, Failure<PasswordErrors>> {
-        let app = &context.app;
-        let account = users::by_id(app, &id.0).await?;
-        let (password, made_up) = match body.0.password {
-            Some(given) => (given, None),
-            None => {
-                let made_up = made_up(app);
-                (made_up.clone(), Some(made_up))
-            }
-        };
-        users::set_password(app, &account.user, &password, &by).await?;
-        let account = users::by_id(app, &id.0).await?;
-        let updated_at = account.updated_at;
-        let data = AccountWithPassword { user: account.into(), password: made_up };
-        Ok(Tagged::new(Answer::new("set", data), updated_at))
-    }
-
-    /// Log a user out everywhere
-    ///
-    /// Every session ends, in browsers and in applications, and its tokens are refused at once.
-    #[oai(path = "/:id/logout", method = "post", operation_id = "adminLogUserOut")]
-    async fn log_out(
-        &self,
-        context: Context,
-        Admin(by): Admin,
-        id: Path,
-    ) -> Result<Answer<Nothing>, Failure<ActErrors>> {
-        let account = users::by_id(&context.app, &id.0).await?;
-        users::log_out(&context.app, &account.user, &by).await?;
-        Ok(Answer::new("logged out everywhere", Nothing {}))
-    }
-}
-
-async fn shown(app: &App, message: &'static str, id: &str) -> Result<Tagged<AccountData>, Error> {
-    let account = users::by_id(app, id).await?;
-    let updated_at = account.updated_at;
-    Ok(Tagged::new(Answer::new(message, account.into()), updated_at))
-}
-
-fn sought(text: &str) -> TextMatch {
+fn matching(text: &str) -> TextMatch {
     match text.strip_suffix('*') {
-        Some(beginning) => TextMatch::Prefix(canonical(beginning.trim_start())),
+        Some(prefix) => TextMatch::Prefix(canonical(prefix.trim_start())),
         None => TextMatch::Whole(canonical(text.trim())),
     }
 }
 
-/// A role that is not there is a mistake in the body, not in the address.
-fn of_role(error: Error) -> Error {
-    match error {
-        Error::NotFound(field @ "role") => Error::Validation(vec![FieldError {
-            field,
-            message: "there is no such role: see /api/v1/admin/roles".to_owned(),
-        }]),
-        other => other,
-    }
-}
-
-/// Reads the name of a role, which stands in that field.
-pub fn role_named(field: &'static str, name: &str) -> Result<Role, Error> {
-    Role::parse(name)
-        .map_err(|why| Error::Validation(vec![FieldError { field, message: why.to_owned() }]))
-}
-
-fn made_up(app: &App) -> String {
-    URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>())
+fn role_named(name: &str) -> Result<Role, Error> {
+    Role::parse(name).map_err(|why| Error::field("role", why))
 }
