@@ -10,7 +10,7 @@ use crate::{
         client::Source,
         user::{Role, User},
     },
-    oauth::{error::OAuthError, scope::Scope},
+    oauth::error::OAuthError,
     storage::sessions,
 };
 
