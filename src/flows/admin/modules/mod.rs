@@ -21,6 +21,7 @@ use crate::{
     },
     model::{
         actor::Actor,
+        catalogue::Catalogue,
         event::{Event, ModuleChange},
         module::{Module, ModuleGrant},
     },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::prelude::*;
-use crate::{diagnostics, model::denied_request::DeniedRequest};
+use crate::model::denied_request::DeniedRequest;
 
 #[derive(Clone, Debug, Default)]
 pub struct ExplainApi;
@@ -21,7 +21,7 @@ impl ExplainApi {
         /// The `X-Request-Id` of the response.
         request_id: Path,
     ) -> Reply<Answer<Explanation>, (Read, NotFound)> {
-        let denied = diagnostics::explain(&admin.app, &request_id.0).await?;
+        let denied = admin.app.denied_requests.explain(&request_id.0).await?;
         Ok(Answer::new("explanation", denied.into()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::{
-    flows::sessions,
+    flows::sessions::end as sessions,
     http::api::data::Nothing,
     model::session,
     storage::{sessions as rows, sessions::SessionFilter},
