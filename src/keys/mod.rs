@@ -44,7 +44,7 @@ use crate::{
         refresh_token::ChainKey,
     },
     storage::{
-        self, Db, change_counters,
+        self, AuditedTx, Db, change_counters,
         idempotency::{self, Call, Claim},
         keys as rows, revocations,
     },
@@ -177,20 +177,15 @@ impl Keys {
             .iter()
             .map(|task| task.generate(&self.master, rng))
             .collect::<Result<Vec<_>, _>>()?;
-        let config = self.config.clone();
-        db.transaction(move |mut tx| {
-            Box::pin(async move {
-                let mut records = rows::lock(&mut tx).await?;
-                if tasks_due(&config, &records, now) != tasks {
-                    return Ok(()); // another process has done it
-                }
-                for (task, key) in tasks.iter().zip(generated) {
-                    apply(&mut tx, &mut records, task, key, now).await?;
-                }
-                Ok(())
-            })
-        })
-        .await?;
+        let mut tx = db.begin().await?;
+        let mut records = rows::lock(&mut tx).await?;
+        // Otherwise another process has done it.
+        if self.due_tasks(&records, now) == tasks {
+            for (task, key) in tasks.iter().zip(generated) {
+                apply(&mut tx, &mut records, task, key, now).await?;
+            }
+        }
+        tx.commit().await?;
         self.reload(db, now).await
     }
 
@@ -248,27 +243,20 @@ impl Keys {
             .iter()
             .map(|task| task.generate(&self.master, rng))
             .collect::<Result<Vec<_>, _>>()?;
-        let by = by.clone();
-        let claim = db
-            .transaction(move |mut tx| {
-                Box::pin(async move {
-                    let mut records = rows::lock(&mut tx).await?;
-                    let claim = match &call {
-                        Some(call) => idempotency::claim(&mut tx, call, "keys", now).await?,
-                        None => Claim::First,
-                    };
-                    if claim != Claim::First {
-                        return Ok(claim);
-                    }
-                    for (task, key) in tasks.iter().zip(generated) {
-                        apply(&mut tx, &mut records, task, key, now).await?;
-                    }
-                    let detail = json!({ "atOnce": at_once });
-                    by.note(&mut tx, "keys.rotate", None, detail, now).await?;
-                    Ok(claim)
-                })
-            })
-            .await?;
+        let mut tx = AuditedTx::begin(db, clock, rng, by).await?;
+        let now = tx.now();
+        let mut records = rows::lock(&mut tx).await?;
+        let claim = match &call {
+            Some(call) => idempotency::claim(&mut tx, call, "keys", now).await?,
+            None => Claim::First,
+        };
+        if claim == Claim::First {
+            for (task, key) in tasks.iter().zip(generated) {
+                apply(&mut tx, &mut records, task, key, now).await?;
+            }
+            tx.audit("keys.rotate", None, json!({ "atOnce": at_once })).await?;
+        }
+        tx.commit().await?;
         self.reload(db, now).await?;
         Ok(claim)
     }
@@ -301,37 +289,29 @@ impl Keys {
         }
         let replacement = RotationTask::Create { algorithm: key.algorithm, activates_at: now };
         let generated = replacement.generate(&self.master, rng)?;
-        let (kid, by) = (kid.to_owned(), by.clone());
-        db.transaction(move |mut tx| {
-            Box::pin(async move {
-                let mut records = rows::lock(&mut tx).await?;
-                let Some(key) =
-                    records.iter_mut().find(|key| key.id == kid && key.banned_at.is_none())
-                else {
-                    return Ok(());
-                };
-                let (algorithm, state, at) = (key.algorithm, key.state(now), key.activates_at);
-                key.banned_at = Some(now);
-                rows::update(&mut tx, key).await?;
-                match state {
-                    KeyState::Active => {
-                        apply(&mut tx, &mut records, &replacement, generated, now).await?;
-                    }
-                    KeyState::Next => {
-                        extend_predecessor(&mut tx, &mut records, algorithm, at, now).await?;
-                    }
-                    KeyState::Retired | KeyState::Banned => {}
+        let mut tx = AuditedTx::begin(db, clock, rng, by).await?;
+        let now = tx.now();
+        let mut records = rows::lock(&mut tx).await?;
+        // Otherwise it was banned in the meantime.
+        if let Some(key) = records.iter_mut().find(|key| key.id == kid && key.banned_at.is_none()) {
+            let (algorithm, state, at) = (key.algorithm, key.state(now), key.activates_at);
+            key.banned_at = Some(now);
+            rows::update(&mut tx, key).await?;
+            match state {
+                KeyState::Active => {
+                    apply(&mut tx, &mut records, &replacement, generated, now).await?;
                 }
-                by.note(&mut tx, "keys.ban", Some(&kid), Value::Null, now).await?;
-                let entry = Revocation {
-                    target: RevocationTarget::Key(kid),
-                    expires_at: now + LONGEST_TOKEN_LIFE,
-                };
-                revocations::add(&mut tx, &entry, "key_banned", now).await?;
-                Ok(())
-            })
-        })
-        .await?;
+                KeyState::Next => {
+                    extend_predecessor(&mut tx, &mut records, algorithm, at, now).await?;
+                }
+                KeyState::Retired | KeyState::Banned => {}
+            }
+            tx.audit("keys.ban", Some(kid), Value::Null).await?;
+            let target = RevocationTarget::Key(kid.to_owned());
+            let entry = Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE };
+            revocations::add(&mut tx, &entry, "key_banned", now).await?;
+        }
+        tx.commit().await?;
         self.reload(db, now).await
     }
 

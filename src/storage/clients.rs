@@ -178,25 +178,17 @@ pub async fn mark_used(db: &Db, id: &str) -> Result<()> {
 
 /// Removes up to `most` expired unused registrations; returns the number removed.
 pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
-    db.transaction(move |mut tx| {
-        Box::pin(async move {
-            let rows = tx
-                .run(
-                    Statement::new(
-                        "DELETE FROM clients WHERE id IN \
-                         (SELECT id FROM clients WHERE expires_at <= $1 LIMIT $2) RETURNING id",
-                    )
-                    .bind(now)
-                    .bind(most),
-                )
-                .await?;
-            if !rows.is_empty() {
-                change_counters::next(&mut tx, Counter::Clients).await?;
-            }
-            Ok(rows.len())
-        })
-    })
-    .await
+    let mut tx = db.begin().await?;
+    let statement = Statement::new(
+        "DELETE FROM clients WHERE id IN \
+         (SELECT id FROM clients WHERE expires_at <= $1 LIMIT $2) RETURNING id",
+    );
+    let rows = tx.run(statement.bind(now).bind(most)).await?;
+    if !rows.is_empty() {
+        change_counters::next(&mut tx, Counter::Clients).await?;
+    }
+    tx.commit().await?;
+    Ok(rows.len())
 }
 
 fn secrets(client: &Client) -> [Option<&Secret>; 2] {

@@ -5,33 +5,29 @@ use crate::{clock::Timestamp, model::denied_request::DeniedRequest};
 
 /// Adds denied requests in one transaction.
 pub async fn add(db: &Db, denied: Vec<DeniedRequest>) -> Result<()> {
-    db.transaction(move |mut tx| {
-        Box::pin(async move {
-            for request in denied {
-                let diagnostics = serde_json::to_string(&request.diagnostics);
-                let diagnostics = diagnostics.map_err(|error| Error::Corrupt(error.to_string()))?;
-                let statement = Statement::new(
-                    "INSERT INTO denied_requests (request_id, at, call, status, code, reason, diagnostics, address, correlation_id) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING",
-                );
-                tx.run(
-                    statement
-                        .bind(request.request_id)
-                        .bind(request.at)
-                        .bind(request.call)
-                        .bind(request.status)
-                        .bind(request.code)
-                        .bind(request.reason)
-                        .bind(diagnostics)
-                        .bind(request.address)
-                        .bind(request.correlation_id),
-                )
-                .await?;
-            }
-            Ok(())
-        })
-    })
-    .await
+    let mut tx = db.begin().await?;
+    for request in denied {
+        let diagnostics = serde_json::to_string(&request.diagnostics);
+        let diagnostics = diagnostics.map_err(|error| Error::Corrupt(error.to_string()))?;
+        let statement = Statement::new(
+            "INSERT INTO denied_requests (request_id, at, call, status, code, reason, diagnostics, address, correlation_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING",
+        );
+        tx.run(
+            statement
+                .bind(request.request_id)
+                .bind(request.at)
+                .bind(request.call)
+                .bind(request.status)
+                .bind(request.code)
+                .bind(request.reason)
+                .bind(diagnostics)
+                .bind(request.address)
+                .bind(request.correlation_id),
+        )
+        .await?;
+    }
+    tx.commit().await
 }
 
 /// Finds a denied request by its request id.

@@ -19,7 +19,7 @@ use crate::{
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
     revocation::batch::TokenRevocation,
-    storage::{Db, revocations},
+    storage::{self, Db, revocations},
 };
 
 /// Revokes a token of an authenticated client: with a refresh token its whole session, with an access token only that.
@@ -69,25 +69,19 @@ async fn revoke_token(
     committed.await.map_err(Error::Unavailable)
 }
 
-/// Puts a group on the revocation list in one transaction.
+/// Puts a group on the revocation list in one transaction; each token has an audit entry of its own.
 async fn commit(db: Db, group: Vec<TokenRevocation>, now: Timestamp) -> Result<(), String> {
-    let committed = db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let mut entries = Vec::with_capacity(group.len());
-                for TokenRevocation { jti, subject, context } in group {
-                    let detail = json!({ "jti": jti });
-                    let actor = Actor::caller(&subject, &context);
-                    actor.note(&mut tx, "token.revoke", Some(&subject), detail, now).await?;
-                    entries.push(Revocation {
-                        target: RevocationTarget::Token(jti),
-                        expires_at: now + LONGEST_TOKEN_LIFE,
-                    });
-                }
-                revocations::add_all(&mut tx, &entries, RevocationReason::Revoked.as_str(), now)
-                    .await
-            })
-        })
-        .await;
-    committed.map(drop).map_err(|error| error.to_string())
+    let committed = async {
+        let mut tx = db.begin().await?;
+        let mut entries = Vec::with_capacity(group.len());
+        for TokenRevocation { jti, subject, context } in group {
+            let (actor, detail) = (Actor::caller(&subject, &context), json!({ "jti": jti }));
+            actor.note(&mut tx, "token.revoke", Some(&subject), detail, now).await?;
+            let target = RevocationTarget::Token(jti);
+            entries.push(Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE });
+        }
+        revocations::add_all(&mut tx, &entries, RevocationReason::Revoked.as_str(), now).await?;
+        tx.commit().await
+    };
+    committed.await.map_err(|error: storage::Error| error.to_string())
 }

@@ -34,7 +34,7 @@ use crate::{
     },
     oauth::{code::Code, error::OAuthError, scope::Scope},
     storage::{
-        consents, outbox, pushed_requests,
+        consents, pushed_requests,
         sessions::{self, Credential, NewSession},
     },
 };
@@ -147,24 +147,17 @@ pub async fn remember_consent(
     question: &Question,
     caller: &RequestContext,
 ) -> Result<(), Error> {
-    let (user_id, client_id) = (question.browser.user.id.clone(), request.known.client.id.clone());
+    let (user_id, client_id) = (&question.browser.user.id, &request.known.client.id);
     document::keep(app, &request.known.client).await?;
     let resource = request.target.key();
     let scope = Scope::of(question.known.iter().chain(request.wishes().iter()));
-    let (event_id, caller, now) = (app.new_id(), caller.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                consents::put(&mut tx, &user_id, &client_id, &resource, &scope, now).await?;
-                let event = Event::consent(ConsentChange::Granted, &user_id, &client_id);
-                outbox::add(&mut tx, event_id, &event, Some(&caller.correlation_id), now).await?;
-                let detail =
-                    json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
-                let actor = Actor::caller(&user_id, &caller);
-                actor.note(&mut tx, "consent.grant", Some(&user_id), detail, now).await
-            })
-        })
-        .await?;
+    let mut tx = app.begin(&Actor::caller(user_id, caller)).await?;
+    let now = tx.now();
+    consents::put(&mut tx, user_id, client_id, &resource, &scope, now).await?;
+    tx.event(&Event::consent(ConsentChange::Granted, user_id, client_id)).await?;
+    let detail = json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
+    tx.audit("consent.grant", Some(user_id), detail).await?;
+    tx.commit().await?;
     Ok(())
 }
 

@@ -14,14 +14,14 @@ use crate::{
         tokens::issue::{self, TokenLifetimes},
     },
     model::{
-        actor::RequestContext,
+        actor::{Actor, RequestContext},
         client::{Client, GrantType},
         event::Event,
         session::{RevocationReason, Session},
     },
     oauth::{code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken},
     storage::{
-        outbox, sessions as rows,
+        sessions as rows,
         sessions::{CodeExchange, PresentedCode},
     },
 };
@@ -55,29 +55,20 @@ pub(crate) async fn exchange(
     let session_id = code.session.to_string();
     let refresh = first_refresh_token(app, client, &session_id, now)?;
     let exchange = code_exchange(app, known, refresh.as_ref(), now);
-    let (id, client_id, event_id) = (session_id.clone(), client.id.clone(), app.new_id());
-    let (hash, uri, correlation) =
-        (code.hash(), redirect_uri.to_owned(), caller.correlation_id.clone());
-    let redeemed = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let presented = PresentedCode {
-                    session: &id,
-                    hash,
-                    client_id: &client_id,
-                    redirect_uri: &uri,
-                    challenge: &challenge,
-                };
-                let session = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
-                if let Some(session) = &session {
-                    let event = Event::session_created(&session.subject, &id, &client_id);
-                    outbox::add(&mut tx, event_id, &event, Some(&correlation), now).await?;
-                }
-                Ok(session)
-            })
-        })
-        .await?;
+    let presented = PresentedCode {
+        session: &session_id,
+        hash: code.hash(),
+        client_id: &client.id,
+        redirect_uri,
+        challenge: &challenge,
+    };
+    let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
+    let redeemed = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
+    if let Some(session) = &redeemed {
+        let event = Event::session_created(&session.subject, &session_id, &client.id);
+        tx.event(&event).await?;
+    }
+    tx.commit().await?;
     let Some(mut session) = redeemed else {
         return refuse(app, known, &session_id, code.hash(), caller, now).await;
     };

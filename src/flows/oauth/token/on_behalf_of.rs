@@ -22,20 +22,13 @@ use crate::{
     },
     oauth::{error::OAuthError, params::Params, scope::Scope},
     storage::{
-        outbox, sessions as rows,
+        sessions as rows,
         sessions::{Credential, NewSession},
         users,
     },
 };
 
 const DISABLED: &str = "the account is disabled";
-
-/// How the account stood when its session was to be stored.
-enum Standing {
-    Good,
-    Unknown,
-    Disabled,
-}
 
 /// Opens a session of the client for the account. `params` may have `scope` and `resource`; `actor` is the subject of the
 /// token that was called with.
@@ -93,33 +86,18 @@ pub async fn issue(
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
-    let (user_id, event_id) = (user_id.to_owned(), app.new_id());
-    let by = Actor::caller(actor, caller);
-    let standing = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                // Held, so that whoever disables the account meanwhile ends this session as well.
-                let Some(user) = users::lock_shared(&mut tx, &user_id).await? else {
-                    return Ok(Standing::Unknown);
-                };
-                if user.disabled_at.is_some() {
-                    return Ok(Standing::Disabled);
-                }
-                let event = Event::session_created(&row.subject, &row.id, &row.client_id);
-                let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
-                rows::insert(&mut tx, row, now).await?;
-                outbox::add(&mut tx, event_id, &event, by.correlation_id(), now).await?;
-                by.note(&mut tx, "session.vouched", Some(&user_id), detail, now).await?;
-                Ok(Standing::Good)
-            })
-        })
-        .await?;
-    match standing {
-        Standing::Good => {}
-        Standing::Unknown => return Err(Error::NotFound("account")),
-        Standing::Disabled => return Err(Error::Conflict(DISABLED)),
+    let mut tx = app.begin(&Actor::caller(actor, caller)).await?;
+    // Locked, so that disabling the account meanwhile revokes this session as well.
+    let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("account"))?;
+    if user.disabled_at.is_some() {
+        return Err(Error::Conflict(DISABLED));
     }
+    let event = Event::session_created(&row.subject, &row.id, &row.client_id);
+    let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
+    rows::insert(&mut tx, row, now).await?;
+    tx.event(&event).await?;
+    tx.audit("session.vouched", Some(user_id), detail).await?;
+    tx.commit().await?;
     // Read again, for what its tokens say of the person.
     let session = rows::by_id(&app.db, &id).await?;
     let session = session.filter(|session| session.is_live(now));
