@@ -40,21 +40,17 @@ fn scope(text: &str) -> Scope {
 async fn with_apis(backend: Backend) -> TestServer {
     let server = TestServer::start(backend).await;
     let now = server.clock.now();
-    let stored = server.app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            for (id, name) in [(NOTES, "notes"), (PHOTOS, "photos")] {
-                let resource = Resource {
-                    id: id.to_owned(),
-                    name: name.to_owned(),
-                    scope: Some(scope(&format!("{name}:read {name}:write"))),
-                    default_scope: scope(&format!("{name}:read")),
-                };
-                catalogue::put_resource(&mut tx, &resource, now).await?;
-            }
-            Ok(())
-        })
-    });
-    stored.await.expect("resources");
+    let mut tx = server.app.db.begin().await.expect("a transaction");
+    for (id, name) in [(NOTES, "notes"), (PHOTOS, "photos")] {
+        let resource = Resource {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            scope: Some(scope(&format!("{name}:read {name}:write"))),
+            default_scope: scope(&format!("{name}:read")),
+        };
+        catalogue::put_resource(&mut tx, &resource, now).await.expect("a resource");
+    }
+    tx.commit().await.expect("resources");
     let app = Metadata {
         scope: scope("openid email offline_access notes:read notes:write photos:read"),
         resources: vec![NOTES.to_owned(), PHOTOS.to_owned()],

@@ -350,16 +350,9 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
             target: RevocationTarget::Token(format!("jti-{n}")),
             expires_at: now + Duration::from_secs(60),
         };
-        server
-            .app
-            .db
-            .transaction(move |mut tx| {
-                Box::pin(
-                    async move { revocations::add(&mut tx, &entry, "test", now).await.map(drop) },
-                )
-            })
-            .await
-            .expect("added");
+        let mut tx = server.app.db.begin().await.expect("a transaction");
+        revocations::add(&mut tx, &entry, "test", now).await.expect("added");
+        tx.commit().await.expect("added");
         server.app.revocations.sync().await.expect("fresh");
     }
     let mut heard = 0;

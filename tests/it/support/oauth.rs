@@ -92,28 +92,19 @@ impl TestServer {
             expires_at: None,
             disabled_at: None,
         };
-        let stored = self.app.db.transaction(move |mut tx| {
-            Box::pin(async move { clients::insert(&mut tx, &client).await })
-        });
-        stored.await.expect("a client");
+        let mut tx = self.app.db.begin().await.expect("a transaction");
+        clients::insert(&mut tx, &client).await.expect("a client");
+        tx.commit().await.expect("a client");
     }
 
     /// Changes a registered client.
-    pub async fn change_client(
-        &self,
-        id: &'static str,
-        change: impl FnOnce(&mut Client) + Send + 'static,
-    ) {
-        let stored = self.app.db.transaction(move |mut tx| {
-            Box::pin(async move {
-                if let Some(mut client) = clients::lock(&mut tx, id).await? {
-                    change(&mut client);
-                    clients::update(&mut tx, &client).await?;
-                }
-                Ok(())
-            })
-        });
-        stored.await.expect("changed");
+    pub async fn change_client(&self, id: &str, change: impl FnOnce(&mut Client)) {
+        let mut tx = self.app.db.begin().await.expect("a transaction");
+        if let Some(mut client) = clients::lock(&mut tx, id).await.expect("locked") {
+            change(&mut client);
+            clients::update(&mut tx, &client).await.expect("changed");
+        }
+        tx.commit().await.expect("changed");
     }
 
     /// A browser without cookies.

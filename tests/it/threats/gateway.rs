@@ -45,10 +45,9 @@ async fn token(server: &TestServer, sub: &str, client: &str, sid: &str, scope: &
 async fn revoke(server: &TestServer, target: RevocationTarget) {
     let (now, expires_at) = (server.clock.now(), server.clock.now() + Duration::from_secs(3600));
     let entry = Revocation { target, expires_at };
-    let stored = server.app.db.transaction(move |mut tx| {
-        Box::pin(async move { revocations::add(&mut tx, &entry, "test", now).await })
-    });
-    stored.await.expect("revoked");
+    let mut tx = server.app.db.begin().await.expect("a transaction");
+    revocations::add(&mut tx, &entry, "test", now).await.expect("revoked");
+    tx.commit().await.expect("revoked");
 }
 
 fn forward_auth(server: &TestServer) -> RequestBuilder {

@@ -88,15 +88,13 @@ async fn disable(server: &TestServer, name: &str) {
 async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
     let user = users::find(&server.app, name).await.expect("known").id;
     let now = server.clock.now();
-    let done = server.app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            consents::withdraw(&mut tx, &user, client).await?;
-            let of = sessions::SessionSelector::UserAtClient(&user, client);
-            let expire = now + LONGEST_TOKEN_LIFE;
-            sessions::revoke_all(&mut tx, of, RevocationReason::ConsentWithdrawn, now, expire).await
-        })
-    });
-    done.await.expect("withdrawn");
+    let mut tx = server.app.db.begin().await.expect("a transaction");
+    consents::withdraw(&mut tx, &user, client).await.expect("withdrawn");
+    let of = sessions::SessionSelector::UserAtClient(&user, client);
+    let reason = RevocationReason::ConsentWithdrawn;
+    let until = now + LONGEST_TOKEN_LIFE;
+    sessions::revoke_all(&mut tx, of, reason, now, until).await.expect("revoked");
+    tx.commit().await.expect("withdrawn");
 }
 
 backend_tests! {
