@@ -31,7 +31,7 @@ use crate::{
     model::revocation::{Revocation, RevocationTarget, WireRevocation},
     oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
-        self, Db, Lane, change_counters,
+        self, Db, DedicatedConnection, change_counters,
         revocations::{self, NumberedRevocation},
     },
 };
@@ -110,7 +110,7 @@ impl RevocationList {
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..CONCURRENT_CHECKS {
             let (known, waiting) = (Arc::clone(&known), Arc::clone(&waiting));
-            tokio::spawn(known.run(waiting, db.unannounced(), clock.clone()));
+            tokio::spawn(known.run(waiting, db.without_notifications(), clock.clone()));
         }
         list.notify_on_commit(&db, clock, rng);
         Ok(list)
@@ -121,11 +121,15 @@ impl RevocationList {
     fn notify_on_commit(&self, db: &Db, clock: Clock, rng: Rng) {
         let (sender, mut commits) = mpsc::channel::<oneshot::Sender<()>>(QUEUE_LENGTH);
         let (changed, mut changes) = mpsc::channel::<()>(1);
-        db.announce_to(sender);
+        db.notify_commits_to(sender);
         match &self.replica {
             Some(replica) => {
-                let lease_keeper =
-                    LeaseKeeper { replica: Arc::clone(replica), db: db.unannounced(), clock, rng };
+                let lease_keeper = LeaseKeeper {
+                    replica: Arc::clone(replica),
+                    db: db.without_notifications(),
+                    clock,
+                    rng,
+                };
                 tokio::spawn(lease_keeper.run(commits, changed));
             }
             // Other processes query the database.
@@ -349,13 +353,13 @@ impl VersionCheck {
         db: Db,
         clock: Clock,
     ) {
-        let mut lane = db.lane();
+        let mut connection = db.dedicated_connection();
         loop {
             let group = gather(&waiting).await;
             if group.is_empty() {
                 return;
             }
-            let synced = match self.check(&mut lane, &db, &clock).await {
+            let synced = match self.check(&mut connection, &db, &clock).await {
                 Ok(()) => true,
                 // A CLI command closes the database at its end, while its own commit is being
                 // synced.
@@ -373,7 +377,7 @@ impl VersionCheck {
 
     async fn check(
         &self,
-        lane: &mut Lane,
+        connection: &mut DedicatedConnection,
         db: &Db,
         clock: &Clock,
     ) -> Result<(), crate::keys::Error> {
@@ -383,7 +387,7 @@ impl VersionCheck {
         };
         let versions = match replicated {
             Some(versions) => versions,
-            None => change_counters::read_on(lane).await?,
+            None => change_counters::read_on(connection).await?,
         };
         self.directory.observe(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;

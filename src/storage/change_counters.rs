@@ -2,7 +2,7 @@
 //! that takes the next version locks the row until it commits, so versions are gapless and in
 //! commit order, and one small query tells a process whether its caches are current.
 
-use super::{Db, Lane, Result, Row, Statement, Tx, statement::one};
+use super::{Db, DedicatedConnection, Result, Row, Statement, Tx, statement::one};
 
 /// The versions at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub async fn read(db: &Db) -> Result<Versions> {
 }
 
 /// As [`read`], on a dedicated connection.
-pub async fn read_on(lane: &mut Lane) -> Result<Versions> {
-    from_rows(lane.run(Statement::new(READ)).await?)
+pub async fn read_on(connection: &mut DedicatedConnection) -> Result<Versions> {
+    from_rows(connection.run(Statement::new(READ)).await?)
 }
 
 fn from_rows(rows: Vec<Row>) -> Result<Versions> {

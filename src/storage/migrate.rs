@@ -21,12 +21,12 @@ fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-/// sqlx holds an advisory lock meanwhile, so that processes that start together take turns.
+/// sqlx holds an advisory lock meanwhile, so that processes that start at the same time take turns.
 pub async fn postgres(pool: &PgPool) -> Result<()> {
     Ok(migrator(POSTGRES).run(pool).await?)
 }
 
-/// SQLite has no advisory lock: a lock on a file beside the database does the same.
+/// SQLite has no advisory locks: a lock on a file next to the database serves the same purpose.
 pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     let path = sqlite.path().to_owned();
     let lock_path = path.with_extension("migrate.lock");
@@ -37,7 +37,9 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     })
     .await
     .map_err(|error| Error::Folder(error.to_string()))?
-    .map_err(|error| Error::Folder(format!("the migration lock in the data folder: {error}")))?;
+    .map_err(|error| {
+        Error::Folder(format!("cannot lock the file for migrations in the data folder: {error}"))
+    })?;
     let options = SqliteConnectOptions::new().filename(&path).foreign_keys(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let outcome = migrator(SQLITE).run(&mut connection).await;
@@ -46,7 +48,7 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     Ok(outcome?)
 }
 
-/// Counts the migrations that the database has not seen.
+/// The number of migrations that are not applied yet.
 pub async fn pending(db: &Db) -> Result<usize> {
     let known = match db.kind() {
         "postgres" => POSTGRES.len(),

@@ -1,10 +1,12 @@
-//! The only place with SQL. [`Db`] and [`Tx`] run one query text on either backend; the files beside
-//! this one hold the statements, one file per noun.
+//! The only module with SQL. [`Db`] and [`Tx`] run the same statement text on both backends; the other
+//! files of the module contain the statements, one file per noun.
 //!
-//! Absence is `Option`, a broken named constraint is [`Error::Conflict`], all else [`Error::Database`].
+//! Absence is `Option`, a violated uniqueness constraint is [`Error::Conflict`], everything else is
+//! [`Error::Database`].
 
 pub mod audit;
 mod audited;
+mod autocommit;
 pub mod browser_sessions;
 pub mod catalogue;
 pub mod change_counters;
@@ -14,7 +16,6 @@ pub mod denied_requests;
 pub mod idempotency;
 pub mod initial_access_tokens;
 pub mod keys;
-mod lanes;
 pub mod logout_deliveries;
 mod migrate;
 pub mod modules;
@@ -43,28 +44,28 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::lanes::{Lanes, To};
+use self::autocommit::{AutocommitPool, ConnectOptions};
 pub use self::statement::{Row, Statement};
-pub use self::{audited::AuditedTx, lanes::Lane};
+pub use self::{audited::AuditedTx, autocommit::DedicatedConnection};
 
 use crate::config;
 
-/// Why a statement or transaction did not succeed. Nothing of it was kept.
+/// Why a statement or a transaction failed. None of its changes were kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A uniqueness rule of the named column was broken.
-    #[error("{0} exists already")]
+    /// A uniqueness constraint was violated.
+    #[error("this {0} already exists")]
     Conflict(Conflict),
-    /// The database failed or cannot be reached; the cause is for the log only.
+    /// The database failed or is unreachable; the cause is logged and never sent to a client.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// What stands in a row cannot be read as what it should be.
-    #[error("stored data: {0}")]
+    /// A stored value cannot be parsed.
+    #[error("invalid stored data: {0}")]
     Corrupt(String),
-    /// What a row shall refer to is not there.
-    #[error("there is no such {0}")]
+    /// A row that is referred to does not exist.
+    #[error("{0} not found")]
     Unknown(&'static str),
-    /// The migrations could not be applied.
+    /// A migration failed.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// The transaction held the only writing connection for too long without using it.
@@ -72,19 +73,19 @@ pub enum Error {
         "the transaction was idle for longer than database.acquire_timeout and was rolled back"
     )]
     TimedOut,
-    /// The data folder or a file in it.
+    /// The data folder or a file in it cannot be used; the message says what to do.
     #[error("{0}")]
     Folder(String),
 }
 
-/// The uniqueness rules that callers tell apart.
+/// The uniqueness constraints that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// `users.email_canonical`
     Email,
     /// `users.username_canonical`
     Username,
-    /// Any other key.
+    /// Any other.
     Other,
 }
 
@@ -105,12 +106,12 @@ impl Error {
         Self::Database(sqlx::Error::PoolClosed)
     }
 
-    /// Whether this process itself has closed the database ([`Db::close`]).
+    /// Whether this process has closed the database itself ([`Db::close`]).
     pub const fn is_closed(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::PoolClosed))
     }
 
-    /// PostgreSQL names the constraint, SQLite the column in its message; both contain the column's name.
+    /// PostgreSQL names the constraint, SQLite names the column in its message; both contain the column's name.
     fn from_sqlx(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error().filter(|e| e.is_unique_violation()) else {
             return Self::Database(error);
@@ -126,22 +127,22 @@ impl Error {
     }
 }
 
-/// A database: PostgreSQL, or an SQLite file.
+/// A database: PostgreSQL or an SQLite file.
 #[derive(Clone, Debug)]
 pub struct Db {
     backend: Backend,
-    announcements: Arc<OnceLock<Announcements>>,
+    notifications: Arc<OnceLock<CommitNotifications>>,
 }
 
-/// Hears of every commit that took a number from [`change_counters`]. The caller of that transaction is answered once the sender
-/// was used or dropped.
-pub type Announcements = mpsc::Sender<oneshot::Sender<()>>;
+/// Receives a notification of every commit that moved a counter ([`change_counters`]). The caller of that
+/// transaction is answered once the sender in it is used or dropped.
+pub type CommitNotifications = mpsc::Sender<oneshot::Sender<()>>;
 
 #[derive(Clone, Debug)]
 enum Backend {
-    /// Lone statements take the lanes, transactions the pool.
+    /// Autocommit statements and transactions have separate connections.
     Postgres {
-        lanes: Lanes,
+        autocommit: AutocommitPool,
         pool: PgPool,
     },
     Sqlite(sqlite::Sqlite),
@@ -158,9 +159,9 @@ enum Backend {
 #[derive(Debug)]
 pub struct Tx<'c> {
     connection: Connected<'c>,
-    /// Whether it changed a counter that other processes must hear of.
+    /// Whether it moved a change counter, so that its commit is published.
     notifies: Arc<AtomicBool>,
-    announcements: Arc<OnceLock<Announcements>>,
+    notifications: Arc<OnceLock<CommitNotifications>>,
 }
 
 #[derive(Debug)]
@@ -172,10 +173,10 @@ enum Connected<'c> {
 }
 
 impl Db {
-    /// Opens the database the configuration names; an SQLite file is made where there is none.
+    /// Opens the configured database; an SQLite file is created if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Database`] where it cannot be reached, [`Error::Folder`] where its file cannot be made.
+    /// [`Error::Database`] if it is unreachable, [`Error::Folder`] if its file cannot be created.
     pub async fn open(config: &config::Config) -> Result<Self> {
         let url = config.database_url();
         let database = &config.database;
@@ -185,35 +186,39 @@ impl Db {
         }
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("propusk");
-        // Two are the revocation list's own (`Db::lane`).
+        // Two belong to the revocation list (`Db::dedicated_connection`).
         let shared = database.max_connections.saturating_sub(2);
         let for_statements = (shared / 2).max(1);
         let pool = PgPoolOptions::new()
             .max_connections(shared.saturating_sub(for_statements).max(1))
             .acquire_timeout(database.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
-            // A dead connection shows itself at its first statement; testing each costs 10–20 %.
+            // A broken connection fails at its first statement; testing each one costs 10–20 %.
             .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
-        let lanes = Lanes::open(To::Postgres(options), for_statements, database.acquire_timeout);
-        Ok(Self::of(Backend::Postgres { lanes, pool }))
+        let autocommit = AutocommitPool::open(
+            ConnectOptions::Postgres(options),
+            for_statements,
+            database.acquire_timeout,
+        );
+        Ok(Self::of(Backend::Postgres { autocommit, pool }))
     }
 
     fn of(backend: Backend) -> Self {
-        Self { backend, announcements: Arc::default() }
+        Self { backend, notifications: Arc::default() }
     }
 
-    /// From now on every commit that took a number is announced before its caller is answered.
-    pub fn announce_to(&self, announcements: Announcements) {
-        // Set once, by the one revocation list of the process.
-        let _ = self.announcements.set(announcements);
+    /// From now on every commit that moved a change counter is published before its caller is answered.
+    pub fn notify_commits_to(&self, notifications: CommitNotifications) {
+        // Set once, by the process's only revocation list.
+        let _ = self.notifications.set(notifications);
     }
 
-    /// Applies the migrations that are missing. Safe where several processes start at once.
+    /// Applies the pending migrations. Several processes may do so at the same time.
     ///
     /// # Errors
-    /// [`Error::Migrate`] where the schema is newer than this program or was altered.
+    /// [`Error::Migrate`] if the schema is newer than this program or was altered.
     pub async fn migrate(&self) -> Result<()> {
         match &self.backend {
             Backend::Postgres { pool, .. } => migrate::postgres(pool).await,
@@ -221,7 +226,7 @@ impl Db {
         }
     }
 
-    /// How many migrations are still to be applied.
+    /// The number of pending migrations.
     ///
     /// # Errors
     /// [`Error::Database`].
@@ -229,26 +234,26 @@ impl Db {
         migrate::pending(self).await
     }
 
-    /// Runs a reading statement.
+    /// Runs a statement that reads.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.backend {
-            Backend::Postgres { lanes, .. } => lanes.run(statement).await,
+            Backend::Postgres { autocommit, .. } => autocommit.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.read(statement).await,
         }
     }
 
-    /// A connection of one's own, for reading.
-    pub fn lane(&self) -> Lane {
+    /// A connection for one caller, for reading.
+    pub fn dedicated_connection(&self) -> DedicatedConnection {
         match &self.backend {
-            Backend::Postgres { lanes, .. } => lanes.one_more(),
-            Backend::Sqlite(sqlite) => sqlite.lane(),
+            Backend::Postgres { autocommit, .. } => autocommit.dedicated(),
+            Backend::Sqlite(sqlite) => sqlite.dedicated_connection(),
         }
     }
 
-    /// Runs one writing statement in a transaction of its own; answers after the commit.
+    /// Runs a statement that writes, in a transaction of its own; returns after the commit.
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.backend {
-            Backend::Postgres { lanes, .. } => lanes.run(statement).await,
+            Backend::Postgres { autocommit, .. } => autocommit.run(statement).await,
             Backend::Sqlite(sqlite) => sqlite.write(statement).await,
         }
     }
@@ -262,8 +267,8 @@ impl Db {
             Backend::Postgres { pool, .. } => Connected::Owned(pool.begin().await?),
             Backend::Sqlite(sqlite) => Connected::Lent(sqlite.borrow().await?),
         };
-        let announcements = Arc::clone(&self.announcements);
-        Ok(Tx { connection, notifies: Arc::default(), announcements })
+        let notifications = Arc::clone(&self.notifications);
+        Ok(Tx { connection, notifies: Arc::default(), notifications })
     }
 
     /// Runs `work` in one transaction: all of it is kept when it returns `Ok` and the commit succeeded,
@@ -281,7 +286,7 @@ impl Db {
                 let tx = Tx {
                     connection: Connected::Postgres(&mut transaction),
                     notifies: Arc::clone(&took_number),
-                    announcements: Arc::default(),
+                    notifications: Arc::default(),
                 };
                 let value = work(tx).await?;
                 transaction.commit().await?;
@@ -290,17 +295,18 @@ impl Db {
             Backend::Sqlite(sqlite) => sqlite.transaction(work, Arc::clone(&took_number)).await?,
         };
         if took_number.load(Ordering::Acquire) {
-            notify(&self.announcements).await;
+            notify(&self.notifications).await;
         }
         Ok(value)
     }
 
-    /// The same database for those who carry the announcements: they end when nobody else uses it any more.
-    pub fn unannounced(&self) -> Self {
+    /// The same database without the sender of notifications, for the tasks that receive them: the channel closes when
+    /// nobody else uses the database.
+    pub fn without_notifications(&self) -> Self {
         Self::of(self.backend.clone())
     }
 
-    /// The connections for transactions that are open and, of these, idle. SQLite has the one.
+    /// The numbers of open and of idle connections for transactions. SQLite has one.
     pub fn pool_size(&self) -> (u32, usize) {
         match &self.backend {
             Backend::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
@@ -316,11 +322,11 @@ impl Db {
         }
     }
 
-    /// Finishes what was queued and closes every connection.
+    /// Completes what is queued and closes every connection.
     pub async fn close(&self) {
         match &self.backend {
-            Backend::Postgres { lanes, pool } => {
-                lanes.close();
+            Backend::Postgres { autocommit, pool } => {
+                autocommit.close();
                 pool.close().await;
             }
             Backend::Sqlite(sqlite) => sqlite.close().await,
@@ -328,7 +334,7 @@ impl Db {
     }
 }
 
-/// The pattern of `LIKE … ESCAPE '!'` for texts that begin so.
+/// The pattern of `LIKE … ESCAPE '!'` for texts with this prefix.
 fn starting_with(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -341,13 +347,13 @@ fn starting_with(text: &str) -> String {
     pattern
 }
 
-/// Publishes a commit; comes back once everyone who must hear of it has.
-async fn notify(announcements: &OnceLock<Announcements>) {
-    let Some(announcements) = announcements.get() else {
+/// Publishes a commit; returns once the notification was dealt with.
+async fn notify(notifications: &OnceLock<CommitNotifications>) {
+    let Some(notifications) = notifications.get() else {
         return;
     };
-    let (heard, done) = oneshot::channel();
-    if announcements.send(heard).await.is_ok() {
+    let (published, done) = oneshot::channel();
+    if notifications.send(published).await.is_ok() {
         let _ = done.await;
     }
 }
@@ -377,7 +383,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::Database`] or [`Error::TimedOut`]: nothing was kept.
     pub async fn commit(self) -> Result<()> {
-        let Self { connection, notifies, announcements } = self;
+        let Self { connection, notifies, notifications } = self;
         match connection {
             Connected::Owned(transaction) => transaction.commit().await?,
             Connected::Lent(loan) => loan.commit().await?,
@@ -385,7 +391,7 @@ impl Tx<'_> {
             Connected::Postgres(_) | Connected::Sqlite(_) => {}
         }
         if notifies.load(Ordering::Acquire) {
-            notify(&announcements).await;
+            notify(&notifications).await;
         }
         Ok(())
     }

@@ -24,30 +24,30 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Connected, Error, Result, Row, Statement, Tx,
-    lanes::{Lane, Lanes, To},
+    autocommit::{AutocommitPool, ConnectOptions, DedicatedConnection},
 };
 
-/// Jobs that may wait; beyond it callers wait to enqueue.
+/// Jobs that may be queued; beyond it callers wait to enqueue.
 const QUEUE: usize = 1024;
-/// Connections that read.
+/// Reading connections.
 const READERS: u32 = 4;
-/// Jobs in one commit.
+/// Jobs per commit.
 const GROUP: usize = 256;
 
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    readers: Lanes,
+    readers: AutocommitPool,
     jobs: mpsc::Sender<Job>,
     path: Arc<PathBuf>,
 }
 
 enum Job {
-    /// A lone statement is atomic by itself.
+    /// An autocommit statement, which is atomic by itself.
     Statement(Statement, oneshot::Sender<Result<Vec<Row>>>),
     Transaction(Box<dyn Work>),
     /// Asks for the connection.
     Borrow(oneshot::Sender<Result<Loan>>),
-    /// Answered once all that came before has been committed and the file closed.
+    /// Answered once everything before it is committed and the file is closed.
     Close(oneshot::Sender<()>),
 }
 
@@ -91,7 +91,7 @@ impl Loan {
     }
 }
 
-/// What to tell a caller once the group's fate is known; `None`: committed.
+/// Answers a caller once the group has ended; `None`: committed.
 type Answer = Box<dyn FnOnce(Option<sqlx::Error>) + Send>;
 
 trait Work: Send {
@@ -122,7 +122,7 @@ where
             let tx = Tx {
                 connection: Connected::Sqlite(connection),
                 notifies: took_number,
-                announcements: Arc::default(),
+                notifications: Arc::default(),
             };
             let result = work(tx).await;
             (result.is_ok(), answering(result, answer))
@@ -132,7 +132,7 @@ where
 
 fn answering<T: Send + 'static>(result: Result<T>, to: oneshot::Sender<Result<T>>) -> Answer {
     Box::new(move |failure| {
-        // A caller that went away no longer needs its answer; its change stands.
+        // The changes of a caller that stopped waiting are kept all the same.
         let _ = to.send(match failure {
             None => result,
             Some(error) => Err(Error::Database(error)),
@@ -148,7 +148,7 @@ impl Sqlite {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| {
                 Error::Folder(format!(
-                    "the data folder {} cannot be made ({error}): make it writable for this user, or set data_dir",
+                    "cannot create the data folder {} ({error}): make its parent writable for this user, or set data_dir",
                     folder.display()
                 ))
             })?;
@@ -162,18 +162,18 @@ impl Sqlite {
         let opening = tokio::time::timeout(timeout, open_new(&options)).await;
         let opened = opening.map_err(|_| {
             Error::Folder(format!(
-                "the database {} is locked by another program: wait until that has done its work, or stop it",
+                "the database {} is locked by another program: wait for it to finish, or stop it",
                 path.display()
             ))
         })?;
         let writer = opened.map_err(|error| {
             Error::Folder(format!(
-                "the database {} cannot be opened for writing ({error}): make its folder writable for this user, or set data_dir",
+                "cannot open the database {} for writing ({error}): make its folder writable for this user, or set data_dir",
                 path.display()
             ))
         })?;
         let reading = options.create_if_missing(false).pragma("query_only", "on");
-        let readers = Lanes::open(To::Sqlite(reading), READERS, timeout);
+        let readers = AutocommitPool::open(ConnectOptions::Sqlite(reading), READERS, timeout);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue, timeout));
         Ok(Self { readers, jobs, path: Arc::new(path) })
@@ -183,8 +183,8 @@ impl Sqlite {
         self.readers.run(statement).await
     }
 
-    pub fn lane(&self) -> Lane {
-        self.readers.one_more()
+    pub fn dedicated_connection(&self) -> DedicatedConnection {
+        self.readers.dedicated()
     }
 
     pub fn path(&self) -> &Path {
@@ -228,8 +228,8 @@ impl Sqlite {
     }
 }
 
-/// Opens the file, which may be new: of several programs one makes it a WAL, and SQLite lets the others fail where it lets them
-/// wait for every other lock.
+/// Opens the file, which may be new. One of several programs that do so switches it to WAL mode; SQLite fails the
+/// others at once with `SQLITE_BUSY`, without the busy timeout that applies to every other lock.
 async fn open_new(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
     loop {
         match SqliteConnection::connect_with(options).await {
@@ -241,7 +241,7 @@ async fn open_new(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnecti
     }
 }
 
-/// `SQLITE_BUSY`, for whichever reason: that stands in the bits above.
+/// `SQLITE_BUSY`, whatever the reason in the higher bits of the code.
 fn is_busy(error: &dyn DatabaseError) -> bool {
     let code = error.code().and_then(|code| code.parse::<u32>().ok());
     code.is_some_and(|code| code & 0xff == 5)
@@ -269,7 +269,7 @@ async fn write_in_groups(
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            // Whatever is left of the transaction must not leak into the next group.
+            // No rest of the transaction may leak into the next group.
             let _ = execute(&mut connection, "ROLLBACK").await;
             let text = error.to_string();
             for answer in answers {
@@ -385,8 +385,8 @@ fn refuse(job: Job, why: &str) {
 }
 
 async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    // IMMEDIATE: the write lock is taken at once, so that no job fails halfway because another
-    // process (the command line) wrote in between.
+    // IMMEDIATE takes the write lock at once, so that no job fails halfway because another process (the
+    // command line) wrote in between.
     execute(connection, "BEGIN IMMEDIATE").await
 }
 

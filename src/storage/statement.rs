@@ -1,4 +1,4 @@
-//! A statement as a value (text and binds), and a row of either backend.
+//! A statement as a value (text and parameters), and a row of either backend.
 
 use std::borrow::Cow;
 
@@ -9,16 +9,16 @@ use sqlx::{
 
 use super::{Error, Result};
 
-/// SQL text with its values for `$1`, `$2`, …; both backends take the same text.
+/// SQL text with its parameters `$1`, `$2`, …; the text is the same for both backends.
 #[derive(Debug)]
 pub struct Statement {
-    /// Made of texts of this program alone; what comes from outside is bound.
+    /// Composed of constants of this program; every value from outside is a parameter.
     sql: Cow<'static, str>,
     locking: Option<&'static str>,
     values: Vec<Value>,
 }
 
-/// The column types both backends have alike.
+/// The column types that both backends share.
 #[derive(Debug)]
 pub enum Value {
     Text(Option<String>),
@@ -27,7 +27,7 @@ pub enum Value {
     Bool(bool),
 }
 
-/// The statement as a query of sqlx's for one database: the same words, but other types.
+/// The statement as a query of sqlx for one database: the same text, but different types.
 macro_rules! bound {
     ($statement:expr, $sql:expr, $database:ty) => {
         $statement.values.into_iter().fold(
@@ -47,20 +47,20 @@ impl Statement {
         Self { sql: Cow::Borrowed(sql), locking: None, values: Vec::with_capacity(8) }
     }
 
-    /// The same statement as PostgreSQL takes it, with the row locks it needs beside others that write. SQLite has one writer
-    /// and knows no such words.
+    /// The same statement for PostgreSQL, with the row locks that concurrent writers require. SQLite has a single writer and
+    /// no syntax for row locks.
     pub(super) fn locking(mut self, sql: &'static str) -> Self {
         self.locking = Some(sql);
         self
     }
 
-    /// Binds the next value.
+    /// Binds the next parameter.
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Goes on with a text whose one `$` stands for the value.
+    /// Appends a text whose only `$` is the placeholder of the value.
     pub(super) fn with(mut self, text: &'static str, value: impl Into<Value>) -> Self {
         self = self.bind(value);
         let place = format!("${}", self.values.len());
@@ -70,8 +70,8 @@ impl Statement {
         self
     }
 
-    /// As [`Statement::with`], where there is a value: a filter of a list. Each set of filters is a text of its own, so
-    /// that the database plans each by the indexes it has for it.
+    /// As [`Statement::with`] if there is a value: a filter of a list. Each combination of filters is a text of its own,
+    /// for which the database plans the best index.
     pub(super) fn filter(self, text: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
             Some(value) => self.with(text, value),
@@ -79,7 +79,7 @@ impl Statement {
         }
     }
 
-    /// Goes on with a text that needs no value.
+    /// Appends a text without a parameter.
     pub(super) fn only_if(mut self, applies: bool, text: &'static str) -> Self {
         if applies {
             let sql = self.sql.to_mut();
@@ -101,7 +101,7 @@ impl Statement {
     }
 }
 
-/// A row of an answer.
+/// A row of a result.
 #[derive(Debug)]
 pub enum Row {
     Postgres(PgRow),
@@ -109,10 +109,10 @@ pub enum Row {
 }
 
 impl Row {
-    /// The named column's value.
+    /// The value of the named column.
     ///
     /// # Errors
-    /// [`Error::Database`] where the column is absent or of another type.
+    /// [`Error::Database`] if the column is missing or has another type.
     pub fn get<T>(&self, column: &str) -> Result<T>
     where
         T: for<'r> Decode<'r, Postgres>
@@ -128,7 +128,7 @@ impl Row {
     }
 }
 
-/// The only row of an answer that has at most one.
+/// The row of a result that has at most one.
 pub(super) fn one(rows: Vec<Row>) -> Option<Row> {
     rows.into_iter().next()
 }

@@ -113,7 +113,7 @@ async fn a_commit_returns_once_everyone_was_notified(backend: Backend) {
     let database = Database::prepared(backend).await;
     let db = open(&database).await;
     let (notifications, mut commits) = mpsc::channel(1);
-    db.announce_to(notifications);
+    db.notify_commits_to(notifications);
 
     // No counter moved: nobody is notified.
     let mut tx = db.begin().await.expect("a transaction");
