@@ -12,7 +12,7 @@ use crate::{
         browser_session::{AuthorizationContext, BrowserSession},
         event::Event,
     },
-    storage::{browser_sessions as rows, outbox},
+    storage::browser_sessions as rows,
 };
 
 /// The authorization context of the browser with this cookie at a client, for these resources.
@@ -52,23 +52,15 @@ pub async fn log_out(
     subject: &str,
     caller: &RequestContext,
 ) -> Result<(), Error> {
-    let (id, subject) = (browser_session_id.to_owned(), subject.to_owned());
-    let (event_id, caller, now) = (app.new_id(), caller.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                if !rows::revoke(&mut tx, &id, now).await? {
-                    return Ok(());
-                }
-                let event = Event::browser_logged_out(&subject, &id);
-                outbox::add(&mut tx, event_id, &event, Some(&caller.correlation_id), now).await?;
-                let detail = json!({ "browserSessionId": id });
-                let actor = Actor::caller(&subject, &caller);
-                actor.note(&mut tx, "user.logout", Some(&subject), detail, now).await?;
-                end::end_of_browser(&mut tx, &id, now).await
-            })
-        })
-        .await?;
+    let mut tx = app.begin(&Actor::caller(subject, caller)).await?;
+    let now = tx.now();
+    if rows::revoke(&mut tx, browser_session_id, now).await? {
+        tx.event(&Event::browser_logged_out(subject, browser_session_id)).await?;
+        let detail = json!({ "browserSessionId": browser_session_id });
+        tx.audit("user.logout", Some(subject), detail).await?;
+        end::end_of_browser(&mut tx, browser_session_id).await?;
+    }
+    tx.commit().await?;
     app.metrics.logouts.inc();
     app.logouts_waiting.notify_one();
     Ok(())

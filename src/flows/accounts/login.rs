@@ -10,7 +10,7 @@ use crate::{
     },
     limits::{Key, Limit},
     model::{
-        actor::RequestContext,
+        actor::{Actor, RequestContext},
         user::{Login, User},
     },
     password::{MAX_BYTES, Verdict},
@@ -126,20 +126,13 @@ async fn open(
     session: PreparedSession,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    let now = app.clock.now();
-    let (event_id, context) = (app.new_id(), context.clone());
     let Authenticated { user, verified_hash, rehashed } = authenticated;
-    let stored = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
-                    return Ok(false);
-                }
-                session.store(&mut tx, event_id, "user.login", &context, now).await?;
-                Ok(true)
-            })
-        })
-        .await?;
-    if stored { Ok(()) } else { Err(Error::InvalidCredentials) }
+    let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+    let now = tx.now();
+    if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
+        return Err(Error::InvalidCredentials);
+    }
+    session.store(&mut tx, "user.login").await?;
+    tx.commit().await?;
+    Ok(())
 }

@@ -8,7 +8,11 @@ use crate::{
         sessions::end,
         tokens::{refresh, verify},
     },
-    model::{actor::RequestContext, client::FIRST_PARTY, session::RevocationReason},
+    model::{
+        actor::{Actor, RequestContext},
+        client::FIRST_PARTY,
+        session::RevocationReason,
+    },
     storage,
 };
 
@@ -51,23 +55,9 @@ pub async fn logout(
     if let Some(browser) = browser.and_then(|row| row.browser_session_id) {
         return browser_session::log_out(app, &browser, &subject, caller).await;
     }
-    let (now, event_id, caller) = (app.clock.now(), app.new_id(), caller.clone());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                end::end(
-                    &mut tx,
-                    &subject,
-                    &session,
-                    RevocationReason::Logout,
-                    event_id,
-                    &caller,
-                    now,
-                )
-                .await
-            })
-        })
-        .await?;
+    let mut tx = app.begin(&Actor::caller(&subject, caller)).await?;
+    end::end(&mut tx, &subject, &session, RevocationReason::Logout).await?;
+    tx.commit().await?;
     app.metrics.logouts.inc();
     Ok(())
 }

@@ -9,12 +9,12 @@ use crate::{
     },
     limits::{Key, Limit},
     model::{
-        actor::RequestContext,
+        actor::{Actor, RequestContext},
         event::Event,
         user::{Email, Login, Role, User, Username},
     },
     storage::{
-        self, Conflict, outbox,
+        self, Conflict,
         users::{self, NewUser},
     },
 };
@@ -102,23 +102,16 @@ async fn create(
     session: PreparedSession,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    let NewAccount { user: User { created_at: now, .. }, row } = account;
+    let NewAccount { user, row } = account;
     let email = row.email.canonical.clone();
-    let (event_ids, context) = ([app.new_id(), app.new_id()], context.clone());
-    let stored = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(async move {
-                let [user_event, session_event] = event_ids;
-                let user = users::insert(&mut tx, row, now).await?;
-                let event = Event::user_created(&user);
-                let correlation_id = Some(context.correlation_id.as_str());
-                outbox::add(&mut tx, user_event, &event, correlation_id, now).await?;
-                session.store(&mut tx, session_event, "user.register", &context, now).await
-            })
-        })
-        .await;
-    match stored {
+    let stored = async {
+        let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+        let user = users::insert(&mut tx, row, user.created_at).await?;
+        tx.event(&Event::user_created(&user)).await?;
+        session.store(&mut tx, "user.register").await?;
+        tx.commit().await
+    };
+    match stored.await {
         Ok(()) => {
             app.metrics.registrations.inc();
             Ok(())

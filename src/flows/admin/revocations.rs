@@ -94,8 +94,7 @@ pub async fn create(
     let detail = json!({ "kind": written.kind, "scope": written.scope, "reason": reason });
     tx.audit("revocation.add", Some(revocation.target_id()), detail).await?;
     if let Some(session) = &session {
-        let event_id = tx.new_id();
-        end::close_in(&mut tx, session, event_id, actor, now).await?;
+        end::close_in(&mut tx, session).await?;
     }
     let number = revocations::add(&mut tx, &entry, &reason, now).await?;
     idempotency::settle(&mut tx, request.as_ref(), &number.to_string()).await?;

@@ -39,8 +39,7 @@ pub async fn revoke(
             Err(Error::InvalidRefreshToken) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let now = app.clock.now();
-        end::end_one(app, &session, RevocationReason::Revoked, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::Revoked, caller).await?;
         return Ok(());
     }
     app.sync().await?;

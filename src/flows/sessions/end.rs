@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    clock::Timestamp,
     error::Error,
     model::{
         actor::{Actor, RequestContext},
@@ -13,41 +12,41 @@ use crate::{
         revocation::{Revocation, RevocationTarget},
         session::{RevocationReason, Session, SessionOverview},
     },
-    storage::{self, Tx, outbox, revocations, sessions},
+    storage::{self, AuditedTx, revocations, sessions},
 };
 
-/// Revokes a session on behalf of its own subject; `false` where it was revoked before.
+/// Revokes a session on behalf of the transaction's actor; `false` where it was revoked before.
 pub(crate) async fn end(
-    tx: &mut Tx<'_>,
+    tx: &mut AuditedTx,
     subject: &str,
     session: &str,
     reason: RevocationReason,
-    event_id: String,
-    context: &RequestContext,
-    now: Timestamp,
 ) -> storage::Result<bool> {
-    let actor = Actor::caller(subject, context);
-    end_by(tx, (subject, session), reason, event_id, &actor, now).await
+    let now = tx.now();
+    if !sessions::revoke(tx, session, reason, now).await? {
+        return Ok(false);
+    }
+    tx.event(&Event::session_revoked(subject, session, reason)).await?;
+    let detail = json!({ "sessionId": session, "reason": reason.as_str() });
+    tx.audit("session.end", Some(subject), detail).await?;
+    let entry = Revocation {
+        target: RevocationTarget::Session(session.to_owned()),
+        expires_at: now + LONGEST_TOKEN_LIFE,
+    };
+    revocations::add(tx, &entry, reason.as_str(), now).await?;
+    Ok(true)
 }
 
-/// As [`end`], in a transaction of its own.
+/// As [`end`], in a transaction of its own and on behalf of the session's subject.
 pub(crate) async fn end_one(
     app: &App,
     session: &Session,
     reason: RevocationReason,
     context: &RequestContext,
-    now: Timestamp,
 ) -> Result<bool, Error> {
-    let (subject, id) = (session.subject.clone(), session.id.clone());
-    let (event_id, context) = (app.new_id(), context.clone());
-    let ended = app
-        .db
-        .transaction(move |mut tx| {
-            Box::pin(
-                async move { end(&mut tx, &subject, &id, reason, event_id, &context, now).await },
-            )
-        })
-        .await?;
+    let mut tx = app.begin(&Actor::caller(&session.subject, context)).await?;
+    let ended = end(&mut tx, &session.subject, &session.id, reason).await?;
+    tx.commit().await?;
     Ok(ended)
 }
 
@@ -59,59 +58,30 @@ pub(crate) async fn end_one(
 pub async fn close(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
     let found = sessions::overview_of(&app.db, id).await?;
     let found = found.ok_or(Error::NotFound("session"))?;
-    let (event_id, actor, now) = (app.new_id(), actor.clone(), app.clock.now());
-    app.db
-        .transaction(move |mut tx| {
-            Box::pin(async move { close_in(&mut tx, &found, event_id, &actor, now).await })
-        })
-        .await?;
+    let mut tx = app.begin(actor).await?;
+    close_in(&mut tx, &found).await?;
+    tx.commit().await?;
     app.logouts_waiting.notify_one();
     Ok(())
 }
 
 /// As [`close`], within a transaction; `false` where it was revoked before.
 pub(crate) async fn close_in(
-    tx: &mut Tx<'_>,
+    tx: &mut AuditedTx,
     session: &SessionOverview,
-    event_id: String,
-    actor: &Actor,
-    now: Timestamp,
 ) -> storage::Result<bool> {
+    let now = tx.now();
     // Before the entry in the revocation list, whose lock others wait for.
     sessions::queue_logout_delivery(tx, &session.id, now).await?;
-    let which = (session.subject.as_str(), session.id.as_str());
-    end_by(tx, which, RevocationReason::RevokedByAdmin, event_id, actor, now).await
+    end(tx, &session.subject, &session.id, RevocationReason::RevokedByAdmin).await
 }
 
 /// Revokes the sessions that are bound to a browser session, which is logged out.
 pub(crate) async fn end_of_browser(
-    tx: &mut Tx<'_>,
+    tx: &mut AuditedTx,
     browser_session_id: &str,
-    now: Timestamp,
 ) -> storage::Result<()> {
+    let now = tx.now();
     let of = sessions::SessionSelector::Browser(browser_session_id);
     sessions::revoke_all(tx, of, RevocationReason::Logout, now, now + LONGEST_TOKEN_LIFE).await
-}
-
-async fn end_by(
-    tx: &mut Tx<'_>,
-    (subject, session): (&str, &str),
-    reason: RevocationReason,
-    event_id: String,
-    actor: &Actor,
-    now: Timestamp,
-) -> storage::Result<bool> {
-    if !sessions::revoke(tx, session, reason, now).await? {
-        return Ok(false);
-    }
-    let event = Event::session_revoked(subject, session, reason);
-    outbox::add(tx, event_id, &event, actor.correlation_id(), now).await?;
-    let detail = json!({ "sessionId": session, "reason": reason.as_str() });
-    actor.note(tx, "session.end", Some(subject), detail, now).await?;
-    let entry = Revocation {
-        target: RevocationTarget::Session(session.to_owned()),
-        expires_at: now + LONGEST_TOKEN_LIFE,
-    };
-    revocations::add(tx, &entry, reason.as_str(), now).await?;
-    Ok(true)
 }

@@ -24,9 +24,8 @@ use crate::{
         user::User,
     },
     storage::{
-        self, Tx,
+        self, AuditedTx,
         browser_sessions::{self, NewBrowserSession},
-        outbox,
         sessions::{self, Credential, NewSession},
     },
 };
@@ -92,19 +91,10 @@ impl PreparedSession {
     }
 
     /// Stores the session with its event and its entry in the audit log.
-    pub async fn store(
-        self,
-        tx: &mut Tx<'_>,
-        event_id: String,
-        action: &'static str,
-        context: &RequestContext,
-        now: Timestamp,
-    ) -> storage::Result<()> {
+    pub async fn store(self, tx: &mut AuditedTx, action: &'static str) -> storage::Result<()> {
         match self {
-            Self::Api(row) => store_api(tx, *row, event_id, action, context, now).await,
-            Self::Browser { row, replaces } => {
-                store_browser(tx, *row, replaces, event_id, action, context, now).await
-            }
+            Self::Api(row) => store_api(tx, *row, action).await,
+            Self::Browser { row, replaces } => store_browser(tx, *row, replaces, action).await,
         }
     }
 }
@@ -121,18 +111,14 @@ pub(crate) async fn open_in_browser(
 ) -> Result<Option<Tokens>, Error> {
     let within = (browser.id.as_str(), browser.authenticated_at);
     let (row, tokens) = first_party_session(app, browser.user, Some(within), context).await?;
-    let (id, event_id, context) = (browser.id, app.new_id(), context.clone());
-    let now = app.clock.now();
-    let stored = app.db.transaction(move |mut tx| {
-        Box::pin(async move {
-            if !browser_sessions::lock_valid(&mut tx, &id, now).await? {
-                return Ok(false);
-            }
-            store_api(&mut tx, row, event_id, "session.open", &context, now).await?;
-            Ok(true)
-        })
-    });
-    Ok(stored.await?.then_some(tokens))
+    let mut tx = app.begin(&Actor::caller(&row.subject, context)).await?;
+    let now = tx.now();
+    if !browser_sessions::lock_valid(&mut tx, &browser.id, now).await? {
+        return Ok(None);
+    }
+    store_api(&mut tx, row, "session.open").await?;
+    tx.commit().await?;
+    Ok(Some(tokens))
 }
 
 /// A new session with its tokens; bound to a browser session (its id, and when the user logged in there), or independent.
@@ -182,30 +168,25 @@ async fn first_party_session(
 }
 
 async fn store_api(
-    tx: &mut Tx<'_>,
+    tx: &mut AuditedTx,
     row: NewSession,
-    event_id: String,
     action: &'static str,
-    context: &RequestContext,
-    now: Timestamp,
 ) -> storage::Result<()> {
     let event = Event::session_created(&row.subject, &row.id, &row.client_id);
-    let actor = Actor::caller(&row.subject, context);
     let (subject, detail) = (row.subject.clone(), json!({ "sessionId": row.id }));
+    let now = tx.now();
     sessions::insert(tx, row, now).await?;
-    outbox::add(tx, event_id, &event, actor.correlation_id(), now).await?;
-    actor.note(tx, action, Some(&subject), detail, now).await
+    tx.event(&event).await?;
+    tx.audit(action, Some(&subject), detail).await
 }
 
 async fn store_browser(
-    tx: &mut Tx<'_>,
+    tx: &mut AuditedTx,
     row: NewBrowserSession,
     replaces: Option<[u8; 32]>,
-    event_id: String,
     action: &'static str,
-    context: &RequestContext,
-    now: Timestamp,
 ) -> storage::Result<()> {
+    let now = tx.now();
     let subject = row.user_id.clone();
     let mut id = row.id.clone();
     // The same user again: the session goes on under a new cookie, and so do the sessions that are bound to it.
@@ -220,14 +201,11 @@ async fn store_browser(
             if let Some(old) = replaces
                 && let Some((other, _)) = browser_sessions::revoke_by_hash(tx, old, now).await?
             {
-                end::end_of_browser(tx, &other, now).await?;
+                end::end_of_browser(tx, &other).await?;
             }
             browser_sessions::insert(tx, row, now).await?;
         }
     }
-    let event = Event::browser_logged_in(&subject, &id);
-    let actor = Actor::caller(&subject, context);
-    outbox::add(tx, event_id, &event, actor.correlation_id(), now).await?;
-    let detail = json!({ "browserSessionId": id });
-    actor.note(tx, action, Some(&subject), detail, now).await
+    tx.event(&Event::browser_logged_in(&subject, &id)).await?;
+    tx.audit(action, Some(&subject), json!({ "browserSessionId": id })).await
 }

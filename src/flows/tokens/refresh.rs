@@ -120,7 +120,7 @@ async fn attempt(
             request_id = caller.request_id,
             "refresh token reuse detected: session revoked"
         );
-        end::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller).await?;
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))

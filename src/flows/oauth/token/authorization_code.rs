@@ -154,7 +154,7 @@ async fn refuse(
             request_id = caller.request_id,
             "an authorization code was presented twice: its session is revoked"
         );
-        end::end_one(app, &session, RevocationReason::CodeReplayed, caller, now).await?;
+        end::end_one(app, &session, RevocationReason::CodeReplayed, caller).await?;
     }
     Err(not_good().into())
 }
