@@ -65,8 +65,9 @@ enum Request {
 }
 
 /// How a loan ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Returned {
-    Committed(Answer),
+    Committed,
     RolledBack,
     /// The borrower was idle for too long.
     TimedOut,
@@ -330,11 +331,12 @@ async fn run_group(
             }
             // A caller that no longer waits needs no transaction.
             Job::Borrow(borrower) if borrower.is_closed() => {}
-            Job::Borrow(borrower) => match lend(connection, borrower, idle_timeout).await? {
-                Returned::Committed(answer) => answers.push(answer),
-                Returned::RolledBack => {}
-                Returned::TimedOut => break,
-            },
+            Job::Borrow(borrower) => {
+                let returned = lend(connection, borrower, answers, idle_timeout).await?;
+                if returned == Returned::TimedOut {
+                    break;
+                }
+            }
             Job::Close(done) => *closing = Some(done),
         }
     }
@@ -345,9 +347,14 @@ async fn run_group(
 async fn lend(
     connection: &mut SqliteConnection,
     borrower: oneshot::Sender<Result<Loan>>,
+    answers: &mut Vec<Answer>,
     idle_timeout: Duration,
 ) -> Result<Returned, sqlx::Error> {
-    execute(connection, "SAVEPOINT job").await?;
+    if let Err(error) = execute(connection, "SAVEPOINT job").await {
+        let text = error.to_string();
+        let _ = borrower.send(Err(Error::Database(sqlx::Error::Protocol(text))));
+        return Err(error);
+    }
     let (requests, mut received) = mpsc::channel(1);
     // Where the borrower has gone meanwhile, the channel is closed, and the first request is `None`.
     let _ = borrower.send(Ok(Loan { requests }));
@@ -358,15 +365,19 @@ async fn lend(
                 let _ = answer.send(statement.on_sqlite(&mut *connection).await);
             }
             Ok(Some(Request::Commit(answer))) => {
-                break Returned::Committed(answering(Ok(()), answer));
+                answers.push(answering(Ok(()), answer));
+                break Returned::Committed;
             }
             Ok(None) => break Returned::RolledBack,
-            Err(_) => break Returned::TimedOut,
+            Err(_) => {
+                tracing::warn!(?idle_timeout, "transaction rolled back: idle for too long");
+                break Returned::TimedOut;
+            }
         }
     };
     // From here on the borrower's requests fail.
     drop(received);
-    if !matches!(returned, Returned::Committed(_)) {
+    if returned != Returned::Committed {
         execute(connection, "ROLLBACK TO job").await?;
     }
     execute(connection, "RELEASE job").await?;
