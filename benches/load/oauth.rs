@@ -78,15 +78,12 @@ pub async fn seed(site: &Deployment) -> Result<()> {
         address: None,
         user_agent: None,
     };
-    db.transaction(move |mut tx| {
-        Box::pin(async move {
-            for client in &made {
-                clients::insert(&mut tx, client).await?;
-            }
-            browser_sessions::insert(&mut tx, browser, now).await
-        })
-    })
-    .await?;
+    let mut tx = db.begin().await?;
+    for client in &made {
+        clients::insert(&mut tx, client).await?;
+    }
+    browser_sessions::insert(&mut tx, browser, now).await?;
+    tx.commit().await?;
     db.close().await;
     Ok(())
 }

@@ -83,15 +83,11 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
             batch.push(new_session(id.clone(), login, chain_key, token.hash(), now)?);
             made.push(Seeded { token: token.expose(), chain: Chain { id, hash: token.hash() } });
         }
-        db.transaction(move |mut tx| {
-            Box::pin(async move {
-                for session in batch {
-                    sessions::insert(&mut tx, session, now).await?;
-                }
-                Ok(())
-            })
-        })
-        .await?;
+        let mut tx = db.begin().await?;
+        for session in batch {
+            sessions::insert(&mut tx, session, now).await?;
+        }
+        tx.commit().await?;
         let rows = share(others);
         if rows > 0 {
             let sql = if db.kind() == "postgres" { FILL_POSTGRES } else { FILL_SQLITE };

@@ -78,7 +78,8 @@ async fn a_change_and_its_audit_entry_are_one_commit(backend: Backend) {
     let clock = Clock::fake(START);
     let app = App::open(config(&database), clock.clone(), Rng::system()).await.expect("it opens");
     let entries = async |app: &Arc<App>| {
-        let filter = audit::Filter { action: Some("test".to_owned()), ..audit::Filter::default() };
+        let filter =
+            audit::AuditFilter { action: Some("test".to_owned()), ..audit::AuditFilter::default() };
         audit::page(&app.db, &filter, i64::MAX, 10).await.expect("the database answers")
     };
     let actor = Actor::operator();
