@@ -556,7 +556,7 @@ impl RotationTask {
 }
 
 async fn apply(
-    tx: &mut storage::Tx<'_>,
+    tx: &mut storage::Tx,
     records: &mut Vec<KeyRecord>,
     task: &RotationTask,
     generated: GeneratedKey,
@@ -599,7 +599,7 @@ async fn apply(
 /// After a ban of a key that would have been active from `at` on: its predecessor signs until the
 /// next key takes over or, if there is none, until the schedule creates one.
 async fn extend_predecessor(
-    tx: &mut storage::Tx<'_>,
+    tx: &mut storage::Tx,
     records: &mut [KeyRecord],
     algorithm: KeyAlgorithm,
     at: Timestamp,

@@ -19,7 +19,7 @@ pub struct NewAuditEntry<'a> {
 }
 
 /// Adds an entry.
-pub async fn add(tx: &mut Tx<'_>, entry: NewAuditEntry<'_>, now: Timestamp) -> Result<()> {
+pub async fn add(tx: &mut Tx, entry: NewAuditEntry<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
@@ -42,7 +42,7 @@ impl Actor {
     /// Records an audit entry. `detail` must not contain secrets.
     pub async fn note(
         &self,
-        tx: &mut Tx<'_>,
+        tx: &mut Tx,
         action: &'static str,
         subject: Option<&str>,
         detail: Value,

@@ -14,7 +14,7 @@ use crate::{
 /// A [`Tx`] with its time, its ids and its actor. Dropping it rolls it back.
 #[derive(Debug)]
 pub struct AuditedTx {
-    tx: Tx<'static>,
+    tx: Tx,
     clock: Clock,
     rng: Rng,
     actor: Actor,
@@ -84,7 +84,7 @@ impl AuditedTx {
 }
 
 impl Deref for AuditedTx {
-    type Target = Tx<'static>;
+    type Target = Tx;
 
     fn deref(&self) -> &Self::Target {
         &self.tx

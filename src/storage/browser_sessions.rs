@@ -26,7 +26,7 @@ pub struct NewBrowserSession {
 }
 
 /// Adds a browser session.
-pub async fn insert(tx: &mut Tx<'_>, new: NewBrowserSession, now: Timestamp) -> Result<()> {
+pub async fn insert(tx: &mut Tx, new: NewBrowserSession, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "INSERT INTO browser_sessions (id, token_hash, user_id, authenticated_at, amr, expires_at, address, user_agent) \
@@ -105,7 +105,7 @@ pub async fn authorization_context(
 /// Gives a valid session of the same user a new cookie and authentication time. Returns its id, or
 /// `None` if the old cookie has no valid session or one of another user.
 pub async fn renew(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     old_hash: [u8; 32],
     new: &NewBrowserSession,
     now: Timestamp,
@@ -131,7 +131,7 @@ pub async fn renew(
 }
 
 /// Whether the session is valid; it cannot be revoked until the transaction ends.
-pub async fn lock_valid(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn lock_valid(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     macro_rules! valid {
         ($lock:literal) => {
             concat!(
@@ -147,7 +147,7 @@ pub async fn lock_valid(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<boo
 
 /// Revokes the session of a cookie; returns its id and that of its user.
 pub async fn revoke_by_hash(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     token_hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Option<(String, String)>> {
@@ -165,7 +165,7 @@ pub async fn revoke_by_hash(
 }
 
 /// Revokes a browser session; `false` if it was revoked already or does not exist.
-pub async fn revoke(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn revoke(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -179,7 +179,7 @@ pub async fn revoke(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<bool> {
 }
 
 /// Revokes every browser session of a user.
-pub async fn revoke_all_of_user(tx: &mut Tx<'_>, user_id: &str, now: Timestamp) -> Result<()> {
+pub async fn revoke_all_of_user(tx: &mut Tx, user_id: &str, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "UPDATE browser_sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",

@@ -33,7 +33,7 @@ pub async fn all(db: &Db) -> Result<Catalogue> {
 }
 
 /// Adds a resource, or replaces the one with the same id.
-pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) -> Result<()> {
+pub async fn put_resource(tx: &mut Tx, resource: &Resource, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
             "INSERT INTO resources (id, name, scope, default_scope, created_at) VALUES ($1, $2, $3, $4, $5) \
@@ -51,7 +51,7 @@ pub async fn put_resource(tx: &mut Tx<'_>, resource: &Resource, now: Timestamp) 
 }
 
 /// Removes a resource; `false` if it does not exist.
-pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+pub async fn remove_resource(tx: &mut Tx, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM resources WHERE id = $1 RETURNING id").bind(id)).await?;
     change_counters::next(tx, Counter::Clients).await?;
@@ -59,7 +59,7 @@ pub async fn remove_resource(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
 }
 
 /// Sets the descriptions of a scope.
-pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Result<()> {
+pub async fn put_scope(tx: &mut Tx, name: &str, texts: &Descriptions) -> Result<()> {
     let texts = serde_json::to_string(texts).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
         Statement::new(
@@ -74,7 +74,7 @@ pub async fn put_scope(tx: &mut Tx<'_>, name: &str, texts: &Descriptions) -> Res
 }
 
 /// Removes the descriptions of a scope; `false` if there were none.
-pub async fn remove_scope(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
+pub async fn remove_scope(tx: &mut Tx, name: &str) -> Result<bool> {
     let rows = tx
         .run(Statement::new("DELETE FROM scopes WHERE name = $1 RETURNING name").bind(name))
         .await?;

@@ -51,12 +51,12 @@ fn from_rows(rows: Vec<Row>) -> Result<Versions> {
 }
 
 /// Takes the next version. Other transactions that advance the counter wait until this one ends.
-pub async fn next(tx: &mut Tx<'_>, counter: Counter) -> Result<i64> {
+pub async fn next(tx: &mut Tx, counter: Counter) -> Result<i64> {
     advance(tx, counter, 1).await
 }
 
 /// Takes the next `count` versions and returns the last one.
-pub async fn advance(tx: &mut Tx<'_>, counter: Counter, count: i64) -> Result<i64> {
+pub async fn advance(tx: &mut Tx, counter: Counter, count: i64) -> Result<i64> {
     let name = match counter {
         Counter::Revocations => "revocations",
         Counter::Keys => "keys",

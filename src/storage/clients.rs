@@ -25,7 +25,7 @@ macro_rules! select {
 ///
 /// # Errors
 /// [`Error::Conflict`] if the id is taken.
-pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
+pub async fn insert(tx: &mut Tx, client: &Client) -> Result<()> {
     let [current, _] = secrets(client);
     tx.run(
         Statement::new(
@@ -46,7 +46,7 @@ pub async fn insert(tx: &mut Tx<'_>, client: &Client) -> Result<()> {
 }
 
 /// Updates every mutable column of a client; `false` if there is no client with this id.
-pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
+pub async fn update(tx: &mut Tx, client: &Client) -> Result<bool> {
     let [current, old] = secrets(client);
     let rows = tx
         .run(
@@ -72,7 +72,7 @@ pub async fn update(tx: &mut Tx<'_>, client: &Client) -> Result<bool> {
 }
 
 /// Removes a client with its sessions and consents; `false` if it does not exist.
-pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+pub async fn remove(tx: &mut Tx, id: &str) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id)).await?;
     change_counters::next(tx, Counter::Clients).await?;
@@ -91,7 +91,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
 
 /// As [`by_id`], for a transaction that changes the client: other changes of clients wait until it
 /// ends.
-pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Client>> {
+pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<Client>> {
     change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
     one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
@@ -157,7 +157,7 @@ pub async fn with_certificate(db: &Db, thumbprint: &str) -> Result<Vec<Client>> 
 }
 
 /// The number of self-registered clients.
-pub async fn count_registered(tx: &mut Tx<'_>) -> Result<i64> {
+pub async fn count_registered(tx: &mut Tx) -> Result<i64> {
     let statement = Statement::new(
         "SELECT count(*) AS n FROM clients WHERE source IN ('registration', 'document')",
     );

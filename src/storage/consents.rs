@@ -5,7 +5,7 @@ use crate::{clock::Timestamp, oauth::scope::Scope};
 
 /// Adds a consent, or replaces the previous one.
 pub async fn put(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user_id: &str,
     client_id: &str,
     resource: &str,
@@ -28,7 +28,7 @@ pub async fn put(
 }
 
 /// Removes every consent of a user to a client; `false` if there was none.
-pub async fn withdraw(tx: &mut Tx<'_>, user_id: &str, client_id: &str) -> Result<bool> {
+pub async fn withdraw(tx: &mut Tx, user_id: &str, client_id: &str) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(

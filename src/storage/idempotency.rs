@@ -31,7 +31,7 @@ pub enum Claim {
 
 /// Claims the key for the result of this transaction. One statement: of concurrent requests one
 /// inserts the row, and the others wait for its commit and find it. Expired rows are replaced.
-pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp) -> Result<Claim> {
+pub async fn claim(tx: &mut Tx, call: &Call, resource: &str, now: Timestamp) -> Result<Claim> {
     let claimed = tx
         .run(
             Statement::new(
@@ -70,7 +70,7 @@ pub async fn claim(tx: &mut Tx<'_>, call: &Call, resource: &str, now: Timestamp)
 }
 
 /// Stores the id of the result under a key that this transaction has claimed.
-pub async fn settle(tx: &mut Tx<'_>, call: &Call, resource: &str) -> Result<()> {
+pub async fn settle(tx: &mut Tx, call: &Call, resource: &str) -> Result<()> {
     tx.run(
         Statement::new(
             "UPDATE idempotency_keys SET resource = $3 WHERE actor = $1 AND key_hash = $2",

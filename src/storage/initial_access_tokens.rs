@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 
 /// Adds a token by its SHA-256.
 pub async fn insert(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: &str,
     hash: &[u8],
     uses: u32,
@@ -43,7 +43,7 @@ pub async fn is_valid(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
 
 /// Consumes one use of a token and returns its id; `None` if it is expired or used up. One
 /// statement checks and decrements, so that two requests cannot share a use.
-pub async fn take(tx: &mut Tx<'_>, hash: &[u8], now: Timestamp) -> Result<Option<String>> {
+pub async fn take(tx: &mut Tx, hash: &[u8], now: Timestamp) -> Result<Option<String>> {
     let rows = tx
         .run(
             Statement::new(

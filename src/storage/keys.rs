@@ -12,7 +12,7 @@ pub async fn all(db: &Db) -> Result<Vec<KeyRecord>> {
 }
 
 /// As [`all`], for a transaction that changes keys: other changes of keys wait until it ends.
-pub async fn lock(tx: &mut Tx<'_>) -> Result<Vec<KeyRecord>> {
+pub async fn lock(tx: &mut Tx) -> Result<Vec<KeyRecord>> {
     change_counters::next(tx, change_counters::Counter::Keys).await?;
     tx.run(Statement::new(ALL)).await?.iter().map(from_row).collect()
 }
@@ -21,7 +21,7 @@ const ALL: &str = "SELECT id, number, algorithm, public_jwk, private_jwe, create
                    banned_at FROM keys ORDER BY number";
 
 /// Adds a key.
-pub async fn insert(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
+pub async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     tx.run(
         Statement::new(
             "INSERT INTO keys (id, number, algorithm, public_jwk, private_jwe, created_at, activates_at) \
@@ -40,7 +40,7 @@ pub async fn insert(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
 }
 
 /// Updates the activation, retirement and ban times of a key.
-pub async fn update(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
+pub async fn update(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     tx.run(
         Statement::new(
             "UPDATE keys SET activates_at = $2, retires_at = $3, banned_at = $4 WHERE id = $1",
@@ -55,7 +55,7 @@ pub async fn update(tx: &mut Tx<'_>, key: &KeyRecord) -> Result<()> {
 }
 
 /// Removes an obsolete key.
-pub async fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM keys WHERE id = $1").bind(id)).await?;
     Ok(())
 }

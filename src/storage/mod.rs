@@ -30,16 +30,12 @@ mod statement;
 pub mod users;
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection, PgConnection, Postgres, SqliteConnection, Transaction,
+    Postgres, Transaction,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -157,19 +153,17 @@ enum Backend {
 /// `database.acquire_timeout` is rolled back, and all it does after that is [`Error::TimedOut`].
 /// PostgreSQL gives the second transaction a connection of its own, up to the size of the pool.
 #[derive(Debug)]
-pub struct Tx<'c> {
-    connection: Connected<'c>,
+pub struct Tx {
+    connection: Connected,
     /// Whether it moved a change counter, so that its commit is published.
-    notifies: Arc<AtomicBool>,
+    notifies: bool,
     notifications: Arc<OnceLock<CommitNotifications>>,
 }
 
 #[derive(Debug)]
-enum Connected<'c> {
-    Postgres(&'c mut PgConnection),
-    Sqlite(&'c mut SqliteConnection),
-    Owned(Transaction<'static, Postgres>),
-    Lent(sqlite::Loan),
+enum Connected {
+    Postgres(Transaction<'static, Postgres>),
+    Sqlite(sqlite::Loan),
 }
 
 impl Db {
@@ -262,42 +256,13 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Database`] where no connection is free within `database.acquire_timeout`.
-    pub async fn begin(&self) -> Result<Tx<'static>> {
+    pub async fn begin(&self) -> Result<Tx> {
         let connection = match &self.backend {
-            Backend::Postgres { pool, .. } => Connected::Owned(pool.begin().await?),
-            Backend::Sqlite(sqlite) => Connected::Lent(sqlite.borrow().await?),
+            Backend::Postgres { pool, .. } => Connected::Postgres(pool.begin().await?),
+            Backend::Sqlite(sqlite) => Connected::Sqlite(sqlite.borrow().await?),
         };
         let notifications = Arc::clone(&self.notifications);
-        Ok(Tx { connection, notifies: Arc::default(), notifications })
-    }
-
-    /// Runs `work` in one transaction: all of it is kept when it returns `Ok` and the commit succeeded,
-    /// nothing otherwise. A refusal that must persist something is therefore an `Ok`.
-    pub async fn transaction<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
-    {
-        let took_number = Arc::new(AtomicBool::new(false));
-        let value = match &self.backend {
-            Backend::Postgres { pool, .. } => {
-                let mut connection = pool.acquire().await?;
-                let mut transaction = connection.begin().await?;
-                let tx = Tx {
-                    connection: Connected::Postgres(&mut transaction),
-                    notifies: Arc::clone(&took_number),
-                    notifications: Arc::default(),
-                };
-                let value = work(tx).await?;
-                transaction.commit().await?;
-                value
-            }
-            Backend::Sqlite(sqlite) => sqlite.transaction(work, Arc::clone(&took_number)).await?,
-        };
-        if took_number.load(Ordering::Acquire) {
-            notify(&self.notifications).await;
-        }
-        Ok(value)
+        Ok(Tx { connection, notifies: false, notifications })
     }
 
     /// The same database without the sender of notifications, for the tasks that receive them: the channel closes when
@@ -358,23 +323,21 @@ async fn notify(notifications: &OnceLock<CommitNotifications>) {
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Runs a statement within the transaction.
     ///
     /// # Errors
     /// As the statement's; on PostgreSQL nothing but a rollback is possible after an error.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
         match &mut self.connection {
-            Connected::Postgres(connection) => statement.on_postgres(connection).await,
-            Connected::Sqlite(connection) => statement.on_sqlite(connection).await,
-            Connected::Owned(transaction) => statement.on_postgres(transaction).await,
-            Connected::Lent(loan) => loan.run(statement).await,
+            Connected::Postgres(transaction) => statement.on_postgres(transaction).await,
+            Connected::Sqlite(loan) => loan.run(statement).await,
         }
     }
 
     /// Has the commit published to the other processes.
     fn notify_on_commit(&mut self) {
-        self.notifies.store(true, Ordering::Release);
+        self.notifies = true;
     }
 
     /// Keeps the changes: comes back once they are durable and, where a change counter moved, every
@@ -385,12 +348,10 @@ impl Tx<'_> {
     pub async fn commit(self) -> Result<()> {
         let Self { connection, notifies, notifications } = self;
         match connection {
-            Connected::Owned(transaction) => transaction.commit().await?,
-            Connected::Lent(loan) => loan.commit().await?,
-            // The owner of the borrowed connection commits.
-            Connected::Postgres(_) | Connected::Sqlite(_) => {}
+            Connected::Postgres(transaction) => transaction.commit().await?,
+            Connected::Sqlite(loan) => loan.commit().await?,
         }
-        if notifies.load(Ordering::Acquire) {
+        if notifies {
             notify(&notifications).await;
         }
         Ok(())

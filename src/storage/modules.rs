@@ -63,7 +63,7 @@ pub async fn page(db: &Db, after: &str, most: i64) -> Result<Vec<Module>> {
 }
 
 /// Adds a module, or replaces the one with the same id.
-pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
+pub async fn put(tx: &mut Tx, module: &Module) -> Result<()> {
     let json = |texts| serde_json::to_string(texts).map_err(|e| Error::Corrupt(e.to_string()));
     tx.run(
         Statement::new(
@@ -86,7 +86,7 @@ pub async fn put(tx: &mut Tx<'_>, module: &Module) -> Result<()> {
 }
 
 /// A module, for a transaction that changes it: other changes of modules wait until it ends.
-pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
+pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<Module>> {
     change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(
         "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
@@ -97,13 +97,13 @@ pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<Module>> {
 }
 
 /// Removes a module; its grants remain as history.
-pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM modules WHERE id = $1").bind(id)).await?;
     Ok(())
 }
 
 /// Adds an open grant; `false` if the user has the module already.
-pub async fn open(tx: &mut Tx<'_>, grant: &ModuleGrant) -> Result<bool> {
+pub async fn open(tx: &mut Tx, grant: &ModuleGrant) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -141,7 +141,7 @@ impl<'a> GrantHolder<'a> {
 /// Closes open grants of a module and returns the ids of the users. Call [`close_expired`] first,
 /// so that expired grants are not among them.
 pub async fn close(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     module_id: &str,
     whose: GrantHolder<'_>,
     ended_by: &str,
@@ -164,7 +164,7 @@ pub async fn close(
 
 /// The planned end of a user's open grant; `None` if there is no such grant.
 pub async fn planned_end(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user_id: &str,
     module_id: &str,
 ) -> Result<Option<Option<Timestamp>>> {
@@ -179,7 +179,7 @@ pub async fn planned_end(
 /// Closes up to `most` grants that have reached their planned end, of one user or, with `""`, of
 /// every user. Returns user, module and end of each.
 pub async fn close_expired(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user_id: &str,
     now: Timestamp,
     most: i64,

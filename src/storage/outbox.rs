@@ -5,7 +5,7 @@ use crate::{clock::Timestamp, model::event::Event};
 
 /// Adds an event.
 pub async fn add(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: String,
     event: &Event,
     correlation_id: Option<&str>,

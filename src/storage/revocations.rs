@@ -15,13 +15,13 @@ use crate::{
 
 /// Adds an entry and returns its number. Call it last in a transaction: the next revocation of any
 /// process waits for this commit.
-pub async fn add(tx: &mut Tx<'_>, entry: &Revocation, reason: &str, now: Timestamp) -> Result<i64> {
+pub async fn add(tx: &mut Tx, entry: &Revocation, reason: &str, now: Timestamp) -> Result<i64> {
     add_all(tx, std::slice::from_ref(entry), reason, now).await
 }
 
 /// Adds entries in order and returns the last number. Call it last in a transaction, as [`add`].
 pub async fn add_all(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     entries: &[Revocation],
     reason: &str,
     now: Timestamp,
@@ -66,7 +66,7 @@ pub struct WithdrawnModule<'a> {
 /// The clock is read after the list is locked, so that no token issued in between is younger than
 /// the entry.
 pub async fn add_scopes(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     scopes: &[String],
     of: WithdrawnModule<'_>,
     clock: &Clock,

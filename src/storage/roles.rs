@@ -35,7 +35,7 @@ pub async fn by_name(db: &Db, name: &str) -> Result<Option<RoleEntry>> {
 }
 
 /// As [`by_name`], for a transaction that changes the role: other changes of it wait until it ends.
-pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
+pub async fn lock(tx: &mut Tx, role: &Role) -> Result<Option<RoleEntry>> {
     let statement = Statement::new(select!("WHERE r.name = $1"))
         .locking(select!("WHERE r.name = $1 FOR UPDATE OF r"))
         .bind(role.as_str());
@@ -46,7 +46,7 @@ pub async fn lock(tx: &mut Tx<'_>, role: &Role) -> Result<Option<RoleEntry>> {
 ///
 /// # Errors
 /// [`super::Error::Conflict`] if the name is taken.
-pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+pub async fn insert(tx: &mut Tx, role: &Role, description: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3)",
     );
@@ -55,7 +55,7 @@ pub async fn insert(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timest
 }
 
 /// Whether the role exists; it cannot be removed until the transaction ends.
-pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
+pub async fn exists(tx: &mut Tx, role: &Role) -> Result<bool> {
     const BY_NAME: &str = "SELECT name FROM roles WHERE name = $1";
     let statement =
         Statement::new(BY_NAME).locking("SELECT name FROM roles WHERE name = $1 FOR SHARE");
@@ -63,7 +63,7 @@ pub async fn exists(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
 }
 
 /// Adds a role, or replaces its description.
-pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+pub async fn put(tx: &mut Tx, role: &Role, description: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) \
          ON CONFLICT (name) DO UPDATE SET description = $2, \
@@ -74,7 +74,7 @@ pub async fn put(tx: &mut Tx<'_>, role: &Role, description: &str, now: Timestamp
 }
 
 /// Removes a role found by [`lock`]; `false` if a user has it.
-pub async fn remove(tx: &mut Tx<'_>, role: &Role) -> Result<bool> {
+pub async fn remove(tx: &mut Tx, role: &Role) -> Result<bool> {
     let statement = Statement::new(
         "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) RETURNING name",
     );

@@ -152,7 +152,7 @@ fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<St
 }
 
 /// Adds a session.
-pub async fn insert(tx: &mut Tx<'_>, new: NewSession, now: Timestamp) -> Result<()> {
+pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> {
     let statement = Statement::new(insert!("VALUES (", ")"));
     tx.run(insertion(statement, new, now)?).await?;
     Ok(())
@@ -210,7 +210,7 @@ pub struct CodeExchange {
 /// code is bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does
 /// not consume the code.
 pub async fn exchange_code(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     code: PresentedCode<'_>,
     to: &CodeExchange,
     now: Timestamp,
@@ -364,7 +364,7 @@ fn overview_from_row(row: &Row) -> Result<SessionOverview> {
 
 /// Revokes a session; `false` if it was revoked already or does not exist.
 pub async fn revoke(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: &str,
     reason: RevocationReason,
     now: Timestamp,
@@ -385,7 +385,7 @@ pub async fn revoke(
 
 /// Queues a logout delivery for a session that is about to be revoked, if its client has a logout
 /// URI.
-pub async fn queue_logout_delivery(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<()> {
+pub async fn queue_logout_delivery(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
     let statement = Statement::new(concat!(
         insert_deliveries!("$2"),
         "id = $1 AND revoked_at IS NULL ON CONFLICT DO NOTHING"
@@ -411,7 +411,7 @@ pub enum SessionSelector<'a> {
 /// statements, whatever the number of sessions. Call it last in a transaction: the next revocation
 /// of any process waits for this commit.
 pub async fn revoke_all(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     of: SessionSelector<'_>,
     reason: RevocationReason,
     now: Timestamp,
@@ -469,7 +469,7 @@ pub async fn revoke_all(
 }
 
 /// Every `sub` of a user: the id, and the pairwise subjects of sessions that are not revoked.
-pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> {
+pub async fn subjects_of(tx: &mut Tx, user_id: &str) -> Result<Vec<String>> {
     let statement = Statement::new(
         "SELECT DISTINCT subject FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND subject <> $1",
     );
@@ -481,7 +481,7 @@ pub async fn subjects_of(tx: &mut Tx<'_>, user_id: &str) -> Result<Vec<String>> 
 /// Revokes every session of a client; the caller adds the entry of the client to the revocation
 /// list.
 pub async fn revoke_all_of_client(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     client_id: &str,
     reason: RevocationReason,
     now: Timestamp,

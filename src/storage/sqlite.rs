@@ -8,13 +8,11 @@
 
 use std::{
     collections::VecDeque,
-    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{
     Connection, SqliteConnection,
     error::DatabaseError,
@@ -23,7 +21,7 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Connected, Error, Result, Row, Statement, Tx,
+    Error, Result, Row, Statement,
     autocommit::{AutocommitPool, ConnectOptions, DedicatedConnection},
 };
 
@@ -44,8 +42,7 @@ pub struct Sqlite {
 enum Job {
     /// An autocommit statement, which is atomic by itself.
     Statement(Statement, oneshot::Sender<Result<Vec<Row>>>),
-    Transaction(Box<dyn Work>),
-    /// Asks for the connection.
+    /// A transaction asks for the connection.
     Borrow(oneshot::Sender<Result<Loan>>),
     /// Answered once everything before it is committed and the file is closed.
     Close(oneshot::Sender<()>),
@@ -94,42 +91,6 @@ impl Loan {
 
 /// Answers a caller once the group has ended; `None`: committed.
 type Answer = Box<dyn FnOnce(Option<sqlx::Error>) + Send>;
-
-trait Work: Send {
-    /// Runs within a savepoint; `true` keeps its changes.
-    fn run<'c>(
-        self: Box<Self>,
-        connection: &'c mut SqliteConnection,
-    ) -> BoxFuture<'c, (bool, Answer)>;
-}
-
-struct Closure<F, T> {
-    work: F,
-    took_number: Arc<AtomicBool>,
-    answer: oneshot::Sender<Result<T>>,
-}
-
-impl<F, T> Work for Closure<F, T>
-where
-    T: Send + 'static,
-    F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
-{
-    fn run<'c>(
-        self: Box<Self>,
-        connection: &'c mut SqliteConnection,
-    ) -> BoxFuture<'c, (bool, Answer)> {
-        Box::pin(async move {
-            let Self { work, took_number, answer } = *self;
-            let tx = Tx {
-                connection: Connected::Sqlite(connection),
-                notifies: took_number,
-                notifications: Arc::default(),
-            };
-            let result = work(tx).await;
-            (result.is_ok(), answering(result, answer))
-        })
-    }
-}
 
 fn answering<T: Send + 'static>(result: Result<T>, to: oneshot::Sender<Result<T>>) -> Answer {
     Box::new(move |failure| {
@@ -195,17 +156,6 @@ impl Sqlite {
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
         let (answer, result) = oneshot::channel();
         self.submit(Job::Statement(statement, answer)).await?;
-        result.await.map_err(|_| Error::closed())?
-    }
-
-    pub async fn transaction<T, F>(&self, work: F, took_number: Arc<AtomicBool>) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(Tx<'c>) -> BoxFuture<'c, Result<T>> + Send + 'static,
-    {
-        let (answer, result) = oneshot::channel();
-        let closure = Closure { work, took_number, answer };
-        self.submit(Job::Transaction(Box::new(closure))).await?;
         result.await.map_err(|_| Error::closed())?
     }
 
@@ -313,22 +263,6 @@ async fn run_group(
                 let result = statement.on_sqlite(&mut *connection).await;
                 answers.push(answering(result, to));
             }
-            Job::Transaction(work) => {
-                execute(connection, "SAVEPOINT job").await?;
-                // A panic in one caller's work must not end the writing of all others.
-                let ran = AssertUnwindSafe(work.run(connection)).catch_unwind().await;
-                let keep = match ran {
-                    Ok((keep, answer)) => {
-                        answers.push(answer);
-                        keep
-                    }
-                    Err(_) => false,
-                };
-                if !keep {
-                    execute(connection, "ROLLBACK TO job").await?;
-                }
-                execute(connection, "RELEASE job").await?;
-            }
             // A caller that no longer waits needs no transaction.
             Job::Borrow(borrower) if borrower.is_closed() => {}
             Job::Borrow(borrower) => {
@@ -388,8 +322,6 @@ fn refuse(job: Job, why: &str) {
     let error = || sqlx::Error::Protocol(why.to_owned());
     match job {
         Job::Statement(_, to) => drop(to.send(Err(Error::Database(error())))),
-        // Dropping the work drops its answer's sender: the caller sees a closed database.
-        Job::Transaction(_) => {}
         Job::Borrow(to) => drop(to.send(Err(Error::Database(error())))),
         Job::Close(done) => drop(done.send(())),
     }

@@ -51,7 +51,7 @@ pub struct NewUser {
 ///
 /// # Errors
 /// [`Error::Conflict`] if the email address or the username is taken.
-pub async fn insert(tx: &mut Tx<'_>, new: NewUser, now: Timestamp) -> Result<User> {
+pub async fn insert(tx: &mut Tx, new: NewUser, now: Timestamp) -> Result<User> {
     let (username, username_canonical) = new.username.map(|u| (u.name, u.canonical)).unzip();
     tx.run(
         Statement::new(
@@ -121,7 +121,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
 }
 
 /// As [`by_id`]; the user cannot be disabled, changed or removed until the transaction ends.
-pub async fn lock_shared(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
+pub async fn lock_shared(tx: &mut Tx, id: &str) -> Result<Option<User>> {
     macro_rules! select {
         ($lock:literal) => {
             concat!(
@@ -142,7 +142,7 @@ pub async fn lock_shared(tx: &mut Tx<'_>, id: &str) -> Result<Option<User>> {
 /// otherwise. The row stays locked until the session is inserted, so that a login cannot overtake a
 /// concurrent disabling or password change. `new_hash` replaces an outdated hash.
 pub async fn record_login(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: &str,
     verified_hash: &str,
     new_hash: Option<String>,
@@ -165,7 +165,7 @@ pub async fn record_login(
 
 /// Disables (`Some`) or enables (`None`) a user; `false` if there is no such user.
 pub async fn set_disabled(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: &str,
     disabled_at: Option<Timestamp>,
     now: Timestamp,
@@ -186,7 +186,7 @@ pub async fn set_disabled(
 }
 
 /// Replaces the password hash; `false` if there is no such user.
-pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestamp) -> Result<bool> {
+pub async fn set_password(tx: &mut Tx, id: &str, hash: String, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
@@ -203,7 +203,7 @@ pub async fn set_password(tx: &mut Tx<'_>, id: &str, hash: String, now: Timestam
 }
 
 /// Changes the role; `false` if there is no such user.
-pub async fn set_role(tx: &mut Tx<'_>, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
+pub async fn set_role(tx: &mut Tx, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
@@ -289,7 +289,7 @@ pub async fn record_by_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
 
 /// As [`record_by_id`], for a transaction that changes the user: other changes wait until it ends.
 /// Inserting rows that refer to the user, such as authorization codes, does not wait.
-pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<UserRecord>> {
+pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<UserRecord>> {
     let statement = Statement::new(select_records!("WHERE id = $1"))
         .locking(select_records!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
@@ -299,7 +299,7 @@ pub async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Option<UserRecord>> {
 /// The ids of the enabled administrators. Transactions that would disable, demote or remove one
 /// wait until this one ends, so that two of them cannot remove the last two. Call it before any
 /// other lock on a user.
-pub async fn lock_admins(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+pub async fn lock_admins(tx: &mut Tx) -> Result<Vec<String>> {
     macro_rules! admins {
         ($lock:literal) => {
             concat!(
@@ -326,7 +326,7 @@ pub struct UserUpdate {
 ///
 /// # Errors
 /// [`Error::Conflict`] if the email address or the username is taken.
-pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -> Result<()> {
+pub async fn update(tx: &mut Tx, id: &str, to: UserUpdate, now: Timestamp) -> Result<()> {
     let (email, email_canonical) = to.email.map(|e| (e.address, e.canonical)).unzip();
     let sets_username = to.username.is_some();
     let username = to.username.flatten();
@@ -355,7 +355,7 @@ pub async fn update(tx: &mut Tx<'_>, id: &str, to: UserUpdate, now: Timestamp) -
 
 /// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
 /// the revocation list are derived from their rows.
-pub async fn remove(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
     tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
     Ok(())
 }
@@ -380,7 +380,7 @@ pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Conflict`] if it was recorded already.
-pub async fn mark_bootstrapped(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+pub async fn mark_bootstrapped(tx: &mut Tx, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('first_admin', $1)")
             .bind(now),

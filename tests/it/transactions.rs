@@ -38,7 +38,7 @@ fn role(name: &str) -> Role {
     Role::parse(name).expect("a good name")
 }
 
-async fn add(tx: &mut Tx<'_>, name: &str) -> storage::Result<()> {
+async fn add(tx: &mut Tx, name: &str) -> storage::Result<()> {
     roles::insert(tx, &role(name), "", START).await
 }
 

@@ -96,7 +96,7 @@ pub(crate) async fn insert(
     Ok(user)
 }
 
-async fn must_exist(tx: &mut Tx<'_>, role: &Role) -> Result<(), Error> {
+async fn must_exist(tx: &mut Tx, role: &Role) -> Result<(), Error> {
     if roles::exists(tx, role).await? {
         return Ok(());
     }
@@ -376,7 +376,7 @@ struct LockedAccount {
 impl LockedAccount {
     /// `asks_for_admins`: whether an administrator may be lost. The administrators are locked
     /// before the account.
-    async fn read(tx: &mut Tx<'_>, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
+    async fn read(tx: &mut Tx, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
         let admins = if asks_for_admins { users::lock_admins(tx).await? } else { vec![] };
         // PostgreSQL refuses a statement with NUL in a text.
         let account = if id.contains('\0') { None } else { users::lock(tx, id).await? };
@@ -426,7 +426,7 @@ async fn record(
 /// Revokes every session. The entries name the sessions and no time: a concurrent refresh is
 /// refused whatever its clock says, and a login right afterwards is not.
 async fn revoke_sessions(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &str,
     reason: RevocationReason,
     now: Timestamp,
@@ -439,7 +439,7 @@ async fn revoke_sessions(
 /// Refuses the tokens issued until now, and in the next second: a concurrent refresh may have read
 /// the account as it was.
 async fn refuse_tokens(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &str,
     reason: &'static str,
     now: Timestamp,

@@ -270,7 +270,7 @@ pub async fn withdraw_consent(
 }
 
 /// Reads a client for a change that other changes of clients wait for.
-async fn lock(tx: &mut Tx<'_>, id: &str) -> Result<Client, Error> {
+async fn lock(tx: &mut Tx, id: &str) -> Result<Client, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     let found = if id.contains('\0') { None } else { clients::lock(tx, id).await? };
     found.ok_or(Error::NotFound("client"))
@@ -322,7 +322,7 @@ async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metad
 
 /// Whether one more client may register itself. The lock keeps concurrent registrations from
 /// exceeding the limit.
-async fn has_room(tx: &mut Tx<'_>, id: &str, most: u64) -> storage::Result<bool> {
+async fn has_room(tx: &mut Tx, id: &str, most: u64) -> storage::Result<bool> {
     clients::lock(tx, id).await?;
     let count = clients::count_registered(tx).await?;
     Ok(u64::try_from(count).is_ok_and(|count| count < most))
@@ -412,7 +412,7 @@ fn allows_less(now: &Metadata, before: &Metadata) -> bool {
         || before.grant_types.iter().any(|one| !now.grant_types.contains(one))
 }
 
-async fn remove_with_sessions(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> storage::Result<()> {
+async fn remove_with_sessions(tx: &mut Tx, id: &str, now: Timestamp) -> storage::Result<()> {
     clients::remove(tx, id).await?;
     refuse_tokens(tx, id, "client_removed", now).await
 }
@@ -420,7 +420,7 @@ async fn remove_with_sessions(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> stor
 /// Refuses the tokens issued to a client until now, and in the next second: a token that is being
 /// issued may depend on the client as it was.
 async fn refuse_tokens(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     id: &str,
     reason: &'static str,
     now: Timestamp,
