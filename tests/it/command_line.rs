@@ -186,7 +186,11 @@ async fn the_cli_manages_users(backend: Backend) {
         &["email address exists already"],
     );
     assert_fails(&propusk(&["user", "add", "nonsense"]), 1, &["email"]);
-    assert_fails(&propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]), 2, &["a role name has"]);
+    assert_fails(
+        &propusk(&["user", "add", "a@b.c", "--role", "Big Boss"]),
+        2,
+        &["a role name has"],
+    );
     assert_does(&propusk(&["user", "list"]), &["vera@example.org", "editor", "enabled"]);
     assert_does(&propusk(&["user", "disable", "vera"]), &["disabled user vera@example.org"]);
     assert_does(&propusk(&["user", "list"]), &["disabled"]);
