@@ -579,7 +579,7 @@ async fn an_unavailable_address_is_reported_with_the_fix() {
     let taken = told(&Options { listen: bound.local_addr(), ..options() });
     assert!(taken.contains("is in use by another process"), "{taken}");
     let elsewhere = told(&Options { listen: ([192, 0, 2, 1], 0).into(), ..options() });
-    assert!(elsewhere.contains("no interface"), "{elsewhere}");
+    assert!(elsewhere.contains("not an address of a local interface"), "{elsewhere}");
 }
 
 #[tokio::test]
