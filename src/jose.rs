@@ -15,7 +15,11 @@ use serde_json::{Map, Value};
 use crate::{
     clock::Timestamp,
     model::key::SigningAlgorithm,
-    oauth::{access_token::Audience, jwt::InvalidToken},
+    oauth::{
+        access_token::Audience,
+        compact_jws::{self, CompactJws},
+        jwt::InvalidToken,
+    },
 };
 
 /// Maximum length of a JWT, in bytes; longer input is rejected unread.
@@ -217,16 +221,13 @@ impl<'a> ClientJwt<'a> {
         if text.len() > MAX_LENGTH {
             return Err(InvalidToken("the JWT is longer than 16384 bytes"));
         }
-        let (message, signature) = text.rsplit_once('.').ok_or(MALFORMED)?;
-        let (header, payload) = message
-            .split_once('.')
-            .filter(|(_, payload)| !payload.contains('.'))
-            .ok_or(MALFORMED)?;
-        let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| MALFORMED);
-        let header = serde_json::from_slice(&decode(header)?).map_err(|_| {
+        let jws = CompactJws::split(text).ok_or(MALFORMED)?;
+        let decode = |part| compact_jws::decode(part).ok_or(MALFORMED);
+        let header = serde_json::from_slice(&decode(jws.header)?).map_err(|_| {
             InvalidToken("the JWT header is malformed, or has crit, b64, zip or a key")
         })?;
-        Ok(Self { header, message, signature: decode(signature)?, payload: decode(payload)? })
+        let (signature, payload) = (decode(jws.signature)?, decode(jws.payload)?);
+        Ok(Self { header, message: jws.signing_input, signature, payload })
     }
 
     /// The `typ` header, in lower case and without `application/` (RFC 7515 §4.1.9).

@@ -31,8 +31,8 @@ pub struct Server {
 pub enum ServerError {
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("a page cannot be rendered: {0}")]
-    Page(#[from] askama::Error),
+    #[error(transparent)]
+    Endpoint(#[from] http::EndpointError),
     #[error("the gRPC services cannot be described: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -94,7 +94,7 @@ impl Server {
     /// Serves until `shutdown` completes; then finishes the accepted requests and closes the database.
     ///
     /// # Errors
-    /// [`ServerError::Page`], before anything is served.
+    /// [`ServerError::Endpoint`], before anything is served.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { app, public, grpc, metrics } = self;
         let endpoint = http::endpoint(&app)?;

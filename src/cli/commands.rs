@@ -298,7 +298,7 @@ fn password(app: &App, from_stdin: bool) -> Result<(String, bool), Failed> {
 }
 
 pub fn openapi(json: bool) -> Result<(), Failed> {
-    let document = http::api::document();
+    let document = http::api::document().map_err(failed)?;
     let text = if json {
         serde_json::to_string_pretty(&document).map_err(failed)?
     } else {

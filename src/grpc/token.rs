@@ -10,10 +10,20 @@ use super::{
     },
 };
 use crate::{
-    flows::oauth::{introspect, revoke, token},
+    flows::oauth::{
+        introspect, revoke,
+        token::{self, on_behalf_of::OnBehalfOfRequest},
+    },
     model::client::GrantType,
-    oauth::{error::OAuthError, params::Params},
+    oauth::{
+        error::OAuthError,
+        scope::Scope,
+        token_request::{RefreshTokenRequest, requested_scope},
+    },
 };
+
+/// The most resources that a message may name.
+const MOST_RESOURCES: usize = 100;
 
 pub(super) struct Tokens;
 
@@ -27,12 +37,15 @@ impl TokenService for Tokens {
         let message = request.into_inner();
         required(&call, "user_id", &message.user_id)?;
         let identity = call.identity()?;
-        let pairs = optional("scope", message.scope).chain(resources(message.resource));
+        let request = OnBehalfOfRequest {
+            user_id: message.user_id,
+            scope: scope(&call, &message.scope)?,
+            resources: resources(&call, message.resource)?,
+        };
         let issued = token::on_behalf_of::issue(
             &call.app,
             &identity.client.client,
-            &message.user_id,
-            &params(&call, pairs)?,
+            &request,
             &identity.subject,
             &call.caller,
         )
@@ -50,14 +63,15 @@ impl TokenService for Tokens {
         required(&call, "refresh_token", &message.refresh_token)?;
         let client = &call.identity()?.client.client;
         if !client.may(GrantType::RefreshToken) {
-            let refused = "the client is not registered for the grant type refresh_token";
+            let refused = "the client is not registered for this grant type";
             return Err(call.refuse(OAuthError::unauthorized_client(refused)));
         }
-        let pairs = optional("refresh_token", message.refresh_token)
-            .chain(optional("scope", message.scope))
-            .chain(resources(message.resource));
-        let params = params(&call, pairs)?;
-        let issued = token::refresh(&call.app, client, &params, &call.caller).await;
+        let request = RefreshTokenRequest {
+            refresh_token: message.refresh_token,
+            scope: scope(&call, &message.scope)?,
+            resources: resources(&call, message.resource)?,
+        };
+        let issued = token::refresh(&call.app, client, &request, &call.caller).await;
         let issued = issued.map_err(|error| call.refuse(error))?;
         Ok(Response::new(issued.into()))
     }
@@ -89,17 +103,16 @@ impl TokenService for Tokens {
     }
 }
 
-fn optional(name: &str, value: String) -> impl Iterator<Item = (String, String)> + use<> {
-    let name = name.to_owned();
-    std::iter::once((name, value))
+/// The requested scope; an empty one counts as absent.
+fn scope(call: &Call, text: &str) -> Result<Option<Scope>, Status> {
+    requested_scope(Some(text)).map_err(|error| call.refuse(error))
 }
 
-fn resources(values: Vec<String>) -> impl Iterator<Item = (String, String)> {
-    values.into_iter().map(|one| ("resource".to_owned(), one))
-}
-
-/// The parameters as for the token endpoint; an empty value counts as omitted.
-fn params(call: &Call, pairs: impl Iterator<Item = (String, String)>) -> Result<Params, Status> {
-    let read = Params::of(pairs);
-    read.map_err(|why| call.refuse(OAuthError::invalid_request(why)))
+/// The named resources; an empty name counts as absent.
+fn resources(call: &Call, mut named: Vec<String>) -> Result<Vec<String>, Status> {
+    named.retain(|name| !name.is_empty());
+    if named.len() > MOST_RESOURCES {
+        return Err(call.refuse(OAuthError::invalid_target("too many resources")));
+    }
+    Ok(named)
 }

@@ -1,4 +1,4 @@
-//! Where a request says which client sent it (RFC 6749 §2.3): in the Authorization header or in its form, never in both.
+//! Client authentication of a request (RFC 6749 §2.3): the Authorization header or the form, never both.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{
@@ -10,114 +10,114 @@ use crate::{
     api_error::ApiError,
     app::App,
     directory::CachedClient,
-    flows::oauth::client_auth::{Freshness, Presented, authenticate, claimed_client},
+    flows::oauth::client_auth::{ClientCredentials, Freshness, authenticate, claimed_client},
     http::{context::Context, oauth::params},
     limits::{Key, Limit},
     model::actor::RequestContext,
-    oauth::{error::OAuthError, params::Params},
+    oauth::{error::OAuthError, params::Parameters, requests::ClientParameters},
 };
 
-/// What the request shows.
+/// The client credentials of a request.
 ///
 /// # Errors
-/// `invalid_request` where it authenticates in two ways, `invalid_client` where in none.
-pub fn presented(headers: &HeaderMap, params: &Params) -> Result<Presented, OAuthError> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let client_id = params.get("client_id");
-    let assertion = params.get("client_assertion");
-    let ways = [
-        headers.contains_key(header::AUTHORIZATION),
-        params.get("client_secret").is_some(),
-        assertion.is_some() || params.get("client_assertion_type").is_some(),
-    ];
-    // Not even a broken way beside a right one is taken (Keycloak CVE-2026-16093).
-    if assertion.is_some_and(|jwt| jwt.ends_with('.')) {
-        return Err(OAuthError::invalid_client("the client assertion is not signed"));
+/// `invalid_request` if the request uses more than one authentication method, `invalid_client` if it names no client.
+pub fn credentials(
+    headers: &HeaderMap,
+    form: ClientParameters,
+) -> Result<ClientCredentials, OAuthError> {
+    let mut authorization = headers.get_all(header::AUTHORIZATION).iter();
+    let has_assertion = form.client_assertion.is_some() || form.client_assertion_type.is_some();
+    // Not even a malformed method beside a valid one is accepted (Keycloak CVE-2026-16093).
+    if form.client_assertion.as_ref().is_some_and(|jwt| jwt.ends_with('.')) {
+        return Err(OAuthError::invalid_client("`client_assertion` must be signed"));
     }
-    if ways.into_iter().filter(|way| *way).count() > 1 {
-        return Err(OAuthError::invalid_request("authenticate the client in one way, not two"));
+    let methods =
+        [headers.contains_key(header::AUTHORIZATION), form.client_secret.is_some(), has_assertion];
+    if methods.into_iter().filter(|used| *used).count() > 1 {
+        return Err(OAuthError::invalid_request("use a single client authentication method"));
     }
-    if ways[2] {
-        return asserted(params);
+    if has_assertion {
+        return assertion(form);
     }
-    match (given.next(), params.get("client_secret")) {
-        (Some(value), _) if given.next().is_none() => {
-            let (id, secret) = basic(value.as_bytes()).ok_or_else(|| {
+    match (authorization.next(), form.client_secret.map(|secret| secret.0)) {
+        (Some(value), _) if authorization.next().is_none() => {
+            let (client_id, secret) = basic(value.as_bytes()).ok_or_else(|| {
                 OAuthError::invalid_client(
-                    "the Authorization header is not Basic with id and secret",
+                    "the Authorization header must be `Basic` with client id and secret",
                 )
             })?;
-            if client_id.is_some_and(|named| named != id) {
+            if form.client_id.is_some_and(|named| named != client_id) {
                 return Err(OAuthError::invalid_request(
-                    "client_id is not the authenticated client",
+                    "`client_id` must be the authenticated client",
                 ));
             }
-            Ok(Presented::Secret { client_id: id, secret })
+            Ok(ClientCredentials::Secret { client_id, secret })
         }
-        (Some(_), _) => Err(OAuthError::invalid_request("send one Authorization header")),
-        (None, secret) => {
-            let client_id = client_id
-                .ok_or_else(|| match secret {
-                    Some(_) => OAuthError::invalid_request("client_id is missing"),
-                    None => OAuthError::invalid_client("the client does not say who it is"),
-                })?
-                .to_owned();
-            Ok(match secret {
-                Some(secret) => Presented::Secret { client_id, secret: secret.to_owned() },
-                None => Presented::Nothing { client_id },
-            })
-        }
+        (Some(_), _) => Err(OAuthError::invalid_request("duplicate Authorization header")),
+        (None, Some(secret)) => match form.client_id {
+            Some(client_id) => Ok(ClientCredentials::Secret { client_id, secret }),
+            None => Err(OAuthError::invalid_request("`client_id` is missing")),
+        },
+        (None, None) => match form.client_id {
+            Some(client_id) => Ok(ClientCredentials::Absent { client_id }),
+            None => Err(OAuthError::invalid_client("client authentication is missing")),
+        },
     }
 }
 
-/// The form of a request, and the client that sent it and has proven so.
+/// The typed request in a form, and the authenticated client that sent it.
 ///
 /// # Errors
-/// As [`presented`] and [`authenticate`].
-pub async fn authenticated(request: &Request, body: Body) -> poem::Result<(Params, CachedClient)> {
+/// As [`credentials`], [`authenticate`] and [`Parameters::of`].
+pub async fn authenticated<T: Parameters>(
+    request: &Request,
+    body: Body,
+) -> poem::Result<(T, CachedClient)> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let presented = presented(request.headers(), &params).map_err(ApiError::from)?;
-    limit_strangers(app, caller, &presented)?;
+    let form = ClientParameters::of(&params).map_err(ApiError::from)?;
+    let credentials = credentials(request.headers(), form).map_err(ApiError::from)?;
+    limit_unauthenticated(app, caller, &credentials)?;
     let known =
-        authenticate(app, &presented, Freshness::Now, caller).await.map_err(ApiError::from)?;
-    Ok((params, known))
+        authenticate(app, &credentials, Freshness::Now, caller).await.map_err(ApiError::from)?;
+    Ok((T::of(&params).map_err(ApiError::from)?, known))
 }
 
-/// Counts a request of a client that proves nothing against its network. Those that authenticate serve many people from
-/// one address; their failures are counted instead.
+/// Counts a request without client authentication against its network. Authenticating clients serve many users from one
+/// address; their failures are counted instead.
 ///
 /// # Errors
 /// 429
-pub fn limit_strangers(
+pub fn limit_unauthenticated(
     app: &App,
     caller: &RequestContext,
-    presented: &Presented,
+    credentials: &ClientCredentials,
 ) -> Result<(), ApiError> {
-    match presented {
-        Presented::Nothing { .. } => Ok(app.admit(Limit::Address, &Key::address(caller.address))?),
-        Presented::Secret { .. } | Presented::Assertion { .. } => Ok(()),
+    match credentials {
+        ClientCredentials::Absent { .. } => {
+            Ok(app.admit(Limit::Address, &Key::address(caller.address))?)
+        }
+        ClientCredentials::Secret { .. } | ClientCredentials::Assertion { .. } => Ok(()),
     }
 }
 
 /// `private_key_jwt` (RFC 7521 §4.2).
-fn asserted(params: &Params) -> Result<Presented, OAuthError> {
+fn assertion(form: ClientParameters) -> Result<ClientCredentials, OAuthError> {
     const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let Some(jwt) = params.get("client_assertion") else {
-        return Err(OAuthError::invalid_request("client_assertion is missing"));
+    let Some(jwt) = form.client_assertion else {
+        return Err(OAuthError::invalid_request("`client_assertion` is missing"));
     };
-    if params.get("client_assertion_type") != Some(TYPE) {
-        return Err(OAuthError::invalid_request(format!("client_assertion_type is {TYPE}")));
+    if form.client_assertion_type.as_deref() != Some(TYPE) {
+        let refused = format!("`client_assertion_type` must be `{TYPE}`");
+        return Err(OAuthError::invalid_request(refused));
     }
-    let claimed = claimed_client(jwt);
-    let named = params.get("client_id").map(str::to_owned);
-    let client_id = named
-        .or(claimed)
-        .ok_or_else(|| OAuthError::invalid_client("the client assertion cannot be read"))?;
-    Ok(Presented::Assertion { client_id, jwt: jwt.to_owned() })
+    let client_id = form.client_id.or_else(|| claimed_client(&jwt));
+    let client_id =
+        client_id.ok_or_else(|| OAuthError::invalid_client("malformed `client_assertion`"))?;
+    Ok(ClientCredentials::Assertion { client_id, jwt })
 }
 
-/// `Basic` with the id and the secret form-encoded within, as RFC 6749 §2.3.1 wants it.
+/// `Basic` with form-encoded id and secret (RFC 6749 §2.3.1).
 fn basic(value: &[u8]) -> Option<(String, String)> {
     let value = std::str::from_utf8(value).ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
@@ -127,7 +127,7 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
     let form_decode = |text: &str| {
-        // Encoded there is no `&`. What comes as it is does not end there.
+        // An encoded value has no `&`; in one that was sent unencoded it is part of the value.
         let pair = format!("v={}", text.replace('&', "%26"));
         url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned())
     };

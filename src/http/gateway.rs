@@ -1,13 +1,81 @@
 //! `/forward-auth`: a gateway presents the credentials of a request before forwarding it; 200 allows
 //! the request. Every method is accepted, and no body is read.
 
-use poem::{Endpoint, Request, Response, Result, http::uri::PathAndQuery};
+use poem::{
+    Endpoint, Request, Response, Result,
+    http::{Method, uri::PathAndQuery},
+};
+use poem_openapi::{Enum, Object};
 
-use super::context::{Context, from_poem};
+use super::{
+    api::Tag,
+    context::{Context, from_poem},
+    operation::{Operation, Security},
+};
 use crate::{
     forward_auth::{self, OriginalRequest},
     request_context::is_from_trusted_proxy,
 };
+
+/// The endpoint for gateways that describe the original request by headers.
+pub fn operation() -> Operation {
+    let by_headers = ForwardAuth::ByHeaders;
+    Operation::new(Method::GET, "/forward-auth", "forwardAuth", Tag::Gateways, by_headers)
+        .about(
+            "Authorize a request",
+            "For nginx auth_request, Traefik, Caddy and Envoy, by any method. With a bearer token, or with the cookies of a \
+             session, which are renewed on the way. Every response has all identity headers, empty where there is no value, so \
+             that a proxy that copies them overwrites what the client sent.",
+        )
+        .every_method()
+        .security(Security::AccessToken)
+        .query::<ForwardAuthRequirements>()
+        .empty(
+            200,
+            "The request is allowed; `X-Propusk-User`, `-Email`, `-Role`, `-Scope`, `-Client`, `-Session` and `-Modules` identify \
+             the caller.",
+        )
+        .empty(303, "The browser must log in.")
+        .api_errors(&[400, 401, 403, 429, 503])
+}
+
+/// The parameters of the query; [`forward_auth`] parses them.
+#[derive(Object)]
+struct ForwardAuthRequirements {
+    /// Scopes that the token must have, separated by spaces; may be repeated.
+    scope: Option<String>,
+    /// Modules that the token must grant; may be repeated.
+    #[oai(default)]
+    module: Vec<String>,
+    /// Resources that the token may be for instead of this server's own API; may be repeated.
+    #[oai(default)]
+    audience: Vec<String>,
+    /// Maximum authentication age in seconds (RFC 9470).
+    #[oai(validator(minimum(value = "30")))]
+    max_age: Option<u64>,
+    /// Required authentication context classes (RFC 9470).
+    acr: Option<String>,
+    /// What a browser gets that is not logged in: a redirect, the URL in `X-Propusk-Location`, or neither.
+    redirect: Option<Redirect>,
+    /// `header`: renewed cookies are in `X-Propusk-Set-Access` and `X-Propusk-Set-Refresh` as well.
+    cookies: Option<RenewedCookies>,
+}
+
+/// The response to a browser that is not logged in.
+#[derive(Enum)]
+#[oai(rename = "ForwardAuthRedirect", rename_all = "lowercase")]
+enum Redirect {
+    Login,
+    Header,
+    Never,
+}
+
+/// Where renewed cookies are returned besides `Set-Cookie`.
+#[derive(Enum)]
+#[oai(rename_all = "lowercase")]
+enum RenewedCookies {
+    Header,
+}
 
 /// The path prefix for Envoy, which appends the path of the original request. The requirements, the
 /// query of other gateways, are the first segment after it, so that no path can be taken for them.

@@ -6,7 +6,7 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 
-use super::context::Context;
+use super::{context::Context, operation};
 use crate::credentials::{CookieNames, bearer, cookie, require_same_origin};
 
 /// The tokens a request carries, not verified yet.
@@ -19,8 +19,6 @@ pub struct Credentials {
     pub refresh_token: Option<String>,
 }
 
-const SCHEME: &str = "accessToken";
-
 impl<'a> ApiExtractor<'a> for Credentials {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
     type ParamType = ();
@@ -28,7 +26,7 @@ impl<'a> ApiExtractor<'a> for Credentials {
 
     fn register(registry: &mut Registry) {
         registry.create_security_scheme(
-            SCHEME,
+            operation::ACCESS_TOKEN,
             MetaSecurityScheme {
                 ty: "http",
                 description: Some(
@@ -46,7 +44,7 @@ impl<'a> ApiExtractor<'a> for Credentials {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
+        vec![operation::ACCESS_TOKEN, operation::OAUTH2]
     }
 
     async fn from_request(

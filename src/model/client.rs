@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::oauth::token_request::GrantType;
 use crate::{clock::Timestamp, model::key::SigningAlgorithm, oauth::scope::Scope};
 
 /// The first-party client of the JSON API: a login there opens a session of this client.
@@ -98,15 +99,6 @@ impl AuthMethod {
     pub const fn has_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
-}
-
-/// RFC 7591 §2
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GrantType {
-    AuthorizationCode,
-    RefreshToken,
-    ClientCredentials,
 }
 
 /// OpenID Connect Registration §2

@@ -3,6 +3,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::compact_jws::{self, CompactJws};
+
 /// Maximum length of a token, in bytes; longer input is rejected unread. Issued tokens have less
 /// than a tenth of it.
 pub const MAX_LENGTH: usize = 8 * 1024;
@@ -85,18 +87,14 @@ impl<'a> Unverified<'a> {
         if token.len() > MAX_LENGTH {
             return Err(MALFORMED);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
-        let (header, payload) = message
-            .split_once('.')
-            .filter(|(_, payload)| !payload.contains('.'))
-            .ok_or(MALFORMED)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
+        let jws = CompactJws::split(token).ok_or(MALFORMED)?;
+        let header = compact_jws::decode(jws.header).ok_or(MALFORMED)?;
         let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
         if header.typ != kind.typ() {
             return Err(InvalidToken("unexpected token type (`typ`)"));
         }
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
-        Ok(Self { header, message, signature, payload })
+        let signature = compact_jws::decode(jws.signature).ok_or(MALFORMED)?;
+        Ok(Self { header, message: jws.signing_input, signature, payload: jws.payload })
     }
 
     /// The claims. Verify the signature first.
@@ -106,7 +104,7 @@ impl<'a> Unverified<'a> {
     /// range.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, InvalidToken> {
         const MALFORMED: InvalidToken = InvalidToken("missing or malformed claims");
-        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| MALFORMED)?;
+        let payload = compact_jws::decode(self.payload).ok_or(MALFORMED)?;
         serde_json::from_slice(&payload).map_err(|_| MALFORMED)
     }
 }

@@ -1,7 +1,11 @@
-//! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one parser for all of them. A parameter
-//! without a value counts as absent; one that is given twice is refused, but for `resource` (RFC 8707 §2).
+//! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them, and typed requests read
+//! from what it returns ([`parameters!`]). A parameter without a value counts as absent; a duplicate is rejected, except for
+//! `resource` (RFC 8707 §2).
 
+use poem_openapi::types::Password;
 use url::form_urlencoded;
+
+use super::error::OAuthError;
 
 /// The most parameters one request may have.
 const MOST: usize = 100;
@@ -9,45 +13,45 @@ const MOST: usize = 100;
 /// The only parameter that may be given more than once.
 const REPEATABLE: &str = "resource";
 
-/// What a request gave, in its order.
+/// The parameters of a request, in the order they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads a query or the body of a form.
+    /// Parses a query or the body of a form.
     ///
     /// # Errors
-    /// Says what is wrong: no UTF-8, a broken escape, a parameter given twice, too many.
+    /// Invalid UTF-8, a broken escape, a duplicate parameter, too many parameters.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "the parameters are not UTF-8")?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "the parameters must be UTF-8")?;
         let escapes_fit = text
             .split('%')
             .skip(1)
             .all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit));
         if !escapes_fit {
-            return Err("a % is not followed by two hexadecimal digits");
+            return Err("`%` must be followed by two hexadecimal digits");
         }
         let mut params: Vec<(String, String)> = vec![];
         for (name, value) in form_urlencoded::parse(bytes) {
             // Escapes that decode to something else than UTF-8 come back as replacement characters.
             if name.contains('\u{fffd}') || value.contains('\u{fffd}') || value.contains('\0') {
-                return Err("a parameter is not UTF-8 text");
+                return Err("the parameters must be UTF-8 text without NUL");
             }
             if value.is_empty() {
                 continue;
             }
             if name != REPEATABLE && params.iter().any(|(known, _)| *known == name) {
-                return Err("a parameter is given twice");
+                return Err("duplicate parameter");
             }
             if params.len() == MOST {
-                return Err("there are too many parameters");
+                return Err("too many parameters");
             }
             params.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self(params))
     }
 
-    /// Of pairs that were read elsewhere, from a request object for instance. The same rules hold.
+    /// From pairs that were read elsewhere, from a request object for instance. The same rules hold.
     ///
     /// # Errors
     /// As [`Params::parse`].
@@ -83,6 +87,143 @@ impl Params {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
 }
+
+/// A type that a parameter can have.
+pub trait Parameter: Sized {
+    /// Reads the parameter of that name.
+    ///
+    /// # Errors
+    /// The parameter is required and missing, or malformed.
+    fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError>;
+}
+
+impl Parameter for String {
+    fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError> {
+        let value = params.get(name).map(str::to_owned);
+        value.ok_or_else(|| OAuthError::invalid_request(format!("`{name}` is missing")))
+    }
+}
+
+impl Parameter for Option<String> {
+    fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError> {
+        Ok(params.get(name).map(str::to_owned))
+    }
+}
+
+impl Parameter for Option<Password> {
+    fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError> {
+        Ok(params.get(name).map(|secret| Password(secret.to_owned())))
+    }
+}
+
+impl Parameter for Vec<String> {
+    fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError> {
+        Ok(params.all(name).map(str::to_owned).collect())
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($number:ty),+) => {
+        $(impl Parameter for Option<$number> {
+            fn read(params: &Params, name: &'static str) -> Result<Self, OAuthError> {
+                let Some(text) = params.get(name) else {
+                    return Ok(None);
+                };
+                let number = text.parse::<u64>().ok().and_then(|n| <$number>::try_from(n).ok());
+                number.map(Some).ok_or_else(|| {
+                    let refused = format!("`{name}` must be a whole number, 0 or greater");
+                    OAuthError::invalid_request(refused)
+                })
+            }
+        })+
+    };
+}
+whole_numbers!(u32, i64);
+
+/// A typed request: the parameters that an endpoint knows, read from those that were sent. Unknown parameters are ignored
+/// (RFC 6749 §3.1).
+pub trait Parameters: Sized {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// The first parameter that is missing or malformed.
+    fn of(params: &Params) -> Result<Self, OAuthError>;
+}
+
+/// All of them, for a request that is kept as it was sent.
+impl Parameters for Params {
+    fn of(params: &Params) -> Result<Self, OAuthError> {
+        Ok(params.clone())
+    }
+}
+
+/// Declares a typed request once: the struct, how it is read from [`Params`], and its schema in the OpenAPI document. The
+/// documentation of each field is the description of the parameter.
+macro_rules! parameters {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$about:meta])* pub $field:ident: $kind:ty,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, poem_openapi::Object)]
+        pub struct $name { $($(#[$about])* pub $field: $kind,)+ }
+
+        impl $crate::oauth::params::Parameters for $name {
+            fn of(
+                params: &$crate::oauth::params::Params,
+            ) -> Result<Self, $crate::oauth::error::OAuthError> {
+                use $crate::oauth::params::Parameter;
+                Ok(Self { $($field: Parameter::read(params, stringify!($field))?,)+ })
+            }
+        }
+    };
+}
+pub(crate) use parameters;
+
+/// Declares a parameter with a fixed set of values, in the request and in the OpenAPI document.
+macro_rules! values {
+    ($(#[$meta:meta])* pub enum $name:ident or $error:ident { $($(#[$about:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            poem_openapi::Enum,
+            serde::Serialize,
+            serde::Deserialize,
+        )]
+        pub enum $name { $($(#[$about])* #[oai(rename = $text)] #[serde(rename = $text)] $value,)+ }
+
+        impl $crate::oauth::params::Parameter for Option<$name> {
+            fn read(
+                params: &$crate::oauth::params::Params,
+                name: &'static str,
+            ) -> Result<Self, $crate::oauth::error::OAuthError> {
+                match params.get(name) {
+                    None => Ok(None),
+                    $(Some($text) => Ok(Some($name::$value)),)+
+                    Some(_) => {
+                        let known = [$(concat!("`", $text, "`")),+].join(" or ");
+                        let refused = format!("`{name}` must be {known}");
+                        Err($crate::oauth::error::OAuthError::$error(refused))
+                    }
+                }
+            }
+        }
+
+        impl $crate::oauth::params::Parameter for $name {
+            fn read(
+                params: &$crate::oauth::params::Params,
+                name: &'static str,
+            ) -> Result<Self, $crate::oauth::error::OAuthError> {
+                Option::<$name>::read(params, name)?.ok_or_else(|| {
+                    let refused = format!("`{name}` is missing");
+                    $crate::oauth::error::OAuthError::invalid_request(refused)
+                })
+            }
+        }
+    };
+}
+pub(crate) use values;
 
 #[cfg(test)]
 mod tests {

@@ -43,9 +43,9 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         browser.open(&request.clone().with("redirect_uri", "https://evil.example/cb").path()).await;
     refused.push((
         wrong,
-        "redirect_uri is not one that this client has registered",
+        "`redirect_uri` is not registered for this client",
         vec![
-            ("redirect_uri.request_count", "https://evil.example/cb"),
+            ("redirect_uri.requested", "https://evil.example/cb"),
             ("redirect_uri.registered", "https://app.example/cb"),
         ],
     ));
@@ -58,11 +58,11 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form("/oauth2/token", &form).await;
     refused.push((
         wrong,
-        "the client is unknown, or its authentication is wrong",
+        "unknown client or invalid client authentication",
         vec![
             ("client.id", "app"),
-            ("client.shown", "a secret"),
-            ("client.known_and_enabled", "true"),
+            ("client.presented", "secret"),
+            ("client.found_and_enabled", "true"),
         ],
     ));
     // A scope that the client is not allowed.
@@ -70,8 +70,8 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form_as("/oauth2/token", "app", &form).await;
     refused.push((
         wrong,
-        "this client may not ask for that scope",
-        vec![("grant_type", "ClientCredentials"), ("scope.request_count", "canary:scope")],
+        "the client may not request this scope",
+        vec![("grant_type", "ClientCredentials"), ("scope.requested", "canary:scope")],
     ));
     // A code that is used twice, and one with another verifier.
     let code = browser.authorize(&request, "ann").await.code().to_owned();
@@ -80,7 +80,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     refused.push((
         wrong,
         "the code is unknown, expired or used",
-        vec![("code.was_redeemed", "true"), ("code.is_this_clients", "true")],
+        vec![("code.exchanged", "true"), ("code.belongs_to_client", "true")],
     ));
     let code = browser.authorize(&request, "ann").await.code().to_owned();
     let form = [
@@ -94,9 +94,9 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         wrong,
         "the code is unknown, expired or used",
         vec![
-            ("code.was_redeemed", "false"),
-            ("code.has_expired", "false"),
-            ("code.differs_in", "redirect_uri, code_verifier, or the account"),
+            ("code.exchanged", "false"),
+            ("code.expired", "false"),
+            ("code.mismatch", "redirect_uri, code_verifier, or the account"),
         ],
     ));
     // The tokens issued for the code that was used twice.
@@ -116,12 +116,12 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form_as("/oauth2/introspect", "app", &[("token", &ann.access)]).await;
     refused.push((
         wrong,
-        "it is not this client's to know of",
-        vec![("asked_by", "app"), ("token.client_id", "propusk")],
+        "the client may not introspect this token",
+        vec![("introspected_by", "app"), ("token.client_id", "propusk")],
     ));
     // An error in a redirect, and one on an error page.
     let wrong = server.browser().open(&request.clone().with("prompt", "none").path()).await;
-    refused.push((wrong, "nobody is logged in", vec![]));
+    refused.push((wrong, "no user is logged in", vec![]));
     let wrong = server.get_as("/oauth2/revocations", &ann.access).await;
     refused.push((
         wrong,
@@ -154,10 +154,10 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form_as("/oauth2/token", "app", &form).await;
     refused.push((
         wrong,
-        "the resource is unknown here",
+        "`resource` is unknown",
         vec![
-            ("resource.request_count", "https://api.example/unknown"),
-            ("resource.the_client_may", "false"),
+            ("resource.requested", "https://api.example/unknown"),
+            ("resource.allowed_for_client", "false"),
         ],
     ));
     server.clock.advance(Duration::from_secs(1_000));
@@ -227,7 +227,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success()
-            && text.contains("client.shown: a secret")
+            && text.contains("client.presented: secret")
             && text.contains("401 invalid_client"),
         "{text} {output:?}"
     );

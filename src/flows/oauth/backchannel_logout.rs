@@ -1,6 +1,6 @@
-//! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): a client that registered an address for it hears of each
-//! of its sessions that ends with a logout. Deliveries wait in a table, put there by the transaction that ended the session,
-//! and are tried again until they arrive or are given up.
+//! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): a client that registered a `backchannel_logout_uri` is
+//! notified of each of its sessions that a logout revokes. Deliveries are queued in a table by the transaction that revoked the
+//! session, and retried until they are delivered or abandoned.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::{
     storage::{logout_deliveries as rows, logout_deliveries::Delivery},
 };
 
-/// How often a process looks for deliveries that others left behind or that are to be tried again.
+/// How often a process looks for abandoned leases and due retries.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Deliveries that one round takes.
+/// Deliveries of one round.
 const BATCH: i64 = 16;
 
-/// Who took a delivery has this long; then somebody else takes it.
+/// The lease of a delivery; after it another process takes the delivery.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The pauses between attempts; after the last the client is given up.
+/// The delays between attempts; after the last one the delivery is abandoned.
 const PAUSES: [Duration; 7] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
@@ -35,7 +35,7 @@ const PAUSES: [Duration; 7] = [
     Duration::from_secs(24 * 3_600),
 ];
 
-/// Life of a logout token (§2.4 recommends two minutes at the most).
+/// Lifetime of a logout token (§2.4 recommends at most two minutes).
 const TOKEN_LIFE: Duration = Duration::from_secs(120);
 
 /// Runs until it is dropped.
@@ -52,7 +52,7 @@ pub async fn run(app: Arc<App>) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::error!(%error, "logout tokens cannot be delivered; trying again");
+                    tracing::error!(%error, "logout delivery failed; will retry");
                     break;
                 }
             }
@@ -60,10 +60,10 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-/// Sends what is due once; says how many deliveries were taken.
+/// Sends the due deliveries once; returns how many were taken.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where the deliveries cannot be read.
+/// [`Error::Unavailable`] if the deliveries cannot be read.
 pub async fn deliver_due(app: &App) -> Result<usize, Error> {
     let now = app.clock.now();
     if !rows::any_due(&app.db, now).await? {
@@ -77,17 +77,25 @@ pub async fn deliver_due(app: &App) -> Result<usize, Error> {
 
 async fn settle(app: &App, delivery: &Delivery) -> Result<(), Error> {
     match send(app, delivery).await? {
-        Outcome::Arrived => rows::remove(&app.db, &delivery.id).await?,
+        Outcome::Delivered => rows::remove(&app.db, &delivery.id).await?,
         Outcome::Failed(why) => {
             let client = &delivery.client_id;
             let done = usize::try_from(delivery.attempts - 1).unwrap_or(usize::MAX);
             match PAUSES.get(done) {
                 Some(pause) => {
-                    tracing::info!(?client, why, "a logout token did not arrive; trying again");
+                    tracing::info!(
+                        client_id = client,
+                        why,
+                        "logout token not delivered; will retry"
+                    );
                     rows::postpone(&app.db, &delivery.id, app.clock.now() + *pause).await?;
                 }
                 None => {
-                    tracing::warn!(?client, why, "a logout token never arrived: given up");
+                    tracing::warn!(
+                        client_id = client,
+                        why,
+                        "logout token not delivered; abandoned"
+                    );
                     rows::remove(&app.db, &delivery.id).await?;
                 }
             }
@@ -97,18 +105,18 @@ async fn settle(app: &App, delivery: &Delivery) -> Result<(), Error> {
 }
 
 enum Outcome {
-    /// Or there is nobody to tell any more.
-    Arrived,
+    /// Or the client has gone.
+    Delivered,
     Failed(String),
 }
 
 async fn send(app: &App, delivery: &Delivery) -> Result<Outcome, Error> {
     let Some(known) = app.client(&delivery.client_id).await? else {
-        return Ok(Outcome::Arrived);
+        return Ok(Outcome::Delivered);
     };
     let client = &known.client;
     let Some(uri) = &client.metadata.backchannel_logout_uri else {
-        return Ok(Outcome::Arrived);
+        return Ok(Outcome::Delivered);
     };
     let now = app.clock.now();
     let claims = json!({
@@ -121,12 +129,12 @@ async fn send(app: &App, delivery: &Delivery) -> Result<Outcome, Error> {
         "sid": delivery.session_id,
         "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
     });
-    // §2.4: as its ID tokens.
+    // §2.4: signed as the client's ID tokens.
     let algorithm = id_token::algorithm(app, client.metadata.id_token_signed_response_alg);
     let token = app.keys.sign(TokenType::Logout, &claims, algorithm, now).await?;
     let sent = app.outbound.post_form(uri, &[("logout_token", &token)]).await;
     Ok(match sent {
-        Ok(status) if status.is_success() => Outcome::Arrived,
+        Ok(status) if status.is_success() => Outcome::Delivered,
         Ok(status) => Outcome::Failed(format!("status {}", status.as_u16())),
         Err(error) => Outcome::Failed(error.to_string()),
     })

@@ -1,4 +1,4 @@
-//! RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0): an application asks that its person be logged out here.
+//! RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0): an application requests that its user be logged out.
 
 use std::sync::Arc;
 
@@ -7,44 +7,45 @@ use crate::{
     error::Error,
     flows::tokens::{id_token, subject},
     model::{browser_session::BrowserSession, client::Client},
-    oauth::{error::OAuthError, id_token::IdClaims, params::Params},
+    oauth::{error::OAuthError, id_token::IdClaims, params::Params, requests::EndSessionRequest},
     storage::sessions,
 };
 
-/// A logout request that was found good.
+/// A valid logout request.
 #[derive(Debug)]
 pub struct EndSession {
     pub client: Option<Arc<Client>>,
-    /// A registered address to go on to, with `state` in it.
+    /// A registered `post_logout_redirect_uri`, with `state` appended.
     pub continue_to: Option<String>,
     hint: Option<IdClaims>,
 }
 
-/// Checks a logout request: the hint and the address belong to the client, or there is no redirect (threat T9).
+/// Validates a logout request: the hint and the redirect URI must be the client's, or there is no redirect (threat T9).
 ///
-/// A hint that cannot be verified is as good as none: an honest application may hold one that was signed by a key which
-/// has been replaced since, and its person must be able to log out. They are asked (RP-Initiated Logout §4).
+/// A hint that cannot be verified counts as absent: an honest application may hold one that was signed by a key which
+/// has been replaced since, and its user must be able to log out. The user is asked (RP-Initiated Logout §2).
 ///
 /// # Errors
-/// `invalid_request`, to be shown on a page.
-pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
+/// `invalid_request`, for an error page.
+pub async fn read(app: &App, request: &EndSessionRequest) -> Result<EndSession, Error> {
     app.sync().await?;
-    let given = params.get("id_token_hint");
-    let hint = given.and_then(|token| id_token::hint(app, token));
-    let unverified = given.is_some() && hint.is_none();
-    let named = params.get("client_id");
+    let token = request.id_token_hint.as_deref();
+    let hint = token.and_then(|token| id_token::hint(app, token));
+    let unverified = token.is_some() && hint.is_none();
+    let named = request.client_id.as_deref();
     if let (Some(hint), Some(named)) = (&hint, named)
         && hint.aud != named
     {
-        return Err(OAuthError::invalid_request("id_token_hint belongs to another client").into());
+        let refused = "`id_token_hint` was issued to another client";
+        return Err(OAuthError::invalid_request(refused).into());
     }
     let client_id = named.or(hint.as_ref().map(|hint| hint.aud.as_str()));
     let client = match client_id {
         Some(id) => app.client(id).await?.map(|known| known.client),
         None => None,
     };
-    let continue_to = match params.get("post_logout_redirect_uri") {
-        // Whose address it is only the hint said.
+    let continue_to = match &request.post_logout_redirect_uri {
+        // Only the hint named the client that may have registered it.
         Some(_) if unverified && named.is_none() => None,
         Some(uri) => {
             let registered = client.as_ref().is_some_and(|client| {
@@ -52,11 +53,11 @@ pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
             });
             if !registered {
                 return Err(OAuthError::invalid_request(
-                    "post_logout_redirect_uri is not one that this client has registered (send client_id or id_token_hint)",
+                    "`post_logout_redirect_uri` is not registered for this client (send `client_id` or `id_token_hint`)",
                 )
                 .into());
             }
-            Some(with_state(uri, params.get("state")))
+            Some(with_state(uri, request.state.as_deref()))
         }
         None => None,
     };
@@ -64,7 +65,7 @@ pub async fn read(app: &App, params: &Params) -> Result<EndSession, Error> {
 }
 
 impl EndSession {
-    /// Whether the hint names the very session of this browser: then nobody is asked.
+    /// Whether the hint names the session of this browser: then logout needs no confirmation.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -76,7 +77,7 @@ impl EndSession {
             return Ok(false);
         }
         let session = sessions::by_id(&app.db, &hint.sid).await?;
-        // The session may be swept already; then the person still is the one.
+        // The session may be deleted already; the user is still the one of the hint.
         Ok(session
             .is_none_or(|session| session.browser_session_id.is_none_or(|id| id == browser.id)))
     }

@@ -1,4 +1,4 @@
-//! Introspection (RFC 7662): what a token is worth at this moment, for those it is meant for.
+//! Token introspection (RFC 7662), for the clients that a token was issued to or is meant for.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// RFC 7662 §2.2. An inactive token says nothing but that.
+/// RFC 7662 §2.2. An inactive token has no other member.
 #[derive(Debug, Default, Serialize)]
 pub struct Introspection {
     pub active: bool,
@@ -22,7 +22,7 @@ pub struct Introspection {
     pub facts: Option<Facts>,
 }
 
-/// What an active token says.
+/// The members of an active token.
 #[derive(Debug, Serialize)]
 pub struct Facts {
     pub iss: String,
@@ -43,11 +43,11 @@ pub struct Facts {
     pub auth_time: Option<i64>,
 }
 
-/// Introspects a token for an authenticated client. What the client may not know of is inactive to it (§2.2, threat
-/// T33): a token is told to the client it was issued to, and to those that serve its audience.
+/// Introspects a token for an authenticated client. A token that the client may not know of is inactive (§2.2, threat T33): a
+/// token is introspected by the client it was issued to, and by those whose introspection audiences have its audience.
 ///
-/// Call this after the client was found with [`client_auth::Freshness::Now`]: what this process knows is
-/// fresh then.
+/// Call this after the client was authenticated with [`client_auth::Freshness::Now`]: the revocation list of this process is
+/// synced then.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -60,11 +60,11 @@ pub async fn introspect(app: &App, client: &Client, token: &str) -> Result<Intro
             Some(Facts::of(verified.claims.clone()))
         }
         refused => {
-            diagnostics::record("asked_by", &client.id);
+            diagnostics::record("introspected_by", &client.id);
             if let Ok(verified) = &refused {
                 verify::note(verified);
             }
-            let why = refused.err().map_or("it is not this client's to know of", |why| why.0);
+            let why = refused.err().map_or("the client may not introspect this token", |why| why.0);
             diagnostics::denied("inactive", why);
             None
         }
@@ -72,7 +72,7 @@ pub async fn introspect(app: &App, client: &Client, token: &str) -> Result<Intro
     Ok(Introspection { active: facts.is_some(), facts })
 }
 
-/// Only the current one is good, and only to its own client.
+/// Only the current refresh token is active, and only for its own client.
 async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Introspection, Error> {
     let current = RefreshToken::parse(token).map(|token| token.hash());
     let session = match refresh::peek(app, token, &client.id).await {
@@ -103,7 +103,7 @@ fn may_know(app: &App, client: &Client, claims: &AccessClaims) -> bool {
     claims.client_id == client.id
         || claims.aud.contains(&client.id)
         || audiences.iter().any(|one| one == "*" || claims.aud.contains(one))
-        // `introspection_audiences` may name this server's own API by the issuer.
+        // The issuer names this server's own API.
         || (claims.aud.contains(own_api) && audiences.contains(&app.config.server.issuer))
 }
 

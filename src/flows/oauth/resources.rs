@@ -1,4 +1,4 @@
-//! Resource indicators (RFC 8707): for whom a token is.
+//! Resource indicators (RFC 8707): the audience of a token.
 
 use crate::{
     app::App,
@@ -8,32 +8,30 @@ use crate::{
     oauth::{access_token::Audience, error::OAuthError, scope::Scope},
 };
 
-/// Resources that one request may name.
+/// The most resources that a request may name.
 const MOST: usize = 8;
 
-/// The resources that a request names, and that its client may ask for. None: this server's own API.
+/// The resources of a request, which its client may request. None: this server's own API.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     resources: Vec<Resource>,
 }
 
-/// Looks up the resources that a request names.
+/// Looks up the resources of a request.
 ///
 /// # Errors
-/// `invalid_target` for one that is unknown or not for this client, and for too many.
-pub async fn target<'a>(
-    app: &App,
-    client: &Client,
-    named: impl Iterator<Item = &'a str>,
-) -> Result<Target, Error> {
-    let mut named: Vec<&str> = named.map(without_slash).collect();
+/// `invalid_target` for a resource that is unknown or that the client may not request, and for too many.
+pub async fn target(app: &App, client: &Client, named: &[String]) -> Result<Target, Error> {
+    let mut named: Vec<&str> = named.iter().map(|name| without_slash(name)).collect();
     named.sort_unstable();
     named.dedup();
     if named.is_empty() {
         return Ok(Target::default());
     }
     if named.len() > MOST {
-        return Err(OAuthError::invalid_target("the request names more than 8 resources").into());
+        return Err(
+            OAuthError::invalid_target("at most 8 `resource` parameters are supported").into()
+        );
     }
     let catalogue = app.directory.catalogue(&app.db).await?;
     let mut resources = vec![];
@@ -46,10 +44,10 @@ pub async fn target<'a>(
         match known.filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
-                diagnostics::record("resource.asked", name);
-                diagnostics::record("resource.the_client_may", may);
+                diagnostics::record("resource.requested", name);
+                diagnostics::record("resource.allowed_for_client", may);
                 return Err(OAuthError::invalid_target(
-                    "the resource is unknown here, or not one that this client may ask tokens for",
+                    "`resource` is unknown, or the client may not request tokens for it",
                 )
                 .into());
             }
@@ -58,17 +56,16 @@ pub async fn target<'a>(
     Ok(Target { resources })
 }
 
-/// The granted resources that a request names again, each once; `None` where it names another.
-pub fn among(granted: &[String], named: &[&str]) -> Option<Vec<String>> {
+/// Of the granted resources those that a request names, each once; `None` if it names another.
+pub fn among(granted: &[String], named: &[String]) -> Option<Vec<String>> {
     let are_one = |granted: &str, named: &str| without_slash(granted) == without_slash(named);
-    let is_granted = |name: &&str| granted.iter().any(|one| are_one(one, name));
+    let is_granted = |name: &String| granted.iter().any(|one| are_one(one, name));
     let is_named = |one: &&String| named.iter().any(|name| are_one(one, name));
     let all = named.iter().all(is_granted);
     all.then(|| granted.iter().filter(is_named).cloned().collect())
 }
 
-/// A resource's name in one spelling: of an origin, the slash after it says nothing (RFC 3986 §6.2.3). URL libraries
-/// write it, whatever the application was told.
+/// The canonical form of a resource: the slash after an origin is insignificant (RFC 3986 §6.2.3), and URL libraries add it.
 fn without_slash(name: &str) -> &str {
     let is_origin = |rest: &&str| {
         let authority = rest.split_once("://").map(|(_, authority)| authority);
@@ -77,10 +74,10 @@ fn without_slash(name: &str) -> &str {
     name.strip_suffix('/').filter(is_origin).unwrap_or(name)
 }
 
-/// Of the resources that a session was granted, those that its client may still ask tokens for.
+/// Of the granted resources of a session those that its client may still request tokens for.
 ///
 /// # Errors
-/// `invalid_target` where none is left.
+/// `invalid_target` if none is left.
 pub async fn still_open(app: &App, client: &Client, granted: &[String]) -> Result<Target, Error> {
     if granted.is_empty() {
         return Ok(Target::default());
@@ -93,9 +90,9 @@ pub async fn still_open(app: &App, client: &Client, granted: &[String]) -> Resul
         .cloned()
         .collect();
     if resources.is_empty() {
-        // Without a resource the token would be for this server's own API, which nobody has asked for.
+        // Without a resource the token would be for this server's own API, which was not requested.
         return Err(OAuthError::invalid_target(
-            "this client may no longer ask tokens for any of the session's resources",
+            "the client may no longer request tokens for any resource of the session",
         )
         .into());
     }
@@ -118,12 +115,12 @@ impl Target {
         self.resources.iter().map(|r| r.id.clone()).collect()
     }
 
-    /// One text for all of them: what a consent is kept under.
+    /// All names as one string, the key of a consent.
     pub fn key(&self) -> String {
         self.names().join(" ")
     }
 
-    /// What pages call the first of them.
+    /// The display name of the first resource.
     pub fn label(&self) -> Option<&str> {
         self.resources.first().map(|resource| resource.name.as_str())
     }
@@ -133,13 +130,13 @@ impl Target {
         audience(app, &self.names())
     }
 
-    /// Of these scopes, those that mean something there.
+    /// Of a scope what the resources know.
     pub fn narrow(&self, scope: &Scope) -> Scope {
         if self.resources.iter().any(|r| r.scope.is_none()) || self.resources.is_empty() {
             return scope.clone();
         }
         scope.filter(|token| {
-            is_about_a_person(token)
+            is_about_the_user(token)
                 || self
                     .resources
                     .iter()
@@ -148,8 +145,8 @@ impl Target {
         })
     }
 
-    /// What a client gets that asks for no scope: the resources' default scopes, as far as it may have them; without a
-    /// resource, all it may have.
+    /// The scope of a request without one: the default scopes of the resources, as far as the client may request them; without a
+    /// resource, all that it may request.
     pub fn default_scope(&self, may: &Scope) -> Scope {
         if self.resources.is_empty() {
             return may.clone();
@@ -157,7 +154,7 @@ impl Target {
         may.filter(|token| self.resources.iter().any(|r| r.default_scope.contains(token)))
     }
 
-    /// What a client may ask for there. A self-registered one gets what the resources offer, beside its own.
+    /// What a client may request for the resources. A self-registered client may request their scopes besides its own.
     pub fn may_ask(&self, client: &Client) -> Scope {
         let own = &client.metadata.scope;
         if !client.source.is_self_registered() {
@@ -179,7 +176,7 @@ pub fn audience(app: &App, names: &[String]) -> Audience {
     Audience::of(names.to_vec())
 }
 
-/// Scopes of OpenID Connect, which ask for claims and not for access to an API.
-pub fn is_about_a_person(token: &str) -> bool {
+/// Scopes of OpenID Connect, which request claims and not access to an API.
+pub fn is_about_the_user(token: &str) -> bool {
     matches!(token, "openid" | "profile" | "email" | "offline_access")
 }

@@ -1,4 +1,4 @@
-//! The UserInfo endpoint's decision (OpenID Connect Core §5.3).
+//! The UserInfo endpoint (OpenID Connect Core §5.3).
 
 use serde_json::{Map, Value};
 
@@ -14,7 +14,7 @@ use crate::{
     storage::sessions,
 };
 
-/// What the bearer may know about the person, and the client it was issued to.
+/// The claims about the user, and the client that the token was issued to.
 #[derive(Debug)]
 pub struct UserInfo {
     pub claims: Map<String, Value>,
@@ -30,9 +30,9 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let claims = &verified.claims;
     let scope = &claims.scope;
     if !scope.contains("openid") {
-        return Err(OAuthError::insufficient_scope("the token lacks the scope openid").into());
+        return Err(OAuthError::insufficient_scope("the token lacks the scope `openid`").into());
     }
-    let gone = || Error::InvalidToken(InvalidToken("its session has ended"));
+    let gone = || Error::InvalidToken(InvalidToken("the session has been revoked"));
     let sid = claims.sid.as_ref().ok_or_else(gone)?;
     let now = app.clock.now();
     let session = sessions::by_id(&app.db, sid)
@@ -41,11 +41,11 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
         .ok_or_else(gone)?;
     let known = app.client(&claims.client_id).await?.ok_or_else(gone)?;
     let user = session.user.as_ref().ok_or_else(gone)?;
-    let mut told = Map::new();
-    told.insert("sub".to_owned(), session.subject.clone().into());
+    let mut response = Map::new();
+    response.insert("sub".to_owned(), session.subject.clone().into());
     let client = &known.client;
-    told.extend(claims::of(client, user, scope, &session.details, Place::UserInfo));
+    response.extend(claims::of(client, user, scope, &session.details, Place::UserInfo));
     let allowed = scope::allowed_in(app, &session, scope, now).await?;
-    told.extend(claims::standing(client, user, &allowed.modules));
-    Ok(UserInfo { claims: told, known })
+    response.extend(claims::standing(client, user, &allowed.modules));
+    Ok(UserInfo { claims: response, known })
 }

@@ -3,7 +3,7 @@
 use poem_openapi::OpenApi;
 
 use super::{
-    Chapter,
+    Tag,
     data::{
         Delivery, LoginRequest, LogoutRequest, Nothing, RefreshRequest, RegisterRequest,
         SessionData, TokenData, VerifiedData, VerifiedUser,
@@ -44,7 +44,7 @@ codes!(LogoutErrors: Validation, MalformedJson, BadRequest, InvalidToken, Invali
     TooLarge, UnsupportedMediaType, Internal, Unavailable);
 codes!(VerifyErrors: InvalidToken, RequestTimeout, Internal, Unavailable);
 
-#[OpenApi(prefix_path = "/api/v1/auth", tag = "Chapter::Authentication")]
+#[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Authentication")]
 impl AuthApi {
     /// Register a user
     ///

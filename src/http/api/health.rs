@@ -5,7 +5,7 @@ use std::time::Duration;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::Chapter;
+use super::Tag;
 use crate::{
     error::Error,
     http::{
@@ -45,7 +45,7 @@ pub struct HealthData {
 codes!(HealthErrors: RequestTimeout, Internal);
 codes!(ReadyErrors: RequestTimeout, Internal, Unavailable);
 
-#[OpenApi(prefix_path = "/api/v1/auth/health", tag = "Chapter::Health")]
+#[OpenApi(prefix_path = "/api/v1/auth/health", tag = "Tag::Health")]
 impl HealthApi {
     /// Get the health of the server
     ///

@@ -3,7 +3,7 @@
 use poem_openapi::OpenApi;
 
 use super::{
-    Chapter,
+    Tag,
     auth::{AuthApi, LoginErrors, LogoutErrors, RegisterErrors},
     data::{LoginRequest, LogoutRequest, Nothing, RegisterRequest, TokenData},
     health::{HealthApi, HealthData, HealthErrors},
@@ -18,7 +18,7 @@ use crate::http::{
 #[derive(Debug)]
 pub struct LegacyApi;
 
-#[OpenApi(prefix_path = "/auth", tag = "Chapter::OlderAddresses")]
+#[OpenApi(prefix_path = "/auth", tag = "Tag::Legacy")]
 impl LegacyApi {
     /// Register a user
     ///

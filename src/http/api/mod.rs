@@ -1,4 +1,4 @@
-//! The JSON API, described by the OpenAPI document that is made of it.
+//! The JSON API, and the OpenAPI document of it and of OAuth's endpoints.
 
 pub mod admin;
 pub mod auth;
@@ -12,25 +12,57 @@ use std::{
     sync::Arc,
 };
 
-use poem::{EndpointExt, Route, RouteMethod};
-use poem_openapi::{LicenseObject, OpenApi, OpenApiService, Tags};
+use poem::{EndpointExt, Route, RouteMethod, http::Method};
+use poem_openapi::{
+    LicenseObject, OpenApi, OpenApiService, Tags,
+    registry::{MetaOperation, MetaParamIn},
+};
 use serde_json::{Value, json};
 
-/// The chapters of the document.
-#[derive(Tags)]
-pub enum Chapter {
-    /// Registration, login, refresh, logout.
+use super::oauth;
+
+/// The tags of the document.
+#[derive(Clone, Copy, Debug, Tags)]
+pub enum Tag {
+    /// First-party registration, login, refresh and logout.
     Authentication,
-    /// Whether the server is well.
-    Health,
-    /// The parts of the platform that are switched on per user.
+    /// The endpoints of OAuth 2.1 and OpenID Connect, for applications with any certified client library.
+    #[oai(rename = "OAuth 2.1 and OpenID Connect")]
+    OAuth,
+    /// Modules: product features that are granted per user.
     Modules,
-    /// For whoever looks after the installation: an administrator's token, or a client's with the scope `propusk:admin`
+    /// For reverse proxies that ask whether a request is allowed: docs/gateways.md.
+    Gateways,
+    /// For administrators: an administrator's access token, or a client's with the scope `propusk:admin`
     /// (`propusk:admin:read` to read).
     Administration,
-    /// The same calls under the addresses that older clients know.
-    #[oai(rename = "Older addresses")]
-    OlderAddresses,
+    /// Liveness and readiness.
+    Health,
+    /// The paths of earlier versions, for existing clients.
+    #[oai(rename = "Legacy paths")]
+    Legacy,
+}
+
+impl Tag {
+    /// In the order of the document.
+    const ALL: [Self; 7] = [
+        Self::Authentication,
+        Self::OAuth,
+        Self::Modules,
+        Self::Gateways,
+        Self::Administration,
+        Self::Health,
+        Self::Legacy,
+    ];
+}
+
+/// Why the OpenAPI document cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error("not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0} is missing")]
+    Missing(String),
 }
 
 /// Every operation of the JSON API.
@@ -41,7 +73,16 @@ fn operations() -> Operations {
     (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::operations())
 }
 
-/// The address of a call that answers with and without a slash at its end.
+/// The operations of the JSON API as they are declared: the path of the document, and the operation.
+fn declared() -> impl Iterator<Item = (String, MetaOperation)> {
+    let paths = Operations::meta().into_iter().flat_map(|api| api.paths);
+    paths.flat_map(|path| {
+        let name = path.path;
+        path.operations.into_iter().map(move |operation| (name.clone(), operation))
+    })
+}
+
+/// The other path of an operation that answers with and without a trailing slash.
 fn twin(path: &str) -> Option<String> {
     path.starts_with("/api/v1/modules").then(|| match path.strip_suffix('/') {
         Some(without) => without.to_owned(),
@@ -49,23 +90,20 @@ fn twin(path: &str) -> Option<String> {
     })
 }
 
-/// Adds every operation to the routes, each under its own address: poem-openapi's service would stand as a
-/// router within the router, with a cookie jar that nobody uses. It would also fill in what its `Query`
-/// parameters read; that type lets the first of two equal parameters win, so it is not for us anyway.
-///
-/// `document` is [`document`]: it says which parameters a query may have.
-pub fn route(route: Route, document: &Value) -> Route {
+/// Adds every operation of the JSON API to the routes, each under its own path: poem-openapi's service would be a router
+/// within the router, with a cookie jar that nobody uses. It would also fill in what its `Query` parameters read; that type
+/// lets the first of two equal parameters win, so it is not used.
+pub fn route(route: Route) -> Route {
     let (mut table, mut twins) = (HashMap::new(), HashMap::new());
     operations().add_routes(&mut table);
     operations().add_routes(&mut twins);
     let twins = twins.into_iter().filter_map(|(path, operations)| Some((twin(&path)?, operations)));
     table.extend(twins);
-    let known = query_parameters(document);
+    let known = query_parameters();
     table.into_iter().fold(route, |route, (path, operations)| {
         let by_method =
             operations.into_iter().fold(RouteMethod::new(), |by_method, (method, operation)| {
-                let name = (path.clone(), method.as_str().to_lowercase());
-                match known.get(&name) {
+                match known.get(&(path.clone(), method.clone())) {
                     Some(known) => {
                         let known = Arc::clone(known);
                         let operation = operation.before(move |request| {
@@ -81,23 +119,19 @@ pub fn route(route: Route, document: &Value) -> Route {
     })
 }
 
-/// What each operation of the admin API takes in its query, by route and method: no other parameter is taken there.
-fn query_parameters(document: &Value) -> HashMap<(String, String), Arc<BTreeSet<String>>> {
-    let mut known = HashMap::new();
-    for (path, operations) in document["paths"].as_object().into_iter().flatten() {
-        if !path.starts_with(admin::PREFIX) {
-            continue;
-        }
-        for (method, operation) in operations.as_object().into_iter().flatten() {
-            let parameters = operation["parameters"].as_array().into_iter().flatten();
+/// The query parameters of each operation of the admin API, by route and method: all others are rejected there.
+fn query_parameters() -> HashMap<(String, Method), Arc<BTreeSet<String>>> {
+    declared()
+        .filter(|(path, _)| path.starts_with(admin::PREFIX))
+        .map(|(path, operation)| {
+            let parameters = operation.params.into_iter();
             let names = parameters
-                .filter(|parameter| parameter["in"] == "query")
-                .filter_map(|parameter| Some(parameter["name"].as_str()?.to_owned()))
+                .filter(|parameter| parameter.in_type == MetaParamIn::Query)
+                .map(|parameter| parameter.name)
                 .collect();
-            known.insert((route_of(path), method.clone()), Arc::new(names));
-        }
-    }
-    known
+            ((route_of(&path), operation.method), Arc::new(names))
+        })
+        .collect()
 }
 
 /// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`, `:param1`.
@@ -114,101 +148,39 @@ fn route_of(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// The OpenAPI document with its paths in order, as JSON.
-pub fn document() -> Value {
+/// The OpenAPI document, as JSON.
+///
+/// # Errors
+/// The declarations do not fit one another, which only a broken build can cause.
+pub fn document() -> Result<Value, DocumentError> {
     // Read into a map of sorted keys, so that the exported file changes only where the API does.
-    let mut document = serde_json::from_str(
-        &OpenApiService::new(operations(), "Propusk", env!("CARGO_PKG_VERSION"))
-            .description(include_str!("../../../openapi/description.md"))
-            .license(LicenseObject::new("MIT OR Apache-2.0"))
-            .spec(),
-    )
-    .unwrap_or_default();
-    mark_nulls(&mut document);
-    add_oauth(&mut document);
-    empty_forms(&mut document);
-    if let Some(tags) = document["tags"].as_array_mut() {
-        tags.sort_by_key(|tag| TAGS.iter().position(|name| tag["name"] == *name));
-    }
-    document
-}
-
-/// The tags as a newcomer needs them.
-const TAGS: [&str; 7] = [
-    "Authentication",
-    "OAuth 2.1 and OpenID Connect",
-    "Modules",
-    "Gateways",
-    "Administration",
-    "Health",
-    "Older addresses",
-];
-
-/// Swagger UI fills a form's fields with their examples and, where they have none, with the word "string": then no call to try
-/// would be a good one. An empty field counts as absent.
-fn empty_forms(document: &mut Value) {
-    let operations = document["paths"].as_object_mut().into_iter();
-    let operations = operations
-        .flat_map(|paths| paths.values_mut())
-        .filter_map(|path| path.as_object_mut())
-        .flat_map(|path| path.values_mut());
-    let fields = operations
-        .filter_map(|operation| {
-            let form = "/requestBody/content/application~1x-www-form-urlencoded/schema/properties";
-            operation.pointer_mut(form)?.as_object_mut()
-        })
-        .flat_map(|fields| fields.values_mut());
-    for field in fields.filter(|field| field.get("enum").is_none()) {
-        match field["type"].as_str() {
-            Some("string") => field["example"] = "".into(),
-            Some("array") => field["example"] = json!([]),
-            _ => {}
+    let mut document: Value = serde_json::from_str(
+        &OpenApiService::new(
+            (operations(), oauth::Described),
+            "Propusk",
+            env!("CARGO_PKG_VERSION"),
+        )
+        .description(include_str!("../../../openapi/description.md"))
+        .license(LicenseObject::new("MIT OR Apache-2.0"))
+        .server("/")
+        .spec(),
+    )?;
+    mark_nulls(&mut document)?;
+    let missing = |name: &str| DocumentError::Missing(name.to_owned());
+    let tags = document["tags"].as_array_mut().ok_or_else(|| missing("tags"))?;
+    tags.sort_by_key(|tag| Tag::ALL.iter().position(|known| tag["name"] == known.name()));
+    let paths = document["paths"].as_object_mut().ok_or_else(|| missing("paths"))?;
+    let operations = paths.values_mut().filter_map(Value::as_object_mut);
+    for operation in operations.flat_map(|path| path.values_mut()) {
+        // An operation that needs no authentication says so.
+        if operation.get("security").is_none() {
+            operation["security"] = json!([]);
         }
     }
+    Ok(document)
 }
 
-/// Writes out the addresses that Swagger UI logs in at.
-pub fn name_login(document: &mut Value, issuer: &str) {
-    let flow = "/components/securitySchemes/oauth2/flows/authorizationCode";
-    if let Some(flow) = document.pointer_mut(flow) {
-        flow["authorizationUrl"] = format!("{issuer}/oauth2/authorize").into();
-        flow["tokenUrl"] = format!("{issuer}/oauth2/token").into();
-    }
-}
-
-/// OAuth's endpoints read forms by rules of their own, which poem-openapi does not know: they are described by hand.
-/// Whoever has a bearer token may have got it by OAuth.
-fn add_oauth(document: &mut Value) {
-    let ours = include_str!("../../../openapi/oauth.yaml");
-    let ours: Value = serde_yaml_ng::from_str(ours).unwrap_or_default();
-    for operation in document["paths"]
-        .as_object_mut()
-        .into_iter()
-        .flat_map(|paths| paths.values_mut())
-        .filter_map(|path| path.as_object_mut())
-        .flat_map(|path| path.values_mut())
-    {
-        let security = operation.get_mut("security").and_then(|s| s.as_array_mut());
-        if let Some(security) = security {
-            security.push(json!({ "oauth2": [] }));
-        }
-    }
-    merge(document, ours);
-}
-
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (name, value) in from {
-                merge(into.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (Value::Array(into), Value::Array(from)) => into.extend(from),
-        (into, from) => *into = from,
-    }
-}
-
-/// The fields of answers that are always there and may be null; poem-openapi knows them as not required only.
+/// The fields of responses that are always present and may be null; poem-openapi knows them as not required only.
 const NULLABLE: [(&str, &[&str]); 6] = [
     ("Envelope_optional_Session", &["data"]),
     ("Module", &["resource", "grantedAt", "validUntil"]),
@@ -218,11 +190,14 @@ const NULLABLE: [(&str, &[&str]); 6] = [
     ("VerifiedUser", &["email", "role"]),
 ];
 
-fn mark_nulls(document: &mut Value) {
-    for (schema, fields) in NULLABLE.iter().chain(admin::NULLABLE) {
-        let schema = &mut document["components"]["schemas"][*schema];
+fn mark_nulls(document: &mut Value) -> Result<(), DocumentError> {
+    for (name, fields) in NULLABLE.iter().chain(admin::NULLABLE) {
+        let missing = |what: &str| DocumentError::Missing(format!("{name}{what}"));
+        let schema = document["components"]["schemas"].get_mut(name);
+        let schema = schema.ok_or_else(|| missing(" (schema)"))?;
         for &field in *fields {
-            let property = &mut schema["properties"][field];
+            let property = schema["properties"].get_mut(field);
+            let property = property.ok_or_else(|| missing(&format!(".{field}")))?;
             // It counts beside a `type` only (OpenAPI 3.0.3 §4.7.24).
             if property.get("type").is_none() {
                 property["type"] = "object".into();
@@ -233,27 +208,21 @@ fn mark_nulls(document: &mut Value) {
             }
         }
     }
+    Ok(())
 }
 
-/// The methods of each path of the document, for `Allow`.
-pub fn methods(document: &Value) -> HashMap<String, String> {
-    let paths = document["paths"].as_object();
-    paths
-        .into_iter()
-        .flatten()
-        .flat_map(|(path, operations)| {
-            let mut names: Vec<String> = operations
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| name.to_uppercase())
-                .collect();
-            if names.iter().any(|name| name == "GET") {
-                names.push("HEAD".to_owned());
+/// The methods of each path of the JSON API, for `Allow`.
+pub fn methods() -> HashMap<String, String> {
+    let mut by_route: HashMap<String, Vec<String>> = HashMap::new();
+    for (path, operation) in declared() {
+        let route = route_of(&path);
+        for route in twin(&route).into_iter().chain([route]) {
+            let methods = by_route.entry(route).or_default();
+            methods.push(operation.method.to_string());
+            if operation.method == Method::GET {
+                methods.push(Method::HEAD.to_string());
             }
-            let (route, names) = (route_of(path), names.join(", "));
-            let twin = twin(&route).map(|twin| (twin, names.clone()));
-            twin.into_iter().chain([(route, names)])
-        })
-        .collect()
+        }
+    }
+    by_route.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect()
 }

@@ -3,7 +3,7 @@
 use poem_openapi::{Object, OpenApi, param::Path, types::Example};
 use serde::{Deserialize, Serialize};
 
-use super::Chapter;
+use super::Tag;
 use crate::{
     api_error::{ApiError, ErrorCode},
     clock::Timestamp,
@@ -88,7 +88,7 @@ codes!(ListErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Un
 codes!(SwitchErrors: InvalidToken, InsufficientScope, ModuleNotFound, ModuleNotSelfService, CrossSite, NotFound,
     RequestTimeout, Internal, Unavailable);
 
-#[OpenApi(prefix_path = "/api/v1/modules", tag = "Chapter::Modules")]
+#[OpenApi(prefix_path = "/api/v1/modules", tag = "Tag::Modules")]
 impl ModulesApi {
     /// List modules
     ///

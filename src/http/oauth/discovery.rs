@@ -1,9 +1,9 @@
-//! What this server can do, for clients that configure themselves: OpenID Connect Discovery §3 and RFC 8414 §2, one
-//! document at two addresses. It follows from the configuration and the catalogue: true to what is on.
+//! Server metadata for clients that configure themselves: OpenID Connect Discovery §3 and RFC 8414 §2, one document under
+//! two paths, built from the configuration and the catalogue.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use poem::{Endpoint, Request, Response, Result};
+use poem::{Endpoint, Request, Response, Result, http::Method};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,15 +12,44 @@ use crate::{
     config::RegistrationMode,
     error::Error,
     flows::{oauth::authorize::ACR_PASSWORD, tokens::claims},
-    http::{assets::Asset, context::Context},
+    http::{
+        api::Tag,
+        assets::Asset,
+        context::Context,
+        cors::Origins,
+        operation::{Operation, object},
+    },
     model::{catalogue::Catalogue, key::SigningAlgorithm},
 };
 
-/// Answers with the document; it is built anew when the catalogue has changed.
+/// Answers with the document, which is rebuilt when the catalogue has changed.
 #[derive(Clone, Default)]
 pub struct Discovery(Arc<Mutex<Option<Built>>>);
 
-/// The catalogue that a document was built of, and the document.
+/// The metadata under both paths (OpenID Connect Discovery §4, RFC 8414 §3).
+pub fn operations() -> [Operation; 2] {
+    let discovery = Discovery::default();
+    let operation = |path, id, description| {
+        Operation::new(Method::GET, path, id, Tag::OAuth, discovery.clone())
+            .about("Server metadata", description)
+            .cross_origin(Origins::Any)
+            .response(200, "The metadata.", &[("application/json", object())])
+    };
+    [
+        operation(
+            "/.well-known/openid-configuration",
+            "openid_configuration",
+            "OpenID Connect Discovery §3; the same document as RFC 8414's.",
+        ),
+        operation(
+            "/.well-known/oauth-authorization-server",
+            "oauth_authorization_server",
+            "RFC 8414 §2",
+        ),
+    ]
+}
+
+/// The catalogue that a document was built from, and the document.
 type Built = (Arc<Catalogue>, Asset);
 
 impl Endpoint for Discovery {
@@ -54,9 +83,9 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let config = &app.config;
     let issuer = &config.server.issuer;
     let at = |path: &str| format!("{issuer}{path}");
-    let ours: Vec<&str> =
+    let signed_by_us: Vec<&str> =
         config.keys.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-    let theirs: Vec<&str> = SigningAlgorithm::ALL.map(SigningAlgorithm::as_str).into();
+    let signed_by_clients: Vec<&str> = SigningAlgorithm::ALL.map(SigningAlgorithm::as_str).into();
     let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
     let with_public: Vec<&str> = methods.into_iter().chain(["none"]).collect();
     let mut claims_supported =
@@ -66,7 +95,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let mut own: Vec<&str> = catalogue.scopes.keys().map(String::as_str).collect();
     own.sort_unstable();
     scopes.extend(own);
-    // RFC 9728 §4: a client that knows a resource sees that we issue tokens for it.
+    // RFC 9728 §4: a client that knows a resource sees that this server issues tokens for it.
     let mut resources: Vec<&str> = catalogue.resources.keys().map(String::as_str).collect();
     resources.sort_unstable();
     let mut prompts = vec!["none", "login", "consent", "select_account"];
@@ -104,16 +133,16 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "backchannel_logout_supported": true,
         "backchannel_logout_session_supported": true,
         "ui_locales_supported": ["en", "ru"],
-        "id_token_signing_alg_values_supported": ours,
-        "userinfo_signing_alg_values_supported": ours,
-        "introspection_signing_alg_values_supported": ours,
-        "request_object_signing_alg_values_supported": theirs,
+        "id_token_signing_alg_values_supported": signed_by_us,
+        "userinfo_signing_alg_values_supported": signed_by_us,
+        "introspection_signing_alg_values_supported": signed_by_us,
+        "request_object_signing_alg_values_supported": signed_by_clients,
         "token_endpoint_auth_methods_supported": with_public,
-        "token_endpoint_auth_signing_alg_values_supported": theirs,
+        "token_endpoint_auth_signing_alg_values_supported": signed_by_clients,
         "introspection_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_signing_alg_values_supported": theirs,
+        "introspection_endpoint_auth_signing_alg_values_supported": signed_by_clients,
         "revocation_endpoint_auth_methods_supported": with_public,
-        "revocation_endpoint_auth_signing_alg_values_supported": theirs,
+        "revocation_endpoint_auth_signing_alg_values_supported": signed_by_clients,
         "client_id_metadata_document_supported": config.takes_metadata_documents(),
     });
     // docs/revocation-feed.md

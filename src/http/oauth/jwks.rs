@@ -1,13 +1,40 @@
-//! `/oauth2/jwks`: the public keys (RFC 7517 §5), for everybody who verifies our tokens.
+//! `/oauth2/jwks`: the public keys (RFC 7517 §5) that verify tokens.
 
 use poem::{
     Request, Response, Result, handler,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
+};
+use poem_openapi::{Object, types::Type};
+use serde_json::Value;
+
+use crate::http::{
+    api::Tag, assets::is_current, context::Context, cors::Origins, operation::Operation,
 };
 
-use crate::http::{assets::is_current, context::Context};
+/// The key set.
+pub fn operation() -> Operation {
+    Operation::new(Method::GET, "/oauth2/jwks", "jwks", Tag::OAuth, jwks)
+        .about(
+            "Public keys",
+            "The keys that verify this server's tokens (RFC 7517 §5); cache them as Cache-Control says.",
+        )
+        .cross_origin(Origins::Any)
+        .response(
+            200,
+            "The key set.",
+            &[("application/jwk-set+json", <JwkSet as Type>::schema_ref())],
+        )
+        .registering::<JwkSet>()
+        .empty(304, "The key set has the ETag of If-None-Match.")
+}
 
-/// The key set. It is built when the keys change; here it is only handed out.
+/// A JWK Set (RFC 7517 §5).
+#[derive(Object)]
+pub struct JwkSet {
+    keys: Vec<Value>,
+}
+
+/// The key set is built when the keys change; here it is only returned.
 #[handler]
 pub fn jwks(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;

@@ -1,20 +1,60 @@
-//! `POST /oauth2/par` (RFC 9126): a client hands over its authorization request.
+//! `POST /oauth2/par` (RFC 9126): a client pushes its authorization request.
 
-use poem::{Body, IntoResponse, Request, Response, Result, handler, http::StatusCode, web::Json};
-use serde_json::json;
+use poem::{
+    Body, IntoResponse, Request, Response, Result, handler,
+    http::{Method, StatusCode},
+    web::Json,
+};
+use poem_openapi::Object;
+use serde::Serialize;
 
 use crate::{
     api_error::ApiError,
     flows::oauth::authorize::pushed,
-    http::{client_auth, context::Context},
+    http::{
+        api::Tag,
+        client_auth,
+        context::Context,
+        cors::Origins,
+        operation::{Operation, Security},
+    },
+    oauth::{
+        authorization_request::{AuthorizationParameters, ResponseParameters, SignedRequest},
+        params::Params,
+    },
 };
 
-/// Keeps an authenticated client's request and answers with its reference.
+/// The pushed authorization request endpoint.
+pub fn operation() -> Operation {
+    Operation::new(Method::POST, "/oauth2/par", "push_authorization_request", Tag::OAuth, push)
+        .about(
+            "Push an authorization request",
+            "RFC 9126. Takes the parameters of the authorization endpoint and returns a `request_uri`, which is valid once.",
+        )
+        .cross_origin(Origins::Registered)
+        .form::<AuthorizationParameters>()
+        .form::<ResponseParameters>()
+        .form::<SignedRequest>()
+        .security(Security::AnyClient)
+        .json::<PushedRequest>(201, "The request was stored.")
+        .errors(&[400, 401, 429, 503])
+}
+
+/// The response to a pushed authorization request (RFC 9126 §2.2).
+#[derive(Serialize, Object)]
+struct PushedRequest {
+    /// The reference for the authorization endpoint.
+    request_uri: String,
+    /// Seconds.
+    expires_in: u64,
+}
+
+/// Stores the request of an authenticated client and returns its reference.
 #[handler]
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
-    let (params, known) = client_auth::authenticated(request, body).await?;
+    let (params, known) = client_auth::authenticated::<Params>(request, body).await?;
     let pushed = pushed::push(app, &known, &params).await.map_err(ApiError::from)?;
-    let answer = json!({ "request_uri": pushed.request_uri, "expires_in": pushed.expires_in });
+    let answer = PushedRequest { request_uri: pushed.request_uri, expires_in: pushed.expires_in };
     Ok(Json(answer).with_status(StatusCode::CREATED).into_response())
 }

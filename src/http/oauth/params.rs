@@ -1,4 +1,4 @@
-//! Where OAuth's parameters stand in a request: the query of a GET, the form in the body of a POST; never both.
+//! The parameters of OAuth's endpoints in a request: the query of a GET or the form of a POST, never both.
 
 use poem::{Request, RequestBody, Result, http::Method};
 
@@ -11,15 +11,17 @@ use crate::{
 /// Reads the form in a request's body.
 ///
 /// # Errors
-/// `invalid_request` for another media type and for what [`Params::parse`] refuses.
+/// `invalid_request` for another media type and for what [`Params::parse`] rejects.
 pub async fn from_body(request: &Request, body: &mut RequestBody) -> Result<Params> {
     let bytes = json::read(request, body).await?;
     let essence = request.content_type().unwrap_or_default().split(';').next().unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(invalid("send the parameters as application/x-www-form-urlencoded").into());
+        return Err(
+            invalid("the parameters must be sent as application/x-www-form-urlencoded").into()
+        );
     }
     if request.uri().query().is_some_and(|query| !query.is_empty()) {
-        return Err(invalid("send the parameters in the body, none in the address").into());
+        return Err(invalid("the parameters must be in the body, not in the query").into());
     }
     Ok(Params::parse(&bytes).map_err(invalid)?)
 }

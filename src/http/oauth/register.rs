@@ -1,12 +1,14 @@
-//! `/oauth2/register`: dynamic registration (RFC 7591 §3), and below it each client's registration (RFC 7592).
+//! `/oauth2/register`: dynamic client registration (RFC 7591 §3) and its management (RFC 7592).
 
 use poem::{
-    Body, IntoResponse, Request, RequestBody, Response, Result, handler,
-    http::StatusCode,
+    Body, EndpointExt, IntoResponse, Request, RequestBody, Response, Result, handler,
+    http::{Method, StatusCode},
     web::{Json, Path},
 };
+use poem_openapi::Object;
 use serde_json::json;
 
+use super::jwks::JwkSet;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
@@ -16,9 +18,112 @@ use crate::{
         policy,
         registration::{self, Registered},
     },
-    http::{context::Context, json as body},
+    http::{
+        api::Tag,
+        context::Context,
+        cors::Origins,
+        json as body,
+        operation::{Operation, Security},
+    },
     oauth::error::OAuthError,
 };
+
+const CLIENT: &str = "/oauth2/register/{client_id}";
+
+/// The registration endpoint and the client configuration endpoint.
+pub fn operations() -> [Operation; 4] {
+    let configuration = |method, id, endpoint| {
+        Operation::new(method, CLIENT, id, Tag::OAuth, endpoint)
+            .path_parameter("client_id", "The client.")
+            .security(Security::RegistrationAccessToken)
+    };
+    let registered = "The registered client.";
+    let off = "Registration is disabled.";
+    [
+        Operation::new(
+            Method::POST,
+            "/oauth2/register",
+            "register_client",
+            Tag::OAuth,
+            register,
+        )
+        .about(
+            "Register a client",
+            "RFC 7591, if the deployment allows it. Only this response has the client secret and the registration access token.",
+        )
+        // The origin of an application in a browser is unknown before it is registered.
+        .cross_origin(Origins::Any)
+        .security(Security::InitialAccessToken)
+        .json_body::<ClientMetadata>()
+        .json::<RegisteredClient>(201, registered)
+        .errors(&[400, 401])
+        .error(403, off)
+        .errors(&[429])
+        .error(503, "Temporarily unavailable, or there are too many clients."),
+        configuration(Method::GET, "read_client", read.boxed())
+            .about("Read a registration", "RFC 7592 §2.1")
+            .json::<RegisteredClient>(200, registered)
+            .errors(&[401])
+            .error(403, off)
+            .errors(&[503]),
+        configuration(Method::PUT, "replace_client", replace.boxed())
+            .about("Replace a registration", "RFC 7592 §2.2. Omitted members are removed.")
+            .json_body::<ClientMetadata>()
+            .json::<RegisteredClient>(200, registered)
+            .errors(&[400, 401])
+            .error(403, off)
+            .errors(&[503]),
+        configuration(Method::DELETE, "remove_client", remove.boxed())
+            .about(
+                "Delete a registration",
+                "RFC 7592 §2.3. The client's sessions and tokens are revoked at once.",
+            )
+            .empty(204, "The client is deleted.")
+            .errors(&[401])
+            .error(403, off)
+            .errors(&[503]),
+    ]
+}
+
+/// Client metadata (RFC 7591 §2, OpenID Connect Registration §2). Unknown members are ignored.
+#[derive(Object)]
+struct ClientMetadata {
+    client_name: Option<String>,
+    redirect_uris: Option<Vec<String>>,
+    post_logout_redirect_uris: Option<Vec<String>>,
+    grant_types: Option<Vec<String>>,
+    response_types: Option<Vec<String>>,
+    scope: Option<String>,
+    token_endpoint_auth_method: Option<String>,
+    application_type: Option<String>,
+    jwks: Option<JwkSet>,
+    jwks_uri: Option<String>,
+    subject_type: Option<String>,
+    sector_identifier_uri: Option<String>,
+    id_token_signed_response_alg: Option<String>,
+    userinfo_signed_response_alg: Option<String>,
+    backchannel_logout_uri: Option<String>,
+    client_uri: Option<String>,
+    logo_uri: Option<String>,
+    policy_uri: Option<String>,
+    tos_uri: Option<String>,
+    contacts: Option<Vec<String>>,
+}
+
+/// A registered client (RFC 7591 §3.2.1, RFC 7592 §3).
+#[derive(Object)]
+struct RegisteredClient {
+    client_id: String,
+    client_id_issued_at: Option<i64>,
+    /// Returned once, when it is issued.
+    client_secret: Option<String>,
+    /// 0: the secret does not expire.
+    client_secret_expires_at: Option<i64>,
+    registration_access_token: Option<String>,
+    registration_client_uri: Option<String>,
+    #[oai(flatten)]
+    metadata: ClientMetadata,
+}
 
 /// Registers a client.
 #[handler]
@@ -32,7 +137,7 @@ pub async fn register(request: &Request, body: Body) -> Result<Response> {
     Ok(answer.into_response())
 }
 
-/// Tells a client what it is registered with.
+/// Returns the registration of a client.
 #[handler]
 pub async fn read(request: &Request, Path(id): Path<String>) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
@@ -41,7 +146,7 @@ pub async fn read(request: &Request, Path(id): Path<String>) -> Result<Response>
     Ok(Json(describe(app, &registered.map_err(refused)?)).into_response())
 }
 
-/// Replaces what a client is registered with.
+/// Replaces the registration of a client.
 #[handler]
 pub async fn replace(request: &Request, Path(id): Path<String>, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
@@ -51,7 +156,7 @@ pub async fn replace(request: &Request, Path(id): Path<String>, body: Body) -> R
     Ok(Json(describe(app, &registered.map_err(refused)?)).into_response())
 }
 
-/// Removes a client.
+/// Deletes a client.
 #[handler]
 pub async fn remove(request: &Request, Path(id): Path<String>) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
@@ -65,7 +170,7 @@ async fn read_json(request: &Request, given: Body) -> Result<bytes::Bytes> {
     if !body::is_json(request) {
         return Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "send the client's metadata as JSON, with Content-Type: application/json",
+            "send the client metadata as JSON, with Content-Type: application/json",
         )
         .into());
     }
@@ -97,10 +202,10 @@ fn refused(error: Error) -> ApiError {
     match error {
         Error::RegistrationDisabled => ApiError::new(
             ErrorCode::RegistrationDisabled,
-            "clients cannot register themselves here: ask the operator for a client",
+            "dynamic client registration is disabled: ask the operator to register the client",
         )
         .oauth("access_denied"),
-        // RFC 7592 §2 speaks of bearer tokens, so the answer is that of RFC 6750 §3.
+        // RFC 7592 §2 uses bearer tokens, so the challenge is that of RFC 6750 §3.
         Error::OAuth(error @ OAuthError { code: "invalid_token", .. }) => ApiError {
             challenge: Some("Bearer error=\"invalid_token\"".to_owned()),
             ..error.into()

@@ -1,5 +1,5 @@
-//! `GET /oauth2/revocations`: the revocation feed (docs/revocation-feed.md). One address, four ways: the signed list; what
-//! came since a number, at once or when it comes (long poll); or all of it as it comes (server-sent events).
+//! `GET /oauth2/revocations`: the revocation feed (docs/revocation-feed.md). One path, four ways: the signed list; the
+//! changes since a version, at once or by long polling; or every change as it is committed (server-sent events).
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,8 +7,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use poem::{
     Body, Request, Response, Result, handler,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
 };
+use poem_openapi::{Enum, Object};
 
 use super::params;
 use crate::{
@@ -21,15 +22,81 @@ use crate::{
         feed::{self, SCOPE},
         tokens::verify,
     },
-    http::{assets::is_current, context::Context},
-    oauth::{error::OAuthError, params::Params},
+    http::{
+        api::Tag,
+        assets::is_current,
+        context::Context,
+        operation::{Operation, Security, text},
+    },
+    oauth::{params::Parameters, requests::FeedRequest},
     revocation::feed::{FollowError, Follower},
 };
 
-/// A long poll waits no longer than this.
+/// The longest long poll, in seconds.
 const LONGEST_WAIT: u64 = 25;
-/// How often a silent stream says that it is still there.
+/// How often an idle stream sends a comment.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The revocation feed.
+pub fn operation() -> Operation {
+    Operation::new(Method::GET, "/oauth2/revocations", "revocations", Tag::OAuth, revocations)
+        .about(
+            "Revocation feed",
+            "For gateways that verify tokens themselves, with a token of the scope `propusk:revocations`: the whole list, signed; \
+             with `since` the changes after a version; with `Accept: text/event-stream` every change as it is committed. \
+             Specified in docs/revocation-feed.md.",
+        )
+        .security(Security::AccessToken)
+        .query::<FeedRequest>()
+        .response(200, "The list, or the changes.", &[("application/revocations+jwt", text())])
+        .json::<RevocationDelta>(200, "")
+        .response(200, "", &[("text/event-stream", text())])
+        .header(200, "ETag", "The version of the list.")
+        .empty(304, "The list has the version of If-None-Match.")
+        .errors(&[400, 401])
+        .error(403, "The token lacks the scope.")
+        .error(410, "`snapshot_required`: the version is too old; fetch the whole list.")
+        .error(429, "Too many followers; see Retry-After.")
+        .errors(&[503])
+}
+
+/// The changes between two versions of the list.
+#[derive(Object)]
+struct RevocationDelta {
+    /// The version that the changes apply to.
+    from: i64,
+    /// The version after applying them.
+    to: i64,
+    /// The new entries.
+    entries: Vec<RevocationEntry>,
+}
+
+/// Tokens that are rejected before they expire.
+#[derive(Object)]
+struct RevocationEntry {
+    /// What the entry revokes.
+    kind: RevocationKind,
+    /// The `jti`, `sid`, `sub`, `client_id` or `kid`.
+    id: String,
+    /// Kind `scope` only: the scope that a token of the subject must have.
+    scope: Option<String>,
+    /// Seconds since the epoch; tokens with an `iat` up to it are revoked.
+    issued_until: Option<i64>,
+    /// Seconds since the epoch; every token that the entry could revoke has expired by then.
+    expires_at: i64,
+}
+
+/// What an entry of the revocation list revokes.
+#[derive(Enum)]
+#[oai(rename_all = "lowercase")]
+enum RevocationKind {
+    Token,
+    Session,
+    Subject,
+    Scope,
+    Client,
+    Key,
+}
 
 /// Answers a follower.
 #[handler]
@@ -40,7 +107,8 @@ pub async fn revocations(request: &Request) -> Result<Response> {
     let verified = verify::verify_with(app, &token.map_err(ApiError::from)?, SCOPE).await;
     let verified = verified.map_err(ApiError::from)?;
     let params = params::from_query_or_body(request, &mut poem::RequestBody::default()).await?;
-    let since = number(&params, "since")?;
+    let asked = FeedRequest::of(&params).map_err(ApiError::from)?;
+    let since = asked.since;
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -49,21 +117,11 @@ pub async fn revocations(request: &Request) -> Result<Response> {
     }
     match since {
         Some(since) => {
-            let wait = number(&params, "wait")?.unwrap_or_default();
+            let wait = asked.wait.unwrap_or_default();
             delta(app, since, u64::try_from(wait).unwrap_or_default()).await
         }
         None => snapshot(app, headers).await,
     }
-}
-
-fn number(params: &Params, name: &'static str) -> Result<Option<i64>, ApiError> {
-    let number = params.get(name).map(|text| text.parse().ok().filter(|number| *number >= 0));
-    number
-        .map(|number| {
-            let message = format!("{name} is a number from 0 on");
-            number.ok_or_else(|| OAuthError::invalid_request(message).into())
-        })
-        .transpose()
 }
 
 async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Response> {
@@ -87,7 +145,7 @@ async fn delta(app: &App, since: i64, wait: u64) -> Result<Response> {
     let wait = Duration::from_secs(wait.min(LONGEST_WAIT));
     let json = match tokio::time::timeout(wait, follower.next()).await {
         Ok(Some(delta)) => delta.map_err(refused)?.json(),
-        // Nothing has come, or the server is about to end: the number stays.
+        // No change, or the server is shutting down: the version stays.
         Ok(None) | Err(_) => {
             Bytes::from(format!("{{\"from\":{since},\"to\":{since},\"entries\":[]}}"))
         }
@@ -120,7 +178,7 @@ async fn events(app: &Arc<App>, verified: Arc<Verified>, since: Option<i64>) -> 
     });
     Ok(Response::builder()
         .content_type("text/event-stream")
-        // A proxy that gathers answers would hold every revocation back.
+        // A proxy that buffers responses would delay every revocation.
         .header("x-accel-buffering", "no")
         .body(Body::from_bytes_stream(events)))
 }
@@ -131,12 +189,12 @@ impl Stream {
             return Some(first);
         }
         let next = tokio::time::timeout(HEARTBEAT, self.follower.as_mut()?.next()).await;
-        // The list has just heard what is new.
+        // The follower has just observed the latest version.
         if verify::still_valid(&self.app, &self.verified).is_err() {
             return None;
         }
         match next {
-            Err(_) => Some(Bytes::from_static(b": still here\n\n")),
+            Err(_) => Some(Bytes::from_static(b": keep-alive\n\n")),
             Ok(Some(Ok(delta))) => {
                 let json = delta.json();
                 let mut event = format!("event: delta\nid: {}\ndata: ", delta.to).into_bytes();
@@ -157,7 +215,7 @@ fn refused(error: FollowError) -> ApiError {
     match error {
         FollowError::TooFar => ApiError::new(
             ErrorCode::SnapshotRequired,
-            "this number is too far away: take the whole list, and follow from its number",
+            "the version is too old: fetch the whole list and follow from its version",
         )
         .oauth("snapshot_required"),
         FollowError::TooMany => Error::TooMany(HEARTBEAT).into(),

@@ -1,25 +1,61 @@
-//! `POST /oauth2/token` (RFC 6749 §3.2). The order of the checks: the request's form, the client, the
-//! grant type, the grant.
+//! `POST /oauth2/token` (RFC 6749 §3.2). The order of the checks: the form and its grant type, the client, the grant.
 
-use poem::{Body, IntoResponse, Request, RequestBody, Response, Result, handler, web::Json};
+use poem::{
+    Body, IntoResponse, Request, RequestBody, Response, Result, handler, http::Method, web::Json,
+};
+use poem_openapi::Object;
 use serde::Serialize;
 
 use super::params;
 use crate::{
     api_error::ApiError,
-    flows::oauth::token as grants,
-    http::{client_auth, context::Context},
+    flows::oauth::token as flow,
+    http::{
+        api::Tag,
+        client_auth,
+        context::Context,
+        cors::Origins,
+        operation::{Operation, Security},
+    },
+    oauth::{
+        params::Parameters,
+        requests::ClientParameters,
+        token_request::{TokenForm, TokenRequest},
+    },
 };
 
-/// RFC 6749 §5.1
-#[derive(Serialize)]
-struct TokenResponse {
+/// The token endpoint.
+pub fn operation() -> Operation {
+    Operation::new(Method::POST, "/oauth2/token", "token", Tag::OAuth, token)
+        .about(
+            "Request tokens",
+            "RFC 6749 §3.2. Refresh tokens rotate: each is valid once. A retry within seconds gets the same response; a later \
+             reuse revokes the session.",
+        )
+        .cross_origin(Origins::Registered)
+        .form::<TokenForm>()
+        .security(Security::AnyClient)
+        .example("grant_type", "client_credentials")
+        .json::<TokenBody>(200, "The tokens.")
+        .errors(&[400, 401, 429, 503])
+}
+
+/// The response of the token endpoint (RFC 6749 §5.1).
+#[derive(Serialize, Object)]
+#[oai(rename = "TokenResponse")]
+struct TokenBody {
+    /// A JWT access token (RFC 9068).
     access_token: String,
-    token_type: &'static str,
+    /// `Bearer`
+    token_type: String,
+    /// Seconds.
     expires_in: u64,
+    /// The scope of the access token, which may be narrower than requested.
     scope: String,
+    /// Replaces the previous refresh token.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
+    /// With the scope `openid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
 }
@@ -29,17 +65,21 @@ struct TokenResponse {
 pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
-    let presented = client_auth::presented(request.headers(), &params).map_err(ApiError::from)?;
-    client_auth::limit_strangers(app, caller, &presented)?;
-    let issued = grants::issue(app, &presented, &params, caller).await.map_err(ApiError::from)?;
-    let response = TokenResponse {
+    let client = ClientParameters::of(&params).map_err(ApiError::from)?;
+    let credentials =
+        client_auth::credentials(request.headers(), client).map_err(ApiError::from)?;
+    client_auth::limit_unauthenticated(app, caller, &credentials)?;
+    let form = TokenForm::of(&params).map_err(ApiError::from)?;
+    let asked = TokenRequest::parse(form).map_err(ApiError::from)?;
+    let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(ApiError::from)?;
+    let response = TokenBody {
         access_token: issued.access_token,
-        token_type: "Bearer",
+        token_type: "Bearer".to_owned(),
         expires_in: issued.expires_in,
         scope: issued.scope.to_string(),
         refresh_token: issued.refresh_token,
         id_token: issued.id_token,
     };
-    // Cache-Control: no-store comes from the edge (RFC 6749 §5.1).
+    // The request-context middleware adds Cache-Control: no-store (RFC 6749 §5.1).
     Ok(Json(response).into_response())
 }

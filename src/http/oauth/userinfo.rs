@@ -5,29 +5,72 @@ use poem::{
     http::{Method, StatusCode},
     web::Json,
 };
+use poem_openapi::Object;
 
 use super::params;
 use crate::{
     api_error::{ApiError, ErrorCode},
     credentials::bearer,
     error::Error,
-    flows::oauth::userinfo as decision,
-    http::context::Context,
-    oauth::jwt::TokenType,
+    flows::oauth::userinfo as flow,
+    http::{
+        api::Tag,
+        context::Context,
+        cors::Origins,
+        operation::{Operation, Security, text},
+    },
+    oauth::{jwt::TokenType, params::Parameters, requests::BearerForm},
 };
 
-/// Tells the bearer of an access token about its person.
+/// The UserInfo endpoint, by GET and POST.
+pub fn operations() -> [Operation; 2] {
+    let operation = |method, id| {
+        Operation::new(method, "/oauth2/userinfo", id, Tag::OAuth, userinfo)
+            .about(
+                "Claims about the user",
+                "OpenID Connect Core §5.3. The claims that the scope of the access token covers.",
+            )
+            .cross_origin(Origins::Registered)
+            .security(Security::OpenId)
+            .json::<UserInfoBody>(
+                200,
+                "The claims; a signed JWT for clients that registered for it.",
+            )
+            .response(200, "", &[("application/jwt", text())])
+            .errors(&[400, 401, 403, 503])
+    };
+    [
+        operation(Method::GET, "userinfo_by_get"),
+        operation(Method::POST, "userinfo_by_post").form::<BearerForm>(),
+    ]
+}
+
+/// The claims about a user (OpenID Connect Core §5.1); which of them are present depends on the scope.
+#[derive(Object)]
+#[oai(rename = "UserInfo")]
+struct UserInfoBody {
+    /// The subject.
+    sub: String,
+    /// With the scope `email`.
+    email: Option<String>,
+    /// With the scope `email`.
+    email_verified: Option<bool>,
+    /// With the scope `profile`.
+    preferred_username: Option<String>,
+}
+
+/// Returns the claims about the user of an access token.
 #[handler]
 pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
     let token = access_token(request, body).await?;
-    let found = decision::userinfo(app, &token).await.map_err(|error| challenged(error.into()))?;
+    let found = flow::userinfo(app, &token).await.map_err(|error| challenged(error.into()))?;
     let client = &found.known.client;
     let Some(algorithm) = client.metadata.userinfo_signed_response_alg else {
         return Ok(Json(found.claims).into_response());
     };
     let mut claims = found.claims;
-    // Core §5.3.2: signed, it says who made it and for whom.
+    // Core §5.3.2: a signed response has the issuer and the audience.
     claims.insert("iss".to_owned(), app.config.server.issuer.clone().into());
     claims.insert("aud".to_owned(), client.id.clone().into());
     let token = app
@@ -38,7 +81,7 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     Ok(token.with_content_type("application/jwt").with_status(StatusCode::OK).into_response())
 }
 
-/// From the header, or from the form of a POST (RFC 6750 §2.1, §2.2); never from the address, never from both.
+/// From the header or from the form of a POST (RFC 6750 §2.1, §2.2); never from the query, never from both.
 async fn access_token(request: &Request, body: Body) -> Result<String> {
     let in_header = bearer(request.headers())?;
     let essence = request.content_type().unwrap_or_default();
@@ -46,14 +89,14 @@ async fn access_token(request: &Request, body: Body) -> Result<String> {
         essence.trim().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
     let in_form = if *request.method() == Method::POST && is_form {
         let params = params::from_body(request, &mut RequestBody::new(body)).await?;
-        params.get("access_token").map(str::to_owned)
+        BearerForm::of(&params).map_err(ApiError::from)?.access_token
     } else {
         None
     };
     match (in_header, in_form) {
         (Some(_), Some(_)) => Err(ApiError {
             challenge: Some("Bearer error=\"invalid_request\"".to_owned()),
-            ..ApiError::new(ErrorCode::BadRequest, "send the access token once")
+            ..ApiError::new(ErrorCode::BadRequest, "use a single method to send the access token")
                 .oauth("invalid_request")
         }
         .into()),
@@ -62,7 +105,7 @@ async fn access_token(request: &Request, body: Body) -> Result<String> {
     }
 }
 
-/// RFC 6750 §3: the error stands in WWW-Authenticate as well.
+/// RFC 6750 §3: the error is in WWW-Authenticate as well.
 fn challenged(mut error: ApiError) -> ApiError {
     if error.code == ErrorCode::InsufficientScope {
         error.challenge = Some("Bearer error=\"insufficient_scope\", scope=\"openid\"".to_owned());

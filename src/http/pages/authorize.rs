@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
+use poem::{
+    Body, EndpointExt, Request, RequestBody, Response, Result, handler,
+    http::{Method, StatusCode},
+};
 
 use super::{
     ReturnTo, callback, card, csrf::CsrfCookie, form_action, locale, rendered, see_other,
@@ -14,19 +17,51 @@ use crate::{
     app::App,
     error::Error,
     flows::oauth::authorize::{
-        self, Question, Refused, Request as AuthorizationRequest, Step, resume::Resume,
+        self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step, resume::Resume,
     },
     http::{
+        api::Tag,
         context::Context,
         oauth::params,
+        operation::{Operation, page},
         views::{Consent, Form, ScopeLine},
     },
     model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
-    oauth::{error::OAuthError, params::Params},
+    oauth::{
+        authorization_request::{AuthorizationParameters, RequestSource, ResponseParameters},
+        error::OAuthError,
+        params::Params,
+    },
 };
 
 /// The longest URL that fits into the header section beside the other headers, in bytes.
 const MAX_URL_LENGTH: usize = 7 * 1024;
+
+/// The authorization endpoint, by GET and POST.
+pub fn operations() -> [Operation; 2] {
+    const PATH: &str = "/oauth2/authorize";
+    let responses = |operation: Operation| {
+        operation
+            .response(200, "A page, or the form of `response_mode=form_post`.", &[page()])
+            .empty(303, "To the client's redirect URI, or to the login page.")
+            .response(400, "An error page: unknown client or unregistered redirect URI.", &[page()])
+    };
+    let get = Operation::new(Method::GET, PATH, "authorize", Tag::OAuth, by_get.boxed())
+        .about(
+            "Authorize",
+            "RFC 6749 §3.1. The application redirects a browser here. The response goes to `redirect_uri` with `code`, `state` and \
+             `iss`, or with `error`.",
+        )
+        .query::<RequestSource>()
+        .query::<ResponseParameters>()
+        .query::<AuthorizationParameters>();
+    let post = Operation::new(Method::POST, PATH, "authorize_by_post", Tag::OAuth, by_post.boxed())
+        .about("Authorize", "The same by POST (OpenID Connect Core §3.1.2.1).")
+        .form::<RequestSource>()
+        .form::<ResponseParameters>()
+        .form::<AuthorizationParameters>();
+    [responses(get), responses(post)]
+}
 
 /// Responds to the request, or shows the page that it needs first.
 #[handler]
@@ -120,7 +155,7 @@ async fn consent_page(
     request: &Request,
     params: &Params,
     asked: &AuthorizationRequest,
-    question: &Question,
+    question: &ConsentPrompt,
 ) -> Result<Response> {
     let client = &asked.known.client;
     let t = locale(request, Some(&asked.params));

@@ -9,9 +9,9 @@ use super::{locale, rendered, see_other};
 use crate::{
     app::App,
     diagnostics,
-    flows::oauth::authorize::{Callback, ResponseMode},
+    flows::oauth::authorize::Callback,
     http::views::{FormAction, FormPost},
-    oauth::error::OAuthError,
+    oauth::{authorization_request::ResponseMode, error::OAuthError},
 };
 
 /// Sends the client a code.

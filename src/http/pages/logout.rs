@@ -2,8 +2,8 @@
 //! `id_token_hint` names this browser's session.
 
 use poem::{
-    Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, StatusCode, header},
+    Body, EndpointExt, Request, RequestBody, Response, Result, handler,
+    http::{HeaderValue, Method, StatusCode, header},
 };
 
 use super::{
@@ -18,13 +18,44 @@ use crate::{
         oauth::end_session::{self, EndSession},
     },
     http::{
+        api::Tag,
         context::Context,
         oauth::params,
+        operation::{Operation, page},
         views::{Form, FormAction, LoggedOut, Logout},
     },
     model::{actor::RequestContext, browser_session::BrowserSession},
-    oauth::params::Params,
+    oauth::{
+        params::{Parameters, Params},
+        requests::EndSessionRequest,
+    },
 };
+
+/// The end session endpoint, by GET and POST.
+pub fn operations() -> [Operation; 2] {
+    const PATH: &str = "/oauth2/logout";
+    let responses = |operation: Operation| {
+        operation
+            .response(200, "A page.", &[page()])
+            .empty(303, "To `post_logout_redirect_uri`, or to a page.")
+            .response(
+                400,
+                "An error page: `id_token_hint` or `post_logout_redirect_uri` is not the client's.",
+                &[page()],
+            )
+    };
+    let get = Operation::new(Method::GET, PATH, "end_session", Tag::OAuth, by_get.boxed())
+        .about(
+            "Log out",
+            "OpenID Connect RP-Initiated Logout §2. Without a hint that names this browser's session the user is asked.",
+        )
+        .query::<EndSessionRequest>();
+    let post =
+        Operation::new(Method::POST, PATH, "end_session_by_post", Tag::OAuth, by_post.boxed())
+            .about("Log out", "The same by POST.")
+            .form::<EndSessionRequest>();
+    [responses(get), responses(post)]
+}
 
 /// The fields that the form adds to the parameters of the request.
 const FORM_FIELDS: [&str; 2] = ["decision", "csrf"];
@@ -44,7 +75,8 @@ const REQUEST_PARAMETERS: [&str; 6] = [
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let logout = end_session::read(app, &params).await.map_err(ApiError::from)?;
+    let logout = EndSessionRequest::of(&params).map_err(ApiError::from)?;
+    let logout = end_session::read(app, &logout).await.map_err(ApiError::from)?;
     let Some(session) = current_session(app, request).await? else {
         return logged_out(app, request, &params, &logout);
     };
@@ -68,7 +100,8 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     else {
         return see_other(&url);
     };
-    let logout = end_session::read(app, &params).await.map_err(ApiError::from)?;
+    let logout = EndSessionRequest::of(&params).map_err(ApiError::from)?;
+    let logout = end_session::read(app, &logout).await.map_err(ApiError::from)?;
     CsrfCookie::of(app, request)
         .verify(app, request, &form, &csrf_purpose(&session))
         .map_err(|error| error.again(url))?;

@@ -5,19 +5,43 @@ use std::time::Duration;
 
 use poem::{
     Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, header},
+    http::{HeaderValue, Method, header},
 };
+use poem_openapi::Object;
 
 use super::{ReturnTo, see_other, session_cookie};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
     flows::{accounts::browser_session, gateway},
-    http::{context::Context, oauth::params},
+    http::{api::Tag, context::Context, oauth::params, operation::Operation},
     limits::{Key, Limit},
     model::actor::RequestContext,
     request_context::user_agent,
 };
+
+/// The start of a session behind a gateway.
+pub fn operation() -> Operation {
+    Operation::new(Method::GET, super::SESSION_START, "startSession", Tag::Gateways, start)
+        .about(
+            "Log in for an application behind a gateway",
+            "Sets the cookies of a session that is bound to the browser's, through the login page if nobody is logged in, and \
+             redirects back.",
+        )
+        .query::<SessionStart>()
+        .empty(303, "To the login page, or back.")
+        .api_errors(&[429])
+}
+
+/// The parameters of the query.
+#[derive(Object)]
+struct SessionStart {
+    /// Where to continue: a URL of the issuer or of `gateway.origins`, else the start page.
+    return_to: Option<String>,
+    /// Maximum authentication age in seconds.
+    #[oai(validator(minimum(value = "30")))]
+    max_age: Option<u64>,
+}
 
 /// Starts the session and redirects back; via the login page if no user is logged in, or if the
 /// login is older than `max_age`.

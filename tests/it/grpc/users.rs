@@ -122,7 +122,7 @@ async fn a_back_end_manages_user_accounts(backend: Backend) {
         .collect();
     assert_eq!(
         of_backend,
-        ["user.add", "user.disabled", "user.enabled", "session.vouched", "user.deleted"]
+        ["user.add", "user.disabled", "user.enabled", "session.issue_on_behalf_of", "user.deleted"]
     );
 }
 

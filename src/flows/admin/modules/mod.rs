@@ -480,7 +480,7 @@ pub(crate) fn check(module: &Module) -> Result<(), Vec<FieldError>> {
     if module.scope.is_empty() {
         refuse("scope", "must have at least one scope");
     }
-    let reserved = |scope| resources::is_about_a_person(scope) || is_own(scope);
+    let reserved = |scope| resources::is_about_the_user(scope) || is_own(scope);
     if module.scope.iter().any(reserved) {
         refuse(
             "scope",

@@ -1,8 +1,8 @@
-//! The authorization endpoint's decisions (RFC 6749 §4.1, OpenID Connect Core §3.1.2). [`request::read`] checks what the
-//! client asks for, in its order; [`decide`] compares that with the browser that came, and says what happens next.
+//! The authorization endpoint (RFC 6749 §4.1, OpenID Connect Core §3.1.2). [`request::read`] validates the request; [`decide`]
+//! compares it with the browser session and returns the next step.
 //!
-//! Nothing is stored while a person logs in or thinks about a consent: the request travels with the pages, is checked
-//! again each time it comes back, and nothing in it is believed for having been checked before.
+//! Nothing is stored while a user logs in or decides about a consent: the request travels with the pages and is validated
+//! again each time it returns.
 
 pub mod pushed;
 pub mod request;
@@ -12,7 +12,7 @@ mod signed;
 use serde_json::json;
 use uuid::Uuid;
 
-pub use self::request::{Callback, Refused, Request, ResponseMode};
+pub use self::request::{Callback, Refused, Request};
 use self::resume::Resume;
 use crate::{
     app::App,
@@ -39,34 +39,34 @@ use crate::{
     },
 };
 
-/// The authentication context class of a login by password; there is no other yet (Core §2, `acr`).
+/// The authentication context class of a login by password, the only one (Core §2, `acr`).
 pub const ACR_PASSWORD: &str = "urn:propusk:acr:password";
 
-/// What happens next with a request.
+/// The next step of a request.
 #[derive(Debug)]
 pub enum Step {
-    /// The person logs in, or proves again who they are, or registers (`prompt=create`).
+    /// The user logs in, reauthenticates, or registers (`prompt=create`).
     LogIn { again: bool, register: bool },
-    /// The person says which account is meant.
+    /// The user selects an account.
     SelectAccount(BrowserSession),
-    /// The person is asked.
-    Consent(Question),
-    /// The person is who they should be and has allowed it.
+    /// The user is asked for consent.
+    Consent(ConsentPrompt),
+    /// The user is authenticated and has consented.
     Allowed(BrowserSession),
 }
 
-/// What a person is asked to allow.
+/// What a user is asked to consent to.
 #[derive(Debug)]
-pub struct Question {
+pub struct ConsentPrompt {
     pub browser: BrowserSession,
-    /// What was allowed before.
+    /// The scope that the user consented to before.
     pub known: Scope,
 }
 
-/// Says what happens next with a good request in this browser. `resume` tells what our pages have settled for it.
+/// The next step of a valid request in this browser. `resume` is what the pages have settled for it.
 ///
 /// # Errors
-/// What `prompt=none` and unmet wishes are answered with, for the client.
+/// What `prompt=none` and unmet requirements are answered with, for the client.
 pub fn decide(
     app: &App,
     request: &Request,
@@ -76,11 +76,11 @@ pub fn decide(
     let prompt = &request.prompt;
     let Some(browser) = standing.browser else {
         if prompt.none {
-            return Err(OAuthError::login_required("nobody is logged in"));
+            return Err(OAuthError::login_required("no user is logged in"));
         }
         return Ok(Step::LogIn { again: false, register: prompt.create });
     };
-    // Somebody has logged in since this request was first seen.
+    // The login is newer than this request.
     let logged_in_for_this =
         resume.is_some_and(|resume| browser.authenticated_at >= resume.first_seen);
     let too_old = request.max_age.is_some_and(|most| {
@@ -91,12 +91,12 @@ pub fn decide(
         *hinted != subject(app, request, &browser.user.id).unwrap_or_default()
     });
     if prompt.none && (too_old || another || request.max_age == Some(0)) {
-        return Err(OAuthError::login_required("the person must log in (again)"));
+        return Err(OAuthError::login_required("the user must authenticate again"));
     }
     if another && logged_in_for_this {
-        // Core §3.1.2.1: whoever it was, it was not the one that is meant.
+        // Core §3.1.2.1: another user than the requested one has logged in.
         return Err(OAuthError::login_required(
-            "the person who logged in is not the one of id_token_hint or of the claim sub",
+            "the user who logged in is not the one of `id_token_hint` or of the `sub` claim",
         ));
     }
     if (wants_login && !logged_in_for_this) || another {
@@ -114,9 +114,9 @@ pub fn decide(
         return Ok(Step::Allowed(browser));
     }
     if prompt.none {
-        return Err(OAuthError::consent_required("the person has not allowed this yet"));
+        return Err(OAuthError::consent_required("the user has not consented"));
     }
-    Ok(Step::Consent(Question { browser, known }))
+    Ok(Step::Consent(ConsentPrompt { browser, known }))
 }
 
 fn needs_consent(request: &Request, known: &Scope) -> bool {
@@ -127,7 +127,7 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
     if client.metadata.consent == Consent::Implicit {
         return false;
     }
-    // Any program on the machine can pose as this client: a consent is not remembered (RFC 8252 §8.6).
+    // Any program on the device can impersonate this client: its consent is not remembered (RFC 8252 §8.6).
     if client.source.is_self_registered()
         && client.is_public()
         && request.callback.is_on_this_device()
@@ -137,14 +137,14 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
     !request.wishes().is_subset_of(known)
 }
 
-/// Remembers that the person has allowed it.
+/// Stores the consent of the user.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn remember_consent(
     app: &App,
     request: &Request,
-    question: &Question,
+    question: &ConsentPrompt,
     caller: &RequestContext,
 ) -> Result<(), Error> {
     let (user_id, client_id) = (&question.browser.user.id, &request.known.client.id);
@@ -161,10 +161,10 @@ pub async fn remember_consent(
     Ok(())
 }
 
-/// Issues the authorization code: a session that becomes one when its code is redeemed.
+/// Issues the authorization code: the row of a session that begins when the code is exchanged.
 ///
 /// # Errors
-/// [`Error::OAuth`] where a pushed request was used before.
+/// [`Error::OAuth`] if a pushed request was used before.
 pub async fn issue_code(
     app: &App,
     request: &Request,
@@ -172,9 +172,9 @@ pub async fn issue_code(
     caller: &RequestContext,
 ) -> Result<String, Error> {
     if let Some(pushed) = request.pushed {
-        // RFC 9126 §4: a request_uri is used once.
+        // RFC 9126 §4 says SHOULD; this server is stricter: a request_uri is accepted once.
         if !pushed_requests::take(&app.db, pushed).await? {
-            return Err(OAuthError::invalid_request_uri("this request_uri was used before").into());
+            return Err(OAuthError::invalid_request_uri("`request_uri` was used before").into());
         }
     }
     document::keep(app, &request.known.client).await?;
@@ -212,16 +212,16 @@ pub async fn issue_code(
     if sessions::insert_code(&app.db, row, now).await? {
         Ok(code.expose())
     } else {
-        Err(OAuthError::login_required("the person was logged out meanwhile").into())
+        Err(OAuthError::login_required("the user has been logged out").into())
     }
 }
 
-/// The `sub` of this person for this client.
+/// The `sub` of this user for this client.
 fn subject(app: &App, request: &Request, user_id: &str) -> Result<String, Error> {
     subject::subject(app, &request.known.client, user_id)
 }
 
-/// Reads a request and how its browser stands to its client; both belong to the same state of the client.
+/// Reads a request and the authorization context of its browser; both are of the same version of the client.
 ///
 /// # Errors
 /// As [`request::read`].
@@ -240,7 +240,7 @@ pub async fn read(
                 if app.directory.version() == version {
                     return Err(refused);
                 }
-                // It may be good since the client was changed.
+                // It may be valid since the client was changed.
                 freshness = request::Freshness::Now;
                 continue;
             }
@@ -256,7 +256,7 @@ pub async fn read(
         .map_err(Refused::Page)?;
         if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
         {
-            let request = as_far_as_the_person_may(app, request, &standing).await?;
+            let request = limit_to_user(app, request, &standing).await?;
             return Ok((request, standing));
         }
         // The client was changed since this process read it: read all of it again.
@@ -264,8 +264,8 @@ pub async fn read(
     }
 }
 
-/// What is asked for, as far as whoever is logged in may have it: nobody is asked to allow what they do not have.
-async fn as_far_as_the_person_may(
+/// Limits the requested scope to what can be granted to the user: there is no consent to anything else.
+async fn limit_to_user(
     app: &App,
     mut request: Request,
     standing: &AuthorizationContext,
@@ -279,7 +279,8 @@ async fn as_far_as_the_person_may(
     let (resources, now) = (request.target.names(), app.clock.now());
     let allowed = scope::allowed(&catalogue, &request.scope, &resources, Some(user), now);
     if allowed.scope.is_empty() {
-        let error = OAuthError::invalid_scope("the person may use none of what is asked for");
+        let error =
+            OAuthError::invalid_scope("none of the requested scopes can be granted to this user");
         return Err(Refused::Callback(request.callback, error));
     }
     request.scope = allowed.scope;

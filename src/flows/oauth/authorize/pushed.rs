@@ -1,4 +1,4 @@
-//! Pushed authorization requests (RFC 9126): the client hands its request over beforehand, and the browser carries a
+//! Pushed authorization requests (RFC 9126): the client sends its request in advance, and the browser carries a
 //! reference.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -17,14 +17,14 @@ use crate::{
 /// RFC 9126 §2.2
 const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
-/// The parameters that authenticate the client and are no part of the request.
+/// The parameters that authenticate the client and are not part of the request.
 const CREDENTIALS: [&str; 4] =
     ["client_secret", "client_assertion", "client_assertion_type", "resume"];
 
-/// Longer requests are refused: they would be kept for a stranger.
+/// Longer requests are rejected: they would be stored for untrusted clients.
 const LONGEST: usize = 16 * 1024;
 
-/// A reference to a request.
+/// A reference to a stored request.
 #[derive(Debug)]
 pub struct Pushed {
     pub request_uri: String,
@@ -32,14 +32,14 @@ pub struct Pushed {
     pub expires_in: u64,
 }
 
-/// Checks an authenticated client's request as the authorization endpoint would, and keeps it.
+/// Validates an authenticated client's request as the authorization endpoint does, and stores it.
 ///
 /// # Errors
-/// What the authorization endpoint would answer, as the token endpoint's errors (§2.3).
+/// The errors of the authorization endpoint, in the form of the token endpoint (§2.3).
 pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pushed, Error> {
     if params.get("request_uri").is_some() {
         return Err(OAuthError::invalid_request(
-            "request_uri cannot be pushed (RFC 9126 section 2.1)",
+            "`request_uri` must not be pushed (RFC 9126 section 2.1)",
         )
         .into());
     }
@@ -49,14 +49,16 @@ pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pu
         None => request.with("client_id", known.client.id.as_str()),
     };
     if request.get("client_id") != Some(known.client.id.as_str()) {
-        return Err(OAuthError::invalid_request("client_id is not the authenticated client").into());
+        return Err(
+            OAuthError::invalid_request("`client_id` must be the authenticated client").into()
+        );
     }
-    // What is kept is the request itself: a signed one's signature is checked here, once.
-    let effective = request::open(app, &known.client, &request).await?;
+    // The parameters are stored; the signature of a signed request is verified here, once.
+    let effective = request::open(app, &known.client, &request, request.get("request")).await?;
     let effective = effective.params;
     let encoded = effective.encode();
     if encoded.len() > LONGEST {
-        return Err(OAuthError::invalid_request("the request is longer than 16384 bytes").into());
+        return Err(OAuthError::invalid_request("the request must be at most 16384 bytes").into());
     }
     match request::read_effective(app, known.clone(), effective, None).await {
         Ok(_) => {}
@@ -75,7 +77,7 @@ pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pu
     })
 }
 
-/// The request behind a reference, and the id it is kept under.
+/// The request of a reference, and the id of its row.
 pub(crate) async fn find(
     app: &App,
     client_id: &str,
@@ -83,13 +85,13 @@ pub(crate) async fn find(
 ) -> Result<(Params, [u8; 32]), Error> {
     let Some(secret) = request_uri.strip_prefix(PREFIX) else {
         return Err(OAuthError::request_uri_not_supported(
-            "request_uri is only taken from the pushed authorization request endpoint",
+            "`request_uri` must be from the pushed authorization request endpoint",
         )
         .into());
     };
     let gone = || {
         OAuthError::invalid_request_uri(
-            "this request_uri is unknown, expired or used: start again from the application",
+            "`request_uri` is unknown, expired or used: start again from the application",
         )
     };
     let secret: Vec<u8> = URL_SAFE_NO_PAD.decode(secret).map_err(|_| gone())?;

@@ -1,6 +1,6 @@
-//! What an authorization request asks for, checked in this order: the client; where the request itself stands (in the
-//! address, signed, or pushed); the redirect URI; then all the rest. Until the redirect URI is known to be the client's,
-//! an error is a page; from there on it goes to the client.
+//! Validation of an authorization request, in this order: the client; the source of the request (by value, signed or
+//! pushed); the redirect URI; everything else. Until the redirect URI is known to be the client's, an error is a page; after
+//! that it is sent to the client.
 
 use std::net::IpAddr;
 
@@ -19,17 +19,24 @@ use crate::{
     },
     model::client::{Client, GrantType, Source},
     oauth::{
-        claims_request::ClaimsRequest, error::OAuthError, params::Params, pkce, redirect_uri,
+        authorization_request::{
+            AuthorizationParameters, RequestSource, ResponseMode, ResponseParameters,
+        },
+        claims_request::ClaimsRequest,
+        error::OAuthError,
+        params::{Parameters, Params},
+        pkce, redirect_uri,
         scope::Scope,
+        token_request::requested_scope,
     },
 };
 
-/// A request that may be granted.
+/// A valid request.
 #[derive(Debug)]
 pub struct Request {
     pub known: CachedClient,
     pub callback: Callback,
-    /// As they came, but for what was looked up.
+    /// As they were sent, by value, signed or pushed.
     pub params: Params,
     pub scope: Scope,
     pub target: Target,
@@ -40,14 +47,14 @@ pub struct Request {
     /// Seconds.
     pub max_age: Option<u32>,
     pub claims: Option<ClaimsRequest>,
-    /// The `sub` of `id_token_hint`, or of the `claims` parameter: nobody else will do.
+    /// The `sub` of `id_token_hint` or of the `claims` parameter: the request is for this user only.
     pub hinted_subject: Option<String>,
-    /// The pushed request that this is.
+    /// The id of the pushed request.
     pub pushed: Option<[u8; 32]>,
 }
 
 impl Request {
-    /// The scope with those that cover what `claims` asks for one by one: all that the person is asked to allow.
+    /// The scope, and the scopes that cover the individually requested claims: what the user is asked to consent to.
     pub fn wishes(&self) -> Scope {
         let one_by_one = self.claims.iter().flat_map(ClaimsRequest::names);
         let covering = one_by_one.filter_map(|claim| -> Option<&str> { told::covering(claim) });
@@ -55,7 +62,7 @@ impl Request {
     }
 }
 
-/// Where the answer goes: a redirect URI that was found to be the client's. Nothing else makes one.
+/// Where the response goes: a redirect URI that is registered for the client. Only validation constructs one.
 #[derive(Clone, Debug)]
 pub struct Callback {
     pub redirect_uri: String,
@@ -64,19 +71,11 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Whether the answer goes to a program on the person's own device.
+    /// Whether the response goes to a program on the user's own device.
     pub fn is_on_this_device(&self) -> bool {
         url::Url::parse(&self.redirect_uri)
             .is_ok_and(|url| url.scheme() != "https" || redirect_uri::is_loopback(&url))
     }
-}
-
-/// How the answer is carried (OAuth 2.0 Multiple Response Types §2.1, Form Post Response Mode).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ResponseMode {
-    #[default]
-    Query,
-    FormPost,
 }
 
 /// The values of `prompt` (Core §3.1.2.1; Initiating User Registration §4).
@@ -89,18 +88,18 @@ pub struct Prompt {
     pub create: bool,
 }
 
-/// Why a request is refused, and who is told.
+/// Why a request is rejected, and who receives the error.
 #[derive(Debug)]
 pub enum Refused {
-    /// The person, on a page: the client is not known to be at any address.
+    /// The user, on a page: no redirect URI is known to be the client's.
     Page(Error),
     Callback(Callback, OAuthError),
 }
 
-/// How sure the client's data must be.
+/// How fresh the data of the client must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// As this process remembers it: whoever uses the request compares the client's version later.
+    /// As this process has cached it: the version of the client is compared later.
     Remembered,
     Now,
 }
@@ -109,7 +108,7 @@ fn page(error: impl Into<Error>) -> Refused {
     Refused::Page(error.into())
 }
 
-/// Reads a request.
+/// Validates a request.
 ///
 /// # Errors
 /// [`Refused`].
@@ -119,24 +118,23 @@ pub async fn read(
     freshness: Freshness,
     address: IpAddr,
 ) -> Result<Request, Refused> {
-    let id = params
-        .get("client_id")
-        .ok_or_else(|| page(OAuthError::invalid_request("client_id is missing")))?;
+    let source = RequestSource::of(params).map_err(page)?;
+    let id = &source.client_id;
     let remembered = match freshness {
         Freshness::Remembered => app.directory.cached(id),
         Freshness::Now => None,
     };
-    // What a document says may have changed elsewhere.
+    // A metadata document may have changed.
     let remembered = remembered.filter(|known| known.client.source != Source::Document);
     let known = match remembered {
         Some(known) => Some(known),
         None => clients::find(app, id, address).await.map_err(page)?,
     };
     let known = known.filter(|known| known.client.disabled_at.is_none());
-    let known = known.ok_or_else(|| page(OAuthError::invalid_request("the client is unknown")))?;
-    let effective = match effective(app, &known.client, params).await {
+    let known = known.ok_or_else(|| page(OAuthError::invalid_request("unknown client")))?;
+    let effective = match effective(app, &known.client, params, &source).await {
         Ok(effective) => effective,
-        // A redirect URI beside the request that cannot be read is good for the answer.
+        // A redirect URI beside an invalid `request` or `request_uri` receives the error.
         Err(Error::OAuth(error)) if params.get("redirect_uri").is_some() => {
             let callback = callback(&known.client, params).map_err(page)?;
             return Err(Refused::Callback(callback, error));
@@ -146,43 +144,50 @@ pub async fn read(
     read_effective(app, known, effective.params, effective.pushed).await
 }
 
-/// The parameters that count.
+/// The effective parameters.
 #[derive(Debug)]
 pub(crate) struct Effective {
     pub params: Params,
     pub pushed: Option<[u8; 32]>,
 }
 
-/// Looks up a pushed request, or opens a signed one: then its parameters count, and none beside it (RFC 9101 §5).
+/// Looks up a pushed request or opens a signed one: then only its parameters are effective (RFC 9101 §5).
 pub(crate) async fn effective(
     app: &App,
     client: &Client,
     params: &Params,
+    source: &RequestSource,
 ) -> Result<Effective, Error> {
     let metadata = &client.metadata;
-    if let Some(uri) = params.get("request_uri") {
-        if params.get("request").is_some() {
-            return Err(OAuthError::invalid_request("send request or request_uri, not both").into());
+    if let Some(uri) = &source.request_uri {
+        if source.request.is_some() {
+            let refused = "`request` and `request_uri` must not be used together";
+            return Err(OAuthError::invalid_request(refused).into());
         }
         let (params, id) = pushed::find(app, &client.id, uri).await?;
         return Ok(Effective { params, pushed: Some(id) });
     }
     if metadata.require_pushed_authorization_requests {
         return Err(OAuthError::invalid_request(
-            "this client pushes its requests (RFC 9126): request_uri is missing",
+            "`request_uri` is missing: this client must use pushed authorization requests (RFC 9126)",
         )
         .into());
     }
-    open(app, client, params).await
+    open(app, client, params, source.request.as_deref()).await
 }
 
-/// Opens a signed request; one that is not signed is what it says.
-pub(crate) async fn open(app: &App, client: &Client, params: &Params) -> Result<Effective, Error> {
-    let params = match params.get("request") {
-        Some(request) => super::signed::open(app, client, request).await?,
+/// The parameters of a signed request object, or those of a request without one.
+pub(crate) async fn open(
+    app: &App,
+    client: &Client,
+    params: &Params,
+    object: Option<&str>,
+) -> Result<Effective, Error> {
+    let params = match object {
+        Some(object) => super::signed::open(app, client, object).await?,
         None if client.metadata.require_signed_request_object => {
             return Err(OAuthError::invalid_request(
-                "this client signs its requests (RFC 9101): request is missing",
+                "`request` is missing: this client must sign its requests (RFC 9101)",
             )
             .into());
         }
@@ -191,7 +196,7 @@ pub(crate) async fn open(app: &App, client: &Client, params: &Params) -> Result<
     Ok(Effective { params, pushed: None })
 }
 
-/// Checks the parameters that count.
+/// Validates the effective parameters.
 pub(crate) async fn read_effective(
     app: &App,
     known: CachedClient,
@@ -220,32 +225,25 @@ pub(crate) async fn read_effective(
 }
 
 fn callback(client: &Client, params: &Params) -> Result<Callback, OAuthError> {
+    // An unsupported response mode is an error page: the client may be unable to read the response in another one.
+    let response = ResponseParameters::of(params)?;
     let registered = &client.metadata.redirect_uris;
-    let redirect_uri = match (params.get("redirect_uri"), &registered[..]) {
-        (Some(asked), _) => {
-            let known = registered.iter().any(|uri| redirect_uri::matches(uri, asked));
-            known.then(|| asked.to_owned()).ok_or_else(|| {
-                diagnostics::record("redirect_uri.asked", asked);
+    let redirect_uri = match (response.redirect_uri, &registered[..]) {
+        (Some(requested), _) => {
+            if !registered.iter().any(|uri| redirect_uri::matches(uri, &requested)) {
+                diagnostics::record("redirect_uri.requested", requested);
                 diagnostics::record("redirect_uri.registered", registered.join(" "));
-                OAuthError::invalid_request(
-                    "redirect_uri is not one that this client has registered",
-                )
-            })?
+                return Err(OAuthError::invalid_request(
+                    "`redirect_uri` is not registered for this client",
+                ));
+            }
+            requested
         }
         (None, [only]) => only.clone(),
-        (None, _) => return Err(OAuthError::invalid_request("redirect_uri is missing")),
+        (None, _) => return Err(OAuthError::invalid_request("`redirect_uri` is missing")),
     };
-    let mode = match params.get("response_mode") {
-        None | Some("query") => ResponseMode::Query,
-        Some("form_post") => ResponseMode::FormPost,
-        // Refused on a page: the client may be unable to read an answer in another mode than it asked for.
-        Some(_) => {
-            return Err(OAuthError::invalid_request(
-                "response_mode is query or form_post: codes do not travel in fragments",
-            ));
-        }
-    };
-    Ok(Callback { redirect_uri, mode, state: params.get("state").map(str::to_owned) })
+    let mode = response.response_mode.unwrap_or(ResponseMode::Query);
+    Ok(Callback { redirect_uri, mode, state: response.state })
 }
 
 struct Rest {
@@ -261,64 +259,55 @@ struct Rest {
 
 async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, Error> {
     let client = &*known.client;
-    match params.get("response_type") {
-        Some("code") => {}
-        Some(_) => {
-            return Err(OAuthError::unsupported_response_type("response_type is code here").into());
-        }
-        None => return Err(OAuthError::invalid_request("response_type is missing").into()),
+    let params = AuthorizationParameters::of(params)?;
+    if params.response_type.is_none() {
+        return Err(OAuthError::invalid_request("`response_type` is missing").into());
     }
     if !client.may(GrantType::AuthorizationCode) {
         return Err(OAuthError::unauthorized_client(
-            "this client was not registered for the authorization_code grant",
+            "the client is not registered for this grant type",
         )
         .into());
     }
-    if params.get("registration").is_some() {
-        let refused = "clients register beforehand: registration is not supported here";
+    if params.registration.is_some() {
+        let refused = "`registration` is not supported: register the client in advance";
         return Err(OAuthError::registration_not_supported(refused).into());
     }
-    let challenge = challenge(client, params)?;
-    let target = resources::target(app, client, params.all("resource")).await?;
-    let scope = scope(client, &target, params)?;
-    let prompt = prompt(app, params)?;
-    let max_age = match params.get("max_age") {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|_| OAuthError::invalid_request("max_age is not a number of seconds"))?,
-        ),
-        None => client.metadata.default_max_age,
-    };
-    let nonce = params.get("nonce").map(str::to_owned);
+    let challenge = challenge(client, &params)?;
+    let target = resources::target(app, client, &params.resource).await?;
+    let scope = scope(client, &target, params.scope.as_deref())?;
+    let prompt = prompt(app, params.prompt.as_deref().unwrap_or_default())?;
+    let max_age = params.max_age.or(client.metadata.default_max_age);
+    let nonce = params.nonce;
     if nonce.as_ref().is_some_and(|nonce| nonce.len() > 1024) {
-        return Err(OAuthError::invalid_request("nonce is longer than 1024 bytes").into());
+        return Err(OAuthError::invalid_request("`nonce` must be at most 1024 bytes").into());
     }
-    let claims = params.get("claims").map(ClaimsRequest::parse).transpose();
+    let claims = params.claims.as_deref().map(ClaimsRequest::parse).transpose();
     let claims = claims.map_err(OAuthError::invalid_request)?;
-    // A claim is no way round the scope that this client may not have.
+    // A claims request cannot exceed the scope that the client may request.
     let may = target.may_ask(client);
     let is_allowed = |claim: &str| told::covering(claim).is_none_or(|scope| may.contains(scope));
     let claims = claims.map(|claims| claims.filter(is_allowed));
     let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_constraint(claim));
     if wish("acr").is_some_and(|wish| wish.essential && !wish.accepts(ACR_PASSWORD)) {
         return Err(OAuthError::unmet_authentication_requirements(
-            "people log in here by password only",
+            "no requested `acr` value is supported",
         )
         .into());
     }
-    let hinted = match params.get("id_token_hint") {
+    let hinted = match &params.id_token_hint {
         Some(token) => {
             let hint = id_token::hint(app, token).filter(|hint| hint.aud == client.id);
             let hint = hint.ok_or_else(|| {
                 OAuthError::invalid_request(
-                    "id_token_hint is not an ID token that this client got here",
+                    "`id_token_hint` must be an ID token that was issued to this client",
                 )
             })?;
             Some(hint.sub)
         }
         None => None,
     };
-    // Core §5.5.1: `sub` may be asked for with a value.
+    // Core §5.5.1: `sub` may be requested with a value.
     let asked_for = wish("sub").and_then(|wish| wish.value.as_ref()?.as_str().map(str::to_owned));
     Ok(Rest {
         scope,
@@ -332,46 +321,47 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     })
 }
 
-fn challenge(client: &Client, params: &Params) -> Result<Option<String>, OAuthError> {
-    let method = params.get("code_challenge_method");
-    match params.get("code_challenge") {
-        Some(_) if method != Some("S256") => Err(OAuthError::invalid_request(
-            "code_challenge_method is S256 here (without one it would be plain)",
-        )),
-        Some(challenge) if pkce::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
+fn challenge(
+    client: &Client,
+    params: &AuthorizationParameters,
+) -> Result<Option<String>, OAuthError> {
+    let method = params.code_challenge_method;
+    match &params.code_challenge {
+        // RFC 7636 §4.3: without a method it would be `plain`.
+        Some(_) if method.is_none() => {
+            Err(OAuthError::invalid_request("`code_challenge_method` must be `S256`"))
+        }
+        Some(challenge) if pkce::is_challenge(challenge) => Ok(Some(challenge.clone())),
         Some(_) => {
-            Err(OAuthError::invalid_request("code_challenge is not 43 characters of base64url"))
+            Err(OAuthError::invalid_request("`code_challenge` must be 43 characters of base64url"))
         }
         None if method.is_some() || client.requires_pkce() => Err(OAuthError::invalid_request(
-            "code_challenge is missing: this client needs PKCE (RFC 7636)",
+            "`code_challenge` is missing: this client must use PKCE (RFC 7636)",
         )),
         None => Ok(None),
     }
 }
 
-/// What was asked for, as far as the client may have it: the rest is dropped, and the token response says so.
-fn scope(client: &Client, target: &Target, params: &Params) -> Result<Scope, OAuthError> {
+/// The requested scope, as far as the client may request it: the rest is dropped, and the token response says so.
+fn scope(client: &Client, target: &Target, requested: Option<&str>) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
-    let asked = params.get("scope").map(Scope::parse).transpose();
-    let asked = asked.map_err(OAuthError::invalid_scope)?;
-    let scope = match asked.filter(|asked| !asked.is_empty()) {
-        Some(asked) => asked.intersection(&may),
+    let scope = match requested_scope(requested)? {
+        Some(requested) => requested.intersection(&may),
         None => target.default_scope(&may),
     };
-    // Without a refresh token nothing works offline.
+    // Offline access needs a refresh token.
     let scope =
         scope.filter(|token| token != "offline_access" || client.may(GrantType::RefreshToken));
     if scope.is_empty() {
-        diagnostics::record("scope.asked", params.get("scope").unwrap_or("(none)"));
-        diagnostics::record("scope.the_client_may", &may);
-        return Err(OAuthError::invalid_scope("this client may not have any of these scopes"));
+        diagnostics::record("scope.requested", requested.unwrap_or("(none)"));
+        diagnostics::record("scope.allowed_for_client", &may);
+        return Err(OAuthError::invalid_scope("the client may request none of these scopes"));
     }
     Ok(scope)
 }
 
-fn prompt(app: &App, params: &Params) -> Result<Prompt, OAuthError> {
+fn prompt(app: &App, text: &str) -> Result<Prompt, OAuthError> {
     let mut prompt = Prompt::default();
-    let text = params.get("prompt").unwrap_or_default();
     for value in text.split(' ').filter(|value| !value.is_empty()) {
         match value {
             "none" => prompt.none = true,
@@ -379,20 +369,24 @@ fn prompt(app: &App, params: &Params) -> Result<Prompt, OAuthError> {
             "consent" => prompt.consent = true,
             "select_account" => prompt.select_account = true,
             "create" if app.config.registration.enabled => prompt.create = true,
-            // Initiating User Registration §4.1: a value that is not announced is refused.
+            // Initiating User Registration §4.1: a value that discovery does not list is an error.
             "create" => {
-                return Err(OAuthError::invalid_request("prompt=create: nobody can register here"));
+                return Err(OAuthError::invalid_request(
+                    "`prompt` value `create` is not supported: registration is disabled",
+                ));
             }
             _ => {
                 return Err(OAuthError::invalid_request(
-                    "prompt is none, login, consent, select_account or create",
+                    "`prompt` must be `none`, `login`, `consent`, `select_account` or `create`",
                 ));
             }
         }
     }
     let others = prompt.login || prompt.consent || prompt.select_account || prompt.create;
     if prompt.none && others {
-        return Err(OAuthError::invalid_request("prompt=none stands alone"));
+        return Err(OAuthError::invalid_request(
+            "`prompt` value `none` must not be combined with other values",
+        ));
     }
     Ok(prompt)
 }

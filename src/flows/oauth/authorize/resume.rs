@@ -1,5 +1,5 @@
-//! What our pages have settled for a request, as it comes back to the authorization endpoint: a parameter that only we
-//! can write, bound to the request it stands in.
+//! What the pages have settled for a request when it returns to the authorization endpoint: a parameter under a MAC, bound to
+//! the request that carries it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,17 +10,17 @@ use crate::{app::App, clock::Timestamp, error::Error, oauth::params::Params};
 /// The parameter's name.
 pub const PARAMETER: &str = "resume";
 
-/// See the module's text.
+/// See the text of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// When the request came first: a login after that was made for it.
+    /// When the request was first seen: a later login was made for it.
     pub first_seen: Timestamp,
-    /// The person said that the account that is logged in is the one.
+    /// The user confirmed the account that is logged in.
     pub account_selected: bool,
 }
 
 impl Resume {
-    /// Reads the parameter, if it was written by us for this very request.
+    /// Reads the parameter, if its MAC is valid for this request.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -42,7 +42,7 @@ impl Resume {
         Ok(right.then_some(resume))
     }
 
-    /// The request with this in it, in place of an earlier one.
+    /// The request with this parameter instead of an earlier one.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Signed request objects (RFC 9101), by value.
+//! Signed request objects (RFC 9101), passed by value.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,10 +11,10 @@ use crate::{
     oauth::{access_token::Audience, error::OAuthError, params::Params},
 };
 
-/// How far a client's clock may be off, in seconds.
+/// Accepted clock skew of a client, in seconds.
 const SKEW: i64 = 30;
 
-/// What is about the object and not about the request.
+/// The claims of the object itself, and the rest, which are the parameters of the request.
 #[derive(Debug, Deserialize)]
 struct Claims {
     iss: Option<String>,
@@ -29,7 +29,7 @@ struct Claims {
 /// The parameters of a request object of this client.
 ///
 /// # Errors
-/// `invalid_request_object`, with what is wrong.
+/// `invalid_request_object`
 pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Params, Error> {
     let jwt = ClientJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
     let registered = client.metadata.request_object_signing_alg;
@@ -37,7 +37,7 @@ pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Par
     let (keys, now) = (&app.client_keys, app.clock.now());
     if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
         return Err(OAuthError::invalid_request_object(
-            "the request object is not signed by a key of the client",
+            "invalid signature of the request object: no key of the client verifies it",
         )
         .into());
     }
@@ -50,29 +50,31 @@ fn read(app: &App, client: &Client, claims: Claims) -> Result<Params, OAuthError
     let now = app.clock.now().as_secs();
     let says = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == client.id);
     if !says(&claims.iss) || !says(&claims.client_id) {
-        return Err(wrong("iss or client_id of the request object is not the client"));
+        return Err(wrong("`iss` and `client_id` of the request object must be the client"));
     }
-    // RFC 9101 §4: it should name us; one that names somebody else is not for us.
+    // RFC 9101 §4: `aud` should be the issuer; an object for another server is rejected.
     let issuer = &app.config.server.issuer;
     if claims.aud.is_some_and(|aud| !aud.contains(issuer)) {
-        return Err(wrong("aud of the request object is not the issuer"));
+        return Err(wrong("audience mismatch: `aud` of the request object must be the issuer"));
     }
     if claims.exp.is_some_and(|exp| exp <= now.saturating_sub(SKEW)) {
-        return Err(wrong("the request object has expired"));
+        return Err(wrong("the request object has expired (`exp`)"));
     }
     if claims.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW)) {
-        return Err(wrong("the request object is not good yet"));
+        return Err(wrong("the request object is not valid yet (`nbf`)"));
     }
     let mut pairs = vec![("client_id".to_owned(), client.id.clone())];
     for (name, value) in claims.rest {
         match (name.as_str(), value) {
-            // As an assertion it would prove who the client is (RFC 9101 §10.8).
+            // As an assertion it would authenticate the client (RFC 9101 §10.8).
             ("sub", Value::String(sub)) if sub == client.id => {
-                return Err(wrong("sub of the request object is the client"));
+                return Err(wrong("`sub` of a request object must not be the client"));
             }
             ("iat" | "jti" | "sub", _) => {}
             ("request" | "request_uri" | "resume", _) => {
-                return Err(wrong("a request object holds no request within itself"));
+                return Err(wrong(
+                    "a request object must not contain `request`, `request_uri` or `resume`",
+                ));
             }
             (_, Value::String(text)) => pairs.push((name, text)),
             (_, Value::Number(number)) => pairs.push((name, number.to_string())),

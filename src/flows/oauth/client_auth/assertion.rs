@@ -1,4 +1,5 @@
-//! `private_key_jwt`: a client signs who it is (RFC 7523 §2.2, RFC 10070). Each assertion is good once, on all processes.
+//! `private_key_jwt`: client authentication by a signed assertion (RFC 7523 §2.2, RFC 10070). Each assertion is accepted once,
+//! across all processes.
 
 use crate::{
     app::App,
@@ -9,11 +10,11 @@ use crate::{
     storage::single_use::{self, Kind},
 };
 
-/// Whether the assertion is the client's, good now, and was never seen before.
+/// Whether the assertion is signed by the client, valid now, and was never presented before.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where it cannot be noted that it was seen.
-pub(crate) async fn proves(
+/// [`Error::Unavailable`] if its `jti` cannot be stored.
+pub(crate) async fn is_valid(
     app: &App,
     client: &Client,
     jwt: &str,
@@ -28,7 +29,7 @@ pub(crate) async fn proves(
     if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
         return Ok(false);
     }
-    // Last: only what the client really signed takes up room.
+    // Last: only a `jti` that the client signed is stored.
     let (kind, until) = (Kind::ClientAssertion, claims.retained_until());
     Ok(single_use::claim(&app.db, kind, &client.id, &claims.jti, until).await?)
 }
@@ -40,7 +41,8 @@ fn read<'a>(
     now: Timestamp,
 ) -> Option<(ClientJwt<'a>, Assertion)> {
     let jwt = ClientJwt::parse(jwt).ok()?;
-    // A signed authorization request passes through browsers: it must not prove who the client is (RFC 9101 §10.8).
+    // A signed authorization request passes through browsers: it must not authenticate the client (RFC 9101 §10.8). RFC 10070
+    // defines `client-authentication+jwt`; assertions of other types, or of none, are RFC 7523's.
     if jwt.typ().is_some_and(|typ| typ == "oauth-authz-req+jwt") {
         return None;
     }
@@ -49,7 +51,7 @@ fn read<'a>(
     Some((jwt, claims))
 }
 
-/// Whom an assertion says to come from; believed by nobody yet.
+/// The client that an assertion claims to be from; not verified.
 pub(crate) fn claimed_client(jwt: &str) -> Option<String> {
     let claims: Assertion = ClientJwt::parse(jwt).ok()?.claims().ok()?;
     Some(claims.sub)

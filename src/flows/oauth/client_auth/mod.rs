@@ -1,4 +1,4 @@
-//! Client authentication (RFC 6749 §2.3): who asks at the token endpoint and its neighbours.
+//! Client authentication (RFC 6749 §2.3) at the token endpoint and its neighbours.
 
 mod assertion;
 
@@ -20,11 +20,11 @@ use crate::{
     oauth::error::OAuthError,
 };
 
-/// What a request shows to prove which client sent it; one way, never two.
+/// The client credentials of a request: one authentication method, never two.
 #[derive(Debug)]
-pub enum Presented {
-    /// A public client only says who it is.
-    Nothing {
+pub enum ClientCredentials {
+    /// A public client only identifies itself (`none`).
+    Absent {
         client_id: String,
     },
     Secret {
@@ -38,65 +38,65 @@ pub enum Presented {
     },
 }
 
-/// How much this process must ask before it believes what it remembers of a client.
+/// How fresh the cached data of a client must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// The client is as it was committed before the request came.
+    /// At least as fresh as the last commit before the request.
     Now,
-    /// The client may be older: the statement that follows checks its [`CachedClient::version`] by itself.
+    /// The cached client may be older: the statement that follows checks its [`CachedClient::version`].
     CheckedLater,
 }
 
-impl Presented {
+impl ClientCredentials {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Nothing { .. } => "nothing",
-            Self::Secret { .. } => "a secret",
-            Self::Assertion { .. } => "an assertion",
+            Self::Absent { .. } => "none",
+            Self::Secret { .. } => "secret",
+            Self::Assertion { .. } => "assertion",
         }
     }
 
     fn client_id(&self) -> &str {
         match self {
-            Self::Nothing { client_id }
+            Self::Absent { client_id }
             | Self::Secret { client_id, .. }
             | Self::Assertion { client_id, .. } => client_id,
         }
     }
 }
 
-/// Whom an assertion says to come from, where the request does not say so beside it; believed by nobody yet.
+/// The client that an assertion claims to be from, if the request has no `client_id`; not verified.
 pub fn claimed_client(jwt: &str) -> Option<String> {
     assertion::claimed_client(jwt)
 }
 
-/// Finds the client and checks its proof.
+/// Authenticates the client.
 ///
 /// # Errors
-/// `invalid_client`, never saying whether the client or its proof was wrong; [`Error::TooMany`] after too many failures
+/// `invalid_client`, which does not tell an unknown client from wrong credentials; [`Error::TooMany`] after too many failures
 /// from this network.
 pub async fn authenticate(
     app: &App,
-    presented: &Presented,
+    credentials: &ClientCredentials,
     freshness: Freshness,
     caller: &RequestContext,
 ) -> Result<CachedClient, Error> {
     let network = Key::address(caller.address);
-    // Who has used up their failures does not even get a look at the database.
+    // A network that has used up its failures causes no database access.
     app.limits
         .client_auth
         .peek(&network, app.clock.now())
         .map_err(|RetryAfter(wait)| Error::TooMany(wait))?;
-    let id = presented.client_id();
+    let id = credentials.client_id();
     let remembered = match freshness {
         Freshness::CheckedLater => app.directory.cached(id),
         Freshness::Now => None,
     };
     if let Some(known) = remembered.filter(may_be) {
-        if proves(app, &known.client, presented, &network).await? {
+        if authenticates(app, &known.client, credentials, &network).await? {
             return Ok(known);
         }
-        // It may have another secret since this process read it.
+        // The client may have another secret since this process cached it.
         app.sync().await?;
         if app.directory.version() == known.version {
             return Err(refused());
@@ -105,58 +105,62 @@ pub async fn authenticate(
     let known = clients::find(app, id, caller.address).await?;
     let known = known.filter(may_be);
     let right = match &known {
-        Some(known) => proves(app, &known.client, presented, &network).await?,
+        Some(known) => authenticates(app, &known.client, credentials, &network).await?,
         None => {
             app.admit(Limit::ClientAuth, &network)?;
             false
         }
     };
     if !right {
-        note(presented, known.as_ref());
+        note(credentials, known.as_ref());
     }
     known.filter(|_| right).ok_or_else(refused)
 }
 
-/// Who was refused, for those who are asked why.
-fn note(presented: &Presented, known: Option<&CachedClient>) {
-    diagnostics::record("client.id", presented.client_id());
-    diagnostics::record("client.shown", presented.name());
-    diagnostics::record("client.known_and_enabled", known.is_some());
+/// Records which client was rejected.
+fn note(credentials: &ClientCredentials, known: Option<&CachedClient>) {
+    diagnostics::record("client.id", credentials.client_id());
+    diagnostics::record("client.presented", credentials.name());
+    diagnostics::record("client.found_and_enabled", known.is_some());
     if let Some(known) = known {
         let method = known.client.metadata.token_endpoint_auth_method;
         diagnostics::record("client.registered_method", format_args!("{method:?}"));
     }
 }
 
-/// The first-party API's client never comes as a client.
+/// The client of the first-party API never authenticates.
 fn may_be(known: &CachedClient) -> bool {
     known.client.disabled_at.is_none() && known.client.id != FIRST_PARTY
 }
 
-/// Whether the client's proof is right; a wrong one counts.
-async fn proves(
+/// Whether the credentials authenticate the client; failures are counted.
+async fn authenticates(
     app: &App,
     client: &Client,
-    presented: &Presented,
+    credentials: &ClientCredentials,
     network: &Key,
 ) -> Result<bool, Error> {
     let now = app.clock.now();
     let method = client.metadata.token_endpoint_auth_method;
-    if let (Presented::Assertion { jwt, .. }, AuthMethod::PrivateKeyJwt) = (presented, method) {
-        // Nobody guesses a signature: counting after the look is enough.
-        let right = assertion::proves(app, client, jwt, now).await?;
+    if let (ClientCredentials::Assertion { jwt, .. }, AuthMethod::PrivateKeyJwt) =
+        (credentials, method)
+    {
+        // Signatures cannot be guessed: counting after verification is enough.
+        let right = assertion::is_valid(app, client, jwt, now).await?;
         if !right {
             app.admit(Limit::ClientAuth, network)?;
         }
         return Ok(right);
     }
-    // Counted before the look, and forgiven where it was right: guesses at once are no way round. Nothing is awaited in
-    // between, so a busy gateway's own requests do not stand in each other's way.
+    // Counted before verification and refunded on success, so that concurrent guesses are limited too. Nothing is awaited in
+    // between, so the concurrent requests of a busy gateway do not limit each other.
     app.admit(Limit::ClientAuth, network)?;
-    let right = match presented {
-        Presented::Nothing { .. } => method == AuthMethod::None,
-        Presented::Secret { secret, .. } => method.has_secret() && has_secret(client, secret, now),
-        Presented::Assertion { .. } => false,
+    let right = match credentials {
+        ClientCredentials::Absent { .. } => method == AuthMethod::None,
+        ClientCredentials::Secret { secret, .. } => {
+            method.has_secret() && has_secret(client, secret, now)
+        }
+        ClientCredentials::Assertion { .. } => false,
     };
     if right {
         app.limits.client_auth.refund(network);
@@ -164,17 +168,17 @@ async fn proves(
     Ok(right)
 }
 
-/// Whether this is one of the client's live secrets, in the same time whichever it is.
+/// Whether this is one of the client's valid secrets, in constant time.
 pub(crate) fn has_secret(client: &Client, secret: &str, now: Timestamp) -> bool {
-    let presented = Sha256::digest(secret);
+    let hash = Sha256::digest(secret);
     let right = client
         .secrets
         .iter()
         .filter(|known| known.expires_at.is_none_or(|at| at > now))
-        .fold(Choice::from(0), |right, known| right | known.hash.as_slice().ct_eq(&presented));
+        .fold(Choice::from(0), |right, known| right | known.hash.as_slice().ct_eq(&hash));
     right.into()
 }
 
 fn refused() -> Error {
-    OAuthError::invalid_client("the client is unknown, or its authentication is wrong").into()
+    OAuthError::invalid_client("unknown client or invalid client authentication").into()
 }

@@ -1,5 +1,5 @@
-//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is a session that nobody has redeemed yet:
-//! redeeming is one statement, and a code that comes twice ends the session it became.
+//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is the row of a session that has not begun: the
+//! exchange is one statement, and a replayed code revokes the session that it began.
 
 use super::TokenResponse;
 use crate::{
@@ -19,36 +19,40 @@ use crate::{
         event::Event,
         session::{RevocationReason, Session},
     },
-    oauth::{code::Code, error::OAuthError, params::Params, pkce, refresh_token::RefreshToken},
+    oauth::{
+        code::Code, error::OAuthError, pkce, refresh_token::RefreshToken,
+        token_request::AuthorizationCodeRequest,
+    },
     storage::{
         sessions as rows,
         sessions::{CodeExchange, PresentedCode},
     },
 };
 
-/// Redeems a code; `None` where the client has changed since this process last read it.
+/// Exchanges a code; `None` if the client has changed since this process cached it.
 ///
 /// # Errors
-/// `invalid_grant` for every code that is not good, whatever the reason.
+/// `invalid_grant` for every invalid code, whatever the reason.
 pub(crate) async fn exchange(
     app: &App,
     known: &CachedClient,
-    params: &Params,
+    request: &AuthorizationCodeRequest,
     caller: &RequestContext,
 ) -> Result<Option<TokenResponse>, Error> {
     let client = &known.client;
-    let text = params.get("code").ok_or_else(|| OAuthError::invalid_request("code is missing"))?;
-    let code = Code::parse(text).ok_or_else(not_good)?;
-    let challenge = match params.get("code_verifier") {
+    let code = Code::parse(&request.code).ok_or_else(invalid_code)?;
+    let challenge = match &request.code_verifier {
         Some(verifier) => pkce::challenge_of(verifier).ok_or_else(|| {
-            OAuthError::invalid_grant("code_verifier is not 43 to 128 unreserved characters")
+            OAuthError::invalid_grant("`code_verifier` must be 43 to 128 unreserved characters")
         })?,
         None => String::new(),
     };
-    let redirect_uri = params.get("redirect_uri").unwrap_or_default();
+    let redirect_uri = request.redirect_uri.as_deref().unwrap_or_default();
     if redirect_uri.is_empty() && challenge.is_empty() {
-        // OAuth 2.1 §4.1.3 lets it be left out because PKCE binds the code as well.
-        return Err(OAuthError::invalid_grant("redirect_uri or code_verifier is missing").into());
+        // OAuth 2.1 §4.1.3 omits `redirect_uri` because PKCE binds the code as well.
+        return Err(
+            OAuthError::invalid_grant("`redirect_uri` or `code_verifier` is missing").into()
+        );
     }
 
     let now = app.clock.now();
@@ -72,29 +76,29 @@ pub(crate) async fn exchange(
     let Some(mut session) = redeemed else {
         return refuse(app, known, &session_id, code.hash(), caller, now).await;
     };
-    // A registration that was used stays.
+    // A registration that is used does not expire.
     if client.expires_at.is_some() {
         crate::storage::clients::mark_used(&app.db, &client.id).await?;
     }
-    narrow(&mut session, &params.all("resource").collect::<Vec<_>>())?;
+    narrow(&mut session, &request.resources)?;
     let scope = session.scope.clone();
     issue::for_session(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
 }
 
-/// For this one access token, fewer resources than the session was granted (RFC 8707 §2.2).
-pub(crate) fn narrow(session: &mut Session, named: &[&str]) -> Result<(), OAuthError> {
+/// Narrows the resources of this access token to those requested (RFC 8707 §2.2).
+pub(crate) fn narrow(session: &mut Session, named: &[String]) -> Result<(), OAuthError> {
     if !named.is_empty() {
         let fewer = resources::among(&session.details.resource, named);
         session.details.resource = fewer.ok_or_else(|| {
             OAuthError::invalid_target(
-                "that resource was not among those of the authorization request",
+                "`resource` must be one of the authorization request's resources",
             )
         })?;
     }
     Ok(())
 }
 
-/// The refresh token that the client gets with the code, where it may have one.
+/// The first refresh token of the session, if the client may have one.
 fn first_refresh_token(
     app: &App,
     client: &Client,
@@ -125,7 +129,7 @@ fn code_exchange(
     }
 }
 
-/// Finds out why nothing was redeemed.
+/// Finds out why nothing was exchanged.
 async fn refuse(
     app: &App,
     known: &CachedClient,
@@ -147,37 +151,37 @@ async fn refuse(
             && session.exchanged_at.is_some()
     });
     if let Some(session) = replayed {
-        // RFC 6749 §4.1.2: somebody has a copy of the code, so what was issued for it is not trusted.
+        // RFC 6749 §4.1.2: the code has leaked, so the tokens issued for it are revoked.
         tracing::warn!(
-            session = session.id,
+            session_id = session.id,
             subject = session.subject,
             request_id = caller.request_id,
-            "an authorization code was presented twice: its session is revoked"
+            "authorization code replayed; session revoked"
         );
         end::end_one(app, &session, RevocationReason::CodeReplayed, caller).await?;
     }
-    Err(not_good().into())
+    Err(invalid_code().into())
 }
 
-/// Why a code buys nothing, for those who are asked.
+/// Records why a code was rejected.
 fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Timestamp) {
     diagnostics::record("code.session_found", session.is_some());
     let Some(session) = session else { return };
     diagnostics::record("code.session", &session.id);
     let same = session.code_hash.as_deref() == Some(&hash[..]);
-    diagnostics::record("code.is_the_sessions", same);
-    diagnostics::record("code.is_this_clients", session.client_id == known.client.id);
-    diagnostics::record("code.was_redeemed", session.exchanged_at.is_some());
-    diagnostics::record("code.session_ended", session.revoked_at.is_some());
+    diagnostics::record("code.matches_session", same);
+    diagnostics::record("code.belongs_to_client", session.client_id == known.client.id);
+    diagnostics::record("code.exchanged", session.exchanged_at.is_some());
+    diagnostics::record("code.session_revoked", session.revoked_at.is_some());
     let over = session.exchanged_at.is_none() && session.idle_expires_at <= now;
-    diagnostics::record("code.has_expired", over);
+    diagnostics::record("code.expired", over);
     if same && session.exchanged_at.is_none() && session.revoked_at.is_none() && !over {
-        diagnostics::record("code.differs_in", "redirect_uri, code_verifier, or the account");
+        diagnostics::record("code.mismatch", "redirect_uri, code_verifier, or the account");
     }
 }
 
-fn not_good() -> OAuthError {
+fn invalid_code() -> OAuthError {
     OAuthError::invalid_grant(
-        "the code is unknown, expired or used, or belongs to another client, redirect_uri or code_verifier",
+        "the code is unknown, expired or used, or was issued for another client, `redirect_uri` or `code_challenge`",
     )
 }

@@ -1,28 +1,29 @@
-//! A client that acts for itself (RFC 6749 §4.4).
+//! The client credentials grant (RFC 6749 §4.4).
 
 use super::TokenResponse;
 use crate::{
     app::App,
     error::Error,
     flows::{
-        oauth::resources::{self, Target, is_about_a_person},
+        oauth::resources::{self, Target, is_about_the_user},
         tokens::issue,
     },
     model::{catalogue::Catalogue, client::Client},
-    oauth::{access_token::NewAccessToken, error::OAuthError, params::Params, scope::Scope},
+    oauth::{
+        access_token::NewAccessToken, error::OAuthError, scope::Scope,
+        token_request::ClientCredentialsRequest,
+    },
 };
 
-/// Issues a token. There is no session and no refresh token (§4.4.3): the client can ask again.
+/// Issues an access token, without a session and without a refresh token (§4.4.3).
 pub(crate) async fn issue(
     app: &App,
     client: &Client,
-    params: &Params,
+    request: &ClientCredentialsRequest,
 ) -> Result<TokenResponse, Error> {
-    let asked = params.get("scope").map(Scope::parse).transpose();
-    let asked = asked.map_err(OAuthError::invalid_scope)?;
-    let target = resources::target(app, client, params.all("resource")).await?;
+    let target = resources::target(app, client, &request.resources).await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let scope = scope(client, &catalogue, &target, asked)?;
+    let scope = scope(client, &catalogue, &target, request.scope.as_ref())?;
     let grant = NewAccessToken {
         issuer: &app.config.server.issuer,
         audience: target.audience(app),
@@ -40,22 +41,23 @@ pub(crate) async fn issue(
     Ok(TokenResponse { access_token, expires_in, scope, refresh_token: None, id_token: None })
 }
 
-/// What was asked for, if the client may have all of it; where nothing was, what it gets by default. What belongs to a
-/// person (`openid` and the like, and every module's scope) means nothing here.
+/// The requested scope, if the client may request all of it; the default scope if none was requested. Scopes of a user
+/// (`openid` and the like, and every module's scope) are excluded.
 fn scope(
     client: &Client,
     catalogue: &Catalogue,
     target: &Target,
-    asked: Option<Scope>,
+    requested: Option<&Scope>,
 ) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
-    // Modules are people's.
-    let is_a_persons =
-        |token: &str| is_about_a_person(token) || catalogue.modules_with(token).next().is_some();
-    let may = may.filter(|token| !is_a_persons(token));
-    match asked.filter(|asked| !asked.is_empty()) {
-        Some(asked) if asked.is_subset_of(&may) => Ok(asked),
-        Some(_) => Err(OAuthError::invalid_scope("this client may not ask for that scope (there)")),
+    let is_of_users =
+        |token: &str| is_about_the_user(token) || catalogue.modules_with(token).next().is_some();
+    let may = may.filter(|token| !is_of_users(token));
+    match requested {
+        Some(requested) if requested.is_subset_of(&may) => Ok(requested.clone()),
+        Some(_) => Err(OAuthError::invalid_scope(
+            "the client may not request this scope for this resource",
+        )),
         None => Ok(target.default_scope(&may)),
     }
 }

@@ -1,5 +1,5 @@
-//! The token endpoint's decisions (RFC 6749 §3.2). What all grants share stands here, in its order: the client proves
-//! who it is, may use this grant, and gets an answer only after everything was committed.
+//! The token endpoint (RFC 6749 §3.2). What all grants share, in its order: the client authenticates, may use the grant, and
+//! gets its response only after everything was committed.
 
 mod authorization_code;
 mod client_credentials;
@@ -15,9 +15,9 @@ use crate::{
     diagnostics,
     directory::CachedClient,
     error::Error,
-    flows::oauth::client_auth::{self, Freshness, Presented},
+    flows::oauth::client_auth::{self, ClientCredentials, Freshness},
     model::{actor::RequestContext, client::GrantType},
-    oauth::{error::OAuthError, params::Params},
+    oauth::{error::OAuthError, token_request::TokenRequest},
 };
 
 /// Answers a token request.
@@ -26,72 +26,68 @@ use crate::{
 /// [`Error::OAuth`] with the code of RFC 6749 §5.2 that applies.
 pub async fn issue(
     app: &App,
-    presented: &Presented,
-    params: &Params,
+    credentials: &ClientCredentials,
+    request: &TokenRequest,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let grant = grant_type(params)?;
-    let issued = issue_by(app, grant, presented, params, caller).await;
+    let issued = issue_by_grant(app, credentials, request, caller).await;
     if issued.is_err() {
-        diagnostics::record("grant_type", format_args!("{grant:?}"));
-        diagnostics::record("scope.asked", params.get("scope").unwrap_or("(none)"));
+        diagnostics::record("grant_type", format_args!("{:?}", request.grant_type()));
+        match request.scope() {
+            Some(scope) => diagnostics::record("scope.requested", scope),
+            None => diagnostics::record("scope.requested", "(none)"),
+        }
     }
     issued
 }
 
-async fn issue_by(
+async fn issue_by_grant(
     app: &App,
-    grant: GrantType,
-    presented: &Presented,
-    params: &Params,
+    credentials: &ClientCredentials,
+    request: &TokenRequest,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    if grant == GrantType::AuthorizationCode && !matches!(presented, Presented::Assertion { .. }) {
-        // One statement fewer: redeeming checks that the client is still as it was authenticated. An assertion is good
-        // once, so it cannot be looked at a second time.
-        let client = authenticated(app, presented, grant, Freshness::CheckedLater, caller).await?;
-        if let Some(issued) = authorization_code::exchange(app, &client, params, caller).await? {
-            return Ok(issued);
-        }
-    }
-    let client = authenticated(app, presented, grant, Freshness::Now, caller).await?;
-    match grant {
-        GrantType::AuthorizationCode => authorization_code::exchange(app, &client, params, caller)
-            .await?
+    let grant = request.grant_type();
+    let authenticated = |freshness| authenticated(app, credentials, grant, freshness, caller);
+    match request {
+        TokenRequest::AuthorizationCode(exchange) => {
+            // One statement fewer: the exchange itself checks that the client has not changed since it was authenticated. An
+            // assertion is accepted once, so it cannot be checked a second time.
+            if !matches!(credentials, ClientCredentials::Assertion { .. }) {
+                let client = authenticated(Freshness::CheckedLater).await?;
+                let issued = authorization_code::exchange(app, &client, exchange, caller).await?;
+                if let Some(issued) = issued {
+                    return Ok(issued);
+                }
+            }
+            let client = authenticated(Freshness::Now).await?;
+            let issued = authorization_code::exchange(app, &client, exchange, caller).await?;
             // The client was changed twice in a moment.
-            .ok_or_else(|| OAuthError::temporarily_unavailable("try again").into()),
-        GrantType::RefreshToken => {
-            refresh_token::refresh(app, &client.client, params, caller).await
+            issued.ok_or_else(|| OAuthError::temporarily_unavailable("try again").into())
         }
-        GrantType::ClientCredentials => {
-            client_credentials::issue(app, &client.client, params).await
+        TokenRequest::RefreshToken(refresh) => {
+            let client = authenticated(Freshness::Now).await?;
+            refresh_token::refresh(app, &client.client, refresh, caller).await
         }
-    }
-}
-
-fn grant_type(params: &Params) -> Result<GrantType, OAuthError> {
-    match params.get("grant_type") {
-        Some("authorization_code") => Ok(GrantType::AuthorizationCode),
-        Some("refresh_token") => Ok(GrantType::RefreshToken),
-        Some("client_credentials") => Ok(GrantType::ClientCredentials),
-        Some(_) => Err(OAuthError::unsupported_grant_type(
-            "this server knows authorization_code, refresh_token and client_credentials",
-        )),
-        None => Err(OAuthError::invalid_request("grant_type is missing")),
+        TokenRequest::ClientCredentials(request) => {
+            let client = authenticated(Freshness::Now).await?;
+            client_credentials::issue(app, &client.client, request).await
+        }
     }
 }
 
 async fn authenticated(
     app: &App,
-    presented: &Presented,
+    credentials: &ClientCredentials,
     grant: GrantType,
     freshness: Freshness,
     caller: &RequestContext,
 ) -> Result<CachedClient, Error> {
-    let known = client_auth::authenticate(app, presented, freshness, caller).await?;
+    let known = client_auth::authenticate(app, credentials, freshness, caller).await?;
     if known.client.may(grant) {
         Ok(known)
     } else {
-        Err(OAuthError::unauthorized_client("this client was not registered for that grant").into())
+        Err(OAuthError::unauthorized_client("the client is not registered for this grant type")
+            .into())
     }
 }

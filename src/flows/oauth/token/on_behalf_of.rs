@@ -1,5 +1,5 @@
-//! Tokens for a person whom a client vouches for, without a login: the gRPC TokenService's. The client is trusted with
-//! that by its scope, so nobody is asked for consent.
+//! On-behalf-of issuance: tokens for a user without a login, for the gRPC TokenService. The client is trusted with it by its
+//! scope, so there is no consent.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::{
         event::Event,
         session::SessionDetails,
     },
-    oauth::{error::OAuthError, params::Params, scope::Scope},
+    oauth::{error::OAuthError, scope::Scope},
     storage::{
         sessions as rows,
         sessions::{Credential, NewSession},
@@ -28,30 +28,35 @@ use crate::{
     },
 };
 
-const DISABLED: &str = "the account is disabled";
+const DISABLED: &str = "the user is disabled";
 
-/// Opens a session of the client for the account. `params` may have `scope` and `resource`; `actor` is the subject of the
-/// token that was called with.
+/// What a client requests on behalf of a user.
+#[derive(Clone, Debug)]
+pub struct OnBehalfOfRequest {
+    pub user_id: String,
+    pub scope: Option<Scope>,
+    pub resources: Vec<String>,
+}
+
+/// Opens a session of the client for the user; `actor` is the subject of the token that the call was made with.
 ///
 /// # Errors
-/// `invalid_scope` and `invalid_target` for what the client may not ask for; [`Error::NotFound`] where there is no such
-/// account, [`Error::Conflict`] where it is disabled.
+/// `invalid_scope` and `invalid_target` for what the client may not request; [`Error::NotFound`] for an unknown user,
+/// [`Error::Conflict`] for a disabled one.
 pub async fn issue(
     app: &App,
     client: &Client,
-    user_id: &str,
-    params: &Params,
+    request: &OnBehalfOfRequest,
     actor: &str,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let asked = params.get("scope").map(Scope::parse).transpose();
-    let asked = asked.map_err(OAuthError::invalid_scope)?;
-    let target = resources::target(app, client, params.all("resource")).await?;
+    let user_id = request.user_id.as_str();
+    let target = resources::target(app, client, &request.resources).await?;
     let may = target.may_ask(client);
-    let scope = match asked {
-        Some(asked) if asked.is_subset_of(&may) => asked,
+    let scope = match &request.scope {
+        Some(requested) if requested.is_subset_of(&may) => requested.clone(),
         Some(_) => {
-            let refused = "this client may not ask for that scope (there)";
+            let refused = "the client may not request this scope for this resource";
             return Err(OAuthError::invalid_scope(refused).into());
         }
         None => target.default_scope(&may),
@@ -87,8 +92,8 @@ pub async fn issue(
         user_agent: caller.user_agent.clone(),
     };
     let mut tx = app.begin(&Actor::caller(actor, caller)).await?;
-    // Locked, so that disabling the account meanwhile revokes this session as well.
-    let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("account"))?;
+    // Locked, so that disabling the user concurrently revokes this session as well.
+    let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("user"))?;
     if user.disabled_at.is_some() {
         return Err(Error::Conflict(DISABLED));
     }
@@ -96,9 +101,9 @@ pub async fn issue(
     let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
     rows::insert(&mut tx, row, now).await?;
     tx.event(&event).await?;
-    tx.audit("session.vouched", Some(user_id), detail).await?;
+    tx.audit("session.issue_on_behalf_of", Some(user_id), detail).await?;
     tx.commit().await?;
-    // Read again, for what its tokens say of the person.
+    // Read again, for the claims of the user.
     let session = rows::by_id(&app.db, &id).await?;
     let session = session.filter(|session| session.is_live(now));
     let session = session.ok_or(Error::Conflict(DISABLED))?;

@@ -8,7 +8,7 @@ use crate::storage::audit::{self, AuditFilter};
 #[derive(Clone, Debug, Default)]
 pub struct AuditApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/audit", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/audit", tag = "Tag::Administration")]
 impl AuditApi {
     /// List audit entries
     ///

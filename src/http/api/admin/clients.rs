@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct ClientsApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/clients", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/clients", tag = "Tag::Administration")]
 impl ClientsApi {
     /// List clients
     ///

@@ -8,7 +8,7 @@ use crate::model::denied_request::DeniedRequest;
 #[derive(Clone, Debug, Default)]
 pub struct ExplainApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/explain", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/explain", tag = "Tag::Administration")]
 impl ExplainApi {
     /// Explain a denied request
     ///

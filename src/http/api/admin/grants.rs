@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct GrantsApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Tag::Administration")]
 impl GrantsApi {
     /// List a user's module grants
     ///

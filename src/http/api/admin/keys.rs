@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct KeysApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/keys", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/keys", tag = "Tag::Administration")]
 impl KeysApi {
     /// List keys
     ///

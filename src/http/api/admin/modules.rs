@@ -18,7 +18,7 @@ errors! {
     ModuleNotFound: ModuleNotFound;
 }
 
-#[OpenApi(prefix_path = "/api/v1/admin/modules", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/modules", tag = "Tag::Administration")]
 impl ModulesApi {
     /// List modules
     ///

@@ -13,7 +13,7 @@ pub use crate::{
     clock::Timestamp,
     error::Error,
     http::{
-        api::Chapter,
+        api::Tag,
         json::{Answer, Body},
     },
 };

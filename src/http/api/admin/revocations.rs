@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct RevocationsApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/revocations", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/revocations", tag = "Tag::Administration")]
 impl RevocationsApi {
     /// List revocations
     ///

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct RolesApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/roles", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/roles", tag = "Tag::Administration")]
 impl RolesApi {
     /// List roles
     ///

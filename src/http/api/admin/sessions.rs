@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct SessionsApi;
 
-#[OpenApi(prefix_path = "/api/v1/admin/sessions", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/sessions", tag = "Tag::Administration")]
 impl SessionsApi {
     /// List sessions
     ///

@@ -28,7 +28,7 @@ errors! {
     Overloaded: Overloaded;
 }
 
-#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Chapter::Administration")]
+#[OpenApi(prefix_path = "/api/v1/admin/users", tag = "Tag::Administration")]
 impl UsersApi {
     /// List users
     ///
