@@ -195,11 +195,7 @@ async fn the_cli_manages_users(backend: Backend) {
     assert_does(&propusk(&["user", "disable", "vera"]), &["disabled user vera@example.org"]);
     assert_does(&propusk(&["user", "list"]), &["disabled"]);
     assert_does(&propusk(&["user", "enable", "vera@example.org"]), &["enabled user"]);
-<<<<<<< HEAD
     assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["the role is in use"]);
-=======
-    assert_fails(&propusk(&["role", "remove", "editor"]), 1, &["somebody has this role"]);
->>>>>>> 1586c95 (telemetry: one line per metric)
     assert_does(
         &propusk(&["user", "set-role", "vera", "admin"]),
         &["changed the role of vera@example.org to admin"],
