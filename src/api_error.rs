@@ -85,7 +85,7 @@ error_codes! {
 #[derive(Debug)]
 pub struct ApiError {
     pub code: ErrorCode,
-    /// For people; says what to do.
+    /// Human-readable; says what to do.
     pub message: String,
     pub details: Vec<Detail>,
     /// `Retry-After`, rounded up to seconds.
@@ -117,7 +117,7 @@ pub struct Detail {
 pub struct ErrorBody {
     /// The HTTP status again.
     pub status_code: u16,
-    /// What went wrong and what to do, for a person.
+    /// What went wrong and what to do, human-readable.
     pub message: String,
     /// What went wrong, for a program.
     pub error_code: String,

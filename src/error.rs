@@ -9,7 +9,7 @@ use crate::{
     storage,
 };
 
-/// Why a flow denies a request. The client is told the rule, the log the cause.
+/// Why a flow denies a request. The response names the rule, the log the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// One or more fields break a rule.

@@ -555,30 +555,30 @@ async fn tls_passes_the_client_certificate_to_handlers() {
     assert!(refused.await.is_err());
 
     // each error names its fix
-    let told = |certificate: &Path, key: &Path, ca: Option<&Path>| {
+    let error_of = |certificate: &Path, key: &Path, ca: Option<&Path>| {
         tls_config(certificate, key, ca, false).unwrap_err().to_string()
     };
     let absent = folder.path().join("absent.pem");
-    assert!(told(&absent, &private, None).contains("cannot read"));
-    assert!(told(&chain, &absent, None).contains("absent.pem"));
+    assert!(error_of(&absent, &private, None).contains("cannot read"));
+    assert!(error_of(&chain, &absent, None).contains("absent.pem"));
     let empty = file("empty.pem", "nothing".into());
-    assert!(told(&empty, &private, None).contains("contains no certificate"));
-    assert!(told(&chain, &chain, None).contains("contains no private key"));
-    assert!(told(&chain, &private, Some(&private)).contains("contains no certificate"));
+    assert!(error_of(&empty, &private, None).contains("contains no certificate"));
+    assert!(error_of(&chain, &chain, None).contains("contains no private key"));
+    assert!(error_of(&chain, &private, Some(&private)).contains("contains no certificate"));
     let binary = folder.path().join("binary.der");
     std::fs::write(&binary, certificate.der()).unwrap();
-    assert!(told(&binary, &private, None).contains("contains no certificate"));
+    assert!(error_of(&binary, &private, None).contains("contains no certificate"));
     let foreign = file("client.key", key.serialize_pem());
-    assert!(told(&chain, &foreign, None).contains("does not match"));
+    assert!(error_of(&chain, &foreign, None).contains("does not match"));
 }
 
 #[tokio::test]
 async fn an_unavailable_address_is_reported_with_the_fix() {
     let bound = bind(&options()).unwrap();
-    let told = |options: &Options| bind(options).map(|_| ()).unwrap_err().to_string();
-    let taken = told(&Options { listen: bound.local_addr(), ..options() });
+    let error_of = |options: &Options| bind(options).map(|_| ()).unwrap_err().to_string();
+    let taken = error_of(&Options { listen: bound.local_addr(), ..options() });
     assert!(taken.contains("is in use by another process"), "{taken}");
-    let elsewhere = told(&Options { listen: ([192, 0, 2, 1], 0).into(), ..options() });
+    let elsewhere = error_of(&Options { listen: ([192, 0, 2, 1], 0).into(), ..options() });
     assert!(elsewhere.contains("not an address of a local interface"), "{elsewhere}");
 }
 

@@ -12,7 +12,7 @@ pub enum RevocationTarget {
     /// Every token of a session, by `sid`.
     Session(String),
     /// Tokens of a subject with `iat <= issued_until`. Tokens issued within the same second cannot
-    /// be told apart, so all of them are revoked.
+    /// be distinguished, so all of them are revoked.
     Subject { sub: String, issued_until: i64 },
     /// Like `Subject`, for the use of one scope.
     Scope { sub: String, scope: String, issued_until: i64 },

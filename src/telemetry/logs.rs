@@ -23,7 +23,7 @@ pub enum LogError {
     AlreadyInitialised,
 }
 
-/// PostgreSQL's notices address people who type SQL: each start would log that a table already
+/// PostgreSQL's notices are for interactive SQL: each start would log that a table already
 /// exists.
 const DEFAULT_DIRECTIVES: &str = "sqlx::postgres::notice=warn";
 

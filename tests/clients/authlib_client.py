@@ -136,8 +136,8 @@ def run(scenario, issuer, user, application):
 
     step("userinfo")
     with application.app.app_context():
-        told = application.oauth.web.userinfo(token=token)
-    assert (told["sub"], told["email"]) == (subject, user.name), told
+        result = application.oauth.web.userinfo(token=token)
+    assert (result["sub"], result["email"]) == (subject, user.name), result
 
     session = OAuth2Session(
         client["client_id"],
@@ -154,14 +154,14 @@ def run(scenario, issuer, user, application):
     assert session.get(metadata["userinfo_endpoint"]).json()["sub"] == subject
 
     step("introspection")
-    told = session.introspect_token(introspection, fresh["access_token"]).json()
-    assert (told["active"], told["sub"], told["iss"]) == (True, subject, issuer), told
+    result = session.introspect_token(introspection, fresh["access_token"]).json()
+    assert (result["active"], result["sub"], result["iss"]) == (True, subject, issuer), result
 
     step("revocation")
     answer = session.revoke_token(metadata["revocation_endpoint"], fresh["refresh_token"])
     assert answer.status_code == 200, answer.text
-    told = session.introspect_token(introspection, fresh["access_token"]).json()
-    assert told == {"active": False}, told
+    result = session.introspect_token(introspection, fresh["access_token"]).json()
+    assert result == {"active": False}, result
     try:
         session.refresh_token(metadata["token_endpoint"], fresh["refresh_token"])
         raise AssertionError("a revoked token was refreshed")

@@ -63,8 +63,8 @@ class Tools {
   async serve(request, response) {
     const server = new McpServer({ name: 'tools', version: '1.0.0' });
     server.registerTool('whoami', { description: 'Returns the caller' }, ({ authInfo }) => {
-      const told = { client: authInfo.clientId, scopes: authInfo.scopes, sub: authInfo.extra.sub };
-      return { content: [{ type: 'text', text: JSON.stringify(told) }] };
+      const result = { client: authInfo.clientId, scopes: authInfo.scopes, sub: authInfo.extra.sub };
+      return { content: [{ type: 'text', text: JSON.stringify(result) }] };
     });
     const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined, enableJsonResponse: true });
     response.on('close', () => server.close());
@@ -161,8 +161,8 @@ await scenario(async ({ issuer, user, application, step, rest: [resource, docume
     });
     const client = await step('the token is accepted, with the default scopes of the resource', async () => {
       const connected = await connect(host);
-      const told = await whoami(connected);
-      assert.deepEqual([told.client, told.scopes], [host.client.client_id, ['notes:read']]);
+      const result = await whoami(connected);
+      assert.deepEqual([result.client, result.scopes], [host.client.client_id, ['notes:read']]);
       return connected;
     });
     await step('a refused token is refreshed automatically', async () => {
@@ -188,8 +188,8 @@ await scenario(async ({ issuer, user, application, step, rest: [resource, docume
       const known = new Host(application.callback, document);
       assert.deepEqual(await authorize(known), ['consent']);
       const connected = await connect(known);
-      const told = await whoami(connected);
-      assert.deepEqual([told.client, told.scopes], [document, ['notes:read']]);
+      const result = await whoami(connected);
+      assert.deepEqual([result.client, result.scopes], [document, ['notes:read']]);
       await connected.close();
     });
     await step('a token with another audience is refused', async () => {

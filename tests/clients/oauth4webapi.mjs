@@ -99,10 +99,10 @@ await scenario(async ({ issuer, user, application, step }) => {
   });
   await step('signed userinfo', async () => {
     const response = await oauth.userInfoRequest(as, client, tokens.access_token, insecure);
-    const told = await oauth.processUserInfoResponse(as, client, claims.sub, response);
+    const result = await oauth.processUserInfoResponse(as, client, claims.sub, response);
     assert.match(response.headers.get('content-type'), /^application\/jwt/);
     await oauth.validateApplicationLevelSignature(as, response, insecure);
-    assert.equal(told.email, user.name);
+    assert.equal(result.email, user.name);
   });
   const next = await step('refresh with fewer scopes', async () => {
     const more = { additionalParameters: { scope: 'openid email' } };
@@ -118,10 +118,10 @@ await scenario(async ({ issuer, user, application, step }) => {
   await step('signed introspection (RFC 9701)', async () => {
     const options = { requestJwtResponse: true, ...insecure };
     const response = await oauth.introspectionRequest(as, client, secret, next.access_token, options);
-    const told = await oauth.processIntrospectionResponse(as, client, response);
+    const result = await oauth.processIntrospectionResponse(as, client, response);
     assert.match(response.headers.get('content-type'), /^application\/token-introspection\+jwt/);
     await oauth.validateApplicationLevelSignature(as, response, insecure);
-    assert.deepEqual([told.active, told.sub, told.scope], [true, claims.sub, 'openid email']);
+    assert.deepEqual([result.active, result.sub, result.scope], [true, claims.sub, 'openid email']);
   });
   await step('client credentials', async () => {
     const response = await oauth.clientCredentialsGrantRequest(as, client, secret, {}, insecure);
@@ -135,9 +135,9 @@ await scenario(async ({ issuer, user, application, step }) => {
       requestJwtResponse: true,
       ...insecure,
     });
-    const told = await oauth.processIntrospectionResponse(as, client, response);
+    const result = await oauth.processIntrospectionResponse(as, client, response);
     await oauth.validateApplicationLevelSignature(as, response, insecure);
-    assert.equal(told.active, false);
+    assert.equal(result.active, false);
   });
   await step('a code is single-use, and reuse revokes its tokens', async () => {
     const verifier = oauth.generateRandomCodeVerifier();
@@ -187,8 +187,8 @@ await scenario(async ({ issuer, user, application, step }) => {
       token_endpoint_auth_method: 'client_secret_basic',
       subject_type: 'pairwise',
     });
-    const told = await authorize(pairwise, oauth.ClientSecretBasic(pairwise.client_secret));
-    assert.notEqual(told.claims.sub, claims.sub);
+    const result = await authorize(pairwise, oauth.ClientSecretBasic(pairwise.client_secret));
+    assert.notEqual(result.claims.sub, claims.sub);
   });
 
   await step('logout without a hint asks first', async () => {

@@ -29,7 +29,7 @@ const PAGES: [&str; 20] = [
     "register-refused",
     "consent",
     "consent-first-party",
-    "consent-stranger",
+    "consent-unverified",
     "consent-long",
     "select-account",
     "logout",
@@ -169,7 +169,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             ..consent
         }
         .render(t, ok, &to),
-        "consent-stranger" => Consent {
+        "consent-unverified" => Consent {
             client: client("MCP Inspector"),
             scopes: scopes(&[
                 ("openid", None, false),

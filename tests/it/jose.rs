@@ -221,7 +221,7 @@ async fn t48_t50_malformed_claims_are_refused_despite_the_signature() {
     for text in ["", "null", "[]", "{", "{\"exp\":1}{", "\"text\"", &"[".repeat(2_000)] {
         assert_refused(&server, &sign(&key, &header, text), text).await;
     }
-    let twice = payload.to_string().replacen('{', "{\"sub\":\"somebody else\",", 1);
+    let twice = payload.to_string().replacen('{', "{\"sub\":\"another user\",", 1);
     assert_refused(&server, &sign(&key, &header, &twice), "sub twice").await;
     server.verify(&good).await.expect(StatusCode::OK);
 }

@@ -145,12 +145,12 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
     let ann = server.register("ann").await;
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
     server.switch(&ann.access, "far", "enable").await.expect(StatusCode::OK);
-    let mut person = server.logged_in("ann").await;
+    let mut browser = server.logged_in("ann").await;
     let request = AuthorizationRequest::of(
         "app",
         "openid api:read crm:read crm:write far:read propusk:admin",
     );
-    let code = person.authorize(&request, "ann").await;
+    let code = browser.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     // crm:write is not allowed to this client, far:read is for another audience, and ann is no
     // administrator.
@@ -178,7 +178,7 @@ async fn a_client_gets_the_requested_scopes_that_the_user_has(backend: Backend) 
         .await
         .expect("changed");
     pass_three_seconds(&server).await;
-    let code = person.authorize(&request, "ann").await;
+    let code = browser.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
     assert_eq!(tokens.field("scope"), "openid api:read crm:read propusk:admin");
 }
@@ -350,12 +350,12 @@ async fn permitted_clients_see_the_role_and_modules_claims(backend: Backend) {
     server.client("knowing", knowing).await;
     let ann = server.register("ann").await;
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-    let mut person = server.logged_in("ann").await;
+    let mut browser = server.logged_in("ann").await;
     for (client, expected) in
         [("app", (json!(null), json!(null))), ("knowing", (json!("user"), json!(["crm"])))]
     {
         let code =
-            person.authorize(&AuthorizationRequest::of(client, "openid api:read"), "ann").await;
+            browser.authorize(&AuthorizationRequest::of(client, "openid api:read"), "ann").await;
         let tokens = server.exchange_code(client, code.code()).await.expect(StatusCode::OK);
         let userinfo =
             server.get_as("/oauth2/userinfo", &tokens.field("access_token")).await.json();
@@ -472,12 +472,12 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
                 .collect();
             for of in resources {
                 for role in [Role::user(), Role::admin()] {
-                    let person = UserAccess { role: &role, modules: &grants };
+                    let user = UserAccess { role: &role, modules: &grants };
                     let granted = allowed(
                         &catalogue,
                         &Scope::of(picked.iter().copied()),
                         of,
-                        Some(person),
+                        Some(user),
                         START,
                     )
                     .scope;
@@ -515,16 +515,16 @@ async fn the_consent_page_names_modules() {
     app.scope = propusk::oauth::scope::Scope::parse("openid crm:read").expect("a scope");
     server.client("app", app).await;
     let ann = server.register("ann").await;
-    let mut person = server.logged_in("ann").await;
+    let mut browser = server.logged_in("ann").await;
     let request = AuthorizationRequest::of("app", "openid crm:read");
-    let without = person.open(&request.path()).await;
+    let without = browser.open(&request.path()).await;
     assert!(
         !without.text.contains("The crm") && !without.text.contains("crm:read</code>"),
         "no consent is asked for a module she lacks"
     );
     server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
-    let page = person.open(&request.path()).await;
+    let page = browser.open(&request.path()).await;
     assert!(page.text.contains("<strong>The crm</strong>: All about it"), "{}", page.text);
-    let russian = person.open(&request.with("ui_locales", "ru").path()).await;
+    let russian = browser.open(&request.with("ui_locales", "ru").path()).await;
     assert!(russian.text.contains("<strong>Модуль crm</strong>: Всё о нём"), "{}", russian.text);
 }

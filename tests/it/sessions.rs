@@ -191,8 +191,8 @@ async fn t36_a_password_change_revokes_every_session(backend: Backend) {
     assert_revoked(&server, &two).await;
     server.login("vera").await.expect_error(401, "INVALID_CREDENTIALS");
     let body = json!({ "login": "vera", "password": "another long walk home" });
-    let anew = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
-    assert_active(&server, &anew).await;
+    let again = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
+    assert_active(&server, &again).await;
     assert_active(&server, &anonymous).await;
 }
 
@@ -212,8 +212,8 @@ async fn t32_a_disabled_user_is_refused_by_every_server_at_once(backend: Backend
     }
     users::enable(&other.app, &user.id, &Actor::operator()).await.expect("enabled");
     assert_revoked(&one, &tokens).await;
-    let anew = one.login("vera").await.expect(StatusCode::OK).tokens();
-    assert_active(&other, &anew).await;
+    let again = one.login("vera").await.expect(StatusCode::OK).tokens();
+    assert_active(&other, &again).await;
 }
 
 async fn a_logout_reaches_the_other_server_at_its_next_check(backend: Backend) {

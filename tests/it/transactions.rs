@@ -97,14 +97,14 @@ async fn a_change_and_its_audit_entry_are_one_commit(backend: Backend) {
     clock.advance(Duration::from_secs(1));
     assert_eq!(tx.now(), START + Duration::from_secs(1));
     add(&mut tx, "seen").await.expect("a role is added");
-    tx.audit("test", Some("somebody"), json!({ "n": 1 })).await.expect("an entry is added");
+    tx.audit("test", Some("subject"), json!({ "n": 1 })).await.expect("an entry is added");
     assert_eq!(tx.read_clock(), START + Duration::from_secs(2));
     tx.commit().await.expect("the commit succeeds");
 
     let entries = entries(&app).await;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].actor, "cli");
-    assert_eq!(entries[0].subject.as_deref(), Some("somebody"));
+    assert_eq!(entries[0].subject.as_deref(), Some("subject"));
     assert_eq!(entries[0].at, START + Duration::from_secs(1));
     assert!(has(&app.db, "seen").await);
     assert!(!has(&app.db, "unseen").await);
@@ -129,7 +129,7 @@ async fn a_commit_returns_once_everyone_was_notified(backend: Backend) {
     // It was sent after the commit, and the caller waits until it was dealt with.
     assert_eq!(change_counters::read(&db).await.expect("the versions").clients, version);
     assert!(!committing.is_finished());
-    notified.send(()).expect("somebody waits");
+    notified.send(()).expect("a commit waits");
     committing.await.expect("no panic").expect("the commit succeeds");
 
     // Rolled back: nobody is notified.
@@ -163,7 +163,7 @@ async fn sqlite_rolls_an_idle_transaction_back_and_goes_on() {
     let mut idle = db.begin().await.expect("a transaction");
     let begun = now();
     add(&mut idle, "idle").await.expect("a role is added");
-    // Whoever writes meanwhile waits for the idle transaction, and no longer than it may be idle.
+    // Other writers wait for the idle transaction, no longer than it may be idle.
     let mut tx = db.begin().await.expect("the next transaction");
     assert!(begun.elapsed() >= IDLE, "{:?}", begun.elapsed());
     add(&mut tx, "next").await.expect("a role is added");
@@ -254,7 +254,7 @@ async fn sqlite_commits_waiting_transactions_as_one_group() {
     first.commit().await.expect("the commit succeeds");
     let mut last = last.await.expect("no panic").expect("the last transaction");
     add(&mut last, "last").await.expect("a role is added");
-    // All before it have called `commit`; nobody is told so, and nobody sees anything of it.
+    // All before it have called `commit`; none is acknowledged, and nothing of it is visible.
     for (n, task) in transactions.iter().enumerate() {
         assert_eq!(task.is_finished(), !is_committed(n), "{n}");
     }

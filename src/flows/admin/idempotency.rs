@@ -40,7 +40,7 @@ impl<T> Created<T> {
         Created { resource: change(self.resource), is_replayed: self.is_replayed }
     }
 
-    /// Adds a secret, which the first request alone is told.
+    /// Adds a secret, which only the first response contains.
     pub fn with_secret(self, secret: Option<String>) -> Created<(T, Option<String>)> {
         let secret = secret.filter(|_| !self.is_replayed);
         self.map(|resource| (resource, secret))

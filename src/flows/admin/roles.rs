@@ -118,7 +118,7 @@ pub async fn delete(
         return Err(Error::Conflict("`user` and `admin` cannot be deleted"));
     }
     let mut tx = app.begin(actor).await?;
-    // A transaction that gives somebody the role holds the row: the next statement sees its user.
+    // A transaction that assigns the role holds the row: the next statement sees its user.
     let entry = roles::lock(&mut tx, &role).await?.ok_or(Error::NotFound("role"))?;
     precondition.check(entry.updated_at)?;
     if !roles::remove(&mut tx, &role).await? {

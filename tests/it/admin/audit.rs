@@ -21,7 +21,7 @@ async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
     let request = admin
         .request(Method::PATCH, &format!("/users/{nora}"))
         .header("if-match", "*")
-        .header("x-correlation-id", "story-1");
+        .header("x-correlation-id", "test-1");
     let reply = send(
         request.json(&json!({ "email": "nora@example.com", "username": "nora", "role": "admin" })),
     )
@@ -33,7 +33,7 @@ async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
     assert_eq!(line["actor"], root.as_str());
     assert_eq!(line["address"], "127.0.0.1");
     assert_eq!(line["requestId"], reply.header("x-request-id"));
-    assert_eq!(line["correlationId"], "story-1");
+    assert_eq!(line["correlationId"], "test-1");
     assert_eq!(line["at"], "2026-11-21T00:01:02Z");
     let changed = json!({ "email": { "from": "nora@example.org", "to": "nora@example.com" }, "role": { "from": "user", "to": "admin" } });
     assert_eq!(line["detail"], changed, "unchanged fields are not recorded");

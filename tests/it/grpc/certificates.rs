@@ -154,7 +154,7 @@ async fn a_registered_certificate_authenticates_its_client() {
         .await
         .expect("it is following")
         .into_inner();
-    stream.message().await.expect("told").expect("the list");
+    stream.message().await.expect("a message arrives").expect("the list");
     clients::disable(&setup.server.app, "machine", &Actor::operator()).await.expect("disabled");
     let status = stream.message().await.expect_err("its client is disabled");
     let details = status.get_error_details();

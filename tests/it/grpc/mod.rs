@@ -390,12 +390,12 @@ async fn grpc_health_reports_readiness() {
     assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
     let watched = health.watch(about("")).await.expect("it watches");
     let mut watched = watched.into_inner();
-    let first = watched.message().await.expect("told").expect("a message");
+    let first = watched.message().await.expect("a message arrives").expect("a message");
     assert_eq!(first.status(), ServingStatus::Serving);
     let response =
         tokio::spawn(async move { watched.message().await.expect_err("the server ends") });
     server.stop().await;
-    assert_eq!(response.await.expect("told").code(), Code::Unavailable);
+    assert_eq!(response.await.expect("a message arrives").code(), Code::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -428,7 +428,7 @@ async fn reflect(server: &TestServer, authorization: MessageRequest) -> MessageR
         ServerReflectionRequest { host: String::new(), message_request: Some(authorization) };
     let answers = client.server_reflection_info(futures_util::stream::iter([request])).await;
     let mut answers = answers.expect("an answer").into_inner();
-    let answer = answers.message().await.expect("told").expect("a message");
+    let answer = answers.message().await.expect("a message arrives").expect("a message");
     answer.message_response.expect("an answer")
 }
 

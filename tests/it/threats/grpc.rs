@@ -244,16 +244,16 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
     server.post_as("/api/v1/auth/logout", &by_login.access).await.expect(StatusCode::OK);
     assert_eq!(describe(by_login.access).await, ValidateResponse::default(), "logged out");
 
-    let vouched = issued(&server, "ann", "api:read").await.expect("issued");
-    server.verify(&vouched.access_token).await.expect(StatusCode::OK);
+    let on_behalf = issued(&server, "ann", "api:read").await.expect("issued");
+    server.verify(&on_behalf.access_token).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("known");
     users::disable(&server.app, &ann.id, &Actor::operator()).await.expect("disabled");
     assert_eq!(
-        describe(vouched.access_token.clone()).await,
+        describe(on_behalf.access_token.clone()).await,
         ValidateResponse::default(),
         "disabled"
     );
-    server.verify(&vouched.access_token).await.expect(StatusCode::UNAUTHORIZED);
+    server.verify(&on_behalf.access_token).await.expect(StatusCode::UNAUTHORIZED);
 
     // A disabled client is refused, whatever token it still has.
     server.change_client("app", |client| client.metadata.scope = back_end().scope).await;

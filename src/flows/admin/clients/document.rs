@@ -164,7 +164,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
 
 async fn read(app: &App, id: &str, fetched: &Fetched) -> Result<Metadata, OAuthError> {
     let wrong = |message: &'static str| OAuthError::invalid_client_metadata(message);
-    // The draft requires it, so that a file which somebody has uploaded to a host cannot pose as a
+    // The draft requires it, so that a file uploaded to a host cannot pose as a
     // client of that host.
     if !fetched.is_json() {
         return Err(wrong("the document must be served as application/json"));

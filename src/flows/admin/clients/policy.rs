@@ -184,19 +184,19 @@ pub fn registered(metadata: &Metadata) -> Map<String, Value> {
     let Ok(Value::Object(all)) = serde_json::to_value(metadata) else {
         return Map::new();
     };
-    let mut told: Map<String, Value> = all
+    let mut members: Map<String, Value> = all
         .into_iter()
         .filter(|(name, value)| REGISTRABLE.contains(&name.as_str()) && value.as_str() != Some(""))
         .collect();
     let code = metadata.grant_types.contains(&GrantType::AuthorizationCode);
     let responses: &[&str] = if code { &["code"] } else { &[] };
-    told.insert("response_types".to_owned(), serde_json::json!(responses));
+    members.insert("response_types".to_owned(), serde_json::json!(responses));
     // Client libraries expect the member even where it is empty.
-    told.entry("redirect_uris").or_insert_with(|| serde_json::json!([]));
+    members.entry("redirect_uris").or_insert_with(|| serde_json::json!([]));
     if metadata.require_pkce == Some(false) {
-        told.insert("require_pkce".to_owned(), false.into());
+        members.insert("require_pkce".to_owned(), false.into());
     }
-    told
+    members
 }
 
 /// Applies the defaults (RFC 7591 §2) and checks every rule.

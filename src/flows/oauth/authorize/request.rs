@@ -15,7 +15,7 @@ use crate::{
             authorize::{ACR_PASSWORD, pushed},
             resources::{self, Target},
         },
-        tokens::{claims as told, id_token},
+        tokens::{claims as user_claims, id_token},
     },
     model::client::{Client, GrantType, Source},
     oauth::{
@@ -57,7 +57,8 @@ impl Request {
     /// The scope, and the scopes that cover the individually requested claims: what the user is asked to consent to.
     pub fn wishes(&self) -> Scope {
         let one_by_one = self.claims.iter().flat_map(ClaimsRequest::names);
-        let covering = one_by_one.filter_map(|claim| -> Option<&str> { told::covering(claim) });
+        let covering =
+            one_by_one.filter_map(|claim| -> Option<&str> { user_claims::covering(claim) });
         Scope::of(self.scope.iter().chain(covering))
     }
 }
@@ -286,7 +287,8 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     let claims = claims.map_err(OAuthError::invalid_request)?;
     // A claims request cannot exceed the scope that the client may request.
     let may = target.may_ask(client);
-    let is_allowed = |claim: &str| told::covering(claim).is_none_or(|scope| may.contains(scope));
+    let is_allowed =
+        |claim: &str| user_claims::covering(claim).is_none_or(|scope| may.contains(scope));
     let claims = claims.map(|claims| claims.filter(is_allowed));
     let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_constraint(claim));
     if wish("acr").is_some_and(|wish| wish.essential && !wish.accepts(ACR_PASSWORD)) {
