@@ -1,5 +1,5 @@
-//! Errors as a client sees them, for every transport: HTTP renders one as the envelope of the JSON API, as OAuth's error
-//! JSON or as a page, gRPC as a status.
+//! Errors as a client sees them, for every transport: HTTP renders one as the envelope of the JSON
+//! API, as OAuth's error JSON or as a page, gRPC as a status.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -237,7 +237,8 @@ impl From<OAuthError> for ApiError {
         };
         Self {
             challenge: match code {
-                // RFC 6749 §5.2 requires it for clients that used the Authorization header; it does not harm others.
+                // RFC 6749 §5.2 requires it for clients that used the Authorization header; it does
+                // not harm others.
                 ErrorCode::InvalidClient => Some("Basic realm=\"propusk\"".to_owned()),
                 // RFC 6750 §3.1
                 ErrorCode::InsufficientScope => {

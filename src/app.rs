@@ -68,8 +68,8 @@ pub enum StartError {
 }
 
 impl App {
-    /// Opens the database, applies pending migrations where `database.migrate_at_start` is set, and loads the keys and
-    /// the revocation list.
+    /// Opens the database, applies pending migrations where `database.migrate_at_start` is set, and
+    /// loads the keys and the revocation list.
     ///
     /// # Errors
     /// [`StartError`].
@@ -144,7 +144,8 @@ impl App {
         })
     }
 
-    /// Returns once revocations, keys and clients in memory are at least as new as the last commit before the call.
+    /// Returns once revocations, keys and clients in memory are at least as new as the last commit
+    /// before the call.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the database cannot be queried.

@@ -1,7 +1,9 @@
-//! Why a request was denied: the rule and the values it was decided by, kept under the request's id for administrators.
+//! Why a request was denied: the rule and the values it was decided by, kept under the request's id
+//! for administrators.
 //!
-//! Flows [`record`] the values a decision depends on; they are kept only where the request is denied. Denied requests wait
-//! in memory and are written in groups: a flood of them costs a fixed number of rows a second, and the rest is only counted.
+//! Flows [`record`] the values a decision depends on; they are kept only where the request is
+//! denied. Denied requests wait in memory and are written in groups: a flood of them costs a fixed
+//! number of rows a second, and the rest is only counted.
 
 use std::{
     cell::RefCell,
@@ -62,7 +64,8 @@ pub fn record(name: &'static str, value: impl Display) {
     });
 }
 
-/// Records that the request is denied, where the response does not tell: an error in a redirect, an inactive token.
+/// Records that the request is denied, where the response does not tell: an error in a redirect, an
+/// inactive token.
 pub fn denied(code: &str, reason: impl Display) {
     let _ = CURRENT.try_with(|current| {
         current.borrow_mut().denied = Some((code.to_owned(), sanitize(&reason.to_string())));
@@ -161,10 +164,12 @@ impl DeniedRequestLog {
         Ok(count)
     }
 
-    /// Why a request was denied. A request of this process is found at once, another process' within a second.
+    /// Why a request was denied. A request of this process is found at once, another process'
+    /// within a second.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a request that was not denied, or whose record is past its retention.
+    /// [`Error::NotFound`] for a request that was not denied, or whose record is past its
+    /// retention.
     pub async fn explain(&self, request_id: &str) -> Result<DeniedRequest, Error> {
         let waiting = {
             let waiting = self.waiting();

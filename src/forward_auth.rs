@@ -1,5 +1,6 @@
 //! The response to a gateway that asks whether a request may pass, over HTTP (`/forward-auth`) or
-//! gRPC (Envoy): the gateway presents the credentials of a request before forwarding it; 200 allows it.
+//! gRPC (Envoy): the gateway presents the credentials of a request before forwarding it; 200 allows
+//! it.
 
 use std::time::Duration;
 

@@ -91,7 +91,8 @@ impl Server {
         self.metrics.as_ref().map(Bound::local_addr)
     }
 
-    /// Serves until `shutdown` completes; then finishes the accepted requests and closes the database.
+    /// Serves until `shutdown` completes; then finishes the accepted requests and closes the
+    /// database.
     ///
     /// # Errors
     /// [`ServerError::Endpoint`], before anything is served.

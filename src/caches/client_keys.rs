@@ -1,5 +1,5 @@
-//! The public keys of clients: in their metadata (`jwks`), or at their `jwks_uri`, which is fetched through the SSRF-safe
-//! HTTP client and cached.
+//! The public keys of clients: in their metadata (`jwks`), or at their `jwks_uri`, which is fetched
+//! through the SSRF-safe HTTP client and cached.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,8 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3_600);
 /// The time where its server does not say.
 const DEFAULT_TTL: Duration = Duration::from_secs(900);
 
-/// The shortest time between two fetches of one URL, for a key that is not in the set or after a failure.
+/// The shortest time between two fetches of one URL, for a key that is not in the set or after a
+/// failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The key sets of clients.
@@ -115,7 +116,8 @@ async fn fetch(
         }
         Err(error) => {
             tracing::warn!(?uri, %error, "fetching a jwks_uri failed");
-            // An unreachable server withdraws nothing: the set it served before stays valid, for a day at the most.
+            // An unreachable server withdraws nothing: the set it served before stays valid, for a
+            // day at the most.
             let kept = cached.filter(|set| !error.is_permanent() && set.fetched_at + MAX_TTL > now);
             Fetched {
                 keys: kept.and_then(|set| set.keys.clone()),

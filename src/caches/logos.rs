@@ -1,6 +1,6 @@
-//! Logos of clients, for the consent page. A browser that loaded a logo from the client's own host would reveal the user
-//! to it before anything is allowed: the logo is fetched once, through the SSRF-safe HTTP client and in the background,
-//! and pages embed it.
+//! Logos of clients, for the consent page. A browser that loaded a logo from the client's own host
+//! would reveal the user to it before anything is allowed: the logo is fetched once, through the
+//! SSRF-safe HTTP client and in the background, and pages embed it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +41,8 @@ impl Default for Logos {
 }
 
 impl Logos {
-    /// The client's logo as a `data:` URI. One that is not cached is fetched in the background, for the next page.
+    /// The client's logo as a `data:` URI. One that is not cached is fetched in the background, for
+    /// the next page.
     pub fn of(&self, outbound: &Arc<Outbound>, clock: &Clock, client: &Client) -> Option<Arc<str>> {
         let uri = client.metadata.logo_uri.as_ref()?;
         let now = clock.now();

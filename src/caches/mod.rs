@@ -1,5 +1,6 @@
-//! What a process remembers between requests. A cache is a data structure: it is given the HTTP client and the time it
-//! needs, and knows nothing of `App`; what follows from its contents is decided in `flows`.
+//! What a process remembers between requests. A cache is a data structure: it is given the HTTP
+//! client and the time it needs, and knows nothing of `App`; what follows from its contents is
+//! decided in `flows`.
 
 pub mod client_keys;
 pub mod logos;

@@ -5,7 +5,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::Timestamp;
 
-/// The last signed list. Its lock is held while a newer one is signed, so that simultaneous subscribers cause one signature.
+/// The last signed list. Its lock is held while a newer one is signed, so that simultaneous
+/// subscribers cause one signature.
 #[derive(Debug, Default)]
 pub struct SignedList(Mutex<Option<Signed>>);
 

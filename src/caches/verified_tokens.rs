@@ -1,4 +1,5 @@
-//! Access tokens whose signature and structure were verified. The clock and the revocation list are checked each time.
+//! Access tokens whose signature and structure were verified. The clock and the revocation list are
+//! checked each time.
 
 use std::sync::Arc;
 

@@ -16,7 +16,8 @@ use crate::{
 /// The scope that the feed requires.
 pub const SCOPE: &str = "propusk:revocations";
 
-/// A list that changes constantly is not signed again for every subscriber: later entries arrive as deltas.
+/// A list that changes constantly is not signed again for every subscriber: later entries arrive as
+/// deltas.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]

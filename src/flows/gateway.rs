@@ -1,4 +1,5 @@
-//! Whether a gateway may let a request through, and who sends it: one decision for `/forward-auth` and for Envoy's gRPC.
+//! Whether a gateway may let a request through, and who sends it: one decision for `/forward-auth`
+//! and for Envoy's gRPC.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,7 +48,8 @@ pub struct Requirements {
     pub scope: Scope,
     /// All of them, by id; a token has a module where it carries one of the module's scopes.
     pub modules: Vec<String>,
-    /// The accepted audiences of a bearer token; empty: this server's own API and the configured `gateway.audiences`.
+    /// The accepted audiences of a bearer token; empty: this server's own API and the configured
+    /// `gateway.audiences`.
     pub audiences: Vec<String>,
     /// The maximum age of the login (RFC 9470 §4).
     pub max_age: Option<Duration>,
@@ -62,7 +64,8 @@ pub struct Decision {
     pub cookies: Cookies,
 }
 
-/// What the browser's cookies become, whatever the verdict: a session that was refreshed has only one valid refresh token.
+/// What the browser's cookies become, whatever the verdict: a session that was refreshed has only
+/// one valid refresh token.
 #[derive(Debug)]
 pub enum Cookies {
     Keep,
@@ -115,10 +118,12 @@ impl Refusal {
     }
 }
 
-/// Decides on a request. An expired access cookie is renewed by the refresh cookie; a bearer token never is.
+/// Decides on a request. An expired access cookie is renewed by the refresh cookie; a bearer token
+/// never is.
 ///
 /// # Errors
-/// [`Error::Unavailable`], and [`Error::TooMany`] for an address that presented too many invalid refresh tokens.
+/// [`Error::Unavailable`], and [`Error::TooMany`] for an address that presented too many invalid
+/// refresh tokens.
 pub async fn decide(
     app: &App,
     credentials: Credentials<'_>,
@@ -194,7 +199,8 @@ const fn kept(verdict: Result<Identity, Refusal>) -> Decision {
     Decision { verdict, cookies: Cookies::Keep }
 }
 
-/// Parallel requests of one page come with one refresh token: within the replay window all get the same successor.
+/// Parallel requests of one page come with one refresh token: within the replay window all get the
+/// same successor.
 async fn renew(
     app: &App,
     refresh: &str,
@@ -304,7 +310,8 @@ impl Judge<'_> {
         }
     }
 
-    /// A scope is of a module only where the token is for the module's API: two APIs may call different things alike.
+    /// A scope is of a module only where the token is for the module's API: two APIs may call
+    /// different things alike.
     fn has_module(&self, claims: &AccessClaims, module: &Module) -> bool {
         let api = module.resource.as_deref();
         claims.aud.contains(api.unwrap_or(self.config.audience()))
@@ -320,8 +327,8 @@ impl Judge<'_> {
             && meets_acr(&self.requirements.acr_values)
     }
 
-    /// The missing scope, where a token is valid except for a scope that its user has lost since and that is required:
-    /// refreshing would not help.
+    /// The missing scope, where a token is valid except for a scope that its user has lost since
+    /// and that is required: refreshing would not help.
     fn withdrawn(&self, app: &App, token: &str) -> Option<Refusal> {
         let token = app.verified_tokens.get(token)?;
         let claims = &token.claims;
@@ -350,8 +357,8 @@ fn meets_acr(wanted: &[String]) -> bool {
     wanted.is_empty() || wanted.iter().any(|one| one == ACR_PASSWORD)
 }
 
-/// Opens a session of the first-party API for the user who is logged in at a browser, bound to the browser's session. `None`
-/// where that was revoked meanwhile, or is older than `max_age`.
+/// Opens a session of the first-party API for the user who is logged in at a browser, bound to the
+/// browser's session. `None` where that was revoked meanwhile, or is older than `max_age`.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -369,8 +376,8 @@ pub async fn start(
     open::open_in_browser(app, browser, caller).await
 }
 
-/// Where a browser may be redirected to: a URL of this server or of an origin behind a gateway (`gateway.origins`). `None`
-/// for any other (threat T8).
+/// Where a browser may be redirected to: a URL of this server or of an origin behind a gateway
+/// (`gateway.origins`). `None` for any other (threat T8).
 pub fn landing(config: &Config, text: &str) -> Option<Url> {
     const LONGEST: usize = 2 * 1024;
     if text.len() > LONGEST {

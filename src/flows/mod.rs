@@ -1,5 +1,6 @@
-//! The decisions: what happens when a user registers, logs in, refreshes, logs out or presents a token. Without HTTP: the
-//! JSON API, the OAuth endpoints, gRPC and the command line call the same flows.
+//! The decisions: what happens when a user registers, logs in, refreshes, logs out or presents a
+//! token. Without HTTP: the JSON API, the OAuth endpoints, gRPC and the command line call the same
+//! flows.
 
 pub mod accounts;
 pub mod admin;

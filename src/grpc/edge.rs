@@ -1,5 +1,5 @@
-//! The outermost layer: every call passes here first, and its response last. A call gets its ids, its deadline and its
-//! caller's identity; it is counted and logged once.
+//! The outermost layer: every call passes here first, and its response last. A call gets its ids,
+//! its deadline and its caller's identity; it is counted and logged once.
 
 use std::{
     convert::Infallible,

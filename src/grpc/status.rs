@@ -45,7 +45,8 @@ fn info(reason: &str, context: &RequestContext) -> ErrorDetail {
     ErrorInfo::new(reason, DOMAIN, ids).into()
 }
 
-/// `reason` of google.rpc.ErrorInfo: the `errorCode` of the JSON API, or OAuth's `error` in capitals, which says more.
+/// `reason` of google.rpc.ErrorInfo: the `errorCode` of the JSON API, or OAuth's `error` in
+/// capitals, which says more.
 fn reason(error: &ApiError) -> String {
     match error.oauth {
         Some(name) => name.to_ascii_uppercase(),

@@ -1,4 +1,5 @@
-//! Client authentication of a request (RFC 6749 §2.3): the Authorization header or the form, never both.
+//! Client authentication of a request (RFC 6749 §2.3): the Authorization header or the form, never
+//! both.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{
@@ -20,7 +21,8 @@ use crate::{
 /// The client credentials of a request.
 ///
 /// # Errors
-/// `invalid_request` if the request uses more than one authentication method, `invalid_client` if it names no client.
+/// `invalid_request` if the request uses more than one authentication method, `invalid_client` if
+/// it names no client.
 pub fn credentials(
     headers: &HeaderMap,
     form: ClientParameters,
@@ -83,8 +85,8 @@ pub async fn authenticated<T: Parameters>(
     Ok((T::of(&params).map_err(ApiError::from)?, known))
 }
 
-/// Counts a request without client authentication against its network. Authenticating clients serve many users from one
-/// address; their failures are counted instead.
+/// Counts a request without client authentication against its network. Authenticating clients serve
+/// many users from one address; their failures are counted instead.
 ///
 /// # Errors
 /// 429

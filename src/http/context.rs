@@ -1,5 +1,5 @@
-//! The outermost layer: every request passes here first and every response last. A request gets its ids and its real
-//! client address; an error gets its body; each is counted and logged once.
+//! The outermost layer: every request passes here first and every response last. A request gets its
+//! ids and its real client address; an error gets its body; each is counted and logged once.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -275,8 +275,8 @@ fn cause(error: &ApiError) -> Option<tracing::field::DebugValue<String>> {
     Some(tracing::field::debug(cause.to_string()))
 }
 
-/// One line a request: server errors at error level, denied requests at info, successful reads at debug. Without query,
-/// body and header values.
+/// One line a request: server errors at error level, denied requests at info, successful reads at
+/// debug. Without query, body and header values.
 fn log(
     caller: &RequestContext,
     method: &Method,

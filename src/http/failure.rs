@@ -1,4 +1,5 @@
-//! The errors that each operation of the JSON API can answer with, as the OpenAPI document describes them.
+//! The errors that each operation of the JSON API can answer with, as the OpenAPI document
+//! describes them.
 
 use std::marker::PhantomData;
 

@@ -1,5 +1,5 @@
-//! `/forward-auth`: a gateway presents the credentials of a request before forwarding it; 200 allows
-//! the request. Every method is accepted, and no body is read.
+//! `/forward-auth`: a gateway presents the credentials of a request before forwarding it; 200
+//! allows the request. Every method is accepted, and no body is read.
 
 use poem::{
     Endpoint, Request, Response, Result,
@@ -55,7 +55,8 @@ struct ForwardAuthRequirements {
     max_age: Option<u64>,
     /// Required authentication context classes (RFC 9470).
     acr: Option<String>,
-    /// What a browser gets that is not logged in: a redirect, the URL in `X-Propusk-Location`, or neither.
+    /// What a browser gets that is not logged in: a redirect, the URL in `X-Propusk-Location`, or
+    /// neither.
     redirect: Option<Redirect>,
     /// `header`: renewed cookies are in `X-Propusk-Set-Access` and `X-Propusk-Set-Refresh` as well.
     cookies: Option<RenewedCookies>,

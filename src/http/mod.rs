@@ -40,8 +40,8 @@ pub enum EndpointError {
     Document(#[from] api::DocumentError),
 }
 
-/// Every route of the public listener. The operations that the OpenAPI document describes are declared next to their handlers
-/// ([`operation`]).
+/// Every route of the public listener. The operations that the OpenAPI document describes are
+/// declared next to their handlers ([`operation`]).
 ///
 /// # Errors
 /// [`EndpointError`]

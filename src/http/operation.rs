@@ -1,5 +1,6 @@
-//! An operation of OAuth's endpoints, declared once: its route, its method, its handler, and its description in the OpenAPI
-//! document. Typed requests and responses give the schemas; parsing them is the handler's.
+//! An operation of OAuth's endpoints, declared once: its route, its method, its handler, and its
+//! description in the OpenAPI document. Typed requests and responses give the schemas; parsing them
+//! is the handler's.
 
 use std::collections::HashMap;
 
@@ -183,7 +184,8 @@ impl Operation {
         });
         let mut form = form.unwrap_or_else(|| MetaSchema::new("object"));
         for (name, mut schema) in fields.properties {
-            // Swagger UI fills a field without an example with the word "string"; an empty field counts as absent.
+            // Swagger UI fills a field without an example with the word "string"; an empty field
+            // counts as absent.
             schema.example = match schema.ty {
                 "string" if schema.enum_items.is_empty() => Some("".into()),
                 "array" => Some(json!([])),

@@ -1,5 +1,5 @@
-//! The parameters of an authorization request (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2.1), wherever they come from: a
-//! query, a pushed request (RFC 9126) or a request object (RFC 9101).
+//! The parameters of an authorization request (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2.1),
+//! wherever they come from: a query, a pushed request (RFC 9126) or a request object (RFC 9101).
 
 use super::params::{parameters, values};
 
@@ -24,7 +24,8 @@ parameters! {
 }
 
 values! {
-    /// How the response is returned (OAuth 2.0 Multiple Response Types §2.1, Form Post Response Mode).
+    /// How the response is returned (OAuth 2.0 Multiple Response Types §2.1, Form Post Response
+    /// Mode).
     pub enum ResponseMode or invalid_request {
         Query = "query",
         FormPost = "form_post",
@@ -34,7 +35,8 @@ values! {
 parameters! {
     /// Where the response goes.
     pub struct ResponseParameters {
-        /// A registered redirect URI, compared as a string; the port of a loopback address may differ.
+        /// A registered redirect URI, compared as a string; the port of a loopback address may
+        /// differ.
         pub redirect_uri: Option<String>,
         /// Returned unchanged with the response.
         pub state: Option<String>,

@@ -1,6 +1,6 @@
-//! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them, and typed requests read
-//! from what it returns ([`parameters!`]). A parameter without a value counts as absent; a duplicate is rejected, except for
-//! `resource` (RFC 8707 §2).
+//! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them,
+//! and typed requests read from what it returns ([`parameters!`]). A parameter without a value
+//! counts as absent; a duplicate is rejected, except for `resource` (RFC 8707 §2).
 
 use poem_openapi::types::Password;
 use url::form_urlencoded;
@@ -51,7 +51,8 @@ impl Params {
         Ok(Self(params))
     }
 
-    /// From pairs that were read elsewhere, from a request object for instance. The same rules hold.
+    /// From pairs that were read elsewhere, from a request object for instance. The same rules
+    /// hold.
     ///
     /// # Errors
     /// As [`Params::parse`].
@@ -140,8 +141,8 @@ macro_rules! whole_numbers {
 }
 whole_numbers!(u32, i64);
 
-/// A typed request: the parameters that an endpoint knows, read from those that were sent. Unknown parameters are ignored
-/// (RFC 6749 §3.1).
+/// A typed request: the parameters that an endpoint knows, read from those that were sent. Unknown
+/// parameters are ignored (RFC 6749 §3.1).
 pub trait Parameters: Sized {
     /// Reads the request.
     ///
@@ -157,8 +158,8 @@ impl Parameters for Params {
     }
 }
 
-/// Declares a typed request once: the struct, how it is read from [`Params`], and its schema in the OpenAPI document. The
-/// documentation of each field is the description of the parameter.
+/// Declares a typed request once: the struct, how it is read from [`Params`], and its schema in the
+/// OpenAPI document. The documentation of each field is the description of the parameter.
 macro_rules! parameters {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$about:meta])* pub $field:ident: $kind:ty,)+ }) => {
         $(#[$meta])*

@@ -1,4 +1,5 @@
-//! Token requests (RFC 6749 §3.2), parsed once by the transport: HTTP from a form, gRPC from a message.
+//! Token requests (RFC 6749 §3.2), parsed once by the transport: HTTP from a form, gRPC from a
+//! message.
 
 use super::{
     error::OAuthError,
@@ -24,7 +25,8 @@ pub struct AuthorizationCodeRequest {
     pub resources: Vec<String>,
 }
 
-/// RFC 6749 §6. `scope` and `resources` narrow the access token of this response; the session keeps its own.
+/// RFC 6749 §6. `scope` and `resources` narrow the access token of this response; the session keeps
+/// its own.
 #[derive(Clone, Debug)]
 pub struct RefreshTokenRequest {
     pub refresh_token: String,
@@ -61,7 +63,8 @@ parameters! {
         pub code_verifier: Option<String>,
         /// The current refresh token.
         pub refresh_token: Option<String>,
-        /// With `client_credentials` the requested scope; with `refresh_token` a narrower scope for this access token.
+        /// With `client_credentials` the requested scope; with `refresh_token` a narrower scope for
+        /// this access token.
         pub scope: Option<String>,
         /// The resources that the access token is for (RFC 8707 §2.2).
         #[oai(default)]
@@ -73,7 +76,8 @@ impl TokenRequest {
     /// Parses the form of a token request.
     ///
     /// # Errors
-    /// `invalid_request` for a parameter that the grant needs, `invalid_scope` for a malformed scope.
+    /// `invalid_request` for a parameter that the grant needs, `invalid_scope` for a malformed
+    /// scope.
     pub fn parse(form: TokenForm) -> Result<Self, OAuthError> {
         let required = |value: Option<String>, name| {
             value.ok_or_else(|| OAuthError::invalid_request(format!("`{name}` is missing")))

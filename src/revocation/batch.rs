@@ -1,5 +1,5 @@
-//! Group commit for revocations. Numbers are given in the order of commits, so commits of revocations follow one another;
-//! requests that wait for one commit share the next.
+//! Group commit for revocations. Numbers are given in the order of commits, so commits of
+//! revocations follow one another; requests that wait for one commit share the next.
 
 use std::{
     error::Error,

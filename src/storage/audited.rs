@@ -22,8 +22,8 @@ pub struct AuditedTx {
 }
 
 impl AuditedTx {
-    /// Begins a transaction for an actor. The clock is read once the transaction has its connection: on
-    /// SQLite, where writers take turns, transactions have the order of their times.
+    /// Begins a transaction for an actor. The clock is read once the transaction has its
+    /// connection: on SQLite, where writers take turns, transactions have the order of their times.
     ///
     /// # Errors
     /// As [`Db::begin`].
@@ -38,8 +38,8 @@ impl AuditedTx {
         self.now
     }
 
-    /// Reads the clock again: after the transaction has waited for a row lock, its changes are to be later than
-    /// those of the transaction it waited for.
+    /// Reads the clock again: after the transaction has waited for a row lock, its changes are to
+    /// be later than those of the transaction it waited for.
     pub fn read_clock(&mut self) -> Timestamp {
         self.now = self.clock.now();
         self.now

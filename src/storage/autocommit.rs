@@ -1,8 +1,9 @@
-//! Autocommit statements: a few connections, each owned by a worker task, run statements from one queue.
+//! Autocommit statements: a few connections, each owned by a worker task, run statements from one
+//! queue.
 //!
 //! sqlx's pool pings a connection each time it is returned: a second round trip per statement. A
-//! worker's connection is never returned to anybody. And a statement that was sent is completed, even
-//! if its caller stops waiting.
+//! worker's connection is never returned to anybody. And a statement that was sent is completed,
+//! even if its caller stops waiting.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,8 +39,8 @@ pub enum ConnectOptions {
     Sqlite(SqliteConnectOptions),
 }
 
-/// A connection with a single owner. It is opened by the first statement, and again after a statement that
-/// broke it.
+/// A connection with a single owner. It is opened by the first statement, and again after a
+/// statement that broke it.
 #[derive(Debug)]
 pub struct DedicatedConnection {
     options: Arc<ConnectOptions>,

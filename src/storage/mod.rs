@@ -1,5 +1,5 @@
-//! The only module with SQL. [`Db`] and [`Tx`] run the same statement text on both backends; the other
-//! files of the module contain the statements, one file per noun.
+//! The only module with SQL. [`Db`] and [`Tx`] run the same statement text on both backends; the
+//! other files of the module contain the statements, one file per noun.
 //!
 //! Absence is `Option`, a violated uniqueness constraint is [`Error::Conflict`], everything else is
 //! [`Error::Database`].
@@ -107,7 +107,8 @@ impl Error {
         matches!(self, Self::Database(sqlx::Error::PoolClosed))
     }
 
-    /// PostgreSQL names the constraint, SQLite names the column in its message; both contain the column's name.
+    /// PostgreSQL names the constraint, SQLite names the column in its message; both contain the
+    /// column's name.
     fn from_sqlx(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error().filter(|e| e.is_unique_violation()) else {
             return Self::Database(error);
@@ -130,8 +131,8 @@ pub struct Db {
     notifications: Arc<OnceLock<CommitNotifications>>,
 }
 
-/// Receives a notification of every commit that moved a counter ([`change_counters`]). The caller of that
-/// transaction is answered once the sender in it is used or dropped.
+/// Receives a notification of every commit that moved a counter ([`change_counters`]). The caller
+/// of that transaction is answered once the sender in it is used or dropped.
 pub type CommitNotifications = mpsc::Sender<oneshot::Sender<()>>;
 
 #[derive(Clone, Debug)]
@@ -144,14 +145,15 @@ enum Backend {
     Sqlite(sqlite::Sqlite),
 }
 
-/// An open transaction. Dropping it rolls it back; so does an error that leaves the function that owns
-/// it.
+/// An open transaction. Dropping it rolls it back; so does an error that leaves the function that
+/// owns it.
 ///
-/// SQLite has one writing connection, which the transaction holds until it ends. Begin no second one, and
-/// call neither [`Db::write`] nor anything that does, while holding a transaction: it would wait for the
-/// connection that its own caller has. Nothing hangs for good: a transaction that runs no statement for
-/// `database.acquire_timeout` is rolled back, and all it does after that is [`Error::TimedOut`].
-/// PostgreSQL gives the second transaction a connection of its own, up to the size of the pool.
+/// SQLite has one writing connection, which the transaction holds until it ends. Begin no second
+/// one, and call neither [`Db::write`] nor anything that does, while holding a transaction: it
+/// would wait for the connection that its own caller has. Nothing hangs for good: a transaction
+/// that runs no statement for `database.acquire_timeout` is rolled back, and all it does after that
+/// is [`Error::TimedOut`]. PostgreSQL gives the second transaction a connection of its own, up to
+/// the size of the pool.
 #[derive(Debug)]
 pub struct Tx {
     connection: Connected,
@@ -203,7 +205,8 @@ impl Db {
         Self { backend, notifications: Arc::default() }
     }
 
-    /// From now on every commit that moved a change counter is published before its caller is answered.
+    /// From now on every commit that moved a change counter is published before its caller is
+    /// answered.
     pub fn notify_commits_to(&self, notifications: CommitNotifications) {
         // Set once, by the process's only revocation list.
         let _ = self.notifications.set(notifications);
@@ -265,8 +268,8 @@ impl Db {
         Ok(Tx { connection, notifies: false, notifications })
     }
 
-    /// The same database without the sender of notifications, for the tasks that receive them: the channel closes when
-    /// nobody else uses the database.
+    /// The same database without the sender of notifications, for the tasks that receive them: the
+    /// channel closes when nobody else uses the database.
     pub fn without_notifications(&self) -> Self {
         Self::of(self.backend.clone())
     }

@@ -1,10 +1,11 @@
-//! SQLite: one task, the writer, owns the only writing connection and commits in groups. Whatever is
-//! queued goes into one `BEGIN IMMEDIATE`, and every caller is answered after the COMMIT: as durable as
-//! a commit each (`synchronous=FULL`), for a fraction of the disk syncs.
+//! SQLite: one task, the writer, owns the only writing connection and commits in groups. Whatever
+//! is queued goes into one `BEGIN IMMEDIATE`, and every caller is answered after the COMMIT: as
+//! durable as a commit each (`synchronous=FULL`), for a fraction of the disk syncs.
 //!
-//! A transaction borrows the connection ([`Loan`]) inside a savepoint of its own. The connection itself
-//! never leaves the writer: the borrower sends statements and gets rows. So nothing a borrower does (it
-//! is dropped, its future is no longer polled, it waits for something else) can keep the connection.
+//! A transaction borrows the connection ([`Loan`]) inside a savepoint of its own. The connection
+//! itself never leaves the writer: the borrower sends statements and gets rows. So nothing a
+//! borrower does (it is dropped, its future is no longer polled, it waits for something else) can
+//! keep the connection.
 
 use std::{
     collections::VecDeque,
@@ -103,8 +104,8 @@ fn answering<T: Send + 'static>(result: Result<T>, to: oneshot::Sender<Result<T>
 }
 
 impl Sqlite {
-    /// `timeout` bounds the wait for locks of other programs, for a reading connection, and the time a
-    /// transaction may be idle.
+    /// `timeout` bounds the wait for locks of other programs, for a reading connection, and the
+    /// time a transaction may be idle.
     pub async fn open(options: SqliteConnectOptions, timeout: Duration) -> Result<Self> {
         let path = options.get_filename().to_owned();
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -179,8 +180,9 @@ impl Sqlite {
     }
 }
 
-/// Opens the file, which may be new. One of several programs that do so switches it to WAL mode; SQLite fails the
-/// others at once with `SQLITE_BUSY`, without the busy timeout that applies to every other lock.
+/// Opens the file, which may be new. One of several programs that do so switches it to WAL mode;
+/// SQLite fails the others at once with `SQLITE_BUSY`, without the busy timeout that applies to
+/// every other lock.
 async fn open_new(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
     loop {
         match SqliteConnection::connect_with(options).await {
@@ -290,7 +292,8 @@ async fn lend(
         return Err(error);
     }
     let (requests, mut received) = mpsc::channel(1);
-    // Where the borrower has gone meanwhile, the channel is closed, and the first request is `None`.
+    // Where the borrower has gone meanwhile, the channel is closed, and the first request is
+    // `None`.
     let _ = borrower.send(Ok(Loan { requests }));
     let returned = loop {
         match tokio::time::timeout(idle_timeout, received.recv()).await {
@@ -328,8 +331,8 @@ fn refuse(job: Job, why: &str) {
 }
 
 async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    // IMMEDIATE takes the write lock at once, so that no job fails halfway because another process (the
-    // command line) wrote in between.
+    // IMMEDIATE takes the write lock at once, so that no job fails halfway because another process
+    // (the command line) wrote in between.
     execute(connection, "BEGIN IMMEDIATE").await
 }
 

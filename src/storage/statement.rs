@@ -47,8 +47,8 @@ impl Statement {
         Self { sql: Cow::Borrowed(sql), locking: None, values: Vec::with_capacity(8) }
     }
 
-    /// The same statement for PostgreSQL, with the row locks that concurrent writers require. SQLite has a single writer and
-    /// no syntax for row locks.
+    /// The same statement for PostgreSQL, with the row locks that concurrent writers require.
+    /// SQLite has a single writer and no syntax for row locks.
     pub(super) fn locking(mut self, sql: &'static str) -> Self {
         self.locking = Some(sql);
         self
@@ -70,8 +70,8 @@ impl Statement {
         self
     }
 
-    /// As [`Statement::with`] if there is a value: a filter of a list. Each combination of filters is a text of its own,
-    /// for which the database plans the best index.
+    /// As [`Statement::with`] if there is a value: a filter of a list. Each combination of filters
+    /// is a text of its own, for which the database plans the best index.
     pub(super) fn filter(self, text: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
             Some(value) => self.with(text, value),

@@ -6,7 +6,8 @@ use sqlx::{Connection, Row};
 
 use crate::support::{Backend, Database};
 
-/// The modules that know nothing of a running server, and what each may use. Those with fewer dependencies come first.
+/// The modules that know nothing of a running server, and what each may use. Those with fewer
+/// dependencies come first.
 const FOUNDATION: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("listener", &[]),

@@ -20,7 +20,8 @@ use crate::{
 
 /// Logs in to the first-party API.
 ///
-/// An unknown login, a wrong password and a disabled account take the same work and get the same response.
+/// An unknown login, a wrong password and a disabled account take the same work and get the same
+/// response.
 ///
 /// # Errors
 /// [`Error::InvalidCredentials`], and those of the limits.
@@ -92,8 +93,8 @@ async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenti
     }
     let login = Login::parse(login);
     let found = users::by_login(&app.db, &login).await?;
-    // Email and username of one account share one count of guesses; a guess counts before it is checked, so that a
-    // hundred in parallel are not a hundred checked.
+    // Email and username of one account share one count of guesses; a guess counts before it is
+    // checked, so that a hundred in parallel are not a hundred checked.
     let account = match &found {
         Some(found) => Key::user(found.user.id.as_bytes()),
         None => Key::unknown_login(login.as_str()),

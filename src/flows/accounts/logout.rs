@@ -19,7 +19,8 @@ use crate::{
 /// Revokes the session that the access token or, failing that, the refresh token belongs to.
 ///
 /// # Errors
-/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is valid.
+/// [`Error::NoToken`], [`Error::InvalidToken`] or [`Error::InvalidRefreshToken`] where neither is
+/// valid.
 pub async fn logout(
     app: &App,
     access_token: Option<&str>,
@@ -49,7 +50,8 @@ pub async fn logout(
             None => return Err(error),
         },
     };
-    // Logging out behind a gateway logs out the browser: else the next page would log in again by itself.
+    // Logging out behind a gateway logs out the browser: else the next page would log in again by
+    // itself.
     let row = storage::sessions::by_id(&app.db, &session).await?;
     let browser = row.filter(|row| row.client_id == FIRST_PARTY);
     if let Some(browser) = browser.and_then(|row| row.browser_session_id) {

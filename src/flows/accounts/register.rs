@@ -30,7 +30,8 @@ pub struct Registration {
 /// Creates an account and logs it in to the first-party API.
 ///
 /// # Errors
-/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`] and those of the limits.
+/// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`]
+/// and those of the limits.
 pub async fn register(
     app: &App,
     registration: Registration,
@@ -117,7 +118,8 @@ async fn create(
             Ok(())
         }
         Err(storage::Error::Conflict(Conflict::Email)) => Err(Error::EmailTaken),
-        // Where both are taken, the databases differ in which they report; the email address goes first here.
+        // Where both are taken, the databases differ in which they report; the email address goes
+        // first here.
         Err(storage::Error::Conflict(Conflict::Username)) => {
             match users::by_login(&app.db, &Login::Email(email)).await? {
                 Some(_) => Err(Error::EmailTaken),

@@ -1,6 +1,7 @@
-//! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): a client that registered a `backchannel_logout_uri` is
-//! notified of each of its sessions that a logout revokes. Deliveries are queued in a table by the transaction that revoked the
-//! session, and retried until they are delivered or abandoned.
+//! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): a client that registered a
+//! `backchannel_logout_uri` is notified of each of its sessions that a logout revokes. Deliveries
+//! are queued in a table by the transaction that revoked the session, and retried until they are
+//! delivered or abandoned.
 
 use std::{sync::Arc, time::Duration};
 

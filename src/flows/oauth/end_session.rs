@@ -1,4 +1,5 @@
-//! RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0): an application requests that its user be logged out.
+//! RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0): an application requests that its
+//! user be logged out.
 
 use std::sync::Arc;
 
@@ -20,10 +21,12 @@ pub struct EndSession {
     hint: Option<IdClaims>,
 }
 
-/// Validates a logout request: the hint and the redirect URI must be the client's, or there is no redirect (threat T9).
+/// Validates a logout request: the hint and the redirect URI must be the client's, or there is no
+/// redirect (threat T9).
 ///
-/// A hint that cannot be verified counts as absent: an honest application may hold one that was signed by a key which
-/// has been replaced since, and its user must be able to log out. The user is asked (RP-Initiated Logout §2).
+/// A hint that cannot be verified counts as absent: an honest application may hold one that was
+/// signed by a key which has been replaced since, and its user must be able to log out. The user is
+/// asked (RP-Initiated Logout §2).
 ///
 /// # Errors
 /// `invalid_request`, for an error page.

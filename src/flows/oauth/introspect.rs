@@ -43,11 +43,12 @@ pub struct Facts {
     pub auth_time: Option<i64>,
 }
 
-/// Introspects a token for an authenticated client. A token that the client may not know of is inactive (§2.2, threat T33): a
-/// token is introspected by the client it was issued to, and by those whose introspection audiences have its audience.
+/// Introspects a token for an authenticated client. A token that the client may not know of is
+/// inactive (§2.2, threat T33): a token is introspected by the client it was issued to, and by
+/// those whose introspection audiences have its audience.
 ///
-/// Call this after the client was authenticated with [`client_auth::Freshness::Now`]: the revocation list of this process is
-/// synced then.
+/// Call this after the client was authenticated with [`client_auth::Freshness::Now`]: the
+/// revocation list of this process is synced then.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

@@ -20,7 +20,8 @@ pub struct Target {
 /// Looks up the resources of a request.
 ///
 /// # Errors
-/// `invalid_target` for a resource that is unknown or that the client may not request, and for too many.
+/// `invalid_target` for a resource that is unknown or that the client may not request, and for too
+/// many.
 pub async fn target(app: &App, client: &Client, named: &[String]) -> Result<Target, Error> {
     let mut named: Vec<&str> = named.iter().map(|name| without_slash(name)).collect();
     named.sort_unstable();
@@ -65,7 +66,8 @@ pub fn among(granted: &[String], named: &[String]) -> Option<Vec<String>> {
     all.then(|| granted.iter().filter(is_named).cloned().collect())
 }
 
-/// The canonical form of a resource: the slash after an origin is insignificant (RFC 3986 §6.2.3), and URL libraries add it.
+/// The canonical form of a resource: the slash after an origin is insignificant (RFC 3986 §6.2.3),
+/// and URL libraries add it.
 fn without_slash(name: &str) -> &str {
     let is_origin = |rest: &&str| {
         let authority = rest.split_once("://").map(|(_, authority)| authority);
@@ -145,8 +147,8 @@ impl Target {
         })
     }
 
-    /// The scope of a request without one: the default scopes of the resources, as far as the client may request them; without a
-    /// resource, all that it may request.
+    /// The scope of a request without one: the default scopes of the resources, as far as the
+    /// client may request them; without a resource, all that it may request.
     pub fn default_scope(&self, may: &Scope) -> Scope {
         if self.resources.is_empty() {
             return may.clone();
@@ -154,7 +156,8 @@ impl Target {
         may.filter(|token| self.resources.iter().any(|r| r.default_scope.contains(token)))
     }
 
-    /// What a client may request for the resources. A self-registered client may request their scopes besides its own.
+    /// What a client may request for the resources. A self-registered client may request their
+    /// scopes besides its own.
     pub fn may_ask(&self, client: &Client) -> Scope {
         let own = &client.metadata.scope;
         if !client.source.is_self_registered() {

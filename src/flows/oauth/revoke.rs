@@ -1,4 +1,5 @@
-//! Token revocation (RFC 7009): a client gives a token back, and the answer comes after that holds everywhere.
+//! Token revocation (RFC 7009): a client gives a token back, and the answer comes after that holds
+//! everywhere.
 
 use serde_json::json;
 
@@ -22,11 +23,12 @@ use crate::{
     storage::{self, Db, revocations},
 };
 
-/// Revokes a token of an authenticated client: with a refresh token its whole session, with an access token only that.
-/// A token that is not good is as good as revoked (§2.2).
+/// Revokes a token of an authenticated client: with a refresh token its whole session, with an
+/// access token only that. A token that is not good is as good as revoked (§2.2).
 ///
 /// # Errors
-/// `unauthorized_client` for another client's token (§2.1); [`Error::Unavailable`] where it could not be kept.
+/// `unauthorized_client` for another client's token (§2.1); [`Error::Unavailable`] where it could
+/// not be kept.
 pub async fn revoke(
     app: &App,
     client: &Client,
@@ -68,7 +70,8 @@ async fn revoke_token(
     committed.await.map_err(Error::Unavailable)
 }
 
-/// Puts a group on the revocation list in one transaction; each token has an audit entry of its own.
+/// Puts a group on the revocation list in one transaction; each token has an audit entry of its
+/// own.
 async fn commit(db: Db, group: Vec<TokenRevocation>, now: Timestamp) -> Result<(), String> {
     let committed = async {
         let mut tx = db.begin().await?;

@@ -1,4 +1,5 @@
-//! Ending sessions: no refresh token of theirs is valid any more, and their access tokens are on the revocation list.
+//! Ending sessions: no refresh token of theirs is valid any more, and their access tokens are on
+//! the revocation list.
 
 use serde_json::json;
 
@@ -50,8 +51,8 @@ pub(crate) async fn end_one(
     Ok(ended)
 }
 
-/// Revokes another user's session, and notifies its client where that one has registered for back-channel logout. A session
-/// that was revoked before stays as it is.
+/// Revokes another user's session, and notifies its client where that one has registered for
+/// back-channel logout. A session that was revoked before stays as it is.
 ///
 /// # Errors
 /// [`Error::NotFound`].

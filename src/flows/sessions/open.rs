@@ -48,14 +48,15 @@ pub(crate) enum PreparedSession {
     /// Of a browser.
     Browser {
         row: Box<NewBrowserSession>,
-        /// The hash of the cookie that the browser came with: invalid from now on (session fixation).
+        /// The hash of the cookie that the browser came with: invalid from now on (session
+        /// fixation).
         replaces: Option<[u8; 32]>,
     },
 }
 
 impl PreparedSession {
-    /// Prepares a session of the first-party API. Its tokens are signed before anything is stored: if signing fails,
-    /// nothing is half done.
+    /// Prepares a session of the first-party API. Its tokens are signed before anything is stored:
+    /// if signing fails, nothing is half done.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -99,8 +100,8 @@ impl PreparedSession {
     }
 }
 
-/// Opens a session of the first-party API within a browser session and bound to it; `None` where the browser session was
-/// revoked meanwhile.
+/// Opens a session of the first-party API within a browser session and bound to it; `None` where
+/// the browser session was revoked meanwhile.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -121,7 +122,8 @@ pub(crate) async fn open_in_browser(
     Ok(Some(tokens))
 }
 
-/// A new session with its tokens; bound to a browser session (its id, and when the user logged in there), or independent.
+/// A new session with its tokens; bound to a browser session (its id, and when the user logged in
+/// there), or independent.
 async fn first_party_session(
     app: &App,
     user: User,
@@ -189,7 +191,8 @@ async fn store_browser(
     let now = tx.now();
     let subject = row.user_id.clone();
     let mut id = row.id.clone();
-    // The same user again: the session goes on under a new cookie, and so do the sessions that are bound to it.
+    // The same user again: the session goes on under a new cookie, and so do the sessions that are
+    // bound to it.
     let renewed = match replaces {
         Some(old) => browser_sessions::renew(tx, old, &row, now).await?,
         None => None,

@@ -1,4 +1,5 @@
-//! Claims about the user: those of OpenID Connect Core §5.1 that the scope or the `claims` parameter requests.
+//! Claims about the user: those of OpenID Connect Core §5.1 that the scope or the `claims`
+//! parameter requests.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +15,8 @@ use crate::{
 /// The claims about a user that are supported, for the discovery document.
 pub const NAMES: [&str; 3] = ["email", "email_verified", "preferred_username"];
 
-/// The scope that covers a claim (Core §5.4): a client that may not request the scope cannot request the claim either.
+/// The scope that covers a claim (Core §5.4): a client that may not request the scope cannot
+/// request the claim either.
 pub fn covering(claim: &str) -> Option<&'static str> {
     match claim {
         "email" | "email_verified" => Some("email"),

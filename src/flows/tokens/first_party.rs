@@ -59,8 +59,8 @@ pub async fn refresh(
     })
 }
 
-/// An access token of the first-party client with its life in seconds. It carries every scope of this server's own API that
-/// its user may have, the email address and the role.
+/// An access token of the first-party client with its life in seconds. It carries every scope of
+/// this server's own API that its user may have, the email address and the role.
 pub(crate) async fn access_token(
     app: &App,
     session: &str,

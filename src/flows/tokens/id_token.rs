@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// The algorithm of what is signed for a client: the one it registered, else RS256 (OpenID Connect Registration §2,
-/// RFC 9701 §6), else the first one that is configured.
+/// The algorithm of what is signed for a client: the one it registered, else RS256 (OpenID Connect
+/// Registration §2, RFC 9701 §6), else the first one that is configured.
 pub fn algorithm(app: &App, registered: Option<SigningAlgorithm>) -> SigningAlgorithm {
     let held = &app.config.keys.algorithms;
     registered
@@ -60,8 +60,8 @@ pub(crate) async fn of_session(
     Ok(app.keys.sign(TokenType::Id, &claims, algorithm, now).await?)
 }
 
-/// Verifies an `id_token_hint` (Core §3.1.2.1, RP-Initiated Logout §2). It may have expired: it names the user, and grants
-/// nothing. `None` where this server did not issue it.
+/// Verifies an `id_token_hint` (Core §3.1.2.1, RP-Initiated Logout §2). It may have expired: it
+/// names the user, and grants nothing. `None` where this server did not issue it.
 pub fn hint(app: &App, token: &str) -> Option<IdClaims> {
     let token = Unverified::parse(token, TokenType::Id).ok()?;
     if app.keys.ring().verify(&token) != Some(true) {

@@ -81,7 +81,8 @@ impl TokenLifetimes {
         ((now + self.refresh_idle).min(expires_at), expires_at)
     }
 
-    /// As [`Self::of_session`]; a session without a refresh token lives as long as its one access token.
+    /// As [`Self::of_session`]; a session without a refresh token lives as long as its one access
+    /// token.
     pub fn of_session_with(
         &self,
         refresh: Option<&RefreshToken>,
@@ -109,8 +110,8 @@ pub(crate) fn first_refresh_token(
     Ok(RefreshToken::first(key, session, app.rng.bytes()))
 }
 
-/// The tokens of a session at this moment, for an authorization code or a refresh token. A scope that the client may no
-/// longer request is no longer granted to its sessions.
+/// The tokens of a session at this moment, for an authorization code or a refresh token. A scope
+/// that the client may no longer request is no longer granted to its sessions.
 pub(crate) async fn for_session(
     app: &App,
     client: &Client,
@@ -139,7 +140,8 @@ pub(crate) async fn for_session(
     })
 }
 
-/// The content of an access token of a client's session. Claims about the user only where the client asked for them.
+/// The content of an access token of a client's session. Claims about the user only where the
+/// client asked for them.
 fn grant<'a>(
     app: &'a App,
     client: &'a Client,

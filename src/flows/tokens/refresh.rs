@@ -1,9 +1,11 @@
 //! Refresh token rotation: one row a session, one statement a refresh, one successor ever.
 //!
 //! 1. The presented token is exchanged for its successor, in one statement.
-//! 2. No row: if the presented token is the direct predecessor and was rotated within the replay window, it is a retry
+//! 2. No row: if the presented token is the direct predecessor and was rotated within the replay
+//!    window, it is a retry
 //!    (a lost response, two tabs) and gets the same successor.
-//! 3. Else, if following the chain from it leads to the current token, it is an old token of the session: refresh token
+//! 3. Else, if following the chain from it leads to the current token, it is an old token of the
+//!    session: refresh token
 //!    reuse is detected and the session is revoked (RFC 9700 §4.14.2).
 //! 4. Else it was never issued, and changes nothing.
 
@@ -49,7 +51,8 @@ pub async fn refresh(
     result
 }
 
-/// The live session that a refresh token belongs to, be it the current one or an older one; nothing changes.
+/// The live session that a refresh token belongs to, be it the current one or an older one; nothing
+/// changes.
 ///
 /// # Errors
 /// [`Error::InvalidRefreshToken`] for a token of another client.
@@ -150,7 +153,8 @@ pub(crate) async fn chain_key(app: &App, number: u32) -> Result<Option<ChainKey>
     Ok(app.keys.ring().chain_key_by_number(number).cloned())
 }
 
-/// Whether the token was once the session's current one. Up to 20 ms of hashing, on a blocking thread.
+/// Whether the token was once the session's current one. Up to 20 ms of hashing, on a blocking
+/// thread.
 pub(crate) async fn is_genuine(
     token: RefreshToken,
     session: &Session,

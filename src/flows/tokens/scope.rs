@@ -30,9 +30,10 @@ pub struct Allowed {
     pub until: Option<Timestamp>,
 }
 
-/// The part of a client's scope that a token for these resources may carry: general scopes, and those of the user's live
-/// modules there. Scopes `propusk:…` administer this server: a user gets them as an administrator only. Without a user (the
-/// client acts for itself) no scope of a module is granted.
+/// The part of a client's scope that a token for these resources may carry: general scopes, and
+/// those of the user's live modules there. Scopes `propusk:…` administer this server: a user gets
+/// them as an administrator only. Without a user (the client acts for itself) no scope of a module
+/// is granted.
 pub fn allowed(
     catalogue: &Catalogue,
     scope: &Scope,
@@ -90,7 +91,8 @@ pub fn with_own(
     allowed(catalogue, &all, &[], Some(user), now)
 }
 
-/// The part of a scope that a token of this session may carry, at the session's resources or some of them.
+/// The part of a scope that a token of this session may carry, at the session's resources or some
+/// of them.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

@@ -1,5 +1,5 @@
-//! Subject identifiers (OpenID Connect Core §8): the user's id, or, for clients that registered `pairwise`, an
-//! identifier that only clients of one sector share.
+//! Subject identifiers (OpenID Connect Core §8): the user's id, or, for clients that registered
+//! `pairwise`, an identifier that only clients of one sector share.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};

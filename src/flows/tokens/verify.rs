@@ -14,8 +14,8 @@ use crate::{
     telemetry::TokenCheck,
 };
 
-/// Verifies a token: its signature (cached from an earlier request, perhaps), its claims and the clock, and the revocation
-/// list as the database has it now.
+/// Verifies a token: its signature (cached from an earlier request, perhaps), its claims and the
+/// clock, and the revocation list as the database has it now.
 ///
 /// # Errors
 /// [`Error::InvalidToken`], or [`Error::Unavailable`] where the revocation list cannot be read.
@@ -55,7 +55,8 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
 }
 
-/// Verifies a token by what this process has in memory ([`App::sync`] first), whatever its audience.
+/// Verifies a token by what this process has in memory ([`App::sync`] first), whatever its
+/// audience.
 ///
 /// # Errors
 /// The first rule it breaks.
@@ -70,7 +71,8 @@ pub fn inspect(app: &App, token: &str) -> Result<Arc<Verified>, InvalidToken> {
     Ok(verified)
 }
 
-/// Whether a token that was verified is still valid, by what this process has in memory: for streams that outlast it.
+/// Whether a token that was verified is still valid, by what this process has in memory: for
+/// streams that outlast it.
 ///
 /// # Errors
 /// The first rule it breaks.

@@ -26,15 +26,16 @@ use super::oauth;
 pub enum Tag {
     /// First-party registration, login, refresh and logout.
     Authentication,
-    /// The endpoints of OAuth 2.1 and OpenID Connect, for applications with any certified client library.
+    /// The endpoints of OAuth 2.1 and OpenID Connect, for applications with any certified client
+    /// library.
     #[oai(rename = "OAuth 2.1 and OpenID Connect")]
     OAuth,
     /// Modules: product features that are granted per user.
     Modules,
     /// For reverse proxies that ask whether a request is allowed: docs/gateways.md.
     Gateways,
-    /// For administrators: an administrator's access token, or a client's with the scope `propusk:admin`
-    /// (`propusk:admin:read` to read).
+    /// For administrators: an administrator's access token, or a client's with the scope
+    /// `propusk:admin` (`propusk:admin:read` to read).
     Administration,
     /// Liveness and readiness.
     Health,
@@ -73,7 +74,8 @@ fn operations() -> Operations {
     (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::operations())
 }
 
-/// The operations of the JSON API as they are declared: the path of the document, and the operation.
+/// The operations of the JSON API as they are declared: the path of the document, and the
+/// operation.
 fn declared() -> impl Iterator<Item = (String, MetaOperation)> {
     let paths = Operations::meta().into_iter().flat_map(|api| api.paths);
     paths.flat_map(|path| {
@@ -90,9 +92,10 @@ fn twin(path: &str) -> Option<String> {
     })
 }
 
-/// Adds every operation of the JSON API to the routes, each under its own path: poem-openapi's service would be a router
-/// within the router, with a cookie jar that nobody uses. It would also fill in what its `Query` parameters read; that type
-/// lets the first of two equal parameters win, so it is not used.
+/// Adds every operation of the JSON API to the routes, each under its own path: poem-openapi's
+/// service would be a router within the router, with a cookie jar that nobody uses. It would also
+/// fill in what its `Query` parameters read; that type lets the first of two equal parameters win,
+/// so it is not used.
 pub fn route(route: Route) -> Route {
     let (mut table, mut twins) = (HashMap::new(), HashMap::new());
     operations().add_routes(&mut table);
@@ -119,7 +122,8 @@ pub fn route(route: Route) -> Route {
     })
 }
 
-/// The query parameters of each operation of the admin API, by route and method: all others are rejected there.
+/// The query parameters of each operation of the admin API, by route and method: all others are
+/// rejected there.
 fn query_parameters() -> HashMap<(String, Method), Arc<BTreeSet<String>>> {
     declared()
         .filter(|(path, _)| path.starts_with(admin::PREFIX))
@@ -134,7 +138,8 @@ fn query_parameters() -> HashMap<(String, Method), Arc<BTreeSet<String>>> {
         .collect()
 }
 
-/// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`, `:param1`.
+/// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`,
+/// `:param1`.
 fn route_of(path: &str) -> String {
     let mut count = 0;
     let parts = path.split('/').map(|part| {
@@ -180,7 +185,8 @@ pub fn document() -> Result<Value, DocumentError> {
     Ok(document)
 }
 
-/// The fields of responses that are always present and may be null; poem-openapi knows them as not required only.
+/// The fields of responses that are always present and may be null; poem-openapi knows them as not
+/// required only.
 const NULLABLE: [(&str, &[&str]); 6] = [
     ("Envelope_optional_Session", &["data"]),
     ("Module", &["resource", "grantedAt", "validUntil"]),

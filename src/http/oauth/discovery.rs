@@ -1,5 +1,5 @@
-//! Server metadata for clients that configure themselves: OpenID Connect Discovery §3 and RFC 8414 §2, one document under
-//! two paths, built from the configuration and the catalogue.
+//! Server metadata for clients that configure themselves: OpenID Connect Discovery §3 and RFC 8414
+//! §2, one document under two paths, built from the configuration and the catalogue.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

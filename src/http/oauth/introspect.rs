@@ -95,7 +95,8 @@ pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
     }
     let now = app.clock.now();
     let algorithm = id_token::algorithm(app, client.metadata.introspection_signed_response_alg);
-    // RFC 9701 §5: the response is a single claim, so that it cannot be mistaken for an access token.
+    // RFC 9701 §5: the response is a single claim, so that it cannot be mistaken for an access
+    // token.
     let claims = json!({
         "iss": app.config.server.issuer,
         "aud": client.id,

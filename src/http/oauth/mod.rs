@@ -1,5 +1,5 @@
-//! OAuth's endpoints for applications, one file each; those for browsers are in `http::pages`. Each file declares its
-//! operations: the routes and the OpenAPI document are made from them.
+//! OAuth's endpoints for applications, one file each; those for browsers are in `http::pages`. Each
+//! file declares its operations: the routes and the OpenAPI document are made from them.
 
 pub mod discovery;
 pub mod introspect;
@@ -46,7 +46,8 @@ pub fn operations() -> Vec<Operation> {
     operations
 }
 
-/// The operations in the OpenAPI document. Their routes are added with those of the pages, which have CORS as well.
+/// The operations in the OpenAPI document. Their routes are added with those of the pages, which
+/// have CORS as well.
 pub struct Described;
 
 impl OpenApi for Described {

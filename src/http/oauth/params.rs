@@ -1,4 +1,5 @@
-//! The parameters of OAuth's endpoints in a request: the query of a GET or the form of a POST, never both.
+//! The parameters of OAuth's endpoints in a request: the query of a GET or the form of a POST,
+//! never both.
 
 use poem::{Request, RequestBody, Result, http::Method};
 

@@ -1,5 +1,6 @@
-//! `GET /oauth2/revocations`: the revocation feed (docs/revocation-feed.md). One path, four ways: the signed list; the
-//! changes since a version, at once or by long polling; or every change as it is committed (server-sent events).
+//! `GET /oauth2/revocations`: the revocation feed (docs/revocation-feed.md). One path, four ways:
+//! the signed list; the changes since a version, at once or by long polling; or every change as it
+//! is committed (server-sent events).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! `POST /oauth2/revoke` (RFC 7009). The response is sent after the revocation is effective in every process.
+//! `POST /oauth2/revoke` (RFC 7009). The response is sent after the revocation is effective in
+//! every process.
 
 use poem::{
     Body, Request, Response, Result, handler,
@@ -33,7 +34,8 @@ pub fn operation() -> Operation {
         .errors(&[400, 401, 429, 503])
 }
 
-/// Revokes a client's own token of either type: `token_type_hint` is not needed, since the token itself shows its type.
+/// Revokes a client's own token of either type: `token_type_hint` is not needed, since the token
+/// itself shows its type.
 #[handler]
 pub async fn revoke(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;

@@ -1,4 +1,5 @@
-//! `POST /oauth2/token` (RFC 6749 §3.2). The order of the checks: the form and its grant type, the client, the grant.
+//! `POST /oauth2/token` (RFC 6749 §3.2). The order of the checks: the form and its grant type, the
+//! client, the grant.
 
 use poem::{
     Body, IntoResponse, Request, RequestBody, Response, Result, handler, http::Method, web::Json,

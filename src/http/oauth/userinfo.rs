@@ -45,7 +45,8 @@ pub fn operations() -> [Operation; 2] {
     ]
 }
 
-/// The claims about a user (OpenID Connect Core §5.1); which of them are present depends on the scope.
+/// The claims about a user (OpenID Connect Core §5.1); which of them are present depends on the
+/// scope.
 #[derive(Object)]
 #[oai(rename = "UserInfo")]
 struct UserInfoBody {
@@ -81,7 +82,8 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     Ok(token.with_content_type("application/jwt").with_status(StatusCode::OK).into_response())
 }
 
-/// From the header or from the form of a POST (RFC 6750 §2.1, §2.2); never from the query, never from both.
+/// From the header or from the form of a POST (RFC 6750 §2.1, §2.2); never from the query, never
+/// from both.
 async fn access_token(request: &Request, body: Body) -> Result<String> {
     let in_header = bearer(request.headers())?;
     let essence = request.content_type().unwrap_or_default();

@@ -59,8 +59,8 @@ impl CsrfCookie {
     /// Verifies the `csrf` field of a submitted form.
     ///
     /// # Errors
-    /// [`ErrorCode::CrossSite`] (403) if the token is missing or not for this browser and purpose, or the
-    /// form was sent by another site.
+    /// [`ErrorCode::CrossSite`] (403) if the token is missing or not for this browser and purpose,
+    /// or the form was sent by another site.
     pub fn verify(
         &self,
         app: &App,

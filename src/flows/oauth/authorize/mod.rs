@@ -1,8 +1,9 @@
-//! The authorization endpoint (RFC 6749 §4.1, OpenID Connect Core §3.1.2). [`request::read`] validates the request; [`decide`]
-//! compares it with the browser session and returns the next step.
+//! The authorization endpoint (RFC 6749 §4.1, OpenID Connect Core §3.1.2). [`request::read`]
+//! validates the request; [`decide`] compares it with the browser session and returns the next
+//! step.
 //!
-//! Nothing is stored while a user logs in or decides about a consent: the request travels with the pages and is validated
-//! again each time it returns.
+//! Nothing is stored while a user logs in or decides about a consent: the request travels with the
+//! pages and is validated again each time it returns.
 
 pub mod pushed;
 pub mod request;
@@ -63,7 +64,8 @@ pub struct ConsentPrompt {
     pub known: Scope,
 }
 
-/// The next step of a valid request in this browser. `resume` is what the pages have settled for it.
+/// The next step of a valid request in this browser. `resume` is what the pages have settled for
+/// it.
 ///
 /// # Errors
 /// What `prompt=none` and unmet requirements are answered with, for the client.
@@ -127,7 +129,8 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
     if client.metadata.consent == Consent::Implicit {
         return false;
     }
-    // Any program on the device can impersonate this client: its consent is not remembered (RFC 8252 §8.6).
+    // Any program on the device can impersonate this client: its consent is not remembered (RFC
+    // 8252 §8.6).
     if client.source.is_self_registered()
         && client.is_public()
         && request.callback.is_on_this_device()
@@ -221,7 +224,8 @@ fn subject(app: &App, request: &Request, user_id: &str) -> Result<String, Error>
     subject::subject(app, &request.known.client, user_id)
 }
 
-/// Reads a request and the authorization context of its browser; both are of the same version of the client.
+/// Reads a request and the authorization context of its browser; both are of the same version of
+/// the client.
 ///
 /// # Errors
 /// As [`request::read`].
@@ -264,7 +268,8 @@ pub async fn read(
     }
 }
 
-/// Limits the requested scope to what can be granted to the user: there is no consent to anything else.
+/// Limits the requested scope to what can be granted to the user: there is no consent to anything
+/// else.
 async fn limit_to_user(
     app: &App,
     mut request: Request,

@@ -1,5 +1,5 @@
-//! Pushed authorization requests (RFC 9126): the client sends its request in advance, and the browser carries a
-//! reference.
+//! Pushed authorization requests (RFC 9126): the client sends its request in advance, and the
+//! browser carries a reference.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};

@@ -1,6 +1,6 @@
-//! Validation of an authorization request, in this order: the client; the source of the request (by value, signed or
-//! pushed); the redirect URI; everything else. Until the redirect URI is known to be the client's, an error is a page; after
-//! that it is sent to the client.
+//! Validation of an authorization request, in this order: the client; the source of the request (by
+//! value, signed or pushed); the redirect URI; everything else. Until the redirect URI is known to
+//! be the client's, an error is a page; after that it is sent to the client.
 
 use std::net::IpAddr;
 
@@ -47,14 +47,16 @@ pub struct Request {
     /// Seconds.
     pub max_age: Option<u32>,
     pub claims: Option<ClaimsRequest>,
-    /// The `sub` of `id_token_hint` or of the `claims` parameter: the request is for this user only.
+    /// The `sub` of `id_token_hint` or of the `claims` parameter: the request is for this user
+    /// only.
     pub hinted_subject: Option<String>,
     /// The id of the pushed request.
     pub pushed: Option<[u8; 32]>,
 }
 
 impl Request {
-    /// The scope, and the scopes that cover the individually requested claims: what the user is asked to consent to.
+    /// The scope, and the scopes that cover the individually requested claims: what the user is
+    /// asked to consent to.
     pub fn wishes(&self) -> Scope {
         let one_by_one = self.claims.iter().flat_map(ClaimsRequest::names);
         let covering =
@@ -63,7 +65,8 @@ impl Request {
     }
 }
 
-/// Where the response goes: a redirect URI that is registered for the client. Only validation constructs one.
+/// Where the response goes: a redirect URI that is registered for the client. Only validation
+/// constructs one.
 #[derive(Clone, Debug)]
 pub struct Callback {
     pub redirect_uri: String,
@@ -152,7 +155,8 @@ pub(crate) struct Effective {
     pub pushed: Option<[u8; 32]>,
 }
 
-/// Looks up a pushed request or opens a signed one: then only its parameters are effective (RFC 9101 §5).
+/// Looks up a pushed request or opens a signed one: then only its parameters are effective (RFC
+/// 9101 §5).
 pub(crate) async fn effective(
     app: &App,
     client: &Client,
@@ -226,7 +230,8 @@ pub(crate) async fn read_effective(
 }
 
 fn callback(client: &Client, params: &Params) -> Result<Callback, OAuthError> {
-    // An unsupported response mode is an error page: the client may be unable to read the response in another one.
+    // An unsupported response mode is an error page: the client may be unable to read the response
+    // in another one.
     let response = ResponseParameters::of(params)?;
     let registered = &client.metadata.redirect_uris;
     let redirect_uri = match (response.redirect_uri, &registered[..]) {
@@ -344,7 +349,8 @@ fn challenge(
     }
 }
 
-/// The requested scope, as far as the client may request it: the rest is dropped, and the token response says so.
+/// The requested scope, as far as the client may request it: the rest is dropped, and the token
+/// response says so.
 fn scope(client: &Client, target: &Target, requested: Option<&str>) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
     let scope = match requested_scope(requested)? {

@@ -1,5 +1,5 @@
-//! What the pages have settled for a request when it returns to the authorization endpoint: a parameter under a MAC, bound to
-//! the request that carries it.
+//! What the pages have settled for a request when it returns to the authorization endpoint: a
+//! parameter under a MAC, bound to the request that carries it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,5 +1,5 @@
-//! `private_key_jwt`: client authentication by a signed assertion (RFC 7523 §2.2, RFC 10070). Each assertion is accepted once,
-//! across all processes.
+//! `private_key_jwt`: client authentication by a signed assertion (RFC 7523 §2.2, RFC 10070). Each
+//! assertion is accepted once, across all processes.
 
 use crate::{
     app::App,
@@ -41,8 +41,9 @@ fn read<'a>(
     now: Timestamp,
 ) -> Option<(ClientJwt<'a>, Assertion)> {
     let jwt = ClientJwt::parse(jwt).ok()?;
-    // A signed authorization request passes through browsers: it must not authenticate the client (RFC 9101 §10.8). RFC 10070
-    // defines `client-authentication+jwt`; assertions of other types, or of none, are RFC 7523's.
+    // A signed authorization request passes through browsers: it must not authenticate the client
+    // (RFC 9101 §10.8). RFC 10070 defines `client-authentication+jwt`; assertions of other types,
+    // or of none, are RFC 7523's.
     if jwt.typ().is_some_and(|typ| typ == "oauth-authz-req+jwt") {
         return None;
     }

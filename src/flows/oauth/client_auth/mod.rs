@@ -43,7 +43,8 @@ pub enum ClientCredentials {
 pub enum Freshness {
     /// At least as fresh as the last commit before the request.
     Now,
-    /// The cached client may be older: the statement that follows checks its [`CachedClient::version`].
+    /// The cached client may be older: the statement that follows checks its
+    /// [`CachedClient::version`].
     CheckedLater,
 }
 
@@ -73,8 +74,8 @@ pub fn claimed_client(jwt: &str) -> Option<String> {
 /// Authenticates the client.
 ///
 /// # Errors
-/// `invalid_client`, which does not tell an unknown client from wrong credentials; [`Error::TooMany`] after too many failures
-/// from this network.
+/// `invalid_client`, which does not tell an unknown client from wrong credentials;
+/// [`Error::TooMany`] after too many failures from this network.
 pub async fn authenticate(
     app: &App,
     credentials: &ClientCredentials,
@@ -152,8 +153,9 @@ async fn authenticates(
         }
         return Ok(right);
     }
-    // Counted before verification and refunded on success, so that concurrent guesses are limited too. Nothing is awaited in
-    // between, so the concurrent requests of a busy gateway do not limit each other.
+    // Counted before verification and refunded on success, so that concurrent guesses are limited
+    // too. Nothing is awaited in between, so the concurrent requests of a busy gateway do not limit
+    // each other.
     app.admit(Limit::ClientAuth, network)?;
     let right = match credentials {
         ClientCredentials::Absent { .. } => method == AuthMethod::None,

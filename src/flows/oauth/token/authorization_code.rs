@@ -1,5 +1,6 @@
-//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is the row of a session that has not begun: the
-//! exchange is one statement, and a replayed code revokes the session that it began.
+//! The authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5). A code is the row of a session
+//! that has not begun: the exchange is one statement, and a replayed code revokes the session that
+//! it began.
 
 use super::TokenResponse;
 use crate::{

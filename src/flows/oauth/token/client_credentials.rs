@@ -41,8 +41,8 @@ pub(crate) async fn issue(
     Ok(TokenResponse { access_token, expires_in, scope, refresh_token: None, id_token: None })
 }
 
-/// The requested scope, if the client may request all of it; the default scope if none was requested. Scopes of a user
-/// (`openid` and the like, and every module's scope) are excluded.
+/// The requested scope, if the client may request all of it; the default scope if none was
+/// requested. Scopes of a user (`openid` and the like, and every module's scope) are excluded.
 fn scope(
     client: &Client,
     catalogue: &Catalogue,

@@ -1,5 +1,5 @@
-//! The token endpoint (RFC 6749 §3.2). What all grants share, in its order: the client authenticates, may use the grant, and
-//! gets its response only after everything was committed.
+//! The token endpoint (RFC 6749 §3.2). What all grants share, in its order: the client
+//! authenticates, may use the grant, and gets its response only after everything was committed.
 
 mod authorization_code;
 mod client_credentials;
@@ -51,8 +51,9 @@ async fn issue_by_grant(
     let authenticated = |freshness| authenticated(app, credentials, grant, freshness, caller);
     match request {
         TokenRequest::AuthorizationCode(exchange) => {
-            // One statement fewer: the exchange itself checks that the client has not changed since it was authenticated. An
-            // assertion is accepted once, so it cannot be checked a second time.
+            // One statement fewer: the exchange itself checks that the client has not changed since
+            // it was authenticated. An assertion is accepted once, so it cannot be checked a second
+            // time.
             if !matches!(credentials, ClientCredentials::Assertion { .. }) {
                 let client = authenticated(Freshness::CheckedLater).await?;
                 let issued = authorization_code::exchange(app, &client, exchange, caller).await?;

@@ -1,5 +1,5 @@
-//! On-behalf-of issuance: tokens for a user without a login, for the gRPC TokenService. The client is trusted with it by its
-//! scope, so there is no consent.
+//! On-behalf-of issuance: tokens for a user without a login, for the gRPC TokenService. The client
+//! is trusted with it by its scope, so there is no consent.
 
 use serde_json::json;
 
@@ -38,11 +38,12 @@ pub struct OnBehalfOfRequest {
     pub resources: Vec<String>,
 }
 
-/// Opens a session of the client for the user; `actor` is the subject of the token that the call was made with.
+/// Opens a session of the client for the user; `actor` is the subject of the token that the call
+/// was made with.
 ///
 /// # Errors
-/// `invalid_scope` and `invalid_target` for what the client may not request; [`Error::NotFound`] for an unknown user,
-/// [`Error::Conflict`] for a disabled one.
+/// `invalid_scope` and `invalid_target` for what the client may not request; [`Error::NotFound`]
+/// for an unknown user, [`Error::Conflict`] for a disabled one.
 pub async fn issue(
     app: &App,
     client: &Client,

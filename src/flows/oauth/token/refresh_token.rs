@@ -1,4 +1,5 @@
-//! The refresh token grant (RFC 6749 §6): the chain of [`tokens::refresh`], for the client it belongs to.
+//! The refresh token grant (RFC 6749 §6): the chain of [`tokens::refresh`], for the client it
+//! belongs to.
 
 use super::{TokenResponse, authorization_code::narrow};
 use crate::{
@@ -18,7 +19,8 @@ use crate::{
 /// Exchanges a refresh token of an authenticated client.
 ///
 /// # Errors
-/// `invalid_grant` for every invalid token, whatever the reason; `invalid_scope` and `invalid_target`.
+/// `invalid_grant` for every invalid token, whatever the reason; `invalid_scope` and
+/// `invalid_target`.
 pub async fn refresh(
     app: &App,
     client: &Client,
