@@ -76,7 +76,7 @@ struct RevocationDelta {
 #[derive(Object)]
 struct RevocationEntry {
     /// What the entry revokes.
-    kind: RevocationKind,
+    kind: RevocationEntryKind,
     /// The `jti`, `sid`, `sub`, `client_id` or `kid`.
     id: String,
     /// Kind `scope` only: the scope that a token of the subject must have.
@@ -90,7 +90,7 @@ struct RevocationEntry {
 /// What an entry of the revocation list revokes.
 #[derive(Enum)]
 #[oai(rename_all = "lowercase")]
-enum RevocationKind {
+enum RevocationEntryKind {
     Token,
     Session,
     Subject,
