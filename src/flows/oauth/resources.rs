@@ -132,7 +132,7 @@ impl Target {
         audience(app, &self.names())
     }
 
-    /// Of a scope what the resources know.
+    /// The part of a scope that belongs to the resources.
     pub fn narrow(&self, scope: &Scope) -> Scope {
         if self.resources.iter().any(|r| r.scope.is_none()) || self.resources.is_empty() {
             return scope.clone();

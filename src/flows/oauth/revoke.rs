@@ -1,5 +1,4 @@
-//! Token revocation (RFC 7009): a client gives a token back, and the answer comes after that holds
-//! everywhere.
+//! Token revocation (RFC 7009). The response follows once the revocation holds on every process.
 
 use serde_json::json;
 
@@ -24,11 +23,11 @@ use crate::{
 };
 
 /// Revokes a token of an authenticated client: with a refresh token its whole session, with an
-/// access token only that. A token that is not good is as good as revoked (§2.2).
+/// access token only that. An invalid token counts as revoked (§2.2).
 ///
 /// # Errors
-/// `unauthorized_client` for another client's token (§2.1); [`Error::Unavailable`] where it could
-/// not be kept.
+/// `unauthorized_client` for another client's token (§2.1); [`Error::Unavailable`] if it could
+/// not be stored.
 pub async fn revoke(
     app: &App,
     client: &Client,

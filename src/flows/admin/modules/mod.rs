@@ -38,7 +38,7 @@ use crate::{
 const LONGEST_NAME: usize = 100;
 const LONGEST_DESCRIPTION: usize = 1_000;
 
-/// A module, and how a user stands to it.
+/// A module with a user's status for it.
 #[derive(Clone, Debug)]
 pub struct Status {
     pub module: Module,
