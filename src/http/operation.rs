@@ -202,7 +202,8 @@ impl Operation {
     }
 
     /// The example of a field of the form.
-    pub fn example(mut self, field: &str, example: &str) -> Self {
+    pub fn example(mut self, field: &str, example: impl Into<Value>) -> Self {
+        let example = example.into();
         let content = self.meta.request.iter_mut().flat_map(|request| &mut request.content);
         for media in content {
             let MetaSchemaRef::Inline(form) = &mut media.schema else { continue };
@@ -210,7 +211,7 @@ impl Operation {
                 if let MetaSchemaRef::Inline(property) = property
                     && *name == field
                 {
-                    property.example = Some(example.into());
+                    property.example = Some(example.clone());
                 }
             }
         }

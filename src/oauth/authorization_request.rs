@@ -75,6 +75,7 @@ parameters! {
         /// `none`, `login`, `consent`, `select_account`, `create`, separated by spaces.
         pub prompt: Option<String>,
         /// Maximum authentication age in seconds.
+        #[oai(validator(minimum(value = "0")))]
         pub max_age: Option<u32>,
         /// Prefills the login form.
         pub login_hint: Option<String>,

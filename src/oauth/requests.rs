@@ -69,9 +69,10 @@ parameters! {
     /// What a follower of the revocation feed asks for (docs/revocation-feed.md).
     pub struct FeedRequest {
         /// The version that the caller already has.
+        #[oai(validator(minimum(value = "0")))]
         pub since: Option<i64>,
         /// Seconds to hold the response until there is a change, at most 25.
-        #[oai(validator(maximum(value = "25")))]
+        #[oai(validator(minimum(value = "0"), maximum(value = "25")))]
         pub wait: Option<i64>,
     }
 }

@@ -35,6 +35,7 @@ pub fn operation() -> Operation {
         .form::<AuthorizationParameters>()
         .form::<ResponseParameters>()
         .form::<SignedRequest>()
+        .example("max_age", 3600)
         .security(Security::AnyClient)
         .json::<PushedRequest>(201, "The request was stored.")
         .errors(&[400, 401, 429, 503])

@@ -59,7 +59,8 @@ pub fn operations() -> [Operation; 2] {
         .about("Authorize", "The same by POST (OpenID Connect Core §3.1.2.1).")
         .form::<RequestSource>()
         .form::<ResponseParameters>()
-        .form::<AuthorizationParameters>();
+        .form::<AuthorizationParameters>()
+        .example("max_age", 3600);
     [responses(get), responses(post)]
 }
 
