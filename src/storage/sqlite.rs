@@ -10,6 +10,7 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +20,10 @@ use sqlx::{
     error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Sleep},
+};
 
 use super::{
     Error, Result, Row, Statement,
@@ -208,6 +212,7 @@ async fn write_in_groups(
     let mut received = Vec::with_capacity(GROUP);
     let mut group = VecDeque::with_capacity(GROUP);
     let mut closing = None;
+    let mut idle = IdleTimer::new(idle_timeout);
     while closing.is_none() {
         if group.is_empty() && queue.recv_many(&mut received, GROUP).await == 0 {
             break;
@@ -217,7 +222,7 @@ async fn write_in_groups(
         let outcome = match begin(&mut connection).await {
             Ok(()) => {
                 let (answers, closing) = (&mut answers, &mut closing);
-                run_group(&mut connection, &mut group, answers, closing, idle_timeout).await
+                run_group(&mut connection, &mut group, answers, closing, &mut idle).await
             }
             Err(error) => Err(error),
         };
@@ -257,8 +262,9 @@ async fn run_group(
     group: &mut VecDeque<Job>,
     answers: &mut Vec<Answer>,
     closing: &mut Option<oneshot::Sender<()>>,
-    idle_timeout: Duration,
+    idle: &mut IdleTimer,
 ) -> Result<(), sqlx::Error> {
+    let mut has_savepoint = false;
     while let Some(job) = group.pop_front() {
         match job {
             Job::Statement(statement, to) => {
@@ -268,7 +274,8 @@ async fn run_group(
             // A caller that no longer waits needs no transaction.
             Job::Borrow(borrower) if borrower.is_closed() => {}
             Job::Borrow(borrower) => {
-                let returned = lend(connection, borrower, answers, idle_timeout).await?;
+                let returned =
+                    lend(connection, &mut has_savepoint, borrower, answers, idle).await?;
                 if returned == Returned::TimedOut {
                     break;
                 }
@@ -279,14 +286,20 @@ async fn run_group(
     execute(connection, "COMMIT").await
 }
 
-/// Serves one borrower until it commits, is dropped, or sends nothing for `idle_timeout`.
+/// Serves one borrower until it commits, is dropped, or is idle for too long.
+///
+/// The savepoint stays open and is replaced by that of the next borrower in one round trip to
+/// SQLite's thread; the COMMIT releases the last one.
 async fn lend(
     connection: &mut SqliteConnection,
+    has_savepoint: &mut bool,
     borrower: oneshot::Sender<Result<Loan>>,
     answers: &mut Vec<Answer>,
-    idle_timeout: Duration,
+    idle: &mut IdleTimer,
 ) -> Result<Returned, sqlx::Error> {
-    if let Err(error) = execute(connection, "SAVEPOINT job").await {
+    let savepoint = if *has_savepoint { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" };
+    *has_savepoint = true;
+    if let Err(error) = execute(connection, savepoint).await {
         let text = error.to_string();
         let _ = borrower.send(Err(Error::Database(sqlx::Error::Protocol(text))));
         return Err(error);
@@ -296,20 +309,25 @@ async fn lend(
     // `None`.
     let _ = borrower.send(Ok(Loan { requests }));
     let returned = loop {
-        match tokio::time::timeout(idle_timeout, received.recv()).await {
-            Ok(Some(Request::Run(statement, answer))) => {
+        idle.restart();
+        let request = tokio::select! {
+            biased;
+            request = received.recv() => request,
+            () = idle.expired() => {
+                tracing::warn!(timeout = ?idle.timeout, "transaction rolled back: idle for too long");
+                break Returned::TimedOut;
+            }
+        };
+        match request {
+            Some(Request::Run(statement, answer)) => {
                 // A statement whose caller stopped waiting was run all the same.
                 let _ = answer.send(statement.on_sqlite(&mut *connection).await);
             }
-            Ok(Some(Request::Commit(answer))) => {
+            Some(Request::Commit(answer)) => {
                 answers.push(answering(Ok(()), answer));
                 break Returned::Committed;
             }
-            Ok(None) => break Returned::RolledBack,
-            Err(_) => {
-                tracing::warn!(?idle_timeout, "transaction rolled back: idle for too long");
-                break Returned::TimedOut;
-            }
+            None => break Returned::RolledBack,
         }
     };
     // From here on the borrower's requests fail.
@@ -317,8 +335,41 @@ async fn lend(
     if returned != Returned::Committed {
         execute(connection, "ROLLBACK TO job").await?;
     }
-    execute(connection, "RELEASE job").await?;
     Ok(returned)
+}
+
+/// How long a borrower has been idle. One timer serves all loans and is armed again only when it
+/// fires: arming it for each statement would cost as much as the statement's way to the writer.
+struct IdleTimer {
+    timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    since: Instant,
+}
+
+impl IdleTimer {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, timer: Box::pin(tokio::time::sleep(timeout)), since: now() }
+    }
+
+    fn restart(&mut self) {
+        self.since = now();
+    }
+
+    async fn expired(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            let deadline = self.since + self.timeout;
+            if deadline <= now() {
+                return;
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // measures a duration
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn refuse(job: Job, why: &str) {
