@@ -81,6 +81,14 @@ impl AuditedTx {
     pub async fn commit(self) -> Result<()> {
         self.tx.commit().await
     }
+
+    /// Discards the changes, as [`Tx::rollback`].
+    ///
+    /// # Errors
+    /// As [`Tx::rollback`].
+    pub async fn rollback(self) -> Result<()> {
+        self.tx.rollback().await
+    }
 }
 
 impl Deref for AuditedTx {

@@ -359,4 +359,17 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Discards the changes; returns once everything that the transaction has read is committed. On
+    /// SQLite it may have read the changes of a transaction in the same group: wait for them before
+    /// reading them elsewhere or telling a caller about them.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if what it has read was not committed; [`Error::TimedOut`].
+    pub async fn rollback(self) -> Result<()> {
+        match self.connection {
+            Connected::Postgres(transaction) => Ok(transaction.rollback().await?),
+            Connected::Sqlite(loan) => loan.rollback().await,
+        }
+    }
 }

@@ -64,6 +64,8 @@ enum Request {
     Run(Statement, oneshot::Sender<Result<Vec<Row>>>),
     /// Answered after the COMMIT of the group.
     Commit(oneshot::Sender<Result<()>>),
+    /// Answered after the COMMIT of the group, since the transaction may have read its changes.
+    Rollback(oneshot::Sender<Result<()>>),
 }
 
 /// How a loan ended.
@@ -87,6 +89,13 @@ impl Loan {
         let (answer, committed) = oneshot::channel();
         self.ask(Request::Commit(answer)).await?;
         committed.await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// Discards the changes; returns once what the transaction has read is committed.
+    pub async fn rollback(self) -> Result<()> {
+        let (answer, rolled_back) = oneshot::channel();
+        self.ask(Request::Rollback(answer)).await?;
+        rolled_back.await.map_err(|_| Error::TimedOut)?
     }
 
     async fn ask(&self, request: Request) -> Result<()> {
@@ -326,6 +335,10 @@ async fn lend(
             Some(Request::Commit(answer)) => {
                 answers.push(answering(Ok(()), answer));
                 break Returned::Committed;
+            }
+            Some(Request::Rollback(answer)) => {
+                answers.push(answering(Ok(()), answer));
+                break Returned::RolledBack;
             }
             None => break Returned::RolledBack,
         }

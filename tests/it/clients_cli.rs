@@ -656,7 +656,10 @@ async fn resources_and_scope_descriptions_are_managed(backend: Backend) {
         json!([{ "name": "api:read", "en": "Read your things", "ru": "Читать ваши вещи" }]),
         "one language keeps the other"
     );
-    assert_refused(&propusk(&["scope", "describe", "two scopes", "--en", "x"]), &["one scope"]);
+    assert_refused(
+        &propusk(&["scope", "describe", "two scopes", "--en", "x"]),
+        &["a single scope"],
+    );
     assert_refused(&propusk(&["scope", "describe", "api:write"]), &["--en"]);
     server.register("ann").await;
     server.client("app", web_app()).await;

@@ -196,21 +196,24 @@ async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {
         assert_eq!(reply.header("x-propusk-modules"), "crm", "{good}");
     }
     for (bad, scope, message) in [
-        ("?scope=api:admin", "api:admin", "the scope api:admin"),
-        ("?scope=openid+api:admin", "openid api:admin", "the scope openid api:admin"),
-        ("?module=wiki", "wiki:read", "the module wiki"),
+        ("?scope=api:admin", "api:admin", "the token lacks the scope api:admin"),
+        (
+            "?scope=openid+api:admin",
+            "openid api:admin",
+            "the token lacks the scope openid api:admin",
+        ),
+        ("?module=wiki", "wiki:read", "the user lacks the module wiki"),
         (
             "?module=crm&module=wiki&scope=openid",
             "openid crm:read crm:write wiki:read",
-            "the module wiki",
+            "the user lacks the module wiki",
         ),
-        ("?module=nowhere", "", "the module nowhere"),
+        ("?module=nowhere", "", "the user lacks the module nowhere"),
     ] {
         let reply = ask_as(&server, bad, &token).await.expect_error(403, "INSUFFICIENT_SCOPE");
         let scope = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
-        let response = format!(
-            "Bearer error=\"insufficient_scope\", error_description=\"this needs {message}\"{scope}"
-        );
+        let response =
+            format!("Bearer error=\"insufficient_scope\", error_description=\"{message}\"{scope}");
         assert_eq!(reply.header("www-authenticate"), response, "{bad}");
         expect_no_identity(&reply);
     }

@@ -256,6 +256,6 @@ async fn a_wrong_or_missing_master_key_fails_the_start() {
     assert!(error.contains("31 bytes"), "{error}");
     std::fs::remove_file(&file).expect("removed");
     let error = open().await.expect_err("no key").to_string();
-    assert!(error.contains("put it back"), "{error}");
+    assert!(error.contains("restore it"), "{error}");
     assert!(!file.exists(), "no new key is made over encrypted ones");
 }

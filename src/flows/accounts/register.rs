@@ -105,14 +105,17 @@ async fn create(
 ) -> Result<(), Error> {
     let NewAccount { user, row } = account;
     let email = row.email.canonical.clone();
+    let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let stored = async {
-        let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
         let user = users::insert(&mut tx, row, user.created_at).await?;
         tx.event(&Event::user_created(&user)).await?;
-        session.store(&mut tx, "user.register").await?;
-        tx.commit().await
+        session.store(&mut tx, "user.register").await
     };
-    match stored.await {
+    let stored = match stored.await {
+        Ok(()) => tx.commit().await,
+        Err(error) => tx.rollback().await.and(Err(error)),
+    };
+    match stored {
         Ok(()) => {
             app.metrics.registrations.inc();
             Ok(())

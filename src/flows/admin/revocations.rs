@@ -83,7 +83,7 @@ pub async fn create(
     let mut tx = app.begin(actor).await?;
     // The number of the entry is known at the end.
     if let Some(number) = idempotency::claim(&mut tx, request.as_ref(), "").await? {
-        drop(tx);
+        tx.rollback().await?;
         let number = number.parse().unwrap_or_default();
         let entry = revocations::by_number(&app.db, number).await?;
         return Ok(Created::earlier(entry.ok_or(Error::NotFound("revocation"))?));

@@ -49,7 +49,7 @@ pub async fn create(
     check(&description)?;
     let mut tx = app.begin(actor).await?;
     if let Some(name) = idempotency::claim(&mut tx, request.as_ref(), role.as_str()).await? {
-        drop(tx);
+        tx.rollback().await?;
         return Ok(Created::earlier(by_name(app, &name).await?));
     }
     let now = tx.now();

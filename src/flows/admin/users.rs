@@ -62,7 +62,7 @@ async fn store(
 ) -> Result<Created<UserRecord>, Error> {
     let mut tx = app.begin(actor).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &new.id).await? {
-        drop(tx);
+        tx.rollback().await?;
         return Ok(Created::earlier(by_id(app, &id).await?));
     }
     let user = insert(&mut tx, new, "user.add").await?;

@@ -59,7 +59,7 @@ pub async fn create(
     let secret = give_secret(app, &mut client);
     let mut tx = app.begin(actor).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &client.id).await? {
-        drop(tx);
+        tx.rollback().await?;
         return Ok(Created::earlier((by_id(app, &id).await?, None)));
     }
     clients::insert(&mut tx, &client).await.map_err(|error| match error {

@@ -327,11 +327,14 @@ pub async fn create(
     let mut tx = app.begin(actor).await?;
     let known = rows::lock(&mut tx, &module.id).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &module.id).await? {
+        tx.rollback().await?;
         let earlier = known.filter(|known| known.id == id).ok_or(Error::NoSuchModule)?;
         return Ok(Created::earlier(earlier));
     }
     if known.is_some() {
-        return Err(Error::Conflict("a module of this id exists: update it"));
+        return Err(Error::Conflict(
+            "a module of this id exists: update it (`propusk module set`, or PUT)",
+        ));
     }
     let module = store(&mut tx, module, None).await?;
     tx.commit().await?;
