@@ -41,7 +41,7 @@ pub enum EndpointError {
 }
 
 /// Every route of the public listener. The operations that the OpenAPI document describes are
-/// declared next to their handlers ([`operation`]).
+/// declared next to their handlers (`operation.rs`).
 ///
 /// # Errors
 /// [`EndpointError`]

@@ -412,7 +412,7 @@ pub fn routes(operations: Vec<Operation>) -> Vec<Path> {
         match paths.iter_mut().find(|known| known.route == route) {
             Some(Path { endpoint: PathEndpoint::ByMethod(methods), .. }) => methods.push(method),
             _ => {
-                paths.push(Path { route, origins, endpoint: PathEndpoint::ByMethod(vec![method]) })
+                paths.push(Path { route, origins, endpoint: PathEndpoint::ByMethod(vec![method]) });
             }
         }
     }

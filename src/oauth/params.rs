@@ -1,5 +1,5 @@
 //! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them,
-//! and typed requests read from what it returns ([`parameters!`]). A parameter without a value
+//! and typed requests read from what it returns (`parameters!`). A parameter without a value
 //! counts as absent; a duplicate is rejected, except for `resource` (RFC 8707 §2).
 
 use poem_openapi::types::Password;

@@ -255,7 +255,7 @@ impl Entries {
                 until(withdrawn, scope, issued_until, expires_at);
             }
             RevocationTarget::Client { client_id, issued_until } => {
-                until(&mut self.clients, client_id, issued_until, expires_at)
+                until(&mut self.clients, client_id, issued_until, expires_at);
             }
         }
     }

@@ -47,7 +47,7 @@ pub struct Facts {
 /// inactive (§2.2, threat T33): a token is introspected by the client it was issued to, and by
 /// those whose introspection audiences have its audience.
 ///
-/// Call this after the client was authenticated with [`client_auth::Freshness::Now`]: the
+/// Call this after the client was authenticated with `Freshness::Now`: the
 /// revocation list of this process is synced then.
 ///
 /// # Errors

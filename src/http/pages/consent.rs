@@ -33,10 +33,9 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
         .map_err(|error| error.again(ReturnTo::of(params.clone()).url))?;
 
     let resume = Resume::of(app, &params).map_err(ApiError::from)?;
-    let question = match authorize::decide(app, &asked, standing, resume) {
-        Ok(Step::Consent(question)) => question,
+    let Ok(Step::Consent(question)) = authorize::decide(app, &asked, standing, resume) else {
         // The state has changed since the page was shown: take the step that the request needs now.
-        _ => return endpoint::process(app, caller, request, &params).await,
+        return endpoint::process(app, caller, request, &params).await;
     };
     match form.get("decision") {
         Some("allow") => {

@@ -264,7 +264,7 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
     // A client that introspects for an audience sees its tokens.
     server
         .change_client("other", |client: &mut Client| {
-            client.metadata.introspection_audiences = vec!["*".to_owned()]
+            client.metadata.introspection_audiences = vec!["*".to_owned()];
         })
         .await;
     assert!(validate(&other, &tokens.access_token).await.active);

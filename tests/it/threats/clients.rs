@@ -101,7 +101,7 @@ async fn t23_no_grant_type_issues_an_ungranted_scope(backend: Backend) {
     // A scope that was removed from the client meanwhile is in no refreshed token.
     server
         .change_client("app", |client| {
-            client.metadata.scope = Scope::parse("openid email api:write").expect("a scope")
+            client.metadata.scope = Scope::parse("openid email api:write").expect("a scope");
         })
         .await;
     let less = server.refresh_as("app", &next).await;

@@ -236,7 +236,7 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
     };
     server
         .change_client("backend", |client| {
-            client.metadata.introspection_audiences = vec!["*".to_owned()]
+            client.metadata.introspection_audiences = vec!["*".to_owned()];
         })
         .await;
     let by_login = server.login("ann").await.tokens();

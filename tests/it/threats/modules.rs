@@ -92,7 +92,7 @@ async fn t32_pairwise_tokens_are_revoked_by_module_and_role_changes(backend: Bac
     let server = with_module(backend).await;
     server
         .change_client("app", |app| {
-            app.metadata.subject_type = propusk::model::client::SubjectType::Pairwise
+            app.metadata.subject_type = propusk::model::client::SubjectType::Pairwise;
         })
         .await;
     let own = server.register("ann").await;

@@ -1,4 +1,4 @@
-//! The refresh token grant (RFC 6749 §6): the chain of [`tokens::refresh`], for the client it
+//! The refresh token grant (RFC 6749 §6): the chain of `flows::tokens::refresh`, for the client it
 //! belongs to.
 
 use super::{TokenResponse, authorization_code::narrow};
