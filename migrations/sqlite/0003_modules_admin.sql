@@ -11,6 +11,12 @@ CREATE TABLE modules (
     updated_at      BIGINT  NOT NULL
 );
 
+-- Every scope that belongs, or once belonged, to a module: users get it through a module only. Rows
+-- outlive their module, so that removing one closes its scopes instead of opening them to everybody.
+CREATE TABLE module_scopes (
+    name TEXT NOT NULL PRIMARY KEY
+);
+
 -- The modules of a user and their history: one row per validity period, at most one open row per user
 -- and module. Rows outlive their module.
 CREATE TABLE module_grants (

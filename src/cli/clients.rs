@@ -243,6 +243,11 @@ pub enum ScopeCommand {
         #[arg(long)]
         ru: Option<String>,
     },
+    /// Make a scope general that no module has any more: clients get it for every user
+    Release {
+        /// Name of the scope
+        name: String,
+    },
     /// List scopes with descriptions
     List {
         /// Print JSON
@@ -625,6 +630,10 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
                 shown
             });
             print_all(shown, json)?;
+        }
+        ScopeCommand::Release { name } => {
+            catalogue::release_scope(app, &name, &Actor::operator()).await?;
+            println!("scope {name} is general now");
         }
         ScopeCommand::Remove { name } => {
             catalogue::remove_scope(app, &name, &Actor::operator()).await?;

@@ -1,6 +1,6 @@
 //! The catalogue of resources, scopes and modules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{model::module::Module, oauth::scope::Scope};
 
@@ -26,10 +26,17 @@ pub struct Catalogue {
     pub scopes: HashMap<String, Descriptions>,
     /// Keyed by id.
     pub modules: BTreeMap<String, Module>,
+    /// The scopes that belong, or once belonged, to a module; all others are general.
+    pub module_scopes: HashSet<String>,
 }
 
 impl Catalogue {
-    /// The modules that a scope belongs to; none for a general scope.
+    /// Whether tokens may carry the scope through a module only.
+    pub fn is_of_a_module(&self, scope: &str) -> bool {
+        self.module_scopes.contains(scope)
+    }
+
+    /// The modules that a scope belongs to.
     pub fn modules_with<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a Module> {
         self.modules.values().filter(move |module| module.scope.contains(scope))
     }

@@ -29,6 +29,8 @@ pub async fn all(db: &Db) -> Result<Catalogue> {
     }
     let modules = modules::all(db).await?.into_iter();
     catalogue.modules = modules.map(|module| (module.id.clone(), module)).collect();
+    let closed = db.read(Statement::new("SELECT name FROM module_scopes")).await?;
+    catalogue.module_scopes = closed.iter().map(|row| row.get("name")).collect::<Result<_>>()?;
     Ok(catalogue)
 }
 

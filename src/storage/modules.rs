@@ -43,13 +43,17 @@ pub(super) fn read_open_grants(row: &Row) -> Result<Vec<OpenGrant>> {
         .collect()
 }
 
+const ALL: &str = "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
+                   FROM modules ORDER BY id";
+
 /// Every module, ordered by id.
 pub async fn all(db: &Db) -> Result<Vec<Module>> {
-    let statement = Statement::new(
-        "SELECT id, names, descriptions, scope, resource, is_self_service, created_at, updated_at \
-         FROM modules ORDER BY id",
-    );
-    db.read(statement).await?.iter().map(module).collect()
+    db.read(Statement::new(ALL)).await?.iter().map(module).collect()
+}
+
+/// As [`all`], in a transaction.
+pub async fn all_in(tx: &mut Tx) -> Result<Vec<Module>> {
+    tx.run(Statement::new(ALL)).await?.iter().map(module).collect()
 }
 
 /// Up to `most` modules with ids above `after`, in order.
@@ -81,8 +85,22 @@ pub async fn put(tx: &mut Tx, module: &Module) -> Result<()> {
         .bind(module.updated_at),
     )
     .await?;
+    for scope in module.scope.iter() {
+        let statement = Statement::new(
+            "INSERT INTO module_scopes (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
+        );
+        tx.run(statement.bind(scope)).await?;
+    }
     change_counters::next(tx, Counter::Clients).await?;
     Ok(())
+}
+
+/// Makes a scope general again; `false` if it never was a module's.
+pub async fn release_scope(tx: &mut Tx, name: &str) -> Result<bool> {
+    let statement = Statement::new("DELETE FROM module_scopes WHERE name = $1 RETURNING name");
+    let rows = tx.run(statement.bind(name)).await?;
+    change_counters::next(tx, Counter::Clients).await?;
+    Ok(!rows.is_empty())
 }
 
 /// A module, for a transaction that changes it: other changes of modules wait until it ends.
@@ -201,6 +219,19 @@ pub async fn close_expired(
         Ok((row.get("user_id")?, row.get("module_id")?, end))
     });
     closed.collect()
+}
+
+/// As [`open_of_user`], in a transaction.
+pub async fn open_of_user_in(tx: &mut Tx, user_id: &str) -> Result<Vec<OpenGrant>> {
+    let statement = Statement::new(
+        "SELECT module_id, valid_until FROM module_grants WHERE user_id = $1 AND closed_at IS NULL",
+    );
+    let rows = tx.run(statement.bind(user_id)).await?;
+    let grant = |row: &Row| {
+        let valid_until = row.get::<Option<i64>>("valid_until")?.map(Timestamp);
+        Ok(OpenGrant { module_id: row.get("module_id")?, valid_until })
+    };
+    rows.iter().map(grant).collect()
 }
 
 /// A user's open grants in the form that tokens depend on.

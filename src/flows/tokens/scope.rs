@@ -30,8 +30,8 @@ pub struct Allowed {
     pub until: Option<Timestamp>,
 }
 
-/// The part of a client's scope that a token for these resources may carry: general scopes, and
-/// those of the user's live modules there. Scopes `propusk:…` administer this server: a user gets
+/// The part of a client's scope that a token for these resources may carry: general scopes, which
+/// never belonged to a module, and those of the user's live modules there. Scopes `propusk:…` administer this server: a user gets
 /// them as an administrator only. Without a user (the client acts for itself) no scope of a module
 /// is granted.
 pub fn allowed(
@@ -52,12 +52,12 @@ pub fn allowed(
         if is_own(token) && user.is_some_and(|user| *user.role != Role::admin()) {
             continue;
         }
-        let mut modules = catalogue.modules_with(token).peekable();
-        if modules.peek().is_none() {
+        if !catalogue.is_of_a_module(token) {
             kept.push(token);
             continue;
         }
         // Where several modules grant it, the latest end counts.
+        let modules = catalogue.modules_with(token);
         let ends = modules.filter(|module| module.is_for(resources)).filter_map(end_of);
         let longest = ends.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)));
         if let Some(end) = longest {

@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use propusk::{
-    flows::admin::{modules, users},
-    model::{actor::Actor, client::GrantType},
+    flows::admin::{
+        access::Precondition,
+        clients::{self, catalogue},
+        modules, users,
+    },
+    model::{actor::Actor, client::GrantType, user::Role},
     oauth::scope::Scope,
+    storage::{self as rows, Statement},
 };
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::{
     Backend, TestServer, backend_tests,
+    chromium::until,
     oauth::{AuthorizationRequest, AuthorizationResponse, first_party_app, payload},
 };
 
@@ -30,6 +36,68 @@ backend_tests! {
     t32_a_withdrawn_module_is_refused_by_the_next_check,
     t32_pairwise_tokens_are_revoked_by_module_and_role_changes,
     t37_a_module_withdrawn_mid_session_is_refused_at_authorize,
+    t96_removing_a_module_closes_its_scopes,
+}
+
+/// The scope of a new token of each kind for `ann`, who has no module.
+async fn scopes_without_modules(server: &TestServer) -> [String; 3] {
+    let request = AuthorizationRequest::of("app", "openid api:read crm:read");
+    let code = server.browser().authorize(&request, "ann").await;
+    let tokens = server.exchange_code("app", code.code()).await.expect(StatusCode::OK);
+    let refreshed = server.refresh_as("app", &tokens.field("refresh_token")).await;
+    let form = [("grant_type", "client_credentials")];
+    let own = server.form_as("/oauth2/token", "app", &form).await;
+    [tokens, refreshed, own].map(|reply| reply.expect(StatusCode::OK).field("scope"))
+}
+
+async fn t96_removing_a_module_closes_its_scopes(backend: Backend) {
+    let server = with_module(backend).await;
+    server.register("ann").await;
+    let bob = server.register("bob").await;
+    server.switch(&bob.access, "crm", "enable").await.expect(StatusCode::OK);
+    let of_bob = server.refresh(&bob.refresh).await.tokens();
+    assert!(server.verify(&of_bob.access).await.text.contains("crm:read"));
+    let closed = ["openid api:read", "openid api:read", "api:read"].map(str::to_owned);
+    assert_eq!(scopes_without_modules(&server).await, closed);
+    // A module that drops the scope, and one that is removed: nobody has it afterwards.
+    let put = |scope: &'static str| server.module("crm", scope, None, true);
+    put("crm:write").await;
+    assert_eq!(scopes_without_modules(&server).await, closed);
+    server.verify(&of_bob.access).await.expect_error(401, "INVALID_TOKEN");
+    put("crm:read crm:write").await;
+    server.clock.advance(Duration::from_secs(3));
+    let again = server.refresh(&of_bob.refresh).await.tokens();
+    assert!(server.verify(&again.access).await.text.contains("crm:read"));
+    let by = Actor::operator();
+    modules::delete(&server.app, "crm", &Precondition::Any, &by).await.expect("removed");
+    assert_eq!(scopes_without_modules(&server).await, closed);
+    server.verify(&again.access).await.expect_error(401, "INVALID_TOKEN");
+    // Only an operator's word makes it general.
+    server.module("wiki", "crm:read", None, true).await;
+    let refused = catalogue::release_scope(&server.app, "crm:read", &by).await;
+    assert!(refused.is_err_and(|error| format!("{error:?}").contains("wiki")));
+    modules::delete(&server.app, "wiki", &Precondition::Any, &by).await.expect("removed");
+    catalogue::release_scope(&server.app, "crm:read", &by).await.expect("released");
+    let open = ["openid api:read crm:read", "openid api:read crm:read", "api:read crm:read"];
+    assert_eq!(scopes_without_modules(&server).await, open);
+    assert!(catalogue::release_scope(&server.app, "api:read", &by).await.is_err());
+}
+
+/// Waits until a transaction of this database waits for another one's lock. On SQLite writers take
+/// turns, and the waiting one has not begun.
+async fn until_one_waits(server: &TestServer, backend: Backend) {
+    if backend == Backend::Sqlite {
+        return;
+    }
+    until("a transaction that waits", || async {
+        let statement = Statement::new(
+            "SELECT COUNT(*) AS n FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        let rows = server.app.db.read(statement).await.expect("an answer");
+        (rows[0].get::<i64>("n").expect("a number") > 0).then_some(())
+    })
+    .await;
 }
 
 async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {

@@ -10,9 +10,10 @@ use crate::{
     model::{
         actor::Actor,
         catalogue::{Catalogue, Descriptions, Resource},
+        module::Module,
     },
     oauth::scope::Scope,
-    storage::catalogue,
+    storage::{catalogue, modules},
 };
 
 /// The whole catalogue.
@@ -72,6 +73,25 @@ pub async fn remove_scope(app: &App, name: &str, actor: &Actor) -> Result<(), Er
     let mut tx = app.begin(actor).await?;
     must_have_existed(catalogue::remove_scope(&mut tx, name).await?, "scope", name)?;
     tx.audit("scope.remove", None, json!({ "scope": name })).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Makes a scope general that belonged to a module once: clients that may request it get it for
+/// every user from now on.
+///
+/// # Errors
+/// [`Error::Validation`] for a scope that a module has, and for one that never belonged to a module.
+pub async fn release_scope(app: &App, name: &str, actor: &Actor) -> Result<(), Error> {
+    let mut tx = app.begin(actor).await?;
+    if !modules::release_scope(&mut tx, name).await? {
+        return Err(Error::field("scope", format!("{name:?} never belonged to a module")));
+    }
+    let owner = modules::all_in(&mut tx).await?.into_iter().find(|one| one.scope.contains(name));
+    if let Some(Module { id, .. }) = owner {
+        let message = format!("the module {id} has {name:?}: remove it there first");
+        return Err(Error::field("scope", message));
+    }
+    tx.audit("scope.release", None, json!({ "scope": name })).await?;
     Ok(tx.commit().await?)
 }
 

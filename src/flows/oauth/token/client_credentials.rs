@@ -50,8 +50,7 @@ fn scope(
     requested: Option<&Scope>,
 ) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
-    let is_of_users =
-        |token: &str| is_about_the_user(token) || catalogue.modules_with(token).next().is_some();
+    let is_of_users = |token: &str| is_about_the_user(token) || catalogue.is_of_a_module(token);
     let may = may.filter(|token| !is_of_users(token));
     match requested {
         Some(requested) if requested.is_subset_of(&may) => Ok(requested.clone()),
