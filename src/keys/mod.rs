@@ -36,8 +36,8 @@ use crate::{
     jose,
     model::{
         actor::Actor,
-        key::{KeyAlgorithm, KeyRecord, KeyState, LONGEST_TOKEN_LIFE, SigningAlgorithm},
-        revocation::{Revocation, RevocationTarget},
+        key::{KeyAlgorithm, KeyRecord, KeyState, SigningAlgorithm},
+        revocation::NewRevocation,
     },
     oauth::{
         jwt::{self, TokenType},
@@ -46,7 +46,7 @@ use crate::{
     storage::{
         self, AuditedTx, Db, change_counters,
         idempotency::{self, Call, Claim},
-        keys as rows, revocations,
+        keys as rows,
     },
 };
 
@@ -307,9 +307,7 @@ impl Keys {
                 KeyState::Retired | KeyState::Banned => {}
             }
             tx.audit("keys.ban", Some(kid), Value::Null).await?;
-            let target = RevocationTarget::Key(kid.to_owned());
-            let entry = Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE };
-            revocations::add(&mut tx, &entry, "key_banned", now).await?;
+            tx.revoke(vec![NewRevocation::Key(kid.to_owned())], "key_banned").await?;
         }
         tx.commit().await?;
         self.reload(db, now).await

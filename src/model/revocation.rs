@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, model::key::LONGEST_TOKEN_LIFE};
 
 /// The tokens that an entry revokes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,53 @@ pub enum RevocationTarget {
     Client { client_id: String, issued_until: i64 },
     /// Every token signed by a key, by `kid`.
     Key(String),
+}
+
+/// What to revoke. "Until now" is decided when the entry is written, because a transaction may wait
+/// for others before that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewRevocation {
+    /// One access token, by `jti`.
+    Token(String),
+    /// A session and its tokens, by `sid`.
+    Session(String),
+    /// A subject's tokens issued until now.
+    Subject(String),
+    /// A subject's tokens issued until now that have this scope.
+    Scope { sub: String, scope: String },
+    /// A client's tokens issued until now.
+    Client(String),
+    /// Every token signed by a key, by `kid`.
+    Key(String),
+}
+
+impl NewRevocation {
+    /// The id of the target.
+    pub fn target_id(&self) -> &str {
+        match self {
+            Self::Token(id)
+            | Self::Session(id)
+            | Self::Subject(id)
+            | Self::Scope { sub: id, .. }
+            | Self::Client(id)
+            | Self::Key(id) => id,
+        }
+    }
+
+    /// The entry as of `now`. "Until now" includes the next second: a token that is being issued
+    /// may depend on what was read before.
+    pub fn at(self, now: Timestamp) -> Revocation {
+        let issued_until = now.as_secs() + 1;
+        let target = match self {
+            Self::Token(jti) => RevocationTarget::Token(jti),
+            Self::Session(sid) => RevocationTarget::Session(sid),
+            Self::Subject(sub) => RevocationTarget::Subject { sub, issued_until },
+            Self::Scope { sub, scope } => RevocationTarget::Scope { sub, scope, issued_until },
+            Self::Client(client_id) => RevocationTarget::Client { client_id, issued_until },
+            Self::Key(kid) => RevocationTarget::Key(kid),
+        };
+        Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE }
+    }
 }
 
 /// An entry, and the time by which every token it revokes has expired.

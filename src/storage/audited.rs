@@ -5,10 +5,13 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::Value;
 
-use super::{Db, Result, Tx, outbox};
+use super::{
+    Db, Result, Tx, outbox,
+    revocations::{self, NumberedRevocation},
+};
 use crate::{
     clock::{Clock, Rng, Timestamp},
-    model::{self, actor::Actor, event::Event},
+    model::{self, actor::Actor, event::Event, revocation::NewRevocation},
 };
 
 /// A [`Tx`] with its time, its ids and its actor. Dropping it rolls it back.
@@ -72,6 +75,17 @@ impl AuditedTx {
         detail: Value,
     ) -> Result<()> {
         self.actor.note(&mut self.tx, action, subject, detail, self.now).await
+    }
+
+    /// Adds entries to the revocation list, as [`revocations::add`]: last in the transaction.
+    pub async fn revoke(
+        &mut self,
+        new: Vec<NewRevocation>,
+        reason: &str,
+    ) -> Result<Vec<NumberedRevocation>> {
+        let (now, entries) = revocations::add(&mut self.tx, &self.clock, new, reason).await?;
+        self.now = now;
+        Ok(entries)
     }
 
     /// Keeps the changes, as [`Tx::commit`].

@@ -9,33 +9,35 @@ use crate::{
     clock::{Clock, Timestamp},
     model::{
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, WireRevocation},
+        revocation::{NewRevocation, Revocation, WireRevocation},
     },
 };
 
-/// Adds an entry and returns its number. Call it last in a transaction: the next revocation of any
-/// process waits for this commit.
-pub async fn add(tx: &mut Tx, entry: &Revocation, reason: &str, now: Timestamp) -> Result<i64> {
-    add_all(tx, std::slice::from_ref(entry), reason, now).await
-}
-
-/// Adds entries in order and returns the last number. Call it last in a transaction, as [`add`].
-pub async fn add_all(
+/// Adds entries, in order and under one time, which is returned with them. Call it last in a
+/// transaction: the next revocation of any process waits for this commit.
+///
+/// The clock is read after the list is locked, so that no token issued while the transaction waited
+/// is younger than the entry.
+pub async fn add(
     tx: &mut Tx,
-    entries: &[Revocation],
+    clock: &Clock,
+    new: Vec<NewRevocation>,
     reason: &str,
-    now: Timestamp,
-) -> Result<i64> {
-    let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+) -> Result<(Timestamp, Vec<NumberedRevocation>)> {
+    let count = i64::try_from(new.len()).unwrap_or(i64::MAX);
     let last = change_counters::advance(tx, Counter::Revocations, count).await?;
-    for (number, entry) in (last - count + 1..).zip(entries) {
+    let now = clock.now();
+    let numbered = (last - count + 1..).zip(new);
+    let entries: Vec<_> =
+        numbered.map(|(number, new)| NumberedRevocation { number, entry: new.at(now) }).collect();
+    for NumberedRevocation { number, entry } in &entries {
         let wire = entry.to_wire();
         tx.run(
             Statement::new(
                 "INSERT INTO revocations (number, kind, target, scope, issued_until, reason, created_at, expires_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             )
-            .bind(number)
+            .bind(*number)
             .bind(wire.kind)
             .bind(wire.id)
             .bind(wire.scope)
@@ -46,7 +48,7 @@ pub async fn add_all(
         )
         .await?;
     }
-    Ok(last)
+    Ok((now, entries))
 }
 
 /// Selects the users whose tokens lose the scopes of a module: those who have it, or whose grants
@@ -67,9 +69,9 @@ pub struct WithdrawnModule<'a> {
 /// the entry.
 pub async fn add_scopes(
     tx: &mut Tx,
+    clock: &Clock,
     scopes: &[String],
     of: WithdrawnModule<'_>,
-    clock: &Clock,
     reason: &str,
 ) -> Result<()> {
     macro_rules! subjects {

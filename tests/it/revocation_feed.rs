@@ -7,13 +7,12 @@ use propusk::{
     model::{
         actor::Actor,
         client::{GrantType, Metadata},
-        revocation::{Revocation, RevocationTarget},
+        revocation::NewRevocation,
     },
     oauth::{
         jwt::{TokenType, Unverified},
         scope::Scope,
     },
-    storage::revocations,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -345,13 +344,9 @@ async fn a_slow_consumer_is_told_to_resync(backend: Backend) {
         .expect("followed");
     // Each commit is a delta of its own here, and the follower reads none of them.
     for n in 0..600 {
-        let now = server.clock.now();
-        let entry = Revocation {
-            target: RevocationTarget::Token(format!("jti-{n}")),
-            expires_at: now + Duration::from_secs(60),
-        };
-        let mut tx = server.app.db.begin().await.expect("a transaction");
-        revocations::add(&mut tx, &entry, "test", now).await.expect("added");
+        let mut tx = server.app.begin(&Actor::operator()).await.expect("a transaction");
+        let entry = NewRevocation::Token(format!("jti-{n}"));
+        tx.revoke(vec![entry], "test").await.expect("added");
         tx.commit().await.expect("added");
         server.app.revocations.sync().await.expect("fresh");
     }

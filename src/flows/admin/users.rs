@@ -18,12 +18,12 @@ use crate::{
         actor::Actor,
         event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, RevocationTarget},
+        revocation::NewRevocation,
         session::RevocationReason,
         user::{Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
-        self, AuditedTx, Conflict, Tx, browser_sessions, revocations, roles, sessions,
+        self, AuditedTx, Conflict, Tx, browser_sessions, roles, sessions,
         users::{self, NewUser},
     },
 };
@@ -293,7 +293,7 @@ pub async fn update(
     tx.audit("user.updated", Some(id), detail.into()).await?;
     if account.user.role != before.role {
         tx.event(&Event::user_changed(UserChange::RoleChanged, id)).await?;
-        refuse_tokens(&mut tx, id, "role_changed", now).await?;
+        refuse_tokens(&mut tx, id, "role_changed").await?;
     }
     tx.commit().await?;
     account.updated_at = now.past(account.updated_at);
@@ -359,7 +359,7 @@ pub async fn delete(
     revoke_sessions(&mut tx, id, RevocationReason::UserDeleted, now).await?;
     // A session that begins meanwhile without a login is deleted with the row, and this entry
     // refuses its tokens.
-    refuse_tokens(&mut tx, id, "user_deleted", now).await?;
+    refuse_tokens(&mut tx, id, "user_deleted").await?;
     users::remove(&mut tx, id).await?;
     tx.commit().await?;
     app.logouts_waiting.notify_one();
@@ -376,11 +376,13 @@ struct LockedAccount {
 impl LockedAccount {
     /// `asks_for_admins`: whether an administrator may be lost. The administrators are locked
     /// before the account.
-    async fn read(tx: &mut Tx, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
+    async fn read(tx: &mut AuditedTx, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
         let admins = if asks_for_admins { users::lock_admins(tx).await? } else { vec![] };
         // PostgreSQL refuses a statement with NUL in a text.
         let account = if id.contains('\0') { None } else { users::lock(tx, id).await? };
         let account = account.ok_or(Error::NotFound("user"))?;
+        // The lock may have waited for another change.
+        tx.read_clock();
         Ok(Self { account, is_last_admin: admins == [id] })
     }
 }
@@ -439,18 +441,11 @@ async fn revoke_sessions(
 /// Refuses the tokens issued until now, and in the next second: a concurrent refresh may have read
 /// the account as it was.
 async fn refuse_tokens(
-    tx: &mut Tx,
+    tx: &mut AuditedTx,
     user: &str,
     reason: &'static str,
-    now: Timestamp,
 ) -> storage::Result<()> {
-    for sub in sessions::subjects_of(tx, user).await? {
-        let issued_until = now.as_secs() + 1;
-        let entry = Revocation {
-            target: RevocationTarget::Subject { sub, issued_until },
-            expires_at: now + LONGEST_TOKEN_LIFE,
-        };
-        revocations::add(tx, &entry, reason, now).await?;
-    }
+    let subjects = sessions::subjects_of(tx, user).await?.into_iter();
+    tx.revoke(subjects.map(NewRevocation::Subject).collect(), reason).await?;
     Ok(())
 }

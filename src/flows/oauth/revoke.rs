@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    clock::Timestamp,
+    clock::Clock,
     error::Error,
     flows::{
         sessions::end,
@@ -13,8 +13,7 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         client::Client,
-        key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, RevocationTarget},
+        revocation::NewRevocation,
         session::RevocationReason,
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
@@ -64,24 +63,25 @@ async fn revoke_token(
     caller: &RequestContext,
 ) -> Result<(), Error> {
     let one = TokenRevocation { jti, subject, context: caller.clone() };
-    let (db, now) = (app.db.clone(), app.clock.now());
-    let committed = app.token_revocations.submit(one, |group| commit(db, group, now));
+    let (db, clock) = (app.db.clone(), app.clock.clone());
+    let committed = app.token_revocations.submit(one, |group| commit(db, clock, group));
     committed.await.map_err(Error::Unavailable)
 }
 
 /// Puts a group on the revocation list in one transaction; each token has an audit entry of its
 /// own.
-async fn commit(db: Db, group: Vec<TokenRevocation>, now: Timestamp) -> Result<(), String> {
+async fn commit(db: Db, clock: Clock, group: Vec<TokenRevocation>) -> Result<(), String> {
     let committed = async {
         let mut tx = db.begin().await?;
-        let mut entries = Vec::with_capacity(group.len());
+        let now = clock.now();
+        let mut revoked = Vec::with_capacity(group.len());
         for TokenRevocation { jti, subject, context } in group {
             let (actor, detail) = (Actor::caller(&subject, &context), json!({ "jti": jti }));
             actor.note(&mut tx, "token.revoke", Some(&subject), detail, now).await?;
-            let target = RevocationTarget::Token(jti);
-            entries.push(Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE });
+            revoked.push(NewRevocation::Token(jti));
         }
-        revocations::add_all(&mut tx, &entries, RevocationReason::Revoked.as_str(), now).await?;
+        let reason = RevocationReason::Revoked.as_str();
+        revocations::add(&mut tx, &clock, revoked, reason).await?;
         tx.commit().await
     };
     committed.await.map_err(|error: storage::Error| error.to_string())

@@ -10,10 +10,10 @@ use crate::{
         actor::{Actor, RequestContext},
         event::Event,
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, RevocationTarget},
+        revocation::NewRevocation,
         session::{RevocationReason, Session, SessionOverview},
     },
-    storage::{self, AuditedTx, revocations, sessions},
+    storage::{self, AuditedTx, sessions},
 };
 
 /// Revokes a session on behalf of the transaction's actor; `false` where it was revoked before.
@@ -30,11 +30,7 @@ pub(crate) async fn end(
     tx.event(&Event::session_revoked(subject, session, reason)).await?;
     let detail = json!({ "sessionId": session, "reason": reason.as_str() });
     tx.audit("session.end", Some(subject), detail).await?;
-    let entry = Revocation {
-        target: RevocationTarget::Session(session.to_owned()),
-        expires_at: now + LONGEST_TOKEN_LIFE,
-    };
-    revocations::add(tx, &entry, reason.as_str(), now).await?;
+    tx.revoke(vec![NewRevocation::Session(session.to_owned())], reason.as_str()).await?;
     Ok(true)
 }
 

@@ -37,6 +37,9 @@ backend_tests! {
     t32_pairwise_tokens_are_revoked_by_module_and_role_changes,
     t37_a_module_withdrawn_mid_session_is_refused_at_authorize,
     t96_removing_a_module_closes_its_scopes,
+    t98_modules_withdrawn_at_once_leave_no_scope,
+    t98_a_scope_remains_only_through_a_lasting_module,
+    t99_tokens_issued_while_a_change_waits_are_covered,
 }
 
 /// The scope of a new token of each kind for `ann`, who has no module.
@@ -83,6 +86,54 @@ async fn t96_removing_a_module_closes_its_scopes(backend: Backend) {
     assert!(catalogue::release_scope(&server.app, "api:read", &by).await.is_err());
 }
 
+async fn t98_modules_withdrawn_at_once_leave_no_scope(backend: Backend) {
+    let server = with_module(backend).await;
+    let other = server.another(&[]).await;
+    server.module("sales", "crm:read", None, true).await;
+    for n in 0..6 {
+        let name = format!("ann{n}");
+        let own = server.register(&name).await;
+        for module in ["crm", "sales"] {
+            server.switch(&own.access, module, "enable").await.expect(StatusCode::OK);
+        }
+        let token = server.login(&name).await.tokens().access;
+        assert!(server.verify(&token).await.text.contains("crm:read"));
+        let id = users::find(&server.app, &name).await.expect("known").id;
+        let by = Actor::operator();
+        let (one, two) = tokio::join!(
+            modules::withdraw(&server.app, &id, "crm", &by),
+            modules::withdraw(&other.app, &id, "sales", &by),
+        );
+        one.and(two).expect("withdrawn");
+        server.verify(&token).await.expect_error(401, "INVALID_TOKEN");
+        other.verify(&token).await.expect_error(401, "INVALID_TOKEN");
+    }
+}
+
+async fn t98_a_scope_remains_only_through_a_lasting_module(backend: Backend) {
+    let server = with_module(backend).await;
+    server.module("sales", "crm:read", None, true).await;
+    let (by, minute) = (Actor::operator(), Duration::from_secs(60));
+    for (n, (lasts, ends)) in
+        [(None, Some(minute)), (Some(minute), None), (None, None)].into_iter().enumerate()
+    {
+        let name = format!("ann{n}");
+        server.register(&name).await;
+        let id = users::find(&server.app, &name).await.expect("known").id;
+        let at = |after: Option<Duration>| after.map(|after| server.clock.now() + after);
+        modules::grant(&server.app, &id, "crm", at(lasts), &by).await.expect("granted");
+        modules::grant(&server.app, &id, "sales", at(ends), &by).await.expect("granted");
+        let token = server.login(&name).await.tokens().access;
+        modules::withdraw(&server.app, &id, "crm", &by).await.expect("withdrawn");
+        server.clock.advance(minute + Duration::from_secs(1));
+        let reply = server.verify(&token).await;
+        match ends {
+            Some(_) => reply.expect_error(401, "INVALID_TOKEN"),
+            None => reply.expect(StatusCode::OK),
+        };
+    }
+}
+
 /// Waits until a transaction of this database waits for another one's lock. On SQLite writers take
 /// turns, and the waiting one has not begun.
 async fn until_one_waits(server: &TestServer, backend: Backend) {
@@ -98,6 +149,48 @@ async fn until_one_waits(server: &TestServer, backend: Backend) {
         (rows[0].get::<i64>("n").expect("a number") > 0).then_some(())
     })
     .await;
+}
+
+async fn t99_tokens_issued_while_a_change_waits_are_covered(backend: Backend) {
+    let server = with_module(backend).await;
+    server.register("ann").await;
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    let long = Duration::from_secs(5);
+    let token_of_app = async || {
+        let form = [("grant_type", "client_credentials")];
+        let reply = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
+        reply.field("access_token")
+    };
+    // A client that is disabled.
+    let mut holder = server.app.db.begin().await.expect("a transaction");
+    rows::clients::lock(&mut holder, "app").await.expect("locked");
+    let app = server.app.clone();
+    let disabling =
+        tokio::spawn(async move { clients::disable(&app, "app", &Actor::operator()).await });
+    until_one_waits(&server, backend).await;
+    server.clock.advance(long);
+    let token = token_of_app().await;
+    holder.commit().await.expect("committed");
+    disabling.await.expect("it ends").expect("disabled");
+    clients::enable(&server.app, "app", &Actor::operator()).await.expect("enabled");
+    assert_eq!(server.introspect("app", &token).await, json!({ "active": false }));
+
+    // A user whose role changes; on SQLite nothing is refreshed while another transaction is open.
+    if backend == Backend::Sqlite {
+        return;
+    }
+    let own = server.login("ann").await.tokens();
+    let mut holder = server.app.db.begin().await.expect("a transaction");
+    rows::users::lock(&mut holder, &id).await.expect("locked");
+    let (app, role) = (server.app.clone(), Role::admin());
+    let changing =
+        tokio::spawn(async move { users::set_role(&app, &id, role, &Actor::operator()).await });
+    until_one_waits(&server, backend).await;
+    server.clock.advance(long);
+    let refreshed = server.refresh(&own.refresh).await.tokens().access;
+    holder.commit().await.expect("committed");
+    changing.await.expect("it ends").expect("changed");
+    server.verify(&refreshed).await.expect_error(401, "INVALID_TOKEN");
 }
 
 async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {

@@ -130,7 +130,7 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
             let row = Client { metadata: client.metadata.clone(), updated_at: now, ..known };
             clients::update(&mut tx, &row).await?;
             if less {
-                super::refuse_tokens(&mut tx, &row.id, "client_changed", now).await?;
+                super::refuse_tokens(&mut tx, &row.id, "client_changed").await?;
             }
         }
         Some(_) => {}

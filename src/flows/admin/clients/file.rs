@@ -127,7 +127,7 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
     }
     for id in &gone {
         audit(&mut tx, "client.remove", id).await?;
-        remove_with_sessions(&mut tx, id, now).await?;
+        remove_with_sessions(&mut tx, id).await?;
     }
     Ok(tx.commit().await?)
 }
@@ -150,8 +150,7 @@ async fn put(tx: &mut AuditedTx, wanted: Client, known: Option<Client>) -> stora
     clients::update(tx, &merged).await?;
     audit(tx, "client.set", &merged.id).await?;
     if less {
-        let now = tx.now();
-        super::refuse_tokens(tx, &merged.id, "client_changed", now).await?;
+        super::refuse_tokens(tx, &merged.id, "client_changed").await?;
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 use self::policy::Registrant;
 use crate::{
     app::App,
-    clock::Timestamp,
     directory::CachedClient,
     error::{Error, FieldError},
     flows::admin::{
@@ -29,11 +28,11 @@ use crate::{
         client::{Client, Metadata, Secret, Source},
         event::{ConsentChange, Event},
         key::LONGEST_TOKEN_LIFE,
-        revocation::{Revocation, RevocationTarget},
+        revocation::NewRevocation,
         session::RevocationReason,
     },
     oauth::error::OAuthError,
-    storage::{self, AuditedTx, Conflict, Tx, clients, consents, revocations, sessions},
+    storage::{self, AuditedTx, Conflict, Tx, clients, consents, sessions},
 };
 
 /// The longest time for which a replaced secret may stay valid.
@@ -106,7 +105,7 @@ pub async fn update(
     let detail = differences(&before.metadata, &client.metadata);
     tx.audit("client.set", Some(id), detail).await?;
     if allows_less(&client.metadata, &before.metadata) {
-        refuse_tokens(&mut tx, id, "client_changed", now).await?;
+        refuse_tokens(&mut tx, id, "client_changed").await?;
     }
     tx.commit().await?;
     Ok((client, secret))
@@ -200,8 +199,7 @@ pub async fn delete(
     }
     precondition.check(client.updated_at)?;
     tx.audit("client.remove", Some(id), json!({})).await?;
-    let now = tx.now();
-    remove_with_sessions(&mut tx, id, now).await?;
+    remove_with_sessions(&mut tx, id).await?;
     Ok(tx.commit().await?)
 }
 
@@ -221,7 +219,7 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error
     client.disabled_at = Some(now);
     let client = touch(&mut tx, client, "client.disable").await?;
     sessions::revoke_all_of_client(&mut tx, id, RevocationReason::ClientDisabled, now).await?;
-    refuse_tokens(&mut tx, id, "client_disabled", now).await?;
+    refuse_tokens(&mut tx, id, "client_disabled").await?;
     tx.commit().await?;
     Ok(client)
 }
@@ -270,9 +268,11 @@ pub async fn withdraw_consent(
 }
 
 /// Reads a client for a change that other changes of clients wait for.
-async fn lock(tx: &mut Tx, id: &str) -> Result<Client, Error> {
+async fn lock(tx: &mut AuditedTx, id: &str) -> Result<Client, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     let found = if id.contains('\0') { None } else { clients::lock(tx, id).await? };
+    // The lock may have waited for another change.
+    tx.read_clock();
     found.ok_or(Error::NotFound("client"))
 }
 
@@ -412,22 +412,13 @@ fn allows_less(now: &Metadata, before: &Metadata) -> bool {
         || before.grant_types.iter().any(|one| !now.grant_types.contains(one))
 }
 
-async fn remove_with_sessions(tx: &mut Tx, id: &str, now: Timestamp) -> storage::Result<()> {
+async fn remove_with_sessions(tx: &mut AuditedTx, id: &str) -> storage::Result<()> {
     clients::remove(tx, id).await?;
-    refuse_tokens(tx, id, "client_removed", now).await
+    refuse_tokens(tx, id, "client_removed").await
 }
 
-/// Refuses the tokens issued to a client until now, and in the next second: a token that is being
-/// issued may depend on the client as it was.
-async fn refuse_tokens(
-    tx: &mut Tx,
-    id: &str,
-    reason: &'static str,
-    now: Timestamp,
-) -> storage::Result<()> {
-    let target =
-        RevocationTarget::Client { client_id: id.to_owned(), issued_until: now.as_secs() + 1 };
-    let entry = Revocation { target, expires_at: now + LONGEST_TOKEN_LIFE };
-    revocations::add(tx, &entry, reason, now).await?;
+/// Refuses the tokens issued to a client until now.
+async fn refuse_tokens(tx: &mut AuditedTx, id: &str, reason: &'static str) -> storage::Result<()> {
+    tx.revoke(vec![NewRevocation::Client(id.to_owned())], reason).await?;
     Ok(())
 }

@@ -176,7 +176,7 @@ pub async fn replace(
     clients::update(&mut tx, &client).await?;
     tx.audit("client.update", Some(id), json!({})).await?;
     if super::allows_less(&client.metadata, &read.metadata) {
-        super::refuse_tokens(&mut tx, id, "client_changed", now).await?;
+        super::refuse_tokens(&mut tx, id, "client_changed").await?;
     }
     tx.commit().await?;
     Ok(Registered { client, secret, token })
@@ -195,8 +195,7 @@ pub async fn remove(
     let (client, _) = owned(app, id, bearer).await?;
     let mut tx = app.begin(&Actor::caller(id, context)).await?;
     tx.audit("client.remove", Some(&client.id), json!({})).await?;
-    let now = tx.now();
-    remove_with_sessions(&mut tx, &client.id, now).await?;
+    remove_with_sessions(&mut tx, &client.id).await?;
     Ok(tx.commit().await?)
 }
 

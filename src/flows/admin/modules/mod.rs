@@ -23,6 +23,7 @@ use crate::{
         actor::Actor,
         catalogue::Catalogue,
         event::{Event, ModuleChange},
+        key::LONGEST_TOKEN_LIFE,
         module::{Module, ModuleGrant},
     },
     storage::{
@@ -80,9 +81,9 @@ pub async fn switch(
     }
     if on {
         // A planned end that an administrator has set stays.
-        open(app, &catalogue, (user_id, module_id), None, Existing::Stays, actor).await?;
+        open(app, (user_id, module_id), None, Existing::Stays, actor).await?;
     } else {
-        close(app, &catalogue, (user_id, module_id), actor).await?;
+        close(app, (user_id, module_id), actor).await?;
     }
     let grant = open_grant(app, user_id, module_id).await?;
     Ok(Status { module: module.clone(), grant })
@@ -101,13 +102,12 @@ pub async fn grant(
     until: Option<Timestamp>,
     actor: &Actor,
 ) -> Result<ModuleGrant, Error> {
-    let catalogue = catalogue(app).await?;
-    module_in(&catalogue, module_id)?;
+    module_in(&*catalogue(app).await?, module_id)?;
     if until.is_some_and(|until| until <= app.clock.now()) {
         return Err(Error::field("validUntil", "must be in the future"));
     }
     let ids = (user_id, module_id);
-    if let Some(opened) = open(app, &catalogue, ids, until, Existing::Replaced, actor).await? {
+    if let Some(opened) = open(app, ids, until, Existing::Replaced, actor).await? {
         return Ok(opened);
     }
     // It may have been withdrawn concurrently.
@@ -125,30 +125,31 @@ pub async fn withdraw(
     module_id: &str,
     actor: &Actor,
 ) -> Result<(), Error> {
-    users::by_id(&app.db, user_id).await?.ok_or(Error::NotFound("user"))?;
-    let catalogue = catalogue(app).await?;
-    module_in(&catalogue, module_id)?;
-    close(app, &catalogue, (user_id, module_id), actor).await
+    module_in(&*catalogue(app).await?, module_id)?;
+    close(app, (user_id, module_id), actor).await
 }
 
-async fn close(
-    app: &App,
-    catalogue: &Catalogue,
-    (user_id, module_id): (&str, &str),
-    actor: &Actor,
-) -> Result<(), Error> {
-    let lost = lost_scopes(app, catalogue, user_id, module_id).await?;
+async fn close(app: &App, (user_id, module_id): (&str, &str), actor: &Actor) -> Result<(), Error> {
     let mut tx = app.begin(actor).await?;
-    let now = tx.now();
+    let now = lock_user(&mut tx, user_id).await?;
     expire(&mut tx, user_id, usize::MAX).await?;
     let closed =
         rows::close(&mut tx, module_id, GrantHolder::User(user_id), &actor.actor, now).await?;
     if !closed.is_empty() {
         record(&mut tx, ModuleChange::Disabled, (user_id, module_id), None).await?;
+        let lost = lost_scopes(&mut tx, user_id, module_id).await?;
         let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
         refuse_scopes(&mut tx, &lost, of, "module_withdrawn").await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// Makes other changes of this user's modules wait for this one, and reads the clock behind them.
+async fn lock_user(tx: &mut AuditedTx, user_id: &str) -> Result<Timestamp, Error> {
+    // PostgreSQL refuses a statement with NUL in a text.
+    let user = if user_id.contains('\0') { None } else { users::lock(tx, user_id).await? };
+    user.ok_or(Error::NotFound("user"))?;
+    Ok(tx.read_clock())
 }
 
 /// What happens to an existing grant.
@@ -162,16 +163,13 @@ enum Existing {
 /// Opens a grant; `None` where an existing one stays.
 async fn open(
     app: &App,
-    catalogue: &Catalogue,
     (user_id, module_id): (&str, &str),
     until: Option<Timestamp>,
     existing: Existing,
     actor: &Actor,
 ) -> Result<Option<ModuleGrant>, Error> {
-    users::by_id(&app.db, user_id).await?.ok_or(Error::NotFound("user"))?;
-    let lost = lost_scopes(app, catalogue, user_id, module_id).await?;
     let mut tx = app.begin(actor).await?;
-    let now = tx.now();
+    let now = lock_user(&mut tx, user_id).await?;
     let new = ModuleGrant {
         id: tx.new_id(),
         user_id: user_id.to_owned(),
@@ -197,6 +195,7 @@ async fn open(
     record(&mut tx, ModuleChange::Enabled, (user_id, module_id), until).await?;
     if is_shortened {
         // Existing tokens may expire after the new end.
+        let lost = lost_scopes(&mut tx, user_id, module_id).await?;
         let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
         refuse_scopes(&mut tx, &lost, of, "module_shortened").await?;
     }
@@ -213,24 +212,28 @@ async fn open_grant(
     Ok(grants.into_iter().find(|grant| grant.module_id == module_id))
 }
 
-/// The scopes that a user has through this module alone.
+/// The scopes of a module that its user has through no other one. Another grant counts only if it
+/// lasts as long as every token that exists: tokens were issued until the later end of both.
 async fn lost_scopes(
-    app: &App,
-    catalogue: &Catalogue,
+    tx: &mut AuditedTx,
     user_id: &str,
     module_id: &str,
-) -> Result<Vec<String>, Error> {
-    let Some(module) = catalogue.modules.get(module_id) else {
+) -> storage::Result<Vec<String>> {
+    let outlives_tokens = tx.now() + LONGEST_TOKEN_LIFE;
+    let modules = rows::all_in(tx).await?;
+    let grants = rows::open_of_user_in(tx, user_id).await?;
+    let Some(module) = modules.iter().find(|module| module.id == module_id) else {
         return Ok(vec![]);
     };
-    let (grants, now) = (rows::of_user(&app.db, user_id).await?, app.clock.now());
-    let has = |other: &Module| {
-        let mut of_it = grants.iter().filter(|grant| grant.module_id == other.id);
-        of_it.any(|grant| grant.valid_until.is_none_or(|until| until > now))
-    };
     let remains = |scope: &str| {
-        let mut others = catalogue.modules_with(scope);
-        others.any(|other| other.id != module.id && other.resource == module.resource && has(other))
+        modules.iter().any(|other| {
+            other.id != module.id
+                && other.resource == module.resource
+                && other.scope.contains(scope)
+                && grants
+                    .iter()
+                    .any(|grant| grant.module_id == other.id && grant.is_live(outlives_tokens))
+        })
     };
     let lost = module.scope.iter().filter(|scope| !remains(scope));
     Ok(lost.map(str::to_owned).collect())
@@ -437,7 +440,7 @@ async fn refuse_scopes(
         return Ok(());
     }
     let clock = tx.clock().clone();
-    revocations::add_scopes(tx, scopes, of, &clock, reason).await
+    revocations::add_scopes(tx, &clock, scopes, of, reason).await
 }
 
 fn described(module: &Module) -> Value {

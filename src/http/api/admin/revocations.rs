@@ -5,7 +5,8 @@ use super::{
     reply::{Idempotent, JsonBody, Replayable},
 };
 use crate::{
-    flows::admin::revocations::{self, RevocationRequest},
+    flows::admin::revocations,
+    model::revocation,
     storage::{
         revocations as rows,
         revocations::{ListedRevocation, RevocationFilter},
@@ -136,15 +137,17 @@ pub struct CreateRevocation {
 }
 
 impl CreateRevocation {
-    fn read(self) -> Result<(RevocationRequest, String), Error> {
+    fn read(self) -> Result<(revocation::NewRevocation, String), Error> {
         let reason = self.reason.unwrap_or_else(|| "administrator".to_owned());
         let target = self.target;
         let revocation = match (self.kind, self.scope) {
-            (RevocationKind::Token, None) => RevocationRequest::Token(target),
-            (RevocationKind::Session, None) => RevocationRequest::Session(target),
-            (RevocationKind::Subject, None) => RevocationRequest::Subject(target),
-            (RevocationKind::Client, None) => RevocationRequest::Client(target),
-            (RevocationKind::Scope, Some(scope)) => RevocationRequest::Scope { sub: target, scope },
+            (RevocationKind::Token, None) => revocation::NewRevocation::Token(target),
+            (RevocationKind::Session, None) => revocation::NewRevocation::Session(target),
+            (RevocationKind::Subject, None) => revocation::NewRevocation::Subject(target),
+            (RevocationKind::Client, None) => revocation::NewRevocation::Client(target),
+            (RevocationKind::Scope, Some(scope)) => {
+                revocation::NewRevocation::Scope { sub: target, scope }
+            }
             _ => return Err(Error::field("scope", "must be given for the kind `scope` only")),
         };
         Ok((revocation, reason))
