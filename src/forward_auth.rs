@@ -214,7 +214,7 @@ fn allowed(identity: &Identity) -> Result<Response, ApiError> {
     let headers = response.headers_mut();
     headers.reserve(12);
     for (name, value) in [
-        (USER, claims.sub.as_str()),
+        (USER, claims.user().unwrap_or_default()),
         (EMAIL, claims.email.as_deref().unwrap_or_default()),
         (ROLE, claims.role.as_deref().unwrap_or_default()),
         (SCOPE, scope.as_str()),

@@ -13,7 +13,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{
-        oauth::authorize::ACR_PASSWORD,
+        oauth::{authorize::ACR_PASSWORD, resources::is_about_the_user},
         sessions::open,
         tokens::{
             first_party::{self, Tokens},
@@ -22,7 +22,10 @@ use crate::{
     },
     limits::{Key, Limit, RetryAfter},
     model::{
-        actor::RequestContext, browser_session::BrowserSession, catalogue::Catalogue,
+        actor::RequestContext,
+        browser_session::BrowserSession,
+        catalogue::Catalogue,
+        client::{self, FIRST_PARTY},
         module::Module,
     },
     oauth::{access_token::AccessClaims, jwt::InvalidToken, scope::Scope},
@@ -48,13 +51,22 @@ pub struct Requirements {
     pub scope: Scope,
     /// All of them, by id; a token has a module where it carries one of the module's scopes.
     pub modules: Vec<String>,
-    /// The accepted audiences of a bearer token; empty: this server's own API and the configured
-    /// `gateway.audiences`.
+    /// The accepted audiences of a bearer token; empty: the configured `gateway.audiences`, and
+    /// this server's own API under the rule of [`Requirements::names_an_entitlement`].
     pub audiences: Vec<String>,
     /// The maximum age of the login (RFC 9470 §4).
     pub max_age: Option<Duration>,
     /// The accepted authentication context classes; empty: any.
     pub acr_values: Vec<String>,
+}
+
+impl Requirements {
+    /// Whether something is required that only the application behind the gateway gives meaning
+    /// to. Without it, a token that another application got to learn who its user is would do
+    /// (RFC 9700 §2.3).
+    fn names_an_entitlement(&self) -> bool {
+        !self.modules.is_empty() || self.scope.iter().any(|scope| !is_about_the_user(scope))
+    }
 }
 
 /// The answer to a gateway.
@@ -180,7 +192,7 @@ async fn attempt(
             };
             Ok(kept(verdict))
         }
-        (_, Some(Ok(token))) if token.claims.aud.contains(app.config.audience()) => {
+        (_, Some(Ok(token))) if is_of_gateway_session(&app.config, &token.claims) => {
             Ok(kept(judge.user(token)))
         }
         _ => match refresh {
@@ -240,21 +252,31 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
-        if !self.is_meant_for_us(&token.claims) {
+        if let Err(why) = self.is_meant_for_us(&token.claims) {
             verify::note(&token);
-            let why = InvalidToken("audience mismatch");
             return Err(Refusal::InvalidToken(why));
         }
         self.user(token)
     }
 
-    fn is_meant_for_us(&self, claims: &AccessClaims) -> bool {
+    /// The audience (RFC 9068 §4). Every client's tokens are for this server's own API unless it
+    /// asks for a resource, so that audience alone lets only tokens of built-in clients pass.
+    fn is_meant_for_us(&self, claims: &AccessClaims) -> Result<(), InvalidToken> {
         let named = &self.requirements.audiences;
-        if named.is_empty() {
-            return claims.aud.contains(self.config.audience())
-                || has_any(claims, &self.config.gateway.audiences);
+        if !named.is_empty() {
+            return has_any(claims, named).then_some(()).ok_or(InvalidToken("audience mismatch"));
         }
-        has_any(claims, named)
+        if has_any(claims, &self.config.gateway.audiences) {
+            return Ok(());
+        }
+        claims.check_audience(self.config.audience())?;
+        if client::is_built_in(&claims.client_id) || self.requirements.names_an_entitlement() {
+            return Ok(());
+        }
+        Err(InvalidToken(
+            "audience mismatch: the token was issued to an application, and the gateway requires no \
+             scope, module or audience",
+        ))
     }
 
     /// The audience was checked before.
@@ -334,14 +356,18 @@ impl Judge<'_> {
         let claims = &token.claims;
         let issuer = &self.config.server.issuer;
         claims.check(issuer, self.now).ok()?;
-        if !self.is_meant_for_us(claims) {
-            return None;
-        }
+        self.is_meant_for_us(claims).ok()?;
         let scope = app.revocations.remaining_scope(claims, &token.kid)?;
         let mut left = claims.clone();
         left.scope = scope;
         self.lacking(&left).err()
     }
+}
+
+/// Whether a token may come as the access cookie: any program of the user can write a cookie, and
+/// only sessions of this server's own client use it.
+fn is_of_gateway_session(config: &Config, claims: &AccessClaims) -> bool {
+    claims.client_id == FIRST_PARTY && claims.aud.contains(config.audience())
 }
 
 fn carries(claims: &AccessClaims, scope: &str) -> bool {

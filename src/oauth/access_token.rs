@@ -105,6 +105,12 @@ impl AccessClaims {
         }
     }
 
+    /// The user the token is about; `None` for a client that acts for itself (RFC 9068 §2.2: `sub`
+    /// is the client then).
+    pub fn user(&self) -> Option<&str> {
+        (self.sid.is_some() || self.sub != self.client_id).then_some(self.sub.as_str())
+    }
+
     /// Validates the audience (RFC 9068 §4).
     ///
     /// # Errors

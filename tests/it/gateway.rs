@@ -255,7 +255,11 @@ async fn a_gateway_accepts_tokens_for_the_resource_it_names(backend: Backend) {
     let reply = ask_as(&server, &format!("?audience={API}&scope=api:write"), &token)
         .await
         .expect(StatusCode::OK);
-    assert_eq!((reply.header("x-propusk-user"), reply.header("x-propusk-client")), ("app", "app"));
+    assert_eq!(
+        (reply.header("x-propusk-user"), reply.header("x-propusk-client")),
+        ("", "app"),
+        "a client that acts for itself is no user"
+    );
     assert_eq!(
         (
             reply.header("x-propusk-email"),

@@ -3,6 +3,15 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use propusk::{
+    flows::admin::clients::catalogue::put_resource,
+    model::{
+        actor::Actor,
+        catalogue::Resource,
+        client::{Metadata, Source},
+    },
+    oauth::scope::Scope,
+};
 use reqwest::{Method, RequestBuilder, StatusCode};
 
 use crate::{
@@ -11,11 +20,15 @@ use crate::{
         Backend, PASSWORD, Reply, TestServer, backend_tests,
         chromium::{Chromium, until},
         nginx::{Nginx, application},
-        oauth::Browser,
+        oauth::{AuthorizationRequest, Browser, web_app},
         process::free_address,
         send,
     },
+    threats::gateway::access_token,
 };
+
+/// The resource that the application behind nginx is.
+const API: &str = "https://wiki.example";
 
 /// Propusk with `ann`, nginx before an application, and the base URL of nginx.
 pub struct Setup {
@@ -33,6 +46,7 @@ impl Setup {
             ("PROPUSK_SERVER__ISSUER", issuer.as_str()),
             ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.1"),
             ("PROPUSK_GATEWAY__ORIGINS", gateway.as_str()),
+            ("PROPUSK_GATEWAY__AUDIENCES", API),
         ];
         let server = TestServer::with(backend, &settings).await;
         server.register("ann").await;
@@ -83,6 +97,7 @@ backend_tests! {
     nginx_denies_a_module_as_soon_as_it_is_disabled,
     nginx_passes_both_renewed_cookies_to_the_browser,
     nginx_redirects_only_page_loads_to_the_login,
+    t95_nginx_refuses_the_token_of_an_application,
 }
 
 async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
@@ -113,6 +128,30 @@ async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
     send(setup.request(Method::GET, "/public/")).await.expect(StatusCode::OK);
     // The subrequest location of nginx cannot be called from outside.
     setup.get_as("/propusk-auth", &token).await.expect(StatusCode::NOT_FOUND);
+}
+
+async fn t95_nginx_refuses_the_token_of_an_application(backend: Backend) {
+    let setup = Setup::new(backend).await;
+    let server = &setup.server;
+    let wiki = Resource {
+        id: API.to_owned(),
+        name: "The wiki".to_owned(),
+        scope: None,
+        default_scope: Scope::default(),
+    };
+    put_resource(&server.app, wiki, &Actor::operator()).await.expect("a resource");
+    let metadata = Metadata { resources: vec![API.to_owned()], ..web_app() };
+    for (id, source) in [("app", Source::Operator), ("self-registered", Source::Registration)] {
+        server.client(id, metadata.clone()).await;
+        server.change_client(id, |client| client.source = source).await;
+        let request = AuthorizationRequest::of(id, "openid email");
+        let token = access_token(server, &request).await;
+        setup.get_as("/", &token).await.expect(StatusCode::UNAUTHORIZED);
+        let for_wiki = AuthorizationRequest::of(id, "openid api:read").with("resource", API);
+        let token = access_token(server, &for_wiki).await;
+        let reply = setup.get_as("/", &token).await.expect(StatusCode::OK);
+        assert_eq!(received(&reply, "x-propusk-client"), [id]);
+    }
 }
 
 async fn nginx_denies_a_module_as_soon_as_it_is_disabled(backend: Backend) {

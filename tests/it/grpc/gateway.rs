@@ -24,6 +24,7 @@ use crate::{
     support::{
         Backend, TestServer, backend_tests,
         grpc::{GrpcCaller, expect_refused},
+        oauth::AuthorizationRequest,
     },
 };
 
@@ -113,6 +114,27 @@ backend_tests! {
     envoy_passes_identity_and_drops_client_headers,
     envoy_redirects_to_login_and_renews_cookies,
     envoy_denies_a_withdrawn_module_at_the_next_call,
+    t95_envoy_refuses_an_applications_token,
+}
+
+async fn t95_envoy_refuses_an_applications_token(backend: Backend) {
+    let (server, envoy) = with_envoy(backend).await;
+    let answer = server
+        .browser()
+        .authorize(&AuthorizationRequest::of("backend", "openid api:read"), "ann")
+        .await;
+    let reply = server.exchange_code("backend", answer.code()).await.expect(StatusCode::OK);
+    let of_ann = format!("Bearer {}", reply.field("access_token"));
+    let of_client = format!("Bearer {}", server.client_token("backend", "api:read").await);
+    for bearer in [&of_ann, &of_client] {
+        for requirements in [&[][..], &[("scope", "openid")]] {
+            let (status, _) = denied(&envoy, &[("authorization", bearer)], requirements).await;
+            assert!(status == 401 || status == 403, "{status}");
+        }
+        let ok = allowed(&envoy, &[("authorization", bearer)], &[("scope", "api:read")]).await;
+        let is_user = value(&ok.headers, "x-propusk-user").is_some_and(|user| !user.is_empty());
+        assert_eq!(is_user, bearer == &of_ann);
+    }
 }
 
 async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {

@@ -72,8 +72,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
     ("POST", "/oauth2/userinfo", "", [401, 200, 200, 403, 200]),
     // For gateways: any method
-    ("GET", "/forward-auth", "", [401, 200, 200, 200, 200]),
-    ("GET", "/forward-auth/envoy/*request", "", [401, 200, 200, 200, 200]),
+    ("GET", "/forward-auth", "", [401, 200, 200, 401, 200]),
+    ("GET", "/forward-auth/envoy/*request", "", [401, 200, 200, 401, 200]),
     // For browsers: none of them accepts a token instead of a cookie, nor a form without a CSRF
     // token.
     ("GET", "/oauth2/authorize", "", [400; 5]),

@@ -73,6 +73,8 @@ async fn ask(server: &TestServer, query: &str, token: &str) -> Reply {
 backend_tests! {
     t40_ids_with_separators_never_share_a_decision,
     t65_invalid_gateway_sessions_are_limited_by_network,
+    t95_an_applications_token_does_not_pass_a_gateway,
+    t95_a_clients_own_token_is_no_user_at_a_gateway,
 }
 
 async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
@@ -135,6 +137,63 @@ async fn t40_ids_with_separators_never_share_a_decision(backend: Backend) {
             }
         }
     }
+}
+
+async fn t95_an_applications_token_does_not_pass_a_gateway(backend: Backend) {
+    const API: &str = "https://wiki.example";
+    let server = TestServer::with(backend, &[("PROPUSK_GATEWAY__AUDIENCES", API)]).await;
+    server.register("ann").await;
+    server.module("crm", "crm:read", None, true).await;
+    let row = "INSERT INTO resources (id, name, default_scope, created_at) \
+               VALUES ('https://wiki.example', 'The wiki', '', 0)";
+    server.app.db.write(Statement::new(row)).await.expect("a resource");
+    let all = Scope::parse("openid profile email offline_access crm:read wiki:read");
+    let metadata = Metadata {
+        scope: all.expect("a scope"),
+        resources: vec![API.to_owned()],
+        ..first_party_app()
+    };
+    server.client("app", metadata).await;
+    server.client("self-registered", web_app()).await;
+    server.change_client("self-registered", |client| client.source = Source::Registration).await;
+    server.switch(&server.login("ann").await.tokens().access, "crm", "enable").await;
+
+    let app = access_token(&server, &AuthorizationRequest::of("app", "openid email")).await;
+    let other = access_token(&server, &AuthorizationRequest::of("self-registered", "openid")).await;
+    for token in [&app, &other] {
+        // What the application knows of its user says nothing about who sends the request.
+        for query in ["", "?scope=openid", "?max_age=300"] {
+            let reply = ask(&server, query, token).await.expect_error(401, "INVALID_TOKEN");
+            assert_eq!(reply.header("x-propusk-user"), "", "{query}");
+        }
+        // The cookie of a gateway session is another way in.
+        let cookie = forward_auth(&server).header("cookie", format!("propusk_access={token}"));
+        send(cookie).await.expect_error(401, "INVALID_TOKEN");
+    }
+    // The user's own session passes, and so does a token that is meant for what stands behind.
+    let own = server.login("ann").await.tokens().access;
+    ask(&server, "", &own).await.expect(StatusCode::OK);
+    ask(&server, "?scope=openid", &own).await.expect(StatusCode::OK);
+    let for_wiki = AuthorizationRequest::of("app", "openid wiki:read").with("resource", API);
+    let meant = access_token(&server, &for_wiki).await;
+    ask(&server, "", &meant).await.expect(StatusCode::OK);
+    let for_crm = AuthorizationRequest::of("app", "openid crm:read");
+    let entitled = access_token(&server, &for_crm).await;
+    for query in ["?module=crm", "?scope=crm:read"] {
+        let reply = ask(&server, query, &entitled).await.expect(StatusCode::OK);
+        assert_ne!(reply.header("x-propusk-user"), "");
+    }
+    ask(&server, "?module=crm", &app).await.expect_error(403, "INSUFFICIENT_SCOPE");
+}
+
+async fn t95_a_clients_own_token_is_no_user_at_a_gateway(backend: Backend) {
+    let server = with_app(backend, first_party_app()).await;
+    let form = [("grant_type", "client_credentials"), ("scope", "api:read")];
+    let token = server.form_as("/oauth2/token", "app", &form).await.expect(StatusCode::OK);
+    let token = token.field("access_token");
+    ask(&server, "", &token).await.expect_error(401, "INVALID_TOKEN");
+    let reply = ask(&server, "?scope=api:read", &token).await.expect(StatusCode::OK);
+    assert_eq!((reply.header("x-propusk-user"), reply.header("x-propusk-client")), ("", "app"));
 }
 
 async fn t65_invalid_gateway_sessions_are_limited_by_network(backend: Backend) {

@@ -6,7 +6,7 @@ mod assertions;
 mod clients;
 mod codes;
 mod front_channel;
-mod gateway;
+pub mod gateway;
 mod grpc;
 mod modules;
 mod sessions;
