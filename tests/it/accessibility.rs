@@ -96,6 +96,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
     let consent = Consent {
         form,
         request: "eyJhbGciOiJub25lIn0",
+        shown: "x",
         client: known,
         account: "vera@example.org",
         other_account: "/login",

@@ -196,6 +196,7 @@ async fn consent_page(
     let page = Consent {
         form: Form { csrf: &csrf, return_to: None },
         request: &encoded,
+        shown: &asked.fingerprint(),
         client: card(client, logo.as_deref()),
         account: display_name(&question.browser.user),
         other_account: &ReturnTo::of(params.clone()).page_url("/login"),

@@ -33,8 +33,10 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
         .map_err(|error| error.again(ReturnTo::of(params.clone()).url))?;
 
     let resume = Resume::of(app, &params).map_err(ApiError::from)?;
-    let Ok(Step::Consent(question)) = authorize::decide(app, &asked, standing, resume) else {
-        // The state has changed since the page was shown: take the step that the request needs now.
+    let step = authorize::decide(app, &asked, standing, resume);
+    let is_as_shown = form.get("shown") == Some(&asked.fingerprint());
+    let (Ok(Step::Consent(question)), true) = (step, is_as_shown) else {
+        // Something has changed since the page was shown: take the step that the request needs now.
         return endpoint::process(app, caller, request, &params).await;
     };
     match form.get("decision") {

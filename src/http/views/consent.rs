@@ -33,6 +33,8 @@ pub struct Consent<'a> {
     pub form: Form<'a>,
     /// The authorization request as a query string, sent back with the decision.
     pub request: &'a str,
+    /// What the page shows, sent back with the decision.
+    pub shown: &'a str,
     pub client: ClientCard<'a>,
     /// The username, else the email address.
     pub account: &'a str,

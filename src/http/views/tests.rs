@@ -49,6 +49,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     let consent = Consent {
         form,
         request: text,
+        shown: text,
         client: client(text),
         account: text,
         other_account: text,

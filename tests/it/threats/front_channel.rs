@@ -1,6 +1,9 @@
 //! Attacks on redirects and pages.
 
-use propusk::model::client::{ApplicationType, Metadata};
+use propusk::{
+    model::client::{ApplicationType, Client, Metadata},
+    oauth::scope::Scope,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -8,7 +11,8 @@ use super::{assert_active, assert_revoked, codes, tokens, with_app};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{
-        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, first_party_app, web_app,
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, VERIFIER, first_party_app,
+        web_app,
     },
     send,
 };
@@ -58,6 +62,7 @@ backend_tests! {
     t08_return_to_leads_only_to_an_authorization_request,
     t09_logout_redirects_to_registered_uris_for_the_right_user,
     t10_a_consent_form_is_bound_to_browser_and_request,
+    t97_a_consent_is_valid_for_what_was_shown,
     t11_every_authorization_response_carries_iss,
     t12_redirects_after_a_form_are_303,
 }
@@ -666,6 +671,52 @@ async fn t10_a_consent_form_is_bound_to_browser_and_request(backend: Backend) {
     // After a new login the open page belongs to the previous browser session; a new page works.
     let reply = ann.submit_form(form, &[("decision", "allow")]).await.expect(StatusCode::SEE_OTHER);
     AuthorizationResponse::of(reply.header("location")).code();
+}
+
+async fn t97_a_consent_is_valid_for_what_was_shown(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.logged_in("ann").await;
+    // Neither scope nor redirect URI is in the request: both come from the client's registration.
+    let request = AuthorizationRequest::of("app", "").without("redirect_uri").without("scope");
+    let narrow = |client: &mut Client| {
+        client.metadata.scope = Scope::parse("openid").expect("a scope");
+        client.metadata.redirect_uris = vec![CALLBACK.to_owned()];
+    };
+    let changes: [(&str, fn(&mut Client)); 3] = [
+        ("wider scope", |client| {
+            client.metadata.scope = Scope::parse("openid email api:write").expect("a scope");
+        }),
+        ("another redirect URI", |client| {
+            client.metadata.redirect_uris = vec!["https://evil.example/cb".to_owned()];
+        }),
+        ("another name", |client| client.metadata.client_name = "Ann's Bank".to_owned()),
+    ];
+    for (what, change) in changes {
+        server.change_client("app", narrow).await;
+        let page = ann.open(&request.path()).await.expect(StatusCode::OK);
+        server.change_client("app", change).await;
+        // The page is shown again, with what the client is now.
+        let again = ann.submit(&page, &[("decision", "allow")]).await.expect(StatusCode::OK);
+        assert!(again.text.contains("name=\"decision\""), "{what}: {again:?}");
+        assert_eq!(codes(&server).await, 0, "{what}");
+        let fields = Form::of(&page.text).hidden;
+        let unbound = Form {
+            hidden: fields.into_iter().filter(|(name, _)| name != "shown").collect(),
+            ..Form::of(&page.text)
+        };
+        ann.submit_form(unbound, &[("decision", "allow")]).await.expect(StatusCode::OK);
+        assert_eq!(codes(&server).await, 0, "{what}");
+    }
+    server.change_client("app", narrow).await;
+    let page = ann.open(&request.path()).await.expect(StatusCode::OK);
+    let reply = ann.submit(&page, &[("decision", "allow")]).await.expect(StatusCode::SEE_OTHER);
+    let answer = AuthorizationResponse::of(reply.header("location"));
+    let fields = [("grant_type", "authorization_code"), ("code", answer.code())];
+    let granted = server
+        .form_as("/oauth2/token", "app", &[&fields[..], &[("code_verifier", VERIFIER)]].concat())
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(granted.field("scope"), "openid");
 }
 
 async fn t11_every_authorization_response_carries_iss(backend: Backend) {

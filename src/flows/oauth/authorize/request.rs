@@ -4,6 +4,10 @@
 
 use std::net::IpAddr;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
 use crate::{
     app::App,
     diagnostics,
@@ -62,6 +66,19 @@ impl Request {
         let covering =
             one_by_one.filter_map(|claim| -> Option<&str> { user_claims::covering(claim) });
         Scope::of(self.scope.iter().chain(covering))
+    }
+
+    /// A digest of all that a consent depends on beside the parameters: the client's metadata, the
+    /// scopes, the redirect URI and the resources. A consent is valid for the page that showed
+    /// them; a client can change its metadata meanwhile (RFC 7592 §2.2).
+    pub fn fingerprint(&self) -> String {
+        let shown = json!([
+            self.known.client.metadata,
+            self.wishes().to_string(),
+            self.callback.redirect_uri,
+            self.target.names(),
+        ]);
+        URL_SAFE_NO_PAD.encode(Sha256::digest(shown.to_string()))
     }
 }
 
