@@ -213,7 +213,7 @@ fn error_page(
         request_id: &caller.request_id,
         retry_url: error.again.as_deref(),
     };
-    page.render(locale, error.code.status(), &FormAction::default()).ok()
+    page.render(locale, error.code.status(), FormAction::ThisServer).ok()
 }
 
 fn render(

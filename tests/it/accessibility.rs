@@ -119,7 +119,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
         retry_url: None,
     };
-    let (ok, to) = (StatusCode::OK, FormAction::to("https://notes.example/callback"));
+    let (ok, to) = (StatusCode::OK, FormAction::Application);
     let refused = [
         ("email", "an email address has exactly one @, as in name@example.org"),
         ("password", "Use at least 8 characters; this password has 5."),
@@ -127,29 +127,29 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
     ];
     let refused = refused.map(|(field, message)| (field, message.to_owned()));
     let answer = match name {
-        "login" => login.render(t, ok, &to),
-        "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, &to),
+        "login" => login.render(t, ok, to),
+        "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, to),
         "login-again" => Login {
             client: Some(client("Metrics")),
             login: "vera@example.org",
             reauthenticate: true,
             ..login
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "login-wrong" => Login {
             client: Some(client("Metrics & Dashboards of the North-Western Branch")),
             login: "vera",
             problem: Some(Problem::WrongCredentials),
             ..login
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "login-too-many" => Login {
             login: "vera",
             problem: Some(Problem::TooMany { seconds: 42 }),
             ..login
         }
-        .render(t, ok, &to),
-        "register" => register.render(t, ok, &to),
+        .render(t, ok, to),
+        "register" => register.render(t, ok, to),
         "register-refused" => Register {
             email: "vera@@example.org",
             username: "vera",
@@ -157,8 +157,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             fields: &refused,
             ..register
         }
-        .render(t, ok, &to),
-        "consent" => consent.render(t, ok, &to),
+        .render(t, ok, to),
+        "consent" => consent.render(t, ok, to),
         "consent-first-party" => Consent {
             client: ClientCard {
                 uri: None,
@@ -169,7 +169,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             scopes: vec![],
             ..consent
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "consent-unverified" => Consent {
             client: client("MCP Inspector"),
             scopes: scopes(&[
@@ -184,7 +184,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             resource: Some("https://reports.example.org/mcp"),
             ..consent
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "consent-long" => Consent {
             client: client(LONG),
             account: LONG,
@@ -192,57 +192,57 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             scopes: scopes(&[("openid", None, false), (LONG, None, false)]),
             ..consent
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "logout-long" => Logout {
             form,
             client: Some(LONG),
             account: Some(LONG),
             hidden: vec![],
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "select-account" => SelectAccount {
             form,
             client: Some(known),
             account: "vera@example.org",
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "logout" => Logout {
             form,
             client: Some(known.name),
             account: Some("vera@example.org"),
             hidden: vec![("state", "af0ifjsldkj")],
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "logged-out" => LoggedOut {
             client: Some((known.name, "https://notes.example")),
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "account" => Account {
             name: "vera",
             email: "vera@example.org",
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         "error-bad-request" => error(
             ErrorTitle::BadRequest,
             "redirect_uri is not one of those registered for this client: register exactly https://notes.example/cb/, \
              or send the one that is registered",
             Some("invalid_request"),
         )
-        .render(t, ok, &to),
-        "error-not-found" => error(ErrorTitle::NotFound, "nothing is at this address", None).render(t, ok, &to),
+        .render(t, ok, to),
+        "error-not-found" => error(ErrorTitle::NotFound, "nothing is at this address", None).render(t, ok, to),
         "error-internal" => error(ErrorTitle::Internal, "the cause is in the server's log", Some("server_error"))
-            .render(t, ok, &to),
+            .render(t, ok, to),
         "form-post" => FormPost {
             action: "/looks/stay",
             fields: &[("code", "SplxlOBeZQQYbYS6WxSbIA".to_owned())],
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         // Not in PAGES: this page submits itself at once.
         "form-post-that-goes" => FormPost {
             action: "/looks/received",
             fields: &[("code", "a&b".to_owned()), ("submit", "a field of that name".to_owned())],
         }
-        .render(t, ok, &to),
+        .render(t, ok, to),
         other => panic!("there is no page {other}"),
     };
     answer.expect("the page renders")

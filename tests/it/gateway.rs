@@ -415,8 +415,8 @@ async fn a_browser_is_redirected_to_login_and_back(backend: Backend) {
     assert!(login.starts_with("/login?return_to=%2Fsession%2Fstart%3F"), "{login}");
     let form = ann.open(&login).await.expect(StatusCode::OK);
     assert!(
-        form.header("content-security-policy").contains("form-action 'self' https: http:"),
-        "a form may lead to the application: {form:?}"
+        !form.header("content-security-policy").contains("form-action"),
+        "a form may lead to the application and on: {form:?}"
     );
     let reply = ann.log_in(&login, "ann").await;
     assert_eq!(reply.header("location"), start);

@@ -1,11 +1,14 @@
 //! The pages in a real browser.
 
+use propusk::model::client::Metadata;
 use serde_json::{Value, json};
 
 use crate::support::{
     Backend, PASSWORD, TestServer,
     chromium::{Chromium, until},
-    oauth::{SECRET, web_app},
+    external_server::ExternalServer,
+    nginx::application,
+    oauth::{AuthorizationRequest, SECRET, first_party_app, web_app},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,5 +171,66 @@ async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
     let answer = browser.text(&format!("{token} .live-responses-table .microlight")).await;
     let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
     assert_eq!(answer["token_type"], "Bearer", "{answer}");
+    browser.close().await;
+}
+
+/// A server whose issuer is its own address, as pages with forms require in a browser.
+async fn at_its_issuer() -> TestServer {
+    let address = crate::support::process::free_address();
+    let issuer = format!("http://{address}");
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
+    TestServer::with(Backend::Sqlite, &settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn users_arrive_where_the_callback_redirects_on_to() {
+    let server = at_its_issuer().await;
+    server.register("vera").await;
+    // The callback is at https; it redirects on to a program on this device.
+    let (external, program) = (ExternalServer::start().await, application().await);
+    let on = format!("Location: http://{program}/arrived\r\n");
+    for path in ["/cb", "/bye"] {
+        external.put(path, 303, &on, "");
+    }
+    let callback = format!("{}/cb", external.base);
+    let of = |metadata: Metadata| Metadata {
+        redirect_uris: vec![callback.clone()],
+        post_logout_redirect_uris: vec![format!("{}/bye", external.base)],
+        ..metadata
+    };
+    server.client("asks", of(web_app())).await;
+    server.client("first-party", of(first_party_app())).await;
+    let browser = Chromium::open("en").await;
+    let issuer = &server.app.config.server.issuer;
+    let arrived = async || {
+        let text = browser.text("pre").await;
+        assert!(text.contains(" /arrived HTTP/1.1"), "{text}");
+    };
+    let request = |id: &str, mode: &str| {
+        let request = AuthorizationRequest::of(id, "openid").with("redirect_uri", &callback);
+        format!("{issuer}{}", request.with("response_mode", mode).path())
+    };
+    // By the login form, by its form after a problem, by the consent form, as a posted form, by
+    // the logout form.
+    browser.go(&request("first-party", "query")).await;
+    browser.type_into("[name=login]", "vera").await;
+    browser.type_into("[name=password]", "not the password").await;
+    browser.click("form[method=post] button[type=submit]").await;
+    browser.text("[role=alert]").await;
+    browser.type_into("[name=password]", PASSWORD).await;
+    browser.click("form[method=post] button[type=submit]").await;
+    arrived().await;
+    browser.go(&request("asks", "query")).await;
+    browser.click("[name=decision][value=allow]").await;
+    arrived().await;
+    browser.go(&request("first-party", "form_post")).await;
+    arrived().await;
+    let bye = format!("{}/bye", external.base).replace(':', "%3A").replace('/', "%2F");
+    let logout = format!("{issuer}/oauth2/logout?client_id=asks&post_logout_redirect_uri={bye}");
+    browser.go(&logout).await;
+    browser.click("[name=decision][value=logout]").await;
+    arrived().await;
     browser.close().await;
 }

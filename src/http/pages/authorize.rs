@@ -9,8 +9,7 @@ use poem::{
 };
 
 use super::{
-    ReturnTo, callback, card, csrf::CsrfCookie, form_action, locale, rendered, see_other,
-    session_cookie,
+    ReturnTo, callback, card, csrf::CsrfCookie, locale, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -24,7 +23,7 @@ use crate::{
         context::Context,
         oauth::params,
         operation::{Operation, page},
-        views::{Consent, Form, ScopeLine},
+        views::{Consent, Form, FormAction, ScopeLine},
     },
     model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
     oauth::{
@@ -207,7 +206,7 @@ async fn consent_page(
         client_host: client_host.as_deref(),
         resource: asked.target.label(),
     };
-    let page = rendered(page.render(t, StatusCode::OK, &form_action(Some(asked))))?;
+    let page = rendered(page.render(t, StatusCode::OK, FormAction::Application))?;
     Ok(csrf_cookie.set_on(app, page))
 }
 

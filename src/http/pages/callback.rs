@@ -55,8 +55,8 @@ fn send(
         }
         ResponseMode::FormPost => {
             let page = FormPost { action: &callback.redirect_uri, fields: &fields };
-            let to = FormAction::to(&callback.redirect_uri);
-            rendered(page.render(locale(request, None), StatusCode::OK, &to))
+            let t = locale(request, None);
+            rendered(page.render(t, StatusCode::OK, FormAction::Application))
         }
     }
 }

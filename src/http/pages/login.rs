@@ -42,7 +42,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
         if let Some(session) = session.map_err(ApiError::from)? {
             let page = Account { name: display_name(&session.user), email: &session.user.email };
             let t = locale(request, Some(&query));
-            return rendered(page.render(t, StatusCode::OK, &FormAction::default()));
+            return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
         }
     }
     form(app, request, return_to.as_ref(), &query, None).await
@@ -80,7 +80,7 @@ async fn form(
         register_url,
         reauthenticate,
     };
-    let page = page.render(context.locale(request), form_status(problem), &context.form_action());
+    let page = page.render(context.locale(request), form_status(problem), context.form_action);
     let mut page = rendered(page)?;
     if let Some(Problem::TooMany { seconds }) = problem {
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));

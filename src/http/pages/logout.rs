@@ -138,9 +138,12 @@ fn confirm(
         account: Some(display_name(&session.user)),
         hidden: repeated.collect(),
     };
-    let to = logout.continue_to.as_deref().map(FormAction::to);
+    let form_action = match logout.continue_to {
+        Some(_) => FormAction::Application,
+        None => FormAction::ThisServer,
+    };
     let t = locale(request, Some(params));
-    let page = rendered(page.render(t, StatusCode::OK, &to.unwrap_or_default()))?;
+    let page = rendered(page.render(t, StatusCode::OK, form_action))?;
     Ok(csrf_cookie.set_on(app, page))
 }
 
@@ -177,7 +180,7 @@ fn logged_out(
                 }),
             };
             let t = locale(request, Some(params));
-            rendered(page.render(t, StatusCode::OK, &FormAction::default()))?
+            rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?
         }
     };
     let names = CookieNames::of(&app.config);

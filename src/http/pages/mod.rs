@@ -17,8 +17,6 @@ use poem::{
     Request, Response, Result,
     http::{HeaderValue, StatusCode, header},
 };
-use url::Url;
-
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
@@ -27,7 +25,6 @@ use crate::{
     error::Error,
     flows::{
         accounts::browser_session,
-        gateway,
         oauth::authorize::{
             Request as AuthorizationRequest, request as authorization_request, request::Freshness,
         },
@@ -124,8 +121,8 @@ struct LoginContext {
     /// The authorization request; `None` if there is none or it is no longer valid.
     request: Option<AuthorizationRequest>,
     logo: Option<Arc<str>>,
-    /// Where the user continues after a session start.
-    landing: Option<Url>,
+    /// Where the form leads; also with an invalid request, whose error the application may get.
+    form_action: FormAction,
 }
 
 impl LoginContext {
@@ -141,9 +138,11 @@ impl LoginContext {
         };
         let client = request.as_ref().map(|request| &request.known.client);
         let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
-        let to = return_to.filter(|to| !to.is_authorization);
-        let landing = to.and_then(|to| gateway::landing(&app.config, to.params.get("return_to")?));
-        Self { request, logo, landing }
+        let form_action = match return_to {
+            Some(_) => FormAction::Application,
+            None => FormAction::ThisServer,
+        };
+        Self { request, logo, form_action }
     }
 
     fn card(&self) -> Option<ClientCard<'_>> {
@@ -153,13 +152,6 @@ impl LoginContext {
 
     fn param(&self, name: &str) -> Option<&str> {
         self.request.as_ref()?.params.get(name)
-    }
-
-    fn form_action(&self) -> FormAction {
-        match &self.landing {
-            Some(landing) => FormAction::to(landing.as_str()),
-            None => form_action(self.request.as_ref()),
-        }
     }
 
     fn locale(&self, request: &Request) -> &'static Locale {
@@ -224,11 +216,6 @@ fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
         policy_uri: metadata.policy_uri.as_deref(),
         tos_uri: metadata.tos_uri.as_deref(),
     }
-}
-
-fn form_action(request: Option<&AuthorizationRequest>) -> FormAction {
-    request
-        .map_or_else(FormAction::default, |request| FormAction::to(&request.callback.redirect_uri))
 }
 
 /// The locale of a page; see [`Locale::of_request`].

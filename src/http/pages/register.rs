@@ -60,7 +60,7 @@ async fn form(
         min_length: app.config.passwords.min_length,
     };
     let status = if fields.is_empty() { form_status(problem) } else { StatusCode::BAD_REQUEST };
-    let page = page.render(context.locale(request), status, &context.form_action());
+    let page = page.render(context.locale(request), status, context.form_action);
     Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 

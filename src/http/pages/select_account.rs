@@ -45,7 +45,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
         client: context.card(),
         account: display_name(&session.user),
     };
-    let page = page.render(context.locale(request), StatusCode::OK, &context.form_action());
+    let page = page.render(context.locale(request), StatusCode::OK, context.form_action);
     Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 

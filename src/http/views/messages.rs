@@ -76,8 +76,7 @@ impl ErrorPage<'_> {
 page!(ErrorPage, "error.html", script: false);
 
 /// `response_mode=form_post` (OAuth 2.0 Form Post Response Mode): the authorization response as a
-/// form, submitted by a script, or by the user where scripts are off. The Content-Security-Policy
-/// must allow `action` as `form-action`.
+/// form, submitted by a script, or by the user where scripts are off.
 #[derive(Debug)]
 pub struct FormPost<'a> {
     pub action: &'a str,

@@ -6,7 +6,7 @@ mod consent;
 mod locale;
 mod messages;
 
-use std::{borrow::Cow, fmt::Write, sync::OnceLock};
+use std::{borrow::Cow, sync::OnceLock};
 
 use http::{
     HeaderValue, StatusCode,
@@ -86,54 +86,29 @@ impl ClientCard<'_> {
     }
 }
 
-/// The sources of CSP `form-action` beside `'self'`.
-#[derive(Clone, Debug, Default)]
-pub struct FormAction {
-    /// Source expressions; invalid ones are omitted from the header.
-    pub extra: Vec<String>,
-}
-
-impl FormAction {
-    /// For a page whose form may end in a redirect to `redirect_uri`. Browsers check the whole
-    /// chain of redirects after a form against `form-action`, and a redirect URI often redirects to
-    /// another host of the application. So the sources are `https:` and the scheme of the redirect
-    /// URI, not its origin; CSP also cannot express an origin such as `http://[::1]`.
-    pub fn to(redirect_uri: &str) -> Self {
-        let Ok(url) = Url::parse(redirect_uri) else {
-            return Self::default();
-        };
-        let mut extra = vec!["https:".to_owned()];
-        if url.scheme() != "https" {
-            extra.push(format!("{}:", url.scheme()));
-        }
-        Self { extra }
-    }
-
-    /// Whether `text` is a scheme source, or a host source with a scheme.
-    fn is_source(text: &str) -> bool {
-        let Some((scheme, rest)) = text.split_once(':') else {
-            return false;
-        };
-        let plain = |text: &str, more: &[u8]| {
-            text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
-        };
-        let host = rest.strip_prefix("//");
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && plain(scheme, b"+-.")
-            && (rest.is_empty()
-                || host.is_some_and(|host| !host.is_empty() && plain(host, b"-._:")))
-    }
+/// Where the forms of a page lead (CSP `form-action`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FormAction {
+    /// To this server.
+    #[default]
+    ThisServer,
+    /// To this server, which may redirect the browser to an application, or to the application.
+    ///
+    /// Chromium checks the whole chain of redirects after a form against `form-action`, silently.
+    /// Where an application redirects on to (a private-use scheme, http on loopback) is not known
+    /// here, and CSP has no source that matches every scheme: the policy has no `form-action`.
+    Application,
 }
 
 /// The Content-Security-Policy of a page with forms: no inline script or style, no resources from
 /// other hosts, no framing.
-fn policy(script: bool, form_action: &FormAction) -> String {
+fn policy(script: bool, form_action: FormAction) -> String {
     let mut policy =
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
-         frame-ancestors 'none'; form-action 'self'"
+         frame-ancestors 'none'"
             .to_owned();
-    for source in form_action.extra.iter().filter(|s| FormAction::is_source(s)) {
-        let _ = write!(policy, " {source}"); // writing to a String cannot fail
+    if form_action == FormAction::ThisServer {
+        policy.push_str("; form-action 'self'");
     }
     if script {
         policy.push_str("; script-src 'self'");
@@ -198,8 +173,7 @@ macro_rules! page {
             }
 
             impl $view<'_> {
-                /// Renders the page in the language of `t`. `form_action` lists where its forms may
-                /// redirect to beside this server.
+                /// Renders the page in the language of `t`. `form_action`: where its forms lead.
                 ///
                 /// # Errors
                 /// If the template fails to render, which indicates a bug.
@@ -207,7 +181,7 @@ macro_rules! page {
                     &self,
                     t: &'static $crate::http::views::Locale,
                     status: http::StatusCode,
-                    form_action: &$crate::http::views::FormAction,
+                    form_action: $crate::http::views::FormAction,
                 ) -> Result<poem::Response, askama::Error> {
                     let page = Page {
                         assets: $crate::http::views::AssetUrls::get(),

@@ -35,8 +35,12 @@ impl Chromium {
         .into();
         args.push(format!("--user-data-dir={}", profile.path().display()));
         let options = json!({ "args": args, "prefs": { "intl.accept_languages": language } });
-        let wanted =
-            json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
+        // Applications of the tests have certificates of their own.
+        let wanted = json!({
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "acceptInsecureCerts": true,
+        });
         let http = Client::new();
         let body = json!({ "capabilities": { "alwaysMatch": wanted } });
         let reply = http

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Responses by path: the status, further headers and the body.
+/// Responses by path, with or without its query: the status, further headers and the body.
 type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
 
 /// What was posted last, by path.
@@ -73,7 +73,11 @@ impl ExternalServer {
                     let path = head.split(' ').nth(1).unwrap_or_default();
                     let (path, body) = (path.to_owned(), body.to_owned());
                     posted.lock().expect("no panic").insert(path.clone(), body);
-                    let answer = known.lock().expect("no panic").get(&path).cloned();
+                    let without_query = path.split('?').next().unwrap_or_default();
+                    let answer = {
+                        let known = known.lock().expect("no panic");
+                        known.get(&path).or_else(|| known.get(without_query)).cloned()
+                    };
                     let (status, headers, body) =
                         answer.unwrap_or((404, String::new(), String::new()));
                     let answer = format!(
