@@ -40,14 +40,28 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 /// # Errors
 /// [`ErrorCode::CrossSite`] if Fetch Metadata, or else `Origin`, names another origin.
 pub fn require_same_origin(headers: &HeaderMap, config: &Config) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let is_same_origin = match text(header::HeaderName::from_static("sec-fetch-site")) {
-        Some(site) => site == "same-origin" || site == "none",
-        // An old browser, or a client that is not a browser.
-        None => {
-            text(header::ORIGIN).is_none_or(|origin| origin == origin_of(&config.server.issuer))
-        }
+    same_origin(headers, config, false)
+}
+
+/// As [`require_same_origin`], for a form whose CSRF token is checked as well. `Origin: null`
+/// counts as absent: so browsers without Fetch Metadata name the origin of our own pages, whose
+/// Referrer-Policy is `no-referrer` (Fetch §3.2.1), and the token decides.
+///
+/// # Errors
+/// As [`require_same_origin`].
+pub fn require_own_form(headers: &HeaderMap, config: &Config) -> Result<(), ApiError> {
+    same_origin(headers, config, true)
+}
+
+fn same_origin(headers: &HeaderMap, config: &Config, null_is_absent: bool) -> Result<(), ApiError> {
+    let own = |origin: &str| {
+        origin == origin_of(&config.server.issuer) || (null_is_absent && origin == "null")
     };
+    let is_same_origin = fetch_site_is_own(headers).unwrap_or_else(|| {
+        // An old browser, a page at plain http, or a client that is not a browser.
+        let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
+        origin.is_none_or(own)
+    });
     if is_same_origin {
         return Ok(());
     }
@@ -55,16 +69,23 @@ pub fn require_same_origin(headers: &HeaderMap, config: &Config) -> Result<(), A
     Err(ApiError::new(ErrorCode::CrossSite, message))
 }
 
+/// Whether Fetch Metadata says that a page of this origin, or the user, caused the request; `None`
+/// without Fetch Metadata.
+pub fn fetch_site_is_own(headers: &HeaderMap) -> Option<bool> {
+    let site = headers.get("sec-fetch-site")?.to_str();
+    Some(matches!(site, Ok("same-origin" | "none")))
+}
+
 /// Whether a request with cookies that a gateway presents comes from this issuer or from one of
 /// `gateway.origins`, according to Fetch Metadata and `Origin`. A request without both is accepted:
 /// it is a navigation by link, which changes nothing; browsers send no cookies with other
 /// cross-site requests (SameSite=Lax).
 pub fn is_from_allowed_origin(headers: &HeaderMap, config: &Config) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    if let Some("same-origin" | "none") = text(header::HeaderName::from_static("sec-fetch-site")) {
+    if fetch_site_is_own(headers) == Some(true) {
         return true;
     }
-    text(header::ORIGIN).is_none_or(|origin| {
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
+    origin.is_none_or(|origin| {
         let known = &config.gateway.origins;
         origin == origin_of(&config.server.issuer) || known.iter().any(|one| one == origin)
     })

@@ -28,6 +28,7 @@ fn link(page: &Reply, class: &str) -> String {
 
 backend_tests! {
     a_browser_without_cookies_is_told_to_enable_them,
+    own_forms_work_without_fetch_metadata,
     a_form_from_before_a_new_login_restarts_the_request,
     consent_offers_to_switch_the_account,
     reauthentication_asks_for_the_password_only,
@@ -55,6 +56,31 @@ async fn a_browser_without_cookies_is_told_to_enable_them(backend: Backend) {
         // The page came with a new cookie: a browser that accepts it succeeds at the next attempt.
         ann.submit(&again, &typed).await.expect(StatusCode::SEE_OTHER);
     }
+}
+
+/// What browsers without Fetch Metadata send with the forms of our pages, whose Referrer-Policy is
+/// `no-referrer`.
+async fn own_forms_work_without_fetch_metadata(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.browser();
+    let page = ann.open("/login").await;
+    assert_eq!(page.header("referrer-policy"), "no-referrer");
+    let null = ("origin", "null");
+    let typed = [("login", "ann"), ("password", PASSWORD)];
+    ann.submit_with(&page, &typed, null).await.expect(StatusCode::SEE_OTHER);
+    let request = AuthorizationRequest::of("app", "openid");
+    let select = ann.open(&request.clone().with("prompt", "select_account").path()).await;
+    let page = ann.open(select.header("location")).await;
+    let reply = ann.submit_with(&page, &[("choice", "continue")], null).await;
+    assert!(reply.header("location").starts_with("/oauth2/authorize?"), "{reply:?}");
+    let page = ann.open(&request.path()).await;
+    let reply = ann.submit_with(&page, &[("decision", "allow")], null).await;
+    AuthorizationResponse::of(reply.header("location")).code();
+    let page = ann.open("/oauth2/logout").await;
+    ann.submit_with(&page, &[("decision", "logout")], null).await.expect(StatusCode::OK);
+    let page = ann.open("/register").await;
+    let typed = [("email", "eve@example.org"), ("password", PASSWORD)];
+    ann.submit_with(&page, &typed, null).await.expect(StatusCode::SEE_OTHER);
 }
 
 async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {

@@ -12,7 +12,7 @@ use sha2::Sha256;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, require_same_origin},
+    credentials::{CookieNames, cookie, require_own_form},
     error::Error,
     oauth::params::Params,
 };
@@ -68,7 +68,7 @@ impl CsrfCookie {
         params: &Params,
         purpose: &str,
     ) -> Result<(), ApiError> {
-        require_same_origin(request.headers(), &app.config)?;
+        require_own_form(request.headers(), &app.config)?;
         let given = params.get("csrf").unwrap_or_default();
         let given = URL_SAFE_NO_PAD.decode(given).unwrap_or_default();
         if !self.is_new && self.mac(app, purpose)?.verify_slice(&given).is_ok() {

@@ -20,7 +20,7 @@ use poem::{
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, require_same_origin},
+    credentials::{CookieNames, cookie, require_own_form},
     diagnostics,
     error::Error,
     flows::{
@@ -198,7 +198,7 @@ fn check_form(
     purpose: &str,
 ) -> Result<Option<Problem>> {
     let is_same_origin =
-        form.get("csrf").is_some() && require_same_origin(request.headers(), &app.config).is_ok();
+        form.get("csrf").is_some() && require_own_form(request.headers(), &app.config).is_ok();
     match csrf::CsrfCookie::of(app, request).verify(app, request, form, purpose) {
         Err(error) if is_same_origin && error.code == ErrorCode::CrossSite => {
             Ok(Some(Problem::NoCookie))

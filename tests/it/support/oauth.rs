@@ -202,6 +202,20 @@ impl Browser<'_> {
         self.send(request).await
     }
 
+    /// As [`Browser::submit`], with a header.
+    pub async fn submit_with(
+        &mut self,
+        page: &Reply,
+        typed: &[(&str, &str)],
+        (name, value): (&str, &str),
+    ) -> Reply {
+        let form = Form::of(&page.text);
+        let mut fields = form.hidden;
+        fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let request = self.server.request(Method::POST, &form.action);
+        self.send(request.header(name, value).form(&fields)).await
+    }
+
     /// Opens the login page at `address` and logs in.
     pub async fn log_in(&mut self, address: &str, name: &str) -> Reply {
         let page = self.open(address).await.expect(StatusCode::OK);
