@@ -10,7 +10,8 @@
     url: "/openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
-    persistAuthorization: true,
+    // Would keep administrators' tokens in localStorage.
+    persistAuthorization: false,
     tryItOutEnabled: true,
     displayRequestDuration: true,
     validatorUrl: null,

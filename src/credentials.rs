@@ -184,14 +184,30 @@ impl<'a> CookieNames<'a> {
     }
 }
 
-/// The value of a cookie, unless it is missing or empty.
+/// The first value of a cookie, unless it is missing or empty.
 pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    values(headers, name).next()
+}
+
+/// The values of a cookie, without empty ones: at most [`MOST_VALUES`], in the order sent. There
+/// are several where another host of the domain, another path or another program on this machine
+/// has set one of this name. Servers should not rely on their order (RFC 6265 §4.2.2): take the
+/// one that is valid.
+pub fn cookies(headers: &HeaderMap, name: &str) -> Vec<String> {
+    values(headers, name).take(MOST_VALUES).collect()
+}
+
+/// Each value may cost a statement.
+const MOST_VALUES: usize = 8;
+
+/// A byte that is not ASCII affects the cookie that contains it and no other: browsers send what
+/// any page of the host has set.
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = String> + 'a {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(given, value)| *given == name && !value.is_empty())
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='))
+        .filter(move |(given, value)| *given == name && !value.is_empty())
         .map(|(_, value)| value.to_owned())
 }

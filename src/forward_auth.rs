@@ -13,10 +13,13 @@ use url::form_urlencoded;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, bearer, cookie, is_from_allowed_origin},
+    credentials::{CookieNames, bearer, cookies, is_from_allowed_origin},
     error::Error,
-    flows::gateway::{
-        self, Cookies, Credentials, Decision, Identity, Refusal, Requirements, SHORTEST_MAX_AGE,
+    flows::{
+        gateway::{
+            self, Cookies, Credentials, Decision, Identity, Refusal, Requirements, SHORTEST_MAX_AGE,
+        },
+        tokens::first_party,
     },
     model::actor::RequestContext,
     oauth::scope::Scope,
@@ -66,7 +69,8 @@ pub(crate) async fn answer(
     let credentials = match &bearer {
         Some(token) => Credentials::Bearer(token),
         None => {
-            (access, refresh) = (cookie(headers, names.access), cookie(headers, names.refresh));
+            access = first_party::valid_access_cookie(app, cookies(headers, names.access)).await;
+            refresh = first_party::valid_refresh_cookie(app, cookies(headers, names.refresh)).await;
             Credentials::Cookies { access: access.as_deref(), refresh: refresh.as_deref() }
         }
     };

@@ -7,7 +7,10 @@ use poem_openapi::{
 };
 
 use super::{context::Context, operation};
-use crate::credentials::{CookieNames, bearer, cookie, require_same_origin};
+use crate::{
+    credentials::{CookieNames, bearer, cookies, require_same_origin},
+    flows::tokens::first_party,
+};
 
 /// The tokens a request carries, not verified yet.
 ///
@@ -52,12 +55,17 @@ impl<'a> ApiExtractor<'a> for Credentials {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> Result<Self> {
-        let config = &Context::of(request)?.app.config;
+        let app = &Context::of(request)?.app;
+        let config = &app.config;
         let headers = request.headers();
         let bearer = bearer(headers)?;
         let names = CookieNames::of(config);
-        let refresh_token = cookie(headers, names.refresh);
-        let from_cookie = if bearer.is_none() { cookie(headers, names.access) } else { None };
+        let refresh_token =
+            first_party::valid_refresh_cookie(app, cookies(headers, names.refresh)).await;
+        let from_cookie = match bearer {
+            None => first_party::valid_access_cookie(app, cookies(headers, names.access)).await,
+            Some(_) => None,
+        };
         let by_cookie = from_cookie.is_some() || refresh_token.is_some();
         if bearer.is_none() && by_cookie && !is_safe(request.method()) {
             require_same_origin(headers, config)?;

@@ -11,6 +11,15 @@ use crate::support::{
     oauth::{AuthorizationRequest, SECRET, first_party_app, web_app},
 };
 
+/// A server whose issuer is its own address, as pages with forms require in a browser.
+async fn at_its_issuer() -> TestServer {
+    let address = crate::support::process::free_address();
+    let issuer = format!("http://{address}");
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
+    TestServer::with(Backend::Sqlite, &settings).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn swagger_ui_registers_authorizes_and_verifies() {
@@ -63,11 +72,8 @@ async fn the_start_page_is_localized_and_fits_a_phone() {
 #[ignore = "needs Chromium: run ./dev/test"]
 async fn page_cookies_authenticate_and_are_invisible_to_scripts() {
     // The page's origin must be the issuer's, or its cookies are refused.
-    let address = crate::support::process::free_address();
-    let issuer = format!("http://{address}");
-    let settings =
-        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
-    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    let server = at_its_issuer().await;
+    let issuer = server.app.config.server.issuer.clone();
     server.register("vera").await;
     let browser = Chromium::open("en").await;
     // A page of ours that may call the API; the policy of the start page allows no connection.
@@ -95,12 +101,9 @@ async fn page_cookies_authenticate_and_are_invisible_to_scripts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: run ./dev/test"]
-async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
-    let address = crate::support::process::free_address();
-    let issuer = format!("http://{address}");
-    let settings =
-        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
-    let server = TestServer::with(Backend::Sqlite, &settings).await;
+async fn t108_swagger_ui_logs_in_by_pkce_and_stores_no_token() {
+    let server = at_its_issuer().await;
+    let issuer = server.app.config.server.issuer.clone();
     server.register("vera").await;
     let browser = Chromium::open("en").await;
     browser.go(&format!("{issuer}/docs")).await;
@@ -141,6 +144,10 @@ async fn swagger_ui_logs_in_by_authorization_code_and_pkce() {
         browser.run(script).await.as_bool().filter(|done| *done)
     })
     .await;
+    let stored = "return JSON.stringify([{...localStorage}, {...sessionStorage}])";
+    let stored = browser.run(stored).await;
+    let stored = stored.as_str().expect("text");
+    assert!(!stored.contains("eyJ") && !stored.contains("prt_"), "tokens stay in memory: {stored}");
     let events = server.events().await;
     let opened = events
         .iter()
@@ -172,15 +179,6 @@ async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
     let answer: Value = serde_json::from_str(&answer).expect("the answer is shown");
     assert_eq!(answer["token_type"], "Bearer", "{answer}");
     browser.close().await;
-}
-
-/// A server whose issuer is its own address, as pages with forms require in a browser.
-async fn at_its_issuer() -> TestServer {
-    let address = crate::support::process::free_address();
-    let issuer = format!("http://{address}");
-    let settings =
-        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
-    TestServer::with(Backend::Sqlite, &settings).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -221,7 +221,7 @@ fn threat_tests() -> BTreeSet<String> {
     let is_threat = |name: &String| {
         let rest = name.strip_prefix('t').unwrap_or_default();
         rest.split('_').next().is_some_and(|number| {
-            number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit())
+            (2..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
         })
     };
     names.filter(is_threat).collect()

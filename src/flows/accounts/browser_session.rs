@@ -42,6 +42,19 @@ pub async fn session(app: &App, cookie: Option<&str>) -> Result<Option<BrowserSe
     }
 }
 
+/// The cookie of a valid session among several of its name, else the first: one that another path
+/// or program has set must not log the user out.
+pub async fn valid_cookie(app: &App, values: Vec<String>) -> Option<String> {
+    if values.len() > 1 {
+        for value in &values {
+            if matches!(session(app, Some(value)).await, Ok(Some(_))) {
+                return Some(value.clone());
+            }
+        }
+    }
+    values.into_iter().next()
+}
+
 /// Logs a browser out: revokes its session, and every client's session that is bound to it.
 ///
 /// # Errors

@@ -8,10 +8,12 @@ use crate::{
         issue::{self, TokenLifetimes},
         refresh::{self, Refreshed},
         scope::{self, UserAccess},
+        verify,
     },
     model::{actor::RequestContext, client::FIRST_PARTY, module::OpenGrant, user::User},
     oauth::{
         access_token::{Audience, NewAccessToken},
+        refresh_token::RefreshToken,
         scope::Scope,
     },
 };
@@ -31,6 +33,35 @@ pub struct Tokens {
 /// The scope of the first-party client, without that of modules.
 pub(crate) fn scope() -> Scope {
     Scope::parse("openid profile email").unwrap_or_default()
+}
+
+/// The valid access token among several cookies of its name, else the first: one that another host
+/// or program has set must not log the user out.
+pub async fn valid_access_cookie(app: &App, values: Vec<String>) -> Option<String> {
+    // Without the database nothing is valid; the caller finds that out.
+    if values.len() > 1 && app.sync().await.is_ok() {
+        let valid = values.iter().find(|value| verify::inspect(app, value).is_ok());
+        if let Some(valid) = valid {
+            return Some(valid.clone());
+        }
+    }
+    values.into_iter().next()
+}
+
+/// As [`valid_access_cookie`], for refresh tokens; the newest of a session, since an older one would
+/// count as reuse.
+pub async fn valid_refresh_cookie(app: &App, values: Vec<String>) -> Option<String> {
+    let mut valid = None;
+    if values.len() > 1 {
+        for value in &values {
+            if refresh::peek(app, value, FIRST_PARTY).await.is_ok() {
+                let generation = RefreshToken::parse(value).map(|token| token.generation);
+                valid = valid.max(Some((generation, value)));
+            }
+        }
+    }
+    let valid = valid.map(|(_, value)| value.clone());
+    valid.or_else(|| values.into_iter().next())
 }
 
 /// Exchanges a refresh token of the first-party client.

@@ -93,7 +93,7 @@ pub(super) async fn process(
     request: &Request,
     params: &Params,
 ) -> Result<Response> {
-    let cookie = session_cookie(app, request);
+    let cookie = session_cookie(app, request).await;
     let read = authorize::read(app, params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,

@@ -20,7 +20,7 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
     let params = Params::parse(encoded.as_bytes()).map_err(OAuthError::invalid_request);
     let params = params.map_err(ApiError::from)?;
 
-    let cookie = session_cookie(app, request);
+    let cookie = session_cookie(app, request).await;
     let read = authorize::read(app, &params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,

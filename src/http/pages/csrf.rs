@@ -12,7 +12,7 @@ use sha2::Sha256;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, require_own_form},
+    credentials::{CookieNames, cookies, require_own_form},
     error::Error,
     oauth::params::Params,
 };
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub struct CsrfCookie {
     secret: String,
+    /// Further cookies of its name: a form is valid for any of them.
+    others: Vec<String>,
     is_new: bool,
 }
 
@@ -28,11 +30,14 @@ impl CsrfCookie {
     /// The cookie of the request, or a new one.
     pub fn of(app: &App, request: &Request) -> Self {
         let names = CookieNames::of(&app.config);
-        let existing =
-            cookie(request.headers(), names.csrf).filter(|existing| existing.len() == 22);
+        let mut existing = cookies(request.headers(), names.csrf);
+        existing.retain(|existing| existing.len() == 22);
+        let mut existing = existing.into_iter();
+        let secret = existing.next();
         Self {
-            is_new: existing.is_none(),
-            secret: existing.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(app.rng.bytes::<16>())),
+            is_new: secret.is_none(),
+            secret: secret.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(app.rng.bytes::<16>())),
+            others: existing.collect(),
         }
     }
 
@@ -41,7 +46,7 @@ impl CsrfCookie {
     /// # Errors
     /// If the derivation key is unavailable.
     pub fn token(&self, app: &App, purpose: &str) -> Result<String> {
-        let mac = self.mac(app, purpose)?.finalize().into_bytes();
+        let mac = Self::mac(app, &self.secret, purpose)?.finalize().into_bytes();
         Ok(URL_SAFE_NO_PAD.encode(mac))
     }
 
@@ -71,15 +76,18 @@ impl CsrfCookie {
         require_own_form(request.headers(), &app.config)?;
         let given = params.get("csrf").unwrap_or_default();
         let given = URL_SAFE_NO_PAD.decode(given).unwrap_or_default();
-        if !self.is_new && self.mac(app, purpose)?.verify_slice(&given).is_ok() {
-            return Ok(());
+        let secrets = self.others.iter().chain([&self.secret]).filter(|_| !self.is_new);
+        for secret in secrets {
+            if Self::mac(app, secret, purpose)?.verify_slice(&given).is_ok() {
+                return Ok(());
+            }
         }
         let message =
             "the form is not valid for this browser session: reload the page and submit it again";
         Err(ApiError::new(ErrorCode::CrossSite, message))
     }
 
-    fn mac(&self, app: &App, purpose: &str) -> Result<Hmac<Sha256>, ApiError> {
+    fn mac(app: &App, secret: &str, purpose: &str) -> Result<Hmac<Sha256>, ApiError> {
         let key = app.keys.derive("csrf").map_err(Error::from);
         let key = key.map_err(ApiError::from)?;
         let mac = Hmac::<Sha256>::new_from_slice(&key);
@@ -87,7 +95,7 @@ impl CsrfCookie {
             ApiError::new(ErrorCode::Internal, "the CSRF key has an invalid length")
         })?;
         // The secret has a fixed length, so it cannot be confused with the purpose.
-        mac.update(self.secret.as_bytes());
+        mac.update(secret.as_bytes());
         mac.update(purpose.as_bytes());
         Ok(mac)
     }

@@ -8,18 +8,15 @@ use poem::{
 };
 
 use super::{
-    LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, form_status,
-    locale, problem, rendered, see_other, session_cookie,
+    LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, current_session,
+    form_status, locale, problem, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
     app::App,
     credentials::CookieNames,
     error::Error,
-    flows::{
-        accounts::{browser_session, login::login_browser},
-        sessions::open::Cookie,
-    },
+    flows::{accounts::login::login_browser, sessions::open::Cookie},
     http::{
         context::Context,
         oauth::params,
@@ -38,8 +35,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
     if return_to.is_none() {
-        let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
-        if let Some(session) = session.map_err(ApiError::from)? {
+        if let Some(session) = current_session(app, request).await? {
             let page = Account { name: display_name(&session.user), email: &session.user.email };
             let t = locale(request, Some(&query));
             return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
@@ -65,12 +61,7 @@ async fn form(
     let hint = context.param("login_hint");
     let reauthenticate = form_values.get("reauthenticate").is_some();
     // A user who authenticates again need not type the login.
-    let current = if reauthenticate {
-        let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
-        session.map_err(ApiError::from)?
-    } else {
-        None
-    };
+    let current = if reauthenticate { current_session(app, request).await? } else { None };
     let current = current.as_ref().map(|session| display_name(&session.user));
     let page = Login {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
@@ -103,7 +94,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     else {
         return retry(Problem::Empty).await;
     };
-    let previous = session_cookie(app, request);
+    let previous = session_cookie(app, request).await;
     let opened = login_browser(app, name, password, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),

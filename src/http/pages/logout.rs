@@ -7,12 +7,12 @@ use poem::{
 };
 
 use super::{
-    authorize::display_name, csrf::CsrfCookie, locale, rendered, see_other, session_cookie,
+    authorize::display_name, csrf::CsrfCookie, current_session, locale, rendered, see_other,
 };
 use crate::{
     api_error::ApiError,
     app::App,
-    credentials::CookieNames,
+    credentials::{CookieNames, fetch_site_is_own},
     flows::{
         accounts::browser_session,
         oauth::end_session::{self, EndSession},
@@ -78,7 +78,10 @@ pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let logout = EndSessionRequest::of(&params).map_err(ApiError::from)?;
     let logout = end_session::read(app, &logout).await.map_err(ApiError::from)?;
     let Some(session) = current_session(app, request).await? else {
-        return logged_out(app, request, &params, &logout);
+        let response = logged_out(request, &params, &logout)?;
+        // Another site cannot take the cookies of the JSON API away.
+        let is_own = fetch_site_is_own(request.headers()) == Some(true);
+        return Ok(if is_own { without_cookies(app, response) } else { response });
     };
     if logout.is_meant(app, &session).await.map_err(ApiError::from)? {
         return log_out(app, caller, request, &params, &logout, &session).await;
@@ -110,11 +113,6 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     } else {
         see_other("/login")
     }
-}
-
-async fn current_session(app: &App, request: &Request) -> Result<Option<BrowserSession>> {
-    let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
-    Ok(session.map_err(ApiError::from)?)
 }
 
 fn csrf_purpose(session: &BrowserSession) -> String {
@@ -158,18 +156,13 @@ async fn log_out(
     browser_session::log_out(app, &session.id, &session.user.id, caller)
         .await
         .map_err(ApiError::from)?;
-    logged_out(app, request, params, logout)
+    Ok(without_cookies(app, logged_out(request, params, logout)?))
 }
 
-/// Clears the cookies and redirects to the client, or shows that the user is logged out.
-fn logged_out(
-    app: &App,
-    request: &Request,
-    params: &Params,
-    logout: &EndSession,
-) -> Result<Response> {
-    let mut response = match &logout.continue_to {
-        Some(url) => see_other(url)?,
+/// Redirects to the client, or shows that the user is logged out.
+fn logged_out(request: &Request, params: &Params, logout: &EndSession) -> Result<Response> {
+    match &logout.continue_to {
+        Some(url) => see_other(url),
         None => {
             // The URLs of a self-registered client are not verified.
             let client = logout.client.as_ref();
@@ -180,9 +173,13 @@ fn logged_out(
                 }),
             };
             let t = locale(request, Some(params));
-            rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?
+            rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))
         }
-    };
+    }
+}
+
+/// Clears every cookie of a login.
+fn without_cookies(app: &App, mut response: Response) -> Response {
     let names = CookieNames::of(&app.config);
     let [access, refresh] = names.clear();
     for cookie in [names.session_cookie("", 0), access, refresh] {
@@ -190,5 +187,5 @@ fn logged_out(
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }
-    Ok(response)
+    response
 }

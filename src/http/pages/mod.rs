@@ -13,14 +13,10 @@ pub mod session_start;
 
 use std::sync::Arc;
 
-use poem::{
-    Request, Response, Result,
-    http::{HeaderValue, StatusCode, header},
-};
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, cookie, require_own_form},
+    credentials::{CookieNames, cookies, require_own_form},
     diagnostics,
     error::Error,
     flows::{
@@ -34,21 +30,32 @@ use crate::{
         context::Context,
         views::{ClientCard, FormAction, Locale, Problem},
     },
-    model::client::Client,
+    model::{browser_session::BrowserSession, client::Client},
     oauth::params::Params,
+};
+use poem::{
+    Request, Response, Result,
+    http::{HeaderValue, StatusCode, header},
 };
 
 /// The session cookie of the browser.
-fn session_cookie(app: &App, request: &Request) -> Option<String> {
-    cookie(request.headers(), CookieNames::of(&app.config).session)
+async fn session_cookie(app: &App, request: &Request) -> Option<String> {
+    let values = cookies(request.headers(), CookieNames::of(&app.config).session);
+    browser_session::valid_cookie(app, values).await
+}
+
+/// The session of the browser.
+async fn current_session(app: &App, request: &Request) -> Result<Option<BrowserSession>> {
+    let cookie = session_cookie(app, request).await;
+    let session = browser_session::session(app, cookie.as_deref()).await;
+    Ok(session.map_err(ApiError::from)?)
 }
 
 /// The display name of the user who is logged in in this browser. `None` also if the database is
 /// unavailable: it is shown only, never used for a decision.
 pub async fn logged_in_user(request: &Request) -> Option<String> {
     let Context { app, .. } = Context::of(request).ok()?;
-    let cookie = session_cookie(app, request)?;
-    let session = browser_session::session(app, Some(&cookie)).await.ok()??;
+    let session = current_session(app, request).await.ok()??;
     Some(authorize::display_name(&session.user).to_owned())
 }
 

@@ -90,7 +90,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         username: form_values.get("username").map(str::to_owned),
         password: text("password"),
     };
-    let previous = session_cookie(app, request);
+    let previous = session_cookie(app, request).await;
     let opened = register_browser(app, registration, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),

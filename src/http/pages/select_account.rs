@@ -4,12 +4,12 @@
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    LoginContext, ReturnTo, authorize::display_name, csrf::CsrfCookie, rendered, see_other,
-    session_cookie,
+    LoginContext, ReturnTo, authorize::display_name, csrf::CsrfCookie, current_session, rendered,
+    see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
-    flows::{accounts::browser_session, oauth::authorize::resume::Resume},
+    flows::oauth::authorize::resume::Resume,
     http::{
         context::Context,
         oauth::params,
@@ -33,8 +33,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Some(return_to) = authorization_request(&query) else {
         return see_other("/login");
     };
-    let session = browser_session::session(app, session_cookie(app, request).as_deref()).await;
-    let Some(session) = session.map_err(ApiError::from)? else {
+    let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
     };
     let context = LoginContext::of(app, request, Some(&return_to)).await;

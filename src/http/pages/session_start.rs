@@ -9,11 +9,11 @@ use poem::{
 };
 use poem_openapi::Object;
 
-use super::{ReturnTo, see_other, session_cookie};
+use super::{ReturnTo, current_session, see_other};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
-    flows::{accounts::browser_session, gateway},
+    flows::gateway,
     http::{api::Tag, context::Context, oauth::params, operation::Operation},
     limits::{Key, Limit},
     model::actor::RequestContext,
@@ -52,9 +52,7 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::session_start(&query);
     let max_age = query.get("max_age").and_then(|text| text.parse().ok());
-    let cookie = session_cookie(app, request);
-    let session = browser_session::session(app, cookie.as_deref()).await;
-    let Some(session) = session.map_err(ApiError::from)? else {
+    let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
     };
     let caller = RequestContext {

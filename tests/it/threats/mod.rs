@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod assertions;
+mod browsers;
 mod clients;
 mod codes;
 mod front_channel;
