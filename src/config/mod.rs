@@ -396,6 +396,13 @@ impl Config {
         }
     }
 
+    /// The longest path and query, in bytes, that the server sends a browser to at its own origin:
+    /// what `server.max_header_bytes` leaves beside cookies and other headers. At least 4096.
+    pub fn max_url_length(&self) -> usize {
+        const OTHER_HEADERS: usize = 4096;
+        self.server.max_header_bytes.saturating_sub(OTHER_HEADERS)
+    }
+
     /// The database to connect to: `database.url`, else SQLite in the data directory. May contain a
     /// password; [`mask_url`] makes it printable.
     pub fn database_url(&self) -> String {

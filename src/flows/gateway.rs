@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use url::{Origin, Url};
+use url::{Origin, Url, form_urlencoded::byte_serialize};
 
 use crate::{
     app::App,
@@ -403,19 +403,29 @@ pub async fn start(
 }
 
 /// Where a browser may be redirected to: a URL of this server or of an origin behind a gateway
-/// (`gateway.origins`). `None` for any other (threat T8).
+/// (`gateway.origins`). `None` for any other (threat T8). A URL that is too long to be carried
+/// through a login becomes the start page of its origin.
 pub fn landing(config: &Config, text: &str) -> Option<Url> {
-    const LONGEST: usize = 2 * 1024;
-    if text.len() > LONGEST {
-        return None;
-    }
     let issuer = Url::parse(&config.server.issuer).ok()?;
     // As a browser parses it: `//host` and `/\host` are other hosts.
     let url = issuer.join(text).ok()?;
     // `blob:https://…` has the origin of the URL inside it.
     let is_page = matches!(url.scheme(), "http" | "https");
     let is_plain = is_page && url.username().is_empty() && url.password().is_none();
-    (is_plain && is_ours(config, &issuer.origin(), &url.origin())).then_some(url)
+    if !is_plain || !is_ours(config, &issuer.origin(), &url.origin()) {
+        return None;
+    }
+    if is_too_long(config, url.as_str()) { url.join("/").ok() } else { Some(url) }
+}
+
+/// Whether a return address has more than 7 KiB, or does not fit into the login page's URL, where
+/// it is escaped twice.
+fn is_too_long(config: &Config, url: &str) -> bool {
+    const LONGEST: usize = 7 * 1024;
+    /// `/login?return_to=/session/start?return_to=`, `max_age`, `reauthenticate` and `lang`.
+    const ADDED: usize = 150;
+    let escaped = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    url.len() > LONGEST || escaped(&escaped(url)).len() + ADDED > config.max_url_length()
 }
 
 fn is_ours(config: &Config, issuer: &Origin, origin: &Origin) -> bool {
@@ -478,6 +488,12 @@ mod tests {
             assert!(ours, "{bad}: {landed:?}");
         }
         assert_eq!(landing(&config, "//evil.example"), None);
-        assert_eq!(landing(&config, &format!("/{}", "a".repeat(2048))), None);
+        let long = |n| format!("https://app.example.org/{}", "a".repeat(n));
+        let lands = |text: &str| landing(&config, text).map(String::from);
+        assert_eq!(lands(&long(7000)), Some(long(7000)));
+        let start = Some("https://app.example.org/".to_owned());
+        assert_eq!(lands(&long(7168)), start);
+        assert_eq!(lands(&format!("{}?{}#{}", long(1), "%".repeat(3000), "a")), start);
+        assert_eq!(lands(&long(7168).replace("app", "evil")), None);
     }
 }

@@ -29,6 +29,7 @@ fn link(page: &Reply, class: &str) -> String {
 backend_tests! {
     a_browser_without_cookies_is_told_to_enable_them,
     own_forms_work_without_fetch_metadata,
+    a_long_request_works_or_is_refused_at_once,
     a_form_from_before_a_new_login_restarts_the_request,
     consent_offers_to_switch_the_account,
     reauthentication_asks_for_the_password_only,
@@ -81,6 +82,35 @@ async fn own_forms_work_without_fetch_metadata(backend: Backend) {
     let page = ann.open("/register").await;
     let typed = [("email", "eve@example.org"), ("password", PASSWORD)];
     ann.submit_with(&page, &typed, null).await.expect(StatusCode::SEE_OTHER);
+}
+
+async fn a_long_request_works_or_is_refused_at_once(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let request = |state: &str| AuthorizationRequest::of("app", "openid").with("state", state);
+    // Escaped once in the request's URL and once more in those of the pages.
+    for state in ["s".repeat(9000), "\"".repeat(1800)] {
+        let mut ann = server.browser();
+        let reply = ann.open(&request(&state).with("prompt", "select_account").path()).await;
+        let login = reply.expect(StatusCode::SEE_OTHER).header("location").to_owned();
+        ann.open(&format!("{login}&reauthenticate=1&lang=ru")).await.expect(StatusCode::OK);
+        let answer = ann.authorize(&request(&state), "ann").await;
+        answer.code();
+        assert_eq!(answer.fields["state"], state);
+        let post = server.request(Method::POST, "/oauth2/authorize");
+        let reply = ann.send(post.form(&request(&state).0)).await.expect(StatusCode::SEE_OTHER);
+        let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
+        AuthorizationResponse::of(reply.header("location")).code();
+    }
+    for state in ["s".repeat(13_000), "\"".repeat(3000)] {
+        for mut browser in [server.browser(), server.logged_in("ann").await] {
+            let reply = browser.open(&request(&state).path()).await.expect(StatusCode::SEE_OTHER);
+            let answer = AuthorizationResponse::of(reply.header("location"));
+            answer.expect_error("invalid_request");
+            assert!(answer.fields["error_description"].contains("RFC 9126"), "{answer:?}");
+        }
+    }
+    let post = server.request(Method::POST, "/oauth2/authorize");
+    crate::support::send(post.form(&request(&"s".repeat(13_000)).0)).await.expect_page(400);
 }
 
 async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {

@@ -123,6 +123,7 @@ backend_tests! {
     a_revoked_session_is_not_renewed_and_loses_its_cookies,
     a_browser_is_redirected_to_login_and_back,
     t08_only_page_loads_are_redirected_and_to_trusted_urls_only,
+    long_return_addresses_survive_the_login_or_become_the_start_page,
     a_gateway_asks_for_a_fresh_login_after_max_age,
     a_gateway_session_is_revoked_with_the_browser_session,
     cookies_from_cross_site_requests_are_ignored,
@@ -503,6 +504,34 @@ async fn t08_only_page_loads_are_redirected_and_to_trusted_urls_only(backend: Ba
         send(page(&other, "")).await.expect(StatusCode::SEE_OTHER).header("location"),
         start
     );
+}
+
+async fn long_return_addresses_survive_the_login_or_become_the_start_page(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let long = |n: usize| format!("/orders?q={}", "a".repeat(n));
+    for (path, lands) in [
+        (long(7000), long(7000)),
+        (long(7200), "/".to_owned()),
+        // Short enough, but its escapes are escaped twice on the way.
+        (format!("/orders?q={}", "%D0%B0".repeat(1000)), "/".to_owned()),
+        (
+            format!("/orders?q={}", "%D0%B0".repeat(600)),
+            format!("/orders?q={}", "%D0%B0".repeat(600)),
+        ),
+    ] {
+        let mut ann = server.browser();
+        let asked = ask(&server, "")
+            .header("accept", "text/html")
+            .header("x-original-url", format!("{APP}{path}"));
+        let reply = ann.send(asked).await.expect(StatusCode::SEE_OTHER);
+        let start = reply.header("location").strip_prefix(&server.app.config.server.issuer);
+        let reply = ann.open(start.expect("our own")).await.expect(StatusCode::SEE_OTHER);
+        let login = reply.header("location").to_owned();
+        ann.open(&format!("{login}&reauthenticate=1&lang=ru")).await.expect(StatusCode::OK);
+        let reply = ann.log_in(&login, "ann").await;
+        let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
+        assert_eq!(reply.header("location"), format!("{APP}{lands}"));
+    }
 }
 
 async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {

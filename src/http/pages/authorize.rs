@@ -16,7 +16,8 @@ use crate::{
     app::App,
     error::Error,
     flows::oauth::authorize::{
-        self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step, resume::Resume,
+        self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step,
+        resume::{PARAMETER, Resume},
     },
     http::{
         api::Tag,
@@ -32,9 +33,6 @@ use crate::{
         params::Params,
     },
 };
-
-/// The longest URL that fits into the header section beside the other headers, in bytes.
-const MAX_URL_LENGTH: usize = 7 * 1024;
 
 /// The authorization endpoint, by GET and POST.
 pub fn operations() -> [Operation; 2] {
@@ -77,12 +75,9 @@ pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
 #[handler]
 pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
+    let Context { app, .. } = Context::of(request)?;
     let url = ReturnTo::of(params).url;
-    if url.len() > MAX_URL_LENGTH {
-        let message =
-            "the request is too long for a URL: use pushed authorization requests (RFC 9126)";
-        return Err(ApiError::from(OAuthError::invalid_request(message)).into());
-    }
+    check_length(app, url.len()).map_err(ApiError::from)?;
     see_other(&url)
 }
 
@@ -99,6 +94,9 @@ pub(super) async fn process(
         Ok(read) => read,
         Err(refused) => return error_response(app, request, refused),
     };
+    if let Err(too_long) = check_length(app, page_url_length(params)) {
+        return callback::error(app, request, &asked.callback, &too_long);
+    }
     let resume = Resume::of(app, params).map_err(ApiError::from)?;
     match authorize::decide(app, &asked, standing, resume) {
         Err(error) => callback::error(app, request, &asked.callback, &error),
@@ -133,6 +131,27 @@ fn page_url(app: &App, params: &Params, resume: Option<Resume>, page: &str) -> R
     let resume = resume.unwrap_or(Resume { first_seen: app.clock.now(), account_selected: false });
     let params = resume.put(app, params).map_err(ApiError::from)?;
     Ok(ReturnTo::of(params).page_url(page))
+}
+
+/// The length of the longest URL of a page that returns to this request, where the request is
+/// escaped once more. It does not depend on what has been settled, so that a request is either
+/// always or never too long.
+fn page_url_length(params: &Params) -> usize {
+    /// `resume` with its escapes, `reauthenticate` and `lang`.
+    const ADDED: usize = 100;
+    let request = ReturnTo::of(params.without(&[PARAMETER]));
+    request.page_url("/select-account").len() + ADDED
+}
+
+fn check_length(app: &App, length: usize) -> Result<(), OAuthError> {
+    let most = app.config.max_url_length();
+    if length <= most {
+        return Ok(());
+    }
+    Err(OAuthError::invalid_request(format!(
+        "the request is too long: escaped for the login page's URL it has {length} bytes of at most {most}; shorten `state`, or use \
+         pushed authorization requests (RFC 9126)",
+    )))
 }
 
 /// Redirects to the client with the error, or shows an error page if the redirect URI is not
