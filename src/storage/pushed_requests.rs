@@ -1,6 +1,6 @@
 //! Pushed authorization requests (RFC 9126).
 
-use super::{Db, Result, Statement, statement::one};
+use super::{Db, Result, Row, Statement, statement::one};
 use crate::clock::Timestamp;
 
 /// Adds a request under the hash of its reference.
@@ -24,32 +24,49 @@ pub async fn insert(
     Ok(())
 }
 
-/// The parameters of an unexpired request of this client.
+/// A stored request.
+#[derive(Debug)]
+pub struct PushedRequest {
+    /// Form-encoded.
+    pub parameters: String,
+    /// The browser session that used it.
+    pub used_by: Option<String>,
+}
+
+/// An unexpired request of this client.
 pub async fn find(
     db: &Db,
     id: [u8; 32],
     client_id: &str,
     now: Timestamp,
-) -> Result<Option<String>> {
+) -> Result<Option<PushedRequest>> {
     let rows = db
         .read(
             Statement::new(
-                "SELECT parameters FROM pushed_requests WHERE id = $1 AND client_id = $2 AND expires_at > $3",
+                "SELECT parameters, used_by FROM pushed_requests WHERE id = $1 AND client_id = $2 AND expires_at > $3",
             )
             .bind(id)
             .bind(client_id)
             .bind(now),
         )
         .await?;
-    one(rows).map(|row| row.get("parameters")).transpose()
+    let read = |row: &Row| {
+        Ok(PushedRequest { parameters: row.get("parameters")?, used_by: row.get("used_by")? })
+    };
+    one(rows).as_ref().map(read).transpose()
 }
 
-/// Consumes a request (RFC 9126 §4); `false` if it was consumed already.
-pub async fn take(db: &Db, id: [u8; 32]) -> Result<bool> {
+/// Uses a request in a browser session (RFC 9126 §4); `false` if another one has used it, or if it
+/// was removed. One statement decides between simultaneous uses.
+pub async fn take(db: &Db, id: [u8; 32], browser_session_id: &str) -> Result<bool> {
     let rows = db
         .write(
-            Statement::new("DELETE FROM pushed_requests WHERE id = $1 RETURNING client_id")
-                .bind(id),
+            Statement::new(
+                "UPDATE pushed_requests SET used_by = $2 \
+                 WHERE id = $1 AND (used_by IS NULL OR used_by = $2) RETURNING client_id",
+            )
+            .bind(id)
+            .bind(browser_session_id),
         )
         .await?;
     Ok(!rows.is_empty())

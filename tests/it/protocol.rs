@@ -101,7 +101,8 @@ backend_tests! {
     disabled_features_are_neither_advertised_nor_accepted,
     signed_introspection_uses_the_registered_alg_or_rs256,
     self_registered_clients_get_only_the_listed_resources,
-    a_pushed_request_is_bound_single_use_and_expires,
+    a_pushed_request_is_bound_to_one_browser_and_expires,
+    a_second_click_on_allow_gets_the_same_answer,
     required_pushed_or_signed_requests_are_enforced,
     a_signed_request_is_checked_for_key_audience_and_time,
     consent_is_remembered_per_scope_and_resource,
@@ -436,7 +437,45 @@ async fn self_registered_clients_get_only_the_listed_resources(backend: Backend)
         .expect_error("invalid_target");
 }
 
-async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
+/// RFC 9126 §4: a user may press a button twice, or reload the page.
+async fn a_second_click_on_allow_gets_the_same_answer(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    server.register("bob").await;
+    server.client("app", web_app()).await;
+    let request = AuthorizationRequest::of("app", "openid").with("client_secret", SECRET).0;
+    let request: Vec<_> =
+        request.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let pushed = server.form("/oauth2/par", &request).await.expect(StatusCode::CREATED);
+    let by_reference = AuthorizationRequest(vec![
+        ("client_id".to_owned(), "app".to_owned()),
+        ("request_uri".to_owned(), pushed.field("request_uri")),
+    ]);
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&by_reference.path()).await.expect(StatusCode::OK);
+    let mut codes = vec![];
+    for _ in 0..3 {
+        let reply = ann.submit(&page, &[("decision", "allow")]).await;
+        let answer =
+            AuthorizationResponse::of(reply.expect(StatusCode::SEE_OTHER).header("location"));
+        assert_eq!(answer.fields["state"], "a state");
+        codes.push(answer.code().to_owned());
+    }
+    // Whichever the browser delivers, the user arrives.
+    for code in codes {
+        server.exchange_code("app", &code).await.expect(StatusCode::OK);
+    }
+    let reply = ann.open(&by_reference.path()).await.expect(StatusCode::SEE_OTHER);
+    AuthorizationResponse::of(reply.header("location")).code();
+    for mut other in
+        [server.browser(), server.logged_in("bob").await, server.logged_in("ann").await]
+    {
+        other.open(&by_reference.path()).await.expect_page(400);
+        other.submit(&page, &[("decision", "allow")]).await.expect_page(400);
+    }
+}
+
+async fn a_pushed_request_is_bound_to_one_browser_and_expires(backend: Backend) {
     let server = with_apis(backend).await;
     server.client("other", first_party_app()).await;
     let mut ann = server.logged_in("ann").await;
@@ -472,11 +511,13 @@ async fn a_pushed_request_is_bound_single_use_and_expires(backend: Backend) {
         anonymous.header("location").starts_with("/login"),
         "a login does not use it up: {anonymous:?}"
     );
-    // RFC 9126 §4: once, and by one of ten tabs.
-    let mut tabs: Vec<_> =
-        (0..10).map(|_| Browser { server: &server, cookies: ann.cookies.clone() }).collect();
+    // RFC 9126 §4: of ten browsers that use it at once, one gets a code.
+    let mut browsers = vec![];
+    for _ in 0..10 {
+        browsers.push(server.logged_in("ann").await);
+    }
     let address = by("app", &uri);
-    let replies = join_all(tabs.iter_mut().map(|tab| tab.open(&address))).await;
+    let replies = join_all(browsers.iter_mut().map(|browser| browser.open(&address))).await;
     let codes = replies.iter().filter(|reply| reply.header("location").contains("?code="));
     assert_eq!(codes.count(), 1, "{replies:?}");
     ann.open(&by("app", &uri)).await.expect_page(400);

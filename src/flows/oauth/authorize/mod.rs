@@ -167,18 +167,17 @@ pub async fn remember_consent(
 /// Issues the authorization code: the row of a session that begins when the code is exchanged.
 ///
 /// # Errors
-/// [`Error::OAuth`] if a pushed request was used before.
+/// [`Error::OAuth`] if a pushed request was used in another browser.
 pub async fn issue_code(
     app: &App,
     request: &Request,
     browser: BrowserSession,
     caller: &RequestContext,
 ) -> Result<String, Error> {
-    if let Some(pushed) = request.pushed {
-        // RFC 9126 §4 says SHOULD; this server is stricter: a request_uri is accepted once.
-        if !pushed_requests::take(&app.db, pushed).await? {
-            return Err(OAuthError::invalid_request_uri("`request_uri` was used before").into());
-        }
+    if let Some(pushed) = &request.pushed
+        && !pushed_requests::take(&app.db, pushed.id, &browser.id).await?
+    {
+        return Err(OAuthError::invalid_request_uri("`request_uri` was used before").into());
     }
     document::keep(app, &request.known.client).await?;
     let now = app.clock.now();
@@ -260,6 +259,10 @@ pub async fn read(
         .map_err(Refused::Page)?;
         if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
         {
+            let browser = standing.browser.as_ref().map(|browser| browser.id.as_str());
+            if let Some(pushed) = &request.pushed {
+                pushed.check(browser).map_err(|used| Refused::Page(used.into()))?;
+            }
             let request = limit_to_user(app, request, &standing).await?;
             return Ok((request, standing));
         }

@@ -77,27 +77,52 @@ pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pu
     })
 }
 
-/// The request of a reference, and the id of its row.
+/// Where a request comes from that was pushed.
+#[derive(Debug)]
+pub struct Origin {
+    /// The id of its row.
+    pub id: [u8; 32],
+    /// The browser session that used it.
+    pub used_by: Option<String>,
+}
+
+fn gone() -> OAuthError {
+    OAuthError::invalid_request_uri(
+        "`request_uri` is unknown, expired or used: start again from the application",
+    )
+}
+
+impl Origin {
+    /// A user who presses a button twice or reloads the page gets an answer again; any other
+    /// browser does not (RFC 9126 §4). `browser_session_id`: `None` if nobody is logged in.
+    ///
+    /// # Errors
+    /// `invalid_request_uri`
+    pub fn check(&self, browser_session_id: Option<&str>) -> Result<(), OAuthError> {
+        match &self.used_by {
+            Some(used_by) if browser_session_id != Some(used_by) => Err(gone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The request of a reference.
 pub(crate) async fn find(
     app: &App,
     client_id: &str,
     request_uri: &str,
-) -> Result<(Params, [u8; 32]), Error> {
+) -> Result<(Params, Origin), Error> {
     let Some(secret) = request_uri.strip_prefix(PREFIX) else {
         return Err(OAuthError::request_uri_not_supported(
             "`request_uri` must be from the pushed authorization request endpoint",
         )
         .into());
     };
-    let gone = || {
-        OAuthError::invalid_request_uri(
-            "`request_uri` is unknown, expired or used: start again from the application",
-        )
-    };
     let secret: Vec<u8> = URL_SAFE_NO_PAD.decode(secret).map_err(|_| gone())?;
     let id: [u8; 32] = Sha256::digest(secret).into();
     let found = pushed_requests::find(&app.db, id, client_id, app.clock.now()).await?;
-    let params = Params::parse(found.ok_or_else(gone)?.as_bytes())
-        .map_err(|why| Error::Unavailable(why.into()))?;
-    Ok((params, id))
+    let found = found.ok_or_else(gone)?;
+    let params =
+        Params::parse(found.parameters.as_bytes()).map_err(|why| Error::Unavailable(why.into()))?;
+    Ok((params, Origin { id, used_by: found.used_by }))
 }

@@ -54,8 +54,8 @@ pub struct Request {
     /// The `sub` of `id_token_hint` or of the `claims` parameter: the request is for this user
     /// only.
     pub hinted_subject: Option<String>,
-    /// The id of the pushed request.
-    pub pushed: Option<[u8; 32]>,
+    /// `None`: the request was not pushed.
+    pub pushed: Option<pushed::Origin>,
 }
 
 impl Request {
@@ -169,7 +169,7 @@ pub async fn read(
 #[derive(Debug)]
 pub(crate) struct Effective {
     pub params: Params,
-    pub pushed: Option<[u8; 32]>,
+    pub pushed: Option<pushed::Origin>,
 }
 
 /// Looks up a pushed request or opens a signed one: then only its parameters are effective (RFC
@@ -186,8 +186,8 @@ pub(crate) async fn effective(
             let refused = "`request` and `request_uri` must not be used together";
             return Err(OAuthError::invalid_request(refused).into());
         }
-        let (params, id) = pushed::find(app, &client.id, uri).await?;
-        return Ok(Effective { params, pushed: Some(id) });
+        let (params, origin) = pushed::find(app, &client.id, uri).await?;
+        return Ok(Effective { params, pushed: Some(origin) });
     }
     if metadata.require_pushed_authorization_requests {
         return Err(OAuthError::invalid_request(
@@ -223,7 +223,7 @@ pub(crate) async fn read_effective(
     app: &App,
     known: CachedClient,
     params: Params,
-    pushed: Option<[u8; 32]>,
+    pushed: Option<pushed::Origin>,
 ) -> Result<Request, Refused> {
     let callback = callback(&known.client, &params).map_err(page)?;
     match rest(app, &known, &params).await {
