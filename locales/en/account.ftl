@@ -61,6 +61,7 @@ logout-stay = Stay logged in
 logged-out-title = You are logged out
 logged-out-text = You can close this page.
 logged-out-return = Return to { $client }
+logged-out-unverified = The application wants to take you to { $host }. It registered itself: continue only if you trust it.
 logged-out-again = Log in again
 
 account-title = You are logged in

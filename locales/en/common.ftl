@@ -48,3 +48,8 @@ error-start = Home page
 form-post-title = One moment…
 form-post-text = Returning you to the application. If nothing happens, press Continue.
 form-post-continue = Continue
+
+leaving-title = Leave this site?
+leaving-text = The application’s request failed, and it wants to take you to { $host }.
+leaving-caution = It registered itself. Continue only if you trust it, and do not enter your password there.
+leaving-continue = Continue to { $host }

@@ -61,6 +61,7 @@ logout-stay = Остаться
 logged-out-title = Вы вышли из аккаунта
 logged-out-text = Эту страницу можно закрыть.
 logged-out-return = Вернуться в «{ $client }»
+logged-out-unverified = Приложение хочет перенаправить вас на { $host }. Оно зарегистрировалось само: переходите, только если доверяете ему.
 logged-out-again = Войти снова
 
 account-title = Вы вошли

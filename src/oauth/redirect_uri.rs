@@ -107,6 +107,11 @@ fn loopback(uri: &str) -> Option<Loopback<'_>> {
     (path.is_empty() || path.starts_with('/')).then_some(Loopback { host, port, path })
 }
 
+/// Whether a URI leads to a program on the user's own device: a private-use scheme or loopback.
+pub fn is_on_this_device(uri: &str) -> bool {
+    Url::parse(uri).is_ok_and(|url| url.scheme() != "https" || is_loopback(&url))
+}
+
 /// Whether the host is a loopback address or `localhost`.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {

@@ -22,7 +22,7 @@ use crate::{
         Backend, Reply, TestServer, backend_tests,
         external_server::ExternalServer,
         oauth::{
-            AuthorizationRequest, AuthorizationResponse, Browser, CALLBACK, Form, SECRET, VERIFIER,
+            AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, SECRET, VERIFIER,
             first_party_app, header, payload, web_app,
         },
         send,
@@ -433,8 +433,8 @@ async fn self_registered_clients_get_only_the_listed_resources(backend: Backend)
     let mut ann = server.logged_in("ann").await;
     let request =
         AuthorizationRequest::of(&created.field("client_id"), "openid").with("resource", NOTES);
-    AuthorizationResponse::of(ann.open(&request.path()).await.header("location"))
-        .expect_error("invalid_target");
+    let page = ann.open(&request.path()).await.expect_page(400);
+    AuthorizationResponse::of(&page.link_out().expect("a link")).expect_error("invalid_target");
 }
 
 /// RFC 9126 §4: a user may press a button twice, or reload the page.

@@ -9,7 +9,7 @@ use poem::{
 };
 
 use super::{
-    ReturnTo, callback, card, csrf::CsrfCookie, locale, rendered, see_other, session_cookie,
+    ReturnTo, callback, card, csrf::CsrfCookie, host, locale, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -199,17 +199,9 @@ async fn consent_page(
             .map(str::to_owned),
         known: question.known.contains(name),
     });
-    // Only the scheme of a private-use URI decides where it leads; the rest is arbitrary text.
-    let host = |uri: &str| {
-        let url = url::Url::parse(uri).ok()?;
-        match url.scheme() {
-            "https" | "http" => url.host_str().map(str::to_owned),
-            scheme => Some(format!("{scheme}:")),
-        }
-    };
-    let redirect_host = host(&asked.callback.redirect_uri).unwrap_or_default();
+    let redirect_host = host(&asked.callback.redirect_uri);
     let is_document = client.source == Source::Document;
-    let client_host = is_document.then(|| host(&client.id)).flatten();
+    let client_host = is_document.then(|| host(&client.id));
     let logo = app.logos.of(&app.outbound, &app.clock, client);
     let page = Consent {
         form: Form { csrf: &csrf, return_to: None },

@@ -5,56 +5,95 @@
 use poem::{Request, Response, Result, http::StatusCode};
 use url::form_urlencoded;
 
-use super::{locale, rendered, see_other};
+use super::{host, locale, rendered, see_other};
 use crate::{
     app::App,
     diagnostics,
     flows::oauth::authorize::Callback,
-    http::views::{FormAction, FormPost},
+    http::views::{Destination, FormAction, FormPost, Leaving, page_url},
     oauth::{authorization_request::ResponseMode, error::OAuthError},
 };
 
 /// Sends the client a code.
 pub fn code(app: &App, request: &Request, callback: &Callback, code: String) -> Result<Response> {
-    send(app, request, callback, vec![("code", code)])
+    send(request, callback, &complete(app, callback, vec![("code", code)]))
 }
 
-/// Sends the client an error (RFC 6749 §4.1.2.1).
+/// Sends the client an error (RFC 6749 §4.1.2.1), after a click if the client is self-registered:
+/// whoever registers a client must not get redirects from this server for it (RFC 9700 §4.11.2).
 pub fn error(
     app: &App,
     request: &Request,
     callback: &Callback,
     error: &OAuthError,
 ) -> Result<Response> {
+    let fields = error_fields(app, callback, error);
+    if !callback.is_unverified_site() {
+        return send(request, callback, &fields);
+    }
+    let url;
+    let to = match callback.mode {
+        ResponseMode::Query => {
+            url = with_query(&callback.redirect_uri, &fields);
+            Destination::Link(&url)
+        }
+        ResponseMode::FormPost => {
+            Destination::Form(FormPost { action: &callback.redirect_uri, fields: &fields })
+        }
+    };
+    let page = Leaving {
+        page: page_url(request.method(), request.uri()),
+        host: &host(&callback.redirect_uri),
+        to,
+        message: &error.description,
+        code: error.code,
+    };
+    let t = locale(request, None);
+    rendered(page.render(t, StatusCode::BAD_REQUEST, FormAction::Application))
+}
+
+/// Sends the client the user's own refusal: the page told where it goes.
+pub fn refusal(
+    app: &App,
+    request: &Request,
+    callback: &Callback,
+    error: &OAuthError,
+) -> Result<Response> {
+    send(request, callback, &error_fields(app, callback, error))
+}
+
+type Fields<'a> = Vec<(&'a str, String)>;
+
+fn error_fields(app: &App, callback: &Callback, error: &OAuthError) -> Fields<'static> {
     diagnostics::denied(error.code, &error.description);
     let fields = vec![
         ("error", error.code.to_owned()),
         ("error_description", error.description.to_string()),
     ];
-    send(app, request, callback, fields)
+    complete(app, callback, fields)
 }
 
-fn send(
-    app: &App,
-    request: &Request,
-    callback: &Callback,
-    mut fields: Vec<(&str, String)>,
-) -> Result<Response> {
+/// With what every response has.
+fn complete<'a>(app: &App, callback: &Callback, mut fields: Fields<'a>) -> Fields<'a> {
     if let Some(state) = &callback.state {
         fields.push(("state", state.clone()));
     }
     // RFC 9207: identifies this server to the client.
     fields.push(("iss", app.config.server.issuer.clone()));
+    fields
+}
+
+fn with_query(uri: &str, fields: &Fields<'_>) -> String {
+    let separator = if uri.contains('?') { '&' } else { '?' };
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    format!("{uri}{separator}{query}")
+}
+
+fn send(request: &Request, callback: &Callback, fields: &Fields<'_>) -> Result<Response> {
     match callback.mode {
-        ResponseMode::Query => {
-            let uri = &callback.redirect_uri;
-            let separator = if uri.contains('?') { '&' } else { '?' };
-            let query =
-                form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-            see_other(&format!("{uri}{separator}{query}"))
-        }
+        ResponseMode::Query => see_other(&with_query(&callback.redirect_uri, fields)),
         ResponseMode::FormPost => {
-            let page = FormPost { action: &callback.redirect_uri, fields: &fields };
+            let page = FormPost { action: &callback.redirect_uri, fields };
             let t = locale(request, None);
             rendered(page.render(t, StatusCode::OK, FormAction::Application))
         }

@@ -48,7 +48,7 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
         }
         Some("deny") => {
             let error = OAuthError::access_denied("the user denied the request");
-            callback::error(app, request, &asked.callback, &error)
+            callback::refusal(app, request, &asked.callback, &error)
         }
         _ => {
             Err(ApiError::new(ErrorCode::BadRequest, "`decision` must be `allow` or `deny`").into())

@@ -7,7 +7,7 @@ use poem::{
 };
 
 use super::{
-    authorize::display_name, csrf::CsrfCookie, current_session, locale, rendered, see_other,
+    authorize::display_name, csrf::CsrfCookie, current_session, host, locale, rendered, see_other,
 };
 use crate::{
     api_error::ApiError,
@@ -22,11 +22,12 @@ use crate::{
         context::Context,
         oauth::params,
         operation::{Operation, page},
-        views::{Form, FormAction, LoggedOut, Logout},
+        views::{Form, FormAction, LoggedOut, Logout, page_url},
     },
     model::{actor::RequestContext, browser_session::BrowserSession},
     oauth::{
         params::{Parameters, Params},
+        redirect_uri,
         requests::EndSessionRequest,
     },
 };
@@ -161,21 +162,26 @@ async fn log_out(
 
 /// Redirects to the client, or shows that the user is logged out.
 fn logged_out(request: &Request, params: &Params, logout: &EndSession) -> Result<Response> {
-    match &logout.continue_to {
-        Some(url) => see_other(url),
-        None => {
-            // The URLs of a self-registered client are not verified.
-            let client = logout.client.as_ref();
-            let client = client.filter(|client| !client.source.is_self_registered());
-            let page = LoggedOut {
-                client: client.and_then(|client| {
-                    Some((client.name(), client.metadata.client_uri.as_deref()?))
-                }),
-            };
-            let t = locale(request, Some(params));
-            rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))
+    // The URLs of a self-registered client are not verified.
+    let client = logout.client.as_ref();
+    let client = client.filter(|client| !client.source.is_self_registered());
+    let host = logout.continue_to.as_deref().map(host).unwrap_or_default();
+    let unverified = match &logout.continue_to {
+        Some(url) if client.is_some() || redirect_uri::is_on_this_device(url) => {
+            return see_other(url);
         }
-    }
+        // After a click: this server is no open redirector (RFC 9700 §4.11.2).
+        Some(url) => Some((host.as_str(), url.as_str())),
+        None => None,
+    };
+    let page = LoggedOut {
+        page: page_url(request.method(), request.uri()),
+        client: client
+            .and_then(|client| Some((client.name(), client.metadata.client_uri.as_deref()?))),
+        unverified,
+    };
+    let t = locale(request, Some(params));
+    rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))
 }
 
 /// Clears every cookie of a login.

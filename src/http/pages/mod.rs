@@ -225,6 +225,16 @@ fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
     }
 }
 
+/// Where a URI leads, for users: its host. Only the scheme of a private-use URI decides where it
+/// leads; the rest is arbitrary text.
+fn host(uri: &str) -> String {
+    let host = url::Url::parse(uri).ok().and_then(|url| match url.scheme() {
+        "https" | "http" => url.host_str().map(str::to_owned),
+        scheme => Some(format!("{scheme}:")),
+    });
+    host.unwrap_or_default()
+}
+
 /// The locale of a page; see [`Locale::of_request`].
 fn locale(request: &Request, params: Option<&Params>) -> &'static Locale {
     Locale::of_request(request, params.and_then(|params| params.get("ui_locales")))

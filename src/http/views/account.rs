@@ -163,7 +163,7 @@ pub struct Account<'a> {
 
 impl Account<'_> {
     fn url(&self) -> Option<PageUrl<'_>> {
-        Some(("/login", vec![]))
+        Some(("/login".into(), vec![]))
     }
 }
 
@@ -184,7 +184,7 @@ impl Logout<'_> {
     fn url(&self) -> Option<PageUrl<'_>> {
         let query = self.hidden.iter();
         let query = query.map(|(name, value)| ((*name).into(), (*value).into()));
-        Some(("/oauth2/logout", query.collect()))
+        Some(("/oauth2/logout".into(), query.collect()))
     }
 }
 
@@ -193,8 +193,11 @@ page!(Logout, "logout.html", script: false);
 /// Shown after a logout.
 #[derive(Debug)]
 pub struct LoggedOut<'a> {
+    pub page: Option<PageUrl<'a>>,
     /// The name and home page of the application that requested the logout.
     pub client: Option<(&'a str, &'a str)>,
+    /// Where a self-registered application wants the user to continue: the host and the URL.
+    pub unverified: Option<(&'a str, &'a str)>,
 }
 
 impl LoggedOut<'_> {
@@ -203,8 +206,13 @@ impl LoggedOut<'_> {
         Some((name, web_link(Some(uri))?))
     }
 
+    fn unverified_link(&self) -> Option<(&str, &str)> {
+        let (host, url) = self.unverified?;
+        Some((host, web_link(Some(url))?))
+    }
+
     fn url(&self) -> Option<PageUrl<'_>> {
-        None
+        self.page.clone()
     }
 }
 

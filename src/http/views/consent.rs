@@ -68,7 +68,7 @@ impl Consent<'_> {
 
     fn url(&self) -> Option<PageUrl<'_>> {
         let query = form_urlencoded::parse(self.request.as_bytes());
-        Some(("/oauth2/authorize", query.collect()))
+        Some(("/oauth2/authorize".into(), query.collect()))
     }
 }
 

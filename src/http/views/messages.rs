@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Locale, PageUrl, page};
+use super::{Locale, PageUrl, page, web_link};
 
 /// What went wrong, as the title of an error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,3 +90,44 @@ impl FormPost<'_> {
 }
 
 page!(FormPost, "form_post.html", script: true);
+
+/// Where [`Leaving`] leads.
+#[derive(Debug)]
+pub enum Destination<'a> {
+    Link(&'a str),
+    Form(FormPost<'a>),
+}
+
+/// Asks before a browser leaves with an error for a site that nobody has vouched for.
+#[derive(Debug)]
+pub struct Leaving<'a> {
+    pub page: Option<PageUrl<'a>>,
+    /// The host of the site.
+    pub host: &'a str,
+    pub to: Destination<'a>,
+    /// `error_description` and `error` (RFC 6749 §4.1.2.1).
+    pub message: &'a str,
+    pub code: &'a str,
+}
+
+impl Leaving<'_> {
+    fn link(&self) -> Option<&str> {
+        match self.to {
+            Destination::Link(url) => web_link(Some(url)),
+            Destination::Form(_) => None,
+        }
+    }
+
+    fn form(&self) -> Option<&FormPost<'_>> {
+        match &self.to {
+            Destination::Link(_) => None,
+            Destination::Form(form) => Some(form),
+        }
+    }
+
+    fn url(&self) -> Option<PageUrl<'_>> {
+        self.page.clone()
+    }
+}
+
+page!(Leaving, "leaving.html", script: false);

@@ -9,7 +9,7 @@ mod messages;
 use std::{borrow::Cow, sync::OnceLock};
 
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue, Method, StatusCode, Uri,
     header::{CONTENT_LANGUAGE, SET_COOKIE, VARY},
 };
 use poem::Response;
@@ -19,7 +19,7 @@ pub use self::{
     account::{Account, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
     consent::{Consent, ScopeLine},
     locale::{LANGUAGE_COOKIE, Language, Locale},
-    messages::{ErrorPage, ErrorTitle, FormPost},
+    messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
 };
 use super::assets::{fingerprint, page_headers};
 
@@ -117,12 +117,23 @@ fn policy(script: bool, form_action: FormAction) -> String {
 }
 
 /// The URL of a page: its path and its query parameters.
-type PageUrl<'a> = (&'static str, Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub type PageUrl<'a> = (Cow<'a, str>, Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+/// The URL of a page that can be requested again; `None` for one that a form was sent to, and for a
+/// path that a browser would read as a host.
+pub fn page_url(method: &Method, uri: &Uri) -> Option<PageUrl<'static>> {
+    let path = uri.path();
+    if method != Method::GET || path.starts_with("//") || path.contains('\\') {
+        return None;
+    }
+    let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    Some((path.to_owned().into(), query.into_owned().map(|(n, v)| (n.into(), v.into())).collect()))
+}
 
 /// `path` with the `return_to` of the form, such as `/login?return_to=…`.
 fn url_with_return_to<'a>(path: &'static str, form: &Form<'a>) -> PageUrl<'a> {
     let query = form.return_to.map(|to| ("return_to".into(), to.into()));
-    (path, query.into_iter().collect())
+    (path.into(), query.into_iter().collect())
 }
 
 /// The URL of a page in the other language.

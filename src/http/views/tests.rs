@@ -175,8 +175,10 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
     let consent = &pages_of("a=1", &Locale::all()[0]).await[2];
     let link = "href=\"/oauth2/authorize?a=1&#38;lang=ru\"";
     assert!(consent.contains(link), "{consent}");
-    let asked =
-        ("/oauth2/authorize", vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())]);
+    let asked = (
+        "/oauth2/authorize".into(),
+        vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())],
+    );
     let english = other_language_url(&Locale::all()[1], asked);
     assert_eq!(english, "/oauth2/authorize?a=1%262&lang=en");
 }

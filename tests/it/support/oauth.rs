@@ -239,6 +239,8 @@ impl Browser<'_> {
                 reply = self.open(&location).await;
             } else if !location.is_empty() {
                 return AuthorizationResponse::of(&location);
+            } else if let Some(link) = reply.link_out() {
+                return AuthorizationResponse::of(&link);
             } else if reply.text.contains("name=\"decision\"") {
                 reply = self.submit(&reply, &[("decision", "allow")]).await;
             } else if reply.text.contains("name=\"iss\"") {
@@ -412,6 +414,13 @@ impl Reply {
         assert_eq!(json["access_token"], Value::Null, "{self:?}");
         assert_eq!(self.header("cache-control"), "no-store");
         self
+    }
+
+    /// Where the page's button leads that asks before the browser leaves for an unverified site.
+    pub fn link_out(&self) -> Option<String> {
+        let (before, _) = self.text.split_once("\" rel=\"noreferrer\"")?;
+        let (_, link) = before.rsplit_once("href=\"")?;
+        Some(link.replace("&#38;", "&"))
     }
 
     /// A field of a JSON answer that is text.

@@ -1,7 +1,8 @@
-//! Attacks on what a browser keeps: cookies, tokens and the session of Swagger UI.
+//! Attacks by way of the browser: what it keeps, and where it is redirected to.
 
 use std::time::Duration;
 
+use propusk::model::client::Source;
 use reqwest::{Method, StatusCode, header::HeaderValue};
 
 use super::with_app;
@@ -9,7 +10,10 @@ use crate::{
     gateway::with_session,
     support::{
         Backend, Reply, TestServer, backend_tests,
-        oauth::{AuthorizationRequest, AuthorizationResponse, Browser, first_party_app},
+        oauth::{
+            AuthorizationRequest, AuthorizationResponse, Browser, CALLBACK, first_party_app,
+            web_app,
+        },
         send,
     },
 };
@@ -22,9 +26,87 @@ async fn get_with(server: &TestServer, path: &str, cookies: &[u8]) -> Reply {
 }
 
 backend_tests! {
+    t107_errors_reach_a_self_registered_site_by_click_only,
+    t107_logouts_lead_to_a_self_registered_site_by_click_only,
     t108_a_foreign_cookie_does_not_log_the_user_out,
     t108_a_logout_without_a_session_clears_no_cookie,
     t108_a_code_of_swagger_ui_goes_to_its_own_page_only,
+}
+
+/// Makes the client `app` one that registered itself.
+async fn self_registered(server: &TestServer) {
+    server.change_client("app", |client| client.source = Source::Registration).await;
+}
+
+/// The link that the user may click; nothing else in the page leads to another origin.
+#[track_caller]
+fn link_out(page: &Reply) -> String {
+    let links = page.text.split("href=\"").skip(1).filter(|rest| !rest.starts_with('/'));
+    assert_eq!(links.count(), 1, "{page:?}");
+    page.link_out().unwrap_or_else(|| panic!("no link: {page:?}"))
+}
+
+async fn t107_errors_reach_a_self_registered_site_by_click_only(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    self_registered(&server).await;
+    let good = AuthorizationRequest::of("app", "openid");
+    let wrong = [
+        (good.clone().with("prompt", "none"), "login_required"),
+        (good.clone().with("response_type", "token"), "unsupported_response_type"),
+        (good.clone().with("scope", "admin"), "invalid_scope"),
+        (good.clone().without("code_challenge"), "invalid_request"),
+        (good.clone().with("state", &"s".repeat(13_000)), "invalid_request"),
+    ];
+    for (request, error) in &wrong {
+        let page = server.browser().open(&request.path()).await.expect_page(400);
+        assert!(page.text.contains("Continue to \u{2068}app.example\u{2069}"), "{page:?}");
+        let answer = AuthorizationResponse::of(&link_out(&page));
+        answer.expect_error(error);
+        assert!(answer.location.as_str().starts_with(CALLBACK) && answer.fields["state"] != "");
+        // A form is not submitted by itself.
+        let request = request.clone().with("response_mode", "form_post");
+        let page = server.browser().open(&request.path()).await.expect_page(400);
+        assert!(!page.text.contains("<script"), "{page:?}");
+        AuthorizationResponse::posted(&page).expect_error(error);
+    }
+    let russian = server.request(Method::GET, &wrong[0].0.path()).header("accept-language", "ru");
+    let page = send(russian).await.expect_page(400);
+    assert!(page.text.contains("Покинуть этот сайт?"), "{page:?}");
+    // The user's own decision was made on a page that names the site.
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&good.path()).await;
+    let reply = ann.submit(&page, &[("decision", "deny")]).await;
+    AuthorizationResponse::of(reply.header("location")).expect_error("access_denied");
+    ann.authorize(&good, "ann").await.code();
+    // A program on the user's own device is no site.
+    let at_home = "http://127.0.0.1:7777/cb";
+    server.change_client("app", |app| app.metadata.redirect_uris = vec![at_home.to_owned()]).await;
+    let request = wrong[0].0.clone().with("redirect_uri", at_home);
+    let reply = server.browser().open(&request.path()).await.expect(StatusCode::SEE_OTHER);
+    AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
+}
+
+async fn t107_logouts_lead_to_a_self_registered_site_by_click_only(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    self_registered(&server).await;
+    let mut ann = server.logged_in("ann").await;
+    let answer = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let hint = server.exchange_code("app", answer.code()).await.field("id_token");
+    let query = "client_id=app&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye&state=s";
+    // Without a session, after the user's confirmation, and by a hint that needs none.
+    let mut pages = vec![server.browser().open(&format!("/oauth2/logout?{query}")).await];
+    let mut other = server.logged_in("ann").await;
+    let page = other.open(&format!("/oauth2/logout?{query}")).await;
+    pages.push(other.submit(&page, &[("decision", "logout")]).await);
+    pages.push(ann.open(&format!("/oauth2/logout?{query}&id_token_hint={hint}")).await);
+    for page in pages {
+        let page = page.expect_page(200);
+        assert_eq!(link_out(&page), "https://app.example/bye?state=s");
+        assert!(page.text.contains("\u{2068}app.example\u{2069}"), "{page:?}");
+    }
+    for mut browser in [ann, other] {
+        assert!(!browser.open("/login").await.text.contains("<bdi>ann</bdi>"), "logged out");
+    }
 }
 
 async fn t108_a_foreign_cookie_does_not_log_the_user_out(backend: Backend) {

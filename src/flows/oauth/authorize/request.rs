@@ -89,13 +89,19 @@ pub struct Callback {
     pub redirect_uri: String,
     pub mode: ResponseMode,
     pub state: Option<String>,
+    /// The client is self-registered.
+    pub is_unverified: bool,
 }
 
 impl Callback {
+    /// Whether it leads to a site that nobody in this deployment has vouched for.
+    pub fn is_unverified_site(&self) -> bool {
+        self.is_unverified && !self.is_on_this_device()
+    }
+
     /// Whether the response goes to a program on the user's own device.
     pub fn is_on_this_device(&self) -> bool {
-        url::Url::parse(&self.redirect_uri)
-            .is_ok_and(|url| url.scheme() != "https" || redirect_uri::is_loopback(&url))
+        redirect_uri::is_on_this_device(&self.redirect_uri)
     }
 }
 
@@ -272,7 +278,8 @@ fn callback(client: &Client, params: &Params) -> Result<Callback, OAuthError> {
         (None, _) => return Err(OAuthError::invalid_request("`redirect_uri` is missing")),
     };
     let mode = response.response_mode.unwrap_or(ResponseMode::Query);
-    Ok(Callback { redirect_uri, mode, state: response.state })
+    let is_unverified = client.source.is_self_registered();
+    Ok(Callback { redirect_uri, mode, state: response.state, is_unverified })
 }
 
 struct Rest {
