@@ -30,6 +30,7 @@ pub const SESSION_START: &str = "/session/start";
 
 const USER: HeaderName = HeaderName::from_static("x-propusk-user");
 const EMAIL: HeaderName = HeaderName::from_static("x-propusk-email");
+const EMAIL_VERIFIED: HeaderName = HeaderName::from_static("x-propusk-email-verified");
 const ROLE: HeaderName = HeaderName::from_static("x-propusk-role");
 const SCOPE: HeaderName = HeaderName::from_static("x-propusk-scope");
 const CLIENT: HeaderName = HeaderName::from_static("x-propusk-client");
@@ -85,7 +86,7 @@ pub(crate) async fn answer(
     let decided = gateway::decide(app, credentials, &query.requirements, caller).await;
     let Decision { verdict, cookies } = decided?;
     let mut response = match verdict {
-        Ok(identity) => allowed(&identity)?,
+        Ok(identity) => allowed(app, &identity)?,
         Err(refusal) => {
             let login = (query.redirect != Redirect::Never
                 && refusal.is_resolved_by_login()
@@ -211,15 +212,20 @@ fn login_url(app: &App, url: Option<String>, refusal: &Refusal) -> String {
 
 /// 200 with the identity. Every header is always set, empty if there is no value: a gateway that
 /// copies them thereby overwrites whatever the client has sent (threat T89).
-fn allowed(identity: &Identity) -> Result<Response, ApiError> {
+fn allowed(app: &App, identity: &Identity) -> Result<Response, ApiError> {
     let mut response = Response::builder().status(StatusCode::OK).finish();
     let claims = identity.claims();
     let scope = claims.scope.to_string();
     let headers = response.headers_mut();
-    headers.reserve(12);
+    headers.reserve(13);
+    let email = claims.email.as_deref().map(|email| (email, claims.email_verified == Some(true)));
+    // Whoever registers may name any address (threat T110).
+    let shown = email.filter(|(_, verified)| *verified || app.config.gateway.unverified_email);
+    let verified = email.map(|(_, verified)| if verified { "true" } else { "false" });
     for (name, value) in [
         (USER, claims.user().unwrap_or_default()),
-        (EMAIL, claims.email.as_deref().unwrap_or_default()),
+        (EMAIL, shown.map_or("", |(email, _)| email)),
+        (EMAIL_VERIFIED, verified.unwrap_or_default()),
         (ROLE, claims.role.as_deref().unwrap_or_default()),
         (SCOPE, scope.as_str()),
         (CLIENT, claims.client_id.as_str()),
@@ -264,7 +270,7 @@ fn see_other(location: &str) -> Result<Response, ApiError> {
 
 /// Sets every identity header to an empty value; see [`allowed`].
 fn with_empty_identity(mut response: Response) -> Response {
-    for name in [USER, EMAIL, ROLE, SCOPE, CLIENT, SESSION, MODULES] {
+    for name in [USER, EMAIL, EMAIL_VERIFIED, ROLE, SCOPE, CLIENT, SESSION, MODULES] {
         let nothing = HeaderValue::from_static("");
         response.headers_mut().insert(name, nothing);
     }

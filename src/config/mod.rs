@@ -220,6 +220,8 @@ pub struct Gateway {
     pub cookie_domain: String,
     /// Resources whose tokens `/forward-auth` accepts without `?audience=`.
     pub audiences: Vec<String>,
+    /// Whether `X-Propusk-Email` is sent for an address that was not verified.
+    pub unverified_email: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

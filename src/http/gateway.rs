@@ -32,8 +32,8 @@ pub fn operation() -> Operation {
         .query::<ForwardAuthRequirements>()
         .empty(
             200,
-            "The request is allowed; `X-Propusk-User`, `-Email`, `-Role`, `-Scope`, `-Client`, `-Session` and `-Modules` identify \
-             the caller.",
+            "The request is allowed; `X-Propusk-User`, `-Email`, `-Email-Verified`, `-Role`, `-Scope`, `-Client`, `-Session` and \
+             `-Modules` identify the caller.",
         )
         .empty(303, "The browser must log in.")
         .api_errors(&[400, 401, 403, 429, 503])

@@ -30,6 +30,9 @@ pub struct AccessClaims {
     pub auth_time: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+    /// Beside `email` (OpenID Connect Core §5.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_verified: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The user's modules at the audience of the token.
@@ -72,7 +75,8 @@ pub struct NewAccessToken<'a> {
     pub scope: Scope,
     pub session: Option<&'a str>,
     pub auth_time: Option<Timestamp>,
-    pub email: Option<&'a str>,
+    /// The email address, and whether it is verified.
+    pub email: Option<(&'a str, bool)>,
     pub role: Option<&'a str>,
     pub modules: Option<Vec<String>>,
     /// An upper bound of `exp`.
@@ -98,7 +102,8 @@ impl AccessClaims {
             scope: new.scope,
             sid: new.session.map(str::to_owned),
             auth_time: new.auth_time.map(Timestamp::as_secs),
-            email: new.email.map(str::to_owned),
+            email: new.email.map(|(email, _)| email.to_owned()),
+            email_verified: new.email.map(|(_, is_verified)| is_verified),
             role: new.role.map(str::to_owned),
             modules: new.modules,
             nbf: None,

@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use propusk::{
     clock::Timestamp,
     flows::admin::{
+        access::Precondition,
         modules::{grant, put, withdraw},
-        users,
+        users::{self, UserChanges},
     },
     model::{actor::Actor, client::Metadata, module::Module},
     oauth::scope::Scope,
@@ -30,9 +31,10 @@ const APP: &str = "http://127.0.0.1:9000";
 const API: &str = "https://api.example";
 
 /// The identity headers.
-const IDENTITY: [&str; 7] = [
+const IDENTITY: [&str; 8] = [
     "x-propusk-user",
     "x-propusk-email",
+    "x-propusk-email-verified",
     "x-propusk-role",
     "x-propusk-scope",
     "x-propusk-client",
@@ -66,6 +68,13 @@ pub async fn module(server: &TestServer, id: &str, scope: &str, resource: Option
 
 pub async fn id_of(server: &TestServer, name: &str) -> String {
     users::find(&server.app, name).await.expect("known").id
+}
+
+/// Marks a user's email as verified.
+pub async fn verify_email(server: &TestServer, name: &str) {
+    let changes = UserChanges { is_verified: Some(true), ..UserChanges::default() };
+    let (id, any) = (id_of(server, name).await, Precondition::Any);
+    users::update(&server.app, &id, &any, changes, &Actor::operator()).await.expect("verified");
 }
 
 fn ask(server: &TestServer, query: &str) -> RequestBuilder {
@@ -116,6 +125,7 @@ fn expect_no_identity(reply: &Reply) {
 
 backend_tests! {
     forward_auth_returns_the_identity_of_a_bearer_token,
+    t110_an_unverified_email_is_no_identity,
     a_gateway_requires_scopes_modules_and_an_audience,
     a_gateway_accepts_tokens_for_the_resource_it_names,
     a_withdrawn_module_is_403_at_the_next_request,
@@ -151,7 +161,8 @@ async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
                 .header("content-type", "text/plain");
             let reply = send(request.body("the query of the request")).await.expect(StatusCode::OK);
             assert_eq!(reply.header("x-propusk-user"), claims["sub"].as_str().expect("text"));
-            assert_eq!(reply.header("x-propusk-email"), "ann@example.org");
+            assert_eq!(reply.header("x-propusk-email"), "");
+            assert_eq!(reply.header("x-propusk-email-verified"), "false");
             assert_eq!(
                 (reply.header("x-propusk-role"), reply.header("x-propusk-client")),
                 ("user", "propusk")
@@ -176,6 +187,29 @@ async fn forward_auth_returns_the_identity_of_a_bearer_token(backend: Backend) {
     }
     server.clock.advance(Duration::from_secs(901));
     expect_no_identity(&ask_as(&server, "", &token).await.expect_error(401, "INVALID_TOKEN"));
+}
+
+async fn t110_an_unverified_email_is_no_identity(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let emails = async |server: &TestServer| {
+        let tokens = server.login("ann").await.tokens();
+        let by_token = ask_as(server, "", &tokens.access).await.expect(StatusCode::OK);
+        let cookie = format!("propusk_refresh={}", tokens.refresh);
+        let by_cookie = send(ask(server, "").header("cookie", cookie)).await.expect(StatusCode::OK);
+        let of = |reply: &Reply| {
+            ["x-propusk-email", "x-propusk-email-verified"]
+                .map(|name| reply.header(name).to_owned())
+        };
+        assert_eq!(of(&by_token), of(&by_cookie));
+        of(&by_token)
+    };
+    assert_eq!(emails(&server).await, ["", "false"]);
+    let open = server.another(&[("PROPUSK_GATEWAY__UNVERIFIED_EMAIL", "true")]).await;
+    assert_eq!(emails(&open).await, ["ann@example.org", "false"]);
+    verify_email(&server, "ann").await;
+    for server in [&server, &open] {
+        assert_eq!(emails(server).await, ["ann@example.org", "true"]);
+    }
 }
 
 async fn a_gateway_requires_scopes_modules_and_an_audience(backend: Backend) {

@@ -15,7 +15,7 @@ use propusk::{
 use reqwest::{Method, RequestBuilder, StatusCode};
 
 use crate::{
-    gateway::{id_of, module},
+    gateway::{id_of, module, verify_email},
     support::{
         Backend, PASSWORD, Reply, TestServer, backend_tests,
         chromium::{Chromium, until},
@@ -50,6 +50,7 @@ impl Setup {
         ];
         let server = TestServer::with(backend, &settings).await;
         server.register("ann").await;
+        verify_email(&server, "ann").await;
         module(&server, "crm", "crm:read", None).await;
         let _nginx = Nginx::start(&address, &own, &application().await).await;
         Self { server, gateway, _nginx }
@@ -110,6 +111,7 @@ async fn nginx_passes_the_identity_of_a_bearer_token_on(backend: Backend) {
         assert!(reply.text.starts_with(&format!("{method} /orders?open=1 ")), "{reply:?}");
         assert_eq!(received(&reply, "x-propusk-user"), [ann.as_str()]);
         assert_eq!(received(&reply, "x-propusk-email"), ["ann@example.org"]);
+        assert_eq!(received(&reply, "x-propusk-email-verified"), ["true"]);
         assert_eq!(received(&reply, "x-propusk-role"), ["user"]);
         assert_eq!(received(&reply, "x-propusk-client"), ["propusk"]);
         assert_eq!(received(&reply, "x-propusk-scope"), ["openid profile email"]);

@@ -112,7 +112,7 @@ pub(crate) async fn access_token(
         scope: allowed.scope,
         session: Some(session),
         auth_time: Some(authenticated_at),
-        email: Some(&user.email),
+        email: Some((&user.email, user.is_verified)),
         role: Some(user.role.as_str()),
         modules: Some(allowed.modules),
         until: allowed.until,

@@ -159,7 +159,9 @@ fn grant<'a>(
         scope: allowed.scope.clone(),
         session: Some(&session.id),
         auth_time: Some(session.authenticated_at),
-        email: user.filter(|_| client.source == Source::BuiltIn).map(|user| user.email.as_str()),
+        email: user
+            .filter(|_| client.source == Source::BuiltIn)
+            .map(|user| (user.email.as_str(), user.is_verified)),
         role: user.filter(|_| has_claim(UserClaim::Role)).map(|user| user.role.as_str()),
         modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),
         until: allowed.until,

@@ -157,8 +157,11 @@ async fn envoy_passes_identity_and_drops_client_headers(backend: Backend) {
     assert_eq!(value(&ok.headers, "x-propusk-user"), Some(ann.as_str()));
     assert_eq!(
         (value(&ok.headers, "x-propusk-email"), value(&ok.headers, "x-propusk-role")),
-        (Some("ann@example.org"), Some("user"))
+        (None, Some("user")),
+        "the email is not verified (threat T110)"
     );
+    assert_eq!(value(&ok.headers, "x-propusk-email-verified"), Some("false"));
+    assert!(ok.headers_to_remove.iter().any(|name| name == "x-propusk-email"), "{ok:?}");
     assert!(
         ok.headers.iter().all(|option| option.append_action == 2),
         "what the client sent is overwritten: {ok:?}"
