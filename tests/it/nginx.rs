@@ -223,6 +223,10 @@ async fn nginx_redirects_only_page_loads_to_the_login(backend: Backend) {
                 .collect();
         format!("{issuer}/session/start?return_to={page}")
     };
+    // Up to 7 KiB, through nginx's own buffers.
+    let long = format!("/orders?q={}", "a".repeat(7000));
+    let reply = send(setup.page(&long)).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(reply.header("location"), to(&long));
     // A client's own claim of the original URL has no effect: nginx sets it.
     let request = setup
         .page("/orders?open=1&a=%2F")

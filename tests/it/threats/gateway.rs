@@ -20,6 +20,10 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::with_app;
 use crate::{
@@ -244,6 +248,8 @@ async fn t65_invalid_gateway_sessions_are_limited_by_network(backend: Backend) {
 
 backend_tests! {
     requires "nginx": t89_client_identity_headers_never_reach_the_application,
+    t100_no_cookie_of_propusk_reaches_the_application,
+    t100_ambiguous_paths_are_refused_on_every_route,
 }
 
 async fn t89_client_identity_headers_never_reach_the_application(backend: Backend) {
@@ -288,25 +294,97 @@ async fn t89_client_identity_headers_never_reach_the_application(backend: Backen
     let reply =
         send(request("/crm/?module=&redirect=never&scope=openid").bearer_auth(&token)).await;
     reply.expect(StatusCode::FORBIDDEN);
+}
 
-    // The application gets the browser's other cookies, and none of Propusk's.
+/// Another host of the domain, or another path, may have set a cookie of the same name.
+async fn t100_no_cookie_of_propusk_reaches_the_application(backend: Backend) {
+    let setup = Setup::new(backend).await;
+    let token = setup.server.login("ann").await.tokens().access;
     let ours = format!("propusk_access={token}");
-    for (sent, arrives) in [
-        (format!("a=1; {ours}; b=2"), "a=1; b=2"),
-        (format!("{ours}; propusk_refresh=r; propusk_session=s; propusk_csrf=c; z=9"), "z=9"),
-        (
-            format!("my_propusk_access=x; {ours};propusk_refresh=r; __Host-propusk_session=s"),
-            "my_propusk_access=x; ",
-        ),
-    ] {
-        let reply = send(setup.request(Method::GET, "/").header("cookie", &sent))
-            .await
-            .expect(StatusCode::OK);
-        assert_eq!(received(&reply, "cookie"), [arrives], "{sent}");
+    let cookies = async |path: &str, sent: &str| {
+        let reply = send(setup.request(Method::GET, path).header("cookie", sent)).await;
+        let reply = reply.expect(StatusCode::OK);
+        assert!(
+            !reply.text.contains(&token) && !reply.text.contains("SECRET"),
+            "{sent}: {reply:?}"
+        );
+        received(&reply, "cookie")
+    };
+    for path in ["/", "/public/"] {
+        for (sent, arrives) in [
+            (format!("a=1; {ours}; b=2"), "a=1; b=2"),
+            (format!("{ours}; propusk_refresh=r; propusk_session=s; propusk_csrf=c; z=9"), "z=9"),
+            (
+                format!("my_propusk_access=x; {ours};propusk_refresh=r; __Host-propusk_session=s"),
+                "my_propusk_access=x; ",
+            ),
+            (
+                format!("{ours}; a=1; propusk_refresh=SECRET; b=2; propusk_refresh=decoy"),
+                "a=1; b=2; ",
+            ),
+            (format!("propusk_refresh=decoy; {ours}; propusk_refresh=SECRET; a=1"), "a=1"),
+            (
+                format!(
+                    "{ours}; propusk_access=2; propusk_refresh=SECRET; propusk_refresh=4; propusk_session=5; \
+                         __Host-propusk_session=SECRET; propusk_csrf=7; __Host-propusk_csrf=8; a=1"
+                ),
+                "a=1",
+            ),
+        ] {
+            assert_eq!(cookies(path, &sent).await, [arrives], "{path}: {sent}");
+        }
+        // More than any browser has for a reason: none at all.
+        for decoys in [8, 20] {
+            let decoys = "propusk_refresh=decoy; ".repeat(decoys);
+            for sent in [
+                format!("a=1; {ours}; {decoys}propusk_refresh=SECRET"),
+                format!("{ours}; propusk_refresh=SECRET; {decoys}a=1"),
+            ] {
+                assert_eq!(cookies(path, &sent).await, Vec::<String>::new(), "{path}: {sent}");
+            }
+        }
+        assert_eq!(cookies(path, &ours).await, Vec::<String>::new());
     }
-    let reply =
-        send(setup.request(Method::GET, "/").header("cookie", &ours)).await.expect(StatusCode::OK);
-    assert_eq!(received(&reply, "cookie"), Vec::<String>::new());
+}
+
+async fn t100_ambiguous_paths_are_refused_on_every_route(backend: Backend) {
+    let setup = Setup::new(backend).await;
+    let address = setup.gateway.strip_prefix("http://").expect("http");
+    for path in [
+        "/public/..;/admin",
+        "/public/..;a=b/admin",
+        "/public/.;/..;/admin",
+        "/public/%2e%2e;/admin",
+        "/public/..%3b/admin",
+        "/public/..%5cadmin",
+        "/public/%5C..%5Cadmin",
+        "/public/..\\admin",
+        "/orders/..;/crm/",
+    ] {
+        // As it is: a URL type would normalize the path.
+        let answer = raw_get(address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+    }
+    for path in ["/public/a;b=c", "/public/?q=..;/%5c", "/public/a..;/x", "/public/..a/"] {
+        let answer = raw_get(address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        assert!(answer.contains(&format!("GET {path} ")), "{path}: {answer}");
+    }
+    // A path that nginx normalizes is not an open one.
+    for path in ["/public/../orders", "/public/%2e%2e/orders", "/public/..%2forders"] {
+        let answer = raw_get(address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{path}: {answer}");
+    }
+}
+
+/// The answer to a GET whose path is sent unchanged.
+async fn raw_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("nginx");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
