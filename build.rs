@@ -22,12 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proto/propusk/v1/user.proto",
         "proto/propusk/v1/revocation.proto",
         "proto/envoy/service/auth/v3/external_auth.proto",
+        // For reflection: clients decode the details of an error by it.
+        "proto/google/rpc/error_details.proto",
     ];
     let files = protox::compile(services, ["proto"])?;
     fs::write(out.join("propusk.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true)
-        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .include_file("proto.rs")
         .compile_fds(files)?;
     Ok(())

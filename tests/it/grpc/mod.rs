@@ -412,6 +412,31 @@ async fn reflection_lists_every_service_and_file() {
     }
 }
 
+/// A client that knows nothing but reflection, such as grpcurl, decodes the details of errors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_describes_the_details_of_errors() {
+    let server = TestServer::with_grpc(Backend::Sqlite, &[]).await;
+    let files = async |request: MessageRequest| {
+        let asked = format!("{request:?}");
+        let MessageResponse::FileDescriptorResponse(files) = reflect(&server, request).await else {
+            panic!("{asked}: no file")
+        };
+        let files = files.file_descriptor_proto.into_iter();
+        let read = |file: Vec<u8>| FileDescriptorProto::decode(file.as_slice()).expect("a file");
+        files.map(read).collect::<Vec<_>>()
+    };
+    for detail in ["ErrorInfo", "BadRequest", "RetryInfo"] {
+        let symbol = format!("google.rpc.{detail}");
+        let mut open = files(MessageRequest::FileContainingSymbol(symbol)).await;
+        assert_eq!(open[0].name(), "google/rpc/error_details.proto");
+        while let Some(file) = open.pop() {
+            for needed in file.dependency {
+                open.extend(files(MessageRequest::FileByFilename(needed)).await);
+            }
+        }
+    }
+}
+
 /// The services that reflection lists.
 async fn services(server: &TestServer) -> BTreeSet<String> {
     match reflect(server, MessageRequest::ListServices(String::new())).await {
