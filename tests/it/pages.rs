@@ -27,6 +27,7 @@ async fn swagger_ui_registers_authorizes_and_verifies() {
     let browser = Chromium::open("en").await;
     browser.go(&format!("{}/docs", server.base)).await;
     let operation = |name: &str| format!("#operations-Authentication-{name}");
+    browser.click("#operations-tag-Authentication").await;
 
     let register = operation("register");
     browser.click(&format!("{register} .opblock-summary-control")).await;
@@ -36,8 +37,10 @@ async fn swagger_ui_registers_authorizes_and_verifies() {
     let token = answer["data"]["accessToken"].as_str().expect("a token");
 
     browser.click("button.authorize").await;
-    browser.type_into(".auth-container input", token).await;
-    browser.click(".auth-btn-wrapper .authorize").await;
+    browser.type_into("#auth-bearer-value", token).await;
+    let enter = "document.querySelector('#auth-bearer-value').closest('.auth-container')\
+                 .querySelector('button.authorize').click()";
+    browser.run(enter).await;
     browser.click(".auth-btn-wrapper .btn-done").await;
     let verify = operation("verify");
     browser.click(&format!("{verify} .opblock-summary-control")).await;
@@ -63,7 +66,7 @@ async fn the_start_page_is_localized_and_fits_a_phone() {
         assert_eq!(browser.run(overflow).await, 0, "no horizontal overflow");
         browser.click(".directory a").await;
         assert!(browser.run("return location.pathname").await == "/docs");
-        browser.text(".opblock-summary").await;
+        browser.text(".opblock-tag").await;
         browser.close().await;
     }
 }
@@ -170,6 +173,7 @@ async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
                   box.querySelector('button.authorize').click()";
     browser.run(chosen).await;
     browser.click(".auth-btn-wrapper .btn-done").await;
+    browser.click("[id^=operations-tag-OAuth]").await;
     // The form's initial values are a valid request.
     let token = "[id$=OpenID_Connect-token]";
     let open = format!("{token} .opblock-summary-control");
@@ -230,5 +234,45 @@ async fn users_arrive_where_the_callback_redirects_on_to() {
     browser.go(&logout).await;
     browser.click("[name=decision][value=logout]").await;
     arrived().await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn swagger_ui_offers_the_recommended_login_first() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let browser = Chromium::open("en").await;
+    browser.go(&format!("{}/docs", server.base)).await;
+    let first = browser.text(".opblock-tag").await;
+    assert!(first.starts_with("OAuth 2.1"), "{first}");
+    let expanded = "return document.querySelectorAll('.opblock').length";
+    assert_eq!(browser.run(expanded).await, 0, "every tag is collapsed");
+    browser.click("#operations-tag-Authentication").await;
+    let calls = "return [...document.querySelectorAll('.opblock')].map(one => \
+                 [one.querySelector('.opblock-summary-method').textContent, \
+                  one.querySelector('.opblock-summary-path').dataset.path].join(' '))";
+    let calls = until("the operations", || async {
+        browser.run(calls).await.as_array().filter(|calls| calls.len() > 6).cloned()
+    });
+    let calls = calls.await;
+    let at = |call: &str| calls.iter().position(|one| one == call).expect("an operation");
+    assert!(at("POST /api/v1/auth/logout") < at("DELETE /api/v1/auth/logout"), "{calls:?}");
+    browser.type_into(".operation-filter-input", "Gate").await;
+    let tags = "return [...document.querySelectorAll('.opblock-tag')].map(one => one.dataset.tag)";
+    until("the filter", || async {
+        (browser.run(tags).await == json!(["Gateways"])).then_some(())
+    })
+    .await;
+
+    browser.click(".scheme-container .authorize").await;
+    let schemes = "return [...document.querySelectorAll('.dialog-ux h4')]\
+                   .map(one => one.textContent.trim().split(' ')[0])";
+    let schemes = until("the schemes", || async {
+        browser.run(schemes).await.as_array().filter(|all| all.len() == 4).cloned()
+    });
+    assert_eq!(schemes.await[0], "oauth2");
+    let focused = "const button = document.querySelector('.dialog-ux .btn.authorize'); \
+                   return button !== null && document.activeElement === button";
+    until("the focus", || async { (browser.run(focused).await == true).then_some(()) }).await;
     browser.close().await;
 }

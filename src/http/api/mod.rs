@@ -24,12 +24,12 @@ use super::oauth;
 /// The tags of the document.
 #[derive(Clone, Copy, Debug, Tags)]
 pub enum Tag {
-    /// First-party registration, login, refresh and logout.
-    Authentication,
     /// The endpoints of OAuth 2.1 and OpenID Connect, for applications with any certified client
     /// library.
     #[oai(rename = "OAuth 2.1 and OpenID Connect")]
     OAuth,
+    /// First-party registration, login, refresh and logout.
+    Authentication,
     /// Modules: product features that are granted per user.
     Modules,
     /// For reverse proxies that ask whether a request is allowed: docs/gateways.md.
@@ -47,8 +47,8 @@ pub enum Tag {
 impl Tag {
     /// In the order of the document.
     const ALL: [Self; 7] = [
-        Self::Authentication,
         Self::OAuth,
+        Self::Authentication,
         Self::Modules,
         Self::Gateways,
         Self::Administration,
