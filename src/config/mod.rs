@@ -50,6 +50,7 @@ pub struct Config {
     pub keys: Keys,
     pub passwords: Passwords,
     pub registration: Registration,
+    pub pages: Pages,
     pub limits: Limits,
     pub events: Retention,
     pub audit: Retention,
@@ -322,6 +323,13 @@ pub struct Passwords {
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     pub enabled: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pages {
+    /// Who operates this deployment; empty: not shown.
+    pub operator: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -431,6 +431,7 @@ const INVALID: &[Case] = &[
         "gateway.origins",
         "would not receive the cookies",
     ),
+    (&[("PROPUSK_PAGES__OPERATOR", "a\nb")], "pages.operator", "without control characters"),
     (
         &[("PROPUSK_BOOTSTRAP__ADMIN_EMAIL", "admin")],
         "bootstrap.admin_email",

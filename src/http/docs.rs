@@ -96,11 +96,12 @@ pub fn route(route: Route) -> Result<Route, askama::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::landing::Settings, *};
 
     #[tokio::test]
     async fn every_file_of_the_page_is_served_by_this_server() {
-        let route = super::super::landing::route(route(Route::new()).unwrap(), true).unwrap();
+        let route = super::super::landing::route(route(Route::new()).unwrap(), Settings::default())
+            .unwrap();
         let client = poem::test::TestClient::new(route);
         let page = client.get("/docs").send().await;
         page.assert_status_is_ok();

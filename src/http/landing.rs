@@ -16,35 +16,44 @@ use super::{
 
 #[derive(Template)]
 #[template(path = "landing.html")]
-struct LandingPage {
+struct LandingPage<'a> {
     assets: &'static AssetUrls,
     lang: &'static str,
     t: &'static Locale,
     version: &'static str,
-    registration: bool,
+    settings: &'a Settings,
     /// The display name of the user who is logged in.
     user: Option<String>,
 }
 
+/// What the landing page shows of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Users may register.
+    pub registration: bool,
+    /// Who operates the deployment; empty: not shown.
+    pub operator: String,
+}
+
 /// The landing page; without a session it is rendered once per locale.
 struct Landing {
-    registration: bool,
+    settings: Settings,
     anonymous: Vec<(&'static Locale, HeaderMap, Bytes)>,
 }
 
 impl Landing {
-    fn new(registration: bool) -> Result<Self, askama::Error> {
+    fn new(settings: Settings) -> Result<Self, askama::Error> {
         let page = |t: &'static Locale| {
-            render(t, registration, None).map(|(headers, body)| (t, headers, body))
+            render(t, &settings, None).map(|(headers, body)| (t, headers, body))
         };
-        let anonymous = Locale::all().iter().map(page);
-        Ok(Self { registration, anonymous: anonymous.collect::<Result<_, _>>()? })
+        let anonymous = Locale::all().iter().map(page).collect::<Result<_, _>>()?;
+        Ok(Self { settings, anonymous })
     }
 }
 
 fn render(
     t: &'static Locale,
-    registration: bool,
+    settings: &Settings,
     user: Option<String>,
 ) -> Result<(HeaderMap, Bytes), askama::Error> {
     let page = LandingPage {
@@ -52,7 +61,7 @@ fn render(
         lang: t.tag(),
         t,
         version: env!("CARGO_PKG_VERSION"),
-        registration,
+        settings,
         user,
     };
     let mut headers = page_headers(STATIC_PAGE_CSP);
@@ -70,7 +79,7 @@ impl Endpoint for Landing {
     async fn call(&self, request: Request) -> Result<Response> {
         let locale = Locale::of_request(&request, None);
         if let Some(user) = pages::logged_in_user(&request).await {
-            let page = render(locale, self.registration, Some(user));
+            let page = render(locale, &self.settings, Some(user));
             return pages::rendered(page.map(|(headers, body)| fixed_answer(&headers, &body)));
         }
         let page = self.anonymous.iter().find(|(t, ..)| std::ptr::eq(*t, locale));
@@ -78,12 +87,11 @@ impl Endpoint for Landing {
     }
 }
 
-/// Adds `/` and the files that all pages load to `route`. `registration`: whether users may
-/// register.
+/// Adds `/` and the files that all pages load to `route`.
 ///
 /// # Errors
 /// If a template fails to render, which indicates a bug.
-pub fn route(route: Route, registration: bool) -> Result<Route, askama::Error> {
+pub fn route(route: Route, settings: Settings) -> Result<Route, askama::Error> {
     let assets = AssetUrls::get();
     let script = "text/javascript; charset=utf-8";
     let files = [
@@ -92,7 +100,7 @@ pub fn route(route: Route, registration: bool) -> Result<Route, askama::Error> {
         (&assets.reveal, script, REVEAL),
         (&assets.submit, script, SUBMIT),
     ];
-    let route = route.at("/", get(Landing::new(registration)?));
+    let route = route.at("/", get(Landing::new(settings)?));
     Ok(files.into_iter().fold(route, |route, (at, media_type, file)| {
         route.at(at, get(Asset::new(media_type, Coding::Identity, file)))
     }))
@@ -102,9 +110,33 @@ pub fn route(route: Route, registration: bool) -> Result<Route, askama::Error> {
 mod tests {
     use super::*;
 
+    fn client(registration: bool, operator: &str) -> poem::test::TestClient<Route> {
+        let settings = Settings { registration, operator: operator.to_owned() };
+        poem::test::TestClient::new(route(Route::new(), settings).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_page_speaks_to_users_first_and_names_the_operator() {
+        for (lang, developers) in [("en", "For developers"), ("ru", "Разработчикам")] {
+            let client = client(true, "Example <Ltd>");
+            let page = client.get(format!("/?lang={lang}")).send().await;
+            let html = page.0.into_body().into_string().await.unwrap();
+            assert!(html.contains("Example &#60;Ltd&#62;"), "{html}");
+            let at = |part: &str| html.find(part).unwrap_or_else(|| panic!("{part} in {html}"));
+            assert!(at("href=\"/login\"") < at("id=\"visitor\""));
+            assert!(at("id=\"visitor\"") < at(developers));
+            for technical in ["OAuth", "/docs", "OpenID"] {
+                assert!(at(developers) < at(technical), "{technical}");
+            }
+        }
+        let page = client(true, "").get("/").send().await;
+        let html = page.0.into_body().into_string().await.unwrap();
+        assert!(!html.contains("operated by"), "{html}");
+    }
+
     #[tokio::test]
     async fn the_page_follows_the_language_and_has_security_headers() {
-        let client = poem::test::TestClient::new(route(Route::new(), true).unwrap());
+        let client = client(true, "");
         let plain = client.get("/").send().await;
         plain.assert_status_is_ok();
         for (name, value) in [
@@ -134,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_offers_no_registration_if_it_is_disabled() {
-        let client = poem::test::TestClient::new(route(Route::new(), false).unwrap());
+        let client = client(false, "");
         let html = client.get("/").send().await.0.into_body().into_string();
         assert!(!html.await.unwrap().contains("/register"));
     }

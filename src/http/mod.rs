@@ -49,7 +49,11 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
     let mut document = api::document()?;
     operation::name_login(&mut document, &app.config.server.issuer)?;
     let openapi = Asset::document("application/json", Bytes::from(document.to_string()));
-    let pages = landing::route(docs::route(Route::new())?, app.config.registration.enabled)?;
+    let settings = landing::Settings {
+        registration: app.config.registration.enabled,
+        operator: app.config.pages.operator.clone(),
+    };
+    let pages = landing::route(docs::route(Route::new())?, settings)?;
     let table = Table { route: pages, methods: api::methods() };
     let table = operation::routes(oauth::operations())
         .into_iter()
