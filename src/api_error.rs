@@ -94,10 +94,20 @@ pub struct ApiError {
     pub challenge: Option<String>,
     /// The URL, on this server, at which the user can start again.
     pub again: Option<String>,
+    /// The application that sent the user, for a page.
+    pub application: Option<Application>,
     /// OAuth's `error` (RFC 6749 §5.2), where the endpoint is one of OAuth's.
     pub oauth: Option<&'static str>,
     /// For the log only.
     pub cause: Option<error::Cause>,
+}
+
+/// The application that a page names.
+#[derive(Clone, Debug)]
+pub struct Application {
+    pub name: String,
+    /// Its home page, as registered.
+    pub uri: Option<String>,
 }
 
 /// A field and what is wrong with it.
@@ -153,6 +163,7 @@ impl ApiError {
             retry_after: None,
             challenge: None,
             again: None,
+            application: None,
             oauth: None,
             cause: None,
         }

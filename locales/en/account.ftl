@@ -2,6 +2,7 @@ login-title = Log in to continue to { $client }
 login-to = to continue to { $client }
 reauthenticate-title = Confirm it’s you
 reauthenticate-text = Enter your password again.
+reauthenticate-confirm = Confirm
 reauthenticate-client = { $client } asks you to enter your password again.
 login-name = Email or username
 login-password = Password
@@ -66,4 +67,4 @@ logged-out-again = Log in again
 
 account-title = You are logged in
 account-text = Open the application you want to use. You will not have to enter your password again.
-account-docs = API documentation
+account-applications = Your applications

@@ -25,6 +25,7 @@ problem-empty = Fill in all required fields and try again.
 
 error-bad-request = This sign-in link doesn’t work
 error-bad-request-text = Go back to the application and try again. If it happens again, contact the application’s developers.
+error-bad-request-application = Go back to { $client } and try again. If it happens again, contact its developers.
 error-not-found = Page not found
 error-not-found-text = Check the URL or go to the home page.
 error-forbidden = Access denied

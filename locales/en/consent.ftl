@@ -1,7 +1,8 @@
 consent-title = { $client } wants to access your account
 consent-scopes = If you allow this, it will be able to:
 consent-no-scopes = It asks for no specific permissions.
-consent-known = allowed before
+consent-known = You have allowed all of this before.
+consent-granted = You have already allowed it to:
 consent-account = Account
 consent-client = Application
 consent-resource = Access to

@@ -2,6 +2,7 @@ login-title = Вход в приложение «{ $client }»
 login-to = Чтобы продолжить в приложении «{ $client }»
 reauthenticate-title = Подтвердите, что это вы
 reauthenticate-text = Введите пароль ещё раз.
+reauthenticate-confirm = Подтвердить
 reauthenticate-client = Приложение «{ $client }» просит ввести пароль ещё раз.
 login-name = Почта или имя пользователя
 login-password = Пароль
@@ -66,4 +67,4 @@ logged-out-again = Войти снова
 
 account-title = Вы вошли
 account-text = Откройте нужное приложение: вводить пароль ещё раз не придётся.
-account-docs = Документация API
+account-applications = Ваши приложения

@@ -1,7 +1,8 @@
 consent-title = Приложение «{ $client }» запрашивает доступ к вашему аккаунту
 consent-scopes = Если вы разрешите, оно сможет:
 consent-no-scopes = Особых разрешений оно не запрашивает.
-consent-known = уже разрешено
+consent-known = Всё это вы уже разрешали.
+consent-granted = Вы уже разрешили ему:
 consent-account = Аккаунт
 consent-client = Приложение
 consent-resource = Доступ к

@@ -6,11 +6,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use poem::{
     Endpoint, FromRequest, IntoResponse, Middleware, PathPattern, Request, RequestBody, Response,
     Result,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
 };
 use serde_json::json;
 
-use super::views::{ErrorPage, ErrorTitle, FormAction, Locale};
+use super::views::{ErrorPage, ErrorTitle, FormAction, Locale, page_url};
 use crate::{
     api_error::{ApiError, Carried, ErrorCode},
     app::App,
@@ -100,7 +100,7 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
             }
         };
         if let Some(error) = &error {
-            render(&mut response, error, &caller, path, reader);
+            render(&mut response, error, &caller, (&method, &uri), reader);
             // The rest of the body is not read, so the connection cannot be reused.
             if is_http1 && matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
                 let close = HeaderValue::from_static("close");
@@ -193,6 +193,7 @@ fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
 fn error_page(
     error: &ApiError,
     caller: &RequestContext,
+    (method, uri): (&Method, &Uri),
     locale: &'static Locale,
 ) -> Option<Response> {
     let title_key = match (error.code, error.code.status()) {
@@ -206,12 +207,16 @@ fn error_page(
         (_, status) if status.is_server_error() => ErrorTitle::Internal,
         _ => ErrorTitle::BadRequest,
     };
+    // A form that was sent cannot be requested again; the page it came from can.
+    let again = || page_url(&Method::GET, &error.again.as_ref()?.parse().ok()?);
     let page = ErrorPage {
         title_key,
         message: &error.message,
         code: Some(error.oauth.unwrap_or(error.code.as_str())),
         request_id: &caller.request_id,
         retry_url: error.again.as_deref(),
+        application: error.application.as_ref().map(|one| (one.name.as_str(), one.uri.as_deref())),
+        page: page_url(method, uri).or_else(again),
     };
     page.render(locale, error.code.status(), FormAction::ThisServer).ok()
 }
@@ -220,17 +225,18 @@ fn render(
     response: &mut Response,
     error: &ApiError,
     caller: &RequestContext,
-    path: &str,
+    (method, uri): (&Method, &Uri),
     reader: Option<&'static Locale>,
 ) {
-    if let Some(page) = reader.and_then(|locale| error_page(error, caller, locale)) {
+    let page = reader.and_then(|locale| error_page(error, caller, (method, uri), locale));
+    if let Some(page) = page {
         let given = std::mem::take(response.headers_mut());
         *response = page;
         response.headers_mut().extend(given);
         error.set_headers(response.headers_mut());
         return;
     }
-    let body = if path.starts_with("/oauth2/") {
+    let body = if uri.path().starts_with("/oauth2/") {
         // RFC 6749 §5.2
         let name = error.oauth.unwrap_or(match error.code {
             ErrorCode::Internal => "server_error",

@@ -6,8 +6,8 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, ClientCard, Consent, ErrorPage, ErrorTitle, Form, FormAction, FormPost, Locale,
-    LoggedOut, Login, Logout, Problem, Register, ScopeLine, SelectAccount,
+    Account, ClientCard, Consent, Destination, ErrorPage, ErrorTitle, Form, FormAction, FormPost,
+    Leaving, Locale, LoggedOut, Login, Logout, Problem, Register, ScopeLine, SelectAccount,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 20] = [
+const PAGES: [&str; 24] = [
     "login",
     "login-for-client",
     "login-again",
@@ -31,11 +31,15 @@ const PAGES: [&str; 20] = [
     "consent-first-party",
     "consent-unverified",
     "consent-long",
+    "consent-again",
     "select-account",
     "logout",
     "logout-long",
     "logged-out",
+    "logged-out-unverified",
+    "leaving",
     "account",
+    "account-applications",
     "error-bad-request",
     "error-not-found",
     "error-internal",
@@ -81,7 +85,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         login: "",
         problem: None,
         register_url: Some("/register".to_owned()),
-        reauthenticate: false,
+        reauthenticate: None,
+        other_account: "/login".to_owned(),
     };
     let register = Register {
         form,
@@ -118,6 +123,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         code,
         request_id: "01JD4Z3Q8X7V5N2M9K6R1T0W4Y",
         retry_url: None,
+        application: None,
+        page: Some(("/login".into(), vec![])),
     };
     let (ok, to) = (StatusCode::OK, FormAction::Application);
     let refused = [
@@ -131,8 +138,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, to),
         "login-again" => Login {
             client: Some(client("Metrics")),
-            login: "vera@example.org",
-            reauthenticate: true,
+            reauthenticate: Some("vera@example.org"),
             ..login
         }
         .render(t, ok, to),
@@ -193,6 +199,11 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             ..consent
         }
         .render(t, ok, to),
+        "consent-again" => Consent {
+            scopes: scopes(&[("openid", None, true), ("profile", None, true)]),
+            ..consent
+        }
+        .render(t, ok, to),
         "logout-long" => Logout {
             form,
             client: Some(LONG),
@@ -214,20 +225,49 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         }
         .render(t, ok, to),
         "logged-out" => LoggedOut {
+            page: Some(("/oauth2/logout".into(), vec![])),
             client: Some((known.name, "https://notes.example")),
+            unverified: None,
+        }
+        .render(t, ok, to),
+        "logged-out-unverified" => LoggedOut {
+            page: None,
+            client: None,
+            unverified: Some(("notes.example", "https://notes.example/bye")),
+        }
+        .render(t, ok, to),
+        "leaving" => Leaving {
+            page: Some(("/oauth2/authorize".into(), vec![])),
+            host: "notes.example",
+            to: Destination::Link("https://notes.example/callback?error=login_required"),
+            message: "no user is logged in",
+            code: "login_required",
         }
         .render(t, ok, to),
         "account" => Account {
             name: "vera",
             email: "vera@example.org",
+            applications: vec![],
         }
         .render(t, ok, to),
-        "error-bad-request" => error(
-            ErrorTitle::BadRequest,
-            "redirect_uri is not one of those registered for this client: register exactly https://notes.example/cb/, \
-             or send the one that is registered",
-            Some("invalid_request"),
-        )
+        "account-applications" => Account {
+            name: "vera",
+            email: "vera@example.org",
+            applications: vec![
+                (known.name, "https://notes.example"),
+                ("Metrics & Dashboards of the North-Western Branch", "https://metrics.example"),
+            ],
+        }
+        .render(t, ok, to),
+        "error-bad-request" => ErrorPage {
+            application: Some((known.name, Some("https://notes.example"))),
+            ..error(
+                ErrorTitle::BadRequest,
+                "redirect_uri is not one of those registered for this client: register exactly https://notes.example/cb/, \
+                 or send the one that is registered",
+                Some("invalid_request"),
+            )
+        }
         .render(t, ok, to),
         "error-not-found" => error(ErrorTitle::NotFound, "nothing is at this address", None).render(t, ok, to),
         "error-internal" => error(ErrorTitle::Internal, "the cause is in the server's log", Some("server_error"))

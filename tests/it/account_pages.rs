@@ -38,6 +38,8 @@ backend_tests! {
     the_start_page_shows_the_logged_in_user,
     the_logout_page_links_to_operator_registered_apps_only,
     a_post_only_path_is_not_a_page,
+    an_error_page_names_the_application_and_a_way_back,
+    the_account_page_links_to_the_users_applications,
 }
 
 async fn a_browser_without_cookies_is_told_to_enable_them(backend: Backend) {
@@ -168,7 +170,19 @@ async fn reauthentication_asks_for_the_password_only(backend: Backend) {
     let request = AuthorizationRequest::of("app", "openid").with("prompt", "login");
     let to_login = ann.open(&request.path()).await;
     let page = ann.open(to_login.header("location")).await.expect(StatusCode::OK);
-    assert!(page.text.contains("value=\"ann\""), "{page:?}");
+    let text = &page.text;
+    assert!(text.contains("Confirm it’s you") && text.contains("<bdi>ann</bdi>"), "{page:?}");
+    assert!(!text.contains("id=\"login\"") && !text.contains("/register"), "{page:?}");
+    assert!(text.contains(">Confirm</button>") && !text.contains(">Log in</button>"), "{page:?}");
+    assert!(text.contains("&#38;reauthenticate=1&#38;lang=ru"), "{page:?}");
+    // A wrong password leads to the same page; another account is one click away.
+    let wrong = [("login", "ann"), ("password", "not the password")];
+    let again = ann.submit(&page, &wrong).await.expect(StatusCode::BAD_REQUEST);
+    assert!(again.text.contains("Confirm it’s you") && !again.text.contains("id=\"login\""));
+    let (_, other) = text.split_once("<p class=\"after\"><a href=\"").expect("a link");
+    let other = other.split('"').next().expect("an address").replace("&#38;", "&");
+    let other = ann.open(&other).await.expect(StatusCode::OK);
+    assert!(other.text.contains("id=\"login\"") && other.text.contains("/register"), "{other:?}");
     // `id_token_hint` takes precedence; `login_hint` alone reveals no name.
     let hinted = ann.open(&request.with("login_hint", "bob").path()).await;
     let page = ann.open(hinted.header("location")).await;
@@ -256,4 +270,62 @@ async fn a_post_only_path_is_not_a_page(backend: Backend) {
     let reply = server.request(Method::GET, "/consent").header("accept-language", "ru");
     let page = crate::support::send(reply).await.expect_page(405);
     assert!(page.text.contains("Страница не найдена"), "{page:?}");
+}
+
+async fn an_error_page_names_the_application_and_a_way_back(backend: Backend) {
+    let home = Metadata { client_uri: Some("https://app.example/".to_owned()), ..web_app() };
+    let server = with_app(backend, home).await;
+    let wrong = AuthorizationRequest::of("app", "openid").with("redirect_uri", "https://x.example");
+    let logout = "/oauth2/logout?client_id=app&post_logout_redirect_uri=https%3A%2F%2Fx.example";
+    for path in [wrong.path(), logout.to_owned()] {
+        let page = server.browser().open(&path).await.expect_page(400);
+        assert!(page.text.contains("Go back to \u{2068}Example App\u{2069}"), "{page:?}");
+        assert_eq!(link(&page, "button"), "https://app.example/");
+        let other_language = link(&page, "quiet");
+        assert_eq!(other_language, format!("{path}&lang=ru"));
+        let page = server.browser().open(&other_language).await.expect_page(400);
+        assert!(page.text.contains("Вернитесь в приложение"), "{page:?}");
+    }
+    // Whoever registered it chose its name.
+    server
+        .change_client("app", |client| client.source = propusk::model::client::Source::Registration)
+        .await;
+    let page = server.browser().open(&wrong.path()).await.expect_page(400);
+    assert!(!page.text.contains("Example App") && !page.text.contains("app.example"), "{page:?}");
+    // A form that was sent has no address: the page it came from has one.
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open(&AuthorizationRequest::of("app", "openid").path()).await;
+    let refused = server.browser().submit(&page, &[("decision", "allow")]).await.expect_page(403);
+    assert!(link(&refused, "quiet").starts_with("/oauth2/authorize?client_id=app"), "{refused:?}");
+    // A path that a browser would take for another host is not linked to.
+    let page = server.browser().open("//evil.example/x").await.expect_page(404);
+    assert!(!page.text.contains("evil.example"), "{page:?}");
+}
+
+async fn the_account_page_links_to_the_users_applications(backend: Backend) {
+    let home = |uri: &str| Metadata { client_uri: Some(uri.to_owned()), ..first_party_app() };
+    let server = with_app(backend, home("https://app.example/")).await;
+    server.client("unused", home("https://unused.example/")).await;
+    server.client("unverified", home("https://unverified.example/")).await;
+    server.register("bob").await;
+    let mut ann = server.logged_in("ann").await;
+    let page = ann.open("/login").await.expect(StatusCode::OK);
+    assert!(page.text.contains("Open the application you want to use"), "{page:?}");
+    for id in ["app", "unverified"] {
+        let answer = ann.authorize(&AuthorizationRequest::of(id, "openid"), "ann").await;
+        server.exchange_code(id, answer.code()).await.expect(StatusCode::OK);
+    }
+    let unverified = |client: &mut propusk::model::client::Client| {
+        client.source = propusk::model::client::Source::Registration;
+    };
+    server.change_client("unverified", unverified).await;
+    let page = ann.open("/login").await.expect(StatusCode::OK);
+    assert_eq!(link(&page, "button"), "https://app.example/");
+    assert!(page.text.contains("<bdi>Example App</bdi>"), "{page:?}");
+    for other in ["unused.example", "unverified.example"] {
+        assert!(!page.text.contains(other), "{page:?}");
+    }
+    assert!(page.text.contains("href=\"/oauth2/logout\"") && page.text.contains("href=\"/\""));
+    let page = server.logged_in("bob").await.open("/login").await.expect(StatusCode::OK);
+    assert!(!page.text.contains("app.example"), "{page:?}");
 }

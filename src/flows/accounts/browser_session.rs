@@ -1,5 +1,7 @@
 //! Browsers that are logged in: one opaque cookie, new at every login.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -10,10 +12,17 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
+        client::Client,
         event::Event,
     },
-    storage::browser_sessions as rows,
+    storage::{
+        browser_sessions as rows,
+        sessions::{self, SessionFilter},
+    },
 };
+
+/// Ids are UUIDs in hexadecimal.
+const AFTER_EVERY_ID: &str = "g";
 
 /// The authorization context of the browser with this cookie at a client, for these resources.
 ///
@@ -53,6 +62,32 @@ pub async fn valid_cookie(app: &App, values: Vec<String>) -> Option<String> {
         }
     }
     values.into_iter().next()
+}
+
+/// The applications with a home page that a user is logged in to, by name. Self-registered ones
+/// are left out: nobody has verified what they call themselves.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn applications(app: &App, user_id: &str) -> Result<Vec<Arc<Client>>, Error> {
+    /// Sessions that are looked at, the newest ones.
+    const MOST: i64 = 100;
+    let live = SessionFilter {
+        user_id: Some(user_id.to_owned()),
+        live: Some(true),
+        ..SessionFilter::default()
+    };
+    let newest = sessions::page(&app.db, &live, AFTER_EVERY_ID, MOST, app.clock.now()).await?;
+    let ids: BTreeSet<String> = newest.into_iter().map(|session| session.client_id).collect();
+    let mut clients = vec![];
+    for id in ids {
+        let known = app.client(&id).await?.map(|known| known.client);
+        clients.extend(known.filter(|client| {
+            client.metadata.client_uri.is_some() && !client.source.is_self_registered()
+        }));
+    }
+    clients.sort_by_cached_key(|client| client.name().to_lowercase());
+    Ok(clients)
 }
 
 /// Logs a browser out: revokes its session, and every client's session that is bound to it.

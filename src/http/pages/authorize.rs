@@ -9,7 +9,8 @@ use poem::{
 };
 
 use super::{
-    ReturnTo, callback, card, csrf::CsrfCookie, host, locale, rendered, see_other, session_cookie,
+    ReturnTo, callback, card, csrf::CsrfCookie, host, locale, naming_application, rendered,
+    see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -92,7 +93,7 @@ pub(super) async fn process(
     let read = authorize::read(app, params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
-        Err(refused) => return error_response(app, request, refused),
+        Err(refused) => return error_response(app, request, params, refused),
     };
     if let Err(too_long) = check_length(app, page_url_length(params)) {
         return callback::error(app, request, &asked.callback, &too_long);
@@ -156,10 +157,17 @@ fn check_length(app: &App, length: usize) -> Result<(), OAuthError> {
 
 /// Redirects to the client with the error, or shows an error page if the redirect URI is not
 /// verified.
-pub(super) fn error_response(app: &App, request: &Request, refused: Refused) -> Result<Response> {
+pub(super) fn error_response(
+    app: &App,
+    request: &Request,
+    params: &Params,
+    refused: Refused,
+) -> Result<Response> {
     match refused {
         Refused::Callback(to, error) => callback::error(app, request, &to, &error),
-        Refused::Page(error) => Err(ApiError::from(error).into()),
+        Refused::Page(error) => {
+            Err(naming_application(app, error.into(), params.get("client_id")).into())
+        }
     }
 }
 

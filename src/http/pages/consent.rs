@@ -24,7 +24,7 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
     let read = authorize::read(app, &params, cookie.as_deref(), caller.address).await;
     let (asked, standing) = match read {
         Ok(read) => read,
-        Err(refused) => return endpoint::error_response(app, request, refused),
+        Err(refused) => return endpoint::error_response(app, request, &params, refused),
     };
     let browser = standing.browser.as_ref().map(|browser| browser.id.clone());
     let purpose = endpoint::csrf_purpose(&browser.unwrap_or_default(), encoded);

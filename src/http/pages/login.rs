@@ -16,13 +16,17 @@ use crate::{
     app::App,
     credentials::CookieNames,
     error::Error,
-    flows::{accounts::login::login_browser, sessions::open::Cookie},
+    flows::{
+        accounts::{browser_session, login::login_browser},
+        sessions::open::Cookie,
+    },
     http::{
         context::Context,
         oauth::params,
         views::{Account, Form, FormAction, Login, Problem},
     },
     limits::{Key, Limit},
+    model::user::User,
     oauth::params::Params,
 };
 
@@ -34,12 +38,21 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
-    if return_to.is_none() {
-        if let Some(session) = current_session(app, request).await? {
-            let page = Account { name: display_name(&session.user), email: &session.user.email };
-            let t = locale(request, Some(&query));
-            return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
-        }
+    if return_to.is_none()
+        && let Some(session) = current_session(app, request).await?
+    {
+        let applications = browser_session::applications(app, &session.user.id).await;
+        let applications = applications.map_err(ApiError::from)?;
+        let page = Account {
+            name: display_name(&session.user),
+            email: &session.user.email,
+            applications: applications
+                .iter()
+                .filter_map(|client| Some((client.name(), client.metadata.client_uri.as_deref()?)))
+                .collect(),
+        };
+        let t = locale(request, Some(&query));
+        return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
     }
     form(app, request, return_to.as_ref(), &query, None).await
 }
@@ -59,17 +72,22 @@ async fn form(
             .map_or_else(|| "/register".to_owned(), |return_to| return_to.page_url("/register"))
     });
     let hint = context.param("login_hint");
-    let reauthenticate = form_values.get("reauthenticate").is_some();
-    // A user who authenticates again need not type the login.
-    let current = if reauthenticate { current_session(app, request).await? } else { None };
-    let current = current.as_ref().map(|session| display_name(&session.user));
+    // A user who authenticates again types the password only, unless the application hints at
+    // another user.
+    let again = form_values.get("reauthenticate").is_some();
+    let current = if again { current_session(app, request).await? } else { None };
+    let is_hinted = |user: &User| {
+        hint.is_none_or(|hint| user.username.as_deref() == Some(hint) || user.email == hint)
+    };
+    let current = current.filter(|session| is_hinted(&session.user));
     let page = Login {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
         client: context.card(),
-        login: form_values.get("login").or(hint).or(current).unwrap_or_default(),
+        login: form_values.get("login").or(hint).unwrap_or_default(),
         problem,
         register_url,
-        reauthenticate,
+        reauthenticate: current.as_ref().map(|session| display_name(&session.user)),
+        other_account: login_url(return_to),
     };
     let page = page.render(context.locale(request), form_status(problem), context.form_action);
     let mut page = rendered(page)?;
@@ -77,6 +95,11 @@ async fn form(
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     Ok(csrf_cookie.set_on(app, page))
+}
+
+/// The login page that returns to the same request.
+pub(super) fn login_url(return_to: Option<&ReturnTo>) -> String {
+    return_to.map_or_else(|| "/login".to_owned(), |to| to.page_url("/login"))
 }
 
 /// Verifies login and password, sets a new session cookie and continues with the request.

@@ -7,7 +7,8 @@ use poem::{
 };
 
 use super::{
-    authorize::display_name, csrf::CsrfCookie, current_session, host, locale, rendered, see_other,
+    authorize::display_name, csrf::CsrfCookie, current_session, host, locale, naming_application,
+    rendered, see_other,
 };
 use crate::{
     api_error::ApiError,
@@ -76,8 +77,7 @@ const REQUEST_PARAMETERS: [&str; 6] = [
 pub async fn by_get(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let logout = EndSessionRequest::of(&params).map_err(ApiError::from)?;
-    let logout = end_session::read(app, &logout).await.map_err(ApiError::from)?;
+    let logout = read(app, &params).await?;
     let Some(session) = current_session(app, request).await? else {
         let response = logged_out(request, &params, &logout)?;
         // Another site cannot take the cookies of the JSON API away.
@@ -104,8 +104,7 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     else {
         return see_other(&url);
     };
-    let logout = EndSessionRequest::of(&params).map_err(ApiError::from)?;
-    let logout = end_session::read(app, &logout).await.map_err(ApiError::from)?;
+    let logout = read(app, &params).await?;
     CsrfCookie::of(app, request)
         .verify(app, request, &form, &csrf_purpose(&session))
         .map_err(|error| error.again(url))?;
@@ -114,6 +113,13 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     } else {
         see_other("/login")
     }
+}
+
+async fn read(app: &App, params: &Params) -> Result<EndSession> {
+    let request = EndSessionRequest::of(params).map_err(ApiError::from)?;
+    let logout = end_session::read(app, &request).await;
+    let named = |error| naming_application(app, ApiError::from(error), params.get("client_id"));
+    Ok(logout.map_err(named)?)
 }
 
 fn csrf_purpose(session: &BrowserSession) -> String {

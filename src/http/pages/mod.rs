@@ -14,7 +14,7 @@ pub mod session_start;
 use std::sync::Arc;
 
 use crate::{
-    api_error::{ApiError, ErrorCode},
+    api_error::{ApiError, Application, ErrorCode},
     app::App,
     credentials::{CookieNames, cookies, require_own_form},
     diagnostics,
@@ -223,6 +223,18 @@ fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
         policy_uri: metadata.policy_uri.as_deref(),
         tos_uri: metadata.tos_uri.as_deref(),
     }
+}
+
+/// Names the application that sent the user on the error page, unless nobody has verified its name.
+fn naming_application(app: &App, error: ApiError, client_id: Option<&str>) -> ApiError {
+    // The request was read before, so the client is in the cache.
+    let client = client_id.and_then(|id| app.directory.cached(id)).map(|known| known.client);
+    let application = client.filter(|client| !client.source.is_self_registered());
+    let application = application.map(|client| Application {
+        name: client.name().to_owned(),
+        uri: client.metadata.client_uri.clone(),
+    });
+    ApiError { application, ..error }
 }
 
 /// Where a URI leads, for users: its host. Only the scheme of a private-use URI decides where it

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    LoginContext, ReturnTo, check_form, csrf::CsrfCookie, form_status, login::logged_in, problem,
-    rendered, session_cookie,
+    LoginContext, ReturnTo, check_form,
+    csrf::CsrfCookie,
+    form_status,
+    login::{logged_in, login_url},
+    problem, rendered, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -62,10 +65,6 @@ async fn form(
     let status = if fields.is_empty() { form_status(problem) } else { StatusCode::BAD_REQUEST };
     let page = page.render(context.locale(request), status, context.form_action);
     Ok(csrf_cookie.set_on(app, rendered(page)?))
-}
-
-fn login_url(return_to: Option<&ReturnTo>) -> String {
-    return_to.map_or_else(|| "/login".to_owned(), |to| to.page_url("/login"))
 }
 
 /// Creates the account and logs the user in.

@@ -37,7 +37,7 @@ impl Problem {
 }
 
 /// `/login`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Login<'a> {
     pub form: Form<'a>,
     /// The application that requested the login.
@@ -47,15 +47,18 @@ pub struct Login<'a> {
     pub problem: Option<Problem>,
     /// The registration page; `None` if registration is disabled.
     pub register_url: Option<String>,
-    /// The user is logged in and must authenticate again.
-    pub reauthenticate: bool,
+    /// The username, else the email address, of the user who is logged in and must authenticate
+    /// again: neither another login nor registration is offered.
+    pub reauthenticate: Option<&'a str>,
+    /// The login page, for another account with this request.
+    pub other_account: String,
 }
 
 impl Login<'_> {
     /// The title of the document.
     fn title(&self, t: &Locale) -> Cow<'static, str> {
         match &self.client {
-            Some(client) if !self.reauthenticate => {
+            Some(client) if self.reauthenticate.is_none() => {
                 t.with("login-title", &[("client", client.name)])
             }
             _ => self.heading(t),
@@ -63,11 +66,14 @@ impl Login<'_> {
     }
 
     fn heading(&self, t: &Locale) -> Cow<'static, str> {
-        t.get(if self.reauthenticate { "reauthenticate-title" } else { "login-heading" })
+        t.get(match self.reauthenticate {
+            Some(_) => "reauthenticate-title",
+            None => "login-heading",
+        })
     }
 
     fn lead(&self, t: &Locale) -> Option<Cow<'static, str>> {
-        match (&self.client, self.reauthenticate) {
+        match (&self.client, self.reauthenticate.is_some()) {
             (Some(client), true) => {
                 Some(t.with("reauthenticate-client", &[("client", client.name)]))
             }
@@ -84,8 +90,8 @@ impl Login<'_> {
 
     fn url(&self) -> Option<PageUrl<'_>> {
         let (path, mut query) = url_with_return_to("/login", &self.form);
-        if self.reauthenticate {
-            query.push(("again".into(), "1".into()));
+        if self.reauthenticate.is_some() {
+            query.push(("reauthenticate".into(), "1".into()));
         }
         Some((path, query))
     }
@@ -159,9 +165,17 @@ page!(SelectAccount, "select_account.html", script: false);
 pub struct Account<'a> {
     pub name: &'a str,
     pub email: &'a str,
+    /// The names and home pages of the applications that the user is logged in to.
+    pub applications: Vec<(&'a str, &'a str)>,
 }
 
 impl Account<'_> {
+    /// Those whose home page a page may link to.
+    fn applications(&self) -> Vec<(&str, &str)> {
+        let all = self.applications.iter();
+        all.filter_map(|(name, uri)| Some((*name, web_link(Some(uri))?))).collect()
+    }
+
     fn url(&self) -> Option<PageUrl<'_>> {
         Some(("/login".into(), vec![]))
     }

@@ -55,6 +55,20 @@ pub struct Consent<'a> {
 }
 
 impl Consent<'_> {
+    /// What the user has not granted yet; if there is nothing new, everything.
+    fn asked(&self) -> Vec<&ScopeLine> {
+        self.scopes.iter().filter(|scope| !scope.known || self.are_all_known()).collect()
+    }
+
+    /// What the user has granted before, beside something new.
+    fn granted(&self) -> Vec<&ScopeLine> {
+        self.scopes.iter().filter(|scope| scope.known && !self.are_all_known()).collect()
+    }
+
+    fn are_all_known(&self) -> bool {
+        !self.scopes.is_empty() && self.scopes.iter().all(|scope| scope.known)
+    }
+
     fn links(&self, t: &Locale) -> Vec<(Cow<'static, str>, &str)> {
         [
             ("consent-website", self.client.uri),

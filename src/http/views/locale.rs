@@ -184,6 +184,12 @@ impl Locale {
         self.format(key, Some(&values))
     }
 
+    /// A text without Unicode isolates, for the title of a document: it is nobody's neighbour, and
+    /// bookmarks and windows show isolates as boxes.
+    pub fn plain<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
+        text.into().replace(['\u{2068}', '\u{2069}'], "")
+    }
+
     fn format(&self, key: &str, values: Option<&FluentArgs<'_>>) -> Cow<'static, str> {
         let bundle = &BUNDLES[self.language as usize];
         let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {

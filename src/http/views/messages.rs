@@ -57,9 +57,28 @@ pub struct ErrorPage<'a> {
     pub request_id: &'a str,
     /// Where the user can try again, a path of this server.
     pub retry_url: Option<&'a str>,
+    /// The name and the home page of the application that sent the user.
+    pub application: Option<(&'a str, Option<&'a str>)>,
+    /// The page in the user's browser, if it can be requested again.
+    pub page: Option<PageUrl<'a>>,
 }
 
 impl ErrorPage<'_> {
+    fn text(&self, t: &Locale) -> Cow<'static, str> {
+        match (self.title_key, self.application) {
+            (ErrorTitle::BadRequest, Some((name, _))) => {
+                t.with("error-bad-request-application", &[("client", name)])
+            }
+            (title, _) => title.text(t),
+        }
+    }
+
+    /// The name and the home page of the application, if there is one to return to.
+    fn application_link(&self) -> Option<(&str, &str)> {
+        let (name, uri) = self.application?;
+        Some((name, web_link(uri)?))
+    }
+
     fn action_label(&self, t: &Locale) -> Cow<'static, str> {
         t.get(if self.title_key == ErrorTitle::RegistrationClosed {
             "login"
@@ -69,7 +88,7 @@ impl ErrorPage<'_> {
     }
 
     fn url(&self) -> Option<PageUrl<'_>> {
-        None
+        self.page.clone()
     }
 }
 

@@ -28,7 +28,8 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         login: text,
         problem: Some(Problem::WrongCredentials),
         register_url: Some(text.to_owned()),
-        reauthenticate: false,
+        reauthenticate: None,
+        other_account: "/login".to_owned(),
     };
     let register = Register {
         form,
@@ -63,15 +64,29 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     let select = SelectAccount { form, client: Some(client(text)), account: text };
     let logout =
         Logout { form, client: Some(text), account: Some(text), hidden: vec![(text, text)] };
-    let logged_out = LoggedOut { client: Some((text, "https://app.example/bye?a=\"b")) };
-    let account = Account { name: text, email: "vera@example.org" };
+    let logged_out = LoggedOut {
+        page: None,
+        client: Some((text, "https://app.example/bye?a=\"b")),
+        unverified: Some((text, "https://app.example/bye")),
+    };
+    let account = Account {
+        name: text,
+        email: "vera@example.org",
+        applications: vec![(text, "https://app.example/"), (text, text)],
+    };
     let error = ErrorPage {
         title_key: ErrorTitle::BadRequest,
         message: text,
         code: Some(text),
         request_id: text,
         retry_url: Some(text),
+        application: Some((text, Some(text))),
+        page: Some(("/x".into(), vec![(text.into(), text.into())])),
     };
+    let leaving =
+        Leaving { page: None, host: text, to: Destination::Link(text), message: text, code: text };
+    let again =
+        Login { reauthenticate: Some(text), other_account: text.to_owned(), ..login.clone() };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
     vec![
         html(login.render(t, ok, action)).await,
@@ -83,6 +98,8 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         html(account.render(t, ok, action)).await,
         html(error.render(t, ok, action)).await,
         html(post.render(t, ok, action)).await,
+        html(leaving.render(t, ok, action)).await,
+        html(again.render(t, ok, action)).await,
     ]
 }
 
@@ -100,6 +117,30 @@ async fn t07_untrusted_text_is_escaped_on_every_page() {
             assert!(!page.contains("<script>") && !page.contains(" onclick"), "{page}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_title_has_no_invisible_isolates() {
+    for t in Locale::all() {
+        let mut isolated = 0;
+        for page in pages_of("Notes", t).await {
+            let (_, title) = page.split_once("<title>").unwrap();
+            let (title, body) = title.split_once("</title>").unwrap();
+            assert!(!title.contains(['\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}']), "{title:?}");
+            isolated += usize::from(body.contains('\u{2068}'));
+        }
+        assert!(isolated > 3, "a name cannot change the direction of a sentence");
+    }
+}
+
+#[tokio::test]
+async fn consent_separates_what_is_new_from_what_was_granted() {
+    let consent = &pages_of("a=1", &Locale::all()[0]).await[2];
+    // All of it was granted before: said once.
+    assert_eq!(consent.matches("allowed all of this before").count(), 1, "{consent}");
+    assert!(!consent.contains("already allowed it to"), "{consent}");
+    // A self-registered application gets no button that stands out.
+    assert!(!consent.contains("<button class=\"button\""), "{consent}");
 }
 
 #[tokio::test]
@@ -164,7 +205,8 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
         login: "",
         problem: None,
         register_url: None,
-        reauthenticate: false,
+        reauthenticate: None,
+        other_account: "/login".to_owned(),
     };
     let answer = login.render(&Locale::all()[2], StatusCode::OK, FormAction::ThisServer);
     let answer = answer.unwrap();
