@@ -113,6 +113,8 @@ async fn a_long_request_works_or_is_refused_at_once(backend: Backend) {
     }
     let post = server.request(Method::POST, "/oauth2/authorize");
     crate::support::send(post.form(&request(&"s".repeat(13_000)).0)).await.expect_page(400);
+    let post = server.request(Method::POST, "/oauth2/logout");
+    crate::support::send(post.form(&[("state", "s".repeat(13_000))])).await.expect_page(400);
 }
 
 async fn a_form_from_before_a_new_login_restarts_the_request(backend: Backend) {

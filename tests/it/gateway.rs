@@ -21,7 +21,7 @@ use crate::{
     cookies::with_https,
     support::{
         Backend, Reply, TestServer, backend_tests,
-        oauth::{Browser, payload, web_app},
+        oauth::{AuthorizationRequest, Browser, payload, web_app},
         send,
     },
 };
@@ -565,6 +565,11 @@ async fn long_return_addresses_survive_the_login_or_become_the_start_page(backen
         let reply = ann.log_in(&login, "ann").await;
         let reply = ann.open(reply.header("location")).await.expect(StatusCode::SEE_OTHER);
         assert_eq!(reply.header("location"), format!("{APP}{lands}"));
+        // A link that goes straight to the start of a session.
+        let direct = AuthorizationRequest(vec![("return_to".to_owned(), format!("{APP}{path}"))]);
+        let direct = format!("/session/start?{}", direct.query());
+        let reply = server.browser().open(&direct).await.expect(StatusCode::SEE_OTHER);
+        assert_eq!(reply.header("location"), login);
     }
 }
 

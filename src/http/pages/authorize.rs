@@ -9,8 +9,8 @@ use poem::{
 };
 
 use super::{
-    ReturnTo, callback, card, csrf::CsrfCookie, host, locale, naming_application, rendered,
-    see_other, session_cookie,
+    ReturnTo, callback, card, check_length, csrf::CsrfCookie, host, locale, naming_application,
+    rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -30,7 +30,6 @@ use crate::{
     model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
     oauth::{
         authorization_request::{AuthorizationParameters, RequestSource, ResponseParameters},
-        error::OAuthError,
         params::Params,
     },
 };
@@ -142,17 +141,6 @@ fn page_url_length(params: &Params) -> usize {
     const ADDED: usize = 100;
     let request = ReturnTo::of(params.without(&[PARAMETER]));
     request.page_url("/select-account").len() + ADDED
-}
-
-fn check_length(app: &App, length: usize) -> Result<(), OAuthError> {
-    let most = app.config.max_url_length();
-    if length <= most {
-        return Ok(());
-    }
-    Err(OAuthError::invalid_request(format!(
-        "the request is too long: escaped for the login page's URL it has {length} bytes of at most {most}; shorten `state`, or use \
-         pushed authorization requests (RFC 9126)",
-    )))
 }
 
 /// Redirects to the client with the error, or shows an error page if the redirect URI is not

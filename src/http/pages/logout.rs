@@ -7,8 +7,8 @@ use poem::{
 };
 
 use super::{
-    authorize::display_name, csrf::CsrfCookie, current_session, host, locale, naming_application,
-    rendered, see_other,
+    authorize::display_name, check_length, csrf::CsrfCookie, current_session, host, locale,
+    naming_application, rendered, see_other,
 };
 use crate::{
     api_error::ApiError,
@@ -99,6 +99,7 @@ pub async fn by_post(request: &Request, body: Body) -> Result<Response> {
     let form = params::from_body(request, &mut RequestBody::new(body)).await?;
     let params = form.without(&FORM_FIELDS);
     let url = format!("/oauth2/logout?{}", params.encode());
+    check_length(app, url.len()).map_err(ApiError::from)?;
     let (Some(decision), Some(session)) =
         (form.get("decision"), current_session(app, request).await?)
     else {

@@ -31,7 +31,7 @@ use crate::{
         views::{ClientCard, FormAction, Locale, Problem},
     },
     model::{browser_session::BrowserSession, client::Client},
-    oauth::params::Params,
+    oauth::{error::OAuthError, params::Params},
 };
 use poem::{
     Request, Response, Result,
@@ -223,6 +223,18 @@ fn card<'a>(client: &'a Client, logo: Option<&'a str>) -> ClientCard<'a> {
         policy_uri: metadata.policy_uri.as_deref(),
         tos_uri: metadata.tos_uri.as_deref(),
     }
+}
+
+/// Refuses a request that would not fit into the URL of a page at this server.
+fn check_length(app: &App, length: usize) -> Result<(), OAuthError> {
+    let most = app.config.max_url_length();
+    if length <= most {
+        return Ok(());
+    }
+    Err(OAuthError::invalid_request(format!(
+        "the request is too long: the URLs of the pages would have {length} bytes of at most {most}; shorten `state`, or use \
+         pushed authorization requests (RFC 9126)",
+    )))
 }
 
 /// Names the application that sent the user on the error page, unless nobody has verified its name.

@@ -50,7 +50,13 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let return_to = ReturnTo::session_start(&query);
+    let landing = query.get("return_to").and_then(|text| gateway::landing(&app.config, text));
+    // What is carried through the login fits into its URL.
+    let kept = query.without(&["return_to"]);
+    let return_to = ReturnTo::session_start(&match &landing {
+        Some(url) => kept.with("return_to", url.as_str()),
+        None => kept,
+    });
     let max_age = query.get("max_age").and_then(|text| text.parse().ok());
     let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
@@ -63,8 +69,6 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Some(tokens) = started.map_err(ApiError::from)? else {
         return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
     };
-    let landing = query.get("return_to");
-    let landing = landing.and_then(|text| gateway::landing(&app.config, text));
     let mut response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;
     let cookies = CookieNames::of(&app.config).set(
         (&tokens.access_token, tokens.expires_in),
