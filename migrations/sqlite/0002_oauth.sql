@@ -31,6 +31,7 @@ CREATE TABLE pushed_requests (
     id         BLOB   NOT NULL PRIMARY KEY,     -- SHA-256 of the random part of the request_uri
     client_id  TEXT   NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
     parameters TEXT   NOT NULL,                 -- form-encoded
+    used_by    TEXT,                            -- browser session that used it and may repeat it (RFC 9126 §4)
     expires_at BIGINT NOT NULL
 );
 CREATE INDEX pushed_requests_expires_at ON pushed_requests (expires_at);
