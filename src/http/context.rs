@@ -151,6 +151,14 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
         StatusCode::REQUEST_TIMEOUT => {
             ApiError::new(ErrorCode::RequestTimeout, "the request timed out: send it again")
         }
+        StatusCode::SERVICE_UNAVAILABLE => ApiError {
+            cause: Some("server.request_timeout passed".into()),
+            retry_after: Some(Duration::from_secs(2)),
+            ..ApiError::new(
+                ErrorCode::Unavailable,
+                "the service did not answer in time: try again in a moment",
+            )
+        },
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ErrorCode::TooLarge, "the body is too large")
         }

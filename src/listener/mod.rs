@@ -9,7 +9,7 @@
 //! | TLS handshake | [`Options::handshake_timeout`] |
 //! | header section of an HTTP/1 request | [`Options::header_timeout`], [`Options::max_header_bytes`] (431) |
 //! | time between requests | [`Options::idle_timeout`] |
-//! | a request, including its body | [`RequestTimeout`] (408), which wraps the routes |
+//! | a request, including its body | [`RequestTimeout`] (408 or 503), which wraps the routes |
 //! | a response that the client does not read | [`Options::request_timeout`] + [`Options::idle_timeout`] |
 //! | HTTP/2 streams, resets, header lists | constants below |
 
@@ -29,12 +29,15 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, Version, header, uri::Scheme};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::{
@@ -420,8 +423,9 @@ impl<B: Body + Unpin> Body for Tracked<B> {
 }
 
 /// Middleware for the routes: a request that takes longer, including its body, becomes the error
-/// 408; a panic of a handler becomes the error 500. Both are `poem::Error`s without a body; the
-/// request-context middleware renders them.
+/// 408 if it has not arrived completely (RFC 9110 §15.5.9), else 503; a panic of a handler becomes
+/// the error 500. All are `poem::Error`s without a body; the request-context middleware renders
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeout(pub Duration);
 
@@ -442,7 +446,8 @@ pub struct Timed<E> {
 impl<E: Endpoint> Endpoint for Timed<E> {
     type Output = E::Output;
 
-    async fn call(&self, request: Request) -> poem::Result<E::Output> {
+    async fn call(&self, mut request: Request) -> poem::Result<E::Output> {
+        let is_received = track_body(&mut request);
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match timeout(self.timeout, call).await {
             Ok(Ok(result)) => result,
@@ -450,7 +455,27 @@ impl<E: Endpoint> Endpoint for Timed<E> {
                 tracing::error!("request handler panicked");
                 Err(poem::Error::from_status(StatusCode::INTERNAL_SERVER_ERROR))
             }
+            Err(_) if is_received.load(Ordering::Acquire) => {
+                Err(poem::Error::from_status(StatusCode::SERVICE_UNAVAILABLE))
+            }
             Err(_) => Err(poem::Error::from_status(StatusCode::REQUEST_TIMEOUT)),
         }
     }
+}
+
+/// Becomes true once the body was read to its end.
+fn track_body(request: &mut Request) -> Arc<AtomicBool> {
+    let body = request.take_body();
+    let is_received = Arc::new(AtomicBool::new(body.is_empty()));
+    if body.is_empty() {
+        request.set_body(body);
+    } else {
+        let at_its_end = Arc::clone(&is_received);
+        let end = stream::poll_fn(move |_| {
+            at_its_end.store(true, Ordering::Release);
+            Poll::Ready(None)
+        });
+        request.set_body(poem::Body::from_bytes_stream(body.into_bytes_stream().chain(end)));
+    }
+    is_received
 }

@@ -49,7 +49,7 @@ async fn echo(body: Vec<u8>) -> Vec<u8> {
 }
 
 #[handler]
-async fn slow(entered: Data<&Arc<Notify>>) -> &'static str {
+async fn slow(entered: Data<&Arc<Notify>>, _body: Vec<u8>) -> &'static str {
     entered.notify_one();
     sleep(Duration::from_millis(300)).await;
     "slow but done"
@@ -89,7 +89,7 @@ fn start(options: Options) -> Running {
     let routes = Route::new()
         .at("/hello", get(hello))
         .at("/echo", post(echo))
-        .at("/slow", get(slow))
+        .at("/slow", get(slow).post(slow))
         .at("/broken", get(broken))
         .at("/large", get(large))
         .at("/thumbprint", get(thumbprint))
@@ -345,16 +345,27 @@ async fn a_shutdown_aborts_requests_after_its_grace() {
 }
 
 #[tokio::test]
-async fn long_requests_are_answered_408() {
+async fn requests_that_do_not_arrive_are_answered_408() {
     let server = start(Options { request_timeout: millis(100), ..options() });
     for request in [
-        "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nstall",
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nstall",
     ] {
         let answer = server.exchange(request).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_arrived_and_take_too_long_are_answered_503() {
+    let server = start(Options { request_timeout: millis(100), ..options() });
+    for request in [
+        "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "POST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        let answer = server.exchange(request).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
 }
 
