@@ -22,7 +22,7 @@ use crate::{
         tokens::first_party,
     },
     model::actor::RequestContext,
-    oauth::scope::Scope,
+    oauth::{params::whole_number, scope::Scope},
 };
 
 /// Where a browser session gets the cookies of a session behind a gateway.
@@ -154,7 +154,7 @@ impl GatewayQuery {
                 ("audience", _) => parsed.requirements.audiences.extend(words()),
                 ("acr", _) => parsed.requirements.acr_values.extend(words()),
                 ("max_age", seconds) => {
-                    let age = seconds.parse().ok().map(Duration::from_secs);
+                    let age = whole_number(seconds).map(Duration::from_secs);
                     let least = SHORTEST_MAX_AGE.as_secs();
                     parsed.requirements.max_age = age.filter(|age| *age >= SHORTEST_MAX_AGE);
                     if parsed.requirements.max_age.is_none() {
@@ -364,6 +364,7 @@ mod tests {
         assert_eq!(query.requirements.acr_values, ["x", "y"]);
         assert_eq!((query.redirect, query.cookies), (Redirect::Header, true));
         assert!(GatewayQuery::parse("redirect=never&").is_ok());
+        assert!(GatewayQuery::parse("max_age=99999999999999999999").is_ok(), "no limit");
         for bad in [
             "scopes=a",
             "scope=",
@@ -374,6 +375,7 @@ mod tests {
             "max_age=29",
             "max_age=-1",
             "max_age=1e3",
+            "max_age=%2B300",
             "max_age=300&max_age=400",
             "redirect=yes",
             "redirect=never&redirect=login",

@@ -35,7 +35,7 @@ impl From<Introspection> for v1::ValidateResponse {
                 None => vec![],
             },
             client_id: facts.client_id,
-            scope: facts.scope,
+            scope: facts.scope.unwrap_or_default(),
             token_type: facts.token_type.unwrap_or_default().to_owned(),
             iat: facts.iat,
             exp: facts.exp,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::oauth::token_request::GrantType;
 use crate::{clock::Timestamp, model::key::SigningAlgorithm, oauth::scope::Scope};
@@ -178,8 +178,8 @@ pub struct Metadata {
     pub require_signed_request_object: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_pushed_authorization_requests: bool,
-    /// Seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Seconds; a number too large for any use counts as the largest.
+    #[serde(deserialize_with = "saturating", skip_serializing_if = "Option::is_none")]
     pub default_max_age: Option<u32>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_auth_time: bool,
@@ -258,6 +258,11 @@ impl Client {
         let own = &self.metadata.tls_client_certificates;
         own.iter().any(|one| one == thumbprint)
     }
+
+fn saturating<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let seconds = Option::<u64>::deserialize(from)?;
+    Ok(seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)))
+}
 
     /// Whether the origin is registered, or is that of a redirect URI.
     pub fn has_origin(&self, origin: &str) -> bool {

@@ -22,6 +22,8 @@ pub struct AccessClaims {
     pub exp: i64,
     pub jti: String,
     pub client_id: String,
+    /// Absent where it is empty (RFC 6749 §3.3).
+    #[serde(default, skip_serializing_if = "Scope::is_empty")]
     pub scope: Scope,
     /// The session id (OpenID Connect Front-Channel Logout §3); absent for client credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -123,6 +123,12 @@ impl Parameter for Vec<String> {
     }
 }
 
+/// A number of digits only; one that is too large for any use counts as the largest.
+pub fn whole_number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
 macro_rules! whole_numbers {
     ($($number:ty),+) => {
         $(impl Parameter for Option<$number> {
@@ -130,11 +136,11 @@ macro_rules! whole_numbers {
                 let Some(text) = params.get(name) else {
                     return Ok(None);
                 };
-                let number = text.parse::<u64>().ok().and_then(|n| <$number>::try_from(n).ok());
-                number.map(Some).ok_or_else(|| {
+                let number = whole_number(text).ok_or_else(|| {
                     let refused = format!("`{name}` must be a whole number, 0 or greater");
                     OAuthError::invalid_request(refused)
-                })
+                })?;
+                Ok(Some(<$number>::try_from(number).unwrap_or(<$number>::MAX)))
             }
         })+
     };
@@ -245,5 +251,21 @@ mod tests {
         }
         let many: String = (0..101).map(|n| format!("p{n}=1&")).collect();
         assert!(Params::parse(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_number_has_digits_only_and_may_be_of_any_size() {
+        let read = |text: &str| {
+            let params = Params::default().with("max_age", text);
+            <Option<u32> as Parameter>::read(&params, "max_age").map_err(|error| error.code)
+        };
+        assert_eq!(read("0"), Ok(Some(0)));
+        assert_eq!(read("007"), Ok(Some(7)));
+        for large in ["4294967296", "99999999999999999999999"] {
+            assert_eq!(read(large), Ok(Some(u32::MAX)), "{large}");
+        }
+        for bad in ["+5", "-1", " 5", "5 ", "1e3", "5.0", "0x5", "٥"] {
+            assert_eq!(read(bad), Err("invalid_request"), "{bad}");
+        }
     }
 }

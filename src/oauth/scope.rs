@@ -65,6 +65,12 @@ impl Scope {
         self.0.is_empty()
     }
 
+    /// As text for a response or a claim, which omits an empty scope: RFC 6749 §3.3 has no empty
+    /// value.
+    pub fn non_empty(&self) -> Option<String> {
+        (!self.is_empty()).then(|| self.to_string())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

@@ -17,6 +17,7 @@ mod cookies;
 mod explain;
 mod gateway;
 mod grpc;
+mod interoperability;
 mod invalid_requests;
 mod jose;
 mod keys;

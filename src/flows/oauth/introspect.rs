@@ -30,7 +30,8 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
     pub client_id: String,
-    pub scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_type: Option<&'static str>,
     pub iat: i64,
@@ -87,7 +88,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         sub: session.subject,
         aud: None,
         client_id: session.client_id,
-        scope: allowed.scope.to_string(),
+        scope: allowed.scope.non_empty(),
         token_type: None,
         iat: session.rotated_at.as_secs(),
         exp: session.idle_expires_at.as_secs(),
@@ -115,7 +116,7 @@ impl Facts {
             sub: claims.sub,
             aud: Some(claims.aud),
             client_id: claims.client_id,
-            scope: claims.scope.to_string(),
+            scope: claims.scope.non_empty(),
             token_type: Some("Bearer"),
             iat: claims.iat,
             exp: claims.exp,

@@ -51,8 +51,10 @@ struct TokenBody {
     token_type: String,
     /// Seconds.
     expires_in: u64,
-    /// The scope of the access token, which may be narrower than requested.
-    scope: String,
+    /// The scope of the access token, which may be narrower than requested; absent where it is
+    /// empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
     /// Replaces the previous refresh token.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
@@ -77,7 +79,7 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
         access_token: issued.access_token,
         token_type: "Bearer".to_owned(),
         expires_in: issued.expires_in,
-        scope: issued.scope.to_string(),
+        scope: issued.scope.non_empty(),
         refresh_token: issued.refresh_token,
         id_token: issued.id_token,
     };

@@ -17,6 +17,7 @@ use crate::{
     http::{api::Tag, context::Context, oauth::params, operation::Operation},
     limits::{Key, Limit},
     model::actor::RequestContext,
+    oauth::params::whole_number,
     request_context::user_agent,
 };
 
@@ -57,7 +58,7 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
         Some(url) => kept.with("return_to", url.as_str()),
         None => kept,
     });
-    let max_age = query.get("max_age").and_then(|text| text.parse().ok());
+    let max_age = query.get("max_age").and_then(whole_number);
     let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
     };

@@ -101,6 +101,10 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
         .collect();
     known.entry("grant_types").or_insert_with(|| serde_json::json!(["authorization_code"]));
     // RFC 7591 §2 lets the server replace unsupported values. Clients name the grant types of every
+    // RFC 6749 §3.3 has no empty scope: it is treated as absent.
+    if known.get("scope").and_then(Value::as_str).is_some_and(|scope| scope.trim().is_empty()) {
+        known.remove("scope");
+    }
     // server they may meet.
     if let Some(Value::Array(grants)) = known.get_mut("grant_types") {
         let allowed = &app.config.client_registration.grant_types;

@@ -1,0 +1,125 @@
+//! What client libraries and browsers send and expect beyond the specifications' main path.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
+use josekit::{
+    jwk::{Jwk, alg::ed::EdCurve},
+    jws::{self, JwsSigner, JwsVerifier},
+};
+use propusk::model::client::{AssertionAudience, AuthMethod, GrantType, Metadata};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Backend, Database, Reply, TestServer, backend_tests,
+    external_server::ExternalServer,
+    oauth::{
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, SECRET, VERIFIER, first_party_app,
+        header, payload, public_app,
+    },
+    process::{Process, run},
+    send,
+};
+
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// A JWT signed with an Ed25519 key, under this `alg`.
+fn sign(key: &Jwk, alg: &str, claims: &Value) -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(json!({ "alg": alg })), part(claims.clone()));
+    let signer = jws::EdDSA.signer_from_jwk(key).expect("a signer");
+    let signature = signer.sign(message.as_bytes()).expect("a signature");
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// A client with an Ed25519 key, whose published form names this `alg`.
+fn signing_app(key: &Jwk, alg: &str) -> Metadata {
+    let mut public: Value =
+        serde_json::to_value(key.to_public_key().expect("a public key")).expect("JSON");
+    public["alg"] = alg.into();
+    Metadata {
+        token_endpoint_auth_method: AuthMethod::PrivateKeyJwt,
+        jwks: Some(json!({ "keys": [public] })),
+        ..first_party_app()
+    }
+}
+
+/// The response to a token request that is authenticated by an assertion for this audience.
+async fn ask(server: &TestServer, key: &Jwk, alg: &str, id: &str, jti: &str, aud: Value) -> Reply {
+    let exp = server.clock.now().as_secs() + 60;
+    let claims = json!({ "iss": id, "sub": id, "aud": aud, "jti": jti, "exp": exp });
+    let assertion = sign(key, alg, &claims);
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", ASSERTION),
+        ("client_assertion", &assertion),
+    ];
+    server.form("/oauth2/token", &form).await
+}
+
+fn key() -> Jwk {
+    Jwk::generate_ed_key(EdCurve::Ed25519).expect("a key")
+}
+
+backend_tests! {
+    an_empty_scope_is_omitted,
+    a_registration_with_an_empty_scope_gets_the_default,
+    a_number_has_digits_only_and_a_large_one_is_no_limit,
+}
+
+async fn an_empty_scope_is_omitted(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let service =
+        Metadata { grant_types: vec![GrantType::ClientCredentials], ..Metadata::default() };
+    server.client("service", service).await;
+    let form = [("grant_type", "client_credentials")];
+    let reply = server.form_as("/oauth2/token", "service", &form).await.expect(StatusCode::OK);
+    assert_eq!(reply.json().get("scope"), None, "RFC 6749 §3.3 has no empty scope");
+    let access = reply.field("access_token");
+    assert_eq!(payload(&access).get("scope"), None);
+    let introspection = server.introspect("service", &access).await;
+    assert_eq!((&introspection["active"], introspection.get("scope")), (&true.into(), None));
+    server.verify(&access).await.expect(StatusCode::OK);
+}
+
+async fn a_registration_with_an_empty_scope_gets_the_default(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let register = async |metadata: Value| {
+        server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED).json()
+    };
+    let default = register(json!({ "redirect_uris": [CALLBACK] })).await["scope"].clone();
+    for empty in ["", "  "] {
+        let metadata = json!({
+            "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none", "scope": empty,
+        });
+        let client = register(metadata).await;
+        assert_eq!(client["scope"], default);
+        let id = client["client_id"].as_str().expect("an id");
+        let request = AuthorizationRequest::of(id, "openid");
+        server.browser().authorize(&request, "ann").await.code();
+    }
+}
+
+async fn a_number_has_digits_only_and_a_large_one_is_no_limit(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("app", first_party_app()).await;
+    server.register("ann").await;
+    let mut ann = server.logged_in("ann").await;
+    server.clock.advance(Duration::from_secs(3_600));
+    let request = |age: &str| AuthorizationRequest::of("app", "openid").with("max_age", age);
+    for bad in ["+5", "-1", " 5", "5s", "1e3"] {
+        let reply = ann.open(&request(bad).path()).await;
+        let answer = AuthorizationResponse::of(reply.header("location"));
+        answer.expect_error("invalid_request");
+        assert!(answer.fields["error_description"].contains("max_age"), "{answer:?}");
+    }
+    for large in ["4294967296", "99999999999999999999999"] {
+        let reply = ann.open(&request(large).path()).await;
+        AuthorizationResponse::of(reply.header("location")).code();
+    }
+    let metadata = json!({ "redirect_uris": [CALLBACK], "default_max_age": 4_294_967_296_u64 });
+    server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
+}
