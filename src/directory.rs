@@ -13,6 +13,7 @@ use crate::{
         catalogue::Catalogue,
         client::{Client, DOCS},
     },
+    oauth::redirect_uri,
     storage::{self, Db, catalogue, clients},
 };
 
@@ -100,8 +101,12 @@ impl Directory {
         {
             return Ok(has);
         }
-        let candidates = clients::with_origin(db, origin).await?;
-        let has = candidates.iter().any(|client| client.has_origin(origin));
+        let mut has = false;
+        let for_any_port = redirect_uri::loopback_origin(origin);
+        for registered in [Some(origin.to_owned()), for_any_port].into_iter().flatten() {
+            let candidates = clients::with_origin(db, &registered).await?;
+            has = has || candidates.iter().any(|client| client.has_origin(origin));
+        }
         self.origins.insert(origin.to_owned(), (version, has));
         Ok(has)
     }

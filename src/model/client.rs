@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::oauth::token_request::GrantType;
-use crate::{clock::Timestamp, model::key::SigningAlgorithm, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    model::key::SigningAlgorithm,
+    oauth::{redirect_uri, scope::Scope},
+};
 
 /// The first-party client of the JSON API: a login there opens a session of this client.
 pub const FIRST_PARTY: &str = "propusk";
@@ -266,11 +270,9 @@ fn saturating<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Erro
 
     /// Whether the origin is registered, or is that of a redirect URI.
     pub fn has_origin(&self, origin: &str) -> bool {
-        let of_redirects = self.metadata.redirect_uris.iter().any(|uri| {
-            uri.strip_prefix(origin)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-        });
-        of_redirects || self.metadata.allowed_origins.iter().any(|one| one == origin)
+        let mut redirects = self.metadata.redirect_uris.iter();
+        redirects.any(|uri| redirect_uri::has_origin(uri, origin))
+            || self.metadata.allowed_origins.iter().any(|one| one == origin)
     }
 
     /// The display name; the id if it has none.

@@ -74,14 +74,31 @@ pub fn matches(registered: &str, requested: &str) -> bool {
     }
     match (loopback(registered), loopback(requested)) {
         (Some(known), Some(asked)) => {
-            // `localhost` may resolve to another machine (RFC 8252 §8.3), so a port registered with
-            // it must match. Without one any port matches: no application on a user's machine has
-            // port 80.
-            let any_port = known.host != "localhost" || known.port.is_none();
-            any_port && (known.host, known.path) == (asked.host, asked.path)
+            known.is_for_any_port() && (known.host, known.path) == (asked.host, asked.path)
         }
         _ => false,
     }
+}
+
+/// Whether a page that a registered redirect URI leads to may have this origin: the port may differ
+/// as in [`matches`].
+pub fn has_origin(registered: &str, origin: &str) -> bool {
+    let is_same = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?']);
+    if registered.strip_prefix(origin).is_some_and(is_same) {
+        return true;
+    }
+    match (loopback(registered), loopback(origin)) {
+        (Some(known), Some(asked)) => {
+            known.is_for_any_port() && known.host == asked.host && asked.path.is_empty()
+        }
+        _ => false,
+    }
+}
+
+/// The beginning of the redirect URIs for any port that [`has_origin`] accepts for this origin;
+/// `None` where it is not a loopback origin.
+pub fn loopback_origin(origin: &str) -> Option<String> {
+    Some(format!("http://{}", loopback(origin)?.host))
 }
 
 /// The parts of a loopback redirect URI.
@@ -89,6 +106,14 @@ struct Loopback<'a> {
     host: &'static str,
     port: Option<u16>,
     path: &'a str,
+}
+
+impl Loopback<'_> {
+    /// `localhost` may resolve to another machine (RFC 8252 §8.3), so a port registered with it
+    /// must match. Without one any port matches: no application on a user's machine has port 80.
+    fn is_for_any_port(&self) -> bool {
+        self.host != "localhost" || self.port.is_none()
+    }
 }
 
 fn loopback(uri: &str) -> Option<Loopback<'_>> {
@@ -162,6 +187,35 @@ mod tests {
             assert!(!matches("http://localhost/cb", other), "{other}");
         }
         assert!(!matches("https://c/cb", "https://c:8443/cb"));
+    }
+
+    #[test]
+    fn an_origin_follows_the_rule_of_redirect_uris() {
+        for (registered, origin) in [
+            ("https://c.example/cb", "https://c.example"),
+            ("https://c.example", "https://c.example"),
+            ("https://c.example?x", "https://c.example"),
+            ("http://localhost/cb", "http://localhost"),
+            ("http://localhost/cb", "http://localhost:5173"),
+            ("http://localhost:3000/cb", "http://localhost:3000"),
+            ("http://127.0.0.1/cb", "http://127.0.0.1:5173"),
+            ("http://127.0.0.1:1/cb", "http://127.0.0.1:5173"),
+            ("http://[::1]/cb", "http://[::1]:5173"),
+        ] {
+            assert!(has_origin(registered, origin), "{registered} {origin}");
+        }
+        for (registered, origin) in [
+            ("https://c.example/cb", "https://c.example:8443"),
+            ("https://c.example.evil/cb", "https://c.example"),
+            ("http://localhost:3000/cb", "http://localhost:5173"),
+            ("http://localhost/cb", "http://127.0.0.1:5173"),
+            ("http://localhost/cb", "https://localhost:5173"),
+            ("http://localhost/cb", "http://localhost.evil:5173"),
+            ("http://localhost/cb", "http://localhost:5173/cb"),
+            ("http://127.0.0.1/cb", "null"),
+        ] {
+            assert!(!has_origin(registered, origin), "{registered} {origin}");
+        }
     }
 
     #[test]

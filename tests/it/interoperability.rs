@@ -67,6 +67,7 @@ backend_tests! {
     an_empty_scope_is_omitted,
     a_registration_with_an_empty_scope_gets_the_default,
     a_number_has_digits_only_and_a_large_one_is_no_limit,
+    cors_at_loopback_follows_the_rule_of_redirects,
 }
 
 async fn an_empty_scope_is_omitted(backend: Backend) {
@@ -122,4 +123,43 @@ async fn a_number_has_digits_only_and_a_large_one_is_no_limit(backend: Backend) 
     }
     let metadata = json!({ "redirect_uris": [CALLBACK], "default_max_age": 4_294_967_296_u64 });
     server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
+}
+
+async fn cors_at_loopback_follows_the_rule_of_redirects(backend: Backend) {
+    for (uri, allowed, refused) in [
+        (
+            "http://localhost/cb",
+            ["http://localhost", "http://localhost:5173"],
+            ["http://127.0.0.1:5173", "https://localhost:5173"],
+        ),
+        (
+            "http://127.0.0.1:1/cb",
+            ["http://127.0.0.1", "http://127.0.0.1:5173"],
+            ["http://localhost:5173", "http://[::1]:5173"],
+        ),
+        // A port that was registered with `localhost` must match.
+        (
+            "http://localhost:3000/cb",
+            ["http://localhost:3000"; 2],
+            ["http://localhost:5173", "http://localhost"],
+        ),
+    ] {
+        let server = TestServer::start(backend).await;
+        let metadata = Metadata { redirect_uris: vec![uri.to_owned()], ..public_app() };
+        server.client("app", metadata).await;
+        for (origins, named) in [(allowed, true), (refused, false)] {
+            for origin in origins {
+                let request = server.request(Method::OPTIONS, "/oauth2/token");
+                let reply = send(request.header("origin", origin)).await;
+                let expected = if named { origin } else { "" };
+                assert_eq!(reply.header("access-control-allow-origin"), expected, "{uri}");
+                // Redirects there follow the same rule.
+                let request = AuthorizationRequest::of("app", "openid")
+                    .with("redirect_uri", &format!("{origin}/cb"));
+                let reply = server.browser().open(&request.path()).await;
+                let status = if named { StatusCode::SEE_OTHER } else { StatusCode::BAD_REQUEST };
+                assert_eq!(reply.status, status, "{uri} {origin}");
+            }
+        }
+    }
 }

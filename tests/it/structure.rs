@@ -20,7 +20,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "limits"]),
     ("storage", &["clock", "oauth", "model", "config"]),
     ("jose", &["clock", "oauth", "model"]),
-    ("directory", &["model", "storage"]),
+    ("directory", &["model", "oauth", "storage"]),
     ("keys", &["clock", "config", "jose", "model", "oauth", "storage"]),
     ("error", &["keys", "oauth", "password", "storage"]),
     ("diagnostics", &["clock", "error", "model", "storage"]),
