@@ -180,6 +180,10 @@ pub struct Metadata {
     pub introspection_signed_response_alg: Option<SigningAlgorithm>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_signed_request_object: bool,
+    /// Whether ID tokens have the claims that the scope covers, as UserInfo does; else only those
+    /// requested individually (OpenID Connect Core §5.4).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub claims_in_id_token: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_pushed_authorization_requests: bool,
     /// Seconds; a number too large for any use counts as the largest.

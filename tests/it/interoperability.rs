@@ -67,6 +67,7 @@ backend_tests! {
     an_empty_scope_is_omitted,
     a_registration_with_an_empty_scope_gets_the_default,
     a_number_has_digits_only_and_a_large_one_is_no_limit,
+    id_tokens_have_the_claims_of_the_scope_where_registered,
     cors_at_loopback_follows_the_rule_of_redirects,
 }
 
@@ -123,6 +124,43 @@ async fn a_number_has_digits_only_and_a_large_one_is_no_limit(backend: Backend) 
     }
     let metadata = json!({ "redirect_uris": [CALLBACK], "default_max_age": 4_294_967_296_u64 });
     server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
+}
+
+async fn id_tokens_have_the_claims_of_the_scope_where_registered(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("plain", first_party_app()).await;
+    let whole = Metadata { claims_in_id_token: true, ..first_party_app() };
+    server.client("whole", whole).await;
+    server.register("ann").await;
+    let mut ann = server.logged_in("ann").await;
+    let mut tokens = async |id: &str, scope: &str| {
+        let answer = ann.authorize(&AuthorizationRequest::of(id, scope), "ann").await;
+        server.exchange_code(id, answer.code()).await.expect(StatusCode::OK)
+    };
+    let claims = |reply: &Reply| {
+        let claims = payload(&reply.field("id_token"));
+        [claims["email"].clone(), claims["preferred_username"].clone()]
+    };
+    let (email, name) = (json!("ann@example.org"), json!("ann"));
+    let plain = tokens("plain", "openid profile email").await;
+    assert_eq!(claims(&plain), [Value::Null, Value::Null], "Core §5.4");
+    let whole = tokens("whole", "openid profile email").await;
+    assert_eq!(claims(&whole), [email.clone(), name.clone()]);
+    let less = tokens("whole", "openid email").await;
+    assert_eq!(claims(&less), [email, Value::Null], "the scope decides");
+    // A refresh that narrows the scope narrows the ID token as well.
+    let refresh = whole.field("refresh_token");
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh.as_str()),
+        ("scope", "openid profile"),
+    ];
+    let narrow = server.form_as("/oauth2/token", "whole", &form).await.expect(StatusCode::OK);
+    assert_eq!(claims(&narrow), [Value::Null, name]);
+    // Clients may register it themselves, and read it back.
+    let metadata = json!({ "redirect_uris": [CALLBACK], "claims_in_id_token": true });
+    let client = server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
+    assert_eq!(client.json()["claims_in_id_token"], true);
 }
 
 async fn cors_at_loopback_follows_the_rule_of_redirects(backend: Backend) {

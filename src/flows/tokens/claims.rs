@@ -30,7 +30,8 @@ pub fn covering(claim: &str) -> Option<&'static str> {
 pub enum Place {
     /// Those the scope covers, and those requested individually.
     UserInfo,
-    /// Only those requested individually: the rest is at the UserInfo endpoint (Core §5.4).
+    /// Only those requested individually: the rest is at the UserInfo endpoint (Core §5.4), unless
+    /// the client has registered `claims_in_id_token`.
     IdToken,
 }
 
@@ -61,7 +62,8 @@ pub fn of(
     let wanted = |name: &str, by: &str| {
         let one_by_one = details.claims.as_ref().is_some_and(|c| asked(c, name))
             && client.metadata.scope.contains(by);
-        one_by_one || (place == Place::UserInfo && scope.contains(by))
+        let by_scope = place == Place::UserInfo || client.metadata.claims_in_id_token;
+        one_by_one || (by_scope && scope.contains(by))
     };
     let mut claims = Map::new();
     if wanted("email", "email") {

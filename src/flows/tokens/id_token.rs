@@ -39,7 +39,7 @@ pub(crate) async fn of_session(
     let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
     let details = &session.details;
     let user_claims = session.user.as_ref().map(|user| {
-        let mut user_claims = claims::of(client, user, &session.scope, details, Place::IdToken);
+        let mut user_claims = claims::of(client, user, &allowed.scope, details, Place::IdToken);
         user_claims.extend(claims::standing(client, user, &allowed.modules));
         user_claims
     });

@@ -101,6 +101,8 @@ struct ClientMetadata {
     subject_type: Option<String>,
     sector_identifier_uri: Option<String>,
     id_token_signed_response_alg: Option<String>,
+    /// Whether ID tokens have the claims that the scope covers.
+    claims_in_id_token: Option<bool>,
     userinfo_signed_response_alg: Option<String>,
     backchannel_logout_uri: Option<String>,
     client_uri: Option<String>,

@@ -34,7 +34,7 @@ pub enum Registrant {
 /// The members that a client may register or put into its metadata document (RFC 7591 §2, OpenID
 /// Connect Registration §2). The others of [`Metadata`] are for operators, and ignored like unknown
 /// members.
-const REGISTRABLE: [&str; 31] = [
+const REGISTRABLE: [&str; 32] = [
     "client_name",
     "scope",
     "redirect_uris",
@@ -48,6 +48,7 @@ const REGISTRABLE: [&str; 31] = [
     "subject_type",
     "sector_identifier_uri",
     "id_token_signed_response_alg",
+    "claims_in_id_token",
     "userinfo_signed_response_alg",
     "request_object_signing_alg",
     "introspection_signed_response_alg",
