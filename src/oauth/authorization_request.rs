@@ -28,6 +28,7 @@ values! {
     /// Mode).
     pub enum ResponseMode or invalid_request {
         Query = "query",
+        Fragment = "fragment",
         FormPost = "form_post",
     }
 }

@@ -68,6 +68,7 @@ backend_tests! {
     a_registration_with_an_empty_scope_gets_the_default,
     a_number_has_digits_only_and_a_large_one_is_no_limit,
     id_tokens_have_the_claims_of_the_scope_where_registered,
+    the_response_can_be_in_the_fragment,
     cors_at_loopback_follows_the_rule_of_redirects,
 }
 
@@ -161,6 +162,33 @@ async fn id_tokens_have_the_claims_of_the_scope_where_registered(backend: Backen
     let metadata = json!({ "redirect_uris": [CALLBACK], "claims_in_id_token": true });
     let client = server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
     assert_eq!(client.json()["claims_in_id_token"], true);
+}
+
+async fn the_response_can_be_in_the_fragment(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("spa", public_app()).await;
+    server.register("ann").await;
+    let offered = server.get("/.well-known/openid-configuration").await.json();
+    assert_eq!(offered["response_modes_supported"], json!(["query", "fragment", "form_post"]));
+    let request = AuthorizationRequest::of("spa", "openid").with("response_mode", "fragment");
+    let answer = server.browser().authorize(&request, "ann").await;
+    assert_eq!(answer.location.query(), None, "{answer:?}");
+    let fragment = answer.location.fragment().expect("a fragment");
+    let fields: std::collections::HashMap<String, String> =
+        url::form_urlencoded::parse(fragment.as_bytes()).into_owned().collect();
+    assert_eq!(fields["state"], "a state");
+    assert_eq!(fields["iss"], server.app.config.server.issuer);
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "spa"),
+        ("code", &fields["code"]),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    server.form("/oauth2/token", &form).await.expect(StatusCode::OK);
+    let silent = server.browser().open(&request.with("prompt", "none").path()).await;
+    let location = silent.header("location");
+    assert!(location.starts_with(&format!("{CALLBACK}#error=login_required&")), "{location}");
 }
 
 async fn cors_at_loopback_follows_the_rule_of_redirects(backend: Backend) {

@@ -116,7 +116,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "scopes_supported": scopes,
         "protected_resources": resources,
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query", "form_post"],
+        "response_modes_supported": ["query", "fragment", "form_post"],
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public", "pairwise"],

@@ -1,6 +1,6 @@
-//! The authorization response: parameters of a redirect (RFC 6749 §4.1.2), or a form that posts
-//! them (OAuth 2.0 Form Post Response Mode). It is sent to a [`Callback`] only, which can be
-//! constructed only from a registered redirect URI.
+//! The authorization response: parameters of a redirect, in its query (RFC 6749 §4.1.2) or fragment
+//! (OAuth 2.0 Multiple Response Types §2.1), or a form that posts them (Form Post Response Mode). It
+//! is sent to a [`Callback`] only, which can be constructed only from a registered redirect URI.
 
 use poem::{Request, Response, Result, http::StatusCode};
 use url::form_urlencoded;
@@ -33,8 +33,8 @@ pub fn error(
     }
     let url;
     let to = match callback.mode {
-        ResponseMode::Query => {
-            url = with_query(&callback.redirect_uri, &fields);
+        ResponseMode::Query | ResponseMode::Fragment => {
+            url = with_fields(callback, &fields);
             Destination::Link(&url)
         }
         ResponseMode::FormPost => {
@@ -83,15 +83,22 @@ fn complete<'a>(app: &App, callback: &Callback, mut fields: Fields<'a>) -> Field
     fields
 }
 
-fn with_query(uri: &str, fields: &Fields<'_>) -> String {
-    let separator = if uri.contains('?') { '&' } else { '?' };
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    format!("{uri}{separator}{query}")
+/// The redirect URI with the fields in its query or fragment.
+fn with_fields(callback: &Callback, fields: &Fields<'_>) -> String {
+    let uri = &callback.redirect_uri;
+    let separator = match callback.mode {
+        // A registered redirect URI has no fragment of its own (RFC 6749 §3.1.2).
+        ResponseMode::Fragment => '#',
+        _ if uri.contains('?') => '&',
+        _ => '?',
+    };
+    let fields = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    format!("{uri}{separator}{fields}")
 }
 
 fn send(request: &Request, callback: &Callback, fields: &Fields<'_>) -> Result<Response> {
     match callback.mode {
-        ResponseMode::Query => see_other(&with_query(&callback.redirect_uri, fields)),
+        ResponseMode::Query | ResponseMode::Fragment => see_other(&with_fields(callback, fields)),
         ResponseMode::FormPost => {
             let page = FormPost { action: &callback.redirect_uri, fields };
             let t = locale(request, None);
