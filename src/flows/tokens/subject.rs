@@ -1,6 +1,8 @@
 //! Subject identifiers (OpenID Connect Core §8): the user's id, or, for clients that registered
 //! `pairwise`, an identifier that only clients of one sector share.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -9,7 +11,8 @@ use url::Url;
 use crate::{
     app::App,
     error::Error,
-    model::client::{Client, SubjectType},
+    model::client::{Client, Metadata, SubjectType},
+    oauth::redirect_uri,
 };
 
 /// The `sub` of a user for a client.
@@ -31,12 +34,28 @@ pub fn subject(app: &App, client: &Client, user_id: &str) -> Result<String, Erro
     Ok(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// The host of a client's sector identifier (§8.1).
+/// The client's sector (§8.1): the host of its sector identifier, else of its redirect URIs. Without
+/// one the client is a sector of its own, which no host can be named like.
 fn sector(client: &Client) -> String {
-    let metadata = &client.metadata;
-    let named = metadata.sector_identifier_uri.as_ref().or(metadata.redirect_uris.first());
-    named
-        .and_then(|uri| Url::parse(uri).ok())
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_else(|| client.id.clone())
+    let named = client.metadata.sector_identifier_uri.as_deref();
+    let host = match named {
+        Some(uri) => Url::parse(uri).ok().and_then(|url| url.host_str().map(str::to_owned)),
+        None => {
+            let mut hosts = hosts(&client.metadata);
+            hosts.pop_first().filter(|_| hosts.is_empty()).flatten()
+        }
+    };
+    host.unwrap_or_else(|| format!("client:{}", client.id))
+}
+
+/// The hosts of a client's redirect URIs; `None` stands for those on the user's own device, with a
+/// private-use scheme or on loopback: nobody owns them, so they prove no sector. More than one
+/// requires a `sector_identifier_uri`.
+pub fn hosts(metadata: &Metadata) -> BTreeSet<Option<String>> {
+    let of_web = |uri: &String| {
+        let url = Url::parse(uri).ok()?;
+        let is_web = url.scheme() == "https" && !redirect_uri::is_loopback(&url);
+        url.host_str().filter(|_| is_web).map(str::to_owned)
+    };
+    metadata.redirect_uris.iter().map(of_web).collect()
 }

@@ -1,5 +1,7 @@
 //! Attacks by clients: what a client may be granted, and what it may learn.
 
+use std::collections::HashSet;
+
 use propusk::{
     model::client::{GrantType, Metadata},
     oauth::scope::Scope,
@@ -12,8 +14,8 @@ use super::{assert_active, assert_revoked, inactive, tokens, with_app};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{
-        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, SECRET, first_party_app,
-        payload, public_app, web_app,
+        AuthorizationRequest, AuthorizationResponse, CALLBACK, Form, SECRET, VERIFIER,
+        first_party_app, payload, public_app, web_app,
     },
     send,
 };
@@ -36,6 +38,7 @@ async fn scope_of(server: &TestServer, reply: Reply) -> String {
 }
 
 backend_tests! {
+    t104_a_redirect_uri_on_the_device_proves_no_sector,
     t23_no_grant_type_issues_an_ungranted_scope,
     t23_a_client_uses_its_registered_grant_types_only,
     t23_unconsented_claims_are_not_released,
@@ -427,5 +430,50 @@ async fn t83_no_response_page_or_event_contains_a_secret(backend: Backend) {
         for secret in [SECRET, PASSWORD, &code, &refresh, &access, cookie, &csrf, "$argon2"] {
             assert!(!text.contains(secret), "{text}");
         }
+    }
+}
+
+async fn t104_a_redirect_uri_on_the_device_proves_no_sector(backend: Backend) {
+    const APP: &str = "com.example.app:/cb";
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let register = async |uris: Value| {
+        let metadata = json!({
+            "redirect_uris": uris, "application_type": "native", "subject_type": "pairwise",
+            "token_endpoint_auth_method": "none",
+        });
+        server.post("/oauth2/register", metadata).await
+    };
+    // Another site's host beside a scheme or an address of the device: the code would come here,
+    // with that site's `sub`.
+    for beside in [APP, "http://127.0.0.1/cb", "http://localhost/cb", "https://localhost/cb"] {
+        let reply = register(json!([CALLBACK, beside])).await;
+        let reply = reply.expect_oauth_error(400, "invalid_client_metadata");
+        assert!(reply.text.contains("sector_identifier_uri: is required"), "{beside}: {reply:?}");
+    }
+    // Nobody owns a scheme or loopback, so two clients there have nothing in common.
+    let mut subjects = HashSet::new();
+    for uris in [
+        json!([APP]),
+        json!([APP]),
+        json!(["http://127.0.0.1/cb"]),
+        json!(["http://127.0.0.1/cb"]),
+        json!(["http://localhost/cb"]),
+        json!([APP, "http://127.0.0.1/cb", "http://localhost/cb"]),
+    ] {
+        let client = register(uris.clone()).await.expect(StatusCode::CREATED);
+        let (id, uri) = (client.field("client_id"), uris[0].as_str().expect("a URI"));
+        let request = AuthorizationRequest::of(&id, "openid").with("redirect_uri", uri);
+        let answer = server.browser().authorize(&request, "ann").await;
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("client_id", &id),
+            ("code", answer.code()),
+            ("redirect_uri", uri),
+            ("code_verifier", VERIFIER),
+        ];
+        let reply = server.form("/oauth2/token", &form).await.expect(StatusCode::OK);
+        let sub = payload(&reply.field("id_token"))["sub"].as_str().expect("a sub").to_owned();
+        assert!(subjects.insert(sub), "{uris}");
     }
 }

@@ -10,7 +10,7 @@ use super::strict_json;
 use crate::{
     app::App,
     error::{Error, FieldError},
-    flows::tokens::scope::is_own,
+    flows::tokens::{scope::is_own, subject},
     jose::KeySet,
     model::{
         client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},
@@ -428,20 +428,14 @@ impl Rules<'_> {
 
     fn subject(&mut self) {
         let metadata = self.metadata;
-        let hosts = metadata
-            .redirect_uris
-            .iter()
-            .filter_map(|uri| Some(Url::parse(uri).ok()?.host_str()?.to_owned()));
-        let mut hosts: Vec<_> = hosts.collect();
-        hosts.sort_unstable();
-        hosts.dedup();
         let ambiguous = metadata.subject_type == SubjectType::Pairwise
             && metadata.sector_identifier_uri.is_none()
-            && hosts.len() > 1;
+            && subject::hosts(metadata).len() > 1;
         self.must(
             !ambiguous,
             "sector_identifier_uri",
-            "is required: the redirect URIs of this pairwise client are on several hosts (OpenID Connect Core section 8.1)",
+            "is required: the redirect URIs of this pairwise client are on several hosts, or on a host and on the user's \
+             device (OpenID Connect Core section 8.1)",
         );
     }
 
