@@ -1,6 +1,6 @@
 //! Consents of users to clients.
 
-use super::{Result, Statement, Tx};
+use super::{Error, Result, Row, Statement, Tx, statement::one};
 use crate::{clock::Timestamp, oauth::scope::Scope};
 
 /// Adds a consent, or replaces the previous one.
@@ -25,6 +25,31 @@ pub async fn put(
     )
     .await?;
     Ok(())
+}
+
+/// The scope that a user has granted to a client; the consent cannot be withdrawn until the
+/// transaction ends.
+pub async fn lock_shared(
+    tx: &mut Tx,
+    user_id: &str,
+    client_id: &str,
+    resource: &str,
+) -> Result<Option<Scope>> {
+    macro_rules! select {
+        ($lock:literal) => {
+            concat!(
+                "SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2 AND resource = $3",
+                $lock
+            )
+        };
+    }
+    let statement = Statement::new(select!("")).locking(select!(" FOR SHARE"));
+    let rows = tx.run(statement.bind(user_id).bind(client_id).bind(resource)).await?;
+    let parse = |row: Row| {
+        let scope: String = row.get("scope")?;
+        Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))
+    };
+    one(rows).map(parse).transpose()
 }
 
 /// Removes every consent of a user to a client; `false` if there was none.

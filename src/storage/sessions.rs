@@ -3,6 +3,7 @@
 use super::{
     Db, Error, Result, Row, Statement, Tx,
     change_counters::{self, Counter},
+    consents,
     modules::{open_grants, read_open_grants},
     statement::one,
     users,
@@ -158,11 +159,34 @@ pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> 
     Ok(())
 }
 
-/// Adds a session that starts as an authorization code: one statement, and no event until the
-/// exchange. `false` if the browser session was revoked in the meantime. Revoking a browser session
-/// also revokes its codes: thanks to the lock, a code is either inserted before and revoked too, or
-/// not issued.
-pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<bool> {
+/// The consent that a code depends on: its key, and what it must include.
+#[derive(Debug)]
+pub struct RequiredConsent<'a> {
+    pub resource: &'a str,
+    pub scope: &'a Scope,
+}
+
+/// Whether a code was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeInsertion {
+    Done,
+    /// The browser session was revoked in the meantime.
+    LoggedOut,
+    /// The consent was withdrawn in the meantime.
+    NotAllowed,
+}
+
+/// Adds a session that starts as an authorization code: one statement for a client without consent,
+/// else a transaction; no event until the exchange. Revoking a browser session or withdrawing a
+/// consent also revokes the codes: thanks to the locks, a code is either inserted before and
+/// revoked too, or not issued. The browser session is locked first, as by a logout or a deletion of
+/// the user.
+pub async fn insert_code(
+    db: &Db,
+    new: NewSession,
+    consent: Option<RequiredConsent<'_>>,
+    now: Timestamp,
+) -> Result<CodeInsertion> {
     macro_rules! insert_where_logged_in {
         ($lock:literal) => {
             concat!(
@@ -177,8 +201,35 @@ pub async fn insert_code(db: &Db, new: NewSession, now: Timestamp) -> Result<boo
     }
     let statement = Statement::new(insert_where_logged_in!(""))
         .locking(insert_where_logged_in!(" FOR SHARE OF b"));
-    let rows = db.write(insertion(statement, new, now)?).await?;
-    Ok(!rows.is_empty())
+    let (user_id, client_id) = (new.user_id.clone(), new.client_id.clone());
+    let statement = insertion(statement, new, now)?;
+    let outcome = |rows: Vec<Row>| match rows.is_empty() {
+        true => CodeInsertion::LoggedOut,
+        false => CodeInsertion::Done,
+    };
+    let Some(RequiredConsent { resource, scope }) = consent else {
+        return db.write(statement).await.map(outcome);
+    };
+    let mut tx = db.begin().await?;
+    let outcome = outcome(tx.run(statement).await?);
+    let user_id = user_id.unwrap_or_default();
+    let given = consents::lock_shared(&mut tx, &user_id, &client_id, resource).await?;
+    if outcome == CodeInsertion::Done && !given.is_some_and(|given| scope.is_subset_of(&given)) {
+        tx.rollback().await?;
+        return Ok(CodeInsertion::NotAllowed);
+    }
+    tx.commit().await?;
+    Ok(outcome)
+}
+
+/// The redirect URI and the challenge that a code is bound to; the challenge is empty if the client
+/// sent none. `None` if there is no such session, or it did not begin with a code.
+pub async fn code_binding(db: &Db, id: &str) -> Result<Option<(String, String)>> {
+    let statement = Statement::new(
+        "SELECT redirect_uri, code_challenge FROM sessions WHERE id = $1 AND code_hash IS NOT NULL",
+    );
+    let row = one(db.read(statement.bind(id)).await?);
+    row.map(|row| Ok((row.get("redirect_uri")?, row.get("code_challenge")?))).transpose()
 }
 
 /// The parameters of a token request with an authorization code.

@@ -36,7 +36,7 @@ use crate::{
     oauth::{code::Code, error::OAuthError, scope::Scope},
     storage::{
         consents, pushed_requests,
-        sessions::{self, Credential, NewSession},
+        sessions::{self, CodeInsertion, Credential, NewSession, RequiredConsent},
     },
 };
 
@@ -211,10 +211,18 @@ pub async fn issue_code(
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
-    if sessions::insert_code(&app.db, row, now).await? {
-        Ok(code.expose())
-    } else {
-        Err(OAuthError::login_required("the user has been logged out").into())
+    let (resource, wishes) = (request.target.key(), request.wishes());
+    let consent = request.known.client.metadata.consent;
+    let required = RequiredConsent { resource: &resource, scope: &wishes };
+    let required = (consent != Consent::Implicit).then_some(required);
+    match sessions::insert_code(&app.db, row, required, now).await? {
+        CodeInsertion::Done => Ok(code.expose()),
+        CodeInsertion::LoggedOut => {
+            Err(OAuthError::login_required("the user has been logged out").into())
+        }
+        CodeInsertion::NotAllowed => {
+            Err(OAuthError::consent_required("the user has withdrawn the consent").into())
+        }
     }
 }
 
