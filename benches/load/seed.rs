@@ -121,7 +121,7 @@ fn new_session(
         scope: Scope::parse("openid profile email")?,
         browser_session_id: None,
         credential: sessions::Credential::Refresh { chain_key, first_hash },
-        authenticated_at: now,
+        authenticated_at: Some(now),
         idle_expires_at: now + 7 * DAY,
         expires_at: now + 30 * DAY,
         offline: true,

@@ -83,7 +83,7 @@ CREATE TABLE sessions (
     chain_key          BIGINT  NOT NULL,             -- `keys.number` of the key that derives successors
     generation         BIGINT  NOT NULL,             -- number of rotations so far
     current_hash       BLOB    NOT NULL,             -- SHA-256 of the current refresh token
-    authenticated_at   BIGINT  NOT NULL,             -- `auth_time` of its tokens
+    authenticated_at   BIGINT,                       -- `auth_time` of its tokens; NULL: nobody logged in
     created_at         BIGINT  NOT NULL,
     rotated_at         BIGINT  NOT NULL,
     idle_expires_at    BIGINT  NOT NULL,             -- extended by each rotation

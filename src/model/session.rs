@@ -23,8 +23,9 @@ pub struct Session {
     pub current_hash: Vec<u8>,
     pub rotated_at: Timestamp,
     pub created_at: Timestamp,
-    /// When the user authenticated: the `auth_time` of its tokens.
-    pub authenticated_at: Timestamp,
+    /// When the user authenticated: the `auth_time` of its tokens. `None` where nobody logged in:
+    /// the session was issued on behalf of the user.
+    pub authenticated_at: Option<Timestamp>,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
@@ -56,7 +57,7 @@ pub struct SessionOverview {
     pub client_id: String,
     pub scope: Scope,
     pub created_at: Timestamp,
-    pub authenticated_at: Timestamp,
+    pub authenticated_at: Option<Timestamp>,
     /// When its refresh token was last rotated.
     pub rotated_at: Timestamp,
     pub idle_expires_at: Timestamp,

@@ -15,7 +15,9 @@ pub struct IdClaims {
     /// Seconds since the epoch, as `iat` and `auth_time`.
     pub exp: i64,
     pub iat: i64,
-    pub auth_time: i64,
+    /// Absent where the user did not log in: the token was issued on their behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
+    clock::Timestamp,
     diagnostics,
     error::Error,
     flows::tokens::{refresh, scope, verify},
@@ -94,7 +95,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         exp: session.idle_expires_at.as_secs(),
         jti: None,
         sid: Some(session.id),
-        auth_time: Some(session.authenticated_at.as_secs()),
+        auth_time: session.authenticated_at.map(Timestamp::as_secs),
     };
     Ok(Introspection { active: true, facts: Some(facts) })
 }

@@ -131,7 +131,7 @@ async fn first_party_session(
     context: &RequestContext,
 ) -> Result<(NewSession, Tokens), Error> {
     let now = app.clock.now();
-    let authenticated_at = within.map_or(now, |(_, at)| at);
+    let authenticated_at = Some(within.map_or(now, |(_, at)| at));
     let id = app.new_id();
     let refresh = issue::first_refresh_token(app, &id, now)?;
     let scope = first_party::scope();

@@ -98,7 +98,7 @@ pub(crate) async fn access_token(
     user: &User,
     open: &[OpenGrant],
     scope: &Scope,
-    authenticated_at: Timestamp,
+    authenticated_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(String, u64), Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
@@ -111,7 +111,7 @@ pub(crate) async fn access_token(
         client_id: FIRST_PARTY,
         scope: allowed.scope,
         session: Some(session),
-        auth_time: Some(authenticated_at),
+        auth_time: authenticated_at,
         email: Some((&user.email, user.is_verified)),
         role: Some(user.role.as_str()),
         modules: Some(allowed.modules),

@@ -49,7 +49,7 @@ pub(crate) async fn of_session(
         aud: client.id.clone(),
         exp: (now + TokenLifetimes::of(app, client).access).as_secs(),
         iat: now.as_secs(),
-        auth_time: session.authenticated_at.as_secs(),
+        auth_time: session.authenticated_at.map(Timestamp::as_secs),
         nonce: details.nonce.clone(),
         acr: details.acr.clone(),
         amr: details.amr.clone(),

@@ -158,7 +158,7 @@ fn grant<'a>(
         client_id: &client.id,
         scope: allowed.scope.clone(),
         session: Some(&session.id),
-        auth_time: Some(session.authenticated_at),
+        auth_time: session.authenticated_at,
         email: user
             .filter(|_| client.source == Source::BuiltIn)
             .map(|user| (user.email.as_str(), user.is_verified)),

@@ -376,7 +376,7 @@ async fn a_refresh_is_bound_to_its_client_and_keeps_auth_time(backend: Backend) 
             (before["iss"].as_str(), before["sub"].as_str(), before["aud"].as_str()),
             (Some(&*after.iss), Some(&*after.sub), Some(&*after.aud))
         );
-        assert_eq!(before["auth_time"], after.auth_time, "Core §12.2");
+        assert_eq!(before["auth_time"].as_i64(), after.auth_time, "Core §12.2");
         userinfo(&server, &second).await;
 
         let answer = ann.authorize(&offline("app2"), "ann").await;

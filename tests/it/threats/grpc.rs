@@ -8,7 +8,9 @@ use propusk::{
     flows::admin::users,
     grpc::{
         METHODS,
-        proto::v1::{IssueRequest, TokenResponse, ValidateRequest, ValidateResponse},
+        proto::v1::{
+            IssueRequest, RefreshRequest, TokenResponse, ValidateRequest, ValidateResponse,
+        },
     },
     model::{actor::Actor, user::Role},
 };
@@ -25,7 +27,7 @@ use crate::{
     support::{
         Backend, TestServer, backend_tests,
         grpc::{GrpcCaller, expect_refused},
-        oauth::first_party_app,
+        oauth::{first_party_app, payload},
     },
 };
 
@@ -162,6 +164,7 @@ fn all() -> String {
 }
 
 backend_tests! {
+    t108_an_on_behalf_of_session_satisfies_no_step_up,
     t82_every_method_answers_every_caller_per_the_table,
     t82_a_user_token_needs_the_admin_role_for_a_service,
     t32_revoked_sessions_are_refused_by_the_next_grpc_call,
@@ -355,4 +358,40 @@ async fn t82_self_registered_clients_get_no_service_scope() {
     let metadata = json!({ "redirect_uris": ["https://a.example/cb"], "scope": all() });
     let reply = server.post("/oauth2/register", metadata).await;
     assert!(!reply.text.contains("propusk:"), "{reply:?}");
+}
+
+async fn t108_an_on_behalf_of_session_satisfies_no_step_up(backend: Backend) {
+    let server = TestServer::with_grpc(backend, &[]).await;
+    server.register("ann").await;
+    server.client("backend", back_end()).await;
+    let ann = users::find(&server.app, "ann").await.expect("known").id;
+    let caller = server.client_caller("backend", "propusk:tokens").await;
+    let request =
+        IssueRequest { user_id: ann, scope: "openid api:read".to_owned(), resource: vec![] };
+    let issued = caller.tokens().issue(request).await.expect("issued").into_inner();
+    // Nobody logged in: no token says when.
+    let id_token = issued.id_token.expect("an ID token");
+    for token in [&issued.access_token, &id_token] {
+        assert_eq!(payload(token).get("auth_time"), None);
+    }
+    let requirements = ["max_age=3600", "acr=urn%3Apropusk%3Aacr%3Apassword"];
+    for requirement in requirements {
+        let path = format!("/forward-auth?audience={}&{requirement}", server.app.config.audience());
+        let refused = server.get_as(&path, &issued.access_token).await;
+        refused.expect_error(401, "INSUFFICIENT_USER_AUTHENTICATION");
+    }
+    // A refresh is no login either.
+    let request = RefreshRequest {
+        refresh_token: issued.refresh_token.expect("a refresh token"),
+        scope: String::new(),
+        resource: vec![],
+    };
+    let next = caller.tokens().refresh(request).await.expect("refreshed").into_inner();
+    assert_eq!(payload(&next.access_token).get("auth_time"), None);
+    // One that logged in is let through.
+    let login = server.login("ann").await.tokens();
+    for requirement in requirements {
+        let path = format!("/forward-auth?{requirement}");
+        server.get_as(&path, &login.access).await.expect(StatusCode::OK);
+    }
 }

@@ -197,7 +197,7 @@ pub async fn issue_code(
             redirect_uri: request.callback.redirect_uri.clone(),
             challenge: request.challenge.clone().unwrap_or_default(),
         },
-        authenticated_at: browser.authenticated_at,
+        authenticated_at: Some(browser.authenticated_at),
         idle_expires_at: expires_at,
         expires_at,
         offline: request.scope.contains("offline_access"),

@@ -84,7 +84,8 @@ pub async fn issue(
             }
             None => Credential::Nothing,
         },
-        authenticated_at: now,
+        // The user was authenticated by the client, if at all: not a login here.
+        authenticated_at: None,
         idle_expires_at,
         expires_at,
         offline: true,

@@ -75,8 +75,8 @@ pub struct SessionOverview {
     pub scope: String,
     /// Creation time (RFC 3339).
     pub created_at: String,
-    /// When the user authenticated (RFC 3339).
-    pub authenticated_at: String,
+    /// When the user authenticated (RFC 3339); null: it was issued on behalf of the user.
+    pub authenticated_at: Option<String>,
     /// Time of the last refresh (RFC 3339).
     pub renewed_at: String,
     /// When it expires unless it is refreshed (RFC 3339).
@@ -100,7 +100,7 @@ impl From<session::SessionOverview> for SessionOverview {
             client_id: session.client_id,
             scope: session.scope.to_string(),
             created_at: session.created_at.rfc3339(),
-            authenticated_at: session.authenticated_at.rfc3339(),
+            authenticated_at: session.authenticated_at.map(Timestamp::rfc3339),
             renewed_at: session.rotated_at.rfc3339(),
             expires_at: session.idle_expires_at.min(session.expires_at).rfc3339(),
             ended_at: session.revoked_at.map(Timestamp::rfc3339),
