@@ -205,6 +205,8 @@ pub struct Authorization {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+    /// Whether a request without PKCE needs a `nonce`.
+    pub require_nonce: bool,
 pub struct Clients {
     /// `clients.toml`, applied at start.
     #[serde(deserialize_with = "empty_is_none")]

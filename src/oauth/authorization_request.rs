@@ -67,7 +67,7 @@ parameters! {
         pub response_type: Option<ResponseType>,
         /// The requested scope; values that the client may not request are dropped.
         pub scope: Option<String>,
-        /// Returned in the ID token.
+        /// Returned in the ID token. Required without PKCE.
         pub nonce: Option<String>,
         /// BASE64URL(SHA256(code_verifier)) (RFC 7636 §4.2).
         pub code_challenge: Option<String>,

@@ -102,7 +102,11 @@ async fn userinfo_accepts_get_post_and_a_form_token(backend: Backend) {
 }
 
 async fn the_id_token_has_no_nonce_unless_requested(backend: Backend) {
-    let server = with_suite(backend).await;
+    // The suite sends neither PKCE nor a nonce, which is refused by default (threat T108).
+    let settings = [("PROPUSK_AUTHORIZATION__REQUIRE_NONCE", "false")];
+    let server = TestServer::with(backend, &settings).await;
+    server.client("app", suite_app()).await;
+    server.register("ann").await;
     for mode in MODES {
         let request = asks("app", "openid", mode).without("nonce");
         let reply = tokens(&mut server.browser(), &request).await;

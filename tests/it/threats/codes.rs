@@ -3,7 +3,17 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
-use propusk::model::client::Metadata;
+use propusk::{
+    flows::{
+        admin::{clients, users},
+        oauth::authorize,
+    },
+    model::{
+        actor::{Actor, RequestContext},
+        client::Metadata,
+    },
+    oauth::params::Params,
+};
 use reqwest::StatusCode;
 
 use super::{assert_active, assert_revoked, codes, inactive, two_servers, with_app};
@@ -11,7 +21,7 @@ use crate::support::{
     Backend, Reply, TestServer, backend_tests,
     oauth::{
         AuthorizationRequest, AuthorizationResponse, CALLBACK, VERIFIER, first_party_app,
-        public_app,
+        public_app, web_app,
     },
 };
 
@@ -47,6 +57,8 @@ backend_tests! {
     t16_a_code_is_bound_to_its_redirect_uri,
     t17_a_code_expires_after_a_minute,
     codes_are_unique_and_have_one_encoding,
+    t108_no_code_is_issued_after_the_consent_was_withdrawn,
+    t108_a_request_without_pkce_needs_nonce_and_redirect_uri,
 }
 
 async fn t13_a_code_is_bound_to_its_pkce_challenge(backend: Backend) {
@@ -286,4 +298,87 @@ async fn codes_are_unique_and_have_one_encoding(backend: Backend) {
         server.exchange_code("app", other).await.expect_oauth_error(400, "invalid_grant");
     }
     server.exchange_code("app", code).await.expect(StatusCode::OK);
+}
+
+async fn t108_no_code_is_issued_after_the_consent_was_withdrawn(backend: Backend) {
+    let server = with_app(backend, web_app()).await;
+    let mut ann = server.browser();
+    let request = AuthorizationRequest::of("app", "openid email");
+    ann.authorize(&request, "ann").await.code();
+    let user = users::find(&server.app, "ann").await.expect("known");
+    let withdraw = || async {
+        clients::withdraw_consent(&server.app, &user.id, "app", &Actor::operator()).await
+    };
+
+    // The request was decided before the withdrawal, its code is inserted after it.
+    let caller = RequestContext {
+        request_id: "r".to_owned(),
+        correlation_id: "c".to_owned(),
+        address: [127, 0, 0, 1].into(),
+        user_agent: None,
+    };
+    let params = Params::parse(request.query().as_bytes()).expect("parameters");
+    let cookie = ann.cookies["propusk_session"].clone();
+    let read = authorize::read(&server.app, &params, Some(&cookie), caller.address).await;
+    let (asked, context) = read.expect("a valid request");
+    let browser = context.browser.expect("a login");
+    withdraw().await.expect("withdrawn");
+    let before = codes(&server).await;
+    let refused = authorize::issue_code(&server.app, &asked, browser, &caller).await;
+    let refused = refused.expect_err("the consent is gone").to_string();
+    assert!(refused.contains("consent_required"), "{refused}");
+    assert_eq!(codes(&server).await, before);
+
+    // Whichever comes first: no code is good after a withdrawal was acknowledged.
+    for _ in 0..10 {
+        // Two withdrawals are never of one microsecond.
+        server.clock.advance(Duration::from_millis(1));
+        ann.authorize(&request, "ann").await.code();
+        let path = request.path();
+        let open = || {
+            let cookie = format!("propusk_session={cookie}");
+            let request = server.request(reqwest::Method::GET, &path);
+            crate::support::send(request.header("cookie", cookie))
+        };
+        let (reply, withdrawn, again) = tokio::join!(open(), withdraw(), open());
+        withdrawn.expect("withdrawn");
+        for reply in [reply, again] {
+            let location = reply.header("location");
+            let answer =
+                AuthorizationResponse::of(if location.is_empty() { CALLBACK } else { location });
+            if let Some(code) = answer.fields.get("code") {
+                let reply = server.exchange_code("app", code).await;
+                reply.expect_oauth_error(400, "invalid_grant");
+            }
+        }
+    }
+}
+
+async fn t108_a_request_without_pkce_needs_nonce_and_redirect_uri(backend: Backend) {
+    let server = with_app(backend, without_pkce()).await;
+    let mut ann = server.logged_in("ann").await;
+    let bare = AuthorizationRequest::of("app", "openid api:read")
+        .without("code_challenge")
+        .without("code_challenge_method");
+    for (request, lacks) in [
+        (bare.clone().without("nonce"), "nonce"),
+        (bare.clone().with("scope", "api:read"), "openid"),
+        (bare.clone().without("redirect_uri"), "redirect_uri"),
+    ] {
+        let reply = ann.open(&request.path()).await;
+        let answer = AuthorizationResponse::of(reply.header("location"));
+        answer.expect_error("invalid_request");
+        assert!(answer.fields["error_description"].contains(lacks), "{answer:?}");
+        let form: Vec<_> =
+            request.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        server
+            .form_as("/oauth2/par", "app", &form)
+            .await
+            .expect_oauth_error(400, "invalid_request");
+    }
+    assert_eq!(codes(&server).await, 0);
+    ann.authorize(&bare, "ann").await.code();
+    // With PKCE neither is needed.
+    let with = AuthorizationRequest::of("app", "openid").without("nonce").without("redirect_uri");
+    ann.authorize(&with, "ann").await.code();
 }

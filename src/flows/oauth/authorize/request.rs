@@ -295,7 +295,8 @@ struct Rest {
 
 async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, Error> {
     let client = &*known.client;
-    let params = AuthorizationParameters::of(params)?;
+    let asked = params;
+    let params = AuthorizationParameters::of(asked)?;
     if params.response_type.is_none() {
         return Err(OAuthError::invalid_request("`response_type` is missing").into());
     }
@@ -312,6 +313,9 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     let challenge = challenge(client, &params)?;
     let target = resources::target(app, client, &params.resource).await?;
     let scope = scope(client, &target, params.scope.as_deref())?;
+    if challenge.is_none() {
+        without_pkce(app, asked, &scope)?;
+    }
     let prompt = prompt(app, params.prompt.as_deref().unwrap_or_default())?;
     let max_age = params.max_age.or(client.metadata.default_max_age);
     let nonce = params.nonce;
@@ -377,6 +381,28 @@ fn challenge(
         )),
         None => Ok(None),
     }
+}
+
+/// What protects a code without PKCE from injection: the `nonce` in the ID token (RFC 9700 §2.1.1),
+/// and a redirect URI that the token request must repeat (RFC 6749 §4.1.3).
+fn without_pkce(app: &App, asked: &Params, scope: &Scope) -> Result<(), OAuthError> {
+    let needs = |what: &str| {
+        let refused = format!("{what}: a request without `code_challenge` (RFC 7636) needs it");
+        Err(OAuthError::invalid_request(refused))
+    };
+    if asked.get("redirect_uri").is_none() {
+        return needs("`redirect_uri` is missing");
+    }
+    if !app.config.authorization.require_nonce {
+        return Ok(());
+    }
+    if !scope.contains("openid") {
+        return needs("`scope` lacks `openid`");
+    }
+    if asked.get("nonce").is_none() {
+        return needs("`nonce` is missing");
+    }
+    Ok(())
 }
 
 /// The requested scope, as far as the client may request it: the rest is dropped, and the token
