@@ -68,12 +68,18 @@ impl Server {
                 ..options.clone()
             })
         });
-        Ok(Self {
-            public: listener::bind(&options)?,
-            grpc: bind_grpc(&app, &options)?,
-            metrics: metrics.transpose()?,
-            app,
-        })
+        let public = listener::bind(&options)?;
+        let listen = public.local_addr();
+        if app.config.is_loopback_issuer() && !listen.ip().to_canonical().is_loopback() {
+            // Still open with an activated socket: it is not known before.
+            let defaults = if app.config.is_local() { "open" } else { "off" };
+            tracing::warn!(
+                %listen,
+                development_defaults = defaults,
+                "others can reach the listener, but the issuer is on loopback: set server.issuer"
+            );
+        }
+        Ok(Self { public, grpc: bind_grpc(&app, &options)?, metrics: metrics.transpose()?, app })
     }
 
     /// Where the public listener is bound.

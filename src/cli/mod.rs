@@ -6,7 +6,10 @@ mod clients;
 mod commands;
 mod modules;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -190,9 +193,11 @@ enum Failed {
 
 /// Runs the command line with the process's arguments.
 pub fn run() -> ExitCode {
-    // Before anything reads the environment. Usually there is no such file.
-    if let Err(error) = dotenvy::dotenv()
-        && !error.not_found()
+    // Before anything reads the environment. Usually there is no such file. That of a folder above
+    // is another project's, or somebody else's.
+    let file = Path::new(".env");
+    if file.is_file()
+        && let Err(error) = dotenvy::from_path(file)
     {
         eprintln!("propusk: cannot read .env: {error}");
         return ExitCode::from(2);

@@ -271,7 +271,7 @@ pub struct Outbound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RegistrationMode {
-    /// Open while the issuer is on loopback, else off.
+    /// Open while issuer and listener are on loopback, else off.
     Auto,
     Off,
     /// Holders of an initial access token.
@@ -283,7 +283,7 @@ pub enum RegistrationMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// On while the issuer is on loopback, else off.
+    /// On while issuer and listener are on loopback, else off.
     Auto,
     On,
     Off,
@@ -394,16 +394,22 @@ impl Config {
     /// Who may register a client.
     pub fn registration_mode(&self) -> RegistrationMode {
         match self.client_registration.mode {
-            RegistrationMode::Auto if self.is_loopback_issuer() => RegistrationMode::Open,
+            RegistrationMode::Auto if self.is_local() => RegistrationMode::Open,
             RegistrationMode::Auto => RegistrationMode::Off,
             mode => mode,
         }
     }
+    /// Whether the defaults for development apply: the issuer is on loopback, and nobody else can
+    /// reach the listener.
+    pub fn is_local(&self) -> bool {
+        self.is_loopback_issuer() && self.server.listen.ip().to_canonical().is_loopback()
+    }
+
 
     /// Whether a client_id may be the URL of a Client ID Metadata Document.
     pub fn takes_metadata_documents(&self) -> bool {
         match self.client_registration.metadata_documents {
-            Switch::Auto => self.is_loopback_issuer(),
+            Switch::Auto => self.is_local(),
             switch => switch == Switch::On,
         }
     }

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::{Config, DEFAULT_TOML, LogFormat, SigningAlgorithm, mask_url};
+use super::{Config, DEFAULT_TOML, LogFormat, RegistrationMode, SigningAlgorithm, mask_url};
 
 fn load(file: Option<&Path>, env: &[(&str, &str)]) -> Result<Config, String> {
     let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -485,4 +485,29 @@ fn safe_values_are_accepted() {
     let config = load(None, &env).unwrap();
     assert!(config.issuer_is_https() && !config.is_loopback_issuer());
     assert_eq!(config.audience(), "https://auth.example.com");
+}
+
+#[test]
+fn t108_a_listener_beyond_loopback_has_no_development_defaults() {
+    const ISSUER: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "http://localhost:8080");
+    let on = |listen, more: &[(&str, &str)]| {
+        load(None, &[&[ISSUER, ("PROPUSK_SERVER__LISTEN", listen)][..], more].concat())
+    };
+    for listen in ["127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+        let config = on(listen, &[]).unwrap();
+        assert!(config.is_local(), "{listen}");
+        assert_eq!(config.registration_mode(), RegistrationMode::Open, "{listen}");
+        assert!(config.takes_metadata_documents(), "{listen}");
+    }
+    let cheap = ("PROPUSK_PASSWORDS__MEMORY_KIB", "8");
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
+        let config = on(listen, &[]).unwrap();
+        assert!(!config.is_local(), "{listen}");
+        assert_eq!(config.registration_mode(), RegistrationMode::Off, "{listen}");
+        assert!(!config.takes_metadata_documents(), "{listen}");
+        assert!(on(listen, &[cheap]).unwrap_err().contains("passwords.memory_kib"), "{listen}");
+        let open = [("PROPUSK_CLIENT_REGISTRATION__MODE", "open")];
+        let config = on(listen, &open).unwrap();
+        assert_eq!(config.registration_mode(), RegistrationMode::Open, "what is set applies");
+    }
 }

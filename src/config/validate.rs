@@ -429,7 +429,7 @@ fn passwords(config: &Config, found: &mut Vec<Problem>) {
             "passwords.memory_kib",
             "must be at least 8 times passwords.parallelism".to_owned(),
         ));
-    } else if passwords.memory_kib < MIN_MEMORY_KIB && !config.is_loopback_issuer() {
+    } else if passwords.memory_kib < MIN_MEMORY_KIB && !config.is_local() {
         found.push((
             "passwords.memory_kib",
             format!("must be at least {MIN_MEMORY_KIB}: with less, GPUs guess passwords quickly"),

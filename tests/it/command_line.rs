@@ -89,6 +89,24 @@ fn every_command_has_help() {
 
 #[test]
 fn a_configuration_error_names_key_location_and_fix() {
+#[test]
+fn t108_only_the_env_file_of_the_working_folder_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let inside = folder.path().join("project");
+    std::fs::create_dir(&inside).expect("a folder");
+    std::fs::write(folder.path().join(".env"), "PROPUSK_TOKENS__ACCESS_TTL=7m\n").expect("written");
+    let shown = |folder| {
+        let output = bare_command(folder).args(["config", "show"]).output().expect("it runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(shown(folder.path()).contains("access_ttl = \"7m\"  # PROPUSK_TOKENS__ACCESS_TTL"));
+    assert!(shown(&inside).contains("access_ttl = \"15m\"  # default"));
+    // A folder of that name, such as a Python environment, is none.
+    std::fs::create_dir(inside.join(".env")).expect("a folder");
+    assert!(shown(&inside).contains("access_ttl = \"15m\"  # default"));
+}
+
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mine.toml");
     let serve = |toml: &str, settings: &[(&str, &str)]| {

@@ -49,29 +49,28 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
         role: Role::admin(),
     };
     let demo_secret = secret();
-    let demo =
-        (app.config.bootstrap.demo_client && app.config.is_loopback_issuer()).then(|| Client {
-            id: "demo".to_owned(),
-            source: Source::Operator,
-            secrets: vec![Secret { hash: Sha256::digest(&demo_secret).to_vec(), expires_at: None }],
-            metadata: Metadata {
-                client_name: "Demo".to_owned(),
-                scope: Scope::parse("openid profile email offline_access demo:read demo:write")
-                    .unwrap_or_default(),
-                redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
-                grant_types: vec![
-                    GrantType::AuthorizationCode,
-                    GrantType::RefreshToken,
-                    GrantType::ClientCredentials,
-                ],
-                ..Metadata::default()
-            },
-            registration_token_hash: None,
-            created_at: now,
-            updated_at: now,
-            expires_at: None,
-            disabled_at: None,
-        });
+    let demo = (app.config.bootstrap.demo_client && app.config.is_local()).then(|| Client {
+        id: "demo".to_owned(),
+        source: Source::Operator,
+        secrets: vec![Secret { hash: Sha256::digest(&demo_secret).to_vec(), expires_at: None }],
+        metadata: Metadata {
+            client_name: "Demo".to_owned(),
+            scope: Scope::parse("openid profile email offline_access demo:read demo:write")
+                .unwrap_or_default(),
+            redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
+            grant_types: vec![
+                GrantType::AuthorizationCode,
+                GrantType::RefreshToken,
+                GrantType::ClientCredentials,
+            ],
+            ..Metadata::default()
+        },
+        registration_token_hash: None,
+        created_at: now,
+        updated_at: now,
+        expires_at: None,
+        disabled_at: None,
+    });
     let demo_client = demo.as_ref().map(|demo| (demo.id.clone(), demo_secret));
     let is_first = store(app, admin, demo).await?;
     Ok(is_first.then_some(FirstStart { admin_email, admin_password, demo_client }))
