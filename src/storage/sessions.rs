@@ -263,7 +263,7 @@ pub struct CodeExchange {
 /// not consume the code.
 pub async fn exchange_code(
     tx: &mut Tx,
-    code: PresentedCode<'_>,
+    code: &PresentedCode<'_>,
     to: &CodeExchange,
     now: Timestamp,
 ) -> Result<Option<Session>> {

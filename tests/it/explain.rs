@@ -79,7 +79,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.exchange_code("app", &code).await;
     refused.push((
         wrong,
-        "the code is unknown, expired or used",
+        "`code_verifier` does not match the `code_challenge` of the request",
         vec![("code.exchanged", "true"), ("code.belongs_to_client", "true")],
     ));
     let code = browser.authorize(&request, "ann").await.code().to_owned();
@@ -92,11 +92,15 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form_as("/oauth2/token", "app", &form).await;
     refused.push((
         wrong,
-        "the code is unknown, expired or used",
+        "the code was used before",
         vec![
             ("code.exchanged", "false"),
             ("code.expired", "false"),
-            ("code.mismatch", "redirect_uri, code_verifier, or the account"),
+            (
+                "code.code_verifier",
+                "`code_verifier` does not match the `code_challenge` of the request",
+            ),
+            ("code.redirect_uri", "matches"),
         ],
     ));
     // The tokens issued for the code that was used twice.
@@ -263,6 +267,154 @@ async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Ba
         users::disable(&one.app, &user.id, &Actor::operator()).await.is_err(),
         "the last administrator stays"
     );
+async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let ((key, public), (other, _)) = (client_key(), client_key());
+    let app = Metadata {
+        token_endpoint_auth_method: AuthMethod::PrivateKeyJwt,
+        jwks: Some(json!({ "keys": [public] })),
+        ..first_party_app()
+    };
+    server.client("app", app).await;
+    let admin = server.admin("root").await;
+    let (issuer, now) = (server.app.config.server.issuer.clone(), server.clock.now().as_secs());
+    let good = json!({ "iss": "app", "sub": "app", "aud": issuer, "jti": "a", "exp": now + 60 });
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        match value {
+            Value::Null => claims.as_object_mut().and_then(|claims| claims.remove(name)),
+            value => claims.as_object_mut().and_then(|c| c.insert(name.to_owned(), value)),
+        };
+        sign(&key, &claims)
+    };
+    let ask = async |assertion: &str| {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", "app"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", assertion),
+        ];
+        server.form("/oauth2/token", &form).await
+    };
+    let used = sign(&key, &good);
+    ask(&used).await.expect(StatusCode::OK);
+    // Signed by the client: it is told, and so is the administrator.
+    let aud = format!("`aud` must be {issuer} and nothing else");
+    for (assertion, check, why) in [
+        (with("iss", json!("me")), "assertion.iss", "`iss` must be the client_id"),
+        (with("sub", json!("me")), "assertion.sub", "`sub` must be the client_id"),
+        (with("aud", json!("https://other.example")), "assertion.aud", aud.as_str()),
+        (with("exp", json!(now - 60)), "assertion.exp", "`exp` is in the past"),
+        (
+            with("exp", json!(now + 3_600)),
+            "assertion.exp",
+            "`exp` must be at most 5 minutes in the future",
+        ),
+        (with("iat", json!(now + 600)), "assertion.iat", "`iat` is in the future"),
+        (with("nbf", json!(now + 600)), "assertion.nbf", "`nbf` is in the future"),
+        (with("jti", json!("")), "assertion.jti", "`jti` must have 1 to 256 bytes"),
+        (with("jti", Value::Null), "assertion.claims", "`jti` is missing"),
+        (with("exp", json!("soon")), "assertion.claims", "`exp` has the wrong type"),
+        (used, "assertion.jti", "`jti` was used before"),
+    ] {
+        let reply = ask(&assertion).await.expect_oauth_error(400, "invalid_client");
+        assert!(reply.field("error_description").contains(why), "{why}: {reply:?}");
+        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        assert!(facts[check].as_str().is_some_and(|fact| fact.contains(why)), "{why}: {facts}");
+        assert_eq!(facts["client.id"], "app");
+    }
+    // Several at once, each named.
+    let mut several = good.clone();
+    (several["aud"], several["exp"]) = (json!([]), json!(1));
+    let reply = ask(&sign(&key, &several)).await;
+    let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+    assert!(facts["assertion.aud"].is_string() && facts["assertion.exp"].is_string(), "{facts}");
+    // Anybody else is told nothing; the administrator is.
+    let unsigned = sign(&key, &good);
+    let (message, _) = unsigned.rsplit_once('.').expect("a signature");
+    let unknown = {
+        let (_, rest) = unsigned.split_once('.').expect("a header");
+        format!("eyJhbGciOiJFUzI1NiIsImtpZCI6InR3byJ9.{rest}")
+    };
+    for (assertion, check, why) in [
+        ("made up".to_owned(), "assertion.format", "not a signed JWT"),
+        (sign(&other, &good), "assertion.signature", "does not match"),
+        (format!("{message}.AAAA"), "assertion.signature", "does not match"),
+        (unknown, "assertion.signature", "no key of the client has this `kid`"),
+    ] {
+        let reply = ask(&assertion).await.expect_oauth_error(400, "invalid_client");
+        let told = reply.field("error_description");
+        assert_eq!(told, "unknown client or invalid client authentication", "{why}");
+        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        assert!(facts[check].as_str().is_some_and(|fact| fact.contains(why)), "{why}: {facts}");
+    }
+}
+
+async fn a_code_that_does_not_fit_its_request_is_explained(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("app", first_party_app()).await;
+    server.client("other", first_party_app()).await;
+    let bare = Metadata { require_pkce: Some(false), ..first_party_app() };
+    server.client("bare", bare).await;
+    server.register("ann").await;
+    let admin = server.admin("root").await;
+    let mut ann = server.logged_in("ann").await;
+    let (uri, verifier) = (("redirect_uri", CALLBACK), ("code_verifier", VERIFIER));
+    let (no_uri, no_verifier) = (("redirect_uri", ""), ("code_verifier", ""));
+    let wrong = "another-verifier-another-verifier-another-verifier";
+    const MISSING: &str = "`code_verifier` is missing: the request had a `code_challenge`";
+    const DIFFERS: &str = "`code_verifier` does not match the `code_challenge` of the request";
+    for (by, fields, check, why) in [
+        ("app", [uri, no_verifier], "code.code_verifier", MISSING),
+        ("app", [no_uri, no_verifier], "code.code_verifier", MISSING),
+        ("app", [uri, ("code_verifier", wrong)], "code.code_verifier", DIFFERS),
+        (
+            "app",
+            [("redirect_uri", "https://app.example/other"), verifier],
+            "code.redirect_uri",
+            "`redirect_uri` is not that of the request",
+        ),
+        ("other", [uri, verifier], "code.belongs_to_client", "issued to another client"),
+        (
+            "bare",
+            [uri, verifier],
+            "code.code_verifier",
+            "`code_verifier` was sent, but the request had no `code_challenge`",
+        ),
+        (
+            "bare",
+            [no_uri, no_verifier],
+            "code.redirect_uri",
+            "`redirect_uri` is missing: it must be that of the request",
+        ),
+    ] {
+        let mut request =
+            AuthorizationRequest::of(if by == "other" { "app" } else { by }, "openid");
+        if by == "bare" {
+            request = request.without("code_challenge").without("code_challenge_method");
+        }
+        let code = ann.authorize(&request, "ann").await.code().to_owned();
+        let form = [("grant_type", "authorization_code"), ("code", &code), fields[0], fields[1]];
+        let reply = server.form_as("/oauth2/token", by, &form).await;
+        let reply = reply.expect_oauth_error(400, "invalid_grant");
+        assert!(reply.field("error_description").contains(why), "{why}: {reply:?}");
+        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        let fact = facts[check].as_str().unwrap_or_default();
+        assert!(fact.contains(why) || fact == "false", "{why}: {facts}");
+        assert_eq!(facts["code.matches_session"], "true", "{facts}");
+    }
+    // What expired, was revoked or never was issued.
+    let code = ann.authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
+    let code = code.code().to_owned();
+    server.clock.advance(Duration::from_secs(120));
+    let late = server.exchange_code("app", &code).await.expect_oauth_error(400, "invalid_grant");
+    assert_eq!(late.field("error_description"), "the code has expired");
+    let altered = code.replacen("pac_", "pac_A", 1);
+    let none = server.exchange_code("app", &altered[..code.len()]).await;
+    let none = none.expect_oauth_error(400, "invalid_grant");
+    assert!(none.field("error_description").contains("the code is unknown"), "{none:?}");
+}
+
     one.clock.advance(Duration::from_secs(8 * 86_400));
     propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
     let count = one

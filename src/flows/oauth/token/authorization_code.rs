@@ -33,7 +33,8 @@ use crate::{
 /// Exchanges a code; `None` if the client has changed since this process cached it.
 ///
 /// # Errors
-/// `invalid_grant` for every invalid code, whatever the reason.
+/// `invalid_grant`. Whoever presents a code that was issued is told what it lacks; a made-up one is
+/// unknown.
 pub(crate) async fn exchange(
     app: &App,
     known: &CachedClient,
@@ -49,17 +50,8 @@ pub(crate) async fn exchange(
         None => String::new(),
     };
     let redirect_uri = request.redirect_uri.as_deref().unwrap_or_default();
-    if redirect_uri.is_empty() && challenge.is_empty() {
-        // OAuth 2.1 §4.1.3 omits `redirect_uri` because PKCE binds the code as well.
-        return Err(
-            OAuthError::invalid_grant("`redirect_uri` or `code_verifier` is missing").into()
-        );
-    }
-
     let now = app.clock.now();
     let session_id = code.session.to_string();
-    let refresh = first_refresh_token(app, client, &session_id, now)?;
-    let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let presented = PresentedCode {
         session: &session_id,
         hash: code.hash(),
@@ -67,15 +59,22 @@ pub(crate) async fn exchange(
         redirect_uri,
         challenge: &challenge,
     };
+    // OAuth 2.1 §4.1.3 omits `redirect_uri` because PKCE binds the code as well.
+    if redirect_uri.is_empty() && challenge.is_empty() {
+        return refuse(app, known, &presented, caller, now).await;
+    }
+
+    let refresh = first_refresh_token(app, client, &session_id, now)?;
+    let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
-    let redeemed = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
+    let redeemed = rows::exchange_code(&mut tx, &presented, &exchange, now).await?;
     if let Some(session) = &redeemed {
         let event = Event::session_created(&session.subject, &session_id, &client.id);
         tx.event(&event).await?;
     }
     tx.commit().await?;
     let Some(mut session) = redeemed else {
-        return refuse(app, known, &session_id, code.hash(), caller, now).await;
+        return refuse(app, known, &presented, caller, now).await;
     };
     // A registration that is used does not expire.
     if client.expires_at.is_some() {
@@ -134,8 +133,7 @@ fn code_exchange(
 async fn refuse(
     app: &App,
     known: &CachedClient,
-    session_id: &str,
-    hash: [u8; 32],
+    presented: &PresentedCode<'_>,
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<Option<TokenResponse>, Error> {
@@ -144,14 +142,22 @@ async fn refuse(
     if current.is_none_or(|current| current.version != known.version) {
         return Ok(None);
     }
-    let session = rows::by_id(&app.db, session_id).await?;
-    note(session.as_ref(), known, hash, now);
-    let replayed = session.filter(|session| {
-        session.code_hash.as_deref() == Some(&hash[..])
-            && session.client_id == known.client.id
-            && session.exchanged_at.is_some()
-    });
-    if let Some(session) = replayed {
+    let session = rows::by_id(&app.db, presented.session).await?;
+    diagnostics::record("code.session_found", session.is_some());
+    let session =
+        session.filter(|session| session.code_hash.as_deref() == Some(&presented.hash[..]));
+    diagnostics::record("code.matches_session", session.is_some());
+    let Some(session) = session else {
+        return Err(invalid_code().into());
+    };
+    let belongs = session.client_id == known.client.id;
+    diagnostics::record("code.session", &session.id);
+    diagnostics::record("code.belongs_to_client", belongs);
+    diagnostics::record("code.exchanged", session.exchanged_at.is_some());
+    diagnostics::record("code.session_revoked", session.revoked_at.is_some());
+    let over = session.exchanged_at.is_none() && session.idle_expires_at <= now;
+    diagnostics::record("code.expired", over);
+    if belongs && session.exchanged_at.is_some() {
         // RFC 6749 §4.1.2: the code has leaked, so the tokens issued for it are revoked.
         tracing::warn!(
             session_id = session.id,
@@ -161,28 +167,44 @@ async fn refuse(
         );
         end::end_one(app, &session, RevocationReason::CodeReplayed, caller).await?;
     }
-    Err(invalid_code().into())
+    let why = if !belongs {
+        "the code was issued to another client"
+    } else if session.exchanged_at.is_some() {
+        "the code was used before"
+    } else if session.revoked_at.is_some() {
+        "the code was revoked: the user has logged out, or withdrawn the consent"
+    } else if over {
+        "the code has expired"
+    } else {
+        mismatch(app, presented).await?
+    };
+    Err(OAuthError::invalid_grant(why).into())
 }
 
-/// Records why a code was rejected.
-fn note(session: Option<&Session>, known: &CachedClient, hash: [u8; 32], now: Timestamp) {
-    diagnostics::record("code.session_found", session.is_some());
-    let Some(session) = session else { return };
-    diagnostics::record("code.session", &session.id);
-    let same = session.code_hash.as_deref() == Some(&hash[..]);
-    diagnostics::record("code.matches_session", same);
-    diagnostics::record("code.belongs_to_client", session.client_id == known.client.id);
-    diagnostics::record("code.exchanged", session.exchanged_at.is_some());
-    diagnostics::record("code.session_revoked", session.revoked_at.is_some());
-    let over = session.exchanged_at.is_none() && session.idle_expires_at <= now;
-    diagnostics::record("code.expired", over);
-    if same && session.exchanged_at.is_none() && session.revoked_at.is_none() && !over {
-        diagnostics::record("code.mismatch", "redirect_uri, code_verifier, or the account");
+/// What differs from the authorization request of a code that is otherwise valid; each difference
+/// is recorded, the first one returned.
+async fn mismatch(app: &App, presented: &PresentedCode<'_>) -> Result<&'static str, Error> {
+    let binding = rows::code_binding(&app.db, presented.session).await?;
+    let (redirect_uri, challenge) = binding.unwrap_or_default();
+    let verifier = match (challenge.as_str(), presented.challenge) {
+        (bound, sent) if bound == sent => None,
+        ("", _) => Some("`code_verifier` was sent, but the request had no `code_challenge`"),
+        (_, "") => Some("`code_verifier` is missing: the request had a `code_challenge`"),
+        _ => Some("`code_verifier` does not match the `code_challenge` of the request"),
+    };
+    let uri = match presented.redirect_uri {
+        "" if presented.challenge.is_empty() && challenge.is_empty() => {
+            Some("`redirect_uri` is missing: it must be that of the request")
+        }
+        sent if sent.is_empty() || sent == redirect_uri => None,
+        _ => Some("`redirect_uri` is not that of the request"),
+    };
+    for (name, found) in [("code.code_verifier", verifier), ("code.redirect_uri", uri)] {
+        diagnostics::record(name, found.unwrap_or("matches"));
     }
+    Ok(verifier.or(uri).unwrap_or("the user is disabled"))
 }
 
 fn invalid_code() -> OAuthError {
-    OAuthError::invalid_grant(
-        "the code is unknown, expired or used, or was issued for another client, `redirect_uri` or `code_challenge`",
-    )
+    OAuthError::invalid_grant("the code is unknown: it was not issued here, or is too old")
 }
