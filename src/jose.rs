@@ -71,26 +71,47 @@ impl KeySet {
             }
         }
         if read.is_empty() {
-            return Err("the JWKS has no key for ES256, RS256, PS256 or EdDSA");
+            return Err("the JWKS has no key for ES256, RS256, PS256, EdDSA or Ed25519");
         }
         Ok(Self(read))
     }
 
-    /// Whether the signature is valid for one of the keys with an allowed algorithm.
-    pub fn verifies(&self, jwt: &ClientJwt<'_>, allowed: &[SigningAlgorithm]) -> bool {
-        let named = SigningAlgorithm::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == jwt.header.alg);
+    /// Verifies the signature with one of the keys. `only`: the algorithm that the client has
+    /// registered, if it has; both names of Ed25519 are one.
+    ///
+    /// # Errors
+    /// Why no key verifies it.
+    pub fn verify(
+        &self,
+        jwt: &ClientJwt<'_>,
+        only: Option<SigningAlgorithm>,
+    ) -> Result<(), InvalidToken> {
         // `none` and HS256 are not supported; the key determines its algorithms (RFC 8725 §3.1).
-        let Some(algorithm) = named.filter(|algorithm| allowed.contains(algorithm)) else {
-            return false;
-        };
-        self.0
-            .iter()
-            .filter(|key| jwt.header.kid.is_none() || key.id == jwt.header.kid)
+        let named = SigningAlgorithm::parse(&jwt.header.alg).map(SigningAlgorithm::of_key);
+        let algorithm = named.ok_or(InvalidToken("`alg` is not supported"))?;
+        if only.is_some_and(|only| only.of_key() != algorithm) {
+            return Err(InvalidToken("`alg` is not the registered one"));
+        }
+        let of_kid = |key: &&Key| jwt.header.kid.is_none() || key.id == jwt.header.kid;
+        let mut keys = self.0.iter().filter(of_kid).peekable();
+        if keys.peek().is_none() {
+            return Err(InvalidToken("no key of the client has this `kid`"));
+        }
+        let mut verifiers = keys
             .filter_map(|key| key.verifiers.iter().find(|(known, _)| *known == algorithm))
             .take(MAX_CANDIDATES)
-            .any(|(_, verifier)| verifier.verify(jwt.message.as_bytes(), &jwt.signature).is_ok())
+            .peekable();
+        if verifiers.peek().is_none() {
+            return Err(InvalidToken("no key of the client is for this `alg`"));
+        }
+        let verifies = |(_, verifier): &(SigningAlgorithm, Box<dyn JwsVerifier>)| {
+            verifier.verify(jwt.message.as_bytes(), &jwt.signature).is_ok()
+        };
+        if verifiers.any(verifies) {
+            Ok(())
+        } else {
+            Err(InvalidToken("the signature does not match the client's key"))
+        }
     }
 }
 
@@ -114,7 +135,10 @@ fn read_key(members: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
     };
     let mut algorithms = algorithms
         .iter()
-        .filter(|algorithm| text("alg").is_none_or(|only| only == algorithm.as_str()))
+        .filter(|algorithm| {
+            let named = |name| SigningAlgorithm::parse(name).map(SigningAlgorithm::of_key);
+            text("alg").is_none_or(|only| named(only) == Some(**algorithm))
+        })
         .peekable();
     if algorithms.peek().is_none() {
         return Ok(None);
@@ -171,7 +195,9 @@ pub fn verifier(
         SigningAlgorithm::Es256 => Box::new(jws::ES256.verifier_from_jwk(key)?),
         SigningAlgorithm::Rs256 => Box::new(jws::RS256.verifier_from_jwk(key)?),
         SigningAlgorithm::Ps256 => Box::new(jws::PS256.verifier_from_jwk(key)?),
-        SigningAlgorithm::EdDsa => Box::new(jws::EdDSA.verifier_from_jwk(key)?),
+        SigningAlgorithm::EdDsa | SigningAlgorithm::Ed25519 => {
+            Box::new(jws::EdDSA.verifier_from_jwk(key)?)
+        }
     })
 }
 
@@ -236,13 +262,38 @@ impl<'a> ClientJwt<'a> {
         Some(typ.trim_start_matches("application/").to_owned())
     }
 
-    /// The claims. Verify the signature first, with [`KeySet::verifies`].
+    /// The claims. Verify the signature first, with [`KeySet::verify`].
     ///
     /// # Errors
     /// If a claim is missing or has the wrong type; dates must be integers within range.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, InvalidToken> {
         serde_json::from_slice(&self.payload)
             .map_err(|_| InvalidToken("a claim is missing or has the wrong type"))
+    }
+
+    /// The claims of a client assertion, by the rules of [`ClientJwt::claims`].
+    ///
+    /// # Errors
+    /// The first claim that is missing, repeated or of the wrong type; without its value.
+    pub fn assertion(&self) -> Result<Assertion, String> {
+        let mut payload = serde_json::Deserializer::from_slice(&self.payload);
+        let read: Result<Assertion, _> = serde_path_to_error::deserialize(&mut payload);
+        let claims = read.map_err(|error| {
+            let (path, reason) = (error.path().to_string(), error.inner().to_string());
+            // serde's "missing field `exp` at line 1 column 80"
+            let named = reason.split('`').nth(1).unwrap_or_default();
+            if reason.starts_with("missing field") {
+                format!("`{named}` is missing")
+            } else if reason.starts_with("duplicate field") {
+                format!("`{named}` is repeated")
+            } else if path == "." {
+                "the claims are not a JSON object".to_owned()
+            } else {
+                format!("`{path}` has the wrong type")
+            }
+        })?;
+        payload.end().map_err(|_| "the claims are not a JSON object".to_owned())?;
+        Ok(claims)
     }
 }
 
@@ -259,38 +310,43 @@ pub struct Assertion {
 }
 
 impl Assertion {
-    /// Validates the claims: `iss` and `sub` are the client, `aud` is this issuer only (RFC 10070:
-    /// with another audience the assertion could be forwarded), and the lifetime is at most five
-    /// minutes.
-    ///
-    /// # Errors
-    /// The first violated rule.
-    pub fn check(&self, client_id: &str, issuer: &str, now: Timestamp) -> Result<(), InvalidToken> {
+    /// The violated rules, each with the claim that violates it: `iss` and `sub` are the client,
+    /// `aud` has nothing but these audiences (with another one the assertion could be forwarded,
+    /// RFC 10070), and the lifetime is at most five minutes.
+    pub fn violations(
+        &self,
+        client_id: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
         let now = now.as_secs();
-        if self.iss != client_id || self.sub != client_id {
-            return Err(InvalidToken("`iss` and `sub` must be the client_id"));
-        }
-        let is_sole = match &self.aud {
-            Audience::One(one) => one == issuer,
-            Audience::Several(several) => several.len() == 1 && several[0] == issuer,
+        let named: &[String] = match &self.aud {
+            Audience::One(one) => std::slice::from_ref(one),
+            Audience::Several(several) => several,
         };
-        if !is_sole {
-            return Err(InvalidToken("`aud` must be the issuer only"));
-        }
-        if self.exp <= now.saturating_sub(CLOCK_SKEW) {
-            return Err(InvalidToken("the assertion has expired"));
-        }
-        if self.exp > now.saturating_add(MAX_ASSERTION_LIFETIME + CLOCK_SKEW) {
-            return Err(InvalidToken("the assertion is valid for more than 5 minutes"));
-        }
+        let is_ours = (1..=audiences.len()).contains(&named.len())
+            && named.iter().all(|name| audiences.contains(name));
         let in_future = |at: Option<i64>| at.is_some_and(|at| at > now.saturating_add(CLOCK_SKEW));
-        if in_future(self.iat) || in_future(self.nbf) {
-            return Err(InvalidToken("the assertion is not valid yet"));
+        let too_long = self.exp > now.saturating_add(MAX_ASSERTION_LIFETIME + CLOCK_SKEW);
+        let rules = [
+            ("iss", self.iss == client_id, "must be the client_id"),
+            ("sub", self.sub == client_id, "must be the client_id"),
+            ("exp", self.exp > now.saturating_sub(CLOCK_SKEW), "is in the past"),
+            ("exp", !too_long, "must be at most 5 minutes in the future"),
+            ("iat", !in_future(self.iat), "is in the future"),
+            ("nbf", !in_future(self.nbf), "is in the future"),
+            ("jti", (1..=256).contains(&self.jti.len()), "must have 1 to 256 bytes"),
+        ];
+        let broken = rules.into_iter().filter(|(_, holds, _)| !holds);
+        let mut found: Vec<_> =
+            broken.map(|(claim, _, rule)| (claim, format!("`{claim}` {rule}"))).collect();
+        if !is_ours {
+            found.push((
+                "aud",
+                format!("`aud` must be {} and nothing else", audiences.join(" or ")),
+            ));
         }
-        if self.jti.is_empty() || self.jti.len() > 256 {
-            return Err(InvalidToken("`jti` must have 1 to 256 bytes"));
-        }
-        Ok(())
+        found
     }
 
     /// Until when the `jti` is stored: after this time the assertion is expired in any case.
@@ -308,8 +364,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    const ALL: &[SigningAlgorithm] = &SigningAlgorithm::ALL;
 
     fn sign(key: &Jwk, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -334,7 +388,8 @@ mod tests {
     fn only_signatures_by_the_clients_keys_verify() {
         let (key, set) = key();
         let (other, _) = self::key();
-        let check = |token: &str| ClientJwt::parse(token).is_ok_and(|jwt| set.verifies(&jwt, ALL));
+        let check =
+            |token: &str| ClientJwt::parse(token).is_ok_and(|jwt| set.verify(&jwt, None).is_ok());
         let claims = json!({ "a": 1 });
         assert!(check(&sign(&key, &json!({ "alg": "ES256", "kid": "one" }), &claims)));
         assert!(check(&sign(&key, &json!({ "alg": "ES256", "typ": "JWT" }), &claims)));
@@ -367,7 +422,8 @@ mod tests {
             assert!(!check(&bad), "{bad}");
         }
         let jwt = ClientJwt::parse(&good).expect("a JWT");
-        assert!(!set.verifies(&jwt, &[SigningAlgorithm::Rs256]), "the algorithm must be allowed");
+        let only = Some(SigningAlgorithm::Rs256);
+        assert!(set.verify(&jwt, only).is_err(), "the algorithm must be the registered one");
     }
 
     #[test]
@@ -436,7 +492,7 @@ mod tests {
         assert_eq!(
             KeySet::parse(&json!({ "keys": [{ "kty": "OKP", "crv": "X25519", "x": "AA" }] }))
                 .map(drop),
-            Err("the JWKS has no key for ES256, RS256, PS256 or EdDSA")
+            Err("the JWKS has no key for ES256, RS256, PS256, EdDSA or Ed25519")
         );
         assert!(parse(json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA" })).is_err());
     }
@@ -461,7 +517,11 @@ mod tests {
                 let signature = signer.sign(message.as_bytes()).expect("signed");
                 let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
                 let jwt = ClientJwt::parse(&token).expect("a JWT");
-                assert_eq!(set.verifies(&jwt, ALL), claimed == actual, "{claimed} by {actual}");
+                assert_eq!(
+                    set.verify(&jwt, None).is_ok(),
+                    claimed == actual,
+                    "{claimed} by {actual}"
+                );
                 if claimed == actual {
                     let mut only = public(key);
                     only["alg"] = (*claimed).into();
@@ -469,7 +529,7 @@ mod tests {
                         let mut key = only.clone();
                         key["alg"] = alg.into();
                         KeySet::parse(&json!({ "keys": [key] }))
-                            .is_ok_and(|set| set.verifies(&jwt, ALL))
+                            .is_ok_and(|set| set.verify(&jwt, None).is_ok())
                     };
                     assert!(bound(claimed));
                     for other in ["ES256", "EdDSA", "RS256", "PS256"] {
@@ -489,7 +549,7 @@ mod tests {
         };
         let verifies = |message: &str, signature: &[u8]| {
             let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
-            ClientJwt::parse(&token).is_ok_and(|jwt| set.verifies(&jwt, ALL))
+            ClientJwt::parse(&token).is_ok_and(|jwt| set.verify(&jwt, None).is_ok())
         };
         let signer = jws::ES256.signer_from_jwk(&key).expect("a signer");
         let good = signer.sign(message.as_bytes()).expect("signed");
@@ -568,7 +628,8 @@ mod tests {
         {
             let claims = VALID.replace("100", &exp.to_string());
             let at = Timestamp::from_secs(now).unwrap_or(Timestamp(i64::MAX));
-            assert!(read(&claims).expect("numbers").check("c", "i", at).is_err(), "{exp} at {now}");
+            let violations = read(&claims).expect("numbers").violations("c", &["i".to_owned()], at);
+            assert!(!violations.is_empty(), "{exp} at {now}");
         }
     }
 
@@ -581,12 +642,12 @@ mod tests {
             for (name, value) in change.as_object().expect("an object") {
                 claims[name] = value.clone();
             }
-            let claims: Assertion =
-                serde_json::from_value(claims).map_err(|_| InvalidToken("type"))?;
-            claims.check("c", "https://i", at)
+            let claims: Assertion = serde_json::from_value(claims).ok()?;
+            let found = claims.violations("c", &["https://i".to_owned()], at);
+            found.is_empty().then_some(())
         };
-        assert_eq!(check(json!({})), Ok(()));
-        assert_eq!(check(json!({ "aud": ["https://i"] })), Ok(()));
+        assert_eq!(check(json!({})), Some(()));
+        assert_eq!(check(json!({ "aud": ["https://i"] })), Some(()));
         for bad in [
             json!({ "aud": "https://i/oauth2/token" }),
             json!({ "aud": ["https://i", "https://other"] }),
@@ -603,7 +664,31 @@ mod tests {
             json!({ "jti": "" }),
             json!({ "jti": null }),
         ] {
-            assert!(check(bad.clone()).is_err(), "{bad}");
+            assert_eq!(check(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn both_names_of_ed25519_are_one_algorithm() {
+        let key = Jwk::generate_ed_key(EdCurve::Ed25519).expect("a key");
+        let signer = jws::EdDSA.signer_from_jwk(&key).expect("a signer");
+        for named in ["EdDSA", "Ed25519"] {
+            let message =
+                format!("{}.e30", URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"{named}\"}}")));
+            let signature = signer.sign(message.as_bytes()).expect("signed");
+            let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+            let jwt = ClientJwt::parse(&token).expect("a JWT");
+            for bound in [None, Some("EdDSA"), Some("Ed25519")] {
+                let mut public = public(&key);
+                if let Some(bound) = bound {
+                    public["alg"] = bound.into();
+                }
+                let set = KeySet::parse(&json!({ "keys": [public] })).expect("a set");
+                for only in [None, Some(SigningAlgorithm::EdDsa), Some(SigningAlgorithm::Ed25519)] {
+                    assert_eq!(set.verify(&jwt, only), Ok(()), "{named} {bound:?} {only:?}");
+                }
+                assert!(set.verify(&jwt, Some(SigningAlgorithm::Es256)).is_err());
+            }
         }
     }
 }

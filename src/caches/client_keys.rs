@@ -10,6 +10,7 @@ use crate::{
     clock::Timestamp,
     jose::{ClientJwt, KeySet},
     model::{client::Client, key::SigningAlgorithm},
+    oauth::jwt::InvalidToken,
     outbound::Outbound,
 };
 
@@ -50,37 +51,45 @@ impl Default for ClientKeys {
 }
 
 impl ClientKeys {
-    /// Whether a JWT was signed by its client, with one of these algorithms.
-    pub(crate) async fn verifies(
+    /// Verifies that a JWT was signed by its client. `only`: the algorithm that the client has
+    /// registered, if it has.
+    ///
+    /// # Errors
+    /// Why no key of the client verifies it.
+    pub(crate) async fn verify(
         &self,
         outbound: &Outbound,
         now: Timestamp,
         client: &Client,
         jwt: &ClientJwt<'_>,
-        allowed: &[SigningAlgorithm],
-    ) -> bool {
+        only: Option<SigningAlgorithm>,
+    ) -> Result<(), InvalidToken> {
         let metadata = &client.metadata;
         if let Some(document) = &metadata.jwks {
-            return self.inline(document).is_some_and(|keys| keys.verifies(jwt, allowed));
+            let keys = self.inline(document).ok_or(InvalidToken("`jwks` has no usable key"))?;
+            return keys.verify(jwt, only);
         }
         let Some(uri) = &metadata.jwks_uri else {
-            return false;
+            return Err(InvalidToken("the client has registered no `jwks` or `jwks_uri`"));
         };
-        let verifies =
-            |set: &Fetched| set.keys.as_ref().is_some_and(|keys| keys.verifies(jwt, allowed));
+        let verify = |set: &Fetched| match &set.keys {
+            Some(keys) => keys.verify(jwt, only),
+            None => Err(InvalidToken("`jwks_uri` could not be fetched, or is not a JWKS")),
+        };
         let cached = self.fetched.get(uri);
         if let Some(cached) = &cached {
-            if cached.fresh_until > now && verifies(cached) {
-                return true;
+            let verified = verify(cached);
+            if cached.fresh_until > now && verified.is_ok() {
+                return Ok(());
             }
             // The client may have rotated its keys; forged signatures must not cause a fetch each.
             if cached.tried_at + RETRY_INTERVAL > now {
-                return false;
+                return verified.and(Err(InvalidToken("the keys of `jwks_uri` are outdated")));
             }
         }
         let fetched = Arc::new(fetch(outbound, uri, cached.as_deref(), now).await);
         self.fetched.insert(uri.clone(), Arc::clone(&fetched));
-        verifies(&fetched)
+        verify(&fetched)
     }
 
     fn inline(&self, document: &serde_json::Value) -> Option<Arc<KeySet>> {

@@ -19,8 +19,8 @@ use crate::{
         actor::Actor,
         catalogue::{Descriptions, Resource},
         client::{
-            ApplicationType, AuthMethod, Client, Consent, GrantType, Metadata, SubjectType,
-            UserClaim,
+            ApplicationType, AssertionAudience, AuthMethod, Client, Consent, GrantType, Metadata,
+            SubjectType, UserClaim,
         },
         key::SigningAlgorithm,
     },
@@ -150,10 +150,18 @@ pub struct Settings {
     /// Sector identifier URI of pairwise subject identifiers
     #[arg(long, value_name = "URI")]
     sector_identifier_uri: Option<String>,
-    /// Signature algorithm of ID tokens: ES256, RS256, PS256 or EdDSA
+    /// Signature algorithm of ID tokens: ES256, RS256, PS256 or EdDSA (Ed25519)
     #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
     id_token_alg: Option<OrNone<SigningAlgorithm>>,
-    /// Signature algorithm of access tokens: ES256, RS256, PS256 or EdDSA
+    /// Include the claims of the scope (email and others) in ID tokens, for clients that do not call
+    /// UserInfo
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    claims_in_id_token: Option<bool>,
+    /// `aud` of assertions by private_key_jwt: issuer, or issuer_or_token_endpoint for libraries that
+    /// sign for the token endpoint [default: client_auth.assertion_audience]
+    #[arg(long, value_name = "AUDIENCE", value_parser = or_none(named::<AssertionAudience>))]
+    assertion_audience: Option<OrNone<AssertionAudience>>,
+    /// Signature algorithm of access tokens: ES256, RS256, PS256 or EdDSA (Ed25519)
     #[arg(long, value_name = "ALG", value_parser = or_none(super::algorithm))]
     access_token_alg: Option<OrNone<SigningAlgorithm>>,
     /// Signature algorithm of userinfo responses [default: unsigned]
@@ -366,6 +374,9 @@ impl Settings {
                 (&mut to.tos_uri, self.tos_uri),
             ] {
                 if let Some(given) = given {
+            set(&mut to.claims_in_id_token, self.claims_in_id_token);
+            let audience = self.assertion_audience.map(|OrNone(given)| given);
+            set(&mut to.assertion_audience, audience);
                     *to = Some(given).filter(|given| !given.is_empty());
                 }
             }

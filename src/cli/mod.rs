@@ -103,7 +103,7 @@ enum KeysCommand {
     List,
     /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
     Rotate {
-        /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA
+        /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA (Ed25519)
         #[arg(long, value_parser = algorithm)]
         algorithm: Option<SigningAlgorithm>,
         /// Activate the new keys at once; verifiers with a cached JWKS do not know them until they
@@ -180,7 +180,7 @@ enum UserCommand {
 fn algorithm(name: &str) -> Result<SigningAlgorithm, String> {
     let found =
         SigningAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| "must be ES256, RS256, PS256 or EdDSA".to_owned())
+    found.ok_or_else(|| format!("must be {}", SigningAlgorithm::NAMES))
 }
 
 /// Why a command failed.

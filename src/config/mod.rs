@@ -23,7 +23,10 @@ use url::Url;
 
 pub use self::load::{ConfigError, environment};
 use self::load::{Setting, Source};
-use crate::model::{client::GrantType, key::SigningAlgorithm};
+use crate::model::{
+    client::{AssertionAudience, GrantType},
+    key::SigningAlgorithm,
+};
 
 /// The reference configuration, and the source of every default.
 pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
@@ -43,6 +46,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub authorization: Authorization,
     pub clients: Clients,
+    pub client_auth: ClientAuthentication,
     pub gateway: Gateway,
     pub modules: Modules,
     pub client_registration: ClientRegistration,
@@ -213,6 +217,14 @@ pub struct Clients {
     pub file: Option<PathBuf>,
 }
 
+/// How clients authenticate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuthentication {
+    /// For clients without an audience of their own.
+    pub assertion_audience: AssertionAudience,
+}
+
 /// Applications behind a gateway (see [`crate::flows::gateway`]).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -292,7 +304,8 @@ pub enum Switch {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
-    /// Never empty, without duplicates.
+    /// Never empty, without duplicates; both names of Ed25519 are `EdDSA` here.
+    #[serde(deserialize_with = "key_algorithms")]
     pub algorithms: Vec<SigningAlgorithm>,
     #[serde(with = "humantime_serde")]
     pub rotate_every: Duration,
@@ -564,6 +577,11 @@ fn not_an_address<E: serde::de::Error>(text: &str) -> E {
     E::custom(format!(
         "`{text}` is not an IP address and port; use one like 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080"
     ))
+}
+
+fn key_algorithms<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SigningAlgorithm>, D::Error> {
+    let named = Vec::<SigningAlgorithm>::deserialize(from)?;
+    Ok(named.into_iter().map(SigningAlgorithm::of_key).collect())
 }
 
 /// Networks or single addresses.

@@ -402,11 +402,12 @@ fn keys(config: &Config, found: &mut Vec<Problem>) {
     if algorithms.is_empty() || has_duplicates {
         found.push((
             "keys.algorithms",
-            "must list at least one of ES256, RS256, PS256, EdDSA, without duplicates".to_owned(),
+            "must list at least one of ES256, RS256, PS256 and EdDSA (or Ed25519, its newer name), without duplicates"
+                .to_owned(),
         ));
     }
     let signing = config.tokens.signing_algorithm;
-    if !algorithms.contains(&signing) {
+    if !algorithms.contains(&signing.of_key()) {
         let signing = signing.as_str();
         found.push((
             "tokens.signing_algorithm",

@@ -228,8 +228,12 @@ impl Keys {
     ) -> Result<Claim, Error> {
         let now = clock.now();
         let activates_at = if at_once { now } else { now + self.config.publish_ahead };
-        let wanted =
-            self.config.algorithms.iter().copied().filter(|a| only.is_none_or(|only| only == *a));
+        let wanted = self
+            .config
+            .algorithms
+            .iter()
+            .copied()
+            .filter(|a| only.is_none_or(|only| only.of_key() == *a));
         let tasks: Vec<_> = wanted
             .map(|algorithm| RotationTask::Create {
                 algorithm: KeyAlgorithm::Sign(algorithm),
@@ -338,10 +342,16 @@ impl Keys {
         now: Timestamp,
     ) -> Result<String, Error> {
         let ring = self.ring();
-        let signer = ring.signer(algorithm, now).ok_or(Error::Missing(algorithm.as_str()))?;
-        let message = jwt::signing_input(&signer.headers[kind as usize], claims)?;
+        let signer =
+            ring.signer(algorithm.of_key(), now).ok_or(Error::Missing(algorithm.as_str()))?;
+        let message = if algorithm == signer.algorithm {
+            jwt::signing_input(&signer.headers[kind as usize], claims)?
+        } else {
+            let header = jwt::encoded_header(algorithm.as_str(), &signer.record.id, kind);
+            jwt::signing_input(&header, claims)?
+        };
         let signature = match algorithm {
-            SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => {
+            SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa | SigningAlgorithm::Ed25519 => {
                 signer.signer.sign(message.as_bytes())?
             }
             SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
@@ -455,7 +465,7 @@ impl Ring {
         let key = self.verifiers.get(&token.header.kid)?;
         Some(
             // The key determines the algorithm, not the token (RFC 8725 §3.1).
-            token.header.alg == key.algorithm.as_str()
+            SigningAlgorithm::parse(&token.header.alg).is_some_and(|a| a.of_key() == key.algorithm)
                 && key.verifier.verify(token.message.as_bytes(), &token.signature).is_ok(),
         )
     }
@@ -473,7 +483,9 @@ fn signer_and_verifier(
         SigningAlgorithm::Es256 => Box::new(jws::ES256.signer_from_jwk(private)?),
         SigningAlgorithm::Rs256 => Box::new(jws::RS256.signer_from_jwk(private)?),
         SigningAlgorithm::Ps256 => Box::new(jws::PS256.signer_from_jwk(private)?),
-        SigningAlgorithm::EdDsa => Box::new(jws::EdDSA.signer_from_jwk(private)?),
+        SigningAlgorithm::EdDsa | SigningAlgorithm::Ed25519 => {
+            Box::new(jws::EdDSA.signer_from_jwk(private)?)
+        }
     };
     Ok((signer, jose::verifier(algorithm, public)?))
 }
@@ -541,13 +553,18 @@ impl RotationTask {
         let private = match algorithm {
             SigningAlgorithm::Es256 => Jwk::generate_ec_key(EcCurve::P256)?,
             SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => Jwk::generate_rsa_key(2048)?,
-            SigningAlgorithm::EdDsa => Jwk::generate_ed_key(EdCurve::Ed25519)?,
+            SigningAlgorithm::EdDsa | SigningAlgorithm::Ed25519 => {
+                Jwk::generate_ed_key(EdCurve::Ed25519)?
+            }
         };
         let mut public = private.to_public_key()?;
         let id = thumbprint(&public)?;
         public.set_key_id(&id);
         public.set_key_use("sig");
-        public.set_algorithm(algorithm.as_str());
+        // An Ed25519 key signs under both of its names: `alg` would exclude one of them.
+        if *algorithm != SigningAlgorithm::EdDsa {
+            public.set_algorithm(algorithm.as_str());
+        }
         let sealed = master.seal(&id, Zeroizing::new(private.to_string()).as_bytes())?;
         Ok(Some((id, Some(public.to_string()), sealed)))
     }

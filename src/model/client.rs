@@ -105,6 +105,16 @@ impl AuthMethod {
     }
 }
 
+/// The `aud` that a client assertion (`private_key_jwt`) may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssertionAudience {
+    /// The issuer alone (RFC 10070).
+    Issuer,
+    /// Also the URL of the token endpoint, for which libraries of before RFC 10070 sign.
+    IssuerOrTokenEndpoint,
+}
+
 /// OpenID Connect Registration §2
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -218,6 +228,9 @@ pub struct Metadata {
     /// `false` only for a confidential OpenID Connect client: PKCE is optional for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_pkce: Option<bool>,
+    /// `None`: the configuration's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assertion_audience: Option<AssertionAudience>,
     /// The resources it may request tokens for (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// A JWS algorithm for signing tokens (RFC 7518 §3.1, RFC 8037 §3.1).
+/// A JWS algorithm for signing tokens (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     #[serde(rename = "ES256")]
@@ -17,6 +17,8 @@ pub enum SigningAlgorithm {
     Ps256,
     #[serde(rename = "EdDSA")]
     EdDsa,
+    /// [`SigningAlgorithm::EdDsa`] by its newer name: the same keys and signatures.
+    Ed25519,
 }
 
 impl SigningAlgorithm {
@@ -27,13 +29,30 @@ impl SigningAlgorithm {
             Self::Rs256 => "RS256",
             Self::Ps256 => "PS256",
             Self::EdDsa => "EdDSA",
+            Self::Ed25519 => "Ed25519",
+        }
+    }
+
+    /// The algorithm of that name in a JOSE header.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+
+    /// The name under which its keys are kept: one for both names of Ed25519.
+    pub const fn of_key(self) -> Self {
+        match self {
+            Self::Ed25519 => Self::EdDsa,
+            other => other,
         }
     }
 }
 
 impl SigningAlgorithm {
     /// All supported algorithms.
-    pub const ALL: [Self; 4] = [Self::Es256, Self::Rs256, Self::Ps256, Self::EdDsa];
+    pub const ALL: [Self; 5] = [Self::Es256, Self::Rs256, Self::Ps256, Self::EdDsa, Self::Ed25519];
+
+    /// Their names, for messages.
+    pub const NAMES: &str = "ES256, RS256, PS256, EdDSA or Ed25519";
 }
 
 /// The purpose and algorithm of a key.

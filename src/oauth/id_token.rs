@@ -35,7 +35,7 @@ pub struct IdClaims {
 /// `at_hash` (§3.1.3.6): the left half of the hash that belongs to the algorithm of the ID token.
 pub fn at_hash(access_token: &str, algorithm: &str) -> String {
     // Ed25519 uses SHA-512, the other supported algorithms SHA-256.
-    if algorithm == "EdDSA" {
+    if matches!(algorithm, "EdDSA" | "Ed25519") {
         URL_SAFE_NO_PAD.encode(&Sha512::digest(access_token)[..32])
     } else {
         URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16])
@@ -52,5 +52,6 @@ mod tests {
         let token = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y";
         assert_eq!(at_hash(token, "RS256"), "77QmUPtjPfzWtF2AnpK9RQ");
         assert_eq!(at_hash(token, "EdDSA").len(), 43);
+        assert_eq!(at_hash(token, "Ed25519"), at_hash(token, "EdDSA"));
     }
 }

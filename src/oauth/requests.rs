@@ -13,8 +13,9 @@ parameters! {
         pub client_secret: Option<Password>,
         /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with `private_key_jwt`.
         pub client_assertion_type: Option<String>,
-        /// The client's signed assertion (`private_key_jwt`): `aud` must be the issuer alone, the
-        /// lifetime at most 5 minutes, and each assertion is accepted once (RFC 7523, RFC 10070).
+        /// The client's signed assertion (`private_key_jwt`): `aud` must be the issuer alone (or the
+        /// token endpoint, where that is allowed), the lifetime at most 5 minutes, and each
+        /// assertion is accepted once (RFC 7523, RFC 10070).
         pub client_assertion: Option<String>,
     }
 }

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use josekit::{
+    jwk::{Jwk, alg::ec::EcCurve},
+    jws::{self, JwsSigner},
+};
 use propusk::{
     flows::admin::users,
-    model::{actor::Actor, client::GrantType},
+    model::{
+        actor::Actor,
+        client::{AuthMethod, GrantType, Metadata},
+    },
     storage::Statement,
 };
 use reqwest::StatusCode;
@@ -12,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{AuthorizationRequest, first_party_app},
+    oauth::{AuthorizationRequest, CALLBACK, VERIFIER, first_party_app},
     send,
 };
 
@@ -23,8 +31,28 @@ async fn explained(server: &TestServer, admin: &str, refused: &Reply) -> Value {
     response.expect(StatusCode::OK).json()["data"].clone()
 }
 
+/// A client's key, and what it publishes.
+fn client_key() -> (Jwk, Value) {
+    let key = Jwk::generate_ec_key(EcCurve::P256).expect("a key");
+    let public = key.to_public_key().expect("a public key");
+    let mut public = serde_json::to_value(public).expect("JSON");
+    public["kid"] = "one".into();
+    (key, public)
+}
+
+/// A JWT of whatever claims.
+fn sign(key: &Jwk, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&json!({ "alg": "ES256", "kid": "one" })), part(claims));
+    let signer = jws::ES256.signer_from_jwk(key).expect("a signer");
+    let signature = signer.sign(message.as_bytes()).expect("a signature");
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 backend_tests! {
     every_denied_request_is_explained_by_rule_and_diagnostics,
+    each_failed_check_of_an_assertion_is_explained,
+    a_code_that_does_not_fit_its_request_is_explained,
     a_denied_request_of_another_process_is_explained_and_pruned,
 }
 

@@ -70,6 +70,8 @@ backend_tests! {
     id_tokens_have_the_claims_of_the_scope_where_registered,
     the_response_can_be_in_the_fragment,
     cors_at_loopback_follows_the_rule_of_redirects,
+    ed25519_is_accepted_and_advertised_beside_eddsa,
+    assertions_may_be_for_the_token_endpoint_where_allowed,
 }
 
 async fn an_empty_scope_is_omitted(backend: Backend) {
@@ -226,6 +228,112 @@ async fn cors_at_loopback_follows_the_rule_of_redirects(backend: Backend) {
                 let status = if named { StatusCode::SEE_OTHER } else { StatusCode::BAD_REQUEST };
                 assert_eq!(reply.status, status, "{uri} {origin}");
             }
+        }
+    }
+}
+
+async fn ed25519_is_accepted_and_advertised_beside_eddsa(backend: Backend) {
+    let settings = [("PROPUSK_KEYS__ALGORITHMS", "ES256,RS256,Ed25519")];
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let offered = server.get("/.well-known/openid-configuration").await.json();
+    for name in [
+        "id_token_signing_alg_values_supported",
+        "userinfo_signing_alg_values_supported",
+        "introspection_signing_alg_values_supported",
+        "request_object_signing_alg_values_supported",
+        "token_endpoint_auth_signing_alg_values_supported",
+        "introspection_endpoint_auth_signing_alg_values_supported",
+        "revocation_endpoint_auth_signing_alg_values_supported",
+    ] {
+        let names = offered[name].as_array().expect("a list");
+        for alg in ["EdDSA", "Ed25519"] {
+            assert!(names.contains(&alg.into()), "{name}: {names:?}");
+        }
+    }
+    // Either name in the key, in the registration and in the assertion.
+    let issuer = json!(server.app.config.server.issuer);
+    let key = key();
+    for (n, [of_key, registered, sent]) in [
+        ["Ed25519", "Ed25519", "Ed25519"],
+        ["EdDSA", "EdDSA", "Ed25519"],
+        ["Ed25519", "Ed25519", "EdDSA"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("app{n}");
+        let alg = serde_json::from_value(registered.into()).expect("a name");
+        let metadata =
+            Metadata { token_endpoint_auth_signing_alg: Some(alg), ..signing_app(&key, of_key) };
+        server.client(&id, metadata).await;
+        ask(&server, &key, sent, &id, "one", issuer.clone()).await.expect(StatusCode::OK);
+    }
+    // A client gets ID tokens under the name that it has registered.
+    let jwks = server.get("/oauth2/jwks").await.json();
+    for alg in ["EdDSA", "Ed25519"] {
+        let metadata = json!({ "redirect_uris": [CALLBACK], "id_token_signed_response_alg": alg });
+        let client = server.post("/oauth2/register", metadata).await.expect(StatusCode::CREATED);
+        assert_eq!(client.json()["id_token_signed_response_alg"], alg);
+        let (id, secret) = (client.field("client_id"), client.field("client_secret"));
+        let answer =
+            server.browser().authorize(&AuthorizationRequest::of(&id, "openid"), "ann").await;
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", answer.code()),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ];
+        let request = server.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
+        let token = send(request.form(&form)).await.expect(StatusCode::OK).field("id_token");
+        assert_eq!(header(&token)["alg"], alg);
+        let mut keys = jwks["keys"].as_array().expect("keys").iter();
+        let key = keys.find(|key| key["kid"] == header(&token)["kid"]).expect("published");
+        let key = Jwk::from_bytes(key.to_string()).expect("a JWK");
+        let verifier = jws::EdDSA.verifier_from_jwk(&key).expect("a verifier");
+        let (message, signature) = token.rsplit_once('.').expect("a signature");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        verifier.verify(message.as_bytes(), &signature).expect("a good signature");
+        // It is accepted again as a hint.
+        let hinted = AuthorizationRequest::of(&client.field("client_id"), "openid")
+            .with("id_token_hint", &token)
+            .with("prompt", "none");
+        let reply = server.browser().open(&hinted.path()).await;
+        AuthorizationResponse::of(reply.header("location")).expect_error("login_required");
+    }
+}
+
+async fn assertions_may_be_for_the_token_endpoint_where_allowed(backend: Backend) {
+    let wide = [("PROPUSK_CLIENT_AUTH__ASSERTION_AUDIENCE", "issuer_or_token_endpoint")];
+    for (settings, own, accepts) in [
+        (&[][..], None, false),
+        (&[][..], Some(AssertionAudience::IssuerOrTokenEndpoint), true),
+        (&wide[..], None, true),
+        (&wide[..], Some(AssertionAudience::Issuer), false),
+    ] {
+        let server = TestServer::with(backend, settings).await;
+        let key = key();
+        let metadata = Metadata { assertion_audience: own, ..signing_app(&key, "EdDSA") };
+        server.client("app", metadata).await;
+        let issuer = server.app.config.server.issuer.clone();
+        let endpoint = format!("{issuer}/oauth2/token");
+        let ask = |jti: &'static str, aud: Value| ask(&server, &key, "EdDSA", "app", jti, aud);
+        ask("issuer", json!(issuer)).await.expect(StatusCode::OK);
+        for (jti, aud) in [
+            ("endpoint", json!(endpoint)),
+            ("list", json!([endpoint])),
+            ("both", json!([issuer, endpoint])),
+        ] {
+            let reply = ask(jti, aud.clone()).await;
+            assert_eq!(reply.status == StatusCode::OK, accepts, "{aud} {own:?}: {reply:?}");
+        }
+        // Never for anybody else, nor for another endpoint.
+        for (jti, aud) in [
+            ("par", json!(format!("{issuer}/oauth2/par"))),
+            ("other", json!([issuer, "https://other.example"])),
+            ("slash", json!(format!("{endpoint}/"))),
+        ] {
+            ask(jti, aud).await.expect_oauth_error(400, "invalid_client");
         }
     }
 }

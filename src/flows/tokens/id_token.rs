@@ -21,7 +21,7 @@ use crate::{
 pub fn algorithm(app: &App, registered: Option<SigningAlgorithm>) -> SigningAlgorithm {
     let held = &app.config.keys.algorithms;
     registered
-        .filter(|algorithm| held.contains(algorithm))
+        .filter(|algorithm| held.contains(&algorithm.of_key()))
         .or_else(|| held.iter().copied().find(|a| *a == SigningAlgorithm::Rs256))
         .or_else(|| held.first().copied())
         .unwrap_or(SigningAlgorithm::Rs256)

@@ -83,8 +83,9 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let config = &app.config;
     let issuer = &config.server.issuer;
     let at = |path: &str| format!("{issuer}{path}");
+    let held = |algorithm: &SigningAlgorithm| config.keys.algorithms.contains(&algorithm.of_key());
     let signed_by_us: Vec<&str> =
-        config.keys.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+        SigningAlgorithm::ALL.iter().filter(|one| held(one)).map(|one| one.as_str()).collect();
     let signed_by_clients: Vec<&str> = SigningAlgorithm::ALL.map(SigningAlgorithm::as_str).into();
     let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
     let with_public: Vec<&str> = methods.into_iter().chain(["none"]).collect();

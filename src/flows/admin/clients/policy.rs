@@ -70,9 +70,10 @@ const REGISTRABLE: [&str; 32] = [
 ];
 
 /// The other members of [`Metadata`].
-const OPERATORS: [&str; 12] = [
+const OPERATORS: [&str; 13] = [
     "consent",
     "require_pkce",
+    "assertion_audience",
     "resources",
     "introspection_audiences",
     "access_token_signing_alg",
@@ -394,7 +395,8 @@ impl Rules<'_> {
             ("introspection_signed_response_alg", metadata.introspection_signed_response_alg),
             ("access_token_signing_alg", metadata.access_token_signing_alg),
         ] {
-            if algorithm.is_some_and(|algorithm: SigningAlgorithm| !ours.contains(&algorithm)) {
+            let has_key = |algorithm: SigningAlgorithm| ours.contains(&algorithm.of_key());
+            if algorithm.is_some_and(|algorithm| !has_key(algorithm)) {
                 self.wrong(field, format!("must be one of {}", names.join(", ")));
             }
         }

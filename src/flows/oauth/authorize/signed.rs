@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     app::App,
+    diagnostics,
     error::Error,
     jose::ClientJwt,
-    model::{client::Client, key::SigningAlgorithm},
+    model::client::Client,
     oauth::{access_token::Audience, error::OAuthError, params::Params},
 };
 
@@ -32,10 +33,10 @@ struct Claims {
 /// `invalid_request_object`
 pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Params, Error> {
     let jwt = ClientJwt::parse(object).map_err(|why| OAuthError::invalid_request_object(why.0))?;
-    let registered = client.metadata.request_object_signing_alg;
-    let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
+    let only = client.metadata.request_object_signing_alg;
     let (keys, now) = (&app.client_keys, app.clock.now());
-    if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
+    if let Err(why) = keys.verify(&app.outbound, now, client, &jwt, only).await {
+        diagnostics::record("request.signature", why);
         return Err(OAuthError::invalid_request_object(
             "invalid signature of the request object: no key of the client verifies it",
         )

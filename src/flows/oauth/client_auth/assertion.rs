@@ -1,59 +1,102 @@
 //! `private_key_jwt`: client authentication by a signed assertion (RFC 7523 §2.2, RFC 10070). Each
 //! assertion is accepted once, across all processes.
 
+use std::fmt::Display;
+
 use crate::{
     app::App,
     clock::Timestamp,
+    diagnostics,
     error::Error,
-    jose::{Assertion, ClientJwt},
-    model::{client::Client, key::SigningAlgorithm},
+    jose::ClientJwt,
+    model::client::{AssertionAudience, Client},
+    oauth::error::OAuthError,
     storage::single_use::{self, Kind},
 };
 
-/// Whether the assertion is signed by the client, valid now, and was never presented before.
+/// Verifies that the assertion is signed by the client, valid now, and was never presented before.
+/// Each failed check is recorded for `explain`. Once the signature is verified, the client itself
+/// asks, and is told what is wrong.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if its `jti` cannot be stored.
-pub(crate) async fn is_valid(
+/// `invalid_client`; [`Error::Unavailable`] if its `jti` cannot be stored.
+pub(crate) async fn verify(
     app: &App,
     client: &Client,
     jwt: &str,
     now: Timestamp,
-) -> Result<bool, Error> {
-    let Some((jwt, claims)) = read(app, client, jwt, now) else {
-        return Ok(false);
-    };
-    let registered = client.metadata.token_endpoint_auth_signing_alg;
-    let allowed = registered.map_or_else(|| SigningAlgorithm::ALL.to_vec(), |only| vec![only]);
-    let (keys, now) = (&app.client_keys, app.clock.now());
-    if !keys.verifies(&app.outbound, now, client, &jwt, &allowed).await {
-        return Ok(false);
-    }
-    // Last: only a `jti` that the client signed is stored.
-    let (kind, until) = (Kind::ClientAssertion, claims.retained_until());
-    Ok(single_use::claim(&app.db, kind, &client.id, &claims.jti, until).await?)
-}
-
-fn read<'a>(
-    app: &App,
-    client: &Client,
-    jwt: &'a str,
-    now: Timestamp,
-) -> Option<(ClientJwt<'a>, Assertion)> {
-    let jwt = ClientJwt::parse(jwt).ok()?;
+) -> Result<(), Error> {
+    let jwt = ClientJwt::parse(jwt).map_err(|why| unproven("assertion.format", why))?;
     // A signed authorization request passes through browsers: it must not authenticate the client
     // (RFC 9101 §10.8). RFC 10070 defines `client-authentication+jwt`; assertions of other types,
     // or of none, are RFC 7523's.
     if jwt.typ().is_some_and(|typ| typ == "oauth-authz-req+jwt") {
-        return None;
+        return Err(unproven("assertion.typ", "`typ` must not be `oauth-authz-req+jwt`"));
     }
-    let claims: Assertion = jwt.claims().ok()?;
-    claims.check(&client.id, &app.config.server.issuer, now).ok()?;
-    Some((jwt, claims))
+    let only = client.metadata.token_endpoint_auth_signing_alg;
+    let verified = app.client_keys.verify(&app.outbound, now, client, &jwt, only).await;
+    verified.map_err(|why| unproven("assertion.signature", why))?;
+    let claims = jwt.assertion().map_err(|why| refused(vec![("assertion.claims", why)]))?;
+    let violations = claims.violations(&client.id, &audiences(app, client), now);
+    if !violations.is_empty() {
+        let named = violations.into_iter().map(|(claim, why)| (diagnostic(claim), why));
+        return Err(refused(named.collect()));
+    }
+    // Last: only a `jti` that the client signed is stored.
+    let (kind, until) = (Kind::ClientAssertion, claims.retained_until());
+    if single_use::claim(&app.db, kind, &client.id, &claims.jti, until).await? {
+        return Ok(());
+    }
+    let why = "`jti` was used before: each assertion is accepted once";
+    Err(refused(vec![("assertion.jti", why.to_owned())]))
+}
+
+/// The audiences that an assertion of the client may have.
+fn audiences(app: &App, client: &Client) -> Vec<String> {
+    let issuer = &app.config.server.issuer;
+    let own = client.metadata.assertion_audience;
+    match own.unwrap_or(app.config.client_auth.assertion_audience) {
+        AssertionAudience::Issuer => vec![issuer.clone()],
+        AssertionAudience::IssuerOrTokenEndpoint => {
+            vec![issuer.clone(), format!("{issuer}/oauth2/token")]
+        }
+    }
+}
+
+/// The name of the diagnostic about a claim.
+fn diagnostic(claim: &str) -> &'static str {
+    match claim {
+        "iss" => "assertion.iss",
+        "sub" => "assertion.sub",
+        "aud" => "assertion.aud",
+        "exp" => "assertion.exp",
+        "iat" => "assertion.iat",
+        "nbf" => "assertion.nbf",
+        _ => "assertion.jti",
+    }
+}
+
+/// The caller has not proven to be the client, and is told nothing.
+fn unproven(check: &'static str, why: impl Display) -> Error {
+    diagnostics::record(check, why);
+    super::refused()
+}
+
+/// The caller is the client.
+fn refused(found: Vec<(&'static str, String)>) -> Error {
+    for (check, why) in &found {
+        diagnostics::record(check, why);
+    }
+    let lines: Vec<String> = found.into_iter().map(|(_, why)| why).collect();
+    OAuthError::invalid_client(format!("invalid client assertion: {}", lines.join("; "))).into()
 }
 
 /// The client that an assertion claims to be from; not verified.
 pub(crate) fn claimed_client(jwt: &str) -> Option<String> {
-    let claims: Assertion = ClientJwt::parse(jwt).ok()?.claims().ok()?;
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let claims: Claims = ClientJwt::parse(jwt).ok()?.claims().ok()?;
     Some(claims.sub)
 }

@@ -74,7 +74,8 @@ pub fn claimed_client(jwt: &str) -> Option<String> {
 /// Authenticates the client.
 ///
 /// # Errors
-/// `invalid_client`, which does not tell an unknown client from wrong credentials;
+/// `invalid_client`, which does not tell an unknown client from wrong credentials, but says what is
+/// wrong with an assertion that the client has signed;
 /// [`Error::TooMany`] after too many failures from this network.
 pub async fn authenticate(
     app: &App,
@@ -94,28 +95,29 @@ pub async fn authenticate(
         Freshness::Now => None,
     };
     if let Some(known) = remembered.filter(may_be) {
-        if authenticates(app, &known.client, credentials, &network).await? {
-            return Ok(known);
-        }
+        let refused = match verify(app, &known.client, credentials, &network).await {
+            Ok(()) => return Ok(known),
+            Err(refused @ Error::OAuth(_)) => refused,
+            Err(other) => return Err(other),
+        };
         // The client may have another secret since this process cached it.
         app.sync().await?;
         if app.directory.version() == known.version {
-            return Err(refused());
+            note(credentials, Some(&known));
+            return Err(refused);
         }
     }
     let known = clients::find(app, id, caller.address).await?;
-    let known = known.filter(may_be);
-    let right = match &known {
-        Some(known) => authenticates(app, &known.client, credentials, &network).await?,
-        None => {
-            app.admit(Limit::ClientAuth, &network)?;
-            false
-        }
+    let Some(known) = known.filter(may_be) else {
+        app.admit(Limit::ClientAuth, &network)?;
+        note(credentials, None);
+        return Err(refused());
     };
-    if !right {
-        note(credentials, known.as_ref());
+    let verified = verify(app, &known.client, credentials, &network).await;
+    if verified.is_err() {
+        note(credentials, Some(&known));
     }
-    known.filter(|_| right).ok_or_else(refused)
+    verified.map(|()| known)
 }
 
 /// Records which client was rejected.
@@ -134,24 +136,27 @@ fn may_be(known: &CachedClient) -> bool {
     known.client.disabled_at.is_none() && known.client.id != FIRST_PARTY
 }
 
-/// Whether the credentials authenticate the client; failures are counted.
-async fn authenticates(
+/// Verifies that the credentials authenticate the client; failures are counted.
+///
+/// # Errors
+/// `invalid_client`
+async fn verify(
     app: &App,
     client: &Client,
     credentials: &ClientCredentials,
     network: &Key,
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     let now = app.clock.now();
     let method = client.metadata.token_endpoint_auth_method;
     if let (ClientCredentials::Assertion { jwt, .. }, AuthMethod::PrivateKeyJwt) =
         (credentials, method)
     {
         // Signatures cannot be guessed: counting after verification is enough.
-        let right = assertion::is_valid(app, client, jwt, now).await?;
-        if !right {
+        let verified = assertion::verify(app, client, jwt, now).await;
+        if let Err(Error::OAuth(_)) = &verified {
             app.admit(Limit::ClientAuth, network)?;
         }
-        return Ok(right);
+        return verified;
     }
     // Counted before verification and refunded on success, so that concurrent guesses are limited
     // too. Nothing is awaited in between, so the concurrent requests of a busy gateway do not limit
@@ -164,10 +169,11 @@ async fn authenticates(
         }
         ClientCredentials::Assertion { .. } => false,
     };
-    if right {
-        app.limits.client_auth.refund(network);
+    if !right {
+        return Err(refused());
     }
-    Ok(right)
+    app.limits.client_auth.refund(network);
+    Ok(())
 }
 
 /// Whether this is one of the client's valid secrets, in constant time.

@@ -142,7 +142,7 @@ example!(KeyData, {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
 pub struct RotateKeys {
-    /// One algorithm only: ES256, RS256, PS256 or EdDSA.
+    /// One algorithm only: ES256, RS256, PS256 or EdDSA (Ed25519).
     pub algorithm: Option<String>,
     /// Whether to skip `keys.publish_ahead`. Consumers with a cached JWKS meet an unknown `kid`
     /// until they fetch it again.
@@ -179,7 +179,6 @@ impl Example for KeyBan {
 }
 
 fn signing_algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
-    let mut all = SigningAlgorithm::ALL.into_iter();
-    let found = all.find(|known| known.as_str() == name);
-    found.ok_or_else(|| Error::field("algorithm", "must be ES256, RS256, PS256 or EdDSA"))
+    let found = SigningAlgorithm::parse(name);
+    found.ok_or_else(|| Error::field("algorithm", format!("must be {}", SigningAlgorithm::NAMES)))
 }
