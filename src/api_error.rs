@@ -248,8 +248,8 @@ impl From<OAuthError> for ApiError {
         };
         Self {
             challenge: match code {
-                // RFC 6749 §5.2 requires it for clients that used the Authorization header; it does
-                // not harm others.
+                // RFC 6749 §5.2 requires it for clients that used the Authorization header; see
+                // `http::client_auth::refused` for others.
                 ErrorCode::InvalidClient => Some("Basic realm=\"propusk\"".to_owned()),
                 // RFC 6750 §3.1
                 ErrorCode::InsufficientScope => {

@@ -8,9 +8,10 @@ use poem::{
 };
 
 use crate::{
-    api_error::ApiError,
+    api_error::{ApiError, ErrorCode},
     app::App,
     directory::CachedClient,
+    error::Error,
     flows::oauth::client_auth::{ClientCredentials, Freshness, authenticate, claimed_client},
     http::{context::Context, oauth::params},
     limits::{Key, Limit},
@@ -78,11 +79,23 @@ pub async fn authenticated<T: Parameters>(
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let form = ClientParameters::of(&params).map_err(ApiError::from)?;
-    let credentials = credentials(request.headers(), form).map_err(ApiError::from)?;
+    let refused = |error| refused(request.headers(), error);
+    let credentials =
+        credentials(request.headers(), form).map_err(|error| refused(error.into()))?;
     limit_unauthenticated(app, caller, &credentials)?;
-    let known =
-        authenticate(app, &credentials, Freshness::Now, caller).await.map_err(ApiError::from)?;
+    let known = authenticate(app, &credentials, Freshness::Now, caller).await.map_err(refused)?;
     Ok((T::of(&params).map_err(ApiError::from)?, known))
+}
+
+/// The response to failed client authentication (RFC 6749 §5.2): 401 with a challenge answers an
+/// Authorization header. Without one it is 400, since HTTP clients react to a challenge before the
+/// application reads the error.
+pub fn refused(headers: &HeaderMap, error: Error) -> ApiError {
+    let error = ApiError::from(error);
+    if error.code != ErrorCode::InvalidClient || headers.contains_key(header::AUTHORIZATION) {
+        return error;
+    }
+    ApiError { code: ErrorCode::BadRequest, challenge: None, ..error }
 }
 
 /// Counts a request without client authentication against its network. Authenticating clients serve
@@ -114,8 +127,9 @@ fn assertion(form: ClientParameters) -> Result<ClientCredentials, OAuthError> {
         return Err(OAuthError::invalid_request(refused));
     }
     let client_id = form.client_id.or_else(|| claimed_client(&jwt));
-    let client_id =
-        client_id.ok_or_else(|| OAuthError::invalid_client("malformed `client_assertion`"))?;
+    let client_id = client_id.ok_or_else(|| {
+        OAuthError::invalid_client("`client_assertion` must be a JWT whose `sub` is the client_id")
+    })?;
     Ok(ClientCredentials::Assertion { client_id, jwt })
 }
 

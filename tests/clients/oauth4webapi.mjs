@@ -178,7 +178,10 @@ await scenario(async ({ issuer, user, application, step }) => {
     await oauth.processClientCredentialsResponse(as, signing, response);
     const forged = oauth.PrivateKeyJwt((await keys('RS256')).key);
     const answer = await oauth.clientCredentialsGrantRequest(as, signing, forged, {}, insecure);
-    await assert.rejects(oauth.processClientCredentialsResponse(as, signing, answer), { status: 401 });
+    await assert.rejects(oauth.processClientCredentialsResponse(as, signing, answer), {
+      status: 400,
+      error: 'invalid_client',
+    });
   });
 
   await step('a pairwise client gets another subject', async () => {

@@ -260,41 +260,13 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     assert!(
         output.status.success()
             && text.contains("client.presented: secret")
-            && text.contains("401 invalid_client"),
+            && text.contains("400 invalid_client"),
         "{text} {output:?}"
     );
     let output = crate::support::process::run(&server.database, &[], &["explain", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
 }
 
-async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Backend) {
-    let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
-    let one = TestServer::with(backend, &settings).await;
-    let other = one.another(&settings).await;
-    let admin = one.admin("root").await;
-    let refused = other.verify("rubbish").await;
-    other.app.denied_requests.write().await.expect("written");
-    assert_eq!(explained(&one, &admin.token, &refused).await["call"], "GET /api/v1/auth/verify");
-    // Only the newest ones are kept, up to the limit.
-    for _ in 0..9 {
-        one.clock.advance(Duration::from_secs(1));
-        other.verify("rubbish").await;
-    }
-    other.app.denied_requests.write().await.expect("written");
-    propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
-    let count = one
-        .app
-        .db
-        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
-        .await
-        .expect("read")[0]
-        .get::<i64>("n");
-    assert_eq!(count.expect("a number"), 5);
-    let user = users::find(&one.app, "root").await.expect("known");
-    assert!(
-        users::disable(&one.app, &user.id, &Actor::operator()).await.is_err(),
-        "the last administrator stays"
-    );
 async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
     let server = TestServer::start(backend).await;
     let ((key, public), (other, _)) = (client_key(), client_key());
@@ -443,6 +415,34 @@ async fn a_code_that_does_not_fit_its_request_is_explained(backend: Backend) {
     assert!(none.field("error_description").contains("the code is unknown"), "{none:?}");
 }
 
+async fn a_denied_request_of_another_process_is_explained_and_pruned(backend: Backend) {
+    let settings = [("PROPUSK_EXPLAIN__MAX_ROWS", "5")];
+    let one = TestServer::with(backend, &settings).await;
+    let other = one.another(&settings).await;
+    let admin = one.admin("root").await;
+    let refused = other.verify("rubbish").await;
+    other.app.denied_requests.write().await.expect("written");
+    assert_eq!(explained(&one, &admin.token, &refused).await["call"], "GET /api/v1/auth/verify");
+    // Only the newest ones are kept, up to the limit.
+    for _ in 0..9 {
+        one.clock.advance(Duration::from_secs(1));
+        other.verify("rubbish").await;
+    }
+    other.app.denied_requests.write().await.expect("written");
+    propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
+    let count = one
+        .app
+        .db
+        .read(Statement::new("SELECT COUNT(*) AS n FROM denied_requests"))
+        .await
+        .expect("read")[0]
+        .get::<i64>("n");
+    assert_eq!(count.expect("a number"), 5);
+    let user = users::find(&one.app, "root").await.expect("known");
+    assert!(
+        users::disable(&one.app, &user.id, &Actor::operator()).await.is_err(),
+        "the last administrator stays"
+    );
     one.clock.advance(Duration::from_secs(8 * 86_400));
     propusk::flows::maintenance::sweep(&one.app).await.expect("swept");
     let count = one

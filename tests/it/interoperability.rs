@@ -72,6 +72,7 @@ backend_tests! {
     cors_at_loopback_follows_the_rule_of_redirects,
     ed25519_is_accepted_and_advertised_beside_eddsa,
     assertions_may_be_for_the_token_endpoint_where_allowed,
+    failed_authentication_in_the_form_is_400_without_a_challenge,
 }
 
 async fn an_empty_scope_is_omitted(backend: Backend) {
@@ -335,5 +336,24 @@ async fn assertions_may_be_for_the_token_endpoint_where_allowed(backend: Backend
         ] {
             ask(jti, aud).await.expect_oauth_error(400, "invalid_client");
         }
+    }
+}
+
+async fn failed_authentication_in_the_form_is_400_without_a_challenge(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.client("app", first_party_app()).await;
+    for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"] {
+        let form = [("grant_type", "client_credentials"), ("token", "x"), ("client_id", "app")];
+        let wrong = [&form[..], &[("client_secret", "wrong")]].concat();
+        for form in [&form[..2], &form, &wrong] {
+            let reply = server.form(path, form).await.expect_oauth_error(400, "invalid_client");
+            assert_eq!(reply.header("www-authenticate"), "", "{path} {form:?}");
+        }
+        // RFC 6749 §5.2: whoever sends the header is challenged.
+        let request = server.request(Method::POST, path).basic_auth("app", Some("wrong"));
+        let reply = send(request.form(&form)).await.expect_oauth_error(401, "invalid_client");
+        assert!(reply.header("www-authenticate").starts_with("Basic"), "{reply:?}");
+        let request = server.request(Method::POST, path).basic_auth("app", Some(SECRET));
+        assert_ne!(send(request.form(&form)).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
 }

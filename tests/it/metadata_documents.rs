@@ -278,7 +278,7 @@ async fn a_changed_document_applies_and_an_outage_revokes_nothing(backend: Backe
     external.put("/client.json", 404, "", "");
     server.clock.advance(minute);
     assert!(is_refused(&server, &id).await, "its owner withdrew it");
-    assert_eq!(refresh(&server, &id, &next).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refresh(&server, &id, &next).await.status, StatusCode::BAD_REQUEST);
 }
 
 async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
@@ -328,7 +328,7 @@ async fn metadata_documents_can_be_disabled(backend: Backend) {
     let off = another_on(&external, Arc::clone(&on.database), on.clock.clone(), &settings).await;
     assert!(is_refused(&off, &id).await);
     let token = tokens["refresh_token"].as_str().expect("a token");
-    assert_eq!(refresh(&off, &id, token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refresh(&off, &id, token).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(external.request_count(), request);
     let metadata = off.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], false);

@@ -84,7 +84,7 @@ pub async fn introspect(request: &Request, body: Body) -> Result<Response> {
     let client = &known.client;
     if client.is_public() {
         let refused = OAuthError::invalid_client("introspection is for confidential clients");
-        return Err(ApiError::from(refused).into());
+        return Err(client_auth::refused(request.headers(), refused.into()).into());
     }
     let answer = flow::introspect(app, client, &asked.token).await.map_err(ApiError::from)?;
     let accept = request.headers().get(header::ACCEPT);

@@ -69,12 +69,13 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let params = params::from_body(request, &mut RequestBody::new(body)).await?;
     let client = ClientParameters::of(&params).map_err(ApiError::from)?;
-    let credentials =
-        client_auth::credentials(request.headers(), client).map_err(ApiError::from)?;
+    let refused = |error| client_auth::refused(request.headers(), error);
+    let credentials = client_auth::credentials(request.headers(), client)
+        .map_err(|error| refused(error.into()))?;
     client_auth::limit_unauthenticated(app, caller, &credentials)?;
     let form = TokenForm::of(&params).map_err(ApiError::from)?;
     let asked = TokenRequest::parse(form).map_err(ApiError::from)?;
-    let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(ApiError::from)?;
+    let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(refused)?;
     let response = TokenBody {
         access_token: issued.access_token,
         token_type: "Bearer".to_owned(),

@@ -61,10 +61,15 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     // For gateways, with a scope of their own
     ("GET", "/oauth2/revocations", "", [401, 403, 403, 403, 403]),
     // For clients: none of them accepts a user's token as client authentication.
-    ("POST", "/oauth2/token", "grant_type=client_credentials&client_id=app", [401; 5]),
-    ("POST", "/oauth2/par", "client_id=app&response_type=code", [401; 5]),
-    ("POST", "/oauth2/introspect", "client_id=app&token=x", [401; 5]),
-    ("POST", "/oauth2/revoke", "client_id=app&token=x", [401; 5]),
+    (
+        "POST",
+        "/oauth2/token",
+        "grant_type=client_credentials&client_id=app",
+        [400, 401, 401, 401, 401],
+    ),
+    ("POST", "/oauth2/par", "client_id=app&response_type=code", [400, 401, 401, 401, 401]),
+    ("POST", "/oauth2/introspect", "client_id=app&token=x", [400, 401, 401, 401, 401]),
+    ("POST", "/oauth2/revoke", "client_id=app&token=x", [400, 401, 401, 401, 401]),
     ("POST", "/oauth2/register", "{}", [400; 5]),
     ("GET", "/oauth2/register/:client_id", "", [401; 5]),
     ("PUT", "/oauth2/register/:client_id", "{}", [401; 5]),
@@ -430,7 +435,7 @@ async fn t89_identity_headers_have_no_effect(backend: Backend) {
         let form = [("grant_type", "client_credentials"), ("client_id", "app")];
         send(server.request(Method::POST, "/oauth2/token").header(name, "app").form(&form))
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     // A cookie counts by its exact name only.
     let cookie = server.logged_in("ann").await.cookies["propusk_session"].clone();

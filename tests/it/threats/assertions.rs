@@ -106,7 +106,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
             &[("client_id", "app"), ("client_secret", SECRET)],
             &[("client_id", "secret"), ("client_secret", SECRET)],
         ] {
-            ask(&server, &unsigned, beside).await.expect_oauth_error(401, "invalid_client");
+            ask(&server, &unsigned, beside).await.expect_oauth_error(400, "invalid_client");
         }
     }
     // Two methods at once, valid or not.
@@ -149,21 +149,21 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
         server
             .form("/oauth2/token", &[("grant_type", "client_credentials"), ("client_id", id)])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     let mut other = claims(&server, "other");
     (other["iss"], other["sub"]) = ("secret".into(), "secret".into());
-    ask(&server, &assertion(&key, &other), &[]).await.expect_oauth_error(401, "invalid_client");
+    ask(&server, &assertion(&key, &other), &[]).await.expect_oauth_error(400, "invalid_client");
     ask(&server, &fresh("for-app"), &[("client_id", "secret")])
         .await
-        .expect_oauth_error(401, "invalid_client");
+        .expect_oauth_error(400, "invalid_client");
     // A signed authorization request passes through browsers (RFC 9101 §10.8).
     let request = sign(
         &key,
         &json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" }),
         &claims(&server, "request"),
     );
-    ask(&server, &request, &[]).await.expect_oauth_error(401, "invalid_client");
+    ask(&server, &request, &[]).await.expect_oauth_error(400, "invalid_client");
     // Another assertion type, or none.
     let bare = fresh("bare");
     for kind in ["urn:ietf:params:oauth:client-assertion-type:saml2-bearer", "jwt", ""] {
@@ -182,7 +182,7 @@ async fn t18_only_the_registered_authentication_method_is_accepted(backend: Back
         let good = fresh(path);
         let fields = [field, ("client_assertion_type", TYPE), ("client_assertion", &good)];
         server.form(path, &fields).await.expect(StatusCode::OK);
-        server.form(path, &fields).await.expect_oauth_error(401, "invalid_client");
+        server.form(path, &fields).await.expect_oauth_error(400, "invalid_client");
     }
 }
 
@@ -202,7 +202,7 @@ async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
     for header in &headers {
         ask(&server, &sign(&mallory, header, &good), &[])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     let header = |more: Value| {
         let mut header = json!({ "alg": "ES256" });
@@ -222,7 +222,7 @@ async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
     ] {
         ask(&server, &sign(&key, &header(more), &good), &[])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     let whole = assertion(&key, &good);
     let (message, signature) = whole.rsplit_once('.').expect("a signature");
@@ -239,7 +239,7 @@ async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
     ] {
         ask(&server, changed, &[("client_id", "app")])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     let mut forged = good.clone();
     forged["jti"] = "forged".into();
@@ -248,7 +248,7 @@ async fn t18_an_assertion_with_a_foreign_key_is_refused(backend: Backend) {
         message.split_once('.').expect("two").0,
         URL_SAFE_NO_PAD.encode(forged.to_string())
     );
-    ask(&server, &forged, &[]).await.expect_oauth_error(401, "invalid_client");
+    ask(&server, &forged, &[]).await.expect_oauth_error(400, "invalid_client");
     assert_eq!(remembered(&server).await, 0, "an assertion with a bad signature is not stored");
     ask(&server, &whole, &[]).await.expect(StatusCode::OK);
 }
@@ -261,12 +261,12 @@ async fn t20_an_assertion_is_single_use_across_servers_and_restarts(backend: Bac
     let used = assertion(&key, &claims(&one, "once"));
     ask(&one, &used, &[]).await.expect(StatusCode::OK);
     for server in [&one, &other] {
-        ask(server, &used, &[]).await.expect_oauth_error(401, "invalid_client");
+        ask(server, &used, &[]).await.expect_oauth_error(400, "invalid_client");
     }
     // The `jti` decides, whatever else differs; that of another client is another.
     let mut again = claims(&one, "once");
     again["exp"] = (again["exp"].as_i64().expect("seconds") + 30).into();
-    ask(&other, &assertion(&key, &again), &[]).await.expect_oauth_error(401, "invalid_client");
+    ask(&other, &assertion(&key, &again), &[]).await.expect_oauth_error(400, "invalid_client");
     (again["iss"], again["sub"]) = ("second".into(), "second".into());
     ask(&other, &assertion(&key, &again), &[]).await.expect(StatusCode::OK);
     let raced = assertion(&key, &claims(&one, "raced"));
@@ -282,7 +282,7 @@ async fn t20_an_assertion_is_single_use_across_servers_and_restarts(backend: Bac
     let database = one.stop().await;
     let restarted = TestServer::on(database, clock, &[]).await;
     for seen in [&used, &raced] {
-        ask(&restarted, seen, &[]).await.expect_oauth_error(401, "invalid_client");
+        ask(&restarted, seen, &[]).await.expect_oauth_error(400, "invalid_client");
     }
     ask(&restarted, &assertion(&key, &claims(&restarted, "new")), &[]).await.expect(StatusCode::OK);
 }
@@ -314,7 +314,7 @@ async fn t21_an_assertion_audience_must_be_the_issuer_alone(backend: Backend) {
     for (n, aud) in bad.into_iter().enumerate() {
         let reply =
             ask(&server, &with(aud.clone(), &format!("bad-{n}")), &[("client_id", "app")]).await;
-        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{aud}: {reply:?}");
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{aud}: {reply:?}");
     }
     ask(&server, &with(json!(issuer), "text"), &[]).await.expect(StatusCode::OK);
     ask(&server, &with(json!([issuer]), "list"), &[]).await.expect(StatusCode::OK);
@@ -334,7 +334,7 @@ async fn t21_an_assertion_audience_must_be_the_issuer_alone(backend: Backend) {
         claims[name] = value.clone();
         ask(&server, &assertion(&key, &claims), &[("client_id", "app")])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
 }
 
@@ -364,7 +364,7 @@ async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Back
         let reply =
             ask(&server, &with("exp", exp.clone(), &format!("exp-{n}")), &[("client_id", "app")])
                 .await;
-        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{exp}: {reply:?}");
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{exp}: {reply:?}");
     }
     for (name, value) in [
         ("nbf", json!(now + 120)),
@@ -374,7 +374,7 @@ async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Back
     ] {
         ask(&server, &with(name, value, &format!("future-{name}")), &[("client_id", "app")])
             .await
-            .expect_oauth_error(401, "invalid_client");
+            .expect_oauth_error(400, "invalid_client");
     }
     assert_eq!(remembered(&server).await, 0, "a refused assertion is not stored");
     ask(&server, &with("exp", json!(now + 300), "five"), &[]).await.expect(StatusCode::OK);
@@ -389,7 +389,7 @@ async fn t22_an_assertion_lives_five_minutes_and_is_then_forgotten(backend: Back
     for _ in 0..8 {
         server.clock.advance(Duration::from_secs(60));
         maintenance::sweep(&server.app).await.expect("swept");
-        ask(&server, &last, &[]).await.expect_oauth_error(401, "invalid_client");
+        ask(&server, &last, &[]).await.expect_oauth_error(400, "invalid_client");
     }
     assert_eq!(remembered(&server).await, 0);
     let request = server

@@ -142,7 +142,7 @@ async fn t14_codes_and_tokens_of_another_client_are_refused(backend: Backend) {
     // Naming the owner without its secret does not help.
     let as_owner =
         as_spa.map(|(name, value)| (name, if name == "client_id" { "app" } else { value }));
-    server.form("/oauth2/token", &as_owner).await.expect_oauth_error(401, "invalid_client");
+    server.form("/oauth2/token", &as_owner).await.expect_oauth_error(400, "invalid_client");
     let granted = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
     // A used code revokes nothing when another client presents it.
     server.exchange_code("other", answer.code()).await.expect_oauth_error(400, "invalid_grant");

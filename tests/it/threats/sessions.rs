@@ -338,7 +338,7 @@ async fn t57_an_empty_form_advances_no_step(backend: Backend) {
     }
     for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"] {
         server.form_as(path, "app", &[]).await.expect_oauth_error(400, "invalid_request");
-        server.form(path, &[]).await.expect_oauth_error(401, "invalid_client");
+        server.form(path, &[]).await.expect_oauth_error(400, "invalid_client");
     }
     server.form("/oauth2/userinfo", &[]).await.expect(StatusCode::UNAUTHORIZED);
     for path in ["/register", "/login", "/token/refresh", "/logout"] {
