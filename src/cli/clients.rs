@@ -92,13 +92,31 @@ pub enum ClientCommand {
     },
 }
 
+impl ClientCommand {
+    /// Refuses a command that says nothing, before anything is opened.
+    pub fn check(&self) -> Result<(), Failed> {
+        let refused = match self {
+            Self::Add { id: None, settings } if settings.is_empty() => {
+                "`propusk client add` needs --redirect-uri for an application with users, or --scope for a service: \
+                 see `propusk client add --help`"
+            }
+            Self::Set { settings, .. } if settings.is_empty() => {
+                "`propusk client set` needs a setting to change: see `propusk client set --help`"
+            }
+            _ => return Ok(()),
+        };
+        Err(Failed::Usage(refused.to_owned()))
+    }
+}
+
 /// Client metadata. A repeatable option replaces the whole list.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Args)]
 pub struct Settings {
     /// Name on the consent page
     #[arg(long)]
     name: Option<String>,
-    /// Scopes that may be requested, such as "openid profile email"
+    /// Scopes that may be requested, such as "openid api:read" [default: openid, profile and email
+    /// for users to log in, with offline_access if the client may refresh]
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
     /// Redirect URI of the authorization endpoint; repeatable
@@ -280,7 +298,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A value, or none to remove it, so that the configuration applies again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct OrNone<T>(Option<T>);
 
 /// Like `parse`, but an empty text removes the value.
@@ -298,6 +316,10 @@ fn scopes(text: &str) -> Result<Scope, Failed> {
 }
 
 impl Settings {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The defaults of a new client.
     fn with_defaults(mut self) -> Self {
         if self.grant.is_empty() {
@@ -425,6 +447,7 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
             let (client, secret) = created.resource;
             println!("added client {}", client.id);
             print_secret(secret.as_deref());
+            print_next_steps(&app.config.server.issuer, &client, secret.as_deref());
         }
         ClientCommand::List { json } => list(app, json).await?,
         ClientCommand::Show { id, json } => {
@@ -488,6 +511,44 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// What the application is to be configured with.
+fn print_next_steps(issuer: &str, client: &Client, secret: Option<&str>) {
+    let metadata = &client.metadata;
+    println!();
+    println!("issuer:                 {issuer}");
+    println!("metadata:               {issuer}/.well-known/openid-configuration");
+    let by_code = client.may(GrantType::AuthorizationCode);
+    if by_code {
+        println!("authorization endpoint: {issuer}/oauth2/authorize");
+    }
+    println!("token endpoint:         {issuer}/oauth2/token");
+    println!();
+    if by_code {
+        println!("# for the application's environment");
+        println!("OIDC_ISSUER={issuer}");
+        println!("OIDC_CLIENT_ID={}", client.id);
+        if let Some(secret) = secret {
+            println!("OIDC_CLIENT_SECRET={secret}");
+        }
+        for uri in metadata.redirect_uris.iter().take(1) {
+            println!("OIDC_REDIRECT_URI={uri}");
+        }
+        println!("OIDC_SCOPE=\"{}\"", metadata.scope);
+    } else if let Some(secret) = secret {
+        println!("# requests a token");
+        println!(
+            "curl -u '{}:{secret}' -d grant_type=client_credentials {issuer}/oauth2/token",
+            client.id
+        );
+    } else {
+        println!("# requests a token; each assertion is signed for {issuer} (RFC 7523)");
+        println!(
+            "curl -d grant_type=client_credentials -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \\\n  \
+             -d client_assertion=\"$ASSERTION\" {issuer}/oauth2/token"
+        );
+    }
 }
 
 fn print_secret(secret: Option<&str>) {

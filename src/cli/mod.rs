@@ -223,6 +223,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             print!("{}", config::DEFAULT_TOML);
             return Ok(());
         }
+        Some(Command::Client(command)) => command.check()?,
         _ => {}
     }
     let config = Config::load(cli.config.as_deref(), config::environment())

@@ -3,8 +3,10 @@
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Backend, Database, backend_tests,
+    Backend, Database, TestServer, backend_tests,
+    oauth::{AuthorizationRequest, AuthorizationResponse, CALLBACK, VERIFIER},
     process::{Process, bare_command, command, free_address, run},
+    send,
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -88,8 +90,6 @@ fn every_command_has_help() {
 }
 
 #[test]
-fn a_configuration_error_names_key_location_and_fix() {
-#[test]
 fn t108_only_the_env_file_of_the_working_folder_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let inside = folder.path().join("project");
@@ -107,6 +107,8 @@ fn t108_only_the_env_file_of_the_working_folder_is_read() {
     assert!(shown(&inside).contains("access_ttl = \"15m\"  # default"));
 }
 
+#[test]
+fn a_configuration_error_names_key_location_and_fix() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mine.toml");
     let serve = |toml: &str, settings: &[(&str, &str)]| {
@@ -174,8 +176,64 @@ async fn a_failed_start_says_what_to_fix() {
 }
 
 backend_tests! {
+    an_added_client_works_and_its_settings_are_printed,
     the_cli_manages_users,
     the_cli_manages_signing_keys,
+}
+
+async fn an_added_client_works_and_its_settings_are_printed(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let issuer = server.app.config.server.issuer.clone();
+    let add = |args: &[&str]| {
+        let args = [&["client", "add"][..], args].concat();
+        assert_does(&run(&server.database, &[], &args), &[])
+    };
+    // As short as it gets: a user can log in to it.
+    let added = add(&["shop", "--name", "The Shop", "--redirect-uri", CALLBACK]);
+    for line in [
+        format!("issuer:                 {issuer}"),
+        format!("metadata:               {issuer}/.well-known/openid-configuration"),
+        format!("authorization endpoint: {issuer}/oauth2/authorize"),
+        format!("token endpoint:         {issuer}/oauth2/token"),
+        format!("OIDC_ISSUER={issuer}"),
+        "OIDC_CLIENT_ID=shop".to_owned(),
+        format!("OIDC_REDIRECT_URI={CALLBACK}"),
+        "OIDC_SCOPE=\"openid profile email offline_access\"".to_owned(),
+    ] {
+        assert!(added.lines().any(|printed| printed == line), "{line} is not in: {added}");
+    }
+    let secret = added.lines().find_map(|line| line.strip_prefix("OIDC_CLIENT_SECRET="));
+    let secret = secret.expect("the secret");
+    assert!(added.contains(&format!("secret (shown once): {secret}\n")), "{added}");
+    let request = AuthorizationRequest::of("shop", "openid email offline_access");
+    let answer = server.browser().authorize(&request, "ann").await;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", answer.code()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    let exchange = server.request(reqwest::Method::POST, "/oauth2/token");
+    let reply = send(exchange.basic_auth("shop", Some(secret)).form(&form)).await;
+    let reply = reply.expect(reqwest::StatusCode::OK);
+    assert_eq!(reply.json()["scope"], "openid email offline_access");
+
+    let public =
+        add(&["spa", "--public", "--redirect-uri", CALLBACK, "--grant", "authorization_code"]);
+    assert!(public.contains("OIDC_SCOPE=\"openid profile email\"\n"), "{public}");
+    assert!(!public.contains("SECRET"), "{public}");
+    let service = add(&["robot", "--scope", "api:read"]);
+    assert!(service.contains("curl -u 'robot:") && !service.contains("OIDC"), "{service}");
+    // One without a scope, as it may be in an older database: the error says what to do.
+    server.change_client("spa", |client| client.metadata.scope = Default::default()).await;
+    let reply = server.browser().open(&AuthorizationRequest::of("spa", "openid").path()).await;
+    let answer = AuthorizationResponse::of(reply.header("location"));
+    answer.expect_error("invalid_scope");
+    assert!(
+        answer.fields["error_description"].contains("propusk client set ID --scope"),
+        "{answer:?}"
+    );
 }
 
 async fn the_cli_manages_users(backend: Backend) {
@@ -376,4 +434,18 @@ async fn the_health_command_queries_the_running_server() {
         assert!(text.contains(name), "{name} is not in: {text}");
     }
     drop(server);
+}
+
+#[test]
+fn a_client_command_that_says_nothing_is_a_usage_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (args, says) in [
+        (&["client", "add"][..], "--redirect-uri"),
+        (&["client", "set", "shop"], "a setting to change"),
+    ] {
+        let output = bare_command(folder.path()).args(args).output().expect("it runs");
+        assert_fails(&output, 2, &[says, "--help"]);
+    }
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "nothing was created");
 }

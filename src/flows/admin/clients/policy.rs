@@ -217,6 +217,9 @@ pub fn check(
     if metadata.grant_types.is_empty() {
         metadata.grant_types.push(GrantType::AuthorizationCode);
     }
+    if by == Registrant::Operator && metadata.scope.is_empty() {
+        metadata.scope = default_scope(&metadata.grant_types);
+    }
     let mut rules = Rules { app, metadata: &metadata, found: vec![] };
     rules.texts();
     rules.redirects();
@@ -229,6 +232,15 @@ pub fn check(
         rules.operators();
     }
     if rules.found.is_empty() { Ok(metadata) } else { Err(rules.found) }
+}
+
+/// The scope of a client for which an operator gives none: without one nobody could log in to it. A
+/// client that acts for itself needs none.
+fn default_scope(grants: &[GrantType]) -> Scope {
+    let has = |grant| grants.contains(&grant);
+    let login = ["openid", "profile", "email"].iter().filter(|_| has(GrantType::AuthorizationCode));
+    let offline = has(GrantType::RefreshToken).then_some("offline_access");
+    Scope::of(login.copied().chain(offline))
 }
 
 /// Checks that the document at `sector_identifier_uri` names every redirect URI of the client

@@ -419,7 +419,14 @@ fn scope(client: &Client, target: &Target, requested: Option<&str>) -> Result<Sc
     if scope.is_empty() {
         diagnostics::record("scope.requested", requested.unwrap_or("(none)"));
         diagnostics::record("scope.allowed_for_client", &may);
-        return Err(OAuthError::invalid_scope("the client may request none of these scopes"));
+        let refused = if client.metadata.scope.is_empty() {
+            "no scope is registered for this client: its operator adds `openid` and others with \
+             `propusk client set ID --scope`"
+        } else {
+            "the client may request none of these scopes: its operator adds some with \
+             `propusk client set ID --scope`"
+        };
+        return Err(OAuthError::invalid_scope(refused));
     }
     Ok(scope)
 }
