@@ -17,7 +17,7 @@ use crate::{
 const CAPACITY: usize = 200;
 
 /// The largest logo in bytes: a page that embeds it stays small.
-const MAX_BYTES: usize = 24 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// How long a logo is cached.
 const TTL: Duration = Duration::from_secs(3_600);
@@ -70,9 +70,18 @@ async fn fetch(outbound: &Outbound, uri: &str) -> Option<Arc<str>> {
         .await
         .inspect_err(|error| tracing::info!(?uri, %error, "fetching a logo failed"))
         .ok()?;
-    let content_type = fetched.content_type?;
+    let content_type = fetched.content_type.unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let known = TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(essence))?;
-    (fetched.body.len() <= MAX_BYTES)
-        .then(|| format!("data:{known};base64,{}", STANDARD.encode(&fetched.body)).into())
+    let known = TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(essence));
+    let bytes = fetched.body.len();
+    let Some(known) = known.filter(|_| bytes <= MAX_BYTES) else {
+        tracing::info!(
+            ?uri,
+            ?content_type,
+            bytes,
+            "a logo is not shown: it must be a PNG, JPEG, WebP, GIF or SVG of at most 64 KiB"
+        );
+        return None;
+    };
+    Some(format!("data:{known};base64,{}", STANDARD.encode(&fetched.body)).into())
 }

@@ -72,7 +72,11 @@ backend_tests! {
     cors_at_loopback_follows_the_rule_of_redirects,
     ed25519_is_accepted_and_advertised_beside_eddsa,
     assertions_may_be_for_the_token_endpoint_where_allowed,
+    if_match_with_a_star_succeeds_while_the_resource_exists,
+    operators_register_hundreds_of_redirect_uris,
+    initiate_login_uri_must_be_https,
     failed_authentication_in_the_form_is_400_without_a_challenge,
+    a_logo_of_64_kib_is_shown,
 }
 
 async fn an_empty_scope_is_omitted(backend: Backend) {
@@ -339,6 +343,79 @@ async fn assertions_may_be_for_the_token_endpoint_where_allowed(backend: Backend
     }
 }
 
+async fn if_match_with_a_star_succeeds_while_the_resource_exists(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let admin = server.admin("root").await;
+    server.register("ann").await;
+    let id = propusk::flows::admin::users::find(&server.app, "ann").await.expect("known").id;
+    server.client("app", first_party_app()).await;
+    let role = json!({ "name": "editor", "description": "Writes." });
+    admin.post("/roles", role).await.expect(StatusCode::CREATED);
+    server.module("crm", "crm:read", None, false).await;
+    let module = |n: usize| {
+        json!({
+            "names": { "en": format!("CRM {n}") }, "descriptions": {}, "scopes": ["crm:read"],
+            "selfService": false,
+        })
+    };
+    let user = format!("/users/{id}");
+    let change = |n: usize| {
+        let (method, path, body) = match n % 4 {
+            0 => (Method::PATCH, user.as_str(), json!({ "username": format!("ann{n}") })),
+            1 => {
+                let name = format!("App {n}");
+                (Method::PATCH, "/clients/app", json!({ "metadata": { "client_name": name } }))
+            }
+            2 => (Method::PATCH, "/roles/editor", json!({ "description": format!("Writes {n}.") })),
+            _ => (Method::PUT, "/modules/crm", module(n)),
+        };
+        send(admin.request(method, path).header("if-match", "*").json(&body))
+    };
+    for reply in join_all((0..80).map(change)).await {
+        reply.expect(StatusCode::OK);
+    }
+    for path in [user.as_str(), "/clients/app", "/roles/editor", "/modules/crm"] {
+        let removals = join_all((0..5).map(|_| admin.delete(path))).await;
+        let mut statuses: Vec<_> = removals.iter().map(|reply| reply.status.as_u16()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses[1..], [404; 4], "{path}: one removes it, and then there is none");
+        assert!((200..300).contains(&statuses[0]), "{path}: {removals:?}");
+    }
+}
+
+async fn operators_register_hundreds_of_redirect_uris(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let admin = server.admin("root").await;
+    let uris = |count: usize| -> Vec<String> {
+        (0..count).map(|n| format!("https://tenant{n}.example/cb")).collect()
+    };
+    let metadata = |count| json!({ "redirect_uris": uris(count), "scope": "openid" });
+    let app = |id: &str, count| json!({ "id": id, "metadata": metadata(count) });
+    admin.post("/clients", app("tenants", 500)).await.expect(StatusCode::CREATED);
+    let reply = admin.post("/clients", app("more", 501)).await;
+    assert!(reply.expect_error(400, "VALIDATION_ERROR").text.contains("at most 500"));
+    let request = AuthorizationRequest::of("tenants", "openid")
+        .with("redirect_uri", "https://tenant499.example/cb");
+    server.browser().open(&request.path()).await.expect(StatusCode::SEE_OTHER);
+    let reply = server.post("/oauth2/register", metadata(21)).await;
+    let reply = reply.expect_oauth_error(400, "invalid_redirect_uri");
+    assert!(reply.text.contains("at most 20"), "{reply:?}");
+}
+
+async fn initiate_login_uri_must_be_https(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let register = async |uri: &str| {
+        let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": uri });
+        server.post("/oauth2/register", metadata).await
+    };
+    register("https://app.example/login").await.expect(StatusCode::CREATED);
+    for bad in ["http://localhost/login", "http://127.0.0.1:3000/login", "http://app.example/login"]
+    {
+        let reply = register(bad).await.expect_oauth_error(400, "invalid_client_metadata");
+        assert!(reply.text.contains("initiate_login_uri: must be an https URL"), "{reply:?}");
+    }
+}
+
 async fn failed_authentication_in_the_form_is_400_without_a_challenge(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
@@ -356,4 +433,56 @@ async fn failed_authentication_in_the_form_is_400_without_a_challenge(backend: B
         let request = server.request(Method::POST, path).basic_auth("app", Some(SECRET));
         assert_ne!(send(request.form(&form)).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
+}
+
+/// The login page of a request of `app`, in a new browser.
+async fn login_page(server: &TestServer) -> String {
+    let mut browser = server.browser();
+    let first = browser.open(&AuthorizationRequest::of("app", "openid").path()).await;
+    browser.open(first.header("location")).await.expect(StatusCode::OK).text
+}
+
+async fn a_logo_of_64_kib_is_shown(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let settings = external.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let server = TestServer::with(backend, &settings).await;
+    let logo_uri = Some(format!("{}/logo", external.base));
+    external.put("/logo", 200, "Content-Type: image/png\r\n", "x".repeat(64 * 1024));
+    server.client("app", Metadata { logo_uri, ..first_party_app() }).await;
+    // The first page has it fetched in the background.
+    for _ in 0..1_000 {
+        if login_page(&server).await.contains("data:image/png;base64,eHh4") {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the logo is not shown after {} requests", external.request_count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logo_that_is_not_shown_is_logged() {
+    let external = ExternalServer::start().await;
+    let settings = external.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    external.put("/logo", 200, "Content-Type: text/html\r\n", "<b>");
+    let database = Database::new(Backend::Sqlite).await;
+    let logo = format!("{}/logo", external.base);
+    let add = ["client", "add", "app", "--public", "--redirect-uri", CALLBACK, "--logo-uri", &logo];
+    let added = run(&database, &settings, &add);
+    assert!(added.status.success(), "{added:?}");
+    let server = Process::serve(&database, &settings).await;
+    let request = AuthorizationRequest::of("app", "openid");
+    let page = reqwest::get(format!("{}{}", server.base, request.path())).await.expect("a page");
+    assert!(page.url().path().starts_with("/login"), "{page:?}");
+    // Polls: another process cannot be awaited otherwise.
+    for _ in 0..600 {
+        let log = server.stderr();
+        if let Some(line) = log.lines().find(|line| line.contains("a logo is not shown")) {
+            assert!(line.contains(&logo) && line.contains("text/html"), "{line}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("nothing is logged: {}", server.stderr());
 }

@@ -101,12 +101,12 @@ pub fn read(app: &App, members: &Map<String, Value>) -> Result<Metadata, Vec<Fie
             Some(((*name).to_owned(), value.clone()))
         })
         .collect();
-    known.entry("grant_types").or_insert_with(|| serde_json::json!(["authorization_code"]));
-    // RFC 7591 §2 lets the server replace unsupported values. Clients name the grant types of every
     // RFC 6749 §3.3 has no empty scope: it is treated as absent.
     if known.get("scope").and_then(Value::as_str).is_some_and(|scope| scope.trim().is_empty()) {
         known.remove("scope");
     }
+    known.entry("grant_types").or_insert_with(|| serde_json::json!(["authorization_code"]));
+    // RFC 7591 §2 lets the server replace unsupported values. Clients name the grant types of every
     // server they may meet.
     if let Some(Value::Array(grants)) = known.get_mut("grant_types") {
         let allowed = &app.config.client_registration.grant_types;
@@ -222,7 +222,7 @@ pub fn check(
     }
     let mut rules = Rules { app, metadata: &metadata, found: vec![] };
     rules.texts();
-    rules.redirects();
+    rules.redirects(by);
     rules.grants();
     rules.authentication();
     rules.algorithms();
@@ -325,8 +325,12 @@ impl Rules<'_> {
         }
     }
 
-    fn redirects(&mut self) {
+    fn redirects(&mut self, by: Registrant) {
         let metadata = self.metadata;
+        let (most, rule) = match by {
+            Registrant::Operator => (500, "must be at most 500"),
+            Registrant::Itself => (20, "must be at most 20"),
+        };
         let kind = match metadata.application_type {
             ApplicationType::Web => Kind::Web,
             ApplicationType::Native => Kind::Native {
@@ -337,8 +341,8 @@ impl Rules<'_> {
             ("redirect_uris", &metadata.redirect_uris),
             ("post_logout_redirect_uris", &metadata.post_logout_redirect_uris),
         ] {
-            self.must(uris.len() <= 20, field, "must be at most 20");
-            for (at, uri) in uris.iter().enumerate().take(20) {
+            self.must(uris.len() <= most, field, rule);
+            for (at, uri) in uris.iter().enumerate().take(most) {
                 if let Err(why) = redirect_uri::check(uri, kind) {
                     self.wrong(field, format!("number {}: {why}", at + 1));
                 }
@@ -427,6 +431,13 @@ impl Rules<'_> {
                 self.wrong(field, why);
             }
         }
+        // OpenID Connect Registration §2: unlike links and redirect URIs not even on loopback.
+        let initiates = metadata.initiate_login_uri.as_ref();
+        self.must(
+            initiates.is_none_or(|uri| uri.starts_with("https:")),
+            "initiate_login_uri",
+            "must be an https URL",
+        );
         // Fetched: what the SSRF-safe HTTP client would refuse is refused here (threat T80).
         for (field, uri) in [
             ("jwks_uri", &metadata.jwks_uri),
