@@ -374,6 +374,9 @@ impl Settings {
             }
             set(&mut to.require_pushed_authorization_requests, self.require_par);
             set(&mut to.require_signed_request_object, self.require_signed_request);
+            set(&mut to.claims_in_id_token, self.claims_in_id_token);
+            let audience = self.assertion_audience.map(|OrNone(given)| given);
+            set(&mut to.assertion_audience, audience);
             let subject = |pairwise| match pairwise {
                 true => SubjectType::Pairwise,
                 false => SubjectType::Public,
@@ -396,9 +399,6 @@ impl Settings {
                 (&mut to.tos_uri, self.tos_uri),
             ] {
                 if let Some(given) = given {
-            set(&mut to.claims_in_id_token, self.claims_in_id_token);
-            let audience = self.assertion_audience.map(|OrNone(given)| given);
-            set(&mut to.assertion_audience, audience);
                     *to = Some(given).filter(|given| !given.is_empty());
                 }
             }

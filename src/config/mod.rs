@@ -205,12 +205,12 @@ pub struct Authorization {
     pub pushed_request_ttl: Duration,
     #[serde(with = "humantime_serde")]
     pub browser_session_ttl: Duration,
+    /// Whether a request without PKCE needs a `nonce`.
+    pub require_nonce: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-    /// Whether a request without PKCE needs a `nonce`.
-    pub require_nonce: bool,
 pub struct Clients {
     /// `clients.toml`, applied at start.
     #[serde(deserialize_with = "empty_is_none")]
@@ -399,6 +399,12 @@ impl Config {
         Url::parse(&self.server.issuer).is_ok_and(|url| is_loopback(&url))
     }
 
+    /// Whether the defaults for development apply: the issuer is on loopback, and nobody else can
+    /// reach the listener.
+    pub fn is_local(&self) -> bool {
+        self.is_loopback_issuer() && self.server.listen.ip().to_canonical().is_loopback()
+    }
+
     /// Whether cookies can be `Secure` and have the `__Host-` prefix.
     pub fn issuer_is_https(&self) -> bool {
         self.server.issuer.starts_with("https://")
@@ -412,12 +418,6 @@ impl Config {
             mode => mode,
         }
     }
-    /// Whether the defaults for development apply: the issuer is on loopback, and nobody else can
-    /// reach the listener.
-    pub fn is_local(&self) -> bool {
-        self.is_loopback_issuer() && self.server.listen.ip().to_canonical().is_loopback()
-    }
-
 
     /// Whether a client_id may be the URL of a Client ID Metadata Document.
     pub fn takes_metadata_documents(&self) -> bool {

@@ -180,6 +180,10 @@ pub struct Metadata {
     pub sector_identifier_uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_token_signed_response_alg: Option<SigningAlgorithm>,
+    /// Whether ID tokens have the claims that the scope covers, as UserInfo does; else only those
+    /// requested individually (OpenID Connect Core §5.4).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub claims_in_id_token: bool,
     /// `None`: unsigned JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userinfo_signed_response_alg: Option<SigningAlgorithm>,
@@ -190,10 +194,6 @@ pub struct Metadata {
     pub introspection_signed_response_alg: Option<SigningAlgorithm>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_signed_request_object: bool,
-    /// Whether ID tokens have the claims that the scope covers, as UserInfo does; else only those
-    /// requested individually (OpenID Connect Core §5.4).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub claims_in_id_token: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_pushed_authorization_requests: bool,
     /// Seconds; a number too large for any use counts as the largest.
@@ -259,6 +259,11 @@ pub struct Metadata {
     pub replay_window: Option<Duration>,
 }
 
+fn saturating<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let seconds = Option::<u64>::deserialize(from)?;
+    Ok(seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)))
+}
+
 impl Client {
     /// Whether it is a public client (RFC 6749 §2.1).
     pub fn is_public(&self) -> bool {
@@ -280,12 +285,8 @@ impl Client {
         own.iter().any(|one| one == thumbprint)
     }
 
-fn saturating<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
-    let seconds = Option::<u64>::deserialize(from)?;
-    Ok(seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)))
-}
-
-    /// Whether the origin is registered, or is that of a redirect URI.
+    /// Whether the origin is registered, or is that of a redirect URI (of a loopback address with
+    /// any port, where redirects may have any).
     pub fn has_origin(&self, origin: &str) -> bool {
         let mut redirects = self.metadata.redirect_uris.iter();
         redirects.any(|uri| redirect_uri::has_origin(uri, origin))

@@ -107,7 +107,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.exchange_code("app", &code).await;
     refused.push((
         wrong,
-        "`code_verifier` does not match the `code_challenge` of the request",
+        "the code was used before",
         vec![("code.exchanged", "true"), ("code.belongs_to_client", "true")],
     ));
     let code = browser.authorize(&request, "ann").await.code().to_owned();
@@ -120,7 +120,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     let wrong = server.form_as("/oauth2/token", "app", &form).await;
     refused.push((
         wrong,
-        "the code was used before",
+        "`code_verifier` does not match the `code_challenge` of the request",
         vec![
             ("code.exchanged", "false"),
             ("code.expired", "false"),
