@@ -43,6 +43,7 @@ error_codes! {
     MalformedJson = "MALFORMED_JSON" BAD_REQUEST,
     /// The request cannot be understood at all.
     BadRequest = "BAD_REQUEST" BAD_REQUEST,
+    /// The account was refused where it is stored; a retry is refused too.
     UserCreate = "USER_CREATE_ERROR" BAD_REQUEST,
     InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
     InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
@@ -257,6 +258,7 @@ impl From<OAuthError> for ApiError {
                 }
                 _ => None,
             },
+            retry_after: (code == ErrorCode::Unavailable).then_some(Duration::from_secs(2)),
             ..Self::new(code, error.description).oauth(error.code)
         }
     }
@@ -282,7 +284,7 @@ impl From<Error> for ApiError {
                 cause: Some(cause),
                 ..Self::new(
                     ErrorCode::UserCreate,
-                    "the account could not be created: everything was rolled back, try again",
+                    "this account was refused and not created: ask the operator of this service",
                 )
             },
             E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),

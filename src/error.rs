@@ -19,7 +19,8 @@ pub enum Error {
     EmailTaken,
     #[error("this username is taken")]
     UsernameTaken,
-    /// Registration failed for a reason that is not the client's; everything was rolled back.
+    /// The account was refused where it is stored, by a constraint or a trigger of the operator's;
+    /// everything was rolled back. A database that fails is [`Error::Unavailable`].
     #[error("the account could not be created")]
     NotCreated(#[source] Cause),
     #[error("registration is disabled")]
@@ -65,6 +66,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why an account could not be stored.
+    pub(crate) fn not_created(error: storage::Error) -> Self {
+        if error.is_refusal() { Self::NotCreated(error.into()) } else { error.into() }
+    }
+
     /// An invalid field.
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError { field, message: message.into() }])

@@ -58,9 +58,7 @@ fn code(error: &ApiError) -> Code {
     match error.code {
         // The caller is authenticated; the credential in the message is wrong.
         ErrorCode::InvalidRefreshToken | ErrorCode::InvalidCredentials => Code::InvalidArgument,
-        // Everything was rolled back, and a retry may succeed.
-        ErrorCode::UserCreate => Code::Unavailable,
-        ErrorCode::Conflict => Code::FailedPrecondition,
+        ErrorCode::UserCreate | ErrorCode::Conflict => Code::FailedPrecondition,
         _ if error.oauth == Some("unauthorized_client") => Code::PermissionDenied,
         other => match other.status().as_u16() {
             401 => Code::Unauthenticated,

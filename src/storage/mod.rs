@@ -36,7 +36,7 @@ use std::{
 
 use sqlx::{
     Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+    postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -105,6 +105,22 @@ impl Error {
     /// Whether this process has closed the database itself ([`Db::close`]).
     pub const fn is_closed(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::PoolClosed))
+    }
+
+    /// Whether the database works and refuses these values: a constraint other than uniqueness, or
+    /// a trigger. Everything else is the operator's trouble.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Database(error) = self else {
+            return matches!(self, Self::Unknown(_));
+        };
+        let Some(error) = error.as_database_error() else {
+            return false;
+        };
+        match error.try_downcast_ref::<PgDatabaseError>() {
+            // integrity constraint violation, raise_exception
+            Some(error) => error.code().starts_with("23") || error.code() == "P0001",
+            None => sqlite::is_constraint(error),
+        }
     }
 
     /// PostgreSQL names the constraint, SQLite names the column in its message; both contain the

@@ -207,10 +207,20 @@ async fn open_new(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnecti
     }
 }
 
-/// `SQLITE_BUSY`, whatever the reason in the higher bits of the code.
+/// The primary result code, without the reason in its higher bits (SQLite's documentation,
+/// "Result and Error Codes").
+fn result_code(error: &dyn DatabaseError) -> Option<u32> {
+    Some(error.code()?.parse::<u32>().ok()? & 0xff)
+}
+
+/// `SQLITE_BUSY`
 fn is_busy(error: &dyn DatabaseError) -> bool {
-    let code = error.code().and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
+    result_code(error) == Some(5)
+}
+
+/// `SQLITE_CONSTRAINT`
+pub fn is_constraint(error: &dyn DatabaseError) -> bool {
+    result_code(error) == Some(19)
 }
 
 async fn write_in_groups(

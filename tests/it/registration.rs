@@ -51,6 +51,7 @@ backend_tests! {
     t73_a_megabyte_password_is_refused_before_hashing,
     t73_passwords_are_not_truncated,
     passwords_are_normalized_and_keep_their_spaces,
+    only_a_refused_account_is_a_user_create_error,
     t94_a_database_failure_gives_a_generic_error,
 }
 
@@ -317,7 +318,7 @@ async fn t94_a_database_failure_gives_a_generic_error(backend: Backend) {
     let new = json!({ "email": "nora@example.org", "password": PASSWORD });
     let replies = [
         server.login("vera").await.expect_error(503, "SERVICE_UNAVAILABLE"),
-        server.post(REGISTER, new.clone()).await.expect_error(400, "USER_CREATE_ERROR"),
+        server.post(REGISTER, new.clone()).await.expect_error(503, "SERVICE_UNAVAILABLE"),
         server.refresh(&tokens.refresh).await.expect_error(503, "SERVICE_UNAVAILABLE"),
         server
             .post_as("/api/v1/auth/logout", &tokens.access)
@@ -387,4 +388,33 @@ async fn passwords_on_the_blocklist_are_refused() {
     let reply = server.post(REGISTER, body).await.expect_error(400, "VALIDATION_ERROR");
     let message = messages_for(&reply, "password");
     assert!(message.contains("list that attackers try first"), "{message}");
+}
+
+async fn only_a_refused_account_is_a_user_create_error(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let alter = async |sql: &'static str| {
+        server.app.db.write(Statement::new(sql)).await.expect(sql);
+    };
+    let (adding, removing) = match backend {
+        Backend::Sqlite => (
+            "CREATE TRIGGER rule BEFORE INSERT ON users WHEN NEW.email LIKE '%@example.org' \
+             BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+            "DROP TRIGGER rule",
+        ),
+        Backend::Postgres => (
+            "ALTER TABLE users ADD CONSTRAINT rule CHECK (email NOT LIKE '%@example.org')",
+            "ALTER TABLE users DROP CONSTRAINT rule",
+        ),
+    };
+    let new = json!({ "email": "nora@example.org", "password": PASSWORD });
+    // A rule of the operator's.
+    alter(adding).await;
+    server.post(REGISTER, new.clone()).await.expect_error(400, "USER_CREATE_ERROR");
+    alter(removing).await;
+    // What the operator has to repair is 503.
+    alter("ALTER TABLE outbox RENAME TO lost").await;
+    let reply = server.post(REGISTER, new.clone()).await.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert_ne!(reply.header("retry-after"), "", "{reply:?}");
+    alter("ALTER TABLE lost RENAME TO outbox").await;
+    server.post(REGISTER, new).await.expect(StatusCode::CREATED);
 }

@@ -129,7 +129,7 @@ async fn create(
                 None => Err(Error::UsernameTaken),
             }
         }
-        Err(other) => Err(Error::NotCreated(other.into())),
+        Err(other) => Err(Error::not_created(other)),
     }
 }
 

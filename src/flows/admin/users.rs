@@ -32,7 +32,8 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`]; [`Error::KeyReused`];
-/// [`Error::NotFound`] where an earlier request has created the user and they were deleted since.
+/// [`Error::NotFound`] where an earlier request has created the user and they were deleted since;
+/// [`Error::NotCreated`].
 pub async fn create(
     app: &App,
     registration: Registration,
@@ -48,18 +49,6 @@ pub async fn create(
         username: account.username,
         role,
     };
-    store(app, new, request, actor).await.map_err(|error| match error {
-        Error::Unavailable(cause) => Error::NotCreated(cause),
-        other => other,
-    })
-}
-
-async fn store(
-    app: &App,
-    new: NewUser,
-    request: Option<IdempotentRequest>,
-    actor: &Actor,
-) -> Result<Created<UserRecord>, Error> {
     let mut tx = app.begin(actor).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &new.id).await? {
         tx.rollback().await?;
@@ -90,7 +79,10 @@ pub(crate) async fn insert(
 ) -> Result<User, Error> {
     must_exist(tx, &new.role).await?;
     let now = tx.now();
-    let user = users::insert(tx, new, now).await.map_err(taken)?;
+    let user = users::insert(tx, new, now).await.map_err(|error| match error.is_refusal() {
+        true => Error::not_created(error),
+        false => taken(error),
+    })?;
     tx.event(&Event::user_created(&user)).await?;
     tx.audit(action, Some(&user.id), json!({ "role": user.role.as_str() })).await?;
     Ok(user)
