@@ -1,6 +1,9 @@
 //! What every request shares. [`App`] is a container: it imports no flow.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use tokio::sync::Notify;
 
@@ -49,9 +52,20 @@ pub struct App {
     pub policy: Arc<Policy>,
     pub limits: Limits,
     pub metrics: Metrics,
+    pub readiness: Readiness,
     pub clock: Clock,
     pub rng: Rng,
     pub started_at: Timestamp,
+}
+
+/// What the last checks of readiness found; the problems are texts for the log.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// When the database was written last to find out whether it can be. One
+    /// check writes at a time.
+    pub last_write: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    /// As logged last; `None` where there is none.
+    pub problem: Mutex<Option<String>>,
 }
 
 /// Why a server cannot start; each message says what to fix.
@@ -127,6 +141,7 @@ impl App {
             hasher,
             policy: Arc::new(policy),
             metrics,
+            readiness: Readiness::default(),
             clock,
             rng,
         }))

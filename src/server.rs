@@ -8,15 +8,15 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{maintenance, oauth::backchannel_logout},
+    flows::{maintenance, oauth::backchannel_logout, readiness},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
-    storage::{self, change_counters},
+    storage,
     telemetry::Metrics,
 };
 
-/// How often the database is queried for the gRPC health status.
-const HEALTH_CHECK: Duration = Duration::from_secs(5);
+/// How often readiness is checked for those who watch the gRPC health status.
+const HEALTH_CHECK: Duration = Duration::from_secs(2);
 
 /// A server whose sockets are bound; it answers once [`Server::run`] runs.
 pub struct Server {
@@ -202,19 +202,18 @@ fn bind_grpc(app: &App, options: &Options) -> Result<Option<Bound>, ListenError>
     }
 }
 
-/// Updates the gRPC health status by whether the database answers.
+/// Updates the gRPC health status while somebody watches it; a single check asks by itself.
 async fn keep_health(app: Arc<App>, serving: watch::Sender<bool>) {
     let mut tick = tokio::time::interval(HEALTH_CHECK);
     loop {
         tick.tick().await;
-        let is_ready = is_ready(&app).await;
+        // One receiver is the service's own. A check writes: an idle server leaves the disk alone.
+        if serving.receiver_count() <= 1 {
+            continue;
+        }
+        let is_ready = readiness::check(&app).await.is_ok();
         serving.send_if_modified(|serving| std::mem::replace(serving, is_ready) != is_ready);
     }
-}
-
-async fn is_ready(app: &App) -> bool {
-    let asked = tokio::time::timeout(Duration::from_secs(2), change_counters::read(&app.db));
-    matches!(asked.await, Ok(Ok(_)))
 }
 
 /// The metrics listener: `/metrics` for Prometheus and `/ready` for `propusk health`.
@@ -239,5 +238,9 @@ fn render_metrics(Data(app): Data<&Arc<App>>) -> Response {
 
 #[handler]
 async fn ready(Data(app): Data<&Arc<App>>) -> StatusCode {
-    if is_ready(app).await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if readiness::check(app).await.is_ok() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }

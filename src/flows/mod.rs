@@ -8,5 +8,6 @@ pub mod feed;
 pub mod gateway;
 pub mod maintenance;
 pub mod oauth;
+pub mod readiness;
 pub mod sessions;
 pub mod tokens;

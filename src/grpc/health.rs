@@ -1,4 +1,6 @@
-//! `grpc.health.v1.Health`: serving while the database is available.
+//! `grpc.health.v1.Health`: serving while the server is ready.
+
+use std::sync::Arc;
 
 use futures_util::{
     StreamExt as _,
@@ -11,8 +13,11 @@ use tonic_health::pb::{
 };
 
 use super::access::METHODS;
+use crate::{app::App, flows::readiness};
 
 pub(super) struct Health {
+    pub app: Arc<App>,
+    /// For those who watch.
     pub serving: watch::Receiver<bool>,
 }
 
@@ -41,7 +46,7 @@ impl health_server::Health for Health {
         if !is_known(&request.get_ref().service) {
             return Err(Status::not_found("unknown service"));
         }
-        let serving = *self.serving.borrow();
+        let serving = readiness::check(&self.app).await.is_ok();
         Ok(Response::new(response(serving_status(serving))))
     }
 

@@ -79,7 +79,8 @@ pub fn endpoint(
                     .max_decoding_message_size(max_message_bytes),
             )
             .add_service(
-                HealthServer::new(Health { serving }).max_decoding_message_size(max_message_bytes),
+                HealthServer::new(Health { app: Arc::clone(app), serving })
+                    .max_decoding_message_size(max_message_bytes),
             )
             .add_service(reflection_v1.max_decoding_message_size(max_message_bytes))
             .add_service(reflection_v1alpha.max_decoding_message_size(max_message_bytes))

@@ -317,6 +317,17 @@ impl Keys {
         self.reload(db, now).await
     }
 
+    /// What has no active key, so that no tokens can be issued: a configured algorithm, or the
+    /// refresh tokens.
+    pub fn missing(&self, now: Timestamp) -> Option<&'static str> {
+        let ring = self.ring();
+        let mut algorithms = self.config.algorithms.iter();
+        algorithms
+            .find(|algorithm| ring.signer(**algorithm, now).is_none())
+            .map(|algorithm| algorithm.as_str())
+            .or_else(|| ring.chain_key(now).is_none().then_some("refresh tokens"))
+    }
+
     /// Derives a key for a purpose: the same one in every process, permanently.
     ///
     /// # Errors

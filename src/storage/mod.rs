@@ -28,6 +28,7 @@ pub mod single_use;
 mod sqlite;
 mod statement;
 pub mod users;
+pub mod write_probe;
 
 use std::{
     sync::{Arc, OnceLock},

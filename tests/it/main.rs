@@ -33,6 +33,7 @@ mod redis;
 mod registration;
 mod resource_limits;
 mod revocation_feed;
+mod robustness;
 mod schema;
 mod secrets;
 mod sessions;

@@ -1,32 +1,26 @@
 //! `/api/v1/auth/health`: health, liveness and readiness.
 
-use std::time::Duration;
-
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
 use super::Tag;
 use crate::{
-    error::Error,
+    flows::readiness,
     http::{
         context::Context,
         failure::{Failure, codes},
         json::Answer,
     },
-    storage::change_counters,
 };
 
 #[derive(Debug)]
 pub struct HealthApi;
 
-/// The timeout of the database check.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The status of the server.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(rename = "Health")]
 pub struct HealthData {
-    /// `ok`, or `degraded` if the database is unavailable.
+    /// `ok`, or `degraded` while the server is not ready.
     pub status: String,
     /// The current time of the server (RFC 3339, UTC).
     pub timestamp: String,
@@ -49,15 +43,15 @@ codes!(ReadyErrors: RequestTimeout, Internal, Unavailable);
 impl HealthApi {
     /// Get the health of the server
     ///
-    /// Reports the status of the server and its database. The response is 200 even if the database
-    /// is unavailable.
+    /// Reports the status of the server and its database. The response is 200 even while the server
+    /// is not ready.
     #[oai(path = "/", method = "get", operation_id = "health")]
     pub async fn health(
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
-        let message =
-            database(&context).await.err().map(|_| "the database is unavailable".to_owned());
+        let not_ready = readiness::check(&context.app).await.err();
+        let message = not_ready.map(|_| "the server is not ready: its log says why".to_owned());
         let summary =
             if message.is_some() { "The server is degraded." } else { "The server is healthy." };
         Ok(Answer::new(summary, data(&context, message)))
@@ -76,22 +70,15 @@ impl HealthApi {
 
     /// Check readiness
     ///
-    /// 200 if the server can handle requests, 503 while the database is unavailable.
+    /// 200 if the server can handle requests. 503 while the database cannot be read or written, or
+    /// no key can sign; the log of the server has the reason.
     #[oai(path = "/ready", method = "get", operation_id = "ready")]
     pub async fn ready(
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<ReadyErrors>> {
-        database(&context).await?;
+        readiness::check(&context.app).await?;
         Ok(Answer::new("The server is ready.", data(&context, None)))
-    }
-}
-
-async fn database(context: &Context) -> Result<(), Error> {
-    match tokio::time::timeout(DATABASE_TIMEOUT, change_counters::read(&context.app.db)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(elapsed) => Err(Error::Unavailable(elapsed.into())),
     }
 }
 
