@@ -57,6 +57,8 @@ enum Job {
 #[derive(Debug)]
 pub struct Loan {
     requests: mpsc::Sender<Request>,
+    /// Whether a statement's failure has rolled it back already.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,9 @@ impl Loan {
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
         let (answer, rows) = oneshot::channel();
         self.ask(Request::Run(statement, answer)).await?;
-        rows.await.map_err(|_| Error::TimedOut)?
+        let result = rows.await.map_err(|_| Error::TimedOut)?;
+        self.has_ended |= matches!(&result, Err(Error::Database(error)) if ends_transaction(error));
+        result
     }
 
     /// Once this was polled, the changes are committed even if the caller stops waiting.
@@ -93,6 +97,9 @@ impl Loan {
 
     /// Discards the changes; returns once what the transaction has read is committed.
     pub async fn rollback(self) -> Result<()> {
+        if self.has_ended {
+            return Ok(());
+        }
         let (answer, rolled_back) = oneshot::channel();
         self.ask(Request::Rollback(answer)).await?;
         rolled_back.await.map_err(|_| Error::TimedOut)?
@@ -223,6 +230,27 @@ pub fn is_constraint(error: &dyn DatabaseError) -> bool {
     result_code(error) == Some(19)
 }
 
+/// Whether SQLite may have rolled back the whole transaction and not only the statement.
+fn ends_transaction(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return true;
+    };
+    // SQLITE_BUSY, SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_FULL
+    matches!(result_code(error), Some(5 | 7 | 9 | 10 | 13))
+}
+
+/// The result for the caller, and what ends the group: the changes of the others may be gone, and a
+/// further statement would be committed on its own.
+fn checked<T>(result: Result<T>) -> (Result<T>, Result<(), sqlx::Error>) {
+    match result {
+        Err(Error::Database(error)) if ends_transaction(&error) => {
+            let text = error.to_string();
+            (Err(Error::Database(error)), Err(sqlx::Error::Protocol(text)))
+        }
+        result => (result, Ok(())),
+    }
+}
+
 async fn write_in_groups(
     mut connection: SqliteConnection,
     mut queue: mpsc::Receiver<Job>,
@@ -243,17 +271,21 @@ async fn write_in_groups(
                 let (answers, closing) = (&mut answers, &mut closing);
                 run_group(&mut connection, &mut group, answers, closing, &mut idle).await
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                let text = error.to_string();
+                for job in group.drain(..) {
+                    refuse(job, &text);
+                }
+                Err(error)
+            }
         };
         if let Err(error) = outcome {
-            // No rest of the transaction may leak into the next group.
+            // No rest of the transaction may leak into the next group, which begins with the jobs
+            // that are left.
             let _ = execute(&mut connection, "ROLLBACK").await;
             let text = error.to_string();
             for answer in answers {
                 answer(Some(sqlx::Error::Protocol(text.clone())));
-            }
-            for job in group.drain(..) {
-                refuse(job, &text);
             }
         } else {
             for answer in answers {
@@ -287,8 +319,9 @@ async fn run_group(
     while let Some(job) = group.pop_front() {
         match job {
             Job::Statement(statement, to) => {
-                let result = statement.on_sqlite(&mut *connection).await;
+                let (result, group) = checked(statement.on_sqlite(&mut *connection).await);
                 answers.push(answering(result, to));
+                group?;
             }
             // A caller that no longer waits needs no transaction.
             Job::Borrow(borrower) if borrower.is_closed() => {}
@@ -326,7 +359,7 @@ async fn lend(
     let (requests, mut received) = mpsc::channel(1);
     // Where the borrower has gone meanwhile, the channel is closed, and the first request is
     // `None`.
-    let _ = borrower.send(Ok(Loan { requests }));
+    let _ = borrower.send(Ok(Loan { requests, has_ended: false }));
     let returned = loop {
         idle.restart();
         let request = tokio::select! {
@@ -339,8 +372,10 @@ async fn lend(
         };
         match request {
             Some(Request::Run(statement, answer)) => {
+                let (result, group) = checked(statement.on_sqlite(&mut *connection).await);
                 // A statement whose caller stopped waiting was run all the same.
-                let _ = answer.send(statement.on_sqlite(&mut *connection).await);
+                let _ = answer.send(result);
+                group?;
             }
             Some(Request::Commit(answer)) => {
                 answers.push(answering(Ok(()), answer));

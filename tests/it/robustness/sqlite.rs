@@ -34,12 +34,103 @@ async fn write(db: &Db, sql: &'static str) {
     db.write(Statement::new(sql)).await.expect(sql);
 }
 
+/// No page can be added to the file, as on a full disk.
+async fn fill(db: &Db) {
+    write(db, "PRAGMA max_page_count = 1").await;
+}
+
+async fn make_room(db: &Db) {
+    write(db, "PRAGMA max_page_count = 1073741823").await;
+}
+
 /// Another program that holds the lock for writing.
 async fn lock(database: &Database) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(database.folder.path().join("propusk.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.expect("the file opens");
     sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.expect("the lock");
     connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_answered_503_and_loses_nothing() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    ready(&server).await.expect(StatusCode::OK);
+    fill(&server.app.db).await;
+    // Free pages of the file are still used.
+    let mut registered = vec![];
+    let refused = loop {
+        let name = format!("user{}", registered.len());
+        let reply = register(&server, &name).await;
+        if reply.status != StatusCode::CREATED {
+            break reply;
+        }
+        registered.push(name);
+        assert!(registered.len() < 2_000, "the file is not full");
+    };
+    expect_unavailable(refused);
+    not_ready(&server).await;
+    expect_unavailable(register(&server, "nora").await);
+
+    make_room(&server.app.db).await;
+    let began = now();
+    register(&server, "nora").await.expect(StatusCode::CREATED);
+    ready_again(&server).await;
+    print(&format!(
+        "full disk: {} registrations acknowledged before; ready {:.2} s after there was room",
+        registered.len(),
+        began.elapsed().as_secs_f64()
+    ));
+    for name in registered {
+        server.login(&name).await.expect(StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_undoes_the_whole_group_of_writes() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let db = &server.app.db;
+    let description = async || {
+        let statement = Statement::new("SELECT description FROM roles WHERE name = 'user'");
+        let rows = db.read(statement).await.expect("the role");
+        rows[0].get::<String>("description").expect("a text")
+    };
+    let before = description().await;
+    fill(db).await;
+    // They queue behind an open transaction, and so are one group.
+    let first = db.begin().await.expect("a transaction");
+    let spawn = |sql: &'static str, text: String| {
+        let db = db.clone();
+        tokio::spawn(async move { db.write(Statement::new(sql).bind(text)).await })
+    };
+    let turns = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let small =
+        spawn("UPDATE roles SET description = $1 WHERE name = 'user'", "changed".to_owned());
+    turns().await;
+    let large = spawn(
+        "INSERT INTO scopes (name, descriptions) VALUES ('large', $1)",
+        "0".repeat(4 * 1024 * 1024),
+    );
+    turns().await;
+    let after = tokio::spawn({
+        let db = db.clone();
+        async move {
+            let mut tx = db.begin().await?;
+            tx.run(Statement::new("UPDATE roles SET description = '' WHERE name = 'admin'"))
+                .await?;
+            tx.commit().await
+        }
+    });
+    turns().await;
+    first.commit().await.expect("the commit succeeds");
+    large.await.expect("no panic").expect_err("it does not fit");
+    after.await.expect("no panic").expect("it fits");
+    // What was acknowledged is there, and what is there was acknowledged.
+    let acknowledged = small.await.expect("no panic").is_ok();
+    assert_eq!(description().await, if acknowledged { "changed".to_owned() } else { before });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
