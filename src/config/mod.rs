@@ -144,7 +144,14 @@ pub struct Database {
     pub url: String,
     pub max_connections: u32,
     #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
+    pub prepared_statements: bool,
     pub migrate_at_start: bool,
 }
 

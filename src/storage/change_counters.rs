@@ -32,7 +32,7 @@ pub async fn read(db: &Db) -> Result<Versions> {
 
 /// As [`read`], on a dedicated connection.
 pub async fn read_on(connection: &mut DedicatedConnection) -> Result<Versions> {
-    from_rows(connection.run(Statement::new(READ)).await?)
+    from_rows(connection.read(Statement::new(READ)).await?)
 }
 
 fn from_rows(rows: Vec<Row>) -> Result<Versions> {

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 
 use sqlx::{
-    Connection, PgPool, SqlStr, SqliteConnection,
+    AssertSqlSafe, Connection, PgConnection, SqlStr, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::SqliteConnectOptions,
 };
 
-use super::{Db, Error, Result, Statement, sqlite::Sqlite};
+use super::{Db, Error, Result, Statement, postgres::Server, sqlite::Sqlite};
+
+/// Names the lock of the migrations behind a pooler ("propusk" in ASCII).
+const LOCK: i64 = 0x0070_726f_7075_736b;
 
 // `POSTGRES` and `SQLITE`: every file in `migrations/`, listed by build.rs.
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
@@ -22,8 +25,29 @@ fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
 }
 
 /// sqlx holds an advisory lock meanwhile, so that processes that start at the same time take turns.
-pub async fn postgres(pool: &PgPool) -> Result<()> {
-    Ok(migrator(POSTGRES).run(pool).await?)
+/// A migration may take longer than a statement of a request, so nothing bounds it.
+pub async fn postgres(server: &Server) -> Result<()> {
+    let mut connection = server.connect().await?;
+    if server.has_prepared_statements() {
+        migrator(POSTGRES).run(&mut connection).await?;
+    } else {
+        behind_a_pooler(&mut connection).await?;
+    }
+    drop(connection.close().await);
+    Ok(())
+}
+
+/// All in one transaction, which has one connection behind the pooler, under a lock that ends with
+/// it. The migrator's prepared statements are named: none may be left for the next user of the
+/// connection.
+async fn behind_a_pooler(connection: &mut PgConnection) -> Result<()> {
+    let mut transaction = connection.begin().await?;
+    let lock = format!("DEALLOCATE ALL; SELECT pg_advisory_xact_lock({LOCK})");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+    let mut migrator = migrator(POSTGRES);
+    migrator.set_locking(false).run(&mut *transaction).await?;
+    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// SQLite has no advisory locks: a lock on a file next to the database serves the same purpose.

@@ -20,6 +20,7 @@ pub mod logout_deliveries;
 mod migrate;
 pub mod modules;
 pub mod outbox;
+mod postgres;
 pub mod pushed_requests;
 pub mod revocations;
 pub mod roles;
@@ -30,18 +31,12 @@ mod statement;
 pub mod users;
 pub mod write_probe;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
-use sqlx::{
-    Postgres, Transaction,
-    postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use tokio::sync::{mpsc, oneshot};
 
-use self::autocommit::{AutocommitPool, ConnectOptions};
+use self::autocommit::{Access, AutocommitPool, Connects};
 pub use self::statement::{Row, Statement};
 pub use self::{audited::AuditedTx, autocommit::DedicatedConnection};
 
@@ -157,7 +152,7 @@ enum Backend {
     /// Autocommit statements and transactions have separate connections.
     Postgres {
         autocommit: AutocommitPool,
-        pool: PgPool,
+        pool: postgres::Pool,
     },
     Sqlite(sqlite::Sqlite),
 }
@@ -181,7 +176,7 @@ pub struct Tx {
 
 #[derive(Debug)]
 enum Connected {
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(postgres::Transaction),
     Sqlite(sqlite::Loan),
 }
 
@@ -198,20 +193,14 @@ impl Db {
             return Ok(Self::of(Backend::Sqlite(sqlite)));
         }
         let options: PgConnectOptions = url.parse()?;
-        let options = options.application_name("propusk");
         // Two belong to the revocation list (`Db::dedicated_connection`).
         let shared = database.max_connections.saturating_sub(2);
         let for_statements = (shared / 2).max(1);
-        let pool = PgPoolOptions::new()
-            .max_connections(shared.saturating_sub(for_statements).max(1))
-            .acquire_timeout(database.acquire_timeout)
-            .idle_timeout(Duration::from_secs(600))
-            // A broken connection fails at its first statement; testing each one costs 10–20 %.
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await?;
+        let for_transactions = shared.saturating_sub(for_statements).max(1);
+        let server = Arc::new(postgres::Server::new(options, database));
+        let pool = postgres::Pool::open(Arc::clone(&server), for_transactions).await?;
         let autocommit = AutocommitPool::open(
-            ConnectOptions::Postgres(options),
+            Connects::Postgres(server),
             for_statements,
             database.acquire_timeout,
         );
@@ -235,7 +224,7 @@ impl Db {
     /// [`Error::Migrate`] if the schema is newer than this program or was altered.
     pub async fn migrate(&self) -> Result<()> {
         match &self.backend {
-            Backend::Postgres { pool, .. } => migrate::postgres(pool).await,
+            Backend::Postgres { pool, .. } => migrate::postgres(pool.server()).await,
             Backend::Sqlite(sqlite) => migrate::sqlite(sqlite).await,
         }
     }
@@ -248,10 +237,10 @@ impl Db {
         migrate::pending(self).await
     }
 
-    /// Runs a statement that reads.
+    /// Runs a statement that reads; again, where its connection was lost.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.backend {
-            Backend::Postgres { autocommit, .. } => autocommit.run(statement).await,
+            Backend::Postgres { autocommit, .. } => autocommit.run(statement, Access::Read).await,
             Backend::Sqlite(sqlite) => sqlite.read(statement).await,
         }
     }
@@ -267,7 +256,7 @@ impl Db {
     /// Runs a statement that writes, in a transaction of its own; returns after the commit.
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
         match &self.backend {
-            Backend::Postgres { autocommit, .. } => autocommit.run(statement).await,
+            Backend::Postgres { autocommit, .. } => autocommit.run(statement, Access::Write).await,
             Backend::Sqlite(sqlite) => sqlite.write(statement).await,
         }
     }
@@ -294,7 +283,7 @@ impl Db {
     /// The numbers of open and of idle connections for transactions. SQLite has one.
     pub fn pool_size(&self) -> (u32, usize) {
         match &self.backend {
-            Backend::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
+            Backend::Postgres { pool, .. } => pool.size(),
             Backend::Sqlite(_) => (1, 0),
         }
     }
@@ -350,7 +339,7 @@ impl Tx {
     /// As the statement's; on PostgreSQL nothing but a rollback is possible after an error.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
         match &mut self.connection {
-            Connected::Postgres(transaction) => statement.on_postgres(transaction).await,
+            Connected::Postgres(transaction) => transaction.run(&statement).await,
             Connected::Sqlite(loan) => loan.run(statement).await,
         }
     }
@@ -385,7 +374,7 @@ impl Tx {
     /// [`Error::Database`] if what it has read was not committed; [`Error::TimedOut`].
     pub async fn rollback(self) -> Result<()> {
         match self.connection {
-            Connected::Postgres(transaction) => Ok(transaction.rollback().await?),
+            Connected::Postgres(transaction) => transaction.rollback().await,
             Connected::Sqlite(loan) => loan.rollback().await,
         }
     }

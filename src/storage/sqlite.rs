@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Error, Result, Row, Statement,
-    autocommit::{AutocommitPool, ConnectOptions, DedicatedConnection},
+    autocommit::{Access, AutocommitPool, Connects, DedicatedConnection},
 };
 
 /// Jobs that may be queued; beyond it callers wait to enqueue.
@@ -156,14 +156,14 @@ impl Sqlite {
             ))
         })?;
         let reading = options.create_if_missing(false).pragma("query_only", "on");
-        let readers = AutocommitPool::open(ConnectOptions::Sqlite(reading), READERS, timeout);
+        let readers = AutocommitPool::open(Connects::Sqlite(Arc::new(reading)), READERS, timeout);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue, timeout));
         Ok(Self { readers, jobs, path: Arc::new(path) })
     }
 
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
-        self.readers.run(statement).await
+        self.readers.run(statement, Access::Read).await
     }
 
     pub fn dedicated_connection(&self) -> DedicatedConnection {
@@ -228,6 +228,18 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
 /// `SQLITE_CONSTRAINT`
 pub fn is_constraint(error: &dyn DatabaseError) -> bool {
     result_code(error) == Some(19)
+}
+
+/// Whether the connection is to be opened again.
+pub fn breaks_connection(error: &Error) -> bool {
+    let Error::Database(error) = error else {
+        return false;
+    };
+    let Some(error) = error.as_database_error() else {
+        return true;
+    };
+    // SQLITE_READONLY, SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_CANTOPEN, SQLITE_NOTADB
+    matches!(result_code(error), Some(8 | 10 | 11 | 14 | 26))
 }
 
 /// Whether SQLite may have rolled back the whole transaction and not only the statement.

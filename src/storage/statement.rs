@@ -30,13 +30,13 @@ pub enum Value {
 /// The statement as a query of sqlx for one database: the same text, but different types.
 macro_rules! bound {
     ($statement:expr, $sql:expr, $database:ty) => {
-        $statement.values.into_iter().fold(
+        $statement.values.iter().fold(
             sqlx::query::<$database>(AssertSqlSafe($sql)),
             |query, value| match value {
-                Value::Text(value) => query.bind(value),
-                Value::Int(value) => query.bind(value),
-                Value::Bytes(value) => query.bind(value),
-                Value::Bool(value) => query.bind(value),
+                Value::Text(value) => query.bind(value.clone()),
+                Value::Int(value) => query.bind(*value),
+                Value::Bytes(value) => query.bind(value.clone()),
+                Value::Bool(value) => query.bind(*value),
             },
         )
     };
@@ -89,14 +89,34 @@ impl Statement {
         self
     }
 
-    pub(super) async fn on_postgres(self, connection: &mut PgConnection) -> Result<Vec<Row>> {
-        let sql = self.locking.map_or(self.sql, Cow::Borrowed);
-        let rows = bound!(self, sql, Postgres).fetch_all(connection).await;
+    /// Whether it has no parameters, so that it can be sent without being prepared.
+    pub(super) fn has_no_values(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// `is_named`: prepared under a name on its first use, and again found under it.
+    pub(super) async fn on_postgres(
+        &self,
+        connection: &mut PgConnection,
+        is_named: bool,
+    ) -> Result<Vec<Row>> {
+        let sql = self.locking.map_or_else(|| self.sql.clone(), Cow::Borrowed);
+        let rows = bound!(self, sql, Postgres).persistent(is_named).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
     }
 
-    pub(super) async fn on_sqlite(self, connection: &mut SqliteConnection) -> Result<Vec<Row>> {
-        let rows = bound!(self, self.sql, Sqlite).fetch_all(connection).await;
+    /// Runs it as text, without preparing it: one round trip.
+    pub(super) async fn on_postgres_unprepared(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Row>> {
+        let sql = self.locking.map_or_else(|| self.sql.clone(), Cow::Borrowed);
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await;
+        Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
+    }
+
+    pub(super) async fn on_sqlite(&self, connection: &mut SqliteConnection) -> Result<Vec<Row>> {
+        let rows = bound!(self, self.sql.clone(), Sqlite).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Sqlite).collect())
     }
 }

@@ -6,7 +6,9 @@ pub mod external_server;
 pub mod grpc;
 pub mod nginx;
 pub mod oauth;
+pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 mod template;
 
@@ -117,7 +119,10 @@ impl Database {
             settings.push(("PROPUSK_DATABASE__URL".to_owned(), url.clone()));
             settings.push(("PROPUSK_DATABASE__MAX_CONNECTIONS".to_owned(), "8".to_owned()));
             // A machine that runs every test at once is slower than any that serves users.
-            settings.push(("PROPUSK_DATABASE__ACQUIRE_TIMEOUT".to_owned(), "25s".to_owned()));
+            for timeout in ["CONNECT", "ACQUIRE", "STATEMENT"] {
+                let key = format!("PROPUSK_DATABASE__{timeout}_TIMEOUT");
+                settings.push((key, "25s".to_owned()));
+            }
         }
         settings
     }
