@@ -31,6 +31,7 @@ use crate::{
         },
     },
     http,
+    keys::Rotation,
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
     storage::{denied_requests, users as rows},
@@ -139,9 +140,8 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
     match command {
         KeysCommand::List => {}
         KeysCommand::Rotate { algorithm, now } => {
-            keys.rotate(db, clock, rng, algorithm, now, &Actor::operator())
-                .await
-                .map_err(failed)?;
+            let rotation = Rotation { only: algorithm, at_once: now, call: None };
+            keys.rotate(db, clock, rng, rotation, &Actor::operator()).await.map_err(failed)?;
         }
         KeysCommand::Ban { kid } => {
             keys.ban(db, clock, rng, &kid, &Actor::operator()).await.map_err(failed)?;

@@ -80,6 +80,17 @@ pub struct Keys {
     rsa: Arc<Semaphore>,
 }
 
+/// A rotation that an operator asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Rotation {
+    /// One algorithm; `None`: every one in `keys.algorithms`.
+    pub only: Option<SigningAlgorithm>,
+    /// Whether the new keys sign at once, instead of after `keys.publish_ahead`.
+    pub at_once: bool,
+    /// A retry of the same call generates nothing.
+    pub call: Option<Call>,
+}
+
 /// The keys at one version.
 #[derive(Debug)]
 pub struct Ring {
@@ -193,8 +204,7 @@ impl Keys {
         tasks_due(&self.config, records, now)
     }
 
-    /// Rotates signing keys: at once, or after the new ones have been published for
-    /// `publish_ahead`.
+    /// Rotates signing keys; returns whether this is the first call with its idempotency key.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -203,29 +213,10 @@ impl Keys {
         db: &Db,
         clock: &Clock,
         rng: &Rng,
-        only: Option<SigningAlgorithm>,
-        at_once: bool,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let rotated = self.rotate_once(db, clock, rng, only, at_once, None, by);
-        rotated.await.map(|_| ())
-    }
-
-    /// As [`Keys::rotate`]; a retry with the same idempotency key generates nothing and says so.
-    ///
-    /// # Errors
-    /// As [`Keys::rotate`].
-    #[allow(clippy::too_many_arguments)]
-    pub async fn rotate_once(
-        &self,
-        db: &Db,
-        clock: &Clock,
-        rng: &Rng,
-        only: Option<SigningAlgorithm>,
-        at_once: bool,
-        call: Option<Call>,
+        rotation: Rotation,
         by: &Actor,
     ) -> Result<Claim, Error> {
+        let Rotation { only, at_once, call } = rotation;
         let now = clock.now();
         let activates_at = if at_once { now } else { now + self.config.publish_ahead };
         let wanted = self

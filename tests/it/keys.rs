@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use propusk::{app::App, clock::Clock, config::Config, model::actor::Actor};
+use propusk::{app::App, clock::Clock, config::Config, keys::Rotation, model::actor::Actor};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -18,6 +18,21 @@ async fn maintain(server: &TestServer) {
     let app = &server.app;
     app.keys.maintain(&app.db, &app.clock, &app.rng).await.expect("maintained");
     app.keys.reload(&app.db, app.clock.now()).await.expect("read");
+}
+
+async fn rotate(server: &TestServer, at_once: bool) {
+    let app = &server.app;
+    let rotation = Rotation { at_once, ..Rotation::default() };
+    let by = Actor::operator();
+    let rotated = app.keys.rotate(&app.db, &app.clock, &app.rng, rotation, &by);
+    rotated.await.expect("rotated");
+}
+
+async fn ban(server: &TestServer, kid: &str) {
+    let app = &server.app;
+    let by = Actor::operator();
+    let banned = app.keys.ban(&app.db, &app.clock, &app.rng, kid, &by);
+    banned.await.expect("banned");
 }
 
 async fn published(server: &TestServer) -> Vec<String> {
@@ -90,11 +105,7 @@ async fn a_key_created_by_one_server_verifies_on_the_other(backend: Backend) {
     let other = one.another(ES256).await;
     assert_eq!(published(&one).await, published(&other).await, "they share the keys");
     let old = one.register("vera").await;
-    one.app
-        .keys
-        .rotate(&one.app.db, &one.app.clock, &one.app.rng, None, true, &Actor::operator())
-        .await
-        .expect("rotated");
+    rotate(&one, true).await;
     let new = one.login("vera").await.tokens();
     assert_ne!(kid(&new.access), kid(&old.access));
     other.verify(&new.access).await.expect(StatusCode::OK);
@@ -108,11 +119,7 @@ async fn every_server_refuses_a_banned_key_and_signs_with_another(backend: Backe
     let tokens = one.register("vera").await;
     other.verify(&tokens.access).await.expect(StatusCode::OK);
     let banned = kid(&tokens.access);
-    one.app
-        .keys
-        .ban(&one.app.db, &one.app.clock, &one.app.rng, &banned, &Actor::operator())
-        .await
-        .expect("banned");
+    ban(&one, &banned).await;
     for server in [&one, &other] {
         server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
         assert!(!published(server).await.contains(&banned), "it is no longer published");
@@ -156,12 +163,7 @@ async fn banning_the_next_key_leaves_no_gap_in_signing(backend: Backend) {
     server.clock.advance(DAY / 2);
     let both = published(&server).await;
     let next = both.iter().find(|kid| !first.contains(kid)).expect("the next key is published");
-    server
-        .app
-        .keys
-        .ban(&server.app.db, &server.app.clock, &server.app.rng, next, &Actor::operator())
-        .await
-        .expect("banned");
+    ban(&server, next).await;
     assert_eq!(published(&server).await, first);
     let mut signed_by = vec![];
     for _ in 0..10 {
@@ -193,17 +195,16 @@ async fn banning_either_upcoming_key_leaves_no_gap_in_signing(backend: Backend) 
     ] {
         let server = TestServer::with(backend, ES256).await;
         server.register("vera").await;
-        let keys = &server.app.keys;
-        let (db, clock, rng) = (&server.app.db, &server.app.clock, &server.app.rng);
+        let clock = &server.clock;
         let mut all = published(&server).await;
         for wait in [DAY / 2, Duration::ZERO] {
-            keys.rotate(db, clock, rng, None, false, &Actor::operator()).await.expect("rotated");
+            rotate(&server, false).await;
             let now = published(&server).await;
             all.extend(now.into_iter().filter(|kid| !all.contains(kid)).collect::<Vec<_>>());
             clock.advance(wait);
         }
         for which in banned {
-            keys.ban(db, clock, rng, &all[*which], &Actor::operator()).await.expect("banned");
+            ban(&server, &all[*which]).await;
         }
         clock.advance(Duration::from_secs(1));
         for (half_days, signer) in signers.into_iter().enumerate() {

@@ -4,6 +4,7 @@ use crate::{
     app::App,
     error::Error,
     flows::admin::idempotency::{Created, IdempotentRequest},
+    keys::Rotation,
     model::{
         actor::Actor,
         key::{KeyAlgorithm, KeyRecord, KeyState, SigningAlgorithm},
@@ -34,8 +35,8 @@ pub async fn rotate(
 ) -> Result<Created<Vec<KeyRecord>>, Error> {
     let call = request.as_ref().map(IdempotentRequest::call).cloned();
     let (db, clock, rng) = (&app.db, &app.clock, &app.rng);
-    let is_replayed = match app.keys.rotate_once(db, clock, rng, only, at_once, call, actor).await?
-    {
+    let rotation = Rotation { only, at_once, call };
+    let is_replayed = match app.keys.rotate(db, clock, rng, rotation, actor).await? {
         Claim::First => false,
         Claim::Before(_) => true,
         Claim::Other => return Err(Error::KeyReused),

@@ -1,6 +1,6 @@
 //! The dynamic plan: clients that register themselves and authenticate by signed assertions.
 
-use propusk::model::actor::Actor;
+use propusk::{keys::Rotation, model::actor::Actor};
 use std::time::Duration;
 
 use josekit::jwk::Jwk;
@@ -338,8 +338,9 @@ async fn rotated_signing_keys_are_published_with_the_old_ones(backend: Backend) 
     };
     let before = published().await;
     let app = &server.app;
+    let at_once = Rotation { at_once: true, ..Rotation::default() };
     app.keys
-        .rotate(&app.db, &app.clock, &app.rng, None, true, &Actor::operator())
+        .rotate(&app.db, &app.clock, &app.rng, at_once, &Actor::operator())
         .await
         .expect("rotated");
     let after = published().await;
