@@ -42,6 +42,12 @@ impl Timestamp {
         self.max(Self(earlier.0.saturating_add(1)))
     }
 
+    /// The time between the two, whichever is earlier. An age is compared by it where the clock may
+    /// have been set back: what happened in the future is not recent until then.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
+
     /// RFC 3339 in UTC, to the second: `2026-11-21T04:22:00Z`.
     pub fn rfc3339(self) -> String {
         time::OffsetDateTime::from_unix_timestamp(self.as_secs())
@@ -85,6 +91,9 @@ fn micros_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// How much the clocks of two machines may differ: of this server's processes, and of its clients.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
 /// The source of the current time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -101,7 +110,7 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that only [`Clock::advance`] moves; for tests.
+    /// A clock that only [`Clock::advance`] and [`Clock::set`] move; for tests.
     pub fn fake(start: Timestamp) -> Self {
         Self(Source::Fake(Arc::new(AtomicI64::new(start.0))))
     }
@@ -115,6 +124,13 @@ impl Clock {
                 Timestamp(since.map_or(0, micros_of))
             }
             Source::Fake(at) => Timestamp(at.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Sets a fake clock, back too; does nothing to the system clock.
+    pub fn set(&self, now: Timestamp) {
+        if let Source::Fake(at) = &self.0 {
+            at.store(now.0, Ordering::SeqCst);
         }
     }
 

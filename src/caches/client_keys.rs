@@ -41,7 +41,8 @@ struct Fetched {
     fetched_at: Timestamp,
     /// Later than `fetched_at` where fetching has failed since.
     tried_at: Timestamp,
-    fresh_until: Timestamp,
+    /// How long it is fresh from `tried_at` on.
+    ttl: Duration,
 }
 
 impl Default for ClientKeys {
@@ -79,11 +80,11 @@ impl ClientKeys {
         let cached = self.fetched.get(uri);
         if let Some(cached) = &cached {
             let verified = verify(cached);
-            if cached.fresh_until > now && verified.is_ok() {
+            if cached.tried_at.distance(now) < cached.ttl && verified.is_ok() {
                 return Ok(());
             }
             // The client may have rotated its keys; forged signatures must not cause a fetch each.
-            if cached.tried_at + RETRY_INTERVAL > now {
+            if cached.tried_at.distance(now) < RETRY_INTERVAL {
                 return verified.and(Err(InvalidToken("the keys of `jwks_uri` are outdated")));
             }
         }
@@ -116,23 +117,19 @@ async fn fetch(
             let keys = KeySet::parse(&document)
                 .inspect_err(|error| tracing::warn!(?uri, error, "jwks_uri is not a JWK Set"));
             let ttl = fetched.max_age.unwrap_or(DEFAULT_TTL).clamp(MIN_TTL, MAX_TTL);
-            Fetched {
-                keys: keys.ok().map(Arc::new),
-                fetched_at: now,
-                tried_at: now,
-                fresh_until: now + ttl,
-            }
+            Fetched { keys: keys.ok().map(Arc::new), fetched_at: now, tried_at: now, ttl }
         }
         Err(error) => {
             tracing::warn!(?uri, %error, "fetching a jwks_uri failed");
             // An unreachable server withdraws nothing: the set it served before stays valid, for a
             // day at the most.
-            let kept = cached.filter(|set| !error.is_permanent() && set.fetched_at + MAX_TTL > now);
+            let is_recent = |set: &Fetched| set.fetched_at.distance(now) < MAX_TTL;
+            let kept = cached.filter(|set| !error.is_permanent() && is_recent(set));
             Fetched {
                 keys: kept.and_then(|set| set.keys.clone()),
                 fetched_at: kept.map_or(now, |set| set.fetched_at),
                 tried_at: now,
-                fresh_until: now + RETRY_INTERVAL,
+                ttl: RETRY_INTERVAL,
             }
         }
     }

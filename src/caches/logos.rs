@@ -48,6 +48,7 @@ impl Logos {
         let now = clock.now();
         if let Some((until, logo)) = self.0.get(uri)
             && until > now
+            && until.distance(now) <= TTL
         {
             return logo;
         }

@@ -1,6 +1,6 @@
 //! Client ID metadata documents that were fetched, by the client's id.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
 
@@ -8,6 +8,9 @@ use crate::{clock::Timestamp, model::client::Metadata};
 
 /// Documents in the cache; a few KiB each.
 const CAPACITY: usize = 1_000;
+
+/// The longest time for which an outcome counts.
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// The outcomes of fetching metadata documents.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ impl MetadataDocuments {
     /// The outcome that still counts.
     pub(crate) fn get(&self, client_id: &str, now: Timestamp) -> Option<Outcome> {
         let (until, outcome) = self.0.get(client_id)?;
-        (until > now).then_some(outcome)
+        (until > now && until.distance(now) <= MAX_TTL).then_some(outcome)
     }
 
     /// Keeps an outcome until then.

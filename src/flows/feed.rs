@@ -38,7 +38,7 @@ pub async fn snapshot(app: &App) -> Result<Signed, Error> {
     let list = app.revocations.snapshot().await;
     let list = list.map_err(|stale| Error::Unavailable(stale.into()))?;
     let is_current =
-        |last: &&Signed| last.number == list.number || last.signed_at + MIN_INTERVAL > now;
+        |last: &&Signed| last.number == list.number || last.signed_at.distance(now) < MIN_INTERVAL;
     if let Some(signed) = last.as_ref().filter(is_current) {
         return Ok(signed.clone());
     }

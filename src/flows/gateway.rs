@@ -345,7 +345,7 @@ impl Judge<'_> {
         let Some(at) = claims.auth_time.and_then(Timestamp::from_secs) else {
             return false;
         };
-        self.requirements.max_age.is_none_or(|most| at + most >= self.now)
+        self.requirements.max_age.is_none_or(|most| at.distance(self.now) <= most)
             && meets_acr(&self.requirements.acr_values)
     }
 

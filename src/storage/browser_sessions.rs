@@ -7,7 +7,7 @@ use super::{
     users,
 };
 use crate::{
-    clock::Timestamp,
+    clock::{CLOCK_SKEW, Timestamp},
     model::browser_session::{AuthorizationContext, BrowserSession},
     oauth::scope::Scope,
 };
@@ -67,6 +67,7 @@ pub async fn authorization_context(
                 open_grants!("b.user_id"),
                 " FROM change_counters v \
                  LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.revoked_at IS NULL AND b.expires_at > $4 \
+                 AND b.authenticated_at <= $5 \
                  LEFT JOIN users u ON u.id = b.user_id \
                  LEFT JOIN consents c ON c.user_id = b.user_id AND c.client_id = $2 AND c.resource = $3 \
                  WHERE v.name = 'clients'",
@@ -74,7 +75,9 @@ pub async fn authorization_context(
             .bind(token_hash)
             .bind(client_id)
             .bind(resource)
-            .bind(now),
+            .bind(now)
+            // A clock that was ahead made it: its login would count as fresh until then.
+            .bind(now + CLOCK_SKEW),
         )
         .await?;
     let row =

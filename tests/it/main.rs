@@ -10,6 +10,7 @@ mod api;
 mod client_libraries;
 mod client_registration;
 mod clients_cli;
+mod clock;
 mod code_flow;
 mod command_line;
 mod conformance;

@@ -163,6 +163,7 @@ backend_tests! {
     every_concurrent_revocation_takes_effect_and_is_published,
     a_stream_ends_with_its_token_or_the_server,
     a_slow_consumer_is_told_to_resync,
+    a_list_signed_by_a_clock_ahead_is_signed_again,
 }
 
 async fn the_full_list_is_signed_and_carries_its_version(backend: Backend) {
@@ -194,6 +195,19 @@ async fn the_full_list_is_signed_and_carries_its_version(backend: Backend) {
         .bearer_auth(&token)
         .header("if-none-match", list.header("etag"));
     send(same).await.expect(StatusCode::NOT_MODIFIED);
+}
+
+async fn a_list_signed_by_a_clock_ahead_is_signed_again(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.register("ann").await;
+    let token = gateway(&server).await;
+    server.clock.set(START + Duration::from_secs(600));
+    let early = read(&server, "", &token).await.expect(StatusCode::OK);
+    server.clock.set(START);
+    let sid = log_out(&server).await;
+    let list = read(&server, "", &token).await.expect(StatusCode::OK);
+    assert_ne!(list.header("etag"), early.header("etag"));
+    assert!(payload(&list.text)["entries"].to_string().contains(&sid), "{list:?}");
 }
 
 async fn changes_since_a_version_are_returned_or_awaited(backend: Backend) {

@@ -111,7 +111,7 @@ async fn attempt(
         return Ok((RefreshOutcome::Invalid, None));
     };
     if session.current_hash == successor.hash()
-        && session.rotated_at + lifetimes.replay_window > now
+        && session.rotated_at.distance(now) < lifetimes.replay_window
     {
         let refreshed = Refreshed { session, successor };
         return Ok((RefreshOutcome::Replayed, Some(refreshed)));

@@ -9,7 +9,7 @@ use url::Url;
 use super::{check_metadata, new, strict_json};
 use crate::{
     app::App,
-    caches::metadata_documents::Outcome,
+    caches::metadata_documents::{MAX_TTL, Outcome},
     directory::CachedClient,
     error::Error,
     limits::{Key, Limit},
@@ -22,9 +22,8 @@ use crate::{
     storage::clients,
 };
 
-/// Bounds of the freshness lifetime that the server gives (RFC 9111 §4.2).
+/// The shortest freshness lifetime that is accepted from the server (RFC 9111 §4.2).
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// A document that is missing or invalid is fetched again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -152,7 +151,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
     };
     Some(match read(app, id, &fetched).await {
         Ok(metadata) => {
-            let life = fetched.max_age.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST);
+            let life = fetched.max_age.unwrap_or(SHORTEST).clamp(SHORTEST, MAX_TTL);
             (life, Outcome::Valid(Arc::new(metadata)))
         }
         Err(error) => {
