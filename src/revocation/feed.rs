@@ -32,8 +32,11 @@ const MAX_LAG: i64 = 10_000;
 const FOLLOWER_BUFFER: usize = 512;
 /// Followers per process.
 const MAX_FOLLOWERS: usize = 20_000;
-/// Interval at which revocations of other processes are polled while there are followers.
+/// Interval at which changes of other processes are polled while there are followers.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Without followers every tenth poll is made, for the keys: a process that checks no token signs
+/// with a new one all the same.
+const IDLE_POLLS: u32 = 10;
 
 /// The complete list at one version.
 #[derive(Debug, Serialize)]
@@ -212,14 +215,16 @@ impl RevocationList {
         })
     }
 
-    /// Polls for revocations of other processes while there are followers. Runs until it is
-    /// dropped.
+    /// Polls for changes of other processes. Runs until it is dropped.
     pub async fn poll_for_changes(self) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut skipped = 0;
         loop {
             tick.tick().await;
-            if self.feed.followers() > 0 {
+            skipped += 1;
+            if self.feed.followers() > 0 || skipped >= IDLE_POLLS {
+                skipped = 0;
                 // A sync pushes what is new; after a failure the next one tries again.
                 let _ = self.sync().await;
             }

@@ -57,6 +57,7 @@ backend_tests! {
     banning_the_next_key_leaves_no_gap_in_signing,
     banning_either_upcoming_key_leaves_no_gap_in_signing,
     two_servers_create_one_key_when_rotation_is_due,
+    an_idle_server_publishes_every_signing_key,
 }
 
 async fn a_key_is_published_before_it_signs_until_its_tokens_expire(backend: Backend) {
@@ -225,6 +226,19 @@ async fn two_servers_create_one_key_when_rotation_is_due(backend: Backend) {
     maintain(&one).await;
     assert_eq!(published(&one).await.len(), 2);
     assert_eq!(published(&one).await, published(&other).await);
+}
+
+async fn an_idle_server_publishes_every_signing_key(backend: Backend) {
+    let one = TestServer::with(backend, ES256).await;
+    let idle = one.another(ES256).await;
+    one.register("vera").await;
+    for _ in 0..3 {
+        rotate(&one, true).await;
+        let signer = kid(&one.login("vera").await.tokens().access);
+        assert!(published(&idle).await.contains(&signer), "the key that signs at the other one");
+        ban(&one, &signer).await;
+        assert!(!published(&idle).await.contains(&signer), "the key that was banned");
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, backend_tests, chromium::until, process::Process,
+    Backend, Database, PASSWORD, backend_tests, chromium::until, oauth::header, process::Process,
 };
 
 async fn post(
@@ -81,6 +81,7 @@ backend_tests! {
     concurrently_started_processes_share_schema_and_keys,
     t25_two_processes_agree_on_one_successor,
     a_user_disabled_by_the_cli_is_refused_by_the_server,
+    a_rotation_by_the_cli_reaches_idle_servers,
 }
 
 async fn acknowledged_changes_survive_kill_9(backend: Backend) {
@@ -183,6 +184,26 @@ async fn a_user_disabled_by_the_cli_is_refused_by_the_server(backend: Backend) {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(verify().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     assert_eq!(login(&server.base, "vera").await.0, StatusCode::UNAUTHORIZED);
+}
+
+async fn a_rotation_by_the_cli_reaches_idle_servers(backend: Backend) {
+    let database = Database::new(backend).await;
+    let settings = [("PROPUSK_KEYS__ALGORITHMS", "ES256")];
+    let server = Process::serve(&database, &settings).await;
+    let idle = Process::serve(&database, &settings).await;
+    register(&server.base, "vera").await;
+    let signer = async || {
+        let (_, json) = login(&server.base, "vera").await;
+        header(json["data"]["accessToken"].as_str().expect("a token"))["kid"].clone()
+    };
+    let before = signer().await;
+    let output = crate::support::process::run(&database, &settings, &["keys", "rotate", "--now"]);
+    assert!(output.status.success(), "{output:?}");
+    let jwks = reqwest::get(format!("{}/oauth2/jwks", idle.base)).await.expect("an answer");
+    let jwks: Value = jwks.json().await.expect("JSON");
+    assert_eq!(jwks["keys"].as_array().expect("keys").len(), 2, "{jwks}");
+    // No token is checked, and no key set fetched, at this one.
+    until("the new key signs", || async { (signer().await != before).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

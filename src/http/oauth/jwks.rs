@@ -7,8 +7,9 @@ use poem::{
 use poem_openapi::{Object, types::Type};
 use serde_json::Value;
 
-use crate::http::{
-    api::Tag, assets::is_current, context::Context, cors::Origins, operation::Operation,
+use crate::{
+    api_error::ApiError,
+    http::{api::Tag, assets::is_current, context::Context, cors::Origins, operation::Operation},
 };
 
 /// The key set.
@@ -26,6 +27,7 @@ pub fn operation() -> Operation {
         )
         .registering::<JwkSet>()
         .empty(304, "The key set has the ETag of If-None-Match.")
+        .errors(&[503])
 }
 
 /// A JWK Set (RFC 7517 §5).
@@ -34,10 +36,12 @@ pub struct JwkSet {
     keys: Vec<Value>,
 }
 
-/// The key set is built when the keys change; here it is only returned.
+/// The key set is built when the keys change; here it is only returned. It has every key that any
+/// process signs with, and none that was banned.
 #[handler]
-pub fn jwks(request: &Request) -> Result<Response> {
+pub async fn jwks(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;
+    app.sync().await.map_err(ApiError::from)?;
     let jwks = app.keys.ring().jwks.clone();
     let current = is_current(request.headers(), &jwks.etag);
     let mut response = if current {
