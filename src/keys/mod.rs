@@ -3,6 +3,9 @@
 //! States: next → active → retired; any of them → banned. A signing key is published from its
 //! creation until the last token it signed has expired. Every process has a [`Ring`] of keys in
 //! memory and reloads it when the version of the keys changes (see [`crate::revocation`]).
+//!
+//! Without an active key, the oldest next one is used: the clock was ahead when it was created, or
+//! is behind now.
 
 mod master;
 
@@ -207,7 +210,7 @@ impl Keys {
     /// Rotates signing keys; returns whether this is the first call with its idempotency key.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Refused`] if the algorithm is not configured; [`Error::Storage`].
     pub async fn rotate(
         &self,
         db: &Db,
@@ -292,14 +295,13 @@ impl Keys {
             let (algorithm, state, at) = (key.algorithm, key.state(now), key.activates_at);
             key.banned_at = Some(now);
             rows::update(&mut tx, key).await?;
-            match state {
-                KeyState::Active => {
-                    apply(&mut tx, &mut records, &replacement, generated, now).await?;
-                }
-                KeyState::Next => {
-                    extend_predecessor(&mut tx, &mut records, algorithm, at, now).await?;
-                }
-                KeyState::Retired | KeyState::Banned => {}
+            if state == KeyState::Next {
+                extend_predecessor(&mut tx, &mut records, algorithm, at, now).await?;
+            }
+            let signs =
+                |key: &KeyRecord| key.algorithm == algorithm && key.state(now) == KeyState::Active;
+            if !records.iter().any(signs) {
+                apply(&mut tx, &mut records, &replacement, generated, now).await?;
             }
             tx.audit("keys.ban", Some(kid), Value::Null).await?;
             tx.revoke(vec![NewRevocation::Key(kid.to_owned())], "key_banned").await?;
@@ -335,7 +337,7 @@ impl Keys {
     /// Signs the claims of a token.
     ///
     /// # Errors
-    /// [`Error::Missing`] if no key of this algorithm is active.
+    /// [`Error::Missing`] if there is no key of this algorithm.
     pub async fn sign(
         &self,
         kind: TokenType,
@@ -438,23 +440,27 @@ impl Ring {
             }
         }
         ring.jwks = Jwks::new(&published, config)?;
+        for algorithm in SigningAlgorithm::ALL {
+            let early = ring.signer(algorithm, now).map(|signer| &signer.record);
+            if let Some(key) = early.filter(|key| key.state(now) != KeyState::Active) {
+                tracing::warn!(
+                    kid = key.id,
+                    active_from = %key.activates_at,
+                    "no active signing key: the oldest published one signs; check the system clock"
+                );
+            }
+        }
         Ok(ring)
     }
 
     fn signer(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<&Arc<Signer>> {
-        self.signers
-            .iter()
-            .rev()
-            .find(|s| s.algorithm == algorithm && s.record.state(now) == KeyState::Active)
+        let signers = self.signers.iter().filter(|signer| signer.algorithm == algorithm);
+        in_use(signers, |signer| &signer.record, now)
     }
 
-    /// The active chain key, for new sessions.
+    /// The chain key for new sessions.
     pub fn chain_key(&self, now: Timestamp) -> Option<&ChainKey> {
-        self.chain
-            .iter()
-            .rev()
-            .find(|(record, _)| record.state(now) == KeyState::Active)
-            .map(|(_, key)| key)
+        in_use(self.chain.iter(), |(record, _)| record, now).map(|(_, key)| key)
     }
 
     /// The chain key with this number.
@@ -471,6 +477,18 @@ impl Ring {
                 && key.verifier.verify(token.message.as_bytes(), &token.signature).is_ok(),
         )
     }
+}
+
+/// The newest active key; without one, the oldest next key.
+fn in_use<'a, K>(
+    mut keys: impl DoubleEndedIterator<Item = &'a K> + Clone,
+    record: impl Fn(&K) -> &KeyRecord,
+    now: Timestamp,
+) -> Option<&'a K> {
+    let mut newest_first = keys.clone().rev();
+    newest_first
+        .find(|key| record(key).state(now) == KeyState::Active)
+        .or_else(|| keys.find(|key| record(key).state(now) == KeyState::Next))
 }
 
 /// The signer and verifier of a key; built once, because parsing a key costs more than signing.
@@ -510,16 +528,23 @@ fn tasks_due(
     let mut tasks = vec![];
     let signing = config.algorithms.iter().copied().map(KeyAlgorithm::Sign);
     for algorithm in signing.chain([KeyAlgorithm::RefreshChain, KeyAlgorithm::Derivation]) {
-        let live = || {
-            records.iter().filter(|key| {
-                key.algorithm == algorithm
-                    && matches!(key.state(now), KeyState::Active | KeyState::Next)
-            })
+        let is_live = |key: &&KeyRecord| {
+            key.algorithm == algorithm
+                && matches!(key.state(now), KeyState::Active | KeyState::Next)
         };
-        let newest = live().max_by_key(|key| key.activates_at);
-        match newest {
-            None => tasks.push(RotationTask::Create { algorithm, activates_at: now }),
-            Some(_) if algorithm == KeyAlgorithm::Derivation => {}
+        // A key that becomes active later than any planned one was created by a clock that was
+        // ahead: it signs while there is no other, and is replaced.
+        let is_early = |key: &&KeyRecord| key.activates_at > now + config.publish_ahead;
+        let (early, planned): (Vec<_>, Vec<_>) = records.iter().filter(is_live).partition(is_early);
+        match planned.iter().max_by_key(|key| key.activates_at) {
+            None if early.is_empty() => {
+                tasks.push(RotationTask::Create { algorithm, activates_at: now });
+            }
+            _ if algorithm == KeyAlgorithm::Derivation => {}
+            None => {
+                let activates_at = now + config.publish_ahead;
+                tasks.push(RotationTask::Create { algorithm, activates_at });
+            }
             Some(key) => {
                 let next = key.activates_at + config.rotate_every;
                 if next - config.publish_ahead <= now {

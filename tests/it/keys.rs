@@ -1,13 +1,15 @@
 //! The lifecycle of keys: published before they sign and after; banned everywhere at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use propusk::{app::App, clock::Clock, config::Config, keys::Rotation, model::actor::Actor};
+use propusk::{
+    app::App, clock::Clock, config::Config, keys::Rotation, model::actor::Actor, storage::Statement,
+};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{Backend, START, TestServer, backend_tests};
+use crate::support::{Backend, Database, START, TestServer, backend_tests, process::Process};
 
 /// Keys of one algorithm: the tests here count them.
 const ES256: &[(&str, &str)] = &[("PROPUSK_KEYS__ALGORITHMS", "ES256")];
@@ -58,6 +60,8 @@ backend_tests! {
     banning_either_upcoming_key_leaves_no_gap_in_signing,
     two_servers_create_one_key_when_rotation_is_due,
     an_idle_server_publishes_every_signing_key,
+    keys_created_by_a_clock_ahead_sign_until_replaced,
+    banning_a_key_that_signs_early_leaves_no_gap_in_signing,
 }
 
 async fn a_key_is_published_before_it_signs_until_its_tokens_expire(backend: Backend) {
@@ -239,6 +243,72 @@ async fn an_idle_server_publishes_every_signing_key(backend: Backend) {
         ban(&one, &signer).await;
         assert!(!published(&idle).await.contains(&signer), "the key that was banned");
     }
+}
+
+/// A server whose keys were created when its clock was more than a year ahead.
+async fn with_early_keys(backend: Backend) -> TestServer {
+    let database = Arc::new(Database::new(backend).await);
+    let ahead = TestServer::on(database, Clock::fake(START + 400 * DAY), ES256).await;
+    let database = ahead.stop().await;
+    TestServer::on(database, Clock::fake(START), ES256).await
+}
+
+async fn keys_created_by_a_clock_ahead_sign_until_replaced(backend: Backend) {
+    let server = with_early_keys(backend).await;
+    let tokens = server.register("vera").await;
+    let early = kid(&tokens.access);
+    server.verify(&tokens.access).await.expect(StatusCode::OK);
+    server.refresh(&tokens.refresh).await.expect(StatusCode::OK);
+
+    maintain(&server).await;
+    let both = published(&server).await;
+    assert_eq!(both.len(), 2, "another key is published");
+    assert_eq!(kid(&server.login("vera").await.tokens().access), early, "and does not sign yet");
+    maintain(&server).await;
+    assert_eq!(published(&server).await, both, "one is enough");
+
+    server.clock.advance(DAY);
+    maintain(&server).await;
+    let last = server.login("vera").await.tokens();
+    let signer = kid(&last.access);
+    assert!(signer != early && both.contains(&signer), "it signs now");
+    server.refresh(&last.refresh).await.expect(StatusCode::OK);
+
+    // Its successors follow the schedule, and the time of the early key changes nothing.
+    server.clock.advance(89 * DAY);
+    maintain(&server).await;
+    assert_eq!(published(&server).await.len(), 3, "the next key");
+    server.clock.set(START + 400 * DAY);
+    maintain(&server).await;
+    let signer = kid(&server.login("vera").await.tokens().access);
+    assert!(signer != early && published(&server).await.contains(&signer));
+}
+
+async fn banning_a_key_that_signs_early_leaves_no_gap_in_signing(backend: Backend) {
+    let server = with_early_keys(backend).await;
+    let early = kid(&server.register("vera").await.access);
+    ban(&server, &early).await;
+    let token = server.login("vera").await.expect(StatusCode::OK).tokens().access;
+    assert_ne!(kid(&token), early);
+    server.verify(&token).await.expect(StatusCode::OK);
+    let published = published(&server).await;
+    assert!(published.contains(&kid(&token)) && !published.contains(&early), "{published:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_signs_before_its_time_is_warned_about() {
+    let database = Database::new(Backend::Sqlite).await;
+    let server = Process::serve(&database, ES256).await;
+    assert!(!server.stderr().contains("clock"), "{}", server.stderr());
+    assert!(server.terminate().await.success());
+    let config = Config::load(None, database.settings().into_iter()).expect("a configuration");
+    let db = propusk::storage::Db::open(&config).await.expect("the database");
+    let year = i64::try_from((365 * DAY).as_micros()).expect("a number");
+    let ahead = "UPDATE keys SET created_at = created_at + $1, activates_at = activates_at + $1";
+    db.write(Statement::new(ahead).bind(year)).await.expect("changed");
+    db.close().await;
+    let server = Process::serve(&database, ES256).await;
+    assert!(server.stderr().contains("check the system clock"), "{}", server.stderr());
 }
 
 #[tokio::test]
