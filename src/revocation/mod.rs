@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::{
     feed::Feed,
-    redis::{LeaseKeeper, Replica},
+    redis::{LONGEST_LEASE, LeaseKeeper, Replica},
 };
 use crate::{
     clock::{Clock, Rng, Timestamp},
@@ -31,7 +31,7 @@ use crate::{
     model::revocation::{Revocation, RevocationTarget, WireRevocation},
     oauth::{access_token::AccessClaims, scope::Scope},
     storage::{
-        self, Db, DedicatedConnection, change_counters,
+        self, CommitNotifications, Db, DedicatedConnection, change_counters,
         revocations::{self, NumberedRevocation},
     },
 };
@@ -121,7 +121,7 @@ impl RevocationList {
     fn notify_on_commit(&self, db: &Db, clock: Clock, rng: Rng) {
         let (sender, mut commits) = mpsc::channel::<oneshot::Sender<()>>(QUEUE_LENGTH);
         let (changed, mut changes) = mpsc::channel::<()>(1);
-        db.notify_commits_to(sender);
+        db.notify_commits_to(CommitNotifications { sender, longest_wait: LONGEST_LEASE });
         match &self.replica {
             Some(replica) => {
                 let lease_keeper = LeaseKeeper {

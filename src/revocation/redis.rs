@@ -13,9 +13,9 @@
 //!   change counters in the database second, adds what is missing, and extends the lease to
 //!   [`LEASE`] after that clock reading. A process that was suspended in between extends nothing.
 //!
-//! A commit that took a version is written to the replica before its caller is answered. If that
-//! fails, the answer waits until every lease granted before the commit has expired. So a trusted
-//! replica never lacks an acknowledged revocation. In every other case the database is queried.
+//! A commit that took a version is acknowledged once it is written to the replica or, at the latest,
+//! once every lease granted before the commit has expired. So a trusted replica never lacks an
+//! acknowledged revocation. In every other case the database is queried.
 
 use std::{
     path::PathBuf,
@@ -44,13 +44,15 @@ use crate::{
     },
 };
 
-/// How long a replica is trusted without being compared with the database. A revocation takes this
-/// long while Redis cannot be written.
-pub const LEASE: Duration = Duration::from_secs(1);
+/// How long a replica is trusted without being compared with the database. With the check of the
+/// caller's token, which waits for `redis.timeout`, a revocation takes about a second while Redis
+/// cannot be written.
+const LEASE: Duration = Duration::from_millis(800);
 /// Interval of the lease renewal.
-const RENEW: Duration = Duration::from_millis(250);
-/// Added to the lease: Redis expires keys in whole milliseconds.
-const MARGIN: Duration = Duration::from_millis(50);
+const RENEW: Duration = Duration::from_millis(200);
+/// After this time every lease that was granted before it has expired; Redis expires keys in whole
+/// milliseconds.
+pub const LONGEST_LEASE: Duration = LEASE.saturating_add(Duration::from_millis(50));
 /// Expiry of a replica that is not trusted yet; its creator must sync it within this time.
 const UNTRUSTED_TTL: Duration = Duration::from_secs(10);
 /// Renewals to wait for another process to finish its replica before it is replaced.
@@ -73,23 +75,34 @@ return 1";
 
 /// Adds entries to a replica and extends its lease. KEYS: the hash. ARGV: its epoch, the version
 /// that the entries start from, the one they lead to, the versions of keys and clients, the end of
-/// the lease (Unix milliseconds), 1 if this makes the replica trusted, then numbers and entries.
-/// Returns its version and whether it is trusted.
+/// the lease (Unix milliseconds; 0 extends nothing), 1 if this makes the replica trusted, the
+/// longest lease (milliseconds), then numbers and entries. Returns its version and whether it is
+/// trusted.
+///
+/// A lease never ends later than the longest one from now: where Redis' clock was set back, the one
+/// that was granted before would run for as long.
 const UPDATE: &str = "
 local function get(field) return redis.call('HGET', KEYS[1], field) end
 if get('epoch') ~= ARGV[1] then return {-1, 0} end
 local number, from, to = tonumber(get('number')), tonumber(ARGV[2]), tonumber(ARGV[3])
 if number < from then return {number, 0} end
-for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if to > number then number = to; redis.call('HSET', KEYS[1], 'number', number) end
 local versions = get('versions')
 if not versions and ARGV[7] ~= '1' then return {number, 0} end
 local _, keys, clients = string.match(versions or '0:0:0', '(%d+):(%d+):(%d+)')
 keys, clients = math.max(tonumber(keys), tonumber(ARGV[4])), math.max(tonumber(clients), tonumber(ARGV[5]))
 redis.call('HSET', KEYS[1], 'versions', string.format('%.0f:%.0f:%.0f', number, keys, clients))
-if tonumber(ARGV[6]) > tonumber(get('expires')) or not versions then
-  redis.call('HSET', KEYS[1], 'expires', ARGV[6])
-  redis.call('PEXPIREAT', KEYS[1], ARGV[6])
+local time = redis.call('TIME')
+local latest = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[8]
+local expires = tonumber(get('expires'))
+local lease = expires
+if tonumber(ARGV[6]) > lease or not versions then lease = tonumber(ARGV[6]) end
+lease = math.min(lease, latest)
+if lease ~= expires then
+  local text = string.format('%.0f', lease)
+  redis.call('HSET', KEYS[1], 'expires', text)
+  redis.call('PEXPIREAT', KEYS[1], text)
 end
 return {number, 1}";
 
@@ -276,7 +289,9 @@ impl LeaseKeeper {
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut link, mut waiting, mut failing) = (None, Vec::new(), false);
         loop {
+            // In this order: a commit that is waiting is part of the next round.
             tokio::select! {
+                biased;
                 count = commits.recv_many(&mut waiting, CHUNK) => if count == 0 { return },
                 _ = renewal.tick() => {}
             }
@@ -284,6 +299,8 @@ impl LeaseKeeper {
             if !waiting.is_empty() {
                 let _ = changed.try_send(());
             }
+            // Of the others the lease has expired meanwhile.
+            waiting.retain(|committed| !committed.is_closed());
             match round {
                 Ok(true) => {
                     failing = false;
@@ -302,16 +319,6 @@ impl LeaseKeeper {
                         link = None;
                     }
                 }
-            }
-            if !waiting.is_empty() {
-                let waiting = std::mem::take(&mut waiting);
-                tokio::spawn(async move {
-                    // By then every lease granted before these commits has expired.
-                    tokio::time::sleep(LEASE + MARGIN).await;
-                    for committed in waiting {
-                        let _ = committed.send(());
-                    }
-                });
             }
         }
     }
@@ -367,7 +374,7 @@ impl LeaseKeeper {
         }
         // After this no process trusts a replica of another epoch.
         if versions.replica_epoch != 0 {
-            tokio::time::sleep(LEASE + MARGIN).await;
+            tokio::time::sleep(LONGEST_LEASE).await;
         }
         let observed = self.observe(link).await?;
         let versions = change_counters::read(&self.db).await?;
@@ -440,7 +447,8 @@ impl LeaseKeeper {
             .arg(versions.keys)
             .arg(versions.clients)
             .arg(until)
-            .arg(i64::from(makes_trusted));
+            .arg(i64::from(makes_trusted))
+            .arg(millis(LEASE));
         for new in entries {
             let text = serde_json::to_string(&new.entry.to_wire())
                 .map_err(|error| Error::Other(error.to_string()))?;

@@ -143,9 +143,15 @@ pub struct Db {
     notifications: Arc<OnceLock<CommitNotifications>>,
 }
 
-/// Receives a notification of every commit that moved a counter ([`change_counters`]). The caller
-/// of that transaction is answered once the sender in it is used or dropped.
-pub type CommitNotifications = mpsc::Sender<oneshot::Sender<()>>;
+/// Receives a notification of every commit that moved a counter ([`change_counters`]).
+#[derive(Debug)]
+pub struct CommitNotifications {
+    /// The caller of that transaction is answered once the sender in it is used or dropped, or
+    /// after [`CommitNotifications::longest_wait`].
+    pub sender: mpsc::Sender<oneshot::Sender<()>>,
+    /// Counted from the commit.
+    pub longest_wait: Duration,
+}
 
 #[derive(Clone, Debug)]
 enum Backend {
@@ -321,14 +327,29 @@ fn starting_with(text: &str) -> String {
     pattern
 }
 
-/// Publishes a commit; returns once the notification was dealt with.
-async fn notify(notifications: &OnceLock<CommitNotifications>) {
-    let Some(notifications) = notifications.get() else {
-        return;
-    };
-    let (published, done) = oneshot::channel();
-    if notifications.send(published).await.is_ok() {
-        let _ = done.await;
+/// A commit that is durable, and that other processes may not have been notified of yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Committed {
+    /// `None`: it moved no change counter.
+    notifications: Option<Arc<OnceLock<CommitNotifications>>>,
+}
+
+impl Committed {
+    /// Publishes the commit; returns once every process has been notified.
+    pub async fn publish(self) {
+        let Some(CommitNotifications { sender, longest_wait }) =
+            self.notifications.as_ref().and_then(|notifications| notifications.get())
+        else {
+            return;
+        };
+        let (published, done) = oneshot::channel();
+        let published = async {
+            if sender.send(published).await.is_ok() {
+                let _ = done.await;
+            }
+        };
+        let _ = tokio::time::timeout(*longest_wait, published).await;
     }
 }
 
@@ -355,15 +376,21 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] or [`Error::TimedOut`]: nothing was kept.
     pub async fn commit(self) -> Result<()> {
+        self.commit_only().await?.publish().await;
+        Ok(())
+    }
+
+    /// As [`Tx::commit`], for a caller that lets others commit before it publishes.
+    ///
+    /// # Errors
+    /// As [`Tx::commit`].
+    pub async fn commit_only(self) -> Result<Committed> {
         let Self { connection, notifies, notifications } = self;
         match connection {
             Connected::Postgres(transaction) => transaction.commit().await?,
             Connected::Sqlite(loan) => loan.commit().await?,
         }
-        if notifies {
-            notify(&notifications).await;
-        }
-        Ok(())
+        Ok(Committed { notifications: notifies.then_some(notifications) })
     }
 
     /// Discards the changes; returns once everything that the transaction has read is committed. On

@@ -9,7 +9,7 @@ use propusk::{
     config::Config,
     model::{actor::Actor, user::Role},
     storage::{
-        self, Db, Error, Tx, audit,
+        self, CommitNotifications, Db, Error, Tx, audit,
         change_counters::{self, Counter},
         roles,
     },
@@ -24,6 +24,7 @@ backend_tests! {
     an_error_rolls_a_transaction_back,
     a_change_and_its_audit_entry_are_one_commit,
     a_commit_returns_once_everyone_was_notified,
+    a_commit_waits_for_a_notification_so_long_at_most,
 }
 
 fn config(database: &Database) -> Config {
@@ -113,8 +114,8 @@ async fn a_change_and_its_audit_entry_are_one_commit(backend: Backend) {
 async fn a_commit_returns_once_everyone_was_notified(backend: Backend) {
     let database = Database::prepared(backend).await;
     let db = open(&database).await;
-    let (notifications, mut commits) = mpsc::channel(1);
-    db.notify_commits_to(notifications);
+    let (sender, mut commits) = mpsc::channel(1);
+    db.notify_commits_to(CommitNotifications { sender, longest_wait: Duration::from_secs(60) });
 
     // No counter moved: nobody is notified.
     let mut tx = db.begin().await.expect("a transaction");
@@ -138,6 +139,21 @@ async fn a_commit_returns_once_everyone_was_notified(backend: Backend) {
     drop(tx);
     assert_eq!(change_counters::read(&db).await.expect("the versions").clients, version);
     assert!(commits.try_recv().is_err());
+}
+
+async fn a_commit_waits_for_a_notification_so_long_at_most(backend: Backend) {
+    let database = Database::prepared(backend).await;
+    let db = open(&database).await;
+    let (sender, mut commits) = mpsc::channel(1);
+    db.notify_commits_to(CommitNotifications { sender, longest_wait: Duration::from_millis(10) });
+    // The second and third find the queue full, too.
+    for _ in 0..3 {
+        let mut tx = db.begin().await.expect("a transaction");
+        change_counters::next(&mut tx, Counter::Clients).await.expect("the next version");
+        tx.commit().await.expect("the commit succeeds");
+    }
+    let notified = commits.recv().await.expect("a notification");
+    notified.send(()).expect_err("nobody waits for it");
 }
 
 /// How long a transaction may be idle in the tests below.

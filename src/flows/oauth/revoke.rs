@@ -18,7 +18,7 @@ use crate::{
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
     revocation::batch::TokenRevocation,
-    storage::{self, Db, revocations},
+    storage::{self, Committed, Db, revocations},
 };
 
 /// Revokes a token of an authenticated client: with a refresh token its whole session, with an
@@ -70,7 +70,11 @@ async fn revoke_token(
 
 /// Puts a group on the revocation list in one transaction; each token has an audit entry of its
 /// own.
-async fn commit(db: Db, clock: Clock, group: Vec<TokenRevocation>) -> Result<(), String> {
+async fn commit(
+    db: Db,
+    clock: Clock,
+    group: Vec<TokenRevocation>,
+) -> Result<Committed, String> {
     let committed = async {
         let mut tx = db.begin().await?;
         let now = clock.now();
@@ -82,7 +86,7 @@ async fn commit(db: Db, clock: Clock, group: Vec<TokenRevocation>) -> Result<(),
         }
         let reason = RevocationReason::Revoked.as_str();
         revocations::add(&mut tx, &clock, revoked, reason).await?;
-        tx.commit().await
+        tx.commit_only().await
     };
     committed.await.map_err(|error: storage::Error| error.to_string())
 }
