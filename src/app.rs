@@ -83,20 +83,55 @@ pub enum StartError {
 
 impl App {
     /// Opens the database, applies pending migrations where `database.migrate_at_start` is set, and
-    /// loads the keys and the revocation list.
+    /// loads the keys and the revocation list. What does not exist is created: the SQLite file, the
+    /// tables, the keys and the master key.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn open(config: Config, clock: Clock, rng: Rng) -> Result<Arc<Self>, StartError> {
         let db = open_database(&config).await?;
+        Self::open_on(db, config, clock, rng).await
+    }
+
+    /// As [`App::open`], for a deployment that exists: a command in the wrong folder, or with the
+    /// wrong database, must not create another one.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open_existing(
+        config: Config,
+        clock: Clock,
+        rng: Rng,
+    ) -> Result<Arc<Self>, StartError> {
+        let db = open_existing_database(&config).await?;
+        let master_key = config.master_key_path();
+        if master_key.try_exists().is_ok_and(|exists| !exists) {
+            return Err(StartError::Storage(format!(
+                "there is no master key {}: {}",
+                master_key.display(),
+                where_deployments_are(&config, "secrets.master_key_file")
+            )));
+        }
+        Self::open_on(db, config, clock, rng).await
+    }
+
+    async fn open_on(
+        db: Db,
+        config: Config,
+        clock: Clock,
+        rng: Rng,
+    ) -> Result<Arc<Self>, StartError> {
         if config.database.migrate_at_start {
             db.migrate().await.map_err(|error| StartError::Storage(error.to_string()))?;
         } else {
             match db.pending_migrations().await {
-                Ok(0) => {}
-                Ok(count) => {
+                Ok(Some(0)) => {}
+                Ok(pending) => {
+                    let what = pending.map_or("the database is empty".to_owned(), |count| {
+                        format!("{count} migration(s) are pending")
+                    });
                     return Err(StartError::Storage(format!(
-                        "{count} migration(s) are pending: run `propusk migrate`, or set database.migrate_at_start"
+                        "{what}: run `propusk migrate`, or set database.migrate_at_start"
                     )));
                 }
                 Err(error) => return Err(StartError::Storage(error.to_string())),
@@ -199,19 +234,54 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Opens the configured database; on failure, with a message for the operator.
+/// Opens the configured database; an SQLite file that does not exist is created.
 ///
 /// # Errors
-/// [`StartError::Storage`].
+/// [`StartError::Storage`], with a message for the operator.
 pub async fn open_database(config: &Config) -> Result<Db, StartError> {
-    Db::open(config).await.map_err(|error| {
-        let url = crate::config::mask_url(&config.database_url());
-        StartError::Storage(match error {
-            crate::storage::Error::Folder(message) => message,
-            other => format!(
-                "the database {url} cannot be opened ({other}): is it running, and is database.url right ({})?",
-                config.source("database.url")
-            ),
-        })
+    Db::open(config).await.map_err(|error| unopened(config, error))
+}
+
+/// Opens the configured database, which must have been set up.
+///
+/// # Errors
+/// [`StartError::Storage`], with a message for the operator.
+pub async fn open_existing_database(config: &Config) -> Result<Db, StartError> {
+    let advice = || where_deployments_are(config, "database.url");
+    let db = match Db::open_existing(config).await {
+        Err(storage::Error::NoFile(path)) => {
+            let path = path.display();
+            return Err(StartError::Storage(format!("there is no database {path}: {}", advice())));
+        }
+        opened => opened.map_err(|error| unopened(config, error))?,
+    };
+    match db.pending_migrations().await {
+        Ok(Some(_)) => Ok(db),
+        Ok(None) => {
+            let url = crate::config::mask_url(&config.database_url());
+            Err(StartError::Storage(format!("the database {url} is empty: {}", advice())))
+        }
+        Err(error) => Err(StartError::Storage(error.to_string())),
+    }
+}
+
+/// What to do where a command finds no deployment.
+fn where_deployments_are(config: &Config, setting: &str) -> String {
+    format!(
+        "run the command in the working directory of the server and with its configuration, or set data_dir ({}) \
+         or {setting} ({}); `propusk serve` and `propusk migrate` create a new deployment",
+        config.source("data_dir"),
+        config.source(setting)
+    )
+}
+
+fn unopened(config: &Config, error: storage::Error) -> StartError {
+    let url = crate::config::mask_url(&config.database_url());
+    StartError::Storage(match error {
+        storage::Error::Folder(message) => message,
+        other => format!(
+            "the database {url} cannot be opened ({other}): is it running, and is database.url right ({})?",
+            config.source("database.url")
+        ),
     })
 }

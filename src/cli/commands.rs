@@ -31,10 +31,10 @@ use crate::{
         },
     },
     http,
-    keys::Rotation,
+    keys::{Keys, Rotation},
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
-    storage::{denied_requests, users as rows},
+    storage::{denied_requests, files, users as rows},
 };
 
 impl From<Error> for Failed {
@@ -59,17 +59,13 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Failed {
     Failed::Run(error.to_string())
 }
 
-async fn open(config: Config) -> Result<Arc<App>, Failed> {
-    App::open(config, Clock::system(), Rng::system()).await.map_err(failed)
-}
-
-/// Runs a command on the deployment, opened like the server does: a change is in force on every
-/// process before the command reports it.
+/// Runs a command on an existing deployment, opened like the server does: a change is in force on
+/// every process before the command reports it.
 pub async fn on_app(
     config: Config,
     command: impl AsyncFnOnce(&App) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
-    let app = open(config).await?;
+    let app = App::open_existing(config, Clock::system(), Rng::system()).await.map_err(failed)?;
     let done = command(&app).await;
     app.db.close().await;
     done
@@ -78,7 +74,17 @@ pub async fn on_app(
 pub async fn serve(config: Config) -> Result<(), Failed> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let app = open(config).await?;
+    let app = App::open(config, Clock::system(), Rng::system()).await.map_err(failed)?;
+    warn_of_shared_files(&app);
+    let registered = app.db.register_server().map_err(|error| {
+        failed(format!("cannot lock the file serve.lock beside the database: {error}"))
+    })?;
+    if !registered.is_only {
+        tracing::warn!(
+            "another server process uses this SQLite file: rate limits are counted per process, \
+             and writes wait for each other; use PostgreSQL for several processes"
+        );
+    }
     let server = Server::bind(Arc::clone(&app)).map_err(failed)?;
     let first_start = bootstrap::set_up(&app).await?;
     clients_file::apply(&app).await.map_err(failed)?;
@@ -91,6 +97,15 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
         }
     };
     server.run(shutdown).await.map_err(failed)
+}
+
+/// Files that exist keep their modes: an operator may have widened them on purpose.
+fn warn_of_shared_files(app: &App) {
+    files::warn_if_shared(&app.config.data_dir);
+    files::warn_if_shared(&app.config.master_key_path());
+    for file in app.db.files() {
+        files::warn_if_shared(&file);
+    }
 }
 
 /// Prints the URLs. The secrets of the first start go to standard output, never to the log.
@@ -130,6 +145,7 @@ Propusk {version} is running at {issuer}
 pub async fn migrate(config: Config) -> Result<(), Failed> {
     let db = app::open_database(&config).await.map_err(failed)?;
     db.migrate().await.map_err(failed)?;
+    Keys::create_master_key(&config, &db, &Rng::system()).await.map_err(failed)?;
     db.close().await;
     println!("the database schema is up to date");
     Ok(())
@@ -249,7 +265,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
 }
 
 pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(), Failed> {
-    let db = app::open_database(&config).await.map_err(failed)?;
+    let db = app::open_existing_database(&config).await.map_err(failed)?;
     let found = denied_requests::by_id(&db, request_id).await;
     db.close().await;
     let Some(denied) = found.map_err(failed)? else {

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -11,7 +10,7 @@ use josekit::jwe::{self, JweHeader};
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::{clock::Rng, model::key::KeyRecord};
+use crate::{clock::Rng, model::key::KeyRecord, storage::files};
 
 /// The key that encrypts all other keys: 32 random bytes.
 pub(super) struct MasterKey(Zeroizing<[u8; 32]>);
@@ -35,9 +34,6 @@ impl MasterKey {
                         bytes.len()
                     ))
                 })?;
-                if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0) {
-                    tracing::warn!(file = %shown, "master key is world-readable; run chmod 600 on it");
-                }
                 Ok(Self(Zeroizing::new(key)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
@@ -95,10 +91,9 @@ impl MasterKey {
 /// bytes are synced to disk, so that a process that starts at the same time never reads a partial
 /// key.
 fn write_once(path: &Path, key: &[u8; 32], rng: &Rng) -> io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    files::create_folder(path.parent().unwrap_or(Path::new(".")))?;
     let temporary = path.with_extension(format!("{:08x}.tmp", u32::from_ne_bytes(rng.bytes())));
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = files::create(&temporary)?;
     let written = file.write_all(key).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&temporary, path));
     fs::remove_file(&temporary)?;

@@ -153,6 +153,18 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Creates the master key of a database without keys, unless its file is configured: that one
+    /// is given to every process, and may not be on this machine.
+    ///
+    /// # Errors
+    /// [`Error::MasterKey`]; [`Error::Storage`].
+    pub async fn create_master_key(config: &Config, db: &Db, rng: &Rng) -> Result<(), Error> {
+        if config.secrets.master_key_file.is_none() && rows::all(db).await?.is_empty() {
+            MasterKey::load(&config.master_key_path(), true, rng)?;
+        }
+        Ok(())
+    }
+
     /// The current ring of this process.
     pub fn ring(&self) -> Arc<Ring> {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))

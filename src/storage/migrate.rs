@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use super::{Db, Error, Result, Statement, postgres::Server, sqlite::Sqlite};
+use super::{Db, Error, Result, Statement, files, postgres::Server, sqlite::Sqlite};
 
 /// Names the lock of the migrations behind a pooler ("propusk" in ASCII).
 const LOCK: i64 = 0x0070_726f_7075_736b;
@@ -55,7 +55,7 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     let path = sqlite.path().to_owned();
     let lock_path = path.with_extension("migrate.lock");
     let lock = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::create(&lock_path)?;
+        let file = files::open_lock(&lock_path)?;
         file.lock()?;
         Ok::<_, std::io::Error>(file)
     })
@@ -72,8 +72,8 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     Ok(outcome?)
 }
 
-/// The number of migrations that are not applied yet.
-pub async fn pending(db: &Db) -> Result<usize> {
+/// The number of migrations that are not applied yet; `None` where none is: the database is empty.
+pub async fn pending(db: &Db) -> Result<Option<usize>> {
     let known = match db.kind() {
         "postgres" => POSTGRES.len(),
         _ => SQLITE.len(),
@@ -87,9 +87,10 @@ pub async fn pending(db: &Db) -> Result<usize> {
     let count =
         |rows: Vec<super::Row>| -> Result<i64> { rows.first().map_or(Ok(0), |row| row.get("n")) };
     if count(db.read(Statement::new(table)).await?)? == 0 {
-        return Ok(known);
+        return Ok(None);
     }
     let applied =
         db.read(Statement::new("SELECT count(*) AS n FROM _sqlx_migrations WHERE success")).await?;
-    Ok(known.saturating_sub(usize::try_from(count(applied)?).unwrap_or(0)))
+    let applied = usize::try_from(count(applied)?).unwrap_or(0);
+    Ok((applied > 0).then(|| known.saturating_sub(applied)))
 }

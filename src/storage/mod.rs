@@ -13,6 +13,7 @@ pub mod change_counters;
 pub mod clients;
 pub mod consents;
 pub mod denied_requests;
+pub mod files;
 pub mod idempotency;
 pub mod initial_access_tokens;
 pub mod keys;
@@ -31,7 +32,13 @@ mod statement;
 pub mod users;
 pub mod write_probe;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use tokio::sync::{mpsc, oneshot};
@@ -68,6 +75,9 @@ pub enum Error {
     /// The data folder or a file in it cannot be used; the message says what to do.
     #[error("{0}")]
     Folder(String),
+    /// There is no database file, and none may be created.
+    #[error("there is no database {}", .0.display())]
+    NoFile(PathBuf),
 }
 
 /// The uniqueness constraints that callers distinguish.
@@ -153,6 +163,14 @@ pub struct CommitNotifications {
     pub longest_wait: Duration,
 }
 
+/// A server process that uses a database, registered until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct ServerRegistration {
+    /// Whether no other server process uses the same SQLite file.
+    pub is_only: bool,
+    _lock: Option<File>,
+}
+
 #[derive(Clone, Debug)]
 enum Backend {
     /// Autocommit statements and transactions have separate connections.
@@ -192,10 +210,23 @@ impl Db {
     /// # Errors
     /// [`Error::Database`] if it is unreachable, [`Error::Folder`] if its file cannot be created.
     pub async fn open(config: &config::Config) -> Result<Self> {
+        Self::connect(config, true).await
+    }
+
+    /// As [`Db::open`], but creates nothing.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; [`Error::NoFile`] if the file does not exist.
+    pub async fn open_existing(config: &config::Config) -> Result<Self> {
+        Self::connect(config, false).await
+    }
+
+    async fn connect(config: &config::Config, may_create: bool) -> Result<Self> {
         let url = config.database_url();
         let database = &config.database;
         if url.starts_with("sqlite:") {
-            let sqlite = sqlite::Sqlite::open(url.parse()?, database.acquire_timeout).await?;
+            let timeout = database.acquire_timeout;
+            let sqlite = sqlite::Sqlite::open(url.parse()?, timeout, may_create).await?;
             return Ok(Self::of(Backend::Sqlite(sqlite)));
         }
         let options: PgConnectOptions = url.parse()?;
@@ -235,12 +266,36 @@ impl Db {
         }
     }
 
-    /// The number of pending migrations.
+    /// The number of pending migrations; `None` if the database is empty.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn pending_migrations(&self) -> Result<usize> {
+    pub async fn pending_migrations(&self) -> Result<Option<usize>> {
         migrate::pending(self).await
+    }
+
+    /// The files of the database: none on PostgreSQL.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Backend::Sqlite(sqlite) = &self.backend else {
+            return vec![];
+        };
+        let beside = |suffix| {
+            let mut path = sqlite.path().as_os_str().to_owned();
+            path.push(suffix);
+            path.into()
+        };
+        ["", "-wal", "-shm"].map(beside).into()
+    }
+
+    /// Registers this server process with an SQLite file; PostgreSQL serves any number.
+    ///
+    /// # Errors
+    /// Where the file beside the database cannot be locked.
+    pub fn register_server(&self) -> io::Result<ServerRegistration> {
+        match &self.backend {
+            Backend::Postgres { .. } => Ok(ServerRegistration { is_only: true, _lock: None }),
+            Backend::Sqlite(sqlite) => sqlite.register_server(),
+        }
     }
 
     /// Runs a statement that reads; again, where its connection was lost.

@@ -9,6 +9,8 @@
 
 use std::{
     collections::VecDeque,
+    fs::TryLockError,
+    io,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -26,8 +28,9 @@ use tokio::{
 };
 
 use super::{
-    Error, Result, Row, Statement,
+    Error, Result, Row, ServerRegistration, Statement,
     autocommit::{Access, AutocommitPool, Connects, DedicatedConnection},
+    files,
 };
 
 /// Jobs that may be queued; beyond it callers wait to enqueue.
@@ -125,19 +128,20 @@ fn answering<T: Send + 'static>(result: Result<T>, to: oneshot::Sender<Result<T>
 
 impl Sqlite {
     /// `timeout` bounds the wait for locks of other programs, for a reading connection, and the
-    /// time a transaction may be idle.
-    pub async fn open(options: SqliteConnectOptions, timeout: Duration) -> Result<Self> {
+    /// time a transaction may be idle. With `may_create`, a missing file is created.
+    pub async fn open(
+        options: SqliteConnectOptions,
+        timeout: Duration,
+        may_create: bool,
+    ) -> Result<Self> {
         let path = options.get_filename().to_owned();
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| {
-                Error::Folder(format!(
-                    "cannot create the data folder {} ({error}): make its parent writable for this user, or set data_dir",
-                    folder.display()
-                ))
-            })?;
+        if may_create {
+            create(&path)?;
+        } else if !path.exists() {
+            return Err(Error::NoFile(path));
         }
         let options = options
-            .create_if_missing(true)
+            .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -149,13 +153,8 @@ impl Sqlite {
                 path.display()
             ))
         })?;
-        let writer = opened.map_err(|error| {
-            Error::Folder(format!(
-                "cannot open the database {} for writing ({error}): make its folder writable for this user, or set data_dir",
-                path.display()
-            ))
-        })?;
-        let reading = options.create_if_missing(false).pragma("query_only", "on");
+        let writer = opened.map_err(|error| unwritable(&path, &error))?;
+        let reading = options.pragma("query_only", "on");
         let readers = AutocommitPool::open(Connects::Sqlite(Arc::new(reading)), READERS, timeout);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_in_groups(writer, queue, timeout));
@@ -172,6 +171,21 @@ impl Sqlite {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Each server process has a shared lock; the first one could have had an exclusive one.
+    pub fn register_server(&self) -> io::Result<ServerRegistration> {
+        let file = files::open_lock(&self.path.with_extension("serve.lock"))?;
+        let is_only = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        if is_only {
+            file.unlock()?;
+        }
+        file.lock_shared()?;
+        Ok(ServerRegistration { is_only, _lock: Some(file) })
     }
 
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
@@ -198,6 +212,26 @@ impl Sqlite {
     async fn submit(&self, job: Job) -> Result<()> {
         self.jobs.send(job).await.map_err(|_| Error::closed())
     }
+}
+
+/// Creates the folder and the file where they do not exist.
+fn create(path: &Path) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        files::create_folder(folder).map_err(|error| {
+            Error::Folder(format!(
+                "cannot create the data folder {} ({error}): make its parent writable for this user, or set data_dir",
+                folder.display()
+            ))
+        })?;
+    }
+    files::create_database(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::Folder(format!(
+        "cannot open the database {} for writing ({error}): make its folder writable for this user, or set data_dir",
+        path.display()
+    ))
 }
 
 /// Opens the file, which may be new. One of several programs that do so switches it to WAL mode;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Backend, Database, Reply, TestServer, backend_tests,
     oauth::{AuthorizationRequest, CALLBACK, VERIFIER, changed, web_app},
-    process::run,
+    process::{run, set_up},
     send,
 };
 
@@ -214,6 +214,7 @@ async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
 
 async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let add = |args: &[&str]| {
         let args: Vec<_> =
             ["client", "add", "it", "--scope", "openid"].iter().chain(args).copied().collect();
@@ -286,6 +287,7 @@ async fn a_policy_violation_is_refused_with_its_reason(backend: Backend) {
 
 async fn t04_the_cli_refuses_script_schemes_in_every_uri_field(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let flags = [
         "--redirect-uri",
         "--post-logout-redirect-uri",
@@ -322,6 +324,7 @@ async fn t04_the_cli_refuses_script_schemes_in_every_uri_field(backend: Backend)
 
 async fn built_in_clients_cannot_be_changed(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     for id in ["propusk", "propusk-docs"] {
         for args in [
             &["client", "remove", id][..],
@@ -601,6 +604,7 @@ async fn t83_a_client_secret_is_shown_once(backend: Backend) {
 
 async fn client_invite_is_refused_while_registration_is_off(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let off = [("PROPUSK_CLIENT_REGISTRATION__MODE", "off")];
     assert_refused(
         &run(&database, &off, &["client", "invite"]),
@@ -898,6 +902,7 @@ async fn concurrently_started_processes_apply_the_file_once(backend: Backend) {
 
 async fn client_keys_are_read_from_a_file(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let path = database.folder.path().join("jwks.json");
     std::fs::write(&path, r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#).expect("written");
     let path = path.display().to_string();
@@ -946,6 +951,7 @@ async fn client_keys_are_read_from_a_file(backend: Backend) {
 #[tokio::test]
 async fn a_generated_client_id_is_printed() {
     let database = Database::new(Backend::Sqlite).await;
+    set_up(&database);
     let response = stdout(&run(&database, &[], &["client", "add", "--scope", "api"]));
     let id =
         response.lines().next().and_then(|line| line.rsplit(' ').next()).expect("an id").to_owned();

@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use crate::support::{
     Backend, Database, TestServer, backend_tests,
     oauth::{AuthorizationRequest, AuthorizationResponse, CALLBACK, VERIFIER},
-    process::{Process, bare_command, command, free_address, run},
+    process::{Process, bare_command, command, free_address, run, set_up},
     send,
 };
 
@@ -238,6 +238,7 @@ async fn an_added_client_works_and_its_settings_are_printed(backend: Backend) {
 
 async fn the_cli_manages_users(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let propusk = |args: &[&str]| run(&database, &[], args);
     assert_fails(
         &propusk(&["user", "add", "vera@example.org", "--role", "editor"]),
@@ -365,6 +366,7 @@ async fn the_cli_manages_users(backend: Backend) {
 
 async fn the_cli_manages_signing_keys(backend: Backend) {
     let database = Database::new(backend).await;
+    set_up(&database);
     let propusk = |args: &[&str]| run(&database, &[], args);
     let kid = |listed: &str, state: &str| {
         let line = listed.lines().find(|line| line.contains("ES256") && line.contains(state));

@@ -15,6 +15,7 @@ mod code_flow;
 mod command_line;
 mod conformance;
 mod cookies;
+mod data_folder;
 mod explain;
 mod gateway;
 mod grpc;

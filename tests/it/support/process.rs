@@ -20,8 +20,26 @@ pub struct Process {
 impl Process {
     /// Starts the server on a database and waits until it is ready.
     pub async fn serve(database: &Database, settings: &[(&str, &str)]) -> Self {
+        Self::start(database, command(database, settings)).await
+    }
+
+    /// As [`Process::serve`], with the file mode creation mask that most systems have.
+    pub async fn serve_with_umask_022(database: &Database, settings: &[(&str, &str)]) -> Self {
+        let plain = command(database, settings);
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 022; exec \"$0\" \"$@\""]).arg(plain.get_program());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(database.folder.path()).stdin(Stdio::null());
+        Self::start(database, command).await
+    }
+
+    async fn start(database: &Database, mut command: Command) -> Self {
         let address = free_address();
-        let mut command = command(database, settings);
         command.env("PROPUSK_SERVER__LISTEN", &address).arg("serve");
         let log = database.folder.path().join(format!("{}.log", address.replace(':', "-")));
         let stderr = std::fs::File::create(&log).expect("a log");
@@ -97,6 +115,12 @@ pub fn bare_command(folder: &Path) -> Command {
 /// Runs a command of the binary to its end.
 pub fn run(database: &Database, settings: &[(&str, &str)], args: &[&str]) -> Output {
     command(database, settings).args(args).output().expect("it runs")
+}
+
+/// Sets an empty database up: only this and serving create what other commands need.
+pub fn set_up(database: &Database) {
+    let output = run(database, &[], &["migrate"]);
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// An address that was free a moment ago.
