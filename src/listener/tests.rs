@@ -273,6 +273,41 @@ async fn t90_ambiguous_lengths_are_refused() {
 }
 
 #[tokio::test]
+async fn t106_only_the_http2_preface_ends_the_checks() {
+    let server = start(Options { header_timeout: millis(300), ..options() });
+    let smuggling = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     0\r\n\r\nGET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+    // `PRI` is a method like any other on HTTP/1.
+    let answer =
+        server.exchange(format!("PRI /hello HTTP/1.1\r\nHost: x\r\n\r\n{smuggling}")).await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 400 ").count(), 1, "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 2, "{answer}");
+    // and its header section times out like any other
+    let mut stream = server.connect().await;
+    stream.write_all(b"PRI /hello HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    assert_eq!(to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn t106_ambiguous_chunk_lines_are_refused() {
+    let server = start(options());
+    let head = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let zeros = "0".repeat(300);
+    let next = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+    for body in [
+        format!("{zeros}5\r\nhello\r\n0\r\n\r\n"),
+        format!("5;{zeros}\r\nhello\r\n0\r\n\r\n"),
+        format!("0\r\nX: {zeros}\r\n\r\n"),
+        "0\r\nX: y\n\r\n\r\n".to_owned(),
+    ] {
+        let answer = server.exchange(format!("{head}{body}{next}")).await;
+        assert!(!answer.contains("HTTP/1.1 200"), "{body:?} got {answer:?}");
+        assert!(answer.matches("HTTP/1.1").count() <= 1, "{body:?} got {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn t52_oversized_header_sections_are_answered_431() {
     let server = start(options());
     let dots = ".".repeat(1_000_000);

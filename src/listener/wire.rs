@@ -2,7 +2,8 @@
 //!
 //! - Two `Content-Length`s, or one beside `Transfer-Encoding`, enable request smuggling (RFC 9112
 //!   §11.2). hyper resolves some of them silently, so [`Framing`] parses along and poisons such a
-//!   header section: hyper then responds with 400 and closes.
+//!   header section: hyper then responds with 400 and closes. Chunked bodies that the two could
+//!   read differently end early.
 //! - hyper's timeout for the header section also closes idle connections; here the two are
 //!   separate.
 //! - A response sent before the request was read (400, 408, 413, 431) must not be lost to the reset
@@ -29,8 +30,11 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 /// Replaces the rest of a header section that [`Framing`] rejects: a header must not contain NUL,
 /// and the section ends here.
 const POISON: &[u8] = b"\0\r\n\r\n";
-/// Bytes of a line that [`Framing`] inspects; longer framing headers are rejected.
+/// Bytes of a line that [`Framing`] inspects; longer framing headers, chunk-size lines and trailer
+/// fields are rejected.
 const LINE: usize = 256;
+/// The start of an HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Replaces durations beyond the range of the clock.
 const VERY_LONG: Duration = Duration::from_secs(86_400);
 
@@ -112,7 +116,7 @@ impl Drop for Busy {
 pub(super) struct Wire<S> {
     stream: S,
     framing: Framing,
-    /// What of [`POISON`] hyper has yet to read, after a rejected header section.
+    /// What hyper has yet to read of [`Rejected::replacement`]; then the stream ends.
     poison: Option<&'static [u8]>,
     header_timeout: Duration,
     /// Set while a header section is incomplete; a new connection starts with one.
@@ -152,9 +156,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buf.filled().len();
         if this.poison.is_none() {
             let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-            if let Some(at) = this.framing.poisons_at(&buf.filled()[before..]) {
-                buf.set_filled(before + at);
-                this.poison = Some(POISON);
+            if let Some(rejected) = this.framing.rejects(&buf.filled()[before..]) {
+                buf.set_filled(before + rejected.at);
+                this.poison = Some(rejected.replacement);
             }
             let in_head = this.framing.in_head();
             if read.is_ready() && !in_head {
@@ -231,8 +235,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 }
 
 /// Position of the next byte in the HTTP/1 message syntax (RFC 9112 §2, §6, §7.1).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// At the start of a connection: so many bytes of [`PREFACE`] were read.
+    Preface(usize),
     /// Before or within the request line.
     Request,
     Header,
@@ -241,9 +247,17 @@ enum State {
     /// Data and the line end after it.
     Chunk(u64),
     Trailer,
-    /// HTTP/2, a rejected header section, or a chunk size that hyper will reject: nothing more to
-    /// check.
+    /// HTTP/2, or rejected: nothing more to check.
     Off,
+}
+
+/// Where hyper must not read on.
+#[derive(Debug, PartialEq, Eq)]
+struct Rejected {
+    /// The offset of the line end.
+    at: usize,
+    /// What hyper reads instead of the rest: [`POISON`], or nothing, which makes a body incomplete.
+    replacement: &'static [u8],
 }
 
 /// Parses along with hyper, just enough to find the framing headers of each request.
@@ -257,25 +271,41 @@ struct Framing {
 
 impl Framing {
     fn new() -> Self {
-        Self { state: State::Request, line: Vec::new(), length: None, chunked: false }
+        Self { state: State::Preface(0), line: Vec::new(), length: None, chunked: false }
     }
 
     /// Whether a header section is incomplete.
     fn in_head(&self) -> bool {
         match self.state {
+            State::Preface(read) => read > 0,
             State::Request => !self.line.is_empty(),
             State::Header => true,
             _ => false,
         }
     }
 
-    /// Consumes the next bytes; the offset of the line end at which a header section must be
-    /// rejected.
-    fn poisons_at(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Consumes the next bytes; where the message must be rejected, if it must.
+    fn rejects(&mut self, bytes: &[u8]) -> Option<Rejected> {
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
                 State::Off => return None,
+                // hyper decides by the same bytes whether the connection is HTTP/2.
+                State::Preface(read) => {
+                    let fits = |(a, b): &(&u8, &u8)| a == b;
+                    let same = PREFACE[read..].iter().zip(&bytes[at..]).take_while(fits).count();
+                    at += same;
+                    let read = read + same;
+                    if read == PREFACE.len() {
+                        self.state = State::Off;
+                    } else if at == bytes.len() {
+                        self.state = State::Preface(read);
+                    } else {
+                        self.state = State::Request;
+                        // No part of the preface is a framing header.
+                        let _ = self.rejects(&PREFACE[..read]);
+                    }
+                }
                 State::Body(left) | State::Chunk(left) => {
                     let here = left.min((bytes.len() - at) as u64);
                     at += here as usize;
@@ -293,6 +323,7 @@ impl Framing {
                         self.keep(rest);
                         return None;
                     };
+                    let in_body = matches!(self.state, State::ChunkSize | State::Trailer);
                     let sound = if self.line.is_empty() {
                         self.end_of_line(&rest[..end])
                     } else {
@@ -303,7 +334,8 @@ impl Framing {
                     at += end;
                     if !sound {
                         self.state = State::Off;
-                        return Some(at);
+                        let replacement = if in_body { &[] } else { POISON };
+                        return Some(Rejected { at, replacement });
                     }
                     at += 1;
                 }
@@ -317,12 +349,19 @@ impl Framing {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    /// Consumes a line without its LF; `false` to reject the header section.
+    /// Consumes a line without its LF, of which [`Framing::keep`] may have dropped what exceeds
+    /// [`LINE`]; `false` to reject the message.
     fn end_of_line(&mut self, line: &[u8]) -> bool {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let without_cr = line.strip_suffix(b"\r");
+        // RFC 9112 §7.1: within a chunked body, lines end with CRLF.
+        if matches!(self.state, State::ChunkSize | State::Trailer)
+            && (without_cr.is_none() || line.len() >= LINE)
+        {
+            return false;
+        }
+        let line = without_cr.unwrap_or(line);
         match self.state {
             State::Request if line.is_empty() => {} // allowed by RFC 9112 §2.2
-            State::Request if line.starts_with(b"PRI ") => self.state = State::Off,
             State::Request => self.state = State::Header,
             State::Header if line.is_empty() => {
                 self.state = match self.length.take() {
@@ -332,15 +371,11 @@ impl Framing {
                 };
             }
             State::Header => return self.header(line),
-            State::ChunkSize => {
-                let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-                let size = std::str::from_utf8(&line[..digits]).ok();
-                self.state = match size.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
-                    Some(0) => State::Trailer,
-                    Some(size) => State::Chunk(size.saturating_add(2)),
-                    None => State::Off,
-                };
-            }
+            State::ChunkSize => match chunk_size(line) {
+                Some(0) => self.state = State::Trailer,
+                Some(size) => self.state = State::Chunk(size.saturating_add(2)),
+                None => return false,
+            },
             State::Trailer if line.is_empty() => self.state = State::Request,
             _ => {}
         }
@@ -372,6 +407,67 @@ impl Framing {
             // hyper would pass other codings on without decoding.
             self.chunked = value.eq_ignore_ascii_case(b"chunked");
             self.chunked
+        }
+    }
+}
+
+/// The size in a chunk-size line: 1 to 16 hexadecimal digits and possibly an extension.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, rest) = line.split_at(digits);
+    if digits.len() > 16 || !matches!(rest.trim_ascii_start().first(), None | Some(b';')) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way to split a message over two reads leads to the same result.
+    #[track_caller]
+    fn parsed(message: &[u8]) -> (State, Option<usize>) {
+        let results = (0..=message.len()).map(|split| {
+            let mut framing = Framing::new();
+            let (first, second) = message.split_at(split);
+            let rejected = framing.rejects(first).map(|rejected| rejected.at);
+            let rejected =
+                rejected.or_else(|| framing.rejects(second).map(|rejected| split + rejected.at));
+            (framing.state, rejected)
+        });
+        let results: Vec<_> = results.collect();
+        assert!(results.iter().all(|result| *result == results[0]), "{message:?}: {results:?}");
+        results[0]
+    }
+
+    #[test]
+    fn t106_a_split_message_is_read_like_a_whole_one() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunked = |body: &str| parsed(format!("{head}{body}").as_bytes());
+        assert_eq!(chunked("5;a=b\r\nabcde\r\n0\r\nX: y\r\n\r\n"), (State::Request, None));
+        assert_eq!(chunked("0000000000000005 \t\r\n"), (State::Chunk(7), None));
+        let long = "0".repeat(300);
+        for refused in [
+            format!("{long}5\r\n"),
+            format!("5;{long}\r\n"),
+            format!("0\r\nX: {long}\r\n"),
+            "00000000000000005\r\n".to_owned(),
+            "5\n".to_owned(),
+            "5 5\r\n".to_owned(),
+            "+5\r\n".to_owned(),
+            "\r\n".to_owned(),
+            "0\r\nX: y\n".to_owned(),
+            "0\r\n\n".to_owned(),
+        ] {
+            let end = head.len() + refused.len() - 1;
+            assert_eq!(chunked(&refused), (State::Off, Some(end)), "{refused:?}");
+        }
+        assert_eq!(parsed(PREFACE), (State::Off, None));
+        for other in ["PRI / HTTP/1.1\r\n", "PRI * HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSN\r\n"] {
+            let doubled = "Content-Length: 1\r\nContent-Length: 1\r\n\r\n";
+            let (state, rejected) = parsed(format!("{other}{doubled}").as_bytes());
+            assert_eq!((state, rejected.is_some()), (State::Off, true), "{other:?}");
         }
     }
 }
