@@ -66,3 +66,11 @@ CREATE TABLE logout_deliveries (
     created_at      BIGINT NOT NULL
 );
 CREATE INDEX logout_deliveries_next_attempt_at ON logout_deliveries (next_attempt_at);
+CREATE INDEX logout_deliveries_client_id ON logout_deliveries (client_id, next_attempt_at);
+
+-- Clients that did not respond to a logout token: none is sent before `retry_at`.
+CREATE TABLE logout_back_offs (
+    client_id TEXT   NOT NULL PRIMARY KEY REFERENCES clients (id) ON DELETE CASCADE,
+    failures  BIGINT NOT NULL,                  -- in a row
+    retry_at  BIGINT NOT NULL
+);

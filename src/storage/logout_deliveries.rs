@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Db, Result, Statement};
-use crate::clock::Timestamp;
+use super::{Db, Error, Result, Statement};
+use crate::{clock::Timestamp, model::client::Source};
 
 /// A logout token to deliver to a client.
 #[derive(Clone, Debug)]
@@ -17,23 +17,56 @@ pub struct Delivery {
     pub attempts: i64,
 }
 
-/// Whether a delivery is due.
-pub async fn any_due(db: &Db, now: Timestamp) -> Result<bool> {
-    let due =
-        Statement::new("SELECT id FROM logout_deliveries WHERE next_attempt_at <= $1 LIMIT 1");
-    Ok(!db.read(due.bind(now)).await?.is_empty())
+/// A client with due deliveries.
+#[derive(Clone, Debug)]
+pub struct DueClient {
+    pub client_id: String,
+    pub source: Source,
+    /// How often in a row it did not respond.
+    pub failures: i64,
 }
 
-/// Takes up to `most` due deliveries. The next attempt moves forward by `lease`, so that one
-/// process sends a delivery and another one takes over if that process stops.
-pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result<Vec<Delivery>> {
+/// The clients with due deliveries that are not backing off, the longest waiting first.
+pub async fn due_clients(db: &Db, now: Timestamp) -> Result<Vec<DueClient>> {
+    let due = Statement::new(
+        "SELECT d.client_id, c.source, COALESCE(b.failures, 0) AS failures, MIN(d.next_attempt_at) AS since \
+         FROM logout_deliveries d JOIN clients c ON c.id = d.client_id \
+         LEFT JOIN logout_back_offs b ON b.client_id = d.client_id \
+         WHERE d.next_attempt_at <= $1 AND COALESCE(b.retry_at, 0) <= $1 \
+         GROUP BY d.client_id, c.source, b.failures ORDER BY since",
+    );
+    let rows = db.read(due.bind(now)).await?;
+    rows.iter()
+        .map(|row| {
+            let source: String = row.get("source")?;
+            let corrupt = || Error::Corrupt(format!("client source {source}"));
+            Ok(DueClient {
+                client_id: row.get("client_id")?,
+                source: Source::parse(&source).ok_or_else(corrupt)?,
+                failures: row.get("failures")?,
+            })
+        })
+        .collect()
+}
+
+/// Takes up to `most` due deliveries of a client. The next attempt moves forward by `lease`, so
+/// that one process sends a delivery and another one takes over if that process stops.
+pub async fn take(
+    db: &Db,
+    client_id: &str,
+    now: Timestamp,
+    lease: Duration,
+    most: i64,
+) -> Result<Vec<Delivery>> {
     let rows = db
         .write(
             Statement::new(
-                "UPDATE logout_deliveries SET attempts = attempts + 1, next_attempt_at = $2 WHERE next_attempt_at <= $1 AND id IN \
-                 (SELECT id FROM logout_deliveries WHERE next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $3) \
+                "UPDATE logout_deliveries SET attempts = attempts + 1, next_attempt_at = $3 WHERE next_attempt_at <= $2 AND id IN \
+                 (SELECT id FROM logout_deliveries WHERE client_id = $1 AND next_attempt_at <= $2 \
+                 ORDER BY next_attempt_at, id LIMIT $4) \
                  RETURNING id, client_id, subject, session_id, attempts",
             )
+            .bind(client_id)
             .bind(now)
             .bind(now + lease)
             .bind(most),
@@ -50,6 +83,37 @@ pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result
             })
         })
         .collect()
+}
+
+/// Nothing is sent to a client before `retry_at`, after so many failures in a row.
+pub async fn back_off(db: &Db, client_id: &str, failures: i64, retry_at: Timestamp) -> Result<()> {
+    db.write(
+        Statement::new(
+            "INSERT INTO logout_back_offs (client_id, failures, retry_at) \
+             SELECT id, $2, $3 FROM clients WHERE id = $1 \
+             ON CONFLICT (client_id) DO UPDATE SET failures = excluded.failures, retry_at = excluded.retry_at",
+        )
+        .bind(client_id)
+        .bind(failures)
+        .bind(retry_at),
+    )
+    .await?;
+    Ok(())
+}
+
+/// The client has responded.
+pub async fn forget_failures(db: &Db, client_id: &str) -> Result<()> {
+    let statement = Statement::new("DELETE FROM logout_back_offs WHERE client_id = $1");
+    db.write(statement.bind(client_id)).await?;
+    Ok(())
+}
+
+/// Removes the deliveries of a client that were queued before; returns the number removed.
+pub async fn remove_old(db: &Db, client_id: &str, before: Timestamp) -> Result<usize> {
+    let statement = Statement::new(
+        "DELETE FROM logout_deliveries WHERE client_id = $1 AND created_at < $2 RETURNING id",
+    );
+    Ok(db.write(statement.bind(client_id).bind(before)).await?.len())
 }
 
 /// Sets the time of the next attempt.

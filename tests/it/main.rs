@@ -24,6 +24,7 @@ mod invalid_requests;
 mod jose;
 mod keys;
 mod mcp;
+mod logout_deliveries;
 mod metadata_documents;
 mod modules;
 mod nginx;

@@ -20,8 +20,11 @@ use tokio_rustls::TlsAcceptor;
 /// Responses by path, with or without its query: the status, further headers and the body.
 type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
 
-/// What was posted last, by path.
-type Bodies = Arc<Mutex<HashMap<String, String>>>;
+/// What was posted, by path.
+type Bodies = Arc<Mutex<HashMap<String, Vec<String>>>>;
+
+/// The status of a path whose requests are never answered.
+const SILENT: u16 = 0;
 
 pub struct ExternalServer {
     /// `https://127.0.0.1:port`
@@ -72,7 +75,7 @@ impl ExternalServer {
                     let (head, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
                     let path = head.split(' ').nth(1).unwrap_or_default();
                     let (path, body) = (path.to_owned(), body.to_owned());
-                    posted.lock().expect("no panic").insert(path.clone(), body);
+                    posted.lock().expect("no panic").entry(path.clone()).or_default().push(body);
                     let without_query = path.split('?').next().unwrap_or_default();
                     let answer = {
                         let known = known.lock().expect("no panic");
@@ -80,6 +83,9 @@ impl ExternalServer {
                     };
                     let (status, headers, body) =
                         answer.unwrap_or((404, String::new(), String::new()));
+                    if status == SILENT {
+                        std::future::pending::<()>().await;
+                    }
                     let answer = format!(
                         "HTTP/1.1 {status} OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
                         body.len()
@@ -103,6 +109,11 @@ impl ExternalServer {
         self.answers.lock().expect("no panic").insert(path.to_owned(), answer);
     }
 
+    /// Never answers requests to a path.
+    pub fn silence(&self, path: &str) {
+        self.put(path, SILENT, "", "");
+    }
+
     /// The number of requests so far.
     pub fn request_count(&self) -> usize {
         self.request_count.load(Ordering::SeqCst)
@@ -110,7 +121,12 @@ impl ExternalServer {
 
     /// What was posted to a path last.
     pub fn posted(&self, path: &str) -> Option<String> {
-        self.bodies.lock().expect("no panic").get(path).cloned()
+        self.bodies.lock().expect("no panic").get(path)?.last().cloned()
+    }
+
+    /// The number of requests to a path so far.
+    pub fn count(&self, path: &str) -> usize {
+        self.bodies.lock().expect("no panic").get(path).map_or(0, Vec::len)
     }
 
     /// The settings that let Propusk connect to this server.
