@@ -13,7 +13,7 @@
 //! | [`api_error`], [`request_context`], [`credentials`], [`forward_auth`] | what HTTP and gRPC share | flows |
 //! | [`http`], [`grpc`], [`cli`] | the transports, which parse and respond; HTTP and gRPC never import each other | flows |
 //! | [`server`] | listeners and background tasks | everything but cli |
-//! | [`listener`], [`config`], [`clock`] | sockets, settings, time | each other |
+//! | [`listener`], [`config`], [`clock`], [`unicode`] | sockets, settings, time, rules for names | each other |
 //!
 //! A transport may read from [`storage`] (a list, a lookup); a change goes through a flow.
 //! `tests/it/structure.rs` checks all of this for every module. `ARCHITECTURE.md` follows three
@@ -47,3 +47,4 @@ pub mod revocation;
 pub mod server;
 pub mod storage;
 pub mod telemetry;
+pub mod unicode;

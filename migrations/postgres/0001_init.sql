@@ -5,7 +5,7 @@
 CREATE TABLE users (
     id                 TEXT    NOT NULL PRIMARY KEY,
     email              TEXT    NOT NULL,
-    email_canonical    TEXT    NOT NULL UNIQUE, -- NFKC, lower case: the form compared for uniqueness
+    email_canonical    TEXT    NOT NULL UNIQUE, -- the form compared for uniqueness: model::user::canonical
     username           TEXT,
     username_canonical TEXT    UNIQUE,
     password_hash      TEXT    NOT NULL,        -- PHC string (argon2id)

@@ -25,6 +25,7 @@ use crate::{
         admin::{
             access::Precondition,
             bootstrap::{self, FirstStart},
+            canonical_names,
             clients::{self, file as clients_file},
             modules::file as modules_file,
             users,
@@ -213,7 +214,6 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
                     let (id, role) = (&user.id, user.role.as_str());
                     let since = user.created_at.rfc3339();
                     let username = user.username.as_deref().unwrap_or_default();
-                    // Safe to print: registration rejects control characters.
                     println!(
                         "{id:<37} {role:<10} {state:<9} {since:<21} {} {username}",
                         user.email
@@ -224,6 +224,24 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
                     None => break,
                 }
             }
+        }
+        UserCommand::Canonicalize => {
+            let report = canonical_names::renew(app, &Actor::operator()).await?;
+            println!("renewed {} canonical name(s)", report.changed);
+            if report.collisions.is_empty() {
+                return Ok(());
+            }
+            for one in &report.collisions {
+                println!(
+                    "user {}: {} is the same name as user {}'s",
+                    one.user_id, one.name, one.other_id
+                );
+            }
+            return Err(Failed::Run(format!(
+                "{} name(s) collide: rename or delete one user of each pair (admin API), and run this again; \
+                 until then the first of the two cannot log in with the name",
+                report.collisions.len()
+            )));
         }
         UserCommand::Disable { user } => {
             let user = users::find(app, &user).await?;

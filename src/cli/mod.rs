@@ -2,6 +2,20 @@
 //!
 //! Exit codes: 0 success, 1 failure (with a message), 2 invalid usage or configuration.
 
+/// As the standard one, with the hidden characters of names escaped.
+macro_rules! println {
+    () => { std::println!() };
+    ($($text:tt)+) => {
+        std::println!("{}", crate::unicode::escaped(&std::format!($($text)+)))
+    };
+}
+/// As the standard one, with the hidden characters of names escaped.
+macro_rules! eprintln {
+    ($($text:tt)+) => {
+        std::eprintln!("{}", crate::unicode::escaped(&std::format!($($text)+)))
+    };
+}
+
 mod clients;
 mod commands;
 mod modules;
@@ -138,6 +152,11 @@ enum UserCommand {
     },
     /// List users
     List,
+    /// Renew the stored canonical forms of email addresses and usernames, and report collisions
+    ///
+    /// For databases of earlier versions: two users whose names are the same by today's rules are
+    /// listed and left as they are.
+    Canonicalize,
     /// Disable a user: revoke all sessions and tokens
     Disable {
         /// Id, email address or username

@@ -2,7 +2,12 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::clock::Timestamp;
+use crate::{
+    clock::Timestamp,
+    unicode::{
+        has_stacked_marks, is_base, is_hidden, is_letter_digit, mixes_scripts, nfkc_casefold,
+    },
+};
 
 /// A user account.
 #[derive(Clone, Debug)]
@@ -27,7 +32,7 @@ pub struct UserRecord {
     pub last_login_at: Option<Timestamp>,
 }
 
-/// An email address as entered and in canonical form: NFKC and lower case. The canonical form is
+/// An email address as entered, in NFKC, and in its [`canonical`] form. The canonical form is
 /// unique, so that no two users differ only in case or compatibility forms (cf. Django
 /// CVE-2019-19844).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +46,8 @@ impl Email {
     ///
     /// # Errors
     /// The violated rule: exactly one `@`, no characters with a meaning in mail headers or
-    /// recipient lists, lengths within RFC 5321 §4.5.3.1, a valid domain.
+    /// recipient lists, none that are invisible or change the direction of text, lengths within
+    /// RFC 5321 §4.5.3.1, a valid domain.
     pub fn parse(input: &str) -> Result<Self, &'static str> {
         if input.len() > 1024 {
             return Err("an email address has at most 254 characters");
@@ -55,6 +61,9 @@ impl Email {
         }
         if address.len() > 254 {
             return Err("an email address has at most 254 characters");
+        }
+        if address.contains(is_hidden) {
+            return Err("an email address has no invisible or direction-changing characters");
         }
         let forbidden =
             |c: char| c.is_whitespace() || c.is_control() || r#",;:<>()[]\""#.contains(c);
@@ -78,7 +87,8 @@ impl Email {
                 && l.len() <= 63
                 && !l.starts_with('-')
                 && !l.ends_with('-')
-                && l.chars().all(|c| c.is_alphanumeric() || c == '-')
+                && l.starts_with(is_base)
+                && l.chars().all(|c| is_letter_digit(c) || c == '-')
         };
         if !domain.split('.').all(label) {
             return Err("the part after the @ is not a domain");
@@ -96,8 +106,9 @@ pub struct Username {
 }
 
 impl Username {
-    /// Parses a username: 3 to 32 letters, digits, dots, hyphens and underscores. `@` is not
-    /// allowed, so that a username can never be the email address of another user.
+    /// Parses a username: 3 to 32 letters with their marks, digits, dots, hyphens and underscores,
+    /// of one script or of Latin beside Chinese, Japanese or Korean. `@` is not allowed, so that a
+    /// username can never be the email address of another user.
     ///
     /// # Errors
     /// The violated rule.
@@ -109,11 +120,20 @@ impl Username {
         if !(3..=32).contains(&name.chars().count()) {
             return Err("a username has 3 to 32 characters");
         }
-        if !name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c)) {
+        if name.contains(is_hidden) {
+            return Err("a username has no invisible or direction-changing characters");
+        }
+        if !name.chars().all(|c| is_letter_digit(c) || "._-".contains(c)) {
             return Err("a username has letters, digits, dots, hyphens and underscores only");
         }
-        if !name.starts_with(char::is_alphanumeric) {
+        if !name.starts_with(is_base) {
             return Err("a username starts with a letter or a digit");
+        }
+        if has_stacked_marks(&name) {
+            return Err("a username has at most four accents on a letter");
+        }
+        if mixes_scripts(&name) {
+            return Err("a username has letters of one script only, such as Latin or Cyrillic");
         }
         let canonical = canonical(&name);
         Ok(Self { name, canonical })
@@ -142,18 +162,19 @@ impl Login {
     }
 }
 
-/// The form in which email addresses and usernames are compared.
+/// The form in which email addresses and usernames are compared: NFKC_Casefold (Unicode §3.13), and
+/// for the domain of an address its U-labels (UTS #46), as some browsers and mail programs write
+/// A-labels. `straße.example` and `strasse.example` are two domains.
 pub fn canonical(text: &str) -> String {
-    // Lower-casing can undo NFKC, so NFKC is applied before and after.
-    let text: String = text.nfkc().collect::<String>().to_lowercase().nfkc().collect();
-    // Some browsers and mail programs write the domain as A-labels (RFC 5891 §4).
-    if let Some((local, domain)) = text.split_once('@')
-        && domain.contains("xn--")
-        && let (domain, Ok(())) = idna::domain_to_unicode(domain)
-    {
-        return format!("{local}@{domain}");
-    }
-    text
+    let text: String = text.nfkc().collect();
+    let Some((local, domain)) = text.rsplit_once('@') else {
+        return nfkc_casefold(&text);
+    };
+    let domain = match idna::domain_to_unicode(domain) {
+        (domain, Ok(())) => domain,
+        (_, Err(_)) => nfkc_casefold(domain),
+    };
+    format!("{}@{domain}", nfkc_casefold(local))
 }
 
 /// A role: `user`, `admin`, or one that the deployment defines.
@@ -224,6 +245,55 @@ mod tests {
         let ascii = Email::parse("vera@XN--E1afmkfd.xn--p1ai").expect("valid");
         assert_eq!(ascii.canonical, "vera@пример.рф");
         assert_eq!(Login::parse("Vera@Пример.РФ"), Login::Email(ascii.canonical));
+    }
+
+    #[test]
+    fn names_that_differ_in_case_only_are_equal() {
+        for (one, other) in [("straße", "STRASSE"), ("ὈΔΥΣΣΕΎΣ", "ὀδυσσεύς"), ("maße_1", "MASSE_1")]
+        {
+            let canonical = |name: &str| Username::parse(name).expect("valid").canonical;
+            assert_eq!(canonical(one), canonical(other), "{one} {other}");
+            let email = |name: &str| Email::parse(&format!("{name}@example.org")).expect("valid");
+            assert_eq!(email(one).canonical, email(other).canonical, "{one} {other}");
+        }
+        let at = |domain: &str| Email::parse(&format!("a@{domain}")).expect("valid").canonical;
+        assert_ne!(at("straße.example"), at("strasse.example"));
+        assert_eq!(at("xn--strae-oqa.example"), at("STRAßE.example"));
+    }
+
+    #[test]
+    fn words_with_combining_marks_are_names() {
+        for name in
+            ["हिन्दी", "தமிழ்", "สวัสดี", "ខ្មែរ", "မြန်မာ", "বাংলা", "עִבְרִית", "Nguyễn", "김철수", "ヴェラ"]
+        {
+            assert!(Username::parse(name).is_ok(), "{name:?}: {:?}", Username::parse(name));
+            let email = format!("{name}@{name}.example");
+            assert!(Email::parse(&email).is_ok(), "{email:?}: {:?}", Email::parse(&email));
+        }
+        assert!(Username::parse("\u{301}vera").is_err(), "a mark has a letter before it");
+        assert!(Username::parse("v\u{301}\u{302}\u{303}\u{304}\u{305}era").is_err());
+    }
+
+    #[test]
+    fn invisible_and_direction_changing_characters_are_rejected() {
+        for c in "\u{3164}\u{115f}\u{1160}\u{ffa0}\u{200b}\u{200d}\u{202e}\u{2067}\u{61c}\u{ad}\u{34f}\u{fe0f}\u{2800}\u{e0061}\u{180e}\u{feff}".chars() {
+            for name in [format!("ve{c}ra"), format!("vera{c}")] {
+                let why = Username::parse(&name).expect_err("rejected");
+                assert!(why.contains("invisible"), "{name:?}: {why}");
+                let why = Email::parse(&format!("{name}@example.org")).expect_err("rejected");
+                assert!(why.contains("invisible"), "{name:?}: {why}");
+                assert!(Email::parse(&format!("vera@{name}.example")).is_err(), "{name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn letters_of_scripts_that_look_alike_are_not_mixed() {
+        for name in ["vеra", "аdmin", "paypαl"] {
+            let why = Username::parse(name).expect_err("rejected");
+            assert!(why.contains("one script"), "{name:?}: {why}");
+        }
+        assert!(Username::parse("vera漢字").is_ok());
     }
 
     #[test]

@@ -418,3 +418,49 @@ pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
         disabled_at: row.get::<Option<i64>>(disabled_at)?.map(Timestamp),
     })
 }
+
+/// The names of a user with their stored canonical forms.
+#[derive(Clone, Debug)]
+pub struct LoginNames {
+    pub id: String,
+    pub email: String,
+    pub email_canonical: String,
+    pub username: Option<String>,
+    pub username_canonical: Option<String>,
+}
+
+/// Up to `most` users with ids above `after`, in order.
+pub async fn login_names(db: &Db, after: &str, most: i64) -> Result<Vec<LoginNames>> {
+    let statement = Statement::new(
+        "SELECT id, email, email_canonical, username, username_canonical FROM users \
+         WHERE id > $1 ORDER BY id LIMIT $2",
+    );
+    let rows = db.read(statement.bind(after).bind(most)).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(LoginNames {
+                id: row.get("id")?,
+                email: row.get("email")?,
+                email_canonical: row.get("email_canonical")?,
+                username: row.get("username")?,
+                username_canonical: row.get("username_canonical")?,
+            })
+        })
+        .collect()
+}
+
+/// Replaces the stored canonical form of an email address or a username that has not changed since
+/// it was read.
+///
+/// # Errors
+/// [`Error::Conflict`] if another user has it.
+pub async fn set_canonical(tx: &mut Tx, id: &str, name: &str, canonical: &Login) -> Result<()> {
+    let statement = match canonical {
+        Login::Email(_) => "UPDATE users SET email_canonical = $3 WHERE id = $1 AND email = $2",
+        Login::Username(_) => {
+            "UPDATE users SET username_canonical = $3 WHERE id = $1 AND username = $2"
+        }
+    };
+    tx.run(Statement::new(statement).bind(id).bind(name).bind(canonical.as_str())).await?;
+    Ok(())
+}

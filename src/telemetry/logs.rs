@@ -9,7 +9,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{self, LogFormat};
+use crate::{
+    config::{self, LogFormat},
+    unicode::is_hidden,
+};
 
 /// Why logging cannot be initialised.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +81,8 @@ fn write_field(
     }
 }
 
-/// Escapes control characters, so that a value can neither start a line of its own nor control the
-/// terminal (CWE-117); and bidirectional controls, which make a line read as something else.
+/// Escapes hidden characters, so that a value can neither start a line of its own nor control the
+/// terminal (CWE-117), nor make a line read as something else.
 struct Escaped<'a, 'w>(&'a mut format::Writer<'w>);
 
 impl fmt::Write for Escaped<'_, '_> {
@@ -87,10 +90,7 @@ impl fmt::Write for Escaped<'_, '_> {
         for c in text.chars() {
             match c {
                 '\n' | '\r' | '\t' => write!(self.0, "{}", c.escape_default())?,
-                '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                    write!(self.0, "{}", c.escape_unicode())?;
-                }
-                c if c.is_control() => write!(self.0, "{}", c.escape_unicode())?,
+                c if is_hidden(c) => write!(self.0, "{}", c.escape_unicode())?,
                 c => self.0.write_char(c)?,
             }
         }

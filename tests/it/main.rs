@@ -28,6 +28,7 @@ mod logout_deliveries;
 mod metadata_documents;
 mod modules;
 mod nginx;
+mod names;
 mod pages;
 mod processes;
 mod protocol;

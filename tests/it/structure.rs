@@ -10,14 +10,15 @@ use crate::support::{Backend, Database};
 /// dependencies come first.
 const FOUNDATION: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("unicode", &[]),
     ("listener", &[]),
     ("oauth", &["clock"]),
-    ("model", &["clock", "oauth"]),
+    ("model", &["clock", "oauth", "unicode"]),
     ("config", &["model"]),
     ("limits", &["clock", "config"]),
     ("password", &["clock", "config"]),
     ("outbound", &["config"]),
-    ("telemetry", &["config", "limits"]),
+    ("telemetry", &["config", "limits", "unicode"]),
     ("storage", &["clock", "oauth", "model", "config"]),
     ("jose", &["clock", "oauth", "model"]),
     ("directory", &["model", "oauth", "storage"]),

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod bootstrap;
+pub mod canonical_names;
 pub mod clients;
 pub mod idempotency;
 pub mod modules;

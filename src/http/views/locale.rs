@@ -232,15 +232,19 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 16] = [
+const FIELD_ERRORS: [(&str, &str); 20] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
+    ("an email address has no invisible", "field-email-hidden"),
     ("an email address has no", "field-email-characters"),
     ("an email address has exactly one @", "field-email-at"),
     ("the part before the @", "field-email-local"),
     ("the part after the @", "field-email-domain"),
     ("an account with this email", "field-email-taken"),
     ("a username has 3 to 32", "field-username-length"),
+    ("a username has no invisible", "field-username-hidden"),
+    ("a username has at most four", "field-username-marks"),
+    ("a username has letters of one script", "field-username-scripts"),
     ("a username has letters", "field-username-characters"),
     ("a username starts", "field-username-start"),
     ("this username is taken", "field-username-taken"),

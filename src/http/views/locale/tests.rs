@@ -121,11 +121,20 @@ fn messages_follow_the_plural_rules() {
 
 #[test]
 fn every_field_error_is_translated() {
-    let emails =
-        ["", "a b@c", "a\n@b", "a@b@c", "a..b@c", "a@-b", &format!("{}@b", "a".repeat(300))];
+    let emails = [
+        "",
+        "a b@c",
+        "a\n@b",
+        "a\u{200b}@b",
+        "a@b@c",
+        "a..b@c",
+        "a@-b",
+        &format!("{}@b", "a".repeat(300)),
+    ];
     let mut errors: Vec<String> =
         emails.iter().map(|email| Email::parse(email).unwrap_err().to_owned()).collect();
-    let names = ["a", "a b c", "-ab"];
+    let names =
+        ["a", "a b c", "-ab", "a\u{3164}b", "vеra", "e\u{301}\u{302}\u{303}\u{304}\u{305}x"];
     errors.extend(names.map(|name| Username::parse(name).unwrap_err().to_owned()));
     errors.push(Error::EmailTaken.to_string());
     errors.push(Error::UsernameTaken.to_string());
