@@ -47,6 +47,7 @@ field-password-long =
         [one] This password is too long. Use at most { $count } byte.
        *[other] This password is too long. Use at most { $count } bytes.
     }
+field-password-characters = A password cannot contain control characters. Leave them out.
 field-password-listed = This password is on a list of common passwords. Choose another.
 field-password-personal = Do not use your email, your username or the name of this service as your password.
 field-password-easy = This password is too easy to guess. Add one or two uncommon words.

@@ -31,6 +31,7 @@ mod nginx;
 mod names;
 mod pages;
 mod processes;
+mod passwords;
 mod protocol;
 mod readme;
 mod redis;

@@ -3,4 +3,5 @@
 pub mod browser_session;
 pub mod login;
 pub mod logout;
+pub(crate) mod password;
 pub mod register;

@@ -4,6 +4,7 @@ use crate::{
     app::App,
     error::{Error, FieldError},
     flows::{
+        accounts::password,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
@@ -142,22 +143,18 @@ pub(crate) struct Account {
 
 /// Validates every field, so that a form can show all errors at once.
 pub(crate) async fn validate(app: &App, registration: Registration) -> Result<Account, Error> {
+    // An empty form field is an absent one.
+    let typed = registration.username.as_deref().filter(|typed| !typed.is_empty());
+    let names: Vec<&str> =
+        [Some(registration.email.as_str()), typed].into_iter().flatten().collect();
+    let of_password = password::check(app, &registration.password, &names).await?;
     let mut errors = vec![];
     let mut refuse = |field, message: String| errors.push(FieldError { field, message });
     let email =
         Email::parse(&registration.email).map_err(|why| refuse("email", why.to_owned())).ok();
-    // An empty form field is an absent one.
-    let typed = registration.username.as_deref().filter(|typed| !typed.is_empty());
     let username =
         typed.map(Username::parse).transpose().map_err(|why| refuse("username", why.to_owned()));
-    let about: Vec<&str> = [Some(registration.email.as_str()), typed]
-        .into_iter()
-        .flatten()
-        .filter(|t| t.len() <= 1024)
-        .collect();
-    if let Err(reasons) = app.hasher.check(&app.policy, &registration.password, &about).await? {
-        reasons.into_iter().for_each(|reason| refuse("password", reason));
-    }
+    errors.extend(of_password);
     match (email, username) {
         (Some(email), Ok(username)) if errors.is_empty() => {
             Ok(Account { email, username, password: registration.password })

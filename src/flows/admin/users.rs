@@ -6,9 +6,12 @@ use serde_json::{Map, Value, json};
 use crate::{
     app::App,
     clock::Timestamp,
-    error::{Error, FieldError},
+    error::Error,
     flows::{
-        accounts::register::{Registration, validate},
+        accounts::{
+            password,
+            register::{Registration, validate},
+        },
         admin::{
             access::Precondition,
             idempotency::{self, Created, IdempotentRequest},
@@ -193,12 +196,12 @@ pub async fn set_password(
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
     let User { email, username, .. } = by_id(app, id).await?.user;
-    let about: Vec<&str> =
+    let names: Vec<&str> =
         [Some(email.as_str()), username.as_deref()].into_iter().flatten().collect();
-    app.hasher.check(&app.policy, password, &about).await?.map_err(|reasons| {
-        let refuse = |message| FieldError { field: "password", message };
-        Error::Validation(reasons.into_iter().map(refuse).collect())
-    })?;
+    let errors = password::check(app, password, &names).await?;
+    if !errors.is_empty() {
+        return Err(Error::Validation(errors));
+    }
     // Hashing takes long: the transaction begins afterwards.
     let hash = app.hasher.hash(password, &app.rng).await?;
     let mut tx = app.begin(actor).await?;

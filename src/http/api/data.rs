@@ -29,7 +29,7 @@ pub struct RegisterRequest {
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub username: Option<String>,
-    /// At most 1024 bytes, any characters. The error names the rule that a weak password violates.
+    /// At most 1024 bytes, without control characters. The error names the rule that a weak password violates.
     pub password: String,
     /// How tokens are returned.
     #[serde(default)]

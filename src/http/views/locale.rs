@@ -232,7 +232,7 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 20] = [
+const FIELD_ERRORS: [(&str, &str); 21] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
     ("an email address has no invisible", "field-email-hidden"),
@@ -250,6 +250,7 @@ const FIELD_ERRORS: [(&str, &str); 20] = [
     ("this username is taken", "field-username-taken"),
     ("Use at least", "field-password-short"),
     ("Use at most", "field-password-long"),
+    ("Leave out control characters", "field-password-characters"),
     ("This password is on a list", "field-password-listed"),
     ("Do not use your email", "field-password-personal"),
     ("This password is too easy", "field-password-easy"),

@@ -141,7 +141,8 @@ fn every_field_error_is_translated() {
     let config = crate::config::Config::load(None, std::iter::empty()).unwrap();
     let policy = crate::password::Policy::new(&config.passwords).unwrap();
     let long = "x".repeat(2000);
-    for password in ["ab", "password1", "vera@example.org", long.as_str()] {
+    for password in ["ab", "sunny kettle\u{7}orbit", "password1", "vera@example.org", long.as_str()]
+    {
         errors.extend(policy.check(password, &["vera@example.org"]).unwrap_err());
     }
     let mut translated: BTreeSet<&str> = BTreeSet::new();
