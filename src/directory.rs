@@ -101,11 +101,10 @@ impl Directory {
         {
             return Ok(has);
         }
-        let mut has = false;
-        let for_any_port = redirect_uri::loopback_origin(origin);
-        for registered in [Some(origin.to_owned()), for_any_port].into_iter().flatten() {
-            let candidates = clients::with_origin(db, &registered).await?;
-            has = has || candidates.iter().any(|client| client.has_origin(origin));
+        let any_port = redirect_uri::any_port(origin);
+        let mut has = clients::has_origin(db, origin).await?;
+        if let (false, Some(any_port)) = (has, any_port) {
+            has = clients::has_origin(db, &any_port).await?;
         }
         self.origins.insert(origin.to_owned(), (version, has));
         Ok(has)

@@ -26,12 +26,13 @@ pub enum Limit {
     LoginAccount,
     ClientAuth,
     Register,
+    Writes,
 }
 
 impl Limit {
     /// Every limit, in the order of declaration.
-    pub const ALL: [Self; 4] =
-        [Self::Address, Self::LoginAccount, Self::ClientAuth, Self::Register];
+    pub const ALL: [Self; 5] =
+        [Self::Address, Self::LoginAccount, Self::ClientAuth, Self::Register, Self::Writes];
 
     /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -40,6 +41,7 @@ impl Limit {
             Self::LoginAccount => "login_account",
             Self::ClientAuth => "client_auth",
             Self::Register => "register",
+            Self::Writes => "writes",
         }
     }
 }
@@ -54,6 +56,9 @@ pub struct Limits {
     pub client_auth: Limiter,
     /// Registrations from one network.
     pub register: Limiter,
+    /// Requests that store something: of one user, of one self-registered client, and of the
+    /// self-registered clients of one network.
+    pub writes: Limiter,
 }
 
 impl Limits {
@@ -85,6 +90,7 @@ impl Limits {
                 config.register_per_address_per_hour,
                 config.register_per_address_burst,
             ),
+            writes: limiter(MINUTE, config.writes_per_minute, config.writes_burst),
         }
     }
 
@@ -95,6 +101,7 @@ impl Limits {
             Limit::LoginAccount => &self.login_account,
             Limit::ClientAuth => &self.client_auth,
             Limit::Register => &self.register,
+            Limit::Writes => &self.writes,
         }
     }
 }
@@ -126,6 +133,12 @@ impl Key {
     /// A client by its `client_id`.
     pub fn client(client_id: &str) -> Self {
         Self::of(b'c', client_id.as_bytes())
+    }
+
+    /// A user at a client.
+    pub fn user_at_client(user_id: &str, client_id: &str) -> Self {
+        // No id contains NUL.
+        Self::of(b'p', [user_id, "\0", client_id].concat().as_bytes())
     }
 
     fn of(kind: u8, content: &[u8]) -> Self {
@@ -258,6 +271,15 @@ pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// The network that one organisation is assumed to control: an IPv4 address, or an IPv6 /48
+/// (RFC 6177 §2), which has 65,536 of [`network`]'s.
+pub fn site(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80))),
     }
 }
 
@@ -405,6 +427,8 @@ mod tests {
             client_auth_failures_burst: 1,
             register_per_address_per_hour: 1,
             register_per_address_burst: 1,
+            writes_per_minute: 1,
+            writes_burst: 1,
             tracked: 10,
         };
         let off = Limits::new(&config);

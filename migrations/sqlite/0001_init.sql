@@ -39,8 +39,10 @@ CREATE TABLE clients (
     created_at              BIGINT NOT NULL,
     updated_at              BIGINT NOT NULL,
     expires_at              BIGINT,             -- when an unused dynamic registration is removed
-    disabled_at             BIGINT
+    disabled_at             BIGINT,
+    registered_from         TEXT                -- the network that a self-registered client came from
 );
+CREATE INDEX clients_registered_from ON clients (registered_from) WHERE registered_from IS NOT NULL;
 -- `propusk`: the first-party client of the JSON API. `propusk-docs`: Swagger UI at /docs; its redirect
 -- URI follows from the issuer.
 INSERT INTO clients (id, metadata, source, created_at, updated_at)
@@ -48,6 +50,14 @@ VALUES ('propusk', '{"client_name":"Propusk","scope":"openid profile email"}', '
        ('propusk-docs', '{"client_name":"Swagger UI","scope":"openid profile email",'
             || '"consent":"implicit","token_endpoint_auth_method":"none",'
             || '"grant_types":["authorization_code"]}', 'built_in', 0, 0);
+
+-- The origins of clients' redirect URIs and their `allowed_origins`, for CORS.
+CREATE TABLE client_origins (
+    origin    TEXT NOT NULL,                    -- scheme, host, and the port unless it is the default
+    client_id TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    PRIMARY KEY (origin, client_id)
+);
+CREATE INDEX client_origins_client_id ON client_origins (client_id);
 
 -- A logged-in browser, identified by an opaque cookie.
 CREATE TABLE browser_sessions (

@@ -266,6 +266,7 @@ pub struct ClientRegistration {
     #[serde(with = "humantime_serde")]
     pub unused_ttl: Duration,
     pub max_clients: u64,
+    pub max_clients_per_network: u64,
     pub grant_types: Vec<GrantType>,
     /// Schemes of redirect URIs that are not reversed domain names.
     pub private_use_schemes: Vec<String>,
@@ -366,6 +367,8 @@ pub struct Limits {
     pub client_auth_failures_burst: u32,
     pub register_per_address_per_hour: u32,
     pub register_per_address_burst: u32,
+    pub writes_per_minute: u32,
+    pub writes_burst: u32,
     pub tracked: usize,
 }
 

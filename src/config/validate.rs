@@ -460,6 +460,8 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
         ("limits.client_auth_failures_burst", limits.client_auth_failures_burst == 0),
         ("limits.register_per_address_per_hour", limits.register_per_address_per_hour == 0),
         ("limits.register_per_address_burst", limits.register_per_address_burst == 0),
+        ("limits.writes_per_minute", limits.writes_per_minute == 0),
+        ("limits.writes_burst", limits.writes_burst == 0),
         ("limits.tracked", limits.tracked == 0),
         ("outbound.max_response_bytes", config.outbound.max_response_bytes == 0),
         ("outbound.max_concurrent", config.outbound.max_concurrent == 0),

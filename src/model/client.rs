@@ -1,6 +1,6 @@
 //! OAuth clients and their registered metadata (RFC 7591 §2).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -285,12 +285,12 @@ impl Client {
         own.iter().any(|one| one == thumbprint)
     }
 
-    /// Whether the origin is registered, or is that of a redirect URI (of a loopback address with
-    /// any port, where redirects may have any).
-    pub fn has_origin(&self, origin: &str) -> bool {
-        let mut redirects = self.metadata.redirect_uris.iter();
-        redirects.any(|uri| redirect_uri::has_origin(uri, origin))
-            || self.metadata.allowed_origins.iter().any(|one| one == origin)
+    /// The registered origins, and those of the redirect URIs ([`redirect_uri::page_origin`]): their
+    /// pages may read the responses of the client's endpoints (CORS).
+    pub fn origins(&self) -> BTreeSet<String> {
+        let redirects = self.metadata.redirect_uris.iter();
+        let of_redirects = redirects.filter_map(|uri| redirect_uri::page_origin(uri));
+        of_redirects.chain(self.metadata.allowed_origins.iter().cloned()).collect()
     }
 
     /// The display name; the id if it has none.

@@ -41,6 +41,7 @@ pub async fn insert(tx: &mut Tx, client: &Client) -> Result<()> {
         .bind(client.expires_at),
     )
     .await?;
+    put_origins(tx, client).await?;
     change_counters::next(tx, Counter::Clients).await?;
     Ok(())
 }
@@ -67,6 +68,9 @@ pub async fn update(tx: &mut Tx, client: &Client) -> Result<bool> {
             .bind(client.source.as_str()),
         )
         .await?;
+    if !rows.is_empty() {
+        put_origins(tx, client).await?;
+    }
     change_counters::next(tx, Counter::Clients).await?;
     Ok(!rows.is_empty())
 }
@@ -122,22 +126,24 @@ pub async fn page(db: &Db, filter: &ClientFilter, after: &str, most: i64) -> Res
     db.read(statement).await?.iter().map(from_row).collect()
 }
 
-/// Enabled clients whose metadata contains this origin (`https://host:port`) anywhere; the caller
-/// checks where.
-pub async fn with_origin(db: &Db, origin: &str) -> Result<Vec<Client>> {
-    // No LIKE wildcards, and only characters of an origin.
-    let is_plain = origin.len() <= 300
-        && origin
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".:/-[]".contains(&b));
-    if !is_plain {
-        return Ok(vec![]);
+/// Whether an enabled client has this origin.
+pub async fn has_origin(db: &Db, origin: &str) -> Result<bool> {
+    let statement = Statement::new(
+        "SELECT c.id FROM client_origins o JOIN clients c ON c.id = o.client_id \
+         WHERE o.origin = $1 AND c.disabled_at IS NULL LIMIT 1",
+    );
+    Ok(!db.read(statement.bind(origin)).await?.is_empty())
+}
+
+/// Replaces the rows of a client's origins.
+async fn put_origins(tx: &mut Tx, client: &Client) -> Result<()> {
+    let id = client.id.as_str();
+    tx.run(Statement::new("DELETE FROM client_origins WHERE client_id = $1").bind(id)).await?;
+    for origin in client.origins() {
+        let insertion = "INSERT INTO client_origins (origin, client_id) VALUES ($1, $2)";
+        tx.run(Statement::new(insertion).bind(origin).bind(id)).await?;
     }
-    let statement = Statement::new(select!(
-        "WHERE disabled_at IS NULL AND metadata LIKE $1 ORDER BY id LIMIT 100"
-    ))
-    .bind(format!("%\"{origin}%"));
-    db.read(statement).await?.iter().map(from_row).collect()
+    Ok(())
 }
 
 /// Enabled clients whose metadata contains this certificate thumbprint (base64url). LIKE matches
@@ -162,6 +168,19 @@ pub async fn count_registered(tx: &mut Tx) -> Result<i64> {
         "SELECT count(*) AS n FROM clients WHERE source IN ('registration', 'document')",
     );
     one(tx.run(statement).await?).map_or(Ok(0), |row| row.get("n"))
+}
+
+/// The number of clients that came from this network.
+pub async fn count_registered_from(tx: &mut Tx, network: &str) -> Result<i64> {
+    let statement = Statement::new("SELECT count(*) AS n FROM clients WHERE registered_from = $1");
+    one(tx.run(statement.bind(network)).await?).map_or(Ok(0), |row| row.get("n"))
+}
+
+/// Records the network that a self-registered client came from.
+pub async fn set_registered_from(tx: &mut Tx, id: &str, network: &str) -> Result<()> {
+    let statement = Statement::new("UPDATE clients SET registered_from = $2 WHERE id = $1");
+    tx.run(statement.bind(id).bind(network)).await?;
+    Ok(())
 }
 
 /// Marks a dynamic registration as used, so that it does not expire.

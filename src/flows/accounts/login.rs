@@ -117,6 +117,7 @@ async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenti
         _ => None,
     };
     app.limits.login_account.refund(&account);
+    app.admit(Limit::Writes, &Key::user(found.user.id.as_bytes()))?;
     Ok(Authenticated { user: found.user, verified_hash: found.password_hash, rehashed })
 }
 

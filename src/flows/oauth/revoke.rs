@@ -7,6 +7,7 @@ use crate::{
     clock::Clock,
     error::Error,
     flows::{
+        oauth::client_auth,
         sessions::end,
         tokens::{refresh, verify},
     },
@@ -25,14 +26,15 @@ use crate::{
 /// access token only that. An invalid token counts as revoked (§2.2).
 ///
 /// # Errors
-/// `unauthorized_client` for another client's token (§2.1); [`Error::Unavailable`] if it could
-/// not be stored.
+/// `unauthorized_client` for another client's token (§2.1); [`Error::TooMany`];
+/// [`Error::Unavailable`] if it could not be stored.
 pub async fn revoke(
     app: &App,
     client: &Client,
     token: &str,
     caller: &RequestContext,
 ) -> Result<(), Error> {
+    client_auth::admit_write(app, client, caller.address)?;
     if RefreshToken::parse(token).is_some() {
         let session = match refresh::peek(app, token, &client.id).await {
             Ok(session) => session,

@@ -15,6 +15,7 @@ use crate::{
             issue::{self, TokenLifetimes},
         },
     },
+    limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
@@ -104,12 +105,13 @@ impl PreparedSession {
 /// the browser session was revoked meanwhile.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
+/// [`Error::TooMany`], [`Error::Unavailable`].
 pub(crate) async fn open_in_browser(
     app: &App,
     browser: BrowserSession,
     context: &RequestContext,
 ) -> Result<Option<Tokens>, Error> {
+    app.admit(Limit::Writes, &Key::user(browser.user.id.as_bytes()))?;
     let within = (browser.id.as_str(), browser.authenticated_at);
     let (row, tokens) = first_party_session(app, browser.user, Some(within), context).await?;
     let mut tx = app.begin(&Actor::caller(&row.subject, context)).await?;

@@ -86,7 +86,7 @@ impl ModuleData {
 
 codes!(ListErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
 codes!(SwitchErrors: InvalidToken, InsufficientScope, ModuleNotFound, ModuleNotSelfService, CrossSite, NotFound,
-    RequestTimeout, Internal, Unavailable);
+    RequestTimeout, TooManyRequests, Internal, Unavailable);
 
 #[OpenApi(prefix_path = "/api/v1/modules", tag = "Tag::Modules")]
 impl ModulesApi {

@@ -53,9 +53,9 @@ struct PushedRequest {
 /// Stores the request of an authenticated client and returns its reference.
 #[handler]
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
-    let app = &Context::of(request)?.app;
+    let Context { app, caller } = Context::of(request)?;
     let (params, known) = client_auth::authenticated::<Params>(request, body).await?;
-    let pushed = pushed::push(app, &known, &params).await.map_err(ApiError::from)?;
+    let pushed = pushed::push(app, &known, &params, caller).await.map_err(ApiError::from)?;
     let answer = PushedRequest { request_uri: pushed.request_uri, expires_in: pushed.expires_in };
     Ok(Json(answer).with_status(StatusCode::CREATED).into_response())
 }

@@ -102,8 +102,9 @@ pub(crate) async fn find(
 /// deleted if it stays unused.
 ///
 /// # Errors
-/// `temporarily_unavailable` where the limit of self-registered clients is reached.
-pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
+/// `temporarily_unavailable` where the limit of self-registered clients is reached,
+/// [`Error::TooMany`] where that of the network is.
+pub async fn keep(app: &App, client: &Client, address: IpAddr) -> Result<(), Error> {
     if client.source != Source::Document {
         return Ok(());
     }
@@ -115,12 +116,9 @@ pub async fn keep(app: &App, client: &Client) -> Result<(), Error> {
     let now = tx.now();
     match clients::lock(&mut tx, &client.id).await? {
         None => {
-            let policy = &app.config.client_registration;
-            if !super::has_room(&mut tx, &client.id, policy.max_clients).await? {
-                return Err(super::full());
-            }
-            let row = Client { expires_at: Some(now + policy.unused_ttl), ..client.clone() };
-            clients::insert(&mut tx, &row).await?;
+            let unused_ttl = app.config.client_registration.unused_ttl;
+            let row = Client { expires_at: Some(now + unused_ttl), ..client.clone() };
+            super::insert_self_registered(app, &mut tx, &row, address).await?;
             let detail = serde_json::json!({ "source": Source::Document.as_str() });
             tx.audit("client.register", Some(&client.id), detail).await?;
         }

@@ -17,12 +17,14 @@ use sha2::{Digest, Sha256};
 use self::policy::Registrant;
 use crate::{
     app::App,
+    diagnostics,
     directory::CachedClient,
     error::{Error, FieldError},
     flows::admin::{
         access::Precondition,
         idempotency::{self, Created, IdempotentRequest},
     },
+    limits,
     model::{
         actor::Actor,
         client::{Client, Metadata, Secret, Source},
@@ -320,18 +322,37 @@ async fn check_metadata(app: &App, members: &Map<String, Value>) -> Result<Metad
     Ok(metadata)
 }
 
-/// Whether one more client may register itself. The lock keeps concurrent registrations from
-/// exceeding the limit.
-async fn has_room(tx: &mut Tx, id: &str, most: u64) -> storage::Result<bool> {
-    clients::lock(tx, id).await?;
-    let count = clients::count_registered(tx).await?;
-    Ok(u64::try_from(count).is_ok_and(|count| count < most))
-}
+/// When a network that has registered too many clients may try again: by then, unused ones may have
+/// expired.
+const TOO_MANY_CLIENTS: Duration = Duration::from_secs(3_600);
 
-/// The limit of self-registered clients is reached.
-fn full() -> Error {
-    let message = "the limit of self-registered clients is reached";
-    OAuthError::temporarily_unavailable(message).into()
+/// Stores one more client that has registered itself.
+///
+/// # Errors
+/// `temporarily_unavailable` where the limit of self-registered clients is reached,
+/// [`Error::TooMany`] where that of the network is.
+async fn insert_self_registered(
+    app: &App,
+    tx: &mut Tx,
+    client: &Client,
+    address: IpAddr,
+) -> Result<(), Error> {
+    let policy = &app.config.client_registration;
+    let network = limits::site(address).to_string();
+    // The lock keeps concurrent registrations from exceeding the limits.
+    clients::lock(tx, &client.id).await?;
+    let fits = |count: i64, most: u64| u64::try_from(count).is_ok_and(|count| count < most);
+    if !fits(clients::count_registered(tx).await?, policy.max_clients) {
+        let message = "the limit of self-registered clients is reached";
+        return Err(OAuthError::temporarily_unavailable(message).into());
+    }
+    let from_there = clients::count_registered_from(tx, &network).await?;
+    if !fits(from_there, policy.max_clients_per_network) {
+        diagnostics::record("limit", "client_registration.max_clients_per_network");
+        return Err(Error::TooMany(TOO_MANY_CLIENTS));
+    }
+    clients::insert(tx, client).await?;
+    Ok(clients::set_registered_from(tx, &client.id, &network).await?)
 }
 
 /// A new client, without secrets.

@@ -74,7 +74,7 @@ pub async fn invite(
 /// # Errors
 /// [`Error::RegistrationDisabled`]; `invalid_token` where an initial access token is required;
 /// `invalid_client_metadata` and `invalid_redirect_uri`; `temporarily_unavailable` where the limit
-/// of self-registered clients is reached.
+/// of self-registered clients is reached, [`Error::TooMany`] where that of the network is.
 pub async fn register(
     app: &App,
     bearer: Option<&str>,
@@ -103,9 +103,6 @@ pub async fn register(
     client.registration_token_hash = Some(hash(&token));
     client.expires_at = Some(now + app.config.client_registration.unused_ttl);
     let mut tx = app.begin(&Actor::caller(&client.id, context)).await?;
-    if !super::has_room(&mut tx, &client.id, app.config.client_registration.max_clients).await? {
-        return Err(super::full());
-    }
     let invitation = match &invitation {
         Some(hash) => {
             let taken = initial_access_tokens::take(&mut tx, hash, now).await?;
@@ -113,7 +110,7 @@ pub async fn register(
         }
         None => None,
     };
-    clients::insert(&mut tx, &client).await?;
+    super::insert_self_registered(app, &mut tx, &client, context.address).await?;
     let detail = invitation.map_or_else(|| json!({}), |id| json!({ "invitation": id }));
     tx.audit("client.register", Some(&client.id), detail).await?;
     tx.commit().await?;

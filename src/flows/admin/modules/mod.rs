@@ -19,6 +19,7 @@ use crate::{
         oauth::resources,
         tokens::scope::is_own,
     },
+    limits::{Key, Limit},
     model::{
         actor::Actor,
         catalogue::Catalogue,
@@ -66,7 +67,7 @@ pub async fn list(app: &App, user_id: &str) -> Result<Vec<Status>, Error> {
 /// A user enables or disables one of their modules; without effect where it is so already.
 ///
 /// # Errors
-/// [`Error::NoSuchModule`], [`Error::NotSelfService`].
+/// [`Error::NoSuchModule`], [`Error::NotSelfService`], [`Error::TooMany`].
 pub async fn switch(
     app: &App,
     user_id: &str,
@@ -79,6 +80,8 @@ pub async fn switch(
     if !module.is_self_service {
         return Err(Error::NotSelfService);
     }
+    // Each change adds to the history, the audit log and the revocation list.
+    app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
     if on {
         // A planned end that an administrator has set stays.
         open(app, (user_id, module_id), None, Existing::Stays, actor).await?;

@@ -26,10 +26,11 @@ use crate::{
             subject,
         },
     },
+    limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
-        client::Consent,
+        client::{Client, Consent},
         event::{ConsentChange, Event},
         session::SessionDetails,
     },
@@ -140,10 +141,28 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
     !request.wishes().is_subset_of(known)
 }
 
+/// Counts a grant of this user to this client; those to self-registered clients, of which a user
+/// may have many, against the network too.
+///
+/// # Errors
+/// [`Error::TooMany`].
+fn admit_grant(
+    app: &App,
+    client: &Client,
+    user_id: &str,
+    caller: &RequestContext,
+) -> Result<(), Error> {
+    app.admit(Limit::Writes, &Key::user_at_client(user_id, &client.id))?;
+    if client.source.is_self_registered() {
+        app.admit(Limit::Writes, &Key::address(caller.address))?;
+    }
+    Ok(())
+}
+
 /// Stores the consent of the user.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
+/// [`Error::TooMany`], [`Error::Unavailable`].
 pub async fn remember_consent(
     app: &App,
     request: &Request,
@@ -151,7 +170,8 @@ pub async fn remember_consent(
     caller: &RequestContext,
 ) -> Result<(), Error> {
     let (user_id, client_id) = (&question.browser.user.id, &request.known.client.id);
-    document::keep(app, &request.known.client).await?;
+    admit_grant(app, &request.known.client, user_id, caller)?;
+    document::keep(app, &request.known.client, caller.address).await?;
     let resource = request.target.key();
     let scope = Scope::of(question.known.iter().chain(request.wishes().iter()));
     let mut tx = app.begin(&Actor::caller(user_id, caller)).await?;
@@ -167,19 +187,20 @@ pub async fn remember_consent(
 /// Issues the authorization code: the row of a session that begins when the code is exchanged.
 ///
 /// # Errors
-/// [`Error::OAuth`] if a pushed request was used in another browser.
+/// [`Error::OAuth`] if a pushed request was used in another browser; [`Error::TooMany`].
 pub async fn issue_code(
     app: &App,
     request: &Request,
     browser: BrowserSession,
     caller: &RequestContext,
 ) -> Result<String, Error> {
+    admit_grant(app, &request.known.client, &browser.user.id, caller)?;
     if let Some(pushed) = &request.pushed
         && !pushed_requests::take(&app.db, pushed.id, &browser.id).await?
     {
         return Err(OAuthError::invalid_request_uri("`request_uri` was used before").into());
     }
-    document::keep(app, &request.known.client).await?;
+    document::keep(app, &request.known.client, caller.address).await?;
     let now = app.clock.now();
     let id = app.new_id();
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;

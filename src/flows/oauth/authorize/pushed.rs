@@ -9,7 +9,8 @@ use crate::{
     app::App,
     directory::CachedClient,
     error::Error,
-    flows::admin::clients::document,
+    flows::{admin::clients::document, oauth::client_auth},
+    model::actor::RequestContext,
     oauth::{error::OAuthError, params::Params},
     storage::pushed_requests,
 };
@@ -35,8 +36,14 @@ pub struct Pushed {
 /// Validates an authenticated client's request as the authorization endpoint does, and stores it.
 ///
 /// # Errors
-/// The errors of the authorization endpoint, in the form of the token endpoint (§2.3).
-pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pushed, Error> {
+/// The errors of the authorization endpoint, in the form of the token endpoint (§2.3);
+/// [`Error::TooMany`].
+pub async fn push(
+    app: &App,
+    known: &CachedClient,
+    params: &Params,
+    caller: &RequestContext,
+) -> Result<Pushed, Error> {
     if params.get("request_uri").is_some() {
         return Err(OAuthError::invalid_request(
             "`request_uri` must not be pushed (RFC 9126 section 2.1)",
@@ -65,11 +72,12 @@ pub async fn push(app: &App, known: &CachedClient, params: &Params) -> Result<Pu
         Err(Refused::Page(error)) => return Err(error),
         Err(Refused::Callback(_, error)) => return Err(error.into()),
     }
+    client_auth::admit_write(app, &known.client, caller.address)?;
     let secret = app.rng.bytes::<32>();
     let ttl = app.config.authorization.pushed_request_ttl;
     let expires_at = app.clock.now() + ttl;
     let id = Sha256::digest(secret).into();
-    document::keep(app, &known.client).await?;
+    document::keep(app, &known.client, caller.address).await?;
     pushed_requests::insert(&app.db, id, &known.client.id, &encoded, expires_at).await?;
     Ok(Pushed {
         request_uri: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)),

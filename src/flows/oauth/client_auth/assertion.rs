@@ -1,7 +1,7 @@
 //! `private_key_jwt`: client authentication by a signed assertion (RFC 7523 §2.2, RFC 10070). Each
 //! assertion is accepted once, across all processes.
 
-use std::fmt::Display;
+use std::{fmt::Display, net::IpAddr};
 
 use crate::{
     app::App,
@@ -19,12 +19,14 @@ use crate::{
 /// asks, and is told what is wrong.
 ///
 /// # Errors
-/// `invalid_client`; [`Error::Unavailable`] if its `jti` cannot be stored.
+/// `invalid_client`; [`Error::Unavailable`] if its `jti` cannot be stored, [`Error::TooMany`] if it
+/// may not be.
 pub(crate) async fn verify(
     app: &App,
     client: &Client,
     jwt: &str,
     now: Timestamp,
+    address: IpAddr,
 ) -> Result<(), Error> {
     let jwt = ClientJwt::parse(jwt).map_err(|why| unproven("assertion.format", why))?;
     // A signed authorization request passes through browsers: it must not authenticate the client
@@ -43,6 +45,7 @@ pub(crate) async fn verify(
         return Err(refused(named.collect()));
     }
     // Last: only a `jti` that the client signed is stored.
+    super::admit_write(app, client, address)?;
     let (kind, until) = (Kind::ClientAssertion, claims.retained_until());
     if single_use::claim(&app.db, kind, &client.id, &claims.jti, until).await? {
         return Ok(());

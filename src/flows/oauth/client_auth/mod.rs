@@ -2,6 +2,8 @@
 
 mod assertion;
 
+use std::net::IpAddr;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -95,7 +97,7 @@ pub async fn authenticate(
         Freshness::Now => None,
     };
     if let Some(known) = remembered.filter(may_be) {
-        let refused = match verify(app, &known.client, credentials, &network).await {
+        let refused = match verify(app, &known.client, credentials, caller.address).await {
             Ok(()) => return Ok(known),
             Err(refused @ Error::OAuth(_)) => refused,
             Err(other) => return Err(other),
@@ -113,7 +115,7 @@ pub async fn authenticate(
         note(credentials, None);
         return Err(refused());
     };
-    let verified = verify(app, &known.client, credentials, &network).await;
+    let verified = verify(app, &known.client, credentials, caller.address).await;
     if verified.is_err() {
         note(credentials, Some(&known));
     }
@@ -144,15 +146,15 @@ async fn verify(
     app: &App,
     client: &Client,
     credentials: &ClientCredentials,
-    network: &Key,
+    address: IpAddr,
 ) -> Result<(), Error> {
-    let now = app.clock.now();
+    let (now, network) = (app.clock.now(), &Key::address(address));
     let method = client.metadata.token_endpoint_auth_method;
     if let (ClientCredentials::Assertion { jwt, .. }, AuthMethod::PrivateKeyJwt) =
         (credentials, method)
     {
         // Signatures cannot be guessed: counting after verification is enough.
-        let verified = assertion::verify(app, client, jwt, now).await;
+        let verified = assertion::verify(app, client, jwt, now, address).await;
         if let Err(Error::OAuth(_)) = &verified {
             app.admit(Limit::ClientAuth, network)?;
         }
@@ -174,6 +176,22 @@ async fn verify(
     }
     app.limits.client_auth.refund(network);
     Ok(())
+}
+
+/// Counts a request that stores something for a self-registered client: against its network and,
+/// if only the client itself can have sent it, against the client. The id of a public client is
+/// everybody's.
+///
+/// # Errors
+/// [`Error::TooMany`].
+pub(crate) fn admit_write(app: &App, client: &Client, address: IpAddr) -> Result<(), Error> {
+    if !client.source.is_self_registered() {
+        return Ok(());
+    }
+    if !client.is_public() {
+        app.admit(Limit::Writes, &Key::client(&client.id))?;
+    }
+    app.admit(Limit::Writes, &Key::address(address))
 }
 
 /// Whether this is one of the client's valid secrets, in constant time.
