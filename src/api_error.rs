@@ -8,7 +8,7 @@ use poem::{
     error::ResponseError,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
-use poem_openapi::{Object, types::Example};
+use poem_openapi::{Enum, Object, types::Example};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,10 +17,12 @@ use crate::{
 };
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal $status:ident,)+) => {
-        /// What went wrong, for a program to tell apart.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum ErrorCode { $($(#[$doc])* $variant,)+ }
+    ($($(#[$doc:meta])* $variant:ident = $code:tt $status:ident,)+) => {
+        /// What went wrong, for a program to tell apart. Later versions may add codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[oai(rename = $code)] #[serde(rename = $code)] $variant,)+
+        }
 
         impl ErrorCode {
             /// The `errorCode` of the envelope.
@@ -124,14 +126,14 @@ pub struct Detail {
 /// The envelope of every error.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Error", example)]
+#[oai(rename_all = "camelCase", rename = "ErrorResponse", example)]
 pub struct ErrorBody {
     /// The HTTP status again.
     pub status_code: u16,
     /// What went wrong and what to do, human-readable.
     pub message: String,
     /// What went wrong, for a program.
-    pub error_code: String,
+    pub error_code: ErrorCode,
     /// The fields at fault, where fields are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[oai(default, skip_serializing_if_is_empty)]
@@ -145,7 +147,7 @@ impl Example for ErrorBody {
         Self {
             status_code: 400,
             message: "password: Use at least 8 characters.".to_owned(),
-            error_code: ErrorCode::Validation.as_str().to_owned(),
+            error_code: ErrorCode::Validation,
             details: vec![Detail {
                 field: "password".to_owned(),
                 message: "Use at least 8 characters.".to_owned(),
@@ -196,7 +198,7 @@ impl ApiError {
         serde_json::to_vec(&ErrorBody {
             status_code: self.code.status().as_u16(),
             message: self.message.clone(),
-            error_code: self.code.as_str().to_owned(),
+            error_code: self.code,
             details: self.details.clone(),
             request_id: request_id.to_owned(),
         })

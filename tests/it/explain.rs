@@ -205,7 +205,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         );
         assert_eq!(response["status"], reply.status.as_u16().to_string(), "{response}");
         for (name, value) in facts {
-            assert_eq!(response["facts"][name], *value, "{response}");
+            assert_eq!(response["diagnostics"][name], *value, "{response}");
         }
     }
     // A request that succeeded has no explanation, and others may not read one.
@@ -253,7 +253,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
     }
     // Available at once in this process; later from the database, and on the command line.
     let response = explained(&server, &admin.token, &refused[1].0).await;
-    assert_eq!(response["facts"]["client.id"], "app");
+    assert_eq!(response["diagnostics"]["client.id"], "app");
     let id = refused[1].0.header("x-request-id").to_owned();
     let output = crate::support::process::run(&server.database, &[], &["explain", &id]);
     let text = String::from_utf8_lossy(&output.stdout);

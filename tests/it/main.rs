@@ -18,6 +18,7 @@ mod cookies;
 mod data_folder;
 mod explain;
 mod gateway;
+mod generated_clients;
 mod grpc;
 mod interoperability;
 mod invalid_requests;

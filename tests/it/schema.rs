@@ -34,6 +34,9 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
         return vec![format!("{at}: {value} is not {}", schema["type"])];
     }
     let mut found = vec![];
+    if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
+        found.push(format!("{at}: {value} is not among {}", schema["enum"]));
+    }
     if let Some(items) = schema.get("items") {
         for (index, item) in value.as_array().into_iter().flatten().enumerate() {
             found.extend(faults(document, items, item, &format!("{at}[{index}]")));
@@ -137,12 +140,12 @@ async fn every_response_matches_the_openapi_document(backend: Backend) {
 #[test]
 fn the_schema_checker_finds_mismatches() {
     let document = json!({ "s": { "type": "object", "required": ["a"], "properties": {
-        "a": { "type": "string" }, "b": { "type": "array", "items": { "type": "integer" } } } } });
+        "a": { "type": "string", "enum": ["", "z"] }, "b": { "type": "array", "items": { "type": "integer" } } } } });
     let found = |value: Value| faults(&document, &json!({ "$ref": "#/s" }), &value, "x");
     assert!(found(json!({ "a": "", "b": [1] })).is_empty());
     for bad in [
         json!({}),
-        json!({ "a": 1 }),
+        json!({ "a": "y" }),
         json!({ "a": null }),
         json!({ "a": "", "b": [""] }),
         json!({ "a": "", "c": 1 }),

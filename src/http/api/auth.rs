@@ -6,7 +6,7 @@ use super::{
     Tag,
     data::{
         Delivery, LoginRequest, LogoutRequest, Nothing, RefreshRequest, RegisterRequest,
-        SessionData, TokenData, VerifiedData, VerifiedUser,
+        SessionData, TokenData, TokenType, VerifiedData, VerifiedUser,
     },
 };
 use crate::{
@@ -144,7 +144,7 @@ impl AuthApi {
     ///
     /// Validates the access token of the bearer header or cookie, including revocation, and returns
     /// its user, client and scope.
-    #[oai(path = "/verify", method = "get", operation_id = "verify")]
+    #[oai(path = "/verify", method = "get", operation_id = "verifyAccessToken")]
     pub async fn verify(
         &self,
         context: Context,
@@ -171,7 +171,7 @@ impl AuthApi {
     ///
     /// Returns the user of the access token; `data` is null if there is no valid token of a
     /// first-party client.
-    #[oai(path = "/session", method = "get", operation_id = "session")]
+    #[oai(path = "/session", method = "get", operation_id = "getSession")]
     pub async fn session(
         &self,
         context: Context,
@@ -238,7 +238,7 @@ fn deliver<const STATUS: u16>(
     let data = |access_token, refresh_token| TokenData {
         access_token,
         refresh_token,
-        token_type: "Bearer".to_owned(),
+        token_type: TokenType::Bearer,
         expires_in,
         refresh_expires_in,
         user: user.into(),

@@ -17,6 +17,13 @@ pub enum Delivery {
     Cookie,
 }
 
+/// How an access token is sent (RFC 6750).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+pub enum TokenType {
+    /// As `Authorization: Bearer …`.
+    Bearer,
+}
+
 /// A registration.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(example)]
@@ -148,7 +155,7 @@ pub struct TokenData {
     #[oai(skip_serializing_if_is_none)]
     pub refresh_token: Option<String>,
     /// Always `Bearer`.
-    pub token_type: String,
+    pub token_type: TokenType,
     /// The lifetime of the access token in seconds.
     pub expires_in: u64,
     /// The lifetime of the refresh token in seconds, unless it is used earlier.
@@ -226,7 +233,7 @@ impl Example for TokenData {
                 "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9...".to_owned(),
             ),
             refresh_token: Some("prt_AAAAAgGh_KUK5XuAn9Chtx63QPtH...".to_owned()),
-            token_type: "Bearer".to_owned(),
+            token_type: TokenType::Bearer,
             expires_in: 900,
             refresh_expires_in: 604_800,
             user: UserData::example(),
@@ -260,6 +267,25 @@ impl Example for SessionData {
             expires_at: "2026-11-21T04:37:00Z".to_owned(),
         }
     }
+}
+
+/// What an entry of the revocation list revokes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase")]
+pub enum RevocationKind {
+    /// One access token.
+    Token,
+    /// A session, which is revoked with it.
+    Session,
+    /// A subject's tokens up to a moment.
+    Subject,
+    /// A subject's tokens up to a moment that have a scope.
+    Scope,
+    /// A client's tokens up to a moment.
+    Client,
+    /// Every token that a banned key has signed.
+    Key,
 }
 
 /// An empty object.

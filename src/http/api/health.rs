@@ -45,7 +45,7 @@ impl HealthApi {
     ///
     /// Reports the status of the server and its database. The response is 200 even while the server
     /// is not ready.
-    #[oai(path = "/", method = "get", operation_id = "health")]
+    #[oai(path = "/", method = "get", operation_id = "getHealth")]
     pub async fn health(
         &self,
         context: Context,
@@ -60,7 +60,7 @@ impl HealthApi {
     /// Check liveness
     ///
     /// 200 while the process is running. Restart it if this fails.
-    #[oai(path = "/live", method = "get", operation_id = "live")]
+    #[oai(path = "/live", method = "get", operation_id = "getLiveness")]
     pub async fn live(
         &self,
         context: Context,
@@ -72,7 +72,7 @@ impl HealthApi {
     ///
     /// 200 if the server can handle requests. 503 while the database cannot be read or written, or
     /// no key can sign; the log of the server has the reason.
-    #[oai(path = "/ready", method = "get", operation_id = "ready")]
+    #[oai(path = "/ready", method = "get", operation_id = "getReadiness")]
     pub async fn ready(
         &self,
         context: Context,

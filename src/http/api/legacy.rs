@@ -75,7 +75,7 @@ impl LegacyApi {
     /// Get the health of the server
     ///
     /// Deprecated: use `GET /api/v1/auth/health`.
-    #[oai(path = "/health", method = "get", operation_id = "legacyHealth", deprecated)]
+    #[oai(path = "/health", method = "get", operation_id = "legacyGetHealth", deprecated)]
     async fn health(&self, context: Context) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
         HealthApi.health(context).await
     }

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod auth;
 pub mod data;
+mod document;
 pub mod health;
 mod legacy;
 pub mod modules;
@@ -14,12 +15,11 @@ use std::{
 
 use poem::{EndpointExt, Route, RouteMethod, http::Method};
 use poem_openapi::{
-    LicenseObject, OpenApi, OpenApiService, Tags,
+    OpenApi, Tags,
     registry::{MetaOperation, MetaParamIn},
 };
-use serde_json::{Value, json};
 
-use super::oauth;
+pub use self::document::{DocumentError, document};
 
 /// The tags of the document.
 #[derive(Clone, Copy, Debug, Tags)]
@@ -55,15 +55,6 @@ impl Tag {
         Self::Health,
         Self::Legacy,
     ];
-}
-
-/// Why the OpenAPI document cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
-    #[error("not JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("{0} is missing")]
-    Missing(String),
 }
 
 /// Every operation of the JSON API.
@@ -151,70 +142,6 @@ fn route_of(path: &str) -> String {
         }
     });
     parts.collect::<Vec<_>>().join("/")
-}
-
-/// The OpenAPI document, as JSON.
-///
-/// # Errors
-/// The declarations do not fit one another, which only a broken build can cause.
-pub fn document() -> Result<Value, DocumentError> {
-    // Read into a map of sorted keys, so that the exported file changes only where the API does.
-    let mut document: Value = serde_json::from_str(
-        &OpenApiService::new(
-            (operations(), oauth::Described),
-            "Propusk",
-            env!("CARGO_PKG_VERSION"),
-        )
-        .description(include_str!("../../../openapi/description.md"))
-        .license(LicenseObject::new("MIT OR Apache-2.0"))
-        .server("/")
-        .spec(),
-    )?;
-    mark_nulls(&mut document)?;
-    let missing = |name: &str| DocumentError::Missing(name.to_owned());
-    let tags = document["tags"].as_array_mut().ok_or_else(|| missing("tags"))?;
-    tags.sort_by_key(|tag| Tag::ALL.iter().position(|known| tag["name"] == known.name()));
-    let paths = document["paths"].as_object_mut().ok_or_else(|| missing("paths"))?;
-    let operations = paths.values_mut().filter_map(Value::as_object_mut);
-    for operation in operations.flat_map(|path| path.values_mut()) {
-        // An operation that needs no authentication says so.
-        if operation.get("security").is_none() {
-            operation["security"] = json!([]);
-        }
-    }
-    Ok(document)
-}
-
-/// The fields of responses that are always present and may be null; poem-openapi knows them as not
-/// required only.
-const NULLABLE: [(&str, &[&str]); 6] = [
-    ("Envelope_optional_Session", &["data"]),
-    ("Module", &["resource", "grantedAt", "validUntil"]),
-    ("Session", &["username"]),
-    ("User", &["username"]),
-    ("Verified", &["sessionId"]),
-    ("VerifiedUser", &["email", "role"]),
-];
-
-fn mark_nulls(document: &mut Value) -> Result<(), DocumentError> {
-    for (name, fields) in NULLABLE.iter().chain(admin::NULLABLE) {
-        let missing = |what: &str| DocumentError::Missing(format!("{name}{what}"));
-        let schema = document["components"]["schemas"].get_mut(name);
-        let schema = schema.ok_or_else(|| missing(" (schema)"))?;
-        for &field in *fields {
-            let property = schema["properties"].get_mut(field);
-            let property = property.ok_or_else(|| missing(&format!(".{field}")))?;
-            // It counts beside a `type` only (OpenAPI 3.0.3 §4.7.24).
-            if property.get("type").is_none() {
-                property["type"] = "object".into();
-            }
-            property["nullable"] = true.into();
-            if let Some(required) = schema["required"].as_array_mut() {
-                required.push(field.into());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The methods of each path of the JSON API, for `Allow`.

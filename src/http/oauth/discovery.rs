@@ -38,12 +38,12 @@ pub fn operations() -> [Operation; 2] {
     [
         operation(
             "/.well-known/openid-configuration",
-            "openid_configuration",
+            "getOpenidConfiguration",
             "OpenID Connect Discovery §3; the same document as RFC 8414's.",
         ),
         operation(
             "/.well-known/oauth-authorization-server",
-            "oauth_authorization_server",
+            "getAuthorizationServerMetadata",
             "RFC 8414 §2",
         ),
     ]

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     flows::{oauth::introspect as flow, tokens::id_token},
     http::{
-        api::Tag,
+        api::{Tag, data},
         client_auth,
         context::Context,
         operation::{Operation, Security, text},
@@ -55,7 +55,7 @@ struct IntrospectionBody {
     /// The scope.
     scope: Option<String>,
     /// `Bearer`, of an access token.
-    token_type: Option<String>,
+    token_type: Option<data::TokenType>,
     /// Issued at, in seconds since the epoch.
     iat: Option<i64>,
     /// Expires at, in seconds since the epoch.

@@ -14,7 +14,7 @@ use crate::{
 
 /// The key set.
 pub fn operation() -> Operation {
-    Operation::new(Method::GET, "/oauth2/jwks", "jwks", Tag::OAuth, jwks)
+    Operation::new(Method::GET, "/oauth2/jwks", "getJwks", Tag::OAuth, jwks)
         .about(
             "Public keys",
             "The keys that verify this server's tokens (RFC 7517 §5); cache them as Cache-Control says.",

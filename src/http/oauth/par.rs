@@ -26,7 +26,7 @@ use crate::{
 
 /// The pushed authorization request endpoint.
 pub fn operation() -> Operation {
-    Operation::new(Method::POST, "/oauth2/par", "push_authorization_request", Tag::OAuth, push)
+    Operation::new(Method::POST, "/oauth2/par", "pushAuthorizationRequest", Tag::OAuth, push)
         .about(
             "Push an authorization request",
             "RFC 9126. Takes the parameters of the authorization endpoint and returns a `request_uri`, which is valid once.",

@@ -43,7 +43,7 @@ pub fn operations() -> [Operation; 4] {
         Operation::new(
             Method::POST,
             "/oauth2/register",
-            "register_client",
+            "registerClient",
             Tag::OAuth,
             register,
         )
@@ -60,20 +60,20 @@ pub fn operations() -> [Operation; 4] {
         .error(403, off)
         .errors(&[429])
         .error(503, "Temporarily unavailable, or there are too many clients."),
-        configuration(Method::GET, "read_client", read.boxed())
+        configuration(Method::GET, "getClientRegistration", read.boxed())
             .about("Read a registration", "RFC 7592 §2.1")
             .json::<RegisteredClient>(200, registered)
             .errors(&[401])
             .error(403, off)
             .errors(&[503]),
-        configuration(Method::PUT, "replace_client", replace.boxed())
+        configuration(Method::PUT, "replaceClientRegistration", replace.boxed())
             .about("Replace a registration", "RFC 7592 §2.2. Omitted members are removed.")
             .json_body::<ClientMetadata>()
             .json::<RegisteredClient>(200, registered)
             .errors(&[400, 401])
             .error(403, off)
             .errors(&[503]),
-        configuration(Method::DELETE, "remove_client", remove.boxed())
+        configuration(Method::DELETE, "deleteClientRegistration", remove.boxed())
             .about(
                 "Delete a registration",
                 "RFC 7592 §2.3. The client's sessions and tokens are revoked at once.",
@@ -87,6 +87,7 @@ pub fn operations() -> [Operation; 4] {
 
 /// Client metadata (RFC 7591 §2, OpenID Connect Registration §2). Unknown members are ignored.
 #[derive(Object)]
+#[oai(rename = "ClientRegistration")]
 struct ClientMetadata {
     client_name: Option<String>,
     redirect_uris: Option<Vec<String>>,

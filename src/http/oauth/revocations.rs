@@ -10,7 +10,7 @@ use poem::{
     Body, Request, Response, Result, handler,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
 };
-use poem_openapi::{Enum, Object};
+use poem_openapi::Object;
 
 use super::params;
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         tokens::verify,
     },
     http::{
-        api::Tag,
+        api::{Tag, data::RevocationKind},
         assets::is_current,
         context::Context,
         operation::{Operation, Security, text},
@@ -40,7 +40,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The revocation feed.
 pub fn operation() -> Operation {
-    Operation::new(Method::GET, "/oauth2/revocations", "revocations", Tag::OAuth, revocations)
+    Operation::new(Method::GET, "/oauth2/revocations", "getRevocations", Tag::OAuth, revocations)
         .about(
             "Revocation feed",
             "For gateways that verify tokens themselves, with a token of the scope `propusk:revocations`: the whole list, signed; \
@@ -76,7 +76,7 @@ struct RevocationDelta {
 #[derive(Object)]
 struct RevocationEntry {
     /// What the entry revokes.
-    kind: RevocationEntryKind,
+    kind: RevocationKind,
     /// The `jti`, `sid`, `sub`, `client_id` or `kid`.
     id: String,
     /// Kind `scope` only: the scope that a token of the subject must have.
@@ -85,18 +85,6 @@ struct RevocationEntry {
     issued_until: Option<i64>,
     /// Seconds since the epoch; every token that the entry could revoke has expired by then.
     expires_at: i64,
-}
-
-/// What an entry of the revocation list revokes.
-#[derive(Enum)]
-#[oai(rename_all = "lowercase")]
-enum RevocationEntryKind {
-    Token,
-    Session,
-    Subject,
-    Scope,
-    Client,
-    Key,
 }
 
 /// Answers a follower.

@@ -21,7 +21,7 @@ use crate::{
 
 /// The revocation endpoint.
 pub fn operation() -> Operation {
-    Operation::new(Method::POST, "/oauth2/revoke", "revoke", Tag::OAuth, revoke)
+    Operation::new(Method::POST, "/oauth2/revoke", "revokeToken", Tag::OAuth, revoke)
         .about(
             "Revoke a token",
             "RFC 7009. Revoking a refresh token revokes its session with all access tokens. The response is sent after the \

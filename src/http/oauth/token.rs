@@ -12,7 +12,7 @@ use crate::{
     api_error::ApiError,
     flows::oauth::token as flow,
     http::{
-        api::Tag,
+        api::{Tag, data::TokenType},
         client_auth,
         context::Context,
         cors::Origins,
@@ -27,7 +27,7 @@ use crate::{
 
 /// The token endpoint.
 pub fn operation() -> Operation {
-    Operation::new(Method::POST, "/oauth2/token", "token", Tag::OAuth, token)
+    Operation::new(Method::POST, "/oauth2/token", "requestTokens", Tag::OAuth, token)
         .about(
             "Request tokens",
             "RFC 6749 §3.2. Refresh tokens rotate: each is valid once. A retry within seconds gets the same response; a later \
@@ -43,12 +43,12 @@ pub fn operation() -> Operation {
 
 /// The response of the token endpoint (RFC 6749 §5.1).
 #[derive(Serialize, Object)]
-#[oai(rename = "TokenResponse")]
+#[oai(rename = "OAuthTokens")]
 struct TokenBody {
     /// A JWT access token (RFC 9068).
     access_token: String,
     /// `Bearer`
-    token_type: String,
+    token_type: TokenType,
     /// Seconds.
     expires_in: u64,
     /// The scope of the access token, which may be narrower than requested; absent where it is
@@ -78,7 +78,7 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(refused)?;
     let response = TokenBody {
         access_token: issued.access_token,
-        token_type: "Bearer".to_owned(),
+        token_type: TokenType::Bearer,
         expires_in: issued.expires_in,
         scope: issued.scope.non_empty(),
         refresh_token: issued.refresh_token,

@@ -40,8 +40,8 @@ pub fn operations() -> [Operation; 2] {
             .errors(&[400, 401, 403, 503])
     };
     [
-        operation(Method::GET, "userinfo_by_get"),
-        operation(Method::POST, "userinfo_by_post").form::<BearerForm>(),
+        operation(Method::GET, "getUserinfo"),
+        operation(Method::POST, "getUserinfoByPost").form::<BearerForm>(),
     ]
 }
 

@@ -52,7 +52,7 @@ pub fn operations() -> [Operation; 2] {
         .query::<RequestSource>()
         .query::<ResponseParameters>()
         .query::<AuthorizationParameters>();
-    let post = Operation::new(Method::POST, PATH, "authorize_by_post", Tag::OAuth, by_post.boxed())
+    let post = Operation::new(Method::POST, PATH, "authorizeByPost", Tag::OAuth, by_post.boxed())
         .about("Authorize", "The same by POST (OpenID Connect Core §3.1.2.1).")
         .form::<RequestSource>()
         .form::<ResponseParameters>()

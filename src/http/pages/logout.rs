@@ -46,16 +46,15 @@ pub fn operations() -> [Operation; 2] {
                 &[page()],
             )
     };
-    let get = Operation::new(Method::GET, PATH, "end_session", Tag::OAuth, by_get.boxed())
+    let get = Operation::new(Method::GET, PATH, "endSession", Tag::OAuth, by_get.boxed())
         .about(
             "Log out",
             "OpenID Connect RP-Initiated Logout §2. Without a hint that names this browser's session the user is asked.",
         )
         .query::<EndSessionRequest>();
-    let post =
-        Operation::new(Method::POST, PATH, "end_session_by_post", Tag::OAuth, by_post.boxed())
-            .about("Log out", "The same by POST.")
-            .form::<EndSessionRequest>();
+    let post = Operation::new(Method::POST, PATH, "endSessionByPost", Tag::OAuth, by_post.boxed())
+        .about("Log out", "The same by POST.")
+        .form::<EndSessionRequest>();
     [responses(get), responses(post)]
 }
 

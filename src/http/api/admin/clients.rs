@@ -62,6 +62,8 @@ impl ClientsApi {
     }
 
     /// Get a client
+    ///
+    /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetClient")]
     async fn get(&self, admin: Admin, id: Path) -> Get<ClientData> {
         Ok(WithEtag::new("client", clients::by_id(&admin.app, &id.0).await?))
@@ -190,7 +192,7 @@ impl QueryValue for Source {
 /// A registered client.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Client", example)]
+#[oai(rename_all = "camelCase", rename = "ClientDetails", example)]
 pub struct ClientData {
     /// The `client_id`.
     pub id: String,

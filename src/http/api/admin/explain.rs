@@ -44,7 +44,7 @@ pub struct Explanation {
     /// The rule, in words.
     pub reason: String,
     /// What the rule saw; never a secret.
-    pub facts: BTreeMap<String, String>,
+    pub diagnostics: BTreeMap<String, String>,
     /// The caller's IP address.
     pub address: Option<String>,
     /// The `X-Correlation-Id`, as in logs and events.
@@ -60,7 +60,7 @@ impl From<DeniedRequest> for Explanation {
             status: denied.status,
             code: denied.code,
             reason: denied.reason,
-            facts: denied.diagnostics,
+            diagnostics: denied.diagnostics,
             address: denied.address,
             correlation_id: denied.correlation_id,
         }
@@ -74,7 +74,7 @@ example!(Explanation, {
     "status": "401",
     "code": "INVALID_TOKEN",
     "reason": "the access token is not valid: it was revoked",
-    "facts": {
+    "diagnostics": {
         "revoked_by": "an entry of the kind session",
         "token.sub": "01a1fca5-0ae5-741a-b136-32b4b1af948c"
     },

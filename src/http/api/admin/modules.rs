@@ -48,6 +48,8 @@ impl ModulesApi {
     }
 
     /// Get a module
+    ///
+    /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetModule")]
     async fn get(&self, admin: Admin, id: Path) -> Get<ModuleDetails, ModuleNotFound> {
         Ok(WithEtag::new("module", modules::by_id(&admin.app, &id.0).await?))

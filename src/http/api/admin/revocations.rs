@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     flows::admin::revocations,
-    model::revocation,
+    http::api::data::RevocationKind,
+    model::revocation::NewRevocation,
     storage::{
         revocations as rows,
         revocations::{ListedRevocation, RevocationFilter},
@@ -105,28 +106,12 @@ example!(RevocationData, {
     "expiresAt": "2026-11-21T05:23:00Z"
 });
 
-/// What a revocation matches. Keys are banned under `/api/v1/admin/keys`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[oai(rename_all = "lowercase")]
-pub enum RevocationKind {
-    /// One access token.
-    Token,
-    /// A session, which is revoked with it.
-    Session,
-    /// A subject's tokens issued until now.
-    Subject,
-    /// A subject's tokens issued until now that have a scope.
-    Scope,
-    /// A client's tokens issued until now.
-    Client,
-}
-
 /// The revocation to create.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(skip_serializing_if_is_none, example)]
 pub struct CreateRevocation {
+    /// A key is banned under `/api/v1/admin/keys` instead.
     pub kind: RevocationKind,
     /// The `jti`, `sid`, `sub` or `client_id`.
     pub target: String,
@@ -141,12 +126,14 @@ impl CreateRevocation {
         let reason = self.reason.unwrap_or_else(|| "administrator".to_owned());
         let target = self.target;
         let revocation = match (self.kind, self.scope) {
-            (RevocationKind::Token, None) => revocation::NewRevocation::Token(target),
-            (RevocationKind::Session, None) => revocation::NewRevocation::Session(target),
-            (RevocationKind::Subject, None) => revocation::NewRevocation::Subject(target),
-            (RevocationKind::Client, None) => revocation::NewRevocation::Client(target),
-            (RevocationKind::Scope, Some(scope)) => {
-                revocation::NewRevocation::Scope { sub: target, scope }
+            (RevocationKind::Token, None) => NewRevocation::Token(target),
+            (RevocationKind::Session, None) => NewRevocation::Session(target),
+            (RevocationKind::Subject, None) => NewRevocation::Subject(target),
+            (RevocationKind::Client, None) => NewRevocation::Client(target),
+            (RevocationKind::Scope, Some(scope)) => NewRevocation::Scope { sub: target, scope },
+            (RevocationKind::Key, _) => {
+                let why = "must not be key: ban the key with POST /api/v1/admin/keys/{id}/ban";
+                return Err(Error::field("kind", why));
             }
             _ => return Err(Error::field("scope", "must be given for the kind `scope` only")),
         };

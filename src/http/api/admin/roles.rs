@@ -26,6 +26,8 @@ impl RolesApi {
     }
 
     /// Create a role
+    ///
+    /// No user has it yet.
     #[oai(path = "/", method = "post", operation_id = "adminCreateRole")]
     async fn create(
         &self,
@@ -41,12 +43,16 @@ impl RolesApi {
     }
 
     /// Get a role
+    ///
+    /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:name", method = "get", operation_id = "adminGetRole")]
     async fn get(&self, admin: Admin, name: Path) -> Get<RoleData> {
         Ok(WithEtag::new("role", roles::by_name(&admin.app, &name.0).await?))
     }
 
     /// Update a role
+    ///
+    /// Changes the description; a name cannot be changed.
     #[oai(path = "/:name", method = "patch", operation_id = "adminUpdateRole")]
     async fn update(
         &self,

@@ -37,6 +37,8 @@ impl SessionsApi {
     }
 
     /// Get a session
+    ///
+    /// A revoked or expired session is found until it is deleted.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetSession")]
     async fn get(
         &self,

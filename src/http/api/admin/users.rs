@@ -80,6 +80,8 @@ impl UsersApi {
     }
 
     /// Get a user
+    ///
+    /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetUser")]
     async fn get(&self, admin: Admin, id: Path) -> Get<UserDetails> {
         Ok(WithEtag::new("user", users::by_id(&admin.app, &id.0).await?))
