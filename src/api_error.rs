@@ -276,9 +276,9 @@ impl From<Error> for ApiError {
                     .into_iter()
                     .map(|f| Detail { field: f.field.to_owned(), message: f.message })
                     .collect();
-                let sentence: Vec<_> =
-                    details.iter().map(|d| format!("{}: {}", d.field, d.message)).collect();
-                Self { details, ..Self::new(ErrorCode::Validation, sentence.join("; ")) }
+                let parts = details.iter().map(|d| format!("{}: {}", d.field, d.message));
+                let message = error::joined(parts);
+                Self { details, ..Self::new(ErrorCode::Validation, message) }
             }
             E::EmailTaken => Self::new(ErrorCode::EmailExists, message),
             E::UsernameTaken => Self::new(ErrorCode::UsernameExists, message),

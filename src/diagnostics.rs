@@ -2,7 +2,7 @@
 //! for administrators.
 //!
 //! Flows [`record`] the values a decision depends on; they are kept only where the request is
-//! denied. Denied requests wait in memory and are written in groups: a flood of them costs a fixed
+//! denied. They also say whose request it is, for its line in the log. Denied requests wait in memory and are written in groups: a flood of them costs a fixed
 //! number of rows a second, and the rest is only counted.
 
 use std::{
@@ -37,6 +37,17 @@ pub struct Diagnostics {
     values: BTreeMap<&'static str, String>,
     /// The error's code and the reason, where the response does not tell.
     denied: Option<(String, String)>,
+    /// Whose request it is.
+    pub principal: Principal,
+}
+
+/// Whose request it is, as far as it was authenticated: ids, never names.
+#[derive(Clone, Debug, Default)]
+pub struct Principal {
+    /// The client that authenticated, or that the presented token was issued to.
+    pub client_id: Option<String>,
+    /// The `sub` of the presented token, or the id of the user who logs in or is logged in.
+    pub subject: Option<String>,
 }
 
 tokio::task_local! {
@@ -69,6 +80,22 @@ pub fn record(name: &'static str, value: impl Display) {
 pub fn denied(code: &str, reason: impl Display) {
     let _ = CURRENT.try_with(|current| {
         current.borrow_mut().denied = Some((code.to_owned(), sanitize(&reason.to_string())));
+    });
+}
+
+/// Says which client sends the request; the first one that is named counts.
+pub fn identify_client(id: &str) {
+    let _ = CURRENT.try_with(|current| {
+        let known = &mut current.borrow_mut().principal.client_id;
+        known.get_or_insert_with(|| sanitize(id));
+    });
+}
+
+/// Says on whose behalf the request is sent; the first one who is named counts.
+pub fn identify_user(subject: &str) {
+    let _ = CURRENT.try_with(|current| {
+        let known = &mut current.borrow_mut().principal.subject;
+        known.get_or_insert_with(|| sanitize(subject));
     });
 }
 
@@ -110,7 +137,7 @@ impl DeniedRequestLog {
 
     /// Keeps a request that was denied; does nothing for any other.
     pub fn keep(&self, diagnostics: Diagnostics, response: Response<'_>, context: &RequestContext) {
-        let Diagnostics { values, denied } = diagnostics;
+        let Diagnostics { values, denied, .. } = diagnostics;
         let error = response.error.map(|(code, reason)| (code.to_owned(), sanitize(reason)));
         let Some((code, reason)) = error.or(denied) else {
             return;

@@ -77,6 +77,17 @@ impl Error {
     }
 }
 
+/// Several messages as one: some are sentences, whose full stop would stand before the semicolon.
+pub fn joined(messages: impl IntoIterator<Item = String>) -> String {
+    let messages: Vec<String> = messages.into_iter().collect();
+    let (last, first) = match messages.split_last() {
+        Some((last, first)) => (last.as_str(), first),
+        None => ("", &[][..]),
+    };
+    let first = first.iter().map(|message| message.trim_end_matches('.'));
+    first.chain([last]).collect::<Vec<_>>().join("; ")
+}
+
 /// The inner cause, for the log only.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 

@@ -115,12 +115,12 @@ async fn fetch(
         Ok(fetched) => {
             let document = serde_json::from_slice(&fetched.body).unwrap_or_default();
             let keys = KeySet::parse(&document)
-                .inspect_err(|error| tracing::warn!(?uri, error, "jwks_uri is not a JWK Set"));
+                .inspect_err(|error| tracing::warn!(uri, error, "jwks_uri is not a JWK Set"));
             let ttl = fetched.max_age.unwrap_or(DEFAULT_TTL).clamp(MIN_TTL, MAX_TTL);
             Fetched { keys: keys.ok().map(Arc::new), fetched_at: now, tried_at: now, ttl }
         }
         Err(error) => {
-            tracing::warn!(?uri, %error, "fetching a jwks_uri failed");
+            tracing::warn!(uri, %error, "fetching a jwks_uri failed");
             // An unreachable server withdraws nothing: the set it served before stays valid, for a
             // day at the most.
             let is_recent = |set: &Fetched| set.fetched_at.distance(now) < MAX_TTL;

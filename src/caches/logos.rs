@@ -69,7 +69,7 @@ async fn fetch(outbound: &Outbound, uri: &str) -> Option<Arc<str>> {
     let fetched = outbound
         .get(uri, "image/*")
         .await
-        .inspect_err(|error| tracing::info!(?uri, %error, "fetching a logo failed"))
+        .inspect_err(|error| tracing::info!(uri, %error, "fetching a logo failed"))
         .ok()?;
     let content_type = fetched.content_type.unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();

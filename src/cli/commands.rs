@@ -18,7 +18,7 @@ use super::{Failed, KeysCommand, UserCommand};
 use crate::{
     app::{self, App},
     clock::{Clock, Rng},
-    config::Config,
+    config::{Config, LogFormat},
     error::Error,
     flows::{
         accounts::register::Registration,
@@ -109,12 +109,29 @@ fn warn_of_shared_files(app: &App) {
     }
 }
 
-/// Prints the URLs. The secrets of the first start go to standard output, never to the log.
+/// Tells the operator that the server runs. A terminal gets the URLs and, at the first start, the
+/// secrets on standard output, never in the log. With JSON logs both outputs are collected: nothing
+/// is printed, and no secret is shown.
 fn welcome(app: &App, server: &Server, first: Option<FirstStart>) {
     let address = server.address();
     let issuer = &app.config.server.issuer;
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(%address, issuer, database = app.db.kind(), version, "server started");
+    let (grpc, metrics) = (server.grpc_address(), server.metrics_address());
+    tracing::info!(
+        %address,
+        grpc = grpc.map(tracing::field::display),
+        metrics = metrics.map(tracing::field::display),
+        issuer,
+        database = app.db.kind(),
+        version,
+        "server started"
+    );
+    if app.config.log.format == LogFormat::Json {
+        if let Some(first) = first {
+            first_start_without_terminal(&first);
+        }
+        return;
+    }
     let mut text = format!(
         "
 Propusk {version} is running at {issuer}
@@ -124,23 +141,50 @@ Propusk {version} is running at {issuer}
   Public keys   {issuer}/oauth2/jwks
 "
     );
-    if let Some(grpc) = server.grpc_address() {
+    if let Some(grpc) = grpc {
         text.push_str(&format!("  gRPC          {grpc}\n"));
     }
-    if let Some(metrics) = server.metrics_address() {
+    if let Some(metrics) = metrics {
         text.push_str(&format!("  Metrics       http://{metrics}/metrics\n"));
     }
     if let Some(first) = first {
-        text.push_str(&format!(
-            "\nFirst start; these credentials are shown once:\n  Administrator {}, password {}\n",
-            first.admin_email, first.admin_password
-        ));
+        let password = first.generated_password;
+        let password = password.map_or_else(
+            || "with the password of bootstrap.admin_password_file".to_owned(),
+            |password| format!("password {password}"),
+        );
+        text.push_str("\nFirst start; these credentials are shown once:\n");
+        text.push_str(&format!("  Administrator {}, {password}\n", first.admin_email));
         if let Some((id, secret)) = first.demo_client {
             text.push_str(&format!("  Demo client   {id}, secret {secret}\n"));
         }
     }
     println!("{text}");
     let _ = std::io::stdout().flush();
+}
+
+/// Says how to get in, without a secret.
+fn first_start_without_terminal(first: &FirstStart) {
+    let admin = first.admin_email.as_str();
+    match first.generated_password {
+        Some(_) => tracing::warn!(
+            admin,
+            "administrator created; its generated password is not shown with JSON logs: run \
+             `propusk user set-password`, or name a file in bootstrap.admin_password_file before \
+             the first start"
+        ),
+        None => tracing::info!(
+            admin,
+            "administrator created with the password of bootstrap.admin_password_file"
+        ),
+    }
+    if let Some((client_id, _)) = &first.demo_client {
+        tracing::info!(
+            client_id,
+            "demo client created; its secret is not shown with JSON logs: run \
+             `propusk client rotate-secret`"
+        );
+    }
 }
 
 pub async fn migrate(config: Config) -> Result<(), Failed> {

@@ -19,6 +19,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 pub use self::load::{ConfigError, environment};
@@ -400,7 +401,41 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct Bootstrap {
     pub admin_email: String,
+    /// `None`: a password is generated.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub admin_password_file: Option<PathBuf>,
     pub demo_client: bool,
+}
+
+/// The levels of a log, as they are written.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Log {
+    /// `log.level` as a filter.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn filter(&self) -> Result<EnvFilter, String> {
+        let example = "use error, warn, info, debug or trace, or set levels per module: \
+                       info,propusk::flows=debug";
+        // The parser takes a word that is no level for the name of a module, to be logged at every
+        // level, and then nothing else is logged.
+        for directive in self.level.split(',') {
+            let level = directive.rsplit('=').next().unwrap_or(directive).trim();
+            if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+                return Err(match level.to_ascii_lowercase().as_str() {
+                    "warning" => format!("`{level}` is not a level: use warn"),
+                    "" => format!("a level is missing; {example}"),
+                    _ => format!("`{level}` is not a level; {example}"),
+                });
+            }
+        }
+        // PostgreSQL's notices are for interactive SQL: each start would log that a table already
+        // exists.
+        let directives = format!("sqlx::postgres::notice=warn,{}", self.level);
+        let filter = EnvFilter::builder().parse(directives);
+        filter.map_err(|error| format!("is not a valid filter: {error}; {example}"))
+    }
 }
 
 impl Config {

@@ -391,7 +391,16 @@ const INVALID: &[Case] = &[
     (&[("PROPUSK_KEYS__PUBLISH_AHEAD", "4m")], "keys.publish_ahead", "at least keys.jwks_max_age"),
     (&[("PROPUSK_LIMITS__ADDRESS_BURST", "0")], "limits.address_burst", "at least 1"),
     (&[("PROPUSK_LIMITS__TRACKED", "5000000000x")], "limits.tracked", "an integer"),
-    (&[("PROPUSK_LOG__LEVEL", "a=b=c")], "log.level", "is not a valid filter"),
+    (&[("PROPUSK_LOG__LEVEL", "a=b=info")], "log.level", "is not a valid filter"),
+    (&[("PROPUSK_LOG__LEVEL", "warning")], "log.level", "`warning` is not a level: use warn"),
+    (&[("PROPUSK_LOG__LEVEL", "info,propusk")], "log.level", "`propusk` is not a level"),
+    (&[("PROPUSK_LOG__LEVEL", "propusk=verbose")], "log.level", "`verbose` is not a level"),
+    (&[("PROPUSK_LOG__LEVEL", "")], "log.level", "a level is missing"),
+    (
+        &[("PROPUSK_BOOTSTRAP__ADMIN_PASSWORD_FILE", "/nowhere/password")],
+        "bootstrap.admin_password_file",
+        "file not found",
+    ),
     (
         &[("PROPUSK_GATEWAY__COOKIE_DOMAIN", "https://localhost")],
         "gateway.cookie_domain",

@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{ClientAuth, Config, Tls, is_loopback};
@@ -109,6 +108,8 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
     let files = [
         ("passwords.blocklist_file", &config.passwords.blocklist_file),
         ("clients.file", &config.clients.file),
+        ("modules.file", &config.modules.file),
+        ("bootstrap.admin_password_file", &config.bootstrap.admin_password_file),
         ("outbound.ca_file", &config.outbound.ca_file),
     ];
     for (key, path) in files {
@@ -476,14 +477,8 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
 }
 
 fn rest(config: &Config, found: &mut Vec<Problem>) {
-    if let Err(error) = EnvFilter::try_new(&config.log.level) {
-        found.push((
-            "log.level",
-            format!(
-                "is not a valid filter: {error}; use error, warn, info, debug or trace, \
-                 or levels per module: info,propusk::flows=debug"
-            ),
-        ));
+    if let Err(problem) = config.log.filter() {
+        found.push(("log.level", problem));
     }
     // RFC 3986 §3.1; URIs are compared with their scheme in lower case.
     let is_scheme = |text: &String| {

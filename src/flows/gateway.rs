@@ -184,6 +184,9 @@ async fn attempt(
     let judge =
         Judge { config: &app.config, catalogue: &catalogue, requirements, now: app.clock.now() };
     let inspected = access.map(|token| verify::inspect(app, token));
+    if let Some(Ok(token)) = &inspected {
+        verify::identify(token);
+    }
     match (credentials, inspected) {
         (Credentials::Bearer(token), Some(inspected)) => {
             let verdict = match inspected {

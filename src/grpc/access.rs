@@ -10,6 +10,7 @@ use crate::{
     app::App,
     caches::verified_tokens::Verified,
     credentials::bearer,
+    diagnostics,
     directory::CachedClient,
     error::Error,
     flows::{feed, tokens::verify},
@@ -133,6 +134,7 @@ async fn by_certificate(
     scope: &'static str,
 ) -> Result<Identity, ApiError> {
     let client = client_by_thumbprint(app, &certificate.sha256).await?;
+    diagnostics::identify_client(&client.client.id);
     if !client.client.metadata.scope.contains(scope) {
         return Err(missing_scope(scope));
     }

@@ -28,7 +28,11 @@ use super::{
     status,
 };
 use crate::{
-    api_error::ApiError, app::App, diagnostics, model::actor::RequestContext, request_context,
+    api_error::ApiError,
+    app::App,
+    diagnostics::{self, Principal},
+    model::actor::RequestContext,
+    request_context,
 };
 
 /// The outermost layer.
@@ -115,8 +119,9 @@ impl Endpoint for RequestContextLayer {
             status: code_name(code).to_owned(),
             error: failed.as_ref().map(|status| (code_name(code), status.message())),
         };
+        let principal = diagnostics.principal.clone();
         self.app.denied_requests.keep(diagnostics, summary, &caller);
-        log(&caller, method, failed.as_ref(), took);
+        log(&caller, &principal, method, failed.as_ref(), took);
         let body = BoxBody::new(Shared(Mutex::new(body)));
         Ok(http::Response::from_parts(parts, body).into())
     }
@@ -233,28 +238,36 @@ fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
 }
 
 /// One line a call, as over HTTP; without messages and metadata values.
-fn log(caller: &RequestContext, method: Option<&Method>, status: Option<&Status>, took: Duration) {
-    let (request_id, correlation_id) = (&caller.request_id, &caller.correlation_id);
+fn log(
+    caller: &RequestContext,
+    principal: &Principal,
+    method: Option<&Method>,
+    status: Option<&Status>,
+    took: Duration,
+) {
+    let RequestContext { request_id, correlation_id, address, .. } = caller;
+    let Principal { client_id, subject } = principal;
     let ms = took.as_secs_f64() * 1_000.0;
     let path = method.map_or("unknown", |method| method.path);
     match status {
         Some(status) => {
-            let code = code_name(status.code());
-            let cause = status.source().map(|cause| tracing::field::debug(cause.to_string()));
-            let address = caller.address;
+            let (code, reason) = (code_name(status.code()), status.message());
+            let cause = status.source().map(ToString::to_string);
             match status.code() {
                 Code::Internal | Code::Unavailable | Code::Unknown | Code::DataLoss => {
-                    tracing::error!(request_id, correlation_id, path, ms, code, cause, "failed");
+                    tracing::error!(request_id, correlation_id, path, ms, %address, client_id, subject, code, cause, "failed");
                 }
                 _ => {
-                    tracing::info!(request_id, correlation_id, path, ms, %address, code, reason = ?status.message(), cause, "refused");
+                    tracing::info!(request_id, correlation_id, path, ms, %address, client_id, subject, code, reason, cause, "refused");
                 }
             }
         }
         None if method.is_some_and(Method::is_read_only) => {
-            tracing::debug!(request_id, correlation_id, path, ms, "answered");
+            tracing::debug!(request_id, correlation_id, path, ms, %address, client_id, subject, "answered");
         }
-        None => tracing::info!(request_id, correlation_id, path, ms, "answered"),
+        None => {
+            tracing::info!(request_id, correlation_id, path, ms, %address, client_id, subject, "answered");
+        }
     }
 }
 

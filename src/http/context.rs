@@ -14,7 +14,7 @@ use super::views::{ErrorPage, ErrorTitle, FormAction, Locale, page_url};
 use crate::{
     api_error::{ApiError, Carried, ErrorCode},
     app::App,
-    diagnostics,
+    diagnostics::{self, Principal},
     model::actor::RequestContext,
     request_context,
 };
@@ -126,8 +126,9 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
                 (code, error.message.as_str())
             }),
         };
+        let principal = diagnostics.principal.clone();
         app.denied_requests.keep(diagnostics, summary, &caller);
-        log(&caller, &method, path, status, took, error.as_deref());
+        log(&caller, &principal, &method, path, status, took, error.as_deref());
         Ok(response)
     }
 }
@@ -283,38 +284,36 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// The inner cause with its control characters escaped.
-fn cause(error: &ApiError) -> Option<tracing::field::DebugValue<String>> {
-    let cause = error.cause.as_ref()?;
-    Some(tracing::field::debug(cause.to_string()))
-}
-
 /// One line a request: server errors at error level, denied requests at info, successful reads at
 /// debug. Without query, body and header values.
 fn log(
     caller: &RequestContext,
+    principal: &Principal,
     method: &Method,
     path: &str,
     status: StatusCode,
     took: Duration,
     error: Option<&ApiError>,
 ) {
-    let (request_id, correlation_id) = (&caller.request_id, &caller.correlation_id);
+    let RequestContext { request_id, correlation_id, address, .. } = caller;
+    let Principal { client_id, subject } = principal;
     let ms = took.as_secs_f64() * 1_000.0;
     let status = status.as_u16();
+    let cause = error.and_then(|error| error.cause.as_ref()).map(ToString::to_string);
     match error {
         Some(error) if status >= 500 => {
-            let cause = cause(error);
-            tracing::error!(request_id, correlation_id, %method, ?path, status, ms, code = error.code.as_str(), cause, "failed");
+            let code = error.code.as_str();
+            tracing::error!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, code, cause, "failed");
         }
         Some(error) => {
-            let cause = cause(error);
-            let address = caller.address;
-            tracing::info!(request_id, correlation_id, %method, ?path, status, ms, %address, code = error.oauth.unwrap_or(error.code.as_str()), reason = ?error.message, cause, "refused");
+            let (code, reason) = (error.oauth.unwrap_or(error.code.as_str()), &error.message);
+            tracing::info!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, code, reason, cause, "refused");
         }
         None if method == Method::GET || method == Method::HEAD => {
-            tracing::debug!(request_id, correlation_id, %method, ?path, status, ms, "answered");
+            tracing::debug!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, "answered");
         }
-        None => tracing::info!(request_id, correlation_id, %method, ?path, status, ms, "answered"),
+        None => {
+            tracing::info!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, "answered");
+        }
     }
 }

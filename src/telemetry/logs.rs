@@ -3,7 +3,6 @@
 use std::fmt::{self, Write as _};
 
 use tracing_subscriber::{
-    EnvFilter,
     field::MakeExt as _,
     fmt::{MakeWriter, format},
     util::SubscriberInitExt as _,
@@ -17,18 +16,11 @@ use crate::{
 /// Why logging cannot be initialised.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error(
-        "log.level: `{level}` is not a valid filter: {reason}; \
-         use error, warn, info, debug or trace, or set levels per module: `info,propusk::flows=debug`"
-    )]
-    Level { level: String, reason: String },
+    #[error("log.level: {0}")]
+    Level(String),
     #[error("logging is already initialised")]
     AlreadyInitialised,
 }
-
-/// PostgreSQL's notices are for interactive SQL: each start would log that a table already
-/// exists.
-const DEFAULT_DIRECTIVES: &str = "sqlx::postgres::notice=warn";
 
 /// Sends this process's log to standard error. Call it once per process.
 ///
@@ -53,10 +45,7 @@ pub fn log_to<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter =
-        EnvFilter::builder().parse(format!("{DEFAULT_DIRECTIVES},{}", config.level)).map_err(
-            |error| LogError::Level { level: config.level.clone(), reason: error.to_string() },
-        )?;
+    let filter = config.filter().map_err(LogError::Level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match config.format {
         LogFormat::Json => {
@@ -171,6 +160,6 @@ mod tests {
         let level = "propusk=loud".to_owned();
         let format = LogFormat::Human;
         let error = log_to(&config::Log { format, level }, io::sink, false).unwrap_err();
-        assert!(error.to_string().starts_with("log.level: `propusk=loud`"), "{error}");
+        assert!(error.to_string().starts_with("log.level: `loud` is not a level"), "{error}");
     }
 }

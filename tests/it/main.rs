@@ -24,6 +24,7 @@ mod interoperability;
 mod invalid_requests;
 mod jose;
 mod keys;
+mod logging;
 mod logout_deliveries;
 mod mcp;
 mod metadata_documents;

@@ -354,7 +354,8 @@ async fn t79_bootstrap_happens_once_per_database(backend: Backend) {
     let created: Vec<_> =
         [one, other].into_iter().filter_map(|created| created.expect("set up")).collect();
     assert_eq!(created.len(), 1, "two concurrent starts create one administrator");
-    let body = json!({ "login": created[0].admin_email, "password": created[0].admin_password });
+    let body =
+        json!({ "login": created[0].admin_email, "password": created[0].generated_password });
     let admin = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK);
     assert_eq!(admin.json()["data"]["user"]["role"], "admin");
     server.app.db.write(Statement::new("DELETE FROM users")).await.expect("deleted");

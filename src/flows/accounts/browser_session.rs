@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     app::App,
+    diagnostics,
     error::Error,
     flows::sessions::end,
     model::{
@@ -37,7 +38,11 @@ pub async fn authorization_context(
     // Without a cookie the statement still returns the clients' version; no cookie hashes to zeros.
     let token_hash = cookie.map_or([0; 32], cookie_hash);
     let now = app.clock.now();
-    Ok(rows::authorization_context(&app.db, token_hash, client_id, resource, now).await?)
+    let found = rows::authorization_context(&app.db, token_hash, client_id, resource, now).await?;
+    if let Some(browser) = &found.browser {
+        diagnostics::identify_user(&browser.user.id);
+    }
+    Ok(found)
 }
 
 /// Who is logged in at this browser.

@@ -101,6 +101,9 @@ async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenti
     };
     app.admit(Limit::LoginAccount, &account)?;
 
+    if let Some(found) = &found {
+        diagnostics::identify_user(&found.user.id);
+    }
     let stored = found.as_ref().map(|found| found.password_hash.as_str());
     let verdict = app.hasher.verify(password, stored).await?;
     diagnostics::record("login.account", stored.map_or("unknown", |_| "known"));

@@ -2,6 +2,7 @@
 
 use crate::{
     app::App,
+    diagnostics,
     error::{Error, FieldError},
     flows::{
         accounts::password,
@@ -108,8 +109,8 @@ async fn create(
     let email = row.email.canonical.clone();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let stored = async {
-        let user = users::insert(&mut tx, row, user.created_at).await?;
-        tx.event(&Event::user_created(&user)).await?;
+        let inserted = users::insert(&mut tx, row, user.created_at).await?;
+        tx.event(&Event::user_created(&inserted)).await?;
         session.store(&mut tx, "user.register").await
     };
     let stored = match stored.await {
@@ -118,6 +119,7 @@ async fn create(
     };
     match stored {
         Ok(()) => {
+            diagnostics::identify_user(&user.id);
             app.metrics.registrations.inc();
             Ok(())
         }

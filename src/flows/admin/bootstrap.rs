@@ -1,12 +1,12 @@
-//! The first start: creates an administrator, whose password is shown once, and on loopback a demo
-//! client.
+//! The first start: creates an administrator, whose password is read from a file or generated, and
+//! on loopback a demo client.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use crate::{
     app::App,
-    error::Error,
+    error::{self, Error},
     flows::admin::users,
     model::{
         actor::Actor,
@@ -21,7 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub struct FirstStart {
     pub admin_email: String,
-    pub admin_password: String,
+    /// `None`: it is the one of `bootstrap.admin_password_file`.
+    pub generated_password: Option<String>,
     /// The demo client's id and secret.
     pub demo_client: Option<(String, String)>,
 }
@@ -37,7 +38,9 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
     }
     let now = app.clock.now();
     let secret = || URL_SAFE_NO_PAD.encode(app.rng.bytes::<18>());
-    let admin_password = secret();
+    let given = given_password(app).await?;
+    let generated_password = given.is_none().then(secret);
+    let admin_password = given.or_else(|| generated_password.clone()).unwrap_or_default();
     let email = Email::parse(&app.config.bootstrap.admin_email)
         .map_err(|why| Error::NotCreated(format!("bootstrap.admin_email: {why}").into()))?;
     let admin_email = email.address.clone();
@@ -73,7 +76,25 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
     });
     let demo_client = demo.as_ref().map(|demo| (demo.id.clone(), demo_secret));
     let is_first = store(app, admin, demo).await?;
-    Ok(is_first.then_some(FirstStart { admin_email, admin_password, demo_client }))
+    Ok(is_first.then_some(FirstStart { admin_email, generated_password, demo_client }))
+}
+
+/// The first line of `bootstrap.admin_password_file`.
+async fn given_password(app: &App) -> Result<Option<String>, Error> {
+    let Some(path) = &app.config.bootstrap.admin_password_file else {
+        return Ok(None);
+    };
+    let refused = |why: String| {
+        let (key, path) = ("bootstrap.admin_password_file", path.display());
+        Error::NotCreated(format!("{key} ({path}): {why}").into())
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let password = text.lines().next().unwrap_or_default().to_owned();
+    let about = [app.config.bootstrap.admin_email.as_str()];
+    match app.hasher.check(&app.policy, &password, &about).await? {
+        Ok(()) => Ok(Some(password)),
+        Err(reasons) => Err(refused(error::joined(reasons))),
+    }
 }
 
 /// Closes the bootstrap and stores what it has created; `false` where a process that started at the

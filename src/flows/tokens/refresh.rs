@@ -100,6 +100,7 @@ async fn attempt(
     )
     .await?;
     if let Some(session) = rotated {
+        identify(&session);
         let refreshed = Refreshed { session, successor };
         return Ok((RefreshOutcome::Rotated, Some(refreshed)));
     }
@@ -110,6 +111,7 @@ async fn attempt(
     else {
         return Ok((RefreshOutcome::Invalid, None));
     };
+    identify(&session);
     if session.current_hash == successor.hash()
         && session.rotated_at.distance(now) < lifetimes.replay_window
     {
@@ -127,6 +129,12 @@ async fn attempt(
         return Ok((RefreshOutcome::Theft, None));
     }
     Ok((RefreshOutcome::Invalid, None))
+}
+
+/// Says whose session the request presents a token of.
+fn identify(session: &Session) {
+    diagnostics::identify_client(&session.client_id);
+    diagnostics::identify_user(&session.subject);
 }
 
 /// Records why a refresh token is refused.

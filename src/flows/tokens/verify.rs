@@ -38,7 +38,18 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
         diagnostics::record("needed.audience", audience);
         Error::InvalidToken(why)
     })?;
+    identify(&verified);
     Ok(verified)
+}
+
+/// Says whose request it is that presents this token.
+pub(crate) fn identify(verified: &Verified) {
+    let claims = &verified.claims;
+    diagnostics::identify_client(&claims.client_id);
+    // The `sub` of a client's own token is the client (RFC 9068 §2.2).
+    if claims.sub != claims.client_id {
+        diagnostics::identify_user(&claims.sub);
+    }
 }
 
 /// As [`verify`], for an operation of this server that requires a scope.

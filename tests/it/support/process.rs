@@ -12,8 +12,10 @@ use super::Database;
 /// A running `propusk serve`; killed when it is dropped.
 pub struct Process {
     child: Child,
-    /// The file with its standard error: a pipe that nobody reads would block it.
+    /// The files with its standard error and standard output: a pipe that nobody reads would block
+    /// it.
     log: PathBuf,
+    output: PathBuf,
     pub base: String,
 }
 
@@ -43,9 +45,11 @@ impl Process {
         command.env("PROPUSK_SERVER__LISTEN", &address).arg("serve");
         let log = database.folder.path().join(format!("{}.log", address.replace(':', "-")));
         let stderr = std::fs::File::create(&log).expect("a log");
-        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
+        let output = log.with_extension("out");
+        let stdout = std::fs::File::create(&output).expect("a file");
+        let child = command.stdout(stdout).stderr(stderr).spawn().expect("it starts");
         let base = format!("http://{address}");
-        let mut process = Self { child, log, base };
+        let mut process = Self { child, log, output, base };
         process.wait_until_ready().await;
         process
     }
@@ -68,6 +72,11 @@ impl Process {
     /// Its standard error so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    /// Its standard output so far.
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(&self.output).expect("the output")
     }
 
     /// kill -9

@@ -153,7 +153,7 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
             (life, Outcome::Valid(Arc::new(metadata)))
         }
         Err(error) => {
-            tracing::info!(%error, ?id, "a client metadata document is invalid");
+            tracing::info!(%error, id, "a client metadata document is invalid");
             (AGAIN, Outcome::Invalid)
         }
     })

@@ -231,6 +231,7 @@ pub(crate) async fn read_effective(
     params: Params,
     pushed: Option<pushed::Origin>,
 ) -> Result<Request, Refused> {
+    diagnostics::identify_client(&known.client.id);
     let callback = callback(&known.client, &params).map_err(page)?;
     match rest(app, &known, &params).await {
         Ok(rest) => Ok(Request {

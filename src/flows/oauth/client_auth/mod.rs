@@ -85,6 +85,17 @@ pub async fn authenticate(
     freshness: Freshness,
     caller: &RequestContext,
 ) -> Result<CachedClient, Error> {
+    let known = attempt(app, credentials, freshness, caller).await?;
+    diagnostics::identify_client(&known.client.id);
+    Ok(known)
+}
+
+async fn attempt(
+    app: &App,
+    credentials: &ClientCredentials,
+    freshness: Freshness,
+    caller: &RequestContext,
+) -> Result<CachedClient, Error> {
     let network = Key::address(caller.address);
     // A network that has used up its failures causes no database access.
     app.limits

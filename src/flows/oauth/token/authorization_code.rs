@@ -80,6 +80,7 @@ pub(crate) async fn exchange(
     if client.expires_at.is_some() {
         crate::storage::clients::mark_used(&app.db, &client.id).await?;
     }
+    diagnostics::identify_user(&session.subject);
     narrow(&mut session, &request.resources)?;
     let scope = session.scope.clone();
     issue::for_session(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
