@@ -26,8 +26,8 @@ use crate::{
         RevocationList,
         batch::{Batch, TokenRevocation},
     },
-    storage::{self, AuditedTx, Db},
-    telemetry::Metrics,
+    storage::{self, AuditedTx, Db, Measurements},
+    telemetry::{Metrics, StatementKind},
 };
 
 /// One server: its configuration, its database and what it keeps in memory.
@@ -138,6 +138,11 @@ impl App {
             }
         }
         let metrics = Metrics::new();
+        db.measure_with(Measurements {
+            read: metrics.statements(StatementKind::Read).into(),
+            write: metrics.statements(StatementKind::Write).into(),
+            transaction: metrics.statements(StatementKind::Transaction).into(),
+        });
         let keys = Arc::new(Keys::open(&config, &db, &clock, &rng).await?);
         let directory = Arc::new(Directory::new(&config.server.issuer));
         let revocations = RevocationList::open(
@@ -155,7 +160,7 @@ impl App {
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let outbound = Outbound::new(&config.outbound).map_err(StartError::Outbound)?;
-        let unwritten = metrics.refusals_unwritten.clone();
+        let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
             started_at: clock.now(),

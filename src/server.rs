@@ -233,6 +233,13 @@ fn render_metrics(Data(app): Data<&Arc<App>>) -> Response {
     app.metrics.database_pool_idle.set(idle as i64);
     app.metrics.argon2_waiting.set(app.hasher.waiting() as i64);
     app.metrics.revocation_entries.set(app.revocations.len() as i64);
+    if let Some(replica) = &app.revocations.replica {
+        app.metrics.redis_trusted(replica.is_trusted());
+    }
+    let now = app.clock.now();
+    for (algorithm, since, until) in app.keys.schedule(now) {
+        app.metrics.signing_key(algorithm, now - since, until);
+    }
     Response::builder().content_type(Metrics::CONTENT_TYPE).body(app.metrics.render())
 }
 

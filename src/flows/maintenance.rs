@@ -1,4 +1,5 @@
-//! Background maintenance: scheduled key rotation, and removal of expired rows.
+//! Background maintenance: scheduled key rotation, removal of expired rows, and counts of rows for
+//! the metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +36,21 @@ pub async fn run(app: Arc<App>) {
         if let Err(error) = sweep(&app).await {
             tracing::error!(%error, "removing expired rows failed; retrying in a minute");
         }
+        if let Err(error) = count_rows(&app).await {
+            tracing::error!(%error, "counting rows for the metrics failed; retrying in a minute");
+        }
     }
+}
+
+/// Counts what the metrics tell of the database.
+///
+/// # Errors
+/// [`storage::Error`].
+pub async fn count_rows(app: &App) -> storage::Result<()> {
+    let active = sessions::count_active(&app.db, app.clock.now()).await?;
+    app.metrics.active_sessions.set(active);
+    app.metrics.outbox_events.set(outbox::count(&app.db).await?);
+    Ok(())
 }
 
 /// Removes what has expired, and bounds the outbox and the audit log.

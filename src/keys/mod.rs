@@ -333,6 +333,23 @@ impl Keys {
             .or_else(|| ring.chain_key(now).is_none().then_some("refresh tokens"))
     }
 
+    /// Since when the key of each algorithm signs, and when the next one takes over.
+    pub fn schedule(&self, now: Timestamp) -> Vec<(SigningAlgorithm, Timestamp, Timestamp)> {
+        let ring = self.ring();
+        let in_state = |algorithm, state| {
+            let keys = ring.records.iter().filter(move |key| {
+                key.algorithm == KeyAlgorithm::Sign(algorithm) && key.state(now) == state
+            });
+            keys.map(|key| key.activates_at)
+        };
+        let scheduled = self.config.algorithms.iter().filter_map(|&algorithm| {
+            let since = in_state(algorithm, KeyState::Active).max()?;
+            let next = in_state(algorithm, KeyState::Next).min();
+            Some((algorithm, since, next.unwrap_or(since + self.config.rotate_every)))
+        });
+        scheduled.collect()
+    }
+
     /// Derives a key for a purpose: the same one in every process, permanently.
     ///
     /// # Errors

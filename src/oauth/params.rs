@@ -200,6 +200,13 @@ macro_rules! values {
         )]
         pub enum $name { $($(#[$about])* #[oai(rename = $text)] #[serde(rename = $text)] $value,)+ }
 
+        impl $name {
+            /// The name on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)+ }
+            }
+        }
+
         impl $crate::oauth::params::Parameter for Option<$name> {
             fn read(
                 params: &$crate::oauth::params::Params,

@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod initial_access_tokens;
 pub mod keys;
 pub mod logout_deliveries;
+mod measurements;
 mod migrate;
 pub mod modules;
 pub mod outbox;
@@ -45,7 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::autocommit::{Access, AutocommitPool, Connects};
 pub use self::statement::{Row, Statement};
-pub use self::{audited::AuditedTx, autocommit::DedicatedConnection};
+pub use self::{audited::AuditedTx, autocommit::DedicatedConnection, measurements::Measurements};
 
 use crate::config;
 
@@ -151,6 +152,7 @@ impl Error {
 pub struct Db {
     backend: Backend,
     notifications: Arc<OnceLock<CommitNotifications>>,
+    measurements: Arc<OnceLock<Measurements>>,
 }
 
 /// Receives a notification of every commit that moved a counter ([`change_counters`]).
@@ -196,6 +198,7 @@ pub struct Tx {
     /// Whether it moved a change counter, so that its commit is published.
     notifies: bool,
     notifications: Arc<OnceLock<CommitNotifications>>,
+    measurements: Arc<OnceLock<Measurements>>,
 }
 
 #[derive(Debug)]
@@ -245,7 +248,13 @@ impl Db {
     }
 
     fn of(backend: Backend) -> Self {
-        Self { backend, notifications: Arc::default() }
+        Self { backend, notifications: Arc::default(), measurements: Arc::default() }
+    }
+
+    /// From now on statements and commits are measured.
+    pub fn measure_with(&self, measurements: Measurements) {
+        // Set once, by the process's only server.
+        let _ = self.measurements.set(measurements);
     }
 
     /// From now on every commit that moved a change counter is published before its caller is
@@ -300,10 +309,13 @@ impl Db {
 
     /// Runs a statement that reads; again, where its connection was lost.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
-        match &self.backend {
+        let began = measurements::now();
+        let rows = match &self.backend {
             Backend::Postgres { autocommit, .. } => autocommit.run(statement, Access::Read).await,
             Backend::Sqlite(sqlite) => sqlite.read(statement).await,
-        }
+        };
+        measurements::record(&self.measurements, |to| &to.read, began, &rows);
+        rows
     }
 
     /// A connection for one caller, for reading.
@@ -316,10 +328,13 @@ impl Db {
 
     /// Runs a statement that writes, in a transaction of its own; returns after the commit.
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
-        match &self.backend {
+        let began = measurements::now();
+        let rows = match &self.backend {
             Backend::Postgres { autocommit, .. } => autocommit.run(statement, Access::Write).await,
             Backend::Sqlite(sqlite) => sqlite.write(statement).await,
-        }
+        };
+        measurements::record(&self.measurements, |to| &to.write, began, &rows);
+        rows
     }
 
     /// Begins a transaction.
@@ -332,13 +347,15 @@ impl Db {
             Backend::Sqlite(sqlite) => Connected::Sqlite(sqlite.borrow().await?),
         };
         let notifications = Arc::clone(&self.notifications);
-        Ok(Tx { connection, notifies: false, notifications })
+        let measurements = Arc::clone(&self.measurements);
+        Ok(Tx { connection, notifies: false, notifications, measurements })
     }
 
     /// The same database without the sender of notifications, for the tasks that receive them: the
     /// channel closes when nobody else uses the database.
     pub fn without_notifications(&self) -> Self {
-        Self::of(self.backend.clone())
+        let measurements = Arc::clone(&self.measurements);
+        Self { measurements, ..Self::of(self.backend.clone()) }
     }
 
     /// The numbers of open and of idle connections for transactions. SQLite has one.
@@ -414,10 +431,13 @@ impl Tx {
     /// # Errors
     /// As the statement's; on PostgreSQL nothing but a rollback is possible after an error.
     pub async fn run(&mut self, statement: Statement) -> Result<Vec<Row>> {
-        match &mut self.connection {
+        let began = measurements::now();
+        let rows = match &mut self.connection {
             Connected::Postgres(transaction) => transaction.run(&statement).await,
             Connected::Sqlite(loan) => loan.run(statement).await,
-        }
+        };
+        measurements::record(&self.measurements, |to| &to.transaction, began, &rows);
+        rows
     }
 
     /// Has the commit published to the other processes.
@@ -440,11 +460,14 @@ impl Tx {
     /// # Errors
     /// As [`Tx::commit`].
     pub async fn commit_only(self) -> Result<Committed> {
-        let Self { connection, notifies, notifications } = self;
-        match connection {
-            Connected::Postgres(transaction) => transaction.commit().await?,
-            Connected::Sqlite(loan) => loan.commit().await?,
-        }
+        let Self { connection, notifies, notifications, measurements } = self;
+        let began = measurements::now();
+        let committed = match connection {
+            Connected::Postgres(transaction) => transaction.commit().await,
+            Connected::Sqlite(loan) => loan.commit().await,
+        };
+        measurements::record(&measurements, |to| &to.transaction, began, &committed);
+        committed?;
         Ok(Committed { notifications: notifies.then_some(notifications) })
     }
 

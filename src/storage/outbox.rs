@@ -1,6 +1,6 @@
 //! The outbox: events, written in the transaction of the change they describe.
 
-use super::{Db, Result, Statement, Tx};
+use super::{Db, Result, Statement, Tx, statement::one};
 use crate::{clock::Timestamp, model::event::Event};
 
 /// Adds an event.
@@ -25,6 +25,12 @@ pub async fn add(
     )
     .await?;
     Ok(())
+}
+
+/// The number of events.
+pub async fn count(db: &Db) -> Result<i64> {
+    let rows = db.read(Statement::new("SELECT COUNT(*) AS n FROM outbox")).await?;
+    one(rows).map_or(Ok(0), |row| row.get("n"))
 }
 
 /// Removes the events before `oldest` and all but the newest `most`, so that the outbox is bounded.

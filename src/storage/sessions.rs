@@ -550,6 +550,18 @@ pub async fn revoke_all_of_client(
     Ok(())
 }
 
+/// The number of sessions that are neither revoked nor expired.
+pub async fn count_active(db: &Db, now: Timestamp) -> Result<i64> {
+    let rows = db.read(
+        Statement::new(
+            "SELECT COUNT(*) AS n FROM sessions WHERE revoked_at IS NULL AND exchanged_at IS NOT NULL \
+             AND idle_expires_at > $1 AND expires_at > $1",
+        )
+        .bind(now),
+    );
+    one(rows.await?).map_or(Ok(0), |row| row.get("n"))
+}
+
 /// Removes up to `most` expired sessions; returns the number removed. Sessions whose clients have a
 /// logout URI stay while their browser session is valid, because the session of the application may
 /// outlive ours.

@@ -14,11 +14,16 @@ use std::{
 use http::{Method, StatusCode};
 use prometheus_client::{
     encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Metric, Registry},
 };
 
-use crate::limits::Limit;
+use super::process::Process;
+use crate::{
+    clock::Timestamp,
+    limits::Limit,
+    model::{client::Source, key::SigningAlgorithm},
+};
 
 /// A label set of one label with a fixed set of values.
 trait Label: EncodeLabelSet + fmt::Debug + Copy + Eq + Hash + Send + Sync + 'static {
@@ -62,7 +67,7 @@ label! {
     RefreshOutcome: "outcome" {
         Rotated = "rotated",
         Replayed = "replayed",
-        Theft = "theft",
+        ReuseDetected = "reuse_detected",
         Invalid = "invalid",
         Error = "error",
     }
@@ -86,6 +91,20 @@ label! {
     }
 }
 
+label! {
+    /// The outcome of an attempt to deliver a logout token. `Failed`: it will be sent again.
+    DeliveryOutcome: "outcome" {
+        Delivered = "delivered",
+        Failed = "failed",
+        Abandoned = "abandoned",
+    }
+}
+
+label! {
+    /// What a database statement does. `Transaction`: it is part of one with several.
+    StatementKind: "kind" { Read = "read", Write = "write", Transaction = "transaction" }
+}
+
 impl Label for Limit {
     const ALL: &[Self] = &Self::ALL;
 }
@@ -97,8 +116,20 @@ impl EncodeLabelSet for Limit {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabel {
+struct RouteLabels {
     route: Arc<str>,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    grant: &'static str,
+    client: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlgorithmLabel {
+    algorithm: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -143,18 +174,29 @@ pub struct Metrics {
     pub database_pool_idle: Gauge,
     pub revocation_entries: Gauge,
     /// Denied requests without a record: more arrived at once than are written.
-    pub refusals_unwritten: Counter,
+    pub denied_requests_unrecorded: Counter,
+    pub active_sessions: Gauge,
+    pub outbox_events: Gauge,
+    redis_trusted: Family<Vec<(String, String)>, Gauge>,
+    logout_deliveries: Family<DeliveryOutcome, Counter>,
+    tokens_issued: Family<TokenLabels, Counter>,
+    key_age: Family<AlgorithmLabel, Gauge>,
+    key_rotation: Family<AlgorithmLabel, Gauge>,
+    database_errors: Family<StatementKind, Counter>,
+    database_duration: Durations<StatementKind>,
     logins: Family<LoginOutcome, Counter>,
     refreshes: Family<RefreshOutcome, Counter>,
     token_checks: Family<TokenCheck, Counter>,
     gateways: Family<GatewayOutcome, Counter>,
     rate_limited: Family<Limit, Counter>,
     http_requests: Family<HttpLabels, Counter>,
-    http_duration: Durations<RouteLabel>,
+    http_duration: Durations<RouteLabels>,
     grpc_calls: Family<GrpcLabels, Counter>,
     grpc_duration: Durations<MethodLabel>,
     routes: RwLock<HashSet<Arc<str>>>,
     registry: Registry,
+    /// The operating system's view, by the names that every Prometheus client library uses.
+    process: Registry,
 }
 
 impl Default for Metrics {
@@ -172,6 +214,10 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("propusk");
         let r = &mut registry;
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "The running version", build);
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
         Self {
             registrations: metric(r, "registrations", "Users registered"),
             logouts: metric(r, "logouts", "Sessions revoked by logout"),
@@ -185,16 +231,61 @@ impl Metrics {
             database_pool_size: metric(r, "database_pool_size", "Pooled database connections"),
             database_pool_idle: metric(r, "database_pool_idle", "Idle database connections"),
             revocation_entries: metric(r, "revocation_entries", "Entries of the revocation list"),
-            refusals_unwritten: metric(
+            denied_requests_unrecorded: metric(
                 r,
-                "refusals_unwritten",
+                "denied_requests_unrecorded",
                 "Denied requests without a record, because too many arrived at once",
+            ),
+            active_sessions: metric(
+                r,
+                "active_sessions",
+                "Sessions that are neither revoked nor expired, counted once a minute",
+            ),
+            outbox_events: metric(
+                r,
+                "outbox_events",
+                "Events in the outbox, counted once a minute",
+            ),
+            redis_trusted: metric(
+                r,
+                "redis_trusted",
+                "1 if the Redis replica answers revocation checks, 0 if the database does",
+            ),
+            logout_deliveries: family(
+                r,
+                "backchannel_logout_deliveries",
+                "Attempts to deliver a logout token, by outcome",
+            ),
+            tokens_issued: metric(
+                r,
+                "tokens_issued",
+                "Access tokens issued, by grant and by how the client was registered",
+            ),
+            key_age: metric(
+                r,
+                "signing_key_age_seconds",
+                "Time since the active signing key became active, by algorithm",
+            ),
+            key_rotation: metric(
+                r,
+                "signing_key_next_rotation_timestamp_seconds",
+                "When the next signing key becomes active, by algorithm",
+            ),
+            database_errors: family(
+                r,
+                "database_errors",
+                "Statements and commits that the database failed, by kind",
+            ),
+            database_duration: durations(
+                r,
+                "database_statement_duration_seconds",
+                "Time of a database statement or commit, with queueing, by kind",
             ),
             logins: family(r, "logins", "Login attempts, by outcome"),
             refreshes: family(
                 r,
                 "refreshes",
-                "Refresh token requests, by outcome; `theft` is reuse and revokes the session",
+                "Refresh token requests, by outcome; `reuse_detected` revokes the session",
             ),
             token_checks: family(r, "token_checks", "Access tokens verified, by outcome"),
             gateways: family(r, "gateway_decisions", "Decisions given to gateways, by outcome"),
@@ -204,21 +295,20 @@ impl Metrics {
                 "http_requests",
                 "HTTP requests, by route, method and status class",
             ),
-            http_duration: register(
+            http_duration: durations(
                 r,
                 "http_request_duration_seconds",
-                "Time from an HTTP request's header section to its response's, by route",
-                Family::new_with_constructor(seconds as fn() -> Histogram),
+                "Time from an HTTP request's header section to its response's, by route and method",
             ),
             grpc_calls: metric(r, "grpc_calls", "gRPC calls, by method and status code"),
-            grpc_duration: register(
+            grpc_duration: durations(
                 r,
                 "grpc_call_duration_seconds",
                 "Time from a gRPC call's header section to its response's, by method",
-                Family::new_with_constructor(seconds as fn() -> Histogram),
             ),
             routes: RwLock::default(),
             registry,
+            process,
         }
     }
 
@@ -247,6 +337,36 @@ impl Metrics {
         self.rate_limited.get_or_create(&limit).inc();
     }
 
+    /// Counts an attempt to deliver a logout token.
+    pub fn logout_delivery(&self, outcome: DeliveryOutcome) {
+        self.logout_deliveries.get_or_create(&outcome).inc();
+    }
+
+    /// Counts an access token. `grant` is an OAuth grant type, or `login` for the first-party API's
+    /// register and login.
+    pub fn token_issued(&self, grant: &'static str, client: Source) {
+        self.tokens_issued.get_or_create(&TokenLabels { grant, client: client.as_str() }).inc();
+    }
+
+    /// Sets the age of a signing key, and when the next one takes over.
+    pub fn signing_key(&self, algorithm: SigningAlgorithm, age: Duration, rotation: Timestamp) {
+        let label = AlgorithmLabel { algorithm: algorithm.as_str() };
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.key_age.get_or_create(&label).set(age);
+        self.key_rotation.get_or_create(&label).set(rotation.as_secs());
+    }
+
+    /// Sets whether the Redis replica is trusted, where there is one.
+    pub fn redis_trusted(&self, is_trusted: bool) {
+        self.redis_trusted.get_or_create(&vec![]).set(i64::from(is_trusted));
+    }
+
+    /// The time that statements of a kind take, in seconds, and the number that failed.
+    pub fn statements(&self, kind: StatementKind) -> (Histogram, Counter) {
+        let duration = self.database_duration.get_or_create(&kind).clone();
+        (duration, self.database_errors.get_or_create(&kind).clone())
+    }
+
     /// Counts an answered HTTP request. `route` is the route's pattern, never the requested path.
     pub fn http_request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         let route = self.route(route);
@@ -258,13 +378,11 @@ impl Metrics {
             4 => "4xx",
             _ => "5xx",
         };
-        let labels = HttpLabels {
-            route: Arc::clone(&route),
-            method: known.unwrap_or(&METHODS[METHODS.len() - 1]),
-            status,
-        };
+        let method: &'static str = known.unwrap_or(&METHODS[METHODS.len() - 1]);
+        let labels = HttpLabels { route: Arc::clone(&route), method, status };
         self.http_requests.get_or_create(&labels).inc();
-        self.http_duration.get_or_create(&RouteLabel { route }).observe(took.as_secs_f64());
+        let labels = RouteLabels { route, method };
+        self.http_duration.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Counts an answered gRPC call. Both labels take a few dozen values.
@@ -290,7 +408,9 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
-        let _ = text::encode(&mut out, &self.registry);
+        let _ = text::encode_registry(&mut out, &self.registry)
+            .and_then(|()| text::encode_registry(&mut out, &self.process))
+            .and_then(|()| text::encode_eof(&mut out));
         out
     }
 }
@@ -306,6 +426,13 @@ fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, 
 
 fn metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     register(registry, name, help, M::default())
+}
+
+fn durations<L>(registry: &mut Registry, name: &str, help: &str) -> Durations<L>
+where
+    L: EncodeLabelSet + Clone + fmt::Debug + Eq + Hash + Send + Sync + 'static,
+{
+    register(registry, name, help, Family::new_with_constructor(seconds as fn() -> Histogram))
 }
 
 /// A counter whose series exist from the start.
@@ -325,13 +452,13 @@ mod tests {
     fn two_instances_do_not_share_series() {
         let (one, other) = (Metrics::new(), Metrics::new());
         one.login(LoginOutcome::WrongCredentials);
-        one.refresh(RefreshOutcome::Theft);
+        one.refresh(RefreshOutcome::ReuseDetected);
         one.rate_limited(Limit::Register);
         one.token_check(TokenCheck::Refused);
         one.revocation_entries.set(3);
         for (series, value) in [
             ("propusk_logins_total{outcome=\"wrong_credentials\"}", 1),
-            ("propusk_refreshes_total{outcome=\"theft\"}", 1),
+            ("propusk_refreshes_total{outcome=\"reuse_detected\"}", 1),
             ("propusk_rate_limited_total{limit=\"register\"}", 1),
             ("propusk_token_checks_total{outcome=\"refused\"}", 1),
             ("propusk_revocation_entries", 3),
@@ -388,9 +515,9 @@ mod tests {
             "propusk_http_requests_total{route=\"/a\",method=\"GET\",status=\"2xx\"} 2",
             "propusk_http_requests_total{route=\"/a\",method=\"GET\",status=\"4xx\"} 1",
             "propusk_http_requests_total{route=\"/a\",method=\"other\",status=\"4xx\"} 1",
-            "propusk_http_request_duration_seconds_bucket{le=\"0.0025\",route=\"/a\"} 0",
-            "propusk_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/a\"} 4",
-            "propusk_http_request_duration_seconds_count{route=\"/a\"} 4",
+            "propusk_http_request_duration_seconds_bucket{le=\"0.0025\",route=\"/a\",method=\"GET\"} 0",
+            "propusk_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/a\",method=\"GET\"} 3",
+            "propusk_http_request_duration_seconds_count{route=\"/a\",method=\"GET\"} 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

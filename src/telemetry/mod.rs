@@ -2,8 +2,12 @@
 
 mod logs;
 mod metrics;
+mod process;
 
 pub use self::{
     logs::{LogError, init_logs, log_to},
-    metrics::{GatewayOutcome, LoginOutcome, Metrics, RefreshOutcome, TokenCheck},
+    metrics::{
+        DeliveryOutcome, GatewayOutcome, LoginOutcome, Metrics, RefreshOutcome, StatementKind,
+        TokenCheck,
+    },
 };

@@ -478,7 +478,7 @@ async fn a_flood_of_denied_requests_stores_a_bounded_number_of_rows() {
     let metrics = server.app.metrics.render();
     let unwritten = metrics
         .lines()
-        .find_map(|line| line.strip_prefix("propusk_refusals_unwritten_total "))
+        .find_map(|line| line.strip_prefix("propusk_denied_requests_unrecorded_total "))
         .expect("a metric");
     let unwritten: i64 = unwritten.parse().expect("a number");
     assert_eq!(count + unwritten, 4_000, "every denied request is stored or counted");

@@ -28,6 +28,7 @@ mod logging;
 mod logout_deliveries;
 mod mcp;
 mod metadata_documents;
+mod metrics;
 mod modules;
 mod names;
 mod nginx;

@@ -18,7 +18,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("limits", &["clock", "config"]),
     ("password", &["clock", "config"]),
     ("outbound", &["config"]),
-    ("telemetry", &["config", "limits", "unicode"]),
+    ("telemetry", &["clock", "config", "limits", "model", "unicode"]),
     ("storage", &["clock", "oauth", "model", "config"]),
     ("jose", &["clock", "oauth", "model"]),
     ("directory", &["model", "oauth", "storage"]),

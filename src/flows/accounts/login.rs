@@ -11,6 +11,7 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        client::Source,
         user::{Login, User},
     },
     password::{MAX_BYTES, Verdict},
@@ -36,6 +37,7 @@ pub async fn login(
         let (session, tokens) =
             PreparedSession::api(app, authenticated.user.clone(), context).await?;
         open(app, authenticated, session, context).await?;
+        app.metrics.token_issued("login", Source::BuiltIn);
         Ok(tokens)
     };
     counted(app, opened.await)

@@ -12,6 +12,7 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        client::Source,
         event::Event,
         user::{Email, Login, Role, User, Username},
     },
@@ -42,6 +43,7 @@ pub async fn register(
     let account = prepare(app, registration, context).await?;
     let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
     create(app, account, session, context).await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
 }
 

@@ -22,6 +22,7 @@ use crate::{
         logout_deliveries as rows,
         logout_deliveries::{Delivery, DueClient},
     },
+    telemetry::DeliveryOutcome,
 };
 
 /// How often a process looks for abandoned leases and due retries.
@@ -140,6 +141,7 @@ async fn deliver(app: &App, client: DueClient) -> Result<(), Error> {
         for (delivery, outcome) in taken.iter().zip(sent) {
             match outcome? {
                 Outcome::Delivered => {
+                    app.metrics.logout_delivery(DeliveryOutcome::Delivered);
                     rows::remove(&app.db, &delivery.id).await?;
                     responded = true;
                 }
@@ -170,10 +172,12 @@ async fn refused(app: &App, delivery: &Delivery, why: &str) -> Result<(), Error>
     let done = usize::try_from(delivery.attempts - 1).unwrap_or(usize::MAX);
     match PAUSES.get(done) {
         Some(pause) => {
+            app.metrics.logout_delivery(DeliveryOutcome::Failed);
             tracing::info!(client_id, why, "logout token not delivered; will retry");
             rows::postpone(&app.db, &delivery.id, app.clock.now() + *pause).await?;
         }
         None => {
+            app.metrics.logout_delivery(DeliveryOutcome::Abandoned);
             tracing::warn!(client_id, why, "logout token not delivered; abandoned");
             rows::remove(&app.db, &delivery.id).await?;
         }
@@ -193,10 +197,14 @@ async fn back_off(
     let pause = PAUSES[usize::try_from(failures).unwrap_or(last).min(last)];
     rows::back_off(&app.db, client_id, failures + 1, now + pause).await?;
     for (id, why) in unavailable {
+        app.metrics.logout_delivery(DeliveryOutcome::Failed);
         tracing::info!(client_id, why, "logout token not delivered; will retry");
         rows::postpone(&app.db, id, now + pause).await?;
     }
     let abandoned = rows::remove_old(&app.db, client_id, now - ABANDONED).await?;
+    for _ in 0..abandoned {
+        app.metrics.logout_delivery(DeliveryOutcome::Abandoned);
+    }
     if abandoned > 0 {
         tracing::warn!(client_id, abandoned, "logout tokens not delivered; abandoned");
     }

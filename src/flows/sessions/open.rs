@@ -19,7 +19,7 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
-        client::FIRST_PARTY,
+        client::{FIRST_PARTY, Source},
         event::Event,
         session::SessionDetails,
         user::User,
@@ -121,6 +121,7 @@ pub(crate) async fn open_in_browser(
     }
     store_api(&mut tx, row, "session.open").await?;
     tx.commit().await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
     Ok(Some(tokens))
 }
 

@@ -10,7 +10,12 @@ use crate::{
         scope::{self, UserAccess},
         verify,
     },
-    model::{actor::RequestContext, client::FIRST_PARTY, module::OpenGrant, user::User},
+    model::{
+        actor::RequestContext,
+        client::{FIRST_PARTY, GrantType, Source},
+        module::OpenGrant,
+        user::User,
+    },
     oauth::{
         access_token::{Audience, NewAccessToken},
         refresh_token::RefreshToken,
@@ -81,6 +86,7 @@ pub async fn refresh(
     let (open, scope) = (&session.modules, &session.scope);
     let (access_token, expires_in) =
         access_token(app, &session.id, &user, open, scope, authenticated_at, now).await?;
+    app.metrics.token_issued(GrantType::RefreshToken.as_str(), Source::BuiltIn);
     Ok(Tokens {
         access_token,
         refresh_token: successor.expose(),

@@ -126,7 +126,7 @@ async fn attempt(
             "refresh token reuse detected: session revoked"
         );
         end::end_one(app, &session, RevocationReason::RefreshTokenReuse, caller).await?;
-        return Ok((RefreshOutcome::Theft, None));
+        return Ok((RefreshOutcome::ReuseDetected, None));
     }
     Ok((RefreshOutcome::Invalid, None))
 }

@@ -59,7 +59,8 @@ impl ClientCredentials {
         }
     }
 
-    fn client_id(&self) -> &str {
+    /// The client that the credentials claim to be of.
+    pub fn client_id(&self) -> &str {
         match self {
             Self::Absent { client_id }
             | Self::Secret { client_id, .. }

@@ -31,6 +31,11 @@ pub async fn issue(
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let issued = issue_by_grant(app, credentials, request, caller).await;
+    if issued.is_ok()
+        && let Some(known) = app.directory.cached(credentials.client_id())
+    {
+        app.metrics.token_issued(request.grant_type().as_str(), known.client.source);
+    }
     if issued.is_err() {
         diagnostics::record("grant_type", format_args!("{:?}", request.grant_type()));
         match request.scope() {

@@ -109,5 +109,7 @@ pub async fn issue(
     let session = rows::by_id(&app.db, &id).await?;
     let session = session.filter(|session| session.is_live(now));
     let session = session.ok_or(Error::Conflict(DISABLED))?;
-    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await
+    let issued = issue::for_session(app, client, session, scope, refresh.as_ref(), now).await?;
+    app.metrics.token_issued("on_behalf_of", client.source);
+    Ok(issued)
 }
