@@ -7,7 +7,11 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Failed, commands::failed};
+use super::{
+    Failed,
+    commands::failed,
+    listing::{Listing, print_record},
+};
 use crate::{
     app::App,
     flows::admin::{
@@ -453,16 +457,14 @@ pub async fn client(app: &App, command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Show { id, json } => {
             let client = clients::by_id(app, &id).await?;
             let mut shown = describe(&client);
-            if json {
-                print_json(&shown)?;
-            } else {
+            if !json {
                 let secrets = client.secrets.iter().map(|secret| match secret.expires_at {
                     Some(at) => format!("valid until {}", at.rfc3339()),
                     None => "valid".to_owned(),
                 });
                 shown["secrets"] = secrets.collect();
-                print_fields(&shown);
             }
+            print_record(&shown, json)?;
         }
         ClientCommand::Set { id, settings } => {
             let change = settings.into_change()?;
@@ -558,31 +560,22 @@ fn print_secret(secret: Option<&str>) {
 }
 
 async fn list(app: &App, as_json: bool) -> Result<(), Failed> {
-    let mut listed = vec![];
-    if !as_json {
-        println!("{:<37} {:<13} {:<9} {:<21} NAME", "ID", "SOURCE", "STATE", "SINCE");
-    }
+    let mut listing = Listing::new(&["ID", "NAME", "SOURCE", "STATE", "CREATED"], as_json);
     let mut after = String::new();
     loop {
         let page = crate::storage::clients::list(&app.db, &after, 500).await.map_err(failed)?;
         for client in &page {
-            if as_json {
-                listed.push(describe(client));
-                continue;
-            }
-            let (id, source) = (&client.id, client.source.as_str());
-            let since = client.created_at.rfc3339();
-            println!("{id:<37} {source:<13} {:<9} {since:<21} {}", state(client), client.name());
+            let (source, created) = (client.source.as_str(), client.created_at.rfc3339());
+            let cells: [&str; 5] =
+                [&client.id, client.name(), source, state(client), created.as_str()];
+            listing.add(cells, &describe(client))?;
         }
         match page.last() {
             Some(last) => after.clone_from(&last.id),
             None => break,
         }
     }
-    if as_json {
-        print_json(&listed.into())?;
-    }
-    Ok(())
+    listing.print()
 }
 
 fn state(client: &Client) -> &'static str {
@@ -617,34 +610,6 @@ fn describe(client: &Client) -> Value {
     shown
 }
 
-/// One line per field; a list has one line per member.
-fn print_fields(shown: &Value) {
-    for (name, value) in shown.as_object().into_iter().flatten() {
-        let lines: Vec<String> = match value {
-            Value::Null => continue,
-            Value::String(text) if text.is_empty() => continue,
-            Value::Array(items) => items.iter().map(plain).collect(),
-            other => vec![plain(other)],
-        };
-        for line in lines {
-            println!("{name:<38} {line}");
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn print_json(value: &Value) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(value).map_err(failed)?;
-    println!("{text}");
-    Ok(())
-}
-
 pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed> {
     match command {
         ResourceCommand::Add { id, name, scope, default_scope } => {
@@ -661,15 +626,21 @@ pub async fn resource(app: &App, command: ResourceCommand) -> Result<(), Failed>
             let mut resources: Vec<_> =
                 catalogue::all(app).await?.resources.into_values().collect();
             resources.sort_by(|one, other| one.id.cmp(&other.id));
-            let shown = resources.iter().map(|resource| {
-                json!({
+            let header = &["ID", "NAME", "SCOPE", "DEFAULT SCOPE"];
+            let mut listing = Listing::new(header, json);
+            for resource in &resources {
+                let scope = resource.scope.as_ref().map(Scope::to_string);
+                let default_scope = resource.default_scope.to_string();
+                let shown = json!({
                     "id": resource.id,
                     "name": resource.name,
-                    "scope": resource.scope.as_ref().map(Scope::to_string),
-                    "default_scope": resource.default_scope.to_string(),
-                })
-            });
-            print_all(shown, json)?;
+                    "scope": scope,
+                    "default_scope": default_scope,
+                });
+                let scope = scope.as_deref().unwrap_or("any");
+                listing.add([&resource.id, &resource.name, scope, &default_scope], &shown)?;
+            }
+            listing.print()?;
         }
         ResourceCommand::Remove { id } => {
             catalogue::remove_resource(app, &id, &Actor::operator()).await?;
@@ -694,14 +665,16 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
         ScopeCommand::List { json } => {
             let mut scopes: Vec<_> = catalogue::all(app).await?.scopes.into_iter().collect();
             scopes.sort();
-            let shown = scopes.into_iter().map(|(name, texts)| {
+            let mut listing = Listing::new(&["NAME", "ENGLISH", "RUSSIAN"], json);
+            for (name, texts) in &scopes {
                 let mut shown = json!({ "name": name });
                 for (language, text) in texts {
-                    shown[language] = text.into();
+                    shown[language] = text.as_str().into();
                 }
-                shown
-            });
-            print_all(shown, json)?;
+                let text = |language: &str| texts.get(language).map_or("", String::as_str);
+                listing.add([name, text("en"), text("ru")], &shown)?;
+            }
+            listing.print()?;
         }
         ScopeCommand::Release { name } => {
             catalogue::release_scope(app, &name, &Actor::operator()).await?;
@@ -711,17 +684,6 @@ pub async fn scope(app: &App, command: ScopeCommand) -> Result<(), Failed> {
             catalogue::remove_scope(app, &name, &Actor::operator()).await?;
             println!("removed the description of scope {name}");
         }
-    }
-    Ok(())
-}
-
-fn print_all(shown: impl Iterator<Item = Value>, as_json: bool) -> Result<(), Failed> {
-    if as_json {
-        return print_json(&shown.collect());
-    }
-    for one in shown {
-        print_fields(&one);
-        println!();
     }
     Ok(())
 }

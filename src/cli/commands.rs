@@ -8,13 +8,17 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Failed, KeysCommand, UserCommand};
+use super::{
+    Failed, KeysCommand, UserCommand,
+    listing::{Listing, print_json},
+};
 use crate::{
     app::{self, App},
     clock::{Clock, Rng},
@@ -31,11 +35,14 @@ use crate::{
             users,
         },
     },
-    http,
+    http::{
+        self,
+        api::admin::{Explanation, KeyData, UserDetails},
+    },
     keys::{Keys, Rotation},
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
-    storage::{denied_requests, files, users as rows},
+    storage::{denied_requests, files, users as rows, users::UserFilter},
 };
 
 impl From<Error> for Failed {
@@ -47,7 +54,9 @@ impl From<Error> for Failed {
                 lines.join("\n")
             }
             Error::Unavailable(cause) | Error::NotCreated(cause) => cause.to_string(),
-            Error::NotFound(noun @ ("client" | "module" | "role")) => {
+            Error::NotFound(
+                noun @ ("client" | "module" | "resource" | "role" | "scope" | "session" | "user"),
+            ) => {
                 format!("there is no such {noun}: see `propusk {noun} list`")
             }
             Error::NoSuchModule => "there is no such module: see `propusk module list`".to_owned(),
@@ -198,8 +207,9 @@ pub async fn migrate(config: Config) -> Result<(), Failed> {
 
 pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
     let App { keys, db, clock, rng, config, .. } = app;
+    let mut as_json = false;
     match command {
-        KeysCommand::List => {}
+        KeysCommand::List { json } => as_json = json,
         KeysCommand::Rotate { algorithm, now } => {
             let rotation = Rotation { only: algorithm, at_once: now, call: None };
             keys.rotate(db, clock, rng, rotation, &Actor::operator()).await.map_err(failed)?;
@@ -216,7 +226,8 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
         }
     }
     let now = clock.now();
-    println!("{:<45} {:<14} {:<8} {:<21} RETIRES", "ID", "ALGORITHM", "STATE", "ACTIVE FROM");
+    let header = &["ID", "ALGORITHM", "STATE", "ACTIVE FROM", "RETIRES"];
+    let mut listing = Listing::new(header, as_json);
     for key in &keys.ring().records {
         let state = match key.state(now) {
             KeyState::Next => "next",
@@ -224,15 +235,11 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
             KeyState::Retired => "retired",
             KeyState::Banned => "banned",
         };
-        let retires = key.retires_at.map_or_else(|| "-".to_owned(), |at| at.rfc3339());
-        let algorithm = key.algorithm.as_str();
-        println!(
-            "{:<45} {algorithm:<14} {state:<8} {:<21} {retires}",
-            key.id,
-            key.activates_at.rfc3339()
-        );
+        let shown = KeyData::from((key.clone(), now));
+        let retires = shown.retires_at.as_deref().unwrap_or_default();
+        listing.add([&shown.id, &shown.algorithm, state, &shown.activates_at, retires], &shown)?;
     }
-    Ok(())
+    listing.print()
 }
 
 pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
@@ -248,27 +255,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
                 println!("password (shown once): {password}");
             }
         }
-        UserCommand::List => {
-            println!("{:<37} {:<10} {:<9} {:<21} EMAIL, USERNAME", "ID", "ROLE", "STATE", "SINCE");
-            let mut after = String::new();
-            loop {
-                let page = rows::list(&app.db, &after, 500).await.map_err(failed)?;
-                for user in &page {
-                    let state = if user.disabled_at.is_some() { "disabled" } else { "enabled" };
-                    let (id, role) = (&user.id, user.role.as_str());
-                    let since = user.created_at.rfc3339();
-                    let username = user.username.as_deref().unwrap_or_default();
-                    println!(
-                        "{id:<37} {role:<10} {state:<9} {since:<21} {} {username}",
-                        user.email
-                    );
-                }
-                match page.last() {
-                    Some(last) => after.clone_from(&last.id),
-                    None => break,
-                }
-            }
-        }
+        UserCommand::List { json } => list_users(app, json).await?,
         UserCommand::Canonicalize => {
             let report = canonical_names::renew(app, &Actor::operator()).await?;
             println!("renewed {} canonical name(s)", report.changed);
@@ -338,19 +325,9 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
         return Err(Failed::Run(message));
     };
     if json {
-        let report = serde_json::json!({
-            "requestId": denied.request_id,
-            "at": denied.at.rfc3339(),
-            "call": denied.call,
-            "status": denied.status,
-            "code": denied.code,
-            "reason": denied.reason,
-            "facts": denied.diagnostics,
-            "address": denied.address,
-            "correlationId": denied.correlation_id,
-        });
-        println!("{report}");
-        return Ok(());
+        let mut report = serde_json::to_value(Explanation::from(denied)).map_err(failed)?;
+        with_types(&mut report);
+        return print_json(&report);
     }
     let from = denied.address.unwrap_or_default();
     println!("{} {} from {from}", denied.at.rfc3339(), denied.call);
@@ -359,6 +336,51 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
         println!("  {name}: {value}");
     }
     Ok(())
+}
+
+async fn list_users(app: &App, as_json: bool) -> Result<(), Failed> {
+    let header = &["ID", "EMAIL", "USERNAME", "ROLE", "STATE", "CREATED"];
+    let mut listing = Listing::new(header, as_json);
+    let (filter, mut after) = (UserFilter::default(), String::new());
+    loop {
+        let page = rows::page(&app.db, &filter, &after, 500).await.map_err(failed)?;
+        match page.last() {
+            Some(last) => after.clone_from(&last.user.id),
+            None => break,
+        }
+        for account in page {
+            let shown = UserDetails::from(account);
+            let username = shown.username.as_deref().unwrap_or_default();
+            let state = if shown.disabled_at.is_some() { "disabled" } else { "enabled" };
+            let cells: [&str; 6] =
+                [&shown.id, &shown.email, username, &shown.role, state, &shown.created_at];
+            listing.add(cells, &shown)?;
+        }
+    }
+    listing.print()
+}
+
+/// Diagnostics that are numbers; the others that look like one are ids.
+const NUMBERS: [&str; 4] = ["needed.max_age", "session.generation", "token.exp", "token.iat"];
+
+/// Gives the report's numbers and truth values their types: diagnostics are stored as texts.
+fn with_types(report: &mut Value) {
+    let number = |text: &str| text.parse::<i64>().ok().map(Value::from);
+    // The name of a gRPC status is a text.
+    if let Some(status) = report["status"].as_str().and_then(number) {
+        report["status"] = status;
+    }
+    for (name, value) in report["diagnostics"].as_object_mut().into_iter().flatten() {
+        let typed = match value.as_str() {
+            Some("true") => Some(Value::Bool(true)),
+            Some("false") => Some(Value::Bool(false)),
+            Some(text) if NUMBERS.contains(&name.as_str()) => number(text),
+            _ => None,
+        };
+        if let Some(typed) = typed {
+            *value = typed;
+        }
+    }
 }
 
 fn role_named(name: &str) -> Result<Role, Failed> {

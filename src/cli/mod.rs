@@ -18,7 +18,9 @@ macro_rules! eprintln {
 
 mod clients;
 mod commands;
+mod listing;
 mod modules;
+mod sessions;
 
 use std::{
     path::{Path, PathBuf},
@@ -83,6 +85,12 @@ enum Command {
     /// Manage user roles
     #[command(subcommand)]
     Role(modules::RoleCommand),
+    /// List and revoke sessions of users at clients
+    #[command(subcommand)]
+    Session(sessions::SessionCommand),
+    /// Show the audit log
+    #[command(subcommand)]
+    Audit(sessions::AuditCommand),
     /// Explain why a request was denied
     Explain {
         /// `X-Request-Id` of the response, `requestId` of its body, or the id on the error page
@@ -114,7 +122,11 @@ enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
     /// List all keys and their states
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
     Rotate {
         /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA (Ed25519)
@@ -151,7 +163,11 @@ enum UserCommand {
         password_stdin: bool,
     },
     /// List users
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Renew the stored canonical forms of email addresses and usernames, and report collisions
     ///
     /// For databases of earlier versions: two users whose names are the same by today's rules are
@@ -290,6 +306,12 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             Command::Role(command) => {
                 on_app(config, async |app| modules::role(app, command).await).await
             }
+            Command::Session(command) => {
+                on_app(config, async |app| sessions::session(app, command).await).await
+            }
+            Command::Audit(command) => {
+                on_app(config, async |app| sessions::audit(app, command).await).await
+            }
             Command::Explain { request_id, json } => {
                 commands::explain(config, &request_id, json).await
             }
@@ -298,4 +320,46 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             Command::Config(_) | Command::Openapi { .. } => Ok(()),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// Every command below this one, with its path.
+    fn all(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = format!("{path} {}", command.get_name());
+        let below = command.get_subcommands().flat_map(|below| all(below, &path));
+        std::iter::once((path.clone(), command.clone())).chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_and_every_argument_has_help() {
+        let mut missing = vec![];
+        for (path, command) in all(&Cli::command(), "") {
+            if command.get_about().is_none() {
+                missing.push(path.clone());
+            }
+            let silent = command.get_arguments().filter(|argument| argument.get_help().is_none());
+            missing.extend(silent.map(|argument| format!("{path} {}", argument.get_id())));
+        }
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn every_command_that_shows_data_can_print_json() {
+        let shows = ["list", "show", "history", "explain"];
+        let mut count = 0;
+        for (path, command) in all(&Cli::command(), "") {
+            // The configuration is shown as TOML, which it is written in.
+            if !shows.contains(&command.get_name()) || path.ends_with("config show") {
+                continue;
+            }
+            count += 1;
+            assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{path}");
+        }
+        assert!(count >= 12, "{count} commands were found");
+    }
 }

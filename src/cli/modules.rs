@@ -1,13 +1,13 @@
 //! `propusk module` and `role`.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
-use super::{Failed, commands::failed};
+use super::{Failed, commands::failed, listing::Listing};
 use crate::{
     app::App,
     clock::Timestamp,
     flows::admin::{access::Precondition, modules, roles, users},
+    http::api::admin::{GrantData, ModuleDetails, RoleData},
     model::{
         actor::Actor,
         catalogue::Descriptions,
@@ -117,7 +117,7 @@ pub enum RoleCommand {
     },
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "must be a time like 2027-01-31T00:00:00Z".to_owned())
 }
 
@@ -198,7 +198,7 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
                 Some(moment) => modules::at(app, &user.id, moment).await?,
                 None => modules::history(app, &user.id).await?,
             };
-            history(&grants, json);
+            history(grants, json)?;
         }
     }
     Ok(())
@@ -207,56 +207,29 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
 async fn list(app: &App, json: bool) -> Result<(), Failed> {
     app.sync().await?;
     let catalogue = app.directory.catalogue(&app.db).await.map_err(failed)?;
-    if json {
-        let all: Vec<Value> = catalogue.modules.values().map(described).collect();
-        println!("{}", Value::Array(all));
-        return Ok(());
-    }
-    println!("{:<21} {:<21} {:<17} {:<29} SCOPE", "ID", "NAME", "SWITCHED BY", "RESOURCE");
+    let mut listing = Listing::new(&["ID", "NAME", "SWITCHED BY", "RESOURCE", "SCOPE"], json);
     for module in catalogue.modules.values() {
         let switched_by = if module.is_self_service { "users" } else { "administrators" };
-        let resource = module.resource.as_deref().unwrap_or("-");
-        let name = module.name("en");
-        println!("{:<21} {name:<21} {switched_by:<17} {resource:<29} {}", module.id, module.scope);
+        let resource = module.resource.as_deref().unwrap_or_default();
+        let (name, scope) = (module.name("en"), module.scope.to_string());
+        let cells: [&str; 5] = [&module.id, name, switched_by, resource, &scope];
+        listing.add(cells, &ModuleDetails::from(module.clone()))?;
     }
-    Ok(())
+    listing.print()
 }
 
-fn described(module: &Module) -> Value {
-    json!({
-        "id": module.id,
-        "names": module.names,
-        "descriptions": module.descriptions,
-        "scope": module.scope.to_string(),
-        "resource": module.resource,
-        "selfService": module.is_self_service,
-        "updatedAt": module.updated_at.rfc3339(),
-    })
-}
-
-fn history(grants: &[ModuleGrant], json: bool) {
-    let moment = |moment: Option<Timestamp>| moment.map(Timestamp::rfc3339);
-    if json {
-        let all = grants.iter().map(|grant| {
-            json!({
-                "moduleId": grant.module_id,
-                "validFrom": grant.valid_from.rfc3339(),
-                "validUntil": moment(grant.valid_until),
-                "grantedBy": grant.granted_by,
-                "endedBy": grant.ended_by,
-            })
-        });
-        println!("{}", Value::Array(all.collect()));
-        return;
-    }
-    println!("{:<21} {:<21} {:<21} {:<37} ENDED BY", "MODULE", "FROM", "UNTIL", "GRANTED BY");
+fn history(grants: Vec<ModuleGrant>, json: bool) -> Result<(), Failed> {
+    let header = &["MODULE", "FROM", "UNTIL", "GRANTED BY", "ENDED BY"];
+    let mut listing = Listing::new(header, json);
     for grant in grants {
-        let from = grant.valid_from.rfc3339();
-        let until = moment(grant.valid_until).unwrap_or_else(|| "-".to_owned());
-        let (module, granted_by) = (&grant.module_id, &grant.granted_by);
-        let ended_by = grant.ended_by.as_deref().unwrap_or("-");
-        println!("{module:<21} {from:<21} {until:<21} {granted_by:<37} {ended_by}");
+        let shown = GrantData::from(grant);
+        let until = shown.valid_until.as_deref().unwrap_or_default();
+        let ended_by = shown.ended_by.as_deref().unwrap_or_default();
+        let cells: [&str; 5] =
+            [&shown.module_id, &shown.valid_from, until, &shown.granted_by, ended_by];
+        listing.add(cells, &shown)?;
     }
+    listing.print()
 }
 
 pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
@@ -268,18 +241,13 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
             println!("saved role {name}");
         }
         RoleCommand::List { json } => {
-            let all = roles::all(app).await?;
-            if json {
-                let all = all.iter().map(|one| {
-                    json!({ "name": one.role.as_str(), "description": one.description, "users": one.users })
-                });
-                println!("{}", Value::Array(all.collect()));
-                return Ok(());
+            let mut listing = Listing::new(&["NAME", "USERS", "DESCRIPTION"], json);
+            for entry in roles::all(app).await? {
+                let shown = RoleData::from(entry);
+                let users = shown.users.to_string();
+                listing.add([&shown.name, users.as_str(), &shown.description], &shown)?;
             }
-            println!("{:<33} {:<7} DESCRIPTION", "ROLE", "USERS");
-            for one in all {
-                println!("{:<33} {:<7} {}", one.role.as_str(), one.users, one.description);
-            }
+            listing.print()?;
         }
         RoleCommand::Remove { name } => {
             roles::delete(app, parse(&name)?, &Precondition::Any, &by).await?;

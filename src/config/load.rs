@@ -120,8 +120,11 @@ fn file_to_read(argument: Option<&Path>, env: &BTreeMap<String, String>) -> Opti
 struct Layers {
     settings: BTreeMap<String, Setting>,
     problems: Vec<String>,
-    /// Whether every value has the right type, so that validating values is meaningful.
-    types_valid: bool,
+    /// Keys whose values could not be read, and have the value of the layer below instead: what is
+    /// found about that one says nothing.
+    unread: Vec<String>,
+    /// Whether a whole file could not be read: then every key may be one of those.
+    is_incomplete: bool,
 }
 
 impl Layers {
@@ -131,7 +134,7 @@ impl Layers {
         })?;
         let mut settings = BTreeMap::new();
         flatten("", table, &mut settings);
-        Ok(Self { settings, problems: Vec::new(), types_valid: true })
+        Ok(Self { settings, problems: Vec::new(), unread: Vec::new(), is_incomplete: false })
     }
 
     fn merge_file(&mut self, path: &Path) {
@@ -141,7 +144,10 @@ impl Layers {
         };
         match table {
             Ok(table) => self.merge_table("", table, path),
-            Err(problem) => self.problems.push(format!("{}: {problem}", path.display())),
+            Err(problem) => {
+                self.is_incomplete = true;
+                self.problems.push(format!("{}: {problem}", path.display()));
+            }
         }
     }
 
@@ -211,7 +217,7 @@ impl Layers {
                 self.set_from_text(key, text, source);
             }
             Err(error) => {
-                self.types_valid = false;
+                self.unread.push(key.to_owned());
                 self.problems.push(format!(
                     "{key} ({source}): cannot read the file: {error}; \
                      {name} must name a file that contains the value"
@@ -248,7 +254,7 @@ impl Layers {
         if let Err(error) = self.deserialize() {
             let problem = wrong_type(&key, &old.value, &new.value, &error);
             self.problems.push(format!("{key} ({}): {problem}", new.source));
-            self.types_valid = false;
+            self.unread.push(key.clone());
             self.settings.insert(key, old);
         }
     }
@@ -270,10 +276,13 @@ impl Layers {
             }
         };
         config.settings = self.settings;
-        if self.types_valid {
-            for (key, problem) in validate::problems(&config) {
-                self.problems.push(format!("{key} ({}): {problem}", config.source(key)));
-            }
+        if !self.is_incomplete {
+            let found = validate::problems(&config).into_iter().filter(|(key, problem)| {
+                !self.unread.iter().any(|unread| key == unread || problem.contains(unread))
+            });
+            let found =
+                found.map(|(key, problem)| format!("{key} ({}): {problem}", config.source(key)));
+            self.problems.extend(found.collect::<Vec<_>>());
         }
         if self.problems.is_empty() {
             Ok(config)

@@ -219,21 +219,6 @@ pub async fn set_role(tx: &mut Tx, id: &str, role: &Role, now: Timestamp) -> Res
     Ok(!rows.is_empty())
 }
 
-/// Up to `most` users with ids above `after`, in order.
-pub async fn list(db: &Db, after: &str, most: i64) -> Result<Vec<User>> {
-    let rows = db
-        .read(
-            Statement::new(
-                "SELECT id, email, username, role, is_verified, created_at, disabled_at FROM users \
-                 WHERE id > $1 ORDER BY id LIMIT $2",
-            )
-            .bind(after)
-            .bind(most),
-        )
-        .await?;
-    rows.iter().map(|row| from_row(row, &COLUMNS)).collect()
-}
-
 /// Filters of [`page`]; `None` matches every user.
 #[derive(Clone, Debug, Default)]
 pub struct UserFilter {

@@ -1,6 +1,13 @@
 //! The command line: what an operator types, and the errors they see.
 
-use std::process::{Output, Stdio};
+use std::{
+    process::{Output, Stdio},
+    sync::Arc,
+};
+
+use propusk::clock::Clock;
+use reqwest::StatusCode;
+use serde_json::Value;
 
 use crate::support::{
     Backend, Database, TestServer, backend_tests,
@@ -52,6 +59,8 @@ fn every_command_has_help() {
                 "client",
                 "resource",
                 "scope",
+                "session",
+                "audit",
                 "openapi",
                 "health",
                 "--config",
@@ -160,7 +169,7 @@ async fn a_failed_start_says_what_to_fix() {
 
     let away = format!("postgres://nobody:canary@{}/none", free_address());
     let output = run(&database, &[("PROPUSK_DATABASE__URL", &away)], &["serve"]);
-    assert_fails(&output, 1, &["database.url", "cannot be opened"]);
+    assert_fails(&output, 1, &["database.url", "cannot be opened", "Connection refused"]);
     assert!(!text(&output.stderr).contains("canary"), "the password is not shown");
 
     let output = run(&database, &[("PROPUSK_DATA_DIR", "/dev/null/data")], &["serve"]);
@@ -179,6 +188,95 @@ backend_tests! {
     an_added_client_works_and_its_settings_are_printed,
     the_cli_manages_users,
     the_cli_manages_signing_keys,
+    the_cli_lists_and_revokes_sessions_and_shows_the_audit_log,
+    every_list_is_one_table_and_one_json_array,
+}
+
+#[track_caller]
+fn json(output: &Output) -> Value {
+    serde_json::from_str(&assert_does(output, &[])).expect("JSON")
+}
+
+async fn the_cli_lists_and_revokes_sessions_and_shows_the_audit_log(backend: Backend) {
+    // The command reads the system's clock, so the server's begins there.
+    let (database, now) = (Database::new(backend).await, Clock::system().now());
+    let server = TestServer::on(Arc::new(database), Clock::fake(now), &[]).await;
+    let propusk = |args: &[&str]| run(&server.database, &[], args);
+    let vera = server.register("vera").await;
+    let nora = server.register("nora").await;
+    let listed = json(&propusk(&["session", "list", "--json"]));
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    let listed = json(&propusk(&["session", "list", "--user", "vera", "--json"]));
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let id = listed[0]["id"].as_str().expect("an id").to_owned();
+    let admin = server.admin("root").await;
+    let api = server.get_as(&format!("/api/v1/admin/sessions/{id}"), &admin.token).await;
+    assert_eq!(api.json()["data"], listed[0], "the JSON of the admin API");
+    assert_eq!(json(&propusk(&["session", "show", &id, "--json"])), listed[0]);
+    assert_does(&propusk(&["session", "show", &id]), &["clientId propusk"]);
+
+    assert_does(&propusk(&["session", "revoke", &id]), &["revoked session"]);
+    server.verify(&vera.access).await.expect_error(401, "INVALID_TOKEN");
+    server.verify(&nora.access).await.expect(StatusCode::OK);
+    let args = ["session", "list", "--all", "--user", "vera", "--client", "propusk"];
+    assert_does(&propusk(&args), &["ID SUBJECT CLIENT STATE", &id, "propusk revoked"]);
+    assert_fails(&propusk(&["session", "revoke", "x"]), 1, &["see `propusk session list`"]);
+    assert_fails(&propusk(&["session", "list", "--user", "nobody"]), 1, &["there is no user"]);
+
+    let revoked = ["audit", "list", "--action", "session.end", "--json"];
+    let entries = json(&propusk(&revoked));
+    assert_eq!((&entries[0]["actor"], entries.as_array().map(Vec::len)), (&"cli".into(), Some(1)));
+    let path = "/api/v1/admin/audit?action=session.end";
+    let api = server.get_as(path, &admin.token).await.json();
+    assert_eq!(api["data"]["items"], entries, "the JSON of the admin API");
+    let table = assert_does(&propusk(&["audit", "list", "--limit", "2"]), &["NUMBER AT ACTION"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let later = ["audit", "list", "--from", "2999-01-01T00:00:00Z", "--json"];
+    assert_eq!(json(&propusk(&later)), serde_json::json!([]));
+}
+
+async fn every_list_is_one_table_and_one_json_array(backend: Backend) {
+    let database = Database::new(backend).await;
+    let propusk = |args: &[&str]| run(&database, &[], args);
+    assert_does(&propusk(&["migrate"]), &[]);
+    assert_does(&propusk(&["user", "add", "vera@example.org", "--username", "vera"]), &[]);
+    let resource = ["resource", "add", "https://api.example/", "--name", "The API"];
+    assert_does(&propusk(&resource), &[]);
+    assert_does(&propusk(&["scope", "describe", "api:read", "--en", "Read your things"]), &[]);
+    let module = ["module", "add", "crm", "--name", "en=Customers", "--scope", "crm:read"];
+    assert_does(&propusk(&module), &[]);
+    assert_does(&propusk(&["module", "grant", "vera", "crm"]), &[]);
+    for (list, expected) in [
+        (&["keys", "list"][..], "refresh-chain"),
+        (&["user", "list"], "vera@example.org"),
+        (&["client", "list"], "propusk"),
+        (&["resource", "list"], "https://api.example/"),
+        (&["scope", "list"], "api:read"),
+        (&["module", "list"], "crm"),
+        (&["module", "history", "vera"], "crm"),
+        (&["role", "list"], "admin"),
+        (&["audit", "list"], "module.put"),
+        (&["session", "list"], ""),
+    ] {
+        let table = assert_does(&propusk(list), &[]);
+        let header = table.lines().next().expect("a header");
+        assert_eq!(header, header.to_uppercase(), "{list:?}");
+        // Each cell begins below its heading.
+        let is_start =
+            |at: &usize| header[..*at].ends_with("  ") && !header[*at..].starts_with(' ');
+        let starts: Vec<usize> = (1..header.len()).filter(is_start).collect();
+        for line in table.lines().skip(1) {
+            let line: Vec<char> = line.chars().collect();
+            for &at in starts.iter().filter(|&&at| at < line.len()) {
+                let begins = line[at - 1] == ' ';
+                assert!(begins, "{list:?}, column {at}:\n{table}");
+            }
+        }
+        assert!(table.contains(expected), "{table}");
+        let items = json(&propusk(&[list, &["--json"]].concat()));
+        assert_eq!(items.as_array().map(Vec::len), Some(table.lines().count() - 1), "{items}");
+        assert!(items.to_string().contains(expected), "{items}");
+    }
 }
 
 async fn an_added_client_works_and_its_settings_are_printed(backend: Backend) {
@@ -394,6 +492,39 @@ async fn the_cli_manages_signing_keys(backend: Backend) {
     );
     assert_fails(&propusk(&["keys", "rotate", "--algorithm", "PS256"]), 1, &["keys.algorithms"]);
     assert_fails(&propusk(&["keys", "rotate", "--algorithm", "HS256"]), 2, &["ES256"]);
+}
+
+#[test]
+fn config_check_reports_every_kind_of_mistake_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("propusk.toml"),
+        "[server]\nlisten_on = \"127.0.0.1:1\"\nmax_connections = \"many\"\n[tokens]\naccess_ttl = \"2h\"\n",
+    )
+    .expect("written");
+    let mut command = bare_command(folder.path());
+    command
+        .env("PROPUSK_LOG__LEVEL", "warning")
+        .env("PROPUSK_KEYS__ROTATE_EVERY", "soon")
+        .env("PROPUSK_CLIENTS__FILE", "/nowhere/clients.toml")
+        .args(["config", "check"]);
+    let output = command.output().expect("it runs");
+    assert_fails(
+        &output,
+        2,
+        &[
+            "server.listen_on (propusk.toml): unknown key",
+            "server.max_connections (propusk.toml): must be an integer",
+            "tokens.access_ttl (propusk.toml): must be from 1m to 1h",
+            "log.level (PROPUSK_LOG__LEVEL): `warning` is not a level: use warn",
+            "keys.rotate_every (PROPUSK_KEYS__ROTATE_EVERY)",
+            "clients.file (PROPUSK_CLIENTS__FILE): file not found",
+        ],
+    );
+    // Nothing follows from a value that could not be read.
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("keys.rotate_every").count(), 1, "{stderr}");
+    assert_eq!(stderr.lines().count(), 7, "{stderr}");
 }
 
 #[test]

@@ -263,6 +263,19 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
             && text.contains("400 invalid_client"),
         "{text} {output:?}"
     );
+    // As JSON: what is a number or a truth value has its type.
+    let explain = |at: usize| {
+        let reply: &Reply = &refused[at].0;
+        let args = ["explain", reply.header("x-request-id"), "--json"];
+        let output = crate::support::process::run(&server.database, &[], &args);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let report = explain(1);
+    assert_eq!((&report["status"], &report["code"]), (&json!(401), &json!("invalid_client")));
+    assert_eq!(report["diagnostics"]["client.found_and_enabled"], true, "{report}");
+    assert_eq!(report["diagnostics"]["client.id"], "app", "{report}");
+    let report = explain(refused.len() - 1);
+    assert!(report["diagnostics"]["token.exp"].is_i64(), "{report}");
     let output = crate::support::process::run(&server.database, &[], &["explain", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
 }

@@ -23,6 +23,10 @@ use std::collections::BTreeSet;
 use poem::Request;
 
 use self::documented::Documented;
+pub use self::{
+    audit::AuditEntry, explain::Explanation, grants::GrantData, keys::KeyData,
+    modules::ModuleDetails, roles::RoleData, sessions::SessionOverview, users::UserDetails,
+};
 use crate::api_error::ApiError;
 
 /// The path prefix of the admin API.
