@@ -4,7 +4,11 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin propusk && cp target/release/propusk /propusk
+    cargo build --release --locked --bin propusk && packaging/split-debug target/release/propusk /dist
+
+# The debug information, for a debugger beside the container: docker build --target debug -o . .
+FROM scratch AS debug
+COPY --from=build /dist/propusk.debug /
 
 FROM debian:bookworm-slim
 RUN apt-get update \
@@ -12,7 +16,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o 10001 -g 10001 -m 0700 /data \
     && install -d /etc/propusk
-COPY --from=build /propusk /usr/local/bin/propusk
+COPY --from=build /dist/propusk /usr/local/bin/propusk
 USER 10001:10001
 # A configuration mounted as /etc/propusk/propusk.toml is found there.
 WORKDIR /etc/propusk

@@ -32,6 +32,7 @@ mod metrics;
 mod modules;
 mod names;
 mod nginx;
+mod packaging;
 mod pages;
 mod passwords;
 mod processes;
