@@ -126,3 +126,17 @@ impl From<PasswordError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn joined_messages_have_no_double_punctuation() {
+        let joined = |messages: &[&str]| joined(messages.iter().map(|one| (*one).to_owned()));
+        assert_eq!(joined(&[]), "");
+        assert_eq!(joined(&["Use 8 characters."]), "Use 8 characters.");
+        let both = joined(&["login: has 1.", "password: Use 8 characters.", "email: no"]);
+        assert_eq!(both, "login: has 1; password: Use 8 characters; email: no");
+    }
+}

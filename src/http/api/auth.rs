@@ -87,7 +87,7 @@ impl AuthApi {
     ///
     /// Exchanges a refresh token for a new access token and a new refresh token. A retry with the
     /// same token within a few seconds (a lost response, two tabs) returns the same new refresh
-    /// token. Any later reuse counts as theft and revokes the session.
+    /// token. Any later reuse revokes the session.
     #[oai(path = "/token/refresh", method = "post", operation_id = "refresh")]
     pub async fn refresh(
         &self,
