@@ -122,7 +122,7 @@ pub struct CreateRevocation {
 }
 
 impl CreateRevocation {
-    fn read(self) -> Result<(revocation::NewRevocation, String), Error> {
+    fn read(self) -> Result<(NewRevocation, String), Error> {
         let reason = self.reason.unwrap_or_else(|| "administrator".to_owned());
         let target = self.target;
         let revocation = match (self.kind, self.scope) {
