@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use propusk::{
     clock::Clock,
     storage::{Row, Statement},
@@ -130,7 +131,7 @@ async fn terminated_connections_fail_at_most_one_request() {
     let mut terminated = 0;
     for _ in 0..5 {
         // All connections are in use once.
-        futures_util::future::join_all((0..24).map(|_| server.login("ann"))).await;
+        join_all((0..24).map(|_| server.login("ann"))).await;
         terminated += terminate_sessions(&url).await;
         let before: usize = failures.iter().sum();
         for _ in 0..12 {
@@ -167,11 +168,17 @@ async fn a_read_only_server_is_not_ready_and_its_connections_are_dropped() {
 
     run_beside(&url, "ALTER DATABASE {} SET default_transaction_read_only = on").await;
     terminate_sessions(&url).await;
+    // Every connection is opened again, by a session that cannot write.
+    for _ in 0..3 {
+        let names: Vec<_> = (0..12).map(|n| format!("bob{n}")).collect();
+        let replies = join_all(names.iter().map(|name| register(&server, name))).await;
+        replies.into_iter().for_each(expect_unavailable);
+    }
     until("it is not ready", || async {
         (ready(&server).await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    expect_unavailable(register(&server, "bob").await);
+    expect_unavailable(ready(&server).await);
     expect_unavailable(server.login("ann").await);
     server.verify(&tokens.access).await.expect(StatusCode::OK);
 
