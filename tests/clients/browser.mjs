@@ -154,7 +154,10 @@ export class User {
 
   async act(page, consent) {
     if (page === 'login') {
-      await this.browser.type('[name=login]', this.name);
+      // The page that asks a logged-in user again has no field for the login.
+      if (await this.browser.run('return document.querySelector("#login") !== null')) {
+        await this.browser.type('#login', this.name);
+      }
       await this.browser.type('[name=password]', this.password);
       await this.browser.click(`form[action="${PAGES.login}"] button[type=submit]`);
     } else {

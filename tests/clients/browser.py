@@ -107,7 +107,9 @@ class User:
     def _act(self, page):
         form = f'form[action="{PAGES[page]}"]'
         if page == "login":
-            self.browser.type("[name=login]", self.name)
+            # The page that asks a logged-in user again has no field for the login.
+            if self.browser.run('return document.querySelector("#login") !== null'):
+                self.browser.type("#login", self.name)
             self.browser.type("[name=password]", self.password)
             self.browser.click(f"{form} button[type=submit]")
         else:
