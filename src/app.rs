@@ -18,7 +18,7 @@ use crate::{
     directory::{CachedClient, Directory},
     error::Error,
     keys::{self, Keys},
-    limits::{Key, Limit, Limits, RetryAfter},
+    limits::{Key, Limit, Limits, RetryAfter, bodies::BodyBudget},
     model::{self, actor::Actor},
     outbound::Outbound,
     password::{Hasher, Policy},
@@ -51,6 +51,8 @@ pub struct App {
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
     pub limits: Limits,
+    /// The bytes of request bodies.
+    pub bodies: Arc<BodyBudget>,
     pub metrics: Metrics,
     pub readiness: Readiness,
     pub clock: Clock,
@@ -163,6 +165,7 @@ impl App {
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
+            bodies: BodyBudget::new(config.server.max_body_bytes_in_flight),
             started_at: clock.now(),
             denied_requests: DeniedRequestLog::new(db.clone(), clock.clone(), unwritten),
             config,

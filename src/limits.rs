@@ -4,6 +4,8 @@
 //! unknown key has its whole burst; the least used keys are evicted when `limits.tracked` is
 //! reached.
 
+pub mod bodies;
+
 use std::{
     net::{IpAddr, Ipv6Addr},
     time::Duration,

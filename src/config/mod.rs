@@ -89,6 +89,8 @@ pub struct Server {
     pub request_timeout: Duration,
     pub max_header_bytes: usize,
     pub max_body_bytes: usize,
+    pub max_admin_body_bytes: usize,
+    pub max_body_bytes_in_flight: usize,
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
     pub tls: Tls,

@@ -83,6 +83,16 @@ fn server(config: &Config, found: &mut Vec<Problem>) {
     if !(8192..=1_048_576).contains(&server.max_header_bytes) {
         found.push(("server.max_header_bytes", "must be from 8192 to 1048576".to_owned()));
     }
+    let largest = server.max_body_bytes.max(server.max_admin_body_bytes);
+    if server.max_body_bytes_in_flight / 4 < largest {
+        found.push((
+            "server.max_body_bytes_in_flight",
+            format!(
+                "must be at least four times the largest body ({}): a client network may hold a quarter",
+                largest.saturating_mul(4)
+            ),
+        ));
+    }
     if !(1024..=67_108_864).contains(&config.grpc.max_message_bytes) {
         found.push(("grpc.max_message_bytes", "must be from 1024 to 67108864".to_owned()));
     }
@@ -450,6 +460,7 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
     let numbers = [
         ("server.max_connections", config.server.max_connections == 0),
         ("server.max_body_bytes", config.server.max_body_bytes == 0),
+        ("server.max_admin_body_bytes", config.server.max_admin_body_bytes == 0),
         ("grpc.max_connections", config.grpc.max_connections == 0),
         ("database.max_connections", config.database.max_connections == 0),
         ("passwords.iterations", config.passwords.iterations == 0),

@@ -4,7 +4,10 @@
 //! invalid field. This one names the field, rejects duplicate keys and never repeats a value in an
 //! error.
 
-use poem::{IntoResponse, Request, RequestBody, Response, error::ReadBodyError, http::header};
+use std::pin::pin;
+
+use futures_util::StreamExt;
+use poem::{IntoResponse, Request, RequestBody, Response, http::header};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object,
     registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, Registry},
@@ -14,7 +17,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     api_error::{ApiError, ErrorCode},
+    diagnostics,
+    error::Error,
     http::context::Context,
+    limits::bodies::{Full, Reservation},
 };
 
 /// A JSON request body. An empty body is read as `{}`, so that a body with only optional fields may
@@ -58,12 +64,48 @@ impl<'a, T: Type + DeserializeOwned + Send> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// Reads a body of at most `server.max_body_bytes`, with or without Content-Length.
+/// Where bodies may have `server.max_admin_body_bytes`: administrators are authenticated first.
+const ADMIN: &str = "/api/v1/admin/";
+
+/// A body with its share of the byte budget.
+struct Held {
+    bytes: Vec<u8>,
+    reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Held {
+    /// Appends to the body, whose capacity is reserved first and never exceeds `limit`.
+    fn append(&mut self, chunk: &[u8], limit: usize) -> Result<(), Full> {
+        let needed = self.bytes.len() + chunk.len();
+        let capacity = self.bytes.capacity();
+        if needed > capacity {
+            let wanted = (2 * capacity).clamp(needed, limit.max(needed));
+            self.reservation.grow(wanted - capacity)?;
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+}
+
+/// Reads a body of at most `server.max_body_bytes` (administration:
+/// `server.max_admin_body_bytes`), with or without Content-Length. It counts against
+/// `server.max_body_bytes_in_flight` until the result is dropped.
 ///
 /// # Errors
-/// [`ErrorCode::TooLarge`] for a larger body, [`ErrorCode::BadRequest`] for a truncated one.
+/// [`ErrorCode::TooLarge`] for a larger body, [`ErrorCode::BadRequest`] for a truncated one,
+/// [`ErrorCode::Overloaded`] where the budget is used up.
 pub async fn read(request: &Request, body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
-    let limit = Context::of(request)?.app.config.server.max_body_bytes;
+    let Context { app, caller } = Context::of(request)?;
+    let config = &app.config.server;
+    let is_admin = request.uri().path().starts_with(ADMIN);
+    let limit = if is_admin { config.max_admin_body_bytes } else { config.max_body_bytes };
     let too_large = || {
         ApiError::new(
             ErrorCode::TooLarge,
@@ -76,10 +118,21 @@ pub async fn read(request: &Request, body: &mut RequestBody) -> poem::Result<byt
     if content_length.is_some_and(|length| length > limit) {
         return Err(too_large().into());
     }
-    body.take()?.into_bytes_limit(limit).await.map_err(|error| match error {
-        ReadBodyError::PayloadTooLarge => too_large().into(),
-        _ => ApiError::new(ErrorCode::BadRequest, "the request body is incomplete").into(),
-    })
+    let reservation = app.bodies.reservation(caller.address);
+    let mut held = Held { bytes: Vec::new(), reservation };
+    let mut chunks = pin!(body.take()?.into_bytes_stream());
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk
+            .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the request body is incomplete"))?;
+        if held.bytes.len() + chunk.len() > limit {
+            return Err(too_large().into());
+        }
+        held.append(&chunk, limit).map_err(|Full| {
+            diagnostics::record("limit", "server.max_body_bytes_in_flight");
+            ApiError::from(Error::Overloaded)
+        })?;
+    }
+    Ok(bytes::Bytes::from_owner(held))
 }
 
 /// Whether Content-Type is `application/json` or `application/*+json`.

@@ -69,7 +69,7 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 100;
 /// HTTP/2 flow-control windows in bytes: how far a client may send ahead of the handler.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024;
 /// Bytes buffered per HTTP/2 stream for writing.
 const SEND_BUFFER: usize = 64 * 1024;
 /// The smallest read buffer that hyper accepts for HTTP/1, in bytes.

@@ -18,10 +18,10 @@ const CANARY: &str = "canary-9f3a-tell-nobody";
 type Bad = (&'static str, Vec<u8>, &'static str, Option<&'static str>);
 
 fn bad_bodies() -> Vec<Bad> {
-    let megabyte = "a".repeat(1_000_000);
+    let long = "a".repeat(60_000);
     let mut cases: Vec<Bad> = vec![];
     let mut add = |path, body: &str, code, field| {
-        let body = body.replace("CANARY", CANARY).replace("MEGABYTE", &megabyte);
+        let body = body.replace("CANARY", CANARY).replace("LONG", &long);
         cases.push((path, body.into_bytes(), code, field));
     };
     let (malformed, invalid) = ("MALFORMED_JSON", "VALIDATION_ERROR");
@@ -62,8 +62,8 @@ fn bad_bodies() -> Vec<Bad> {
         with(r#"{"LOGIN":"a@example.org","password":"CANARY","delivery":"CANARY"}"#, "delivery");
         with(r#"{"LOGIN":"a@example.org","password":"CANARY","delivery":null}"#, "delivery");
         with(r#"{"LOGIN":"a@example.org","password":"CANARY","delivery":1}"#, "delivery");
-        with(r#"{"LOGIN":"MEGABYTE","password":"CANARY"}"#, login);
-        with(r#"{"LOGIN":"vera@example.org","password":"CANARYMEGABYTE"}"#, "password");
+        with(r#"{"LOGIN":"LONG","password":"CANARY"}"#, login);
+        with(r#"{"LOGIN":"vera@example.org","password":"CANARYLONG"}"#, "password");
     }
     add(
         REGISTER,
@@ -73,7 +73,7 @@ fn bad_bodies() -> Vec<Bad> {
     );
     add(
         REGISTER,
-        r#"{"email":"a@example.org","username":"MEGABYTE","password":"CANARY"}"#,
+        r#"{"email":"a@example.org","username":"LONG","password":"CANARY"}"#,
         invalid,
         Some("username"),
     );
@@ -161,7 +161,7 @@ async fn unstorable_logins_and_tokens_get_an_ordinary_401(backend: Backend) {
     ] {
         login(name).await.expect_error(401, "INVALID_CREDENTIALS");
     }
-    let long = "a".repeat(1_000_000);
+    let long = "a".repeat(60_000);
     for token in ["", "prt_", "prt_\0", "made up", "prt_AAAA", long.as_str()] {
         server.refresh(token).await.expect_error(401, "INVALID_REFRESH_TOKEN");
         let reply = server.post(LOGOUT, json!({ "refreshToken": token })).await;

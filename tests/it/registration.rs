@@ -259,7 +259,7 @@ async fn t73_a_megabyte_password_is_refused_before_hashing(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.register("vera").await;
     let before = server.app.hasher.hashes();
-    for length in [1025, 1_000_000] {
+    for length in [1025, 60_000] {
         let password = "x1y2z3 ".repeat(length)[..length].to_owned();
         for (path, name) in [(REGISTER, "nora"), (LOGIN, "vera")] {
             let body = json!({ "email": format!("{name}@example.org"), "password": password });
@@ -271,6 +271,11 @@ async fn t73_a_megabyte_password_is_refused_before_hashing(backend: Backend) {
             );
             assert!(reply.text.len() < 1000, "it is not repeated");
         }
+    }
+    for (path, name) in [(REGISTER, "nora"), (LOGIN, "vera")] {
+        let password = "x1y2z3 ".repeat(150_000);
+        let body = json!({ "email": format!("{name}@example.org"), "password": password });
+        server.post(path, body).await.expect_error(413, "PAYLOAD_TOO_LARGE");
     }
     assert_eq!(server.app.hasher.hashes(), before, "nothing was hashed");
     let longest = "seven blue herons at dawn. ".repeat(40)[..1024].to_owned();

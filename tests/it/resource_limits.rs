@@ -17,7 +17,7 @@ use crate::support::{
 
 /// The peak memory of the process, in MiB. Tests about memory measure a separate process: in this
 /// one other tests run, and freed memory leaves no trace.
-fn peak(server: &Process) -> usize {
+pub fn peak(server: &Process) -> usize {
     let address = server.base.strip_prefix("http://").expect("an address");
     let is_it = |environment: Vec<u8>| {
         let setting = format!("PROPUSK_SERVER__LISTEN={address}");
@@ -228,7 +228,9 @@ async fn t74_a_flood_of_logins_is_shed_while_others_are_served(backend: Backend)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t85_an_endless_body_is_cut_off_early() {
-    let server = TestServer::start(Backend::Sqlite).await;
+    // Large enough for what is parsed below.
+    let settings = [("PROPUSK_SERVER__MAX_BODY_BYTES", "2097152")];
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let announced =
         raw(&server, format!("{head}Content-Length: 104857600\r\n\r\n").as_bytes()).await;
