@@ -53,8 +53,8 @@ pub async fn valid_access_cookie(app: &App, values: Vec<String>) -> Option<Strin
     values.into_iter().next()
 }
 
-/// As [`valid_access_cookie`], for refresh tokens; the newest of a session, since an older one would
-/// count as reuse.
+/// As [`valid_access_cookie`], for refresh tokens; the newest of a session, since an older one
+/// would count as reuse.
 pub async fn valid_refresh_cookie(app: &App, values: Vec<String>) -> Option<String> {
     let mut valid = None;
     if values.len() > 1 {
