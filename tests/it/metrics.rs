@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use propusk::{flows::maintenance, model::client::Metadata};
+use propusk::{flows::maintenance, keys::Rotation, model::client::Metadata};
 use reqwest::StatusCode;
 
 use crate::support::{
@@ -114,7 +114,8 @@ async fn signing_keys_tell_their_age_and_next_rotation(backend: Backend) {
     assert_eq!(age(&scrape(&url).await), (10 * day).as_secs_f64());
     let app = &server.app;
     let by = propusk::model::actor::Actor::operator();
-    let rotated = app.keys.rotate(&app.db, &app.clock, &app.rng, None, false, &by).await;
+    let rotation = Rotation { only: None, at_once: false, call: None };
+    let rotated = app.keys.rotate(&app.db, &app.clock, &app.rng, rotation, &by).await;
     rotated.expect("rotated");
     let metrics = scrape(&url).await;
     assert_eq!(next(&metrics), (since + 11 * day).as_secs() as f64);

@@ -72,11 +72,7 @@ async fn revoke_token(
 
 /// Puts a group on the revocation list in one transaction; each token has an audit entry of its
 /// own.
-async fn commit(
-    db: Db,
-    clock: Clock,
-    group: Vec<TokenRevocation>,
-) -> Result<Committed, String> {
+async fn commit(db: Db, clock: Clock, group: Vec<TokenRevocation>) -> Result<Committed, String> {
     let committed = async {
         let mut tx = db.begin().await?;
         let now = clock.now();
