@@ -325,6 +325,16 @@ async fn a_cached_jwks_is_revalidated_by_etag() {
 }
 
 #[tokio::test]
+async fn the_last_known_keys_are_published_while_the_database_is_unavailable() {
+    let server = TestServer::with(Backend::Sqlite, ES256).await;
+    let before = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
+    server.app.db.close().await;
+    let during = server.get("/oauth2/jwks").await.expect(StatusCode::OK);
+    assert_eq!(during.text, before.text);
+    assert_eq!(during.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
 async fn a_wrong_or_missing_master_key_fails_the_start() {
     let server = TestServer::with(Backend::Sqlite, ES256).await;
     let file = server.database.folder.path().join("master.key");

@@ -81,7 +81,7 @@ pub async fn run(app: Arc<App>) {
         match rows::due_clients(&app.db, app.clock.now()).await {
             Ok(due) => workers.start(&app, due),
             Err(error) => {
-                tracing::error!(%error, "reading the logout deliveries failed; will retry")
+                tracing::error!(%error, "reading the logout deliveries failed; will retry");
             }
         }
     }

@@ -2,14 +2,13 @@
 
 use poem::{
     Request, Response, Result, handler,
-    http::{Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
 };
 use poem_openapi::{Object, types::Type};
 use serde_json::Value;
 
-use crate::{
-    api_error::ApiError,
-    http::{api::Tag, assets::is_current, context::Context, cors::Origins, operation::Operation},
+use crate::http::{
+    api::Tag, assets::is_current, context::Context, cors::Origins, operation::Operation,
 };
 
 /// The key set.
@@ -27,7 +26,6 @@ pub fn operation() -> Operation {
         )
         .registering::<JwkSet>()
         .empty(304, "The key set has the ETag of If-None-Match.")
-        .errors(&[503])
 }
 
 /// A JWK Set (RFC 7517 §5).
@@ -41,7 +39,12 @@ pub struct JwkSet {
 #[handler]
 pub async fn jwks(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;
-    app.sync().await.map_err(ApiError::from)?;
+    // Without the database the last known keys are served: whoever verifies tokens on their own goes
+    // on. Nobody is to cache them, because one may have been banned meanwhile.
+    let synced = app.sync().await;
+    if let Err(error) = &synced {
+        tracing::warn!(%error, "the database is unavailable: the last known keys are published");
+    }
     let jwks = app.keys.ring().jwks.clone();
     let current = is_current(request.headers(), &jwks.etag);
     let mut response = if current {
@@ -51,6 +54,7 @@ pub async fn jwks(request: &Request) -> Result<Response> {
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, jwks.etag);
-    headers.insert(header::CACHE_CONTROL, jwks.cache_control);
+    let no_store = HeaderValue::from_static("no-store");
+    headers.insert(header::CACHE_CONTROL, synced.map_or(no_store, |()| jwks.cache_control));
     Ok(response)
 }
