@@ -62,7 +62,9 @@ async fn t107_errors_reach_a_self_registered_site_by_click_only(backend: Backend
         assert!(page.text.contains("Continue to \u{2068}app.example\u{2069}"), "{page:?}");
         let answer = AuthorizationResponse::of(&link_out(&page));
         answer.expect_error(error);
-        assert!(answer.location.as_str().starts_with(CALLBACK) && answer.fields["state"] != "");
+        assert!(
+            answer.location.as_str().starts_with(CALLBACK) && !answer.fields["state"].is_empty()
+        );
         // A form is not submitted by itself.
         let request = request.clone().with("response_mode", "form_post");
         let page = server.browser().open(&request.path()).await.expect_page(400);

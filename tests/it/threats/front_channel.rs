@@ -682,7 +682,8 @@ async fn t97_a_consent_is_valid_for_what_was_shown(backend: Backend) {
         client.metadata.scope = Scope::parse("openid").expect("a scope");
         client.metadata.redirect_uris = vec![CALLBACK.to_owned()];
     };
-    let changes: [(&str, fn(&mut Client)); 3] = [
+    type Change = fn(&mut Client);
+    let changes: [(&str, Change); 3] = [
         ("wider scope", |client| {
             client.metadata.scope = Scope::parse("openid email api:write").expect("a scope");
         }),
