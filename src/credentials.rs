@@ -189,7 +189,7 @@ pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     values(headers, name).next()
 }
 
-/// The values of a cookie, without empty ones: at most [`MOST_VALUES`], in the order sent. There
+/// The values of a cookie, without empty ones: at most eight, in the order sent. There
 /// are several where another host of the domain, another path or another program on this machine
 /// has set one of this name. Servers should not rely on their order (RFC 6265 §4.2.2): take the
 /// one that is valid.

@@ -52,7 +52,7 @@ pub struct Requirements {
     /// All of them, by id; a token has a module where it carries one of the module's scopes.
     pub modules: Vec<String>,
     /// The accepted audiences of a bearer token; empty: the configured `gateway.audiences`, and
-    /// this server's own API under the rule of [`Requirements::names_an_entitlement`].
+    /// this server's own API; that audience alone lets only tokens of built-in clients pass.
     pub audiences: Vec<String>,
     /// The maximum age of the login (RFC 9470 §4).
     pub max_age: Option<Duration>,

@@ -81,7 +81,7 @@ pub fn matches(registered: &str, requested: &str) -> bool {
 }
 
 /// The origin of the page that a registered redirect URI leads to; with `*` for the port where any
-/// port matches, as in [`matches`]. `None` for a private-use scheme.
+/// port matches, as in [`matches()`]. `None` for a private-use scheme.
 pub fn page_origin(registered: &str) -> Option<String> {
     if let Some(known) = loopback(registered).filter(Loopback::is_for_any_port) {
         return Some(format!("http://{}:*", known.host));

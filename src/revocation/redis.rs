@@ -11,7 +11,7 @@
 //! - It was synced by a process that read the database after the replica was created.
 //! - Its lease has not expired. A process that renews the lease reads Redis' clock first and the
 //!   change counters in the database second, adds what is missing, and extends the lease to
-//!   [`LEASE`] after that clock reading. A process that was suspended in between extends nothing.
+//!   the lease after that clock reading. A process that was suspended in between extends nothing.
 //!
 //! A commit that took a version is acknowledged once it is written to the replica or, at the latest,
 //! once every lease granted before the commit has expired. So a trusted replica never lacks an
