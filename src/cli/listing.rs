@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Failed, commands::failed};
+use crate::unicode::escaped;
 
 /// A list: a table with a header, or an array of JSON objects.
 pub struct Listing {
@@ -51,13 +52,12 @@ impl Listing {
     }
 }
 
-/// Control characters are escaped: some texts were chosen by untrusted clients.
+/// Hidden characters are escaped: some texts were chosen by untrusted clients.
 fn cell(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
-    let escaped = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.into() };
-    text.chars().map(escaped).collect()
+    escaped(text).replace('\n', "\\n")
 }
 
 /// Prints a record: as JSON, or one line per field, where a list has one line per member and an

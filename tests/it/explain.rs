@@ -271,7 +271,7 @@ async fn every_denied_request_is_explained_by_rule_and_diagnostics(backend: Back
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
     };
     let report = explain(1);
-    assert_eq!((&report["status"], &report["code"]), (&json!(401), &json!("invalid_client")));
+    assert_eq!((&report["status"], &report["code"]), (&json!(400), &json!("invalid_client")));
     assert_eq!(report["diagnostics"]["client.found_and_enabled"], true, "{report}");
     assert_eq!(report["diagnostics"]["client.id"], "app", "{report}");
     let report = explain(refused.len() - 1);
@@ -332,7 +332,7 @@ async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
     ] {
         let reply = ask(&assertion).await.expect_oauth_error(400, "invalid_client");
         assert!(reply.field("error_description").contains(why), "{why}: {reply:?}");
-        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        let facts = explained(&server, &admin.token, &reply).await["diagnostics"].clone();
         assert!(facts[check].as_str().is_some_and(|fact| fact.contains(why)), "{why}: {facts}");
         assert_eq!(facts["client.id"], "app");
     }
@@ -340,7 +340,7 @@ async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
     let mut several = good.clone();
     (several["aud"], several["exp"]) = (json!([]), json!(1));
     let reply = ask(&sign(&key, &several)).await;
-    let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+    let facts = explained(&server, &admin.token, &reply).await["diagnostics"].clone();
     assert!(facts["assertion.aud"].is_string() && facts["assertion.exp"].is_string(), "{facts}");
     // Anybody else is told nothing; the administrator is.
     let unsigned = sign(&key, &good);
@@ -358,7 +358,7 @@ async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
         let reply = ask(&assertion).await.expect_oauth_error(400, "invalid_client");
         let told = reply.field("error_description");
         assert_eq!(told, "unknown client or invalid client authentication", "{why}");
-        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        let facts = explained(&server, &admin.token, &reply).await["diagnostics"].clone();
         assert!(facts[check].as_str().is_some_and(|fact| fact.contains(why)), "{why}: {facts}");
     }
 }
@@ -411,7 +411,7 @@ async fn a_code_that_does_not_fit_its_request_is_explained(backend: Backend) {
         let reply = server.form_as("/oauth2/token", by, &form).await;
         let reply = reply.expect_oauth_error(400, "invalid_grant");
         assert!(reply.field("error_description").contains(why), "{why}: {reply:?}");
-        let facts = explained(&server, &admin.token, &reply).await["facts"].clone();
+        let facts = explained(&server, &admin.token, &reply).await["diagnostics"].clone();
         let fact = facts[check].as_str().unwrap_or_default();
         assert!(fact.contains(why) || fact == "false", "{why}: {facts}");
         assert_eq!(facts["code.matches_session"], "true", "{facts}");

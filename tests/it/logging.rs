@@ -65,7 +65,7 @@ async fn json_log_lines_name_client_user_and_address_unquoted() {
         assert!(!of_path.is_empty(), "{path} is in the log");
         of_path
     };
-    for line in log.iter().filter(|line| line.get("path").is_some()) {
+    for line in log.iter().filter(|line| line.get("method").is_some()) {
         assert_eq!(line["address"], "127.0.0.1", "{line}");
     }
     assert_eq!(requests(register)[0]["subject"], user);

@@ -42,7 +42,7 @@ async fn swagger_ui_registers_authorizes_and_verifies() {
                  .querySelector('button.authorize').click()";
     browser.run(enter).await;
     browser.click(".auth-btn-wrapper .btn-done").await;
-    let verify = operation("verify");
+    let verify = operation("verifyAccessToken");
     browser.click(&format!("{verify} .opblock-summary-control")).await;
     browser.click(&format!("{verify} .execute")).await;
     let answer = browser.text(&format!("{verify} .live-responses-table .microlight")).await;
@@ -175,7 +175,7 @@ async fn swagger_ui_calls_the_token_endpoint_as_a_client() {
     browser.click(".auth-btn-wrapper .btn-done").await;
     browser.click("[id^=operations-tag-OAuth]").await;
     // The form's initial values are a valid request.
-    let token = "[id$=OpenID_Connect-token]";
+    let token = "[id$=OpenID_Connect-requestTokens]";
     let open = format!("{token} .opblock-summary-control");
     browser.click(&open).await;
     browser.click(&format!("{token} .execute")).await;

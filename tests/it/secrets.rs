@@ -112,7 +112,7 @@ async fn exchange_secrets(base: &str) -> Exchange {
         .post(format!("{base}/oauth2/token"))
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     let reply = request.body(form).send().await.expect("an answer");
-    assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
     exchange_secrets.errors.push(reply.text().await.expect("text"));
     assert!(
         exchange_secrets.errors.len() >= 8 && exchange_secrets.secrets.len() >= 12,
