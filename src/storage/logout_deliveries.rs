@@ -26,16 +26,21 @@ pub struct DueClient {
     pub failures: i64,
 }
 
+/// No delivery is postponed for longer: a time further ahead is one of a clock that was ahead, and
+/// does not count.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+
 /// The clients with due deliveries that are not backing off, the longest waiting first.
 pub async fn due_clients(db: &Db, now: Timestamp) -> Result<Vec<DueClient>> {
     let due = Statement::new(
         "SELECT d.client_id, c.source, COALESCE(b.failures, 0) AS failures, MIN(d.next_attempt_at) AS since \
          FROM logout_deliveries d JOIN clients c ON c.id = d.client_id \
          LEFT JOIN logout_back_offs b ON b.client_id = d.client_id \
-         WHERE d.next_attempt_at <= $1 AND COALESCE(b.retry_at, 0) <= $1 \
+         WHERE (d.next_attempt_at <= $1 OR d.next_attempt_at > $2) \
+         AND (COALESCE(b.retry_at, 0) <= $1 OR b.retry_at > $2) \
          GROUP BY d.client_id, c.source, b.failures ORDER BY since",
     );
-    let rows = db.read(due.bind(now)).await?;
+    let rows = db.read(due.bind(now).bind(now + LONGEST_PAUSE)).await?;
     rows.iter()
         .map(|row| {
             let source: String = row.get("source")?;
@@ -61,15 +66,16 @@ pub async fn take(
     let rows = db
         .write(
             Statement::new(
-                "UPDATE logout_deliveries SET attempts = attempts + 1, next_attempt_at = $3 WHERE next_attempt_at <= $2 AND id IN \
-                 (SELECT id FROM logout_deliveries WHERE client_id = $1 AND next_attempt_at <= $2 \
-                 ORDER BY next_attempt_at, id LIMIT $4) \
+                "UPDATE logout_deliveries SET attempts = attempts + 1, next_attempt_at = $3 \
+                 WHERE (next_attempt_at <= $2 OR next_attempt_at > $5) AND id IN (SELECT id FROM logout_deliveries \
+                 WHERE client_id = $1 AND (next_attempt_at <= $2 OR next_attempt_at > $5) ORDER BY next_attempt_at, id LIMIT $4) \
                  RETURNING id, client_id, subject, session_id, attempts",
             )
             .bind(client_id)
             .bind(now)
             .bind(now + lease)
-            .bind(most),
+            .bind(most)
+            .bind(now + LONGEST_PAUSE),
         )
         .await?;
     rows.iter()

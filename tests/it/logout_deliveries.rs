@@ -17,6 +17,7 @@ use crate::support::{
 backend_tests! {
     t101_silent_clients_do_not_delay_the_logout_of_another,
     t101_a_client_that_fails_backs_off_alone,
+    a_clock_that_was_ahead_delays_no_delivery,
 }
 
 /// A server on which outbound requests outlast every wait of these tests.
@@ -78,6 +79,41 @@ async fn t101_silent_clients_do_not_delay_the_logout_of_another(backend: Backend
     log_out(&mut ann).await;
     until("all of the other client's are delivered", async || external.count("/other") == 40).await;
     until("the silent one is asked", async || external.count("/silent") == 2).await;
+}
+
+async fn a_clock_that_was_ahead_delays_no_delivery(backend: Backend) {
+    let external = ExternalServer::start().await;
+    let server = start(backend, &external).await;
+    let now = server.clock.now();
+    for (id, status) in [("failing", 500), ("refusing", 400)] {
+        client(&server, &external, id).await;
+        external.put(&format!("/{id}"), status, "", "");
+    }
+    server.clock.set(now + Duration::from_secs(365 * 86_400));
+    let mut ann = server.logged_in("ann").await;
+    for id in ["failing", "refusing"] {
+        sessions(&mut ann, id, 1).await;
+    }
+    log_out(&mut ann).await;
+    let postponed = async || {
+        // The lease of a delivery that is under way lasts for a minute.
+        let statement =
+            Statement::new("SELECT id FROM logout_deliveries WHERE next_attempt_at = $1");
+        let after_a_pause = server.clock.now() + Duration::from_secs(5);
+        server.app.db.read(statement.bind(after_a_pause)).await.expect("rows").len() == 2
+    };
+    until("both are to be told later", postponed).await;
+    for id in ["failing", "refusing"] {
+        external.put(&format!("/{id}"), 200, "", "");
+    }
+    server.clock.set(now);
+    for id in ["failing", "refusing"] {
+        until("it is told again", async || {
+            server.app.logouts_waiting.notify_one();
+            external.count(&format!("/{id}")) == 2
+        })
+        .await;
+    }
 }
 
 async fn t101_a_client_that_fails_backs_off_alone(backend: Backend) {

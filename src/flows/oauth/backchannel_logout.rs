@@ -51,7 +51,7 @@ const PAUSES: [Duration; 7] = [
     Duration::from_secs(600),
     Duration::from_secs(3_600),
     Duration::from_secs(6 * 3_600),
-    Duration::from_secs(24 * 3_600),
+    rows::LONGEST_PAUSE,
 ];
 
 /// The delay of a delivery for which this process had no room.
