@@ -13,7 +13,7 @@ use super::{Load, expect_unavailable, print, ready, register};
 use crate::support::{
     Backend, Database, START, TestServer,
     chromium::until,
-    postgres::{Postgres, at, run_beside, terminate_sessions},
+    postgres::{Postgres, at, run_beside, run_in, terminate_sessions},
     proxy::Proxy,
 };
 
@@ -194,6 +194,49 @@ async fn a_read_only_server_is_not_ready_and_its_connections_are_dropped() {
     })
     .await;
     print(&format!("read-only, writable again: failed {failures} registrations"));
+}
+
+/// PostgreSQL reports a full disk as SQLSTATE 53100; triggers do so here, since filling a disk of its
+/// own would need a mount.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: run ./dev/test"]
+async fn a_full_server_is_answered_503_until_it_has_room() {
+    let server = TestServer::with(Backend::Postgres, &SETTINGS).await;
+    let url = server.database.url.clone().expect("a URL");
+    let tokens = server.register("ann").await;
+    ready(&server).await.expect(StatusCode::OK);
+    run_in(
+        &url,
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE EXCEPTION 'could not extend file: No space left on device' \
+         USING ERRCODE = '53100'; END $$",
+    )
+    .await;
+    let tables = ["users", "sessions", "outbox", "denied_requests"];
+    for table in tables {
+        let trigger = format!("CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {table}");
+        run_in(&url, &format!("{trigger} FOR EACH ROW EXECUTE FUNCTION no_room()")).await;
+    }
+    let replies = join_all((0..8).map(|_| register(&server, "bob"))).await;
+    replies.into_iter().for_each(expect_unavailable);
+    expect_unavailable(server.refresh(&tokens.refresh).await);
+    expect_unavailable(server.login("ann").await);
+    server.verify(&tokens.access).await.expect(StatusCode::OK);
+    until("it is not ready", || async {
+        (ready(&server).await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+
+    for table in tables {
+        run_in(&url, &format!("DROP TRIGGER full_disk ON {table}")).await;
+    }
+    // Nothing was half done: the name is free, and the refresh token is unused.
+    assert_eq!(register(&server, "bob").await.status, StatusCode::CREATED);
+    server.refresh(&tokens.refresh).await.expect(StatusCode::OK);
+    until("it is ready", || async {
+        (ready(&server).await.status == StatusCode::OK).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -130,7 +130,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Runs a statement on a database, on a connection of its own.
-async fn run(url: &str, sql: &str) -> u64 {
+pub async fn run_in(url: &str, sql: &str) -> u64 {
     let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
     let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     let done = statement.execute(&mut connection).await.expect("it runs");
@@ -151,7 +151,7 @@ pub async fn run_beside(url: &str, sql: &str) -> u64 {
     let mut url = Url::parse(url).expect("a URL");
     let database = url.path().trim_start_matches('/').to_owned();
     url.set_path("postgres");
-    run(url.as_str(), &sql.replace("{}", &database)).await
+    run_in(url.as_str(), &sql.replace("{}", &database)).await
 }
 
 /// Terminates the sessions of a database; returns how many there were.
