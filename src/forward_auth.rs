@@ -219,7 +219,7 @@ fn allowed(app: &App, identity: &Identity) -> Result<Response, ApiError> {
     let headers = response.headers_mut();
     headers.reserve(13);
     let email = claims.email.as_deref().map(|email| (email, claims.email_verified == Some(true)));
-    // Whoever registers may name any address (threat T110).
+    // Users can register with any address (threat T110).
     let shown = email.filter(|(_, verified)| *verified || app.config.gateway.unverified_email);
     let verified = email.map(|(_, verified)| if verified { "true" } else { "false" });
     for (name, value) in [

@@ -61,9 +61,9 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Whether something is required that only the application behind the gateway gives meaning
-    /// to. Without it, a token that another application got to learn who its user is would do
-    /// (RFC 9700 §2.3).
+    /// Whether a scope or module is required that only the application behind the gateway gives
+    /// meaning to. Otherwise another application's token from a mere login would be accepted (RFC
+    /// 9700 §2.3).
     fn names_an_entitlement(&self) -> bool {
         !self.modules.is_empty() || self.scope.iter().any(|scope| !is_about_the_user(scope))
     }

@@ -105,7 +105,7 @@ impl Server {
         let begin = if config.prepared_statements {
             "BEGIN".to_owned()
         } else {
-            // A setting of the session would be that of whoever gets the connection next.
+            // A session setting would apply to the next client of the pooled connection.
             format!(
                 "BEGIN; SET LOCAL statement_timeout = {statement}; \
                  SET LOCAL idle_in_transaction_session_timeout = {idle}"

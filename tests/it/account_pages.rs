@@ -288,7 +288,7 @@ async fn an_error_page_names_the_application_and_a_way_back(backend: Backend) {
         let page = server.browser().open(&other_language).await.expect_page(400);
         assert!(page.text.contains("Вернитесь в приложение"), "{page:?}");
     }
-    // Whoever registered it chose its name.
+    // Its name was not verified.
     server
         .change_client("app", |client| client.source = propusk::model::client::Source::Registration)
         .await;

@@ -427,7 +427,7 @@ async fn failed_authentication_in_the_form_is_400_without_a_challenge(backend: B
             let reply = server.form(path, form).await.expect_oauth_error(400, "invalid_client");
             assert_eq!(reply.header("www-authenticate"), "", "{path} {form:?}");
         }
-        // RFC 6749 §5.2: whoever sends the header is challenged.
+        // RFC 6749 §5.2: clients that send the header are challenged.
         let request = server.request(Method::POST, path).basic_auth("app", Some("wrong"));
         let reply = send(request.form(&form)).await.expect_oauth_error(401, "invalid_client");
         assert!(reply.header("www-authenticate").starts_with("Basic"), "{reply:?}");

@@ -39,8 +39,8 @@ pub struct JwkSet {
 #[handler]
 pub async fn jwks(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;
-    // Without the database the last known keys are served: whoever verifies tokens on their own goes
-    // on. Nobody is to cache them, because one may have been banned meanwhile.
+    // Without the database the last known keys are served, so that services that verify tokens
+    // locally continue. They are not to be cached, because a key may have been banned meanwhile.
     let synced = app.sync().await;
     if let Err(error) = &synced {
         tracing::warn!(%error, "the database is unavailable: the last known keys are published");

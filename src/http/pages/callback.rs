@@ -20,7 +20,7 @@ pub fn code(app: &App, request: &Request, callback: &Callback, code: String) -> 
 }
 
 /// Sends the client an error (RFC 6749 §4.1.2.1), after a click if the client is self-registered:
-/// whoever registers a client must not get redirects from this server for it (RFC 9700 §4.11.2).
+/// registering a client must not turn this server into an open redirector (RFC 9700 §4.11.2).
 pub fn error(
     app: &App,
     request: &Request,

@@ -117,7 +117,7 @@ pub enum Destination<'a> {
     Form(FormPost<'a>),
 }
 
-/// Asks before a browser leaves with an error for a site that nobody has vouched for.
+/// Asks before a browser leaves with an error for the site of a self-registered client.
 #[derive(Debug)]
 pub struct Leaving<'a> {
     pub page: Option<PageUrl<'a>>,

@@ -94,7 +94,7 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Whether it leads to a site that nobody in this deployment has vouched for.
+    /// Whether it leads to the site of a self-registered client.
     pub fn is_unverified_site(&self) -> bool {
         self.is_unverified && !self.is_on_this_device()
     }

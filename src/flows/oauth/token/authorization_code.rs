@@ -33,7 +33,7 @@ use crate::{
 /// Exchanges a code; `None` if the client has changed since this process cached it.
 ///
 /// # Errors
-/// `invalid_grant`. Whoever presents a code that was issued is told what it lacks; a made-up one is
+/// `invalid_grant`. A caller that presents an issued code is told what it lacks; a made-up one is
 /// unknown.
 pub(crate) async fn exchange(
     app: &App,
