@@ -4,6 +4,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -132,8 +136,25 @@ pub fn set_up(database: &Database) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// An address that was free a moment ago.
+/// A port that was free a moment ago, and that no other test of this process gets. It is below the
+/// ephemeral ports, so that no outgoing connection takes it before the server listens, or while the
+/// server is down.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    static START: LazyLock<u16> = LazyLock::new(|| {
+        let mut bytes = [0; 2];
+        propusk::clock::Rng::system().fill(&mut bytes);
+        u16::from_be_bytes(bytes) % COUNT
+    });
+    (0..COUNT)
+        .map(|_| FIRST + (*START + TAKEN.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
+/// The address of a [`free_port`].
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_port())
 }

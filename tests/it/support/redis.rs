@@ -1,13 +1,14 @@
 //! A Redis for one test, which it can kill, pause, flush and restore.
 
 use std::{
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use redis::{Connection, FromRedisValue};
 use tempfile::TempDir;
+
+use super::process::free_port;
 
 /// A running `redis-server`; killed when it is dropped.
 pub struct Redis {
@@ -20,10 +21,7 @@ pub struct Redis {
 impl Redis {
     /// Starts one on a free port, with further options: `["--maxmemory", "2mb"]`.
     pub fn start(options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(port, &folder, &options);
