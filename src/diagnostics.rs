@@ -2,8 +2,9 @@
 //! for administrators.
 //!
 //! Flows [`record`] the values a decision depends on; they are kept only where the request is
-//! denied. They also say whose request it is, for its line in the log. Denied requests wait in memory and are written in groups: a flood of them costs a fixed
-//! number of rows a second, and the rest is only counted.
+//! denied. They also say whose request it is, for its line in the log. Denied requests wait in
+//! memory and are written in groups: a flood of them costs a fixed number of rows a second, and the
+//! rest is only counted.
 
 use std::{
     cell::RefCell,

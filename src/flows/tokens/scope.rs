@@ -31,9 +31,9 @@ pub struct Allowed {
 }
 
 /// The part of a client's scope that a token for these resources may carry: general scopes, which
-/// never belonged to a module, and those of the user's live modules there. Scopes `propusk:…` administer this server: a user gets
-/// them as an administrator only. Without a user (the client acts for itself) no scope of a module
-/// is granted.
+/// never belonged to a module, and those of the user's live modules there. Scopes `propusk:…`
+/// administer this server: a user gets them as an administrator only. Without a user (the client
+/// acts for itself) no scope of a module is granted.
 pub fn allowed(
     catalogue: &Catalogue,
     scope: &Scope,
