@@ -40,6 +40,10 @@ pub struct AccessClaims {
     /// The user's modules at the audience of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
+    /// The user's id where the token was issued to a first-party client; a back end's own id of the
+    /// user where it vouches for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
@@ -81,6 +85,7 @@ pub struct NewAccessToken<'a> {
     pub email: Option<(&'a str, bool)>,
     pub role: Option<&'a str>,
     pub modules: Option<Vec<String>>,
+    pub user_id: Option<&'a str>,
     /// An upper bound of `exp`.
     pub until: Option<Timestamp>,
 }
@@ -108,6 +113,7 @@ impl AccessClaims {
             email_verified: new.email.map(|(_, is_verified)| is_verified),
             role: new.role.map(str::to_owned),
             modules: new.modules,
+            user_id: new.user_id.map(str::to_owned),
             nbf: None,
         }
     }

@@ -1,6 +1,7 @@
 //! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them,
 //! and typed requests read from what it returns (`parameters!`). A parameter without a value
-//! counts as absent; a duplicate is rejected, except for `resource` (RFC 8707 §2).
+//! counts as absent; a duplicate is rejected, except for `resource` (RFC 8707 §2) and `audience`
+//! (RFC 8693 §2.1).
 
 use poem_openapi::types::Password;
 use url::form_urlencoded;
@@ -10,8 +11,8 @@ use super::error::OAuthError;
 /// The most parameters one request may have.
 const MOST: usize = 100;
 
-/// The only parameter that may be given more than once.
-const REPEATABLE: &str = "resource";
+/// The parameters that may be given more than once.
+const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
 /// The parameters of a request, in the order they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,9 @@ impl Params {
             if value.is_empty() {
                 continue;
             }
-            if name != REPEATABLE && params.iter().any(|(known, _)| *known == name) {
+            if !REPEATABLE.contains(&name.as_ref())
+                && params.iter().any(|(known, _)| *known == name)
+            {
                 return Err("duplicate parameter");
             }
             if params.len() == MOST {
@@ -245,13 +248,16 @@ mod tests {
 
     #[test]
     fn a_form_is_read_strictly() {
-        let params =
-            Params::parse(b"a=1%202&b=x+y&empty=&c=%D0%B0&resource=r&resource=s").expect("valid");
+        let params = Params::parse(
+            b"a=1%202&b=x+y&empty=&c=%D0%B0&resource=r&resource=s&audience=t&audience=u",
+        )
+        .expect("valid");
         assert_eq!(params.get("a"), Some("1 2"));
         assert_eq!(params.get("b"), Some("x y"));
         assert_eq!(params.get("c"), Some("а"));
         assert_eq!(params.get("empty"), None, "a parameter without a value counts as absent");
         assert_eq!(params.all("resource").collect::<Vec<_>>(), ["r", "s"]);
+        assert_eq!(params.all("audience").collect::<Vec<_>>(), ["t", "u"]);
         assert_eq!(Params::parse(params.encode().as_bytes()), Ok(params));
         for bad in [&b"a=1&a=2"[..], b"a=%", b"a=%4", b"a=%zz", b"a=\xff", b"a=%ff", b"a=%00"] {
             assert!(Params::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));

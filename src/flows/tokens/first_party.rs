@@ -121,6 +121,7 @@ pub(crate) async fn access_token(
         email: Some((&user.email, user.is_verified)),
         role: Some(user.role.as_str()),
         modules: Some(allowed.modules),
+        user_id: Some(&user.id),
         until: allowed.until,
     };
     let tokens = &app.config.tokens;

@@ -164,6 +164,7 @@ fn grant<'a>(
             .map(|user| (user.email.as_str(), user.is_verified)),
         role: user.filter(|_| has_claim(UserClaim::Role)).map(|user| user.role.as_str()),
         modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),
+        user_id: None,
         until: allowed.until,
     }
 }

@@ -35,6 +35,7 @@ pub(crate) async fn issue(
         email: None,
         role: None,
         modules: None,
+        user_id: None,
         until: None,
     };
     let (access_token, expires_in) = issue::access_token(app, client, grant).await?;

@@ -3,8 +3,11 @@
 
 mod authorization_code;
 mod client_credentials;
+mod device_code;
+mod jwt_bearer;
 pub mod on_behalf_of;
 mod refresh_token;
+mod token_exchange;
 
 pub use refresh_token::refresh;
 
@@ -78,6 +81,18 @@ async fn issue_by_grant(
         TokenRequest::ClientCredentials(request) => {
             let client = authenticated(Freshness::Now).await?;
             client_credentials::issue(app, &client.client, request).await
+        }
+        TokenRequest::JwtBearer(request) => {
+            let client = authenticated(Freshness::Now).await?;
+            jwt_bearer::issue(app, &client.client, request, caller).await
+        }
+        TokenRequest::TokenExchange(request) => {
+            let client = authenticated(Freshness::Now).await?;
+            token_exchange::exchange(app, &client.client, request, caller).await
+        }
+        TokenRequest::DeviceCode(request) => {
+            let client = authenticated(Freshness::Now).await?;
+            device_code::issue(app, &client.client, request, caller).await
         }
     }
 }
