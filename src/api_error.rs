@@ -95,6 +95,8 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
     pub challenge: Option<String>,
+    /// The values of `Set-Cookie`.
+    pub cookies: Vec<String>,
     /// The URL, on this server, at which the user can start again.
     pub again: Option<String>,
     /// The application that sent the user, for a page.
@@ -165,6 +167,7 @@ impl ApiError {
             details: vec![],
             retry_after: None,
             challenge: None,
+            cookies: vec![],
             again: None,
             application: None,
             oauth: None,
@@ -204,7 +207,7 @@ impl ApiError {
         })
     }
 
-    /// Sets `Retry-After` and `WWW-Authenticate`.
+    /// Sets `Retry-After`, `WWW-Authenticate` and the cookies.
     pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
         let mut set = |name: HeaderName, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
@@ -217,6 +220,11 @@ impl ApiError {
         }
         if let Some(challenge) = &self.challenge {
             set(header::WWW_AUTHENTICATE, challenge);
+        }
+        for cookie in &self.cookies {
+            if let Ok(cookie) = HeaderValue::from_str(cookie) {
+                headers.append(header::SET_COOKIE, cookie);
+            }
         }
     }
 }

@@ -124,12 +124,7 @@ async fn verify_and_session_return_the_token_owner(backend: Backend) {
 async fn health_reports_liveness_and_readiness(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.clock.advance(Duration::from_secs(75));
-    for path in [
-        "/api/v1/auth/health",
-        "/api/v1/auth/health/live",
-        "/api/v1/auth/health/ready",
-        "/auth/health",
-    ] {
+    for path in ["/api/v1/auth/health", "/api/v1/auth/health/live", "/api/v1/auth/health/ready"] {
         let data = server.get(path).await.expect(StatusCode::OK).json()["data"].clone();
         assert_eq!(
             (&data["status"], &data["service"], &data["uptime"]),
@@ -209,31 +204,6 @@ async fn an_unknown_path_is_404_and_an_unknown_method_is_405() {
         let reply = send(server.request(Method::HEAD, path)).await.expect(StatusCode::OK);
         assert_eq!(reply.text, "", "{path}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn legacy_paths_behave_like_the_current_ones() {
-    let server = TestServer::start(Backend::Sqlite).await;
-    let account = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD });
-    server.post("/auth/register", account.clone()).await.expect(StatusCode::CREATED);
-    for path in ["/auth/register", REGISTER] {
-        server.post(path, account.clone()).await.expect_error(409, "EMAIL_ALREADY_EXISTS");
-    }
-    for name in ["login", "email", "username"] {
-        let login = if name == "email" { "vera@example.org" } else { "vera" };
-        let body = json!({ name: login, "password": PASSWORD });
-        for (path, logout) in [("/auth/login", LOGOUT), (LOGIN, "/auth/logout")] {
-            let tokens = server.post(path, body.clone()).await.expect(StatusCode::OK).tokens();
-            server.verify(&tokens.access).await.expect(StatusCode::OK);
-            server.post_as(logout, &tokens.access).await.expect(StatusCode::OK);
-            server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
-        }
-    }
-    let tokens = server.login("vera").await.tokens();
-    let reply =
-        send(server.request(Method::DELETE, "/auth/logout").bearer_auth(&tokens.access)).await;
-    reply.expect(StatusCode::OK);
-    server.refresh(&tokens.refresh).await.expect_error(401, "INVALID_REFRESH_TOKEN");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

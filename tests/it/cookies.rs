@@ -14,13 +14,13 @@ const ISSUER: &str = "https://id.example.org";
 
 /// A parsed `Set-Cookie`: name, value, attributes in order.
 #[derive(Debug, PartialEq, Eq)]
-struct SetCookie {
+pub struct SetCookie {
     name: String,
     value: String,
     attributes: Vec<String>,
 }
 
-fn cookies(reply: &Reply) -> Vec<SetCookie> {
+pub fn cookies(reply: &Reply) -> Vec<SetCookie> {
     let parse = |value: &reqwest::header::HeaderValue| {
         let text = value.to_str().expect("text").to_owned();
         let mut parts = text.split("; ").map(str::to_owned);
@@ -34,7 +34,7 @@ fn cookies(reply: &Reply) -> Vec<SetCookie> {
 }
 
 /// The `Cookie` header that a browser sends after a response.
-fn jar(reply: &Reply) -> String {
+pub fn jar(reply: &Reply) -> String {
     let pairs: Vec<_> =
         cookies(reply).iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
     pairs.join("; ")
@@ -42,7 +42,7 @@ fn jar(reply: &Reply) -> String {
 
 /// Fails the test unless the cookies are these: names, lifetimes and the attributes that all have.
 #[track_caller]
-fn expect_cookies(reply: &Reply, names: [&str; 2], lives: [&str; 2]) {
+pub fn expect_cookies(reply: &Reply, names: [&str; 2], lives: [&str; 2]) {
     let secure = names[0].starts_with("__Host-");
     let found = cookies(reply);
     assert_eq!(found.len(), 2, "{reply:?}");
@@ -62,7 +62,7 @@ fn expect_cookies(reply: &Reply, names: [&str; 2], lives: [&str; 2]) {
     }
 }
 
-const PLAIN: [&str; 2] = ["propusk_access", "propusk_refresh"];
+pub const PLAIN: [&str; 2] = ["propusk_access", "propusk_refresh"];
 const HOST: [&str; 2] = ["__Host-propusk_access", "__Host-propusk_refresh"];
 
 /// A server behind https, as in production; the folder holds its master key.
@@ -83,7 +83,7 @@ pub async fn with_https(backend: Backend, more: &[(&str, &str)]) -> (TestServer,
     (TestServer::with(backend, &settings).await, folder)
 }
 
-fn by_cookie(server: &TestServer, method: Method, path: &str, jar: &str) -> RequestBuilder {
+pub fn by_cookie(server: &TestServer, method: Method, path: &str, jar: &str) -> RequestBuilder {
     server.request(method, path).header("cookie", jar)
 }
 

@@ -44,8 +44,10 @@ fn bad_bodies() -> Vec<Bad> {
     for (path, login) in [(REGISTER, "email"), (LOGIN, "login")] {
         let mut with =
             |body: &str, field| add(path, &body.replace("LOGIN", login), invalid, Some(field));
-        with("", login);
-        with("{}", login);
+        // The identifiers of a login are optional each.
+        let first = if path == LOGIN { "password" } else { login };
+        with("", first);
+        with("{}", first);
         with(r#"{"password":"CANARY"}"#, login);
         with(r#"{"LOGIN":"vera@example.org"}"#, "password");
         with(r#"{"LOGIN":7,"password":"CANARY"}"#, login);
@@ -84,8 +86,15 @@ fn bad_bodies() -> Vec<Bad> {
         Some("username"),
     );
     add(REGISTER, r#"{"email":"a\u0000@example.org","password":"CANARY"}"#, invalid, Some("email"));
-    add(LOGIN, r#"{"login":"vera","email":"vera","password":"CANARY"}"#, invalid, Some("login"));
-    add(LOGIN, r#"{"Login":"vera","Password":"CANARY"}"#, invalid, Some("login"));
+    for absent in ["", " ", r"\u00a0"] {
+        let body = r#"{"login":"ABSENT","email":"ABSENT","username":null,"password":"CANARY"}"#;
+        add(LOGIN, &body.replace("ABSENT", absent), invalid, Some("login"));
+    }
+    for field in ["email", "username"] {
+        let body = r#"{"FIELD":"LONG","login":"vera","password":"CANARY"}"#;
+        add(LOGIN, &body.replace("FIELD", field), invalid, Some(field));
+    }
+    add(LOGIN, r#"{"Login":"vera","Password":"CANARY"}"#, invalid, Some("password"));
     add(LOGIN, r#"{"login":"vera","password":"CANARY"}{}"#, malformed, None);
     for (path, name) in [(REGISTER, "email"), (LOGIN, "login")] {
         let body = format!(r#"{{"{name}":"a@example.org","password":"CANARY\ud800"}}"#);
@@ -148,8 +157,6 @@ async fn unstorable_logins_and_tokens_get_an_ordinary_401(backend: Backend) {
     let server = TestServer::start(backend).await;
     let login = |login: &str| server.post(LOGIN, json!({ "login": login, "password": CANARY }));
     for name in [
-        "",
-        " ",
         "a\0b",
         "\0@example.org",
         "' OR 1=1 --",

@@ -33,6 +33,7 @@ mod metrics;
 mod modules;
 mod names;
 mod nginx;
+mod older_service;
 mod packaging;
 mod pages;
 mod passwords;

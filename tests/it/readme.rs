@@ -11,15 +11,20 @@ use crate::support::{
     process::{Process, bare_command},
 };
 
-/// The text between "```sh tour" and the next "```" of the README, as a reader would copy it.
-fn tour() -> &'static str {
-    let readme = include_str!("../../docs/tour.md");
-    let (_, rest) = readme.split_once("```sh tour\n").expect("a tour");
-    rest.split_once("\n```").expect("its end").0
+/// The code blocks of a page that begin with "```" and `kind`, one after the other, as a reader
+/// would copy them.
+pub fn blocks(page: &str, kind: &str) -> String {
+    let begin = format!("\n```{kind}\n");
+    let blocks = page.split(&begin).skip(1);
+    blocks.map(|rest| rest.split_once("```").expect("its end").0).collect()
+}
+
+fn tour() -> String {
+    blocks(include_str!("../../docs/tour.md"), "sh tour")
 }
 
 /// Runs a text with `sh`, as a reader would; also returns what it printed.
-fn sh(text: &str, base: &str) -> (bool, String) {
+pub fn sh(text: &str, base: &str) -> (bool, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tour.sh");
     std::fs::write(&file, text).expect("a file");
@@ -34,7 +39,7 @@ async fn the_readme_tour_runs_verbatim_twice() {
     let database = Database::new(Backend::Sqlite).await;
     let server = Process::serve(&database, &[]).await;
     for time in ["first", "second"] {
-        let (done, printed) = sh(tour(), &server.base);
+        let (done, printed) = sh(&tour(), &server.base);
         assert!(done, "the {time} time it stopped:\n{printed}");
         assert!(printed.contains("The tour is complete"), "{printed}");
         assert!(!printed.contains("a long walk to the lighthouse"), "{printed}");
@@ -46,7 +51,7 @@ async fn the_readme_tour_stops_at_an_unexpected_response() {
     let database = Database::new(Backend::Sqlite).await;
     let settings = [("PROPUSK_REGISTRATION__ENABLED", "false")];
     let server = Process::serve(&database, &settings).await;
-    let (done, printed) = sh(tour(), &server.base);
+    let (done, printed) = sh(&tour(), &server.base);
     assert!(!done, "registration is off, so it cannot succeed");
     assert!(printed.contains("expected 201"), "{printed}");
 }

@@ -19,21 +19,47 @@ use crate::{
     telemetry::LoginOutcome,
 };
 
+/// The account that a request logs in to: an email address or a username, in any of three fields.
+/// Empty fields count as absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identifiers<'a> {
+    pub login: &'a str,
+    pub email: &'a str,
+    pub username: &'a str,
+}
+
+impl<'a> Identifiers<'a> {
+    /// The first identifier and the others, each with its field.
+    fn split(self) -> Result<((&'static str, &'a str), Vec<(&'static str, &'a str)>), Error> {
+        let fields = [("login", self.login), ("email", self.email), ("username", self.username)];
+        let too_long = fields.iter().find(|(_, text)| text.len() > 1024);
+        if let Some((field, _)) = too_long {
+            return Err(Error::field(field, "must have at most 254 characters"));
+        }
+        let mut given = fields.into_iter().filter(|(_, text)| !text.trim().is_empty());
+        let first = given.next().ok_or_else(|| {
+            Error::field("login", "is required: send an email address or a username")
+        })?;
+        Ok((first, given.collect()))
+    }
+}
+
 /// Logs in to the first-party API.
 ///
 /// An unknown login, a wrong password and a disabled account take the same work and get the same
 /// response.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`], and those of the limits.
+/// [`Error::InvalidCredentials`], those of the limits, and [`Error::Validation`]: without an
+/// identifier, and where the password is right but a further identifier is not that account's.
 pub async fn login(
     app: &App,
-    login: &str,
+    identifiers: Identifiers<'_>,
     password: &str,
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let opened = async {
-        let authenticated = authenticate(app, login, password).await?;
+        let authenticated = authenticate(app, identifiers, password).await?;
         let (session, tokens) =
             PreparedSession::api(app, authenticated.user.clone(), context).await?;
         open(app, authenticated, session, context).await?;
@@ -55,7 +81,8 @@ pub async fn login_browser(
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
     let opened = async {
-        let authenticated = authenticate(app, login, password).await?;
+        let identifiers = Identifiers { login, ..Identifiers::default() };
+        let authenticated = authenticate(app, identifiers, password).await?;
         let user = authenticated.user.clone();
         let (session, cookie) = PreparedSession::browser(app, user, previous, context);
         open(app, authenticated, session, context).await?;
@@ -84,16 +111,17 @@ struct Authenticated {
     rehashed: Option<String>,
 }
 
-async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenticated, Error> {
+async fn authenticate(
+    app: &App,
+    identifiers: Identifiers<'_>,
+    password: &str,
+) -> Result<Authenticated, Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError { field: "password", message }]));
     }
-    if login.len() > 1024 {
-        let message = "a login has at most 254 characters".to_owned();
-        return Err(Error::Validation(vec![FieldError { field: "login", message }]));
-    }
-    let login = Login::parse(login);
+    let ((first_field, first), others) = identifiers.split()?;
+    let login = Login::parse(first);
     let found = users::by_login(&app.db, &login).await?;
     // Email and username of one account share one count of guesses; a guess counts before it is
     // checked, so that a hundred in parallel are not a hundred checked.
@@ -116,6 +144,17 @@ async fn authenticate(app: &App, login: &str, password: &str) -> Result<Authenti
     if found.user.disabled_at.is_some() {
         diagnostics::record("user.disabled", true);
         return Err(Error::InvalidCredentials);
+    }
+    // Only now, and to whoever knows this account's password: earlier, the response would tell
+    // anybody which accounts exist and which email address belongs to which username.
+    for (field, text) in others {
+        let other = users::by_login(&app.db, &Login::parse(text)).await?;
+        if other.is_none_or(|other| other.user.id != found.user.id) {
+            diagnostics::record("login.mismatch", format_args!("{first_field}, {field}"));
+            let message =
+                format!("is not of the same account as `{first_field}`: send one of them");
+            return Err(Error::field(field, message));
+        }
     }
     let rehashed = match verdict {
         Verdict::RightButOutdated => Some(app.hasher.hash(password, &app.rng).await?),

@@ -1,5 +1,6 @@
 //! `/api/v1/auth`: register, log in, refresh, log out, verify, session.
 
+use poem::http::StatusCode;
 use poem_openapi::OpenApi;
 
 use super::{
@@ -67,7 +68,10 @@ impl AuthApi {
 
     /// Log in
     ///
-    /// Starts a session. The response to an unknown login is the same as to a wrong password.
+    /// Starts a session of the account that `login`, `email` or `username` names. The response to an
+    /// unknown login is the same as to a wrong password. Several identifiers must be of one account:
+    /// if the password is right for the first of them and another is not of that account, the error
+    /// names that one.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     pub async fn login(
         &self,
@@ -77,9 +81,14 @@ impl AuthApi {
     ) -> Result<Answer<TokenData>, Failure<LoginErrors>> {
         let Context { app, caller } = &context;
         check_rate_limit(&context)?;
-        let Body(LoginRequest { login, password, delivery }) = body;
+        let Body(LoginRequest { login, email, username, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
-        let tokens = login::login(app, &login, &password, caller).await?;
+        let identifiers = login::Identifiers {
+            login: login.as_deref().unwrap_or_default(),
+            email: email.as_deref().unwrap_or_default(),
+            username: username.as_deref().unwrap_or_default(),
+        };
+        let tokens = login::login(app, identifiers, &password, caller).await?;
         Ok(deliver(&context, "Logged in.", tokens, delivery))
     }
 
@@ -111,20 +120,30 @@ impl AuthApi {
     /// Log out
     ///
     /// Revokes the session: its refresh token and all of its access tokens are rejected
-    /// immediately, on every server. Clears the cookies.
+    /// immediately, on every server. Clears the cookies, also where there is no session (401).
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     pub async fn logout(
         &self,
         context: Context,
         credentials: Credentials,
+        request: &poem::Request,
         body: Body<LogoutRequest>,
     ) -> Result<Answer<Nothing>, Failure<LogoutErrors>> {
         let Context { app, caller } = &context;
         let refresh_token = body.0.refresh_token.or(credentials.refresh_token);
         let access_token = credentials.access_token.as_deref();
-        logout::logout(app, access_token, refresh_token.as_deref(), caller).await?;
-        Ok(Answer::new("Logged out.", Nothing {})
-            .with_cookies(CookieNames::of(&app.config).clear()))
+        let clear = CookieNames::of(&app.config).clear();
+        let done = logout::logout(app, access_token, refresh_token.as_deref(), caller).await;
+        if let Err(error) = done {
+            let mut error = ApiError::from(error);
+            // Another site's form carries no cookies, but its response could clear them.
+            let is_own = require_same_origin(request.headers(), &app.config).is_ok();
+            if is_own && error.code.status() == StatusCode::UNAUTHORIZED {
+                error.cookies = clear.into();
+            }
+            return Err(error.into());
+        }
+        Ok(Answer::new("Logged out.", Nothing {}).with_cookies(clear))
     }
 
     /// Log out (DELETE)
@@ -135,9 +154,10 @@ impl AuthApi {
         &self,
         context: Context,
         credentials: Credentials,
+        request: &poem::Request,
         body: Body<LogoutRequest>,
     ) -> Result<Answer<Nothing>, Failure<LogoutErrors>> {
-        self.logout(context, credentials, body).await
+        self.logout(context, credentials, request, body).await
     }
 
     /// Verify an access token
@@ -223,7 +243,17 @@ fn check_delivery(
     delivery: Delivery,
 ) -> Result<(), ApiError> {
     match delivery {
-        Delivery::Cookie => require_same_origin(request.headers(), &context.app.config),
+        Delivery::Cookie => {
+            let config = &context.app.config;
+            require_same_origin(request.headers(), config).map_err(|mut error| {
+                let issuer = &config.server.issuer;
+                error.message = format!(
+                    "cookies are set for pages of {issuer} only: send `\"delivery\": \"body\"` to get \
+                     the tokens in the response, or send the request from a page of {issuer}"
+                );
+                error
+            })
+        }
         Delivery::Body => Ok(()),
     }
 }

@@ -55,14 +55,22 @@ impl Example for RegisterRequest {
     }
 }
 
-/// Login credentials.
+/// Login credentials: a password and at least one of `login`, `email` and `username`.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(example)]
 pub struct LoginRequest {
-    /// The email address or the username. `email` and `username` are accepted as names of this
-    /// field.
-    #[serde(alias = "email", alias = "username")]
-    pub login: String,
+    /// The email address or the username. Empty counts as absent.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub login: Option<String>,
+    /// As `login`. Where several of the three are sent, all must be of one account.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub email: Option<String>,
+    /// As `email`.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub username: Option<String>,
     /// The password.
     pub password: String,
     /// How tokens are returned.
@@ -74,7 +82,9 @@ pub struct LoginRequest {
 impl Example for LoginRequest {
     fn example() -> Self {
         Self {
-            login: "vera@example.org".to_owned(),
+            login: Some("vera@example.org".to_owned()),
+            email: None,
+            username: None,
             password: "seven blue herons at dawn".to_owned(),
             delivery: Delivery::Body,
         }

@@ -36,6 +36,13 @@ pub struct HealthData {
     pub message: Option<String>,
 }
 
+impl HealthData {
+    /// Whether the server is ready.
+    pub const fn is_ok(&self) -> bool {
+        self.message.is_none()
+    }
+}
+
 codes!(HealthErrors: RequestTimeout, Internal);
 codes!(ReadyErrors: RequestTimeout, Internal, Unavailable);
 
@@ -50,11 +57,10 @@ impl HealthApi {
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
-        let not_ready = readiness::check(&context.app).await.err();
-        let message = not_ready.map(|_| "the server is not ready: its log says why".to_owned());
+        let health = check(&context).await;
         let summary =
-            if message.is_some() { "The server is degraded." } else { "The server is healthy." };
-        Ok(Answer::new(summary, data(&context, message)))
+            if health.is_ok() { "The server is healthy." } else { "The server is degraded." };
+        Ok(Answer::new(summary, health))
     }
 
     /// Check liveness
@@ -80,6 +86,12 @@ impl HealthApi {
         readiness::check(&context.app).await?;
         Ok(Answer::new("The server is ready.", data(&context, None)))
     }
+}
+
+/// The status of the server and its database.
+pub(super) async fn check(context: &Context) -> HealthData {
+    let not_ready = readiness::check(&context.app).await.err();
+    data(context, not_ready.map(|_| "the server is not ready: its log says why".to_owned()))
 }
 
 fn data(context: &Context, message: Option<String>) -> HealthData {

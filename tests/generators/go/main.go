@@ -47,7 +47,7 @@ func main() {
 	check(registered.JSON201 != nil && registered.JSON201.Data.User.Email == email, "register")
 
 	login := func(login, password string) *propusk.LoginResponse {
-		return must(client.LoginWithResponse(ctx, propusk.LoginRequest{Login: login, Password: password}))
+		return must(client.LoginWithResponse(ctx, propusk.LoginRequest{Login: &login, Password: password}))
 	}
 	refused := login(email, "wrong")
 	check(
