@@ -20,8 +20,9 @@ COPY --from=build /dist/propusk /usr/local/bin/propusk
 USER 10001:10001
 # A configuration mounted as /etc/propusk/propusk.toml is found there.
 WORKDIR /etc/propusk
-# Serving beyond the container needs PROPUSK_SERVER__ISSUER too: there is no default that could be right.
-ENV PROPUSK_DATA_DIR=/data PROPUSK_SERVER__LISTEN=0.0.0.0:8080
+# Serving beyond the container needs PROPUSK_SERVER__ISSUER: there is no default that could be right. Hosting
+# platforms set PORT to the port that they forward to.
+ENV PROPUSK_DATA_DIR=/data PORT=8080
 # All that is ever written; the rest runs under `docker run --read-only`.
 VOLUME /data
 EXPOSE 8080 50051

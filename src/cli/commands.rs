@@ -22,7 +22,7 @@ use super::{
 use crate::{
     app::{self, App},
     clock::{Clock, Rng},
-    config::{Config, LogFormat},
+    config::{Config, IgnoredVariable, LogFormat},
     error::Error,
     flows::{
         accounts::register::Registration,
@@ -84,6 +84,13 @@ pub async fn on_app(
 pub async fn serve(config: Config) -> Result<(), Failed> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    for IgnoredVariable { name, instead } in &config.ignored_variables {
+        tracing::warn!(
+            variable = name,
+            instead,
+            "a variable of the older auth service is set and has no effect here"
+        );
+    }
     let app = App::open(config, Clock::system(), Rng::system()).await.map_err(failed)?;
     warn_of_shared_files(&app);
     let registered = app.db.register_server().map_err(|error| {

@@ -31,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 use self::commands::on_app;
 use crate::{
-    config::{self, Config},
+    config::{self, Config, IgnoredVariable},
     model::key::SigningAlgorithm,
     telemetry,
 };
@@ -270,6 +270,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
         }
         Some(Command::Config(ConfigCommand::Check)) => {
             println!("the configuration is valid");
+            for IgnoredVariable { name, instead } in &config.ignored_variables {
+                println!("{name} has no effect here; use instead: {instead}");
+            }
             return Ok(());
         }
         _ => {}

@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{Config, DEFAULT_TOML, mask_url, validate};
+use super::{Config, DEFAULT_TOML, mask_url, older_service, validate};
 
 const PREFIX: &str = "PROPUSK_";
 /// Names the configuration file, so it cannot be a key itself.
@@ -75,13 +75,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The process's `PROPUSK_…` variables, for [`Config::load`]. Unlike `std::env::vars`, this does
-/// not panic when other variables are not Unicode.
+/// The process's variables that [`Config::load`] reads: `PROPUSK_…` and those of the older auth
+/// service. Unlike `std::env::vars`, this does not panic when other variables are not Unicode.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
+        is_read(&name).then(|| (name, value.to_string_lossy().into_owned()))
     })
+}
+
+fn is_read(name: &str) -> bool {
+    name.starts_with(PREFIX) || older_service::is_known(name)
 }
 
 impl Config {
@@ -94,14 +98,18 @@ impl Config {
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let env: BTreeMap<String, String> =
-            env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let (env, older): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            env.filter(|(name, _)| is_read(name)).partition(|(name, _)| name.starts_with(PREFIX));
         let mut layers = Layers::defaults()?;
         if let Some(file) = file_to_read(file, &env) {
             layers.merge_file(&file);
         }
         layers.merge_environment(&env);
-        layers.finish()
+        if let Some(port) = older.get(older_service::PORT).filter(|port| !port.is_empty()) {
+            layers.adopt_port(port);
+        }
+        let ignored = older_service::ignored(&older, |key| layers.is_set(key));
+        Ok(Self { ignored_variables: ignored, ..layers.finish()? })
     }
 }
 
@@ -206,6 +214,33 @@ impl Layers {
             };
             self.problems.push(format!("{name}: unknown variable; {hint}"));
         }
+    }
+
+    /// Takes the port that hosting platforms name in `PORT`, where an issuer is set and no address.
+    fn adopt_port(&mut self, port: &str) {
+        const KEY: &str = "server.listen";
+        let is_unread = self.unread.iter().any(|key| key == KEY);
+        if !self.is_set("server.issuer") || self.is_set(KEY) || is_unread {
+            return;
+        }
+        let source = Source::Variable(older_service::PORT.to_owned());
+        match port.trim().parse::<u16>() {
+            Ok(port @ 1..) => {
+                self.set(KEY.to_owned(), Value::String(format!("0.0.0.0:{port}")), source);
+            }
+            _ => {
+                self.unread.push(KEY.to_owned());
+                self.problems.push(format!(
+                    "{KEY} ({source}): must be a port from 1 to 65535, not {port:?}; \
+                     unset {source} or set {KEY}"
+                ));
+            }
+        }
+    }
+
+    /// Whether a key has another source than the defaults.
+    fn is_set(&self, key: &str) -> bool {
+        self.settings.get(key).is_some_and(|setting| setting.source != Source::Default)
     }
 
     fn set_from_file(&mut self, key: &str, path: &str, name: &str) {

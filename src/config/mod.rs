@@ -5,6 +5,7 @@
 //! result.
 
 mod load;
+mod older_service;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -22,8 +23,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-pub use self::load::{ConfigError, environment};
 use self::load::{Setting, Source};
+pub use self::{
+    load::{ConfigError, environment},
+    older_service::IgnoredVariable,
+};
 use crate::model::{
     client::{AssertionAudience, GrantType},
     key::SigningAlgorithm,
@@ -66,6 +70,9 @@ pub struct Config {
     /// Each key's value as written and its source, for messages and `config show`.
     #[serde(skip)]
     settings: BTreeMap<String, Setting>,
+    /// Variables of the older auth service that are set, while their counterparts are not.
+    #[serde(skip)]
+    pub ignored_variables: Vec<IgnoredVariable>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

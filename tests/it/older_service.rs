@@ -1,4 +1,5 @@
-//! What clients of the older auth service rely on: its paths with their defaults.
+//! What clients and deployments of the older auth service rely on: its paths with their defaults,
+//! and its environment.
 
 use std::process::Stdio;
 
@@ -12,7 +13,7 @@ use crate::{
     support::{
         Backend, Database, PASSWORD, Reply, TestServer, backend_tests,
         oauth::{AuthorizationRequest, SECRET, first_party_app, payload, web_app},
-        process::free_address,
+        process::{Process, bare_command, free_address},
         send,
     },
 };
@@ -356,4 +357,121 @@ async fn the_calls_of_the_migration_guide_run_verbatim() {
     let ran = tokio::task::spawn_blocking(move || sh(&format!("set -eu\n{calls}"), &base)).await;
     let (done, printed) = ran.expect("no panic");
     assert!(done && printed.contains("The calls are complete"), "{printed}");
+}
+
+/// The variables of the older service and the texts in code beside each, from the guide.
+fn documented_variables() -> Vec<(String, Vec<String>)> {
+    let (_, rest) = MIGRATION.split_once("\n## Environment\n").expect("the section");
+    let section = rest.split("\n## ").next().expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let in_code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    rows.flat_map(|row| {
+        let cells: Vec<_> = row.split('|').collect();
+        let (names, instead): (Vec<String>, Vec<String>) = (in_code(cells[1]), in_code(cells[2]));
+        names.into_iter().map(move |name| (name, instead.clone()))
+    })
+    .collect()
+}
+
+#[test]
+fn t163_variables_of_the_older_service_are_reported_without_values() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let documented = documented_variables();
+    assert!(documented.len() >= 17, "{documented:?}");
+    let canary = "canary-of-the-environment";
+    let mut command = bare_command(folder.path());
+    command.args(["config", "check"]).envs(documented.iter().map(|(name, _)| (name, canary)));
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(!text.contains(canary), "{text}");
+    for (name, instead) in &documented {
+        let own: Vec<_> =
+            text.lines().filter(|line| line.starts_with(&format!("{name} "))).collect();
+        assert_eq!(own.len(), 1, "one line about {name}: {text}");
+        let key = |text: &&String| text.contains('.') && !text.contains(' ');
+        for key in instead.iter().filter(key) {
+            assert!(own[0].contains(key.as_str()), "{key}: {}", own[0]);
+        }
+    }
+    // Nothing is adopted.
+    let mut command = bare_command(folder.path());
+    command.args(["config", "show"]).envs(documented.iter().map(|(name, _)| (name, canary)));
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(text.contains("listen = \"127.0.0.1:8080\"  # default"), "{text}");
+    assert!(!text.contains(canary), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t163_a_start_logs_a_warning_for_each_variable_without_counterpart() {
+    let database = Database::new(Backend::Sqlite).await;
+    let older = [
+        ("ACCESS_TOKEN_PRIVATE_KEY", "canary-of-a-key"),
+        ("DB_PASSWORD", "canary-of-a-password"),
+        ("DB_HOST", ""),
+        ("ACCESS_TOKEN_EXPIRES_IN", "canary-of-a-time"),
+        // Their counterparts are set.
+        ("REFRESH_TOKEN_EXPIRES_IN", "canary-of-a-time"),
+        ("SALT_ROUNDS", "12"),
+        ("GRPC_PORT", "50051"),
+        ("PORT", "3000"),
+        ("PROPUSK_TOKENS__REFRESH_IDLE_TTL", "2d"),
+        ("PROPUSK_LOG__FORMAT", "json"),
+    ];
+    let server = Process::serve(&database, &older).await;
+    let log = server.stderr();
+    assert!(!log.contains("canary"), "{log}");
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let warned: Vec<_> = lines.filter(|line| !line["variable"].is_null()).collect();
+    let named: Vec<_> = warned.iter().map(|line| (&line["variable"], &line["level"])).collect();
+    let level = json!("WARN");
+    let expected = ["ACCESS_TOKEN_PRIVATE_KEY", "ACCESS_TOKEN_EXPIRES_IN", "DB_PASSWORD"];
+    let expected = expected.map(Value::from);
+    assert_eq!(named, expected.iter().map(|name| (name, &level)).collect::<Vec<_>>(), "{log}");
+    assert_eq!(warned[1]["instead"], "tokens.access_ttl");
+}
+
+#[test]
+fn port_is_the_last_source_of_the_listener() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |args: &[&str], settings: &[(&str, &str)]| {
+        let mut command = bare_command(folder.path());
+        let output = command.env_remove("PORT").envs(settings.iter().copied()).args(args).output();
+        let output = output.expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("text"))
+    };
+    let show = |settings: &[(&str, &str)]| {
+        let (_, text) = run(&["config", "show"], settings);
+        let server = text.split("[server]").nth(1).expect("a section").to_owned();
+        let line = server.lines().find(|line| line.starts_with("listen = "));
+        line.expect("a line").to_owned()
+    };
+    let issuer = ("PROPUSK_SERVER__ISSUER", "http://127.0.0.1:9000");
+    let port = ("PORT", "10000");
+    assert_eq!(show(&[issuer, port]), "listen = \"0.0.0.0:10000\"  # PORT");
+    // Without an issuer it is ignored and reported; a start beyond loopback would be refused.
+    assert_eq!(show(&[port]), "listen = \"127.0.0.1:8080\"  # default");
+    let (code, text) = run(&["config", "check"], &[port]);
+    assert!(code == Some(0) && text.contains("PORT ") && text.contains("server.issuer"), "{text}");
+    let (code, text) = run(&["config", "check"], &[issuer, port]);
+    assert!(code == Some(0) && !text.contains("PORT "), "{text}");
+    // Whatever sets the key itself wins, and then PORT need not be one.
+    let own = ("PROPUSK_SERVER__LISTEN", "127.0.0.1:9000");
+    for port in [port, ("PORT", "rubbish")] {
+        let expected = "listen = \"127.0.0.1:9000\"  # PROPUSK_SERVER__LISTEN";
+        assert_eq!(show(&[issuer, port, own]), expected);
+    }
+    let file = folder.path().join("propusk.toml");
+    std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:9001\"\n").expect("written");
+    assert_eq!(show(&[issuer, port]), "listen = \"127.0.0.1:9001\"  # propusk.toml");
+    std::fs::remove_file(&file).expect("removed");
+    for bad in ["0", "65536", "-1", "http", "tcp://10.0.0.1:80", "80 90"] {
+        let (code, text) = run(&["config", "check"], &[issuer, ("PORT", bad)]);
+        assert_eq!(code, Some(2), "{bad}: {text}");
+        assert!(text.contains("server.listen (PORT): must be a port from 1 to 65535"), "{text}");
+        assert_eq!(text.lines().count(), 2, "nothing else is wrong: {text}");
+    }
+    assert_eq!(show(&[issuer, ("PORT", "")]), "listen = \"127.0.0.1:8080\"  # default");
 }
