@@ -4,7 +4,7 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin propusk && packaging/split-debug target/release/propusk /dist
+    cargo build --release --locked --features kafka --bin propusk && packaging/split-debug target/release/propusk /dist
 
 # The debug information, for a debugger beside the container: docker build --target debug -o . .
 FROM scratch AS debug

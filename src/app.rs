@@ -1,7 +1,7 @@
 //! What every request shares. [`App`] is a container: it imports no flow.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -68,6 +68,8 @@ pub struct Readiness {
     pub last_write: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     /// As logged last; `None` where there is none.
     pub problem: Mutex<Option<String>>,
+    /// Whether events wait for Kafka for too long. The server works nevertheless.
+    pub events_delayed: AtomicBool,
 }
 
 /// Why a server cannot start; each message says what to fix.

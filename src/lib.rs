@@ -10,6 +10,7 @@
 //! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
 //! | [`app`] | the container of all of these | all above |
 //! | [`flows`] | the decisions | app and all above |
+//! | `events` | the outbox to Kafka and refusals from it (feature `kafka`) | flows |
 //! | [`api_error`], [`request_context`], [`credentials`], [`forward_auth`] | what HTTP and gRPC share | flows |
 //! | [`http`], [`grpc`], [`cli`] | the transports, which parse and respond; HTTP and gRPC never import each other | flows |
 //! | [`server`] | listeners and background tasks | everything but cli |
@@ -30,6 +31,8 @@ pub mod credentials;
 pub mod diagnostics;
 pub mod directory;
 pub mod error;
+#[cfg(feature = "kafka")]
+pub mod events;
 pub mod flows;
 pub mod forward_auth;
 pub mod grpc;

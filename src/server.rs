@@ -14,6 +14,8 @@ use crate::{
     storage,
     telemetry::Metrics,
 };
+#[cfg(feature = "kafka")]
+use crate::{config::Provisioning, events};
 
 /// How often readiness is checked for those who watch the gRPC health status.
 const HEALTH_CHECK: Duration = Duration::from_secs(2);
@@ -115,6 +117,8 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
+        #[cfg(feature = "kafka")]
+        let relay = app.config.publishes_events().then(|| Relay::start(&app, &mut background));
         let denied = Arc::clone(&app);
         background.spawn(async move { denied.denied_requests.run().await });
 
@@ -151,6 +155,10 @@ impl Server {
             Ok(())
         };
         tokio::try_join!(serving, calling, watching, signal)?;
+        #[cfg(feature = "kafka")]
+        if let Some(relay) = relay {
+            relay.stop(app.config.server.shutdown_grace).await;
+        }
         background.shutdown().await;
         let written = async {
             while app.denied_requests.write().await? > 0 {}
@@ -162,6 +170,35 @@ impl Server {
         }
         app.db.close().await;
         Ok(())
+    }
+}
+
+/// The relay of events to Kafka.
+#[cfg(feature = "kafka")]
+struct Relay {
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+#[cfg(feature = "kafka")]
+impl Relay {
+    fn start(app: &Arc<App>, background: &mut JoinSet<()>) -> Self {
+        background.spawn(events::relay::watch_backlog(Arc::clone(app)));
+        if app.config.user_service.mode == Provisioning::Kafka {
+            background.spawn(events::consumer::run(Arc::clone(app)));
+        }
+        let (stop, stopping) = watch::channel(false);
+        let running = tokio::spawn(events::relay::run(Arc::clone(app), stopping));
+        Self { stop, running }
+    }
+
+    /// Publishes what the last requests have left, for no longer than `grace`.
+    async fn stop(mut self, grace: Duration) {
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(grace, &mut self.running).await.is_err() {
+            tracing::warn!("events wait to be published; the next start publishes them");
+            self.running.abort();
+        }
     }
 }
 

@@ -158,7 +158,8 @@ CREATE TABLE outbox (
     data           TEXT   NOT NULL,             -- JSON
     correlation_id TEXT,
     created_at     BIGINT NOT NULL,
-    published_at   BIGINT
+    published_at   BIGINT,                      -- acknowledged by Kafka; NULL: not yet
+    refused        TEXT                         -- why Kafka refused it for good (dead-letter topic)
 );
 CREATE INDEX outbox_created_at ON outbox (created_at);
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Failed, KeysCommand, UserCommand,
-    listing::{Listing, print_json},
+    listing::{Listing, print_json, print_record},
 };
 use crate::{
     app::{self, App},
@@ -32,17 +32,17 @@ use crate::{
             canonical_names,
             clients::{self, file as clients_file},
             modules::file as modules_file,
-            users,
+            users::{self, Provisioned},
         },
     },
     http::{
         self,
-        api::admin::{Explanation, KeyData, UserDetails},
+        api::admin::{Explanation, KeyData, SagaData, UserDetails},
     },
     keys::{Keys, Rotation},
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
-    storage::{denied_requests, files, users as rows, users::UserFilter},
+    storage::{denied_requests, files, sagas, users as rows, users::UserFilter},
 };
 
 impl From<Error> for Failed {
@@ -251,16 +251,32 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
 
 pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
     match command {
-        UserCommand::Add { email, username, role, password_stdin } => {
+        UserCommand::Add { email, username, role, password_stdin, no_provisioning } => {
             let role = role_named(&role)?;
             let (password, generated) = password(app, password_stdin)?;
             let registration = Registration { email, username, password: password.clone() };
-            let created = users::create(app, registration, role, None, &Actor::operator()).await?;
+            let provisioned =
+                if no_provisioning { Provisioned::Never } else { Provisioned::AsConfigured };
+            let by = Actor::operator();
+            let created = users::create_with(app, registration, role, provisioned, None, &by);
+            let created = created.await?;
             let user = created.resource.user;
             println!("added user {} ({})", user.email, user.id);
             if generated {
                 println!("password (shown once): {password}");
             }
+        }
+        UserCommand::Saga { user, json } => {
+            // A refused account is gone: its id remains.
+            let saga = match sagas::of_user(&app.db, &user).await.map_err(failed)? {
+                Some(saga) => Some(saga),
+                None => {
+                    let id = users::find(app, &user).await?.id;
+                    sagas::of_user(&app.db, &id).await.map_err(failed)?
+                }
+            };
+            let saga = saga.ok_or(Error::NotFound("saga"))?;
+            print_record(&SagaData::from(saga), json)?;
         }
         UserCommand::List { json } => list_users(app, json).await?,
         UserCommand::Canonicalize => {

@@ -18,6 +18,7 @@ macro_rules! eprintln {
 
 mod clients;
 mod commands;
+mod events;
 mod listing;
 mod modules;
 mod sessions;
@@ -91,6 +92,9 @@ enum Command {
     /// Show the audit log
     #[command(subcommand)]
     Audit(sessions::AuditCommand),
+    /// List events, and publish them again
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Explain why a request was denied
     Explain {
         /// `X-Request-Id` of the response, `requestId` of its body, or the id on the error page
@@ -161,6 +165,17 @@ enum UserCommand {
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
+        /// Do not tell the user service (`user_service.mode`)
+        #[arg(long)]
+        no_provisioning: bool,
+    },
+    /// Show whether the user service may still refuse an account, or has refused it
+    Saga {
+        /// User id, or the email address or username of an account that exists
+        user: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// List users
     List {
@@ -314,6 +329,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Audit(command) => {
                 on_app(config, async |app| sessions::audit(app, command).await).await
+            }
+            Command::Events(command) => {
+                on_app(config, async |app| events::events(app, command).await).await
             }
             Command::Explain { request_id, json } => {
                 commands::explain(config, &request_id, json).await

@@ -20,7 +20,7 @@ const TEST_PREFIX: &str = "PROPUSK_TEST_";
 /// Read from the working directory when no file is given.
 const DEFAULT_FILE: &str = "propusk.toml";
 /// Keys whose values never appear in messages.
-const SECRET: &[&str] = &["database.url", "redis.url", "redis.sentinels"];
+const SECRET: &[&str] = &["database.url", "redis.url", "redis.sentinels", "kafka.password"];
 
 /// A key's value as written, and its source.
 #[derive(Clone)]
@@ -447,6 +447,9 @@ pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
             && let Some((key, setting)) = settings.get_key_value(&join(section, name))
         {
             let value = match &setting.value {
+                Value::String(text) if key.ends_with(".password") && !text.is_empty() => {
+                    Value::String("***".to_owned())
+                }
                 Value::String(text) if SECRET.contains(&key.as_str()) => {
                     Value::String(mask_url(text))
                 }

@@ -62,6 +62,8 @@ pub struct Config {
     pub pages: Pages,
     pub limits: Limits,
     pub events: Retention,
+    pub kafka: Kafka,
+    pub user_service: UserService,
     pub audit: Retention,
     /// Diagnostics of denied requests.
     pub explain: Retention,
@@ -186,6 +188,137 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis({})", mask_url(&self.url))
     }
+}
+
+/// Where events are published (see `crate::events`).
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`; empty: no Kafka.
+    pub brokers: Vec<String>,
+    pub security: KafkaSecurity,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub ca_file: Option<PathBuf>,
+    pub sasl_mechanism: SaslMechanism,
+    pub username: String,
+    pub password: String,
+    /// With the token of `OAUTHBEARER`.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub token_file: Option<PathBuf>,
+    pub client_id: String,
+    /// The consumer group of this deployment.
+    pub group: String,
+    pub encoding: KafkaEncoding,
+    pub compression: KafkaCompression,
+    pub create_topics: bool,
+    /// How long after a registration it may be compensated.
+    #[serde(with = "humantime_serde")]
+    pub close_window: Duration,
+    pub topics: KafkaTopics,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kafka({:?})", self.brokers)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTopics {
+    pub events: String,
+    pub user_create: String,
+    pub user_create_close: String,
+    pub dead_letter: String,
+}
+
+/// How connections to Kafka are secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaSecurity {
+    Plaintext,
+    Tls,
+    SaslPlaintext,
+    SaslTls,
+}
+
+impl KafkaSecurity {
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::SaslTls)
+    }
+
+    pub const fn has_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslTls)
+    }
+}
+
+/// How this server authenticates to Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum SaslMechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
+}
+
+impl SaslMechanism {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+/// The content mode of `user.create` (CloudEvents' Kafka binding §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KafkaEncoding {
+    Binary,
+    Structured,
+}
+
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KafkaCompression {
+    None,
+    Gzip,
+    Lz4,
+    Snappy,
+}
+
+impl KafkaCompression {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "snappy",
+        }
+    }
+}
+
+/// The service that creates a profile for each account (see `crate::flows::provisioning`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserService {
+    pub mode: Provisioning,
+}
+
+/// How the user service learns of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provisioning {
+    Off,
+    /// It consumes `user.create`, and may refuse with `user.create.close`.
+    Kafka,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -479,6 +612,11 @@ impl Config {
             Switch::Auto => self.is_local(),
             switch => switch == Switch::On,
         }
+    }
+
+    /// Whether events are published to Kafka.
+    pub fn publishes_events(&self) -> bool {
+        !self.kafka.brokers.is_empty()
     }
 
     /// The longest path and query, in bytes, that the server sends a browser to at its own origin:

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use url::Url;
 
-use super::{ClientAuth, Config, Tls, is_loopback};
+use super::{ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback};
 use crate::model::key::LONGEST_SESSION_LIFE;
 
 /// A key, and what is wrong with its value and how to fix it.
@@ -22,6 +22,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     server(config, &mut found);
     database(config, &mut found);
     redis(config, &mut found);
+    kafka(config, &mut found);
     gateway(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);
@@ -247,6 +248,83 @@ fn redis(config: &Config, found: &mut Vec<Problem>) {
     }
     if !(Duration::from_millis(10)..=Duration::from_secs(10)).contains(&redis.connect_timeout) {
         found.push(("redis.connect_timeout", "must be from 10ms to 10s".to_owned()));
+    }
+}
+
+fn kafka(config: &Config, found: &mut Vec<Problem>) {
+    let kafka = &config.kafka;
+    let mut wrong = |key, problem: &str| found.push((key, problem.to_owned()));
+    let is_broker = |text: &String| {
+        let parts = text.rsplit_once(':');
+        parts.is_some_and(|(host, port)| {
+            let is_host = |c: char| !c.is_whitespace() && !"/@,".contains(c);
+            !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok()
+        })
+    };
+    if !kafka.brokers.iter().all(is_broker) {
+        wrong("kafka.brokers", "must be a list of HOST:PORT, like [\"kafka-1:9092\"]");
+    }
+    if config.publishes_events() {
+        if !cfg!(feature = "kafka") {
+            let how = "this binary was built without Kafka: build it with `--features kafka`";
+            wrong("kafka.brokers", how);
+        }
+        if !config.database.prepared_statements {
+            let why = "requires database.prepared_statements = true: one process publishes, which holds a \
+                       lock of its PostgreSQL session, and a pooler would give it another session";
+            wrong("kafka.brokers", why);
+        }
+    } else if config.user_service.mode == Provisioning::Kafka {
+        wrong("user_service.mode", "requires kafka.brokers");
+    }
+    if kafka.ca_file.is_some() && !kafka.security.has_tls() {
+        wrong("kafka.ca_file", "requires kafka.security = \"tls\" or \"sasl_tls\"");
+    }
+    if kafka.security.has_sasl() {
+        let takes_token = kafka.sasl_mechanism == SaslMechanism::OauthBearer;
+        if takes_token && kafka.token_file.is_none() {
+            wrong("kafka.token_file", "is required by kafka.sasl_mechanism = \"OAUTHBEARER\"");
+        }
+        if !takes_token && kafka.username.is_empty() {
+            wrong("kafka.username", "is required by kafka.security; set kafka.password, too");
+        }
+        if !takes_token && kafka.password.is_empty() {
+            wrong("kafka.password", "is required by kafka.security");
+        }
+    } else if !kafka.password.is_empty() {
+        let how = "requires kafka.security = \"sasl_tls\" or \"sasl_plaintext\"";
+        wrong("kafka.password", how);
+    }
+    let topics = &kafka.topics;
+    let named = [
+        ("kafka.topics.events", &topics.events),
+        ("kafka.topics.user_create", &topics.user_create),
+        ("kafka.topics.user_create_close", &topics.user_create_close),
+        ("kafka.topics.dead_letter", &topics.dead_letter),
+    ];
+    // Kafka's own rule.
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    for (at, (key, topic)) in named.iter().enumerate() {
+        let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(is_allowed);
+        if !is_name || matches!(topic.as_str(), "." | "..") {
+            wrong(*key, "must be 1 to 249 characters: letters, digits and ._-");
+        } else if named[..at].iter().any(|(_, other)| other == topic) {
+            wrong(*key, "is the name of another topic; each needs its own");
+        }
+    }
+    for (key, name) in [("kafka.group", &kafka.group), ("kafka.client_id", &kafka.client_id)] {
+        if name.is_empty() || name.len() > 249 || name.contains(char::is_control) {
+            wrong(key, "must be 1 to 249 characters, without control characters");
+        }
+    }
+    if !(MINUTE..=90 * 24 * 60 * MINUTE).contains(&kafka.close_window) {
+        wrong("kafka.close_window", "must be from 1m to 90d");
+    }
+    let files = [("kafka.ca_file", &kafka.ca_file), ("kafka.token_file", &kafka.token_file)];
+    for (key, path) in files {
+        if let Some(path) = path {
+            must_be_file(key, path, found);
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    flows::admin::modules,
+    flows::{admin::modules, provisioning},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, idempotency,
-        initial_access_tokens, outbox, pushed_requests, revocations, sessions, single_use,
+        initial_access_tokens, outbox, pushed_requests, relay, revocations, sessions, single_use,
     },
 };
 
@@ -76,11 +76,17 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
         tokio::task::yield_now().await;
     }
     all_of!(idempotency);
+    provisioning::sweep(app, BATCH).await?;
     let gone = revocations::sweep(&app.db, now).await?;
     app.revocations.sweep(now, &gone).await;
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);
     let (events, lines) = (&app.config.events, &app.config.audit);
-    outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
+    if app.config.publishes_events() {
+        // What is not published stays, however much it is: nothing else has it.
+        relay::sweep_published(&app.db, now - events.retention, rows(events.max_rows)).await?;
+    } else {
+        outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
+    }
     let refused = &app.config.explain;
     denied_requests::sweep(&app.db, now - refused.retention, rows(refused.max_rows)).await?;
     audit::sweep(&app.db, now - lines.retention, rows(lines.max_rows)).await

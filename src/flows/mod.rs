@@ -8,6 +8,7 @@ pub mod feed;
 pub mod gateway;
 pub mod maintenance;
 pub mod oauth;
+pub mod provisioning;
 pub mod readiness;
 pub mod sessions;
 pub mod tokens;

@@ -16,26 +16,35 @@ pub struct RequestContext {
 /// caller of the admin API or of a gRPC service.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// A user id, a client id or `cli`.
+    /// A user id, a client id, `cli` or `user-service`.
     pub actor: String,
-    /// `None` at the command line.
+    /// `None` at the command line, and for what no request does.
     pub caller: Option<RequestContext>,
+    /// Of what no request does.
+    correlation_id: Option<String>,
 }
 
 impl Actor {
     /// The operator who runs a CLI command.
     pub fn operator() -> Self {
-        Self { actor: "cli".to_owned(), caller: None }
+        Self::service("cli", None)
     }
 
     /// The user or client that the access token of a request identifies.
     pub fn caller(actor: &str, caller: &RequestContext) -> Self {
-        Self { actor: actor.to_owned(), caller: Some(caller.clone()) }
+        Self { caller: Some(caller.clone()), ..Self::service(actor, None) }
+    }
+
+    /// Who acts without a request, such as another service by a message.
+    pub fn service(actor: &str, correlation_id: Option<String>) -> Self {
+        Self { actor: actor.to_owned(), caller: None, correlation_id }
     }
 
     /// The correlation id of the request, if there is one.
     pub fn correlation_id(&self) -> Option<&str> {
-        let caller = self.caller.as_ref()?;
-        Some(&caller.correlation_id)
+        match &self.caller {
+            Some(caller) => Some(&caller.correlation_id),
+            None => self.correlation_id.as_deref(),
+        }
     }
 }

@@ -20,7 +20,7 @@ pub struct Event {
 
 impl Event {
     pub fn user_created(user: &User) -> Self {
-        let data = json!({ "userId": user.id, "email": user.email, "username": user.username, "role": user.role.as_str() });
+        let data = json!({ "userId": user.id, "email": user.email, "username": user.username, "role": user.role.as_str(), "isVerified": user.is_verified });
         Self { kind: "user.created", subject: user.id.clone(), data }
     }
 
@@ -30,6 +30,13 @@ impl Event {
             subject: user_id.to_owned(),
             data: json!({ "userId": user_id }),
         }
+    }
+
+    /// The deletion of an account that the user service refused.
+    pub fn user_compensated(user_id: &str, correlation_id: Option<&str>) -> Self {
+        let data =
+            json!({ "userId": user_id, "reason": "compensated", "correlationId": correlation_id });
+        Self { kind: "user.deleted", subject: user_id.to_owned(), data }
     }
 
     /// `fields`: the names of the changed fields.

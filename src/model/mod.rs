@@ -9,6 +9,7 @@ pub mod event;
 pub mod key;
 pub mod module;
 pub mod revocation;
+pub mod saga;
 pub mod session;
 pub mod user;
 

@@ -329,6 +329,10 @@ impl Pool {
         &self.0.server
     }
 
+    pub fn shared_server(&self) -> &Arc<Server> {
+        &self.0.server
+    }
+
     /// Begins a transaction. A connection that turns out to be lost is replaced: nothing has
     /// happened on it yet.
     pub async fn begin(&self) -> Result<Transaction> {

@@ -177,6 +177,12 @@ pub struct Metrics {
     pub denied_requests_unrecorded: Counter,
     pub active_sessions: Gauge,
     pub outbox_events: Gauge,
+    /// Events that are not published to Kafka yet.
+    pub events_waiting: Gauge,
+    /// The age of the oldest of them, in seconds.
+    pub events_oldest: Gauge,
+    pub events_published: Counter,
+    pub events_failed: Counter,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
     tokens_issued: Family<TokenLabels, Counter>,
@@ -245,6 +251,22 @@ impl Metrics {
                 r,
                 "outbox_events",
                 "Events in the outbox, counted once a minute",
+            ),
+            events_waiting: metric(
+                r,
+                "events_waiting",
+                "Events that wait to be published to Kafka",
+            ),
+            events_oldest: metric(
+                r,
+                "events_oldest_waiting_seconds",
+                "Age of the oldest event that waits to be published to Kafka",
+            ),
+            events_published: metric(r, "events_published", "Events published to Kafka"),
+            events_failed: metric(
+                r,
+                "events_failed",
+                "Events that Kafka did not accept, now or for good",
             ),
             redis_trusted: metric(
                 r,

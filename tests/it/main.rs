@@ -17,6 +17,8 @@ mod command_line;
 mod conformance;
 mod cookies;
 mod data_folder;
+#[cfg(feature = "kafka")]
+mod events;
 mod explain;
 mod gateway;
 mod generated_clients;

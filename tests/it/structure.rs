@@ -39,7 +39,8 @@ const ABOVE: &[(&str, &[&str])] = &[
     ("forward_auth", &["api_error", "app", "credentials", "flows"]),
     ("http", &["api_error", "app", "credentials", "flows", "forward_auth", "request_context"]),
     ("grpc", &["api_error", "app", "credentials", "flows", "forward_auth", "request_context"]),
-    ("server", &["app", "flows", "grpc", "http"]),
+    ("events", &["app", "flows"]),
+    ("server", &["app", "events", "flows", "grpc", "http"]),
     // `propusk openapi` prints the document of http, `propusk serve` runs the server.
     ("cli", &["app", "flows", "http", "server"]),
 ];

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, FieldError},
     flows::{
         accounts::password,
+        provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
@@ -113,6 +114,7 @@ async fn create(
     let stored = async {
         let inserted = users::insert(&mut tx, row, user.created_at).await?;
         tx.event(&Event::user_created(&inserted)).await?;
+        provisioning::open(&mut tx, &app.config, &inserted.id).await?;
         session.store(&mut tx, "user.register").await
     };
     let stored = match stored.await {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod bootstrap;
 pub mod canonical_names;
 pub mod clients;
+pub mod events;
 pub mod idempotency;
 pub mod modules;
 pub mod revocations;

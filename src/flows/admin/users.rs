@@ -16,6 +16,7 @@ use crate::{
             access::Precondition,
             idempotency::{self, Created, IdempotentRequest},
         },
+        provisioning,
     },
     model::{
         actor::Actor,
@@ -44,6 +45,29 @@ pub async fn create(
     request: Option<IdempotentRequest>,
     actor: &Actor,
 ) -> Result<Created<UserRecord>, Error> {
+    let provisioned = Provisioned::AsConfigured;
+    create_with(app, registration, role, provisioned, request, actor).await
+}
+
+/// Whether the user service is told of a new account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provisioned {
+    AsConfigured,
+    Never,
+}
+
+/// As [`create`], with the choice to leave the user service out.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_with(
+    app: &App,
+    registration: Registration,
+    role: Role,
+    provisioned: Provisioned,
+    request: Option<IdempotentRequest>,
+    actor: &Actor,
+) -> Result<Created<UserRecord>, Error> {
     let account = validate(app, registration).await?;
     let new = NewUser {
         id: app.new_id(),
@@ -58,6 +82,9 @@ pub async fn create(
         return Ok(Created::earlier(by_id(app, &id).await?));
     }
     let user = insert(&mut tx, new, "user.add").await?;
+    if provisioned == Provisioned::AsConfigured {
+        provisioning::open(&mut tx, &app.config, &user.id).await?;
+    }
     let updated_at = tx.now();
     tx.commit().await?;
     Ok(Created::now(UserRecord { user, updated_at, last_login_at: None }))
@@ -349,16 +376,29 @@ pub async fn delete(
     must_keep_an_admin(&account, is_last_admin, actor)?;
     let User { email, username, role, .. } = &account.user;
     let detail = json!({ "email": email, "username": username, "role": role.as_str() });
-    record(&mut tx, id, UserChange::Deleted, detail).await?;
-    let now = tx.now();
-    revoke_sessions(&mut tx, id, RevocationReason::UserDeleted, now).await?;
-    // A session that begins meanwhile without a login is deleted with the row, and this entry
-    // refuses its tokens.
-    refuse_tokens(&mut tx, id, "user_deleted").await?;
-    users::remove(&mut tx, id).await?;
+    let event = Event::user_changed(UserChange::Deleted, id);
+    remove(&mut tx, id, &event, UserChange::Deleted.as_str(), detail).await?;
     tx.commit().await?;
     app.logouts_waiting.notify_one();
     Ok(())
+}
+
+/// Deletes an account that the transaction has locked, with the event and the audit entry.
+pub(crate) async fn remove(
+    tx: &mut AuditedTx,
+    id: &str,
+    event: &Event,
+    action: &'static str,
+    detail: Value,
+) -> storage::Result<()> {
+    tx.event(event).await?;
+    tx.audit(action, Some(id), detail).await?;
+    let now = tx.now();
+    revoke_sessions(tx, id, RevocationReason::UserDeleted, now).await?;
+    // A session that begins meanwhile without a login is deleted with the row, and this entry
+    // refuses its tokens.
+    refuse_tokens(tx, id, "user_deleted").await?;
+    users::remove(tx, id).await
 }
 
 /// An account that a transaction has locked.

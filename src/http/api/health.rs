@@ -1,5 +1,7 @@
 //! `/api/v1/auth/health`: health, liveness and readiness.
 
+use std::sync::atomic::Ordering;
+
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ pub struct HealthApi;
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[oai(rename = "Health")]
 pub struct HealthData {
-    /// `ok`, or `degraded` while the server is not ready.
+    /// `ok`, or `degraded` while the server is not ready or events wait for Kafka.
     pub status: String,
     /// The current time of the server (RFC 3339, UTC).
     pub timestamp: String,
@@ -34,13 +36,6 @@ pub struct HealthData {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[oai(skip_serializing_if_is_none)]
     pub message: Option<String>,
-}
-
-impl HealthData {
-    /// Whether the server is ready.
-    pub const fn is_ok(&self) -> bool {
-        self.message.is_none()
-    }
 }
 
 codes!(HealthErrors: RequestTimeout, Internal);
@@ -57,9 +52,11 @@ impl HealthApi {
         &self,
         context: Context,
     ) -> Result<Answer<HealthData>, Failure<HealthErrors>> {
-        let health = check(&context).await;
-        let summary =
-            if health.is_ok() { "The server is healthy." } else { "The server is degraded." };
+        let (_, health) = check(&context).await;
+        let summary = match health.message {
+            None => "The server is healthy.",
+            Some(_) => "The server is degraded.",
+        };
         Ok(Answer::new(summary, health))
     }
 
@@ -88,10 +85,17 @@ impl HealthApi {
     }
 }
 
-/// The status of the server and its database.
-pub(super) async fn check(context: &Context) -> HealthData {
-    let not_ready = readiness::check(&context.app).await.err();
-    data(context, not_ready.map(|_| "the server is not ready: its log says why".to_owned()))
+/// Whether the server is ready, and its status.
+pub(super) async fn check(context: &Context) -> (bool, HealthData) {
+    let is_ready = readiness::check(&context.app).await.is_ok();
+    let message = if !is_ready {
+        Some("the server is not ready: its log says why")
+    } else if context.app.readiness.events_delayed.load(Ordering::Relaxed) {
+        Some("events wait to be published to Kafka")
+    } else {
+        None
+    };
+    (is_ready, data(context, message.map(str::to_owned)))
 }
 
 fn data(context: &Context, message: Option<String>) -> HealthData {

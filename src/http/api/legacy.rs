@@ -133,9 +133,9 @@ struct HealthCheckResponse {
     data: HealthData,
 }
 
-impl From<HealthData> for HealthCheckResponse {
-    fn from(data: HealthData) -> Self {
-        let status = if data.is_ok() { 200 } else { 503 };
+impl HealthCheckResponse {
+    fn new((is_ready, data): (bool, HealthData)) -> Self {
+        let status = if is_ready { 200 } else { 503 };
         let message = data.message.as_deref().unwrap_or("The server is healthy.");
         Self {
             status,
@@ -254,6 +254,6 @@ impl LegacyApi {
     /// code.
     #[oai(path = "/health", method = "get", operation_id = "legacyGetHealth", deprecated)]
     async fn health(&self, context: Context) -> Result<HealthCheckResponse, Failure<HealthErrors>> {
-        Ok(health::check(&context).await.into())
+        Ok(HealthCheckResponse::new(health::check(&context).await))
     }
 }

@@ -4,6 +4,8 @@ pub mod admin;
 pub mod chromium;
 pub mod external_server;
 pub mod grpc;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nginx;
 pub mod oauth;
 pub mod postgres;

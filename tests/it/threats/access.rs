@@ -104,6 +104,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/users/:id", "", [401, 403, 403, 403, 404]),
     ("PATCH", "/api/v1/admin/users/:id", "{}", [401, 403, 403, 403, 428]),
     ("DELETE", "/api/v1/admin/users/:id", "", [401, 403, 403, 403, 428]),
+    ("GET", "/api/v1/admin/users/:id/saga", "", [401, 403, 403, 403, 404]),
     ("POST", "/api/v1/admin/users/:id/disable", "", [401, 403, 403, 403, 404]),
     ("POST", "/api/v1/admin/users/:id/enable", "", [401, 403, 403, 403, 404]),
     ("POST", "/api/v1/admin/users/:id/password", "{}", [401, 403, 403, 403, 404]),

@@ -112,7 +112,7 @@ pub async fn keep(app: &App, client: &Client, address: IpAddr) -> Result<(), Err
     if remembered.is_some_and(|known| known.client.metadata == client.metadata) {
         return Ok(());
     }
-    let mut tx = app.begin(&Actor { actor: client.id.clone(), caller: None }).await?;
+    let mut tx = app.begin(&Actor::service(&client.id, None)).await?;
     let now = tx.now();
     match clients::lock(&mut tx, &client.id).await? {
         None => {

@@ -24,8 +24,14 @@ use poem::Request;
 
 use self::documented::Documented;
 pub use self::{
-    audit::AuditEntry, explain::Explanation, grants::GrantData, keys::KeyData,
-    modules::ModuleDetails, roles::RoleData, sessions::SessionOverview, users::UserDetails,
+    audit::AuditEntry,
+    explain::Explanation,
+    grants::GrantData,
+    keys::KeyData,
+    modules::ModuleDetails,
+    roles::RoleData,
+    sessions::SessionOverview,
+    users::{SagaData, UserDetails},
 };
 use crate::api_error::ApiError;
 
@@ -54,6 +60,7 @@ pub fn operations() -> Operations {
 pub const NULLABLE: &[(&str, &[&str])] = &[
     ("UserDetails", &["username", "lastLoginAt", "disabledAt"]),
     ("UserDetailsPage", &["nextCursor"]),
+    ("Saga", &["correlationId", "closedAt"]),
     ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),
     ("SessionOverviewPage", &["nextCursor"]),
     ("AuditEntry", &["subject", "address", "requestId", "correlationId"]),

@@ -12,9 +12,12 @@ use crate::{
         admin::users::{self, UserChanges},
     },
     http::api::data::Nothing,
-    model::user::{Role, UserRecord, canonical},
+    model::{
+        saga::Saga,
+        user::{Role, UserRecord, canonical},
+    },
     storage::{
-        users as rows,
+        sagas, users as rows,
         users::{TextMatch, UserFilter},
     },
 };
@@ -85,6 +88,16 @@ impl UsersApi {
     #[oai(path = "/:id", method = "get", operation_id = "adminGetUser")]
     async fn get(&self, admin: Admin, id: Path) -> Get<UserDetails> {
         Ok(WithEtag::new("user", users::by_id(&admin.app, &id.0).await?))
+    }
+
+    /// Get the saga of a registration
+    ///
+    /// Whether the user service may still refuse the account, or has refused it. It is found for a
+    /// while after the account was deleted.
+    #[oai(path = "/:id/saga", method = "get", operation_id = "adminGetUserSaga")]
+    async fn saga(&self, admin: Admin, id: Path) -> Reply<Answer<SagaData>, (Read, NotFound)> {
+        let found = sagas::of_user(&admin.app.db, &id.0).await.map_err(Error::from)?;
+        Ok(Answer::new("saga", found.ok_or(Error::NotFound("saga"))?.into()))
     }
 
     /// Update a user
@@ -207,6 +220,50 @@ example!(UserDetails, {
     "updatedAt": "2026-11-21T04:30:00Z",
     "lastLoginAt": null,
     "disabledAt": null
+});
+
+/// The saga of a registration: the user service creates a profile, and may refuse the account.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename = "Saga", rename_all = "camelCase", example)]
+pub struct SagaData {
+    pub id: String,
+    pub user_id: String,
+    /// The correlation id of the request that created the account.
+    pub correlation_id: Option<String>,
+    /// `started`, `published` (the user service was told), `closed` (the account stays) or
+    /// `compensated` (the account was refused and deleted).
+    pub state: String,
+    /// Creation time (RFC 3339).
+    pub created_at: String,
+    /// When the account can no longer be refused (RFC 3339).
+    pub ends_at: String,
+    /// When the saga ended (RFC 3339); null: it has not.
+    pub closed_at: Option<String>,
+}
+
+impl From<Saga> for SagaData {
+    fn from(saga: Saga) -> Self {
+        Self {
+            id: saga.id,
+            user_id: saga.user_id,
+            correlation_id: saga.correlation_id,
+            state: saga.state.as_str().to_owned(),
+            created_at: saga.created_at.rfc3339(),
+            ends_at: saga.next_at.rfc3339(),
+            closed_at: saga.closed_at.map(Timestamp::rfc3339),
+        }
+    }
+}
+
+example!(SagaData, {
+    "id": "01a1fca5-0ae5-741a-b136-32b4b1af948d",
+    "userId": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
+    "correlationId": "4f1c2d0e",
+    "state": "published",
+    "createdAt": "2026-11-21T04:22:00Z",
+    "endsAt": "2026-11-22T04:22:00Z",
+    "closedAt": null
 });
 
 /// The user to create.

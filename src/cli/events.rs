@@ -1,0 +1,149 @@
+//! `propusk events`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Failed, commands::failed, listing::Listing, modules::moment};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    flows::admin::events as flow,
+    model::actor::Actor,
+    storage::relay::{self, EventFilter, OutboxRow},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// List events of the outbox, the newest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Only events that Kafka refused for good
+        #[arg(long)]
+        refused: bool,
+        /// Maximum number of events
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish events again, under the same ids
+    Replay {
+        #[command(flatten)]
+        filter: Filter,
+        /// Events that Kafka refused for good, after their cause was removed
+        #[arg(long)]
+        refused: bool,
+        /// Every event of the outbox
+        #[arg(long, conflicts_with_all = ["id", "user", "kind", "from", "to", "refused"])]
+        all: bool,
+    },
+    /// List the events that Kafka refused for good: those in the dead-letter topic
+    DeadLetter {
+        #[command(flatten)]
+        filter: Filter,
+        /// Maximum number of events
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// The event of this id only
+    #[arg(long)]
+    id: Option<String>,
+    /// Events of this user only: an id
+    #[arg(long)]
+    user: Option<String>,
+    /// Events of this type only, such as user.created
+    #[arg(long = "type", value_name = "TYPE", id = "kind")]
+    kind: Option<String>,
+    /// Events from this time on, such as 2026-11-21T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Timestamp>,
+    /// Events before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Option<Timestamp>,
+}
+
+impl Filter {
+    fn read(self, refused: bool) -> EventFilter {
+        let Self { id, user, kind, from, to } = self;
+        EventFilter { id, subject: user, kind, from, to, refused }
+    }
+}
+
+/// An event, as it is listed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    id: String,
+    r#type: String,
+    subject: String,
+    time: String,
+    correlation_id: Option<String>,
+    published_at: Option<String>,
+    refused: Option<String>,
+    data: Value,
+}
+
+impl From<OutboxRow> for Event {
+    fn from(row: OutboxRow) -> Self {
+        Self {
+            id: row.id,
+            r#type: row.kind,
+            subject: row.subject,
+            time: row.created_at.rfc3339(),
+            correlation_id: row.correlation_id,
+            published_at: row.published_at.map(Timestamp::rfc3339),
+            refused: row.refused,
+            data: serde_json::from_str(&row.data).unwrap_or_default(),
+        }
+    }
+}
+
+pub async fn events(app: &App, command: EventsCommand) -> Result<(), Failed> {
+    match command {
+        EventsCommand::List { filter, refused, limit, json } => {
+            list(app, &filter.read(refused), limit, json).await
+        }
+        EventsCommand::DeadLetter { filter, limit, json } => {
+            list(app, &filter.read(true), limit, json).await
+        }
+        EventsCommand::Replay { filter, refused, all } => {
+            let filter = filter.read(refused);
+            if filter == EventFilter::default() && !all {
+                return Err(Failed::Usage("name the events, or give --all".to_owned()));
+            }
+            let count = flow::replay(app, &filter, &Actor::operator()).await?;
+            println!("{count} event(s) will be published again");
+            Ok(())
+        }
+    }
+}
+
+async fn list(app: &App, filter: &EventFilter, limit: u32, json: bool) -> Result<(), Failed> {
+    let found = relay::page(&app.db, filter, limit.into()).await.map_err(failed)?;
+    let header = &["ID", "TYPE", "SUBJECT", "TIME", "PUBLISHED", "REFUSED"];
+    let mut listing = Listing::new(header, json);
+    for row in found {
+        let shown = Event::from(row);
+        let cells: [&str; 6] = [
+            &shown.id,
+            &shown.r#type,
+            &shown.subject,
+            &shown.time,
+            shown.published_at.as_deref().unwrap_or_default(),
+            shown.refused.as_deref().unwrap_or_default(),
+        ];
+        listing.add(cells, &shown)?;
+    }
+    listing.print()
+}

@@ -1,0 +1,109 @@
+//! Sagas of registrations.
+
+use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
+use crate::{
+    clock::Timestamp,
+    model::saga::{Saga, SagaState},
+};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user_id, correlation_id, state, attempts, next_at, created_at, closed_at FROM sagas \
+             WHERE user_id = $1 AND kind = 'registration'",
+            $rest
+        )
+    };
+}
+
+/// Adds the saga of an account that the transaction creates. It ends by itself at `ends_at`.
+pub async fn open(
+    tx: &mut Tx,
+    id: &str,
+    user_id: &str,
+    correlation_id: Option<&str>,
+    ends_at: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO sagas (id, kind, user_id, correlation_id, state, step, attempts, next_at, created_at) \
+             VALUES ($1, 'registration', $2, $3, $4, 'publish', 0, $5, $6)",
+        )
+        .bind(id)
+        .bind(user_id)
+        .bind(correlation_id)
+        .bind(SagaState::Started.as_str())
+        .bind(ends_at)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// The saga of a user.
+pub async fn of_user(db: &Db, user_id: &str) -> Result<Option<Saga>> {
+    // PostgreSQL rejects statements with NUL in a text value; no user has such an id.
+    if user_id.contains('\0') {
+        return Ok(None);
+    }
+    let rows = db.read(Statement::new(select!("")).bind(user_id)).await?;
+    one(rows).map(|row| from_row(&row)).transpose()
+}
+
+/// As [`of_user`]; the saga does not change until the transaction ends.
+pub async fn lock(tx: &mut Tx, user_id: &str) -> Result<Option<Saga>> {
+    let statement = Statement::new(select!("")).locking(select!(" FOR UPDATE")).bind(user_id);
+    one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
+}
+
+fn from_row(row: &Row) -> Result<Saga> {
+    let state: String = row.get("state")?;
+    let corrupt = || Error::Corrupt(format!("saga state {state}"));
+    Ok(Saga {
+        id: row.get("id")?,
+        user_id: row.get("user_id")?,
+        correlation_id: row.get("correlation_id")?,
+        state: SagaState::parse(&state).ok_or_else(corrupt)?,
+        attempts: row.get("attempts")?,
+        next_at: Timestamp(row.get("next_at")?),
+        created_at: Timestamp(row.get("created_at")?),
+        closed_at: row.get::<Option<i64>>("closed_at")?.map(Timestamp),
+    })
+}
+
+/// Closes a saga found by [`lock`].
+pub async fn close(tx: &mut Tx, id: &str, state: SagaState, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "UPDATE sagas SET state = $2, step = 'none', closed_at = $3, lease_until = NULL WHERE id = $1",
+        )
+        .bind(id)
+        .bind(state.as_str())
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Closes sagas whose time has passed: their accounts stay. A saga that is not published yet
+/// waits.
+pub async fn close_expired(db: &Db, now: Timestamp) -> Result<()> {
+    db.write(
+        Statement::new(
+            "UPDATE sagas SET state = 'closed', step = 'none', closed_at = $1 \
+             WHERE closed_at IS NULL AND next_at <= $1 AND state = 'published'",
+        )
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes up to `most` sagas that were closed before `oldest`; returns their number.
+pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<usize> {
+    let statement = Statement::new(
+        "DELETE FROM sagas WHERE id IN (SELECT id FROM sagas WHERE closed_at < $1 LIMIT $2) RETURNING id",
+    );
+    Ok(db.write(statement.bind(oldest).bind(most)).await?.len())
+}

@@ -1,0 +1,408 @@
+//! The relay: every event at least once, those of a user in order, whatever stops in between.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use propusk::{
+    clock::Clock,
+    flows::{
+        admin::{
+            access::Precondition,
+            users::{self, UserChanges},
+        },
+        maintenance,
+    },
+    model::actor::Actor,
+    storage::Statement,
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::support::{
+    Backend, Database, PASSWORD, TestServer, backend_tests,
+    kafka::{Broker, Reader, Received, Topics, create_topic, shared_broker},
+    process::Process,
+};
+
+backend_tests! {
+    requires "Kafka":
+    a_registration_is_published_as_event_and_as_profile_request,
+    a_broker_that_is_killed_under_load_loses_no_event,
+    a_second_process_takes_over_the_relay,
+    a_kill_before_the_mark_repeats_events_under_the_same_id,
+    the_events_of_a_user_keep_their_order_under_32_writers,
+    a_message_refused_for_good_goes_to_the_dead_letter_topic,
+    a_graceful_stop_publishes_what_was_committed,
+}
+
+backend_tests! {
+    retention_keeps_events_that_are_not_published,
+}
+
+/// The events of the outbox in order: subject and id.
+async fn outbox(server: &TestServer) -> Vec<(String, String)> {
+    let statement = Statement::new("SELECT subject, id FROM outbox ORDER BY number");
+    let rows = server.app.db.read(statement).await.expect("the outbox");
+    let event = |row: &propusk::storage::Row| {
+        (row.get("subject").expect("a subject"), row.get("id").expect("an id"))
+    };
+    rows.iter().map(event).collect()
+}
+
+/// The ids of each subject, in order.
+fn by_subject(events: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+    let mut ordered: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (subject, id) in events {
+        ordered.entry(subject.clone()).or_default().push(id.clone());
+    }
+    ordered
+}
+
+/// What a consumer that ignores known ids has seen in a topic, per key and in order.
+fn first_seen(messages: &[Received], topic: &str) -> BTreeMap<String, Vec<String>> {
+    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for message in messages.iter().filter(|message| message.topic == topic) {
+        let ids = seen.entry(message.key.clone().expect("a key")).or_default();
+        let id = message.id();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    seen
+}
+
+async fn unpublished(server: &TestServer) -> i64 {
+    let statement = Statement::new("SELECT COUNT(*) AS n FROM outbox WHERE published_at IS NULL");
+    let rows = server.app.db.read(statement).await.expect("the outbox");
+    rows[0].get("n").expect("a count")
+}
+
+/// Polls: Kafka acknowledges to the relay, not to the test.
+async fn all_published(server: &TestServer) {
+    for _ in 0..1_200 {
+        if unpublished(server).await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("events are not published after a minute");
+}
+
+async fn a_registration_is_published_as_event_and_as_profile_request(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let server = TestServer::with(backend, &topics.settings(&broker)).await;
+    server.register("ann").await;
+    let ann = users::find(&server.app, "ann").await.expect("ann").id;
+    let operator = Actor::operator();
+    users::delete(&server.app, &ann, &Precondition::Any, &operator).await.expect("deleted");
+    let expected = outbox(&server).await;
+
+    let mut reader = Reader::start(&broker, &[&topics.events, &topics.user_create]);
+    let messages = reader.until(|messages| messages.len() == expected.len() + 2).await;
+    assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+
+    // Every event is a structured CloudEvent.
+    let events: Vec<_> = messages.iter().filter(|one| one.topic == topics.events).collect();
+    for event in &events {
+        let kind = "application/cloudevents+json; charset=UTF-8";
+        assert_eq!(event.headers["content-type"], kind);
+        let json = event.json();
+        assert_eq!(json["specversion"], "1.0");
+        assert_eq!(json["source"], server.app.config.server.issuer);
+        assert_eq!(json["subject"], event.key.as_deref().expect("a key"));
+        assert_eq!(json["time"], "2026-11-21T00:00:00Z");
+        assert_eq!(json["datacontenttype"], "application/json");
+    }
+    let kinds: Vec<Value> = events.iter().map(|event| event.json()["type"].clone()).collect();
+    assert_eq!(kinds.first().expect("events"), "user.created");
+    assert!(kinds.contains(&json!("session.created")), "{kinds:?}");
+    assert!(kinds.contains(&json!("user.deleted")), "{kinds:?}");
+
+    // The request for a profile: binary, with the fields at the top of the value.
+    let created: Vec<_> = messages.iter().filter(|one| one.topic == topics.user_create).collect();
+    let [profile, tombstone] = created.as_slice() else { panic!("{created:?}") };
+    let event = events[0].json();
+    let header = |name: &str| profile.headers.get(name).map(String::as_str);
+    assert_eq!(header("ce_specversion"), Some("1.0"));
+    assert_eq!(header("ce_type"), Some("user.create"));
+    assert_eq!(header("ce_source"), Some(server.app.config.server.issuer.as_str()));
+    assert_eq!(header("ce_id"), event["id"].as_str());
+    assert_eq!(header("ce_subject"), Some(ann.as_str()));
+    assert_eq!(header("ce_time"), Some("2026-11-21T00:00:00Z"));
+    assert_eq!(header("ce_correlationid"), event["correlationid"].as_str());
+    assert_eq!(header("content-type"), Some("application/json"));
+    assert_eq!(
+        profile.json(),
+        json!({
+            "id": ann, "userId": ann, "username": "ann", "email": "ann@example.org",
+            "role": "user", "isVerified": false, "createdAt": "2026-11-21T00:00:00Z",
+            "correlationId": event["correlationid"], "sagaId": null, "externalId": null,
+        })
+    );
+    // The account is gone, so is what compaction keeps of it.
+    assert_eq!((tombstone.key.as_ref(), &tombstone.value), (Some(&ann), &None));
+    assert!(tombstone.offset > profile.offset && tombstone.partition == profile.partition);
+
+    let all = format!("{messages:?}");
+    assert!(!all.contains(PASSWORD) && !all.contains("argon2"), "{all}");
+    all_published(&server).await;
+    let metrics = server.app.metrics.render();
+    let published = format!("propusk_events_published_total {}", expected.len());
+    assert!(metrics.lines().any(|line| line == published), "{metrics}");
+}
+
+async fn a_broker_that_is_killed_under_load_loses_no_event(backend: Backend) {
+    let (mut broker, topics) = (Broker::start().await, Topics::new());
+    let address = broker.address.clone();
+    let server = TestServer::with(backend, &topics.settings(&address)).await;
+    let load = async {
+        for number in 0..40 {
+            server.register(&format!("user{number}")).await;
+        }
+    };
+    let outage = async {
+        // Some are published before, some while it is down, some after.
+        let mut reader = Reader::start(&address, &[&topics.events]);
+        reader.until(|messages| !messages.is_empty()).await;
+        broker.kill();
+        let reply = server.login("user0").await;
+        assert_eq!(reply.status, StatusCode::OK, "a login does not need Kafka");
+        broker.restart().await;
+    };
+    tokio::join!(load, outage);
+    all_published(&server).await;
+    let expected = outbox(&server).await;
+    let mut reader = Reader::start(&address, &[&topics.events]);
+    let distinct = |messages: &[Received]| {
+        first_seen(messages, &topics.events).values().map(Vec::len).sum::<usize>()
+    };
+    let messages = reader.until(|messages| distinct(messages) == expected.len()).await;
+    assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+}
+
+async fn a_second_process_takes_over_the_relay(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let first = TestServer::with(backend, &topics.settings(&broker)).await;
+    let second = first.another(&topics.settings(&broker)).await;
+    let mut reader = Reader::start(&broker, &[&topics.events]);
+    for number in 0..10 {
+        let server = if number % 2 == 0 { &first } else { &second };
+        server.register(&format!("user{number}")).await;
+    }
+    let before = outbox(&second).await;
+    reader.until(|messages| messages.len() >= before.len()).await;
+    all_published(&second).await;
+    // Two relays at work would have sent each event twice.
+    let counts = [&first, &second].map(|server| server.app.metrics.events_published.get());
+    assert!(counts.contains(&0), "one process publishes: {counts:?}");
+    assert_eq!(counts.iter().sum::<u64>(), before.len() as u64);
+
+    let (publishes, other) = if counts[0] > 0 { (first, second) } else { (second, first) };
+    publishes.stop().await;
+    other.register("later").await;
+    all_published(&other).await;
+    let expected = outbox(&other).await;
+    let messages = reader.until(|messages| messages.len() >= expected.len()).await;
+    assert_eq!(messages.len(), expected.len(), "no duplicate: nothing was interrupted");
+    assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+}
+
+/// What keeps the relay from marking events, while it is held: a lock on the rows or the file.
+enum Hold {
+    Postgres(sqlx::PgConnection),
+    Sqlite(sqlx::SqliteConnection),
+}
+
+impl Hold {
+    async fn take(database: &Database) -> Self {
+        match &database.url {
+            Some(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.expect("PostgreSQL");
+                let lock = "BEGIN; SELECT number FROM outbox FOR UPDATE";
+                sqlx::raw_sql(lock).execute(&mut connection).await.expect("locked");
+                Self::Postgres(connection)
+            }
+            None => {
+                let file = database.folder.path().join("propusk.db");
+                let url = format!("sqlite://{}", file.display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("a file");
+                let lock = "BEGIN IMMEDIATE";
+                sqlx::raw_sql(lock).execute(&mut connection).await.expect("locked");
+                Self::Sqlite(connection)
+            }
+        }
+    }
+
+    async fn release(self) {
+        match self {
+            Self::Postgres(mut connection) => {
+                // Otherwise the statement that waits would still be completed.
+                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                           WHERE application_name = 'propusk' AND datname = current_database()";
+                sqlx::raw_sql(end).execute(&mut connection).await.expect("ended");
+                connection.close().await.expect("closed");
+            }
+            Self::Sqlite(connection) => connection.close().await.expect("closed"),
+        }
+    }
+}
+
+async fn a_kill_before_the_mark_repeats_events_under_the_same_id(backend: Backend) {
+    let (mut broker, topics) = (Broker::start().await, Topics::new());
+    let address = broker.address.clone();
+    let database = Database::new(backend).await;
+    let settings = topics.settings(&address);
+    let process = Process::serve(&database, &settings).await;
+    let register = |base: String, name: &'static str| async move {
+        let email = format!("{name}@example.org");
+        let body = json!({ "email": email, "username": name, "password": PASSWORD });
+        let request = reqwest::Client::new().post(format!("{base}/api/v1/auth/register"));
+        let reply = request.json(&body).send().await.expect("an answer");
+        assert_eq!(reply.status(), StatusCode::CREATED);
+    };
+    let mut reader = Reader::start(&address, &[&topics.user_create]);
+    let of = |name: &'static str| {
+        move |messages: &[Received]| {
+            let email = json!(format!("{name}@example.org"));
+            messages.iter().filter(|message| message.json()["email"] == email).count()
+        }
+    };
+    register(process.base.clone(), "ann").await;
+    reader.until(|messages| of("ann")(messages) == 1).await;
+
+    // Sent once Kafka is back, acknowledged, and not marked.
+    broker.kill();
+    register(process.base.clone(), "bob").await;
+    let hold = Hold::take(&database).await;
+    broker.restart().await;
+    reader.until(|messages| of("bob")(messages) == 1).await;
+    process.kill();
+    hold.release().await;
+
+    let again = Process::serve(&database, &settings).await;
+    register(again.base.clone(), "eve").await;
+    let done = |messages: &[Received]| of("bob")(messages) == 2 && of("eve")(messages) == 1;
+    let messages = reader.until(done).await;
+    let bobs: Vec<_> = messages.iter().filter(|one| one.json()["username"] == "bob").collect();
+    assert_eq!(bobs[0].id(), bobs[1].id());
+    assert_eq!(bobs[0].value, bobs[1].value);
+    assert_eq!(of("ann")(messages), 1, "what was marked is not sent again");
+}
+
+async fn the_events_of_a_user_keep_their_order_under_32_writers(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let server = TestServer::with(backend, &topics.settings(&broker)).await;
+    let mut ids = vec![];
+    for name in ["ann", "bob", "eve", "joe"] {
+        server.register(name).await;
+        ids.push(users::find(&server.app, name).await.expect("a user").id);
+    }
+    let writers = (0..32).map(|writer| {
+        let (app, id) = (server.app.clone(), ids[writer % ids.len()].clone());
+        tokio::spawn(async move {
+            for round in 0..6 {
+                let name = Some(Some(format!("w{writer}r{round}")));
+                let changes = UserChanges { username: name, ..UserChanges::default() };
+                let operator = Actor::operator();
+                let changed = users::update(&app, &id, &Precondition::Any, changes, &operator);
+                changed.await.expect("changed");
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("a writer");
+    }
+    // Each change waits for the one before, so numbers are in the order of the commits.
+    let expected = outbox(&server).await;
+    assert!(expected.len() >= 4 * 2 + 32 * 6);
+    let mut reader = Reader::start(&broker, &[&topics.events]);
+    let messages = reader.until(|messages| messages.len() >= expected.len()).await;
+    assert_eq!(messages.len(), expected.len());
+    assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+}
+
+async fn a_message_refused_for_good_goes_to_the_dead_letter_topic(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    // Small events fit, alone.
+    create_topic(&broker, &topics.events, &json!({ "max.message.bytes": "750" })).await;
+    let mut settings = topics.settings(&broker);
+    settings.push(("PROPUSK_KAFKA__COMPRESSION", "none"));
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let label = "x".repeat(60);
+    let email = format!("{label}@{label}.{label}.{label}.example");
+    let body = json!({ "email": email, "username": "big", "password": PASSWORD });
+    let reply = server.post("/api/v1/auth/register", body).await;
+    reply.expect(StatusCode::CREATED);
+    server.register("eve").await;
+    all_published(&server).await;
+
+    let topic = [topics.events.as_str(), topics.dead_letter.as_str(), topics.user_create.as_str()];
+    let mut reader = Reader::start(&broker, &topic);
+    let expected = outbox(&server).await;
+    let ids = |messages: &[Received]| {
+        let mut ids: Vec<String> = messages
+            .iter()
+            .filter(|one| one.topic != topics.user_create)
+            .map(|one| match one.headers.get("ce_id") {
+                Some(id) => id.clone(),
+                None => one.json()["id"].as_str().expect("an id").to_owned(),
+            })
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    };
+    let created = |messages: &[Received]| {
+        messages.iter().filter(|one| one.topic == topics.user_create).count()
+    };
+    let messages = reader.until(|all| ids(all).len() == expected.len() && created(all) >= 3).await;
+    let dead: Vec<_> = messages.iter().filter(|one| one.topic == topics.dead_letter).collect();
+    let [dead] = dead.as_slice() else { panic!("one message is too large: {dead:?}") };
+    assert_eq!(dead.json()["data"]["email"], email);
+    assert_eq!(dead.headers["topic"], topics.events);
+    assert!(dead.headers["error"].contains("MessageSizeTooLarge"), "{dead:?}");
+    let refused = "SELECT id FROM outbox WHERE refused IS NOT NULL";
+    let rows = server.app.db.read(Statement::new(refused)).await.expect("the outbox");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].get::<String>("id").expect("an id"), dead.json()["id"]);
+}
+
+async fn a_graceful_stop_publishes_what_was_committed(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let settings = topics.settings(&broker);
+    let grace = ("PROPUSK_SERVER__SHUTDOWN_GRACE", "30s");
+    let settings: Vec<_> = settings.into_iter().chain([grace]).collect();
+    let server = TestServer::with(backend, &settings).await;
+    server.register("first").await;
+    all_published(&server).await;
+    let clock = server.clock.clone();
+    for number in 0..20 {
+        server.register(&format!("user{number}")).await;
+    }
+    let database = server.stop().await;
+    // Without Kafka: only what the stop has published is.
+    let after = TestServer::on(database, clock, &[]).await;
+    assert_eq!(unpublished(&after).await, 0);
+}
+
+async fn retention_keeps_events_that_are_not_published(backend: Backend) {
+    // Nobody listens there.
+    let kafka = ("PROPUSK_KAFKA__BROKERS", "127.0.0.1:1");
+    let most = ("PROPUSK_EVENTS__MAX_ROWS", "1");
+    let server = TestServer::with(backend, &[kafka, most]).await;
+    server.register("ann").await;
+    let events = outbox(&server).await;
+    server.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(outbox(&server).await, events, "no event is lost");
+    let published = "UPDATE outbox SET published_at = 1 WHERE type = 'user.created'";
+    server.app.db.write(Statement::new(published)).await.expect("marked");
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(outbox(&server).await.len(), events.len() - 1);
+    // Without Kafka age alone counts, as the outbox is for readers of the database then.
+    let without = TestServer::on(server.database.clone(), Clock::fake(server.clock.now()), &[]);
+    let without = without.await;
+    maintenance::sweep(&without.app).await.expect("swept");
+    assert_eq!(outbox(&without).await, []);
+}
