@@ -56,6 +56,8 @@ error_codes! {
     InsufficientScope = "INSUFFICIENT_SCOPE" FORBIDDEN,
     /// The user must log in again, or in another way (RFC 9470 §3).
     InsufficientUserAuthentication = "INSUFFICIENT_USER_AUTHENTICATION" UNAUTHORIZED,
+    /// The client is authenticated, but may not do this (RFC 6749 §5.2).
+    UnauthorizedClient = "UNAUTHORIZED_CLIENT" FORBIDDEN,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,

@@ -271,7 +271,7 @@ impl<'a> ClientJwt<'a> {
             .map_err(|_| InvalidToken("a claim is missing or has the wrong type"))
     }
 
-    /// The claims of a client assertion, by the rules of [`ClientJwt::claims`].
+    /// The claims of an assertion, by the rules of [`ClientJwt::claims`].
     ///
     /// # Errors
     /// The first claim that is missing, repeated or of the wrong type; without its value.
@@ -297,7 +297,7 @@ impl<'a> ClientJwt<'a> {
     }
 }
 
-/// The claims of a client assertion (RFC 7523 §3).
+/// The claims that every assertion of a client has (RFC 7523 §3).
 #[derive(Debug, Deserialize)]
 pub struct Assertion {
     pub iss: String,
@@ -310,12 +310,13 @@ pub struct Assertion {
 }
 
 impl Assertion {
-    /// The violated rules, each with the claim that violates it: `iss` and `sub` are the client,
-    /// `aud` has nothing but these audiences (with another one the assertion could be forwarded,
+    /// The violated rules, each with the claim that violates it: `iss` is the client, `sub` as the
+    /// caller has found it (whether it holds, and its rule), `aud` has nothing but these audiences (with another one the assertion could be forwarded,
     /// RFC 10070), and the lifetime is at most five minutes.
     pub fn violations(
         &self,
         client_id: &str,
+        (right_sub, sub_rule): (bool, &'static str),
         audiences: &[String],
         now: Timestamp,
     ) -> Vec<(&'static str, String)> {
@@ -330,7 +331,7 @@ impl Assertion {
         let too_long = self.exp > now.saturating_add(MAX_ASSERTION_LIFETIME + CLOCK_SKEW);
         let rules = [
             ("iss", self.iss == client_id, "must be the client_id"),
-            ("sub", self.sub == client_id, "must be the client_id"),
+            ("sub", right_sub, sub_rule),
             ("exp", self.exp > now.saturating_sub(CLOCK_SKEW), "is in the past"),
             ("exp", !too_long, "must be at most 5 minutes in the future"),
             ("iat", !in_future(self.iat), "is in the future"),
@@ -628,7 +629,8 @@ mod tests {
         {
             let claims = VALID.replace("100", &exp.to_string());
             let at = Timestamp::from_secs(now).unwrap_or(Timestamp(i64::MAX));
-            let violations = read(&claims).expect("numbers").violations("c", &["i".to_owned()], at);
+            let violations =
+                read(&claims).expect("numbers").violations("c", (true, ""), &["i".to_owned()], at);
             assert!(!violations.is_empty(), "{exp} at {now}");
         }
     }
@@ -643,7 +645,7 @@ mod tests {
                 claims[name] = value.clone();
             }
             let claims: Assertion = serde_json::from_value(claims).ok()?;
-            let found = claims.violations("c", &["https://i".to_owned()], at);
+            let found = claims.violations("c", (true, ""), &["https://i".to_owned()], at);
             found.is_empty().then_some(())
         };
         assert_eq!(check(json!({})), Some(()));

@@ -80,7 +80,7 @@ CREATE INDEX browser_sessions_expires_at ON browser_sessions (expires_at);
 CREATE TABLE sessions (
     id                 TEXT    NOT NULL PRIMARY KEY, -- `sid` of its tokens
     subject            TEXT    NOT NULL,             -- `sub` of its tokens
-    user_id            TEXT    REFERENCES users (id) ON DELETE CASCADE,
+    user_id            TEXT    REFERENCES users (id) ON DELETE CASCADE, -- NULL: a user whom a back end keeps
     client_id          TEXT    NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
     browser_session_id TEXT    REFERENCES browser_sessions (id) ON DELETE SET NULL,
     scope              TEXT    NOT NULL,             -- space-separated (RFC 6749 section 3.3)
@@ -104,6 +104,7 @@ CREATE TABLE sessions (
     user_agent         TEXT
 );
 CREATE INDEX sessions_user_id ON sessions (user_id);
+CREATE INDEX sessions_subject ON sessions (subject) WHERE user_id IS NULL;
 CREATE INDEX sessions_expires_at ON sessions (expires_at);
 CREATE INDEX sessions_browser_session_id ON sessions (browser_session_id) WHERE browser_session_id IS NOT NULL;
 

@@ -21,7 +21,8 @@ CREATE TABLE module_scopes (
 -- and module. Rows outlive their module.
 CREATE TABLE module_grants (
     id          TEXT   NOT NULL PRIMARY KEY,
-    user_id     TEXT   NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    subject     TEXT   NOT NULL,                -- user id, or the `sub` of a user whom a back end keeps
+    user_id     TEXT   REFERENCES users (id) ON DELETE CASCADE, -- NULL for the latter
     module_id   TEXT   NOT NULL,
     valid_from  BIGINT NOT NULL,
     valid_until BIGINT,                         -- planned end of an open row, actual end of a closed one
@@ -29,8 +30,9 @@ CREATE TABLE module_grants (
     ended_by    TEXT,                           -- likewise; NULL: open, or the planned end was reached
     closed_at   BIGINT                          -- NULL: open
 );
-CREATE UNIQUE INDEX module_grants_open ON module_grants (user_id, module_id) WHERE closed_at IS NULL;
-CREATE INDEX module_grants_user_id ON module_grants (user_id, valid_from);
+CREATE UNIQUE INDEX module_grants_open ON module_grants (subject, module_id) WHERE closed_at IS NULL;
+CREATE INDEX module_grants_subject ON module_grants (subject, valid_from);
+CREATE INDEX module_grants_user_id ON module_grants (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX module_grants_module_id ON module_grants (module_id) WHERE closed_at IS NULL;
 CREATE INDEX module_grants_valid_until ON module_grants (valid_until) WHERE closed_at IS NULL;
 

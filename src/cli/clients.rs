@@ -129,8 +129,9 @@ pub struct Settings {
     /// Redirect URI after logout; repeatable
     #[arg(long, value_name = "URI")]
     post_logout_redirect_uri: Vec<String>,
-    /// Grant type: authorization_code, refresh_token or client_credentials; repeatable [default:
-    /// the first two with a redirect URI, else client_credentials]
+    /// Grant type: authorization_code, refresh_token, client_credentials or
+    /// urn:ietf:params:oauth:grant-type:jwt-bearer; repeatable [default: the first two with a
+    /// redirect URI, else client_credentials]
     #[arg(long, value_parser = named::<GrantType>)]
     grant: Vec<GrantType>,
     /// Client authentication: client_secret_basic, client_secret_post, private_key_jwt or none
@@ -202,6 +203,10 @@ pub struct Settings {
     /// grpc.tls.client_ca; repeatable
     #[arg(long, value_name = "FILE")]
     certificate: Vec<PathBuf>,
+    /// Namespace of the users whom a back end keeps itself, such as mp1: their `sub` begins with it.
+    /// Requires the scope propusk:tokens; clients that share a namespace share its users
+    #[arg(long, value_name = "NAME")]
+    subject_namespace: Option<String>,
     /// Home page
     #[arg(long, value_name = "URI")]
     client_uri: Option<String>,
@@ -397,6 +402,7 @@ impl Settings {
                 (&mut to.jwks_uri, self.jwks_uri),
                 (&mut to.sector_identifier_uri, self.sector_identifier_uri),
                 (&mut to.backchannel_logout_uri, self.backchannel_logout_uri),
+                (&mut to.subject_namespace, self.subject_namespace),
                 (&mut to.client_uri, self.client_uri),
                 (&mut to.logo_uri, self.logo_uri),
                 (&mut to.policy_uri, self.policy_uri),

@@ -6,7 +6,10 @@ use super::{Failed, commands::failed, listing::Listing};
 use crate::{
     app::App,
     clock::Timestamp,
-    flows::admin::{access::Precondition, modules, roles, users},
+    flows::{
+        admin::{access::Precondition, modules, roles, users},
+        tokens::subject::is_external,
+    },
     http::api::admin::{GrantData, ModuleDetails, RoleData},
     model::{
         actor::Actor,
@@ -46,7 +49,8 @@ pub enum ModuleCommand {
     },
     /// Grant a module to a user
     Grant {
-        /// Id, email address or username
+        /// Id, email address or username; or the `sub` of a user whom a back end keeps, such as
+        /// mp1:42
         user: String,
         /// Module id
         module: String,
@@ -56,14 +60,14 @@ pub enum ModuleCommand {
     },
     /// Withdraw a module from a user and revoke the tokens with its scopes
     Withdraw {
-        /// Id, email address or username
+        /// Id, email address or username; or the `sub` of a user whom a back end keeps
         user: String,
         /// Module id
         module: String,
     },
     /// Show the current and past module grants of a user
     History {
-        /// Id, email address or username
+        /// Id, email address or username; or the `sub` of a user whom a back end keeps
         user: String,
         /// Show only the grants at this time, such as 2026-11-21T12:00:00Z
         #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -178,30 +182,37 @@ pub async fn module(app: &App, command: ModuleCommand) -> Result<(), Failed> {
             println!("removed module {id} and withdrew it from all users");
         }
         ModuleCommand::Grant { user, module, until } => {
-            let user = users::find(app, &user).await?;
-            modules::grant(app, &user.id, &module, until, &by).await?;
+            let (id, name) = holder(app, user).await?;
+            modules::grant(app, &id, &module, until, &by).await?;
             let until =
                 until.map_or_else(String::new, |until| format!(" until {}", until.rfc3339()));
-            println!("granted module {module} to {}{until}", user.email);
+            println!("granted module {module} to {name}{until}");
         }
         ModuleCommand::Withdraw { user, module } => {
-            let user = users::find(app, &user).await?;
-            modules::withdraw(app, &user.id, &module, &by).await?;
-            println!(
-                "withdrew module {module} from {}; tokens with its scopes revoked",
-                user.email
-            );
+            let (id, name) = holder(app, user).await?;
+            modules::withdraw(app, &id, &module, &by).await?;
+            println!("withdrew module {module} from {name}; tokens with its scopes revoked");
         }
         ModuleCommand::History { user, at, json } => {
-            let user = users::find(app, &user).await?;
+            let (id, _) = holder(app, user).await?;
             let grants = match at {
-                Some(moment) => modules::at(app, &user.id, moment).await?,
-                None => modules::history(app, &user.id).await?,
+                Some(moment) => modules::at(app, &id, moment).await?,
+                None => modules::history(app, &id).await?,
             };
             history(grants, json)?;
         }
     }
     Ok(())
+}
+
+/// Whose modules a command is about: the id that grants are kept under, and a name to print.
+async fn holder(app: &App, named: String) -> Result<(String, String), Failed> {
+    // No id, email address or username of an account has this form.
+    if is_external(&named) {
+        return Ok((named.clone(), named));
+    }
+    let user = users::find(app, &named).await?;
+    Ok((user.id, user.email))
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failed> {

@@ -28,6 +28,9 @@ pub enum SessionCommand {
         /// Sessions of this user only: id, email address or username
         #[arg(long)]
         user: Option<String>,
+        /// Sessions of this user of a back end only: the `sub` of their tokens, such as mp1:42
+        #[arg(long, conflicts_with = "user")]
+        subject: Option<String>,
         /// Sessions of this client only: its id
         #[arg(long)]
         client: Option<String>,
@@ -52,7 +55,11 @@ pub enum SessionCommand {
     /// Revoke a session and its tokens
     Revoke {
         /// Session id, the `sid` of its tokens
-        id: String,
+        #[arg(required_unless_present = "subject")]
+        id: Option<String>,
+        /// Instead: all sessions of this user of a back end, by the `sub` of their tokens
+        #[arg(long, conflicts_with = "id")]
+        subject: Option<String>,
     },
 }
 
@@ -86,13 +93,13 @@ pub enum AuditCommand {
 
 pub async fn session(app: &App, command: SessionCommand) -> Result<(), Failed> {
     match command {
-        SessionCommand::List { user, client, all, limit, json } => {
+        SessionCommand::List { user, subject, client, all, limit, json } => {
             let user_id = match user {
                 Some(user) => Some(users::find(app, &user).await?.id),
                 None => None,
             };
             let live = (!all).then_some(true);
-            let filter = SessionFilter { user_id, client_id: client, live };
+            let filter = SessionFilter { user_id, subject, client_id: client, live };
             // Every id is a UUID, which sorts before "~".
             let found = rows::page(&app.db, &filter, "~", limit.into(), app.clock.now()).await;
             let header = &["ID", "SUBJECT", "CLIENT", "STATE", "CREATED", "EXPIRES", "ADDRESS"];
@@ -123,9 +130,15 @@ pub async fn session(app: &App, command: SessionCommand) -> Result<(), Failed> {
             let found = found.ok_or(Error::NotFound("session"))?;
             print_record(&SessionOverview::from(found), json)
         }
-        SessionCommand::Revoke { id } => {
+        SessionCommand::Revoke { id: Some(id), .. } => {
             end::close(app, &id, &Actor::operator()).await?;
             println!("revoked session {id} and its tokens");
+            Ok(())
+        }
+        SessionCommand::Revoke { id: None, subject } => {
+            let subject = subject.unwrap_or_default();
+            let ended = end::end_all_of_external(app, &subject, &Actor::operator()).await?;
+            println!("revoked {ended} sessions of {subject} and their tokens");
             Ok(())
         }
     }

@@ -348,8 +348,12 @@ impl Judge<'_> {
         let Some(at) = claims.auth_time.and_then(Timestamp::from_secs) else {
             return false;
         };
+        // The classes of this server are for logins here: a back end's user has logged in there.
+        let is_account = claims.user_id.as_ref().is_none_or(|id| *id == claims.sub);
+        let acr_values = &self.requirements.acr_values;
         self.requirements.max_age.is_none_or(|most| at.distance(self.now) <= most)
-            && meets_acr(&self.requirements.acr_values)
+            && meets_acr(acr_values)
+            && (is_account || acr_values.is_empty())
     }
 
     /// The missing scope, where a token is valid except for a scope that its user has lost since

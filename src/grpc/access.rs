@@ -13,9 +13,12 @@ use crate::{
     diagnostics,
     directory::CachedClient,
     error::Error,
-    flows::{feed, tokens::verify},
+    flows::{
+        feed,
+        oauth::client_auth::{self, TOKENS},
+        tokens::verify,
+    },
     listener::ClientCertificate,
-    oauth::{error::OAuthError, jwt::InvalidToken},
 };
 
 /// A gRPC method and the scope that it requires.
@@ -44,10 +47,10 @@ const fn public(path: &'static str) -> Method {
 
 /// Every method of the server. Calls of other methods are UNIMPLEMENTED.
 pub const METHODS: &[Method] = &[
-    write("/propusk.v1.TokenService/Issue", "propusk:tokens"),
-    write("/propusk.v1.TokenService/Refresh", "propusk:tokens"),
-    read("/propusk.v1.TokenService/Validate", "propusk:tokens"),
-    write("/propusk.v1.TokenService/Revoke", "propusk:tokens"),
+    write("/propusk.v1.TokenService/Issue", TOKENS),
+    write("/propusk.v1.TokenService/Refresh", TOKENS),
+    read("/propusk.v1.TokenService/Validate", TOKENS),
+    write("/propusk.v1.TokenService/Revoke", TOKENS),
     read("/propusk.v1.UserService/Get", "propusk:users"),
     read("/propusk.v1.UserService/Find", "propusk:users"),
     write("/propusk.v1.UserService/Create", "propusk:users"),
@@ -107,17 +110,12 @@ pub(super) async fn authenticate(
             None => return Err(Error::NoToken.into()),
         },
     };
-    // Self-registered clients are untrusted.
-    if identity.client.client.source.is_self_registered() {
-        return Err(missing_scope(scope));
-    }
+    client_auth::must_be_trusted(&identity.client, scope)?;
     Ok(identity)
 }
 
 async fn by_token(app: &App, token: &str, scope: &'static str) -> Result<Identity, ApiError> {
-    let verified = verify::verify_with(app, token, scope).await?;
-    let client = app.client(&verified.claims.client_id).await?;
-    let client = client.ok_or(Error::InvalidToken(InvalidToken("its client no longer exists")))?;
+    let (verified, client) = client_auth::by_access_token(app, token, scope).await?;
     Ok(Identity {
         subject: verified.claims.sub.clone(),
         client,
@@ -136,7 +134,7 @@ async fn by_certificate(
     let client = client_by_thumbprint(app, &certificate.sha256).await?;
     diagnostics::identify_client(&client.client.id);
     if !client.client.metadata.scope.contains(scope) {
-        return Err(missing_scope(scope));
+        return Err(client_auth::lacks(scope).into());
     }
     Ok(Identity {
         subject: client.client.id.clone(),
@@ -158,10 +156,6 @@ async fn client_by_thumbprint(app: &App, thumbprint: &[u8; 32]) -> Result<Cached
     })
 }
 
-fn missing_scope(scope: &str) -> ApiError {
-    OAuthError::insufficient_scope(format!("the client lacks the scope {scope}")).into()
-}
-
 impl Identity {
     /// Checks again whether the credential is valid, for streaming calls.
     ///
@@ -176,7 +170,7 @@ impl Identity {
             Credential::Certificate(thumbprint) => {
                 let client = client_by_thumbprint(app, thumbprint).await?;
                 if !client.client.metadata.scope.contains(self.scope) {
-                    return Err(missing_scope(self.scope));
+                    return Err(client_auth::lacks(self.scope).into());
                 }
                 Ok(())
             }

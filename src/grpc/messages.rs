@@ -10,12 +10,17 @@ use crate::{
 
 impl From<TokenResponse> for v1::TokenResponse {
     fn from(issued: TokenResponse) -> Self {
+        let seconds = |seconds| i64::try_from(seconds).unwrap_or(i64::MAX);
+        let (session_id, refresh_expires_in) =
+            issued.session.map(|one| (one.id, one.refresh_expires_in)).unwrap_or_default();
         Self {
             access_token: issued.access_token,
             refresh_token: issued.refresh_token,
-            expires_in: i64::try_from(issued.expires_in).unwrap_or(i64::MAX),
+            expires_in: seconds(issued.expires_in),
             scope: issued.scope.to_string(),
             id_token: issued.id_token,
+            session_id,
+            refresh_expires_in: seconds(refresh_expires_in),
         }
     }
 }
@@ -42,6 +47,11 @@ impl From<Introspection> for v1::ValidateResponse {
             jti: facts.jti.unwrap_or_default(),
             sid: facts.sid.unwrap_or_default(),
             auth_time: facts.auth_time,
+            user_id: facts.user_id.unwrap_or_default(),
+            email: facts.email.unwrap_or_default(),
+            email_verified: facts.email_verified,
+            role: facts.role.unwrap_or_default(),
+            modules: facts.modules.unwrap_or_default(),
         }
     }
 }

@@ -6,15 +6,23 @@ use super::{
     edge::{Call, required},
     proto::v1::{
         IssueRequest, RefreshRequest, RevokeRequest, RevokeResponse, TokenResponse,
-        ValidateRequest, ValidateResponse, token_service_server::TokenService,
+        ValidateRequest, ValidateResponse, issue_request, revoke_request::What,
+        token_service_server::TokenService,
     },
 };
 use crate::{
-    flows::oauth::{
-        introspect, revoke,
-        token::{self, on_behalf_of::OnBehalfOfRequest},
+    api_error::ApiError,
+    flows::{
+        oauth::{
+            introspect, revoke,
+            token::{
+                self,
+                on_behalf_of::{OnBehalfOfRequest, Person},
+            },
+        },
+        tokens::external_user::ExternalLogin,
     },
-    model::client::GrantType,
+    model::{actor::Actor, session::ExternalUser},
     oauth::{
         error::OAuthError,
         scope::Scope,
@@ -34,14 +42,11 @@ impl TokenService for Tokens {
         request: Request<IssueRequest>,
     ) -> Result<Response<TokenResponse>, Status> {
         let call = Call::of(&request)?;
-        let message = request.into_inner();
-        required(&call, "user_id", &message.user_id)?;
+        let mut message = request.into_inner();
         let identity = call.identity()?;
-        let request = OnBehalfOfRequest {
-            user_id: message.user_id,
-            scope: scope(&call, &message.scope)?,
-            resources: resources(&call, message.resource)?,
-        };
+        let resources = resources(&call, std::mem::take(&mut message.resource))?;
+        let scope = scope(&call, &message.scope)?;
+        let request = OnBehalfOfRequest { person: person(&call, message)?, scope, resources };
         let issued = token::on_behalf_of::issue(
             &call.app,
             &identity.client.client,
@@ -62,10 +67,6 @@ impl TokenService for Tokens {
         let message = request.into_inner();
         required(&call, "refresh_token", &message.refresh_token)?;
         let client = &call.identity()?.client.client;
-        if !client.may(GrantType::RefreshToken) {
-            let refused = "the client is not registered for this grant type";
-            return Err(call.refuse(OAuthError::unauthorized_client(refused)));
-        }
         let request = RefreshTokenRequest {
             refresh_token: message.refresh_token,
             scope: scope(&call, &message.scope)?,
@@ -94,12 +95,72 @@ impl TokenService for Tokens {
         request: Request<RevokeRequest>,
     ) -> Result<Response<RevokeResponse>, Status> {
         let call = Call::of(&request)?;
-        let message = request.into_inner();
-        required(&call, "token", &message.token)?;
-        let client = &call.identity()?.client.client;
-        let revoked = revoke::revoke(&call.app, client, &message.token, &call.caller).await;
+        let what = request.into_inner().what.unwrap_or_else(|| What::Token(String::new()));
+        let identity = call.identity()?;
+        let (app, client) = (&call.app, &identity.client.client);
+        let actor = Actor::caller(&identity.subject, &call.caller);
+        let revoked = match what {
+            What::Token(token) => {
+                required(&call, "token", &token)?;
+                revoke::revoke(app, client, &token, &call.caller).await
+            }
+            What::SessionId(id) => {
+                required(&call, "session_id", &id)?;
+                revoke::revoke_session(app, client, &id, &actor).await
+            }
+            What::Subject(id) => {
+                required(&call, "subject", &id)?;
+                revoke::revoke_subject(app, client, &id, &actor).await
+            }
+        };
         revoked.map_err(|error| call.refuse(error))?;
         Ok(Response::new(RevokeResponse {}))
+    }
+}
+
+/// The user of a request. What describes a user is for those whom the client keeps itself: an
+/// account is described here.
+fn person(call: &Call, message: IssueRequest) -> Result<Person, Status> {
+    let of_external = [
+        ("email", message.email.is_some()),
+        ("email_verified", message.email_verified.is_some()),
+        ("username", message.username.is_some()),
+        ("role", message.role.is_some()),
+        ("auth_time", message.auth_time.is_some()),
+        ("amr", !message.amr.is_empty()),
+        ("acr", message.acr.is_some()),
+        ("modules", !message.modules.is_empty()),
+    ];
+    match message.person {
+        Some(issue_request::Person::Subject(id)) => {
+            required(call, "subject", &id)?;
+            Ok(Person::External(Box::new(ExternalLogin {
+                user: ExternalUser {
+                    id,
+                    email: message.email,
+                    email_verified: message.email_verified.unwrap_or_default(),
+                    username: message.username,
+                    role: message.role,
+                    modules: message.modules,
+                },
+                auth_time: message.auth_time,
+                amr: message.amr,
+                acr: message.acr,
+            })))
+        }
+        person => {
+            let id = match person {
+                Some(issue_request::Person::UserId(id)) => id,
+                _ => String::new(),
+            };
+            required(call, "user_id", &id)?;
+            match of_external.into_iter().find(|(_, is_given)| *is_given) {
+                None => Ok(Person::Account(id)),
+                Some((field, _)) => {
+                    Err(call.refuse(ApiError::field(field, "must be given with `subject` only")))
+                }
+            }
+        }
     }
 }
 

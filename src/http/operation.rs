@@ -39,7 +39,7 @@ pub enum Security {
 /// The security schemes of the document.
 pub const ACCESS_TOKEN: &str = "accessToken";
 pub const OAUTH2: &str = "oauth2";
-const CLIENT_SECRET: &str = "clientSecret";
+pub const CLIENT_SECRET: &str = "clientSecret";
 const REGISTRATION_TOKEN: &str = "registrationToken";
 
 const FORM: &str = "application/x-www-form-urlencoded";

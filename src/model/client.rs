@@ -249,6 +249,10 @@ pub struct Metadata {
     /// SHA-256 (`x5t#S256`, RFC 8705 §3.1).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tls_client_certificates: Vec<String>,
+    /// The namespace of the users whom the client keeps itself: their `sub` begins with it. Clients
+    /// that share one share these users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_namespace: Option<String>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub access_ttl: Option<Duration>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]

@@ -49,7 +49,10 @@ impl Module {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleGrant {
     pub id: String,
-    pub user_id: String,
+    /// The id of an account, or the `sub` of a user whom a back end keeps.
+    pub subject: String,
+    /// The account; `None` for the latter.
+    pub user_id: Option<String>,
     pub module_id: String,
     pub valid_from: Timestamp,
     /// The planned end while the grant is open, the actual end once it is closed.

@@ -23,8 +23,8 @@ pub struct Session {
     pub current_hash: Vec<u8>,
     pub rotated_at: Timestamp,
     pub created_at: Timestamp,
-    /// When the user authenticated: the `auth_time` of its tokens. `None` where nobody logged in:
-    /// the session was issued on behalf of the user.
+    /// When the user authenticated, here or as a back end says: the `auth_time` of its tokens.
+    /// `None` where nobody logged in: the session was issued on behalf of the user.
     pub authenticated_at: Option<Timestamp>,
     pub idle_expires_at: Timestamp,
     pub expires_at: Timestamp,
@@ -93,9 +93,69 @@ pub struct SessionDetails {
     /// The supported part of the `claims` parameter (OpenID Connect Core §5.5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<crate::oauth::claims_request::ClaimsRequest>,
+    /// The user of a session without an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_user: Option<Box<ExternalUser>>,
+}
+
+/// A user whom a back end keeps, as the back end has described them when it asked for tokens. There
+/// is no account here, and no row beside the session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExternalUser {
+    /// The back end's own id of the user: the claim `user_id`.
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Whether the back end has verified the email address.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub email_verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Never `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The only ones of the user's modules that its tokens may carry; empty: all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+}
+
+/// What tokens can say about a user, with an account or without.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile<'a> {
+    /// The email address, and whether it is verified.
+    pub email: Option<(&'a str, bool)>,
+    pub username: Option<&'a str>,
+    pub role: Option<&'a str>,
+}
+
+impl<'a> From<&'a User> for Profile<'a> {
+    fn from(user: &'a User) -> Self {
+        Self {
+            email: Some((&user.email, user.is_verified)),
+            username: user.username.as_deref(),
+            role: Some(user.role.as_str()),
+        }
+    }
+}
+
+impl<'a> From<&'a ExternalUser> for Profile<'a> {
+    fn from(user: &'a ExternalUser) -> Self {
+        Self {
+            email: user.email.as_deref().map(|email| (email, user.email_verified)),
+            username: user.username.as_deref(),
+            role: user.role.as_deref(),
+        }
+    }
 }
 
 impl Session {
+    /// What its tokens can say about the user.
+    pub fn profile(&self) -> Option<Profile<'_>> {
+        let external = || self.details.external_user.as_deref().map(Profile::from);
+        self.user.as_ref().map(Profile::from).or_else(external)
+    }
+
     /// Whether the session can still be refreshed.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none()
@@ -124,6 +184,8 @@ pub enum RevocationReason {
     /// An administrator revoked it.
     RevokedByAdmin,
     UserDeleted,
+    /// Every session of a back end's user was revoked.
+    SubjectRevoked,
 }
 
 impl RevocationReason {
@@ -140,6 +202,7 @@ impl RevocationReason {
             Self::ClientDisabled => "client_disabled",
             Self::RevokedByAdmin => "revoked_by_admin",
             Self::UserDeleted => "user_deleted",
+            Self::SubjectRevoked => "subject_revoked",
         }
     }
 }

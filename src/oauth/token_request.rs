@@ -116,7 +116,7 @@ parameters! {
         pub code_verifier: Option<String>,
         /// The current refresh token.
         pub refresh_token: Option<String>,
-        /// With `client_credentials` the requested scope; with `refresh_token` a narrower scope for
+        /// With `client_credentials` and the JWT bearer grant the requested scope; with `refresh_token` a narrower scope for
         /// this access token.
         pub scope: Option<String>,
         /// The resources that the access token is for (RFC 8707 §2.2).

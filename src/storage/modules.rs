@@ -1,4 +1,5 @@
-//! Modules and their grants to users. Each change of a module takes the next version of the
+//! Modules and their grants to users: an account by its id, a user whom a back end keeps by their
+//! `sub`, which is no account's id. Each change of a module takes the next version of the
 //! clients.
 
 use super::{
@@ -18,7 +19,7 @@ macro_rules! open_grants {
     ($user:literal) => {
         concat!(
             "(SELECT string_agg(g.module_id || ' ' || COALESCE(g.valid_until, 0), ',') FROM module_grants g \
-             WHERE g.user_id = ",
+             WHERE g.subject = ",
             $user,
             " AND g.closed_at IS NULL) AS user_modules"
         )
@@ -120,17 +121,27 @@ pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes other changes of the modules and sessions of a back end's user, which take this lock as
+/// well, wait until the transaction ends: there is no row of theirs to lock.
+pub async fn lock_external(tx: &mut Tx, subject: &str) -> Result<()> {
+    let statement = Statement::new("SELECT $1 AS locked")
+        .locking("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text AS locked");
+    tx.run(statement.bind(subject)).await?;
+    Ok(())
+}
+
 /// Adds an open grant; `false` if the user has the module already.
 pub async fn open(tx: &mut Tx, grant: &ModuleGrant) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
-                "INSERT INTO module_grants (id, user_id, module_id, valid_from, valid_until, granted_by) \
-                 VALUES ($1, $2, $3, $4, $5, $6) \
-                 ON CONFLICT (user_id, module_id) WHERE closed_at IS NULL DO NOTHING RETURNING id",
+                "INSERT INTO module_grants (id, subject, user_id, module_id, valid_from, valid_until, granted_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                 ON CONFLICT (subject, module_id) WHERE closed_at IS NULL DO NOTHING RETURNING id",
             )
             .bind(grant.id.as_str())
-            .bind(grant.user_id.as_str())
+            .bind(grant.subject.as_str())
+            .bind(grant.user_id.as_deref())
             .bind(grant.module_id.as_str())
             .bind(grant.valid_from)
             .bind(grant.valid_until)
@@ -169,7 +180,7 @@ pub async fn close(
         .run(
             Statement::new(
                 "UPDATE module_grants SET closed_at = $3, valid_until = $3, ended_by = $4 \
-                 WHERE module_id = $1 AND ($2 = '' OR user_id = $2) AND closed_at IS NULL RETURNING user_id",
+                 WHERE module_id = $1 AND ($2 = '' OR subject = $2) AND closed_at IS NULL RETURNING subject",
             )
             .bind(module_id)
             .bind(whose.user())
@@ -177,19 +188,19 @@ pub async fn close(
             .bind(ended_by),
         )
         .await?;
-    rows.iter().map(|row| row.get("user_id")).collect()
+    rows.iter().map(|row| row.get("subject")).collect()
 }
 
 /// The planned end of a user's open grant; `None` if there is no such grant.
 pub async fn planned_end(
     tx: &mut Tx,
-    user_id: &str,
+    subject: &str,
     module_id: &str,
 ) -> Result<Option<Option<Timestamp>>> {
     let statement = Statement::new(
-        "SELECT valid_until FROM module_grants WHERE user_id = $1 AND module_id = $2 AND closed_at IS NULL",
+        "SELECT valid_until FROM module_grants WHERE subject = $1 AND module_id = $2 AND closed_at IS NULL",
     );
-    let rows = tx.run(statement.bind(user_id).bind(module_id)).await?;
+    let rows = tx.run(statement.bind(subject).bind(module_id)).await?;
     let end = |row: Row| Ok(row.get::<Option<i64>>("valid_until")?.map(Timestamp));
     one(rows).map(end).transpose()
 }
@@ -198,7 +209,7 @@ pub async fn planned_end(
 /// every user. Returns user, module and end of each.
 pub async fn close_expired(
     tx: &mut Tx,
-    user_id: &str,
+    subject: &str,
     now: Timestamp,
     most: i64,
 ) -> Result<Vec<(String, String, Timestamp)>> {
@@ -206,27 +217,27 @@ pub async fn close_expired(
         .run(
             Statement::new(
                 "UPDATE module_grants SET closed_at = valid_until WHERE id IN (SELECT id FROM module_grants \
-                 WHERE closed_at IS NULL AND valid_until <= $1 AND ($2 = '' OR user_id = $2) LIMIT $3) \
-                 AND closed_at IS NULL RETURNING user_id, module_id, valid_until",
+                 WHERE closed_at IS NULL AND valid_until <= $1 AND ($2 = '' OR subject = $2) LIMIT $3) \
+                 AND closed_at IS NULL RETURNING subject, module_id, valid_until",
             )
             .bind(now)
-            .bind(user_id)
+            .bind(subject)
             .bind(most),
         )
         .await?;
     let closed = rows.iter().map(|row| {
         let end = Timestamp(row.get("valid_until")?);
-        Ok((row.get("user_id")?, row.get("module_id")?, end))
+        Ok((row.get("subject")?, row.get("module_id")?, end))
     });
     closed.collect()
 }
 
 /// As [`open_of_user`], in a transaction.
-pub async fn open_of_user_in(tx: &mut Tx, user_id: &str) -> Result<Vec<OpenGrant>> {
+pub async fn open_of_user_in(tx: &mut Tx, subject: &str) -> Result<Vec<OpenGrant>> {
     let statement = Statement::new(
-        "SELECT module_id, valid_until FROM module_grants WHERE user_id = $1 AND closed_at IS NULL",
+        "SELECT module_id, valid_until FROM module_grants WHERE subject = $1 AND closed_at IS NULL",
     );
-    let rows = tx.run(statement.bind(user_id)).await?;
+    let rows = tx.run(statement.bind(subject)).await?;
     let grant = |row: &Row| {
         let valid_until = row.get::<Option<i64>>("valid_until")?.map(Timestamp);
         Ok(OpenGrant { module_id: row.get("module_id")?, valid_until })
@@ -235,51 +246,51 @@ pub async fn open_of_user_in(tx: &mut Tx, user_id: &str) -> Result<Vec<OpenGrant
 }
 
 /// A user's open grants in the form that tokens depend on.
-pub async fn open_of_user(db: &Db, user_id: &str) -> Result<Vec<OpenGrant>> {
-    let grants = of_user(db, user_id).await?.into_iter();
+pub async fn open_of_user(db: &Db, subject: &str) -> Result<Vec<OpenGrant>> {
+    let grants = of_user(db, subject).await?.into_iter();
     let open = grants
         .map(|grant| OpenGrant { module_id: grant.module_id, valid_until: grant.valid_until });
     Ok(open.collect())
 }
 
 /// A user's open grants.
-pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<ModuleGrant>> {
+pub async fn of_user(db: &Db, subject: &str) -> Result<Vec<ModuleGrant>> {
     let statement = Statement::new(
-        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
-         FROM module_grants WHERE user_id = $1 AND closed_at IS NULL ORDER BY module_id",
+        "SELECT id, subject, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE subject = $1 AND closed_at IS NULL ORDER BY module_id",
     );
-    let rows = db.read(statement.bind(user_id)).await?;
+    let rows = db.read(statement.bind(subject)).await?;
     rows.iter().map(grant).collect()
 }
 
 /// Up to `most` grants of a user, closed ones included, newest first, below `(valid_from, id)`.
 pub async fn history(
     db: &Db,
-    user_id: &str,
+    subject: &str,
     before: (Timestamp, &str),
     most: i64,
 ) -> Result<Vec<ModuleGrant>> {
     let statement = Statement::new(
-        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
-         FROM module_grants WHERE user_id = $1 AND (valid_from < $2 OR (valid_from = $2 AND id < $3)) \
+        "SELECT id, subject, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE subject = $1 AND (valid_from < $2 OR (valid_from = $2 AND id < $3)) \
          ORDER BY valid_from DESC, id DESC LIMIT $4",
     );
-    let rows = db.read(statement.bind(user_id).bind(before.0).bind(before.1).bind(most)).await?;
+    let rows = db.read(statement.bind(subject).bind(before.0).bind(before.1).bind(most)).await?;
     rows.iter().map(grant).collect()
 }
 
 /// A user's grants at a given time.
-pub async fn at(db: &Db, user_id: &str, moment: Timestamp) -> Result<Vec<ModuleGrant>> {
+pub async fn at(db: &Db, subject: &str, moment: Timestamp) -> Result<Vec<ModuleGrant>> {
     let statement = Statement::new(
-        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
-         FROM module_grants WHERE user_id = $1 AND valid_from <= $2 AND (valid_until IS NULL OR valid_until > $2) \
+        "SELECT id, subject, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE subject = $1 AND valid_from <= $2 AND (valid_until IS NULL OR valid_until > $2) \
          ORDER BY module_id",
     );
-    let rows = db.read(statement.bind(user_id).bind(moment)).await?;
+    let rows = db.read(statement.bind(subject).bind(moment)).await?;
     rows.iter().map(grant).collect()
 }
 
-/// Up to `most` open grants of a module with user ids above `after`, in order.
+/// Up to `most` open grants of a module with subjects above `after`, in order.
 pub async fn of_module(
     db: &Db,
     module_id: &str,
@@ -287,8 +298,8 @@ pub async fn of_module(
     most: i64,
 ) -> Result<Vec<ModuleGrant>> {
     let statement = Statement::new(
-        "SELECT id, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
-         FROM module_grants WHERE module_id = $1 AND closed_at IS NULL AND user_id > $2 ORDER BY user_id LIMIT $3",
+        "SELECT id, subject, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE module_id = $1 AND closed_at IS NULL AND subject > $2 ORDER BY subject LIMIT $3",
     );
     let rows = db.read(statement.bind(module_id).bind(after).bind(most)).await?;
     rows.iter().map(grant).collect()
@@ -314,6 +325,7 @@ fn grant(row: &Row) -> Result<ModuleGrant> {
     let moment = |name| Ok::<_, Error>(row.get::<Option<i64>>(name)?.map(Timestamp));
     Ok(ModuleGrant {
         id: row.get("id")?,
+        subject: row.get("subject")?,
         user_id: row.get("user_id")?,
         module_id: row.get("module_id")?,
         valid_from: Timestamp(row.get("valid_from")?),

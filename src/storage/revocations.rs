@@ -56,8 +56,8 @@ pub async fn add(
 #[derive(Clone, Copy, Debug)]
 pub struct WithdrawnModule<'a> {
     pub module_id: &'a str,
-    /// Empty: every user.
-    pub user_id: &'a str,
+    /// A user's id, or the `sub` of a back end's user; empty: every user.
+    pub subject: &'a str,
     /// When the grants were closed; `None`: they are still open.
     pub closed_at: Option<Timestamp>,
 }
@@ -76,17 +76,17 @@ pub async fn add_scopes(
 ) -> Result<()> {
     macro_rules! subjects {
         () => {
-            "(SELECT g.user_id AS subject FROM module_grants g \
-             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.user_id = $3) \
-             UNION SELECT s.subject FROM module_grants g JOIN sessions s ON s.user_id = g.user_id AND s.revoked_at IS NULL \
-             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.user_id = $3)) t"
+            "(SELECT g.subject FROM module_grants g \
+             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.subject = $3) \
+             UNION SELECT s.subject FROM module_grants g JOIN sessions s ON s.user_id = g.subject AND s.revoked_at IS NULL \
+             WHERE g.module_id = $1 AND COALESCE(g.closed_at, 0) = $2 AND ($3 = '' OR g.subject = $3)) t"
         };
     }
     let bound = |sql| {
         Statement::new(sql)
             .bind(of.module_id)
             .bind(of.closed_at.map_or(0, |at| at.0))
-            .bind(of.user_id)
+            .bind(of.subject)
     };
     change_counters::advance(tx, Counter::Revocations, 0).await?;
     let counted = bound(concat!("SELECT COUNT(*) AS n FROM ", subjects!()));

@@ -4,7 +4,7 @@ use super::{
     Db, Error, Result, Row, Statement, Tx,
     change_counters::{self, Counter},
     consents,
-    modules::{open_grants, read_open_grants},
+    modules::{lock_external, open_grants, read_open_grants},
     statement::one,
     users,
 };
@@ -28,7 +28,7 @@ macro_rules! session_columns {
          (SELECT u.is_verified FROM users u WHERE u.id = sessions.user_id) AS user_is_verified, \
          (SELECT u.created_at FROM users u WHERE u.id = sessions.user_id) AS user_created_at, \
          (SELECT u.disabled_at FROM users u WHERE u.id = sessions.user_id) AS user_disabled_at, ",
-            open_grants!("sessions.user_id")
+            open_grants!("COALESCE(sessions.user_id, sessions.subject)")
         )
     };
 }
@@ -158,6 +158,14 @@ pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> 
     let statement = Statement::new(insert!("VALUES (", ")"));
     tx.run(insertion(statement, new, now)?).await?;
     Ok(())
+}
+
+/// As [`insert`], and reads the session back with its user and modules: one statement.
+pub async fn open(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<Session> {
+    let statement =
+        Statement::new(concat!(insert!("VALUES (", ") RETURNING "), session_columns!()));
+    let row = one(tx.run(insertion(statement, new, now)?).await?);
+    from_row(&row.ok_or_else(|| Error::Corrupt("an inserted session is not returned".to_owned()))?)
 }
 
 /// The consent that a code depends on: its key, and what it must include.
@@ -360,6 +368,8 @@ macro_rules! overview {
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
     pub user_id: Option<String>,
+    /// The `sub` of its tokens, of a user without an account.
+    pub subject: Option<String>,
     pub client_id: Option<String>,
     /// Whether the session is neither revoked nor expired.
     pub live: Option<bool>,
@@ -378,6 +388,7 @@ pub async fn page(
     let statement = Statement::new(overview!("id < $1"))
         .bind(before)
         .filter("AND user_id = $", filter.user_id.as_deref())
+        .filter("AND user_id IS NULL AND subject = $", filter.subject.as_deref())
         .filter("AND client_id = $", filter.client_id.as_deref())
         .only_if(live, "AND revoked_at IS NULL")
         .filter("AND idle_expires_at > $", live.then_some(now))
@@ -446,6 +457,19 @@ pub async fn queue_logout_delivery(tx: &mut Tx, id: &str, now: Timestamp) -> Res
     Ok(())
 }
 
+/// When the sessions of a back end's user were last revoked by [`revoke_all`]. Other revocations of
+/// this user's sessions wait until the transaction ends.
+pub async fn lock_last_revocation(tx: &mut Tx, subject: &str) -> Result<Option<Timestamp>> {
+    lock_external(tx, subject).await?;
+    let statement = Statement::new(
+        "SELECT MAX(revoked_at) AS at FROM sessions \
+         WHERE user_id IS NULL AND subject = $1 AND revocation_reason = $2",
+    );
+    let reason = RevocationReason::SubjectRevoked.as_str();
+    let row = one(tx.run(statement.bind(subject).bind(reason)).await?);
+    Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
+}
+
 /// Selects the sessions to revoke.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {
@@ -455,10 +479,12 @@ pub enum SessionSelector<'a> {
     UserAtClient(&'a str, &'a str),
     /// The sessions of a browser session, without offline ones.
     Browser(&'a str),
+    /// All sessions of a back end's user, by their `sub`.
+    External(&'a str),
 }
 
 /// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
-/// logout delivery for each client with a logout URI. Offline sessions of a browser session stay
+/// logout delivery for each client with a logout URI; returns their number. Offline sessions of a browser session stay
 /// valid, but their clients are notified too (Back-Channel Logout §2.7). A fixed number of
 /// statements, whatever the number of sessions. Call it last in a transaction: the next revocation
 /// of any process waits for this commit.
@@ -468,8 +494,9 @@ pub async fn revoke_all(
     reason: RevocationReason,
     now: Timestamp,
     entries_expire_at: Timestamp,
-) -> Result<()> {
-    // By $1 and $2, time and reason, the later statements find the rows that the first one revoked.
+) -> Result<usize> {
+    // By $1 and $2, time and reason, the later statements find the rows that the first one revoked:
+    // the caller must not have revoked sessions of the same selection at the same time before.
     // Deliveries are queued for all `selected` sessions; those that are also `bound` are revoked.
     macro_rules! statements {
         ($selected:literal, $bound:literal) => {
@@ -506,18 +533,21 @@ pub async fn revoke_all(
         SessionSelector::Browser(browser) => {
             (statements!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
         }
+        SessionSelector::External(subject) => {
+            (statements!("user_id IS NULL AND subject = $3 AND $4 = ''", ""), [subject, ""])
+        }
     };
     let bound =
         |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(values[0]).bind(values[1]);
     let revoked = tx.run(bound(revoke)).await?.len();
     tx.run(bound(deliver)).await?;
     if revoked == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let count = i64::try_from(revoked).unwrap_or(i64::MAX);
     let last = change_counters::advance(tx, Counter::Revocations, count).await?;
     tx.run(bound(list).bind(last - count).bind(entries_expire_at)).await?;
-    Ok(())
+    Ok(revoked)
 }
 
 /// Every `sub` of a user: the id, and the pairwise subjects of sessions that are not revoked.

@@ -10,12 +10,15 @@ use crate::clock::Timestamp;
 pub enum Kind {
     /// The `jti` of a client's assertion (RFC 7523 §3).
     ClientAssertion,
+    /// The `jti` of an assertion for the JWT bearer grant (RFC 7523 §3).
+    JwtBearer,
 }
 
 impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::ClientAssertion => "client_assertion",
+            Self::JwtBearer => "jwt_bearer",
         }
     }
 }

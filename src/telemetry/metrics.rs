@@ -364,8 +364,8 @@ impl Metrics {
         self.logout_deliveries.get_or_create(&outcome).inc();
     }
 
-    /// Counts an access token. `grant` is an OAuth grant type, or `login` for the first-party API's
-    /// register and login.
+    /// Counts an access token. `grant` is an OAuth grant type, `login` for the first-party API's
+    /// register and login, or `on_behalf_of` for a back end's request over gRPC or JSON.
     pub fn token_issued(&self, grant: &'static str, client: Source) {
         self.tokens_issued.get_or_create(&TokenLabels { grant, client: client.as_str() }).inc();
     }

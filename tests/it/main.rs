@@ -7,6 +7,7 @@ mod accessibility;
 mod account_pages;
 mod admin;
 mod api;
+mod back_ends;
 mod bodies;
 mod client_libraries;
 mod client_registration;

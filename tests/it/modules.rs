@@ -474,7 +474,7 @@ async fn the_token_scope_follows_the_rule_for_every_combination() {
                 .collect();
             for of in resources {
                 for role in [Role::user(), Role::admin()] {
-                    let user = UserAccess { role: &role, modules: &grants };
+                    let user = UserAccess { is_admin: role == Role::admin(), modules: &grants };
                     let granted = allowed(
                         &catalogue,
                         &Scope::of(picked.iter().copied()),

@@ -56,7 +56,7 @@ async fn log_out(server: &TestServer) -> String {
 }
 
 /// A follower as in another language: it implements docs/revocation-feed.md and nothing else.
-struct LocalVerifier {
+pub struct LocalVerifier {
     answer: reqwest::Response,
     text: String,
     number: i64,
@@ -65,7 +65,7 @@ struct LocalVerifier {
 }
 
 impl LocalVerifier {
-    async fn follow(server: &TestServer, query: &str, token: &str) -> Self {
+    pub async fn follow(server: &TestServer, query: &str, token: &str) -> Self {
         let request = server.request(Method::GET, &format!("{FEED}{query}")).bearer_auth(token);
         let answer = request.header("accept", "text/event-stream").send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
@@ -131,7 +131,7 @@ impl LocalVerifier {
         }
     }
 
-    fn refuses(&self, token: &str) -> bool {
+    pub fn refuses(&self, token: &str) -> bool {
         let claims = payload(token);
         let scope = claims["scope"].as_str().expect("a scope");
         let withdrawn = |(sub, name, until): &(String, String, i64)| {
@@ -144,7 +144,7 @@ impl LocalVerifier {
     }
 
     /// Applies events until the token is refused, within a second of real time.
-    async fn refuse_within_a_second(&mut self, token: &str) {
+    pub async fn refuse_within_a_second(&mut self, token: &str) {
         let refused = async {
             while !self.refuses(token) {
                 self.apply_next().await;

@@ -470,7 +470,8 @@ async fn revoke_sessions(
 ) -> storage::Result<()> {
     browser_sessions::revoke_all_of_user(tx, user, now).await?;
     let of = sessions::SessionSelector::User(user);
-    sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await
+    sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await?;
+    Ok(())
 }
 
 /// Refuses the tokens issued until now, and in the next second: a concurrent refresh may have read

@@ -43,6 +43,17 @@ pub struct Facts {
     pub sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
+    /// As in the access token, from here on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_verified: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modules: Option<Vec<String>>,
 }
 
 /// Introspects a token for an authenticated client. A token that the client may not know of is
@@ -96,6 +107,11 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         jti: None,
         sid: Some(session.id),
         auth_time: session.authenticated_at.map(Timestamp::as_secs),
+        user_id: session.details.external_user.map(|user| user.id),
+        email: None,
+        email_verified: None,
+        role: None,
+        modules: None,
     };
     Ok(Introspection { active: true, facts: Some(facts) })
 }
@@ -124,6 +140,11 @@ impl Facts {
             jti: Some(claims.jti),
             sid: claims.sid,
             auth_time: claims.auth_time,
+            user_id: claims.user_id,
+            email: claims.email,
+            email_verified: claims.email_verified,
+            role: claims.role,
+            modules: claims.modules,
         }
     }
 }

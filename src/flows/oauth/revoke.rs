@@ -1,15 +1,17 @@
 //! Token revocation (RFC 7009). The response follows once the revocation holds on every process.
 
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     app::App,
     clock::Clock,
+    diagnostics,
     error::Error,
     flows::{
-        oauth::client_auth,
+        oauth::{client_auth, token::on_behalf_of},
         sessions::end,
-        tokens::{refresh, verify},
+        tokens::{refresh, subject, verify},
     },
     model::{
         actor::{Actor, RequestContext},
@@ -19,7 +21,7 @@ use crate::{
     },
     oauth::{error::OAuthError, refresh_token::RefreshToken},
     revocation::batch::TokenRevocation,
-    storage::{self, Committed, Db, revocations},
+    storage::{self, Committed, Db, revocations, sessions},
 };
 
 /// Revokes a token of an authenticated client: with a refresh token its whole session, with an
@@ -36,11 +38,15 @@ pub async fn revoke(
 ) -> Result<(), Error> {
     client_auth::admit_write(app, client, caller.address)?;
     if RefreshToken::parse(token).is_some() {
-        let session = match refresh::peek(app, token, &client.id).await {
+        let session = match refresh::peek_of_any_client(app, token).await {
             Ok(session) => session,
             Err(Error::InvalidRefreshToken) => return Ok(()),
             Err(error) => return Err(error),
         };
+        if session.client_id != client.id {
+            diagnostics::record("session.client_id", &session.client_id);
+            return Err(another_clients().into());
+        }
         end::end_one(app, &session, RevocationReason::Revoked, caller).await?;
         return Ok(());
     }
@@ -49,13 +55,63 @@ pub async fn revoke(
         return Ok(());
     };
     if verified.claims.client_id != client.id {
-        return Err(
-            OAuthError::unauthorized_client("the token was issued to another client").into()
-        );
+        return Err(another_clients().into());
     }
     let claims = &verified.claims;
     let (jti, subject) = (claims.jti.clone(), claims.sub.clone());
     revoke_token(app, jti, subject, caller).await
+}
+
+fn another_clients() -> OAuthError {
+    OAuthError::unauthorized_client("the token was issued to another client")
+}
+
+/// Revokes a session of an authenticated back end by its id, without a token at hand. An unknown
+/// one, and one that was revoked before, count as revoked.
+///
+/// # Errors
+/// `unauthorized_client` for another client's session; [`Error::Unavailable`].
+pub async fn revoke_session(
+    app: &App,
+    client: &Client,
+    session_id: &str,
+    actor: &Actor,
+) -> Result<(), Error> {
+    // Every id is a UUID; PostgreSQL refuses a statement with NUL in a text.
+    if Uuid::parse_str(session_id).is_err() {
+        return Ok(());
+    }
+    let Some(session) = sessions::by_id(&app.db, session_id).await? else {
+        return Ok(());
+    };
+    if session.client_id != client.id {
+        diagnostics::record("session.client_id", &session.client_id);
+        let refused = "the session belongs to another client";
+        return Err(OAuthError::unauthorized_client(refused).into());
+    }
+    let mut tx = app.begin(actor).await?;
+    end::end(&mut tx, &session.subject, &session.id, RevocationReason::Revoked).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Revokes every session of a user whom the client keeps itself, with each client of its namespace:
+/// they share the user. Tokens that are issued afterwards are valid.
+///
+/// # Errors
+/// `unauthorized_client` for a client without users of its own; [`Error::Unavailable`].
+pub async fn revoke_subject(
+    app: &App,
+    client: &Client,
+    id: &str,
+    actor: &Actor,
+) -> Result<(), Error> {
+    let subject = subject::external(on_behalf_of::namespace(client)?, id);
+    if subject.contains('\0') {
+        return Ok(());
+    }
+    diagnostics::identify_user(&subject);
+    end::end_all_of_external(app, &subject, actor).await?;
+    Ok(())
 }
 
 async fn revoke_token(

@@ -40,7 +40,7 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
         .filter(|session| session.is_live(now))
         .ok_or_else(gone)?;
     let known = app.client(&claims.client_id).await?.ok_or_else(gone)?;
-    let user = session.user.as_ref().ok_or_else(gone)?;
+    let user = &session.profile().ok_or_else(gone)?;
     let mut response = Map::new();
     response.insert("sub".to_owned(), session.subject.clone().into());
     let client = &known.client;

@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     model::{
         actor::{Actor, RequestContext},
-        event::Event,
+        event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
         revocation::NewRevocation,
         session::{RevocationReason, Session, SessionOverview},
@@ -80,5 +80,29 @@ pub(crate) async fn end_of_browser(
 ) -> storage::Result<()> {
     let now = tx.now();
     let of = sessions::SessionSelector::Browser(browser_session_id);
-    sessions::revoke_all(tx, of, RevocationReason::Logout, now, now + LONGEST_TOKEN_LIFE).await
+    let until = now + LONGEST_TOKEN_LIFE;
+    sessions::revoke_all(tx, of, RevocationReason::Logout, now, until).await?;
+    Ok(())
+}
+
+/// Revokes every session of a back end's user, by their `sub`, with every client of the namespace;
+/// returns their number. As with an account, the entries name the sessions and no time: tokens that
+/// are issued right afterwards are valid.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn end_all_of_external(app: &App, subject: &str, actor: &Actor) -> Result<usize, Error> {
+    let reason = RevocationReason::SubjectRevoked;
+    let mut tx = app.begin(actor).await?;
+    let last = sessions::lock_last_revocation(&mut tx, subject).await?;
+    // The lock may have waited; the time tells these sessions from those revoked before.
+    let now = tx.read_clock();
+    let now = last.map_or(now, |last| now.past(last));
+    tx.event(&Event::user_changed(UserChange::LoggedOut, subject)).await?;
+    tx.audit("session.end_all", Some(subject), json!({ "reason": reason.as_str() })).await?;
+    let of = sessions::SessionSelector::External(subject);
+    let ended = sessions::revoke_all(&mut tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await?;
+    tx.commit().await?;
+    app.logouts_waiting.notify_one();
+    Ok(ended)
 }

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 use crate::{
     model::{
         client::{Client, UserClaim},
-        session::SessionDetails,
-        user::User,
+        session::{Profile, SessionDetails},
     },
     oauth::{claims_request::ClaimsRequest, scope::Scope},
 };
@@ -36,13 +35,14 @@ pub enum Place {
 }
 
 /// Role and modules of a user, for the clients that an operator grants these claims.
-pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String, Value> {
+pub fn standing(client: &Client, user: &Profile<'_>, modules: &[String]) -> Map<String, Value> {
     let mut claims = Map::new();
     for claim in &client.metadata.user_claims {
-        match claim {
-            UserClaim::Role => claims.insert("role".to_owned(), user.role.as_str().into()),
-            UserClaim::Modules => claims.insert("modules".to_owned(), modules.into()),
+        let (name, value) = match claim {
+            UserClaim::Role => ("role", user.role.map(Value::from)),
+            UserClaim::Modules => ("modules", Some(modules.into())),
         };
+        claims.extend(value.map(|value| (name.to_owned(), value)));
     }
     claims
 }
@@ -50,7 +50,7 @@ pub fn standing(client: &Client, user: &User, modules: &[String]) -> Map<String,
 /// The claims about a user, without `sub`, as far as the client may still request them.
 pub fn of(
     client: &Client,
-    user: &User,
+    user: &Profile<'_>,
     scope: &Scope,
     details: &SessionDetails,
     place: Place,
@@ -66,14 +66,16 @@ pub fn of(
         one_by_one || (by_scope && scope.contains(by))
     };
     let mut claims = Map::new();
-    if wanted("email", "email") {
-        claims.insert("email".to_owned(), user.email.clone().into());
+    if let Some((email, is_verified)) = user.email {
+        if wanted("email", "email") {
+            claims.insert("email".to_owned(), email.into());
+        }
+        if wanted("email_verified", "email") {
+            claims.insert("email_verified".to_owned(), is_verified.into());
+        }
     }
-    if wanted("email_verified", "email") {
-        claims.insert("email_verified".to_owned(), user.is_verified.into());
-    }
-    if let Some(name) = user.username.as_ref().filter(|_| wanted("preferred_username", "profile")) {
-        claims.insert("preferred_username".to_owned(), name.clone().into());
+    if let Some(name) = user.username.filter(|_| wanted("preferred_username", "profile")) {
+        claims.insert("preferred_username".to_owned(), name.into());
     }
     claims
 }

@@ -14,7 +14,7 @@ use crate::{
         actor::RequestContext,
         client::{FIRST_PARTY, GrantType, Source},
         module::OpenGrant,
-        user::User,
+        user::{Role, User},
     },
     oauth::{
         access_token::{Audience, NewAccessToken},
@@ -108,7 +108,7 @@ pub(crate) async fn access_token(
     now: Timestamp,
 ) -> Result<(String, u64), Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let access = UserAccess { role: &user.role, modules: open };
+    let access = UserAccess { is_admin: user.role == Role::admin(), modules: open };
     let allowed = scope::with_own(&catalogue, scope, access, now);
     let grant = NewAccessToken {
         issuer: &app.config.server.issuer,

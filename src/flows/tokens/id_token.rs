@@ -38,9 +38,12 @@ pub(crate) async fn of_session(
 ) -> Result<String, Error> {
     let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
     let details = &session.details;
-    let user_claims = session.user.as_ref().map(|user| {
-        let mut user_claims = claims::of(client, user, &allowed.scope, details, Place::IdToken);
-        user_claims.extend(claims::standing(client, user, &allowed.modules));
+    let user_claims = session.profile().map(|user| {
+        let mut user_claims = claims::of(client, &user, &allowed.scope, details, Place::IdToken);
+        user_claims.extend(claims::standing(client, &user, &allowed.modules));
+        // Of the client's own user it may know everything: it has said so itself.
+        let external = details.external_user.as_ref();
+        user_claims.extend(external.map(|user| ("user_id".to_owned(), user.id.clone().into())));
         user_claims
     });
     let claims = IdClaims {

@@ -13,6 +13,7 @@ use crate::{
         tokens::{
             id_token,
             scope::{self, Allowed},
+            subject::external,
         },
     },
     keys,
@@ -23,6 +24,7 @@ use crate::{
     },
     oauth::{
         access_token::{AccessClaims, NewAccessToken},
+        error::OAuthError,
         jwt::TokenType,
         refresh_token::RefreshToken,
         scope::Scope,
@@ -40,6 +42,17 @@ pub struct TokenResponse {
     pub refresh_token: Option<String>,
     /// OpenID Connect Core §3.1.3.3
     pub id_token: Option<String>,
+    /// The session that the tokens belong to.
+    pub session: Option<SessionReference>,
+}
+
+/// What a back end is told of a session beside its tokens.
+#[derive(Clone, Debug)]
+pub struct SessionReference {
+    /// The `sid` of its tokens.
+    pub id: String,
+    /// Seconds until the refresh token, if it is not used, expires; 0 without one.
+    pub refresh_expires_in: u64,
 }
 
 /// How long a client's tokens and sessions live.
@@ -120,6 +133,7 @@ pub(crate) async fn for_session(
     refresh: Option<&RefreshToken>,
     now: Timestamp,
 ) -> Result<TokenResponse, Error> {
+    still_vouched_for(client, &session)?;
     let target = resources::still_open(app, client, &session.details.resource).await?;
     session.details.resource = target.names();
     let scope = scope.intersection(&target.may_ask(client));
@@ -137,7 +151,22 @@ pub(crate) async fn for_session(
         scope: allowed.scope,
         refresh_token: refresh.map(RefreshToken::expose),
         id_token,
+        session: Some(SessionReference {
+            refresh_expires_in: refresh.map_or(0, |_| (session.idle_expires_at - now).as_secs()),
+            id: session.id,
+        }),
     })
+}
+
+/// The user of a back end is the one of its namespace: after the client was given another one, its
+/// earlier sessions are of no user of its own.
+fn still_vouched_for(client: &Client, session: &Session) -> Result<(), Error> {
+    let Some(user) = &session.details.external_user else { return Ok(()) };
+    let namespace = client.metadata.subject_namespace.as_deref();
+    if namespace.is_some_and(|namespace| external(namespace, &user.id) == session.subject) {
+        return Ok(());
+    }
+    Err(OAuthError::invalid_grant("the `subject_namespace` of the client has changed").into())
 }
 
 /// The content of an access token of a client's session. Claims about the user only where the
@@ -148,9 +177,15 @@ fn grant<'a>(
     session: &'a Session,
     allowed: &Allowed,
 ) -> NewAccessToken<'a> {
-    let user = session.user.as_ref();
+    let user = session.profile();
+    let external = session.details.external_user.as_deref();
+    // A back end says of its own users what their tokens shall say.
+    let is_open = client.source == Source::BuiltIn || external.is_some();
     let has_claim =
         |claim| client.source == Source::BuiltIn || client.metadata.user_claims.contains(&claim);
+    let role = user.filter(|_| is_open || has_claim(UserClaim::Role)).and_then(|user| user.role);
+    // A session of a back end's user is the only trace of them: its end ends every token.
+    let end = external.map(|_| session.expires_at);
     NewAccessToken {
         issuer: &app.config.server.issuer,
         audience: resources::audience(app, &session.details.resource),
@@ -159,13 +194,11 @@ fn grant<'a>(
         scope: allowed.scope.clone(),
         session: Some(&session.id),
         auth_time: session.authenticated_at,
-        email: user
-            .filter(|_| client.source == Source::BuiltIn)
-            .map(|user| (user.email.as_str(), user.is_verified)),
-        role: user.filter(|_| has_claim(UserClaim::Role)).map(|user| user.role.as_str()),
+        email: user.filter(|_| is_open).and_then(|user| user.email),
+        role,
         modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),
-        user_id: None,
-        until: allowed.until,
+        user_id: external.map(|user| user.id.as_str()),
+        until: allowed.until.into_iter().chain(end).min(),
     }
 }
 

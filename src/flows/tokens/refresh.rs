@@ -51,18 +51,34 @@ pub async fn refresh(
     result
 }
 
-/// The live session that a refresh token belongs to, be it the current one or an older one; nothing
-/// changes.
+/// The live session that a client's refresh token belongs to, be it the current one or an older
+/// one; nothing changes.
 ///
 /// # Errors
 /// [`Error::InvalidRefreshToken`] for a token of another client.
 pub async fn peek(app: &App, presented: &str, client_id: &str) -> Result<Session, Error> {
+    peek_if(app, presented, |session| session.client_id == client_id).await
+}
+
+/// As [`peek`], whichever client the token belongs to.
+///
+/// # Errors
+/// [`Error::InvalidRefreshToken`] for a token that is not genuine, or of no live session.
+pub async fn peek_of_any_client(app: &App, presented: &str) -> Result<Session, Error> {
+    peek_if(app, presented, |_| true).await
+}
+
+async fn peek_if(
+    app: &App,
+    presented: &str,
+    is_wanted: impl FnOnce(&Session) -> bool,
+) -> Result<Session, Error> {
     let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
     let key = chain_key(app, token.chain_key).await?.ok_or(Error::InvalidRefreshToken)?;
     let now = app.clock.now();
     let session = rows::by_id(&app.db, &token.session.to_string())
         .await?
-        .filter(|session| session.client_id == client_id && session.is_live(now))
+        .filter(|session| session.is_live(now) && is_wanted(session))
         .ok_or(Error::InvalidRefreshToken)?;
     if session.current_hash == token.hash() || is_genuine(token, &session, key).await? {
         Ok(session)

@@ -16,7 +16,8 @@ use crate::{
 /// The user whom a token is about, as far as its scope depends on them.
 #[derive(Clone, Copy, Debug)]
 pub struct UserAccess<'a> {
-    pub role: &'a Role,
+    /// Whether the user is an administrator of this server.
+    pub is_admin: bool,
     pub modules: &'a [OpenGrant],
 }
 
@@ -49,7 +50,7 @@ pub fn allowed(
     let mut until: Option<Timestamp> = None;
     let mut kept = vec![];
     for token in scope.iter() {
-        if is_own(token) && user.is_some_and(|user| *user.role != Role::admin()) {
+        if is_own(token) && user.is_some_and(|user| !user.is_admin) {
             continue;
         }
         if !catalogue.is_of_a_module(token) {
@@ -103,7 +104,19 @@ pub(crate) async fn allowed_in(
     now: Timestamp,
 ) -> Result<Allowed, Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let user = session.user.as_ref();
-    let user = user.map(|user| UserAccess { role: &user.role, modules: &session.modules });
-    Ok(allowed(&catalogue, scope, &session.details.resource, user, now))
+    // A session has a user: without an account here it is one of a back end's, who is never an
+    // administrator.
+    let is_admin = session.user.as_ref().is_some_and(|user| user.role == Role::admin());
+    let only = session.details.external_user.as_ref().map(|user| &user.modules);
+    let narrowed: Vec<OpenGrant>;
+    let modules = match only.filter(|only| !only.is_empty()) {
+        Some(only) => {
+            let named = session.modules.iter().filter(|grant| only.contains(&grant.module_id));
+            narrowed = named.cloned().collect();
+            &narrowed
+        }
+        None => &session.modules,
+    };
+    let user = UserAccess { is_admin, modules };
+    Ok(allowed(&catalogue, scope, &session.details.resource, Some(user), now))
 }

@@ -7,6 +7,7 @@ mod document;
 pub mod health;
 mod legacy;
 pub mod modules;
+mod tokens;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,6 +31,10 @@ pub enum Tag {
     OAuth,
     /// First-party registration, login, refresh and logout.
     Authentication,
+    /// For back ends that keep their own users: docs/back-ends.md. A client authenticates by its
+    /// secret or by its access token with the scope `propusk:tokens`.
+    #[oai(rename = "Back ends")]
+    BackEnds,
     /// Modules: product features that are granted per user.
     Modules,
     /// For reverse proxies that ask whether a request is allowed: docs/gateways.md.
@@ -46,9 +51,10 @@ pub enum Tag {
 
 impl Tag {
     /// In the order of the document.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::OAuth,
         Self::Authentication,
+        Self::BackEnds,
         Self::Modules,
         Self::Gateways,
         Self::Administration,
@@ -58,11 +64,24 @@ impl Tag {
 }
 
 /// Every operation of the JSON API.
-type Operations =
-    (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::Operations);
+type Operations = (
+    auth::AuthApi,
+    tokens::TokensApi,
+    health::HealthApi,
+    legacy::LegacyApi,
+    modules::ModulesApi,
+    admin::Operations,
+);
 
 fn operations() -> Operations {
-    (auth::AuthApi, health::HealthApi, legacy::LegacyApi, modules::ModulesApi, admin::operations())
+    (
+        auth::AuthApi,
+        tokens::TokensApi,
+        health::HealthApi,
+        legacy::LegacyApi,
+        modules::ModulesApi,
+        admin::operations(),
+    )
 }
 
 /// The operations of the JSON API as they are declared: the path of the document, and the

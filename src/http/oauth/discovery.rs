@@ -19,7 +19,7 @@ use crate::{
         cors::Origins,
         operation::{Operation, object},
     },
-    model::{catalogue::Catalogue, key::SigningAlgorithm},
+    model::{catalogue::Catalogue, client::GrantType, key::SigningAlgorithm},
 };
 
 /// Answers with the document, which is rebuilt when the catalogue has changed.
@@ -118,7 +118,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "protected_resources": resources,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "fragment", "form_post"],
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", GrantType::JwtBearer.as_str()],
         "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public", "pairwise"],
         "acr_values_supported": [ACR_PASSWORD],

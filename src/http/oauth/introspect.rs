@@ -66,6 +66,16 @@ struct IntrospectionBody {
     sid: Option<String>,
     /// When the user authenticated, in seconds since the epoch.
     auth_time: Option<i64>,
+    /// A back end's own id of the user, where the back end keeps the user itself.
+    user_id: Option<String>,
+    /// The email address, where the token has it.
+    email: Option<String>,
+    /// Whether the email address is verified, beside `email`.
+    email_verified: Option<bool>,
+    /// The role, where the token has it.
+    role: Option<String>,
+    /// The user's modules at the audience, where the token has them.
+    modules: Option<Vec<String>>,
 }
 
 /// One audience, or several.

@@ -31,7 +31,8 @@ pub fn operation() -> Operation {
         .about(
             "Request tokens",
             "RFC 6749 §3.2. Refresh tokens rotate: each is valid once. A retry within seconds gets the same response; a later \
-             reuse revokes the session.",
+             reuse revokes the session. The JWT bearer grant (RFC 7523) is for back ends that keep their own users: \
+             docs/back-ends.md.",
         )
         .cross_origin(Origins::Registered)
         .form::<TokenForm>()

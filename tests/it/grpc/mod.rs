@@ -13,7 +13,7 @@ use propusk::{
     grpc::proto::v1::{
         Delta, Entry, IssueRequest, IssuedUntil, RefreshRequest, RevokeRequest, TokenResponse,
         ValidateRequest, ValidateResponse, WatchRequest, WatchResponse, entry::Target,
-        watch_response::Message,
+        issue_request::Person, revoke_request::What, watch_response::Message,
     },
     model::{
         actor::Actor,
@@ -69,7 +69,8 @@ async fn id_of(server: &TestServer, name: &str) -> String {
 }
 
 fn issue(user_id: &str, scope: &str) -> IssueRequest {
-    IssueRequest { user_id: user_id.to_owned(), scope: scope.to_owned(), resource: vec![] }
+    let person = Some(Person::UserId(user_id.to_owned()));
+    IssueRequest { person, scope: scope.to_owned(), ..IssueRequest::default() }
 }
 
 fn refresh(refresh_token: &str, scope: &str) -> RefreshRequest {
@@ -93,7 +94,7 @@ async fn validate(caller: &GrpcCaller, token: &str) -> ValidateResponse {
 
 async fn revoke(caller: &GrpcCaller, token: &str) -> Result<(), tonic::Status> {
     let token = token.to_owned();
-    caller.tokens().revoke(RevokeRequest { token }).await?;
+    caller.tokens().revoke(RevokeRequest { what: Some(What::Token(token)) }).await?;
     Ok(())
 }
 
@@ -251,7 +252,13 @@ async fn a_client_manages_its_own_sessions_only(backend: Backend) {
         Code::PermissionDenied,
         "UNAUTHORIZED_CLIENT",
     );
-    revoke(&other, &refresh_token).await.expect("inactive for this client");
+    expect_refused(
+        revoke(&other, &refresh_token).await,
+        Code::PermissionDenied,
+        "UNAUTHORIZED_CLIENT",
+    );
+    let garbage = format!("{}{}", &refresh_token[..refresh_token.len() - 8], "A".repeat(8));
+    revoke(&other, &garbage).await.expect("an invalid token is no error");
     expect_refused(
         other.tokens().refresh(refresh(&refresh_token, "")).await,
         Code::PermissionDenied,
@@ -326,7 +333,8 @@ async fn a_stream_ends_with_its_token_or_the_grpc_server(backend: Backend) {
     expect_ended(&mut its, Code::Unauthenticated, "INVALID_TOKEN").await;
     assert_eq!(changes(&mut others).await.entries.len(), 1);
     server.clock.advance(Duration::from_secs(16 * 60));
-    let refused = caller.tokens().revoke(RevokeRequest { token: "x".to_owned() }).await;
+    let what = Some(What::Token("x".to_owned()));
+    let refused = caller.tokens().revoke(RevokeRequest { what }).await;
     expect_refused(refused, Code::Unauthenticated, "INVALID_TOKEN");
     let later = server.client_caller("backend", "propusk:tokens propusk:revocations").await;
     let ann = id_of(&server, "ann").await;

@@ -58,6 +58,11 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/modules", "", [401, 200, 200, 403, 200]),
     ("POST", "/api/v1/modules/:module_id/enable", "", [401, 404, 404, 403, 404]),
     ("POST", "/api/v1/modules/:module_id/disable", "", [401, 404, 404, 403, 404]),
+    // For back ends, with a scope of their own
+    ("POST", "/api/v1/tokens", "{}", [401, 403, 403, 403, 403]),
+    ("POST", "/api/v1/tokens/refresh", "{}", [401, 403, 403, 403, 403]),
+    ("POST", "/api/v1/tokens/verify", "{}", [401, 403, 403, 403, 403]),
+    ("POST", "/api/v1/tokens/revoke", "{}", [401, 403, 403, 403, 403]),
     // For gateways, with a scope of their own
     ("GET", "/oauth2/revocations", "", [401, 403, 403, 403, 403]),
     // For clients: none of them accepts a user's token as client authentication.
@@ -116,6 +121,11 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/users/:id/grant-history", "", [401, 403, 403, 403, 404]),
     ("PUT", "/api/v1/admin/users/:id/grants/:module", "{}", [401, 403, 403, 403, 404]),
     ("DELETE", "/api/v1/admin/users/:id/grants/:module", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/subjects/:subject/grants", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/subjects/:subject/grant-history", "", [401, 403, 403, 403, 404]),
+    ("PUT", "/api/v1/admin/subjects/:subject/grants/:module", "{}", [401, 403, 403, 403, 404]),
+    ("DELETE", "/api/v1/admin/subjects/:subject/grants/:module", "", [401, 403, 403, 403, 404]),
+    ("POST", "/api/v1/admin/subjects/:subject/logout", "", [401, 403, 403, 403, 404]),
     ("GET", "/api/v1/admin/clients", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/clients", "{}", [401, 403, 403, 403, 400]),
     ("GET", "/api/v1/admin/clients/:id", "", [401, 403, 403, 403, 404]),

@@ -10,6 +10,7 @@ use propusk::{
         METHODS,
         proto::v1::{
             IssueRequest, RefreshRequest, TokenResponse, ValidateRequest, ValidateResponse,
+            issue_request::Person,
         },
     },
     model::{actor::Actor, user::Role},
@@ -138,7 +139,8 @@ async fn with_all_callers(backend: Backend) -> TestServer {
 async fn issued(server: &TestServer, name: &str, scope: &str) -> Result<TokenResponse, Status> {
     let backend = server.client_caller("backend", "propusk:tokens").await;
     let user = users::find(&server.app, name).await.expect("known");
-    let request = IssueRequest { user_id: user.id, scope: scope.to_owned(), resource: vec![] };
+    let person = Some(Person::UserId(user.id));
+    let request = IssueRequest { person, scope: scope.to_owned(), ..IssueRequest::default() };
     Ok(backend.tokens().issue(request).await?.into_inner())
 }
 
@@ -366,8 +368,11 @@ async fn t108_an_on_behalf_of_session_satisfies_no_step_up(backend: Backend) {
     server.client("backend", back_end()).await;
     let ann = users::find(&server.app, "ann").await.expect("known").id;
     let caller = server.client_caller("backend", "propusk:tokens").await;
-    let request =
-        IssueRequest { user_id: ann, scope: "openid api:read".to_owned(), resource: vec![] };
+    let request = IssueRequest {
+        person: Some(Person::UserId(ann)),
+        scope: "openid api:read".to_owned(),
+        ..IssueRequest::default()
+    };
     let issued = caller.tokens().issue(request).await.expect("issued").into_inner();
     // Nobody logged in: no token says when.
     let id_token = issued.id_token.expect("an ID token");

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod assertions;
+mod back_ends;
 mod browsers;
 mod clients;
 mod codes;

@@ -430,6 +430,7 @@ fn allows_less(now: &Metadata, before: &Metadata) -> bool {
     let lost = |before: &[String], now: &[String]| before.iter().any(|one| !now.contains(one));
     !before.scope.is_subset_of(&now.scope)
         || lost(&before.resources, &now.resources)
+        || (before.subject_namespace.is_some() && before.subject_namespace != now.subject_namespace)
         || before.grant_types.iter().any(|one| !now.grant_types.contains(one))
 }
 

@@ -10,7 +10,10 @@ use super::strict_json;
 use crate::{
     app::App,
     error::{Error, FieldError},
-    flows::tokens::{scope::is_own, subject},
+    flows::{
+        oauth::client_auth::TOKENS,
+        tokens::{scope::is_own, subject},
+    },
     jose::KeySet,
     model::{
         client::{ApplicationType, AuthMethod, GrantType, Metadata, SubjectType},
@@ -70,7 +73,7 @@ const REGISTRABLE: [&str; 32] = [
 ];
 
 /// The other members of [`Metadata`].
-const OPERATORS: [&str; 13] = [
+const OPERATORS: [&str; 14] = [
     "consent",
     "require_pkce",
     "assertion_audience",
@@ -80,6 +83,7 @@ const OPERATORS: [&str; 13] = [
     "allowed_origins",
     "user_claims",
     "tls_client_certificates",
+    "subject_namespace",
     "access_ttl",
     "refresh_idle_ttl",
     "refresh_max_ttl",
@@ -223,7 +227,7 @@ pub fn check(
     let mut rules = Rules { app, metadata: &metadata, found: vec![] };
     rules.texts();
     rules.redirects(by);
-    rules.grants();
+    rules.grants(by);
     rules.authentication();
     rules.algorithms();
     rules.addresses();
@@ -350,7 +354,7 @@ impl Rules<'_> {
         }
     }
 
-    fn grants(&mut self) {
+    fn grants(&mut self, by: Registrant) {
         let metadata = self.metadata;
         let has = |grant| metadata.grant_types.contains(&grant);
         let by_code = has(GrantType::AuthorizationCode);
@@ -359,12 +363,21 @@ impl Rules<'_> {
             "redirect_uris",
             "must be given with the grant type authorization_code, and not without it",
         );
-        self.must(
-            by_code || !has(GrantType::RefreshToken),
-            "grant_types",
-            "refresh_token requires authorization_code",
-        );
         let public = metadata.token_endpoint_auth_method == AuthMethod::None;
+        // Its refresh tokens come from on-behalf-of issuance: RFC 6749 §4.4.3 concerns the response
+        // to client credentials only.
+        let for_others = has(GrantType::ClientCredentials) || has(GrantType::JwtBearer);
+        let is_back_end =
+            by == Registrant::Operator && for_others && metadata.scope.contains(TOKENS);
+        self.must(
+            by_code || is_back_end || !has(GrantType::RefreshToken),
+            "grant_types",
+            "refresh_token requires authorization_code, or the scope propusk:tokens with \
+             client_credentials or the JWT bearer grant",
+        );
+        if has(GrantType::JwtBearer) {
+            self.jwt_bearer(by);
+        }
         self.must(
             !(public && has(GrantType::ClientCredentials)),
             "grant_types",
@@ -375,6 +388,24 @@ impl Rules<'_> {
             "require_pkce",
             "may be false only for a client that authenticates and has the scope openid (RFC 9700 section 2.1.1)",
         );
+    }
+
+    /// What the JWT bearer grant requires (RFC 7523 §2.1): the client signs for its own users.
+    fn jwt_bearer(&mut self, by: Registrant) {
+        let metadata = self.metadata;
+        let has_keys = metadata.jwks.is_some() || metadata.jwks_uri.is_some();
+        let is_public = metadata.token_endpoint_auth_method == AuthMethod::None;
+        for (holds, rule) in [
+            (by == Registrant::Operator, "an operator to register the client"),
+            (!is_public, "client authentication"),
+            (has_keys, "jwks or jwks_uri, with the key that signs the assertions"),
+            (metadata.scope.contains(TOKENS), "the scope propusk:tokens"),
+            (metadata.subject_namespace.is_some(), "subject_namespace"),
+        ] {
+            if !holds {
+                self.wrong("grant_types", format!("the JWT bearer grant requires {rule}"));
+            }
+        }
     }
 
     fn authentication(&mut self) {
@@ -495,6 +526,17 @@ impl Rules<'_> {
             certificates.len() <= 10 && certificates.iter().all(is_thumbprint),
             "tls_client_certificates",
             "must be up to 10 SHA-256 thumbprints in base64url without padding (x5t#S256)",
+        );
+        let namespace = metadata.subject_namespace.as_deref();
+        self.must(
+            namespace.is_none_or(subject::is_namespace),
+            "subject_namespace",
+            subject::NAMESPACE_RULE,
+        );
+        self.must(
+            namespace.is_none() || metadata.scope.contains(TOKENS),
+            "subject_namespace",
+            "requires the scope propusk:tokens",
         );
         let access = metadata.access_ttl;
         self.must(

@@ -1,4 +1,5 @@
-//! Product modules: the users who have them, and the scopes that tokens may carry because of them.
+//! Product modules: the users who have them, and the scopes that tokens may carry because of them. A
+//! user is named by the id of the account or, where a back end keeps the user, by the `sub`.
 
 pub mod file;
 
@@ -17,7 +18,7 @@ use crate::{
             idempotency::{self, Created, IdempotentRequest},
         },
         oauth::resources,
-        tokens::scope::is_own,
+        tokens::{scope::is_own, subject::is_external},
     },
     limits::{Key, Limit},
     model::{
@@ -141,7 +142,7 @@ async fn close(app: &App, (user_id, module_id): (&str, &str), actor: &Actor) -> 
     if !closed.is_empty() {
         record(&mut tx, ModuleChange::Disabled, (user_id, module_id), None).await?;
         let lost = lost_scopes(&mut tx, user_id, module_id).await?;
-        let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
+        let of = WithdrawnModule { module_id, subject: user_id, closed_at: Some(now) };
         refuse_scopes(&mut tx, &lost, of, "module_withdrawn").await?;
     }
     Ok(tx.commit().await?)
@@ -149,6 +150,10 @@ async fn close(app: &App, (user_id, module_id): (&str, &str), actor: &Actor) -> 
 
 /// Makes other changes of this user's modules wait for this one, and reads the clock behind them.
 async fn lock_user(tx: &mut AuditedTx, user_id: &str) -> Result<Timestamp, Error> {
+    if is_external(user_id) {
+        rows::lock_external(tx, user_id).await?;
+        return Ok(tx.read_clock());
+    }
     // PostgreSQL refuses a statement with NUL in a text.
     let user = if user_id.contains('\0') { None } else { users::lock(tx, user_id).await? };
     user.ok_or(Error::NotFound("user"))?;
@@ -175,7 +180,8 @@ async fn open(
     let now = lock_user(&mut tx, user_id).await?;
     let new = ModuleGrant {
         id: tx.new_id(),
-        user_id: user_id.to_owned(),
+        subject: user_id.to_owned(),
+        user_id: (!is_external(user_id)).then(|| user_id.to_owned()),
         module_id: module_id.to_owned(),
         valid_from: now,
         valid_until: until,
@@ -199,7 +205,7 @@ async fn open(
     if is_shortened {
         // Existing tokens may expire after the new end.
         let lost = lost_scopes(&mut tx, user_id, module_id).await?;
-        let of = WithdrawnModule { module_id, user_id, closed_at: Some(now) };
+        let of = WithdrawnModule { module_id, subject: user_id, closed_at: Some(now) };
         refuse_scopes(&mut tx, &lost, of, "module_shortened").await?;
     }
     tx.commit().await?;
@@ -397,7 +403,7 @@ async fn store(
         let is_moved = known.resource != module.resource;
         let lost = known.scope.iter().filter(|scope| is_moved || !module.scope.contains(scope));
         let lost: Vec<String> = lost.map(str::to_owned).collect();
-        let of = WithdrawnModule { module_id: &module.id, user_id: "", closed_at: None };
+        let of = WithdrawnModule { module_id: &module.id, subject: "", closed_at: None };
         refuse_scopes(tx, &lost, of, "module_changed").await?;
     }
     Ok(module)
@@ -427,7 +433,7 @@ pub async fn delete(
     let detail = json!({ "moduleId": id, "before": described(&known), "users": users.len() });
     tx.audit("module.remove", None, detail).await?;
     let scopes: Vec<String> = known.scope.iter().map(str::to_owned).collect();
-    let of = WithdrawnModule { module_id: id, user_id: "", closed_at: Some(now) };
+    let of = WithdrawnModule { module_id: id, subject: "", closed_at: Some(now) };
     refuse_scopes(&mut tx, &scopes, of, "module_removed").await?;
     Ok(tx.commit().await?)
 }

@@ -33,6 +33,7 @@ use crate::{
         client::{Client, Consent},
         event::{ConsentChange, Event},
         session::SessionDetails,
+        user::Role,
     },
     oauth::{code::Code, error::OAuthError, scope::Scope},
     storage::{
@@ -223,6 +224,7 @@ pub async fn issue_code(
         expires_at,
         offline: request.scope.contains("offline_access"),
         details: SessionDetails {
+            external_user: None,
             nonce: request.nonce.clone(),
             amr: browser.amr,
             acr: Some(ACR_PASSWORD.to_owned()),
@@ -312,7 +314,8 @@ async fn limit_to_user(
     };
     let catalogue = app.directory.catalogue(&app.db).await;
     let catalogue = catalogue.map_err(|error| Refused::Page(error.into()))?;
-    let user = UserAccess { role: &browser.user.role, modules: &browser.modules };
+    let user =
+        UserAccess { is_admin: browser.user.role == Role::admin(), modules: &browser.modules };
     let (resources, now) = (request.target.names(), app.clock.now());
     let allowed = scope::allowed(&catalogue, &request.scope, &resources, Some(user), now);
     if allowed.scope.is_empty() {

@@ -39,7 +39,10 @@ pub(crate) async fn verify(
     let verified = app.client_keys.verify(&app.outbound, now, client, &jwt, only).await;
     verified.map_err(|why| unproven("assertion.signature", why))?;
     let claims = jwt.assertion().map_err(|why| refused(vec![("assertion.claims", why)]))?;
-    let violations = claims.violations(&client.id, &audiences(app, client), now);
+    let violations = {
+        let sub = (claims.sub == client.id, "must be the client_id");
+        claims.violations(&client.id, sub, &audiences(app, client), now)
+    };
     if !violations.is_empty() {
         let named = violations.into_iter().map(|(claim, why)| (diagnostic(claim), why));
         return Err(refused(named.collect()));
@@ -67,7 +70,7 @@ fn audiences(app: &App, client: &Client) -> Vec<String> {
 }
 
 /// The name of the diagnostic about a claim.
-fn diagnostic(claim: &str) -> &'static str {
+pub(crate) fn diagnostic(claim: &str) -> &'static str {
     match claim {
         "iss" => "assertion.iss",
         "sub" => "assertion.sub",

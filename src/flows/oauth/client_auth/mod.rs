@@ -2,25 +2,31 @@
 
 mod assertion;
 
-use std::net::IpAddr;
+pub(crate) use assertion::diagnostic;
+
+use std::{net::IpAddr, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
     app::App,
+    caches::verified_tokens::Verified,
     clock::Timestamp,
     diagnostics,
     directory::CachedClient,
     error::Error,
-    flows::admin::clients,
+    flows::{admin::clients, tokens::verify},
     limits::{Key, Limit, RetryAfter},
     model::{
         actor::RequestContext,
         client::{AuthMethod, Client, FIRST_PARTY},
     },
-    oauth::error::OAuthError,
+    oauth::{error::OAuthError, jwt::InvalidToken},
 };
+
+/// The scope of a back end that asks for tokens of users.
+pub const TOKENS: &str = "propusk:tokens";
 
 /// The client credentials of a request: one authentication method, never two.
 #[derive(Debug)]
@@ -89,6 +95,35 @@ pub async fn authenticate(
     let known = attempt(app, credentials, freshness, caller).await?;
     diagnostics::identify_client(&known.client.id);
     Ok(known)
+}
+
+/// The client that an access token with this scope was issued to, for a service of this server.
+///
+/// # Errors
+/// As [`verify::verify_with`]; `insufficient_scope` for a self-registered client, which is untrusted.
+pub async fn by_access_token(
+    app: &App,
+    token: &str,
+    scope: &'static str,
+) -> Result<(Arc<Verified>, CachedClient), Error> {
+    let verified = verify::verify_with(app, token, scope).await?;
+    let known = app.client(&verified.claims.client_id).await?;
+    let known = known.ok_or(Error::InvalidToken(InvalidToken("its client no longer exists")))?;
+    must_be_trusted(&known, scope)?;
+    Ok((verified, known))
+}
+
+/// Refuses self-registered clients the services of this server.
+///
+/// # Errors
+/// `insufficient_scope`
+pub fn must_be_trusted(known: &CachedClient, scope: &str) -> Result<(), OAuthError> {
+    if known.client.source.is_self_registered() { Err(lacks(scope)) } else { Ok(()) }
+}
+
+/// The client may not have this scope.
+pub fn lacks(scope: &str) -> OAuthError {
+    OAuthError::insufficient_scope(format!("the client lacks the scope {scope}"))
 }
 
 async fn attempt(

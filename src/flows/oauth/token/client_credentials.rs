@@ -39,7 +39,14 @@ pub(crate) async fn issue(
         until: None,
     };
     let (access_token, expires_in) = issue::access_token(app, client, grant).await?;
-    Ok(TokenResponse { access_token, expires_in, scope, refresh_token: None, id_token: None })
+    Ok(TokenResponse {
+        access_token,
+        expires_in,
+        scope,
+        refresh_token: None,
+        id_token: None,
+        session: None,
+    })
 }
 
 /// The requested scope, if the client may request all of it; the default scope if none was

@@ -9,8 +9,6 @@ pub mod on_behalf_of;
 mod refresh_token;
 mod token_exchange;
 
-pub use refresh_token::refresh;
-
 pub use crate::flows::tokens::issue::TokenResponse;
 
 use crate::{
@@ -19,8 +17,14 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::oauth::client_auth::{self, ClientCredentials, Freshness},
-    model::{actor::RequestContext, client::GrantType},
-    oauth::{error::OAuthError, token_request::TokenRequest},
+    model::{
+        actor::RequestContext,
+        client::{Client, GrantType},
+    },
+    oauth::{
+        error::OAuthError,
+        token_request::{RefreshTokenRequest, TokenRequest},
+    },
 };
 
 /// Answers a token request.
@@ -47,6 +51,22 @@ pub async fn issue(
         }
     }
     issued
+}
+
+/// Exchanges a refresh token of a client that a service of this server has authenticated.
+///
+/// # Errors
+/// As the refresh token grant; `unauthorized_client` without it.
+pub async fn refresh(
+    app: &App,
+    client: &Client,
+    request: &RefreshTokenRequest,
+    caller: &RequestContext,
+) -> Result<TokenResponse, Error> {
+    must_have(client, GrantType::RefreshToken)?;
+    let refreshed = refresh_token::refresh(app, client, request, caller).await?;
+    app.metrics.token_issued(GrantType::RefreshToken.as_str(), client.source);
+    Ok(refreshed)
 }
 
 async fn issue_by_grant(
@@ -105,10 +125,13 @@ async fn authenticated(
     caller: &RequestContext,
 ) -> Result<CachedClient, Error> {
     let known = client_auth::authenticate(app, credentials, freshness, caller).await?;
-    if known.client.may(grant) {
-        Ok(known)
-    } else {
-        Err(OAuthError::unauthorized_client("the client is not registered for this grant type")
-            .into())
+    must_have(&known.client, grant)?;
+    Ok(known)
+}
+
+fn must_have(client: &Client, grant: GrantType) -> Result<(), OAuthError> {
+    if client.may(grant) {
+        return Ok(());
     }
+    Err(OAuthError::unauthorized_client("the client is not registered for this grant type"))
 }

@@ -1,16 +1,23 @@
-//! On-behalf-of issuance: tokens for a user without a login, for the gRPC TokenService. The client
-//! is trusted with it by its scope, so there is no consent.
+//! On-behalf-of issuance: tokens for a user who has not logged in here, be it an account or a user
+//! whom the back end keeps itself. The client is trusted with it by its scope `propusk:tokens`, so
+//! there is no consent.
 
 use serde_json::json;
 
 use super::TokenResponse;
 use crate::{
     app::App,
+    diagnostics,
     error::Error,
     flows::{
-        oauth::resources,
+        oauth::{
+            client_auth::TOKENS,
+            resources::{self, Target},
+        },
         tokens::{
+            external_user::ExternalLogin,
             issue::{self, TokenLifetimes},
+            scope::is_own,
             subject,
         },
     },
@@ -28,22 +35,36 @@ use crate::{
     },
 };
 
-const DISABLED: &str = "the user is disabled";
-
 /// What a client requests on behalf of a user.
 #[derive(Clone, Debug)]
 pub struct OnBehalfOfRequest {
-    pub user_id: String,
+    pub person: Person,
     pub scope: Option<Scope>,
     pub resources: Vec<String>,
+}
+
+/// The user that tokens are about.
+#[derive(Clone, Debug)]
+pub enum Person {
+    /// The id of an account of this server.
+    Account(String),
+    /// A user whom the client keeps itself.
+    External(Box<ExternalLogin>),
+}
+
+impl Person {
+    const fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
+    }
 }
 
 /// Opens a session of the client for the user; `actor` is the subject of the token that the call
 /// was made with.
 ///
 /// # Errors
-/// `invalid_scope` and `invalid_target` for what the client may not request; [`Error::NotFound`]
-/// for an unknown user, [`Error::Conflict`] for a disabled one.
+/// `unauthorized_client`, `invalid_scope` and `invalid_target` for what the client may not request;
+/// [`Error::Validation`] for what it may not say about its own user; [`Error::NotFound`] for an
+/// unknown account, [`Error::Conflict`] for a disabled one.
 pub async fn issue(
     app: &App,
     client: &Client,
@@ -51,19 +72,30 @@ pub async fn issue(
     actor: &str,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let user_id = request.user_id.as_str();
-    let target = resources::target(app, client, &request.resources).await?;
-    let may = target.may_ask(client);
-    let scope = match &request.scope {
-        Some(requested) if requested.is_subset_of(&may) => requested.clone(),
-        Some(_) => {
-            let refused = "the client may not request this scope for this resource";
-            return Err(OAuthError::invalid_scope(refused).into());
-        }
-        None => target.default_scope(&may),
-    };
+    let issued = open(app, client, request, actor, caller).await;
+    if issued.is_ok() {
+        app.metrics.token_issued("on_behalf_of", client.source);
+    }
+    issued
+}
 
+/// As [`issue`], not counted: for a grant of the token endpoint.
+pub(super) async fn open(
+    app: &App,
+    client: &Client,
+    request: &OnBehalfOfRequest,
+    actor: &str,
+    caller: &RequestContext,
+) -> Result<TokenResponse, Error> {
     let (id, now) = (app.new_id(), app.clock.now());
+    let (subject, mut details) = about(app, client, &request.person).await?;
+    let target = resources::target(app, client, &request.resources).await?;
+    let scope = scope(client, &target, request)?;
+    details.resource = target.names();
+    let (account, authenticated_at) = match &request.person {
+        Person::Account(id) => (Some(id.clone()), None),
+        Person::External(login) => (None, login.authenticated_at()),
+    };
     let refresh = if client.may(GrantType::RefreshToken) {
         Some(issue::first_refresh_token(app, &id, now)?)
     } else {
@@ -72,9 +104,9 @@ pub async fn issue(
     let (idle_expires_at, expires_at) =
         TokenLifetimes::of(app, client).of_session_with(refresh.as_ref(), now);
     let row = NewSession {
-        id: id.clone(),
-        subject: subject::subject(app, client, user_id)?,
-        user_id: Some(user_id.to_owned()),
+        id,
+        subject,
+        user_id: account,
         client_id: client.id.clone(),
         browser_session_id: None,
         scope: scope.clone(),
@@ -84,32 +116,91 @@ pub async fn issue(
             }
             None => Credential::Nothing,
         },
-        // The user was authenticated by the client, if at all: not a login here.
-        authenticated_at: None,
+        // An account was authenticated by the client, if at all: not a login here.
+        authenticated_at,
         idle_expires_at,
         expires_at,
         offline: true,
-        details: SessionDetails { resource: target.names(), ..SessionDetails::default() },
+        details,
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
     let mut tx = app.begin(&Actor::caller(actor, caller)).await?;
-    // Locked, so that disabling the user concurrently revokes this session as well.
-    let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("user"))?;
-    if user.disabled_at.is_some() {
-        return Err(Error::Conflict(DISABLED));
+    if let Some(user_id) = &row.user_id {
+        // Locked, so that disabling the user concurrently revokes this session as well.
+        let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("user"))?;
+        if user.disabled_at.is_some() {
+            return Err(Error::Conflict("the user is disabled"));
+        }
     }
     let event = Event::session_created(&row.subject, &row.id, &row.client_id);
     let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
-    rows::insert(&mut tx, row, now).await?;
+    let about = row.user_id.clone().unwrap_or_else(|| row.subject.clone());
+    let session = rows::open(&mut tx, row, now).await?;
     tx.event(&event).await?;
-    tx.audit("session.issue_on_behalf_of", Some(user_id), detail).await?;
+    tx.audit("session.issue_on_behalf_of", Some(&about), detail).await?;
     tx.commit().await?;
-    // Read again, for the claims of the user.
-    let session = rows::by_id(&app.db, &id).await?;
-    let session = session.filter(|session| session.is_live(now));
-    let session = session.ok_or(Error::Conflict(DISABLED))?;
-    let issued = issue::for_session(app, client, session, scope, refresh.as_ref(), now).await?;
-    app.metrics.token_issued("on_behalf_of", client.source);
-    Ok(issued)
+    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await
+}
+
+/// The `sub` of the tokens, and what the session keeps of the user.
+async fn about(
+    app: &App,
+    client: &Client,
+    person: &Person,
+) -> Result<(String, SessionDetails), Error> {
+    let login = match person {
+        Person::Account(id) => {
+            return Ok((subject::subject(app, client, id)?, SessionDetails::default()));
+        }
+        Person::External(login) => login,
+    };
+    let namespace = namespace(client)?;
+    login.check(app).await?;
+    let subject = subject::external(namespace, &login.user.id);
+    diagnostics::identify_user(&subject);
+    let details = SessionDetails {
+        amr: login.amr.clone(),
+        acr: login.acr.clone(),
+        external_user: Some(Box::new(login.user.clone())),
+        ..SessionDetails::default()
+    };
+    Ok((subject, details))
+}
+
+/// The namespace of the users whom a client keeps itself.
+///
+/// # Errors
+/// `unauthorized_client` where it keeps none.
+pub(crate) fn namespace(client: &Client) -> Result<&str, OAuthError> {
+    let own = client.metadata.subject_namespace.as_deref();
+    diagnostics::record("client.subject_namespace", own.unwrap_or("(none)"));
+    let own = own.filter(|_| client.metadata.scope.contains(TOKENS));
+    own.ok_or_else(|| {
+        OAuthError::unauthorized_client(
+            "the client keeps no users of its own: an operator gives it the scope propusk:tokens and a \
+             `subject_namespace` (propusk client set ID --subject-namespace NAME)",
+        )
+    })
+}
+
+/// The scope of the session: what was requested, else the default scope. Scopes `propusk:…`
+/// administer this server, which only an account here may do.
+fn scope(
+    client: &Client,
+    target: &Target,
+    request: &OnBehalfOfRequest,
+) -> Result<Scope, OAuthError> {
+    let external = request.person.is_external();
+    let may = target.may_ask(client).filter(|scope| !(external && is_own(scope)));
+    match &request.scope {
+        Some(requested) if external && requested.iter().any(is_own) => {
+            Err(OAuthError::invalid_scope("scopes propusk:… are for accounts of this server only"))
+        }
+        Some(requested) if requested.is_subset_of(&may) => Ok(requested.clone()),
+        Some(_) => Err(OAuthError::invalid_scope(
+            "the client may not request this scope for this resource",
+        )),
+        None => Ok(target.default_scope(&may)),
+    }
 }

@@ -56,6 +56,7 @@ impl GrantsApi {
         body: Body<GrantModule>,
     ) -> Act<Answer<GrantData>, (JsonBody, ModuleNotFound)> {
         let until = body.0.until()?;
+        users::by_id(&admin.app, &id.0).await?;
         let grant = modules::grant(&admin.app, &id.0, &module.0, until, &admin.actor).await?;
         Ok(Answer::new("granted", grant.into()))
     }
@@ -71,6 +72,7 @@ impl GrantsApi {
         id: Path,
         module: Path,
     ) -> Act<Answer<Nothing>, ModuleNotFound> {
+        users::by_id(&admin.app, &id.0).await?;
         modules::withdraw(&admin.app, &id.0, &module.0, &admin.actor).await?;
         Ok(Answer::new("withdrawn", Nothing {}))
     }
@@ -82,7 +84,10 @@ impl GrantsApi {
 #[oai(rename_all = "camelCase", rename = "ModuleGrant", example)]
 pub struct GrantData {
     pub id: String,
-    pub user_id: String,
+    /// The user's id, or the `sub` of a user whom a back end keeps.
+    pub subject: String,
+    /// The user; null where the subject has no account here.
+    pub user_id: Option<String>,
     pub module_id: String,
     /// Start of the period (RFC 3339).
     pub valid_from: String,
@@ -100,6 +105,7 @@ impl From<ModuleGrant> for GrantData {
     fn from(grant: ModuleGrant) -> Self {
         Self {
             id: grant.id,
+            subject: grant.subject,
             user_id: grant.user_id,
             module_id: grant.module_id,
             valid_from: grant.valid_from.rfc3339(),
@@ -113,6 +119,7 @@ impl From<ModuleGrant> for GrantData {
 
 example!(GrantData, {
     "id": "01a1fca5-0ae5-7c11-8d4e-0b6c5a3e9d21",
+    "subject": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
     "userId": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
     "moduleId": "crm",
     "validFrom": "2026-11-21T04:22:00Z",
@@ -132,7 +139,7 @@ pub struct GrantModule {
 }
 
 impl GrantModule {
-    fn until(&self) -> Result<Option<Timestamp>, Error> {
+    pub(super) fn until(&self) -> Result<Option<Timestamp>, Error> {
         let moment = |text| {
             let why = "must be an RFC 3339 timestamp, like 2027-01-31T00:00:00Z";
             Timestamp::parse(text).ok_or_else(|| Error::field("validUntil", why))

@@ -16,6 +16,7 @@ mod reply;
 mod revocations;
 mod roles;
 mod sessions;
+mod subjects;
 mod users;
 
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ pub const PREFIX: &str = "/api/v1/admin/";
 /// Every operation.
 pub type Operations = Documented<(
     users::UsersApi,
-    grants::GrantsApi,
+    (grants::GrantsApi, subjects::SubjectsApi),
     sessions::SessionsApi,
     clients::ClientsApi,
     modules::ModulesApi,
@@ -69,7 +70,7 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("ClientDetailsPage", &["nextCursor"]),
     ("ModuleDetails", &["resource"]),
     ("ModuleDetailsPage", &["nextCursor"]),
-    ("ModuleGrant", &["validUntil", "endedBy"]),
+    ("ModuleGrant", &["userId", "validUntil", "endedBy"]),
     ("ModuleGrantPage", &["nextCursor"]),
     ("RolePage", &["nextCursor"]),
     ("Key", &["retiresAt", "bannedAt"]),

@@ -94,7 +94,7 @@ impl ModulesApi {
         modules::by_id(&admin.app, &id.0).await?;
         let after = page.after().unwrap_or_default();
         let found = rows::of_module(&admin.app.db, &id.0, after, page.rows()).await;
-        Ok(page.answer("grants", found, |grant| grant.user_id.clone())?)
+        Ok(page.answer("grants", found, |grant| grant.subject.clone())?)
     }
 }
 

@@ -17,18 +17,26 @@ impl SessionsApi {
     ///
     /// The newest first. Expired sessions are deleted after a while.
     #[oai(path = "/", method = "get", operation_id = "adminListSessions")]
+    #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
         admin: Admin,
         /// A user's id.
         user: Query<String>,
+        /// The `sub` of a user whom a back end keeps.
+        subject: Query<String>,
         /// A client's id.
         client: Query<String>,
         /// Whether the session can still be refreshed.
         live: Query<bool>,
         page: Paging,
     ) -> List<SessionOverview> {
-        let filter = SessionFilter { user_id: user.0, client_id: client.0, live: live.0 };
+        let filter = SessionFilter {
+            user_id: user.0,
+            subject: subject.0,
+            client_id: client.0,
+            live: live.0,
+        };
         let app = &admin.app;
         // Every id is a UUID, which sorts before "~".
         let before = page.after().unwrap_or("~");
