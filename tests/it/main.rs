@@ -30,6 +30,7 @@ mod jose;
 mod keys;
 mod logging;
 mod logout_deliveries;
+mod main_project;
 mod mcp;
 mod metadata_documents;
 mod metrics;
