@@ -178,7 +178,7 @@ async fn work(
     loop {
         let began = Instant::now();
         let (status, body) = connection.send(&load.requests[load.next]).await?;
-        if status != 200 {
+        if status != 200 && status != 201 {
             return Err(format!("response {status}: {}", String::from_utf8_lossy(body)).into());
         }
         if let Some(at) = load.token_at {

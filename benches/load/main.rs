@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // measures durations
 
+mod back_ends;
 mod client;
 mod gateways;
 mod limits;
@@ -128,6 +129,9 @@ impl Bench {
             oauth::seed(&site).await?;
             let limits = self.limit_server(&site, "").await?;
             self.oauth(backend, &site, &limits, &mut figures).await?;
+            if self.wants("issue") || self.wants("bearer") {
+                self.back_ends(backend, &site, &limits, &mut figures).await?;
+            }
             if self.wants("refresh") || self.wants("million") {
                 self.refresh(backend, &site, &limits, &mut figures).await?;
             }

@@ -29,7 +29,7 @@ use crate::{
     server::Server,
 };
 
-const SECRET: &str = "a secret of the bench's own";
+pub const SECRET: &str = "a secret of the bench's own";
 const COOKIE: &str = "a cookie of the bench's own";
 const CALLBACK: &str = "http://127.0.0.1/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -242,7 +242,7 @@ async fn flow(connection: &mut Connection) -> Result<()> {
 
 /// The statements that PostgreSQL has run for this database, without BEGIN, COMMIT and those of
 /// background tasks.
-async fn statements(site: &Deployment) -> Result<Option<i64>> {
+pub async fn statements(site: &Deployment) -> Result<Option<i64>> {
     if !site.url.starts_with("postgres") {
         return Ok(None);
     }
