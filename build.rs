@@ -25,6 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         // For reflection: clients decode the details of an error by it.
         "proto/google/rpc/error_details.proto",
     ];
+    // Called, not served: no part of what reflection describes.
+    let called = protox::compile(["proto/propusk/provisioning/v1/user.proto"], ["proto"])?;
+    tonic_prost_build::configure().include_file("provisioning.rs").compile_fds(called)?;
     let files = protox::compile(services, ["proto"])?;
     fs::write(out.join("propusk.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()

@@ -84,6 +84,8 @@ error_codes! {
     Internal = "INTERNAL_ERROR" INTERNAL_SERVER_ERROR,
     Overloaded = "OVERLOADED" SERVICE_UNAVAILABLE,
     Unavailable = "SERVICE_UNAVAILABLE" SERVICE_UNAVAILABLE,
+    /// The account exists and its profile is still being created.
+    AccountPending = "ACCOUNT_PENDING" SERVICE_UNAVAILABLE,
 }
 
 /// An error on its way to the client.
@@ -298,6 +300,10 @@ impl From<Error> for ApiError {
                     ErrorCode::UserCreate,
                     "this account was refused and not created: ask the operator of this service",
                 )
+            },
+            E::AccountPending => Self {
+                retry_after: Some(Duration::from_secs(2)),
+                ..Self::new(ErrorCode::AccountPending, message)
             },
             E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),
             E::InvalidCredentials => Self::new(ErrorCode::InvalidCredentials, message),

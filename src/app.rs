@@ -28,6 +28,7 @@ use crate::{
     },
     storage::{self, AuditedTx, Db, Measurements},
     telemetry::{Metrics, StatementKind},
+    user_service::UserService,
 };
 
 /// One server: its configuration, its database and what it keeps in memory.
@@ -40,6 +41,8 @@ pub struct App {
     /// Access tokens that wait to be revoked in one commit.
     pub token_revocations: Batch<TokenRevocation>,
     pub outbound: Arc<Outbound>,
+    /// The user service that registrations call; `None`: none is.
+    pub user_service: Option<UserService>,
     pub client_keys: ClientKeys,
     pub logos: Logos,
     pub metadata_documents: MetadataDocuments,
@@ -83,6 +86,8 @@ pub enum StartError {
     Passwords(String),
     #[error("{0}")]
     Outbound(String),
+    #[error("{0}")]
+    UserService(String),
 }
 
 impl App {
@@ -164,6 +169,8 @@ impl App {
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let outbound = Outbound::new(&config.outbound).map_err(StartError::Outbound)?;
+        let user_service =
+            UserService::new(&config.user_service).map_err(StartError::UserService)?;
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
@@ -177,6 +184,7 @@ impl App {
             revocations,
             token_revocations: Batch::default(),
             outbound: Arc::new(outbound),
+            user_service,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
             metadata_documents: MetadataDocuments::default(),

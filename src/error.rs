@@ -23,6 +23,9 @@ pub enum Error {
     /// everything was rolled back. A database that fails is [`Error::Unavailable`].
     #[error("the account could not be created")]
     NotCreated(#[source] Cause),
+    /// The profile of the account is being created by the user service.
+    #[error("the account is being set up: try again in a moment")]
+    AccountPending,
     #[error("registration is disabled")]
     RegistrationDisabled,
     /// Wrong password, unknown login or disabled account, indistinguishably.

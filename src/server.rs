@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{maintenance, oauth::backchannel_logout, readiness},
+    flows::{maintenance, oauth::backchannel_logout, provisioning, readiness},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage,
@@ -117,6 +117,7 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
+        background.spawn(provisioning::run(Arc::clone(&app)));
         #[cfg(feature = "kafka")]
         let relay = app.config.publishes_events().then(|| Relay::start(&app, &mut background));
         let denied = Arc::clone(&app);

@@ -14,7 +14,8 @@ CREATE TABLE users (
     created_at         BIGINT  NOT NULL,
     updated_at         BIGINT  NOT NULL,        -- strictly increasing: the entity tag of the row
     last_login_at      BIGINT,
-    disabled_at        BIGINT
+    disabled_at        BIGINT,
+    provisioning       TEXT                     -- 'pending': the user service has not created the profile
 );
 
 CREATE TABLE roles (

@@ -10,7 +10,7 @@ CREATE TABLE sagas (
     user_id        TEXT   NOT NULL,
     correlation_id TEXT,
     state          TEXT   NOT NULL,             -- model::saga::SagaState
-    step           TEXT   NOT NULL,             -- what it waits for: 'publish', 'answer', 'none'
+    step           TEXT   NOT NULL,             -- 'publish', 'answer'; 'create', 'delete' (gRPC); 'none'
     attempts       BIGINT NOT NULL,
     next_at        BIGINT NOT NULL,             -- when something is due, at the latest
     lease_until    BIGINT,                      -- a process works on it until then

@@ -4,12 +4,17 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Failed, commands::failed, listing::Listing, modules::moment};
+use super::{
+    Failed,
+    commands::failed,
+    listing::{Listing, print_json},
+    modules::moment,
+};
 use crate::{
     app::App,
     clock::Timestamp,
     flows::admin::events as flow,
-    model::actor::Actor,
+    model::{actor::Actor, event_types},
     storage::relay::{self, EventFilter, OutboxRow},
 };
 
@@ -40,6 +45,8 @@ pub enum EventsCommand {
         #[arg(long, conflicts_with_all = ["id", "user", "kind", "from", "to", "refused"])]
         all: bool,
     },
+    /// Print the AsyncAPI document: every topic, message and JSON Schema
+    Asyncapi,
     /// List the events that Kafka refused for good: those in the dead-letter topic
     DeadLetter {
         #[command(flatten)]
@@ -117,6 +124,7 @@ pub async fn events(app: &App, command: EventsCommand) -> Result<(), Failed> {
         EventsCommand::DeadLetter { filter, limit, json } => {
             list(app, &filter.read(true), limit, json).await
         }
+        EventsCommand::Asyncapi => asyncapi(),
         EventsCommand::Replay { filter, refused, all } => {
             let filter = filter.read(refused);
             if filter == EventFilter::default() && !all {
@@ -127,6 +135,11 @@ pub async fn events(app: &App, command: EventsCommand) -> Result<(), Failed> {
             Ok(())
         }
     }
+}
+
+/// Prints the AsyncAPI document.
+pub fn asyncapi() -> Result<(), Failed> {
+    print_json(&event_types::asyncapi())
 }
 
 async fn list(app: &App, filter: &EventFilter, limit: u32, json: bool) -> Result<(), Failed> {

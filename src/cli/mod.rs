@@ -269,6 +269,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
     // These need no configuration, so that they work when it is invalid.
     match &cli.command {
         Some(Command::Openapi { json }) => return commands::openapi(*json),
+        Some(Command::Events(events::EventsCommand::Asyncapi)) => return events::asyncapi(),
         Some(Command::Config(ConfigCommand::Default)) => {
             print!("{}", config::DEFAULT_TOML);
             return Ok(());

@@ -310,6 +310,42 @@ impl KafkaCompression {
 #[serde(deny_unknown_fields)]
 pub struct UserService {
     pub mode: Provisioning,
+    /// http or https; empty: none.
+    pub url: String,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    pub retries: u32,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub key: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub token_file: Option<PathBuf>,
+    pub on_failure: OnFailure,
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    pub on_deadline: OnDeadline,
+}
+
+/// What becomes of a registration while the user service is unavailable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is undone.
+    Refuse,
+    /// The profile is created later.
+    Later,
+}
+
+/// What becomes of an account whose profile was not created in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDeadline {
+    Keep,
+    /// It is deleted.
+    Compensate,
 }
 
 /// How the user service learns of an account.
@@ -317,6 +353,8 @@ pub struct UserService {
 #[serde(rename_all = "lowercase")]
 pub enum Provisioning {
     Off,
+    /// It is called at the registration.
+    Grpc,
     /// It consumes `user.create`, and may refuse with `user.create.close`.
     Kafka,
 }

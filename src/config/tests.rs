@@ -217,6 +217,18 @@ type Case = (&'static [(&'static str, &'static str)], &'static str, &'static str
 const PUBLIC: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "https://auth.example.com");
 
 const INVALID: &[Case] = &[
+    (&[("PROPUSK_KAFKA__BROKERS", "kafka")], "kafka.brokers", "HOST:PORT"),
+    (&[("PROPUSK_KAFKA__TOPICS__EVENTS", "a b")], "kafka.topics.events", "letters, digits"),
+    (&[("PROPUSK_KAFKA__TOPICS__DEAD_LETTER", "user.create")], "kafka.topics.dead_letter", "own"),
+    (&[("PROPUSK_KAFKA__CLOSE_WINDOW", "1s")], "kafka.close_window", "1m to 90d"),
+    (&[("PROPUSK_KAFKA__GROUP", "")], "kafka.group", "1 to 249"),
+    (&[("PROPUSK_USER_SERVICE__MODE", "kafka")], "user_service.mode", "requires kafka.brokers"),
+    (&[("PROPUSK_USER_SERVICE__MODE", "grpc")], "user_service.url", "is required"),
+    (&[("PROPUSK_USER_SERVICE__URL", "users:50051")], "user_service.url", "https://users.internal"),
+    (&[("PROPUSK_USER_SERVICE__RETRIES", "9")], "user_service.retries", "0 to 5"),
+    (&[("PROPUSK_USER_SERVICE__TIMEOUT", "20s")], "user_service.timeout", "at most 25s"),
+    (&[("PROPUSK_USER_SERVICE__DEADLINE", "1s")], "user_service.deadline", "1m to 90d"),
+    (&[("PROPUSK_USER_SERVICE__CA_FILE", "/no/such")], "user_service.ca_file", "file not found"),
     (
         &[("PROPUSK_SERVER__ISSUER", "auth.example.com")],
         "server.issuer",
@@ -459,6 +471,40 @@ fn invalid_values_are_reported_with_the_fix() {
     }
     let keys: BTreeSet<_> = INVALID.iter().map(|(_, key, _)| key).collect();
     assert!(keys.len() > 25);
+}
+
+#[test]
+fn the_settings_of_kafka_fit_together() {
+    let brokers = ("PROPUSK_KAFKA__BROKERS", "kafka-1:9092,[::1]:9092");
+    let valid = load(None, &[brokers]);
+    if !cfg!(feature = "kafka") {
+        let error = valid.unwrap_err();
+        assert!(error.contains("--features kafka"), "{error}");
+        return;
+    }
+    let config = valid.unwrap();
+    assert_eq!(config.kafka.brokers, ["kafka-1:9092", "[::1]:9092"]);
+    assert!(config.publishes_events() && !load(None, &[]).unwrap().publishes_events());
+    let sasl = ("PROPUSK_KAFKA__SECURITY", "sasl_tls");
+    let user = ("PROPUSK_KAFKA__USERNAME", "propusk");
+    let password = ("PROPUSK_KAFKA__PASSWORD", "canary");
+    let config = load(None, &[brokers, sasl, user, password]).unwrap();
+    let shown = format!("{config:?}{:?}", config.kafka);
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("password = \"***\""), "{shown}");
+    let oauth = ("PROPUSK_KAFKA__SASL_MECHANISM", "OAUTHBEARER");
+    let pooler = ("PROPUSK_DATABASE__PREPARED_STATEMENTS", "false");
+    let invalid: [(&[(&str, &str)], &str); 5] = [
+        (&[brokers, sasl, user], "kafka.password"),
+        (&[brokers, sasl, password], "kafka.username"),
+        (&[brokers, sasl, oauth], "kafka.token_file"),
+        (&[brokers, password], "kafka.password"),
+        (&[brokers, pooler], "kafka.brokers"),
+    ];
+    for (env, key) in invalid {
+        let error = load(None, env).unwrap_err();
+        assert!(error.contains(&format!("{key} (")) && !error.contains("canary"), "{error}");
+    }
 }
 
 #[test]

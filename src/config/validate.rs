@@ -23,6 +23,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     database(config, &mut found);
     redis(config, &mut found);
     kafka(config, &mut found);
+    user_service(config, &mut found);
     gateway(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);
@@ -321,6 +322,47 @@ fn kafka(config: &Config, found: &mut Vec<Problem>) {
         wrong("kafka.close_window", "must be from 1m to 90d");
     }
     let files = [("kafka.ca_file", &kafka.ca_file), ("kafka.token_file", &kafka.token_file)];
+    for (key, path) in files {
+        if let Some(path) = path {
+            must_be_file(key, path, found);
+        }
+    }
+}
+
+fn user_service(config: &Config, found: &mut Vec<Problem>) {
+    let service = &config.user_service;
+    let mut wrong = |key, problem: &str| found.push((key, problem.to_owned()));
+    let url = Url::parse(&service.url).ok();
+    let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    if service.url.is_empty() {
+        if service.mode == Provisioning::Grpc {
+            wrong("user_service.url", "is required by user_service.mode = \"grpc\"");
+        }
+    } else if !url.is_some_and(|url| is_http(&url)) {
+        wrong("user_service.url", "must be a URL like https://users.internal:50051");
+    }
+    if service.retries > 5 {
+        wrong("user_service.retries", "must be from 0 to 5");
+    } else if service.timeout.is_zero()
+        || service.timeout.saturating_mul(service.retries + 1) > Duration::from_secs(25)
+    {
+        let why =
+            "must be longer than 0s, and all attempts together (user_service.retries) at most 25s";
+        wrong("user_service.timeout", why);
+    }
+    if service.certificate.is_some() != service.key.is_some() {
+        let how = "is set without user_service.key, or the key without it; set both or neither";
+        wrong("user_service.certificate", how);
+    }
+    if !(MINUTE..=90 * 24 * 60 * MINUTE).contains(&service.deadline) {
+        wrong("user_service.deadline", "must be from 1m to 90d");
+    }
+    let files = [
+        ("user_service.ca_file", &service.ca_file),
+        ("user_service.certificate", &service.certificate),
+        ("user_service.key", &service.key),
+        ("user_service.token_file", &service.token_file),
+    ];
     for (key, path) in files {
         if let Some(path) = path {
             must_be_file(key, path, found);

@@ -1,11 +1,14 @@
 //! Accounts whose profile another service creates: the saga of a registration, and its
 //! compensation where the service refuses the account.
 
-use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    config::{Config, Provisioning},
+    config::{Config, OnDeadline, OnFailure, Provisioning},
     error::Error,
     flows::admin::users,
     model::{
@@ -14,26 +17,248 @@ use crate::{
         saga::{Saga, SagaState},
         user::Role,
     },
-    storage::{self, AuditedTx, sagas, users as accounts},
+    storage::{self, AuditedTx, sagas, sagas::NewSaga, users as accounts},
+    user_service::{Answer, UserService, proto::CreateUserRequest},
 };
 
 /// Who deletes a refused account, as the audit log names it.
 const USER_SERVICE: &str = "user-service";
+
+/// How long a process may work on a saga before another one takes it over: more than all attempts
+/// of a call take.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// How often a process looks for sagas whose next call is due.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The longest delay between calls, which doubles from a second on.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Sagas that a process works on at a time, beside those of its requests.
+const AT_ONCE: i64 = 16;
 
 /// Opens the saga of an account that the transaction creates, where a user service is configured.
 ///
 /// # Errors
 /// [`storage::Error`].
 pub async fn open(tx: &mut AuditedTx, config: &Config, user_id: &str) -> storage::Result<()> {
-    match config.user_service.mode {
-        Provisioning::Off => Ok(()),
-        Provisioning::Kafka => {
-            let (id, now) = (tx.new_id(), tx.now());
-            let correlation_id = tx.actor().correlation_id().map(str::to_owned);
-            let ends_at = now + config.kafka.close_window;
-            sagas::open(tx, &id, user_id, correlation_id.as_deref(), ends_at, now).await
+    let (id, now) = (tx.new_id(), tx.now());
+    let (step, next_at, lease_until) = match config.user_service.mode {
+        Provisioning::Off => return Ok(()),
+        Provisioning::Kafka => ("publish", now + config.kafka.close_window, None),
+        Provisioning::Grpc => {
+            accounts::set_pending(tx, user_id, true).await?;
+            ("create", now, Some(now + LEASE))
+        }
+    };
+    let correlation_id = tx.actor().correlation_id().map(str::to_owned);
+    let correlation_id = correlation_id.as_deref();
+    let new = NewSaga { id: &id, user_id, correlation_id, step, next_at, lease_until };
+    sagas::open(tx, new, now).await
+}
+
+/// Whether the account may not log in yet: its profile is to be created first.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn is_pending(app: &App, user_id: &str) -> Result<bool, Error> {
+    let service = &app.config.user_service;
+    let must_wait = service.mode == Provisioning::Grpc && service.on_failure == OnFailure::Refuse;
+    Ok(must_wait && accounts::is_pending(&app.db, user_id).await?)
+}
+
+/// Has the user service create the profile of an account that was just committed, where it is
+/// called. Not within a transaction: the service may be slow.
+///
+/// # Errors
+/// [`Error::NotCreated`] where the service refuses the account, [`Error::Unavailable`] where it is
+/// unavailable and `user_service.on_failure` is `refuse`; the account is deleted then.
+pub async fn complete(app: &App, user_id: &str) -> Result<(), Error> {
+    let Some(service) = &app.user_service else {
+        return Ok(());
+    };
+    let Some(saga) = sagas::of_user(&app.db, user_id).await? else {
+        return Ok(());
+    };
+    match proceed(app, service, &saga).await? {
+        Progress::Done | Progress::Later => Ok(()),
+        Progress::Refused(why) => Err(Error::NotCreated(why.into())),
+        Progress::Unavailable(why) => Err(Error::Unavailable(why.into())),
+    }
+}
+
+/// Calls the user service for sagas that no request waits for: those that are to be completed
+/// later, and those whose process has ended. Runs until it is dropped.
+pub async fn run(app: Arc<App>) {
+    let Some(service) = app.user_service.clone() else {
+        return;
+    };
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let taken = match sagas::take(&app.db, app.clock.now(), LEASE, AT_ONCE).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::error!(%error, "reading the sagas failed; will retry");
+                continue;
+            }
+        };
+        join_all(taken.iter().map(async |saga| {
+            if let Err(error) = proceed(&app, &service, saga).await {
+                tracing::error!(%error, saga_id = saga.id, "a saga was interrupted; will retry");
+            }
+        }))
+        .await;
+    }
+}
+
+/// What became of a step of a saga.
+enum Progress {
+    Done,
+    Later,
+    /// The account is deleted.
+    Refused(String),
+    /// The account is deleted.
+    Unavailable(String),
+}
+
+/// Takes the next step of a saga with calls.
+async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progress, Error> {
+    if saga.state == SagaState::Compensating {
+        delete_profile(app, service, saga).await?;
+        return Ok(Progress::Done);
+    }
+    let Some(user) = accounts::by_id(&app.db, &saga.user_id).await? else {
+        // Deleted meanwhile; its profile may exist.
+        undo(app, saga, "the account was deleted", true).await?;
+        return Ok(Progress::Done);
+    };
+    let request = CreateUserRequest {
+        id: user.id,
+        email: user.email,
+        username: user.username,
+        is_verified: user.is_verified,
+        created_at: Some(prost_types::Timestamp {
+            seconds: user.created_at.as_secs(),
+            nanos: i32::try_from(user.created_at.micros().rem_euclid(1_000_000) * 1_000)
+                .unwrap_or(0),
+        }),
+        correlation_id: saga.correlation_id.clone().unwrap_or_default(),
+        saga_id: saga.id.clone(),
+        role: Some(user.role.as_str().to_owned()),
+    };
+    let (user_id, saga_id) = (saga.user_id.as_str(), saga.id.as_str());
+    match service.create(request).await {
+        Answer::Created => {
+            confirm(app, saga).await?;
+            Ok(Progress::Done)
+        }
+        Answer::Refused(why) => {
+            tracing::info!(user_id, saga_id, why, "account deleted: the user service refused it");
+            undo(app, saga, &why, false).await?;
+            Ok(Progress::Refused(why))
+        }
+        Answer::Unavailable(why) => {
+            let config = &app.config.user_service;
+            let is_late = app.clock.now() - saga.created_at >= config.deadline;
+            tracing::warn!(user_id, saga_id, why, "the user service did not create a profile");
+            match (config.on_failure, config.on_deadline) {
+                (OnFailure::Later, OnDeadline::Keep) if is_late => {
+                    tracing::warn!(user_id, saga_id, "the account stays without a profile");
+                    confirm(app, saga).await?;
+                    Ok(Progress::Done)
+                }
+                (OnFailure::Later, _) if !is_late => {
+                    let next_at = app.clock.now() + pause(saga.attempts);
+                    sagas::postpone(&app.db, saga_id, next_at).await?;
+                    Ok(Progress::Later)
+                }
+                _ => {
+                    undo(app, saga, &why, true).await?;
+                    // At once, if it can be: otherwise later.
+                    delete_profile(app, service, saga).await?;
+                    Ok(Progress::Unavailable(why))
+                }
+            }
         }
     }
+}
+
+/// The delay after that many attempts.
+fn pause(attempts: i64) -> Duration {
+    let doublings = u32::try_from(attempts).unwrap_or(0).min(16);
+    Duration::from_secs(1).saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+}
+
+/// Records that the profile exists, or that it is given up.
+async fn confirm(app: &App, saga: &Saga) -> Result<(), Error> {
+    let mut tx = app.begin(&Actor::service(USER_SERVICE, saga.correlation_id.clone())).await?;
+    let account = accounts::lock(&mut tx, &saga.user_id).await?;
+    let current = sagas::lock(&mut tx, &saga.user_id).await?;
+    let now = tx.read_clock();
+    if current.is_none_or(|current| current.state != SagaState::Started) {
+        return Ok(()); // another process was faster
+    }
+    match account {
+        Some(_) => {
+            accounts::set_pending(&mut tx, &saga.user_id, false).await?;
+            sagas::close(&mut tx, &saga.id, SagaState::Closed, now).await?;
+        }
+        // Deleted during the call.
+        None => sagas::begin_compensation(&mut tx, &saga.id, now).await?,
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Deletes the account of a saga. `has_profile`: the user service may have created the profile,
+/// which is to be deleted, too.
+async fn undo(app: &App, saga: &Saga, why: &str, has_profile: bool) -> Result<(), Error> {
+    let mut tx = app.begin(&Actor::service(USER_SERVICE, saga.correlation_id.clone())).await?;
+    let account = accounts::lock(&mut tx, &saga.user_id).await?;
+    let current = sagas::lock(&mut tx, &saga.user_id).await?;
+    let now = tx.read_clock();
+    if current.is_none_or(|current| current.state != SagaState::Started) {
+        return Ok(()); // another process was faster
+    }
+    if has_profile {
+        sagas::begin_compensation(&mut tx, &saga.id, now + LEASE).await?;
+    } else {
+        sagas::close(&mut tx, &saga.id, SagaState::Compensated, now).await?;
+    }
+    if account.is_some() {
+        let reason: String = why.chars().take(500).collect();
+        remove_account(&mut tx, saga, json!({ "reason": reason, "sagaId": saga.id })).await?;
+    }
+    tx.commit().await?;
+    app.logouts_waiting.notify_one();
+    Ok(())
+}
+
+async fn remove_account(tx: &mut AuditedTx, saga: &Saga, detail: Value) -> storage::Result<()> {
+    let event = Event::user_compensated(&saga.user_id, saga.correlation_id.as_deref());
+    users::remove(tx, &saga.user_id, &event, "user.compensated", detail).await
+}
+
+/// Deletes the profile of an account that was not kept; otherwise it is tried again later.
+async fn delete_profile(app: &App, service: &UserService, saga: &Saga) -> Result<(), Error> {
+    match service.delete(&saga.user_id, &saga.id).await {
+        Ok(()) => {
+            let actor = Actor::service(USER_SERVICE, saga.correlation_id.clone());
+            let mut tx = app.begin(&actor).await?;
+            let now = tx.now();
+            sagas::close(&mut tx, &saga.id, SagaState::Compensated, now).await?;
+            tx.commit().await?;
+        }
+        Err(why) => {
+            let saga_id = saga.id.as_str();
+            tracing::warn!(saga_id, why, "the user service did not delete a profile; will retry");
+            let next_at = app.clock.now() + pause(saga.attempts);
+            sagas::postpone(&app.db, saga_id, next_at).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A message of the user service: it refuses an account.
@@ -95,9 +320,8 @@ pub async fn compensate(app: &App, refusal: &Refusal) -> Result<Outcome, Error> 
     let now = tx.now();
     if account.is_some() {
         let detail = json!({ "reason": refusal.reason, "sagaId": saga.id });
-        let event = Event::user_compensated(user_id, saga.correlation_id.as_deref());
         sagas::close(&mut tx, &saga.id, SagaState::Compensated, now).await?;
-        users::remove(&mut tx, user_id, &event, "user.compensated", detail).await?;
+        remove_account(&mut tx, &saga, detail).await?;
         tx.commit().await?;
         app.logouts_waiting.notify_one();
         tracing::info!(user_id, saga_id = saga.id, "account deleted: the user service refused it");
@@ -123,7 +347,8 @@ fn check(
     if refusal.saga_id.as_ref().is_some_and(|id| *id != saga.id) {
         return Err(Outcome::Rejected("the saga is another one"));
     }
-    if saga.state == SagaState::Compensated || (!exists && saga.state == SagaState::Closed) {
+    let is_gone = matches!(saga.state, SagaState::Compensating | SagaState::Compensated);
+    if is_gone || (!exists && saga.state == SagaState::Closed) {
         return Err(Outcome::AlreadyDone);
     }
     if is_admin {

@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod client;
 pub mod denied_request;
 pub mod event;
+pub mod event_types;
 pub mod key;
 pub mod module;
 pub mod revocation;

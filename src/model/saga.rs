@@ -18,16 +18,18 @@ pub struct Saga {
     pub closed_at: Option<Timestamp>,
 }
 
-/// `started → published → closed`, or `→ compensated`.
+/// `started → published → closed`, or `→ compensating → compensated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SagaState {
-    /// The account exists; the user service has not been told.
+    /// The account exists; the user service has not been told, or has not answered.
     Started,
     /// Kafka has acknowledged `user.create`. The user service may refuse the account.
     Published,
     /// The account stays: the time to refuse it has passed, or it was deleted otherwise.
     Closed,
-    /// The user service refused the account, which was deleted.
+    /// The account is deleted; the user service may still have its profile.
+    Compensating,
+    /// The account is deleted, and the user service has no profile.
     Compensated,
 }
 
@@ -37,13 +39,14 @@ impl SagaState {
             Self::Started => "started",
             Self::Published => "published",
             Self::Closed => "closed",
+            Self::Compensating => "compensating",
             Self::Compensated => "compensated",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Started, Self::Published, Self::Closed, Self::Compensated]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        let all =
+            [Self::Started, Self::Published, Self::Closed, Self::Compensating, Self::Compensated];
+        all.into_iter().find(|state| state.as_str() == text)
     }
 }

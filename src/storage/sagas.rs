@@ -1,40 +1,56 @@
 //! Sagas of registrations.
 
+use std::time::Duration;
+
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
     model::saga::{Saga, SagaState},
 };
 
+macro_rules! columns {
+    () => {
+        "id, user_id, correlation_id, state, attempts, next_at, created_at, closed_at"
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, user_id, correlation_id, state, attempts, next_at, created_at, closed_at FROM sagas \
-             WHERE user_id = $1 AND kind = 'registration'",
+            "SELECT ",
+            columns!(),
+            " FROM sagas WHERE user_id = $1 AND kind = 'registration'",
             $rest
         )
     };
 }
 
-/// Adds the saga of an account that the transaction creates. It ends by itself at `ends_at`.
-pub async fn open(
-    tx: &mut Tx,
-    id: &str,
-    user_id: &str,
-    correlation_id: Option<&str>,
-    ends_at: Timestamp,
-    now: Timestamp,
-) -> Result<()> {
+/// A saga to be added.
+#[derive(Debug)]
+pub struct NewSaga<'a> {
+    pub id: &'a str,
+    pub user_id: &'a str,
+    pub correlation_id: Option<&'a str>,
+    /// `publish`, or `create`: by a call, which this process makes until `lease_until`.
+    pub step: &'static str,
+    pub next_at: Timestamp,
+    pub lease_until: Option<Timestamp>,
+}
+
+/// Adds the saga of an account that the transaction creates.
+pub async fn open(tx: &mut Tx, new: NewSaga<'_>, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
-            "INSERT INTO sagas (id, kind, user_id, correlation_id, state, step, attempts, next_at, created_at) \
-             VALUES ($1, 'registration', $2, $3, $4, 'publish', 0, $5, $6)",
+            "INSERT INTO sagas (id, kind, user_id, correlation_id, state, step, attempts, next_at, lease_until, created_at) \
+             VALUES ($1, 'registration', $2, $3, $4, $5, 0, $6, $7, $8)",
         )
-        .bind(id)
-        .bind(user_id)
-        .bind(correlation_id)
+        .bind(new.id)
+        .bind(new.user_id)
+        .bind(new.correlation_id)
         .bind(SagaState::Started.as_str())
-        .bind(ends_at)
+        .bind(new.step)
+        .bind(new.next_at)
+        .bind(new.lease_until)
         .bind(now),
     )
     .await?;
@@ -83,6 +99,50 @@ pub async fn close(tx: &mut Tx, id: &str, state: SagaState, now: Timestamp) -> R
         .bind(now),
     )
     .await?;
+    Ok(())
+}
+
+/// Begins to compensate a saga found by [`lock`]: the profile is to be deleted, by a process that
+/// takes it at `next_at`.
+pub async fn begin_compensation(tx: &mut Tx, id: &str, next_at: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "UPDATE sagas SET state = $2, step = 'delete', attempts = 0, next_at = $3, lease_until = NULL WHERE id = $1",
+        )
+        .bind(id)
+        .bind(SagaState::Compensating.as_str())
+        .bind(next_at),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes up to `most` sagas whose next call is due and that no process works on. Another process
+/// takes one over when its lease has lapsed.
+pub async fn take(db: &Db, now: Timestamp, lease: Duration, most: i64) -> Result<Vec<Saga>> {
+    macro_rules! update {
+        ($lock:literal) => {
+            concat!(
+                "UPDATE sagas SET lease_until = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM sagas \
+                 WHERE closed_at IS NULL AND step IN ('create', 'delete') AND next_at <= $1 \
+                 AND (lease_until IS NULL OR lease_until <= $1) ORDER BY next_at LIMIT $3",
+                $lock,
+                ") RETURNING ",
+                columns!()
+            )
+        };
+    }
+    let statement = Statement::new(update!("")).locking(update!(" FOR UPDATE SKIP LOCKED"));
+    let taken = db.write(statement.bind(now).bind(now + lease).bind(most)).await?;
+    taken.iter().map(from_row).collect()
+}
+
+/// Postpones the next call of a saga.
+pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
+    let statement = Statement::new(
+        "UPDATE sagas SET next_at = $2, lease_until = NULL WHERE id = $1 AND closed_at IS NULL",
+    );
+    db.write(statement.bind(id).bind(next_at)).await?;
     Ok(())
 }
 

@@ -202,6 +202,21 @@ pub async fn set_password(tx: &mut Tx, id: &str, hash: String, now: Timestamp) -
     Ok(!rows.is_empty())
 }
 
+/// Records whether the user service has yet to create the profile.
+pub async fn set_pending(tx: &mut Tx, id: &str, is_pending: bool) -> Result<()> {
+    let state = is_pending.then_some("pending");
+    let statement = Statement::new("UPDATE users SET provisioning = $2 WHERE id = $1");
+    tx.run(statement.bind(id).bind(state)).await?;
+    Ok(())
+}
+
+/// Whether the user service has yet to create the profile.
+pub async fn is_pending(db: &Db, id: &str) -> Result<bool> {
+    let statement =
+        Statement::new("SELECT id FROM users WHERE id = $1 AND provisioning = 'pending'");
+    Ok(!db.read(statement.bind(id)).await?.is_empty())
+}
+
 /// Changes the role; `false` if there is no such user.
 pub async fn set_role(tx: &mut Tx, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
     let rows = tx

@@ -18,6 +18,7 @@ mod command_line;
 mod conformance;
 mod cookies;
 mod data_folder;
+mod event_types;
 #[cfg(feature = "kafka")]
 mod events;
 mod explain;
@@ -58,3 +59,4 @@ mod structure;
 mod threats;
 mod token;
 mod transactions;
+mod user_service;

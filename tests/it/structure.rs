@@ -18,6 +18,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("limits", &["clock", "config"]),
     ("password", &["clock", "config"]),
     ("outbound", &["config"]),
+    ("user_service", &["config"]),
     ("telemetry", &["clock", "config", "limits", "model", "unicode"]),
     ("storage", &["clock", "oauth", "model", "config"]),
     ("jose", &["clock", "oauth", "model"]),

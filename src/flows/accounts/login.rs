@@ -5,6 +5,7 @@ use crate::{
     diagnostics,
     error::{Error, FieldError},
     flows::{
+        provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
@@ -50,8 +51,9 @@ impl<'a> Identifiers<'a> {
 /// response.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`], those of the limits, and [`Error::Validation`]: without an
-/// identifier, and where the password is right but a further identifier is not that account's.
+/// [`Error::InvalidCredentials`], [`Error::AccountPending`], those of the limits, and
+/// [`Error::Validation`]: without an identifier, and where the password is right but a further
+/// identifier is not that account's.
 pub async fn login(
     app: &App,
     identifiers: Identifiers<'_>,
@@ -155,6 +157,9 @@ async fn authenticate(
                 format!("is not of the same account as `{first_field}`: send one of them");
             return Err(Error::field(field, message));
         }
+    }
+    if provisioning::is_pending(app, &found.user.id).await? {
+        return Err(Error::AccountPending);
     }
     let rehashed = match verdict {
         Verdict::RightButOutdated => Some(app.hasher.hash(password, &app.rng).await?),

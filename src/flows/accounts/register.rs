@@ -124,6 +124,7 @@ async fn create(
     match stored {
         Ok(()) => {
             diagnostics::identify_user(&user.id);
+            provisioning::complete(app, &user.id).await?;
             app.metrics.registrations.inc();
             Ok(())
         }

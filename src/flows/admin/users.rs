@@ -87,6 +87,7 @@ pub async fn create_with(
     }
     let updated_at = tx.now();
     tx.commit().await?;
+    provisioning::complete(app, &user.id).await?;
     Ok(Created::now(UserRecord { user, updated_at, last_login_at: None }))
 }
 

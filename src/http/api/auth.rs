@@ -38,7 +38,7 @@ pub struct AuthApi;
 codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, CrossSite, EmailExists,
     UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, CrossSite, RequestTimeout, TooLarge,
-    UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
+    UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
 codes!(RefreshErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(LogoutErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,

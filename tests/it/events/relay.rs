@@ -37,6 +37,7 @@ backend_tests! {
 
 backend_tests! {
     retention_keeps_events_that_are_not_published,
+    delayed_events_are_a_degraded_health_and_no_failure,
 }
 
 /// The events of the outbox in order: subject and id.
@@ -405,4 +406,32 @@ async fn retention_keeps_events_that_are_not_published(backend: Backend) {
     let without = without.await;
     maintenance::sweep(&without.app).await.expect("swept");
     assert_eq!(outbox(&without).await, []);
+}
+
+async fn delayed_events_are_a_degraded_health_and_no_failure(backend: Backend) {
+    let kafka = ("PROPUSK_KAFKA__BROKERS", "127.0.0.1:1");
+    let server = TestServer::with(backend, &[kafka]).await;
+    server.register("ann").await;
+    let health = server.get("/api/v1/auth/health").await.json();
+    assert_eq!(health["data"]["status"], "ok");
+    server.clock.advance(Duration::from_secs(61));
+    // Polls: the backlog is measured every few seconds.
+    let mut health = Value::Null;
+    for _ in 0..600 {
+        health = server.get("/api/v1/auth/health").await.json();
+        if health["data"]["status"] == "degraded" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(health["data"]["message"], "events wait to be published to Kafka", "{health}");
+    server.get("/api/v1/auth/health/ready").await.expect(StatusCode::OK);
+    let waiting = outbox(&server).await.len();
+    let metrics = server.app.metrics.render();
+    for line in [
+        format!("propusk_events_waiting {waiting}"),
+        "propusk_events_oldest_waiting_seconds 61".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
 }

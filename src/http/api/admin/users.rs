@@ -231,12 +231,12 @@ pub struct SagaData {
     pub user_id: String,
     /// The correlation id of the request that created the account.
     pub correlation_id: Option<String>,
-    /// `started`, `published` (the user service was told), `closed` (the account stays) or
-    /// `compensated` (the account was refused and deleted).
+    /// `started`, `published` (the user service was told), `closed` (the account stays),
+    /// `compensating` (the account is deleted, its profile is to be) or `compensated` (both are).
     pub state: String,
     /// Creation time (RFC 3339).
     pub created_at: String,
-    /// When the account can no longer be refused (RFC 3339).
+    /// When the account can no longer be refused, or the next call is due (RFC 3339).
     pub ends_at: String,
     /// When the saga ended (RFC 3339); null: it has not.
     pub closed_at: Option<String>,
