@@ -29,12 +29,19 @@ pub enum Limit {
     ClientAuth,
     Register,
     Writes,
+    DeviceCode,
 }
 
 impl Limit {
     /// Every limit, in the order of declaration.
-    pub const ALL: [Self; 5] =
-        [Self::Address, Self::LoginAccount, Self::ClientAuth, Self::Register, Self::Writes];
+    pub const ALL: [Self; 6] = [
+        Self::Address,
+        Self::LoginAccount,
+        Self::ClientAuth,
+        Self::Register,
+        Self::Writes,
+        Self::DeviceCode,
+    ];
 
     /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +51,7 @@ impl Limit {
             Self::ClientAuth => "client_auth",
             Self::Register => "register",
             Self::Writes => "writes",
+            Self::DeviceCode => "device_code",
         }
     }
 }
@@ -61,6 +69,9 @@ pub struct Limits {
     /// Requests that store something: of one user, of one self-registered client, and of the
     /// self-registered clients of one network.
     pub writes: Limiter,
+    /// Wrong user codes (RFC 8628 §5.1) of one account and from one network: checked before,
+    /// refunded after a success.
+    pub device_code: Limiter,
 }
 
 impl Limits {
@@ -93,6 +104,11 @@ impl Limits {
                 config.register_per_address_burst,
             ),
             writes: limiter(MINUTE, config.writes_per_minute, config.writes_burst),
+            device_code: limiter(
+                MINUTE,
+                config.wrong_device_codes_per_minute,
+                config.wrong_device_codes_burst,
+            ),
         }
     }
 
@@ -104,6 +120,7 @@ impl Limits {
             Limit::ClientAuth => &self.client_auth,
             Limit::Register => &self.register,
             Limit::Writes => &self.writes,
+            Limit::DeviceCode => &self.device_code,
         }
     }
 }
@@ -431,6 +448,8 @@ mod tests {
             register_per_address_burst: 1,
             writes_per_minute: 1,
             writes_burst: 1,
+            wrong_device_codes_per_minute: 6,
+            wrong_device_codes_burst: 10,
             tracked: 10,
         };
         let off = Limits::new(&config);

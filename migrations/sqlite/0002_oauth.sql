@@ -36,6 +36,27 @@ CREATE TABLE pushed_requests (
 );
 CREATE INDEX pushed_requests_expires_at ON pushed_requests (expires_at);
 
+-- Device authorization requests (RFC 8628).
+CREATE TABLE device_authorizations (
+    id                 BLOB   NOT NULL PRIMARY KEY, -- SHA-256 of the device code
+    user_code          TEXT   NOT NULL UNIQUE,      -- without its hyphen
+    client_id          TEXT   NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    scope              TEXT   NOT NULL,
+    resource           TEXT   NOT NULL,             -- resources, separated by spaces
+    state              TEXT   NOT NULL,             -- pending, approved, denied
+    browser_session_id TEXT,                        -- where the user code was entered: it alone may decide
+    session_id         TEXT,                        -- what an approval opened: begins when the device code is used
+    poll_interval      BIGINT NOT NULL,             -- microseconds; each `slow_down` lengthens it
+    last_poll_at       BIGINT,
+    network            TEXT   NOT NULL,             -- of the device, for its quota
+    address            TEXT   NOT NULL,
+    user_agent         TEXT,
+    created_at         BIGINT NOT NULL,
+    expires_at         BIGINT NOT NULL
+);
+CREATE INDEX device_authorizations_client_id ON device_authorizations (client_id, network);
+CREATE INDEX device_authorizations_expires_at ON device_authorizations (expires_at);
+
 -- Identifiers that are accepted once, such as the `jti` of a client assertion. Each `kind` is a
 -- namespace of its own.
 CREATE TABLE single_use_ids (

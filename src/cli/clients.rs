@@ -129,10 +129,9 @@ pub struct Settings {
     /// Redirect URI after logout; repeatable
     #[arg(long, value_name = "URI")]
     post_logout_redirect_uri: Vec<String>,
-    /// Grant type: authorization_code, refresh_token, client_credentials or
-    /// urn:ietf:params:oauth:grant-type:jwt-bearer; repeatable [default: the first two with a
-    /// redirect URI, else client_credentials]
-    #[arg(long, value_parser = named::<GrantType>)]
+    /// Grant type: authorization_code, refresh_token, client_credentials, jwt-bearer or device_code;
+    /// repeatable [default: the first two with a redirect URI, else client_credentials]
+    #[arg(long, value_parser = grant_type)]
     grant: Vec<GrantType>,
     /// Client authentication: client_secret_basic, client_secret_post, private_key_jwt or none
     #[arg(long, value_name = "METHOD", value_parser = named::<AuthMethod>)]
@@ -299,6 +298,12 @@ pub enum ScopeCommand {
 /// Parses a value by its name in JSON.
 fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+/// A grant type by its name, or by the last part of one that is a URN.
+fn grant_type(name: &str) -> Result<GrantType, String> {
+    let long = format!("urn:ietf:params:oauth:grant-type:{name}");
+    named(&long).or_else(|_| named(name))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -531,6 +536,10 @@ fn print_next_steps(issuer: &str, client: &Client, secret: Option<&str>) {
     if by_code {
         println!("authorization endpoint: {issuer}/oauth2/authorize");
     }
+    let by_device = client.may(GrantType::DeviceCode);
+    if by_device {
+        println!("device endpoint:        {issuer}/oauth2/device_authorization");
+    }
     println!("token endpoint:         {issuer}/oauth2/token");
     println!();
     if by_code {
@@ -544,6 +553,16 @@ fn print_next_steps(issuer: &str, client: &Client, secret: Option<&str>) {
             println!("OIDC_REDIRECT_URI={uri}");
         }
         println!("OIDC_SCOPE=\"{}\"", metadata.scope);
+    } else if by_device {
+        println!("# requests the codes that the device shows (RFC 8628)");
+        let credentials = match secret {
+            Some(secret) => format!("-u '{}:{secret}'", client.id),
+            None => format!("-d client_id={}", client.id),
+        };
+        println!(
+            "curl {credentials} -d 'scope={}' {issuer}/oauth2/device_authorization",
+            metadata.scope
+        );
     } else if let Some(secret) = secret {
         println!("# requests a token");
         println!(

@@ -50,6 +50,7 @@ pub struct Config {
     pub secrets: Secrets,
     pub tokens: Tokens,
     pub authorization: Authorization,
+    pub device: Device,
     pub clients: Clients,
     pub client_auth: ClientAuthentication,
     pub gateway: Gateway,
@@ -397,6 +398,19 @@ pub struct Authorization {
     pub require_nonce: bool,
 }
 
+/// The device authorization grant (RFC 8628).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    #[serde(with = "humantime_serde")]
+    pub code_ttl: Duration,
+    /// How long a device waits between two polls.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Of one client, unless an operator's client has authenticated.
+    pub max_pending_per_network: u32,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clients {
@@ -550,6 +564,8 @@ pub struct Limits {
     pub register_per_address_burst: u32,
     pub writes_per_minute: u32,
     pub writes_burst: u32,
+    pub wrong_device_codes_per_minute: u32,
+    pub wrong_device_codes_burst: u32,
     pub tracked: usize,
 }
 

@@ -475,6 +475,8 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
             90 * 24 * 60 * MINUTE,
             "1m to 90d",
         ),
+        ("device.code_ttl", config.device.code_ttl, MINUTE, 30 * MINUTE, "1m to 30m"),
+        ("device.interval", config.device.interval, second, MINUTE, "1s to 60s"),
         (
             "client_registration.unused_ttl",
             config.client_registration.unused_ttl,
@@ -594,6 +596,9 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
         ("limits.register_per_address_burst", limits.register_per_address_burst == 0),
         ("limits.writes_per_minute", limits.writes_per_minute == 0),
         ("limits.writes_burst", limits.writes_burst == 0),
+        ("limits.wrong_device_codes_per_minute", limits.wrong_device_codes_per_minute == 0),
+        ("limits.wrong_device_codes_burst", limits.wrong_device_codes_burst == 0),
+        ("device.max_pending_per_network", config.device.max_pending_per_network == 0),
         ("limits.tracked", limits.tracked == 0),
         ("outbound.max_response_bytes", config.outbound.max_response_bytes == 0),
         ("outbound.max_concurrent", config.outbound.max_concurrent == 0),

@@ -7,8 +7,9 @@ use crate::{
     app::App,
     flows::{admin::modules, provisioning},
     storage::{
-        self, audit, browser_sessions, clients, denied_requests, idempotency,
-        initial_access_tokens, outbox, pushed_requests, relay, revocations, sessions, single_use,
+        self, audit, browser_sessions, clients, denied_requests, device_authorizations,
+        idempotency, initial_access_tokens, outbox, pushed_requests, relay, revocations, sessions,
+        single_use,
     },
 };
 
@@ -69,6 +70,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(sessions);
     all_of!(browser_sessions);
     all_of!(pushed_requests);
+    all_of!(device_authorizations);
     all_of!(single_use);
     all_of!(clients);
     all_of!(initial_access_tokens);

@@ -121,7 +121,7 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
         let summary = diagnostics::Response {
             call: format!("{method} {}", route.as_deref().unwrap_or("(no route)")),
             status: status.as_u16().to_string(),
-            error: error.as_deref().map(|error| {
+            error: error.as_deref().filter(|error| !is_pending(error)).map(|error| {
                 let code = error.oauth.unwrap_or(error.code.as_str());
                 (code, error.message.as_str())
             }),
@@ -131,6 +131,11 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
         log(&caller, &principal, &method, path, status, took, error.as_deref());
         Ok(response)
     }
+}
+
+/// Whether a device is told to go on polling (RFC 8628 §3.5): nothing was denied.
+fn is_pending(error: &ApiError) -> bool {
+    error.oauth == Some("authorization_pending")
 }
 
 /// The framework's own rejections, as this server's errors.
@@ -178,7 +183,7 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
 }
 
 /// The paths of pages: an error there is rendered as a page.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "/oauth2/authorize",
     "/oauth2/logout",
     "/login",
@@ -186,6 +191,8 @@ const PAGES: [&str; 7] = [
     "/select-account",
     "/consent",
     "/session/start",
+    "/device",
+    "/device/confirm",
 ];
 
 /// The locale of the error page, where a browser asks and not a program.
@@ -304,6 +311,10 @@ fn log(
         Some(error) if status >= 500 => {
             let code = error.code.as_str();
             tracing::error!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, code, cause, "failed");
+        }
+        Some(error) if is_pending(error) => {
+            let code = error.oauth;
+            tracing::debug!(request_id, correlation_id, %method, path, status, ms, %address, client_id, subject, code, "answered");
         }
         Some(error) => {
             let (code, reason) = (error.oauth.unwrap_or(error.code.as_str()), &error.message);

@@ -27,7 +27,7 @@ use self::{
     cors::Cors,
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
-    pages::{consent, login, register, select_account},
+    pages::{consent, device, login, register, select_account},
 };
 use crate::{app::App, listener::RequestTimeout};
 
@@ -64,6 +64,8 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/register", "GET, POST", get(register::show).post(register::submit))
         .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
         .at("/consent", "POST", post(consent::decide))
+        .at("/device", "GET, POST", get(device::show).post(device::enter))
+        .at("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
         // Gateways
         .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route)

@@ -5,6 +5,7 @@ pub mod browser_session;
 pub mod catalogue;
 pub mod client;
 pub mod denied_request;
+pub mod device_authorization;
 pub mod event;
 pub mod event_types;
 pub mod key;

@@ -71,6 +71,12 @@ errors! {
     invalid_client_metadata,
     /// RFC 7591 §3.2.2
     invalid_redirect_uri,
+    /// RFC 8628 §3.5
+    authorization_pending,
+    /// RFC 8628 §3.5
+    slow_down,
+    /// RFC 8628 §3.5
+    expired_token,
     /// RFC 6750 §3.1: status 401
     invalid_token,
     /// RFC 6750 §3.1: status 403

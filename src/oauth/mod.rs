@@ -5,6 +5,7 @@ pub mod authorization_request;
 pub mod claims_request;
 pub mod code;
 pub mod compact_jws;
+pub mod device_codes;
 pub mod error;
 pub mod id_token;
 pub mod jwt;

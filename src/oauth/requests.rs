@@ -21,6 +21,18 @@ parameters! {
 }
 
 parameters! {
+    /// A device authorization request (RFC 8628 §3.1).
+    pub struct DeviceAuthorizationRequest {
+        /// The requested scope; if absent, the one that an authorization request without `scope`
+        /// gets.
+        pub scope: Option<String>,
+        /// The resources that the tokens are for (RFC 8707 §2).
+        #[oai(default)]
+        pub resource: Vec<String>,
+    }
+}
+
+parameters! {
     /// An introspection request (RFC 7662 §2.1).
     pub struct IntrospectionRequest {
         /// An access token or a refresh token.

@@ -13,6 +13,7 @@ pub mod change_counters;
 pub mod clients;
 pub mod consents;
 pub mod denied_requests;
+pub mod device_authorizations;
 pub mod files;
 pub mod idempotency;
 pub mod initial_access_tokens;

@@ -196,6 +196,40 @@ pub async fn insert_code(
     consent: Option<RequiredConsent<'_>>,
     now: Timestamp,
 ) -> Result<CodeInsertion> {
+    let Some(consent) = consent else {
+        return Ok(logged_in(db.write(code_insertion(new, now)?).await?));
+    };
+    let mut tx = db.begin().await?;
+    let outcome = insert_code_within(&mut tx, new, Some(consent), now).await?;
+    match outcome {
+        CodeInsertion::Done => tx.commit().await?,
+        CodeInsertion::LoggedOut | CodeInsertion::NotAllowed => tx.rollback().await?,
+    }
+    Ok(outcome)
+}
+
+/// As [`insert_code`], within a transaction, which must be rolled back unless it is done.
+pub async fn insert_code_within(
+    tx: &mut Tx,
+    new: NewSession,
+    consent: Option<RequiredConsent<'_>>,
+    now: Timestamp,
+) -> Result<CodeInsertion> {
+    let (user_id, client_id) = (new.user_id.clone(), new.client_id.clone());
+    let outcome = logged_in(tx.run(code_insertion(new, now)?).await?);
+    let Some(RequiredConsent { resource, scope }) = consent else {
+        return Ok(outcome);
+    };
+    let user_id = user_id.unwrap_or_default();
+    let given = consents::lock_shared(tx, &user_id, &client_id, resource).await?;
+    if outcome == CodeInsertion::Done && !given.is_some_and(|given| scope.is_subset_of(&given)) {
+        return Ok(CodeInsertion::NotAllowed);
+    }
+    Ok(outcome)
+}
+
+/// Inserts a code if its browser session is valid.
+fn code_insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
     macro_rules! insert_where_logged_in {
         ($lock:literal) => {
             concat!(
@@ -210,25 +244,14 @@ pub async fn insert_code(
     }
     let statement = Statement::new(insert_where_logged_in!(""))
         .locking(insert_where_logged_in!(" FOR SHARE OF b"));
-    let (user_id, client_id) = (new.user_id.clone(), new.client_id.clone());
-    let statement = insertion(statement, new, now)?;
-    let outcome = |rows: Vec<Row>| match rows.is_empty() {
+    insertion(statement, new, now)
+}
+
+fn logged_in(rows: Vec<Row>) -> CodeInsertion {
+    match rows.is_empty() {
         true => CodeInsertion::LoggedOut,
         false => CodeInsertion::Done,
-    };
-    let Some(RequiredConsent { resource, scope }) = consent else {
-        return db.write(statement).await.map(outcome);
-    };
-    let mut tx = db.begin().await?;
-    let outcome = outcome(tx.run(statement).await?);
-    let user_id = user_id.unwrap_or_default();
-    let given = consents::lock_shared(&mut tx, &user_id, &client_id, resource).await?;
-    if outcome == CodeInsertion::Done && !given.is_some_and(|given| scope.is_subset_of(&given)) {
-        tx.rollback().await?;
-        return Ok(CodeInsertion::NotAllowed);
     }
-    tx.commit().await?;
-    Ok(outcome)
 }
 
 /// The redirect URI and the challenge that a code is bound to; the challenge is empty if the client

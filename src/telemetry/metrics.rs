@@ -101,6 +101,16 @@ label! {
 }
 
 label! {
+    /// What became of device authorization requests. `WrongCode`: a user code that is unknown.
+    DeviceOutcome: "outcome" {
+        Requested = "requested",
+        Approved = "approved",
+        Denied = "denied",
+        WrongCode = "wrong_code",
+    }
+}
+
+label! {
     /// What a database statement does. `Transaction`: it is part of one with several.
     StatementKind: "kind" { Read = "read", Write = "write", Transaction = "transaction" }
 }
@@ -185,6 +195,7 @@ pub struct Metrics {
     pub events_failed: Counter,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
+    device_authorizations: Family<DeviceOutcome, Counter>,
     tokens_issued: Family<TokenLabels, Counter>,
     key_age: Family<AlgorithmLabel, Gauge>,
     key_rotation: Family<AlgorithmLabel, Gauge>,
@@ -278,6 +289,11 @@ impl Metrics {
                 "backchannel_logout_deliveries",
                 "Attempts to deliver a logout token, by outcome",
             ),
+            device_authorizations: family(
+                r,
+                "device_authorizations",
+                "Device authorization requests, what their users decided, and wrong user codes, by outcome",
+            ),
             tokens_issued: metric(
                 r,
                 "tokens_issued",
@@ -337,6 +353,11 @@ impl Metrics {
     /// Counts a login attempt.
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a device authorization request, or a decision about one.
+    pub fn device_authorization(&self, outcome: DeviceOutcome) {
+        self.device_authorizations.get_or_create(&outcome).inc();
     }
 
     /// Counts a refresh token request.

@@ -146,6 +146,15 @@ export class User {
     }
   }
 
+  /** Opens the `verification_uri_complete` of a device, submits its code, and allows or denies what it asks for. */
+  async decide(address, decision) {
+    await ask(`${this.browser.session}/timeouts`, { implicit: TIMEOUT });
+    await this.browser.go(address);
+    await this.browser.click('form[action="/device"] button[type=submit]');
+    await this.browser.click(`form[action="/device/confirm"] [name=decision][value=${decision}]`);
+    await ask(`${this.browser.session}/timeouts`, { implicit: 0 });
+  }
+
   /** Opens a URL and returns the text of the page. */
   async read(address) {
     await this.browser.go(address);

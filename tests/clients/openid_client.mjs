@@ -179,6 +179,29 @@ await scenario(async ({ issuer, user, application, step }) => {
     await refused('invalid_grant', client.refreshTokenGrant(open, next.refresh_token));
   });
 
+  await step('device authorization: allowed, and denied', async () => {
+    const device = await register(
+      {
+        client_name: 'openid-client on a device',
+        token_endpoint_auth_method: 'none',
+        redirect_uris: [],
+        response_types: [],
+        grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+      },
+      client.None(),
+    );
+    for (const decision of ['allow', 'deny']) {
+      const codes = await client.initiateDeviceAuthorization(device, { scope: SCOPE });
+      const polled = client.pollDeviceAuthorizationGrant(device, codes);
+      const expected = decision === 'allow' ? polled : refused('access_denied', polled);
+      const [tokens] = await Promise.all([expected, user.decide(codes.verification_uri_complete, decision)]);
+      if (decision === 'deny') continue;
+      assert.equal(tokens.claims().sub, sub);
+      const next = await client.refreshTokenGrant(device, tokens.refresh_token);
+      assert.equal((await client.fetchUserInfo(device, next.access_token, sub)).email, user.name);
+    }
+  });
+
   await step('RP-initiated logout', async () => {
     const state = client.randomState();
     const parameters = { id_token_hint: first.id_token, post_logout_redirect_uri: application.goodbye, state };

@@ -6,8 +6,9 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, ClientCard, Consent, Destination, ErrorPage, ErrorTitle, Form, FormAction, FormPost,
-    Leaving, Locale, LoggedOut, Login, Logout, Problem, Register, ScopeLine, SelectAccount,
+    Account, ClientCard, Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts,
+    DeviceResult, ErrorPage, ErrorTitle, Form, FormAction, FormPost, Leaving, Locale, LoggedOut,
+    Login, Logout, Outcome, Problem, Register, ScopeLine, SelectAccount,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 24] = [
+const PAGES: [&str; 34] = [
     "login",
     "login-for-client",
     "login-again",
@@ -44,6 +45,16 @@ const PAGES: [&str; 24] = [
     "error-not-found",
     "error-internal",
     "form-post",
+    "device",
+    "device-compare",
+    "device-wrong",
+    "device-consent",
+    "device-consent-long",
+    "device-approved",
+    "device-denied",
+    "device-expired",
+    "device-used",
+    "device-elsewhere",
 ];
 
 fn client(name: &str) -> ClientCard<'_> {
@@ -117,6 +128,33 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         client_host: None,
         resource: None,
     };
+    let code = DeviceCode { form, user_code: "", prefilled: false, problem: None };
+    let device = DeviceConsent {
+        form,
+        user_code: "BCDF-GHJK",
+        shown: "x",
+        client: ClientCard {
+            logo: Some(LOGO),
+            ..client(if russian { "Телевизор" } else { "Living Room TV" })
+        },
+        device: DeviceFacts {
+            address: Some("2001:db8:17::a5:3"),
+            user_agent: Some("Mozilla/5.0 (SMART-TV; Linux; Tizen 9.0) TV/9.0"),
+            minutes: 3,
+            is_elsewhere: true,
+        },
+        account: "vera@example.org",
+        other_account: "/login",
+        scopes: scopes(&[
+            ("openid", None, true),
+            ("email", None, false),
+            ("offline_access", None, false),
+        ]),
+        unverified: false,
+        client_host: None,
+        resource: None,
+    };
+    let result = |outcome| DeviceResult { outcome, page: Some(("/device".into(), vec![])) };
     let error = |title_key, message, code| ErrorPage {
         title_key,
         message,
@@ -277,6 +315,31 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             fields: &[("code", "SplxlOBeZQQYbYS6WxSbIA".to_owned())],
         }
         .render(t, ok, to),
+        "device" => code.render(t, ok, to),
+        "device-compare" => DeviceCode { user_code: "BCDF-GHJK", prefilled: true, ..code }.render(t, ok, to),
+        "device-wrong" => DeviceCode {
+            user_code: "BCDF-GHJX",
+            problem: Some(Problem::WrongCode),
+            ..code
+        }
+        .render(t, ok, to),
+        "device-consent" => device.render(t, ok, to),
+        "device-consent-long" => DeviceConsent {
+            client: client(LONG),
+            account: LONG,
+            device: DeviceFacts { user_agent: Some(LONG), minutes: 0, ..device.device },
+            unverified: true,
+            client_host: Some(LONG),
+            resource: Some(LONG),
+            scopes: scopes(&[(LONG, None, false)]),
+            ..device
+        }
+        .render(t, ok, to),
+        "device-approved" => result(Outcome::Approved).render(t, ok, to),
+        "device-denied" => result(Outcome::Denied).render(t, ok, to),
+        "device-expired" => result(Outcome::Expired).render(t, ok, to),
+        "device-used" => result(Outcome::Used).render(t, ok, to),
+        "device-elsewhere" => result(Outcome::Elsewhere).render(t, ok, to),
         // Not in PAGES: this page submits itself at once.
         "form-post-that-goes" => FormPost {
             action: "/looks/received",

@@ -70,8 +70,9 @@ async fn server(resource: &str, external: &ExternalServer) -> TestServer {
         ("PROPUSK_CLIENT_REGISTRATION__MODE", "open"),
         (
             "PROPUSK_CLIENT_REGISTRATION__GRANT_TYPES",
-            "authorization_code,refresh_token,client_credentials",
+            "authorization_code,refresh_token,client_credentials,urn:ietf:params:oauth:grant-type:device_code",
         ),
+        ("PROPUSK_DEVICE__INTERVAL", "1s"),
     ];
     let server = TestServer::on(database, Clock::system(), &settings).await;
     let applied = propusk::flows::admin::clients::file::apply(&server.app).await;

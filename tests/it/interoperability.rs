@@ -420,7 +420,13 @@ async fn initiate_login_uri_must_be_https(backend: Backend) {
 async fn failed_authentication_in_the_form_is_400_without_a_challenge(backend: Backend) {
     let server = TestServer::start(backend).await;
     server.client("app", first_party_app()).await;
-    for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"] {
+    for path in [
+        "/oauth2/token",
+        "/oauth2/par",
+        "/oauth2/device_authorization",
+        "/oauth2/introspect",
+        "/oauth2/revoke",
+    ] {
         let form = [("grant_type", "client_credentials"), ("token", "x"), ("client_id", "app")];
         let wrong = [&form[..], &[("client_secret", "wrong")]].concat();
         for form in [&form[..2], &form, &wrong] {

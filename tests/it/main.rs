@@ -18,6 +18,7 @@ mod command_line;
 mod conformance;
 mod cookies;
 mod data_folder;
+mod device;
 mod event_types;
 #[cfg(feature = "kafka")]
 mod events;

@@ -3,6 +3,7 @@
 pub mod authorize;
 pub mod backchannel_logout;
 pub mod client_auth;
+pub mod device;
 pub mod end_session;
 pub mod introspect;
 pub mod resources;

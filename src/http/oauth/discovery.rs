@@ -103,6 +103,14 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     if config.registration.enabled {
         prompts.push("create");
     }
+    let grants = [
+        GrantType::AuthorizationCode,
+        GrantType::RefreshToken,
+        GrantType::ClientCredentials,
+        GrantType::JwtBearer,
+        GrantType::DeviceCode,
+    ]
+    .map(GrantType::as_str);
     let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
@@ -118,7 +126,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "protected_resources": resources,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "fragment", "form_post"],
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", GrantType::JwtBearer.as_str()],
+        "grant_types_supported": grants,
         "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public", "pairwise"],
         "acr_values_supported": [ACR_PASSWORD],
@@ -146,6 +154,8 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "revocation_endpoint_auth_signing_alg_values_supported": signed_by_clients,
         "client_id_metadata_document_supported": config.takes_metadata_documents(),
     });
+    // RFC 8628 §4
+    document["device_authorization_endpoint"] = at("/oauth2/device_authorization").into();
     // docs/revocation-feed.md
     document["revocation_feed_endpoint"] = at("/oauth2/revocations").into();
     if config.registration_mode() != RegistrationMode::Off {

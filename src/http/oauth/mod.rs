@@ -1,6 +1,7 @@
 //! OAuth's endpoints for applications, one file each; those for browsers are in `http::pages`. Each
 //! file declares its operations: the routes and the OpenAPI document are made from them.
 
+pub mod device_authorization;
 pub mod discovery;
 pub mod introspect;
 pub mod jwks;
@@ -35,6 +36,7 @@ pub fn operations() -> Vec<Operation> {
     operations.extend(authorize::operations());
     operations.push(token::operation());
     operations.push(par::operation());
+    operations.push(device_authorization::operation());
     operations.push(introspect::operation());
     operations.push(revocations::operation());
     operations.push(revoke::operation());

@@ -16,21 +16,25 @@ use crate::{
     api_error::ApiError,
     app::App,
     error::Error,
-    flows::oauth::authorize::{
-        self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step,
-        resume::{PARAMETER, Resume},
+    flows::oauth::{
+        authorize::{
+            self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step,
+            resume::{PARAMETER, Resume},
+        },
+        resources::Target,
     },
     http::{
         api::Tag,
         context::Context,
         oauth::params,
         operation::{Operation, page},
-        views::{Consent, Form, FormAction, ScopeLine},
+        views::{Consent, Form, FormAction, Locale, ScopeLine},
     },
     model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
     oauth::{
         authorization_request::{AuthorizationParameters, RequestSource, ResponseParameters},
         params::Params,
+        scope::Scope,
     },
 };
 
@@ -177,24 +181,7 @@ async fn consent_page(
     let csrf_cookie = CsrfCookie::of(app, request);
     let encoded = params.encode();
     let csrf = csrf_cookie.token(app, &csrf_purpose(&question.browser.id, &encoded))?;
-    let catalogue = app.directory.catalogue(&app.db).await;
-    let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
-    let requested = asked.wishes();
-    let resources = asked.target.names();
-    let module_of = |name| {
-        let mut modules = catalogue.modules_with(name);
-        modules.find(|module| module.is_for(&resources))
-    };
-    let scopes = requested.iter().map(|name| ScopeLine {
-        name: name.to_owned(),
-        module: module_of(name).map(|module| module.name(t.tag()).to_owned()),
-        text: catalogue
-            .describe(name, t.tag())
-            .or_else(|| Some(module_of(name)?.description(t.tag())))
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned),
-        known: question.known.contains(name),
-    });
+    let scopes = scope_lines(app, t, &asked.wishes(), &asked.target, &question.known).await?;
     let redirect_host = host(&asked.callback.redirect_uri);
     let is_document = client.source == Source::Document;
     let client_host = is_document.then(|| host(&client.id));
@@ -206,7 +193,7 @@ async fn consent_page(
         client: card(client, logo.as_deref()),
         account: display_name(&question.browser.user),
         other_account: &ReturnTo::of(params.clone()).page_url("/login"),
-        scopes: scopes.collect(),
+        scopes,
         redirect_host: &redirect_host,
         local_redirect: asked.callback.is_on_this_device(),
         unverified: client.source.is_self_registered(),
@@ -215,6 +202,34 @@ async fn consent_page(
     };
     let page = rendered(page.render(t, StatusCode::OK, FormAction::Application))?;
     Ok(csrf_cookie.set_on(app, page))
+}
+
+/// The requested scopes as a page shows them. `known`: what the user has granted before.
+pub(super) async fn scope_lines(
+    app: &App,
+    t: &Locale,
+    requested: &Scope,
+    target: &Target,
+    known: &Scope,
+) -> Result<Vec<ScopeLine>> {
+    let catalogue = app.directory.catalogue(&app.db).await;
+    let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
+    let resources = target.names();
+    let line = |name: &str| {
+        let mut modules = catalogue.modules_with(name);
+        let module = modules.find(|module| module.is_for(&resources));
+        ScopeLine {
+            name: name.to_owned(),
+            module: module.map(|module| module.name(t.tag()).to_owned()),
+            text: catalogue
+                .describe(name, t.tag())
+                .or_else(|| Some(module?.description(t.tag())))
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
+            known: known.contains(name),
+        }
+    };
+    Ok(requested.iter().map(line).collect())
 }
 
 /// The username, else the email address.

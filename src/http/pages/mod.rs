@@ -1,10 +1,11 @@
-//! The HTML endpoints: login, registration, account selection, consent, logout. They work without
-//! scripts and leave all decisions to the flows.
+//! The HTML endpoints: login, registration, account selection, consent, codes of devices, logout.
+//! They work without scripts and leave all decisions to the flows.
 
 pub mod authorize;
 pub mod callback;
 pub mod consent;
 pub mod csrf;
+pub mod device;
 pub mod login;
 pub mod logout;
 pub mod register;
@@ -21,8 +22,12 @@ use crate::{
     error::Error,
     flows::{
         accounts::browser_session,
-        oauth::authorize::{
-            Request as AuthorizationRequest, request as authorization_request, request::Freshness,
+        oauth::{
+            authorize::{
+                Request as AuthorizationRequest, request as authorization_request,
+                request::Freshness,
+            },
+            device::PAGE as DEVICE,
         },
     },
     forward_auth::SESSION_START,
@@ -31,7 +36,7 @@ use crate::{
         views::{ClientCard, FormAction, Locale, Problem},
     },
     model::{browser_session::BrowserSession, client::Client},
-    oauth::{error::OAuthError, params::Params},
+    oauth::{device_codes::UserCode, error::OAuthError, params::Params},
 };
 use poem::{
     Request, Response, Result,
@@ -76,12 +81,19 @@ pub fn see_other(location: &str) -> Result<Response> {
         .finish())
 }
 
-/// The `return_to` of a page: an authorization request or a session start. Any other value is
-/// ignored (threat T8: open redirects).
+/// The `return_to` of a page: an authorization request, a session start or the page for user codes.
+/// Any other value is ignored (threat T8: open redirects).
 struct ReturnTo {
     url: String,
     params: Params,
-    is_authorization: bool,
+    kind: ReturnKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReturnKind {
+    Authorization,
+    SessionStart,
+    Device,
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
@@ -93,6 +105,10 @@ impl ReturnTo {
         if let Some(rest) = text.strip_prefix(AUTHORIZE) {
             return Some(Self::of(read(rest.strip_prefix('?')?)?));
         }
+        if let Some(rest) = text.strip_prefix(DEVICE) {
+            let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
+            return Some(Self::device(read(query)?.get("user_code").and_then(UserCode::parse)));
+        }
         let rest = text.strip_prefix(SESSION_START)?;
         if rest.is_empty() {
             return Some(Self::session_start(&Params::default()));
@@ -102,7 +118,17 @@ impl ReturnTo {
 
     /// Returns to an authorization request.
     fn of(params: Params) -> Self {
-        Self { url: format!("{AUTHORIZE}?{}", params.encode()), params, is_authorization: true }
+        let url = format!("{AUTHORIZE}?{}", params.encode());
+        Self { url, params, kind: ReturnKind::Authorization }
+    }
+
+    /// Returns to the page for user codes, with a code to confirm there.
+    fn device(user_code: Option<UserCode>) -> Self {
+        let url = match user_code {
+            Some(code) => format!("{DEVICE}?user_code={}", code.shown()),
+            None => DEVICE.to_owned(),
+        };
+        Self { url, params: Params::default(), kind: ReturnKind::Device }
     }
 
     /// Returns to `/session/start`, with its known parameters; they are validated there.
@@ -113,7 +139,12 @@ impl ReturnTo {
             known.fold(Params::default(), |params, (name, value)| params.with(name, value));
         let query = params.encode();
         let separator = if query.is_empty() { "" } else { "?" };
-        Self { url: format!("{SESSION_START}{separator}{query}"), params, is_authorization: false }
+        let url = format!("{SESSION_START}{separator}{query}");
+        Self { url, params, kind: ReturnKind::SessionStart }
+    }
+
+    fn is_authorization(&self) -> bool {
+        self.kind == ReturnKind::Authorization
     }
 
     /// The URL of a page that returns here afterwards.
@@ -134,7 +165,7 @@ struct LoginContext {
 
 impl LoginContext {
     async fn of(app: &Arc<App>, page: &Request, return_to: Option<&ReturnTo>) -> Self {
-        let to = return_to.filter(|to| to.is_authorization);
+        let to = return_to.filter(|to| to.is_authorization());
         let request = match (to, Context::of(page)) {
             (Some(to), Ok(Context { caller, .. })) => {
                 authorization_request::read(app, &to.params, Freshness::Now, caller.address)
@@ -145,9 +176,9 @@ impl LoginContext {
         };
         let client = request.as_ref().map(|request| &request.known.client);
         let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
-        let form_action = match return_to {
-            Some(_) => FormAction::Application,
-            None => FormAction::ThisServer,
+        let form_action = match return_to.map(|to| to.kind) {
+            Some(ReturnKind::Authorization | ReturnKind::SessionStart) => FormAction::Application,
+            Some(ReturnKind::Device) | None => FormAction::ThisServer,
         };
         Self { request, logo, form_action }
     }
@@ -173,7 +204,9 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
         Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
         Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
         Some(Problem::NoCookie) => StatusCode::FORBIDDEN,
-        Some(Problem::WrongCredentials | Problem::Empty) => StatusCode::BAD_REQUEST,
+        Some(Problem::WrongCredentials | Problem::WrongCode | Problem::Empty) => {
+            StatusCode::BAD_REQUEST
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const PURPOSE: &str = "select-account";
 
 /// The authorization request of `return_to`; account selection exists for no other page.
 fn authorization_request(params: &Params) -> Option<ReturnTo> {
-    ReturnTo::parse(params.get("return_to")).filter(|to| to.is_authorization)
+    ReturnTo::parse(params.get("return_to")).filter(ReturnTo::is_authorization)
 }
 
 /// Shows the current account.

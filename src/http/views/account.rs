@@ -15,6 +15,8 @@ pub enum Problem {
     Busy,
     /// The request lacks the CSRF cookie of the form.
     NoCookie,
+    /// There is no such user code.
+    WrongCode,
     /// A required field is empty.
     Empty,
 }
@@ -31,6 +33,7 @@ impl Problem {
             }
             Self::Busy => t.get("problem-busy"),
             Self::NoCookie => t.get("problem-no-cookie"),
+            Self::WrongCode => t.get("problem-wrong-code"),
             Self::Empty => t.get("problem-empty"),
         }
     }

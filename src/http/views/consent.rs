@@ -21,7 +21,7 @@ pub struct ScopeLine {
 }
 
 impl ScopeLine {
-    fn description(&self, t: &Locale) -> Option<Cow<'_, str>> {
+    pub(super) fn description(&self, t: &Locale) -> Option<Cow<'_, str>> {
         let given = self.text.as_deref().map(Cow::Borrowed);
         given.or_else(|| t.scope(&self.name))
     }

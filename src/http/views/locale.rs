@@ -67,18 +67,20 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 4] {
+    fn files(self) -> [&'static str; 5] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
+                include_str!("../../../locales/en/device.ftl"),
                 include_str!("../../../locales/en/landing.ftl"),
             ],
             Self::Russian => [
                 include_str!("../../../locales/ru/account.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
+                include_str!("../../../locales/ru/device.ftl"),
                 include_str!("../../../locales/ru/landing.ftl"),
             ],
         }

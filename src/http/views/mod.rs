@@ -3,6 +3,7 @@
 
 mod account;
 mod consent;
+mod device;
 mod locale;
 mod messages;
 
@@ -18,6 +19,7 @@ use url::{Url, form_urlencoded};
 pub use self::{
     account::{Account, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
     consent::{Consent, ScopeLine},
+    device::{DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Outcome},
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
 };

@@ -87,6 +87,27 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         Leaving { page: None, host: text, to: Destination::Link(text), message: text, code: text };
     let again =
         Login { reauthenticate: Some(text), other_account: text.to_owned(), ..login.clone() };
+    let code =
+        DeviceCode { form, user_code: text, prefilled: false, problem: Some(Problem::WrongCode) };
+    let device = DeviceConsent {
+        form,
+        user_code: text,
+        shown: text,
+        client: client(text),
+        device: DeviceFacts {
+            address: Some(text),
+            user_agent: Some(text),
+            minutes: 2,
+            is_elsewhere: true,
+        },
+        account: text,
+        other_account: text,
+        scopes: vec![scope("a", Some(text)), scope(text, None)],
+        unverified: true,
+        client_host: Some(text),
+        resource: Some(text),
+    };
+    let result = DeviceResult { outcome: Outcome::Approved, page: None };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
     vec![
         html(login.render(t, ok, action)).await,
@@ -100,6 +121,9 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         html(post.render(t, ok, action)).await,
         html(leaving.render(t, ok, action)).await,
         html(again.render(t, ok, action)).await,
+        html(code.render(t, ok, action)).await,
+        html(device.render(t, ok, action)).await,
+        html(result.render(t, ok, action)).await,
     ]
 }
 

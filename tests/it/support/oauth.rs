@@ -71,7 +71,51 @@ pub fn public_app() -> Metadata {
     }
 }
 
+/// The metadata of a program on a device: no secret and no redirect URI.
+pub fn device_app() -> Metadata {
+    Metadata {
+        client_name: "Example TV".to_owned(),
+        token_endpoint_auth_method: AuthMethod::None,
+        redirect_uris: vec![],
+        post_logout_redirect_uris: vec![],
+        grant_types: vec![GrantType::DeviceCode, GrantType::RefreshToken],
+        ..web_app()
+    }
+}
+
+/// The codes of a device (RFC 8628 §3.2).
+#[derive(Clone, Debug)]
+pub struct DeviceCodes {
+    pub device: String,
+    /// As shown, with its hyphen.
+    pub user: String,
+}
+
+impl DeviceCodes {
+    #[track_caller]
+    pub fn of(reply: Reply) -> Self {
+        let reply = reply.expect(StatusCode::OK);
+        Self { device: reply.field("device_code"), user: reply.field("user_code") }
+    }
+}
+
 impl TestServer {
+    /// The codes of a device that runs the public client `id`.
+    pub async fn device_codes(&self, id: &str, scope: &str) -> DeviceCodes {
+        let fields = [("client_id", id), ("scope", scope)];
+        DeviceCodes::of(self.form("/oauth2/device_authorization", &fields).await)
+    }
+
+    /// What a device of the public client `id` gets when it polls.
+    pub async fn poll(&self, id: &str, codes: &DeviceCodes) -> Reply {
+        let fields = [
+            ("grant_type", GrantType::DeviceCode.as_str()),
+            ("client_id", id),
+            ("device_code", &codes.device),
+        ];
+        self.form("/oauth2/token", &fields).await
+    }
+
     /// Registers a client as an operator would; confidential ones have [`SECRET`].
     pub async fn client(&self, id: &str, metadata: Metadata) {
         let now = self.clock.now();
@@ -221,6 +265,24 @@ impl Browser<'_> {
         let page = self.open(address).await.expect(StatusCode::OK);
         let reply = self.submit(&page, &[("login", name), ("password", PASSWORD)]).await;
         reply.expect(StatusCode::SEE_OTHER)
+    }
+
+    /// Enters the code of a device.
+    pub async fn enter_code(&mut self, user_code: &str) -> Reply {
+        let page = self.open("/device").await.expect(StatusCode::OK);
+        self.submit(&page, &[("user_code", user_code)]).await
+    }
+
+    /// Enters the code of a device and opens the page that names the client.
+    pub async fn device_page(&mut self, codes: &DeviceCodes) -> Reply {
+        let entered = self.enter_code(&codes.user).await.expect(StatusCode::SEE_OTHER);
+        self.open(entered.header("location")).await.expect(StatusCode::OK)
+    }
+
+    /// Enters the code of a device, and allows or denies the request.
+    pub async fn decide(&mut self, codes: &DeviceCodes, decision: &str) -> Reply {
+        let page = self.device_page(codes).await;
+        self.submit(&page, &[("decision", decision)]).await.expect(StatusCode::OK)
     }
 
     /// Opens an authorization request, logs in as `name` and consents where asked. Returns the

@@ -73,6 +73,12 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
         [400, 401, 401, 401, 401],
     ),
     ("POST", "/oauth2/par", "client_id=app&response_type=code", [400, 401, 401, 401, 401]),
+    (
+        "POST",
+        "/oauth2/device_authorization",
+        "client_id=app&scope=openid",
+        [400, 401, 401, 401, 401],
+    ),
     ("POST", "/oauth2/introspect", "client_id=app&token=x", [400, 401, 401, 401, 401]),
     ("POST", "/oauth2/revoke", "client_id=app&token=x", [400, 401, 401, 401, 401]),
     ("POST", "/oauth2/register", "{}", [400; 5]),
@@ -103,6 +109,10 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
         "decision=allow&request=client_id%3Dapp%26response_type%3Dcode%26scope%3Dopenid%26code_challenge_method%3DS256%26code_challenge%3DE9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
         [403; 5],
     ),
+    ("GET", "/device", "", [200; 5]),
+    ("POST", "/device", "user_code=BCDF-GHJK", [403; 5]),
+    ("GET", "/device/confirm", "", [303; 5]),
+    ("POST", "/device/confirm", "user_code=BCDF-GHJK&decision=allow", [403; 5]),
     // For administrators. There is no resource `:id`, and no `If-Match` is sent.
     ("GET", "/api/v1/admin/users", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/users", "{}", [401, 403, 403, 403, 400]),
@@ -368,7 +378,13 @@ async fn t84_cors_covers_client_endpoints_and_never_cookies(backend: Backend) {
     }
     assert_eq!(
         opened,
-        BTreeSet::from(["/oauth2/par", "/oauth2/revoke", "/oauth2/token", "/oauth2/userinfo"])
+        BTreeSet::from([
+            "/oauth2/device_authorization",
+            "/oauth2/par",
+            "/oauth2/revoke",
+            "/oauth2/token",
+            "/oauth2/userinfo",
+        ])
     );
 }
 

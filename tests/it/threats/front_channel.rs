@@ -297,6 +297,7 @@ async fn t05_repeated_parameters_are_refused_at_every_endpoint(backend: Backend)
             "/oauth2/par",
             "redirect_uri=https%3A%2F%2Fapp.example%2Fcb&scope=openid&scope=email".to_owned(),
         ),
+        ("/oauth2/device_authorization", "scope=openid&scope=email".to_owned()),
         ("/oauth2/introspect", format!("token={access}&token={refresh}")),
         ("/oauth2/revoke", format!("token={access}&token={refresh}")),
         (
@@ -334,10 +335,20 @@ async fn t05_repeated_parameters_are_refused_at_every_endpoint(backend: Backend)
         "/login?return_to=a&return_to=b",
         "/register?lang=en&lang=ru",
         "/select-account?return_to=a&return_to=b",
+        "/device?user_code=a&user_code=b",
+        "/device/confirm?user_code=a&user_code=b",
     ] {
         ann.open(path).await.expect_page(400);
     }
-    for path in ["/login", "/register", "/select-account", "/consent", "/oauth2/logout"] {
+    for path in [
+        "/login",
+        "/register",
+        "/select-account",
+        "/consent",
+        "/device",
+        "/device/confirm",
+        "/oauth2/logout",
+    ] {
         let post = server
             .request(Method::POST, path)
             .header("content-type", "application/x-www-form-urlencoded");

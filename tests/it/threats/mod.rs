@@ -7,6 +7,7 @@ mod back_ends;
 mod browsers;
 mod clients;
 mod codes;
+mod device;
 mod front_channel;
 pub mod gateway;
 mod grpc;

@@ -242,7 +242,8 @@ pub fn check(
 /// client that acts for itself needs none.
 fn default_scope(grants: &[GrantType]) -> Scope {
     let has = |grant| grants.contains(&grant);
-    let login = ["openid", "profile", "email"].iter().filter(|_| has(GrantType::AuthorizationCode));
+    let has_users = has(GrantType::AuthorizationCode) || has(GrantType::DeviceCode);
+    let login = ["openid", "profile", "email"].iter().filter(|_| has_users);
     let offline = has(GrantType::RefreshToken).then_some("offline_access");
     Scope::of(login.copied().chain(offline))
 }
@@ -370,10 +371,10 @@ impl Rules<'_> {
         let is_back_end =
             by == Registrant::Operator && for_others && metadata.scope.contains(TOKENS);
         self.must(
-            by_code || is_back_end || !has(GrantType::RefreshToken),
+            by_code || has(GrantType::DeviceCode) || is_back_end || !has(GrantType::RefreshToken),
             "grant_types",
-            "refresh_token requires authorization_code, or the scope propusk:tokens with \
-             client_credentials or the JWT bearer grant",
+            "refresh_token requires authorization_code or device_code, or the scope propusk:tokens \
+             with client_credentials or the JWT bearer grant",
         );
         if has(GrantType::JwtBearer) {
             self.jwt_bearer(by);

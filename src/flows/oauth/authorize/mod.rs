@@ -21,6 +21,7 @@ use crate::{
     flows::{
         accounts::browser_session,
         admin::clients::document,
+        oauth::resources::Target,
         tokens::{
             scope::{self, UserAccess},
             subject,
@@ -37,7 +38,7 @@ use crate::{
     },
     oauth::{code::Code, error::OAuthError, scope::Scope},
     storage::{
-        consents, pushed_requests,
+        self, AuditedTx, consents, pushed_requests,
         sessions::{self, CodeInsertion, Credential, NewSession, RequiredConsent},
     },
 };
@@ -87,9 +88,7 @@ pub fn decide(
     // The login is newer than this request.
     let logged_in_for_this =
         resume.is_some_and(|resume| browser.authenticated_at >= resume.first_seen);
-    let too_old = request.max_age.is_some_and(|most| {
-        app.clock.now() - browser.authenticated_at > std::time::Duration::from_secs(most.into())
-    });
+    let too_old = is_too_old(app, request.max_age, &browser);
     let wants_login = prompt.login || prompt.create || too_old || request.max_age == Some(0);
     let another = request.hinted_subject.as_ref().is_some_and(|hinted| {
         *hinted != subject(app, request, &browser.user.id).unwrap_or_default()
@@ -123,6 +122,13 @@ pub fn decide(
     Ok(Step::Consent(ConsentPrompt { browser, known }))
 }
 
+/// Whether the login is older than `max_age` (seconds).
+pub(crate) fn is_too_old(app: &App, max_age: Option<u32>, browser: &BrowserSession) -> bool {
+    max_age.is_some_and(|most| {
+        app.clock.now() - browser.authenticated_at > std::time::Duration::from_secs(most.into())
+    })
+}
+
 fn needs_consent(request: &Request, known: &Scope) -> bool {
     if request.prompt.consent {
         return true;
@@ -147,7 +153,7 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
 ///
 /// # Errors
 /// [`Error::TooMany`].
-fn admit_grant(
+pub(crate) fn admit_grant(
     app: &App,
     client: &Client,
     user_id: &str,
@@ -173,16 +179,29 @@ pub async fn remember_consent(
     let (user_id, client_id) = (&question.browser.user.id, &request.known.client.id);
     admit_grant(app, &request.known.client, user_id, caller)?;
     document::keep(app, &request.known.client, caller.address).await?;
-    let resource = request.target.key();
-    let scope = Scope::of(question.known.iter().chain(request.wishes().iter()));
     let mut tx = app.begin(&Actor::caller(user_id, caller)).await?;
-    let now = tx.now();
-    consents::put(&mut tx, user_id, client_id, &resource, &scope, now).await?;
-    tx.event(&Event::consent(ConsentChange::Granted, user_id, client_id)).await?;
-    let detail = json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
-    tx.audit("consent.grant", Some(user_id), detail).await?;
+    let resource = request.target.key();
+    put_consent(&mut tx, (user_id, client_id), &resource, &question.known, &request.wishes())
+        .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Stores the consent of a user to a client: what they had granted before (`known`) and what they
+/// grant now.
+pub(crate) async fn put_consent(
+    tx: &mut AuditedTx,
+    (user_id, client_id): (&str, &str),
+    resource: &str,
+    known: &Scope,
+    wishes: &Scope,
+) -> storage::Result<()> {
+    let scope = Scope::of(known.iter().chain(wishes.iter()));
+    let now = tx.now();
+    consents::put(tx, user_id, client_id, resource, &scope, now).await?;
+    tx.event(&Event::consent(ConsentChange::Granted, user_id, client_id)).await?;
+    let detail = json!({ "clientId": client_id, "scope": scope.to_string(), "resource": resource });
+    tx.audit("consent.grant", Some(user_id), detail).await
 }
 
 /// Issues the authorization code: the row of a session that begins when the code is exchanged.
@@ -312,17 +331,31 @@ async fn limit_to_user(
     let Some(browser) = &standing.browser else {
         return Ok(request);
     };
-    let catalogue = app.directory.catalogue(&app.db).await;
-    let catalogue = catalogue.map_err(|error| Refused::Page(error.into()))?;
-    let user =
-        UserAccess { is_admin: browser.user.role == Role::admin(), modules: &browser.modules };
-    let (resources, now) = (request.target.names(), app.clock.now());
-    let allowed = scope::allowed(&catalogue, &request.scope, &resources, Some(user), now);
-    if allowed.scope.is_empty() {
-        let error =
-            OAuthError::invalid_scope("none of the requested scopes can be granted to this user");
-        return Err(Refused::Callback(request.callback, error));
+    match granted_to_user(app, browser, &request.scope, &request.target).await {
+        Ok(scope) => request.scope = scope,
+        Err(Error::OAuth(error)) => return Err(Refused::Callback(request.callback, error)),
+        Err(other) => return Err(Refused::Page(other)),
     }
-    request.scope = allowed.scope;
     Ok(request)
+}
+
+/// The part of a scope that can be granted to the user.
+///
+/// # Errors
+/// `invalid_scope` if nothing is left.
+pub(crate) async fn granted_to_user(
+    app: &App,
+    browser: &BrowserSession,
+    scope: &Scope,
+    target: &Target,
+) -> Result<Scope, Error> {
+    let catalogue = app.directory.catalogue(&app.db).await?;
+    let user = UserAccess { is_admin: browser.user.role == Role::admin(), modules: &browser.modules };
+    let (resources, now) = (target.names(), app.clock.now());
+    let allowed = scope::allowed(&catalogue, scope, &resources, Some(user), now);
+    if allowed.scope.is_empty() {
+        let refused = "none of the requested scopes can be granted to this user";
+        return Err(OAuthError::invalid_scope(refused).into());
+    }
+    Ok(allowed.scope)
 }

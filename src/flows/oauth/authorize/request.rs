@@ -72,14 +72,19 @@ impl Request {
     /// scopes, the redirect URI and the resources. A consent is valid for the page that showed
     /// them; a client can change its metadata meanwhile (RFC 7592 §2.2).
     pub fn fingerprint(&self) -> String {
-        let shown = json!([
-            self.known.client.metadata,
-            self.wishes().to_string(),
-            self.callback.redirect_uri,
-            self.target.names(),
-        ]);
-        URL_SAFE_NO_PAD.encode(Sha256::digest(shown.to_string()))
+        fingerprint(&self.known.client, &self.wishes(), &self.callback.redirect_uri, &self.target)
     }
+}
+
+/// A digest of what a page shows of a request for consent; see [`Request::fingerprint`].
+pub(crate) fn fingerprint(
+    client: &Client,
+    wishes: &Scope,
+    redirect_uri: &str,
+    target: &Target,
+) -> String {
+    let shown = json!([client.metadata, wishes.to_string(), redirect_uri, target.names()]);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(shown.to_string()))
 }
 
 /// Where the response goes: a redirect URI that is registered for the client. Only validation
@@ -408,7 +413,11 @@ fn without_pkce(app: &App, asked: &Params, scope: &Scope) -> Result<(), OAuthErr
 
 /// The requested scope, as far as the client may request it: the rest is dropped, and the token
 /// response says so.
-fn scope(client: &Client, target: &Target, requested: Option<&str>) -> Result<Scope, OAuthError> {
+pub(crate) fn scope(
+    client: &Client,
+    target: &Target,
+    requested: Option<&str>,
+) -> Result<Scope, OAuthError> {
     let may = target.may_ask(client);
     let scope = match requested_scope(requested)? {
         Some(requested) => requested.intersection(&may),

@@ -252,6 +252,6 @@ pub(crate) fn has_secret(client: &Client, secret: &str, now: Timestamp) -> bool 
     right.into()
 }
 
-fn refused() -> Error {
+pub(crate) fn refused() -> Error {
     OAuthError::invalid_client("unknown client or invalid client authentication").into()
 }

@@ -64,24 +64,41 @@ pub(crate) async fn exchange(
         return refuse(app, known, &presented, caller, now).await;
     }
 
-    let refresh = first_refresh_token(app, client, &session_id, now)?;
+    match redeem(app, known, &presented, &request.resources, caller, now).await? {
+        Some(tokens) => Ok(Some(tokens)),
+        None => refuse(app, known, &presented, caller, now).await,
+    }
+}
+
+/// Begins the session of a code and issues its tokens; `None` if the code is not valid for this
+/// client, at this version of it. `resources` narrows the first access token.
+pub(super) async fn redeem(
+    app: &App,
+    known: &CachedClient,
+    presented: &PresentedCode<'_>,
+    resources: &[String],
+    caller: &RequestContext,
+    now: Timestamp,
+) -> Result<Option<TokenResponse>, Error> {
+    let client = &known.client;
+    let refresh = first_refresh_token(app, client, presented.session, now)?;
     let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
-    let redeemed = rows::exchange_code(&mut tx, &presented, &exchange, now).await?;
+    let redeemed = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
     if let Some(session) = &redeemed {
-        let event = Event::session_created(&session.subject, &session_id, &client.id);
+        let event = Event::session_created(&session.subject, presented.session, &client.id);
         tx.event(&event).await?;
     }
     tx.commit().await?;
     let Some(mut session) = redeemed else {
-        return refuse(app, known, &presented, caller, now).await;
+        return Ok(None);
     };
     // A registration that is used does not expire.
     if client.expires_at.is_some() {
         crate::storage::clients::mark_used(&app.db, &client.id).await?;
     }
     diagnostics::identify_user(&session.subject);
-    narrow(&mut session, &request.resources)?;
+    narrow(&mut session, resources)?;
     let scope = session.scope.clone();
     issue::for_session(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
 }

@@ -112,7 +112,7 @@ async fn issue_by_grant(
         }
         TokenRequest::DeviceCode(request) => {
             let client = authenticated(Freshness::Now).await?;
-            device_code::issue(app, &client.client, request, caller).await
+            device_code::issue(app, &client, request, caller).await
         }
     }
 }
