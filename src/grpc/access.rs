@@ -57,6 +57,7 @@ pub const METHODS: &[Method] = &[
     write("/propusk.v1.UserService/Delete", "propusk:users"),
     write("/propusk.v1.UserService/Disable", "propusk:users"),
     write("/propusk.v1.UserService/Enable", "propusk:users"),
+    write("/propusk.v1.UserService/VerifyPassword", "propusk:users:verify"),
     read("/propusk.v1.RevocationService/Watch", feed::SCOPE),
     read("/envoy.service.auth.v3.Authorization/Check", "propusk:check"),
     public("/grpc.health.v1.Health/Check"),

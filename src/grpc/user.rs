@@ -6,15 +6,15 @@ use super::{
     edge::{Call, required},
     proto::v1::{
         self, CreateUserRequest, DeleteUserRequest, DeleteUserResponse, DisableUserRequest,
-        EnableUserRequest, FindUserRequest, GetUserRequest, find_user_request::Login as LoginField,
-        user_service_server::UserService,
+        EnableUserRequest, FindUserRequest, GetUserRequest, VerifyPasswordRequest,
+        find_user_request::Login as LoginField, user_service_server::UserService,
     },
 };
 use crate::{
     api_error::ApiError,
     error::Error,
     flows::{
-        accounts::register::Registration,
+        accounts::{login, register::Registration},
         admin::{access::Precondition, users},
     },
     model::{
@@ -105,6 +105,19 @@ impl UserService for Users {
         let enabled = users::enable(&call.app, &user.id, &actor(&call)?).await;
         let account = enabled.map_err(|error| call.refuse(error))?;
         Ok(Response::new(account.user.into()))
+    }
+
+    async fn verify_password(
+        &self,
+        request: Request<VerifyPasswordRequest>,
+    ) -> Result<Response<v1::User>, Status> {
+        let call = Call::of(&request)?;
+        let VerifyPasswordRequest { login, password } = request.get_ref();
+        required(&call, "login", login)?;
+        required(&call, "password", password)?;
+        let verified = login::verify_password(&call.app, login, password, &actor(&call)?).await;
+        let user = verified.map_err(|error| call.refuse(error))?;
+        Ok(Response::new(user.into()))
     }
 }
 

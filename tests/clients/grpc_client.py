@@ -97,6 +97,12 @@ def scenario(channel):
     assert users.Enable(user.EnableUserRequest(id=eve.id)) == eve
     passed("an account is created, disabled and enabled")
 
+    right = user.VerifyPasswordRequest(login="EVE@example.org", password=PASSWORD)
+    assert users.VerifyPassword(right) == eve
+    wrong = user.VerifyPasswordRequest(login="eve", password="not the password")
+    refused(grpc.StatusCode.INVALID_ARGUMENT, users.VerifyPassword, wrong)
+    passed("a password is verified")
+
     stream = revocations.Watch(revocation.WatchRequest(), timeout=60)
     snapshot = next(stream).snapshot
     issued = tokens.Issue(token.IssueRequest(user_id=ANN, scope="api:read"))

@@ -354,7 +354,8 @@ async fn the_calls_of_the_migration_guide_run_verbatim() {
     let calls = blocks(MIGRATION, "sh calls");
     assert!(calls.matches("curl ").count() >= 6, "the calls are found:\n{calls}");
     let base = server.base.clone();
-    let ran = tokio::task::spawn_blocking(move || sh(&format!("set -eu\n{calls}"), &base, &[])).await;
+    let ran =
+        tokio::task::spawn_blocking(move || sh(&format!("set -eu\n{calls}"), &base, &[])).await;
     let (done, printed) = ran.expect("no panic");
     assert!(done && printed.contains("The calls are complete"), "{printed}");
 }

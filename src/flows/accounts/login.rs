@@ -1,5 +1,7 @@
 //! Login by email address or username and password.
 
+use serde_json::json;
+
 use crate::{
     app::App,
     diagnostics,
@@ -91,6 +93,32 @@ pub async fn login_browser(
         Ok(cookie)
     };
     counted(app, opened.await)
+}
+
+/// Verifies a password for a trusted back end, which `actor` names, and opens no session. Limits,
+/// work and response are those of [`login`].
+///
+/// # Errors
+/// As [`login`].
+pub async fn verify_password(
+    app: &App,
+    login: &str,
+    password: &str,
+    actor: &Actor,
+) -> Result<User, Error> {
+    let verified = async {
+        let Authenticated { user, verified_hash, rehashed } =
+            authenticate(app, Identifiers { login, ..Identifiers::default() }, password).await?;
+        let mut tx = app.begin(actor).await?;
+        let now = tx.now();
+        if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
+            return Err(Error::InvalidCredentials);
+        }
+        tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
+        tx.commit().await?;
+        Ok(user)
+    };
+    counted(app, verified.await)
 }
 
 fn counted<T>(app: &App, outcome: Result<T, Error>) -> Result<T, Error> {

@@ -47,7 +47,8 @@ use crate::support::{
 pub fn back_end() -> Metadata {
     Metadata {
         scope: Scope::parse(
-            "openid api:read api:write propusk:tokens propusk:users propusk:revocations propusk:check",
+            "openid api:read api:write propusk:tokens propusk:users propusk:users:verify propusk:revocations \
+             propusk:check",
         )
         .expect("a scope"),
         ..web_app()

@@ -4,7 +4,7 @@ use propusk::{
     flows::admin::users,
     grpc::proto::v1::{
         CreateUserRequest, DeleteUserRequest, DisableUserRequest, EnableUserRequest,
-        FindUserRequest, GetUserRequest, User, find_user_request::Login,
+        FindUserRequest, GetUserRequest, User, VerifyPasswordRequest, find_user_request::Login,
     },
     model::{actor::Actor, user::Role},
     storage::Statement,
@@ -79,6 +79,125 @@ backend_tests! {
     a_back_end_manages_user_accounts,
     invalid_user_requests_name_the_field_or_reason,
     a_back_end_cannot_change_an_administrator,
+    a_back_end_verifies_passwords,
+    t61_guesses_by_verify_password_count_as_logins,
+    t68_verify_password_tells_no_user_apart,
+}
+
+/// A server with `ann`, and a caller that may verify passwords and nothing else.
+async fn with_verifier(backend: Backend, settings: &[(&str, &str)]) -> (TestServer, GrpcCaller) {
+    let server = TestServer::with_grpc(backend, settings).await;
+    server.register("ann").await;
+    server.client("backend", back_end()).await;
+    let caller = server.client_caller("backend", "propusk:users:verify").await;
+    (server, caller)
+}
+
+async fn verify(caller: &GrpcCaller, login: &str, password: &str) -> Result<User, Status> {
+    let request = VerifyPasswordRequest { login: login.to_owned(), password: password.to_owned() };
+    Ok(caller.users().verify_password(request).await?.into_inner())
+}
+
+async fn a_back_end_verifies_passwords(backend: Backend) {
+    let (server, caller) = with_verifier(backend, &[]).await;
+    let ann = id_of(&server, "ann").await;
+    server.clock.advance(std::time::Duration::from_secs(60));
+    for login in ["ann", " ANN ", "Ann@Example.ORG"] {
+        let user = verify(&caller, login, PASSWORD).await.expect("right");
+        assert_eq!((user.id.as_str(), user.email.as_str()), (ann.as_str(), "ann@example.org"));
+    }
+    let verified = audit(&server, &ann).await;
+    let verified =
+        verified.iter().filter(|(action, by)| action == "user.verify_password" && by == "backend");
+    assert_eq!(verified.count(), 3);
+    let statement = Statement::new("SELECT last_login_at FROM users WHERE id = $1");
+    let rows = server.app.db.read(statement.bind(ann.as_str())).await.expect("rows");
+    assert_eq!(rows[0].get::<i64>("last_login_at").expect("a time"), server.clock.now().micros());
+    // No session is opened.
+    let sessions = Statement::new("SELECT count(*) AS n FROM sessions WHERE user_id = $1");
+    let rows = server.app.db.read(sessions.bind(ann.as_str())).await.expect("rows");
+    assert_eq!(rows[0].get::<i64>("n").expect("a number"), 1, "that of the registration");
+    let wrong = verify(&caller, "ann", "not the password").await;
+    expect_refused(wrong, Code::InvalidArgument, "INVALID_CREDENTIALS");
+    let metrics = server.app.metrics.render();
+    for line in ["{outcome=\"ok\"} 3", "{outcome=\"wrong_credentials\"} 1"] {
+        let line = format!("propusk_logins_total{line}");
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+    for (login, password, field) in [
+        ("", PASSWORD, "login"),
+        ("ann", "", "password"),
+        ("ann", &"x".repeat(1025), "password"),
+        (&"x".repeat(1025), PASSWORD, "login"),
+    ] {
+        let refused = verify(&caller, login, password).await.expect_err("a field is wrong");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(field), "{refused:?}");
+    }
+    // A hash by other parameters is renewed, as at a login.
+    let hash = async || {
+        let statement = Statement::new("SELECT password_hash FROM users WHERE id = $1");
+        let rows = server.app.db.read(statement.bind(ann.as_str())).await.expect("rows");
+        rows[0].get::<String>("password_hash").expect("a hash")
+    };
+    let before = hash().await;
+    let settings =
+        [("PROPUSK_GRPC__LISTEN", "127.0.0.1:0"), ("PROPUSK_PASSWORDS__ITERATIONS", "2")];
+    let other = server.another(&settings).await;
+    let at_other = other.client_caller("backend", "propusk:users:verify").await;
+    verify(&at_other, "ann", PASSWORD).await.expect("right");
+    assert_ne!(hash().await, before);
+    verify(&caller, "ann", PASSWORD).await.expect("right");
+    // A scope of its own.
+    let manager = server.client_caller("backend", "propusk:users").await;
+    let refused = verify(&manager, "ann", PASSWORD).await;
+    expect_refused(refused, Code::PermissionDenied, "INSUFFICIENT_SCOPE");
+}
+
+async fn t61_guesses_by_verify_password_count_as_logins(backend: Backend) {
+    let settings =
+        [("PROPUSK_LIMITS__ENABLED", "true"), ("PROPUSK_LIMITS__LOGIN_PER_ACCOUNT_BURST", "4")];
+    let (server, caller) = with_verifier(backend, &settings).await;
+    let guesses = futures_util::future::join_all((0..20).map(|n| {
+        let login = ["ann", "ANN", "ann@example.org", " Ann"][n % 4];
+        verify(&caller, login, "a guess that is wrong")
+    }));
+    let mut refused: Vec<_> =
+        guesses.await.into_iter().map(|guess| guess.expect_err("wrong").code()).collect();
+    refused.retain(|code| *code == Code::InvalidArgument);
+    assert_eq!(refused.len(), 4, "one burst for all spellings");
+    let limited = verify(&caller, "ann", PASSWORD).await.expect_err("limited");
+    assert_eq!(limited.code(), Code::ResourceExhausted);
+    assert!(limited.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    server.login("ann").await.expect(StatusCode::TOO_MANY_REQUESTS);
+    server.register("bob").await;
+    verify(&caller, "bob", PASSWORD).await.expect("another account");
+    server.clock.advance(std::time::Duration::from_secs(10));
+    verify(&caller, "ann", PASSWORD).await.expect("right");
+}
+
+async fn t68_verify_password_tells_no_user_apart(backend: Backend) {
+    let (server, caller) = with_verifier(backend, &[]).await;
+    server.register("bob").await;
+    let bob = id_of(&server, "bob").await;
+    users::disable(&server.app, &bob, &Actor::operator()).await.expect("disabled");
+    let mut messages = std::collections::BTreeSet::new();
+    for (login, password) in [
+        ("ann", "a guess that is wrong"),
+        ("nora", PASSWORD),
+        ("nora@example.org", PASSWORD),
+        ("bob", PASSWORD),
+        ("bob", "a guess that is wrong"),
+    ] {
+        let before = server.app.hasher.hashes();
+        let refused = verify(&caller, login, password).await;
+        assert_eq!(server.app.hasher.hashes() - before, 1, "{login}: one hash");
+        messages.insert(refused.as_ref().expect_err("refused").message().to_owned());
+        expect_refused(refused, Code::InvalidArgument, "INVALID_CREDENTIALS");
+    }
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let verified = audit(&server, &bob).await;
+    assert!(!verified.iter().any(|(action, _)| action == "user.verify_password"), "{verified:?}");
 }
 
 async fn a_back_end_manages_user_accounts(backend: Backend) {

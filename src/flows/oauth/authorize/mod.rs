@@ -350,7 +350,8 @@ pub(crate) async fn granted_to_user(
     target: &Target,
 ) -> Result<Scope, Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
-    let user = UserAccess { is_admin: browser.user.role == Role::admin(), modules: &browser.modules };
+    let user =
+        UserAccess { is_admin: browser.user.role == Role::admin(), modules: &browser.modules };
     let (resources, now) = (target.names(), app.clock.now());
     let allowed = scope::allowed(&catalogue, scope, &resources, Some(user), now);
     if allowed.scope.is_empty() {
