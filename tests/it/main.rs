@@ -24,6 +24,7 @@ mod event_types;
 mod events;
 mod explain;
 mod gateway;
+mod gateway_examples;
 mod generated_clients;
 mod grpc;
 mod interoperability;
