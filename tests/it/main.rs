@@ -12,6 +12,7 @@ mod bodies;
 mod client_libraries;
 mod client_registration;
 mod clients_cli;
+mod clients_file;
 mod clock;
 mod code_flow;
 mod command_line;
