@@ -109,8 +109,8 @@ impl Fetched {
     }
 }
 
-/// Resolves a name; the system's resolver, except in tests.
-type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+/// Resolves a name.
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 impl Outbound {
     /// The client with the given configuration.
@@ -127,7 +127,11 @@ impl Outbound {
         Self::with_lookup(config, lookup)
     }
 
-    fn with_lookup(config: &config::Outbound, lookup: Lookup) -> Result<Self, String> {
+    /// As [`Outbound::new`], with another resolver than the system's.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`].
+    pub fn with_lookup(config: &config::Outbound, lookup: Lookup) -> Result<Self, String> {
         let allowed: Arc<[IpNet]> = config.allowed_networks.clone().into();
         let resolver = CheckedResolver { lookup, allowed: Arc::clone(&allowed) };
         let http = reqwest::Client::builder()
@@ -331,6 +335,3 @@ fn tls(config: &config::Outbound) -> Result<rustls::ClientConfig, String> {
         .map_err(|error| error.to_string())?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
-
-#[cfg(test)]
-mod tests;

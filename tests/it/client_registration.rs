@@ -199,7 +199,7 @@ async fn the_metadata_of_the_certification_suite_is_accepted(backend: Backend) {
         }
     }
     assert_eq!(
-        external.request_count(),
+        external.connection_count(),
         1,
         "only the sector document is fetched now, not keys, logos or logout URIs"
     );

@@ -464,7 +464,7 @@ async fn a_logo_of_64_kib_is_shown(backend: Backend) {
         }
         tokio::task::yield_now().await;
     }
-    panic!("the logo is not shown after {} requests", external.request_count());
+    panic!("the logo is not shown after {} requests", external.connection_count());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

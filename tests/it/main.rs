@@ -42,6 +42,7 @@ mod modules;
 mod names;
 mod nginx;
 mod older_service;
+mod outbound;
 mod packaging;
 mod pages;
 mod passwords;

@@ -118,7 +118,7 @@ async fn a_client_with_a_metadata_document_logs_a_user_in(backend: Backend) {
     assert!(tokens["id_token"].is_string(), "{tokens}");
     let refreshed = refresh(&server, &id, tokens["refresh_token"].as_str().expect("a token")).await;
     refreshed.expect(StatusCode::OK);
-    assert_eq!(external.request_count(), 1, "fetched once");
+    assert_eq!(external.connection_count(), 1, "fetched once");
     let metadata = server.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     // By a pushed request as well, although the client was not stored before.
@@ -188,7 +188,7 @@ async fn an_invalid_metadata_document_is_refused(backend: Backend) {
     );
     assert!(!is_refused(&server, &special).await);
     // A URL that cannot be a client id is not fetched.
-    let request = external.request_count();
+    let request = external.connection_count();
     publish(&external, "/");
     publish(&external, "/a");
     for other in [
@@ -202,7 +202,7 @@ async fn an_invalid_metadata_document_is_refused(backend: Backend) {
     ] {
         assert!(is_refused(&server, &other).await, "{other}");
     }
-    assert_eq!(external.request_count(), request);
+    assert_eq!(external.connection_count(), request);
 }
 
 async fn t80_a_client_id_at_a_private_address_is_never_fetched(backend: Backend) {
@@ -213,7 +213,7 @@ async fn t80_a_client_id_at_a_private_address_is_never_fetched(backend: Backend)
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
         assert!(is_refused(&server, &format!("https://{host}:{port}/client.json")).await, "{host}");
     }
-    assert_eq!(external.request_count(), 0);
+    assert_eq!(external.connection_count(), 0);
 }
 
 async fn a_metadata_document_is_cached_and_then_fetched_again(backend: Backend) {
@@ -227,19 +227,19 @@ async fn a_metadata_document_is_cached_and_then_fetched_again(backend: Backend) 
     for _ in 0..5 {
         assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
     }
-    assert_eq!(external.request_count(), 2, "at least five minutes");
+    assert_eq!(external.connection_count(), 2, "at least five minutes");
     server.clock.advance(5 * minute);
     assert!(!is_refused(&server, &short).await && !is_refused(&server, &long).await);
-    assert_eq!(external.request_count(), 3);
+    assert_eq!(external.connection_count(), 3);
     server.clock.advance(24 * 60 * minute);
     assert!(!is_refused(&server, &long).await);
-    assert_eq!(external.request_count(), 4, "at most a day");
+    assert_eq!(external.connection_count(), 4, "at most a day");
     // A failed fetch is retried after a minute, and not sooner.
     let late = id(&external, "/late");
     for _ in 0..5 {
         assert!(is_refused(&server, &late).await);
     }
-    assert_eq!(external.request_count(), 5);
+    assert_eq!(external.connection_count(), 5);
     publish(&external, "/late");
     assert!(is_refused(&server, &late).await);
     server.clock.advance(minute);
@@ -323,13 +323,13 @@ async fn metadata_documents_can_be_disabled(backend: Backend) {
         .authorize(&AuthorizationRequest::of(&id, "openid offline_access"), "ann")
         .await;
     let tokens = exchange_code(&on, &id, answer.code()).await.expect(StatusCode::OK).json();
-    let request = external.request_count();
+    let request = external.connection_count();
     let settings = [("PROPUSK_CLIENT_REGISTRATION__METADATA_DOCUMENTS", "off")];
     let off = another_on(&external, Arc::clone(&on.database), on.clock.clone(), &settings).await;
     assert!(is_refused(&off, &id).await);
     let token = tokens["refresh_token"].as_str().expect("a token");
     assert_eq!(refresh(&off, &id, token).await.status, StatusCode::BAD_REQUEST);
-    assert_eq!(external.request_count(), request);
+    assert_eq!(external.connection_count(), request);
     let metadata = off.get("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], false);
 }
@@ -355,9 +355,9 @@ async fn fetches_of_unknown_documents_are_rate_limited(backend: Backend) {
     for n in 0..20 {
         from("198.51.100.7", format!("/{n}")).await;
     }
-    assert_eq!(external.request_count(), 5, "exactly the burst is fetched");
+    assert_eq!(external.connection_count(), 5, "exactly the burst is fetched");
     from("203.0.113.9", "/another".to_owned()).await;
-    assert_eq!(external.request_count(), 6);
+    assert_eq!(external.connection_count(), 6);
 }
 
 async fn the_number_of_metadata_document_clients_is_bounded(backend: Backend) {

@@ -272,13 +272,13 @@ async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) 
     server.clock.advance(Duration::from_secs(31));
     let own = std::mem::replace(&mut client.key, client_key("one"));
     assert!(!authenticates(&client).await);
-    assert_eq!(external.request_count(), 2);
+    assert_eq!(external.connection_count(), 2);
     client.key = own;
     assert!(authenticates(&client).await, "the client's keys stay valid");
     // The keys stay valid when the next fetch is due, for a day in all.
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(authenticates(&client).await);
-    assert_eq!(external.request_count(), 3);
+    assert_eq!(external.connection_count(), 3);
     server.clock.advance(Duration::from_secs(12 * 3_600));
     assert!(!authenticates(&client).await);
     publish("", key_set(&client.key));
@@ -366,7 +366,7 @@ async fn request_uri_by_reference_is_not_supported(backend: Backend) {
         let answer = server.logged_in("ann").await.authorize(&request, "ann").await;
         answer.expect_error("request_uri_not_supported");
     }
-    assert_eq!(external.request_count(), 0, "nothing was fetched");
+    assert_eq!(external.connection_count(), 0, "nothing was fetched");
 }
 
 async fn the_redirect_uri_of_the_request_object_is_used(backend: Backend) {

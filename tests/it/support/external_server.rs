@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,28 +18,26 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Responses by path, with or without its query: the status, further headers and the body.
-type Answers = Arc<Mutex<HashMap<String, (u16, String, String)>>>;
+/// Responses by path, with or without its query, byte for byte; `None` is never answered.
+type Answers = Arc<Mutex<HashMap<String, Option<Vec<u8>>>>>;
 
 /// What was posted, by path.
 type Bodies = Arc<Mutex<HashMap<String, Vec<String>>>>;
-
-/// The status of a path whose requests are never answered.
-const SILENT: u16 = 0;
 
 pub struct ExternalServer {
     /// `https://127.0.0.1:port`
     pub base: String,
     ca: TempDir,
     answers: Answers,
-    request_count: Arc<AtomicUsize>,
+    connection_count: Arc<AtomicUsize>,
     bodies: Bodies,
 }
 
 impl ExternalServer {
     pub async fn start() -> Self {
+        let names = ["127.0.0.1", "app.example"].map(str::to_owned);
         let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+            generate_simple_self_signed(names).expect("a certificate");
         let ca = tempfile::tempdir().expect("a folder");
         std::fs::write(ca.path().join("ca.pem"), cert.pem()).expect("written");
         let key =
@@ -53,25 +52,21 @@ impl ExternalServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("https://{}", listener.local_addr().expect("an address"));
         let answers = Answers::default();
-        let request_count = Arc::new(AtomicUsize::new(0));
+        let connection_count = Arc::new(AtomicUsize::new(0));
         let bodies = Bodies::default();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let (known, counted, posted) =
-            (Arc::clone(&answers), Arc::clone(&request_count), Arc::clone(&bodies));
+            (Arc::clone(&answers), Arc::clone(&connection_count), Arc::clone(&bodies));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, known, counted, posted) = (
-                    acceptor.clone(),
-                    Arc::clone(&known),
-                    Arc::clone(&counted),
-                    Arc::clone(&posted),
-                );
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, known, posted) =
+                    (acceptor.clone(), Arc::clone(&known), Arc::clone(&posted));
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
                     };
                     let request = read(&mut stream).await;
-                    counted.fetch_add(1, Ordering::SeqCst);
                     let (head, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
                     let path = head.split(' ').nth(1).unwrap_or_default();
                     let (path, body) = (path.to_owned(), body.to_owned());
@@ -81,21 +76,17 @@ impl ExternalServer {
                         let known = known.lock().expect("no panic");
                         known.get(&path).or_else(|| known.get(without_query)).cloned()
                     };
-                    let (status, headers, body) =
-                        answer.unwrap_or((404, String::new(), String::new()));
-                    if status == SILENT {
-                        std::future::pending::<()>().await;
+                    let answer = answer.unwrap_or_else(|| Some(response(404, "", "")));
+                    match answer {
+                        Some(answer) => drop(stream.write_all(&answer).await),
+                        None => std::future::pending().await,
                     }
-                    let answer = format!(
-                        "HTTP/1.1 {status} OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
-                        body.len()
-                    );
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                    let _ = stream.shutdown().await;
+                    // Open until the client closes: it must find the end of a response by itself.
+                    let _ = stream.read(&mut [0; 1024]).await;
                 });
             }
         });
-        Self { base, ca, answers, request_count, bodies }
+        Self { base, ca, answers, connection_count, bodies }
     }
 
     /// Sets the response at a path, as JSON unless the headers have another type. `headers`: whole
@@ -105,18 +96,24 @@ impl ExternalServer {
         if !headers.contains("Content-Type:") {
             headers.push_str("Content-Type: application/json\r\n");
         }
-        let answer = (status, headers, body.into());
+        self.put_raw(path, response(status, &headers, &body.into()));
+    }
+
+    /// Sets the response at a path, byte for byte. It may be the beginning of one: the connection
+    /// stays open.
+    pub fn put_raw(&self, path: &str, response: impl Into<Vec<u8>>) {
+        let answer = Some(response.into());
         self.answers.lock().expect("no panic").insert(path.to_owned(), answer);
     }
 
     /// Never answers requests to a path.
     pub fn silence(&self, path: &str) {
-        self.put(path, SILENT, "", "");
+        self.answers.lock().expect("no panic").insert(path.to_owned(), None);
     }
 
-    /// The number of requests so far.
-    pub fn request_count(&self) -> usize {
-        self.request_count.load(Ordering::SeqCst)
+    /// The number of connections so far: one for each request, since responses end them.
+    pub fn connection_count(&self) -> usize {
+        self.connection_count.load(Ordering::SeqCst)
     }
 
     /// What was posted to a path last.
@@ -129,14 +126,32 @@ impl ExternalServer {
         self.bodies.lock().expect("no panic").get(path).map_or(0, Vec::len)
     }
 
+    /// A URL of this server with another host.
+    pub fn url(&self, host: &str) -> String {
+        self.base.replace("127.0.0.1", host)
+    }
+
+    /// The certificate authority of its certificate, which is for 127.0.0.1 and app.example.
+    pub fn ca_file(&self) -> PathBuf {
+        self.ca.path().join("ca.pem")
+    }
+
     /// The settings that let Propusk connect to this server.
     pub fn settings(&self) -> [(&'static str, String); 2] {
-        let ca = self.ca.path().join("ca.pem").display().to_string();
+        let ca = self.ca_file().display().to_string();
         [
             ("PROPUSK_OUTBOUND__ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
             ("PROPUSK_OUTBOUND__CA_FILE", ca),
         ]
     }
+}
+
+fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// A request: its header section, and as much of a body as that announces.
