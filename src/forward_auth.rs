@@ -36,6 +36,7 @@ const SCOPE: HeaderName = HeaderName::from_static("x-propusk-scope");
 const CLIENT: HeaderName = HeaderName::from_static("x-propusk-client");
 const SESSION: HeaderName = HeaderName::from_static("x-propusk-session");
 const MODULES: HeaderName = HeaderName::from_static("x-propusk-modules");
+const ACTOR: HeaderName = HeaderName::from_static("x-propusk-actor");
 const LOCATION: HeaderName = HeaderName::from_static("x-propusk-location");
 const SET_COOKIES: [HeaderName; 2] = [
     HeaderName::from_static("x-propusk-set-access"),
@@ -217,10 +218,15 @@ fn allowed(app: &App, identity: &Identity) -> Result<Response, ApiError> {
     let claims = identity.claims();
     let scope = claims.scope.to_string();
     let headers = response.headers_mut();
-    headers.reserve(13);
+    headers.reserve(14);
     let email = claims.email.as_deref().map(|email| (email, claims.email_verified == Some(true)));
     // Users can register with any address (threat T110).
     let shown = email.filter(|(_, verified)| *verified || app.config.gateway.unverified_email);
+    // RFC 8693 §4.1: of a chain only the current actor counts for access decisions.
+    let actor = claims.act.as_ref().map_or_else(String::new, |act| match &act.iss {
+        Some(iss) => format!("{iss} {}", act.sub),
+        None => act.sub.clone(),
+    });
     let verified = email.map(|(_, verified)| if verified { "true" } else { "false" });
     for (name, value) in [
         (USER, claims.user().unwrap_or_default()),
@@ -231,6 +237,7 @@ fn allowed(app: &App, identity: &Identity) -> Result<Response, ApiError> {
         (CLIENT, claims.client_id.as_str()),
         (SESSION, claims.sid.as_deref().unwrap_or_default()),
         (MODULES, identity.modules.as_str()),
+        (ACTOR, actor.as_str()),
     ] {
         set_header(headers, name, value)?;
     }
@@ -270,7 +277,7 @@ fn see_other(location: &str) -> Result<Response, ApiError> {
 
 /// Sets every identity header to an empty value; see [`allowed`].
 fn with_empty_identity(mut response: Response) -> Response {
-    for name in [USER, EMAIL, EMAIL_VERIFIED, ROLE, SCOPE, CLIENT, SESSION, MODULES] {
+    for name in [USER, EMAIL, EMAIL_VERIFIED, ROLE, SCOPE, CLIENT, SESSION, MODULES, ACTOR] {
         let nothing = HeaderValue::from_static("");
         response.headers_mut().insert(name, nothing);
     }

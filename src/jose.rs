@@ -1,4 +1,5 @@
-//! JWTs signed by clients: assertions (RFC 7523) and request objects (RFC 9101). josekit verifies
+//! JWTs signed by others: clients' assertions (RFC 7523) and request objects (RFC 9101), and the
+//! tokens of trusted issuers. josekit verifies
 //! signatures; which headers, keys and claims are accepted is decided here.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -95,14 +96,14 @@ impl KeySet {
         let of_kid = |key: &&Key| jwt.header.kid.is_none() || key.id == jwt.header.kid;
         let mut keys = self.0.iter().filter(of_kid).peekable();
         if keys.peek().is_none() {
-            return Err(InvalidToken("no key of the client has this `kid`"));
+            return Err(InvalidToken("no key of the signer has this `kid`"));
         }
         let mut verifiers = keys
             .filter_map(|key| key.verifiers.iter().find(|(known, _)| *known == algorithm))
             .take(MAX_CANDIDATES)
             .peekable();
         if verifiers.peek().is_none() {
-            return Err(InvalidToken("no key of the client is for this `alg`"));
+            return Err(InvalidToken("no key of the signer is for this `alg`"));
         }
         let verifies = |(_, verifier): &(SigningAlgorithm, Box<dyn JwsVerifier>)| {
             verifier.verify(jwt.message.as_bytes(), &jwt.signature).is_ok()
@@ -110,7 +111,7 @@ impl KeySet {
         if verifiers.any(verifies) {
             Ok(())
         } else {
-            Err(InvalidToken("the signature does not match the client's key"))
+            Err(InvalidToken("the signature does not match the signer's key"))
         }
     }
 }

@@ -30,17 +30,19 @@ pub enum Limit {
     Register,
     Writes,
     DeviceCode,
+    Exchange,
 }
 
 impl Limit {
     /// Every limit, in the order of declaration.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Address,
         Self::LoginAccount,
         Self::ClientAuth,
         Self::Register,
         Self::Writes,
         Self::DeviceCode,
+        Self::Exchange,
     ];
 
     /// The name in metrics and logs.
@@ -52,6 +54,7 @@ impl Limit {
             Self::Register => "register",
             Self::Writes => "writes",
             Self::DeviceCode => "device_code",
+            Self::Exchange => "exchange",
         }
     }
 }
@@ -72,6 +75,8 @@ pub struct Limits {
     /// Wrong user codes (RFC 8628 §5.1) of one account and from one network: checked before,
     /// refunded after a success.
     pub device_code: Limiter,
+    /// Token exchanges and ID-JAGs of one client.
+    pub exchange: Limiter,
 }
 
 impl Limits {
@@ -109,6 +114,11 @@ impl Limits {
                 config.wrong_device_codes_per_minute,
                 config.wrong_device_codes_burst,
             ),
+            exchange: limiter(
+                MINUTE,
+                config.exchange_per_client_per_minute,
+                config.exchange_per_client_burst,
+            ),
         }
     }
 
@@ -121,6 +131,7 @@ impl Limits {
             Limit::Register => &self.register,
             Limit::Writes => &self.writes,
             Limit::DeviceCode => &self.device_code,
+            Limit::Exchange => &self.exchange,
         }
     }
 }
@@ -450,6 +461,8 @@ mod tests {
             writes_burst: 1,
             wrong_device_codes_per_minute: 6,
             wrong_device_codes_burst: 10,
+            exchange_per_client_per_minute: 1,
+            exchange_per_client_burst: 1,
             tracked: 10,
         };
         let off = Limits::new(&config);

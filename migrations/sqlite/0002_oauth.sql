@@ -95,3 +95,23 @@ CREATE TABLE logout_back_offs (
     failures  BIGINT NOT NULL,                  -- in a row
     retry_at  BIGINT NOT NULL
 );
+
+-- Other servers whose JWTs are accepted: in a token exchange (RFC 8693), or as ID-JAGs.
+CREATE TABLE trusted_issuers (
+    id          TEXT   NOT NULL PRIMARY KEY,    -- the namespace of its subjects: [a-z0-9-]
+    issuer      TEXT   NOT NULL UNIQUE,         -- the `iss` of its JWTs
+    settings    TEXT   NOT NULL,                -- JSON: model::trusted_issuer::IssuerSettings
+    created_at  BIGINT NOT NULL,
+    updated_at  BIGINT NOT NULL,                -- strictly increasing: the entity tag of the row
+    disabled_at BIGINT
+);
+
+-- Subjects of trusted issuers that an operator has linked to users of this server.
+CREATE TABLE linked_subjects (
+    issuer_id  TEXT   NOT NULL REFERENCES trusted_issuers (id) ON DELETE CASCADE,
+    subject    TEXT   NOT NULL,                 -- the `sub` of the issuer's JWTs
+    user_id    TEXT   NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (issuer_id, subject)
+);
+CREATE INDEX linked_subjects_user_id ON linked_subjects (user_id);

@@ -1,5 +1,5 @@
-//! The public keys of clients: in their metadata (`jwks`), or at their `jwks_uri`, which is fetched
-//! through the SSRF-safe HTTP client and cached.
+//! The public keys of clients and of trusted issuers: in their metadata (`jwks`), or at their
+//! `jwks_uri`, which is fetched through the SSRF-safe HTTP client and cached.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(900);
 /// failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The key sets of clients.
+/// The key sets of clients and of trusted issuers.
 #[derive(Debug)]
 pub struct ClientKeys {
     /// By the hash of the set in the metadata.
@@ -66,12 +66,29 @@ impl ClientKeys {
         only: Option<SigningAlgorithm>,
     ) -> Result<(), InvalidToken> {
         let metadata = &client.metadata;
-        if let Some(document) = &metadata.jwks {
+        let keys = (metadata.jwks.as_ref(), metadata.jwks_uri.as_ref());
+        self.verify_with(outbound, now, keys, jwt, only).await
+    }
+
+    /// As [`Self::verify`], with the keys of another signer: its `jwks`, else those at its
+    /// `jwks_uri`.
+    ///
+    /// # Errors
+    /// Why none of the keys verifies it.
+    pub(crate) async fn verify_with(
+        &self,
+        outbound: &Outbound,
+        now: Timestamp,
+        (document, uri): (Option<&serde_json::Value>, Option<&String>),
+        jwt: &ClientJwt<'_>,
+        only: Option<SigningAlgorithm>,
+    ) -> Result<(), InvalidToken> {
+        if let Some(document) = document {
             let keys = self.inline(document).ok_or(InvalidToken("`jwks` has no usable key"))?;
             return keys.verify(jwt, only);
         }
-        let Some(uri) = &metadata.jwks_uri else {
-            return Err(InvalidToken("the client has registered no `jwks` or `jwks_uri`"));
+        let Some(uri) = uri else {
+            return Err(InvalidToken("the signer has registered no `jwks` or `jwks_uri`"));
         };
         let verify = |set: &Fetched| match &set.keys {
             Some(keys) => keys.verify(jwt, only),

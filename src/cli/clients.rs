@@ -23,8 +23,8 @@ use crate::{
         actor::Actor,
         catalogue::{Descriptions, Resource},
         client::{
-            ApplicationType, AssertionAudience, AuthMethod, Client, Consent, GrantType, Metadata,
-            SubjectType, UserClaim,
+            ApplicationType, AssertionAudience, AuthMethod, Client, Consent, GrantType,
+            IdJagTarget, Metadata, SubjectType, TokenExchangePolicy, UserClaim,
         },
         key::SigningAlgorithm,
     },
@@ -206,6 +206,28 @@ pub struct Settings {
     /// Requires the scope propusk:tokens; clients that share a namespace share its users
     #[arg(long, value_name = "NAME")]
     subject_namespace: Option<String>,
+    /// Resource that tokens may be exchanged for (RFC 8693), or *; repeatable
+    #[arg(long, value_name = "URI")]
+    exchange_audience: Vec<String>,
+    /// Resource whose tokens the client may exchange besides its own, or *; repeatable
+    #[arg(long, value_name = "URI")]
+    exchange_subject_audience: Vec<String>,
+    /// Trusted issuer whose tokens the client may exchange; repeatable
+    #[arg(long, value_name = "ISSUER")]
+    exchange_issuer: Vec<String>,
+    /// Allow token exchange without an actor token
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    impersonation: Option<bool>,
+    /// Allow token exchange with an actor token
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    delegation: Option<bool>,
+    /// Authorization server that ID-JAGs may be requested for, as JSON with audience, client_id,
+    /// resources and scope; repeatable
+    #[arg(long, value_name = "JSON", value_parser = or_none(id_jag))]
+    id_jag: Vec<OrNone<IdJagTarget>>,
+    /// The only client that may act for the client's users by token exchange
+    #[arg(long, value_name = "CLIENT")]
+    may_act: Option<String>,
     /// Home page
     #[arg(long, value_name = "URI")]
     client_uri: Option<String>,
@@ -296,7 +318,7 @@ pub enum ScopeCommand {
 }
 
 /// Parses a value by its name in JSON.
-fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+pub(super) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
@@ -309,6 +331,10 @@ fn grant_type(name: &str) -> Result<GrantType, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
         .map_err(|_| "must be a duration like 15m, 24h or 7d".to_owned())
+}
+
+fn id_jag(json: &str) -> Result<IdJagTarget, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// A value, or none to remove it, so that the configuration applies again.
@@ -325,7 +351,7 @@ fn or_none<T>(
     }
 }
 
-fn scopes(text: &str) -> Result<Scope, Failed> {
+pub(super) fn scopes(text: &str) -> Result<Scope, Failed> {
     Scope::parse(text).map_err(|why| Failed::Usage(why.to_owned()))
 }
 
@@ -412,6 +438,7 @@ impl Settings {
                 (&mut to.logo_uri, self.logo_uri),
                 (&mut to.policy_uri, self.policy_uri),
                 (&mut to.tos_uri, self.tos_uri),
+                (&mut to.may_act, self.may_act),
             ] {
                 if let Some(given) = given {
                     *to = Some(given).filter(|given| !given.is_empty());
@@ -420,6 +447,14 @@ impl Settings {
             set_list(&mut to.allowed_origins, self.allowed_origin);
             set_list(&mut to.contacts, self.contact);
             set_list(&mut to.tls_client_certificates, certificates);
+            set_exchange(
+                &mut to.token_exchange,
+                [self.exchange_audience, self.exchange_subject_audience, self.exchange_issuer],
+                [self.impersonation, self.delegation],
+            );
+            if !self.id_jag.is_empty() {
+                to.id_jag = self.id_jag.into_iter().filter_map(|OrNone(given)| given).collect();
+            }
             if !self.user_claim.is_empty() {
                 to.user_claims = self.user_claim;
             }
@@ -441,13 +476,28 @@ fn set<T>(to: &mut T, given: Option<T>) {
     }
 }
 
-fn set_list(to: &mut Vec<String>, given: Vec<String>) {
+/// Changes the given members of the policy; one that allows nothing is removed.
+fn set_exchange(
+    to: &mut Option<TokenExchangePolicy>,
+    [audiences, subject_audiences, issuers]: [Vec<String>; 3],
+    [impersonation, delegation]: [Option<bool>; 2],
+) {
+    let mut policy = to.take().unwrap_or_default();
+    set_list(&mut policy.audiences, audiences);
+    set_list(&mut policy.subject_audiences, subject_audiences);
+    set_list(&mut policy.issuers, issuers);
+    set(&mut policy.impersonation, impersonation);
+    set(&mut policy.delegation, delegation);
+    *to = Some(policy).filter(|policy| *policy != TokenExchangePolicy::default());
+}
+
+pub(super) fn set_list(to: &mut Vec<String>, given: Vec<String>) {
     if !given.is_empty() {
         *to = given.into_iter().filter(|one| !one.is_empty()).collect();
     }
 }
 
-fn jwks(path: &std::path::Path) -> Result<Value, Failed> {
+pub(super) fn jwks(path: &std::path::Path) -> Result<Value, Failed> {
     let unreadable = |why: String| Failed::Usage(format!("--jwks-file {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))

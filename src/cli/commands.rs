@@ -55,7 +55,8 @@ impl From<Error> for Failed {
             }
             Error::Unavailable(cause) | Error::NotCreated(cause) => cause.to_string(),
             Error::NotFound(
-                noun @ ("client" | "module" | "resource" | "role" | "scope" | "session" | "user"),
+                noun @ ("client" | "issuer" | "module" | "resource" | "role" | "scope" | "session"
+                | "user"),
             ) => {
                 format!("there is no such {noun}: see `propusk {noun} list`")
             }

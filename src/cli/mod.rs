@@ -19,6 +19,7 @@ macro_rules! eprintln {
 mod clients;
 mod commands;
 mod events;
+mod issuers;
 mod listing;
 mod modules;
 mod sessions;
@@ -80,6 +81,9 @@ enum Command {
     /// Manage the descriptions of scopes on the consent page
     #[command(subcommand)]
     Scope(clients::ScopeCommand),
+    /// Manage trusted issuers, the other servers whose JWTs are accepted
+    #[command(subcommand)]
+    Issuer(issuers::IssuerCommand),
     /// Manage product modules, which are granted to users
     #[command(subcommand)]
     Module(modules::ModuleCommand),
@@ -318,6 +322,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Scope(command) => {
                 on_app(config, async |app| clients::scope(app, command).await).await
+            }
+            Command::Issuer(command) => {
+                on_app(config, async |app| issuers::issuer(app, command).await).await
             }
             Command::Module(command) => {
                 on_app(config, async |app| modules::module(app, command).await).await

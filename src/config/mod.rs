@@ -566,6 +566,8 @@ pub struct Limits {
     pub writes_burst: u32,
     pub wrong_device_codes_per_minute: u32,
     pub wrong_device_codes_burst: u32,
+    pub exchange_per_client_per_minute: u32,
+    pub exchange_per_client_burst: u32,
     pub tracked: usize,
 }
 

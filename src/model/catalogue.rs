@@ -1,8 +1,11 @@
-//! The catalogue of resources, scopes and modules.
+//! The catalogue of resources, scopes, modules and trusted issuers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::{model::module::Module, oauth::scope::Scope};
+use crate::{
+    model::{module::Module, trusted_issuer::TrustedIssuer},
+    oauth::scope::Scope,
+};
 
 /// A resource that tokens can be requested for (RFC 8707 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Resource {
 /// Texts by language tag.
 pub type Descriptions = BTreeMap<String, String>;
 
-/// All resources, scopes and modules at one moment.
+/// All resources, scopes, modules and trusted issuers at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     pub resources: HashMap<String, Resource>,
@@ -28,6 +31,8 @@ pub struct Catalogue {
     pub modules: BTreeMap<String, Module>,
     /// The scopes that belong, or once belonged, to a module; all others are general.
     pub module_scopes: HashSet<String>,
+    /// Keyed by their `iss`; the disabled ones too.
+    pub issuers: HashMap<String, TrustedIssuer>,
 }
 
 impl Catalogue {

@@ -8,7 +8,7 @@ pub use crate::oauth::token_request::GrantType;
 use crate::{
     clock::Timestamp,
     model::key::SigningAlgorithm,
-    oauth::{redirect_uri, scope::Scope},
+    oauth::{access_token::MayAct, redirect_uri, scope::Scope},
 };
 
 /// The first-party client of the JSON API: a login there opens a session of this client.
@@ -152,6 +152,56 @@ pub enum UserClaim {
     Modules,
 }
 
+/// What a client may exchange tokens for (RFC 8693). Everything that is not named is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenExchangePolicy {
+    /// The resources that it may get tokens for; `*`: any registered one. This server's own API is
+    /// named by its audience.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
+    /// It may present subject tokens of other clients that are for one of these: the APIs that it
+    /// serves itself. `*`: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_audiences: Vec<String>,
+    /// The ids of the trusted issuers whose tokens it may present.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<String>,
+    /// Without an actor token: the resulting token does not tell that somebody acts for the subject
+    /// (RFC 8693 §1.1).
+    pub impersonation: bool,
+    /// With an actor token, which becomes the `act` of the result.
+    pub delegation: bool,
+}
+
+impl TokenExchangePolicy {
+    /// Whether tokens issued under `before` may be more than this policy allows.
+    pub fn allows_less_than(&self, before: &Self) -> bool {
+        let lost = |before: &[String], now: &[String]| before.iter().any(|one| !now.contains(one));
+        lost(&before.audiences, &self.audiences)
+            || lost(&before.subject_audiences, &self.subject_audiences)
+            || lost(&before.issuers, &self.issuers)
+            || (before.impersonation && !self.impersonation)
+            || (before.delegation && !self.delegation)
+    }
+}
+
+/// An authorization server that a client may get ID-JAGs for
+/// (draft-ietf-oauth-identity-assertion-authz-grant §4.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdJagTarget {
+    /// The issuer identifier of the authorization server: the `audience` of requests.
+    pub audience: String,
+    /// The id of the client there.
+    pub client_id: String,
+    /// The resources there that it may name.
+    pub resources: Vec<String>,
+    /// The scopes there that it may request.
+    #[serde(default)]
+    pub scope: Scope,
+}
+
 /// Client metadata, by the names of RFC 7591, OpenID Connect Registration and their extensions. The
 /// fields after the blank line can only be set by administrators; dynamic registration neither
 /// reads nor returns them.
@@ -253,6 +303,16 @@ pub struct Metadata {
     /// that share one share these users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject_namespace: Option<String>,
+    /// What it may exchange tokens for (RFC 8693); `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<TokenExchangePolicy>,
+    /// The authorization servers of others that it may get ID-JAGs for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub id_jag: Vec<IdJagTarget>,
+    /// The only client that may act for its users by token exchange (`may_act`, RFC 8693 §4.4);
+    /// `None`: every client whose policy allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_act: Option<String>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub access_ttl: Option<Duration>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
@@ -276,6 +336,12 @@ impl Client {
 
     pub fn may(&self, grant: GrantType) -> bool {
         self.metadata.grant_types.contains(&grant)
+    }
+
+    /// The `may_act` of its users' tokens.
+    pub fn may_act(&self) -> Option<MayAct> {
+        let only = self.metadata.may_act.clone();
+        only.map(|sub| MayAct { iss: None, sub })
     }
 
     /// PKCE is required unless a confidential client was registered without it.

@@ -13,6 +13,7 @@ pub mod module;
 pub mod revocation;
 pub mod saga;
 pub mod session;
+pub mod trusted_issuer;
 pub mod user;
 
 use crate::clock::{Clock, Rng};

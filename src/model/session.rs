@@ -96,6 +96,9 @@ pub struct SessionDetails {
     /// The user of a session without an account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_user: Option<Box<ExternalUser>>,
+    /// The id of the trusted issuer whose JWT opened the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// A user whom a back end keeps, as the back end has described them when it asked for tokens. There

@@ -44,8 +44,61 @@ pub struct AccessClaims {
     /// user where it vouches for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
+    /// Who acts for the subject (RFC 8693 §4.1); absent: the subject itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<ActorClaim>,
+    /// The only party that may act for the subject by token exchange (RFC 8693 §4.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_act: Option<MayAct>,
+    /// The tokens that this one was exchanged for, the nearest first: it is revoked with each of
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived_from: Vec<Origin>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
+}
+
+/// A party that acts for the subject of a token, and those that acted before it (RFC 8693 §4.1).
+/// Only the outermost one counts for access decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorClaim {
+    /// The issuer that `sub` is from; absent: the issuer of the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    pub sub: String,
+    /// The client that presented the actor's token, unless `sub` names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<Self>>,
+}
+
+impl ActorClaim {
+    /// The actors of the chain, the current one first.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |one| one.act.as_deref())
+    }
+}
+
+/// Who may act (RFC 8693 §4.4). With a member that is unknown here nobody is known to be named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MayAct {
+    /// The issuer that `sub` is from; absent: the issuer of the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    pub sub: String,
+}
+
+/// What a token that was exchanged can be revoked by, beside its session and its subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Absent for an ID token, which has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    pub iat: i64,
+    pub client_id: String,
+    pub kid: String,
 }
 
 /// `aud`: one audience or several (RFC 7519 §4.1.3).
@@ -60,6 +113,14 @@ impl Audience {
     /// The audience in this order; a single name becomes a string, as many consumers expect.
     pub fn of(mut names: Vec<String>) -> Self {
         if names.len() == 1 { Self::One(names.swap_remove(0)) } else { Self::Several(names) }
+    }
+
+    /// The audiences, in order.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
     }
 
     /// Whether the name is one of the audiences.
@@ -114,6 +175,9 @@ impl AccessClaims {
             role: new.role.map(str::to_owned),
             modules: new.modules,
             user_id: new.user_id.map(str::to_owned),
+            act: None,
+            may_act: None,
+            derived_from: vec![],
             nbf: None,
         }
     }

@@ -25,17 +25,21 @@ pub enum TokenType {
     UserInfo,
     /// A snapshot of the revocation list (docs/revocation-feed.md).
     Revocations,
+    /// An Identity Assertion JWT Authorization Grant
+    /// (draft-ietf-oauth-identity-assertion-authz-grant §3).
+    IdJag,
 }
 
 impl TokenType {
     /// All types; each is at the index of its discriminant.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Access,
         Self::Id,
         Self::Logout,
         Self::Introspection,
         Self::UserInfo,
         Self::Revocations,
+        Self::IdJag,
     ];
 
     /// The value of the `typ` header.
@@ -47,6 +51,7 @@ impl TokenType {
             Self::Introspection => "token-introspection+jwt",
             Self::UserInfo => "userinfo+jwt",
             Self::Revocations => "revocations+jwt",
+            Self::IdJag => "oauth-id-jag+jwt",
         }
     }
 }

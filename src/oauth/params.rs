@@ -204,6 +204,9 @@ macro_rules! values {
         pub enum $name { $($(#[$about])* #[oai(rename = $text)] #[serde(rename = $text)] $value,)+ }
 
         impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$value),+];
+
             /// The name on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text,)+ }

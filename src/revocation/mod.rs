@@ -29,7 +29,10 @@ use crate::{
     directory::Directory,
     keys::Keys,
     model::revocation::{Revocation, RevocationTarget, WireRevocation},
-    oauth::{access_token::AccessClaims, scope::Scope},
+    oauth::{
+        access_token::{AccessClaims, Origin},
+        scope::Scope,
+    },
     storage::{
         self, CommitNotifications, Db, DedicatedConnection, change_counters,
         revocations::{self, NumberedRevocation},
@@ -217,19 +220,35 @@ impl Entries {
     fn revokes_token(&self, claims: &AccessClaims, kid: &str) -> Option<&'static str> {
         let is_old =
             |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| claims.iat <= *until);
+        // A token that was exchanged depends on what its subject tokens depended on.
+        let iat = issued_first(claims);
+        let is_of_lost_subject =
+            |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| iat <= *until);
         let session = || self.sessions.contains_key(claims.sid.as_ref()?).then_some(());
         if self.tokens.contains_key(&claims.jti) {
             Some("token")
         } else if session().is_some() {
             Some("session")
-        } else if is_old(self.subjects.get(&claims.sub)) {
+        } else if is_of_lost_subject(self.subjects.get(&claims.sub)) {
             Some("subject")
         } else if is_old(self.clients.get(&claims.client_id)) {
             Some("client")
         } else if self.keys.contains_key(kid) {
             Some("key")
         } else {
-            None
+            claims.derived_from.iter().find_map(|origin| self.revokes_origin(origin))
+        }
+    }
+
+    /// The kind of an entry that revokes a token that another one was exchanged for.
+    fn revokes_origin(&self, origin: &Origin) -> Option<&'static str> {
+        let client = self.clients.get(&origin.client_id);
+        if origin.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti)) {
+            Some("token")
+        } else if client.is_some_and(|(until, _)| origin.iat <= *until) {
+            Some("client")
+        } else {
+            self.keys.contains_key(&origin.kid).then_some("key")
         }
     }
 
@@ -238,7 +257,7 @@ impl Entries {
         self.scopes
             .get(&claims.sub)
             .and_then(|withdrawn| withdrawn.get(scope))
-            .is_some_and(|(until, _)| claims.iat <= *until)
+            .is_some_and(|(until, _)| issued_first(claims) <= *until)
     }
 
     fn add(&mut self, entry: Revocation) {
@@ -300,6 +319,11 @@ impl Entries {
         }
         written
     }
+}
+
+/// When the first of the tokens that this one depends on was issued.
+fn issued_first(claims: &AccessClaims) -> i64 {
+    claims.derived_from.iter().map(|origin| origin.iat).fold(claims.iat, i64::min)
 }
 
 /// Keeps the later of two entries with the same key.

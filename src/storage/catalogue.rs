@@ -3,7 +3,7 @@
 use super::{
     Db, Error, Result, Row, Statement, Tx,
     change_counters::{self, Counter},
-    modules,
+    modules, trusted_issuers,
 };
 use crate::{
     clock::Timestamp,
@@ -31,6 +31,8 @@ pub async fn all(db: &Db) -> Result<Catalogue> {
     catalogue.modules = modules.map(|module| (module.id.clone(), module)).collect();
     let closed = db.read(Statement::new("SELECT name FROM module_scopes")).await?;
     catalogue.module_scopes = closed.iter().map(|row| row.get("name")).collect::<Result<_>>()?;
+    let issuers = trusted_issuers::all(db).await?.into_iter();
+    catalogue.issuers = issuers.map(|one| (one.issuer.clone(), one)).collect();
     Ok(catalogue)
 }
 

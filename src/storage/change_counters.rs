@@ -9,7 +9,7 @@ use super::{Db, DedicatedConnection, Result, Row, Statement, Tx, statement::one}
 pub struct Versions {
     pub revocations: i64,
     pub keys: i64,
-    /// Also counts changes of resources, scopes and modules.
+    /// Also counts changes of resources, scopes, modules and trusted issuers.
     pub clients: i64,
     /// Not a counter: the epoch of the only Redis replica that is trusted; 0 for none.
     pub replica_epoch: i64,

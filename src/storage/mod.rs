@@ -33,6 +33,7 @@ pub mod sessions;
 pub mod single_use;
 mod sqlite;
 mod statement;
+pub mod trusted_issuers;
 pub mod users;
 pub mod write_probe;
 

@@ -504,6 +504,10 @@ pub enum SessionSelector<'a> {
     Browser(&'a str),
     /// All sessions of a back end's user, by their `sub`.
     External(&'a str),
+    /// The sessions of the subjects of a trusted issuer.
+    Issuer(&'a str),
+    /// The sessions of a user that JWTs of a trusted issuer have opened.
+    UserByIssuer(&'a str, &'a str),
 }
 
 /// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
@@ -553,6 +557,18 @@ pub async fn revoke_all(
             let statements = statements!("user_id = $3 AND client_id = $4", "");
             (statements, [user, client])
         }
+        // They live as long as an access token: the index of `expires_at` finds the few that exist.
+        SessionSelector::Issuer(issuer) => (
+            statements!(
+                "expires_at > $1 AND details LIKE '%\"issuer\":\"' || $3 || '\"%' AND $4 = ''",
+                ""
+            ),
+            [issuer, ""],
+        ),
+        SessionSelector::UserByIssuer(user, issuer) => (
+            statements!("user_id = $3 AND details LIKE '%\"issuer\":\"' || $4 || '\"%'", ""),
+            [user, issuer],
+        ),
         SessionSelector::Browser(browser) => {
             (statements!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
         }

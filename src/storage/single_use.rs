@@ -12,6 +12,8 @@ pub enum Kind {
     ClientAssertion,
     /// The `jti` of an assertion for the JWT bearer grant (RFC 7523 §3).
     JwtBearer,
+    /// The `jti` of an Identity Assertion JWT Authorization Grant (RFC 7523 §3).
+    IdJag,
 }
 
 impl Kind {
@@ -19,6 +21,7 @@ impl Kind {
         match self {
             Self::ClientAssertion => "client_assertion",
             Self::JwtBearer => "jwt_bearer",
+            Self::IdJag => "id_jag",
         }
     }
 }

@@ -353,7 +353,7 @@ async fn each_failed_check_of_an_assertion_is_explained(backend: Backend) {
         ("made up".to_owned(), "assertion.format", "not a signed JWT"),
         (sign(&other, &good), "assertion.signature", "does not match"),
         (format!("{message}.AAAA"), "assertion.signature", "does not match"),
-        (unknown, "assertion.signature", "no key of the client has this `kid`"),
+        (unknown, "assertion.signature", "no key of the signer has this `kid`"),
     ] {
         let reply = ask(&assertion).await.expect_oauth_error(400, "invalid_client");
         let told = reply.field("error_description");

@@ -31,7 +31,7 @@ const APP: &str = "http://127.0.0.1:9000";
 const API: &str = "https://api.example";
 
 /// The identity headers.
-const IDENTITY: [&str; 8] = [
+const IDENTITY: [&str; 9] = [
     "x-propusk-user",
     "x-propusk-email",
     "x-propusk-email-verified",
@@ -40,6 +40,7 @@ const IDENTITY: [&str; 8] = [
     "x-propusk-client",
     "x-propusk-session",
     "x-propusk-modules",
+    "x-propusk-actor",
 ];
 
 /// A server that trusts the gateway on this machine.

@@ -10,7 +10,7 @@ use crate::{
     flows::tokens::{refresh, scope, verify},
     model::client::Client,
     oauth::{
-        access_token::{AccessClaims, Audience},
+        access_token::{AccessClaims, ActorClaim, Audience},
         refresh_token::RefreshToken,
     },
 };
@@ -54,6 +54,9 @@ pub struct Facts {
     pub role: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
+    /// Who acts for the subject (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<ActorClaim>,
 }
 
 /// Introspects a token for an authenticated client. A token that the client may not know of is
@@ -112,6 +115,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         email_verified: None,
         role: None,
         modules: None,
+        act: None,
     };
     Ok(Introspection { active: true, facts: Some(facts) })
 }
@@ -145,6 +149,7 @@ impl Facts {
             email_verified: claims.email_verified,
             role: claims.role,
             modules: claims.modules,
+            act: claims.act,
         }
     }
 }

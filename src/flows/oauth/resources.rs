@@ -23,6 +23,31 @@ pub struct Target {
 /// `invalid_target` for a resource that is unknown or that the client may not request, and for too
 /// many.
 pub async fn target(app: &App, client: &Client, named: &[String]) -> Result<Target, Error> {
+    look_up(app, named, |name| is_open_to(app, client, name)).await
+}
+
+/// The audiences of a token exchange, which the policy allows. This server's own API is named by its
+/// audience, alone.
+///
+/// # Errors
+/// As [`target`].
+pub async fn exchange_target(
+    app: &App,
+    allowed: &[String],
+    named: &[String],
+) -> Result<Target, Error> {
+    let own_api = app.config.audience();
+    if named.iter().all(|name| name == own_api) && allowed.iter().any(|one| one == own_api) {
+        return Ok(Target::default());
+    }
+    look_up(app, named, |name| is_among(allowed, name)).await
+}
+
+async fn look_up(
+    app: &App,
+    named: &[String],
+    is_open: impl Fn(&str) -> bool,
+) -> Result<Target, Error> {
     let mut named: Vec<&str> = named.iter().map(|name| without_slash(name)).collect();
     named.sort_unstable();
     named.dedup();
@@ -41,7 +66,7 @@ pub async fn target(app: &App, client: &Client, named: &[String]) -> Result<Targ
             .into_iter()
             .filter(|spelling| without_slash(spelling) == name)
             .find_map(|spelling| catalogue.resources.get(spelling));
-        let may = is_open_to(app, client, name);
+        let may = is_open(name);
         match known.filter(|_| may) {
             Some(resource) => resources.push(resource.clone()),
             None => {
@@ -107,6 +132,10 @@ fn is_open_to(app: &App, client: &Client, resource: &str) -> bool {
     } else {
         &client.metadata.resources
     };
+    is_among(allowed, resource)
+}
+
+fn is_among(allowed: &[String], resource: &str) -> bool {
     let mut allowed = allowed.iter();
     allowed.any(|one| one == "*" || without_slash(one) == without_slash(resource))
 }

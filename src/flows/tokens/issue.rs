@@ -28,6 +28,7 @@ use crate::{
         jwt::TokenType,
         refresh_token::RefreshToken,
         scope::Scope,
+        token_request::TokenTypeIdentifier,
     },
 };
 
@@ -44,6 +45,8 @@ pub struct TokenResponse {
     pub id_token: Option<String>,
     /// The session that the tokens belong to.
     pub session: Option<SessionReference>,
+    /// The type of `access_token` where a token was exchanged (RFC 8693 §2.2.1).
+    pub issued_token_type: Option<TokenTypeIdentifier>,
 }
 
 /// What a back end is told of a session beside its tokens.
@@ -155,6 +158,7 @@ pub(crate) async fn for_session(
             refresh_expires_in: refresh.map_or(0, |_| (session.idle_expires_at - now).as_secs()),
             id: session.id,
         }),
+        issued_token_type: None,
     })
 }
 
@@ -208,10 +212,26 @@ pub(crate) async fn access_token(
     client: &Client,
     grant: NewAccessToken<'_>,
 ) -> Result<(String, u64), Error> {
-    let ttl = TokenLifetimes::of(app, client).access;
+    let (ttl, now) = (TokenLifetimes::of(app, client).access, app.clock.now());
+    let mut claims = AccessClaims::new(grant, app.new_id(), now, ttl);
+    if claims.user().is_some() {
+        claims.may_act = client.may_act();
+    }
+    sign_claims(app, client, &claims, now).await
+}
+
+/// Signs the claims of a client's access token; gives its life in seconds as well.
+pub(crate) async fn sign_claims(
+    app: &App,
+    client: &Client,
+    claims: &AccessClaims,
+    now: Timestamp,
+) -> Result<(String, u64), Error> {
     let registered = client.metadata.access_token_signing_alg;
     let algorithm = registered.unwrap_or(app.config.tokens.signing_algorithm);
-    sign_access_token(app, grant, ttl, algorithm, app.clock.now()).await
+    let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();
+    let token = app.keys.sign(TokenType::Access, claims, algorithm, now).await?;
+    Ok((token, expires_in))
 }
 
 /// An access token with its life in seconds.

@@ -19,7 +19,8 @@ use crate::{
         cors::Origins,
         operation::{Operation, object},
     },
-    model::{catalogue::Catalogue, client::GrantType, key::SigningAlgorithm},
+    model::{catalogue::Catalogue, key::SigningAlgorithm},
+    oauth::token_request::{GrantType, TokenTypeIdentifier},
 };
 
 /// Answers with the document, which is rebuilt when the catalogue has changed.
@@ -103,14 +104,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     if config.registration.enabled {
         prompts.push("create");
     }
-    let grants = [
-        GrantType::AuthorizationCode,
-        GrantType::RefreshToken,
-        GrantType::ClientCredentials,
-        GrantType::JwtBearer,
-        GrantType::DeviceCode,
-    ]
-    .map(GrantType::as_str);
+    let grants: Vec<&str> = GrantType::ALL.iter().map(|grant| grant.as_str()).collect();
     let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
@@ -156,6 +150,11 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     });
     // RFC 8628 §4
     document["device_authorization_endpoint"] = at("/oauth2/device_authorization").into();
+    // draft-ietf-oauth-identity-chaining §3, draft-ietf-oauth-identity-assertion-authz-grant §7
+    document["identity_chaining_requested_token_types_supported"] =
+        json!([TokenTypeIdentifier::IdJag.as_str()]);
+    document["authorization_grant_profiles_supported"] =
+        json!(["urn:ietf:params:oauth:grant-profile:id-jag"]);
     // docs/revocation-feed.md
     document["revocation_feed_endpoint"] = at("/oauth2/revocations").into();
     if config.registration_mode() != RegistrationMode::Off {

@@ -76,6 +76,22 @@ struct IntrospectionBody {
     role: Option<String>,
     /// The user's modules at the audience, where the token has them.
     modules: Option<Vec<String>>,
+    /// Who acts for the subject, and who acted before (RFC 8693 §4.1).
+    act: Option<ActBody>,
+}
+
+/// A party that acts for the subject of a token.
+#[derive(Object)]
+#[oai(rename = "ActorClaim")]
+struct ActBody {
+    /// The issuer of `sub`, if it is another server.
+    iss: Option<String>,
+    /// The party.
+    sub: String,
+    /// The client that presented the party's token, unless it is the party.
+    client_id: Option<String>,
+    /// Who acted before.
+    act: Option<Box<ActBody>>,
 }
 
 /// One audience, or several.

@@ -4,7 +4,7 @@
 use poem::{
     Body, IntoResponse, Request, RequestBody, Response, Result, handler, http::Method, web::Json,
 };
-use poem_openapi::Object;
+use poem_openapi::{Enum, Object};
 use serde::Serialize;
 
 use super::params;
@@ -12,7 +12,7 @@ use crate::{
     api_error::ApiError,
     flows::oauth::token as flow,
     http::{
-        api::{Tag, data::TokenType},
+        api::Tag,
         client_auth,
         context::Context,
         cors::Origins,
@@ -21,7 +21,7 @@ use crate::{
     oauth::{
         params::Parameters,
         requests::ClientParameters,
-        token_request::{TokenForm, TokenRequest},
+        token_request::{TokenForm, TokenRequest, TokenTypeIdentifier},
     },
 };
 
@@ -48,8 +48,11 @@ pub fn operation() -> Operation {
 struct TokenBody {
     /// A JWT access token (RFC 9068).
     access_token: String,
-    /// `Bearer`
-    token_type: TokenType,
+    /// The type of `access_token` in a token exchange (RFC 8693 §2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<TokenTypeIdentifier>,
+    /// `Bearer`; `N_A` for an ID-JAG, which is no access token.
+    token_type: IssuedTokenType,
     /// Seconds.
     expires_in: u64,
     /// The scope of the access token, which may be narrower than requested; absent where it is
@@ -62,6 +65,18 @@ struct TokenBody {
     /// With the scope `openid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
+}
+
+/// How the issued token is used.
+#[derive(Clone, Copy, Debug, Serialize, Enum)]
+#[oai(rename = "IssuedTokenType")]
+enum IssuedTokenType {
+    /// RFC 6750
+    Bearer,
+    /// Not at resources (RFC 8693 §2.2.1).
+    #[serde(rename = "N_A")]
+    #[oai(rename = "N_A")]
+    NotApplicable,
 }
 
 /// Issues tokens to clients.
@@ -77,9 +92,11 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let form = TokenForm::of(&params).map_err(ApiError::from)?;
     let asked = TokenRequest::parse(form).map_err(ApiError::from)?;
     let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(refused)?;
+    let is_grant = issued.issued_token_type == Some(TokenTypeIdentifier::IdJag);
     let response = TokenBody {
         access_token: issued.access_token,
-        token_type: TokenType::Bearer,
+        issued_token_type: issued.issued_token_type,
+        token_type: if is_grant { IssuedTokenType::NotApplicable } else { IssuedTokenType::Bearer },
         expires_in: issued.expires_in,
         scope: issued.scope.non_empty(),
         refresh_token: issued.refresh_token,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod clients;
+mod issuers;
 mod keys;
 mod modules;
 mod revocations;

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chromium;
+pub mod exchange;
 pub mod external_server;
 pub mod grpc;
 #[cfg(feature = "kafka")]

@@ -320,6 +320,7 @@ async fn t87_the_page_size_must_be_1_to_200(backend: Backend) {
         "/sessions",
         "/audit",
         "/clients",
+        "/issuers",
         "/modules",
         "/roles",
         "/keys",

@@ -8,6 +8,7 @@ mod browsers;
 mod clients;
 mod codes;
 mod device;
+mod exchange;
 mod front_channel;
 pub mod gateway;
 mod grpc;

@@ -432,6 +432,9 @@ fn allows_less(now: &Metadata, before: &Metadata) -> bool {
         || lost(&before.resources, &now.resources)
         || (before.subject_namespace.is_some() && before.subject_namespace != now.subject_namespace)
         || before.grant_types.iter().any(|one| !now.grant_types.contains(one))
+        || before.token_exchange.as_ref().is_some_and(|before| {
+            now.token_exchange.as_ref().is_none_or(|now| now.allows_less_than(before))
+        })
 }
 
 async fn remove_with_sessions(tx: &mut AuditedTx, id: &str) -> storage::Result<()> {

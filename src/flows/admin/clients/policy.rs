@@ -73,7 +73,7 @@ const REGISTRABLE: [&str; 32] = [
 ];
 
 /// The other members of [`Metadata`].
-const OPERATORS: [&str; 14] = [
+const OPERATORS: [&str; 17] = [
     "consent",
     "require_pkce",
     "assertion_audience",
@@ -84,6 +84,9 @@ const OPERATORS: [&str; 14] = [
     "user_claims",
     "tls_client_certificates",
     "subject_namespace",
+    "token_exchange",
+    "id_jag",
+    "may_act",
     "access_ttl",
     "refresh_idle_ttl",
     "refresh_max_ttl",
@@ -232,6 +235,7 @@ pub fn check(
     rules.algorithms();
     rules.addresses();
     rules.subject();
+    rules.token_exchange(by);
     if by == Registrant::Operator {
         rules.operators();
     }
@@ -377,7 +381,7 @@ impl Rules<'_> {
              with client_credentials or the JWT bearer grant",
         );
         if has(GrantType::JwtBearer) {
-            self.jwt_bearer(by);
+            self.jwt_bearer();
         }
         self.must(
             !(public && has(GrantType::ClientCredentials)),
@@ -391,17 +395,24 @@ impl Rules<'_> {
         );
     }
 
-    /// What the JWT bearer grant requires (RFC 7523 §2.1): the client signs for its own users.
-    fn jwt_bearer(&mut self, by: Registrant) {
+    /// What the JWT bearer grant requires (RFC 7523 §2.1): that the client authenticates and, where
+    /// it has users of its own, a key that it signs their assertions with. Without such users it
+    /// presents the ID-JAGs of trusted issuers.
+    fn jwt_bearer(&mut self) {
         let metadata = self.metadata;
         let has_keys = metadata.jwks.is_some() || metadata.jwks_uri.is_some();
         let is_public = metadata.token_endpoint_auth_method == AuthMethod::None;
+        let keeps_users = metadata.subject_namespace.is_some();
         for (holds, rule) in [
-            (by == Registrant::Operator, "an operator to register the client"),
             (!is_public, "client authentication"),
-            (has_keys, "jwks or jwks_uri, with the key that signs the assertions"),
-            (metadata.scope.contains(TOKENS), "the scope propusk:tokens"),
-            (metadata.subject_namespace.is_some(), "subject_namespace"),
+            (
+                has_keys || !keeps_users,
+                "jwks or jwks_uri, with the key that signs the assertions about its users",
+            ),
+            (
+                metadata.scope.contains(TOKENS) || !keeps_users,
+                "the scope propusk:tokens for a client with a subject_namespace",
+            ),
         ] {
             if !holds {
                 self.wrong("grant_types", format!("the JWT bearer grant requires {rule}"));
@@ -496,6 +507,66 @@ impl Rules<'_> {
         );
     }
 
+    /// Token exchange and ID-JAG: for clients that authenticate, and that an operator has reviewed.
+    fn token_exchange(&mut self, by: Registrant) {
+        let metadata = self.metadata;
+        let public = metadata.token_endpoint_auth_method == AuthMethod::None;
+        let exchanges = metadata.grant_types.contains(&GrantType::TokenExchange);
+        self.must(
+            !exchanges || (by == Registrant::Operator && !public),
+            "grant_types",
+            "token-exchange is for clients that authenticate and that an operator has registered",
+        );
+        self.must(
+            exchanges || metadata.token_exchange.is_none(),
+            "token_exchange",
+            "requires the grant type urn:ietf:params:oauth:grant-type:token-exchange",
+        );
+        self.must(
+            exchanges || metadata.id_jag.is_empty(),
+            "id_jag",
+            "requires the grant type urn:ietf:params:oauth:grant-type:token-exchange",
+        );
+        let policy = metadata.token_exchange.as_ref();
+        let names = policy.into_iter().flat_map(|policy| {
+            let own_api = self.app.config.audience();
+            let named = policy.audiences.iter().chain(&policy.subject_audiences);
+            named.filter(move |name| *name != "*" && *name != own_api)
+        });
+        if let Some(why) = names.filter_map(|name| check_resource(name).err()).next() {
+            self.wrong("token_exchange", format!("audiences and subject_audiences {why}"));
+        }
+        let ids = policy.into_iter().flat_map(|policy| &policy.issuers);
+        let all_ids = ids.into_iter().all(|id| check_issuer_id(id).is_ok());
+        self.must(all_ids, "token_exchange", "issuers must be ids of trusted issuers");
+        self.must(
+            metadata.id_jag.is_empty() || metadata.subject_type == SubjectType::Public,
+            "id_jag",
+            "requires public subject identifiers: the other server cannot recognise a pairwise one",
+        );
+        for (at, target) in metadata.id_jag.iter().enumerate() {
+            let wrong = if let Err(why) = redirect_uri::check(&target.audience, Kind::Web) {
+                Some(format!("audience: {why}"))
+            } else if target.audience == self.app.config.server.issuer {
+                Some("audience must be another server".to_owned())
+            } else if metadata.id_jag[..at].iter().any(|one| one.audience == target.audience) {
+                Some("audience must not be repeated".to_owned())
+            } else if !is_client_id(&target.client_id) {
+                Some(format!("client_id {CLIENT_ID_RULE}"))
+            } else if let Some(why) = target.resources.iter().find_map(|r| check_resource(r).err())
+            {
+                Some(format!("resources {why}"))
+            } else {
+                target.resources.is_empty().then(|| "resources must name at least one".to_owned())
+            };
+            if let Some(why) = wrong {
+                self.wrong("id_jag", format!("number {}: {why}", at + 1));
+            }
+        }
+        let may_act = metadata.may_act.as_deref();
+        self.must(may_act.is_none_or(is_client_id), "may_act", CLIENT_ID_RULE);
+    }
+
     /// Members that only operators may set.
     fn operators(&mut self) {
         let metadata = self.metadata;
@@ -561,6 +632,23 @@ impl Rules<'_> {
             "must be from 0s (off) to 5m",
         );
     }
+}
+
+/// The rule of [`is_client_id`].
+const CLIENT_ID_RULE: &str = "must be 1 to 2048 visible ASCII characters";
+
+fn is_client_id(text: &str) -> bool {
+    (1..=2048).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Checks the id of a trusted issuer.
+///
+/// # Errors
+/// What it must be.
+pub fn check_issuer_id(id: &str) -> Result<(), &'static str> {
+    let id_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_valid = (1..=32).contains(&id.len()) && id.bytes().all(id_byte);
+    if is_valid { Ok(()) } else { Err("must be 1 to 32 of a-z, 0-9 and -") }
 }
 
 /// Checks the identifier of a resource (RFC 8707 §2).

@@ -249,6 +249,7 @@ pub async fn issue_code(
             acr: Some(ACR_PASSWORD.to_owned()),
             resource: request.target.names(),
             claims: request.claims.clone(),
+            issuer: None,
         },
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),

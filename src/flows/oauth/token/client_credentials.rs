@@ -46,6 +46,7 @@ pub(crate) async fn issue(
         refresh_token: None,
         id_token: None,
         session: None,
+        issued_token_type: None,
     })
 }
 

@@ -1,10 +1,10 @@
 //! The JWT bearer grant (RFC 7523 §2.1): a client asks for tokens of one of its own users with an
-//! assertion that it has signed with its registered key.
+//! assertion that it has signed with its registered key, or of the user of an ID-JAG.
 
 use serde::Deserialize;
 
 use super::{
-    TokenResponse,
+    TokenResponse, id_jag,
     on_behalf_of::{self, OnBehalfOfRequest, Person},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     flows::{oauth::client_auth, tokens::external_user::ExternalLogin},
     jose::{Assertion, ClientJwt},
     model::{actor::RequestContext, client::Client, session::ExternalUser},
-    oauth::{error::OAuthError, token_request::JwtBearerRequest},
+    oauth::{error::OAuthError, jwt::TokenType, token_request::JwtBearerRequest},
     storage::single_use::{self, Kind},
 };
 
@@ -53,6 +53,9 @@ pub(crate) async fn issue(
     }
     let jwt = ClientJwt::parse(&request.assertion)
         .map_err(|why| refused("assertion.format", why.to_string()))?;
+    if jwt.typ().as_deref() == Some(TokenType::IdJag.typ()) {
+        return id_jag::accept(app, client, &jwt, request, caller).await;
+    }
     let issuer: Issuer = jwt.claims().map_err(|_| refused("assertion.iss", "`iss` is missing"))?;
     if issuer.iss != client.id {
         return Err(refused("assertion.iss", "the issuer of the assertion is not trusted").into());

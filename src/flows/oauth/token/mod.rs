@@ -4,6 +4,8 @@
 mod authorization_code;
 mod client_credentials;
 mod device_code;
+mod foreign;
+mod id_jag;
 mod jwt_bearer;
 pub mod on_behalf_of;
 mod refresh_token;

@@ -8,6 +8,7 @@ mod documented;
 mod explain;
 mod grants;
 mod guard;
+mod issuers;
 mod keys;
 mod modules;
 mod params;
@@ -28,6 +29,7 @@ pub use self::{
     audit::AuditEntry,
     explain::Explanation,
     grants::GrantData,
+    issuers::{IssuerData, LinkData},
     keys::KeyData,
     modules::ModuleDetails,
     roles::RoleData,
@@ -45,6 +47,7 @@ pub type Operations = Documented<(
     (grants::GrantsApi, subjects::SubjectsApi),
     sessions::SessionsApi,
     clients::ClientsApi,
+    issuers::IssuersApi,
     modules::ModulesApi,
     roles::RolesApi,
     keys::KeysApi,
@@ -68,6 +71,9 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("AuditEntryPage", &["nextCursor"]),
     ("ClientDetails", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),
     ("ClientDetailsPage", &["nextCursor"]),
+    ("TrustedIssuer", &["disabledAt"]),
+    ("TrustedIssuerPage", &["nextCursor"]),
+    ("LinkedSubjectPage", &["nextCursor"]),
     ("ModuleDetails", &["resource"]),
     ("ModuleDetailsPage", &["nextCursor"]),
     ("ModuleGrant", &["userId", "validUntil", "endedBy"]),

@@ -24,6 +24,7 @@ use crate::{
     model::{
         client::Client,
         module::Module,
+        trusted_issuer::TrustedIssuer,
         user::{RoleEntry, UserRecord},
     },
 };
@@ -106,7 +107,7 @@ macro_rules! versioned {
         })+
     };
 }
-versioned!(UserRecord, Client, Module, RoleEntry);
+versioned!(UserRecord, Client, Module, RoleEntry, TrustedIssuer);
 
 /// With a secret that is shown once.
 impl<T: Versioned> Versioned for (T, Option<String>) {
