@@ -65,4 +65,5 @@ mod threats;
 mod token;
 mod token_exchange;
 mod transactions;
+mod typescript_kit;
 mod user_service;

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['tests/**/*.test.ts'],
+    globalSetup: 'tests/support/global.ts',
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // The machine has few cores, and the server needs one of them.
+    maxWorkers: 2,
+  },
+});
