@@ -84,7 +84,6 @@ try {
   const feed = new RevocationFeed({ issuer, ...feedOptions });
   await feed.ready();
   const propusk = createPropusk({ issuer, feed: feedOptions });
-  const uncached = createVerifier({ issuer, feed, cacheSize: 0 });
   // A list as long as that of a busy server: logouts within the lifetime of an access token.
   for (const accessToken of tokens.splice(0, TOKENS / 2))
     await logout({}, { baseUrl: issuer, accessToken });
@@ -92,6 +91,7 @@ try {
 
   const jwks = createRemoteJWKSet(new URL(`${issuer}/oauth2/jwks`));
   const options = { issuer, audience: issuer, typ: 'at+jwt' };
+  const uncached = createVerifier({ issuer, feed, jwks, cacheSize: 0 });
   console.log(
     `${process.version}, ${seconds} s each, ${tokens.length} tokens, ${TOKENS / 2} revocations`,
   );

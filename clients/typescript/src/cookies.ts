@@ -59,7 +59,8 @@ export function tokenCookies({ issuer, domain }: CookieOptions): TokenCookies {
   const optional = `${secure ? '; Secure' : ''}${domain ? `; Domain=${domain}` : ''}`;
   const build = (name: string, value: string, seconds: number): string => {
     if (!/^[\w.~+/=-]*$/.test(value)) throw new TypeError(`the value of ${name} is not a token`);
-    return `${name}=${value}; Path=/; Max-Age=${Math.floor(seconds)}; HttpOnly; SameSite=Lax${optional}`;
+    const lifetime = `Path=/; Max-Age=${Math.floor(seconds)}`;
+    return `${name}=${value}; ${lifetime}; HttpOnly; SameSite=Lax${optional}`;
   };
   return {
     names,

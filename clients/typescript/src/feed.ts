@@ -5,10 +5,11 @@
  *
  * @module
  */
-import { createRemoteJWKSet, jwtVerify, type JWTVerifyGetKey } from 'jose';
+import { jwtVerify, type JWTVerifyGetKey } from 'jose';
 
 import { PropuskError, unavailable } from './errors.js';
 import { trimmed } from './http.js';
+import { ALGORITHMS, serverKeys } from './keys.js';
 import { RevocationList, type Delta } from './revocation-list.js';
 import { events } from './sse.js';
 
@@ -59,7 +60,6 @@ const FIRST_DELAY = 100;
 const LONGEST_DELAY = 5_000;
 /** Milliseconds between two searches for expired entries. */
 const PRUNE_INTERVAL = 30_000;
-const ALGORITHMS = ['ES256', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
 
 /** The whole list must be fetched. */
 class SnapshotRequired extends Error {}
@@ -93,7 +93,7 @@ export class RevocationFeed {
     this.#url = trimmed(options.url ?? options.issuer);
     this.#fetch = options.fetch ?? fetch;
     this.#maxStale = options.maxStale ?? 10_000;
-    this.#jwks = options.jwks ?? createRemoteJWKSet(new URL(`${this.#url}/oauth2/jwks`));
+    this.#jwks = options.jwks ?? serverKeys(this.#url, options.fetch);
     this.#prune = setInterval(() => this.#list.prune(Date.now() / 1000), PRUNE_INTERVAL);
     void this.#run();
   }

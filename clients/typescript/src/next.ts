@@ -1,4 +1,4 @@
-import { run, type Handler, type Middleware } from './chain.js';
+import { mutable, run, type Handler, type Middleware } from './chain.js';
 import type { Propusk } from './server.js';
 
 /** What is used of Next's `NextResponse`. */
@@ -36,6 +36,12 @@ export function toNext(
     const { pathname, search, basePath } = nextUrl;
     // Without its body, which Next passes on by itself.
     const request = new Request(new URL(url).origin + pathname + search, { method, headers });
-    return (await run(middleware, last, request, propusk, basePath)).response;
+    const { response } = await run(middleware, last, request, propusk, basePath);
+    const location = response.headers.get('location');
+    if (location === null) return response;
+    // Next reads absolute URLs only, and sends those of this origin as paths again.
+    const absolute = mutable(response);
+    absolute.headers.set('location', new URL(location, url).href);
+    return absolute;
   };
 }

@@ -13,6 +13,7 @@ import {
 import { ErrorCode, PropuskError, invalidToken } from './errors.js';
 import { RevocationFeed, type FeedOptions } from './feed.js';
 import type { RequestOptions } from './http.js';
+import { serverKeys } from './keys.js';
 import { currentSession, isRefused, refresh, verify, type Session, type Tokens } from './tokens.js';
 import { LastUsed, createVerifier, type AccessClaims, type Verifier } from './verifier.js';
 
@@ -90,10 +91,12 @@ export function createPropusk(options: PropuskOptions): Propusk {
   const request: RequestOptions = { baseUrl: url, fetch: options.fetch };
   const cookieOptions: CookieOptions = { issuer, domain: cookieDomain };
   const cookies = tokenCookies(cookieOptions);
+  const jwks = options.feed?.jwks ?? serverKeys(url, options.fetch);
   const feed =
-    options.feed && new RevocationFeed({ ...options.feed, issuer, url, fetch: options.fetch });
+    options.feed &&
+    new RevocationFeed({ ...options.feed, issuer, url, jwks, fetch: options.fetch });
   const local = (audience: string): Verifier | undefined =>
-    feed && createVerifier({ issuer, url, audience, feed });
+    feed && createVerifier({ issuer, audience, feed, jwks });
   const verifyResource = local(options.audience ?? issuer);
   const verifyOwn = options.audience === undefined ? verifyResource : local(issuer);
   const sessions = new LastUsed<Session>(SESSIONS);

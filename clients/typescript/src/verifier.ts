@@ -1,14 +1,8 @@
-import {
-  createRemoteJWKSet,
-  decodeProtectedHeader,
-  errors,
-  jwtVerify,
-  type JWTVerifyGetKey,
-} from 'jose';
+import { decodeProtectedHeader, errors, jwtVerify, type JWTVerifyGetKey } from 'jose';
 
 import { PropuskError, invalidToken, unavailable } from './errors.js';
 import type { RevocationFeed } from './feed.js';
-import { trimmed } from './http.js';
+import { ALGORITHMS } from './keys.js';
 
 /** The claims of an access token (RFC 9068 §2.2). Dates are seconds since the epoch. */
 export interface AccessClaims {
@@ -32,11 +26,10 @@ export interface AccessClaims {
 
 export interface VerifierOptions {
   issuer: string;
-  url?: string | undefined;
   /** Which resource the tokens must be for (`aud`). Default: the issuer, the server's own API. */
   audience?: string | undefined;
   feed: RevocationFeed;
-  jwks?: JWTVerifyGetKey | undefined;
+  jwks: JWTVerifyGetKey;
   /**
    * How many verified tokens are remembered, so that their signature is not checked again.
    * Default: 5,000.
@@ -46,7 +39,6 @@ export interface VerifierOptions {
 
 /** As the server's own limit. */
 const MAX_LENGTH = 8 * 1024;
-const ALGORITHMS = ['ES256', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
 /** Milliseconds for which a first request waits for the list. */
 const FIRST_LIST = 5_000;
 /** What jose reports where it could not get the keys; everything else is the token's fault. */
@@ -57,9 +49,7 @@ export type Verifier = (token: string) => Promise<AccessClaims>;
 
 /** A verifier that needs no call per token: signature and claims, then the revocation list. */
 export function createVerifier(options: VerifierOptions): Verifier {
-  const { issuer, feed, audience = issuer, cacheSize = 5_000 } = options;
-  const jwks =
-    options.jwks ?? createRemoteJWKSet(new URL(`${trimmed(options.url ?? issuer)}/oauth2/jwks`));
+  const { issuer, feed, jwks, audience = issuer, cacheSize = 5_000 } = options;
   const verified = new LastUsed<{ claims: AccessClaims; kid: string }>(cacheSize);
 
   const verifySignature = async (token: string): Promise<{ claims: AccessClaims; kid: string }> => {

@@ -493,6 +493,6 @@ describe('Next.js', () => {
 
   test('paths are those below the base path', async () => {
     const response = await visit('/account?a=b', page, '/app');
-    expect(response.headers.get('location')).toBe('/app/login?return_to=%2Faccount%3Fa%3Db');
+    expect(response.headers.get('location')).toBe(`${app}/app/login?return_to=%2Faccount%3Fa%3Db`);
   });
 });

@@ -53,6 +53,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   proxy.isDown = false;
+  proxy.hold = () => Promise.resolve();
   await browser.close();
 });
 
@@ -88,7 +89,15 @@ test('two tabs whose access cookie has expired renew it once', async () => {
   await shows(`authenticated ${ann.name}`);
   await browser.deleteCookie('propusk_access');
   const before = proxy.count(REFRESH);
+  // While the renewal of one tab is under way, the other learns that there is no session.
+  const lookups = proxy.count(SESSION);
+  proxy.hold = async ({ url }) => {
+    if (url === REFRESH) {
+      await eventually('the other tab asks', () => proxy.count(SESSION) - lookups >= 3);
+    }
+  };
   await browser.run('window.renewal = kit.update()');
+  await eventually('it renews', () => proxy.count(REFRESH) > before);
   await browser.use(first);
   expect(await act('update')).toMatchObject({ username: ann.name });
   expect(proxy.count(REFRESH) - before).toBe(1);

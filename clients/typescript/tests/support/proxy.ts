@@ -18,10 +18,12 @@ export class Proxy {
   isDown = false;
   /** Answers a request instead of the server, if it returns true. */
   intercept: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
+  /** What a request waits for before it reaches the server. */
+  hold: (request: IncomingMessage) => Promise<unknown> = () => Promise.resolve();
   readonly #server: Server;
 
   private constructor(private readonly target: string) {
-    this.#server = createServer((request, response) => this.#answer(request, response));
+    this.#server = createServer((request, response) => void this.#answer(request, response));
   }
 
   static async before(target: string): Promise<Proxy> {
@@ -49,7 +51,7 @@ export class Proxy {
     this.#server.close();
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? '').split('?')[0] ?? '';
     this.requests.push(`${request.method} ${path}`);
     if (this.isDown) {
@@ -57,6 +59,7 @@ export class Proxy {
       return;
     }
     if (this.intercept(request, response)) return;
+    await this.hold(request);
     const lost = this.lose.indexOf(path);
     if (lost >= 0) this.lose.splice(lost, 1);
     const upstream = send(
