@@ -7,7 +7,7 @@
 //!
 //! - Its epoch is the one stored in the database ([`change_counters::set_replica_epoch`]) and
 //!   begins with the `run_id` of the Redis process at the other end of this connection. A restored
-//!   dump and a promoted Redis replica have another one.
+//!   dump and a promoted Redis replica have another one. Every answer has the epoch with it.
 //! - It was synced by a process that read the database after the replica was created.
 //! - Its lease has not expired. A process that renews the lease reads Redis' clock first and the
 //!   change counters in the database second, adds what is missing, and extends the lease to
@@ -20,7 +20,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -120,6 +120,9 @@ pub struct Replica {
 #[derive(Clone)]
 struct Trusted {
     link: u64,
+    /// As the replica has it: a Redis that becomes the replica of another one keeps its `run_id` and
+    /// its connections.
+    epoch: Arc<str>,
     connection: MultiplexedConnection,
 }
 
@@ -139,6 +142,13 @@ struct Link {
     /// Renewals that found a replica of this Redis process with an epoch that the database does not
     /// have.
     foreign_rounds: u32,
+}
+
+impl Link {
+    /// The epoch of the one replica that is trusted, if it is in this Redis process.
+    fn epoch(&self, versions: Versions) -> String {
+        format!("{}:{}", self.run_id, versions.replica_epoch)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +183,25 @@ impl Replica {
 
     /// The change counters, or `None` if the database must be queried.
     pub async fn versions(&self) -> Option<Versions> {
-        let versions: Option<String> =
-            self.query(redis::cmd("HGET").arg(&self.key).arg("versions")).await?;
+        let trusted = self.trusted()?;
+        let mut command = redis::cmd("HMGET");
+        command.arg(&self.key).arg("epoch").arg("versions");
+        let (epoch, versions) = self.query(&trusted, &command).await?;
+        self.versions_of(&trusted, epoch, versions)
+    }
+
+    /// The change counters in an answer, if it comes from the trusted replica.
+    fn versions_of(
+        &self,
+        trusted: &Trusted,
+        epoch: Option<String>,
+        versions: Option<String>,
+    ) -> Option<Versions> {
+        if *epoch? != *trusted.epoch {
+            tracing::info!("Redis replica replaced; version checks go to the database");
+            self.distrust(Some(trusted.link));
+            return None;
+        }
         parse_versions(&versions?)
     }
 
@@ -184,15 +211,16 @@ impl Replica {
         if count > CHUNK {
             return None;
         }
+        let trusted = self.trusted()?;
         let mut command = redis::cmd("HMGET");
         // Versions and entries in one command: both are of the same replica.
-        command.arg(&self.key).arg("versions");
+        command.arg(&self.key).arg("epoch").arg("versions");
         for number in known + 1..=version {
             command.arg(number);
         }
-        let found: Vec<Option<String>> = self.query(&command).await?;
+        let found: Vec<Option<String>> = self.query(&trusted, &command).await?;
         let mut found = found.into_iter();
-        let has = parse_versions(&found.next()??)?.revocations;
+        let has = self.versions_of(&trusted, found.next()?, found.next()?)?.revocations;
         if has < version || found.len() != count {
             return None;
         }
@@ -215,10 +243,11 @@ impl Replica {
     /// Removes entries that the database has deleted. After a failure they stay until the replica
     /// is created again.
     pub async fn remove(&self, numbers: &[i64]) {
+        let Some(trusted) = self.trusted() else { return };
         for chunk in numbers.chunks(CHUNK) {
             let mut command = redis::cmd("HDEL");
             command.arg(&self.key).arg(chunk);
-            if self.query::<i64>(&command).await.is_none() {
+            if self.query::<i64>(&trusted, &command).await.is_none() {
                 return;
             }
         }
@@ -230,9 +259,8 @@ impl Replica {
     }
 
     /// Queries through the trusted connection; a failure ends the trust.
-    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        let mut trusted = self.trusted()?;
-        match command.query_async(&mut trusted.connection).await {
+    async fn query<T: FromRedisValue>(&self, trusted: &Trusted, command: &redis::Cmd) -> Option<T> {
+        match command.query_async(&mut trusted.connection.clone()).await {
             Ok(value) => Some(value),
             Err(error) => {
                 tracing::warn!(%error, "Redis replica not trusted; version checks go to the database");
@@ -250,11 +278,13 @@ impl Replica {
         }
     }
 
-    fn trust(&self, link: &Link) {
+    fn trust(&self, link: &Link, epoch: &str) {
         let mut trusted = self.trusted.write().unwrap_or_else(PoisonError::into_inner);
-        if trusted.as_ref().is_none_or(|trusted| trusted.link != link.id) {
+        let is_same = |known: &Trusted| known.link == link.id && *known.epoch == *epoch;
+        if !trusted.as_ref().is_some_and(is_same) {
             tracing::info!("Redis replica trusted; version checks go to Redis");
-            *trusted = Some(Trusted { link: link.id, connection: link.connection.clone() });
+            let connection = link.connection.clone();
+            *trusted = Some(Trusted { link: link.id, epoch: epoch.into(), connection });
         }
     }
 }
@@ -419,7 +449,7 @@ impl LeaseKeeper {
             link.version = number;
             if number >= versions.revocations {
                 if trusted {
-                    self.replica.trust(link);
+                    self.replica.trust(link, &link.epoch(versions));
                 }
                 return Ok(trusted);
             }
@@ -441,7 +471,7 @@ impl LeaseKeeper {
         let until = if complete { observed.at + millis(LEASE) } else { 0 };
         let script = Script::new(UPDATE);
         let mut call = script.key(&self.replica.key);
-        call.arg(format!("{}:{}", link.run_id, versions.replica_epoch))
+        call.arg(link.epoch(versions))
             .arg(link.version)
             .arg(to)
             .arg(versions.keys)

@@ -143,6 +143,7 @@ backend_tests! {
     a_key_banned_by_the_cli_is_refused_when_the_cli_returns,
     flushing_redis_never_lets_a_revoked_token_through,
     a_redis_restored_from_an_old_dump_is_not_trusted,
+    a_replica_of_another_redis_is_not_trusted,
     a_killed_redis_lets_nothing_through,
     a_paused_redis_delays_no_check_and_lets_nothing_through,
     a_logout_takes_about_a_second_while_redis_is_frozen,
@@ -229,6 +230,27 @@ async fn a_redis_restored_from_an_old_dump_is_not_trusted(backend: Backend) {
     one.post_as("/api/v1/auth/logout", &dead).await.expect(StatusCode::OK);
     other.verify(&dead).await.expect_error(401, "INVALID_TOKEN");
     log_out_and_check(&one, &other).await;
+}
+
+/// As a Redis that becomes the replica of another one: `run_id` and connections stay, the content is
+/// another's, and older.
+async fn a_replica_of_another_redis_is_not_trusted(backend: Backend) {
+    const REPLACE: &str = "redis.call('DEL', KEYS[1]) \
+        redis.call('HSET', KEYS[1], 'epoch', 'another:1', 'number', 0, 'versions', ARGV[1]) \
+        return redis.call('PEXPIRE', KEYS[1], 800)";
+    let redis = Redis::start(&[]);
+    let (one, other) = two_servers(backend, &redis, &[]).await;
+    one.register("ann").await;
+    for _ in 0..4 {
+        wait_until_trusted(&one).await;
+        wait_until_trusted(&other).await;
+        let token = one.login("ann").await.tokens().access;
+        other.verify(&token).await.expect(StatusCode::OK);
+        let before: String = redis.run(&["HGET", "propusk:revocations", "versions"]);
+        one.post_as("/api/v1/auth/logout", &token).await.expect(StatusCode::OK);
+        let _: i64 = redis.run(&["EVAL", REPLACE, "1", "propusk:revocations", &before]);
+        other.verify(&token).await.expect_error(401, "INVALID_TOKEN");
+    }
 }
 
 async fn a_killed_redis_lets_nothing_through(backend: Backend) {
