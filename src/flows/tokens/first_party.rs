@@ -80,9 +80,9 @@ pub async fn refresh(
 ) -> Result<Tokens, Error> {
     let lifetimes = TokenLifetimes::configured(app);
     let refreshed = refresh::refresh(app, presented, FIRST_PARTY, lifetimes, context).await?;
-    let Refreshed { session, successor } = refreshed;
+    let Refreshed { session, successor, at: now } = refreshed;
     let user = session.user.ok_or(Error::InvalidRefreshToken)?;
-    let (now, authenticated_at) = (app.clock.now(), session.authenticated_at);
+    let authenticated_at = session.authenticated_at;
     let (open, scope) = (&session.modules, &session.scope);
     let (access_token, expires_in) =
         access_token(app, &session.id, &user, open, scope, authenticated_at, now).await?;

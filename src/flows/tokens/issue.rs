@@ -126,8 +126,9 @@ pub(crate) fn first_refresh_token(
     Ok(RefreshToken::first(key, session, app.rng.bytes()))
 }
 
-/// The tokens of a session at this moment, for an authorization code or a refresh token. A scope
-/// that the client may no longer request is no longer granted to its sessions.
+/// The tokens of a session, for an authorization code or a refresh token. A scope that the client
+/// may no longer request is no longer granted to its sessions. `now`: read before the session was,
+/// so that a revocation since then covers them (`model::revocation::NewRevocation::at`).
 pub(crate) async fn for_session(
     app: &App,
     client: &Client,
@@ -142,7 +143,7 @@ pub(crate) async fn for_session(
     let scope = scope.intersection(&target.may_ask(client));
     let allowed = scope::allowed_in(app, &session, &scope, now).await?;
     let grant = grant(app, client, &session, &allowed);
-    let (access_token, expires_in) = access_token(app, client, grant).await?;
+    let (access_token, expires_in) = access_token_at(app, client, grant, now).await?;
     let id_token = if allowed.scope.contains("openid") {
         Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
     } else {
@@ -212,7 +213,16 @@ pub(crate) async fn access_token(
     client: &Client,
     grant: NewAccessToken<'_>,
 ) -> Result<(String, u64), Error> {
-    let (ttl, now) = (TokenLifetimes::of(app, client).access, app.clock.now());
+    access_token_at(app, client, grant, app.clock.now()).await
+}
+
+async fn access_token_at(
+    app: &App,
+    client: &Client,
+    grant: NewAccessToken<'_>,
+    now: Timestamp,
+) -> Result<(String, u64), Error> {
+    let ttl = TokenLifetimes::of(app, client).access;
     let mut claims = AccessClaims::new(grant, app.new_id(), now, ttl);
     if claims.user().is_some() {
         claims.may_act = client.may_act();

@@ -29,6 +29,9 @@ use crate::{
 pub struct Refreshed {
     pub session: Session,
     pub successor: RefreshToken,
+    /// Before the session was read: what is issued at this time is covered by every revocation that
+    /// the session does not show.
+    pub at: Timestamp,
 }
 
 /// Exchanges a refresh token for its one successor.
@@ -117,7 +120,7 @@ async fn attempt(
     .await?;
     if let Some(session) = rotated {
         identify(&session);
-        let refreshed = Refreshed { session, successor };
+        let refreshed = Refreshed { session, successor, at: now };
         return Ok((RefreshOutcome::Rotated, Some(refreshed)));
     }
     let session = rows::by_id(&app.db, &id).await?;
@@ -131,7 +134,7 @@ async fn attempt(
     if session.current_hash == successor.hash()
         && session.rotated_at.distance(now) < lifetimes.replay_window
     {
-        let refreshed = Refreshed { session, successor };
+        let refreshed = Refreshed { session, successor, at: now };
         return Ok((RefreshOutcome::Replayed, Some(refreshed)));
     }
     if is_genuine(token, &session, key).await? {

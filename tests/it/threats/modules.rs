@@ -193,6 +193,32 @@ async fn t99_tokens_issued_while_a_change_waits_are_covered(backend: Backend) {
     server.verify(&refreshed).await.expect_error(401, "INVALID_TOKEN");
 }
 
+/// Only PostgreSQL has a reader wait: for a lock on its table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: run ./dev/test"]
+async fn t99_a_token_issued_slowly_is_covered_by_a_change() {
+    let server = with_module(Backend::Postgres).await;
+    let other = server.another(&[]).await;
+    server.register("ann").await;
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    let own = server.login("ann").await.tokens();
+    // The server has to read the catalogue again, once it has read the user's role.
+    other.module("wiki", "wiki:read", None, true).await;
+    server.app.revocations.sync().await.expect("synced");
+    let mut holder = other.app.db.begin().await.expect("a transaction");
+    let lock = Statement::new("LOCK TABLE scopes IN ACCESS EXCLUSIVE MODE");
+    holder.run(lock).await.expect("locked");
+    let change = async {
+        until_one_waits(&other, Backend::Postgres).await;
+        let by = Actor::operator();
+        users::set_role(&other.app, &id, Role::admin(), &by).await.expect("changed");
+        server.clock.advance(Duration::from_secs(5));
+        holder.commit().await.expect("committed");
+    };
+    let (refreshed, ()) = tokio::join!(server.refresh(&own.refresh), change);
+    server.verify(&refreshed.tokens().access).await.expect_error(401, "INVALID_TOKEN");
+}
+
 async fn t23_no_grant_type_issues_an_ungranted_module_scope(backend: Backend) {
     let server = with_module(backend).await;
     let request = [("grant_type", "client_credentials"), ("scope", "crm:read")];

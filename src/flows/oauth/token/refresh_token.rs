@@ -55,12 +55,11 @@ async fn exchange(
         resources::still_open(app, client, &session.details.resource).await?;
     }
     let lifetimes = TokenLifetimes::of(app, client);
-    let Refreshed { mut session, successor } =
+    let Refreshed { mut session, successor, at } =
         refresh::refresh(app, presented, &client.id, lifetimes, caller).await?;
     narrow(&mut session, named)?;
     // Core §12.2: a refreshed ID token has none.
     session.details.nonce = None;
     let scope = requested.clone().unwrap_or_else(|| session.scope.clone());
-    let now = app.clock.now();
-    issue::for_session(app, client, session, scope, Some(&successor), now).await
+    issue::for_session(app, client, session, scope, Some(&successor), at).await
 }
