@@ -90,6 +90,8 @@ async fn access_token(
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let policy = policy_for(client, request)?;
+    // Before the tokens and their sessions are read: a revocation since then covers what is issued.
+    let now = app.clock.now();
     let actor = match &request.actor {
         Some(token) => Some(presented::actor(app, client, policy, token).await?),
         None => None,
@@ -102,7 +104,6 @@ async fn access_token(
 
     let target = target(app, policy, request, &subject).await?;
     let scope = narrowed(client, request, &subject, &target)?;
-    let now = app.clock.now();
     let mut until = subject.expires_at;
     if let Some(actor) = &actor {
         until = until.min(actor.expires_at);
