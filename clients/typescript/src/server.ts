@@ -40,6 +40,12 @@ export interface PropuskOptions {
    * Origins, besides the request's own, whose pages may send requests with the session's cookies.
    */
   origins?: readonly string[] | undefined;
+  /**
+   * The browser's address of a request, as the proxy in front has written it. It is sent with
+   * renewals as `X-Forwarded-For`: the server limits them per address, and must list this
+   * application in `server.trusted_proxies`.
+   */
+  clientAddress?: ((source: CookieSource) => string | undefined) | undefined;
   fetch?: typeof fetch | undefined;
 }
 
@@ -121,20 +127,22 @@ export function createPropusk(options: PropuskOptions): Propusk {
     return session;
   };
 
-  const exchange = async (cookie: string): Promise<Tokens | null> => {
+  const exchange = async (cookie: string, address?: string): Promise<Tokens | null> => {
+    const forwarded: Record<string, string> = address ? { 'x-forwarded-for': address } : {};
     try {
       // As cookies: of several tokens the server takes the newest one.
-      return await refresh({ delivery: 'body' }, { ...request, headers: { cookie } });
+      const headers = { cookie, ...forwarded };
+      return await refresh({ delivery: 'body' }, { ...request, headers });
     } catch (error) {
       if (isRefused(error)) return null;
       throw error;
     }
   };
 
-  const shared = (cookie: string): Promise<Tokens | null> => {
+  const shared = (cookie: string, address?: string): Promise<Tokens | null> => {
     const known = exchanges.get(cookie);
     if (known !== undefined) return known;
-    const exchanged = exchange(cookie);
+    const exchanged = exchange(cookie, address);
     exchanges.set(cookie, exchanged);
     const forget = (): boolean => exchanges.delete(cookie);
     exchanged.then(() => unref(setTimeout(forget, SHARED)), forget);
@@ -168,7 +176,8 @@ export function createPropusk(options: PropuskOptions): Propusk {
       const tokens = cookies.read(source).refresh;
       if (tokens.length === 0) return null;
       requireSameOrigin(source, origins);
-      return shared(tokens.map((token) => `${cookies.names.refresh}=${token}`).join('; '));
+      const cookie = tokens.map((token) => `${cookies.names.refresh}=${token}`).join('; ');
+      return shared(cookie, options.clientAddress?.(source));
     },
     close: () => feed?.close(),
   };

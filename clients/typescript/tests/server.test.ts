@@ -189,6 +189,21 @@ describe.each([
   });
 });
 
+test('a renewal names the browser, whose address the server limits', async () => {
+  const ann = await newUser(issuer);
+  const seen: unknown[] = [];
+  proxy.intercept = ({ headers }) => {
+    seen.push(headers['x-forwarded-for']);
+    return false;
+  };
+  const clientAddress = (): string => '192.0.2.7';
+  expect(
+    await createPropusk({ issuer, url: proxy.url, clientAddress }).refresh(cookie(ann)),
+  ).not.toBeNull();
+  proxy.intercept = () => false;
+  expect(seen).toEqual(['192.0.2.7']);
+});
+
 test('T172: a revoked token is refused within a second, without a call per request', async () => {
   const ann = await newUser(issuer);
   expect(await local.getSession(cookie(ann))).not.toBeNull();
