@@ -51,7 +51,11 @@ async fn the_typescript_kit_passes_its_checks_and_tests() {
     for script in ["build", "check", "size"] {
         run("npm", &["run", script]).await;
     }
-    vitest(&[]).await;
+    vitest(&["--exclude", "tests/next.test.ts"]).await;
+    std::env::var("PROPUSK_TEST_NEXT_EXAMPLE_DIR")
+        .expect("PROPUSK_TEST_NEXT_EXAMPLE_DIR names no copy of examples/next: run ./dev/test");
+    // Building takes all processors, and some tests above say "within a second".
+    vitest(&["next"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
