@@ -20,6 +20,10 @@ use crate::{config::Provisioning, events};
 /// How often readiness is checked for those who watch the gRPC health status.
 const HEALTH_CHECK: Duration = Duration::from_secs(2);
 
+/// How long a stop waits for Kafka to accept the last events.
+#[cfg(feature = "kafka")]
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
 /// A server whose sockets are bound; it answers once [`Server::run`] runs.
 pub struct Server {
     app: Arc<App>,
@@ -158,7 +162,7 @@ impl Server {
         tokio::try_join!(serving, calling, watching, signal)?;
         #[cfg(feature = "kafka")]
         if let Some(relay) = relay {
-            relay.stop(app.config.server.shutdown_grace).await;
+            relay.stop(app.config.server.shutdown_grace.min(LAST_EVENTS)).await;
         }
         background.shutdown().await;
         let written = async {

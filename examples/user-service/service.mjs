@@ -2,6 +2,7 @@
 //
 // KAFKA_BROKER, TOPIC_CREATE, TOPIC_CLOSE and GROUP say where; REFUSED_DOMAIN is the domain of the
 // email addresses that get no profile. Prints one line of JSON per decision.
+import { setTimeout } from 'node:timers/promises';
 import kafkajs from 'kafkajs';
 import lz4 from 'lz4js';
 
@@ -20,11 +21,21 @@ const {
   REFUSED_DOMAIN = 'refused.example',
 } = process.env;
 
-const kafka = new Kafka({ clientId: 'user-service', brokers: [KAFKA_BROKER], logLevel: logLevel.ERROR });
+const kafka = new Kafka({
+  clientId: 'user-service',
+  brokers: [KAFKA_BROKER],
+  logLevel: logLevel.ERROR,
+});
 const consumer = kafka.consumer({ groupId: GROUP });
 const producer = kafka.producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
 const profiles = new Map(); // a database, in a real service
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+// The server, which may have to create the topics, may start later.
+const admin = kafka.admin();
+await admin.connect();
+while (!(await admin.listTopics()).includes(TOPIC_CREATE)) await setTimeout(500);
+await admin.disconnect();
 
 await producer.connect();
 await consumer.connect();

@@ -283,6 +283,10 @@ fn kafka(config: &Config, found: &mut Vec<Problem>) {
     }
     if kafka.security.has_sasl() {
         let takes_token = kafka.sasl_mechanism == SaslMechanism::OauthBearer;
+        if takes_token && kafka.create_topics {
+            let why = "does not work with kafka.sasl_mechanism = \"OAUTHBEARER\": create the topics in advance";
+            wrong("kafka.create_topics", why);
+        }
         if takes_token && kafka.token_file.is_none() {
             wrong("kafka.token_file", "is required by kafka.sasl_mechanism = \"OAUTHBEARER\"");
         }

@@ -57,7 +57,7 @@ async fn consume(app: &App) -> KafkaResult<()> {
             Err(error) => {
                 // librdkafka reconnects by itself; the topic may not exist yet.
                 if !reported {
-                    tracing::warn!(%error, "no refusals of the user service can be consumed; will retry");
+                    tracing::warn!(%error, "refusals cannot be consumed; will retry");
                 }
                 reported = true;
                 tokio::time::sleep(RETRY).await;
@@ -165,7 +165,7 @@ async fn bury(app: &App, producer: &Producer, message: &BorrowedMessage<'_>, why
         match producer.send(record, Timeout::Never).await {
             Ok(_) => return,
             Err((error, _)) => {
-                tracing::warn!(%error, "the dead-letter topic did not accept a message; will retry");
+                tracing::warn!(%error, "a dead letter was not accepted; will retry");
                 tokio::time::sleep(RETRY).await;
             }
         }

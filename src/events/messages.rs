@@ -62,12 +62,14 @@ pub fn of(row: &OutboxRow, config: &Config) -> Vec<Message> {
                 }
             });
         }
-        "user.deleted" => messages.push(Message {
-            topic: topics.user_create.clone(),
-            key: row.subject.clone(),
-            headers: binary_headers(row, config, "user.deleted"),
-            value: None,
-        }),
+        "user.deleted" if config.user_service.mode != Provisioning::Grpc => {
+            messages.push(Message {
+                topic: topics.user_create.clone(),
+                key: row.subject.clone(),
+                headers: binary_headers(row, config, "user.deleted"),
+                value: None,
+            })
+        }
         _ => {}
     }
     messages
@@ -75,7 +77,12 @@ pub fn of(row: &OutboxRow, config: &Config) -> Vec<Message> {
 
 /// With a user service that may refuse an account: of the accounts it may refuse.
 fn asks_for_a_profile(row: &OutboxRow, config: &Config) -> bool {
-    config.user_service.mode == Provisioning::Off || row.saga_id.is_some()
+    match config.user_service.mode {
+        Provisioning::Off => true,
+        Provisioning::Kafka => row.saga_id.is_some(),
+        // It is called.
+        Provisioning::Grpc => false,
+    }
 }
 
 /// The data of `user.create`.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     config::{Config, OnDeadline, OnFailure, Provisioning},
+    diagnostics,
     error::Error,
     flows::admin::users,
     model::{
@@ -18,6 +19,7 @@ use crate::{
         user::Role,
     },
     storage::{self, AuditedTx, sagas, sagas::NewSaga, users as accounts},
+    telemetry::ProfileOutcome,
     user_service::{Answer, UserService, proto::CreateUserRequest},
 };
 
@@ -149,7 +151,15 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
         role: Some(user.role.as_str().to_owned()),
     };
     let (user_id, saga_id) = (saga.user_id.as_str(), saga.id.as_str());
-    match service.create(request).await {
+    let answer = service.create(request).await;
+    let outcome = match &answer {
+        Answer::Created => ProfileOutcome::Created,
+        Answer::Refused(_) => ProfileOutcome::Refused,
+        Answer::Unavailable(_) => ProfileOutcome::Unavailable,
+    };
+    app.metrics.profile(outcome);
+    diagnostics::record("user_service.answer", format_args!("{outcome:?}"));
+    match answer {
         Answer::Created => {
             confirm(app, saga).await?;
             Ok(Progress::Done)
@@ -232,6 +242,7 @@ async fn undo(app: &App, saga: &Saga, why: &str, has_profile: bool) -> Result<()
         remove_account(&mut tx, saga, json!({ "reason": reason, "sagaId": saga.id })).await?;
     }
     tx.commit().await?;
+    app.metrics.compensations.inc();
     app.logouts_waiting.notify_one();
     Ok(())
 }
@@ -324,6 +335,7 @@ pub async fn compensate(app: &App, refusal: &Refusal) -> Result<Outcome, Error> 
         remove_account(&mut tx, &saga, detail).await?;
         tx.commit().await?;
         app.logouts_waiting.notify_one();
+        app.metrics.compensations.inc();
         tracing::info!(user_id, saga_id = saga.id, "account deleted: the user service refused it");
         return Ok(Outcome::Compensated);
     }

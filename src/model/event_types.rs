@@ -141,8 +141,9 @@ pub fn asyncapi() -> Value {
                 "datacontenttype": { "const": "application/json" },
                 "data": schema(event.fields),
             },
-            "required":
-                ["specversion", "type", "source", "id", "subject", "time", "datacontenttype", "data"],
+            "required": [
+                "specversion", "type", "source", "id", "subject", "time", "datacontenttype", "data",
+            ],
         });
         let message = json!({
             "name": event.kind,

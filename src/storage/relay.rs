@@ -173,7 +173,7 @@ impl RelayConnection {
                 ($list:literal) => {
                     concat!(
                         "UPDATE sagas SET state = 'published', step = 'answer' \
-                         WHERE state = 'started' AND id IN (",
+                         WHERE state = 'started' AND step = 'publish' AND id IN (",
                         $list,
                         ")"
                     )

@@ -111,6 +111,15 @@ label! {
 }
 
 label! {
+    /// The answer of the user service to the creation of a profile.
+    ProfileOutcome: "outcome" {
+        Created = "created",
+        Refused = "refused",
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
     /// What a database statement does. `Transaction`: it is part of one with several.
     StatementKind: "kind" { Read = "read", Write = "write", Transaction = "transaction" }
 }
@@ -193,6 +202,9 @@ pub struct Metrics {
     pub events_oldest: Gauge,
     pub events_published: Counter,
     pub events_failed: Counter,
+    /// Accounts deleted because the user service refused them or was unavailable.
+    pub compensations: Counter,
+    profiles: Family<ProfileOutcome, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
     device_authorizations: Family<DeviceOutcome, Counter>,
@@ -278,6 +290,16 @@ impl Metrics {
                 r,
                 "events_failed",
                 "Events that Kafka did not accept, now or for good",
+            ),
+            compensations: metric(
+                r,
+                "compensations",
+                "Accounts deleted because the user service refused them or was unavailable",
+            ),
+            profiles: family(
+                r,
+                "user_service_answers",
+                "Answers of the user service to the creation of a profile, by outcome",
             ),
             redis_trusted: metric(
                 r,
@@ -378,6 +400,11 @@ impl Metrics {
     /// Counts a request rejected by a rate limit.
     pub fn rate_limited(&self, limit: Limit) {
         self.rate_limited.get_or_create(&limit).inc();
+    }
+
+    /// Counts an answer of the user service.
+    pub fn profile(&self, outcome: ProfileOutcome) {
+        self.profiles.get_or_create(&outcome).inc();
     }
 
     /// Counts an attempt to deliver a logout token.

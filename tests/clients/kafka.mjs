@@ -1,8 +1,8 @@
 // A consumer and producer for tests/it/events, by kafkajs.
 //
 //   kafka.mjs consume BROKER TOPIC…     one line of JSON per message, from the beginning
-//   kafka.mjs produce BROKER            messages as lines of JSON on standard input; "sent" for each
-//   kafka.mjs topic BROKER NAME CONFIG  creates a topic; CONFIG is JSON: { "max.message.bytes": "600" }
+//   kafka.mjs produce BROKER            lines of JSON on standard input; "sent" for each message
+//   kafka.mjs topic BROKER NAME CONFIG  creates a topic; CONFIG is JSON: { "name": "value" }
 import { createInterface } from 'node:readline';
 import kafkajs from 'kafkajs';
 import lz4 from 'lz4js';
@@ -33,18 +33,19 @@ if (command === 'consume') {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   await admin.disconnect();
-  const consumer = kafka.consumer({ groupId: `${rest[0]}.reader.${process.pid}`, maxWaitTimeInMs: 100 });
+  const groupId = `${rest[0]}.reader.${process.pid}`;
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 });
   await consumer.connect();
   await consumer.subscribe({ topics: rest, fromBeginning: true });
   await consumer.run({
     eachMessage: async ({ topic, partition, message }) => {
-      const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, text(value)]);
+      const headers = Object.entries(message.headers ?? {});
       print({
         topic,
         partition,
         offset: Number(message.offset),
         key: text(message.key),
-        headers: Object.fromEntries(headers),
+        headers: Object.fromEntries(headers.map(([name, value]) => [name, text(value)])),
         value: text(message.value),
       });
     },
@@ -60,7 +61,8 @@ if (command === 'consume') {
 } else if (command === 'topic') {
   const admin = kafka.admin();
   await admin.connect();
-  const configEntries = Object.entries(JSON.parse(rest[1])).map(([name, value]) => ({ name, value }));
+  const config = Object.entries(JSON.parse(rest[1]));
+  const configEntries = config.map(([name, value]) => ({ name, value }));
   await admin.createTopics({ topics: [{ topic: rest[0], configEntries }], waitForLeaders: true });
   await admin.disconnect();
   print('created');

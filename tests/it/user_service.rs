@@ -24,7 +24,10 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::Semaphore,
 };
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
 
 use crate::support::{
     Backend, Database, PASSWORD, Reply, START, TestServer, backend_tests,
@@ -39,6 +42,7 @@ backend_tests! {
     a_kill_during_the_call_leaves_no_orphan,
     t167_a_slow_user_service_holds_up_nobody_else,
     an_account_whose_profile_never_comes_is_handled_as_configured,
+    the_service_is_called_by_tls_with_certificate_and_token,
 }
 
 backend_tests! {
@@ -60,6 +64,7 @@ struct State {
     /// Of each call to CreateUser.
     calls: Mutex<Vec<CreateUserRequest>>,
     deadlines: Mutex<Vec<String>>,
+    authorizations: Mutex<Vec<String>>,
     profiles: Mutex<BTreeMap<String, CreateUserRequest>>,
     /// Each call takes a permit before it is answered.
     gate: Semaphore,
@@ -77,6 +82,10 @@ impl UserProvisioning for Service {
         let state = &self.0;
         let deadline = request.metadata().get("grpc-timeout").expect("a deadline");
         state.deadlines.lock().unwrap().push(deadline.to_str().expect("text").to_owned());
+        if let Some(token) = request.metadata().get("authorization") {
+            let token = token.to_str().expect("text").to_owned();
+            state.authorizations.lock().unwrap().push(token);
+        }
         let account = request.into_inner();
         state.calls.lock().unwrap().push(account.clone());
         state.gate.acquire().await.expect("open").forget();
@@ -122,6 +131,7 @@ impl Service {
             mood: Mutex::new(Mood::Creates),
             calls: Mutex::default(),
             deadlines: Mutex::default(),
+            authorizations: Mutex::default(),
             profiles: Mutex::default(),
             gate: Semaphore::new(1),
         }))
@@ -129,10 +139,14 @@ impl Service {
 
     /// Listens until the handle is aborted.
     async fn listen(&self, port: u16) -> tokio::task::JoinHandle<()> {
+        self.listen_with(port, Server::builder()).await
+    }
+
+    async fn listen_with(&self, port: u16, mut server: Server) -> tokio::task::JoinHandle<()> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let service = UserProvisioningServer::new(self.clone());
         let listening = tokio::spawn(async move {
-            Server::builder().add_service(service).serve(address).await.expect("it serves");
+            server.add_service(service).serve(address).await.expect("it serves");
         });
         // Polls: the listener does not say when it is bound.
         while tokio::net::TcpStream::connect(address).await.is_err() {
@@ -330,7 +344,8 @@ async fn a_kill_during_the_call_leaves_no_orphan(backend: Backend) {
     let process = Process::serve(&database, &settings(&url)).await;
     let registering = |name: &'static str| {
         let url = format!("{}/api/v1/auth/register", process.base);
-        let body = json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD });
+        let email = format!("{name}@example.org");
+        let body = json!({ "email": email, "username": name, "password": PASSWORD });
         tokio::spawn(reqwest::Client::new().post(url).json(&body).send())
     };
     service.hold().await;
@@ -431,4 +446,46 @@ async fn the_example_service_decides_on_registrations(backend: Backend) {
     reply.expect_error(400, "USER_CREATE_ERROR");
     assert!(next().await["refused"].is_string());
     assert_eq!(states(&server).await, ["closed", "compensated"]);
+}
+
+async fn the_service_is_called_by_tls_with_certificate_and_token(backend: Backend) {
+    let (service, port) = (Service::new(), free_port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    };
+    let issue =
+        |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let (own, caller) = (issue("127.0.0.1"), issue("propusk.internal"));
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem()))
+        .client_ca_root(Certificate::from_pem(caller.cert.pem()));
+    let _listening =
+        service.listen_with(port, Server::builder().tls_config(tls).expect("TLS")).await;
+    let url = format!("https://127.0.0.1:{port}");
+    let authority = file("ca.pem", &own.cert.pem());
+    let certificate = file("certificate.pem", &caller.cert.pem());
+    let key = file("key.pem", &caller.signing_key.serialize_pem());
+    let token = file("token", "first\n");
+    let mut settings = settings(&url);
+    settings.extend([
+        ("PROPUSK_USER_SERVICE__CA_FILE", authority.as_str()),
+        ("PROPUSK_USER_SERVICE__TOKEN_FILE", token.as_str()),
+    ]);
+    // Without a certificate the service does not talk to it.
+    let stranger = TestServer::with(backend, &settings).await;
+    register(&stranger, "ann").await.expect_error(503, "SERVICE_UNAVAILABLE");
+    settings.extend([
+        ("PROPUSK_USER_SERVICE__CERTIFICATE", certificate.as_str()),
+        ("PROPUSK_USER_SERVICE__KEY", key.as_str()),
+    ]);
+    let server = TestServer::with(backend, &settings).await;
+    register(&server, "ann").await.expect(StatusCode::CREATED);
+    // The token is read for each call.
+    file("token", "second\n");
+    register(&server, "bob").await.expect(StatusCode::CREATED);
+    let authorizations = service.0.authorizations.lock().unwrap().clone();
+    assert_eq!(authorizations, ["Bearer first", "Bearer second"]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use propusk::{
     flows::{
-        admin::users,
+        admin::{access::Precondition, users},
         maintenance,
         provisioning::{self, Outcome, Refusal},
     },
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, PASSWORD, TestServer, backend_tests,
-    kafka::{Reader, Received, Topics, UserService, produce, shared_broker},
+    kafka::{Reader, Received, Topics, UserService, create_topic, produce, shared_broker},
     process,
 };
 
@@ -30,6 +30,7 @@ backend_tests! {
     t165_late_forged_or_replayed_refusals_delete_no_account,
     t166_unreadable_messages_are_set_aside,
     events_are_listed_and_published_again_by_command,
+    with_grpc_no_profile_is_requested_by_kafka,
 }
 
 backend_tests! {
@@ -160,7 +161,10 @@ async fn t165_late_forged_or_replayed_refusals_delete_no_account(backend: Backen
     users::set_role(&server.app, &root, Role::admin(), &operator).await.expect("an administrator");
     let other_saga = saga_of(&server, &joe).await.id;
 
-    let close = |key: &str, value: Value| json!({ "topic": topics.user_create_close, "key": key, "value": value.to_string() });
+    let close = |key: &str, value: Value| {
+        let value = value.to_string();
+        json!({ "topic": topics.user_create_close, "key": key, "value": value })
+    };
     let rejected = [
         close(&late, json!({ "id": late, "reason": "late" })),
         close(&root, json!({ "id": root })),
@@ -213,7 +217,10 @@ async fn t166_unreadable_messages_are_set_aside(backend: Backend) {
     let values =
         ["close", "[]", "{", "null", r#"{"specversion":"1.0","id":"e"}"#, "\u{0}\u{1b}[2J"];
     let key = ann.as_str();
-    let message = |value: &str| json!({ "topic": topics.user_create_close, "key": key, "value": value, "headers": { "own": "kept" } });
+    let message = |value: &str| {
+        let headers = json!({ "own": "kept" });
+        json!({ "topic": topics.user_create_close, "key": key, "value": value, "headers": headers })
+    };
     let mut messages: Vec<Value> = values.iter().map(|value| message(value)).collect();
     messages.push(json!({ "topic": topics.user_create_close, "key": key, "value": null }));
     let unreadable = messages.len();
@@ -275,6 +282,44 @@ async fn events_are_listed_and_published_again_by_command(backend: Backend) {
     let saga: Value = serde_json::from_str(&saga.1).unwrap_or_else(|_| panic!("{saga:?}"));
     assert_eq!(saga["userId"], ann);
     assert_eq!(saga["endsAt"], "2026-11-22T00:00:00Z");
+}
+
+async fn with_grpc_no_profile_is_requested_by_kafka(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let mut settings = topics.settings(&broker);
+    settings.retain(|(name, _)| *name != "PROPUSK_KAFKA__CREATE_TOPICS");
+    // Nobody listens there.
+    settings.extend([
+        ("PROPUSK_USER_SERVICE__MODE", "grpc"),
+        ("PROPUSK_USER_SERVICE__URL", "http://127.0.0.1:1"),
+        ("PROPUSK_USER_SERVICE__ON_FAILURE", "later"),
+    ]);
+    // A message in any other topic would wait for that topic.
+    create_topic(&broker, &topics.events, &json!({})).await;
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let ann = id_of(&server, "ann").await;
+    let mut reader = Reader::start(&broker, &[&topics.events]);
+    let written = server.events().await.len();
+    reader.until(|messages| messages.len() == written).await;
+    // The saga is that of the calls.
+    assert_eq!(saga_of(&server, &ann).await.state, SagaState::Started);
+    let operator = Actor::operator();
+    users::delete(&server.app, &ann, &Precondition::Any, &operator).await.expect("deleted");
+    let written = server.events().await.len();
+    reader.until(|messages| messages.len() == written).await;
+    assert_eq!(reader.messages.last().expect("a message").json()["type"], "user.deleted");
+    let mut waiting = 1_i64;
+    for _ in 0..1_200 {
+        let statement = "SELECT COUNT(*) AS n FROM outbox WHERE published_at IS NULL";
+        let rows = server.app.db.read(Statement::new(statement)).await.expect("the outbox");
+        waiting = rows[0].get("n").expect("a count");
+        if waiting == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(waiting, 0, "nothing waits for another topic");
 }
 
 async fn a_saga_ends_when_its_time_has_passed(backend: Backend) {

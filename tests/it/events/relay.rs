@@ -1,7 +1,12 @@
 //! The relay: every event at least once, those of a user in order, whatever stops in between.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use propusk::{
     clock::Clock,
     flows::{
@@ -20,7 +25,9 @@ use sqlx::Connection as _;
 
 use crate::support::{
     Backend, Database, PASSWORD, TestServer, backend_tests,
-    kafka::{Broker, Reader, Received, Topics, create_topic, shared_broker},
+    kafka::{
+        Broker, PASSWORD as BROKER_PASSWORD, Reader, Received, Topics, create_topic, shared_broker,
+    },
     process::Process,
 };
 
@@ -33,6 +40,7 @@ backend_tests! {
     the_events_of_a_user_keep_their_order_under_32_writers,
     a_message_refused_for_good_goes_to_the_dead_letter_topic,
     a_graceful_stop_publishes_what_was_committed,
+    users_and_events_agree_after_twenty_kills,
 }
 
 backend_tests! {
@@ -155,7 +163,9 @@ async fn a_registration_is_published_as_event_and_as_profile_request(backend: Ba
 async fn a_broker_that_is_killed_under_load_loses_no_event(backend: Backend) {
     let (mut broker, topics) = (Broker::start().await, Topics::new());
     let address = broker.address.clone();
-    let server = TestServer::with(backend, &topics.settings(&address)).await;
+    let mut settings = topics.settings(&address);
+    settings.push(("PROPUSK_USER_SERVICE__MODE", "kafka"));
+    let server = TestServer::with(backend, &settings).await;
     let load = async {
         for number in 0..40 {
             server.register(&format!("user{number}")).await;
@@ -179,6 +189,10 @@ async fn a_broker_that_is_killed_under_load_loses_no_event(backend: Backend) {
     };
     let messages = reader.until(|messages| distinct(messages) == expected.len()).await;
     assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+    // A stop does not wait for a broker that is gone.
+    broker.kill();
+    server.register("last").await;
+    server.stop().await;
 }
 
 async fn a_second_process_takes_over_the_relay(backend: Backend) {
@@ -433,5 +447,104 @@ async fn delayed_events_are_a_degraded_health_and_no_failure(backend: Backend) {
         "propusk_events_oldest_waiting_seconds 61".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+}
+
+async fn users_and_events_agree_after_twenty_kills(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let settings = topics.settings(&broker);
+    let database = Arc::new(Database::new(backend).await);
+    let mut answered = BTreeSet::new();
+    for round in 0..20 {
+        let process = Process::serve(&database, &settings).await;
+        let registering = (0..4).map(|number| {
+            let email = format!("r{round}n{number}@example.org");
+            let url = format!("{}/api/v1/auth/register", process.base);
+            let body = json!({ "email": email, "password": PASSWORD });
+            tokio::spawn(async move {
+                let reply = reqwest::Client::new().post(url).json(&body).send().await;
+                let is_created = reply.is_ok_and(|reply| reply.status() == StatusCode::CREATED);
+                is_created.then_some(email)
+            })
+        });
+        let mut registering: Vec<_> = registering.collect();
+        // Killed after none, one, two or three of four have been answered.
+        for _ in 0..round % 4 {
+            answered.extend(registering.remove(0).await.expect("a task"));
+        }
+        process.kill();
+        for one in registering {
+            answered.extend(one.await.expect("a task"));
+        }
+    }
+    let server = TestServer::on(database, Clock::system(), &settings).await;
+    all_published(&server).await;
+    let rows = server.app.db.read(Statement::new("SELECT id, email FROM users")).await;
+    let rows = rows.expect("users");
+    let column = |name: &str| -> BTreeSet<String> {
+        rows.iter().map(|row| row.get(name).expect("a text")).collect()
+    };
+    let (ids, emails) = (column("id"), column("email"));
+    assert!(answered.is_subset(&emails), "an acknowledged account is there");
+    assert!(answered.len() >= 30, "{answered:?}");
+    let mut reader = Reader::start(&broker, &[&topics.events, &topics.user_create]);
+    let created = |messages: &[Received], topic: &str| -> BTreeSet<String> {
+        let is_creation = |one: &&Received| {
+            one.topic == topic && (topic != topics.events || one.json()["type"] == "user.created")
+        };
+        messages.iter().filter(is_creation).map(|one| one.key.clone().expect("a key")).collect()
+    };
+    let both = [topics.events.as_str(), topics.user_create.as_str()];
+    let is_complete = |messages: &[Received]| {
+        both.iter().all(|topic| created(messages, topic).len() >= ids.len())
+    };
+    let messages = reader.until(is_complete).await;
+    for topic in both {
+        assert_eq!(created(messages, topic), ids, "{topic}");
+    }
+    assert_eq!(first_seen(messages, &topics.events).len(), ids.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Kafka: run ./dev/test"]
+async fn the_relay_authenticates_by_tls_and_every_sasl_mechanism() {
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a key");
+    let pem = key.signing_key.serialize_pem() + &key.cert.pem();
+    let broker = Broker::start_secured(&pem).await;
+    let address = broker.secured.clone().expect("an address");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    };
+    let authority = file("ca.pem", &key.cert.pem());
+    // Unsecured (RFC 7519 section 6), which a broker accepts unless it is told otherwise.
+    let now = Clock::system().now().as_secs();
+    let claims = json!({ "sub": "propusk", "iat": now, "exp": now + 3_600 });
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let token = format!("{}.{}.", part(json!({ "alg": "none" })), part(claims));
+    let token = file("token", &token);
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
+        let topics = Topics::new();
+        for topic in [&topics.events, &topics.user_create, &topics.dead_letter] {
+            create_topic(&broker.address, topic, &json!({})).await;
+        }
+        let mut settings = topics.settings(&address);
+        settings.retain(|(name, _)| *name != "PROPUSK_KAFKA__CREATE_TOPICS");
+        settings.extend([
+            ("PROPUSK_KAFKA__SECURITY", "sasl_tls"),
+            ("PROPUSK_KAFKA__CA_FILE", authority.as_str()),
+            ("PROPUSK_KAFKA__SASL_MECHANISM", mechanism),
+        ]);
+        if mechanism == "OAUTHBEARER" {
+            settings.push(("PROPUSK_KAFKA__TOKEN_FILE", token.as_str()));
+        } else {
+            settings.push(("PROPUSK_KAFKA__USERNAME", "propusk"));
+            settings.push(("PROPUSK_KAFKA__PASSWORD", BROKER_PASSWORD));
+        }
+        let server = TestServer::with(Backend::Sqlite, &settings).await;
+        server.register("ann").await;
+        all_published(&server).await;
     }
 }

@@ -32,19 +32,43 @@ pub struct Broker {
     child: Child,
     folder: TempDir,
     pub address: String,
+    /// Where it asks for TLS and SASL, if it does.
+    pub secured: Option<String>,
 }
+
+/// The credentials of the user `propusk` at a broker that asks for them: PLAIN and SCRAM.
+pub const PASSWORD: &str = "secret";
 
 impl Broker {
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// One that has a second address, with TLS by this key and certificate (PEM) and with SASL.
+    pub async fn start_secured(key_and_certificate: &str) -> Self {
+        Self::with(Some(key_and_certificate)).await
+    }
+
+    async fn with(key_and_certificate: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
         let (port, controller) = (free_port().to_string(), free_port().to_string());
-        let properties = include_str!("../../kafka/server.properties")
+        let secure = free_port().to_string();
+        let mut properties = include_str!("../../kafka/server.properties").to_owned();
+        if let Some(pem) = key_and_certificate {
+            fs::write(path("keystore.pem"), pem).expect("a file");
+            properties.push_str(include_str!("../../kafka/secured.properties"));
+        }
+        let properties = properties
             .replace("@PORT@", &port)
             .replace("@CONTROLLER@", &controller)
-            .replace("@FOLDER@", &folder.path().join("logs").display().to_string());
-        fs::write(folder.path().join("server.properties"), properties).expect("a file");
+            .replace("@SECURE@", &secure)
+            .replace("@KEYSTORE@", &path("keystore.pem"))
+            .replace("@FOLDER@", &path("logs"));
+        fs::write(path("server.properties"), properties).expect("a file");
         let address = format!("127.0.0.1:{port}");
-        let mut broker = Self { child: spawn(&folder), folder, address };
+        let secured = key_and_certificate.map(|_| format!("127.0.0.1:{secure}"));
+        let mut broker = Self { child: spawn(&folder), folder, address, secured };
         broker.wait().await;
         broker
     }
@@ -83,6 +107,9 @@ fn spawn(folder: &TempDir) -> Child {
     Command::new(run)
         .arg(variable("PROPUSK_TEST_KAFKA_LIBS"))
         .arg(folder.path().join("server.properties"))
+        .args(["SCRAM-SHA-256", "SCRAM-SHA-512"].iter().flat_map(|mechanism| {
+            ["--add-scram".to_owned(), format!("{mechanism}=[name=propusk,password={PASSWORD}]")]
+        }))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
