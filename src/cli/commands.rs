@@ -14,6 +14,7 @@ use tokio::{
     net::TcpStream,
     signal::unix::{SignalKind, signal},
 };
+use zeroize::Zeroizing;
 
 use super::{
     Failed, KeysCommand, UserCommand,
@@ -32,6 +33,7 @@ use crate::{
             canonical_names,
             clients::{self, file as clients_file},
             modules::file as modules_file,
+            signing_keys,
             users::{self, Provisioned},
         },
     },
@@ -39,7 +41,7 @@ use crate::{
         self,
         api::admin::{Explanation, KeyData, SagaData, UserDetails},
     },
-    keys::{Keys, Rotation},
+    keys::{Keys, NewKey, Rotation},
     model::{actor::Actor, key::KeyState, user::Role},
     server::Server,
     storage::{denied_requests, files, sagas, users as rows, users::UserFilter},
@@ -219,6 +221,17 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
     match command {
         KeysCommand::List { json } => as_json = json,
         KeysCommand::Rotate { algorithm, now } => {
+        KeysCommand::Show { kid, pem, json } => return show_key(app, &kid, pem, json),
+        KeysCommand::Import { algorithm, file, activate } => {
+            files::warn_if_shared(&file);
+            let shown = file.display();
+            let pem = std::fs::read(&file)
+                .map_err(|error| Failed::Usage(format!("cannot read {shown}: {error}")))?;
+            let pem = Zeroizing::new(pem);
+            let new = NewKey { algorithm, pem: &pem, at_once: activate };
+            let key = signing_keys::import(app, new, &Actor::operator()).await?;
+            println!("imported key {}, which signs from {} on\n", key.id, key.activates_at);
+        }
             let rotation = Rotation { only: algorithm, at_once: now, call: None };
             keys.rotate(db, clock, rng, rotation, &Actor::operator()).await.map_err(failed)?;
         }
@@ -248,6 +261,26 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
         listing.add([&shown.id, &shown.algorithm, state, &shown.activates_at, retires], &shown)?;
     }
     listing.print()
+}
+
+fn show_key(app: &App, kid: &str, as_pem: bool, as_json: bool) -> Result<(), Failed> {
+    if as_pem {
+        print!("{}", app.keys.public_pem(kid).map_err(failed)?);
+        return Ok(());
+    }
+    let ring = app.keys.ring();
+    let found = ring.records.iter().find(|key| key.id == kid);
+    let key = found
+        .ok_or_else(|| Failed::Run(format!("no key has the id {kid}: see `propusk keys list`")))?;
+    let shown = serde_json::to_value(KeyData::from((key.clone(), app.clock.now())));
+    let shown = shown.map_err(failed)?;
+    if as_json {
+        return print_json(&shown);
+    }
+    for (name, value) in shown.as_object().into_iter().flatten() {
+        println!("{name}: {}", value.as_str().unwrap_or("-"));
+    }
+    Ok(())
 }
 
 pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {

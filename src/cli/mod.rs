@@ -136,6 +136,32 @@ enum KeysCommand {
         json: bool,
     },
     /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
+    /// Show a key, or its public half as PEM
+    Show {
+        /// Key id (`kid`), as listed by `propusk keys list`
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+        /// Print the public key as PEM, for verifiers that cannot read the JWKS
+        #[arg(long, conflicts_with = "json")]
+        pem: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Import a private signing key; its `kid` is the RFC 7638 thumbprint
+    ///
+    /// It is published at once and signs after keys.publish_ahead.
+    Import {
+        /// Algorithm of the key: ES256, RS256, PS256 or EdDSA (Ed25519)
+        #[arg(long, value_parser = algorithm)]
+        algorithm: SigningAlgorithm,
+        /// PEM file: PKCS#8, PKCS#1 or SEC1, not encrypted
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Sign with it at once; verifiers with a cached JWKS do not know it until they refetch it
+        #[arg(long)]
+        activate: bool,
+    },
     Rotate {
         /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA (Ed25519)
         #[arg(long, value_parser = algorithm)]

@@ -8,6 +8,7 @@
 //! is behind now.
 
 mod master;
+mod pem;
 
 use std::{
     collections::HashMap,
@@ -92,6 +93,15 @@ pub struct Rotation {
     pub at_once: bool,
     /// A retry of the same call generates nothing.
     pub call: Option<Call>,
+}
+
+/// A signing key that an operator imports.
+pub struct NewKey<'a> {
+    pub algorithm: SigningAlgorithm,
+    /// The private key.
+    pub pem: &'a [u8],
+    /// Whether it signs at once, instead of after `keys.publish_ahead`.
+    pub at_once: bool,
 }
 
 /// The keys at one version.
@@ -269,6 +279,71 @@ impl Keys {
         tx.commit().await?;
         self.reload(db, now).await?;
         Ok(claim)
+    }
+
+    /// Imports a signing key of another system as PEM, for verifiers that know it already; returns its
+    /// `kid`, the thumbprint. It is published now and signs after `keys.publish_ahead`, or at once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a key that is not fit for the algorithm, one that exists, and an
+    /// algorithm that is not configured; [`Error::Storage`].
+    pub async fn import(
+        &self,
+        db: &Db,
+        clock: &Clock,
+        rng: &Rng,
+        new: NewKey<'_>,
+        by: &Actor,
+    ) -> Result<String, Error> {
+        let NewKey { algorithm, pem, at_once } = new;
+        let algorithm = algorithm.of_key();
+        if !self.config.algorithms.contains(&algorithm) {
+            return Err(Error::Refused(format!(
+                "{} is not in keys.algorithms: add it there first",
+                algorithm.as_str()
+            )));
+        }
+        let generated = sealed(algorithm, &pem::private_key(algorithm, pem)?, &self.master)?;
+        let kid = generated.0.clone();
+        let mut tx = AuditedTx::begin(db, clock, rng, by).await?;
+        let now = tx.now();
+        let mut records = rows::lock(&mut tx).await?;
+        if let Some(known) = records.iter().find(|key| key.id == kid) {
+            let algorithm = known.algorithm.as_str();
+            return Err(Error::Refused(if known.banned_at.is_some() {
+                format!("the key is here already and banned: {kid} ({algorithm}) never signs again")
+            } else {
+                format!("the key is here already: {kid} ({algorithm}); see `propusk keys list`")
+            }));
+        }
+        let activates_at = if at_once { now } else { now + self.config.publish_ahead };
+        let task = RotationTask::Create { algorithm: KeyAlgorithm::Sign(algorithm), activates_at };
+        apply(&mut tx, &mut records, &task, Some(generated), now).await?;
+        let detail = json!({ "algorithm": algorithm.as_str(), "atOnce": at_once });
+        tx.audit("keys.import", Some(&kid), detail).await?;
+        tx.commit().await?;
+        self.reload(db, now).await?;
+        Ok(kid)
+    }
+
+    /// The public half of a signing key as PEM, for verifiers that cannot read a JWKS.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such signing key, or it is banned.
+    pub fn public_pem(&self, kid: &str) -> Result<String, Error> {
+        let ring = self.ring();
+        let Some(key) = ring.records.iter().find(|key| key.id == kid) else {
+            return Err(Error::Refused(format!(
+                "no key has the id {kid}: see `propusk keys list`"
+            )));
+        };
+        if key.banned_at.is_some() {
+            return Err(Error::Refused(format!("key {kid} is banned: nobody may trust it")));
+        }
+        let Some(public) = &key.public_jwk else {
+            return Err(Error::Refused("only signing keys have a public half".to_owned()));
+        };
+        pem::public_pem(&Jwk::from_bytes(public)?)
     }
 
     /// Bans a compromised signing key. After the commit every process rejects its tokens at the
@@ -613,17 +688,26 @@ impl RotationTask {
                 Jwk::generate_ed_key(EdCurve::Ed25519)?
             }
         };
-        let mut public = private.to_public_key()?;
-        let id = thumbprint(&public)?;
-        public.set_key_id(&id);
-        public.set_key_use("sig");
-        // An Ed25519 key signs under both of its names: `alg` would exclude one of them.
-        if *algorithm != SigningAlgorithm::EdDsa {
-            public.set_algorithm(algorithm.as_str());
-        }
-        let sealed = master.seal(&id, Zeroizing::new(private.to_string()).as_bytes())?;
-        Ok(Some((id, Some(public.to_string()), sealed)))
+        sealed(*algorithm, &private, master).map(Some)
     }
+}
+
+/// A signing key as it is stored.
+fn sealed(
+    algorithm: SigningAlgorithm,
+    private: &Jwk,
+    master: &MasterKey,
+) -> Result<(String, Option<String>, String), Error> {
+    let mut public = private.to_public_key()?;
+    let id = thumbprint(&public)?;
+    public.set_key_id(&id);
+    public.set_key_use("sig");
+    // An Ed25519 key signs under both of its names: `alg` would exclude one of them.
+    if algorithm != SigningAlgorithm::EdDsa {
+        public.set_algorithm(algorithm.as_str());
+    }
+    let sealed = master.seal(&id, Zeroizing::new(private.to_string()).as_bytes())?;
+    Ok((id, Some(public.to_string()), sealed))
 }
 
 async fn apply(

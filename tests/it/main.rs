@@ -32,6 +32,7 @@ mod id_jag;
 mod interoperability;
 mod invalid_requests;
 mod jose;
+mod key_import;
 mod keys;
 mod logging;
 mod logout_deliveries;

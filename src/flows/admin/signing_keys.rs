@@ -4,7 +4,7 @@ use crate::{
     app::App,
     error::Error,
     flows::admin::idempotency::{Created, IdempotentRequest},
-    keys::Rotation,
+    keys::{NewKey, Rotation},
     model::{
         actor::Actor,
         key::{KeyAlgorithm, KeyRecord, KeyState, SigningAlgorithm},
@@ -44,6 +44,16 @@ pub async fn rotate(
     let (mut keys, now) = (all(app).await?, app.clock.now());
     keys.retain(|key| matches!(key.state(now), KeyState::Active | KeyState::Next));
     Ok(Created { resource: keys, is_replayed })
+}
+
+/// Imports a signing key; returns its record.
+///
+/// # Errors
+/// [`Error::Validation`] for a key that cannot be imported.
+pub async fn import(app: &App, new: NewKey<'_>, actor: &Actor) -> Result<KeyRecord, Error> {
+    let kid = app.keys.import(&app.db, &app.clock, &app.rng, new, actor).await?;
+    let found = all(app).await?.into_iter().find(|key| key.id == kid);
+    found.ok_or(Error::NotFound("key"))
 }
 
 /// Bans a compromised signing key. Returns once the ban holds: every process refuses what the key
