@@ -166,6 +166,8 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_created_at ON outbox (created_at);
 
+-- The events with names of users, which the deletion of a user blanks.
+CREATE INDEX outbox_user_created ON outbox (subject) WHERE type = 'user.created';
 CREATE TABLE audit_log (
     number         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at             BIGINT NOT NULL,

@@ -165,6 +165,8 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_created_at ON outbox (created_at);
 
+-- The events with names of users, which the deletion of a user blanks.
+CREATE INDEX outbox_user_created ON outbox (subject) WHERE type = 'user.created';
 CREATE TABLE audit_log (
     number         INTEGER PRIMARY KEY AUTOINCREMENT,
     at             BIGINT NOT NULL,

@@ -347,6 +347,15 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             println!("deleted user {}", user.email);
         }
         UserCommand::SetPassword { user, password_stdin } => {
+            let days = |kept: Duration| kept.as_secs().div_ceil(86_400);
+            println!(
+                "kept, with the id {} and without email address, username and IP address: the audit log ({} \
+                 day(s)), events in the outbox ({} day(s)), revoked tokens and queued logouts (hours); see \
+                 docs/privacy.md",
+                user.id,
+                days(app.config.audit.retention),
+                days(app.config.events.retention)
+            );
             let user = users::find(app, &user).await?;
             let (password, generated) = password(app, password_stdin)?;
             users::set_password(app, &user.id, &password, &Actor::operator()).await?;

@@ -228,7 +228,7 @@ enum UserCommand {
         /// Id, email address or username
         user: String,
     },
-    /// Delete a user permanently, with all data and tokens
+    /// Delete a user permanently, with all data and tokens; the audit log and the outbox keep ids only
     Delete {
         /// Id, email address or username
         user: String,

@@ -54,6 +54,11 @@ impl Statement {
         self
     }
 
+    /// The same statement in the words of PostgreSQL, where the two have functions of their own.
+    pub(super) fn for_postgres(self, sql: &'static str) -> Self {
+        self.locking(sql)
+    }
+
     /// Binds the next parameter.
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());

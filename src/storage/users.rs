@@ -417,6 +417,66 @@ pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
         created_at: Timestamp(row.get(created_at)?),
         disabled_at: row.get::<Option<i64>>(disabled_at)?.map(Timestamp),
     })
+/// Blanks what tables without a reference to the user say about them: the email address and the
+/// username in the outbox and the audit log, and IP addresses in the audit log and in denied
+/// requests. What remains are ids.
+pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
+    // First, while the addresses are known: a denied request does not say whose it is.
+    tx.run(
+        Statement::new(
+            "UPDATE denied_requests SET address = NULL WHERE address IN (\
+             SELECT address FROM sessions WHERE user_id = $1 \
+             UNION SELECT address FROM browser_sessions WHERE user_id = $1 \
+             UNION SELECT address FROM audit_log WHERE actor = $1 AND address IS NOT NULL)",
+        )
+        .bind(id),
+    )
+    .await?;
+    tx.run(
+        Statement::new(
+            "UPDATE audit_log SET address = NULL WHERE actor = $1 \
+             OR actor IN (SELECT subject FROM sessions WHERE user_id = $1)",
+        )
+        .bind(id),
+    )
+    .await?;
+    // `json_replace` and `create_if_missing = false` leave out what is not there.
+    tx.run(
+        Statement::new(
+            "UPDATE audit_log SET detail = json_replace(detail, '$.email', NULL, '$.username', NULL) \
+             WHERE subject = $1 AND action = 'user.updated'",
+        )
+        .for_postgres(
+            "UPDATE audit_log SET detail = CAST(jsonb_set(jsonb_set(CAST(detail AS jsonb), '{email}', 'null', \
+             false), '{username}', 'null', false) AS TEXT) WHERE subject = $1 AND action = 'user.updated'",
+        )
+        .bind(id),
+    )
+    .await?;
+    tx.run(
+        Statement::new(
+            "UPDATE outbox SET data = json_replace(data, '$.email', NULL, '$.username', NULL) \
+             WHERE subject = $1 AND type = 'user.created'",
+        )
+        .for_postgres(
+            "UPDATE outbox SET data = CAST(jsonb_set(jsonb_set(CAST(data AS jsonb), '{email}', 'null', false), \
+             '{username}', 'null', false) AS TEXT) WHERE subject = $1 AND type = 'user.created'",
+        )
+        .bind(id),
+    )
+    .await?;
+    // A request that this user's browser has used may carry a `login_hint`.
+    tx.run(
+        Statement::new(
+            "DELETE FROM pushed_requests WHERE used_by IN (SELECT id FROM browser_sessions WHERE user_id = $1)",
+        )
+        .bind(id),
+    )
+    .await?;
+    tx.run(Statement::new("DELETE FROM idempotency_keys WHERE actor = $1").bind(id)).await?;
+    Ok(())
+}
+
 }
 
 /// The names of a user with their stored canonical forms.

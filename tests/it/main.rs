@@ -19,6 +19,7 @@ mod command_line;
 mod conformance;
 mod cookies;
 mod data_folder;
+mod deletion;
 mod device;
 mod event_types;
 #[cfg(feature = "kafka")]

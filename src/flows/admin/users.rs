@@ -357,7 +357,7 @@ pub async fn log_out(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
 
 /// Deletes a user with everything that belongs to them. Their tokens are refused from the commit
 /// on, and clients are notified of the logout. A later registration with the same email address is
-/// another user.
+/// another user. What is kept, and for how long, is in docs/privacy.md.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Changed`]; [`Error::Conflict`] for the actor's own account and for
@@ -375,8 +375,8 @@ pub async fn delete(
     let LockedAccount { account, is_last_admin } = LockedAccount::read(&mut tx, id, true).await?;
     precondition.check(account.updated_at)?;
     must_keep_an_admin(&account, is_last_admin, actor)?;
-    let User { email, username, role, .. } = &account.user;
-    let detail = json!({ "email": email, "username": username, "role": role.as_str() });
+    // The log outlives the account, so that it has no names.
+    let detail = json!({ "role": account.user.role.as_str() });
     let event = Event::user_changed(UserChange::Deleted, id);
     remove(&mut tx, id, &event, UserChange::Deleted.as_str(), detail).await?;
     tx.commit().await?;
@@ -392,6 +392,8 @@ pub(crate) async fn remove(
     action: &'static str,
     detail: Value,
 ) -> storage::Result<()> {
+    // Before the revocation list is locked: this reads much.
+    users::blank(tx, id).await?;
     tx.event(event).await?;
     tx.audit(action, Some(id), detail).await?;
     let now = tx.now();

@@ -119,7 +119,8 @@ impl UsersApi {
     /// Delete a user
     ///
     /// Deletes the user's sessions, consents and module grants, and refuses all of the user's
-    /// tokens at once. A later registration with the same email address is another user.
+    /// tokens at once. The audit log and the outbox keep ids only. A later registration with the
+    /// same email address is another user.
     #[oai(path = "/:id", method = "delete", operation_id = "adminDeleteUser")]
     async fn delete(&self, admin: Admin, id: Path, if_match: IfMatch) -> Delete<Conflict> {
         users::delete(&admin.app, &id.0, &if_match.0, &admin.actor).await?;
