@@ -8,14 +8,15 @@ CREATE TABLE users (
     email_canonical    TEXT    NOT NULL UNIQUE, -- the form compared for uniqueness: model::user::canonical
     username           TEXT,
     username_canonical TEXT    UNIQUE,
-    password_hash      TEXT    NOT NULL,        -- PHC string (argon2id)
+    password_hash      TEXT    NOT NULL,        -- PHC string (argon2id), or an imported hash
     role               TEXT    NOT NULL,        -- a name in `roles`
     is_verified        BOOLEAN NOT NULL,        -- the email address was verified
     created_at         BIGINT  NOT NULL,
     updated_at         BIGINT  NOT NULL,        -- strictly increasing: the entity tag of the row
     last_login_at      BIGINT,
     disabled_at        BIGINT,
-    provisioning       TEXT                     -- 'pending': the user service has not created the profile
+    provisioning       TEXT,                    -- 'pending': the user service has not created the profile
+    external_id        TEXT    UNIQUE           -- the id in the system that the user was imported from
 );
 
 CREATE TABLE roles (
@@ -164,9 +165,9 @@ CREATE TABLE outbox (
     refused        TEXT                         -- why Kafka refused it for good (dead-letter topic)
 );
 CREATE INDEX outbox_created_at ON outbox (created_at);
-
 -- The events with names of users, which the deletion of a user blanks.
 CREATE INDEX outbox_user_created ON outbox (subject) WHERE type = 'user.created';
+
 CREATE TABLE audit_log (
     number         INTEGER PRIMARY KEY AUTOINCREMENT,
     at             BIGINT NOT NULL,

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Failed, KeysCommand, UserCommand,
+    import::import,
     listing::{Listing, print_json, print_record},
 };
 use crate::{
@@ -220,7 +221,6 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
     let mut as_json = false;
     match command {
         KeysCommand::List { json } => as_json = json,
-        KeysCommand::Rotate { algorithm, now } => {
         KeysCommand::Show { kid, pem, json } => return show_key(app, &kid, pem, json),
         KeysCommand::Import { algorithm, file, activate } => {
             files::warn_if_shared(&file);
@@ -232,6 +232,7 @@ pub async fn keys(app: &App, command: KeysCommand) -> Result<(), Failed> {
             let key = signing_keys::import(app, new, &Actor::operator()).await?;
             println!("imported key {}, which signs from {} on\n", key.id, key.activates_at);
         }
+        KeysCommand::Rotate { algorithm, now } => {
             let rotation = Rotation { only: algorithm, at_once: now, call: None };
             keys.rotate(db, clock, rng, rotation, &Actor::operator()).await.map_err(failed)?;
         }
@@ -313,6 +314,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             print_record(&SagaData::from(saga), json)?;
         }
         UserCommand::List { json } => list_users(app, json).await?,
+        UserCommand::Import(args) => import(app, args).await?,
         UserCommand::Canonicalize => {
             let report = canonical_names::renew(app, &Actor::operator()).await?;
             println!("renewed {} canonical name(s)", report.changed);
@@ -345,8 +347,6 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             let user = users::find(app, &user).await?;
             users::delete(app, &user.id, &Precondition::Any, &Actor::operator()).await?;
             println!("deleted user {}", user.email);
-        }
-        UserCommand::SetPassword { user, password_stdin } => {
             let days = |kept: Duration| kept.as_secs().div_ceil(86_400);
             println!(
                 "kept, with the id {} and without email address, username and IP address: the audit log ({} \
@@ -356,6 +356,8 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
                 days(app.config.audit.retention),
                 days(app.config.events.retention)
             );
+        }
+        UserCommand::SetPassword { user, password_stdin } => {
             let user = users::find(app, &user).await?;
             let (password, generated) = password(app, password_stdin)?;
             users::set_password(app, &user.id, &password, &Actor::operator()).await?;

@@ -19,6 +19,7 @@ macro_rules! eprintln {
 mod clients;
 mod commands;
 mod events;
+mod import;
 mod issuers;
 mod listing;
 mod modules;
@@ -135,7 +136,6 @@ enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
     /// Show a key, or its public half as PEM
     Show {
         /// Key id (`kid`), as listed by `propusk keys list`
@@ -162,6 +162,7 @@ enum KeysCommand {
         #[arg(long)]
         activate: bool,
     },
+    /// Create new signing keys, which become active after keys.publish_ahead in the JWKS
     Rotate {
         /// Rotate the key of one algorithm only: ES256, RS256, PS256 or EdDSA (Ed25519)
         #[arg(long, value_parser = algorithm)]
@@ -218,6 +219,14 @@ enum UserCommand {
     /// For databases of earlier versions: two users whose names are the same by today's rules are
     /// listed and left as they are.
     Canonicalize,
+    /// Import users of another system with their password hashes
+    ///
+    /// Users whose email address exists stay as they are, so that an import can be run again.
+    /// Hashes by bcrypt, Argon2, PBKDF2 and scrypt are verified at login and replaced by Argon2id.
+    ///
+    /// Exit codes: 0 every user is imported or exists, 1 users were refused or the import stopped, 2
+    /// invalid usage.
+    Import(import::ImportArgs),
     /// Disable a user: revoke all sessions and tokens
     Disable {
         /// Id, email address or username

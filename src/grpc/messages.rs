@@ -4,7 +4,7 @@ use super::proto::v1;
 use crate::{
     clock::Timestamp,
     flows::oauth::{introspect::Introspection, token::TokenResponse},
-    model::{revocation::WireRevocation, user::User},
+    model::{revocation::WireRevocation, user::UserRecord},
     oauth::access_token::Audience,
 };
 
@@ -79,8 +79,8 @@ impl From<&WireRevocation> for v1::Entry {
     }
 }
 
-impl From<User> for v1::User {
-    fn from(user: User) -> Self {
+impl From<UserRecord> for v1::User {
+    fn from(UserRecord { user, external_id, .. }: UserRecord) -> Self {
         Self {
             id: user.id,
             email: user.email,
@@ -89,6 +89,7 @@ impl From<User> for v1::User {
             is_verified: user.is_verified,
             created_at: Some(timestamp(user.created_at)),
             disabled_at: user.disabled_at.map(timestamp),
+            external_id,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         actor::Actor,
-        user::{Email, Login, Role, User, Username},
+        user::{Email, Login, Role, User, UserRecord, Username},
     },
 };
 
@@ -42,10 +42,13 @@ impl UserService for Users {
             Some(LoginField::Username(name)) => {
                 Username::parse(&name).map(|name| Login::Username(name.canonical))
             }
+            Some(LoginField::ExternalId(id)) => {
+                let found = users::by_external_id(&call.app, &id).await;
+                return Ok(Response::new(found.map_err(|error| call.refuse(error))?.into()));
+            }
             None => {
-                return Err(
-                    call.refuse(ApiError::field("login", "must have `email` or `username`"))
-                );
+                let message = "must have `email`, `username` or `external_id`";
+                return Err(call.refuse(ApiError::field("login", message)));
             }
         };
         // No user can have an invalid email address or username.
@@ -71,7 +74,7 @@ impl UserService for Users {
         let created =
             users::create(&call.app, registration, Role::user(), None, &actor(&call)?).await;
         let created = created.map_err(|error| call.refuse(error))?;
-        Ok(Response::new(created.resource.user.into()))
+        Ok(Response::new(created.resource.into()))
     }
 
     async fn delete(
@@ -93,7 +96,7 @@ impl UserService for Users {
         let user = user_to_change(&call, &request.get_ref().id).await?;
         let disabled = users::disable(&call.app, &user.id, &actor(&call)?).await;
         let account = disabled.map_err(|error| call.refuse(error))?;
-        Ok(Response::new(account.user.into()))
+        Ok(Response::new(account.into()))
     }
 
     async fn enable(
@@ -104,7 +107,7 @@ impl UserService for Users {
         let user = user_to_change(&call, &request.get_ref().id).await?;
         let enabled = users::enable(&call.app, &user.id, &actor(&call)?).await;
         let account = enabled.map_err(|error| call.refuse(error))?;
-        Ok(Response::new(account.user.into()))
+        Ok(Response::new(account.into()))
     }
 
     async fn verify_password(
@@ -126,16 +129,16 @@ fn actor(call: &Call) -> Result<Actor, Status> {
     Ok(Actor::caller(&call.identity()?.subject, &call.caller))
 }
 
-async fn user_by_id(call: &Call, id: &str) -> Result<User, Status> {
+async fn user_by_id(call: &Call, id: &str) -> Result<UserRecord, Status> {
     required(call, "id", id)?;
     let found = users::by_id(&call.app, id).await;
-    found.map(|account| account.user).map_err(|error| call.refuse(error))
+    found.map_err(|error| call.refuse(error))
 }
 
 /// A user that this service may change. Administrators are excluded, so that a back end with
 /// `propusk:users` cannot take over the server.
 async fn user_to_change(call: &Call, id: &str) -> Result<User, Status> {
-    let user = user_by_id(call, id).await?;
+    let user = user_by_id(call, id).await?.user;
     if user.role == Role::admin() {
         let message = "administrators can only be changed by the admin API or the command line";
         return Err(call.refuse_with(Code::PermissionDenied, "ADMINISTRATOR", message));

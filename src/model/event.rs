@@ -39,6 +39,16 @@ impl Event {
         Self { kind: "user.deleted", subject: user_id.to_owned(), data }
     }
 
+    /// Adds the id that the user has in the system they were imported from, by which other services
+    /// may know them.
+    #[must_use]
+    pub fn with_external_id(mut self, external_id: Option<&str>) -> Self {
+        if let Some(id) = external_id {
+            self.data["externalId"] = id.into();
+        }
+        self
+    }
+
     /// `fields`: the names of the changed fields.
     pub fn user_updated(user_id: &str, fields: &[&str]) -> Self {
         Self {

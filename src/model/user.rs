@@ -30,7 +30,12 @@ pub struct UserRecord {
     /// Strictly increasing per user: the version of the record.
     pub updated_at: Timestamp,
     pub last_login_at: Option<Timestamp>,
+    /// The id in the system that the user was imported from.
+    pub external_id: Option<String>,
 }
+
+/// The longest [`UserRecord::external_id`], in bytes.
+pub const MAX_EXTERNAL_ID: usize = 255;
 
 /// An email address as entered, in NFKC, and in its [`canonical`] form. The canonical form is
 /// unique, so that no two users differ only in case or compatibility forms (cf. Django

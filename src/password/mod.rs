@@ -3,7 +3,11 @@
 //! A fixed number of workers hash, each with memory of its own that it keeps for the next hash
 //! (page faults are half the cost of a fresh allocation). The queue is bounded: memory never
 //! exceeds workers × `passwords.memory_kib`, and excess requests fail at once instead of waiting.
+//!
+//! Hashes that were imported from other systems ([`ImportedHash`]) are verified by the same workers,
+//! under the same permits.
 
+mod imported;
 mod policy;
 
 use std::{
@@ -27,11 +31,17 @@ use tokio::{
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-pub use self::policy::{BlocklistError, Policy};
+pub use self::{
+    imported::{Digest, FirebaseParameters, ImportedHash, ScryptParams, UnusableHash, base64},
+    policy::{BlocklistError, Policy},
+};
 use crate::{clock::Rng, config};
 
 /// The longest password, in bytes as sent. Longer ones are rejected before anything costly is done.
 pub const MAX_BYTES: usize = 1024;
+
+/// Stored for a user who has no password: no password matches it.
+pub const NO_PASSWORD: &str = "!";
 
 /// The upper bounds of a stored hash whose parameters exceed the configured ones.
 const MAX_FOREIGN_MEMORY_KIB: u32 = 256 * 1024;
@@ -156,13 +166,13 @@ impl Hasher {
         .ok_or(PasswordError::Internal)
     }
 
-    /// Whether `password` matches `phc`. `None` (no such user, or one without a password) costs as
-    /// much as a hash with the configured parameters and is always [`Verdict::Wrong`]. More than
-    /// [`MAX_BYTES`] is wrong at no cost.
+    /// Whether `password` matches `phc`, a PHC string or an [`ImportedHash`]. `None` (no such user)
+    /// and [`NO_PASSWORD`] cost as much as a hash with the configured parameters and are always
+    /// [`Verdict::Wrong`]. More than [`MAX_BYTES`] is wrong at no cost.
     ///
     /// # Errors
-    /// [`PasswordError::Overloaded`]; [`PasswordError::Internal`] for a stored hash that is not an
-    /// Argon2 hash or asks for excessive memory or time (the log says which).
+    /// [`PasswordError::Overloaded`]; [`PasswordError::Internal`] for a stored hash of an unknown
+    /// kind, or one that asks for excessive memory or time (the log says which).
     pub async fn verify(
         &self,
         password: &str,
@@ -171,7 +181,8 @@ impl Hasher {
         if password.len() > MAX_BYTES {
             return Ok(Verdict::Wrong);
         }
-        let password = normalised(password);
+        let password = Zeroizing::new(password.to_owned());
+        let phc = phc.filter(|phc| *phc != NO_PASSWORD);
         let is_known = phc.is_some();
         let phc: Arc<str> = phc.map_or_else(|| self.dummy.clone(), Into::into);
         self.run(move |shared, memory| {
@@ -180,6 +191,25 @@ impl Hasher {
         })
         .await?
         .ok_or(PasswordError::Internal)
+    }
+
+    /// Does the work of [`Hasher::verify`] for a user who does not exist: that of the hash `like`,
+    /// so that a database with hashes of several kinds answers unknown logins in the times of known
+    /// ones.
+    ///
+    /// # Errors
+    /// [`PasswordError::Overloaded`].
+    pub async fn verify_unknown(
+        &self,
+        password: &str,
+        like: Option<&str>,
+    ) -> Result<(), PasswordError> {
+        match self.verify(password, like).await {
+            Ok(_) => Ok(()),
+            // The work of the hash that every new user gets.
+            Err(PasswordError::Internal) => self.verify(password, None).await.map(drop),
+            Err(overloaded) => Err(overloaded),
+        }
     }
 
     /// [`Policy::check`], on the same workers.
@@ -302,6 +332,36 @@ impl Shared {
 
     /// Verifies with the parameters of the stored hash. `None` when that hash is unusable.
     fn verify(&self, password: &str, phc: &str, memory: &mut Vec<Block>) -> Option<Verdict> {
+        if !phc.starts_with("$argon2") {
+            return self.verify_imported(password, phc, memory);
+        }
+        self.verify_argon2(&normalised(password), phc, memory)
+    }
+
+    fn verify_imported(
+        &self,
+        password: &str,
+        stored: &str,
+        memory: &mut Vec<Block>,
+    ) -> Option<Verdict> {
+        let unusable = |reason: &UnusableHash| {
+            tracing::error!(%reason, "stored password hash is unusable; set a new password");
+        };
+        let imported = ImportedHash::parse(stored).inspect_err(unusable).ok()?;
+        let is_right = if let Some(phc) = imported.argon2() {
+            self.verify_argon2(password, phc, memory)? != Verdict::Wrong
+        } else {
+            #[allow(clippy::disallowed_methods)] // measures a duration
+            let start = std::time::Instant::now();
+            let verified = imported.verify(password.as_bytes());
+            self.duration.observe(start.elapsed().as_secs_f64());
+            self.hashes.fetch_add(1, Ordering::Relaxed);
+            verified?
+        };
+        Some(if is_right { Verdict::RightButOutdated } else { Verdict::Wrong })
+    }
+
+    fn verify_argon2(&self, password: &str, phc: &str, memory: &mut Vec<Block>) -> Option<Verdict> {
         let stored = match Stored::parse(phc, &self.params) {
             Ok(stored) => stored,
             Err(reason) => {
@@ -363,6 +423,26 @@ impl Stored {
             is_current,
         })
     }
+}
+
+/// The kind of a stored hash, for diagnostics.
+pub fn kind_of_hash(stored: &str) -> &'static str {
+    const KINDS: [(&str, &str); 7] = [
+        ("$argon2", "argon2"),
+        (imported::ARGON2_PREFIX, "imported argon2"),
+        ("$2", "bcrypt"),
+        ("$pbkdf2", "pbkdf2"),
+        ("$scrypt", "scrypt"),
+        ("$firebase-scrypt", "firebase scrypt"),
+        (NO_PASSWORD, "none"),
+    ];
+    let mut kinds = KINDS.into_iter();
+    kinds.find(|(prefix, _)| stored.starts_with(prefix)).map_or("unknown", |(_, kind)| kind)
+}
+
+/// Whether an Argon2 hash of another system may be stored.
+fn check_foreign_argon2(phc: &str) -> Result<(), &'static str> {
+    Stored::parse(phc, &Params::DEFAULT).map(drop)
 }
 
 fn phc_string(params: &Params, salt: &[u8], hash: &[u8]) -> String {
@@ -475,6 +555,7 @@ mod tests {
             "",
             "not a hash",
             "$2b$12$abcdefghijklmnopqrstuv",
+            "$2b$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
             "$argon2id$v=19$m=4194304,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=262144,t=4000000000,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=256,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA",

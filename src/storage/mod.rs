@@ -16,6 +16,7 @@ pub mod denied_requests;
 pub mod device_authorizations;
 pub mod files;
 pub mod idempotency;
+pub mod imports;
 pub mod initial_access_tokens;
 pub mod keys;
 pub mod logout_deliveries;

@@ -1,5 +1,7 @@
 //! The outbox: events, written in the transaction of the change they describe.
 
+use serde_json::json;
+
 use super::{Db, Result, Statement, Tx, statement::one};
 use crate::{clock::Timestamp, model::event::Event};
 
@@ -24,6 +26,29 @@ pub async fn add(
         .bind(now),
     )
     .await?;
+    Ok(())
+}
+
+/// Adds events under these ids. One statement, whatever their number.
+pub async fn add_all(tx: &mut Tx, events: &[(String, Event)], now: Timestamp) -> Result<()> {
+    let rows: Vec<_> = events
+        .iter()
+        .map(|(id, event)| {
+            json!({ "id": id, "type": event.kind, "subject": event.subject, "data": event.data.to_string() })
+        })
+        .collect();
+    let rows =
+        serde_json::to_string(&rows).map_err(|error| super::Error::Corrupt(error.to_string()))?;
+    let statement = Statement::new(
+        "INSERT INTO outbox (id, type, subject, data, created_at) \
+         SELECT value ->> 'id', value ->> 'type', value ->> 'subject', value ->> 'data', $2 FROM json_each($1)",
+    )
+    .for_postgres(
+        "INSERT INTO outbox (id, type, subject, data, created_at) \
+         SELECT t.id, t.type, t.subject, t.data, $2 FROM json_to_recordset(CAST($1 AS json)) \
+         AS t (id TEXT, type TEXT, subject TEXT, data TEXT)",
+    );
+    tx.run(statement.bind(rows).bind(now)).await?;
     Ok(())
 }
 

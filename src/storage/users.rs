@@ -22,8 +22,8 @@ macro_rules! updated_at {
 macro_rules! select_records {
     ($rest:literal) => {
         concat!(
-            "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at \
-             FROM users ",
+            "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at, \
+             external_id FROM users ",
             $rest
         )
     };
@@ -105,6 +105,46 @@ pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>
             })
         })
         .transpose()
+}
+
+/// What a login is compared with.
+#[derive(Debug)]
+pub struct LoginCandidate {
+    /// The user of that login.
+    pub user: Option<UserWithPassword>,
+    /// Where there is none, the hash of another user, who stands next to the login in the index: an
+    /// unknown login then takes the work of a known one, whatever kinds of hashes there are.
+    pub other_hash: Option<String>,
+}
+
+/// As [`by_login`], for a login: one statement, which does the same work for a known and an unknown
+/// login.
+pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
+    if login.as_str().contains('\0') {
+        return Ok(LoginCandidate { user: None, other_hash: None });
+    }
+    let statement = match login {
+        Login::Email(_) => {
+            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash, \
+             email_canonical AS canonical FROM users WHERE email_canonical >= $1 \
+             ORDER BY email_canonical LIMIT 1"
+        }
+        Login::Username(_) => {
+            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash, \
+             username_canonical AS canonical FROM users WHERE username_canonical >= $1 \
+             ORDER BY username_canonical LIMIT 1"
+        }
+    };
+    let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
+    let Some(row) = one(rows) else {
+        return Ok(LoginCandidate { user: None, other_hash: None });
+    };
+    let password_hash: String = row.get("password_hash")?;
+    if row.get::<String>("canonical")? != login.as_str() {
+        return Ok(LoginCandidate { user: None, other_hash: Some(password_hash) });
+    }
+    let user = UserWithPassword { user: from_row(&row, &COLUMNS)?, password_hash };
+    Ok(LoginCandidate { user: Some(user), other_hash: None })
 }
 
 /// Finds a user by id.
@@ -241,6 +281,7 @@ pub struct UserFilter {
     pub username: Option<TextMatch>,
     pub role: Option<String>,
     pub disabled: Option<bool>,
+    pub external_id: Option<String>,
 }
 
 /// A text in canonical form, or a prefix of one.
@@ -271,6 +312,7 @@ pub async fn page(db: &Db, filter: &UserFilter, after: &str, most: i64) -> Resul
         .filter("AND username_canonical = $", username)
         .filter("AND username_canonical LIKE $ ESCAPE '!'", username_prefix)
         .filter("AND role = $", filter.role.as_deref())
+        .filter("AND external_id = $", filter.external_id.as_deref())
         .only_if(filter.disabled == Some(true), "AND disabled_at IS NOT NULL")
         .only_if(filter.disabled == Some(false), "AND disabled_at IS NULL")
         .with("ORDER BY id LIMIT $", most);
@@ -284,6 +326,28 @@ pub async fn record_by_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
         return Ok(None);
     }
     let statement = Statement::new(select_records!("WHERE id = $1")).bind(id);
+    one(db.read(statement).await?).map(|row| record_from_row(&row)).transpose()
+}
+
+/// As [`by_login`], as administrators see the user.
+pub async fn record_by_login(db: &Db, login: &Login) -> Result<Option<UserRecord>> {
+    if login.as_str().contains('\0') {
+        return Ok(None);
+    }
+    let statement = Statement::new(match login {
+        Login::Email(_) => select_records!("WHERE email_canonical = $1"),
+        Login::Username(_) => select_records!("WHERE username_canonical = $1"),
+    });
+    let rows = db.read(statement.bind(login.as_str())).await?;
+    one(rows).map(|row| record_from_row(&row)).transpose()
+}
+
+/// Finds a user by the id in the system that they were imported from.
+pub async fn record_by_external_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
+    if id.contains('\0') {
+        return Ok(None);
+    }
+    let statement = Statement::new(select_records!("WHERE external_id = $1")).bind(id);
     one(db.read(statement).await?).map(|row| record_from_row(&row)).transpose()
 }
 
@@ -353,70 +417,6 @@ pub async fn update(tx: &mut Tx, id: &str, to: UserUpdate, now: Timestamp) -> Re
     Ok(())
 }
 
-/// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
-/// the revocation list are derived from their rows.
-pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
-    tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
-    Ok(())
-}
-
-fn record_from_row(row: &Row) -> Result<UserRecord> {
-    Ok(UserRecord {
-        user: from_row(row, &COLUMNS)?,
-        updated_at: Timestamp(row.get("updated_at")?),
-        last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
-    })
-}
-
-/// Whether the first administrator was created; stays true forever (threat T79).
-pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
-    let rows = db
-        .read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'first_admin'"))
-        .await?;
-    Ok(!rows.is_empty())
-}
-
-/// Records that the first administrator was created.
-///
-/// # Errors
-/// [`Error::Conflict`] if it was recorded already.
-pub async fn mark_bootstrapped(tx: &mut Tx, now: Timestamp) -> Result<()> {
-    tx.run(
-        Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('first_admin', $1)")
-            .bind(now),
-    )
-    .await?;
-    Ok(())
-}
-
-/// The column names of a user, in the order of [`from_row`].
-pub(super) const COLUMNS: [&str; 7] =
-    ["id", "email", "username", "role", "is_verified", "created_at", "disabled_at"];
-
-/// The same for statements on other tables that include a user.
-pub(super) const PREFIXED: [&str; 7] = [
-    "user_id",
-    "user_email",
-    "user_username",
-    "user_role",
-    "user_is_verified",
-    "user_created_at",
-    "user_disabled_at",
-];
-
-/// Reads a user from the named columns.
-pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
-    let [id, email, username, role, is_verified, created_at, disabled_at] = *columns;
-    let role: String = row.get(role)?;
-    Ok(User {
-        id: row.get(id)?,
-        email: row.get(email)?,
-        username: row.get(username)?,
-        role: Role::parse(&role).map_err(|_| Error::Corrupt(format!("role {role:?}")))?,
-        is_verified: row.get(is_verified)?,
-        created_at: Timestamp(row.get(created_at)?),
-        disabled_at: row.get::<Option<i64>>(disabled_at)?.map(Timestamp),
-    })
 /// Blanks what tables without a reference to the user say about them: the email address and the
 /// username in the outbox and the audit log, and IP addresses in the audit log and in denied
 /// requests. What remains are ids.
@@ -477,6 +477,71 @@ pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
+/// the revocation list are derived from their rows.
+pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
+    tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
+    Ok(())
+}
+
+fn record_from_row(row: &Row) -> Result<UserRecord> {
+    Ok(UserRecord {
+        user: from_row(row, &COLUMNS)?,
+        updated_at: Timestamp(row.get("updated_at")?),
+        last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
+        external_id: row.get("external_id")?,
+    })
+}
+
+/// Whether the first administrator was created; stays true forever (threat T79).
+pub async fn is_bootstrapped(db: &Db) -> Result<bool> {
+    let rows = db
+        .read(Statement::new("SELECT at FROM bootstrap_markers WHERE name = 'first_admin'"))
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Records that the first administrator was created.
+///
+/// # Errors
+/// [`Error::Conflict`] if it was recorded already.
+pub async fn mark_bootstrapped(tx: &mut Tx, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new("INSERT INTO bootstrap_markers (name, at) VALUES ('first_admin', $1)")
+            .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// The column names of a user, in the order of [`from_row`].
+pub(super) const COLUMNS: [&str; 7] =
+    ["id", "email", "username", "role", "is_verified", "created_at", "disabled_at"];
+
+/// The same for statements on other tables that include a user.
+pub(super) const PREFIXED: [&str; 7] = [
+    "user_id",
+    "user_email",
+    "user_username",
+    "user_role",
+    "user_is_verified",
+    "user_created_at",
+    "user_disabled_at",
+];
+
+/// Reads a user from the named columns.
+pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
+    let [id, email, username, role, is_verified, created_at, disabled_at] = *columns;
+    let role: String = row.get(role)?;
+    Ok(User {
+        id: row.get(id)?,
+        email: row.get(email)?,
+        username: row.get(username)?,
+        role: Role::parse(&role).map_err(|_| Error::Corrupt(format!("role {role:?}")))?,
+        is_verified: row.get(is_verified)?,
+        created_at: Timestamp(row.get(created_at)?),
+        disabled_at: row.get::<Option<i64>>(disabled_at)?.map(Timestamp),
+    })
 }
 
 /// The names of a user with their stored canonical forms.

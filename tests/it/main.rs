@@ -30,6 +30,7 @@ mod gateway_examples;
 mod generated_clients;
 mod grpc;
 mod id_jag;
+mod import;
 mod interoperability;
 mod invalid_requests;
 mod jose;

@@ -15,9 +15,9 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         client::Source,
-        user::{Login, User},
+        user::{Login, User, UserRecord},
     },
-    password::{MAX_BYTES, Verdict},
+    password::{MAX_BYTES, Verdict, kind_of_hash},
     storage::users,
     telemetry::LoginOutcome,
 };
@@ -63,12 +63,15 @@ pub async fn login(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let opened = async {
-        let authenticated = authenticate(app, identifiers, password).await?;
-        let (session, tokens) =
-            PreparedSession::api(app, authenticated.user.clone(), context).await?;
-        open(app, authenticated, session, context).await?;
-        app.metrics.token_issued("login", Source::BuiltIn);
-        Ok(tokens)
+        loop {
+            let authenticated = authenticate(app, identifiers, password).await?;
+            let user = authenticated.user.clone();
+            let (session, tokens) = PreparedSession::api(app, user, context).await?;
+            if open(app, authenticated, session, context).await? {
+                app.metrics.token_issued("login", Source::BuiltIn);
+                return Ok(tokens);
+            }
+        }
     };
     counted(app, opened.await)
 }
@@ -86,11 +89,14 @@ pub async fn login_browser(
 ) -> Result<Cookie, Error> {
     let opened = async {
         let identifiers = Identifiers { login, ..Identifiers::default() };
-        let authenticated = authenticate(app, identifiers, password).await?;
-        let user = authenticated.user.clone();
-        let (session, cookie) = PreparedSession::browser(app, user, previous, context);
-        open(app, authenticated, session, context).await?;
-        Ok(cookie)
+        loop {
+            let authenticated = authenticate(app, identifiers, password).await?;
+            let user = authenticated.user.clone();
+            let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+            if open(app, authenticated, session, context).await? {
+                return Ok(cookie);
+            }
+        }
     };
     counted(app, opened.await)
 }
@@ -105,18 +111,26 @@ pub async fn verify_password(
     login: &str,
     password: &str,
     actor: &Actor,
-) -> Result<User, Error> {
+) -> Result<UserRecord, Error> {
+    let identifiers = Identifiers { login, ..Identifiers::default() };
     let verified = async {
-        let Authenticated { user, verified_hash, rehashed } =
-            authenticate(app, Identifiers { login, ..Identifiers::default() }, password).await?;
-        let mut tx = app.begin(actor).await?;
-        let now = tx.now();
-        if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
-            return Err(Error::InvalidCredentials);
+        loop {
+            let Authenticated { user, verified_hash, rehashed } =
+                authenticate(app, identifiers, password).await?;
+            let was_outdated = rehashed.is_some();
+            let mut tx = app.begin(actor).await?;
+            let now = tx.now();
+            if users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
+                tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
+                tx.commit().await?;
+                let record = users::record_by_id(&app.db, &user.id).await?;
+                return record.ok_or(Error::InvalidCredentials);
+            }
+            // As in `open`.
+            if !was_outdated {
+                return Err(Error::InvalidCredentials);
+            }
         }
-        tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
-        tx.commit().await?;
-        Ok(user)
     };
     counted(app, verified.await)
 }
@@ -152,7 +166,8 @@ async fn authenticate(
     }
     let ((first_field, first), others) = identifiers.split()?;
     let login = Login::parse(first);
-    let found = users::by_login(&app.db, &login).await?;
+    let users::LoginCandidate { user: found, other_hash } =
+        users::login_candidate(&app.db, &login).await?;
     // Email and username of one account share one count of guesses; a guess counts before it is
     // checked, so that a hundred in parallel are not a hundred checked.
     let account = match &found {
@@ -165,8 +180,15 @@ async fn authenticate(
         diagnostics::identify_user(&found.user.id);
     }
     let stored = found.as_ref().map(|found| found.password_hash.as_str());
-    let verdict = app.hasher.verify(password, stored).await?;
+    let (verdict, hash) = match stored {
+        Some(stored) => (app.hasher.verify(password, Some(stored)).await?, Some(stored)),
+        None => {
+            app.hasher.verify_unknown(password, other_hash.as_deref()).await?;
+            (Verdict::Wrong, other_hash.as_deref())
+        }
+    };
     diagnostics::record("login.account", stored.map_or("unknown", |_| "known"));
+    diagnostics::record("login.hash", hash.map_or("argon2", kind_of_hash));
     diagnostics::record("login.password", format_args!("{verdict:?}"));
     let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
         return Err(Error::InvalidCredentials);
@@ -198,20 +220,23 @@ async fn authenticate(
     Ok(Authenticated { user: found.user, verified_hash: found.password_hash, rehashed })
 }
 
-/// Stores the session, unless the password was changed or the account disabled meanwhile.
+/// Stores the session, unless the password was changed or the account disabled meanwhile: that is an
+/// error if the hash was up to date, and `false` if it was outdated. Then a concurrent login may have
+/// replaced it, and the password is verified again.
 async fn open(
     app: &App,
     authenticated: Authenticated,
     session: PreparedSession,
     context: &RequestContext,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let Authenticated { user, verified_hash, rehashed } = authenticated;
+    let was_outdated = rehashed.is_some();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let now = tx.now();
     if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
-        return Err(Error::InvalidCredentials);
+        return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
-    Ok(())
+    Ok(true)
 }

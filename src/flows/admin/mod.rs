@@ -6,6 +6,7 @@ pub mod canonical_names;
 pub mod clients;
 pub mod events;
 pub mod idempotency;
+pub mod import;
 pub mod issuers;
 pub mod modules;
 pub mod revocations;

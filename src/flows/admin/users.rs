@@ -88,7 +88,7 @@ pub async fn create_with(
     let updated_at = tx.now();
     tx.commit().await?;
     provisioning::complete(app, &user.id).await?;
-    Ok(Created::now(UserRecord { user, updated_at, last_login_at: None }))
+    Ok(Created::now(UserRecord { user, updated_at, last_login_at: None, external_id: None }))
 }
 
 /// The given password, or a generated one and its text to show once.
@@ -164,9 +164,18 @@ pub async fn by_id(app: &App, id: &str) -> Result<UserRecord, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn by_login(app: &App, login: &Login) -> Result<User, Error> {
-    let found = users::by_login(&app.db, login).await?;
-    found.map(|found| found.user).ok_or(Error::NotFound("user"))
+pub async fn by_login(app: &App, login: &Login) -> Result<UserRecord, Error> {
+    let found = users::record_by_login(&app.db, login).await?;
+    found.ok_or(Error::NotFound("user"))
+}
+
+/// The user who was imported with that id.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_external_id(app: &App, id: &str) -> Result<UserRecord, Error> {
+    let found = users::record_by_external_id(&app.db, id).await?;
+    found.ok_or(Error::NotFound("user"))
 }
 
 /// Disables a user: logins are refused, sessions are revoked and access tokens are refused. A
@@ -184,7 +193,7 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, E
     }
     not_themself(id, actor)?;
     must_keep_an_admin(&account, is_last_admin, actor)?;
-    record(&mut tx, id, UserChange::Disabled, json!({})).await?;
+    record(&mut tx, &account, UserChange::Disabled, json!({})).await?;
     let now = tx.now();
     users::set_disabled(&mut tx, id, Some(now), now).await?;
     revoke_sessions(&mut tx, id, RevocationReason::UserDisabled, now).await?;
@@ -204,7 +213,7 @@ pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Er
     if account.user.disabled_at.is_none() {
         return Ok(account);
     }
-    record(&mut tx, id, UserChange::Enabled, json!({})).await?;
+    record(&mut tx, &account, UserChange::Enabled, json!({})).await?;
     let now = tx.now();
     users::set_disabled(&mut tx, id, None, now).await?;
     tx.commit().await?;
@@ -234,7 +243,7 @@ pub async fn set_password(
     let hash = app.hasher.hash(password, &app.rng).await?;
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
-    record(&mut tx, id, UserChange::PasswordChanged, json!({})).await?;
+    record(&mut tx, &account, UserChange::PasswordChanged, json!({})).await?;
     let now = tx.now();
     users::set_password(&mut tx, id, hash, now).await?;
     revoke_sessions(&mut tx, id, RevocationReason::PasswordChanged, now).await?;
@@ -312,10 +321,12 @@ pub async fn update(
     let to = users::UserUpdate { email, username, role, is_verified };
     users::update(&mut tx, id, to, now).await.map_err(taken)?;
     let fields: Vec<&str> = detail.keys().map(String::as_str).collect();
-    tx.event(&Event::user_updated(id, &fields)).await?;
+    let external_id = account.external_id.as_deref();
+    tx.event(&Event::user_updated(id, &fields).with_external_id(external_id)).await?;
     tx.audit("user.updated", Some(id), detail.into()).await?;
     if account.user.role != before.role {
-        tx.event(&Event::user_changed(UserChange::RoleChanged, id)).await?;
+        let event = Event::user_changed(UserChange::RoleChanged, id);
+        tx.event(&event.with_external_id(external_id)).await?;
         refuse_tokens(&mut tx, id, "role_changed").await?;
     }
     tx.commit().await?;
@@ -346,8 +357,8 @@ fn differences(before: &User, after: &User) -> Map<String, Value> {
 /// [`Error::NotFound`].
 pub async fn log_out(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
     let mut tx = app.begin(actor).await?;
-    LockedAccount::read(&mut tx, id, false).await?;
-    record(&mut tx, id, UserChange::LoggedOut, json!({})).await?;
+    let LockedAccount { account, .. } = LockedAccount::read(&mut tx, id, false).await?;
+    record(&mut tx, &account, UserChange::LoggedOut, json!({})).await?;
     let now = tx.now();
     revoke_sessions(&mut tx, id, RevocationReason::Logout, now).await?;
     tx.commit().await?;
@@ -455,11 +466,13 @@ fn not_themself(id: &str, actor: &Actor) -> Result<(), Error> {
 /// Adds the event of a change and its audit entry.
 async fn record(
     tx: &mut AuditedTx,
-    id: &str,
+    account: &UserRecord,
     change: UserChange,
     detail: Value,
 ) -> storage::Result<()> {
-    tx.event(&Event::user_changed(change, id)).await?;
+    let id = account.user.id.as_str();
+    let event = Event::user_changed(change, id);
+    tx.event(&event.with_external_id(account.external_id.as_deref())).await?;
     tx.audit(change.as_str(), Some(id), detail).await
 }
 

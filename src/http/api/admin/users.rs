@@ -50,6 +50,9 @@ impl UsersApi {
         role: Query<String>,
         /// Whether the account is disabled.
         disabled: Query<bool>,
+        /// The id in the system that a user was imported from.
+        #[oai(name = "externalId")]
+        external_id: Query<String>,
         page: Paging,
     ) -> List<UserDetails> {
         let filter = UserFilter {
@@ -57,6 +60,7 @@ impl UsersApi {
             username: username.0.as_deref().map(matching),
             role: role.0,
             disabled: disabled.0,
+            external_id: external_id.0,
         };
         let after = page.after().unwrap_or_default();
         let found = rows::page(&admin.app.db, &filter, after, page.rows()).await;
@@ -192,6 +196,8 @@ pub struct UserDetails {
     pub last_login_at: Option<String>,
     /// When the account was disabled (RFC 3339); null: it is enabled.
     pub disabled_at: Option<String>,
+    /// The id in the system that the user was imported from.
+    pub external_id: Option<String>,
 }
 
 impl From<UserRecord> for UserDetails {
@@ -207,6 +213,7 @@ impl From<UserRecord> for UserDetails {
             updated_at: account.updated_at.rfc3339(),
             last_login_at: account.last_login_at.map(Timestamp::rfc3339),
             disabled_at: user.disabled_at.map(Timestamp::rfc3339),
+            external_id: account.external_id,
         }
     }
 }
@@ -220,7 +227,8 @@ example!(UserDetails, {
     "createdAt": "2026-11-21T04:22:00Z",
     "updatedAt": "2026-11-21T04:30:00Z",
     "lastLoginAt": null,
-    "disabledAt": null
+    "disabledAt": null,
+    "externalId": null
 });
 
 /// The saga of a registration: the user service creates a profile, and may refuse the account.
