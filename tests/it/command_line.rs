@@ -67,11 +67,12 @@ fn every_command_has_help() {
                 "Exit codes",
             ][..],
         ),
-        (&["keys", "--help"], &["list", "rotate", "ban"]),
+        (&["keys", "--help"], &["list", "show", "import", "rotate", "ban"]),
         (
             &["user", "--help"],
             &[
                 "add",
+                "import",
                 "list",
                 "disable",
                 "enable",
