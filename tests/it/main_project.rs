@@ -18,11 +18,9 @@ use crate::{
     },
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Python and its gRPC library: run ./dev/test"]
-async fn the_main_project_completes_by_each_of_three_ways() {
-    let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
-        .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
+/// A server at its issuer's URL, on the system clock that the programs read, with the back end `mp1`;
+/// and the file with its key.
+async fn with_main_project() -> (TestServer, String, PathBuf) {
     let database = Arc::new(Database::new(Backend::Sqlite).await);
     let address = free_address();
     let issuer = format!("http://{address}");
@@ -34,13 +32,42 @@ async fn the_main_project_completes_by_each_of_three_ways() {
     let server = TestServer::on(Arc::clone(&database), Clock::system(), &settings).await;
     let pair = jws::ES256.generate_key_pair().expect("a key");
     let mut metadata = main_project("mp1", &pair.to_jwk_key_pair());
-    metadata.scope =
-        Scope::parse("orders:read propusk:tokens propusk:revocations").expect("a scope");
+    let scope = "orders:read propusk:tokens propusk:revocations";
+    metadata.scope = Scope::parse(scope).expect("a scope");
     server.client("mp1", metadata).await;
     let key = database.folder.path().join("key.pem");
     std::fs::write(&key, pair.to_pem_private_key()).expect("a file");
+    (server, issuer, key)
+}
+
+/// The folder with the libraries that `./dev/test` has installed.
+fn libraries() -> PathBuf {
+    let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
+        .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
+    PathBuf::from(folder)
+}
+
+/// Runs a program to its end; gives what it printed.
+async fn finished(program: &mut Command) -> String {
+    let running = program.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(120), running)
+        .await
+        .expect("it ends within 2 minutes")
+        .expect("it starts");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{printed}\n{complained}", output.status);
+    printed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python and its gRPC library: run ./dev/test"]
+async fn the_main_project_completes_by_each_of_three_ways() {
+    let python = libraries().join("python/bin/python");
+    let (server, issuer, key) = with_main_project().await;
     let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/main-project");
-    let running = Command::new(PathBuf::from(folder).join("python/bin/python"))
+    let mut program = Command::new(python);
+    program
         .arg(example.join("main_project.py"))
         .env("ISSUER", &issuer)
         .env("AUDIENCE", server.app.config.audience())
@@ -48,22 +75,24 @@ async fn the_main_project_completes_by_each_of_three_ways() {
         .env("CLIENT_ID", "mp1")
         .env("CLIENT_SECRET", SECRET)
         .env("KEY_FILE", &key)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(Duration::from_secs(120), running)
-        .await
-        .expect("it ends within 2 minutes")
-        .expect("it starts");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{printed}\n{complained}", output.status);
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let printed = finished(&mut program).await;
     for way in ["gRPC", "JSON", "OAuth"] {
         let line = format!("{way}: registration, login, use, refresh, logout");
         assert!(printed.contains(&line), "{printed}");
     }
     assert!(printed.contains("The main project is complete"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node.js and its libraries: run ./dev/test"]
+async fn openid_client_gets_tokens_by_the_jwt_bearer_grant() {
+    let folder = libraries();
+    let (_server, issuer, key) = with_main_project().await;
+    let mut program = Command::new("node");
+    program.current_dir(&folder).args(["back_end.mjs", &issuer, "mp1", SECRET]).arg(&key);
+    let printed = finished(&mut program).await;
+    assert!(printed.ends_with("all steps passed\n"), "{printed}");
 }
 
 backend_tests! {
