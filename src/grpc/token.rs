@@ -17,7 +17,7 @@ use crate::{
             introspect, revoke,
             token::{
                 self,
-                on_behalf_of::{OnBehalfOfRequest, Person},
+                on_behalf_of::{OnBehalfOfRequest, RequestedUser},
             },
         },
         tokens::external_user::ExternalLogin,
@@ -46,7 +46,7 @@ impl TokenService for Tokens {
         let identity = call.identity()?;
         let resources = resources(&call, std::mem::take(&mut message.resource))?;
         let scope = scope(&call, &message.scope)?;
-        let request = OnBehalfOfRequest { person: person(&call, message)?, scope, resources };
+        let request = OnBehalfOfRequest { user: requested_user(&call, message)?, scope, resources };
         let issued = token::on_behalf_of::issue(
             &call.app,
             &identity.client.client,
@@ -120,7 +120,7 @@ impl TokenService for Tokens {
 
 /// The user of a request. What describes a user is for those whom the client keeps itself: an
 /// account is described here.
-fn person(call: &Call, message: IssueRequest) -> Result<Person, Status> {
+fn requested_user(call: &Call, message: IssueRequest) -> Result<RequestedUser, Status> {
     let of_external = [
         ("email", message.email.is_some()),
         ("email_verified", message.email_verified.is_some()),
@@ -134,7 +134,7 @@ fn person(call: &Call, message: IssueRequest) -> Result<Person, Status> {
     match message.person {
         Some(issue_request::Person::Subject(id)) => {
             required(call, "subject", &id)?;
-            Ok(Person::External(Box::new(ExternalLogin {
+            Ok(RequestedUser::External(Box::new(ExternalLogin {
                 user: ExternalUser {
                     id,
                     email: message.email,
@@ -155,7 +155,7 @@ fn person(call: &Call, message: IssueRequest) -> Result<Person, Status> {
             };
             required(call, "user_id", &id)?;
             match of_external.into_iter().find(|(_, is_given)| *is_given) {
-                None => Ok(Person::Account(id)),
+                None => Ok(RequestedUser::Account(id)),
                 Some((field, _)) => {
                     Err(call.refuse(ApiError::field(field, "must be given with `subject` only")))
                 }

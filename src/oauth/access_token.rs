@@ -41,7 +41,7 @@ pub struct AccessClaims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
     /// The user's id where the token was issued to a first-party client; a back end's own id of the
-    /// user where it vouches for one.
+    /// user where it keeps the user itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// Who acts for the subject (RFC 8693 §4.1); absent: the subject itself.

@@ -137,7 +137,7 @@ pub(crate) async fn for_session(
     refresh: Option<&RefreshToken>,
     now: Timestamp,
 ) -> Result<TokenResponse, Error> {
-    still_vouched_for(client, &session)?;
+    must_be_in_namespace(client, &session)?;
     let target = resources::still_open(app, client, &session.details.resource).await?;
     session.details.resource = target.names();
     let scope = scope.intersection(&target.may_ask(client));
@@ -165,7 +165,7 @@ pub(crate) async fn for_session(
 
 /// The user of a back end is the one of its namespace: after the client was given another one, its
 /// earlier sessions are of no user of its own.
-fn still_vouched_for(client: &Client, session: &Session) -> Result<(), Error> {
+fn must_be_in_namespace(client: &Client, session: &Session) -> Result<(), Error> {
     let Some(user) = &session.details.external_user else { return Ok(()) };
     let namespace = client.metadata.subject_namespace.as_deref();
     if namespace.is_some_and(|namespace| external(namespace, &user.id) == session.subject) {

@@ -27,7 +27,7 @@ use crate::{
             revoke,
             token::{
                 self, TokenResponse,
-                on_behalf_of::{OnBehalfOfRequest, Person},
+                on_behalf_of::{OnBehalfOfRequest, RequestedUser},
             },
         },
         tokens::external_user::ExternalLogin,
@@ -288,8 +288,8 @@ impl IssueRequest {
             amr: self.amr,
             acr: self.acr,
         };
-        let person = Person::External(Box::new(login));
-        Ok(OnBehalfOfRequest { person, scope, resources: self.resource })
+        let user = RequestedUser::External(Box::new(login));
+        Ok(OnBehalfOfRequest { user, scope, resources: self.resource })
     }
 }
 

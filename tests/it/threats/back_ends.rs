@@ -31,7 +31,7 @@ backend_tests! {
     t132_an_assertion_is_accepted_once_by_all_processes,
     t133_an_assertion_of_a_foreign_issuer_or_key_is_refused,
     t134_a_back_end_gets_no_wider_scope_than_its_own,
-    t135_nobody_vouches_for_an_administrator,
+    t135_a_back_end_cannot_make_an_administrator,
     t136_scopes_of_this_server_are_not_for_a_back_ends_users,
     t137_back_ends_do_not_reach_each_others_users,
     t138_a_client_without_a_registered_key_signs_no_grant,
@@ -267,7 +267,7 @@ async fn t134_a_back_end_gets_no_wider_scope_than_its_own(backend: Backend) {
     assert_eq!(next.text_of("/scope"), "orders:read");
 }
 
-async fn t135_nobody_vouches_for_an_administrator(backend: Backend) {
+async fn t135_a_back_end_cannot_make_an_administrator(backend: Backend) {
     let (server, key) = with_main_project(backend).await;
     for role in ["admin", "Admin", " admin", "admin\u{200b}", "ADMIN"] {
         let body = json!({ "subject": "42", "role": role });

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     TokenResponse, id_jag,
-    on_behalf_of::{self, OnBehalfOfRequest, Person},
+    on_behalf_of::{self, OnBehalfOfRequest, RequestedUser},
 };
 use crate::{
     app::App,
@@ -62,7 +62,7 @@ pub(crate) async fn issue(
     }
     let login = of_own_user(app, client, &jwt).await?;
     let request = OnBehalfOfRequest {
-        person: Person::External(Box::new(login)),
+        user: RequestedUser::External(Box::new(login)),
         scope: request.scope.clone(),
         resources: request.resources.clone(),
     };

@@ -38,21 +38,21 @@ use crate::{
 /// What a client requests on behalf of a user.
 #[derive(Clone, Debug)]
 pub struct OnBehalfOfRequest {
-    pub person: Person,
+    pub user: RequestedUser,
     pub scope: Option<Scope>,
     pub resources: Vec<String>,
 }
 
 /// The user that tokens are about.
 #[derive(Clone, Debug)]
-pub enum Person {
+pub enum RequestedUser {
     /// The id of an account of this server.
     Account(String),
     /// A user whom the client keeps itself.
     External(Box<ExternalLogin>),
 }
 
-impl Person {
+impl RequestedUser {
     const fn is_external(&self) -> bool {
         matches!(self, Self::External(_))
     }
@@ -88,13 +88,13 @@ pub(super) async fn open(
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let (id, now) = (app.new_id(), app.clock.now());
-    let (subject, mut details) = about(app, client, &request.person).await?;
+    let (subject, mut details) = about(app, client, &request.user).await?;
     let target = resources::target(app, client, &request.resources).await?;
     let scope = scope(client, &target, request)?;
     details.resource = target.names();
-    let (account, authenticated_at) = match &request.person {
-        Person::Account(id) => (Some(id.clone()), None),
-        Person::External(login) => (None, login.authenticated_at()),
+    let (account, authenticated_at) = match &request.user {
+        RequestedUser::Account(id) => (Some(id.clone()), None),
+        RequestedUser::External(login) => (None, login.authenticated_at()),
     };
     let refresh = if client.may(GrantType::RefreshToken) {
         Some(issue::first_refresh_token(app, &id, now)?)
@@ -147,13 +147,13 @@ pub(super) async fn open(
 async fn about(
     app: &App,
     client: &Client,
-    person: &Person,
+    user: &RequestedUser,
 ) -> Result<(String, SessionDetails), Error> {
-    let login = match person {
-        Person::Account(id) => {
+    let login = match user {
+        RequestedUser::Account(id) => {
             return Ok((subject::subject(app, client, id)?, SessionDetails::default()));
         }
-        Person::External(login) => login,
+        RequestedUser::External(login) => login,
     };
     let namespace = namespace(client)?;
     login.check(app).await?;
@@ -191,7 +191,7 @@ fn scope(
     target: &Target,
     request: &OnBehalfOfRequest,
 ) -> Result<Scope, OAuthError> {
-    let external = request.person.is_external();
+    let external = request.user.is_external();
     let may = target.may_ask(client).filter(|scope| !(external && is_own(scope)));
     match &request.scope {
         Some(requested) if external && requested.iter().any(is_own) => {
