@@ -55,6 +55,7 @@ mod protocol;
 mod quotas;
 mod readme;
 mod redis;
+mod refresh_model;
 mod registration;
 mod resource_limits;
 mod revocation_feed;
