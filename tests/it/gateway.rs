@@ -135,6 +135,7 @@ backend_tests! {
     a_browser_is_redirected_to_login_and_back,
     t08_only_page_loads_are_redirected_and_to_trusted_urls_only,
     long_return_addresses_survive_the_login_or_become_the_start_page,
+    a_session_start_with_an_unreadable_max_age_is_refused,
     a_gateway_asks_for_a_fresh_login_after_max_age,
     a_gateway_session_is_revoked_with_the_browser_session,
     cookies_from_cross_site_requests_are_ignored,
@@ -572,6 +573,18 @@ async fn long_return_addresses_survive_the_login_or_become_the_start_page(backen
         let reply = server.browser().open(&direct).await.expect(StatusCode::SEE_OTHER);
         assert_eq!(reply.header("location"), login);
     }
+}
+
+async fn a_session_start_with_an_unreadable_max_age_is_refused(backend: Backend) {
+    let server = with_gateway(backend).await;
+    let mut ann = server.logged_in("ann").await;
+    for bad in ["x", "-1", "5m", "1.5"] {
+        let reply = ann.open(&format!("/session/start?max_age={bad}")).await;
+        let reply = reply.expect(StatusCode::BAD_REQUEST);
+        assert!(reply.text.contains("max_age"), "{reply:?}");
+        assert_eq!(reply.header("set-cookie"), "", "no session is started");
+    }
+    ann.open("/session/start?max_age=300").await.expect(StatusCode::SEE_OTHER);
 }
 
 async fn a_gateway_asks_for_a_fresh_login_after_max_age(backend: Backend) {

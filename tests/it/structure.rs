@@ -42,7 +42,8 @@ const ABOVE: &[(&str, &[&str])] = &[
     ("grpc", &["api_error", "app", "credentials", "flows", "forward_auth", "request_context"]),
     ("events", &["app", "flows"]),
     ("server", &["app", "events", "flows", "grpc", "http"]),
-    // `propusk openapi` prints the document of http, `propusk serve` runs the server.
+    // With `--json`, the lists of cli have the form of the admin API; `propusk openapi` prints the
+    // document of http, `propusk serve` runs the server.
     ("cli", &["app", "flows", "http", "server"]),
 ];
 

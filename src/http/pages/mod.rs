@@ -14,6 +14,7 @@ pub mod session_start;
 
 use std::sync::Arc;
 
+use self::session_start::SessionStart;
 use crate::{
     api_error::{ApiError, Application, ErrorCode},
     app::App,
@@ -36,7 +37,11 @@ use crate::{
         views::{ClientCard, FormAction, Locale, Problem},
     },
     model::{browser_session::BrowserSession, client::Client},
-    oauth::{device_codes::UserCode, error::OAuthError, params::Params},
+    oauth::{
+        device_codes::UserCode,
+        error::OAuthError,
+        params::{Parameters, Params},
+    },
 };
 use poem::{
     Request, Response, Result,
@@ -109,11 +114,11 @@ impl ReturnTo {
             let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
             return Some(Self::device(read(query)?.get("user_code").and_then(UserCode::parse)));
         }
-        let rest = text.strip_prefix(SESSION_START)?;
-        if rest.is_empty() {
-            return Some(Self::session_start(&Params::default()));
-        }
-        Some(Self::session_start(&read(rest.strip_prefix('?')?)?))
+        let query = match text.strip_prefix(SESSION_START)? {
+            "" => Params::default(),
+            rest => read(rest.strip_prefix('?')?)?,
+        };
+        Some(Self::session_start(&SessionStart::of(&query).ok()?))
     }
 
     /// Returns to an authorization request.
@@ -131,12 +136,13 @@ impl ReturnTo {
         Self { url, params: Params::default(), kind: ReturnKind::Device }
     }
 
-    /// Returns to `/session/start`, with its known parameters; they are validated there.
-    fn session_start(params: &Params) -> Self {
-        let known = ["return_to", "max_age"].into_iter();
-        let known = known.filter_map(|name| Some((name, params.get(name)?)));
+    /// Returns to `/session/start`.
+    fn session_start(start: &SessionStart) -> Self {
+        let return_to = start.return_to.clone().map(|url| ("return_to", url));
+        let max_age = start.max_age.map(|seconds| ("max_age", seconds.to_string()));
+        let given = return_to.into_iter().chain(max_age);
         let params =
-            known.fold(Params::default(), |params, (name, value)| params.with(name, value));
+            given.fold(Params::default(), |params, (name, value)| params.with(name, value));
         let query = params.encode();
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{SESSION_START}{separator}{query}");

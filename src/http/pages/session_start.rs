@@ -7,17 +7,21 @@ use poem::{
     Body, Request, RequestBody, Response, Result, handler,
     http::{HeaderValue, Method, header},
 };
-use poem_openapi::Object;
 
 use super::{ReturnTo, current_session, see_other};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
     flows::gateway,
-    http::{api::Tag, context::Context, oauth::params, operation::Operation},
+    http::{
+        api::Tag,
+        context::Context,
+        oauth::params,
+        operation::{Operation, page},
+    },
     limits::{Key, Limit},
     model::actor::RequestContext,
-    oauth::params::whole_number,
+    oauth::params::{Parameters, parameters},
     request_context::user_agent,
 };
 
@@ -31,17 +35,19 @@ pub fn operation() -> Operation {
         )
         .query::<SessionStart>()
         .empty(303, "To the login page, or back.")
+        .response(400, "An error page: an invalid parameter.", &[page()])
         .api_errors(&[429])
 }
 
-/// The parameters of the query.
-#[derive(Object)]
-struct SessionStart {
-    /// Where to continue: a URL of the issuer or of `gateway.origins`, else the start page.
-    return_to: Option<String>,
-    /// Maximum authentication age in seconds.
-    #[oai(validator(minimum(value = "30")))]
-    max_age: Option<u64>,
+parameters! {
+    /// The parameters of the query.
+    pub struct SessionStart {
+        /// Where to continue: a URL of the issuer or of `gateway.origins`, else the start page.
+        pub return_to: Option<String>,
+        /// Maximum authentication age in seconds.
+        #[oai(validator(minimum(value = "30")))]
+        pub max_age: Option<u32>,
+    }
 }
 
 /// Starts the session and redirects back; via the login page if no user is logged in, or if the
@@ -51,14 +57,11 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let landing = query.get("return_to").and_then(|text| gateway::landing(&app.config, text));
+    let SessionStart { return_to, max_age } = SessionStart::of(&query).map_err(ApiError::from)?;
+    let landing = return_to.and_then(|text| gateway::landing(&app.config, &text));
     // What is carried through the login fits into its URL.
-    let kept = query.without(&["return_to"]);
-    let return_to = ReturnTo::session_start(&match &landing {
-        Some(url) => kept.with("return_to", url.as_str()),
-        None => kept,
-    });
-    let max_age = query.get("max_age").and_then(whole_number);
+    let return_to = landing.as_ref().map(ToString::to_string);
+    let return_to = ReturnTo::session_start(&SessionStart { return_to, max_age });
     let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
     };
@@ -66,7 +69,8 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
         user_agent: user_agent(request.headers()),
         ..RequestContext::clone(caller)
     };
-    let started = gateway::start(app, session, max_age.map(Duration::from_secs), &caller).await;
+    let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
+    let started = gateway::start(app, session, max_age, &caller).await;
     let Some(tokens) = started.map_err(ApiError::from)? else {
         return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
     };

@@ -11,7 +11,11 @@ use crate::{
     error::Error,
     flows::{admin::clients::document, oauth::client_auth},
     model::actor::RequestContext,
-    oauth::{error::OAuthError, params::Params},
+    oauth::{
+        authorization_request::RequestSource,
+        error::OAuthError,
+        params::{Parameters, Params},
+    },
     storage::pushed_requests,
 };
 
@@ -44,24 +48,26 @@ pub async fn push(
     params: &Params,
     caller: &RequestContext,
 ) -> Result<Pushed, Error> {
-    if params.get("request_uri").is_some() {
-        return Err(OAuthError::invalid_request(
-            "`request_uri` must not be pushed (RFC 9126 section 2.1)",
-        )
-        .into());
-    }
     let request = params.without(&CREDENTIALS);
     let request = match request.get("client_id") {
         Some(_) => request,
         None => request.with("client_id", known.client.id.as_str()),
     };
-    if request.get("client_id") != Some(known.client.id.as_str()) {
+    let source = RequestSource::of(&request)?;
+    if source.request_uri.is_some() {
+        return Err(OAuthError::invalid_request(
+            "`request_uri` must not be pushed (RFC 9126 section 2.1)",
+        )
+        .into());
+    }
+    if source.client_id != known.client.id {
         return Err(
             OAuthError::invalid_request("`client_id` must be the authenticated client").into()
         );
     }
     // The parameters are stored; the signature of a signed request is verified here, once.
-    let effective = request::open(app, &known.client, &request, request.get("request")).await?;
+    let object = source.request.as_deref();
+    let effective = request::open(app, &known.client, &request, object).await?;
     let effective = effective.params;
     let encoded = effective.encode();
     if encoded.len() > LONGEST {
