@@ -1,8 +1,8 @@
 //! What every request shares. [`App`] is a container: it imports no flow.
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicBool},
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ use crate::{
     diagnostics::{self, DeniedRequestLog},
     directory::{CachedClient, Directory},
     error::Error,
-    keys::{self, Keys},
+    keys::{self, JWKS_LEASE, Keys},
     limits::{Key, Limit, Limits, RetryAfter, bodies::BodyBudget},
     model::{self, actor::Actor},
     outbound::Outbound,
@@ -25,6 +25,7 @@ use crate::{
     revocation::{
         RevocationList,
         batch::{Batch, TokenRevocation},
+        redis::LONGEST_LEASE,
     },
     storage::{self, AuditedTx, Db, Measurements},
     telemetry::{Metrics, StatementKind},
@@ -36,6 +37,8 @@ pub struct App {
     pub config: Config,
     pub db: Db,
     pub keys: Arc<Keys>,
+    /// When the last successful sync for a JWKS began.
+    jwks_synced: Mutex<Option<Instant>>,
     pub directory: Arc<Directory>,
     pub revocations: RevocationList,
     /// Access tokens that wait to be revoked in one commit.
@@ -152,7 +155,9 @@ impl App {
             write: metrics.statements(StatementKind::Write).into(),
             transaction: metrics.statements(StatementKind::Transaction).into(),
         });
-        let keys = Arc::new(Keys::open(&config, &db, &clock, &rng).await?);
+        let replica_lease =
+            if config.redis.url.is_empty() { Duration::ZERO } else { LONGEST_LEASE };
+        let keys = Arc::new(Keys::open(&config, &db, &clock, &rng, replica_lease).await?);
         let directory = Arc::new(Directory::new(&config.server.issuer));
         let revocations = RevocationList::open(
             &config.redis,
@@ -180,6 +185,7 @@ impl App {
             config,
             db,
             keys,
+            jwks_synced: Mutex::default(),
             directory,
             revocations,
             token_revocations: Batch::default(),
@@ -220,6 +226,25 @@ impl App {
     pub async fn sync(&self) -> Result<(), Error> {
         let fresh = self.revocations.sync().await;
         fresh.map_err(|stale| Error::Unavailable(stale.into()))
+    }
+
+    /// Returns once the JWKS in memory has every key with which any process has signed before the
+    /// call (see [`crate::keys`]). Nearly always that is at once.
+    ///
+    /// # Errors
+    /// As [`App::sync`].
+    pub async fn sync_jwks(&self) -> Result<(), Error> {
+        let synced = || self.jwks_synced.lock().unwrap_or_else(PoisonError::into_inner);
+        // Durations are measured by the real clock, also in tests.
+        #[allow(clippy::disallowed_methods)]
+        let now = Instant::now();
+        if synced().is_some_and(|at| now.saturating_duration_since(at) < JWKS_LEASE) {
+            return Ok(());
+        }
+        self.sync().await?;
+        let mut synced = synced();
+        *synced = (*synced).max(Some(now));
+        Ok(())
     }
 
     /// The client with that id, as last committed; `None` where it does not exist or is disabled.

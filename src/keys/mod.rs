@@ -6,6 +6,14 @@
 //!
 //! Without an active key, the oldest next one is used: the clock was ahead when it was created, or
 //! is behind now.
+//!
+//! **Every JWKS has a key before it signs**, though a JWKS is published from memory (ADR 24). A
+//! process publishes the keys of a sync that began at most [`JWKS_LEASE`] before the request
+//! arrived, and signs with keys that it has known for the settling time: that lease and, with
+//! Redis, the longest trust in a replica that lacks the newest commit. What is known was committed,
+//! so every sync that a JWKS relies on, once a key has signed, sees the key. Both durations are
+//! measured by monotonic clocks, each within one process. Keys that were created a minute ago have
+//! settled: wall clocks differ by less.
 
 mod master;
 mod pem;
@@ -13,6 +21,7 @@ mod pem;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -54,6 +63,13 @@ use crate::{
     },
 };
 
+/// How long a process publishes the keys of one sync as its JWKS.
+pub const JWKS_LEASE: Duration = Duration::from_millis(100);
+
+/// The age from which a key has settled by its creation time. Clocks may differ by 30 seconds
+/// (docs/operation.md).
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// Why a key operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,6 +98,8 @@ pub struct Keys {
     config: crate::config::Keys,
     /// Permits for RSA signatures, one per core: each takes 0.4 ms and runs on a blocking thread.
     rsa: Arc<Semaphore>,
+    /// How long a key is known before it signs, and after which no JWKS has a banned one.
+    settling_time: Duration,
 }
 
 /// A rotation that an operator asks for.
@@ -135,6 +153,8 @@ struct Signer {
     /// Encoded headers, in the order of [`TokenType::ALL`].
     headers: [String; TokenType::ALL.len()],
     signer: Box<dyn JwsSigner>,
+    /// Since when this process has known the key; `None`: it has settled.
+    known_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -144,19 +164,27 @@ struct Verifier {
 }
 
 impl Keys {
-    /// Reads the master key, generates missing keys and loads them.
+    /// Reads the master key, generates missing keys and loads them. `replica_lease`: how long
+    /// another process may trust a replica of the change counters that lacks the newest commit.
     ///
     /// # Errors
     /// [`Error::MasterKey`]; [`Error::Storage`].
-    pub async fn open(config: &Config, db: &Db, clock: &Clock, rng: &Rng) -> Result<Self, Error> {
+    pub async fn open(
+        config: &Config,
+        db: &Db,
+        clock: &Clock,
+        rng: &Rng,
+        replica_lease: Duration,
+    ) -> Result<Self, Error> {
         let fresh = rows::all(db).await?.is_empty();
         let master = MasterKey::load(&config.master_key_path(), fresh, rng)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let keys = Self {
-            ring: RwLock::new(Arc::new(Ring::new(0, vec![], &master, &config.keys, clock.now())?)),
+            ring: RwLock::new(Arc::new(Ring::empty(&config.keys)?)),
             master,
             config: config.keys.clone(),
             rsa: Arc::new(Semaphore::new(cores)),
+            settling_time: JWKS_LEASE + replica_lease,
         };
         keys.maintain(db, clock, rng).await?;
         keys.reload(db, clock.now()).await?;
@@ -187,7 +215,9 @@ impl Keys {
     pub async fn reload(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
         // The version is read first: a change between the two reads leads to another reload.
         let version = change_counters::read(db).await?.keys;
-        let ring = Ring::new(version, rows::all(db).await?, &self.master, &self.config, now)?;
+        let records = rows::all(db).await?;
+        let known = self.ring();
+        let ring = Ring::new(version, records, &known, &self.master, &self.config, now)?;
         let mut current = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         // A concurrent reload may have stored a newer ring.
         if current.version <= ring.version {
@@ -229,7 +259,8 @@ impl Keys {
         tasks_due(&self.config, records, now)
     }
 
-    /// Rotates signing keys; returns whether this is the first call with its idempotency key.
+    /// Rotates signing keys; returns whether this is the first call with its idempotency key. Keys
+    /// that are to sign at once have settled then.
     ///
     /// # Errors
     /// [`Error::Refused`] if the algorithm is not configured; [`Error::Storage`].
@@ -278,6 +309,9 @@ impl Keys {
         }
         tx.commit().await?;
         self.reload(db, now).await?;
+        if at_once {
+            tokio::time::sleep(self.settling_time).await;
+        }
         Ok(claim)
     }
 
@@ -323,6 +357,9 @@ impl Keys {
         tx.audit("keys.import", Some(&kid), detail).await?;
         tx.commit().await?;
         self.reload(db, now).await?;
+        if at_once {
+            tokio::time::sleep(self.settling_time).await;
+        }
         Ok(kid)
     }
 
@@ -347,7 +384,7 @@ impl Keys {
     }
 
     /// Bans a compromised signing key. After the commit every process rejects its tokens at the
-    /// next check, and another key signs.
+    /// next check, and another key signs. No JWKS that is requested after the return has it.
     ///
     /// # Errors
     /// [`Error::Refused`] if there is no such signing key, or it is banned already.
@@ -394,7 +431,9 @@ impl Keys {
             tx.revoke(vec![NewRevocation::Key(kid.to_owned())], "key_banned").await?;
         }
         tx.commit().await?;
-        self.reload(db, now).await
+        self.reload(db, now).await?;
+        tokio::time::sleep(self.settling_time).await;
+        Ok(())
     }
 
     /// What has no active key, so that no tokens can be issued: a configured algorithm, or the
@@ -438,7 +477,8 @@ impl Keys {
         Ok(mac.finalize().into_bytes().into())
     }
 
-    /// Signs the claims of a token.
+    /// Signs the claims of a token. The first token of a key that was created a moment ago, because
+    /// there was no other, waits until the key has settled.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is no key of this algorithm.
@@ -449,9 +489,17 @@ impl Keys {
         algorithm: SigningAlgorithm,
         now: Timestamp,
     ) -> Result<String, Error> {
-        let ring = self.ring();
-        let signer =
-            ring.signer(algorithm.of_key(), now).ok_or(Error::Missing(algorithm.as_str()))?;
+        let signer = loop {
+            let ring = self.ring();
+            let signer = ring.signer(algorithm.of_key(), now);
+            let signer = signer.ok_or(Error::Missing(algorithm.as_str()))?;
+            let known_for = signer.known_since.map(|since| since.elapsed());
+            match known_for.and_then(|known_for| self.settling_time.checked_sub(known_for)) {
+                None => break Arc::clone(signer),
+                // It may be banned meanwhile.
+                Some(wait) => tokio::time::sleep(wait).await,
+            }
+        };
         let message = if algorithm == signer.algorithm {
             jwt::signing_input(&signer.headers[kind as usize], claims)?
         } else {
@@ -464,7 +512,7 @@ impl Keys {
             }
             SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
                 let permit = Arc::clone(&self.rsa).acquire_owned().await;
-                let (signer, copy) = (Arc::clone(signer), message.clone());
+                let copy = message.clone();
                 tokio::task::spawn_blocking(move || {
                     let _permit = permit;
                     signer.signer.sign(copy.as_bytes())
@@ -493,22 +541,39 @@ impl Jwks {
 }
 
 impl Ring {
-    fn new(
-        version: i64,
-        records: Vec<KeyRecord>,
-        master: &MasterKey,
-        config: &crate::config::Keys,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
-        let mut ring = Self {
-            version,
+    fn empty(config: &crate::config::Keys) -> Result<Self, Error> {
+        Ok(Self {
+            version: 0,
             jwks: Jwks::new(&[], config)?,
             signers: vec![],
             verifiers: HashMap::new(),
             chain: vec![],
             derivation: None,
-            records,
+            records: vec![],
+        })
+    }
+
+    /// `records` were read before the call; `known` is the ring until now.
+    fn new(
+        version: i64,
+        records: Vec<KeyRecord>,
+        known: &Self,
+        master: &MasterKey,
+        config: &crate::config::Keys,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        // Durations are measured by the real clock, also in tests.
+        #[allow(clippy::disallowed_methods)]
+        let read_at = Instant::now();
+        let known_since = |record: &KeyRecord| {
+            let mut known = known.signers.iter().filter(|signer| signer.record.id == record.id);
+            match known.next() {
+                Some(signer) => signer.known_since,
+                None if record.created_at + SETTLED <= now => None,
+                None => Some(read_at),
+            }
         };
+        let mut ring = Self { version, records, ..Self::empty(config)? };
         let mut published = vec![];
         for record in ring.records.iter().filter(|r| r.banned_at.is_none() && !r.is_obsolete(now)) {
             let private = master.open(record)?;
@@ -521,6 +586,7 @@ impl Ring {
                     ring.signers.push(Arc::new(Signer {
                         headers: TokenType::ALL
                             .map(|kind| jwt::encoded_header(algorithm.as_str(), &record.id, kind)),
+                        known_since: known_since(record),
                         record: record.clone(),
                         algorithm,
                         signer,

@@ -35,13 +35,13 @@ pub struct JwkSet {
 }
 
 /// The key set is built when the keys change; here it is only returned. It has every key that any
-/// process signs with, and none that was banned.
+/// process signs with, and none whose ban was acknowledged.
 #[handler]
 pub async fn jwks(request: &Request) -> Result<Response> {
     let app = &Context::of(request)?.app;
     // Without the database the last known keys are served, so that services that verify tokens
     // locally continue. They are not to be cached, because a key may have been banned meanwhile.
-    let synced = app.sync().await;
+    let synced = app.sync_jwks().await;
     if let Err(error) = &synced {
         tracing::warn!(%error, "the database is unavailable: the last known keys are published");
     }
