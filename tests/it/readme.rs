@@ -107,6 +107,7 @@ fn every_command_in_the_documentation_exists() {
         "docs/operation.md",
         "docs/modules.md",
         "docs/clients.md",
+        "docs/migrating-from-auth-service.md",
         "SECURITY.md",
     ];
     for page in pages {
