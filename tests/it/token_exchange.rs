@@ -1,8 +1,9 @@
 //! Token exchange (RFC 8693): a service gets a token for the API behind it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use propusk::{
+    clock::Clock,
     flows::admin::{access::Precondition, clients, issuers, users},
     model::{
         actor::Actor,
@@ -17,12 +18,12 @@ use serde_json::{Value, json};
 use crate::{
     code_flow::statements,
     support::{
-        Backend, TestServer, backend_tests,
+        Backend, Database, START, TestServer, backend_tests,
         exchange::{
             ACCESS_TOKEN, ID_TOKEN, Idp, JWT, LEDGER, ORDERS, REFRESH_TOKEN, SCOPE, access_token,
-            exchange, own_token, policy, service, tokens, with_services,
+            exchange, own_token, policy, scope, service, tokens, with_services,
         },
-        oauth::{changed, payload},
+        oauth::{AuthorizationRequest, changed, first_party_app, payload},
         send,
     },
 };
@@ -37,6 +38,7 @@ backend_tests! {
     an_audience_is_named_or_that_of_the_subject_token,
     the_policy_denies_by_default,
     a_role_is_kept_and_modules_are_those_of_the_audience,
+    the_documented_example_works,
 }
 
 /// Whether the API behind accepts the token.
@@ -421,6 +423,45 @@ async fn a_role_is_kept_and_modules_are_those_of_the_audience(backend: Backend) 
     let reply = exchange(&server, "gateway", (ACCESS_TOKEN, &subject), &beside).await;
     let issued = payload(&reply.expect(StatusCode::OK).field("access_token"));
     assert_eq!(issued["role"], "user");
+}
+
+/// The piece of docs/token-exchange.md that begins with this line.
+fn documented(first: &str) -> &'static str {
+    let page = include_str!("../../docs/token-exchange.md");
+    let (_, rest) = page.split_once(&format!("```{first}\n")).expect("a piece");
+    rest.split_once("\n```").expect("its end").0
+}
+
+async fn the_documented_example_works(backend: Backend) {
+    let database = Arc::new(Database::prepared(backend).await);
+    let file = database.folder.path().join("clients.toml");
+    std::fs::write(&file, documented("toml")).expect("a file");
+    let settings = [("PROPUSK_CLIENTS__FILE", file.to_str().expect("text"))];
+    let server = TestServer::on(database, Clock::fake(START), &settings).await;
+    clients::file::apply(&server.app).await.expect("a good clients.toml");
+    let app = Metadata { resources: vec!["*".to_owned()], ..first_party_app() };
+    let app = Metadata { scope: scope("openid orders:read ledger:read"), ..app };
+    server.client("app", app).await;
+    server.register("ann").await;
+    let request = AuthorizationRequest::of("app", "orders:read ledger:read");
+    let request = request.with("resource", "https://orders.example.org/");
+    let answer = server.browser().authorize(&request, "ann").await;
+    let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
+    let subject = reply.field("access_token");
+    let running = tokio::process::Command::new("sh")
+        .args(["-ec", documented("sh exchange")])
+        .envs([("BASE", server.base.as_str()), ("SUBJECT_TOKEN", &subject)])
+        .output();
+    let output = running.await.expect("sh and curl");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let response: Value = serde_json::from_str(&printed).expect("JSON");
+    let claims = payload(response["access_token"].as_str().expect("a token"));
+    assert_eq!(claims["aud"], "https://ledger.example.org/");
+    assert_eq!(
+        (&claims["scope"], &claims["act"]),
+        (&json!("ledger:read"), &json!({ "sub": "gateway" }))
+    );
 }
 
 fn scope_with(metadata: &Metadata, more: &str) -> propusk::oauth::scope::Scope {
