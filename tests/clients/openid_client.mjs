@@ -6,9 +6,11 @@ import * as client from 'openid-client';
 
 import { keys, refused, scenario } from './scenario.mjs';
 
+/** Of the service in tests/it/client_libraries.rs that may exchange tokens. */
+const EXCHANGER_SECRET = "a secret of the application's own";
 const SCOPE = 'openid profile email offline_access';
 
-await scenario(async ({ issuer, user, application, step }) => {
+await scenario(async ({ issuer, user, application, step, rest: [resource] }) => {
   // Makes the library check the signatures of ID tokens too (over TLS it may skip them).
   const execute = [client.allowInsecureRequests, client.enableNonRepudiationChecks];
 
@@ -85,6 +87,28 @@ await scenario(async ({ issuer, user, application, step }) => {
     const token = await client.clientCredentialsGrant(config);
     const claims = await client.tokenIntrospection(config, token.access_token);
     assert.deepEqual([claims.active, claims.client_id], [true, config.clientMetadata().client_id]);
+  });
+
+  await step('token exchange with an actor, by a service', async () => {
+    const service = new client.Configuration(server, 'exchanger', EXCHANGER_SECRET);
+    client.allowInsecureRequests(service);
+    const own = await client.clientCredentialsGrant(service);
+    const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+    const parameters = { subject_token: second.access_token, subject_token_type: ACCESS_TOKEN, audience: resource };
+    const actor = { actor_token: own.access_token, actor_token_type: ACCESS_TOKEN };
+    const exchange = (more) =>
+      client.genericGrantRequest(service, 'urn:ietf:params:oauth:grant-type:token-exchange', { ...parameters, ...more });
+    const exchanged = await exchange(actor);
+    assert.equal(exchanged.issued_token_type, ACCESS_TOKEN);
+    assert.equal(exchanged.refresh_token, undefined);
+    const claims = await client.tokenIntrospection(service, exchanged.access_token);
+    assert.deepEqual([claims.active, claims.sub, claims.aud, claims.act], [true, sub, resource, { sub: 'exchanger' }]);
+    await refused('invalid_scope', exchange({ scope: 'notes:read' }));
+    await refused('invalid_target', exchange({ audience: 'https://other.example' }));
+    await refused('invalid_request', exchange({ subject_token: own.access_token }));
+    // Each grant is registered by itself.
+    const bearer = client.genericGrantRequest(service, 'urn:ietf:params:oauth:grant-type:jwt-bearer', { assertion: 'x' });
+    await refused('unauthorized_client', bearer);
   });
 
   await step('a pushed authorization request without pages: logged in and consented', async () => {

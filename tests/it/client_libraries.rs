@@ -24,6 +24,7 @@ use openidconnect::{
 use propusk::clock::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -34,7 +35,7 @@ use url::Url;
 
 use crate::support::{
     Backend, Database, PASSWORD, TestServer, chromium::Chromium, external_server::ExternalServer,
-    process::free_address,
+    oauth::SECRET, process::free_address,
 };
 
 /// A server at its issuer's URL, on the system clock that the libraries read, with open
@@ -43,6 +44,9 @@ use crate::support::{
 async fn server(resource: &str, external: &ExternalServer) -> TestServer {
     let database = Arc::new(Database::new(Backend::Sqlite).await);
     let file = database.folder.path().join("clients.toml");
+    let exchange = crate::support::exchange::EXCHANGE;
+    let secret_hash = Sha256::digest(SECRET);
+    let secret_hash: String = secret_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let clients = format!(
         r#"
         [[resource]]
@@ -54,6 +58,18 @@ async fn server(resource: &str, external: &ExternalServer) -> TestServer {
         [scope."notes:read"]
         en = "Read your notes"
         ru = "Читать ваши заметки"
+
+        [client.exchanger]
+        client_name = "A service behind the application"
+        scope = "notes:read"
+        grant_types = ["client_credentials", "{exchange}"]
+        secret_hash = "{secret_hash}"
+
+        [client.exchanger.token_exchange]
+        audiences = ["{resource}"]
+        subject_audiences = ["*"]
+        impersonation = true
+        delegation = true
         "#
     );
     std::fs::write(&file, clients).expect("a file");
