@@ -7,7 +7,7 @@ use propusk::{
     clock::{Clock, Rng},
     model::{
         self,
-        client::{Client, Consent, GrantType, Metadata, Secret, Source},
+        client::{Client, Consent, GrantType, Metadata, Secret, Source, TokenExchangePolicy},
         key::SigningAlgorithm,
     },
     oauth::scope::Scope,
@@ -40,6 +40,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
     let db = Db::open(&site.config()?).await?;
     let (clock, rng) = (Clock::system(), Rng::system());
     let now = clock.now();
+    let own_api = site.config()?.audience().to_owned();
     let client = |id: &str, algorithm| -> Result<Client> {
         Ok(Client {
             id: id.to_owned(),
@@ -53,7 +54,13 @@ pub async fn seed(site: &Deployment) -> Result<()> {
                     GrantType::AuthorizationCode,
                     GrantType::RefreshToken,
                     GrantType::ClientCredentials,
+                    GrantType::TokenExchange,
                 ],
+                token_exchange: Some(TokenExchangePolicy {
+                    audiences: vec![own_api.clone()],
+                    impersonation: true,
+                    ..TokenExchangePolicy::default()
+                }),
                 consent: Consent::Implicit,
                 access_token_signing_alg: Some(algorithm),
                 ..Metadata::default()
@@ -137,6 +144,9 @@ impl Bench {
         if self.wants("code") {
             self.code_flow(backend, site).await?;
         }
+        if self.wants("token_exchange") {
+            self.token_exchange(backend, site).await?;
+        }
         if self.wants("rs256") {
             figures.push(self.rs256(backend, site).await?);
         }
@@ -184,6 +194,40 @@ impl Bench {
         Ok(())
     }
 
+    /// Reported without a limit: an access token is exchanged for a narrower one.
+    async fn token_exchange(&self, backend: &str, site: &Deployment) -> Result<()> {
+        const COUNTED: i64 = 50;
+        let mut connection = Connection::open(site.server.address).await?;
+        let subject = flow(&mut connection).await?;
+        let body = format!(
+            "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&scope=bench:read&subject_token={subject}\
+             &subject_token_type=urn:ietf:params:oauth:token-type:access_token"
+        );
+        let request = form("/oauth2/token", "bench", &body);
+        let before = statements(site).await?;
+        for _ in 0..COUNTED {
+            let (status, _, answer) = connection.exchange(&request).await?;
+            if status != 200 {
+                return Err(format!("token answered {status}: {answer}").into());
+            }
+        }
+        let counted = match (before, statements(site).await?) {
+            (Some(before), Some(after)) => {
+                format!("{:.2}", (after - before) as f64 / COUNTED as f64)
+            }
+            _ => "not measured".to_owned(),
+        };
+        let mut load: Vec<Load> =
+            (0..self.connections).map(|_| Load::fixed(request.clone())).collect();
+        let driven = drive(site.server.address, &mut load, self.lasting).await?;
+        println!(
+            "Token exchange (audited, ES256), {backend}: {:.0} a second, median {:.1} ms, statements an exchange: \
+             {counted} (at most 3)\n",
+            driven.per_second, driven.median
+        );
+        Ok(())
+    }
+
     /// The latency of a small request while every connection requests RS256 signatures, next to its
     /// latency alone.
     async fn rs256(&self, backend: &str, site: &Deployment) -> Result<Figure> {
@@ -217,8 +261,8 @@ impl Bench {
     }
 }
 
-/// One code flow.
-async fn flow(connection: &mut Connection) -> Result<()> {
+/// One code flow; gives the access token.
+async fn flow(connection: &mut Connection) -> Result<String> {
     let authorize = format!(
         "GET /oauth2/authorize?client_id=bench&response_type=code&scope=openid+bench:read&state=s&nonce=n\
          &redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback&code_challenge={CHALLENGE}&code_challenge_method=S256 HTTP/1.1\r\n\
@@ -237,7 +281,8 @@ async fn flow(connection: &mut Connection) -> Result<()> {
     if status != 200 {
         return Err(format!("token answered {status}: {answer}").into());
     }
-    Ok(())
+    let answer: Value = serde_json::from_str(&answer)?;
+    Ok(answer["access_token"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The statements that PostgreSQL has run for this database, without BEGIN, COMMIT and those of
