@@ -50,6 +50,8 @@ beforeEach(async () => {
   browser = await Browser.open();
   ann = await newUser(issuer);
   await browser.go(`${proxy.url}/page`);
+  // Its first lookup, which may renew a session, must not overlap with what the test does.
+  await shows('unauthenticated nobody');
 });
 afterEach(async () => {
   proxy.isDown = false;
