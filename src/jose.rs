@@ -312,8 +312,9 @@ pub struct Assertion {
 
 impl Assertion {
     /// The violated rules, each with the claim that violates it: `iss` is the client, `sub` as the
-    /// caller has found it (whether it holds, and its rule), `aud` has nothing but these audiences (with another one the assertion could be forwarded,
-    /// RFC 10070), and the lifetime is at most five minutes.
+    /// caller has found it (whether it holds, and its rule), `aud` has nothing but these audiences
+    /// (with another one the assertion could be forwarded, RFC 10070), and the lifetime is at most
+    /// five minutes.
     pub fn violations(
         &self,
         client_id: &str,
@@ -646,7 +647,8 @@ mod tests {
                 claims[name] = value.clone();
             }
             let claims: Assertion = serde_json::from_value(claims).ok()?;
-            let found = claims.violations("c", (true, ""), &["https://i".to_owned()], at);
+            let sub = (claims.sub == "c", "must be the client_id");
+            let found = claims.violations("c", sub, &["https://i".to_owned()], at);
             found.is_empty().then_some(())
         };
         assert_eq!(check(json!({})), Some(()));

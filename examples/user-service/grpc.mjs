@@ -13,12 +13,19 @@ const {
 
 const definition = loader.loadSync('propusk/provisioning/v1/user.proto', { includeDirs: [PROTO] });
 const { UserProvisioning } = grpc.loadPackageDefinition(definition).propusk.provisioning.v1;
-const profiles = new Map(); // a database, in a real service
+// A database, in a real service.
+const profiles = new Map();
+const deleted = new Set();
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const missing = { code: grpc.status.NOT_FOUND, details: 'there is no such profile' };
 
 const service = {
   createUser({ request: user }, reply) {
+    // A call whose deadline has passed may arrive after deleteUser.
+    if (deleted.has(user.id)) {
+      reply({ code: grpc.status.FAILED_PRECONDITION, details: 'deleted' });
+      return;
+    }
     if (user.email.endsWith(`@${REFUSED_DOMAIN}`)) {
       print({ refused: user.id });
       reply({ code: grpc.status.FAILED_PRECONDITION, details: 'email domain refused' });
@@ -35,6 +42,7 @@ const service = {
     profiles.has(id) ? reply(null, { id, profileId: id }) : reply(missing);
   },
   deleteUser({ request: { id } }, reply) {
+    deleted.add(id);
     if (!profiles.delete(id)) {
       reply(missing);
       return;

@@ -28,7 +28,9 @@ const kafka = new Kafka({
 });
 const consumer = kafka.consumer({ groupId: GROUP });
 const producer = kafka.producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
-const profiles = new Map(); // a database, in a real service
+// A database, in a real service.
+const profiles = new Map();
+const deleted = new Set();
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 // The server, which may have to create the topics, may start later.
@@ -45,12 +47,13 @@ await consumer.run({
     const id = message.key.toString();
     if (message.value === null) {
       // The account was deleted.
+      deleted.add(id);
       if (profiles.delete(id)) print({ deleted: id });
       return;
     }
     const user = JSON.parse(message.value);
-    // Messages may come twice: creating a profile again changes nothing.
-    if (profiles.has(id)) return;
+    // Messages may come twice, also after the deletion; the names of a deleted user are null.
+    if (profiles.has(id) || deleted.has(id) || user.email === null) return;
     if (user.email.endsWith(`@${REFUSED_DOMAIN}`)) {
       const { sagaId, correlationId } = user;
       const value = JSON.stringify({ id, sagaId, correlationId, reason: 'email domain refused' });

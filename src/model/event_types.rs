@@ -39,7 +39,11 @@ const fn field(name: &'static str, shape: Shape, summary: &'static str) -> Field
 
 const USER: Field =
     field("userId", Shape::Text, "The user's id, or the pairwise `sub` of a session");
-const EMAIL: Field = field("email", Shape::Text, "The email address");
+const EMAIL: Field = field(
+    "email",
+    Shape::OptionalText,
+    "The email address; null: the account was deleted before the event was published",
+);
 const USERNAME: Field = field("username", Shape::OptionalText, "The username");
 const ROLE: Field = field("role", Shape::Text, "The role");
 const VERIFIED: Field =

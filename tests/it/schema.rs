@@ -99,7 +99,7 @@ async fn every_response_matches_the_openapi_document(backend: Backend) {
 
     for (prefix, name) in [("/api/v1/auth", "vera"), ("/auth", "nora")] {
         let path = |end: &str| format!("{prefix}{end}");
-        let login = json!({ "login": name, "password": PASSWORD });
+        let login = json!({ "login": name, "password": PASSWORD, "delivery": "body" });
         check(post(&path("/register"), account(name)), 201).await;
         check(post(&path("/register"), account(name)), 409).await;
         check(post(&path("/register"), json!({ "email": "x" })), 400).await;

@@ -34,7 +34,7 @@ export interface components {
          * @description What went wrong, for a program to tell apart. Later versions may add codes.
          * @enum {string}
          */
-        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "REGISTRATION_DISABLED" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE";
+        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING";
         /**
          * @description The envelope of every error.
          * @example {
@@ -66,7 +66,7 @@ export interface components {
             requestId: string;
         };
         /**
-         * @description Login credentials.
+         * @description Login credentials: a password and at least one of `login`, `email` and `username`.
          * @example {
          *       "login": "vera@example.org",
          *       "password": "seven blue herons at dawn",
@@ -74,11 +74,12 @@ export interface components {
          *     }
          */
         LoginRequest: {
-            /**
-             * @description The email address or the username. `email` and `username` are accepted as names of this
-             *     field.
-             */
-            login: string;
+            /** @description The email address or the username. Empty counts as absent. */
+            login?: string;
+            /** @description As `login`. Where several of the three are sent, all must be of one account. */
+            email?: string;
+            /** @description As `email`. */
+            username?: string;
             /** @description The password. */
             password: string;
             /** @description How tokens are returned. Default: `body`. */
@@ -166,10 +167,11 @@ export interface components {
             data: components["schemas"]["Session"] | null;
         };
         /**
-         * @description How an access token is sent (RFC 6750).
+         * @description How a token is sent (RFC 6750). `N_A` is in the response to a token exchange only: an ID-JAG is
+         *     no access token (RFC 8693 §2.2.1).
          * @enum {string}
          */
-        TokenType: "Bearer";
+        TokenType: "Bearer" | "N_A";
         /**
          * @description The tokens and the user of a session.
          * @example {
@@ -317,6 +319,7 @@ export const ErrorCode = {
   INVALID_CLIENT: 'INVALID_CLIENT',
   INSUFFICIENT_SCOPE: 'INSUFFICIENT_SCOPE',
   INSUFFICIENT_USER_AUTHENTICATION: 'INSUFFICIENT_USER_AUTHENTICATION',
+  UNAUTHORIZED_CLIENT: 'UNAUTHORIZED_CLIENT',
   REGISTRATION_DISABLED: 'REGISTRATION_DISABLED',
   CROSS_SITE_REQUEST: 'CROSS_SITE_REQUEST',
   NOT_FOUND: 'NOT_FOUND',
@@ -337,4 +340,5 @@ export const ErrorCode = {
   INTERNAL_ERROR: 'INTERNAL_ERROR',
   OVERLOADED: 'OVERLOADED',
   SERVICE_UNAVAILABLE: 'SERVICE_UNAVAILABLE',
+  ACCOUNT_PENDING: 'ACCOUNT_PENDING',
 } as const;

@@ -388,7 +388,8 @@ pub async fn delete(
     must_keep_an_admin(&account, is_last_admin, actor)?;
     // The log outlives the account, so that it has no names.
     let detail = json!({ "role": account.user.role.as_str() });
-    let event = Event::user_changed(UserChange::Deleted, id);
+    let event = Event::user_changed(UserChange::Deleted, id)
+        .with_external_id(account.external_id.as_deref());
     remove(&mut tx, id, &event, UserChange::Deleted.as_str(), detail).await?;
     tx.commit().await?;
     app.logouts_waiting.notify_one();

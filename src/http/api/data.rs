@@ -17,11 +17,15 @@ pub enum Delivery {
     Cookie,
 }
 
-/// How an access token is sent (RFC 6750).
+/// How a token is sent (RFC 6750). `N_A` is in the response to a token exchange only: an ID-JAG is
+/// no access token (RFC 8693 §2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 pub enum TokenType {
     /// As `Authorization: Bearer …`.
     Bearer,
+    #[oai(rename = "N_A")]
+    #[serde(rename = "N_A")]
+    NotApplicable,
 }
 
 /// A registration.

@@ -4,7 +4,7 @@
 use poem::{
     Body, IntoResponse, Request, RequestBody, Response, Result, handler, http::Method, web::Json,
 };
-use poem_openapi::{Enum, Object};
+use poem_openapi::Object;
 use serde::Serialize;
 
 use super::params;
@@ -12,7 +12,7 @@ use crate::{
     api_error::ApiError,
     flows::oauth::token as flow,
     http::{
-        api::Tag,
+        api::{Tag, data::TokenType},
         client_auth,
         context::Context,
         cors::Origins,
@@ -52,7 +52,7 @@ struct TokenBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_token_type: Option<TokenTypeIdentifier>,
     /// `Bearer`; `N_A` for an ID-JAG, which is no access token.
-    token_type: IssuedTokenType,
+    token_type: TokenType,
     /// Seconds.
     expires_in: u64,
     /// The scope of the access token, which may be narrower than requested; absent where it is
@@ -65,18 +65,6 @@ struct TokenBody {
     /// With the scope `openid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
-}
-
-/// How the issued token is used.
-#[derive(Clone, Copy, Debug, Serialize, Enum)]
-#[oai(rename = "IssuedTokenType")]
-enum IssuedTokenType {
-    /// RFC 6750
-    Bearer,
-    /// Not at resources (RFC 8693 §2.2.1).
-    #[serde(rename = "N_A")]
-    #[oai(rename = "N_A")]
-    NotApplicable,
 }
 
 /// Issues tokens to clients.
@@ -96,7 +84,7 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     let response = TokenBody {
         access_token: issued.access_token,
         issued_token_type: issued.issued_token_type,
-        token_type: if is_grant { IssuedTokenType::NotApplicable } else { IssuedTokenType::Bearer },
+        token_type: if is_grant { TokenType::NotApplicable } else { TokenType::Bearer },
         expires_in: issued.expires_in,
         scope: issued.scope.non_empty(),
         refresh_token: issued.refresh_token,

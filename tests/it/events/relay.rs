@@ -102,6 +102,8 @@ async fn a_registration_is_published_as_event_and_as_profile_request(backend: Ba
     let server = TestServer::with(backend, &topics.settings(&broker)).await;
     server.register("ann").await;
     let ann = users::find(&server.app, "ann").await.expect("ann").id;
+    // A deletion blanks the names in what is not published yet.
+    all_published(&server).await;
     let operator = Actor::operator();
     users::delete(&server.app, &ann, &Precondition::Any, &operator).await.expect("deleted");
     let expected = outbox(&server).await;
