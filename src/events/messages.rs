@@ -68,7 +68,7 @@ pub fn of(row: &OutboxRow, config: &Config) -> Vec<Message> {
                 key: row.subject.clone(),
                 headers: binary_headers(row, config, "user.deleted"),
                 value: None,
-            })
+            });
         }
         _ => {}
     }

@@ -231,7 +231,7 @@ async fn a_registration_creates_the_profile_first(backend: Backend) {
     let reply = register(&server, "ann").await.expect(StatusCode::CREATED);
     server.verify(&reply.tokens().access).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("ann").id;
-    assert_eq!(service.profiles(), [ann.clone()]);
+    assert_eq!(service.profiles(), std::slice::from_ref(&ann));
     let call = service.0.calls.lock().unwrap()[0].clone();
     let saga = sagas::of_user(&server.app.db, &ann).await.expect("the database").expect("a saga");
     assert_eq!(saga.state, SagaState::Closed);

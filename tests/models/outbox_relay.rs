@@ -317,11 +317,11 @@ impl Model for Outbox {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for event in 0..EVENTS {
+        for (event, user) in USERS.into_iter().enumerate() {
             match state.rows[event] {
                 Row::NotYet => {
                     let created = matches!(state.rows[CREATED], Row::Committed(_));
-                    if event == CREATED || USERS[event] != USERS[CREATED] || created {
+                    if event == CREATED || user != USERS[CREATED] || created {
                         actions.push(Action::Insert(event));
                     }
                 }

@@ -461,7 +461,7 @@ impl Model for Replica {
             }
             match process.check {
                 None if self.checks && at + 1 == self.processes => {
-                    actions.push(Action::BeginCheck(at))
+                    actions.push(Action::BeginCheck(at));
                 }
                 None => {}
                 Some(_) => actions.push(Action::FinishCheck(at)),

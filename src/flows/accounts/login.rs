@@ -31,9 +31,12 @@ pub struct Identifiers<'a> {
     pub username: &'a str,
 }
 
+/// A field and what it holds.
+type Identifier<'a> = (&'static str, &'a str);
+
 impl<'a> Identifiers<'a> {
-    /// The first identifier and the others, each with its field.
-    fn split(self) -> Result<((&'static str, &'a str), Vec<(&'static str, &'a str)>), Error> {
+    /// The first identifier and the others.
+    fn split(self) -> Result<(Identifier<'a>, Vec<Identifier<'a>>), Error> {
         let fields = [("login", self.login), ("email", self.email), ("username", self.username)];
         let too_long = fields.iter().find(|(_, text)| text.len() > 1024);
         if let Some((field, _)) = too_long {
