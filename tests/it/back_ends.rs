@@ -865,6 +865,7 @@ async fn issuing_for_a_subject_takes_a_fixed_number_of_statements() {
     // The `jti` as well.
     assert_eq!(bearer, 1 + 4);
     // The version check; lock, last revocation, event, audit entry, sessions, version, entries. The
-    // deliveries of back-channel logouts are not counted.
-    assert_eq!(revocation, 1 + 7, "whatever the number of sessions");
+    // deliveries of back-channel logouts are not counted. The check that the commit has arrived may
+    // read the version once more.
+    assert!((8..=9).contains(&revocation), "{revocation}, whatever the number of sessions");
 }

@@ -441,10 +441,14 @@ async fn redis_acl_sentinel_and_cluster_urls_connect() {
     wait_until_trusted(&server).await;
 
     // The named node has no slots: it redirects to the one that has.
-    let (empty, full) =
-        (Redis::start(&["--cluster-enabled", "yes"]), Redis::start(&["--cluster-enabled", "yes"]));
+    // Not 10,000 above the port, the default: an outgoing connection may have taken that one.
+    let buses = [process::free_port(), process::free_port()].map(|port| port.to_string());
+    let [empty, full] = buses
+        .each_ref()
+        .map(|bus| Redis::start(&["--cluster-enabled", "yes", "--cluster-port", bus]));
     let _: String = full.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let _: String = full.run(&["CLUSTER", "MEET", "127.0.0.1", &empty.port().to_string()]);
+    let port = empty.port().to_string();
+    let _: String = full.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &buses[0]]);
     until("the cluster is ready", || async {
         let info: String = empty.run(&["CLUSTER", "INFO"]);
         info.contains("cluster_state:ok").then_some(())
