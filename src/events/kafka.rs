@@ -107,7 +107,7 @@ pub fn producer(config: &config::Kafka) -> KafkaResult<Producer> {
         .set("acks", "all")
         .set("compression.codec", config.compression.as_str())
         .set("linger.ms", "5")
-        // As Java's and kafkajs' default, so that a key is in the same partition whoever writes.
+        // As Java's and kafkajs' default, so that every producer puts a key in the same partition.
         .set("partitioner", "murmur2_random")
         .set("message.timeout.ms", "0")
         .create_with_context(Context::new(config))

@@ -511,10 +511,10 @@ pub enum SessionSelector<'a> {
 }
 
 /// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
-/// logout delivery for each client with a logout URI; returns their number. Offline sessions of a browser session stay
-/// valid, but their clients are notified too (Back-Channel Logout §2.7). A fixed number of
-/// statements, whatever the number of sessions. Call it last in a transaction: the next revocation
-/// of any process waits for this commit.
+/// logout delivery for each client with a logout URI; returns their number. Offline sessions of a
+/// browser session stay valid, but their clients are notified too (Back-Channel Logout §2.7). A
+/// fixed number of statements, whatever the number of sessions. Call it last in a transaction: the
+/// next revocation of any process waits for this commit.
 pub async fn revoke_all(
     tx: &mut Tx,
     of: SessionSelector<'_>,

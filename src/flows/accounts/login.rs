@@ -200,7 +200,7 @@ async fn authenticate(
         diagnostics::record("user.disabled", true);
         return Err(Error::InvalidCredentials);
     }
-    // Only now, and to whoever knows this account's password: earlier, the response would tell
+    // Only now, to a caller who knows this account's password: earlier, the response would tell
     // anybody which accounts exist and which email address belongs to which username.
     for (field, text) in others {
         let other = users::by_login(&app.db, &Login::parse(text)).await?;

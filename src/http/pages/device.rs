@@ -67,7 +67,7 @@ fn code_page(
 }
 
 /// Binds the code to this browser session and continues with the question; via the login page if
-/// nobody is logged in: whoever guesses codes needs an account.
+/// no user is logged in: guessing codes requires an account.
 #[handler]
 pub async fn enter(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
