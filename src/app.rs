@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
         batch::{Batch, TokenRevocation},
         redis::LONGEST_LEASE,
     },
-    storage::{self, AuditedTx, Db, Measurements},
+    storage::{self, AuditedTx, AuditedWrite, Db, Measurements, audit},
     telemetry::{Metrics, StatementKind},
     user_service::UserService,
 };
@@ -263,6 +264,25 @@ impl App {
     /// As [`Db::begin`].
     pub async fn begin(&self, actor: &Actor) -> storage::Result<AuditedTx> {
         AuditedTx::begin(&self.db, &self.clock, &self.rng, actor).await
+    }
+
+    /// A change of one statement on behalf of an actor.
+    pub fn write(&self, actor: Actor) -> AuditedWrite<'_> {
+        AuditedWrite::new(&self.db, &self.clock, &self.rng, actor)
+    }
+
+    /// Records an audit entry of something that changes nothing else.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn audit(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        subject: &str,
+        detail: Value,
+    ) -> storage::Result<()> {
+        audit::add(&self.db, actor, action, subject, detail, self.clock.now()).await
     }
 
     /// A new id for a row.

@@ -230,7 +230,7 @@ impl Bench {
         }
         println!(
             "The JWT bearer grant (the driver signs the assertions too), {backend}: {:.0}/s, median {:.1} ms, \
-             statements a grant: {counted} (at most 5)\n",
+             statements a grant: {counted} (at most 3)\n",
             times.len() as f64 / self.lasting.as_secs_f64(),
             median(times)
         );

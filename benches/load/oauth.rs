@@ -40,7 +40,8 @@ pub async fn seed(site: &Deployment) -> Result<()> {
     let db = Db::open(&site.config()?).await?;
     let (clock, rng) = (Clock::system(), Rng::system());
     let now = clock.now();
-    let own_api = site.config()?.audience().to_owned();
+    // The issuer, which the bench gives the server by its environment.
+    let own_api = format!("http://{}", site.server.address);
     let client = |id: &str, algorithm| -> Result<Client> {
         Ok(Client {
             id: id.to_owned(),

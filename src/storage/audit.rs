@@ -5,36 +5,16 @@ use serde_json::Value;
 use super::{Db, Error, Result, Row, Statement, Tx};
 use crate::{clock::Timestamp, model::actor::Actor};
 
-/// A new entry of the audit log. `detail` must not contain secrets.
-#[derive(Debug)]
-pub struct NewAuditEntry<'a> {
-    pub action: &'static str,
-    /// A user id, a client id, `cli` or `anonymous`.
-    pub actor: &'a str,
-    pub subject: Option<&'a str>,
-    pub address: Option<String>,
-    pub request_id: Option<&'a str>,
-    pub correlation_id: Option<&'a str>,
-    pub detail: Value,
-}
-
-/// Adds an entry.
-pub async fn add(tx: &mut Tx, entry: NewAuditEntry<'_>, now: Timestamp) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(now)
-        .bind(entry.action)
-        .bind(entry.actor)
-        .bind(entry.subject)
-        .bind(entry.address)
-        .bind(entry.request_id)
-        .bind(entry.correlation_id)
-        .bind(entry.detail.to_string()),
-    )
-    .await?;
+/// Records an audit entry by itself. `detail` must not contain secrets.
+pub async fn add(
+    db: &Db,
+    actor: &Actor,
+    action: &'static str,
+    subject: &str,
+    detail: Value,
+    now: Timestamp,
+) -> Result<()> {
+    db.write(actor.audit_entry(action, Some(subject), detail, now)).await?;
     Ok(())
 }
 
@@ -48,17 +28,31 @@ impl Actor {
         detail: Value,
         now: Timestamp,
     ) -> Result<()> {
+        tx.run(self.audit_entry(action, subject, detail, now)).await?;
+        Ok(())
+    }
+
+    /// The statement of [`Actor::note`], fit for [`Statement::followed_by`].
+    pub(super) fn audit_entry(
+        &self,
+        action: &'static str,
+        subject: Option<&str>,
+        detail: Value,
+        now: Timestamp,
+    ) -> Statement {
         let caller = self.caller.as_ref();
-        let entry = NewAuditEntry {
-            action,
-            actor: &self.actor,
-            subject,
-            address: caller.map(|caller| caller.address.to_string()),
-            request_id: caller.map(|caller| caller.request_id.as_str()),
-            correlation_id: self.correlation_id(),
-            detail,
-        };
-        add(tx, entry, now).await
+        Statement::new(
+            "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8",
+        )
+        .bind(now)
+        .bind(action)
+        .bind(self.actor.as_str())
+        .bind(subject)
+        .bind(caller.map(|caller| caller.address.to_string()))
+        .bind(caller.map(|caller| caller.request_id.as_str()))
+        .bind(self.correlation_id())
+        .bind(detail.to_string())
     }
 }
 

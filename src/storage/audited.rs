@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use serde_json::Value;
 
 use super::{
-    Db, Result, Tx, outbox,
+    Db, Result, Row, Statement, Tx, outbox,
     revocations::{self, NumberedRevocation},
 };
 use crate::{
@@ -116,5 +116,42 @@ impl Deref for AuditedTx {
 impl DerefMut for AuditedTx {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.tx
+    }
+}
+
+/// A change of one statement with its events and audit entries. They are one transaction without
+/// the round trips of one; where the change finds no row, none of them is written.
+#[derive(Debug)]
+pub struct AuditedWrite<'a> {
+    db: &'a Db,
+    clock: &'a Clock,
+    rng: &'a Rng,
+    actor: Actor,
+    now: Timestamp,
+    then: Vec<Statement>,
+}
+
+impl<'a> AuditedWrite<'a> {
+    /// Begins with nothing to write.
+    pub fn new(db: &'a Db, clock: &'a Clock, rng: &'a Rng, actor: Actor) -> Self {
+        Self { db, clock, rng, actor, now: clock.now(), then: Vec::with_capacity(2) }
+    }
+
+    /// Adds an event to the outbox.
+    pub fn event(mut self, event: &Event) -> Self {
+        let id = model::new_id(self.clock, self.rng);
+        self.then.push(outbox::insertion(id, event, self.actor.correlation_id(), self.now));
+        self
+    }
+
+    /// Adds an entry to the audit log. `detail` says what changed and holds no secret.
+    pub fn audit(mut self, action: &'static str, subject: Option<&str>, detail: Value) -> Self {
+        self.then.push(self.actor.audit_entry(action, subject, detail, self.now));
+        self
+    }
+
+    /// Runs the change, which has a RETURNING, and gives its rows.
+    pub(super) async fn after(self, change: Statement) -> Result<Vec<Row>> {
+        self.db.write(change.followed_by(self.then)).await
     }
 }

@@ -51,7 +51,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::autocommit::{Access, AutocommitPool, Connects};
 pub use self::statement::{Row, Statement};
-pub use self::{audited::AuditedTx, autocommit::DedicatedConnection, measurements::Measurements};
+pub use self::{
+    audited::{AuditedTx, AuditedWrite},
+    autocommit::DedicatedConnection,
+    measurements::Measurements,
+};
 
 use crate::config;
 

@@ -13,20 +13,27 @@ pub async fn add(
     correlation_id: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(id)
-        .bind(event.kind)
-        .bind(event.subject.as_str())
-        .bind(event.data.to_string())
-        .bind(correlation_id)
-        .bind(now),
-    )
-    .await?;
+    tx.run(insertion(id, event, correlation_id, now)).await?;
     Ok(())
+}
+
+/// The statement of [`add`], fit for [`Statement::followed_by`].
+pub(super) fn insertion(
+    id: String,
+    event: &Event,
+    correlation_id: Option<&str>,
+    now: Timestamp,
+) -> Statement {
+    Statement::new(
+        "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
+         SELECT $1, $2, $3, $4, $5, $6",
+    )
+    .bind(id)
+    .bind(event.kind)
+    .bind(event.subject.as_str())
+    .bind(event.data.to_string())
+    .bind(correlation_id)
+    .bind(now)
 }
 
 /// Adds events under these ids. One statement, whatever their number.

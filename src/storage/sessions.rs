@@ -1,7 +1,7 @@
 //! Sessions and their refresh token families.
 
 use super::{
-    Db, Error, Result, Row, Statement, Tx,
+    AuditedWrite, Db, Error, Result, Row, Statement, Tx,
     change_counters::{self, Counter},
     consents,
     modules::{lock_external, open_grants, read_open_grants},
@@ -160,12 +160,32 @@ pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> 
     Ok(())
 }
 
-/// As [`insert`], and reads the session back with its user and modules: one statement.
-pub async fn open(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<Session> {
-    let statement =
-        Statement::new(concat!(insert!("VALUES (", ") RETURNING "), session_columns!()));
-    let row = one(tx.run(insertion(statement, new, now)?).await?);
-    from_row(&row.ok_or_else(|| Error::Corrupt("an inserted session is not returned".to_owned()))?)
+/// Adds a session with its event and audit entry, and reads it back with its user and modules: one
+/// statement. `None`: the account does not exist or is disabled. Thanks to the lock, disabling it
+/// concurrently revokes this session as well.
+pub async fn open(
+    write: AuditedWrite<'_>,
+    new: NewSession,
+    now: Timestamp,
+) -> Result<Option<Session>> {
+    macro_rules! insert_where_enabled {
+        ($lock:literal) => {
+            concat!(
+                insert!("SELECT ", " FROM users u WHERE u.id = $3 AND u.disabled_at IS NULL"),
+                $lock,
+                " RETURNING ",
+                session_columns!()
+            )
+        };
+    }
+    let statement = match new.user_id.as_deref() {
+        Some(id) if id.contains('\0') => return Ok(None),
+        Some(_) => Statement::new(insert_where_enabled!(""))
+            .locking(insert_where_enabled!(" FOR SHARE OF u")),
+        None => Statement::new(concat!(insert!("VALUES (", ") RETURNING "), session_columns!())),
+    };
+    let row = one(write.after(insertion(statement, new, now)?).await?);
+    row.map(|row| from_row(&row)).transpose()
 }
 
 /// The consent that a code depends on: its key, and what it must include.

@@ -48,7 +48,7 @@ pub struct Sqlite {
 }
 
 enum Job {
-    /// An autocommit statement, which is atomic by itself.
+    /// An autocommit statement: atomic by itself, or made so where it is compound.
     Statement(Statement, oneshot::Sender<Result<Vec<Row>>>),
     /// A transaction asks for the connection.
     Borrow(oneshot::Sender<Result<Loan>>),
@@ -365,9 +365,16 @@ async fn run_group(
     while let Some(job) = group.pop_front() {
         match job {
             Job::Statement(statement, to) => {
+                if statement.is_compound() {
+                    savepoint(connection, &mut has_savepoint).await?;
+                }
                 let (result, group) = checked(statement.on_sqlite(&mut *connection).await);
+                let is_partial = statement.is_compound() && result.is_err() && group.is_ok();
                 answers.push(answering(result, to));
                 group?;
+                if is_partial {
+                    execute(connection, "ROLLBACK TO job").await?;
+                }
             }
             // A caller that no longer waits needs no transaction.
             Job::Borrow(borrower) if borrower.is_closed() => {}
@@ -384,10 +391,18 @@ async fn run_group(
     execute(connection, "COMMIT").await
 }
 
+/// Begins a part of the group that can be rolled back alone. The savepoint stays open and is
+/// replaced by the next one in one round trip to SQLite's thread; the COMMIT releases the last one.
+async fn savepoint(
+    connection: &mut SqliteConnection,
+    has_savepoint: &mut bool,
+) -> Result<(), sqlx::Error> {
+    let sql = if *has_savepoint { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" };
+    *has_savepoint = true;
+    execute(connection, sql).await
+}
+
 /// Serves one borrower until it commits, is dropped, or is idle for too long.
-///
-/// The savepoint stays open and is replaced by that of the next borrower in one round trip to
-/// SQLite's thread; the COMMIT releases the last one.
 async fn lend(
     connection: &mut SqliteConnection,
     has_savepoint: &mut bool,
@@ -395,9 +410,7 @@ async fn lend(
     answers: &mut Vec<Answer>,
     idle: &mut IdleTimer,
 ) -> Result<Returned, sqlx::Error> {
-    let savepoint = if *has_savepoint { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" };
-    *has_savepoint = true;
-    if let Err(error) = execute(connection, savepoint).await {
+    if let Err(error) = savepoint(connection, has_savepoint).await {
         let text = error.to_string();
         let _ = borrower.send(Err(Error::Database(sqlx::Error::Protocol(text))));
         return Err(error);

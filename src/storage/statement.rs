@@ -14,8 +14,10 @@ use super::{Error, Result};
 pub struct Statement {
     /// Composed of constants of this program; every value from outside is a parameter.
     sql: Cow<'static, str>,
-    locking: Option<&'static str>,
+    locking: Option<Cow<'static, str>>,
     values: Vec<Value>,
+    /// Whether the text for SQLite is several statements.
+    is_compound: bool,
 }
 
 /// The column types that both backends share.
@@ -44,13 +46,18 @@ macro_rules! bound {
 
 impl Statement {
     pub fn new(sql: &'static str) -> Self {
-        Self { sql: Cow::Borrowed(sql), locking: None, values: Vec::with_capacity(8) }
+        Self {
+            sql: Cow::Borrowed(sql),
+            locking: None,
+            values: Vec::with_capacity(8),
+            is_compound: false,
+        }
     }
 
     /// The same statement for PostgreSQL, with the row locks that concurrent writers require.
     /// SQLite has a single writer and no syntax for row locks.
     pub(super) fn locking(mut self, sql: &'static str) -> Self {
-        self.locking = Some(sql);
+        self.locking = Some(Cow::Borrowed(sql));
         self
     }
 
@@ -94,6 +101,35 @@ impl Statement {
         self
     }
 
+    /// Adds inserts that are run if this statement, which has a RETURNING, has changed a row. All
+    /// of them take effect or none: a single statement in PostgreSQL, a text of several in SQLite.
+    /// Each is an `INSERT … SELECT` without a WHERE.
+    pub fn followed_by(mut self, inserts: Vec<Self>) -> Self {
+        let mut postgres = format!("WITH changed AS ({})", self.postgres_text());
+        let sqlite = self.sql.to_mut();
+        for (number, insert) in inserts.into_iter().enumerate() {
+            let text = renumbered(&insert.sql, self.values.len());
+            let exists = "WHERE EXISTS (SELECT 1 FROM changed)";
+            postgres.push_str(&format!(", then{number} AS ({text} {exists})"));
+            // The rows that the statement before has changed.
+            sqlite.push_str(&format!("; {text} WHERE changes() > 0"));
+            self.values.extend(insert.values);
+        }
+        postgres.push_str(" SELECT * FROM changed");
+        self.locking = Some(Cow::Owned(postgres));
+        self.is_compound = true;
+        self
+    }
+
+    /// Whether SQLite needs a savepoint, since the text is several statements.
+    pub(super) const fn is_compound(&self) -> bool {
+        self.is_compound
+    }
+
+    fn postgres_text(&self) -> Cow<'static, str> {
+        self.locking.as_ref().unwrap_or(&self.sql).clone()
+    }
+
     /// Whether it has no parameters, so that it can be sent without being prepared.
     pub(super) fn has_no_values(&self) -> bool {
         self.values.is_empty()
@@ -105,7 +141,7 @@ impl Statement {
         connection: &mut PgConnection,
         is_named: bool,
     ) -> Result<Vec<Row>> {
-        let sql = self.locking.map_or_else(|| self.sql.clone(), Cow::Borrowed);
+        let sql = self.postgres_text();
         let rows = bound!(self, sql, Postgres).persistent(is_named).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
     }
@@ -115,7 +151,7 @@ impl Statement {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Vec<Row>> {
-        let sql = self.locking.map_or_else(|| self.sql.clone(), Cow::Borrowed);
+        let sql = self.postgres_text();
         let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
     }
@@ -124,6 +160,23 @@ impl Statement {
         let rows = bound!(self, self.sql.clone(), Sqlite).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Sqlite).collect())
     }
+}
+
+/// The text with each placeholder's number moved by so many.
+fn renumbered(sql: &str, by: usize) -> String {
+    let mut parts = sql.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, rest) = part.split_at(digits);
+        text.push('$');
+        match number.parse::<usize>() {
+            Ok(number) => text.push_str(&(number + by).to_string()),
+            Err(_) => text.push_str(number),
+        }
+        text.push_str(rest);
+    }
+    text
 }
 
 /// A row of a result.

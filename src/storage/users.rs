@@ -149,6 +149,9 @@ pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
 
 /// Finds a user by id.
 pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
+    if id.contains('\0') {
+        return Ok(None);
+    }
     let rows = db
         .read(
             Statement::new(

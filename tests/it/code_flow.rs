@@ -127,7 +127,7 @@ pub async fn statements_but(server: &TestServer, excluded: &str) -> i64 {
     const COUNT: &str = "WITH ours AS MATERIALIZED (SELECT calls, query FROM pg_stat_statements \
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())) \
          SELECT COALESCE(sum(calls), 0)::bigint AS n FROM ours \
-         WHERE query ~* '^(select|insert|update|delete)' AND query !~ 'pg_stat_statements' AND query !~ $1";
+         WHERE query ~* '^(select|insert|update|delete|with)' AND query !~ 'pg_stat_statements' AND query !~ $1";
     let rows = server.app.db.read(Statement::new(COUNT).bind(excluded)).await;
     rows.expect("the count")[0].get("n").expect("a number")
 }

@@ -9,7 +9,7 @@ use propusk::{
     config::Config,
     model::{actor::Actor, user::Role},
     storage::{
-        self, CommitNotifications, Db, Error, Tx, audit,
+        self, CommitNotifications, Db, Error, Statement, Tx, audit,
         change_counters::{self, Counter},
         roles,
     },
@@ -23,6 +23,7 @@ backend_tests! {
     a_dropped_transaction_is_rolled_back,
     an_error_rolls_a_transaction_back,
     a_change_and_its_audit_entry_are_one_commit,
+    statements_that_follow_a_change_take_effect_with_it,
     a_commit_returns_once_everyone_was_notified,
     a_commit_waits_for_a_notification_so_long_at_most,
 }
@@ -72,6 +73,49 @@ async fn an_error_rolls_a_transaction_back(backend: Backend) {
     let error = add_twice(&db).await.expect_err("the name is unique");
     assert!(matches!(error, Error::Conflict(_)), "{error}");
     assert!(!has(&db, "twice").await);
+}
+
+async fn statements_that_follow_a_change_take_effect_with_it(backend: Backend) {
+    const ADD: &str =
+        "INSERT INTO roles (name, description, created_at, updated_at) SELECT $1, $2, $3, $3";
+    const ADD_FIRST: &str = "INSERT INTO roles (name, description, created_at, updated_at) SELECT $1, $2, $3, $3 RETURNING name";
+    const DESCRIBE: &str = "UPDATE roles SET description = $2 WHERE name = $1 RETURNING name";
+    let row = |sql, name: &str| Statement::new(sql).bind(name).bind("of one change").bind(START);
+    let database = Database::prepared(backend).await;
+    let db = open(&database).await;
+
+    let followed = row(ADD_FIRST, "a").followed_by(vec![row(ADD, "b"), row(ADD, "c")]);
+    let rows = db.write(followed).await.expect("all are added");
+    let names: Vec<String> = rows.iter().map(|row| row.get("name").expect("a name")).collect();
+    assert_eq!(names, ["a"], "the rows are those of the change");
+    assert!(has(&db, "b").await && has(&db, "c").await);
+
+    // One that fails takes the others with it, and nobody else's statement of the same group.
+    let failing = ["d", "e", "f"].map(|name| {
+        db.write(
+            row(ADD_FIRST, name).followed_by(vec![row(ADD, &format!("{name}2")), row(ADD, "a")]),
+        )
+    });
+    let others = ["g", "h", "i"].map(|name| {
+        db.write(row(ADD_FIRST, name).followed_by(vec![row(ADD, &format!("{name}2"))]))
+    });
+    let results = join_all(failing.into_iter().zip(others).map(|(failing, other)| async {
+        let (failed, done) = tokio::join!(failing, other);
+        done.expect("it is kept");
+        failed.expect_err("the name is taken")
+    }));
+    for error in results.await {
+        assert!(matches!(error, Error::Conflict(_)), "{error}");
+    }
+    for (lost, kept) in [("d", "g"), ("e2", "h2"), ("f", "i2")] {
+        assert!(!has(&db, lost).await && has(&db, kept).await, "{lost}, {kept}");
+    }
+
+    // Nor does anything follow a change that finds no row.
+    let nothing = Statement::new(DESCRIBE).bind("unknown").bind("new");
+    let rows = db.write(nothing.followed_by(vec![row(ADD, "k"), row(ADD, "l")])).await;
+    assert!(rows.expect("nothing to change").is_empty());
+    assert!(!has(&db, "k").await && !has(&db, "l").await);
 }
 
 async fn a_change_and_its_audit_entry_are_one_commit(backend: Backend) {

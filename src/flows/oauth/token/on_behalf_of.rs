@@ -125,21 +125,20 @@ pub(super) async fn open(
         address: Some(caller.address.to_string()),
         user_agent: caller.user_agent.clone(),
     };
-    let mut tx = app.begin(&Actor::caller(actor, caller)).await?;
-    if let Some(user_id) = &row.user_id {
-        // Locked, so that disabling the user concurrently revokes this session as well.
-        let user = users::lock_shared(&mut tx, user_id).await?.ok_or(Error::NotFound("user"))?;
-        if user.disabled_at.is_some() {
-            return Err(Error::Conflict("the user is disabled"));
-        }
-    }
     let event = Event::session_created(&row.subject, &row.id, &row.client_id);
     let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
     let about = row.user_id.clone().unwrap_or_else(|| row.subject.clone());
-    let session = rows::open(&mut tx, row, now).await?;
-    tx.event(&event).await?;
-    tx.audit("session.issue_on_behalf_of", Some(&about), detail).await?;
-    tx.commit().await?;
+    let write = app.write(Actor::caller(actor, caller)).event(&event).audit(
+        "session.issue_on_behalf_of",
+        Some(&about),
+        detail,
+    );
+    let Some(session) = rows::open(write, row, now).await? else {
+        return Err(match users::by_id(&app.db, &about).await? {
+            Some(_) => Error::Conflict("the user is disabled"),
+            None => Error::NotFound("user"),
+        });
+    };
     issue::for_session(app, client, session, scope, refresh.as_ref(), now).await
 }
 

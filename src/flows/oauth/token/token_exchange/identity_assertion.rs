@@ -121,9 +121,7 @@ pub(super) async fn issue(
         "clientId": client.id, "audience": target.audience, "scope": scope.to_string(),
         "resource": claims.resource, "sessionId": session.id, "jti": claims.jti,
     });
-    let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
-    tx.audit(ACTION, Some(noted), detail).await?;
-    tx.commit().await?;
+    app.audit(&Actor::caller(&client.id, caller), ACTION, noted, detail).await?;
     Ok(TokenResponse {
         access_token,
         expires_in: u64::try_from(claims.exp - claims.iat).unwrap_or_default(),

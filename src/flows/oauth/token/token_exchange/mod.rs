@@ -138,9 +138,7 @@ async fn access_token(
         let noted = session.user.as_ref().map_or(&session.subject, |user| &user.id);
         let mut detail = detail;
         detail["sessionId"] = session.id.as_str().into();
-        let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
-        tx.audit(ACTION, Some(noted), detail).await?;
-        tx.commit().await?;
+        app.audit(&Actor::caller(&client.id, caller), ACTION, noted, detail).await?;
     }
     Ok(issued)
 }
