@@ -2,10 +2,11 @@
 //! protocol binding.
 
 use rdkafka::message::{Header, OwnedHeaders};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     config::{Config, KafkaEncoding, Provisioning},
+    flows::cloud_event::{self, MEDIA_TYPE, attributes},
     storage::relay::OutboxRow,
 };
 
@@ -102,24 +103,8 @@ fn profile(row: &OutboxRow, created: Value) -> Value {
     })
 }
 
-/// The attributes of an event, in the order of the specification.
-fn attributes(row: &OutboxRow, config: &Config, kind: &str) -> Vec<(&'static str, String)> {
-    let mut attributes = vec![
-        ("specversion", "1.0".to_owned()),
-        ("type", kind.to_owned()),
-        ("source", config.server.issuer.clone()),
-        ("id", row.id.clone()),
-        ("subject", row.subject.clone()),
-        ("time", row.created_at.rfc3339()),
-    ];
-    if let Some(id) = &row.correlation_id {
-        attributes.push(("correlationid", id.clone()));
-    }
-    attributes
-}
-
 fn binary_headers(row: &OutboxRow, config: &Config, kind: &str) -> Vec<(&'static str, String)> {
-    let named = attributes(row, config, kind).into_iter().map(|(name, value)| {
+    let named = attributes(row, &config.server.issuer, kind).into_iter().map(|(name, value)| {
         let name = match name {
             "specversion" => "ce_specversion",
             "type" => "ce_type",
@@ -135,15 +120,10 @@ fn binary_headers(row: &OutboxRow, config: &Config, kind: &str) -> Vec<(&'static
 }
 
 fn structured(row: &OutboxRow, config: &Config, topic: &str, kind: &str, data: Value) -> Message {
-    let attributes = attributes(row, config, kind).into_iter();
-    let mut event: Map<String, Value> =
-        attributes.map(|(name, value)| (name.to_owned(), value.into())).collect();
-    event.insert("datacontenttype".to_owned(), "application/json".into());
-    event.insert("data".to_owned(), data);
     Message {
         topic: topic.to_owned(),
         key: row.subject.clone(),
-        headers: vec![("content-type", "application/cloudevents+json; charset=UTF-8".to_owned())],
-        value: Some(Value::Object(event).to_string().into_bytes()),
+        headers: vec![("content-type", MEDIA_TYPE.to_owned())],
+        value: Some(cloud_event::structured(row, &config.server.issuer, kind, data)),
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod cloud_event;
 pub mod feed;
 pub mod gateway;
 pub mod maintenance;
