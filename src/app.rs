@@ -174,7 +174,8 @@ impl App {
             .map_err(|error| StartError::Passwords(error.to_string()))?;
         let hasher = Hasher::new(&config.passwords, metrics.argon2_duration.clone())
             .map_err(|error| StartError::Passwords(error.to_string()))?;
-        let outbound = Outbound::new(&config.outbound).map_err(StartError::Outbound)?;
+        let outbound =
+            Outbound::new(&config.outbound, config.is_local()).map_err(StartError::Outbound)?;
         let user_service =
             UserService::new(&config.user_service).map_err(StartError::UserService)?;
         let unwritten = metrics.denied_requests_unrecorded.clone();

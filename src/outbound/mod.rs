@@ -1,7 +1,7 @@
 //! The SSRF-safe HTTP client, for every URL from untrusted client metadata: `jwks_uri`, metadata
-//! documents, sector identifiers, logos, back-channel logout URIs.
+//! documents, sector identifiers, logos, back-channel logout URIs; and for webhooks.
 //!
-//! It uses https only and connects to public addresses only, exactly to those that were checked: a
+//! It uses https only (webhooks: http too, within allowed networks) and connects to public addresses only, exactly to those that were checked: a
 //! name is resolved once (DNS rebinding). It follows no redirects; size, time and concurrency are
 //! bounded, and concurrent requests for the same document are coalesced.
 
@@ -10,7 +10,7 @@ mod address;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,8 +21,8 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use http::{
-    StatusCode,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
+    HeaderMap, StatusCode,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use ipnet::IpNet;
 use reqwest::{
@@ -40,6 +40,10 @@ use crate::config;
 pub struct Outbound {
     http: reqwest::Client,
     allowed: Arc<[IpNet]>,
+    /// For webhooks with http.
+    plain: reqwest::Client,
+    /// The only networks that `plain` connects to.
+    plain_networks: Arc<[IpNet]>,
     /// Concurrent requests.
     permits: Arc<Semaphore>,
     max_bytes: usize,
@@ -113,43 +117,55 @@ impl Fetched {
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 impl Outbound {
-    /// The client with the given configuration.
+    /// The client with the given configuration. `is_local`: webhooks may be on loopback.
     ///
     /// # Errors
     /// A message when `outbound.ca_file` is invalid.
-    pub fn new(config: &config::Outbound) -> Result<Self, String> {
+    pub fn new(config: &config::Outbound, is_local: bool) -> Result<Self, String> {
         let lookup: Lookup = Arc::new(|name| {
             Box::pin(async move {
                 let found = tokio::net::lookup_host((name, 0)).await?;
                 Ok(found.map(|address| address.ip()).collect())
             })
         });
-        Self::with_lookup(config, lookup)
+        Self::with_lookup(config, is_local, lookup)
     }
 
     /// As [`Outbound::new`], with another resolver than the system's.
     ///
     /// # Errors
     /// As [`Outbound::new`].
-    pub fn with_lookup(config: &config::Outbound, lookup: Lookup) -> Result<Self, String> {
+    pub fn with_lookup(
+        config: &config::Outbound,
+        is_local: bool,
+        lookup: Lookup,
+    ) -> Result<Self, String> {
         let allowed: Arc<[IpNet]> = config.allowed_networks.clone().into();
-        let resolver = CheckedResolver { lookup, allowed: Arc::clone(&allowed) };
-        let http = reqwest::Client::builder()
-            .use_preconfigured_tls(tls(config)?)
-            .https_only(true)
-            .redirect(Policy::none())
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("Propusk/", env!("CARGO_PKG_VERSION")))
-            .timeout(config.timeout)
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(20))
-            .dns_resolver(Arc::new(resolver))
-            .build()
-            .map_err(|error| error.to_string())?;
+        let loopback = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()].map(IpNet::from);
+        let loopback = loopback.into_iter().filter(|_| is_local);
+        let plain_networks: Arc<[IpNet]> = allowed.iter().copied().chain(loopback).collect();
+        let tls = tls(config)?;
+        let client = |networks: &Arc<[IpNet]>, is_plain: bool| {
+            let (lookup, networks) = (Arc::clone(&lookup), Arc::clone(networks));
+            reqwest::Client::builder()
+                .use_preconfigured_tls(tls.clone())
+                .https_only(!is_plain)
+                .redirect(Policy::none())
+                .no_proxy()
+                .referer(false)
+                .user_agent(concat!("Propusk/", env!("CARGO_PKG_VERSION")))
+                .timeout(config.timeout)
+                .pool_max_idle_per_host(1)
+                .pool_idle_timeout(Duration::from_secs(20))
+                .dns_resolver(Arc::new(CheckedResolver { lookup, networks, public: !is_plain }))
+                .build()
+                .map_err(|error| error.to_string())
+        };
         Ok(Self {
-            http,
+            http: client(&allowed, false)?,
+            plain: client(&plain_networks, true)?,
             allowed,
+            plain_networks,
             // More permits would panic.
             permits: Arc::new(Semaphore::new(config.max_concurrent.min(Semaphore::MAX_PERMITS))),
             max_bytes: config.max_response_bytes,
@@ -162,18 +178,9 @@ impl Outbound {
     /// # Errors
     /// [`NotAllowed`] with the reason.
     pub fn check(&self, url: &str) -> Result<Url, NotAllowed> {
-        if url.len() > 2048 {
-            return Err(NotAllowed("must be at most 2048 characters"));
-        }
-        let url = Url::parse(url).map_err(|_| NotAllowed("must be an absolute URL"))?;
+        let url = parse(url)?;
         if url.scheme() != "https" {
             return Err(NotAllowed("must use https"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(NotAllowed("must not contain a user name or password"));
-        }
-        if url.fragment().is_some() {
-            return Err(NotAllowed("must not contain a fragment"));
         }
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::from(address)),
@@ -185,11 +192,34 @@ impl Outbound {
             None => return Err(NotAllowed("must have a host")),
         };
         match literal {
-            Some(address) if !is_allowed(address, &self.allowed) => {
+            Some(address) if !is_allowed(address, &self.allowed, true) => {
                 Err(NotAllowed("must have an address on the public Internet"))
             }
             _ => Ok(url),
         }
+    }
+
+    /// As [`Outbound::check`], for a webhook: http is allowed within `outbound.allowed_networks`, and
+    /// on loopback where this server is on loopback as well.
+    ///
+    /// # Errors
+    /// As [`Outbound::check`].
+    pub fn check_webhook(&self, url: &str) -> Result<Url, NotAllowed> {
+        let parsed = parse(url)?;
+        if parsed.scheme() != "http" {
+            return self.check(url);
+        }
+        let is_allowed = |address| is_allowed(address, &self.plain_networks, false);
+        let fits = match parsed.host() {
+            Some(Host::Ipv4(address)) => is_allowed(address.into()),
+            Some(Host::Ipv6(address)) => is_allowed(address.into()),
+            // It is resolved when it is connected to.
+            Some(Host::Domain(_)) => !self.plain_networks.is_empty(),
+            None => false,
+        };
+        let message = "must use https: http is for addresses within outbound.allowed_networks, and \
+                       for loopback while server.issuer and server.listen are on loopback";
+        if fits { Ok(parsed) } else { Err(NotAllowed(message)) }
     }
 
     /// Fetches a document; concurrent calls share one request.
@@ -241,11 +271,66 @@ impl Outbound {
         Ok(sent.map_err(|error| failed(&host, &error))?.status())
     }
 
+    /// Posts an event to a webhook. Its caller bounds the number of concurrent requests. The body of
+    /// the response is read only as far as it takes to use the connection again.
+    ///
+    /// # Errors
+    /// [`Error`]; no status is an error here.
+    pub async fn post_event(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Posted, Error> {
+        let url = self.check_webhook(url)?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let client = if url.scheme() == "http" { &self.plain } else { &self.http };
+        let request = client.post(url).headers(headers).body(body).timeout(timeout);
+        let response = request.send().await.map_err(|error| failed(&host, &error))?;
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        let status = response.status();
+        let (mut chunks, mut read) = (response.bytes_stream(), 0);
+        while read < MOST_IGNORED
+            && let Some(Ok(chunk)) = chunks.next().await
+        {
+            read += chunk.len();
+        }
+        Ok(Posted { status, retry_after })
+    }
+
     fn checked(&self, url: &str) -> Result<(Url, String), Error> {
         let url = self.check(url)?;
         let host = url.host_str().unwrap_or_default().to_owned();
         Ok((url, host))
     }
+}
+
+/// The response to an event.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    pub status: StatusCode,
+    /// `Retry-After`, as it was sent.
+    pub retry_after: Option<String>,
+}
+
+/// Bytes of a response body that are read and ignored.
+const MOST_IGNORED: usize = 4096;
+
+/// Parses a URL and checks what does not depend on its scheme.
+fn parse(url: &str) -> Result<Url, NotAllowed> {
+    if url.len() > 2048 {
+        return Err(NotAllowed("must be at most 2048 characters"));
+    }
+    let url = Url::parse(url).map_err(|_| NotAllowed("must be an absolute URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(NotAllowed("must not contain a user name or password"));
+    }
+    if url.fragment().is_some() {
+        return Err(NotAllowed("must not contain a fragment"));
+    }
+    Ok(url)
 }
 
 /// Reads a response chunk by chunk, so that an endless one stops at the limit.
@@ -288,28 +373,33 @@ fn max_age(cache_control: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
+fn is_allowed(address: IpAddr, networks: &[IpNet], public: bool) -> bool {
     let plain = address.to_canonical();
-    address::is_public(address) || allowed.iter().any(|net| net.contains(&plain))
+    (public && address::is_public(address)) || networks.iter().any(|net| net.contains(&plain))
 }
 
 /// Resolves names to checked addresses only, which are the ones connected to (DNS rebinding).
 struct CheckedResolver {
     lookup: Lookup,
-    allowed: Arc<[IpNet]>,
+    networks: Arc<[IpNet]>,
+    /// Whether addresses on the public Internet are allowed besides the networks.
+    public: bool,
 }
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let found = (self.lookup)(name.as_str().to_owned());
-        let allowed = Arc::clone(&self.allowed);
+        let (networks, public) = (Arc::clone(&self.networks), self.public);
         Box::pin(async move {
             let found = found.await?;
             // One forbidden address among others is no accident: reject all.
-            if found.is_empty() || !found.iter().all(|address| is_allowed(*address, &allowed)) {
-                return Err(NotAllowed(
-                    "the host name resolves to an address that is not on the public Internet",
-                )
+            let fits = |address: &IpAddr| is_allowed(*address, &networks, public);
+            if found.is_empty() || !found.iter().all(fits) {
+                return Err(NotAllowed(if public {
+                    "the host name resolves to an address that is not on the public Internet"
+                } else {
+                    "the host name resolves to an address that http is not allowed for"
+                })
                 .into());
             }
             let addresses = found.into_iter().map(|address| SocketAddr::new(address, 0));

@@ -35,7 +35,7 @@ fn config_of(server: &ExternalServer, allowed: &[&str]) -> config::Outbound {
 /// A client with these allowed networks, for which every name resolves to loopback.
 fn client_of(server: &ExternalServer, allowed: &[&str]) -> Outbound {
     let lookup: Lookup = Arc::new(|_| Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }));
-    Outbound::with_lookup(&config_of(server, allowed), lookup).expect("a client")
+    Outbound::with_lookup(&config_of(server, allowed), false, lookup).expect("a client")
 }
 
 fn url_of(server: &ExternalServer, host: &str) -> String {
@@ -143,7 +143,8 @@ async fn t80_a_name_with_public_and_private_addresses_is_refused() {
             let found = found.clone();
             Box::pin(async move { Ok(found) })
         });
-        let client = Outbound::with_lookup(&config_of(&inside, &[]), lookup).expect("a client");
+        let client =
+            Outbound::with_lookup(&config_of(&inside, &[]), false, lookup).expect("a client");
         let got = client.get(&url_of(&inside, "app.example"), "*/*").await;
         let why = got.expect_err("it is refused").to_string();
         assert!(why.contains("not on the public Internet"), "{why}");
