@@ -10,7 +10,7 @@ use josekit::jwe::{self, JweHeader};
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::{clock::Rng, model::key::KeyRecord, storage::files};
+use crate::{clock::Rng, storage::files};
 
 /// The key that encrypts all other keys: 32 random bytes.
 pub(super) struct MasterKey(Zeroizing<[u8; 32]>);
@@ -66,21 +66,18 @@ impl MasterKey {
         Ok(jwe::serialize_compact(secret, &header, &encrypter)?)
     }
 
-    pub(super) fn open(&self, record: &KeyRecord) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn open(&self, id: &str, jwe: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
         let wrong = |_| {
             Error::MasterKey(format!(
-                "the key {} in the database was encrypted under another master key: \
-                 set secrets.master_key_file to the key that this deployment was created with",
-                record.id
+                "the key {id} in the database was encrypted under another master key: \
+                 set secrets.master_key_file to the key that this deployment was created with"
             ))
         };
         let decrypter = jwe::Dir.decrypter_from_bytes(*self.0)?;
-        let (secret, header) =
-            jwe::deserialize_compact(&record.private_jwe, &decrypter).map_err(wrong)?;
-        if header.key_id() != Some(&record.id) {
+        let (secret, header) = jwe::deserialize_compact(jwe, &decrypter).map_err(wrong)?;
+        if header.key_id() != Some(id) {
             return Err(Error::MasterKey(format!(
-                "the key {} in the database has the ciphertext of another key",
-                record.id
+                "the key {id} in the database has the ciphertext of another key"
             )));
         }
         Ok(Zeroizing::new(secret))

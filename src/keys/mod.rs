@@ -477,6 +477,23 @@ impl Keys {
         Ok(mac.finalize().into_bytes().into())
     }
 
+    /// Encrypts a secret that is not one of these keys under the master key, for the row with this
+    /// name.
+    ///
+    /// # Errors
+    /// [`Error::Jose`].
+    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<String, Error> {
+        self.master.seal(name, secret)
+    }
+
+    /// Decrypts what [`Keys::seal`] has encrypted for the row with this name.
+    ///
+    /// # Errors
+    /// [`Error::MasterKey`] for what another master key, or another row, has encrypted.
+    pub fn unseal(&self, name: &str, jwe: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.master.open(name, jwe)
+    }
+
     /// Signs the claims of a token. The first token of a key that was created a moment ago, because
     /// there was no other, waits until the key has settled.
     ///
@@ -576,7 +593,7 @@ impl Ring {
         let mut ring = Self { version, records, ..Self::empty(config)? };
         let mut published = vec![];
         for record in ring.records.iter().filter(|r| r.banned_at.is_none() && !r.is_obsolete(now)) {
-            let private = master.open(record)?;
+            let private = master.open(&record.id, &record.private_jwe)?;
             match (record.algorithm, &record.public_jwk) {
                 (KeyAlgorithm::Sign(algorithm), Some(public)) => {
                     let public = Jwk::from_bytes(public)?;
