@@ -49,12 +49,14 @@ fn migrations() -> Result<String, Box<dyn Error>> {
     let mut code = String::new();
     for (constant, folder) in [("POSTGRES", "postgres"), ("SQLITE", "sqlite")] {
         writeln!(code, "const {constant}: &[(i64, &str, &str)] = &[")?;
-        for (number, name) in (1..).zip(&names) {
-            if !name.starts_with(&format!("{number:04}_")) {
-                return Err(
-                    format!("migrations/{folder}/{name}.sql must start with {number:04}_").into()
-                );
-            }
+        let mut last = 0;
+        for name in &names {
+            let number = name.split_once('_').filter(|(number, _)| number.len() == 4);
+            let number = number.and_then(|(number, _)| number.parse::<i64>().ok());
+            let number = number.filter(|number| *number > last).ok_or_else(|| {
+                format!("migrations/{folder}/{name}.sql must start with a number above {last:04}")
+            })?;
+            last = number;
             let file = Path::new(&env::var("CARGO_MANIFEST_DIR")?)
                 .join(format!("migrations/{folder}/{name}.sql"));
             writeln!(code, "    ({number}, {name:?}, include_str!({file:?})),")?;
