@@ -59,6 +59,10 @@ error_codes! {
     /// The client is authenticated, but may not do this (RFC 6749 §5.2).
     UnauthorizedClient = "UNAUTHORIZED_CLIENT" FORBIDDEN,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
+    /// Mails are off.
+    MailDisabled = "MAIL_DISABLED" FORBIDDEN,
+    /// The token of a mail is unknown, was used or has expired.
+    InvalidEmailToken = "INVALID_EMAIL_TOKEN" BAD_REQUEST,
     CrossSite = "CROSS_SITE_REQUEST" FORBIDDEN,
     NotFound = "NOT_FOUND" NOT_FOUND,
     ModuleNotFound = "MODULE_NOT_FOUND" NOT_FOUND,
@@ -306,6 +310,9 @@ impl From<Error> for ApiError {
                 ..Self::new(ErrorCode::AccountPending, message)
             },
             E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),
+            E::MailOff => Self::new(ErrorCode::MailDisabled, message),
+            E::NotDelivered(_) => Self::new(ErrorCode::Unavailable, message),
+            E::InvalidLink => Self::new(ErrorCode::InvalidEmailToken, message),
             E::InvalidCredentials => Self::new(ErrorCode::InvalidCredentials, message),
             // RFC 6750 §3.1: no error code where the request has no token.
             E::NoToken => Self {

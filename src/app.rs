@@ -20,6 +20,7 @@ use crate::{
     error::Error,
     keys::{self, JWKS_LEASE, Keys},
     limits::{Key, Limit, Limits, RetryAfter, bodies::BodyBudget},
+    mailer::Mailer,
     model::{self, actor::Actor},
     outbound::Outbound,
     password::{Hasher, Policy},
@@ -47,6 +48,10 @@ pub struct App {
     pub outbound: Arc<Outbound>,
     /// The user service that registrations call; `None`: none is.
     pub user_service: Option<UserService>,
+    /// Where mails go; `None`: they are off.
+    pub mailer: Option<Mailer>,
+    /// Notified when mails are queued.
+    pub mails_waiting: Notify,
     pub client_keys: ClientKeys,
     pub logos: Logos,
     pub metadata_documents: MetadataDocuments,
@@ -92,6 +97,8 @@ pub enum StartError {
     Outbound(String),
     #[error("{0}")]
     UserService(String),
+    #[error("{0}")]
+    Mail(String),
 }
 
 impl App {
@@ -178,6 +185,7 @@ impl App {
             Outbound::new(&config.outbound, config.is_local()).map_err(StartError::Outbound)?;
         let user_service =
             UserService::new(&config.user_service).map_err(StartError::UserService)?;
+        let mailer = Mailer::new(&config).map_err(StartError::Mail)?;
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
@@ -193,6 +201,8 @@ impl App {
             token_revocations: Batch::default(),
             outbound: Arc::new(outbound),
             user_service,
+            mailer,
+            mails_waiting: Notify::new(),
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
             metadata_documents: MetadataDocuments::default(),

@@ -28,6 +28,15 @@ pub enum Error {
     AccountPending,
     #[error("registration is disabled")]
     RegistrationDisabled,
+    /// `mail.delivery` is off: what needs a mail is not offered.
+    #[error("this deployment sends no mails: ask its operator")]
+    MailOff,
+    /// The mail server has not accepted a mail; the text is its status.
+    #[error("the mail was not delivered: {0}")]
+    NotDelivered(String),
+    /// The token of a mail is unknown, was used, has expired, or the account has changed since.
+    #[error("the link is not valid: it was used, has expired or was replaced; request a new one")]
+    InvalidLink,
     /// Wrong password, unknown login or disabled account, indistinguishably.
     #[error("wrong login or password")]
     InvalidCredentials,

@@ -5,7 +5,7 @@
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
 //! | [`model`] | the entities and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model, config |
-//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`jose`], [`telemetry`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, JWTs of clients, logs and metrics | config, model |
+//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`telemetry`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs of clients, logs and metrics | config, model |
 //! | [`directory`], [`keys`], [`caches`], [`revocation`] | what a process keeps in memory | storage |
 //! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
 //! | [`app`] | the container of all of these | all above |
@@ -41,6 +41,7 @@ pub mod jose;
 pub mod keys;
 pub mod limits;
 pub mod listener;
+pub mod mailer;
 pub mod model;
 pub mod oauth;
 pub mod outbound;

@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{maintenance, oauth::backchannel_logout, provisioning, readiness},
+    flows::{mail, maintenance, oauth::backchannel_logout, provisioning, readiness},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage,
@@ -122,6 +122,7 @@ impl Server {
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
         background.spawn(provisioning::run(Arc::clone(&app)));
+        background.spawn(mail::run(Arc::clone(&app), http::views::mail::render));
         #[cfg(feature = "kafka")]
         let relay = app.config.publishes_events().then(|| Relay::start(&app, &mut background));
         let denied = Arc::clone(&app);

@@ -16,7 +16,8 @@ CREATE TABLE users (
     last_login_at      BIGINT,
     disabled_at        BIGINT,
     provisioning       TEXT,                    -- 'pending': the user service has not created the profile
-    external_id        TEXT    UNIQUE           -- the id in the system that the user was imported from
+    external_id        TEXT    UNIQUE,          -- the id in the system that the user was imported from
+    language           TEXT                     -- of mails: that of the pages the user has used
 );
 
 CREATE TABLE roles (

@@ -179,6 +179,9 @@ pub struct Settings {
     /// UserInfo
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     claims_in_id_token: Option<bool>,
+    /// Require a verified email address: other users are asked to verify theirs first
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_verified_email: Option<bool>,
     /// `aud` of assertions by private_key_jwt: issuer, or issuer_or_token_endpoint for libraries that
     /// sign for the token endpoint [default: client_auth.assertion_audience]
     #[arg(long, value_name = "AUDIENCE", value_parser = or_none(named::<AssertionAudience>))]
@@ -414,6 +417,7 @@ impl Settings {
             }
             set(&mut to.require_pushed_authorization_requests, self.require_par);
             set(&mut to.require_signed_request_object, self.require_signed_request);
+            set(&mut to.require_verified_email, self.require_verified_email);
             set(&mut to.claims_in_id_token, self.claims_in_id_token);
             let audience = self.assertion_audience.map(|OrNone(given)| given);
             set(&mut to.assertion_audience, audience);

@@ -22,6 +22,7 @@ mod events;
 mod import;
 mod issuers;
 mod listing;
+mod mail;
 mod modules;
 mod sessions;
 
@@ -97,6 +98,9 @@ enum Command {
     /// Show the audit log
     #[command(subcommand)]
     Audit(sessions::AuditCommand),
+    /// Send a test mail, and list what became of mails
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// List events, and publish them again
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -372,6 +376,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Audit(command) => {
                 on_app(config, async |app| sessions::audit(app, command).await).await
+            }
+            Command::Mail(command) => {
+                on_app(config, async |app| mail::mail(app, command).await).await
             }
             Command::Events(command) => {
                 on_app(config, async |app| events::events(app, command).await).await

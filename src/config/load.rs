@@ -20,7 +20,8 @@ const TEST_PREFIX: &str = "PROPUSK_TEST_";
 /// Read from the working directory when no file is given.
 const DEFAULT_FILE: &str = "propusk.toml";
 /// Keys whose values never appear in messages.
-const SECRET: &[&str] = &["database.url", "redis.url", "redis.sentinels", "kafka.password"];
+const SECRET: &[&str] =
+    &["database.url", "redis.url", "redis.sentinels", "kafka.password", "mail.password"];
 
 /// A key's value as written, and its source.
 #[derive(Clone)]

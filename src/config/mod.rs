@@ -5,6 +5,7 @@
 //! result.
 
 mod load;
+mod mail;
 mod older_service;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use url::Url;
 use self::load::{Setting, Source};
 pub use self::{
     load::{ConfigError, environment},
+    mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
 };
 use crate::model::{
@@ -61,6 +63,7 @@ pub struct Config {
     pub passwords: Passwords,
     pub registration: Registration,
     pub pages: Pages,
+    pub mail: Mail,
     pub limits: Limits,
     pub events: Retention,
     pub kafka: Kafka,
@@ -541,6 +544,8 @@ pub struct Passwords {
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     pub enabled: bool,
+    /// As written; [`Config::confirms_registrations`] resolves `Auto`.
+    pub confirm_email: Switch,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use url::Url;
 
-use super::{ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback};
+use super::{ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, mail};
 use crate::model::key::LONGEST_SESSION_LIFE;
 
 /// A key, and what is wrong with its value and how to fix it.
@@ -24,6 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     redis(config, &mut found);
     kafka(config, &mut found);
     user_service(config, &mut found);
+    mail::problems(config, &mut found);
     gateway(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    flows::{admin::modules, provisioning},
+    flows::{admin::modules, mail, provisioning},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
-        idempotency, initial_access_tokens, outbox, pushed_requests, relay, revocations, sessions,
-        single_use,
+        email_tokens, idempotency, initial_access_tokens, outbox, pushed_requests, relay,
+        revocations, sessions, single_use,
     },
 };
 
@@ -72,6 +72,8 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(pushed_requests);
     all_of!(device_authorizations);
     all_of!(single_use);
+    all_of!(email_tokens);
+    mail::sweep(app, now, BATCH).await?;
     all_of!(clients);
     all_of!(initial_access_tokens);
     while modules::expire_some(app, EXPIRED).await? == EXPIRED {

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cloud_event;
 pub mod feed;
 pub mod gateway;
+pub mod mail;
 pub mod maintenance;
 pub mod oauth;
 pub mod provisioning;

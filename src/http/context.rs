@@ -183,7 +183,7 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
 }
 
 /// The paths of pages: an error there is rendered as a page.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 15] = [
     "/oauth2/authorize",
     "/oauth2/logout",
     "/login",
@@ -193,6 +193,12 @@ const PAGES: [&str; 9] = [
     "/session/start",
     "/device",
     "/device/confirm",
+    "/email/verify",
+    "/email/change",
+    "/email/change/confirm",
+    "/email/change/object",
+    "/password/reset",
+    "/register/confirm",
 ];
 
 /// The locale of the error page, where a browser asks and not a program.

@@ -269,7 +269,11 @@ where
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: if STATUS == 201 { "Created." } else { "Success." },
+                description: match STATUS {
+                    201 => "Created.",
+                    202 => "Accepted: a mail is on its way.",
+                    _ => "Success.",
+                },
                 status: Some(STATUS),
                 status_range: None,
                 content: vec![MetaMediaType {

@@ -27,7 +27,7 @@ use self::{
     cors::Cors,
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
-    pages::{consent, device, login, register, select_account},
+    pages::{consent, device, email, login, register, select_account},
 };
 use crate::{app::App, listener::RequestTimeout};
 
@@ -66,6 +66,12 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/consent", "POST", post(consent::decide))
         .at("/device", "GET, POST", get(device::show).post(device::enter))
         .at("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
+        .at("/email/verify", "GET, POST", get(email::verify).post(email::submit_verify))
+        .at("/register/confirm", "GET, POST", get(email::register).post(email::submit_register))
+        .at("/password/reset", "GET, POST", get(email::reset).post(email::submit_reset))
+        .at("/email/change", "GET, POST", get(email::change).post(email::submit_change))
+        .at("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
+        .at("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
         // Gateways
         .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route)

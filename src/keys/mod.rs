@@ -17,6 +17,7 @@
 
 mod master;
 mod pem;
+mod sealed;
 
 use std::{
     collections::HashMap,

@@ -278,6 +278,9 @@ pub struct Metadata {
     /// `false` only for a confidential OpenID Connect client: PKCE is optional for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_pkce: Option<bool>,
+    /// Users whose email address is not verified get no code.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_verified_email: bool,
     /// `None`: the configuration's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assertion_audience: Option<AssertionAudience>,

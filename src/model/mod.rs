@@ -9,6 +9,7 @@ pub mod device_authorization;
 pub mod event;
 pub mod event_types;
 pub mod key;
+pub mod mail;
 pub mod module;
 pub mod revocation;
 pub mod saga;

@@ -65,3 +65,9 @@ pub async fn withdraw(tx: &mut Tx, user_id: &str, client_id: &str) -> Result<boo
         .await?;
     Ok(!rows.is_empty())
 }
+
+/// Removes every consent of a user.
+pub async fn remove_of_user(tx: &mut Tx, user_id: &str) -> Result<()> {
+    tx.run(Statement::new("DELETE FROM consents WHERE user_id = $1").bind(user_id)).await?;
+    Ok(())
+}

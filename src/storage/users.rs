@@ -245,6 +245,41 @@ pub async fn set_password(tx: &mut Tx, id: &str, hash: String, now: Timestamp) -
     Ok(!rows.is_empty())
 }
 
+/// Records that the email address is verified.
+pub async fn set_verified(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
+    tx.run(
+        Statement::new(concat!(
+            "UPDATE users SET is_verified = TRUE, ",
+            updated_at!("$2"),
+            " WHERE id = $1"
+        ))
+        .bind(id)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps the language of mails to a user.
+pub async fn set_language(tx: &mut Tx, id: &str, language: &str) -> Result<()> {
+    let statement = Statement::new("UPDATE users SET language = $2 WHERE id = $1");
+    tx.run(statement.bind(id).bind(language)).await?;
+    Ok(())
+}
+
+/// The language of mails to a user; `None` where none is known.
+pub async fn language(tx: &mut Tx, id: &str) -> Result<Option<String>> {
+    let rows = tx.run(Statement::new("SELECT language FROM users WHERE id = $1").bind(id)).await?;
+    one(rows).map_or(Ok(None), |row| row.get("language"))
+}
+
+/// The password hash of an enabled user.
+pub async fn password_hash(db: &Db, id: &str) -> Result<Option<String>> {
+    let statement =
+        Statement::new("SELECT password_hash FROM users WHERE id = $1 AND disabled_at IS NULL");
+    one(db.read(statement.bind(id)).await?).map(|row| row.get("password_hash")).transpose()
+}
+
 /// Records whether the user service has yet to create the profile.
 pub async fn set_pending(tx: &mut Tx, id: &str, is_pending: bool) -> Result<()> {
     let state = is_pending.then_some("pending");
@@ -438,6 +473,7 @@ pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
     tx.run(
         Statement::new(
             "UPDATE audit_log SET address = NULL WHERE actor = $1 \
+             OR (actor = 'anonymous' AND subject = $1) \
              OR actor IN (SELECT subject FROM sessions WHERE user_id = $1)",
         )
         .bind(id),

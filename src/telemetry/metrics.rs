@@ -120,6 +120,11 @@ label! {
 }
 
 label! {
+    /// What became of an attempt to send a mail. `Postponed`: it will be sent again.
+    MailOutcome: "outcome" { Sent = "sent", Postponed = "postponed", Failed = "failed" }
+}
+
+label! {
     /// What a database statement does. `Transaction`: it is part of one with several.
     StatementKind: "kind" { Read = "read", Write = "write", Transaction = "transaction" }
 }
@@ -204,6 +209,9 @@ pub struct Metrics {
     pub events_failed: Counter,
     /// Accounts deleted because the user service refused them or was unavailable.
     pub compensations: Counter,
+    /// Mails that wait to be sent.
+    pub mails_queued: Gauge,
+    mails: Family<MailOutcome, Counter>,
     profiles: Family<ProfileOutcome, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
@@ -296,6 +304,8 @@ impl Metrics {
                 "compensations",
                 "Accounts deleted because the user service refused them or was unavailable",
             ),
+            mails_queued: metric(r, "mails_queued", "Mails that wait, counted once a minute"),
+            mails: family(r, "mails", "Attempts to send a mail, by outcome"),
             profiles: family(
                 r,
                 "user_service_answers",
@@ -400,6 +410,11 @@ impl Metrics {
     /// Counts a request rejected by a rate limit.
     pub fn rate_limited(&self, limit: Limit) {
         self.rate_limited.get_or_create(&limit).inc();
+    }
+
+    /// Counts an attempt to send a mail.
+    pub fn mail(&self, outcome: MailOutcome) {
+        self.mails.get_or_create(&outcome).inc();
     }
 
     /// Counts an answer of the user service.

@@ -7,8 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
     Account, ClientCard, Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts,
-    DeviceResult, ErrorPage, ErrorTitle, Form, FormAction, FormPost, Leaving, Locale, LoggedOut,
-    Login, Logout, Outcome, Problem, Register, ScopeLine, SelectAccount,
+    DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, Form,
+    FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome, Problem, Register,
+    ScopeLine, Secret, SelectAccount,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 34] = [
+const PAGES: [&str; 39] = [
     "login",
     "login-for-client",
     "login-again",
@@ -55,6 +56,11 @@ const PAGES: [&str; 34] = [
     "device-expired",
     "device-used",
     "device-elsewhere",
+    "email-code",
+    "email-link",
+    "email-reset",
+    "email-change",
+    "email-sent",
 ];
 
 fn client(name: &str) -> ClientCard<'_> {
@@ -90,12 +96,26 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         logo: Some(LOGO),
         ..client(if russian { "Заметки" } else { "Notebook" })
     };
+    let weak = [("password", "Use at least 8 characters; this password has 2.".to_owned())];
+    let email = |step, secret| EmailForm {
+        form,
+        step,
+        token: None,
+        account: Some("vera@example.org"),
+        secret,
+        email: "",
+        is_sent: true,
+        problem: None,
+        fields: &[],
+        min_length: 8,
+    };
     let login = Login {
         form,
         client: None,
         login: "",
         problem: None,
         register_url: Some("/register".to_owned()),
+        reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
     };
@@ -286,6 +306,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             name: "vera",
             email: "vera@example.org",
             applications: vec![],
+            changes_email: true,
+            is_unverified: true,
         }
         .render(t, ok, to),
         "account-applications" => Account {
@@ -295,6 +317,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
                 (known.name, "https://notes.example"),
                 ("Metrics & Dashboards of the North-Western Branch", "https://metrics.example"),
             ],
+            changes_email: false,
+            is_unverified: false,
         }
         .render(t, ok, to),
         "error-bad-request" => ErrorPage {
@@ -340,6 +364,25 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         "device-expired" => result(Outcome::Expired).render(t, ok, to),
         "device-used" => result(Outcome::Used).render(t, ok, to),
         "device-elsewhere" => result(Outcome::Elsewhere).render(t, ok, to),
+        "email-code" => email(EmailStep::EnterCode, Secret::Nothing).render(t, ok, to),
+        "email-link" => EmailForm {
+            token: Some("dG9rZW4"),
+            problem: Some(Problem::WrongPassword),
+            ..email(EmailStep::Verify, Secret::Password)
+        }
+        .render(t, ok, to),
+        "email-reset" => EmailForm {
+            token: Some("dG9rZW4"),
+            account: Some(LONG),
+            fields: &weak,
+            ..email(EmailStep::Reset, Secret::NewPassword)
+        }
+        .render(t, ok, to),
+        "email-change" => email(EmailStep::RequestChange, Secret::Password).render(t, ok, to),
+        "email-sent" => {
+            EmailResult { outcome: EmailOutcome::ResetRequested, next: "/login", page: None }
+                .render(t, ok, to)
+        }
         // Not in PAGES: this page submits itself at once.
         "form-post-that-goes" => FormPost {
             action: "/looks/received",

@@ -21,6 +21,7 @@ mod cookies;
 mod data_folder;
 mod deletion;
 mod device;
+mod email;
 mod event_types;
 #[cfg(feature = "kafka")]
 mod events;
@@ -38,6 +39,7 @@ mod key_import;
 mod keys;
 mod logging;
 mod logout_deliveries;
+mod mail;
 mod main_project;
 mod mcp;
 mod metadata_documents;

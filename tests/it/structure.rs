@@ -19,6 +19,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("password", &["clock", "config"]),
     ("outbound", &["config"]),
     ("user_service", &["config"]),
+    ("mailer", &["config", "model"]),
     ("telemetry", &["clock", "config", "limits", "model", "unicode"]),
     ("storage", &["clock", "oauth", "model", "config"]),
     ("jose", &["clock", "oauth", "model"]),

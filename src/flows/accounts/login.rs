@@ -138,6 +138,30 @@ pub async fn verify_password(
     counted(app, verified.await)
 }
 
+/// Checks the password of a user who is logged in, or who holds a token of a mail. Counts against
+/// the limit of logins.
+///
+/// # Errors
+/// [`Error::InvalidCredentials`] for a wrong password; [`Error::TooMany`], [`Error::Overloaded`].
+pub(crate) async fn check_password(app: &App, user_id: &str, password: &str) -> Result<(), Error> {
+    if password.len() > MAX_BYTES {
+        let message = format!("a password has at most {MAX_BYTES} bytes");
+        return Err(Error::Validation(vec![FieldError { field: "password", message }]));
+    }
+    let account = Key::user(user_id.as_bytes());
+    app.admit(Limit::LoginAccount, &account)?;
+    let stored = users::password_hash(&app.db, user_id).await?;
+    let verdict = app.hasher.verify(password, stored.as_deref()).await?;
+    diagnostics::record("login.password", format_args!("{verdict:?}"));
+    match verdict {
+        Verdict::Right | Verdict::RightButOutdated => {
+            app.limits.login_account.refund(&account);
+            Ok(())
+        }
+        Verdict::Wrong => Err(Error::InvalidCredentials),
+    }
+}
+
 fn counted<T>(app: &App, outcome: Result<T, Error>) -> Result<T, Error> {
     app.metrics.login(match &outcome {
         Ok(_) => LoginOutcome::Ok,

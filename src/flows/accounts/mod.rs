@@ -1,7 +1,10 @@
-//! What users do with their account: register, log in, log out.
+//! What users do with their account: register, log in, log out, verify or change their address,
+//! reset a password.
 
 pub mod browser_session;
+pub mod email;
+pub mod email_tokens;
 pub mod login;
 pub mod logout;
-pub(crate) mod password;
+pub mod password;
 pub mod register;

@@ -1,11 +1,19 @@
 //! Registration: a new account and its first session, in one transaction with their events.
 
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    email::{Proof, VERIFY_TTL, queue_verification},
+    email_tokens,
+};
 use crate::{
     app::App,
     diagnostics,
     error::{Error, FieldError},
     flows::{
         accounts::password,
+        mail::{self, Outgoing, Requester},
         provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
@@ -15,10 +23,13 @@ use crate::{
         actor::{Actor, RequestContext},
         client::Source,
         event::Event,
+        mail::{Content, Purpose},
         user::{Email, Login, Role, User, Username},
     },
+    password::Verdict,
     storage::{
         self, Conflict,
+        email_tokens::{self as token_rows, EmailToken, NewToken},
         users::{self, NewUser},
     },
 };
@@ -39,11 +50,12 @@ pub struct Registration {
 pub async fn register(
     app: &App,
     registration: Registration,
+    language: &str,
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let account = prepare(app, registration, context).await?;
     let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
-    create(app, account, session, context).await?;
+    create(app, account, session, None, language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
 }
@@ -56,13 +68,168 @@ pub async fn register_browser(
     app: &App,
     registration: Registration,
     previous: Option<&str>,
+    language: &str,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
     let account = prepare(app, registration, context).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, previous, context);
-    create(app, account, session, context).await?;
+    create(app, account, session, None, language, context).await?;
     Ok(cookie)
+}
+
+/// Begins a registration that the owner of the address confirms ([`confirm`]). Response, work and
+/// rows are the same for an address with an account, whose owner is told.
+///
+/// # Errors
+/// As [`register`], without [`Error::EmailTaken`]; [`Error::MailOff`].
+pub async fn request(
+    app: &App,
+    registration: Registration,
+    language: &str,
+    context: &RequestContext,
+) -> Result<(), Error> {
+    mail::require(app)?;
+    let NewAccount { row, .. } = prepare(app, registration, context).await?;
+    // Whoever has the address: a username is no secret.
+    if let Some(username) = &row.username {
+        let login = Login::Username(username.canonical.clone());
+        if users::by_login(&app.db, &login).await?.is_some() {
+            return Err(Error::UsernameTaken);
+        }
+    }
+    let owner = users::by_login(&app.db, &Login::Email(row.email.canonical.clone())).await?;
+    let owner = owner.map(|owner| owner.user);
+    let pending = PendingAccount {
+        username: row.username.map(|username| username.name),
+        password_hash: row.password_hash,
+    };
+    let pending =
+        serde_json::to_string(&pending).map_err(|error| Error::Unavailable(error.into()))?;
+    let mut tx = app.begin(&Actor::caller("anonymous", context)).await?;
+    let requester = Requester { address: context.address, language };
+    let is_admitted = mail::admit(app, &mut tx, &row.email, requester).await?;
+    let ((token, token_hash), now) = (email_tokens::new(app), tx.now());
+    let new = NewToken {
+        id: &tx.new_id(),
+        purpose: Purpose::ConfirmRegistration,
+        token_hash,
+        user_id: None,
+        email: if owner.is_some() { "" } else { &row.email.address },
+        detail: owner.is_none().then_some(pending),
+        code_hash: None,
+        expires_at: now + VERIFY_TTL,
+    };
+    token_rows::insert(&mut tx, new, now).await?;
+    let (to, content) = match &owner {
+        Some(owner) => (&owner.email, Content::AddressInUse),
+        None => (&row.email.address, Content::ConfirmRegistration { token }),
+    };
+    let outgoing = Outgoing {
+        to,
+        user_id: owner.as_ref().map(|owner| owner.id.as_str()),
+        language: Some(language),
+        content,
+        ttl: VERIFY_TTL,
+        is_sent: is_admitted && owner.as_ref().is_none_or(|owner| owner.disabled_at.is_none()),
+    };
+    mail::queue(app, &mut tx, outgoing).await?;
+    tx.audit("user.register_requested", None, json!({})).await?;
+    tx.commit().await?;
+    app.mails_waiting.notify_one();
+    Ok(())
+}
+
+/// An account that waits for its owner, as the database keeps it.
+#[derive(Serialize, Deserialize)]
+struct PendingAccount {
+    username: Option<String>,
+    password_hash: String,
+}
+
+/// Creates the account of a registration by the link of its mail, and logs it in to the first-party
+/// API. Anybody may have registered the address: its owner sends the registration's password, or
+/// another one.
+///
+/// # Errors
+/// [`Error::InvalidLink`]; [`Error::InvalidCredentials`] where it is not the registration's password;
+/// [`Error::Validation`] for a new one that is too weak; [`Error::EmailTaken`],
+/// [`Error::UsernameTaken`].
+pub async fn confirm(
+    app: &App,
+    token: &str,
+    proof: Proof<'_>,
+    language: &str,
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let (account, token) = prepare_confirmed(app, token, proof).await?;
+    let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
+    create(app, account, session, Some(&token), language, context).await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
+    Ok(tokens)
+}
+
+/// As [`confirm`], in a browser.
+///
+/// # Errors
+/// As [`confirm`].
+pub async fn confirm_browser(
+    app: &App,
+    token: &str,
+    proof: Proof<'_>,
+    previous: Option<&str>,
+    language: &str,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    let (account, token) = prepare_confirmed(app, token, proof).await?;
+    let user = account.user.clone();
+    let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+    create(app, account, session, Some(&token), language, context).await?;
+    Ok(cookie)
+}
+
+/// The account of a registration, and the id of its token.
+async fn prepare_confirmed(
+    app: &App,
+    token: &str,
+    proof: Proof<'_>,
+) -> Result<(NewAccount, String), Error> {
+    let EmailToken { id, email, detail, .. } =
+        email_tokens::open(app, Purpose::ConfirmRegistration, token).await?.token;
+    let pending: PendingAccount =
+        serde_json::from_str(&detail.unwrap_or_default()).map_err(|_| Error::InvalidLink)?;
+    let invalid = |_| Error::InvalidLink;
+    let email = Email::parse(&email).map_err(invalid)?;
+    let username = pending.username.as_deref().map(Username::parse).transpose().map_err(invalid)?;
+    let mut user = new_user(app, &email, username.as_ref());
+    user.is_verified = true;
+    let password_hash = match proof {
+        Proof::Password(password) => {
+            app.admit(Limit::LoginAccount, &Key::unknown_login(&email.canonical))?;
+            match app.hasher.verify(password, Some(&pending.password_hash)).await? {
+                Verdict::Right | Verdict::RightButOutdated => pending.password_hash,
+                Verdict::Wrong => return Err(Error::InvalidCredentials),
+            }
+        }
+        Proof::NewPassword(password) => password::hash_new(app, &user, password).await?,
+        Proof::Session(_) | Proof::Nothing => {
+            return Err(Error::field("password", "is required: that of the registration"));
+        }
+    };
+    let row = NewUser { id: user.id.clone(), email, username, password_hash, role: Role::user() };
+    Ok((NewAccount { user, row }, id))
+}
+
+fn new_user(app: &App, email: &Email, username: Option<&Username>) -> User {
+    User {
+        id: app.new_id(),
+        email: email.address.clone(),
+        username: username.map(|username| username.name.clone()),
+        role: Role::user(),
+        is_verified: false,
+        created_at: app.clock.now(),
+        disabled_at: None,
+    }
 }
 
 /// An account that is ready to be stored.
@@ -82,15 +249,7 @@ async fn prepare(
     app.admit(Limit::Register, &Key::address(context.address))?;
     let account = validate(app, registration).await?;
     let password_hash = app.hasher.hash(&account.password, &app.rng).await?;
-    let user = User {
-        id: app.new_id(),
-        email: account.email.address.clone(),
-        username: account.username.as_ref().map(|username| username.name.clone()),
-        role: Role::user(),
-        is_verified: false,
-        created_at: app.clock.now(),
-        disabled_at: None,
-    };
+    let user = new_user(app, &account.email, account.username.as_ref());
     let row = NewUser {
         id: user.id.clone(),
         email: account.email,
@@ -101,28 +260,61 @@ async fn prepare(
     Ok(NewAccount { user, row })
 }
 
-/// Stores account and session, with their events, in one transaction.
+/// Stores account and session, with their events, in one transaction; and the mail that verifies the
+/// address, unless `confirmed` is the token that has done so.
 async fn create(
     app: &App,
     account: NewAccount,
     session: PreparedSession,
+    confirmed: Option<&str>,
+    language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
     let NewAccount { user, row } = account;
     let email = row.email.canonical.clone();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+    let mut is_admitted = false;
+    match confirmed {
+        Some(token) => {
+            let now = tx.now();
+            if !token_rows::take(&mut tx, token, now).await? {
+                return Err(Error::InvalidLink);
+            }
+        }
+        None if app.mailer.is_some() => {
+            let requester = Requester { address: context.address, language };
+            // Registrations have a limit of their own.
+            is_admitted = match mail::admit(app, &mut tx, &row.email, requester).await {
+                Err(Error::TooMany(_)) => false,
+                admitted => admitted?,
+            };
+        }
+        None => {}
+    }
     let stored = async {
-        let inserted = users::insert(&mut tx, row, user.created_at).await?;
+        let mut inserted = users::insert(&mut tx, row, user.created_at).await?;
+        if confirmed.is_some() {
+            let now = tx.now();
+            users::set_verified(&mut tx, &user.id, now).await?;
+            users::set_language(&mut tx, &user.id, language).await?;
+            inserted.is_verified = true;
+        }
         tx.event(&Event::user_created(&inserted)).await?;
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
         session.store(&mut tx, "user.register").await
     };
     let stored = match stored.await {
-        Ok(()) => tx.commit().await,
+        Ok(()) => {
+            if confirmed.is_none() && app.mailer.is_some() {
+                queue_verification(app, &mut tx, &user, language, is_admitted).await?;
+            }
+            tx.commit().await
+        }
         Err(error) => tx.rollback().await.and(Err(error)),
     };
     match stored {
         Ok(()) => {
+            app.mails_waiting.notify_one();
             diagnostics::identify_user(&user.id);
             provisioning::complete(app, &user.id).await?;
             app.metrics.registrations.inc();

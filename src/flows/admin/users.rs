@@ -16,18 +16,20 @@ use crate::{
             access::Precondition,
             idempotency::{self, Created, IdempotentRequest},
         },
+        mail::{self, NOTICE_TTL, Outgoing},
         provisioning,
     },
     model::{
         actor::Actor,
         event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
+        mail::{Content, masked},
         revocation::NewRevocation,
         session::RevocationReason,
         user::{Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
-        self, AuditedTx, Conflict, Tx, browser_sessions, roles, sessions,
+        self, AuditedTx, Conflict, Tx, browser_sessions, email_tokens, roles, sessions,
         users::{self, NewUser},
     },
 };
@@ -232,22 +234,14 @@ pub async fn set_password(
     password: &str,
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
-    let User { email, username, .. } = by_id(app, id).await?.user;
-    let names: Vec<&str> =
-        [Some(email.as_str()), username.as_deref()].into_iter().flatten().collect();
-    let errors = password::check(app, password, &names).await?;
-    if !errors.is_empty() {
-        return Err(Error::Validation(errors));
-    }
     // Hashing takes long: the transaction begins afterwards.
-    let hash = app.hasher.hash(password, &app.rng).await?;
+    let hash = password::hash_new(app, &by_id(app, id).await?.user, password).await?;
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
-    record(&mut tx, &account, UserChange::PasswordChanged, json!({})).await?;
     let now = tx.now();
-    users::set_password(&mut tx, id, hash, now).await?;
-    revoke_sessions(&mut tx, id, RevocationReason::PasswordChanged, now).await?;
+    password::replace(app, &mut tx, &account, hash).await?;
     tx.commit().await?;
+    password::replaced(app);
     account.updated_at = now.past(account.updated_at);
     Ok(account)
 }
@@ -317,6 +311,20 @@ pub async fn update(
         return Ok(account);
     }
     must_exist(&mut tx, &after.role).await?;
+    if after.email != before.email {
+        email_tokens::remove_outdated(&mut tx, id).await?;
+        if before.is_verified {
+            let notice = Outgoing {
+                to: &before.email,
+                user_id: Some(id),
+                language: None,
+                content: Content::EmailChanged { token: None, address: masked(&after.email) },
+                ttl: NOTICE_TTL,
+                is_sent: true,
+            };
+            mail::queue(app, &mut tx, notice).await?;
+        }
+    }
     let (role, is_verified, now) = (after.role.clone(), after.is_verified, tx.now());
     let to = users::UserUpdate { email, username, role, is_verified };
     users::update(&mut tx, id, to, now).await.map_err(taken)?;
@@ -330,12 +338,13 @@ pub async fn update(
         refuse_tokens(&mut tx, id, "role_changed").await?;
     }
     tx.commit().await?;
+    app.mails_waiting.notify_one();
     account.updated_at = now.past(account.updated_at);
     Ok(account)
 }
 
 /// The fields that differ, with their old and new values.
-fn differences(before: &User, after: &User) -> Map<String, Value> {
+pub(crate) fn differences(before: &User, after: &User) -> Map<String, Value> {
     let fields = |user: &User| {
         [
             ("email", json!(user.email)),
@@ -465,7 +474,7 @@ fn not_themself(id: &str, actor: &Actor) -> Result<(), Error> {
 }
 
 /// Adds the event of a change and its audit entry.
-async fn record(
+pub(crate) async fn record(
     tx: &mut AuditedTx,
     account: &UserRecord,
     change: UserChange,
@@ -479,7 +488,7 @@ async fn record(
 
 /// Revokes every session. The entries name the sessions and no time: a concurrent refresh is
 /// refused whatever its clock says, and a login right afterwards is not.
-async fn revoke_sessions(
+pub(crate) async fn revoke_sessions(
     tx: &mut Tx,
     user: &str,
     reason: RevocationReason,

@@ -211,6 +211,8 @@ pub enum Step {
     },
     /// The code was not entered in this browser session.
     Enter,
+    /// The client requires a verified email address.
+    VerifyEmail,
     Decide(Box<Question>),
     Closed(Closed),
 }
@@ -269,6 +271,9 @@ pub async fn step(app: &App, user_code: &UserCode, cookie: Option<&str>) -> Resu
     let too_old = max_age == Some(0) || authorize::is_too_old(app, max_age, &browser);
     if too_old && !is_for_this {
         return Ok(Step::LogIn { again: true });
+    }
+    if authorize::must_verify_email(app, client, &browser)? {
+        return Ok(Step::VerifyEmail);
     }
     let target = resources::still_open(app, client, &request.resources).await?;
     let requested = request.scope.intersection(&target.may_ask(client));

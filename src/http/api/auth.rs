@@ -1,7 +1,10 @@
 //! `/api/v1/auth`: register, log in, refresh, log out, verify, session.
 
-use poem::http::StatusCode;
-use poem_openapi::OpenApi;
+use poem::{IntoResponse, Response, http::StatusCode};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    registry::{MetaResponses, Registry},
+};
 
 use super::{
     Tag,
@@ -26,6 +29,7 @@ use crate::{
         failure::{Failure, codes},
         json::{Answer, Body},
         security::Credentials,
+        views::Locale,
     },
     limits::{Key, Limit},
     model::client,
@@ -35,7 +39,7 @@ use crate::{
 #[derive(Debug)]
 pub struct AuthApi;
 
-codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, CrossSite, EmailExists,
+codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, CrossSite, EmailExists,
     UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, CrossSite, RequestTimeout, TooLarge,
     UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
@@ -50,20 +54,29 @@ impl AuthApi {
     /// Register a user
     ///
     /// Creates an account and logs the user in. The account and its session are created atomically.
+    ///
+    /// Where registrations are confirmed by mail (`registration.confirm_email`), answers 202, whether
+    /// or not the address has an account: see `POST /api/v1/auth/register/confirm`.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     pub async fn register(
         &self,
         context: Context,
         request: &poem::Request,
         body: Body<RegisterRequest>,
-    ) -> Result<Answer<TokenData, 201>, Failure<RegisterErrors>> {
+    ) -> Result<Registered, Failure<RegisterErrors>> {
         let Context { app, caller } = &context;
         check_rate_limit(&context)?;
         let Body(RegisterRequest { email, username, password, delivery }) = body;
         check_delivery(request, &context, delivery)?;
         let registration = register::Registration { email, username, password };
-        let tokens = register::register(app, registration, caller).await?;
-        Ok(deliver(&context, "User registered.", tokens, delivery))
+        let language = language(request);
+        if app.config.confirms_registrations() {
+            register::request(app, registration, language, caller).await?;
+            let message = "A mail was sent to the address: the registration is to be confirmed.";
+            return Ok(Registered::Pending(Answer::new(message, Nothing {})));
+        }
+        let tokens = register::register(app, registration, language, caller).await?;
+        Ok(Registered::Done(deliver(&context, "User registered.", tokens, delivery)))
     }
 
     /// Log in
@@ -229,15 +242,49 @@ impl AuthApi {
     }
 }
 
+/// The answer to a registration: an account with its session, or a mail that confirms it.
+#[derive(Debug)]
+pub enum Registered {
+    Done(Answer<TokenData, 201>),
+    Pending(Answer<Nothing, 202>),
+}
+
+impl IntoResponse for Registered {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Done(answer) => answer.into_response(),
+            Self::Pending(answer) => answer.into_response(),
+        }
+    }
+}
+
+impl ApiResponse for Registered {
+    fn meta() -> MetaResponses {
+        let done = Answer::<TokenData, 201>::meta().responses;
+        let pending = Answer::<Nothing, 202>::meta().responses;
+        MetaResponses { responses: done.into_iter().chain(pending).collect() }
+    }
+
+    fn register(registry: &mut Registry) {
+        Answer::<TokenData, 201>::register(registry);
+        Answer::<Nothing, 202>::register(registry);
+    }
+}
+
+/// The language of a request, for its mails.
+pub(super) fn language(request: &poem::Request) -> &'static str {
+    Locale::of_request(request, None).tag()
+}
+
 /// Applies the rate limit per client address, which protects the password threads and the database.
-fn check_rate_limit(context: &Context) -> Result<(), Error> {
+pub(super) fn check_rate_limit(context: &Context) -> Result<(), Error> {
     let Context { app, caller } = context;
     app.admit(Limit::Address, &Key::address(caller.address))
 }
 
 /// Only same-origin pages may request cookies; otherwise another site could log the user in to an
 /// account of its own (login CSRF).
-fn check_delivery(
+pub(super) fn check_delivery(
     request: &poem::Request,
     context: &Context,
     delivery: Delivery,
@@ -258,7 +305,7 @@ fn check_delivery(
     }
 }
 
-fn deliver<const STATUS: u16>(
+pub(super) fn deliver<const STATUS: u16>(
     context: &Context,
     message: &'static str,
     tokens: Tokens,

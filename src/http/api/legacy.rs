@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Tag,
-    auth::{AuthApi, LoginErrors, LogoutErrors, RegisterErrors},
+    auth::{AuthApi, LoginErrors, LogoutErrors, RegisterErrors, Registered},
     data::{Delivery, LoginRequest, LogoutRequest, Nothing, RegisterRequest, TokenData},
     health::{self, HealthData, HealthErrors},
 };
@@ -202,7 +202,7 @@ impl LegacyApi {
         context: Context,
         request: &poem::Request,
         body: Body<LegacyRegisterRequest>,
-    ) -> Result<Answer<TokenData, 201>, Failure<RegisterErrors>> {
+    ) -> Result<Registered, Failure<RegisterErrors>> {
         AuthApi.register(context, request, Body(body.0.into())).await
     }
 

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod auth;
 pub mod data;
 mod document;
+mod email;
 pub mod health;
 mod legacy;
 pub mod modules;
@@ -65,7 +66,7 @@ impl Tag {
 
 /// Every operation of the JSON API.
 type Operations = (
-    auth::AuthApi,
+    (auth::AuthApi, email::EmailApi),
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -75,7 +76,7 @@ type Operations = (
 
 fn operations() -> Operations {
     (
-        auth::AuthApi,
+        (auth::AuthApi, email::EmailApi),
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

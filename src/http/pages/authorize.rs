@@ -30,7 +30,10 @@ use crate::{
         operation::{Operation, page},
         views::{Consent, Form, FormAction, Locale, ScopeLine},
     },
-    model::{actor::RequestContext, browser_session::BrowserSession, client::Source, user::User},
+    model::{
+        actor::RequestContext, browser_session::BrowserSession, client::Source, mail::VERIFY_PAGE,
+        user::User,
+    },
     oauth::{
         authorization_request::{AuthorizationParameters, RequestSource, ResponseParameters},
         params::Params,
@@ -106,6 +109,7 @@ pub(super) async fn process(
         Err(error) => callback::error(app, request, &asked.callback, &error),
         Ok(Step::Allowed(browser)) => issue_code(app, caller, request, &asked, browser).await,
         Ok(Step::Consent(question)) => consent_page(app, request, params, &asked, &question).await,
+        Ok(Step::VerifyEmail) => see_other(&page_url(app, params, resume, VERIFY_PAGE)?),
         Ok(Step::LogIn { again, register }) => {
             let page = if register { "/register" } else { "/login" };
             let url = page_url(app, params, resume, page)?;

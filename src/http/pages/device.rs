@@ -29,7 +29,7 @@ use crate::{
         },
     },
     limits::{self, Key, Limit},
-    model::{actor::RequestContext, client::Source},
+    model::{actor::RequestContext, client::Source, mail::VERIFY_PAGE},
     oauth::device_codes::UserCode,
 };
 
@@ -162,6 +162,7 @@ async fn respond(
             see_other(&if again { format!("{url}&reauthenticate=1") } else { url })
         }
         Step::Enter => see_other(&ReturnTo::device(Some(user_code)).url),
+        Step::VerifyEmail => see_other(&ReturnTo::device(Some(user_code)).page_url(VERIFY_PAGE)),
         // It was decided in this browser session.
         Step::Closed(Closed::Approved) => result_page(request, Outcome::Approved),
         Step::Closed(Closed::Denied) => result_page(request, Outcome::Denied),

@@ -26,7 +26,7 @@ use crate::{
         views::{Account, Form, FormAction, Login, Problem},
     },
     limits::{Key, Limit},
-    model::user::User,
+    model::{mail::RESET_PAGE, user::User},
     oauth::params::Params,
 };
 
@@ -50,6 +50,8 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
                 .iter()
                 .filter_map(|client| Some((client.name(), client.metadata.client_uri.as_deref()?)))
                 .collect(),
+            changes_email: app.config.sends_mail(),
+            is_unverified: app.config.sends_mail() && !session.user.is_verified,
         };
         let t = locale(request, Some(&query));
         return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
@@ -86,6 +88,7 @@ async fn form(
         login: form_values.get("login").or(hint).unwrap_or_default(),
         problem,
         register_url,
+        reset_url: app.config.sends_mail().then_some(RESET_PAGE),
         reauthenticate: current.as_ref().map(|session| display_name(&session.user)),
         other_account: login_url(return_to),
     };

@@ -6,6 +6,7 @@ pub mod callback;
 pub mod consent;
 pub mod csrf;
 pub mod device;
+pub mod email;
 pub mod login;
 pub mod logout;
 pub mod register;
@@ -210,9 +211,13 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
         Some(Problem::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
         Some(Problem::Busy) => StatusCode::SERVICE_UNAVAILABLE,
         Some(Problem::NoCookie) => StatusCode::FORBIDDEN,
-        Some(Problem::WrongCredentials | Problem::WrongCode | Problem::Empty) => {
-            StatusCode::BAD_REQUEST
-        }
+        Some(
+            Problem::WrongCredentials
+            | Problem::WrongCode
+            | Problem::Empty
+            | Problem::WrongPassword
+            | Problem::WrongMailCode,
+        ) => StatusCode::BAD_REQUEST,
     }
 }
 

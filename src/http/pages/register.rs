@@ -7,7 +7,7 @@ use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCo
 use super::{
     LoginContext, ReturnTo, check_form,
     csrf::CsrfCookie,
-    form_status,
+    email, form_status, locale,
     login::{logged_in, login_url},
     problem, rendered, session_cookie,
 };
@@ -15,11 +15,11 @@ use crate::{
     api_error::ApiError,
     app::App,
     error::Error,
-    flows::accounts::register::{Registration, register_browser},
+    flows::accounts::register::{self as registration, Registration, register_browser},
     http::{
         context::Context,
         oauth::params,
-        views::{Form, Problem, Register},
+        views::{EmailOutcome, Form, Problem, Register},
     },
     limits::{Key, Limit},
     oauth::params::Params,
@@ -89,10 +89,17 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         username: form_values.get("username").map(str::to_owned),
         password: text("password"),
     };
-    let previous = session_cookie(app, request).await;
-    let opened = register_browser(app, registration, previous.as_deref(), caller);
-    match opened.await {
-        Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
+    let language = locale(request, None).tag();
+    let opened = if app.config.confirms_registrations() {
+        registration::request(app, registration, language, caller).await.map(|()| None)
+    } else {
+        let previous = session_cookie(app, request).await;
+        let opened = register_browser(app, registration, previous.as_deref(), language, caller);
+        opened.await.map(Some)
+    };
+    match opened {
+        Ok(Some(cookie)) => logged_in(app, &cookie, return_to.as_ref()),
+        Ok(None) => email::result(request, EmailOutcome::RegistrationRequested, "/login"),
         Err(Error::Validation(fields)) => {
             let fields: Vec<_> =
                 fields.into_iter().map(|field| (field.field, field.message)).collect();

@@ -19,6 +19,10 @@ pub enum Problem {
     WrongCode,
     /// A required field is empty.
     Empty,
+    /// It is not the password of the account that the page names.
+    WrongPassword,
+    /// It is not the code of a mail.
+    WrongMailCode,
 }
 
 impl Problem {
@@ -35,6 +39,8 @@ impl Problem {
             Self::NoCookie => t.get("problem-no-cookie"),
             Self::WrongCode => t.get("problem-wrong-code"),
             Self::Empty => t.get("problem-empty"),
+            Self::WrongPassword => t.get("problem-wrong-password"),
+            Self::WrongMailCode => t.get("problem-wrong-mail-code"),
         }
     }
 }
@@ -50,6 +56,8 @@ pub struct Login<'a> {
     pub problem: Option<Problem>,
     /// The registration page; `None` if registration is disabled.
     pub register_url: Option<String>,
+    /// Where a forgotten password is reset; `None` where mails are off.
+    pub reset_url: Option<&'a str>,
     /// The username, else the email address, of the user who is logged in and must authenticate
     /// again: neither another login nor registration is offered.
     pub reauthenticate: Option<&'a str>,
@@ -170,6 +178,10 @@ pub struct Account<'a> {
     pub email: &'a str,
     /// The names and home pages of the applications that the user is logged in to.
     pub applications: Vec<(&'a str, &'a str)>,
+    /// Whether the address can be changed: mails are sent.
+    pub changes_email: bool,
+    /// Whether the address is still to be verified by a mail.
+    pub is_unverified: bool,
 }
 
 impl Account<'_> {

@@ -67,21 +67,25 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 5] {
+    fn files(self) -> [&'static str; 7] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
+                include_str!("../../../locales/en/email.ftl"),
                 include_str!("../../../locales/en/landing.ftl"),
+                include_str!("../../../locales/en/mail.ftl"),
             ],
             Self::Russian => [
                 include_str!("../../../locales/ru/account.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),
+                include_str!("../../../locales/ru/email.ftl"),
                 include_str!("../../../locales/ru/landing.ftl"),
+                include_str!("../../../locales/ru/mail.ftl"),
             ],
         }
     }
@@ -130,6 +134,11 @@ impl Locale {
     /// The locale in `language`; `chosen` if the user switched to it by the link of a page.
     fn find(language: Language, chosen: bool) -> &'static Self {
         &LOCALES[usize::from(chosen) * Language::ALL.len() + language as usize]
+    }
+
+    /// The locale of a language tag; English for an unknown one.
+    pub fn of_tag(tag: &str) -> &'static Self {
+        Self::find(Language::from_tag(tag).unwrap_or(Language::English), false)
     }
 
     /// The locale for `request`. In order of precedence: the language chosen by the link of a page

@@ -4,7 +4,9 @@
 mod account;
 mod consent;
 mod device;
+mod email;
 mod locale;
+pub mod mail;
 mod messages;
 
 use std::{borrow::Cow, sync::OnceLock};
@@ -20,6 +22,7 @@ pub use self::{
     account::{Account, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
     consent::{Consent, ScopeLine},
     device::{DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Outcome},
+    email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
 };

@@ -28,6 +28,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         login: text,
         problem: Some(Problem::WrongCredentials),
         register_url: Some(text.to_owned()),
+        reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
     };
@@ -73,7 +74,24 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         name: text,
         email: "vera@example.org",
         applications: vec![(text, "https://app.example/"), (text, text)],
+        changes_email: true,
+        is_unverified: true,
     };
+    let fields_of_email = [("email", text.to_owned()), ("password", text.to_owned())];
+    let email = |step| EmailForm {
+        form,
+        step,
+        token: Some(text),
+        account: Some(text),
+        secret: Secret::NewPassword,
+        email: text,
+        is_sent: true,
+        problem: Some(Problem::WrongMailCode),
+        fields: &fields_of_email,
+        min_length: 8,
+    };
+    let known_password =
+        EmailForm { secret: Secret::Password, fields: &[], ..email(EmailStep::Verify) };
     let error = ErrorPage {
         title_key: ErrorTitle::BadRequest,
         message: text,
@@ -109,7 +127,15 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     };
     let result = DeviceResult { outcome: Outcome::Approved, page: None };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
-    vec![
+    let mut emails = vec![html(known_password.render(t, ok, action)).await];
+    for step in EmailStep::ALL {
+        emails.push(html(email(step).render(t, ok, action)).await);
+    }
+    for outcome in EmailOutcome::ALL {
+        let result = EmailResult { outcome, next: "/login", page: None };
+        emails.push(html(result.render(t, ok, action)).await);
+    }
+    let pages = vec![
         html(login.render(t, ok, action)).await,
         html(register.render(t, ok, action)).await,
         html(consent.render(t, ok, action)).await,
@@ -124,7 +150,8 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         html(code.render(t, ok, action)).await,
         html(device.render(t, ok, action)).await,
         html(result.render(t, ok, action)).await,
-    ]
+    ];
+    pages.into_iter().chain(emails).collect()
 }
 
 #[tokio::test]
@@ -229,6 +256,7 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
         login: "",
         problem: None,
         register_url: None,
+        reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
     };

@@ -7,6 +7,7 @@ pub mod external_server;
 pub mod grpc;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod mail;
 pub mod nginx;
 pub mod oauth;
 pub mod postgres;
@@ -114,6 +115,8 @@ impl Database {
             ("PROPUSK_PASSWORDS__MEMORY_KIB", "64"),
             ("PROPUSK_PASSWORDS__ITERATIONS", "1"),
             ("PROPUSK_SERVER__SHUTDOWN_GRACE", "2s"),
+            // As where no SMTP server is configured: tests with mails set it.
+            ("PROPUSK_MAIL__DELIVERY", "off"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();

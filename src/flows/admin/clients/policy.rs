@@ -73,9 +73,10 @@ const REGISTRABLE: [&str; 32] = [
 ];
 
 /// The other members of [`Metadata`].
-const OPERATORS: [&str; 17] = [
+const OPERATORS: [&str; 18] = [
     "consent",
     "require_pkce",
+    "require_verified_email",
     "assertion_audience",
     "resources",
     "introspection_audiences",

@@ -17,6 +17,7 @@ pub use self::request::{Callback, Refused, Request};
 use self::resume::Resume;
 use crate::{
     app::App,
+    diagnostics,
     error::Error,
     flows::{
         accounts::browser_session,
@@ -53,6 +54,8 @@ pub enum Step {
     LogIn { again: bool, register: bool },
     /// The user selects an account.
     SelectAccount(BrowserSession),
+    /// The client requires a verified email address.
+    VerifyEmail,
     /// The user is asked for consent.
     Consent(ConsentPrompt),
     /// The user is authenticated and has consented.
@@ -112,6 +115,13 @@ pub fn decide(
     if prompt.select_account && !selected {
         return Ok(Step::SelectAccount(browser));
     }
+    if must_verify_email(app, &request.known.client, &browser)? {
+        if prompt.none {
+            let why = "the client requires a verified email address";
+            return Err(OAuthError::interaction_required(why));
+        }
+        return Ok(Step::VerifyEmail);
+    }
     let known = standing.consent.unwrap_or_default();
     if !needs_consent(request, &known) {
         return Ok(Step::Allowed(browser));
@@ -120,6 +130,28 @@ pub fn decide(
         return Err(OAuthError::consent_required("the user has not consented"));
     }
     Ok(Step::Consent(ConsentPrompt { browser, known }))
+}
+
+/// Whether the user's email address is to be verified for this client.
+///
+/// # Errors
+/// `access_denied` where no mail can be sent that verifies it.
+pub(crate) fn must_verify_email(
+    app: &App,
+    client: &Client,
+    browser: &BrowserSession,
+) -> Result<bool, OAuthError> {
+    if !client.metadata.require_verified_email || browser.user.is_verified {
+        return Ok(false);
+    }
+    diagnostics::record("client.require_verified_email", true);
+    diagnostics::record("user.is_verified", false);
+    if app.mailer.is_none() {
+        return Err(OAuthError::access_denied(
+            "the client requires a verified email address, and this deployment sends no mails: an              administrator can mark it as verified",
+        ));
+    }
+    Ok(true)
 }
 
 /// Whether the login is older than `max_age` (seconds).

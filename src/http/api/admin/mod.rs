@@ -10,6 +10,7 @@ mod grants;
 mod guard;
 mod issuers;
 mod keys;
+mod mails;
 mod modules;
 mod params;
 mod prelude;
@@ -31,6 +32,7 @@ pub use self::{
     grants::GrantData,
     issuers::{IssuerData, LinkData},
     keys::KeyData,
+    mails::MailData,
     modules::ModuleDetails,
     roles::RoleData,
     sessions::SessionOverview,
@@ -44,7 +46,7 @@ pub const PREFIX: &str = "/api/v1/admin/";
 /// Every operation.
 pub type Operations = Documented<(
     users::UsersApi,
-    (grants::GrantsApi, subjects::SubjectsApi),
+    (grants::GrantsApi, subjects::SubjectsApi, mails::MailsApi),
     sessions::SessionsApi,
     clients::ClientsApi,
     issuers::IssuersApi,
@@ -83,6 +85,8 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("KeyPage", &["nextCursor"]),
     ("Revocation", &["scope", "issuedUntil"]),
     ("RevocationPage", &["nextCursor"]),
+    ("Mail", &["userId", "error", "nextAttemptAt", "finishedAt"]),
+    ("MailPage", &["nextCursor"]),
     ("Explanation", &["address", "correlationId"]),
 ];
 
