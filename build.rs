@@ -28,6 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Called, not served: no part of what reflection describes.
     let called = protox::compile(["proto/propusk/provisioning/v1/user.proto"], ["proto"])?;
     tonic_prost_build::configure().include_file("provisioning.rs").compile_fds(called)?;
+    // The Rust kit has a copy of this: it needs no compiler of its own.
+    let kit = protox::compile(&services[..3], ["proto"])?;
+    fs::create_dir_all(out.join("kit"))?;
+    tonic_prost_build::configure().build_server(false).out_dir(out.join("kit")).compile_fds(kit)?;
     let files = protox::compile(services, ["proto"])?;
     fs::write(out.join("propusk.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
