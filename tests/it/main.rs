@@ -54,6 +54,7 @@ mod pages;
 mod passwords;
 mod processes;
 mod protocol;
+mod quickstarts;
 mod quotas;
 mod readme;
 mod redis;

@@ -1,6 +1,6 @@
 //! MCP clients, configured as docs/mcp.md says.
 
-use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use propusk::clock::Clock;
 use reqwest::{Method, StatusCode};
@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, Reply, START, TestServer, backend_tests,
+    documentation::{Page, run_commands, secret_in},
     external_server::ExternalServer,
     oauth::{AuthorizationRequest, VERIFIER, payload},
-    process::{command, free_address},
+    process::free_address,
     send,
 };
 
@@ -258,54 +259,15 @@ async fn an_unlisted_private_scheme_is_refused_with_a_hint(backend: Backend) {
     }
 }
 
-/// Runs the commands of docs/mcp.md between "```sh <name>" and "```" on a server's database, with
-/// these texts replaced; gives what was printed.
-fn documented_commands(server: &TestServer, name: &str, replace: &[(&str, &str)]) -> String {
-    let page = include_str!("../../docs/mcp.md");
-    let (_, rest) = page.split_once(&format!("```sh {name}\n")).expect("the commands");
-    let mut text = rest.split_once("\n```").expect("its end").0.to_owned();
+/// Runs the commands of docs/mcp.md with a title on a server's database, with these texts replaced;
+/// gives what was printed.
+fn documented_commands(server: &TestServer, title: &str, replace: &[(&str, &str)]) -> String {
+    let mut text = Page::read("docs/mcp.md").block(title);
     for (from, to) in replace {
         assert!(text.contains(from), "{from} is not in: {text}");
         text = text.replace(from, to);
     }
-    let file = server.database.folder.path().join(format!("{name}.sh"));
-    std::fs::write(&file, format!("set -e\n{text}\n")).expect("a file");
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_propusk"));
-    let path = std::env::var("PATH").expect("a PATH");
-    let path = format!("{}:{path}", binary.parent().expect("a folder").display());
-    // The environment of the binary, for a shell that runs it.
-    let own = command(&server.database, &[]);
-    let mut shell = std::process::Command::new("sh");
-    shell.arg(&file).env("PATH", path).current_dir(server.database.folder.path());
-    for (key, value) in own.get_envs() {
-        match value {
-            Some(value) => shell.env(key, value),
-            None => shell.env_remove(key),
-        };
-    }
-    shell.env("PROPUSK_SERVER__ISSUER", &server.app.config.server.issuer);
-    let output = shell.stdin(Stdio::null()).output().expect("sh");
-    let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
-    assert!(output.status.success(), "{printed}");
-    printed
-}
-
-/// The secret of a client that a command has printed.
-#[track_caller]
-fn secret_in(printed: &str) -> String {
-    let line = printed.lines().find_map(|line| line.split_once("(shown once): "));
-    line.unwrap_or_else(|| panic!("no secret: {printed}")).1.to_owned()
-}
-
-/// A server at the URL of its issuer, on the system clock that libraries read.
-async fn at_its_issuer() -> TestServer {
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
-    let address = free_address();
-    let issuer = format!("http://{address}");
-    let settings =
-        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", &issuer)];
-    TestServer::on(database, Clock::system(), &settings).await
+    run_commands(server, &text)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,7 +275,8 @@ async fn at_its_issuer() -> TestServer {
 async fn the_mcp_sdk_gets_cross_app_access_as_documented() {
     let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
         .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
-    let (provider, authority) = (at_its_issuer().await, at_its_issuer().await);
+    let (provider, authority) =
+        (TestServer::at_its_issuer(&[]).await, TestServer::at_its_issuer(&[]).await);
     let resource = format!("http://{}/mcp", free_address());
     let printed = documented_commands(
         &provider,

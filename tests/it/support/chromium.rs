@@ -152,6 +152,11 @@ impl Chromium {
             .filter(|line| !line["message"].as_str().is_some_and(|m| m.contains("status of 400")))
             .collect();
         assert!(complaints.is_empty(), "{complaints:?}");
+        self.quit().await;
+    }
+
+    /// Closes the window without a look at its console: for pages of others.
+    pub async fn quit(self) {
         let _ = self.http.delete(&self.session).send().await;
     }
 }

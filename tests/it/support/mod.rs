@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chromium;
+pub mod documentation;
 pub mod exchange;
 pub mod external_server;
 pub mod grpc;
@@ -209,6 +210,17 @@ impl TestServer {
             .build()
             .expect("an HTTP client");
         Self { app, clock, base, grpc, http, database, stop: Some(stop), running }
+    }
+
+    /// A server on SQLite at the URL of its issuer, on the system clock: for libraries, which check
+    /// both.
+    pub async fn at_its_issuer(settings: &[(&str, &str)]) -> Self {
+        let address = process::free_address();
+        let issuer = format!("http://{address}");
+        let own =
+            [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", &issuer)];
+        let database = Arc::new(Database::new(Backend::Sqlite).await);
+        Self::on(database, Clock::system(), &[&own, settings].concat()).await
     }
 
     /// Another server on the same database, with the same clock.
