@@ -110,6 +110,13 @@ impl Quickstart {
         Running { child, log }
     }
 
+    /// Runs the commands of a block to their end.
+    fn run(&self, title: &str) {
+        let mut running = self.start(title);
+        let status = running.child.wait().expect("a child");
+        assert!(status.success(), "{}", running.printed());
+    }
+
     /// Starts the application, and waits until it answers.
     async fn serve(&self) -> Running {
         let mut running = self.start("run");
@@ -206,5 +213,13 @@ async fn the_python_quickstart_leads_to_a_login_and_an_api() {
     let quickstart = Quickstart::follow("python").await;
     let python = set_up("PROPUSK_TEST_CLIENTS_DIR").join("python");
     quickstart.installed(".venv", &python, include_str!("../clients/requirements.txt"));
+    quickstart.log_in_use_and_log_out("/login", None, "#log-in").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Go and Chromium: run ./dev/test"]
+async fn the_go_quickstart_leads_to_a_login_and_an_api() {
+    let quickstart = Quickstart::follow("go").await;
+    quickstart.run("install");
     quickstart.log_in_use_and_log_out("/login", None, "#log-in").await;
 }
