@@ -223,3 +223,14 @@ async fn the_go_quickstart_leads_to_a_login_and_an_api() {
     quickstart.run("install");
     quickstart.log_in_use_and_log_out("/login", None, "#log-in").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java, Maven and Chromium: run ./dev/test"]
+async fn the_spring_boot_quickstart_leads_to_a_login_and_an_api() {
+    let quickstart = Quickstart::follow("spring-boot").await;
+    // What the build needs has been fetched by ./dev/test.
+    let settings = quickstart.folder.path().join(".mvn");
+    std::fs::create_dir(&settings).expect("a folder");
+    std::fs::write(settings.join("maven.config"), "-o\n-q\n-B\n").expect("a file");
+    quickstart.log_in_use_and_log_out("/", Some("button[type=submit]"), LOGIN).await;
+}
