@@ -234,3 +234,32 @@ async fn the_spring_boot_quickstart_leads_to_a_login_and_an_api() {
     std::fs::write(settings.join("maven.config"), "-o\n-q\n-B\n").expect("a file");
     quickstart.log_in_use_and_log_out("/", Some("button[type=submit]"), LOGIN).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node.js and Chromium: run ./dev/test"]
+async fn the_mcp_quickstart_leads_to_a_login_and_a_tool() {
+    let quickstart = Quickstart::follow("mcp").await;
+    let modules = set_up("PROPUSK_TEST_CLIENTS_DIR").join("node_modules");
+    quickstart.installed("node_modules", &modules, include_str!("../clients/package.json"));
+    let server = quickstart.serve().await;
+    let client = quickstart.start("client");
+    let url = until("a URL to open", || async {
+        let printed = client.printed();
+        printed.lines().find_map(|line| line.strip_prefix("Open ")).map(str::to_owned)
+    });
+    let browser = Chromium::open("en").await;
+    browser.go(&url.await).await;
+    log_in(&browser).await;
+    browser.text_is("body", "You are logged in, and can close this window.").await;
+    until(&format!("a note from\n{}", server.printed()), || async {
+        client.printed().contains("\nthe lighthouse note of ").then_some(())
+    })
+    .await;
+    browser.quit().await;
+    // A valid token with another audience is refused, with a hint where to get one.
+    let token = quickstart.server.login("ann").await.tokens().access;
+    let request = quickstart.server.http.post(format!("{}/mcp", quickstart.base()));
+    let refused = send(request.bearer_auth(token)).await.expect(StatusCode::UNAUTHORIZED);
+    let challenge = refused.header("www-authenticate").to_owned();
+    assert!(challenge.contains("/.well-known/oauth-protected-resource/mcp"), "{challenge}");
+}
