@@ -1,9 +1,11 @@
-// The five steps of the README, as examples/next has them, built by Next.js and used in Chromium.
+// The five steps of the README, as examples/next has them, built by Next.js, and in an empty project;
+// both are used in Chromium.
 
-import { spawn, type ChildProcess } from 'node:child_process';
-import { cp, mkdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -25,17 +27,17 @@ let browser: Browser;
 let next: ChildProcess;
 let printed = '';
 
-function run(...args: string[]): ChildProcess {
+/** The environment of Next.js, without what Vitest has added. */
+function environment(more: Record<string, string>): NodeJS.ProcessEnv {
   const others = Object.entries(process.env).filter(([name]) => !/^(NODE_ENV|VITEST)/.test(name));
-  const environment = {
-    ...Object.fromEntries(others),
-    PROPUSK_URL: proxy.url,
-    NODE_ENV: 'production',
-  };
+  return { ...Object.fromEntries(others), ...more } as NodeJS.ProcessEnv;
+}
+
+function run(...args: string[]): ChildProcess {
   const command = [join(folder, 'node_modules/next/dist/bin/next'), ...args];
   const child = spawn(process.execPath, command, {
     cwd: folder,
-    env: environment as NodeJS.ProcessEnv,
+    env: environment({ PROPUSK_URL: proxy.url, NODE_ENV: 'production' }),
   });
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
@@ -148,3 +150,68 @@ test('registration, a private page, a module, renewal, two tabs, sign-out and lo
   await shows('Hello, ann@example.org.');
   expect(await browser.url()).toBe(`${base}/account`);
 }, 120_000);
+
+test('an empty project with the steps of the README: registration, sign-out, login', async () => {
+  const page = await blocks('docs/quickstarts/nextjs.md');
+  const [create = '', enter = ''] = page.get('create')!.split('\n');
+  const [, version, args = ''] = /^npx create-next-app@(\S+) (.*)$/.exec(create)!;
+  const tool = join(KIT, 'node_modules/create-next-app');
+  const { version: installed } = JSON.parse(await readFile(join(tool, 'package.json'), 'utf8'));
+  expect(version).toBe(installed);
+  // Below the example, whose packages it finds.
+  const parent = await mkdtemp(join(folder, '.empty-'));
+  const without = ['--skip-install', '--disable-git'];
+  await promisify(execFile)(
+    process.execPath,
+    [join(tool, 'dist/index.js'), ...args.split(' '), ...without],
+    { cwd: parent, env: environment({}) },
+  );
+  const project = join(parent, enter.replace('cd ', ''));
+  for (const [file, code] of await blocks('clients/typescript/README.md')) {
+    await mkdir(dirname(join(project, file)), { recursive: true });
+    await writeFile(join(project, file), code);
+  }
+  const port = String(await freePort());
+  const started = spawn('sh', ['-ec', page.get('run')!], {
+    cwd: project,
+    env: environment({ PROPUSK_URL: server.issuer, PORT: port }),
+    detached: true, // a group of its own: npm starts others
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [started.stdout, started.stderr])
+    stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const window = await Browser.open();
+  const sees = (text: string): Promise<number> =>
+    eventually(
+      `the page shows ${text}: ${output}`,
+      async () => (await window.text()).includes(text),
+      60_000,
+    );
+  /** Sends the form as soon as React has it: the first request compiles the page. */
+  const send = async (button: string): Promise<void> => {
+    const script = `const form = document.querySelector('form') ?? {};
+      return Object.keys(form).some((key) => key.startsWith('__reactProps'))`;
+    await eventually(`the form: ${output}`, () => window.run<boolean>(script), 60_000);
+    await window.type('[name=email]', 'eve@example.org');
+    await window.type('[name=password]', PASSWORD);
+    await window.click(`button[value=${button}]`);
+    await sees('Hello, eve@example.org.');
+    expect(await window.url()).toBe(`http://127.0.0.1:${port}/account`);
+  };
+  try {
+    await eventually('Next.js listens', () => output.includes('Ready'), 60_000);
+    await window.go(`http://127.0.0.1:${port}/account`);
+    expect(await window.url()).toContain('/login?return_to=%2Faccount');
+    await send('register');
+    await window.click('button');
+    await sees('Log in');
+    expect(await window.cookies()).toEqual([]);
+    await window.click('a[href="/login"]');
+    await send('login');
+  } finally {
+    process.kill(-started.pid!, 'SIGKILL');
+    await window.close();
+    await rm(parent, { recursive: true, force: true });
+  }
+}, 180_000);

@@ -23,7 +23,7 @@ export default function Login() {
   }
 
   return (
-    <form onSubmit={submit}>
+    <form method="post" onSubmit={submit}>
       <input name="email" type="email" autoComplete="username" required aria-label="Email" />
       <input name="password" type="password" required aria-label="Password" />
       <button value="login">Log in</button>
