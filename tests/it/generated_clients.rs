@@ -1,6 +1,7 @@
 //! The OpenAPI document is one that linters accept and that client generators of three languages
 //! understand: each client is generated, compiled and used against a running server. The
-//! applications are in `tests/generators`; `./dev/test` fetches the generators.
+//! applications are in `tests/generators`; `./dev/test` fetches the generators. `proto/` passes
+//! buf's lint.
 
 use std::{
     collections::BTreeSet,
@@ -168,6 +169,53 @@ fn walk<'a>(value: &'a Value, at: &str, visit: &mut impl FnMut(&str, &'a Value))
             }
         }
         _ => {}
+    }
+}
+
+/// Runs buf on a copy of `proto` in which one text of a file is replaced. Returns whether it
+/// succeeded, and what it printed.
+async fn buf(arguments: &[&str], file: &str, from: &str, to: &str) -> (bool, String) {
+    let tool = std::env::var("PROPUSK_TEST_GENERATORS_DIR")
+        .expect("PROPUSK_TEST_GENERATORS_DIR names no folder with generators: run ./dev/test");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = tempfile::tempdir().expect("a folder");
+    let mut cp = Command::new("cp");
+    cp.args(["-r", "buf.yaml", "proto"]).arg(copy.path()).current_dir(root);
+    assert!(cp.status().await.expect("cp runs").success());
+    let path = copy.path().join(file);
+    let text = std::fs::read_to_string(&path).expect("a file");
+    assert!(text.contains(from), "{from}");
+    std::fs::write(path, text.replace(from, to)).expect("a file");
+    let output = Command::new(Path::new(&tool).join("node_modules/.bin/buf"))
+        .args(arguments)
+        .current_dir(copy.path())
+        .env("BUF_CACHE_DIR", copy.path().join(".cache"))
+        .output()
+        .await
+        .expect("buf runs");
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs buf: run ./dev/test"]
+async fn buf_lints_the_protocol_and_detects_breaking_changes() {
+    let (token, field) = ("proto/propusk/v1/token.proto", "string access_token = 1;");
+    let against = format!("{}/proto", env!("CARGO_MANIFEST_DIR"));
+    let breaking = ["breaking", "--against", &against];
+    let format = ["format", "--path", "proto/propusk", "--diff", "--exit-code"];
+    for check in [&["lint"][..], &breaking, &format] {
+        let (passed, printed) = buf(check, token, field, field).await;
+        assert!(passed, "{check:?}: {printed}");
+    }
+    // Each of them finds what it is for.
+    for (check, to, finding) in [
+        (&["lint"][..], "string AccessToken = 1;", "lower_snake_case"),
+        (&breaking, "int64 access_token = 1;", "changed type"),
+        (&format, "string   access_token = 1;", "access_token"),
+    ] {
+        let (passed, printed) = buf(check, token, field, to).await;
+        assert!(!passed && printed.contains(finding), "{check:?}: {printed}");
     }
 }
 
