@@ -65,6 +65,7 @@ mod revocation_feed;
 mod robustness;
 mod schema;
 mod secrets;
+mod sequences;
 mod sessions;
 mod smoke;
 mod structure;
