@@ -12,7 +12,8 @@ use poem_openapi::{Enum, Object, types::Example};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{self, Error},
+    error::{self, Error, SecondFactorRequired},
+    model::authentication::ACR_MFA,
     oauth::error::OAuthError,
 };
 
@@ -48,6 +49,12 @@ error_codes! {
     /// The account was refused where it is stored; a retry is refused too.
     UserCreate = "USER_CREATE_ERROR" BAD_REQUEST,
     InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
+    /// The password is right; the second step of the login must follow, as `mfa` says.
+    MfaRequired = "MFA_REQUIRED" FORBIDDEN,
+    /// The second step came too late, or the account was changed since the first.
+    InvalidMfaToken = "INVALID_MFA_TOKEN" UNAUTHORIZED,
+    /// The code of a second factor is wrong, or was used before.
+    InvalidCode = "INVALID_CODE" UNAUTHORIZED,
     InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN" UNAUTHORIZED,
     /// Client authentication failed (RFC 6749 §5.2).
@@ -99,6 +106,8 @@ pub struct ApiError {
     /// Human-readable; says what to do.
     pub message: String,
     pub details: Vec<Detail>,
+    /// What completes the login.
+    pub mfa: Option<MfaChallenge>,
     /// `Retry-After`, rounded up to seconds.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
@@ -133,6 +142,23 @@ pub struct Detail {
     pub message: String,
 }
 
+/// What completes a login whose password was right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MfaChallenge {
+    /// To be sent to `POST /api/v1/auth/login/mfa`.
+    pub mfa_token: String,
+    /// How the user can prove a second factor: `totp`, `passkey`, `recovery_code`. Later versions
+    /// may add methods.
+    pub methods: Vec<String>,
+    /// Whether the user has no second factor and must set one up
+    /// (`POST /api/v1/auth/login/mfa/setup`).
+    pub setup_required: bool,
+    /// The lifetime of the token in seconds.
+    pub expires_in: u64,
+}
+
 /// The envelope of every error.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -148,6 +174,10 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[oai(default, skip_serializing_if_is_empty)]
     pub details: Vec<Detail>,
+    /// With `MFA_REQUIRED` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub mfa: Option<MfaChallenge>,
     /// The `X-Request-Id` of this answer; the server's log and audit log know the request by it.
     pub request_id: String,
 }
@@ -162,6 +192,7 @@ impl Example for ErrorBody {
                 field: "password".to_owned(),
                 message: "Use at least 8 characters.".to_owned(),
             }],
+            mfa: None,
             request_id: "01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned(),
         }
     }
@@ -173,6 +204,7 @@ impl ApiError {
             code,
             message: message.into(),
             details: vec![],
+            mfa: None,
             retry_after: None,
             challenge: None,
             cookies: vec![],
@@ -211,6 +243,7 @@ impl ApiError {
             message: self.message.clone(),
             error_code: self.code,
             details: self.details.clone(),
+            mfa: self.mfa.clone(),
             request_id: request_id.to_owned(),
         })
     }
@@ -314,6 +347,32 @@ impl From<Error> for ApiError {
             E::NotDelivered(_) => Self::new(ErrorCode::Unavailable, message),
             E::InvalidLink => Self::new(ErrorCode::InvalidEmailToken, message),
             E::InvalidCredentials => Self::new(ErrorCode::InvalidCredentials, message),
+            E::SecondFactorRequired(required) => {
+                let SecondFactorRequired { token, methods, set_up, expires_in } = *required;
+                let mfa = MfaChallenge {
+                    mfa_token: token,
+                    methods: methods.into_iter().map(|one| one.as_str().to_owned()).collect(),
+                    setup_required: set_up,
+                    expires_in,
+                };
+                Self { mfa: Some(mfa), ..Self::new(ErrorCode::MfaRequired, message) }
+            }
+            E::WrongCode => Self::new(ErrorCode::InvalidCode, message),
+            E::LoginExpired => Self::new(ErrorCode::InvalidMfaToken, message),
+            E::NeedsLogin { max_age, second_factor } => {
+                let seconds = max_age.as_secs();
+                let mut challenge = format!(
+                    "Bearer error=\"insufficient_user_authentication\", error_description=\"{message}\", \
+                     max_age=\"{seconds}\""
+                );
+                if second_factor {
+                    challenge.push_str(&format!(", acr_values=\"{ACR_MFA}\""));
+                }
+                Self {
+                    challenge: Some(challenge),
+                    ..Self::new(ErrorCode::InsufficientUserAuthentication, message)
+                }
+            }
             // RFC 6750 §3.1: no error code where the request has no token.
             E::NoToken => Self {
                 challenge: Some("Bearer".to_owned()),

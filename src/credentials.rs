@@ -108,6 +108,8 @@ pub struct CookieNames<'a> {
     pub session: &'static str,
     /// The secret of the CSRF tokens of forms.
     pub csrf: &'static str,
+    /// A login between its two steps.
+    pub login: &'static str,
     secure: bool,
     /// The `Domain` of the token cookies; the others have none.
     domain: Option<&'a str>,
@@ -122,6 +124,7 @@ impl<'a> CookieNames<'a> {
                 refresh: "propusk_refresh",
                 session: "propusk_session",
                 csrf: "propusk_csrf",
+                login: "propusk_login",
                 secure: false,
                 domain,
             };
@@ -135,6 +138,7 @@ impl<'a> CookieNames<'a> {
             refresh,
             session: "__Host-propusk_session",
             csrf: "__Host-propusk_csrf",
+            login: "__Host-propusk_login",
             secure: true,
             domain,
         }
@@ -167,6 +171,11 @@ impl<'a> CookieNames<'a> {
     /// navigation.
     pub fn session_cookie(self, value: &str, seconds: u64) -> String {
         self.cookie(self.session, value, Duration::from_secs(seconds))
+    }
+
+    /// The `Set-Cookie` value of a login between its two steps; an empty value and 0 remove it.
+    pub fn login_cookie(self, value: &str, seconds: u64) -> String {
+        self.cookie(self.login, value, Duration::from_secs(seconds))
     }
 
     /// The `Set-Cookie` value of the CSRF secret, which the browser keeps until it is closed.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     keys,
+    model::second_factor::FactorMethod,
     oauth::{error::OAuthError, jwt::InvalidToken},
     password::PasswordError,
     storage,
@@ -40,6 +41,26 @@ pub enum Error {
     /// Wrong password, unknown login or disabled account, indistinguishably.
     #[error("wrong login or password")]
     InvalidCredentials,
+    /// The password is right, and opens no session: a second factor must follow.
+    #[error("{}", .0.message())]
+    SecondFactorRequired(Box<SecondFactorRequired>),
+    /// A code that is neither one of an authenticator app at this moment nor an unused recovery
+    /// code, indistinguishably.
+    #[error(
+        "wrong code: enter the current one of your authenticator app, or an unused recovery code"
+    )]
+    WrongCode,
+    /// The second step of a login came too late, or the account was changed since the first.
+    #[error("the login has expired: enter the password again")]
+    LoginExpired,
+    /// RFC 9470 §3 `insufficient_user_authentication`
+    #[error("{}", needs_login(*.second_factor))]
+    NeedsLogin {
+        /// How old the login may be.
+        max_age: Duration,
+        /// Whether it must include the second factor.
+        second_factor: bool,
+    },
     /// RFC 6750 §3.1 `invalid_token`
     #[error("the access token is not valid: {0}")]
     InvalidToken(InvalidToken),
@@ -86,6 +107,37 @@ impl Error {
     /// An invalid field.
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError { field, message: message.into() }])
+    }
+}
+
+/// What a login by password needs to be complete.
+#[derive(Debug)]
+pub struct SecondFactorRequired {
+    /// Sealed: sent back with the second step.
+    pub token: String,
+    /// How the user can prove a second factor.
+    pub methods: Vec<FactorMethod>,
+    /// The user has none and must set one up.
+    pub set_up: bool,
+    /// Seconds.
+    pub expires_in: u64,
+}
+
+impl SecondFactorRequired {
+    const fn message(&self) -> &'static str {
+        if self.set_up {
+            "the account must have a second factor: set one up"
+        } else {
+            "the account has a second factor: send a code of it"
+        }
+    }
+}
+
+const fn needs_login(second_factor: bool) -> &'static str {
+    if second_factor {
+        "a recent login with the second factor is required: log in again"
+    } else {
+        "a recent login is required: log in again"
     }
 }
 

@@ -206,6 +206,11 @@ fn login_url(app: &App, url: Option<String>, refusal: &Refusal) -> String {
     if let Refusal::NeedsLogin { max_age: Some(age), .. } = refusal {
         query.append_pair("max_age", &age.as_secs().to_string());
     }
+    if let Refusal::NeedsLogin { acr_values, .. } = refusal
+        && !acr_values.is_empty()
+    {
+        query.append_pair("acr_values", &acr_values.join(" "));
+    }
     let (issuer, query) = (&app.config.server.issuer, query.finish());
     let separator = if query.is_empty() { "" } else { "?" };
     format!("{issuer}{SESSION_START}{separator}{query}")

@@ -17,18 +17,20 @@ CREATE TABLE users (
     disabled_at        BIGINT,
     provisioning       TEXT,                    -- 'pending': the user service has not created the profile
     external_id        TEXT    UNIQUE,          -- the id in the system that the user was imported from
-    language           TEXT                     -- of mails: that of the pages the user has used
+    language           TEXT,                    -- of mails: that of the pages the user has used
+    second_factor_at   BIGINT                   -- when the first second factor was added; NULL: none
 );
 
 CREATE TABLE roles (
-    name        TEXT   NOT NULL PRIMARY KEY,
-    description TEXT   NOT NULL,
-    created_at  BIGINT NOT NULL,
-    updated_at  BIGINT NOT NULL
+    name                  TEXT    NOT NULL PRIMARY KEY,
+    description           TEXT    NOT NULL,
+    require_second_factor BOOLEAN NOT NULL,    -- its users log in with a second factor only
+    created_at            BIGINT  NOT NULL,
+    updated_at            BIGINT  NOT NULL
 );
-INSERT INTO roles (name, description, created_at, updated_at)
-VALUES ('user', 'The default role of a new user.', 0, 0),
-       ('admin', 'May use the admin API.', 0, 0);
+INSERT INTO roles (name, description, require_second_factor, created_at, updated_at)
+VALUES ('user', 'The default role of a new user.', FALSE, 0, 0),
+       ('admin', 'May use the admin API.', FALSE, 0, 0);
 
 CREATE TABLE clients (
     id                      TEXT   NOT NULL PRIMARY KEY,

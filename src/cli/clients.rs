@@ -160,6 +160,9 @@ pub struct Settings {
     /// Do not require PKCE (confidential clients with the scope openid only)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_pkce: Option<bool>,
+    /// Require a second factor of its users; one who has none sets one up at login
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_second_factor: Option<bool>,
     /// Require pushed authorization requests (RFC 9126)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     require_par: Option<bool>,
@@ -415,6 +418,7 @@ impl Settings {
             if let Some(without) = self.no_pkce {
                 to.require_pkce = without.then_some(false);
             }
+            set(&mut to.require_second_factor, self.require_second_factor);
             set(&mut to.require_pushed_authorization_requests, self.require_par);
             set(&mut to.require_signed_request_object, self.require_signed_request);
             set(&mut to.require_verified_email, self.require_verified_email);

@@ -27,7 +27,7 @@ use crate::{
     config::{Config, IgnoredVariable, LogFormat},
     error::Error,
     flows::{
-        accounts::register::Registration,
+        accounts::{register::Registration, second_factors},
         admin::{
             access::Precondition,
             bootstrap::{self, FirstStart},
@@ -40,7 +40,10 @@ use crate::{
     },
     http::{
         self,
-        api::admin::{Explanation, KeyData, SagaData, UserDetails},
+        api::{
+            admin::{Explanation, KeyData, SagaData, UserDetails},
+            second_factors::FactorData,
+        },
     },
     keys::{Keys, NewKey, Rotation},
     model::{actor::Actor, key::KeyState, user::Role},
@@ -372,6 +375,12 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             users::set_role(app, &user.id, role.clone(), &Actor::operator()).await?;
             println!("changed the role of {} to {}", user.email, role.as_str());
         }
+        UserCommand::Factors { user, json } => list_factors(app, &user, json).await?,
+        UserCommand::ResetFactors { user } => {
+            let user = users::find(app, &user).await?;
+            second_factors::reset(app, &user.id, &Actor::operator()).await?;
+            println!("removed all second factors and recovery codes of {}", user.email);
+        }
         UserCommand::WithdrawConsent { user, client } => {
             let user = users::find(app, &user).await?;
             clients::withdraw_consent(app, &user.id, &client, &Actor::operator()).await?;
@@ -426,6 +435,24 @@ async fn list_users(app: &App, as_json: bool) -> Result<(), Failed> {
         }
     }
     listing.print()
+}
+
+async fn list_factors(app: &App, user: &str, json: bool) -> Result<(), Failed> {
+    let user = users::find(app, user).await?;
+    let overview = second_factors::overview(app, &user.id).await?;
+    let (codes, is_required) = (overview.recovery_codes, overview.is_required);
+    let mut listing = Listing::new(&["ID", "KIND", "NAME", "CREATED", "LAST USED"], json);
+    for factor in overview.factors {
+        let shown = FactorData::from(factor);
+        let used = shown.last_used_at.as_deref().unwrap_or_default();
+        listing.add([&shown.id, &shown.kind, &shown.name, &shown.created_at, used], &shown)?;
+    }
+    listing.print()?;
+    if !json {
+        let required = if is_required { "; the role requires a second factor" } else { "" };
+        println!("{codes} unused recovery code(s){required}");
+    }
+    Ok(())
 }
 
 /// Diagnostics that are numbers; the others that look like one are ids.

@@ -261,6 +261,22 @@ enum UserCommand {
         /// Role: `user`, `admin` or a custom role (`propusk role list`)
         role: String,
     },
+    /// List the second factors of a user
+    Factors {
+        /// Id, email address or username
+        user: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all second factors and recovery codes of a user who has lost them
+    ///
+    /// The next login takes the password only; where a second factor is required, the user sets one
+    /// up then. Verify who asks for it.
+    ResetFactors {
+        /// Id, email address or username
+        user: String,
+    },
     /// Withdraw a user's consent to a client and revoke its tokens for the user
     WithdrawConsent {
         /// Id, email address or username

@@ -15,7 +15,7 @@ use crate::{
         actor::Actor,
         catalogue::Descriptions,
         module::{Module, ModuleGrant},
-        user::Role,
+        user::{Role, RoleSettings},
     },
     oauth::scope::Scope,
 };
@@ -100,13 +100,16 @@ pub struct Settings {
 
 #[derive(Debug, Subcommand)]
 pub enum RoleCommand {
-    /// Add a role or change its description
+    /// Add a role or replace its settings
     Add {
         /// Name of the role
         name: String,
         /// Description
         #[arg(long, default_value = "")]
         description: String,
+        /// Users of the role log in with a second factor only; one who has none sets one up
+        #[arg(long)]
+        require_second_factor: bool,
     },
     /// List roles
     List {
@@ -247,16 +250,20 @@ pub async fn role(app: &App, command: RoleCommand) -> Result<(), Failed> {
     let parse = |name: &str| Role::parse(name).map_err(|why| Failed::Usage(why.to_owned()));
     let by = Actor::operator();
     match command {
-        RoleCommand::Add { name, description } => {
-            roles::put(app, parse(&name)?, description, &by).await?;
+        RoleCommand::Add { name, description, require_second_factor } => {
+            let settings = RoleSettings { description, require_second_factor };
+            roles::put(app, parse(&name)?, settings, &by).await?;
             println!("saved role {name}");
         }
         RoleCommand::List { json } => {
-            let mut listing = Listing::new(&["NAME", "USERS", "DESCRIPTION"], json);
+            let mut listing =
+                Listing::new(&["NAME", "USERS", "SECOND FACTOR", "DESCRIPTION"], json);
             for entry in roles::all(app).await? {
                 let shown = RoleData::from(entry);
                 let users = shown.users.to_string();
-                listing.add([&shown.name, users.as_str(), &shown.description], &shown)?;
+                let required = if shown.require_second_factor { "required" } else { "" };
+                let cells = [&shown.name, users.as_str(), required, &shown.description];
+                listing.add(cells, &shown)?;
             }
             listing.print()?;
         }

@@ -7,6 +7,7 @@
 mod load;
 mod mail;
 mod older_service;
+mod second_factors;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -29,6 +30,7 @@ pub use self::{
     load::{ConfigError, environment},
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
+    second_factors::SecondFactors,
 };
 use crate::model::{
     client::{AssertionAudience, GrantType},
@@ -61,6 +63,7 @@ pub struct Config {
     pub outbound: Outbound,
     pub keys: Keys,
     pub passwords: Passwords,
+    pub second_factors: SecondFactors,
     pub registration: Registration,
     pub pages: Pages,
     pub mail: Mail,

@@ -4,7 +4,9 @@ use std::{path::Path, time::Duration};
 
 use url::Url;
 
-use super::{ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, mail};
+use super::{
+    ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, mail, second_factors,
+};
 use crate::model::key::LONGEST_SESSION_LIFE;
 
 /// A key, and what is wrong with its value and how to fix it.
@@ -30,6 +32,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     lifetimes(config, &mut found);
     keys(config, &mut found);
     passwords(config, &mut found);
+    second_factors::problems(config, &mut found);
     numbers(config, &mut found);
     rest(config, &mut found);
     found

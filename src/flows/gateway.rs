@@ -13,7 +13,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{
-        oauth::{authorize::ACR_PASSWORD, resources::is_about_the_user},
+        oauth::resources::is_about_the_user,
         sessions::open,
         tokens::{
             first_party::{self, Tokens},
@@ -23,6 +23,7 @@ use crate::{
     limits::{Key, Limit, RetryAfter},
     model::{
         actor::RequestContext,
+        authentication::{self, ACR_VALUES, SecondFactorRequest},
         browser_session::BrowserSession,
         catalogue::Catalogue,
         client::{self, FIRST_PARTY},
@@ -125,7 +126,10 @@ impl Refusal {
         match self {
             Self::NoToken | Self::InvalidToken(_) => true,
             Self::InsufficientScope { .. } => false,
-            Self::NeedsLogin { acr_values, .. } => meets_acr(acr_values),
+            Self::NeedsLogin { acr_values, .. } => {
+                acr_values.is_empty()
+                    || acr_values.iter().any(|one| ACR_VALUES.contains(&one.as_str()))
+            }
         }
     }
 }
@@ -352,8 +356,7 @@ impl Judge<'_> {
         let is_account = claims.user_id.as_ref().is_none_or(|id| *id == claims.sub);
         let acr_values = &self.requirements.acr_values;
         self.requirements.max_age.is_none_or(|most| at.distance(self.now) <= most)
-            && meets_acr(acr_values)
-            && (is_account || acr_values.is_empty())
+            && (acr_values.is_empty() || (is_account && meets_acr(claims, acr_values)))
     }
 
     /// The missing scope, where a token is valid except for a scope that its user has lost since
@@ -385,13 +388,22 @@ fn has_any(claims: &AccessClaims, audiences: &[String]) -> bool {
     audiences.iter().any(|name| claims.aud.contains(name))
 }
 
-/// Users log in by password; there is no other class.
-fn meets_acr(wanted: &[String]) -> bool {
-    wanted.is_empty() || wanted.iter().any(|one| one == ACR_PASSWORD)
+fn meets_acr(claims: &AccessClaims, wanted: &[String]) -> bool {
+    claims.acr.as_deref().is_some_and(|acr| authentication::satisfies(acr, wanted))
+}
+
+/// What starting a session behind a gateway leads to.
+#[derive(Debug)]
+pub enum Started {
+    Session(Box<Tokens>),
+    /// The browser's session was revoked meanwhile, or is older than `max_age`.
+    LogIn,
+    /// It is not of a required class: the user proves a second factor, or sets one up.
+    SecondFactor,
 }
 
 /// Opens a session of the first-party API for the user who is logged in at a browser, bound to the
-/// browser's session. `None` where that was revoked meanwhile, or is older than `max_age`.
+/// browser's session. `acr_values`: the accepted classes; empty: any.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -399,14 +411,24 @@ pub async fn start(
     app: &App,
     browser: BrowserSession,
     max_age: Option<Duration>,
+    acr_values: &[String],
     caller: &RequestContext,
-) -> Result<Option<Tokens>, Error> {
+) -> Result<Started, Error> {
     let now = app.clock.now();
     let is_old = |most: Duration| browser.authenticated_at + most.max(SHORTEST_MAX_AGE) < now;
     if max_age.is_some_and(is_old) {
-        return Ok(None);
+        return Ok(Started::LogIn);
     }
-    open::open_in_browser(app, browser, caller).await
+    let is_met = authentication::satisfies(browser.acr(), acr_values);
+    let requested = match is_met {
+        true => SecondFactorRequest::None,
+        false => SecondFactorRequest::Required,
+    };
+    if browser.lacks_second_factor(requested) {
+        return Ok(Started::SecondFactor);
+    }
+    let tokens = open::open_in_browser(app, browser, caller).await?;
+    Ok(tokens.map_or(Started::LogIn, |tokens| Started::Session(Box::new(tokens))))
 }
 
 /// Where a browser may be redirected to: a URL of this server or of an origin behind a gateway

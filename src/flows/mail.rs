@@ -64,7 +64,10 @@ pub(crate) const NOTICE_TTL: Duration = Duration::from_secs(48 * 3_600);
 /// How long administrators see what became of a mail. Longer than any mail is worth sending.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-const PURPOSE: &str = "mail";
+/// What the ciphertext of a mail is bound to.
+fn sealed_name(id: &str) -> String {
+    format!("mail:{id}")
+}
 
 /// A mail to queue.
 pub(crate) struct Outgoing<'a> {
@@ -152,7 +155,7 @@ pub(crate) async fn queue(
     let id = tx.new_id();
     let mail = Mail { to: to.to_owned(), language, content };
     let mail = serde_json::to_vec(&mail).map_err(|error| Error::Unavailable(error.into()))?;
-    let payload = app.keys.seal(PURPOSE, &id, &mail)?;
+    let payload = app.keys.seal(&sealed_name(&id), &mail)?;
     let now = tx.now();
     let new = NewMail {
         id: &id,
@@ -266,7 +269,7 @@ async fn send(app: &App, queued: &QueuedMail, render: Render) -> Result<(), NotS
     let broken = |why: String| NotSent::Refused(why);
     let mailer = app.mailer.as_ref();
     let mailer = mailer.ok_or_else(|| NotSent::Unavailable("mails are off".to_owned()))?;
-    let opened = app.keys.open_sealed(PURPOSE, &queued.id, &queued.payload);
+    let opened = app.keys.unseal(&sealed_name(&queued.id), &queued.payload);
     let opened = opened.map_err(|_| broken("it cannot be decrypted".to_owned()))?;
     // The error of serde could repeat a token.
     let mail: Mail = serde_json::from_slice(&opened)

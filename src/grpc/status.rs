@@ -58,7 +58,10 @@ fn code(error: &ApiError) -> Code {
     match error.code {
         // The caller is authenticated; the credential in the message is wrong.
         ErrorCode::InvalidRefreshToken | ErrorCode::InvalidCredentials => Code::InvalidArgument,
-        ErrorCode::UserCreate | ErrorCode::Conflict => Code::FailedPrecondition,
+        ErrorCode::InvalidCode => Code::InvalidArgument,
+        ErrorCode::UserCreate | ErrorCode::Conflict | ErrorCode::MfaRequired => {
+            Code::FailedPrecondition
+        }
         _ if error.oauth == Some("unauthorized_client") => Code::PermissionDenied,
         other => match other.status().as_u16() {
             401 => Code::Unauthenticated,

@@ -115,10 +115,11 @@ impl UserService for Users {
         request: Request<VerifyPasswordRequest>,
     ) -> Result<Response<v1::User>, Status> {
         let call = Call::of(&request)?;
-        let VerifyPasswordRequest { login, password } = request.get_ref();
+        let VerifyPasswordRequest { login, password, code } = request.get_ref();
         required(&call, "login", login)?;
         required(&call, "password", password)?;
-        let verified = login::verify_password(&call.app, login, password, &actor(&call)?).await;
+        let (code, actor) = (code.as_deref(), actor(&call)?);
+        let verified = login::verify_password(&call.app, login, password, code, &actor).await;
         let user = verified.map_err(|error| call.refuse(error))?;
         Ok(Response::new(user.into()))
     }

@@ -27,7 +27,7 @@ use self::{
     cors::Cors,
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
-    pages::{consent, device, email, login, register, select_account},
+    pages::{consent, device, email, factors, login, register, second_factor, select_account},
 };
 use crate::{app::App, listener::RequestTimeout};
 
@@ -61,6 +61,11 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/openapi.json", "GET", get(openapi))
         // Pages for users
         .at("/login", "GET, POST", get(login::show).post(login::submit))
+        .at(second_factor::PATH, "GET, POST", get(second_factor::show).post(second_factor::submit))
+        .at(factors::PATH, "GET", get(factors::show))
+        .at(factors::TOTP, "GET, POST", get(factors::set_up).post(factors::confirm))
+        .at(factors::REMOVE, "GET, POST", get(factors::ask_removal).post(factors::remove))
+        .at(factors::CODES, "GET, POST", get(factors::ask_renewal).post(factors::renew))
         .at("/register", "GET, POST", get(register::show).post(register::submit))
         .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
         .at("/consent", "POST", post(consent::decide))

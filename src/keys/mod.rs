@@ -17,7 +17,6 @@
 
 mod master;
 mod pem;
-mod sealed;
 
 use std::{
     collections::HashMap,

@@ -2,7 +2,11 @@
 
 use crate::{
     clock::Timestamp,
-    model::{module::OpenGrant, user::User},
+    model::{
+        authentication::{self, SecondFactorRequest},
+        module::OpenGrant,
+        user::User,
+    },
     oauth::scope::Scope,
 };
 
@@ -17,6 +21,31 @@ pub struct BrowserSession {
     pub authenticated_at: Timestamp,
     /// Authentication methods (RFC 8176).
     pub amr: Vec<String>,
+    /// The user has a second factor, whether it was used here or not.
+    pub has_second_factor: bool,
+    /// The role of the user requires one.
+    pub requires_second_factor: bool,
+}
+
+impl BrowserSession {
+    /// The class of the login (`acr`).
+    pub fn acr(&self) -> &'static str {
+        authentication::acr(&self.amr)
+    }
+
+    /// Whether the user has logged in with a second factor here.
+    pub fn is_mfa(&self) -> bool {
+        self.acr() == authentication::ACR_MFA
+    }
+
+    /// Whether a second factor must follow before the session is good enough: its role requires
+    /// one, or the request does.
+    pub fn lacks_second_factor(&self, requested: SecondFactorRequest) -> bool {
+        !self.is_mfa()
+            && (self.requires_second_factor
+                || requested == SecondFactorRequest::Required
+                || (requested == SecondFactorRequest::Preferred && self.has_second_factor))
+    }
 }
 
 /// What an authorization request needs to know about the browser and the client.

@@ -275,6 +275,9 @@ pub struct Metadata {
     pub software_version: Option<String>,
 
     pub consent: Consent,
+    /// Its users log in with a second factor only; one who has none sets one up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_second_factor: bool,
     /// `false` only for a confidential OpenID Connect client: PKCE is optional for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_pkce: Option<bool>,

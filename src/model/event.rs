@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
-    model::{session::RevocationReason, user::User},
+    model::{second_factor::FactorKind, session::RevocationReason, user::User},
 };
 
 /// An event. It is added to the outbox in the transaction of the change it describes.
@@ -101,6 +101,27 @@ impl Event {
         Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
     }
 
+    pub fn factor(kind: FactorChange, user_id: &str, id: &str, factor: FactorKind) -> Self {
+        let data = json!({ "userId": user_id, "factorId": id, "kind": factor.as_str() });
+        Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
+    }
+
+    pub fn recovery_code_used(user_id: &str) -> Self {
+        Self::of_user("factor.recovery_code_used", user_id)
+    }
+
+    pub fn recovery_codes_renewed(user_id: &str) -> Self {
+        Self::of_user("factor.recovery_codes_renewed", user_id)
+    }
+
+    pub fn factors_reset(user_id: &str) -> Self {
+        Self::of_user("factor.reset", user_id)
+    }
+
+    fn of_user(kind: &'static str, user_id: &str) -> Self {
+        Self { kind, subject: user_id.to_owned(), data: json!({ "userId": user_id }) }
+    }
+
     pub fn session_revoked(subject: &str, session_id: &str, reason: RevocationReason) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
         Self { kind: "session.revoked", subject: subject.to_owned(), data }
@@ -119,6 +140,22 @@ impl ConsentChange {
         match self {
             Self::Granted => "consent.granted",
             Self::Withdrawn => "consent.withdrawn",
+        }
+    }
+}
+
+/// A change of a user's second factors by the user.
+#[derive(Clone, Copy, Debug)]
+pub enum FactorChange {
+    Added,
+    Removed,
+}
+
+impl FactorChange {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "factor.added",
+            Self::Removed => "factor.removed",
         }
     }
 }

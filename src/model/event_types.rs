@@ -55,6 +55,8 @@ const BROWSER: Field = field("browserSessionId", Shape::Text, "The browser sessi
 const MODULE: Field = field("moduleId", Shape::Text, "The module's id");
 const BY: Field =
     field("by", Shape::OptionalText, "Who: a user id, a client id or `cli`; null: a planned end");
+const FACTOR: Field = field("factorId", Shape::Text, "The factor's id");
+const FACTOR_KIND: Field = field("kind", Shape::Text, "`totp` or `passkey`");
 const UNTIL: Field = field("validUntil", Shape::OptionalTime, "The planned end");
 const REASON: Field = field("reason", Shape::Text, "Why");
 const DELETED_FOR: Field =
@@ -89,6 +91,11 @@ pub const EVENT_TYPES: &[EventType] = &[
     event("consent.withdrawn", "A consent was withdrawn", &[USER, CLIENT]),
     event("module.enabled", "A module was switched on for a user", &[USER, MODULE, BY, UNTIL]),
     event("module.disabled", "A module was switched off for a user", &[USER, MODULE, BY, UNTIL]),
+    event("factor.added", "A user added a second factor", &[USER, FACTOR, FACTOR_KIND]),
+    event("factor.removed", "A user removed a second factor", &[USER, FACTOR, FACTOR_KIND]),
+    event("factor.recovery_code_used", "A user logged in with a recovery code", &[USER]),
+    event("factor.recovery_codes_renewed", "A user got new recovery codes", &[USER]),
+    event("factor.reset", "An operator removed every second factor of a user", &[USER, EXTERNAL]),
     event("module.expired", "The planned end of a module was reached", &[USER, MODULE, BY, UNTIL]),
 ];
 

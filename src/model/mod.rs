@@ -1,6 +1,7 @@
 //! Domain types: what the tables hold, and the rules for valid values. No I/O.
 
 pub mod actor;
+pub mod authentication;
 pub mod browser_session;
 pub mod catalogue;
 pub mod client;
@@ -13,6 +14,7 @@ pub mod mail;
 pub mod module;
 pub mod revocation;
 pub mod saga;
+pub mod second_factor;
 pub mod session;
 pub mod trusted_issuer;
 pub mod user;

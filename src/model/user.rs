@@ -225,12 +225,20 @@ impl Role {
     }
 }
 
-/// A role with its description and number of users.
+/// What can be changed about a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleSettings {
+    /// For administrators.
+    pub description: String,
+    /// Its users log in with a second factor only.
+    pub require_second_factor: bool,
+}
+
+/// A role with its settings and number of users.
 #[derive(Clone, Debug)]
 pub struct RoleEntry {
     pub role: Role,
-    /// For administrators.
-    pub description: String,
+    pub settings: RoleSettings,
     /// The number of users with this role.
     pub users: i64,
     pub created_at: Timestamp,

@@ -30,6 +30,11 @@ pub struct AccessClaims {
     pub sid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
+    /// How the user has logged in (RFC 9068 §2.2.1, RFC 9470 §6); absent where nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Beside `email` (OpenID Connect Core §5.1).
@@ -142,6 +147,8 @@ pub struct NewAccessToken<'a> {
     pub scope: Scope,
     pub session: Option<&'a str>,
     pub auth_time: Option<Timestamp>,
+    pub acr: Option<&'a str>,
+    pub amr: &'a [String],
     /// The email address, and whether it is verified.
     pub email: Option<(&'a str, bool)>,
     pub role: Option<&'a str>,
@@ -170,6 +177,8 @@ impl AccessClaims {
             scope: new.scope,
             sid: new.session.map(str::to_owned),
             auth_time: new.auth_time.map(Timestamp::as_secs),
+            acr: new.acr.map(str::to_owned),
+            amr: new.amr.to_vec(),
             email: new.email.map(|(email, _)| email.to_owned()),
             email_verified: new.email.map(|(_, is_verified)| is_verified),
             role: new.role.map(str::to_owned),

@@ -84,7 +84,8 @@ parameters! {
         pub ui_locales: Option<String>,
         /// An ID token that was issued to the client: only this user may answer the request.
         pub id_token_hint: Option<String>,
-        /// Accepted without effect: a single ACR is supported.
+        /// `urn:propusk:acr:mfa`, `urn:propusk:acr:password`, in order of preference. The first one
+        /// alone requires a second factor; one that comes before the other asks users who have one.
         pub acr_values: Option<String>,
         /// The claims request as JSON (OpenID Connect Core §5.5).
         pub claims: Option<String>,

@@ -64,6 +64,8 @@ pub async fn authorization_context(
                  u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
                  u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
                  c.scope AS consent, ",
+                users::second_factor_columns!(),
+                ", ",
                 open_grants!("b.user_id"),
                 " FROM change_counters v \
                  LEFT JOIN browser_sessions b ON b.token_hash = $1 AND b.revoked_at IS NULL AND b.expires_at > $4 \
@@ -88,6 +90,7 @@ pub async fn authorization_context(
     };
     let user = users::from_row(&row, &users::PREFIXED)?;
     let amr: String = row.get("amr")?;
+    let second_factor = users::second_factor_state(&row)?;
     let consent = row.get::<Option<String>>("consent")?;
     let consent = consent.map(|scope| Scope::parse(&scope)).transpose();
     // The browser of a disabled user counts as logged out.
@@ -100,6 +103,8 @@ pub async fn authorization_context(
             modules: read_open_grants(&row)?,
             authenticated_at: Timestamp(row.get("authenticated_at")?),
             amr: amr.split(' ').map(str::to_owned).collect(),
+            has_second_factor: second_factor.exists,
+            requires_second_factor: second_factor.is_required,
         }),
         consent: consent.map_err(|why| Error::Corrupt(why.to_owned()))?,
     })
@@ -131,6 +136,22 @@ pub async fn renew(
         )
         .await?;
     one(rows).map(|row| row.get("id")).transpose()
+}
+
+/// Gives a valid session a new cookie, and the methods of a second step of its login; `false` if the
+/// old cookie has no valid session of that id.
+pub async fn step_up(
+    tx: &mut Tx,
+    id: &str,
+    new_hash: [u8; 32],
+    amr: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE browser_sessions SET token_hash = $2, amr = $3 WHERE id = $1 AND revoked_at IS NULL \
+         AND expires_at > $4 RETURNING id",
+    );
+    Ok(!tx.run(statement.bind(id).bind(new_hash).bind(amr).bind(now)).await?.is_empty())
 }
 
 /// Whether the session is valid; it cannot be revoked until the transaction ends.

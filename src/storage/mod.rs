@@ -32,6 +32,7 @@ pub mod relay;
 pub mod revocations;
 pub mod roles;
 pub mod sagas;
+pub mod second_factors;
 pub mod sessions;
 pub mod single_use;
 mod sqlite;

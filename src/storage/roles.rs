@@ -3,13 +3,13 @@
 use super::{Db, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
-    model::user::{Role, RoleEntry},
+    model::user::{Role, RoleEntry, RoleSettings},
 };
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT r.name, r.description, r.created_at, r.updated_at, \
+            "SELECT r.name, r.description, r.require_second_factor, r.created_at, r.updated_at, \
              (SELECT COUNT(*) FROM users u WHERE u.role = r.name) AS users FROM roles r ",
             $rest
         )
@@ -46,11 +46,19 @@ pub async fn lock(tx: &mut Tx, role: &Role) -> Result<Option<RoleEntry>> {
 ///
 /// # Errors
 /// [`super::Error::Conflict`] if the name is taken.
-pub async fn insert(tx: &mut Tx, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+pub async fn insert(
+    tx: &mut Tx,
+    role: &Role,
+    settings: &RoleSettings,
+    now: Timestamp,
+) -> Result<()> {
     let statement = Statement::new(
-        "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3)",
+        "INSERT INTO roles (name, description, require_second_factor, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $4)",
     );
-    tx.run(statement.bind(role.as_str()).bind(description).bind(now)).await?;
+    let RoleSettings { description, require_second_factor } = settings;
+    let statement = statement.bind(role.as_str()).bind(description.as_str());
+    tx.run(statement.bind(*require_second_factor).bind(now)).await?;
     Ok(())
 }
 
@@ -62,14 +70,17 @@ pub async fn exists(tx: &mut Tx, role: &Role) -> Result<bool> {
     Ok(!tx.run(statement.bind(role.as_str())).await?.is_empty())
 }
 
-/// Adds a role, or replaces its description.
-pub async fn put(tx: &mut Tx, role: &Role, description: &str, now: Timestamp) -> Result<()> {
+/// Adds a role, or replaces its settings.
+pub async fn put(tx: &mut Tx, role: &Role, settings: &RoleSettings, now: Timestamp) -> Result<()> {
     let statement = Statement::new(
-        "INSERT INTO roles (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) \
-         ON CONFLICT (name) DO UPDATE SET description = $2, \
-         updated_at = CASE WHEN roles.updated_at < $3 THEN $3 ELSE roles.updated_at + 1 END",
+        "INSERT INTO roles (name, description, require_second_factor, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $4) \
+         ON CONFLICT (name) DO UPDATE SET description = $2, require_second_factor = $3, \
+         updated_at = CASE WHEN roles.updated_at < $4 THEN $4 ELSE roles.updated_at + 1 END",
     );
-    tx.run(statement.bind(role.as_str()).bind(description).bind(now)).await?;
+    let RoleSettings { description, require_second_factor } = settings;
+    let statement = statement.bind(role.as_str()).bind(description.as_str());
+    tx.run(statement.bind(*require_second_factor).bind(now)).await?;
     Ok(())
 }
 
@@ -86,7 +97,10 @@ fn entry(row: &Row) -> Result<RoleEntry> {
     let name: String = row.get("name")?;
     Ok(RoleEntry {
         role: Role::parse(&name).map_err(|_| super::Error::Corrupt(format!("role {name:?}")))?,
-        description: row.get("description")?,
+        settings: RoleSettings {
+            description: row.get("description")?,
+            require_second_factor: row.get("require_second_factor")?,
+        },
         users: row.get("users")?,
         created_at: Timestamp(row.get("created_at")?),
         updated_at: Timestamp(row.get("updated_at")?),

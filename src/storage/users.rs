@@ -35,6 +35,33 @@ pub struct UserWithPassword {
     pub user: User,
     /// PHC string.
     pub password_hash: String,
+    pub second_factor: SecondFactorState,
+}
+
+/// Whether a login of the user takes a second factor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecondFactorState {
+    /// The user has one.
+    pub exists: bool,
+    /// The role of the user requires one.
+    pub is_required: bool,
+}
+
+/// The columns of [`SecondFactorState`], for a user named `u`.
+macro_rules! second_factor_columns {
+    () => {
+        "u.second_factor_at, (SELECT r.require_second_factor FROM roles r WHERE r.name = u.role) AS second_factor_required"
+    };
+}
+pub(super) use second_factor_columns;
+
+/// Reads [`second_factor_columns`].
+pub(super) fn second_factor_state(row: &Row) -> Result<SecondFactorState> {
+    let required = row.get::<Option<bool>>("second_factor_required")?;
+    Ok(SecondFactorState {
+        exists: row.get::<Option<i64>>("second_factor_at")?.is_some(),
+        is_required: required.unwrap_or_default(),
+    })
 }
 
 /// A new user.
@@ -80,6 +107,17 @@ pub async fn insert(tx: &mut Tx, new: NewUser, now: Timestamp) -> Result<User> {
     })
 }
 
+macro_rules! select_with_password {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, u.password_hash, ",
+            second_factor_columns!(),
+            " FROM users u ",
+            $rest
+        )
+    };
+}
+
 /// Finds a user by email address or username.
 pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>> {
     // PostgreSQL rejects statements with NUL in a text value; no user has such a name.
@@ -87,24 +125,25 @@ pub async fn by_login(db: &Db, login: &Login) -> Result<Option<UserWithPassword>
         return Ok(None);
     }
     let statement = match login {
-        Login::Email(_) => {
-            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash \
-             FROM users WHERE email_canonical = $1"
-        }
-        Login::Username(_) => {
-            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash \
-             FROM users WHERE username_canonical = $1"
-        }
+        Login::Email(_) => select_with_password!("WHERE u.email_canonical = $1"),
+        Login::Username(_) => select_with_password!("WHERE u.username_canonical = $1"),
     };
     let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
-    one(rows)
-        .map(|row| {
-            Ok(UserWithPassword {
-                user: from_row(&row, &COLUMNS)?,
-                password_hash: row.get("password_hash")?,
-            })
-        })
-        .transpose()
+    one(rows).map(|row| with_password(&row)).transpose()
+}
+
+fn with_password(row: &Row) -> Result<UserWithPassword> {
+    Ok(UserWithPassword {
+        user: from_row(row, &COLUMNS)?,
+        password_hash: row.get("password_hash")?,
+        second_factor: second_factor_state(row)?,
+    })
+}
+
+/// As [`by_id`], with the password hash.
+pub async fn with_password_by_id(db: &Db, id: &str) -> Result<Option<UserWithPassword>> {
+    let statement = Statement::new(select_with_password!("WHERE u.id = $1"));
+    one(db.read(statement.bind(id)).await?).map(|row| with_password(&row)).transpose()
 }
 
 /// What a login is compared with.
@@ -125,14 +164,20 @@ pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
     }
     let statement = match login {
         Login::Email(_) => {
-            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash, \
-             email_canonical AS canonical FROM users WHERE email_canonical >= $1 \
-             ORDER BY email_canonical LIMIT 1"
+            concat!(
+                "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
+                 u.password_hash, u.email_canonical AS canonical, ",
+                second_factor_columns!(),
+                " FROM users u WHERE u.email_canonical >= $1 ORDER BY u.email_canonical LIMIT 1"
+            )
         }
         Login::Username(_) => {
-            "SELECT id, email, username, role, is_verified, created_at, disabled_at, password_hash, \
-             username_canonical AS canonical FROM users WHERE username_canonical >= $1 \
-             ORDER BY username_canonical LIMIT 1"
+            concat!(
+                "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
+                 u.password_hash, u.username_canonical AS canonical, ",
+                second_factor_columns!(),
+                " FROM users u WHERE u.username_canonical >= $1 ORDER BY u.username_canonical LIMIT 1"
+            )
         }
     };
     let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
@@ -143,8 +188,7 @@ pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
     if row.get::<String>("canonical")? != login.as_str() {
         return Ok(LoginCandidate { user: None, other_hash: Some(password_hash) });
     }
-    let user = UserWithPassword { user: from_row(&row, &COLUMNS)?, password_hash };
-    Ok(LoginCandidate { user: Some(user), other_hash: None })
+    Ok(LoginCandidate { user: Some(with_password(&row)?), other_hash: None })
 }
 
 /// Finds a user by id.
@@ -183,27 +227,40 @@ pub async fn lock_shared(tx: &mut Tx, id: &str) -> Result<Option<User>> {
 
 /// Records a login if the user is still enabled and the password is still the verified one; `false`
 /// otherwise. The row stays locked until the session is inserted, so that a login cannot overtake a
-/// concurrent disabling or password change. `new_hash` replaces an outdated hash.
+/// concurrent disabling or password change, nor a second factor that is added or removed: `false` as
+/// well if the user has one and the login had none, or the other way round. `new_hash` replaces an
+/// outdated hash.
 pub async fn record_login(
     tx: &mut Tx,
     id: &str,
     verified_hash: &str,
     new_hash: Option<String>,
+    has_second_factor: bool,
     now: Timestamp,
 ) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
                 "UPDATE users SET last_login_at = $3, password_hash = COALESCE($4, password_hash) \
-                 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL RETURNING id",
+                 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL \
+                 AND (second_factor_at IS NOT NULL) = $5 RETURNING id",
             )
             .bind(id)
             .bind(verified_hash)
             .bind(now)
-            .bind(new_hash),
+            .bind(new_hash)
+            .bind(has_second_factor),
         )
         .await?;
     Ok(!rows.is_empty())
+}
+
+/// Replaces an outdated hash of the same password, if it is still the verified one.
+pub async fn renew_hash(tx: &mut Tx, id: &str, verified: &str, new: &str) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id",
+    );
+    Ok(!tx.run(statement.bind(id).bind(verified).bind(new)).await?.is_empty())
 }
 
 /// Disables (`Some`) or enables (`None`) a user; `false` if there is no such user.

@@ -55,9 +55,19 @@ label! {
     LoginOutcome: "outcome" {
         Ok = "ok",
         WrongCredentials = "wrong_credentials",
+        SecondFactorRequired = "second_factor_required",
         RateLimited = "rate_limited",
         Overloaded = "overloaded",
         Error = "error",
+    }
+}
+
+label! {
+    /// The outcome of checking the code of a second factor.
+    FactorOutcome: "outcome" {
+        Ok = "ok",
+        WrongCode = "wrong_code",
+        RateLimited = "rate_limited",
     }
 }
 
@@ -222,6 +232,7 @@ pub struct Metrics {
     database_errors: Family<StatementKind, Counter>,
     database_duration: Durations<StatementKind>,
     logins: Family<LoginOutcome, Counter>,
+    second_factors: Family<FactorOutcome, Counter>,
     refreshes: Family<RefreshOutcome, Counter>,
     token_checks: Family<TokenCheck, Counter>,
     gateways: Family<GatewayOutcome, Counter>,
@@ -352,6 +363,7 @@ impl Metrics {
                 "Time of a database statement or commit, with queueing, by kind",
             ),
             logins: family(r, "logins", "Login attempts, by outcome"),
+            second_factors: family(r, "second_factors", "Codes of second factors, by outcome"),
             refreshes: family(
                 r,
                 "refreshes",
@@ -385,6 +397,11 @@ impl Metrics {
     /// Counts a login attempt.
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a code of a second factor.
+    pub fn second_factor(&self, outcome: FactorOutcome) {
+        self.second_factors.get_or_create(&outcome).inc();
     }
 
     /// Counts a device authorization request, or a decision about one.

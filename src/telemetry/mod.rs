@@ -7,7 +7,7 @@ mod process;
 pub use self::{
     logs::{LogError, init_logs, log_to},
     metrics::{
-        DeliveryOutcome, DeviceOutcome, GatewayOutcome, LoginOutcome, MailOutcome, Metrics,
-        ProfileOutcome, RefreshOutcome, StatementKind, TokenCheck,
+        DeliveryOutcome, DeviceOutcome, FactorOutcome, GatewayOutcome, LoginOutcome, MailOutcome,
+        Metrics, ProfileOutcome, RefreshOutcome, StatementKind, TokenCheck,
     },
 };

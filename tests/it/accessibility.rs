@@ -6,10 +6,11 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, ClientCard, Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts,
-    DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, Form,
-    FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome, Problem, Register,
-    ScopeLine, Secret, SelectAccount,
+    Account, ClientCard, ConfirmChange, Consent, Destination, DeviceCode, DeviceConsent,
+    DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
+    ErrorTitle, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving, Locale, LoggedOut,
+    Login, Logout, Outcome, Problem, RecoveryCodes, Register, ScopeLine, SecondFactor, Secret,
+    Security, SelectAccount, SetUpFactor,
 };
 use serde_json::{Value, json};
 
@@ -18,10 +19,13 @@ use crate::support::{Backend, PASSWORD, TestServer, chromium::Chromium};
 /// A notebook on a square background.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
 
+/// A part of a QR code.
+const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 29 29\" shape-rendering=\"crispEdges\"><path fill=\"#fff\" d=\"M0 0h29v29H0z\"/><path fill=\"#000\" d=\"M4 4h7v7h-7zM18 4h7v7h-7zM4 18h7v7h-7z\"/></svg>";
+
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 39] = [
+const PAGES: [&str; 49] = [
     "login",
     "login-for-client",
     "login-again",
@@ -61,6 +65,16 @@ const PAGES: [&str; 39] = [
     "email-reset",
     "email-change",
     "email-sent",
+    "second-factor",
+    "second-factor-wrong",
+    "second-factor-recovery",
+    "setup",
+    "setup-required",
+    "recovery-codes",
+    "security",
+    "security-none",
+    "security-remove",
+    "security-renew",
 ];
 
 fn client(name: &str) -> ClientCard<'_> {
@@ -191,7 +205,76 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         ("password", "This password is too easy to guess. Add another word or two."),
     ];
     let refused = refused.map(|(field, message)| (field, message.to_owned()));
+    let second_factor = SecondFactor {
+        form,
+        client: Some(known),
+        problem: None,
+        account: "vera@example.org",
+        has_app: true,
+        other_account: "/login".to_owned(),
+    };
+    let uri =
+        "otpauth://totp/id.example.org:vera%40example.org?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+    let set_up = SetUpFactor {
+        form,
+        action: "/account/security/totp",
+        problem: None,
+        is_required: false,
+        setup_token: "eyJlbmMiOiJBMjU2R0NNIn0",
+        secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+        qr_code: QR_CODE,
+        uri,
+        name: "",
+    };
+    let line = |id, name| FactorLine {
+        id,
+        name,
+        added: "2026-11-21".to_owned(),
+        used: Some("2026-11-28".to_owned()),
+        is_passkey: false,
+    };
+    let security = Security {
+        account: "vera@example.org",
+        factors: vec![line("1", "My phone"), line("2", LONG)],
+        recovery_codes: 9,
+        is_required: false,
+    };
+    let change = |question| ConfirmChange { form, question, problem: None };
+    let codes: Vec<String> = (0..10).map(|n| format!("7d3k-0hqa-mz4e-w8s{n}")).collect();
     let answer = match name {
+        "second-factor" => second_factor.render(t, ok, to),
+        "second-factor-wrong" => SecondFactor {
+            problem: Some(Problem::WrongFactorCode),
+            ..second_factor
+        }
+        .render(t, ok, to),
+        "second-factor-recovery" => SecondFactor {
+            client: None,
+            has_app: false,
+            account: LONG,
+            ..second_factor
+        }
+        .render(t, ok, to),
+        "setup" => set_up.render(t, ok, to),
+        "setup-required" => SetUpFactor {
+            is_required: true,
+            problem: Some(Problem::FactorExpired),
+            name: LONG,
+            ..set_up
+        }
+        .render(t, ok, to),
+        "recovery-codes" => RecoveryCodes { codes: &codes, next: "/login" }.render(t, ok, to),
+        "security" => security.render(t, ok, to),
+        "security-none" => Security {
+            account: LONG,
+            factors: vec![],
+            recovery_codes: 0,
+            is_required: true,
+        }
+        .render(t, ok, to),
+        "security-remove" => change(FactorQuestion::Remove { id: "1", name: LONG, is_last: true })
+            .render(t, ok, to),
+        "security-renew" => change(FactorQuestion::RenewCodes).render(t, ok, to),
         "login" => login.render(t, ok, to),
         "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, to),
         "login-again" => Login {

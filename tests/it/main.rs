@@ -64,6 +64,7 @@ mod resource_limits;
 mod revocation_feed;
 mod robustness;
 mod schema;
+mod second_factors;
 mod secrets;
 mod sequences;
 mod sessions;

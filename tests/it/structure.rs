@@ -25,7 +25,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("jose", &["clock", "oauth", "model"]),
     ("directory", &["model", "oauth", "storage"]),
     ("keys", &["clock", "config", "jose", "model", "oauth", "storage"]),
-    ("error", &["keys", "oauth", "password", "storage"]),
+    ("error", &["keys", "model", "oauth", "password", "storage"]),
     ("diagnostics", &["clock", "error", "model", "storage"]),
     ("caches", &["clock", "jose", "model", "oauth", "outbound"]),
     ("revocation", &["clock", "config", "directory", "keys", "model", "oauth", "storage"]),

@@ -7,7 +7,10 @@ use propusk::{
     app::App,
     clock::{Clock, Rng},
     config::Config,
-    model::{actor::Actor, user::Role},
+    model::{
+        actor::Actor,
+        user::{Role, RoleSettings},
+    },
     storage::{
         self, CommitNotifications, Db, Error, Statement, Tx, audit,
         change_counters::{self, Counter},
@@ -41,7 +44,7 @@ fn role(name: &str) -> Role {
 }
 
 async fn add(tx: &mut Tx, name: &str) -> storage::Result<()> {
-    roles::insert(tx, &role(name), "", START).await
+    roles::insert(tx, &role(name), &RoleSettings::default(), START).await
 }
 
 async fn has(db: &Db, name: &str) -> bool {

@@ -7,6 +7,10 @@ use crate::{
     diagnostics,
     error::{Error, FieldError},
     flows::{
+        accounts::{
+            second_factors::proof,
+            second_step::{self, Place},
+        },
         provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
@@ -14,11 +18,12 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        authentication::PASSWORD,
         client::Source,
         user::{Login, User, UserRecord},
     },
     password::{MAX_BYTES, Verdict, kind_of_hash},
-    storage::users,
+    storage::users::{self, SecondFactorState, UserWithPassword},
     telemetry::LoginOutcome,
 };
 
@@ -56,7 +61,8 @@ impl<'a> Identifiers<'a> {
 /// response.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`], [`Error::AccountPending`], those of the limits, and
+/// [`Error::InvalidCredentials`], [`Error::AccountPending`], those of the limits,
+/// [`Error::SecondFactorRequired`] where the password is right and more is needed, and
 /// [`Error::Validation`]: without an identifier, and where the password is right but a further
 /// identifier is not that account's.
 pub async fn login(
@@ -68,8 +74,14 @@ pub async fn login(
     let opened = async {
         loop {
             let authenticated = authenticate(app, identifiers, password).await?;
+            if authenticated.needs_second_factor() {
+                match authenticated.second_step(app, Place::Api, context).await? {
+                    Some(required) => return Err(required),
+                    None => continue,
+                }
+            }
             let user = authenticated.user.clone();
-            let (session, tokens) = PreparedSession::api(app, user, context).await?;
+            let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
             if open(app, authenticated, session, context).await? {
                 app.metrics.token_issued("login", Source::BuiltIn);
                 return Ok(tokens);
@@ -94,8 +106,15 @@ pub async fn login_browser(
         let identifiers = Identifiers { login, ..Identifiers::default() };
         loop {
             let authenticated = authenticate(app, identifiers, password).await?;
+            if authenticated.needs_second_factor() {
+                match authenticated.second_step(app, Place::Page, context).await? {
+                    Some(required) => return Err(required),
+                    None => continue,
+                }
+            }
             let user = authenticated.user.clone();
-            let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+            let (session, cookie) =
+                PreparedSession::browser(app, user, &[PASSWORD], previous, context);
             if open(app, authenticated, session, context).await? {
                 return Ok(cookie);
             }
@@ -105,7 +124,8 @@ pub async fn login_browser(
 }
 
 /// Verifies a password for a trusted back end, which `actor` names, and opens no session. Limits,
-/// work and response are those of [`login`].
+/// work and response are those of [`login`]. `code`: of the second factor of a user who has one; the
+/// password alone is not enough.
 ///
 /// # Errors
 /// As [`login`].
@@ -113,17 +133,40 @@ pub async fn verify_password(
     app: &App,
     login: &str,
     password: &str,
+    code: Option<&str>,
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
     let identifiers = Identifiers { login, ..Identifiers::default() };
     let verified = async {
         loop {
-            let Authenticated { user, verified_hash, rehashed } =
-                authenticate(app, identifiers, password).await?;
+            let authenticated = authenticate(app, identifiers, password).await?;
+            let proof = match (authenticated.needs_second_factor(), code, &actor.caller) {
+                (false, ..) => None,
+                (true, Some(code), Some(caller)) if authenticated.second_factor.exists => {
+                    let user_id = authenticated.user.id.as_str();
+                    Some(proof::check(app, user_id, code, caller.address).await?)
+                }
+                (true, ..) => {
+                    let (user_id, hash) = (&authenticated.user.id, &authenticated.verified_hash);
+                    let required = second_step::require(app, user_id, hash, Place::Api).await?;
+                    return Err(Error::SecondFactorRequired(Box::new(required)));
+                }
+            };
+            let Authenticated { user, verified_hash, rehashed, .. } = authenticated;
             let was_outdated = rehashed.is_some();
             let mut tx = app.begin(actor).await?;
-            let now = tx.now();
-            if users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
+            let (now, has_factor) = (tx.now(), proof.is_some());
+            if users::record_login(&mut tx, &user.id, &verified_hash, rehashed, has_factor, now)
+                .await?
+            {
+                if let Some(proof) = proof {
+                    let accepted = proof.accept(&mut tx, &user.id).await?;
+                    proof.counted(app, accepted);
+                    if !accepted {
+                        tx.rollback().await?;
+                        return Err(Error::WrongCode);
+                    }
+                }
                 tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
                 tx.commit().await?;
                 let record = users::record_by_id(&app.db, &user.id).await?;
@@ -168,6 +211,7 @@ fn counted<T>(app: &App, outcome: Result<T, Error>) -> Result<T, Error> {
         Err(Error::TooMany(_)) => LoginOutcome::RateLimited,
         Err(Error::Overloaded) => LoginOutcome::Overloaded,
         Err(Error::InvalidCredentials) => LoginOutcome::WrongCredentials,
+        Err(Error::SecondFactorRequired(_)) => LoginOutcome::SecondFactorRequired,
         Err(_) => LoginOutcome::Error,
     });
     outcome
@@ -180,6 +224,35 @@ struct Authenticated {
     verified_hash: String,
     /// The hash by today's parameters, where the stored one is outdated.
     rehashed: Option<String>,
+    second_factor: SecondFactorState,
+}
+
+impl Authenticated {
+    /// Whether the password alone opens no session.
+    const fn needs_second_factor(&self) -> bool {
+        self.second_factor.exists || self.second_factor.is_required
+    }
+
+    /// The refusal that names the second step; `None` if the password was changed meanwhile. An
+    /// outdated hash is replaced now: the second step does not know the password.
+    async fn second_step(
+        self,
+        app: &App,
+        place: Place,
+        context: &RequestContext,
+    ) -> Result<Option<Error>, Error> {
+        let Self { user, mut verified_hash, rehashed, .. } = self;
+        if let Some(renewed) = rehashed {
+            let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+            if !users::renew_hash(&mut tx, &user.id, &verified_hash, &renewed).await? {
+                return Ok(None);
+            }
+            tx.commit().await?;
+            verified_hash = renewed;
+        }
+        let required = second_step::require(app, &user.id, &verified_hash, place).await?;
+        Ok(Some(Error::SecondFactorRequired(Box::new(required))))
+    }
 }
 
 async fn authenticate(
@@ -244,7 +317,8 @@ async fn authenticate(
     };
     app.limits.login_account.refund(&account);
     app.admit(Limit::Writes, &Key::user(found.user.id.as_bytes()))?;
-    Ok(Authenticated { user: found.user, verified_hash: found.password_hash, rehashed })
+    let UserWithPassword { user, password_hash, second_factor } = found;
+    Ok(Authenticated { user, verified_hash: password_hash, rehashed, second_factor })
 }
 
 /// Stores the session, unless the password was changed or the account disabled meanwhile: that is an
@@ -256,11 +330,11 @@ async fn open(
     session: PreparedSession,
     context: &RequestContext,
 ) -> Result<bool, Error> {
-    let Authenticated { user, verified_hash, rehashed } = authenticated;
+    let Authenticated { user, verified_hash, rehashed, .. } = authenticated;
     let was_outdated = rehashed.is_some();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let now = tx.now();
-    if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, now).await? {
+    if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, false, now).await? {
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
     session.store(&mut tx, "user.login").await?;

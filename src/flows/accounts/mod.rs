@@ -8,3 +8,5 @@ pub mod login;
 pub mod logout;
 pub mod password;
 pub mod register;
+pub mod second_factors;
+pub mod second_step;

@@ -21,6 +21,7 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        authentication::PASSWORD,
         client::Source,
         event::Event,
         mail::{Content, Purpose},
@@ -54,7 +55,8 @@ pub async fn register(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let account = prepare(app, registration, context).await?;
-    let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
+    let (session, tokens) =
+        PreparedSession::api(app, account.user.clone(), &[PASSWORD], context).await?;
     create(app, account, session, None, language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
@@ -73,7 +75,7 @@ pub async fn register_browser(
 ) -> Result<Cookie, Error> {
     let account = prepare(app, registration, context).await?;
     let user = account.user.clone();
-    let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+    let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
     create(app, account, session, None, language, context).await?;
     Ok(cookie)
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     model::{
         actor::Actor,
-        user::{Role, RoleEntry},
+        user::{Role, RoleEntry, RoleSettings},
     },
     storage::{self, roles},
 };
@@ -42,27 +42,27 @@ pub async fn by_name(app: &App, name: &str) -> Result<RoleEntry, Error> {
 pub async fn create(
     app: &App,
     role: Role,
-    description: String,
+    settings: RoleSettings,
     request: Option<IdempotentRequest>,
     actor: &Actor,
 ) -> Result<Created<RoleEntry>, Error> {
-    check(&description)?;
+    check(&settings)?;
     let mut tx = app.begin(actor).await?;
     if let Some(name) = idempotency::claim(&mut tx, request.as_ref(), role.as_str()).await? {
         tx.rollback().await?;
         return Ok(Created::earlier(by_name(app, &name).await?));
     }
     let now = tx.now();
-    roles::insert(&mut tx, &role, &description, now).await.map_err(|error| match error {
+    roles::insert(&mut tx, &role, &settings, now).await.map_err(|error| match error {
         storage::Error::Conflict(_) => Error::Conflict("a role of this name exists: update it"),
         other => other.into(),
     })?;
-    tx.audit("role.put", None, detail(&role, json!(description))).await?;
+    tx.audit("role.put", None, detail(&role, None, &settings)).await?;
     tx.commit().await?;
-    Ok(Created::now(RoleEntry { role, description, users: 0, created_at: now, updated_at: now }))
+    Ok(Created::now(RoleEntry { role, settings, users: 0, created_at: now, updated_at: now }))
 }
 
-/// Changes a role's description.
+/// Changes a role; `None` keeps a value.
 ///
 /// # Errors
 /// [`Error::Validation`] for the description; [`Error::NotFound`]; [`Error::Changed`].
@@ -70,36 +70,47 @@ pub async fn update(
     app: &App,
     role: Role,
     precondition: &Precondition,
-    description: String,
+    description: Option<String>,
+    require_second_factor: Option<bool>,
     actor: &Actor,
 ) -> Result<RoleEntry, Error> {
-    check(&description)?;
     let mut tx = app.begin(actor).await?;
     let mut entry = roles::lock(&mut tx, &role).await?.ok_or(Error::NotFound("role"))?;
     precondition.check(entry.updated_at)?;
-    if entry.description == description {
+    let settings = RoleSettings {
+        description: description.unwrap_or_else(|| entry.settings.description.clone()),
+        require_second_factor: require_second_factor
+            .unwrap_or(entry.settings.require_second_factor),
+    };
+    check(&settings)?;
+    if entry.settings == settings {
         return Ok(entry);
     }
     let now = tx.now();
-    roles::put(&mut tx, &role, &description, now).await?;
-    let changed = json!({ "from": entry.description, "to": description });
-    tx.audit("role.put", None, detail(&role, changed)).await?;
+    roles::put(&mut tx, &role, &settings, now).await?;
+    let changed = detail(&role, Some(&entry.settings), &settings);
+    tx.audit("role.put", None, changed).await?;
     tx.commit().await?;
     entry.updated_at = now.past(entry.updated_at);
-    entry.description = description;
+    entry.settings = settings;
     Ok(entry)
 }
 
-/// Creates a role, or changes its description.
+/// Creates a role, or changes its settings.
 ///
 /// # Errors
 /// [`Error::Validation`] for the description.
-pub async fn put(app: &App, role: Role, description: String, actor: &Actor) -> Result<(), Error> {
-    check(&description)?;
+pub async fn put(
+    app: &App,
+    role: Role,
+    settings: RoleSettings,
+    actor: &Actor,
+) -> Result<(), Error> {
+    check(&settings)?;
     let mut tx = app.begin(actor).await?;
     let now = tx.now();
-    roles::put(&mut tx, &role, &description, now).await?;
-    tx.audit("role.put", None, detail(&role, json!(description))).await?;
+    roles::put(&mut tx, &role, &settings, now).await?;
+    tx.audit("role.put", None, detail(&role, None, &settings)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -128,11 +139,25 @@ pub async fn delete(
     Ok(tx.commit().await?)
 }
 
-fn detail(role: &Role, description: Value) -> Value {
-    json!({ "role": role.as_str(), "description": description })
+/// The entry of the audit log; with the old values where they are known and differ.
+fn detail(role: &Role, from: Option<&RoleSettings>, to: &RoleSettings) -> Value {
+    let description = match from {
+        Some(from) if from.description != to.description => {
+            json!({ "from": from.description, "to": to.description })
+        }
+        _ => json!(to.description),
+    };
+    let required = match from {
+        Some(from) if from.require_second_factor != to.require_second_factor => {
+            json!({ "from": from.require_second_factor, "to": to.require_second_factor })
+        }
+        _ => json!(to.require_second_factor),
+    };
+    json!({ "role": role.as_str(), "description": description, "requireSecondFactor": required })
 }
 
-fn check(description: &str) -> Result<(), Error> {
+fn check(settings: &RoleSettings) -> Result<(), Error> {
+    let description = &settings.description;
     if description.chars().count() > 500 || description.contains(char::is_control) {
         let message = "must be at most 500 characters without line breaks";
         return Err(Error::field("description", message));

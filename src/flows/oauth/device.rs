@@ -18,7 +18,7 @@ use crate::{
         accounts::browser_session,
         admin::clients::document,
         oauth::{
-            authorize::{self, ACR_PASSWORD, request},
+            authorize::{self, request},
             client_auth,
             resources::{self, Target},
         },
@@ -27,6 +27,7 @@ use crate::{
     limits::{self, Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        authentication::SecondFactorRequest,
         browser_session::BrowserSession,
         client::{Client, Consent, GrantType},
         device_authorization::{DeviceAuthorization, DeviceState},
@@ -209,6 +210,8 @@ pub enum Step {
     LogIn {
         again: bool,
     },
+    /// The user proves a second factor, or sets one up.
+    SecondFactor,
     /// The code was not entered in this browser session.
     Enter,
     /// The client requires a verified email address.
@@ -271,6 +274,13 @@ pub async fn step(app: &App, user_code: &UserCode, cookie: Option<&str>) -> Resu
     let too_old = max_age == Some(0) || authorize::is_too_old(app, max_age, &browser);
     if too_old && !is_for_this {
         return Ok(Step::LogIn { again: true });
+    }
+    let requested = match client.metadata.require_second_factor {
+        true => SecondFactorRequest::Required,
+        false => SecondFactorRequest::None,
+    };
+    if browser.lacks_second_factor(requested) {
+        return Ok(Step::SecondFactor);
     }
     if authorize::must_verify_email(app, client, &browser)? {
         return Ok(Step::VerifyEmail);
@@ -358,7 +368,7 @@ fn approved_session(
         offline: scope.contains("offline_access"),
         details: SessionDetails {
             amr: browser.amr.clone(),
-            acr: Some(ACR_PASSWORD.to_owned()),
+            acr: Some(browser.acr().to_owned()),
             resource: target.names(),
             ..SessionDetails::default()
         },

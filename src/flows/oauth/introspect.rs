@@ -43,6 +43,11 @@ pub struct Facts {
     pub sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
+    /// RFC 9470 §6.2
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
     /// As in the access token, from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
@@ -110,6 +115,8 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         jti: None,
         sid: Some(session.id),
         auth_time: session.authenticated_at.map(Timestamp::as_secs),
+        acr: session.details.acr,
+        amr: session.details.amr,
         user_id: session.details.external_user.map(|user| user.id),
         email: None,
         email_verified: None,
@@ -144,6 +151,8 @@ impl Facts {
             jti: Some(claims.jti),
             sid: claims.sid,
             auth_time: claims.auth_time,
+            acr: claims.acr,
+            amr: claims.amr,
             user_id: claims.user_id,
             email: claims.email,
             email_verified: claims.email_verified,

@@ -31,9 +31,6 @@ use crate::{
     },
 };
 
-/// How a user logs in by password (RFC 8176).
-const PASSWORD: &str = "pwd";
-
 /// The cookie of a browser that has just been logged in.
 #[derive(Debug)]
 pub struct Cookie {
@@ -56,7 +53,7 @@ pub(crate) enum PreparedSession {
 }
 
 impl PreparedSession {
-    /// Prepares a session of the first-party API. Its tokens are signed before anything is stored:
+    /// Prepares a session of the first-party API. `amr`: how the user has authenticated. Its tokens are signed before anything is stored:
     /// if signing fails, nothing is half done.
     ///
     /// # Errors
@@ -64,9 +61,11 @@ impl PreparedSession {
     pub async fn api(
         app: &App,
         user: User,
+        amr: &[&str],
         context: &RequestContext,
     ) -> Result<(Self, Tokens), Error> {
-        let (row, tokens) = first_party_session(app, user, None, context).await?;
+        let amr = owned(amr);
+        let (row, tokens) = first_party_session(app, user, None, amr, context).await?;
         Ok((Self::Api(Box::new(row)), tokens))
     }
 
@@ -74,16 +73,17 @@ impl PreparedSession {
     pub fn browser(
         app: &App,
         user: User,
+        amr: &[&str],
         previous: Option<&str>,
         context: &RequestContext,
     ) -> (Self, Cookie) {
-        let value = URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>());
+        let value = new_cookie(app);
         let ttl = app.config.authorization.browser_session_ttl;
         let row = NewBrowserSession {
             id: app.new_id(),
             token_hash: cookie_hash(&value),
             user_id: user.id,
-            amr: PASSWORD.to_owned(),
+            amr: amr.join(" "),
             expires_at: app.clock.now() + ttl,
             address: Some(context.address.to_string()),
             user_agent: context.user_agent.clone(),
@@ -101,6 +101,15 @@ impl PreparedSession {
     }
 }
 
+/// The value of a new session cookie.
+pub(crate) fn new_cookie(app: &App) -> String {
+    URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>())
+}
+
+fn owned(amr: &[&str]) -> Vec<String> {
+    amr.iter().map(|method| (*method).to_owned()).collect()
+}
+
 /// Opens a session of the first-party API within a browser session and bound to it; `None` where
 /// the browser session was revoked meanwhile.
 ///
@@ -113,7 +122,8 @@ pub(crate) async fn open_in_browser(
 ) -> Result<Option<Tokens>, Error> {
     app.admit(Limit::Writes, &Key::user(browser.user.id.as_bytes()))?;
     let within = (browser.id.as_str(), browser.authenticated_at);
-    let (row, tokens) = first_party_session(app, browser.user, Some(within), context).await?;
+    let amr = browser.amr;
+    let (row, tokens) = first_party_session(app, browser.user, Some(within), amr, context).await?;
     let mut tx = app.begin(&Actor::caller(&row.subject, context)).await?;
     let now = tx.now();
     if !browser_sessions::lock_valid(&mut tx, &browser.id, now).await? {
@@ -131,6 +141,7 @@ async fn first_party_session(
     app: &App,
     user: User,
     within: Option<(&str, Timestamp)>,
+    amr: Vec<String>,
     context: &RequestContext,
 ) -> Result<(NewSession, Tokens), Error> {
     let now = app.clock.now();
@@ -140,8 +151,10 @@ async fn first_party_session(
     let scope = first_party::scope();
     // A new account has none.
     let open = storage::modules::open_of_user(&app.db, &user.id).await?;
+    let login = first_party::Login { at: authenticated_at, amr: &amr };
+    let acr = login.acr().map(str::to_owned);
     let (access_token, expires_in) =
-        first_party::access_token(app, &id, &user, &open, &scope, authenticated_at, now).await?;
+        first_party::access_token(app, &id, &user, &open, &scope, login, now).await?;
     let (idle_expires_at, expires_at) = TokenLifetimes::configured(app).of_session(now);
     let row = NewSession {
         id,
@@ -158,7 +171,7 @@ async fn first_party_session(
         idle_expires_at,
         expires_at,
         offline: within.is_none(),
-        details: SessionDetails::default(),
+        details: SessionDetails { amr, acr, ..SessionDetails::default() },
         address: Some(context.address.to_string()),
         user_agent: context.user_agent.clone(),
     };

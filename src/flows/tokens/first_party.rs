@@ -12,6 +12,7 @@ use crate::{
     },
     model::{
         actor::RequestContext,
+        authentication,
         client::{FIRST_PARTY, GrantType, Source},
         module::OpenGrant,
         user::{Role, User},
@@ -82,10 +83,10 @@ pub async fn refresh(
     let refreshed = refresh::refresh(app, presented, FIRST_PARTY, lifetimes, context).await?;
     let Refreshed { session, successor, at: now } = refreshed;
     let user = session.user.ok_or(Error::InvalidRefreshToken)?;
-    let authenticated_at = session.authenticated_at;
     let (open, scope) = (&session.modules, &session.scope);
+    let login = Login { at: session.authenticated_at, amr: &session.details.amr };
     let (access_token, expires_in) =
-        access_token(app, &session.id, &user, open, scope, authenticated_at, now).await?;
+        access_token(app, &session.id, &user, open, scope, login, now).await?;
     app.metrics.token_issued(GrantType::RefreshToken.as_str(), Source::BuiltIn);
     Ok(Tokens {
         access_token,
@@ -96,6 +97,21 @@ pub async fn refresh(
     })
 }
 
+/// When and how the user of a session has logged in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Login<'a> {
+    pub at: Option<Timestamp>,
+    /// Authentication methods (RFC 8176); empty where nobody logged in.
+    pub amr: &'a [String],
+}
+
+impl Login<'_> {
+    /// The class of the login.
+    pub(crate) fn acr(&self) -> Option<&'static str> {
+        (!self.amr.is_empty()).then(|| authentication::acr(self.amr))
+    }
+}
+
 /// An access token of the first-party client with its life in seconds. It carries every scope of
 /// this server's own API that its user may have, the email address and the role.
 pub(crate) async fn access_token(
@@ -104,7 +120,7 @@ pub(crate) async fn access_token(
     user: &User,
     open: &[OpenGrant],
     scope: &Scope,
-    authenticated_at: Option<Timestamp>,
+    login: Login<'_>,
     now: Timestamp,
 ) -> Result<(String, u64), Error> {
     let catalogue = app.directory.catalogue(&app.db).await?;
@@ -117,7 +133,9 @@ pub(crate) async fn access_token(
         client_id: FIRST_PARTY,
         scope: allowed.scope,
         session: Some(session),
-        auth_time: authenticated_at,
+        auth_time: login.at,
+        acr: login.acr(),
+        amr: login.amr,
         email: Some((&user.email, user.is_verified)),
         role: Some(user.role.as_str()),
         modules: Some(allowed.modules),

@@ -199,6 +199,8 @@ fn grant<'a>(
         scope: allowed.scope.clone(),
         session: Some(&session.id),
         auth_time: session.authenticated_at,
+        acr: session.details.acr.as_deref(),
+        amr: &session.details.amr,
         email: user.filter(|_| is_open).and_then(|user| user.email),
         role,
         modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),

@@ -9,16 +9,18 @@ use poem_openapi::{
 use super::{
     Tag,
     data::{
-        Delivery, LoginRequest, LogoutRequest, Nothing, RefreshRequest, RegisterRequest,
-        SessionData, TokenData, TokenType, VerifiedData, VerifiedUser,
+        Delivery, LoginRequest, LogoutRequest, MfaLoginRequest, MfaSetupRequest, Nothing,
+        RefreshRequest, RegisterRequest, SessionData, TokenData, TokenType, VerifiedData,
+        VerifiedUser,
     },
+    second_factors::TotpSetup,
 };
 use crate::{
     api_error::ApiError,
     credentials::{CookieNames, require_same_origin},
     error::Error,
     flows::{
-        accounts::{login, logout, register},
+        accounts::{login, logout, register, second_step},
         tokens::{
             first_party::{self, Tokens},
             verify,
@@ -41,8 +43,10 @@ pub struct AuthApi;
 
 codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, CrossSite, EmailExists,
     UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
-codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, CrossSite, RequestTimeout, TooLarge,
-    UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
+codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
+    TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
+codes!(MfaErrors: Validation, MalformedJson, BadRequest, InvalidMfaToken, InvalidCode, CrossSite, Conflict, RequestTimeout,
+    TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(RefreshErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(LogoutErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
@@ -85,6 +89,9 @@ impl AuthApi {
     /// unknown login is the same as to a wrong password. Several identifiers must be of one account:
     /// if the password is right for the first of them and another is not of that account, the error
     /// names that one.
+    ///
+    /// A user who has a second factor, or must have one, gets `MFA_REQUIRED` (403), and no session
+    /// before the second step: `mfa` in the answer has the token for it.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     pub async fn login(
         &self,
@@ -103,6 +110,47 @@ impl AuthApi {
         };
         let tokens = login::login(app, identifiers, &password, caller).await?;
         Ok(deliver(&context, "Logged in.", tokens, delivery))
+    }
+
+    /// Complete a login
+    ///
+    /// The second step, for a login that was answered with `MFA_REQUIRED`. Wrong codes are counted
+    /// for the user and delay the next one (429). A user who must set up a second factor sends its
+    /// token and its first code, and gets the recovery codes with the tokens.
+    #[oai(path = "/login/mfa", method = "post", operation_id = "loginMfa")]
+    pub async fn login_mfa(
+        &self,
+        context: Context,
+        request: &poem::Request,
+        body: Body<MfaLoginRequest>,
+    ) -> Result<Answer<TokenData>, Failure<MfaErrors>> {
+        let Context { app, caller } = &context;
+        check_rate_limit(&context)?;
+        let Body(MfaLoginRequest { mfa_token, code, setup_token, name, delivery }) = body;
+        check_delivery(request, &context, delivery)?;
+        let name = name.unwrap_or_default();
+        let answer = match &setup_token {
+            None => second_step::Answer::Code(&code),
+            Some(token) => second_step::Answer::SetUp { token, code: &code, name: &name },
+        };
+        let completed = second_step::log_in(app, &mfa_token, answer, caller).await?;
+        let codes = completed.recovery_codes;
+        Ok(deliver_with(&context, "Logged in.", completed.session, delivery, codes))
+    }
+
+    /// Set up a second factor at login
+    ///
+    /// For a login that was answered with `MFA_REQUIRED` and `setupRequired`. Nothing is stored
+    /// until a code confirms it (`POST /api/v1/auth/login/mfa`).
+    #[oai(path = "/login/mfa/setup", method = "post", operation_id = "setUpLoginMfa")]
+    pub async fn set_up_login_mfa(
+        &self,
+        context: Context,
+        body: Body<MfaSetupRequest>,
+    ) -> Result<Answer<TotpSetup>, Failure<MfaErrors>> {
+        check_rate_limit(&context)?;
+        let (_, set_up) = second_step::set_up(&context.app, &body.0.mfa_token).await?;
+        Ok(Answer::new("Scan the QR code and confirm it with a code.", set_up.into()))
     }
 
     /// Refresh the tokens
@@ -236,6 +284,9 @@ impl AuthApi {
             role: user.role.as_str().to_owned(),
             scopes: claims.scope.iter().map(str::to_owned).collect(),
             modules: claims.modules.clone().unwrap_or_default(),
+            authenticated_at: claims.auth_time.map(expiry),
+            acr: claims.acr.clone(),
+            amr: claims.amr.clone(),
             expires_at: expiry(claims.exp),
         };
         Ok(Answer::new("A user is logged in.", Some(data)))
@@ -311,6 +362,16 @@ pub(super) fn deliver<const STATUS: u16>(
     tokens: Tokens,
     delivery: Delivery,
 ) -> Answer<TokenData, STATUS> {
+    deliver_with(context, message, tokens, delivery, None)
+}
+
+fn deliver_with<const STATUS: u16>(
+    context: &Context,
+    message: &'static str,
+    tokens: Tokens,
+    delivery: Delivery,
+    recovery_codes: Option<Vec<String>>,
+) -> Answer<TokenData, STATUS> {
     let Tokens { access_token, refresh_token, expires_in, refresh_expires_in, user } = tokens;
     let data = |access_token, refresh_token| TokenData {
         access_token,
@@ -319,6 +380,7 @@ pub(super) fn deliver<const STATUS: u16>(
         expires_in,
         refresh_expires_in,
         user: user.into(),
+        recovery_codes,
     };
     match delivery {
         Delivery::Body => Answer::new(message, data(Some(access_token), Some(refresh_token))),
@@ -331,6 +393,7 @@ pub(super) fn deliver<const STATUS: u16>(
     }
 }
 
+/// A time of a token's claims.
 fn expiry(exp: i64) -> String {
     crate::clock::Timestamp::from_secs(exp)
         .map_or_else(String::new, crate::clock::Timestamp::rfc3339)

@@ -176,6 +176,55 @@ pub struct TokenData {
     pub refresh_expires_in: u64,
     /// The user of the session.
     pub user: UserData,
+    /// The recovery codes of a second factor that was set up with this login, shown once; absent
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub recovery_codes: Option<Vec<String>>,
+}
+
+/// The second step of a login.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", example)]
+pub struct MfaLoginRequest {
+    /// From the answer to the first step.
+    pub mfa_token: String,
+    /// The code of an authenticator app, or a recovery code; spaces and hyphens do not matter.
+    pub code: String,
+    /// Where a factor is set up: its token. The code is the first one that the app shows.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub setup_token: Option<String>,
+    /// Where a factor is set up: a name for it, at most 64 characters.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub name: Option<String>,
+    /// How tokens are returned.
+    #[serde(default)]
+    #[oai(default)]
+    pub delivery: Delivery,
+}
+
+impl Example for MfaLoginRequest {
+    fn example() -> Self {
+        Self {
+            mfa_token: "eyJlbmMiOiJBMjU2R0NNIiwia2lkIjoic2Vjb25k...".to_owned(),
+            code: "492039".to_owned(),
+            setup_token: None,
+            name: None,
+            delivery: Delivery::Body,
+        }
+    }
+}
+
+/// Which login sets up a factor.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MfaSetupRequest {
+    /// From the answer to the first step.
+    pub mfa_token: String,
 }
 
 /// A valid access token.
@@ -223,6 +272,13 @@ pub struct SessionData {
     pub scopes: Vec<String>,
     /// The modules granted to the user.
     pub modules: Vec<String>,
+    /// When the user logged in (RFC 3339, UTC); null if the token does not say.
+    pub authenticated_at: Option<String>,
+    /// The class of the login: `urn:propusk:acr:password` or `urn:propusk:acr:mfa`; null if the
+    /// token does not say.
+    pub acr: Option<String>,
+    /// How the user has authenticated (RFC 8176).
+    pub amr: Vec<String>,
     /// When the access token expires (RFC 3339, UTC).
     pub expires_at: String,
 }
@@ -251,6 +307,7 @@ impl Example for TokenData {
             expires_in: 900,
             refresh_expires_in: 604_800,
             user: UserData::example(),
+            recovery_codes: None,
         }
     }
 }
@@ -278,6 +335,9 @@ impl Example for SessionData {
             role,
             scopes: ["openid", "profile", "email"].map(str::to_owned).into(),
             modules: vec![],
+            authenticated_at: Some("2026-11-21T04:22:00Z".to_owned()),
+            acr: Some("urn:propusk:acr:mfa".to_owned()),
+            amr: ["pwd", "otp", "mfa"].map(str::to_owned).into(),
             expires_at: "2026-11-21T04:37:00Z".to_owned(),
         }
     }

@@ -8,6 +8,7 @@ mod email;
 pub mod health;
 mod legacy;
 pub mod modules;
+pub mod second_factors;
 mod tokens;
 
 use std::{
@@ -66,7 +67,7 @@ impl Tag {
 
 /// Every operation of the JSON API.
 type Operations = (
-    (auth::AuthApi, email::EmailApi),
+    (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -76,7 +77,7 @@ type Operations = (
 
 fn operations() -> Operations {
     (
-        (auth::AuthApi, email::EmailApi),
+        (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

@@ -11,7 +11,7 @@ use crate::{
     app::App,
     config::RegistrationMode,
     error::Error,
-    flows::{oauth::authorize::ACR_PASSWORD, tokens::claims},
+    flows::tokens::claims,
     http::{
         api::Tag,
         assets::Asset,
@@ -19,7 +19,7 @@ use crate::{
         cors::Origins,
         operation::{Operation, object},
     },
-    model::{catalogue::Catalogue, key::SigningAlgorithm},
+    model::{authentication::ACR_VALUES, catalogue::Catalogue, key::SigningAlgorithm},
     oauth::token_request::{GrantType, TokenTypeIdentifier},
 };
 
@@ -123,7 +123,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "grant_types_supported": grants,
         "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public", "pairwise"],
-        "acr_values_supported": [ACR_PASSWORD],
+        "acr_values_supported": ACR_VALUES,
         "prompt_values_supported": prompts,
         "display_values_supported": ["page"],
         "claim_types_supported": ["normal"],

@@ -10,7 +10,7 @@ use poem::{
 
 use super::{
     ReturnTo, callback, card, check_length, csrf::CsrfCookie, host, locale, naming_application,
-    rendered, see_other, session_cookie,
+    rendered, second_factor, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -115,6 +115,7 @@ pub(super) async fn process(
             let url = page_url(app, params, resume, page)?;
             see_other(&if again { format!("{url}&reauthenticate=1") } else { url })
         }
+        Ok(Step::SecondFactor) => see_other(&page_url(app, params, resume, second_factor::PATH)?),
         Ok(Step::SelectAccount(_)) => see_other(&page_url(app, params, resume, "/select-account")?),
     }
 }
@@ -148,7 +149,7 @@ fn page_url_length(params: &Params) -> usize {
     /// `resume` with its escapes, `reauthenticate` and `lang`.
     const ADDED: usize = 100;
     let request = ReturnTo::of(params.without(&[PARAMETER]));
-    request.page_url("/select-account").len() + ADDED
+    request.page_url(second_factor::PATH).len() + ADDED
 }
 
 /// Redirects to the client with the error, or shows an error page if the redirect URI is not

@@ -14,7 +14,8 @@ use super::{
     authorize::{display_name, scope_lines},
     card, check_form,
     csrf::CsrfCookie,
-    current_session, form_status, host, locale, problem, rendered, see_other, session_cookie,
+    current_session, form_status, host, locale, problem, rendered, second_factor, see_other,
+    session_cookie,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -160,6 +161,9 @@ async fn respond(
         Step::LogIn { again } => {
             let url = ReturnTo::device(Some(user_code)).page_url("/login");
             see_other(&if again { format!("{url}&reauthenticate=1") } else { url })
+        }
+        Step::SecondFactor => {
+            see_other(&ReturnTo::device(Some(user_code)).page_url(second_factor::PATH))
         }
         Step::Enter => see_other(&ReturnTo::device(Some(user_code)).url),
         Step::VerifyEmail => see_other(&ReturnTo::device(Some(user_code)).page_url(VERIFY_PAGE)),

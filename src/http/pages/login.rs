@@ -9,7 +9,7 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, current_session,
-    form_status, locale, problem, rendered, see_other, session_cookie,
+    form_status, locale, problem, rendered, second_factor, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -124,6 +124,9 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let opened = login_browser(app, name, password, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
+        Err(Error::SecondFactorRequired(required)) => {
+            second_factor::begin(app, &required, return_to.as_ref())
+        }
         Err(Error::InvalidCredentials | Error::Validation(_)) => {
             retry(Problem::WrongCredentials).await
         }

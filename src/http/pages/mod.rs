@@ -7,9 +7,11 @@ pub mod consent;
 pub mod csrf;
 pub mod device;
 pub mod email;
+pub mod factors;
 pub mod login;
 pub mod logout;
 pub mod register;
+pub mod second_factor;
 pub mod select_account;
 pub mod session_start;
 
@@ -87,7 +89,8 @@ pub fn see_other(location: &str) -> Result<Response> {
         .finish())
 }
 
-/// The `return_to` of a page: an authorization request, a session start or the page for user codes.
+/// The `return_to` of a page: an authorization request, a session start, the page for user codes or
+/// one of the account.
 /// Any other value is ignored (threat T8: open redirects).
 struct ReturnTo {
     url: String,
@@ -100,6 +103,7 @@ enum ReturnKind {
     Authorization,
     SessionStart,
     Device,
+    Account,
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
@@ -114,6 +118,9 @@ impl ReturnTo {
         if let Some(rest) = text.strip_prefix(DEVICE) {
             let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
             return Some(Self::device(read(query)?.get("user_code").and_then(UserCode::parse)));
+        }
+        if let Some(url) = factors::page(text) {
+            return Some(Self { url, params: Params::default(), kind: ReturnKind::Account });
         }
         let query = match text.strip_prefix(SESSION_START)? {
             "" => Params::default(),
@@ -141,7 +148,8 @@ impl ReturnTo {
     fn session_start(start: &SessionStart) -> Self {
         let return_to = start.return_to.clone().map(|url| ("return_to", url));
         let max_age = start.max_age.map(|seconds| ("max_age", seconds.to_string()));
-        let given = return_to.into_iter().chain(max_age);
+        let acr_values = start.acr_values.clone().map(|values| ("acr_values", values));
+        let given = return_to.into_iter().chain(max_age).chain(acr_values);
         let params =
             given.fold(Params::default(), |params, (name, value)| params.with(name, value));
         let query = params.encode();
@@ -185,7 +193,7 @@ impl LoginContext {
         let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
         let form_action = match return_to.map(|to| to.kind) {
             Some(ReturnKind::Authorization | ReturnKind::SessionStart) => FormAction::Application,
-            Some(ReturnKind::Device) | None => FormAction::ThisServer,
+            Some(ReturnKind::Device | ReturnKind::Account) | None => FormAction::ThisServer,
         };
         Self { request, logo, form_action }
     }
@@ -214,9 +222,14 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
         Some(
             Problem::WrongCredentials
             | Problem::WrongCode
-            | Problem::Empty
             | Problem::WrongPassword
-            | Problem::WrongMailCode,
+            | Problem::WrongMailCode
+            | Problem::WrongFactorCode
+            | Problem::FactorExpired
+            | Problem::FactorName
+            | Problem::FactorLimit
+            | Problem::FactorLast
+            | Problem::Empty,
         ) => StatusCode::BAD_REQUEST,
     }
 }

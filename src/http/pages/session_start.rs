@@ -8,11 +8,11 @@ use poem::{
     http::{HeaderValue, Method, header},
 };
 
-use super::{ReturnTo, current_session, see_other};
+use super::{ReturnTo, current_session, second_factor, see_other};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
-    flows::gateway,
+    flows::gateway::{self, Started},
     http::{
         api::Tag,
         context::Context,
@@ -47,6 +47,8 @@ parameters! {
         /// Maximum authentication age in seconds.
         #[oai(validator(minimum(value = "30")))]
         pub max_age: Option<u32>,
+        /// Accepted authentication context classes, separated by spaces.
+        pub acr_values: Option<String>,
     }
 }
 
@@ -57,11 +59,16 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
-    let SessionStart { return_to, max_age } = SessionStart::of(&query).map_err(ApiError::from)?;
+    let SessionStart { return_to, max_age, acr_values } =
+        SessionStart::of(&query).map_err(ApiError::from)?;
     let landing = return_to.and_then(|text| gateway::landing(&app.config, &text));
     // What is carried through the login fits into its URL.
     let return_to = landing.as_ref().map(ToString::to_string);
-    let return_to = ReturnTo::session_start(&SessionStart { return_to, max_age });
+    let return_to = ReturnTo::session_start(&SessionStart {
+        return_to,
+        max_age,
+        acr_values: acr_values.clone(),
+    });
     let Some(session) = current_session(app, request).await? else {
         return see_other(&return_to.page_url("/login"));
     };
@@ -70,9 +77,15 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
         ..RequestContext::clone(caller)
     };
     let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
-    let started = gateway::start(app, session, max_age, &caller).await;
-    let Some(tokens) = started.map_err(ApiError::from)? else {
-        return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
+    let acr_values: Vec<String> =
+        acr_values.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let started = gateway::start(app, session, max_age, &acr_values, &caller).await;
+    let tokens = match started.map_err(ApiError::from)? {
+        Started::Session(tokens) => tokens,
+        Started::LogIn => {
+            return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
+        }
+        Started::SecondFactor => return see_other(&return_to.page_url(second_factor::PATH)),
     };
     let mut response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;
     let cookies = CookieNames::of(&app.config).set(

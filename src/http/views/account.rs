@@ -17,6 +17,16 @@ pub enum Problem {
     NoCookie,
     /// There is no such user code.
     WrongCode,
+    /// The code of a second factor is wrong, or was used before.
+    WrongFactorCode,
+    /// A set-up of a factor has expired.
+    FactorExpired,
+    /// The name of a factor is too long.
+    FactorName,
+    /// The account has as many factors as it may have.
+    FactorLimit,
+    /// The account must keep its last factor.
+    FactorLast,
     /// A required field is empty.
     Empty,
     /// It is not the password of the account that the page names.
@@ -38,6 +48,11 @@ impl Problem {
             Self::Busy => t.get("problem-busy"),
             Self::NoCookie => t.get("problem-no-cookie"),
             Self::WrongCode => t.get("problem-wrong-code"),
+            Self::WrongFactorCode => t.get("problem-wrong-factor-code"),
+            Self::FactorExpired => t.get("problem-factor-expired"),
+            Self::FactorName => t.get("problem-factor-name"),
+            Self::FactorLimit => t.get("problem-factor-limit"),
+            Self::FactorLast => t.get("problem-factor-last"),
             Self::Empty => t.get("problem-empty"),
             Self::WrongPassword => t.get("problem-wrong-password"),
             Self::WrongMailCode => t.get("problem-wrong-mail-code"),

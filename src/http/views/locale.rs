@@ -67,7 +67,7 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 7] {
+    fn files(self) -> [&'static str; 8] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
@@ -75,6 +75,7 @@ impl Language {
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
                 include_str!("../../../locales/en/email.ftl"),
+                include_str!("../../../locales/en/factors.ftl"),
                 include_str!("../../../locales/en/landing.ftl"),
                 include_str!("../../../locales/en/mail.ftl"),
             ],
@@ -84,6 +85,7 @@ impl Language {
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),
                 include_str!("../../../locales/ru/email.ftl"),
+                include_str!("../../../locales/ru/factors.ftl"),
                 include_str!("../../../locales/ru/landing.ftl"),
                 include_str!("../../../locales/ru/mail.ftl"),
             ],

@@ -8,6 +8,7 @@ mod email;
 mod locale;
 pub mod mail;
 mod messages;
+mod second_factor;
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -25,6 +26,10 @@ pub use self::{
     email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
+    second_factor::{
+        ConfirmChange, FactorLine, FactorQuestion, RecoveryCodes, SecondFactor, Security,
+        SetUpFactor,
+    },
 };
 use super::assets::{fingerprint, page_headers};
 

@@ -94,7 +94,8 @@ async fn with_verifier(backend: Backend, settings: &[(&str, &str)]) -> (TestServ
 }
 
 async fn verify(caller: &GrpcCaller, login: &str, password: &str) -> Result<User, Status> {
-    let request = VerifyPasswordRequest { login: login.to_owned(), password: password.to_owned() };
+    let (login, password) = (login.to_owned(), password.to_owned());
+    let request = VerifyPasswordRequest { login, password, code: None };
     Ok(caller.users().verify_password(request).await?.into_inner())
 }
 

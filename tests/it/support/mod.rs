@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod second_factor;
 mod template;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

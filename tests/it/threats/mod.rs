@@ -14,6 +14,7 @@ mod front_channel;
 pub mod gateway;
 mod grpc;
 mod modules;
+mod second_factors;
 mod sessions;
 
 use propusk::{model::client::Metadata, storage::Statement};

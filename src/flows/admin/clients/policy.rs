@@ -75,6 +75,7 @@ const REGISTRABLE: [&str; 32] = [
 /// The other members of [`Metadata`].
 const OPERATORS: [&str; 18] = [
     "consent",
+    "require_second_factor",
     "require_pkce",
     "require_verified_email",
     "assertion_audience",

@@ -11,7 +11,11 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::admin::roles,
-    model::{catalogue::Descriptions, module::Module, user::Role},
+    model::{
+        catalogue::Descriptions,
+        module::Module,
+        user::{Role, RoleSettings},
+    },
     oauth::scope::Scope,
 };
 
@@ -51,6 +55,8 @@ struct Entry {
 struct RoleEntry {
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    require_second_factor: bool,
 }
 
 /// Applies `modules.file`.
@@ -71,16 +77,14 @@ pub async fn apply(app: &App) -> Result<(), FileError> {
     let mut wanted_roles = vec![];
     for (name, entry) in file.role {
         let role = Role::parse(&name).map_err(|why| wrong(format!("role.{name}: {why}")))?;
-        wanted_roles.push((role, entry.description));
+        let RoleEntry { description, require_second_factor } = entry;
+        wanted_roles.push((role, RoleSettings { description, require_second_factor }));
     }
     let actor = Actor::operator();
     let known = roles::all(app).await?;
-    for (role, description) in wanted_roles {
-        let is_same = |known: &&crate::model::user::RoleEntry| {
-            known.role == role && known.description == description
-        };
-        if !known.iter().any(|known| is_same(&known)) {
-            roles::put(app, role, description, &actor).await?;
+    for (role, settings) in wanted_roles {
+        if !known.iter().any(|known| known.role == role && known.settings == settings) {
+            roles::put(app, role, settings, &actor).await?;
         }
     }
     let catalogue = catalogue(app).await?;

@@ -31,6 +31,7 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
+        authentication::SecondFactorRequest,
         browser_session::{AuthorizationContext, BrowserSession},
         client::{Client, Consent},
         event::{ConsentChange, Event},
@@ -44,14 +45,13 @@ use crate::{
     },
 };
 
-/// The authentication context class of a login by password, the only one (Core §2, `acr`).
-pub const ACR_PASSWORD: &str = "urn:propusk:acr:password";
-
 /// The next step of a request.
 #[derive(Debug)]
 pub enum Step {
     /// The user logs in, reauthenticates, or registers (`prompt=create`).
     LogIn { again: bool, register: bool },
+    /// The user, who is logged in, proves a second factor, or sets one up.
+    SecondFactor,
     /// The user selects an account.
     SelectAccount(BrowserSession),
     /// The client requires a verified email address.
@@ -110,6 +110,19 @@ pub fn decide(
             again: !prompt.create && !another,
             register: prompt.create && !logged_in_for_this,
         });
+    }
+    if browser.lacks_second_factor(request.second_factor) {
+        if !prompt.none {
+            diagnostics::record("login.second_factor", "needed");
+            return Ok(Step::SecondFactor);
+        }
+        // A preference is no requirement (Core §3.1.2.1).
+        let is_required = browser.requires_second_factor
+            || request.second_factor == SecondFactorRequest::Required;
+        if is_required {
+            let message = "the user must authenticate with a second factor";
+            return Err(OAuthError::login_required(message));
+        }
     }
     let selected = resume.is_some_and(|resume| resume.account_selected) || logged_in_for_this;
     if prompt.select_account && !selected {
@@ -258,6 +271,7 @@ pub async fn issue_code(
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
     let code = Code::new(session, app.rng.bytes());
     let expires_at = now + app.config.authorization.code_ttl;
+    let acr = browser.acr().to_owned();
     let row = NewSession {
         id,
         subject: subject(app, request, &browser.user.id)?,
@@ -277,8 +291,8 @@ pub async fn issue_code(
         details: SessionDetails {
             external_user: None,
             nonce: request.nonce.clone(),
+            acr: Some(acr),
             amr: browser.amr,
-            acr: Some(ACR_PASSWORD.to_owned()),
             resource: request.target.names(),
             claims: request.claims.clone(),
             issuer: None,

@@ -16,17 +16,20 @@ use crate::{
     flows::{
         admin::clients,
         oauth::{
-            authorize::{ACR_PASSWORD, pushed},
+            authorize::pushed,
             resources::{self, Target},
         },
         tokens::{claims as user_claims, id_token},
     },
-    model::client::{Client, GrantType, Source},
+    model::{
+        authentication::{ACR_VALUES, SecondFactorRequest},
+        client::{Client, GrantType, Source},
+    },
     oauth::{
         authorization_request::{
             AuthorizationParameters, RequestSource, ResponseMode, ResponseParameters,
         },
-        claims_request::ClaimsRequest,
+        claims_request::{ClaimConstraint, ClaimsRequest},
         error::OAuthError,
         params::{Parameters, Params},
         pkce, redirect_uri,
@@ -51,6 +54,8 @@ pub struct Request {
     /// Seconds.
     pub max_age: Option<u32>,
     pub claims: Option<ClaimsRequest>,
+    /// By `acr_values`, the `claims` parameter or the client's settings.
+    pub second_factor: SecondFactorRequest,
     /// The `sub` of `id_token_hint` or of the `claims` parameter: the request is for this user
     /// only.
     pub hinted_subject: Option<String>,
@@ -251,6 +256,7 @@ pub(crate) async fn read_effective(
             prompt: rest.prompt,
             max_age: rest.max_age,
             claims: rest.claims,
+            second_factor: rest.second_factor,
             hinted_subject: rest.hinted_subject,
         }),
         Err(Error::OAuth(error)) => Err(Refused::Callback(callback, error)),
@@ -296,6 +302,7 @@ struct Rest {
     prompt: Prompt,
     max_age: Option<u32>,
     claims: Option<ClaimsRequest>,
+    second_factor: SecondFactorRequest,
     hinted_subject: Option<String>,
 }
 
@@ -336,12 +343,14 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
         |claim: &str| user_claims::covering(claim).is_none_or(|scope| may.contains(scope));
     let claims = claims.map(|claims| claims.filter(is_allowed));
     let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_constraint(claim));
-    if wish("acr").is_some_and(|wish| wish.essential && !wish.accepts(ACR_PASSWORD)) {
+    let is_supported = |wish: &ClaimConstraint| ACR_VALUES.iter().any(|acr| wish.accepts(acr));
+    if wish("acr").is_some_and(|wish| wish.essential && !is_supported(wish)) {
         return Err(OAuthError::unmet_authentication_requirements(
             "no requested `acr` value is supported",
         )
         .into());
     }
+    let second_factor = second_factor(client, params.acr_values.as_deref(), wish("acr"));
     let hinted = match &params.id_token_hint {
         Some(token) => {
             let hint = id_token::hint(app, token).filter(|hint| hint.aud == client.id);
@@ -363,9 +372,37 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
         challenge,
         prompt,
         max_age,
+        second_factor,
         hinted_subject: hinted.or(asked_for),
         claims,
     })
+}
+
+/// How strongly the request asks for a second factor: `acr_values`, else the `acr` claim (Core
+/// §5.5.1.1), else the client's `default_acr_values`; in any case where the client requires one.
+fn second_factor(
+    client: &Client,
+    acr_values: Option<&str>,
+    claim: Option<&ClaimConstraint>,
+) -> SecondFactorRequest {
+    if client.metadata.require_second_factor {
+        return SecondFactorRequest::Required;
+    }
+    let by_claim = claim.map_or(SecondFactorRequest::None, |claim| {
+        let values = claim.value.iter().chain(&claim.values);
+        let wanted = SecondFactorRequest::of(values.filter_map(|value| value.as_str()));
+        // Without `essential` the claim is a preference, whatever its only value is.
+        if claim.essential { wanted } else { wanted.min(SecondFactorRequest::Preferred) }
+    });
+    let defaults = &client.metadata.default_acr_values;
+    let by_parameter = match acr_values {
+        Some(values) => SecondFactorRequest::of(values.split(' ')),
+        None if by_claim == SecondFactorRequest::None => {
+            SecondFactorRequest::of(defaults.iter().map(String::as_str))
+        }
+        None => SecondFactorRequest::None,
+    };
+    by_claim.max(by_parameter)
 }
 
 fn challenge(

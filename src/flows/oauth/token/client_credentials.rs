@@ -32,6 +32,8 @@ pub(crate) async fn issue(
         scope: scope.clone(),
         session: None,
         auth_time: None,
+        acr: None,
+        amr: &[],
         email: None,
         role: None,
         modules: None,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     flows::admin::roles,
-    model::user::{Role, RoleEntry},
+    model::user::{Role, RoleEntry, RoleSettings},
     storage::roles as rows,
 };
 
@@ -36,9 +36,10 @@ impl RolesApi {
         body: Body<CreateRole>,
     ) -> Create<RoleData, Conflict> {
         let request = idempotency_key.request(&admin, "role.add", &body.0)?;
-        let Body(CreateRole { name, description }) = body;
+        let Body(CreateRole { name, description, require_second_factor }) = body;
         let role = Role::parse(&name).map_err(|why| Error::field("name", why))?;
-        let created = roles::create(&admin.app, role, description, request, &admin.actor).await?;
+        let settings = RoleSettings { description, require_second_factor };
+        let created = roles::create(&admin.app, role, settings, request, &admin.actor).await?;
         Ok(created.into())
     }
 
@@ -52,7 +53,7 @@ impl RolesApi {
 
     /// Update a role
     ///
-    /// Changes the description; a name cannot be changed.
+    /// Changes what is given; a name cannot be changed.
     #[oai(path = "/:name", method = "patch", operation_id = "adminUpdateRole")]
     async fn update(
         &self,
@@ -61,8 +62,9 @@ impl RolesApi {
         if_match: IfMatch,
         body: Body<UpdateRole>,
     ) -> Update<RoleData> {
-        let (role, Body(UpdateRole { description })) = (role(&name)?, body);
-        let update = roles::update(&admin.app, role, &if_match.0, description, &admin.actor);
+        let (role, if_match) = (role(&name)?, &if_match.0);
+        let Body(UpdateRole { description, require_second_factor: required }) = body;
+        let update = roles::update(&admin.app, role, if_match, description, required, &admin.actor);
         Ok(WithEtag::new("updated", update.await?))
     }
 
@@ -90,6 +92,8 @@ pub struct RoleData {
     pub name: String,
     /// A note for administrators.
     pub description: String,
+    /// Whether its users log in with a second factor only.
+    pub require_second_factor: bool,
     /// The number of users who have it.
     pub users: i64,
     /// Whether every deployment has it.
@@ -104,7 +108,8 @@ impl From<RoleEntry> for RoleData {
     fn from(entry: RoleEntry) -> Self {
         Self {
             name: entry.role.as_str().to_owned(),
-            description: entry.description,
+            description: entry.settings.description,
+            require_second_factor: entry.settings.require_second_factor,
             users: entry.users,
             built_in: entry.role.is_built_in(),
             created_at: entry.created_at.rfc3339(),
@@ -116,6 +121,7 @@ impl From<RoleEntry> for RoleData {
 example!(RoleData, {
     "name": "support",
     "description": "Answers customers' questions.",
+    "requireSecondFactor": true,
     "users": 3,
     "builtIn": false,
     "createdAt": "2026-11-21T04:22:00Z",
@@ -124,8 +130,8 @@ example!(RoleData, {
 
 /// The role to create.
 #[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(deny_unknown_fields)]
-#[oai(example)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[oai(rename_all = "camelCase", example)]
 pub struct CreateRole {
     /// 1 to 32 of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
@@ -133,14 +139,27 @@ pub struct CreateRole {
     #[serde(default)]
     #[oai(default)]
     pub description: String,
+    /// Whether its users log in with a second factor only; one who has none sets one up at login.
+    #[serde(default)]
+    #[oai(default)]
+    pub require_second_factor: bool,
 }
 
-example!(CreateRole, { "name": "support", "description": "Answers customers' questions." });
+example!(CreateRole, {
+    "name": "support",
+    "description": "Answers customers' questions.",
+    "requireSecondFactor": true
+});
 
-/// The new description of a role.
+/// The fields to change; an absent field keeps its value.
 #[derive(Debug, Serialize, Deserialize, Object)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
 pub struct UpdateRole {
     /// A note for administrators: up to 500 characters in one line.
-    pub description: String,
+    pub description: Option<String>,
+    /// Whether its users log in with a second factor only. Sessions that are open stay open.
+    pub require_second_factor: Option<bool>,
 }
+
+example!(UpdateRole, { "requireSecondFactor": true });

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     flows::{
-        accounts::register::Registration,
+        accounts::{register::Registration, second_factors},
         admin::users::{self, UserChanges},
     },
-    http::api::data::Nothing,
+    http::api::{data::Nothing, second_factors::FactorsData},
     model::{
         saga::Saga,
         user::{Role, UserRecord, canonical},
@@ -162,6 +162,31 @@ impl UsersApi {
         let (password, generated) = users::or_generated(&admin.app, body.0.password);
         let account = users::set_password(&admin.app, &id.0, &password, &admin.actor).await?;
         Ok(WithEtag::new("password set", (account, generated)))
+    }
+
+    /// List a user's second factors
+    ///
+    /// Without their secrets, and with the number of unused recovery codes.
+    #[oai(path = "/:id/factors", method = "get", operation_id = "adminListUserFactors")]
+    async fn factors(
+        &self,
+        admin: Admin,
+        id: Path,
+    ) -> Reply<Answer<FactorsData>, (Read, NotFound)> {
+        let user = users::by_id(&admin.app, &id.0).await?.user;
+        let overview = second_factors::overview(&admin.app, &user.id).await?;
+        Ok(Answer::new("second factors", overview.into()))
+    }
+
+    /// Reset a user's second factors
+    ///
+    /// Removes every second factor and recovery code of a user who has lost them: verify by another
+    /// way who asks for it. The next login takes the password only; where a second factor is
+    /// required, the user sets one up then. Sessions stay open.
+    #[oai(path = "/:id/factors", method = "delete", operation_id = "adminResetUserFactors")]
+    async fn reset_factors(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>> {
+        second_factors::reset(&admin.app, &id.0, &admin.actor).await?;
+        Ok(Answer::new("second factors reset", Nothing {}))
     }
 
     /// Log a user out everywhere

@@ -270,6 +270,8 @@ impl Exchanged<'_> {
             scope: allowed.scope.clone(),
             session: Some(&session.id),
             auth_time: session.authenticated_at,
+            acr: session.details.acr.as_deref(),
+            amr: &session.details.amr,
             email: None,
             // A role is kept, and never gained.
             role: subject.role.as_deref().filter(|_| has_claim(UserClaim::Role)),

@@ -238,6 +238,8 @@ fn id_token(app: &App, client: &Client, text: &str) -> Result<(IdClaims, String)
         scope: Scope::default(),
         session: Some(&claims.sid),
         auth_time: None,
+        acr: None,
+        amr: &[],
         email: None,
         role: None,
         modules: None,

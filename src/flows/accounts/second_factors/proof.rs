@@ -1,0 +1,154 @@
+//! Checking a code: which factor it proves, and the limit of wrong ones.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::{recovery, totp, totp_seal};
+use crate::{
+    app::App,
+    diagnostics,
+    error::Error,
+    limits,
+    model::{
+        authentication::{MFA, OTP, PASSWORD},
+        event::Event,
+        second_factor::FactorMethod,
+    },
+    storage::{
+        self, AuditedTx,
+        second_factors::{self as rows, Attempt, DelayPolicy},
+    },
+    telemetry::FactorOutcome,
+};
+
+/// A code that was right when it was checked. It counts once [`Proof::accept`] says so: of
+/// simultaneous uses of one code, one is accepted.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    what: What,
+    /// The network of the request, and the row that the attempt was counted in.
+    network: String,
+    counted_in: String,
+}
+
+#[derive(Debug)]
+enum What {
+    Totp { id: String, step: i64 },
+    RecoveryCode([u8; 32]),
+}
+
+impl Proof {
+    fn method(&self) -> FactorMethod {
+        match self.what {
+            What::Totp { .. } => FactorMethod::Totp,
+            What::RecoveryCode(_) => FactorMethod::RecoveryCode,
+        }
+    }
+
+    /// The methods that it adds to a login (RFC 8176 §2, which has no name for a recovery code).
+    pub(crate) const fn further_amr(&self) -> &'static [&'static str] {
+        match self.what {
+            What::Totp { .. } => &[OTP, MFA],
+            What::RecoveryCode(_) => &[MFA],
+        }
+    }
+
+    /// The methods of a login by password and this.
+    pub(crate) const fn amr(&self) -> &'static [&'static str] {
+        match self.what {
+            What::Totp { .. } => &[PASSWORD, OTP, MFA],
+            What::RecoveryCode(_) => &[PASSWORD, MFA],
+        }
+    }
+
+    /// Uses the code up, and forgets the wrong ones before it; `false` if it was used before.
+    pub(crate) async fn accept(&self, tx: &mut AuditedTx, user_id: &str) -> storage::Result<bool> {
+        let now = tx.now();
+        let accepted = match &self.what {
+            What::Totp { id, step } => rows::accept_step(tx, id, *step, now).await?,
+            What::RecoveryCode(hash) => rows::use_code(tx, user_id, *hash).await?,
+        };
+        if !accepted {
+            diagnostics::record("second_factor.code", "used before");
+            return Ok(false);
+        }
+        if matches!(self.what, What::RecoveryCode(_)) {
+            tx.event(&Event::recovery_code_used(user_id)).await?;
+            tx.audit("factor.recovery_code_used", Some(user_id), json!({})).await?;
+        }
+        rows::succeeded(tx, user_id, &self.counted_in, &self.network, now).await?;
+        Ok(true)
+    }
+
+    /// Counts the outcome.
+    pub(crate) fn counted(&self, app: &App, accepted: bool) {
+        let outcome = if accepted { FactorOutcome::Ok } else { FactorOutcome::WrongCode };
+        diagnostics::record("second_factor.method", self.method().as_str());
+        app.metrics.second_factor(outcome);
+    }
+}
+
+/// Finds out what a code proves: six digits of an authenticator app, or a recovery code. Spaces and
+/// hyphens do not matter. Wrong codes are counted for the user, whichever login they belong to, and
+/// delay the next one (`second_factors.wrong_codes`).
+///
+/// # Errors
+/// [`Error::WrongCode`], [`Error::TooMany`].
+pub(crate) async fn check(
+    app: &App,
+    user_id: &str,
+    typed: &str,
+    address: IpAddr,
+) -> Result<Proof, Error> {
+    let wrong = |why: &str| {
+        diagnostics::record("second_factor.code", why);
+        app.metrics.second_factor(FactorOutcome::WrongCode);
+        Err(Error::WrongCode)
+    };
+    let digits = digits(typed);
+    let recovery_code = recovery::normalized(typed);
+    if digits.is_none() && recovery_code.is_none() {
+        return wrong("neither six digits nor a recovery code");
+    }
+    let settings = &app.config.second_factors;
+    let policy = DelayPolicy {
+        free: settings.wrong_codes.into(),
+        delay: settings.delay,
+        max: settings.max_delay,
+    };
+    let now = app.clock.now();
+    let network = limits::network(address).to_string();
+    let counted = rows::count_attempt(&app.db, user_id, &network, policy, now).await?;
+    let counted_in = match counted {
+        Attempt::Counted { network } => network,
+        Attempt::Blocked { until } => {
+            diagnostics::record("limit", "second_factors.wrong_codes");
+            app.metrics.second_factor(FactorOutcome::RateLimited);
+            return Err(Error::TooMany((until - now).max(std::time::Duration::from_secs(1))));
+        }
+    };
+    let proves = |what| Ok(Proof { what, network, counted_in });
+    if let Some(code) = recovery_code {
+        let hash = recovery::hash(app, user_id, &code)?;
+        if rows::has_code(&app.db, user_id, hash).await? {
+            return proves(What::RecoveryCode(hash));
+        }
+        return wrong("not an unused recovery code");
+    }
+    let digits = digits.unwrap_or_default();
+    for row in rows::totp_of(&app.db, user_id).await? {
+        let secret = app.keys.unseal(&totp_seal(&row.id), &row.secret_jwe)?;
+        if let Some(step) = totp::matching_step(&secret, digits.as_bytes(), now)? {
+            return proves(What::Totp { id: row.id, step });
+        }
+    }
+    wrong("not the code of the time")
+}
+
+/// The digits of a code as a person types them: `123 456`.
+pub(super) fn digits(typed: &str) -> Option<String> {
+    let digits: String = typed.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
+    let is_code = digits.len() == totp::DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then_some(digits)
+}

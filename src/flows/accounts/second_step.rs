@@ -1,0 +1,286 @@
+//! The second step of a login: after the password, which opens no session of a user who has a second
+//! factor or must have one.
+//!
+//! What the first step has proven travels with the user as a sealed token: in an HttpOnly cookie of
+//! the browser, or as the `mfaToken` of the JSON API. It is bound to the password, so that a change
+//! of it ends the login, and worth nothing without a code.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    diagnostics,
+    error::{Error, SecondFactorRequired},
+    flows::{
+        accounts::second_factors::{
+            self, Confirmed,
+            proof::{self, Proof},
+        },
+        sessions::open::{Cookie, PreparedSession},
+        tokens::first_party::Tokens,
+    },
+    limits::{Key, Limit},
+    model::{
+        actor::{Actor, RequestContext},
+        authentication::{MFA, OTP, PASSWORD},
+        browser_session::BrowserSession,
+        client::Source,
+        user::User,
+    },
+    storage::{
+        second_factors as rows,
+        users::{self, UserWithPassword},
+    },
+    telemetry::LoginOutcome,
+};
+
+/// Where a login takes place: a token of one place is worth nothing at the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Page,
+    Api,
+}
+
+impl Place {
+    const fn seal(self) -> &'static str {
+        match self {
+            Self::Page => "second-step-page",
+            Self::Api => "second-step-api",
+        }
+    }
+}
+
+/// What the first step has proven.
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    user_id: String,
+    /// The digest of the password hash that was verified.
+    password: String,
+    /// Microseconds since the epoch.
+    at: i64,
+}
+
+fn digest(password_hash: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(password_hash))
+}
+
+/// The refusal of a login whose password was right.
+pub(crate) async fn require(
+    app: &App,
+    user_id: &str,
+    verified_hash: &str,
+    place: Place,
+) -> Result<SecondFactorRequired, Error> {
+    let pending = Pending {
+        user_id: user_id.to_owned(),
+        password: digest(verified_hash),
+        at: app.clock.now().micros(),
+    };
+    let content = serde_json::to_vec(&pending).map_err(|error| Error::Unavailable(error.into()))?;
+    let methods = second_factors::overview(app, user_id).await?.methods();
+    diagnostics::record("login.second_factor", "needed");
+    Ok(SecondFactorRequired {
+        token: app.keys.seal(place.seal(), &content)?,
+        set_up: methods.is_empty(),
+        methods,
+        expires_in: app.config.second_factors.login_timeout.as_secs(),
+    })
+}
+
+/// The user of a login that waits for its second step; `None` if the token is not of this place,
+/// has expired, or the password or the user was changed since.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn waiting(
+    app: &App,
+    token: &str,
+    place: Place,
+) -> Result<Option<UserWithPassword>, Error> {
+    let pending = second_factors::unseal(app, place.seal(), token);
+    let pending = pending.and_then(|content| serde_json::from_slice::<Pending>(&content).ok());
+    let Some(pending) = pending else { return Ok(None) };
+    if Timestamp(pending.at) + app.config.second_factors.login_timeout < app.clock.now() {
+        diagnostics::record("login.second_factor", "the first step has expired");
+        return Ok(None);
+    }
+    diagnostics::identify_user(&pending.user_id);
+    let found = users::with_password_by_id(&app.db, &pending.user_id).await?;
+    Ok(found.filter(|found| {
+        found.user.disabled_at.is_none() && digest(&found.password_hash) == pending.password
+    }))
+}
+
+/// What a user presents in the second step.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// The code of an authenticator app, or a recovery code.
+    Code(&'a str),
+    /// The first code of an authenticator app that a user without a factor sets up.
+    SetUp { token: &'a str, code: &'a str, name: &'a str },
+}
+
+/// A login that is complete.
+#[derive(Debug)]
+pub struct Completed<T> {
+    pub session: T,
+    /// Of a factor that was set up: shown once.
+    pub recovery_codes: Option<Vec<String>>,
+}
+
+enum Step {
+    Proof(Proof),
+    SetUp(Confirmed),
+}
+
+impl Step {
+    const fn amr(&self) -> &'static [&'static str] {
+        match self {
+            Self::Proof(proof) => proof.amr(),
+            Self::SetUp(_) => &[PASSWORD, OTP, MFA],
+        }
+    }
+}
+
+async fn check(
+    app: &App,
+    account: &UserWithPassword,
+    answer: Answer<'_>,
+    context: &RequestContext,
+) -> Result<Step, Error> {
+    let user_id = account.user.id.as_str();
+    match answer {
+        Answer::Code(code) => {
+            Ok(Step::Proof(proof::check(app, user_id, code, context.address).await?))
+        }
+        // Otherwise the password alone would replace the factor.
+        Answer::SetUp { .. } if account.second_factor.exists => {
+            Err(Error::field("setupToken", "the account has a second factor: send its code alone"))
+        }
+        Answer::SetUp { token, code, name } => {
+            app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
+            Ok(Step::SetUp(second_factors::confirm_set_up(app, user_id, token, code, name)?))
+        }
+    }
+}
+
+/// Completes a login at the first-party API.
+///
+/// # Errors
+/// [`Error::LoginExpired`] for the token; [`Error::WrongCode`], [`Error::TooMany`],
+/// [`Error::Validation`].
+pub async fn log_in(
+    app: &App,
+    token: &str,
+    answer: Answer<'_>,
+    context: &RequestContext,
+) -> Result<Completed<Tokens>, Error> {
+    let account = waiting(app, token, Place::Api).await?.ok_or(Error::LoginExpired)?;
+    let step = check(app, &account, answer, context).await?;
+    let user = account.user.clone();
+    let (session, tokens) = PreparedSession::api(app, user, step.amr(), context).await?;
+    let recovery_codes = store(app, account, step, session, context).await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
+    Ok(Completed { session: tokens, recovery_codes })
+}
+
+/// As [`log_in`], in a browser, whose session replaces the one of the cookie `previous`.
+///
+/// # Errors
+/// As [`log_in`].
+pub async fn log_in_browser(
+    app: &App,
+    token: &str,
+    answer: Answer<'_>,
+    previous: Option<&str>,
+    context: &RequestContext,
+) -> Result<Completed<Cookie>, Error> {
+    let account = waiting(app, token, Place::Page).await?.ok_or(Error::LoginExpired)?;
+    let step = check(app, &account, answer, context).await?;
+    let user = account.user.clone();
+    let (session, cookie) = PreparedSession::browser(app, user, step.amr(), previous, context);
+    let recovery_codes = store(app, account, step, session, context).await?;
+    Ok(Completed { session: cookie, recovery_codes })
+}
+
+/// Stores the session, unless the code was used meanwhile, or the account was changed.
+async fn store(
+    app: &App,
+    account: UserWithPassword,
+    step: Step,
+    session: PreparedSession,
+    context: &RequestContext,
+) -> Result<Option<Vec<String>>, Error> {
+    let UserWithPassword { user, password_hash, .. } = account;
+    let has_factor = matches!(step, Step::Proof(_));
+    let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+    let now = tx.now();
+    // Also fails where the user has got or lost a factor since.
+    if !users::record_login(&mut tx, &user.id, &password_hash, None, has_factor, now).await? {
+        return Err(Error::LoginExpired);
+    }
+    let recovery_codes = match step {
+        Step::Proof(proof) => {
+            let accepted = proof.accept(&mut tx, &user.id).await?;
+            proof.counted(app, accepted);
+            if !accepted {
+                tx.rollback().await?;
+                return Err(Error::WrongCode);
+            }
+            None
+        }
+        Step::SetUp(confirmed) => {
+            let locked = rows::lock(&mut tx, &user.id).await?.ok_or(Error::LoginExpired)?;
+            second_factors::add(app, &mut tx, &user.id, confirmed, locked).await?.recovery_codes
+        }
+    };
+    session.store(&mut tx, "user.login").await?;
+    tx.commit().await?;
+    app.metrics.login(LoginOutcome::Ok);
+    Ok(recovery_codes)
+}
+
+/// Asks a user who is logged in with the password only for the second step: the session continues
+/// under a new cookie.
+///
+/// # Errors
+/// [`Error::WrongCode`], [`Error::TooMany`]; [`Error::LoginExpired`] where the browser was logged
+/// out meanwhile.
+pub async fn step_up(
+    app: &App,
+    browser: &BrowserSession,
+    code: &str,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    let user_id = browser.user.id.as_str();
+    let proof = proof::check(app, user_id, code, context.address).await?;
+    let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
+    let cookie = second_factors::step_up(app, &mut tx, browser, proof.further_amr()).await?;
+    let accepted = proof.accept(&mut tx, user_id).await?;
+    proof.counted(app, accepted);
+    if !accepted {
+        tx.rollback().await?;
+        return Err(Error::WrongCode);
+    }
+    let detail = json!({ "browserSessionId": browser.id });
+    tx.audit("user.second_factor", Some(user_id), detail).await?;
+    tx.commit().await?;
+    Ok(cookie)
+}
+
+/// Begins to set up an authenticator app for a login that must have one.
+///
+/// # Errors
+/// [`Error::LoginExpired`]; [`Error::Conflict`] for a user who has a factor.
+pub async fn set_up(app: &App, token: &str) -> Result<(User, second_factors::SetUp), Error> {
+    let account = waiting(app, token, Place::Api).await?.ok_or(Error::LoginExpired)?;
+    if account.second_factor.exists {
+        return Err(Error::Conflict("the account has a second factor: send its code"));
+    }
+    let set_up = second_factors::set_up(app, &account.user)?;
+    Ok((account.user, set_up))
+}

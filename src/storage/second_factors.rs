@@ -1,0 +1,324 @@
+//! Second factors, recovery codes, and the count of wrong codes.
+
+use std::time::Duration;
+
+use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
+use crate::{
+    clock::Timestamp,
+    model::second_factor::{Factor, FactorKind, FactorOverview},
+};
+
+/// Networks that are remembered for a user.
+const MOST_NETWORKS: i64 = 16;
+
+/// A user whose factors a transaction is about to change: other changes of the user, and logins,
+/// wait until it ends.
+#[derive(Clone, Copy, Debug)]
+pub struct LockedFactors {
+    /// The number of the user's factors.
+    pub count: i64,
+    /// Whether the role of the user requires a second factor.
+    pub is_required: bool,
+}
+
+/// Locks an enabled user; `None` if there is none of that id.
+pub async fn lock(tx: &mut Tx, user_id: &str) -> Result<Option<LockedFactors>> {
+    macro_rules! select {
+        ($lock:literal) => {
+            concat!(
+                "SELECT r.require_second_factor AS required FROM users u JOIN roles r ON r.name = u.role \
+                 WHERE u.id = $1 AND u.disabled_at IS NULL",
+                $lock
+            )
+        };
+    }
+    let statement = Statement::new(select!("")).locking(select!(" FOR NO KEY UPDATE OF u"));
+    let Some(row) = one(tx.run(statement.bind(user_id)).await?) else {
+        return Ok(None);
+    };
+    // Behind the lock, so that it sees what an earlier transaction has added.
+    let count = Statement::new("SELECT COUNT(*) AS n FROM second_factors WHERE user_id = $1");
+    let rows = tx.run(count.bind(user_id)).await?;
+    let count = one(rows).map_or(Ok(0), |row| row.get("n"))?;
+    Ok(Some(LockedFactors { count, is_required: row.get("required")? }))
+}
+
+/// The factors of a user, the number of recovery codes, and whether the role requires a factor.
+pub async fn overview(db: &Db, user_id: &str) -> Result<FactorOverview> {
+    if user_id.contains('\0') {
+        return Ok(FactorOverview::default());
+    }
+    let rows = db
+        .read(
+            Statement::new(
+                "SELECT f.id, f.kind, f.name, f.created_at, f.last_used_at, \
+                 r.require_second_factor AS required, \
+                 (SELECT COUNT(*) FROM recovery_codes c WHERE c.user_id = u.id) AS codes \
+                 FROM users u JOIN roles r ON r.name = u.role \
+                 LEFT JOIN second_factors f ON f.user_id = u.id WHERE u.id = $1 ORDER BY f.id",
+            )
+            .bind(user_id),
+        )
+        .await?;
+    let mut overview = FactorOverview::default();
+    for row in &rows {
+        overview.is_required = row.get("required")?;
+        overview.recovery_codes = row.get("codes")?;
+        if row.get::<Option<String>>("id")?.is_some() {
+            overview.factors.push(factor(row)?);
+        }
+    }
+    Ok(overview)
+}
+
+fn factor(row: &Row) -> Result<Factor> {
+    let kind: String = row.get("kind")?;
+    Ok(Factor {
+        id: row.get("id")?,
+        kind: FactorKind::parse(&kind).ok_or_else(|| Error::Corrupt(format!("factor {kind:?}")))?,
+        name: row.get("name")?,
+        created_at: Timestamp(row.get("created_at")?),
+        last_used_at: row.get::<Option<i64>>("last_used_at")?.map(Timestamp),
+    })
+}
+
+/// The secret of an authenticator app.
+#[derive(Debug)]
+pub struct TotpRow {
+    pub id: String,
+    /// Encrypted under the master key.
+    pub secret_jwe: String,
+}
+
+/// The authenticator apps of a user.
+pub async fn totp_of(db: &Db, user_id: &str) -> Result<Vec<TotpRow>> {
+    let statement = Statement::new(
+        "SELECT id, secret_jwe FROM second_factors WHERE user_id = $1 AND kind = 'totp' ORDER BY id",
+    );
+    let rows = db.read(statement.bind(user_id)).await?;
+    let row = |row: &Row| Ok(TotpRow { id: row.get("id")?, secret_jwe: row.get("secret_jwe")? });
+    rows.iter().map(row).collect()
+}
+
+/// Adds an authenticator app whose code of `step` was accepted.
+///
+/// # Errors
+/// [`Error::Conflict`] if this set-up was confirmed before.
+pub async fn insert_totp(
+    tx: &mut Tx,
+    user_id: &str,
+    new: TotpRow,
+    name: &str,
+    step: i64,
+    now: Timestamp,
+) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO second_factors (id, user_id, kind, name, secret_jwe, last_step, created_at) \
+             VALUES ($1, $2, 'totp', $3, $4, $5, $6)",
+        )
+        .bind(new.id)
+        .bind(user_id)
+        .bind(name)
+        .bind(new.secret_jwe)
+        .bind(step)
+        .bind(now),
+    )
+    .await?;
+    mark(tx, user_id, Some(now)).await
+}
+
+/// Accepts the code of a time step, once and in order; `false` if this one or a later one was
+/// accepted before, by any process.
+pub async fn accept_step(tx: &mut Tx, id: &str, step: i64, now: Timestamp) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE second_factors SET last_step = $2, last_used_at = $3 WHERE id = $1 AND last_step < $2 \
+         RETURNING id",
+    );
+    Ok(!tx.run(statement.bind(id).bind(step).bind(now)).await?.is_empty())
+}
+
+/// Removes a factor of a user found by [`lock`]; with the last one the recovery codes go too.
+/// Returns its kind, or `None` if the user has no such factor.
+pub async fn remove(
+    tx: &mut Tx,
+    user_id: &str,
+    id: &str,
+    locked: LockedFactors,
+) -> Result<Option<FactorKind>> {
+    if id.contains('\0') {
+        return Ok(None);
+    }
+    let statement =
+        Statement::new("DELETE FROM second_factors WHERE user_id = $1 AND id = $2 RETURNING kind");
+    let Some(row) = one(tx.run(statement.bind(user_id).bind(id)).await?) else {
+        return Ok(None);
+    };
+    if locked.count == 1 {
+        mark(tx, user_id, None).await?;
+        replace_codes(tx, user_id, &[]).await?;
+    }
+    let kind: String = row.get("kind")?;
+    Ok(FactorKind::parse(&kind))
+}
+
+/// Removes every factor and recovery code of a user, and what was counted.
+pub async fn remove_all(tx: &mut Tx, user_id: &str) -> Result<()> {
+    for sql in [
+        "DELETE FROM second_factors WHERE user_id = $1",
+        "DELETE FROM recovery_codes WHERE user_id = $1",
+        "DELETE FROM second_factor_attempts WHERE user_id = $1",
+    ] {
+        tx.run(Statement::new(sql).bind(user_id)).await?;
+    }
+    mark(tx, user_id, None).await
+}
+
+/// Says in the user's row whether there is a factor, since when: logins compare it.
+async fn mark(tx: &mut Tx, user_id: &str, since: Option<Timestamp>) -> Result<()> {
+    let statement = Statement::new(
+        "UPDATE users SET second_factor_at = CASE WHEN $2 IS NULL THEN NULL \
+         ELSE COALESCE(second_factor_at, $2) END WHERE id = $1",
+    )
+    .for_postgres(
+        "UPDATE users SET second_factor_at = CASE WHEN CAST($2 AS BIGINT) IS NULL THEN NULL \
+         ELSE COALESCE(second_factor_at, $2) END WHERE id = $1",
+    );
+    tx.run(statement.bind(user_id).bind(since)).await?;
+    Ok(())
+}
+
+/// Replaces the recovery codes of a user.
+pub async fn replace_codes(tx: &mut Tx, user_id: &str, hashes: &[[u8; 32]]) -> Result<()> {
+    tx.run(Statement::new("DELETE FROM recovery_codes WHERE user_id = $1").bind(user_id)).await?;
+    for hash in hashes {
+        let statement =
+            Statement::new("INSERT INTO recovery_codes (user_id, code_hash) VALUES ($1, $2)");
+        tx.run(statement.bind(user_id).bind(*hash)).await?;
+    }
+    Ok(())
+}
+
+/// Uses a recovery code up; `false` if it is not the user's or was used before.
+pub async fn use_code(tx: &mut Tx, user_id: &str, hash: [u8; 32]) -> Result<bool> {
+    let statement = Statement::new(
+        "DELETE FROM recovery_codes WHERE user_id = $1 AND code_hash = $2 RETURNING user_id",
+    );
+    Ok(!tx.run(statement.bind(user_id).bind(hash)).await?.is_empty())
+}
+
+/// Whether an unused recovery code of the user has this hash.
+pub async fn has_code(db: &Db, user_id: &str, hash: [u8; 32]) -> Result<bool> {
+    let statement =
+        Statement::new("SELECT user_id FROM recovery_codes WHERE user_id = $1 AND code_hash = $2");
+    Ok(!db.read(statement.bind(user_id).bind(hash)).await?.is_empty())
+}
+
+/// How wrong codes are delayed.
+#[derive(Clone, Copy, Debug)]
+pub struct DelayPolicy {
+    /// Wrong codes without a delay.
+    pub free: i64,
+    /// What each further one adds.
+    pub delay: Duration,
+    pub max: Duration,
+}
+
+/// Whether a code may be checked.
+#[derive(Debug)]
+pub enum Attempt {
+    /// Counted as wrong in that network's row, until [`succeeded`] says otherwise.
+    Counted {
+        network: String,
+    },
+    Blocked {
+        until: Timestamp,
+    },
+}
+
+/// Counts an attempt before its code is checked, so that simultaneous guesses are limited as well.
+/// An attempt from a network in which the user has succeeded before counts there, any other one in
+/// the row of all other networks together. One statement, so that any number of processes count
+/// alike.
+pub async fn count_attempt(
+    db: &Db,
+    user_id: &str,
+    network: &str,
+    policy: DelayPolicy,
+    now: Timestamp,
+) -> Result<Attempt> {
+    macro_rules! own_row {
+        () => {
+            "COALESCE((SELECT k.network FROM second_factor_attempts k WHERE k.user_id = $1 \
+             AND k.network = $2 AND k.succeeded_at IS NOT NULL), '')"
+        };
+    }
+    // `failures` is the number before this one.
+    let statement = Statement::new(concat!(
+        "INSERT INTO second_factor_attempts (user_id, network, failures, blocked_until) \
+         SELECT $1, ",
+        own_row!(),
+        ", 1, CASE WHEN $4 > 1 THEN $3 ELSE $3 + $5 END WHERE TRUE \
+         ON CONFLICT (user_id, network) DO UPDATE SET \
+         failures = second_factor_attempts.failures + 1, \
+         blocked_until = CASE WHEN second_factor_attempts.failures + 1 < $4 THEN $3 \
+         WHEN (second_factor_attempts.failures + 2 - $4) * $5 > $6 THEN $3 + $6 \
+         ELSE $3 + (second_factor_attempts.failures + 2 - $4) * $5 END \
+         WHERE second_factor_attempts.blocked_until <= $3 RETURNING network"
+    ));
+    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    let rows = db
+        .write(
+            statement
+                .bind(user_id)
+                .bind(network)
+                .bind(now)
+                .bind(policy.free)
+                .bind(micros(policy.delay))
+                .bind(micros(policy.max)),
+        )
+        .await?;
+    if let Some(row) = one(rows) {
+        return Ok(Attempt::Counted { network: row.get("network")? });
+    }
+    let statement = Statement::new(concat!(
+        "SELECT blocked_until FROM second_factor_attempts WHERE user_id = $1 AND network = ",
+        own_row!()
+    ));
+    let rows = db.read(statement.bind(user_id).bind(network)).await?;
+    let until = one(rows).map_or(Ok(now.0), |row| row.get("blocked_until"))?;
+    Ok(Attempt::Blocked { until: Timestamp(until) })
+}
+
+/// Forgets the wrong codes of the row that an attempt was counted in, and remembers the network.
+pub async fn succeeded(
+    tx: &mut Tx,
+    user_id: &str,
+    counted_in: &str,
+    network: &str,
+    now: Timestamp,
+) -> Result<()> {
+    tx.run(
+        Statement::new(
+            "INSERT INTO second_factor_attempts (user_id, network, failures, blocked_until, succeeded_at) \
+             VALUES ($1, $2, 0, 0, $3) ON CONFLICT (user_id, network) DO UPDATE SET \
+             failures = 0, blocked_until = 0, succeeded_at = $3",
+        )
+        .bind(user_id)
+        .bind(network)
+        .bind(now),
+    )
+    .await?;
+    tx.run(
+        Statement::new(
+            "DELETE FROM second_factor_attempts WHERE user_id = $1 AND ((network = '' AND $2) OR \
+             (network <> '' AND network NOT IN (SELECT k.network FROM second_factor_attempts k \
+             WHERE k.user_id = $1 AND k.network <> '' ORDER BY k.succeeded_at DESC LIMIT $3)))",
+        )
+        .bind(user_id)
+        .bind(counted_in.is_empty())
+        .bind(MOST_NETWORKS),
+    )
+    .await?;
+    Ok(())
+}
