@@ -99,7 +99,8 @@ async fn verify_and_session_return_the_token_owner(backend: Backend) {
         .json()["data"]
         .clone();
     let expected = json!({ "userId": user["id"], "email": "Vera@Example.org", "username": "Vera", "role": "user",
-        "scopes": ["openid", "profile", "email"], "modules": [], "expiresAt": "2026-11-21T00:15:00Z" });
+        "scopes": ["openid", "profile", "email"], "modules": [], "expiresAt": "2026-11-21T00:15:00Z",
+        "authenticatedAt": "2026-11-21T00:00:00Z", "acr": "urn:propusk:acr:password", "amr": ["pwd"] });
     assert_eq!(session, expected);
     let anonymous = |reply: Reply| {
         let json = reply.expect(StatusCode::OK).json();
