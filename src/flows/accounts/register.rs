@@ -165,7 +165,8 @@ pub async fn confirm(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let (account, token) = prepare_confirmed(app, token, proof).await?;
-    let (session, tokens) = PreparedSession::api(app, account.user.clone(), context).await?;
+    let (session, tokens) =
+        PreparedSession::api(app, account.user.clone(), &[PASSWORD], context).await?;
     create(app, account, session, Some(&token), language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
@@ -185,7 +186,7 @@ pub async fn confirm_browser(
 ) -> Result<Cookie, Error> {
     let (account, token) = prepare_confirmed(app, token, proof).await?;
     let user = account.user.clone();
-    let (session, cookie) = PreparedSession::browser(app, user, previous, context);
+    let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
     create(app, account, session, Some(&token), language, context).await?;
     Ok(cookie)
 }

@@ -73,7 +73,7 @@ const REGISTRABLE: [&str; 32] = [
 ];
 
 /// The other members of [`Metadata`].
-const OPERATORS: [&str; 18] = [
+const OPERATORS: [&str; 19] = [
     "consent",
     "require_second_factor",
     "require_pkce",
