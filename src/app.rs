@@ -60,6 +60,8 @@ pub struct App {
     pub denied_requests: DeniedRequestLog,
     /// Notified when logout deliveries are queued.
     pub logouts_waiting: Notify,
+    /// Notified when deliveries to webhooks may be due.
+    pub webhooks_waiting: Notify,
     pub hasher: Hasher,
     pub policy: Arc<Policy>,
     pub limits: Limits,
@@ -209,6 +211,7 @@ impl App {
             signed_list: SignedList::default(),
             verified_tokens: VerifiedTokens::default(),
             logouts_waiting: Notify::new(),
+            webhooks_waiting: Notify::new(),
             hasher,
             policy: Arc::new(policy),
             metrics,

@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{mail, maintenance, oauth::backchannel_logout, provisioning, readiness},
+    flows::{mail, maintenance, oauth::backchannel_logout, provisioning, readiness, webhooks},
     grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage,
@@ -123,6 +123,9 @@ impl Server {
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
         background.spawn(provisioning::run(Arc::clone(&app)));
         background.spawn(mail::run(Arc::clone(&app), http::views::mail::render));
+        if app.config.webhooks.enabled {
+            background.spawn(webhooks::run(Arc::clone(&app)));
+        }
         #[cfg(feature = "kafka")]
         let relay = app.config.publishes_events().then(|| Relay::start(&app, &mut background));
         let denied = Arc::clone(&app);

@@ -165,7 +165,8 @@ CREATE TABLE outbox (
     correlation_id TEXT,
     created_at     BIGINT NOT NULL,
     published_at   BIGINT,                      -- acknowledged by Kafka; NULL: not yet
-    refused        TEXT                         -- why Kafka refused it for good (dead-letter topic)
+    refused        TEXT,                        -- why Kafka refused it for good (dead-letter topic)
+    webhooks_at    BIGINT                       -- deliveries to webhooks were queued; NULL: not yet
 );
 CREATE INDEX outbox_created_at ON outbox (created_at);
 -- The events with names of users, which the deletion of a user blanks.

@@ -334,7 +334,7 @@ fn grant_type(name: &str) -> Result<GrantType, String> {
     named(&long).or_else(|_| named(name))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
         .map_err(|_| "must be a duration like 15m, 24h or 7d".to_owned())
 }

@@ -62,7 +62,7 @@ impl From<Error> for Failed {
             Error::Unavailable(cause) | Error::NotCreated(cause) => cause.to_string(),
             Error::NotFound(
                 noun @ ("client" | "issuer" | "module" | "resource" | "role" | "scope" | "session"
-                | "user"),
+                | "user" | "webhook"),
             ) => {
                 format!("there is no such {noun}: see `propusk {noun} list`")
             }

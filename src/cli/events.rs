@@ -1,8 +1,6 @@
 //! `propusk events`.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     Failed,
@@ -14,8 +12,9 @@ use crate::{
     app::App,
     clock::Timestamp,
     flows::admin::events as flow,
+    http::api::admin::EventData,
     model::{actor::Actor, event_types},
-    storage::relay::{self, EventFilter, OutboxRow},
+    storage::relay::{self, EventFilter},
 };
 
 #[derive(Debug, Subcommand)]
@@ -87,35 +86,6 @@ impl Filter {
     }
 }
 
-/// An event, as it is listed.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
-    id: String,
-    r#type: String,
-    subject: String,
-    time: String,
-    correlation_id: Option<String>,
-    published_at: Option<String>,
-    refused: Option<String>,
-    data: Value,
-}
-
-impl From<OutboxRow> for Event {
-    fn from(row: OutboxRow) -> Self {
-        Self {
-            id: row.id,
-            r#type: row.kind,
-            subject: row.subject,
-            time: row.created_at.rfc3339(),
-            correlation_id: row.correlation_id,
-            published_at: row.published_at.map(Timestamp::rfc3339),
-            refused: row.refused,
-            data: serde_json::from_str(&row.data).unwrap_or_default(),
-        }
-    }
-}
-
 pub async fn events(app: &App, command: EventsCommand) -> Result<(), Failed> {
     match command {
         EventsCommand::List { filter, refused, limit, json } => {
@@ -143,11 +113,11 @@ pub fn asyncapi() -> Result<(), Failed> {
 }
 
 async fn list(app: &App, filter: &EventFilter, limit: u32, json: bool) -> Result<(), Failed> {
-    let found = relay::page(&app.db, filter, limit.into()).await.map_err(failed)?;
+    let found = relay::page(&app.db, filter, i64::MAX, limit.into()).await.map_err(failed)?;
     let header = &["ID", "TYPE", "SUBJECT", "TIME", "PUBLISHED", "REFUSED"];
     let mut listing = Listing::new(header, json);
     for row in found {
-        let shown = Event::from(row);
+        let shown = EventData::from(row);
         let cells: [&str; 6] = [
             &shown.id,
             &shown.r#type,

@@ -25,6 +25,7 @@ mod listing;
 mod mail;
 mod modules;
 mod sessions;
+mod webhooks;
 
 use std::{
     path::{Path, PathBuf},
@@ -104,6 +105,9 @@ enum Command {
     /// List events, and publish them again
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Manage webhooks, the URLs that events are posted to
+    #[command(subcommand)]
+    Webhook(webhooks::WebhookCommand),
     /// Explain why a request was denied
     Explain {
         /// `X-Request-Id` of the response, `requestId` of its body, or the id on the error page
@@ -398,6 +402,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Events(command) => {
                 on_app(config, async |app| events::events(app, command).await).await
+            }
+            Command::Webhook(command) => {
+                on_app(config, async |app| webhooks::webhook(app, command).await).await
             }
             Command::Explain { request_id, json } => {
                 commands::explain(config, &request_id, json).await

@@ -11,6 +11,7 @@ mod second_factors;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ pub use self::{
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
     second_factors::SecondFactors,
+    webhooks::Webhooks,
 };
 use crate::model::{
     client::{AssertionAudience, GrantType},
@@ -70,6 +72,7 @@ pub struct Config {
     pub limits: Limits,
     pub events: Retention,
     pub kafka: Kafka,
+    pub webhooks: Webhooks,
     pub user_service: UserService,
     pub audit: Retention,
     /// Diagnostics of denied requests.

@@ -452,6 +452,10 @@ const INVALID: &[Case] = &[
         "gateway.origins",
         "would not receive the cookies",
     ),
+    (&[("PROPUSK_WEBHOOKS__TIMEOUT", "61s")], "webhooks.timeout", "must be from 1s to 60s"),
+    (&[("PROPUSK_WEBHOOKS__MAX_AGE", "31d")], "webhooks.max_age", "must be from 1m to 30d"),
+    (&[("PROPUSK_WEBHOOKS__CONCURRENCY", "1")], "webhooks.concurrency", "must be from 2 to 256"),
+    (&[("PROPUSK_WEBHOOKS__MAX_ATTEMPTS", "0")], "webhooks.max_attempts", "must be from 1 to 100"),
     (&[("PROPUSK_PAGES__OPERATOR", "a\nb")], "pages.operator", "without control characters"),
     (
         &[("PROPUSK_BOOTSTRAP__ADMIN_EMAIL", "admin")],

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{
     ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, mail, second_factors,
+    webhooks,
 };
 use crate::model::key::LONGEST_SESSION_LIFE;
 
@@ -27,6 +28,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     kafka(config, &mut found);
     user_service(config, &mut found);
     mail::problems(config, &mut found);
+    webhooks::problems(config, &mut found);
     gateway(config, &mut found);
     master_key(config, &mut found);
     lifetimes(config, &mut found);

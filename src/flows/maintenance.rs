@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    flows::{admin::modules, mail, provisioning},
+    flows::{admin::modules, mail, provisioning, webhooks},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
-        email_tokens, idempotency, initial_access_tokens, outbox, pushed_requests, relay,
-        revocations, sessions, single_use,
+        email_tokens, idempotency, initial_access_tokens,
+        outbox::{self, Kept},
+        pushed_requests, revocations, sessions, single_use, webhook_deliveries,
     },
 };
 
@@ -51,6 +52,10 @@ pub async fn count_rows(app: &App) -> storage::Result<()> {
     let active = sessions::count_active(&app.db, app.clock.now()).await?;
     app.metrics.active_sessions.set(active);
     app.metrics.outbox_events.set(outbox::count(&app.db).await?);
+    let waiting = webhook_deliveries::waiting(&app.db).await?;
+    let age = waiting.oldest.map_or(Duration::ZERO, |oldest| app.clock.now() - oldest);
+    app.metrics.webhooks_waiting.set(waiting.count);
+    app.metrics.webhooks_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     Ok(())
 }
 
@@ -85,12 +90,13 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     app.revocations.sweep(now, &gone).await;
     let rows = |most: u64| i64::try_from(most).unwrap_or(i64::MAX);
     let (events, lines) = (&app.config.events, &app.config.audit);
-    if app.config.publishes_events() {
-        // What is not published stays, however much it is: nothing else has it.
-        relay::sweep_published(&app.db, now - events.retention, rows(events.max_rows)).await?;
-    } else {
-        outbox::sweep(&app.db, now - events.retention, rows(events.max_rows)).await?;
-    }
+    webhooks::sweep(app, BATCH).await?;
+    let max_age = app.config.webhooks.max_age;
+    let kept = Kept {
+        unpublished: app.config.publishes_events(),
+        for_webhooks_since: app.config.webhooks.enabled.then(|| now - max_age),
+    };
+    outbox::sweep(&app.db, now - events.retention, rows(events.max_rows), kept).await?;
     let refused = &app.config.explain;
     denied_requests::sweep(&app.db, now - refused.retention, rows(refused.max_rows)).await?;
     audit::sweep(&app.db, now - lines.retention, rows(lines.max_rows)).await

@@ -14,3 +14,4 @@ pub mod provisioning;
 pub mod readiness;
 pub mod sessions;
 pub mod tokens;
+pub mod webhooks;

@@ -1,11 +1,13 @@
-//! Events for other systems: every change of a user or a session. They contain ids and facts, never
-//! secrets.
+//! Events for other systems: every change of a user or a session, and disabled webhooks. They contain
+//! ids and facts, never secrets.
 
 use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
-    model::{second_factor::FactorKind, session::RevocationReason, user::User},
+    model::{
+        second_factor::FactorKind, session::RevocationReason, user::User, webhook::DisabledFor,
+    },
 };
 
 /// An event. It is added to the outbox in the transaction of the change it describes.
@@ -13,7 +15,7 @@ use crate::{
 pub struct Event {
     /// CloudEvents `type`.
     pub kind: &'static str,
-    /// The user id; events with the same subject keep their order.
+    /// The user id, or that of a webhook; events with the same subject keep their order.
     pub subject: String,
     pub data: Value,
 }
@@ -120,6 +122,12 @@ impl Event {
 
     fn of_user(kind: &'static str, user_id: &str) -> Self {
         Self { kind, subject: user_id.to_owned(), data: json!({ "userId": user_id }) }
+    }
+
+    /// An endpoint of webhooks was disabled, which is its subject.
+    pub fn webhook_disabled(webhook_id: &str, reason: DisabledFor) -> Self {
+        let data = json!({ "webhookId": webhook_id, "reason": reason.as_str() });
+        Self { kind: "webhook.disabled", subject: webhook_id.to_owned(), data }
     }
 
     pub fn session_revoked(subject: &str, session_id: &str, reason: RevocationReason) -> Self {

@@ -63,6 +63,12 @@ const DELETED_FOR: Field =
     field("reason", Shape::Rare, "`compensated`: the user service refused it");
 const CORRELATION: Field =
     field("correlationId", Shape::Rare, "Of the request that created the account");
+const WEBHOOK: Field = field("webhookId", Shape::Text, "The webhook's id, which is the subject");
+const DISABLED_FOR: Field = field(
+    "reason",
+    Shape::Text,
+    "`gone`: it responded with 410; `failing`: for too long; `operator`: by an administrator",
+);
 const CHANGED: Field = field("fields", Shape::Texts, "The names of the changed fields");
 
 const fn event(kind: &'static str, summary: &'static str, fields: &'static [Field]) -> EventType {
@@ -97,6 +103,7 @@ pub const EVENT_TYPES: &[EventType] = &[
     event("factor.recovery_codes_renewed", "A user got new recovery codes", &[USER]),
     event("factor.reset", "An operator removed every second factor of a user", &[USER, EXTERNAL]),
     event("module.expired", "The planned end of a module was reached", &[USER, MODULE, BY, UNTIL]),
+    event("webhook.disabled", "A webhook was disabled", &[WEBHOOK, DISABLED_FOR]),
 ];
 
 /// The data of `user.create`.
@@ -146,7 +153,7 @@ pub fn asyncapi() -> Value {
                 "type": { "const": event.kind },
                 "source": { "type": "string", "description": "The issuer" },
                 "id": { "type": "string", "description": "The same in repeated messages" },
-                "subject": { "type": "string", "description": "The user's id: the key" },
+                "subject": { "type": "string", "description": "The user's id, or the webhook's: the key" },
                 "time": { "type": "string", "format": "date-time" },
                 "correlationid": { "type": "string" },
                 "datacontenttype": { "const": "application/json" },

@@ -18,6 +18,7 @@ pub mod second_factor;
 pub mod session;
 pub mod trusted_issuer;
 pub mod user;
+pub mod webhook;
 
 use crate::clock::{Clock, Rng};
 

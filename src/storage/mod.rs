@@ -39,6 +39,8 @@ mod sqlite;
 mod statement;
 pub mod trusted_issuers;
 pub mod users;
+pub mod webhook_deliveries;
+pub mod webhooks;
 pub mod write_probe;
 
 use std::{

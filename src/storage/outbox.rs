@@ -65,15 +65,28 @@ pub async fn count(db: &Db) -> Result<i64> {
     one(rows).map_or(Ok(0), |row| row.get("n"))
 }
 
+/// What a sweep keeps, however old it is and however much.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// What is not published to Kafka: nothing else has it.
+    pub unpublished: bool,
+    /// What webhooks wait for, of the events since then.
+    pub for_webhooks_since: Option<Timestamp>,
+}
+
 /// Removes the events before `oldest` and all but the newest `most`, so that the outbox is bounded.
-pub async fn sweep(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
-    db.write(
-        Statement::new(
-            "DELETE FROM outbox WHERE created_at < $1 OR number <= (SELECT MAX(number) FROM outbox) - $2",
-        )
-        .bind(oldest)
-        .bind(most),
+pub async fn sweep(db: &Db, oldest: Timestamp, most: i64, kept: Kept) -> Result<()> {
+    let statement = Statement::new(
+        "DELETE FROM outbox WHERE (created_at < $1 OR number <= (SELECT MAX(number) FROM outbox) - $2)",
     )
-    .await?;
+    .bind(oldest)
+    .bind(most)
+    .only_if(kept.unpublished, "AND published_at IS NOT NULL")
+    .filter(
+        "AND (created_at < $ OR (webhooks_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d \
+         WHERE d.event_id = outbox.id AND d.state = 'pending')))",
+        kept.for_webhooks_since,
+    );
+    db.write(statement).await?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What the relay to Kafka reads and marks: the events that are not published yet.
+//! What the relay to Kafka reads and marks: the events that are not published yet. Events as they
+//! are listed and sent.
 
 use std::fs::{File, TryLockError};
 
@@ -234,20 +235,6 @@ pub async fn backlog(db: &Db) -> Result<Backlog> {
     Ok(Backlog { count: row.get("n")?, oldest: oldest.map(Timestamp) })
 }
 
-/// As [`super::outbox::sweep`], but keeps what is not published.
-pub async fn sweep_published(db: &Db, oldest: Timestamp, most: i64) -> Result<()> {
-    db.write(
-        Statement::new(
-            "DELETE FROM outbox WHERE published_at IS NOT NULL \
-             AND (created_at < $1 OR number <= (SELECT MAX(number) FROM outbox) - $2)",
-        )
-        .bind(oldest)
-        .bind(most),
-    )
-    .await?;
-    Ok(())
-}
-
 /// Filters of [`page`] and [`replay`]; `None` matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -260,10 +247,10 @@ pub struct EventFilter {
     pub refused: bool,
 }
 
-/// Up to `most` matching events, the newest first.
-pub async fn page(db: &Db, filter: &EventFilter, most: i64) -> Result<Vec<OutboxRow>> {
-    let statement = Statement::new(select!("WHERE o.number > $1"))
-        .bind(0_i64)
+/// Up to `most` matching events with numbers below `before`, the newest first.
+pub async fn page(db: &Db, filter: &EventFilter, before: i64, most: i64) -> Result<Vec<OutboxRow>> {
+    let statement = Statement::new(select!("WHERE o.number < $1"))
+        .bind(before)
         .filter("AND o.id = $", filter.id.as_deref())
         .filter("AND o.subject = $", filter.subject.as_deref())
         .filter("AND o.type = $", filter.kind.as_deref())
@@ -272,6 +259,18 @@ pub async fn page(db: &Db, filter: &EventFilter, most: i64) -> Result<Vec<Outbox
         .only_if(filter.refused, "AND o.refused IS NOT NULL")
         .with("ORDER BY o.number DESC LIMIT $", most);
     db.read(statement).await?.iter().map(from_row).collect()
+}
+
+/// The event of this id.
+pub async fn by_id(db: &Db, id: &str) -> Result<Option<OutboxRow>> {
+    let statement = Statement::new(select!("WHERE o.id = $1")).bind(id);
+    one(db.read(statement).await?).map(|row| from_row(&row)).transpose()
+}
+
+/// Whether the outbox has the event of this id.
+pub async fn exists(tx: &mut Tx, id: &str) -> Result<bool> {
+    let statement = Statement::new("SELECT number FROM outbox WHERE id = $1");
+    Ok(!tx.run(statement.bind(id)).await?.is_empty())
 }
 
 /// Has matching events published again, under the same ids; returns their number.

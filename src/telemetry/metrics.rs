@@ -102,7 +102,8 @@ label! {
 }
 
 label! {
-    /// The outcome of an attempt to deliver a logout token. `Failed`: it will be sent again.
+    /// The outcome of an attempt to deliver a logout token, or an event to a webhook. `Failed`: it
+    /// will be sent again.
     DeliveryOutcome: "outcome" {
         Delivered = "delivered",
         Failed = "failed",
@@ -225,6 +226,11 @@ pub struct Metrics {
     profiles: Family<ProfileOutcome, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
+    webhook_deliveries: Family<DeliveryOutcome, Counter>,
+    /// Deliveries to webhooks that wait.
+    pub webhooks_waiting: Gauge,
+    /// The age of the oldest of them, in seconds.
+    pub webhooks_oldest: Gauge,
     device_authorizations: Family<DeviceOutcome, Counter>,
     tokens_issued: Family<TokenLabels, Counter>,
     key_age: Family<AlgorithmLabel, Gauge>,
@@ -331,6 +337,21 @@ impl Metrics {
                 r,
                 "backchannel_logout_deliveries",
                 "Attempts to deliver a logout token, by outcome",
+            ),
+            webhook_deliveries: family(
+                r,
+                "webhook_deliveries",
+                "Attempts to deliver an event to a webhook, by outcome",
+            ),
+            webhooks_waiting: metric(
+                r,
+                "webhook_deliveries_waiting",
+                "Deliveries to webhooks that wait, counted once a minute",
+            ),
+            webhooks_oldest: metric(
+                r,
+                "webhook_deliveries_oldest_waiting_seconds",
+                "Age of the oldest delivery to a webhook that waits",
             ),
             device_authorizations: family(
                 r,
@@ -442,6 +463,11 @@ impl Metrics {
     /// Counts an attempt to deliver a logout token.
     pub fn logout_delivery(&self, outcome: DeliveryOutcome) {
         self.logout_deliveries.get_or_create(&outcome).inc();
+    }
+
+    /// Counts an attempt to deliver an event to a webhook.
+    pub fn webhook_delivery(&self, outcome: DeliveryOutcome) {
+        self.webhook_deliveries.get_or_create(&outcome).inc();
     }
 
     /// Counts an access token. `grant` is an OAuth grant type, `login` for the first-party API's

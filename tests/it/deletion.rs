@@ -188,6 +188,7 @@ async fn t159_the_command_says_what_is_kept(backend: Backend) {
         "`outbox`",
         "`revocations`",
         "`logout_deliveries`",
+        "`webhook_deliveries`",
         "`denied_requests`",
         "`pushed_requests`",
     ] {

@@ -76,3 +76,4 @@ mod token_exchange;
 mod transactions;
 mod typescript_kit;
 mod user_service;
+mod webhooks;

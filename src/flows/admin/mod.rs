@@ -13,3 +13,4 @@ pub mod revocations;
 pub mod roles;
 pub mod signing_keys;
 pub mod users;
+pub mod webhooks;

@@ -9,3 +9,4 @@ mod revocations;
 mod roles;
 mod sessions;
 mod users;
+mod webhooks;

@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 /// Responses by path, with or without its query, byte for byte; `None` is never answered.
 type Answers = Arc<Mutex<HashMap<String, Option<Vec<u8>>>>>;
 
-/// What was posted, by path.
-type Bodies = Arc<Mutex<HashMap<String, Vec<String>>>>;
+/// Header section and body of each request, by path.
+type Requests = Arc<Mutex<HashMap<String, Vec<(String, String)>>>>;
 
 pub struct ExternalServer {
     /// `https://127.0.0.1:port`
@@ -30,7 +30,7 @@ pub struct ExternalServer {
     ca: TempDir,
     answers: Answers,
     connection_count: Arc<AtomicUsize>,
-    bodies: Bodies,
+    requests: Requests,
 }
 
 impl ExternalServer {
@@ -53,10 +53,10 @@ impl ExternalServer {
         let base = format!("https://{}", listener.local_addr().expect("an address"));
         let answers = Answers::default();
         let connection_count = Arc::new(AtomicUsize::new(0));
-        let bodies = Bodies::default();
+        let requests = Requests::default();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let (known, counted, posted) =
-            (Arc::clone(&answers), Arc::clone(&connection_count), Arc::clone(&bodies));
+            (Arc::clone(&answers), Arc::clone(&connection_count), Arc::clone(&requests));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
@@ -69,8 +69,9 @@ impl ExternalServer {
                     let request = read(&mut stream).await;
                     let (head, body) = request.split_once("\r\n\r\n").unwrap_or((&request, ""));
                     let path = head.split(' ').nth(1).unwrap_or_default();
-                    let (path, body) = (path.to_owned(), body.to_owned());
-                    posted.lock().expect("no panic").entry(path.clone()).or_default().push(body);
+                    let path = path.to_owned();
+                    let request = (head.to_owned(), body.to_owned());
+                    posted.lock().expect("no panic").entry(path.clone()).or_default().push(request);
                     let without_query = path.split('?').next().unwrap_or_default();
                     let answer = {
                         let known = known.lock().expect("no panic");
@@ -86,7 +87,7 @@ impl ExternalServer {
                 });
             }
         });
-        Self { base, ca, answers, connection_count, bodies }
+        Self { base, ca, answers, connection_count, requests }
     }
 
     /// Sets the response at a path, as JSON unless the headers have another type. `headers`: whole
@@ -118,12 +119,18 @@ impl ExternalServer {
 
     /// What was posted to a path last.
     pub fn posted(&self, path: &str) -> Option<String> {
-        self.bodies.lock().expect("no panic").get(path)?.last().cloned()
+        let requests = self.requests.lock().expect("no panic");
+        requests.get(path)?.last().map(|(_, body)| body.clone())
+    }
+
+    /// Header section and body of each request to a path so far.
+    pub fn requests(&self, path: &str) -> Vec<(String, String)> {
+        self.requests.lock().expect("no panic").get(path).cloned().unwrap_or_default()
     }
 
     /// The number of requests to a path so far.
     pub fn count(&self, path: &str) -> usize {
-        self.bodies.lock().expect("no panic").get(path).map_or(0, Vec::len)
+        self.requests.lock().expect("no panic").get(path).map_or(0, Vec::len)
     }
 
     /// A URL of this server with another host.

@@ -5,6 +5,7 @@
 mod audit;
 mod clients;
 mod documented;
+mod events;
 mod explain;
 mod grants;
 mod guard;
@@ -20,6 +21,7 @@ mod roles;
 mod sessions;
 mod subjects;
 mod users;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
@@ -28,6 +30,7 @@ use poem::Request;
 use self::documented::Documented;
 pub use self::{
     audit::AuditEntry,
+    events::EventData,
     explain::Explanation,
     grants::GrantData,
     issuers::{IssuerData, LinkData},
@@ -37,6 +40,7 @@ pub use self::{
     roles::RoleData,
     sessions::SessionOverview,
     users::{SagaData, UserDetails},
+    webhooks::{DeliveryData, WebhookData},
 };
 use crate::api_error::ApiError;
 
@@ -54,6 +58,7 @@ pub type Operations = Documented<(
     roles::RolesApi,
     keys::KeysApi,
     revocations::RevocationsApi,
+    (events::EventsApi, webhooks::WebhooksApi),
     audit::AuditApi,
     explain::ExplainApi,
 )>;
@@ -87,6 +92,13 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("RevocationPage", &["nextCursor"]),
     ("Mail", &["userId", "error", "nextAttemptAt", "finishedAt"]),
     ("MailPage", &["nextCursor"]),
+    ("Event", &["correlationId", "publishedAt", "refused"]),
+    ("EventPage", &["nextCursor"]),
+    ("Webhook", &["failingSince", "retryAt", "oldSecretExpiresAt", "disabledAt", "disabledFor"]),
+    ("WebhookPage", &["nextCursor"]),
+    ("WebhookTest", &["status", "error"]),
+    ("WebhookDelivery", &["attemptedAt", "status", "error", "nextAttemptAt", "finishedAt"]),
+    ("WebhookDeliveryPage", &["nextCursor"]),
     ("Explanation", &["address", "correlationId"]),
 ];
 

@@ -26,6 +26,7 @@ use crate::{
         module::Module,
         trusted_issuer::TrustedIssuer,
         user::{RoleEntry, UserRecord},
+        webhook::Webhook,
     },
 };
 
@@ -107,7 +108,7 @@ macro_rules! versioned {
         })+
     };
 }
-versioned!(UserRecord, Client, Module, RoleEntry, TrustedIssuer);
+versioned!(UserRecord, Client, Module, RoleEntry, TrustedIssuer, Webhook);
 
 /// With a secret that is shown once.
 impl<T: Versioned> Versioned for (T, Option<String>) {
