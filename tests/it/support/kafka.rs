@@ -16,7 +16,7 @@ use tokio::{
     process::{Child as Node, ChildStdin, ChildStdout},
 };
 
-use super::process::free_port;
+use super::process::{ending_with_us, free_port};
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./dev/test"))
@@ -104,7 +104,7 @@ impl Broker {
 fn spawn(folder: &TempDir) -> Child {
     let log = fs::File::create(folder.path().join("log")).expect("a log");
     let run = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/run");
-    Command::new(run)
+    ending_with_us(run)
         .arg(variable("PROPUSK_TEST_KAFKA_LIBS"))
         .arg(folder.path().join("server.properties"))
         .args(["SCRAM-SHA-256", "SCRAM-SHA-512"].iter().flat_map(|mechanism| {
@@ -154,7 +154,7 @@ impl Received {
 
 fn node(arguments: &[&str]) -> (Node, ChildStdin, Lines<BufReader<ChildStdout>>) {
     let folder = PathBuf::from(variable("PROPUSK_TEST_CLIENTS_DIR"));
-    let mut child = tokio::process::Command::new("node")
+    let mut child = tokio::process::Command::from(ending_with_us("node"))
         .arg(folder.join("kafka.mjs"))
         .args(arguments)
         .current_dir(folder)
@@ -212,7 +212,7 @@ impl UserService {
         // Beside the libraries that it imports.
         let script = folder.join(format!("{}.mjs", topics.events));
         fs::copy(example, &script).expect("a copy");
-        let mut child = tokio::process::Command::new("node")
+        let mut child = tokio::process::Command::from(ending_with_us("node"))
             .arg(script)
             .current_dir(folder)
             .env("KAFKA_BROKER", broker)

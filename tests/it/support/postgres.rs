@@ -25,7 +25,7 @@ fn as_service_user(program: &Path) -> Command {
         let user = variable("PROPUSK_TEST_SERVICES_USER");
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={user}")).arg(format!("--regid={}", group_of(&user)));
-        command.args(["--clear-groups", "--"]).arg(program);
+        command.args(["--clear-groups", "--pdeathsig", "INT", "--"]).arg(program);
         command
     } else {
         Command::new(program)

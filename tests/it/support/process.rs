@@ -1,6 +1,7 @@
 //! The binary in a process of its own.
 
 use std::{
+    ffi::OsStr,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -104,6 +105,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A program that ends with this process, however this ends. (The kernel means the thread: that of
+/// a test, where it is not spawned from a task of its own.)
+pub fn ending_with_us(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// The binary with the settings of a database, and no other PROPUSK_ variable of this environment.
