@@ -40,7 +40,11 @@ pub struct UserService {
 pub enum Answer {
     Created,
     /// It refuses the account; the text is for the log.
-    Refused(String),
+    Refused {
+        why: String,
+        /// An earlier attempt got no answer: it may have created the profile.
+        is_repeated: bool,
+    },
     /// It did not answer, or cannot create the profile now.
     Unavailable(String),
 }
@@ -89,19 +93,20 @@ impl UserService {
         let id = account.id.clone();
         let created = self
             .call(account, async |mut client, request| client.create_user(request).await.map(drop));
-        let status = match created.await {
+        let (created, repetitions) = created.await;
+        let status = match created {
             Ok(()) => return Answer::Created,
             Err(status) => status,
         };
         let text = describe(&status);
         match status.code() {
             Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied => {
-                Answer::Refused(text)
+                Answer::Refused { why: text, is_repeated: repetitions > 0 }
             }
             // Its own profile from an earlier call, or one of another account with these names.
             Code::AlreadyExists => match self.has(id).await {
                 Ok(true) => Answer::Created,
-                Ok(false) => Answer::Refused(text),
+                Ok(false) => Answer::Refused { why: text, is_repeated: false },
                 Err(status) => Answer::Unavailable(describe(&status)),
             },
             _ => Answer::Unavailable(text),
@@ -112,7 +117,7 @@ impl UserService {
         let request = GetUserRequest { id };
         let found = self
             .call(request, async |mut client, request| client.get_user(request).await.map(drop));
-        match found.await {
+        match found.await.0 {
             Ok(()) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(status),
@@ -127,24 +132,26 @@ impl UserService {
         let request = DeleteUserRequest { id: id.to_owned(), saga_id: saga_id.to_owned() };
         let deleted = self
             .call(request, async |mut client, request| client.delete_user(request).await.map(drop));
-        match deleted.await {
+        match deleted.await.0 {
             Ok(()) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(describe(&status)),
         }
     }
 
-    /// Calls a method, again while it is unavailable.
+    /// Calls a method, again while it is unavailable; returns how often, too.
     async fn call<M: Clone>(
         &self,
         message: M,
         method: impl AsyncFn(UserProvisioningClient<Channel>, Request<M>) -> Result<(), Status>,
-    ) -> Result<(), Status> {
+    ) -> (Result<(), Status>, u32) {
         let mut attempt = 0;
         loop {
             let mut request = Request::new(message.clone());
             request.set_timeout(self.timeout);
-            self.authorize(&mut request)?;
+            if let Err(status) = self.authorize(&mut request) {
+                return (Err(status), attempt);
+            }
             let called = method(self.client.clone(), request);
             let called = tokio::time::timeout(self.timeout, called).await;
             let outcome = called.unwrap_or_else(|_| {
@@ -155,7 +162,7 @@ impl UserService {
                     tokio::time::sleep(PAUSE * 2_u32.saturating_pow(attempt)).await;
                     attempt += 1;
                 }
-                outcome => return outcome,
+                outcome => return (outcome, attempt),
             }
         }
     }

@@ -26,6 +26,9 @@ use crate::{
 /// Who deletes a refused account, as the audit log names it.
 const USER_SERVICE: &str = "user-service";
 
+/// Why a registration whose account is gone fails.
+const DELETED: &str = "the account was deleted meanwhile";
+
 /// How long a process may work on a saga before another one takes it over: more than all attempts
 /// of a call take.
 const LEASE: Duration = Duration::from_secs(30);
@@ -132,9 +135,9 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
         return Ok(Progress::Done);
     }
     let Some(user) = accounts::by_id(&app.db, &saga.user_id).await? else {
-        // Deleted meanwhile; its profile may exist.
-        undo(app, saga, "the account was deleted", true).await?;
-        return Ok(Progress::Done);
+        // Its profile may exist.
+        undo(app, saga, DELETED, true).await?;
+        return Ok(Progress::Unavailable(DELETED.to_owned()));
     };
     let request = CreateUserRequest {
         id: user.id,
@@ -154,19 +157,24 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
     let answer = service.create(request).await;
     let outcome = match &answer {
         Answer::Created => ProfileOutcome::Created,
-        Answer::Refused(_) => ProfileOutcome::Refused,
+        Answer::Refused { .. } => ProfileOutcome::Refused,
         Answer::Unavailable(_) => ProfileOutcome::Unavailable,
     };
     app.metrics.profile(outcome);
     diagnostics::record("user_service.answer", format_args!("{outcome:?}"));
     match answer {
-        Answer::Created => {
-            confirm(app, saga).await?;
-            Ok(Progress::Done)
-        }
-        Answer::Refused(why) => {
+        Answer::Created => confirm(app, saga).await,
+        Answer::Refused { why, is_repeated } => {
             tracing::info!(user_id, saga_id, why, "account deleted: the user service refused it");
-            undo(app, saga, &why, false).await?;
+            // A call that was not answered, of this process or one before it, may have created what
+            // this one refuses.
+            let has_profile = is_repeated || saga.attempts > 0;
+            if !undo(app, saga, &why, has_profile).await? {
+                return Ok(Progress::Done);
+            }
+            if has_profile {
+                delete_profile(app, service, saga).await?;
+            }
             Ok(Progress::Refused(why))
         }
         Answer::Unavailable(why) => {
@@ -176,8 +184,7 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
             match (config.on_failure, config.on_deadline) {
                 (OnFailure::Later, OnDeadline::Keep) if is_late => {
                     tracing::warn!(user_id, saga_id, "the account stays without a profile");
-                    confirm(app, saga).await?;
-                    Ok(Progress::Done)
+                    confirm(app, saga).await
                 }
                 (OnFailure::Later, _) if !is_late => {
                     let next_at = app.clock.now() + pause(saga.attempts);
@@ -185,7 +192,9 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
                     Ok(Progress::Later)
                 }
                 _ => {
-                    undo(app, saga, &why, true).await?;
+                    if !undo(app, saga, &why, true).await? {
+                        return Ok(Progress::Done);
+                    }
                     // At once, if it can be: otherwise later.
                     delete_profile(app, service, saga).await?;
                     Ok(Progress::Unavailable(why))
@@ -202,35 +211,38 @@ fn pause(attempts: i64) -> Duration {
 }
 
 /// Records that the profile exists, or that it is given up.
-async fn confirm(app: &App, saga: &Saga) -> Result<(), Error> {
+async fn confirm(app: &App, saga: &Saga) -> Result<Progress, Error> {
     let mut tx = app.begin(&Actor::service(USER_SERVICE, saga.correlation_id.clone())).await?;
     let account = accounts::lock(&mut tx, &saga.user_id).await?;
     let current = sagas::lock(&mut tx, &saga.user_id).await?;
     let now = tx.read_clock();
-    if current.is_none_or(|current| current.state != SagaState::Started) {
-        return Ok(()); // another process was faster
-    }
-    match account {
-        Some(_) => {
+    let is_gone = account.is_none();
+    match current.map(|current| current.state) {
+        Some(SagaState::Started) if is_gone => {
+            // Deleted during the call.
+            sagas::begin_compensation(&mut tx, &saga.id, now).await?;
+        }
+        Some(SagaState::Started) => {
             accounts::set_pending(&mut tx, &saga.user_id, false).await?;
             sagas::close(&mut tx, &saga.id, SagaState::Closed, now).await?;
         }
-        // Deleted during the call.
-        None => sagas::begin_compensation(&mut tx, &saga.id, now).await?,
+        // Another process was faster.
+        _ => {}
     }
     tx.commit().await?;
-    Ok(())
+    Ok(if is_gone { Progress::Unavailable(DELETED.to_owned()) } else { Progress::Done })
 }
 
 /// Deletes the account of a saga. `has_profile`: the user service may have created the profile,
-/// which is to be deleted, too.
-async fn undo(app: &App, saga: &Saga, why: &str, has_profile: bool) -> Result<(), Error> {
+/// which is to be deleted, too. Returns `false` where another process has concluded that the
+/// account stays.
+async fn undo(app: &App, saga: &Saga, why: &str, has_profile: bool) -> Result<bool, Error> {
     let mut tx = app.begin(&Actor::service(USER_SERVICE, saga.correlation_id.clone())).await?;
     let account = accounts::lock(&mut tx, &saga.user_id).await?;
     let current = sagas::lock(&mut tx, &saga.user_id).await?;
     let now = tx.read_clock();
     if current.is_none_or(|current| current.state != SagaState::Started) {
-        return Ok(()); // another process was faster
+        return Ok(account.is_none()); // another process was faster
     }
     if has_profile {
         sagas::begin_compensation(&mut tx, &saga.id, now + LEASE).await?;
@@ -244,7 +256,7 @@ async fn undo(app: &App, saga: &Saga, why: &str, has_profile: bool) -> Result<()
     tx.commit().await?;
     app.metrics.compensations.inc();
     app.logouts_waiting.notify_one();
-    Ok(())
+    Ok(true)
 }
 
 async fn remove_account(tx: &mut AuditedTx, saga: &Saga, detail: Value) -> storage::Result<()> {

@@ -6,6 +6,7 @@ pub mod documentation;
 pub mod exchange;
 pub mod external_server;
 pub mod grpc;
+pub mod hold;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod mail;

@@ -1,5 +1,7 @@
 //! A user service that is called by gRPC at the registration: slow, refusing, gone.
 
+mod kills;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,7 +10,6 @@ use std::{
 };
 
 use propusk::{
-    clock::Clock,
     flows::admin::users,
     model::{actor::Actor, saga::SagaState, user::Role},
     storage::{Statement, sagas},
@@ -30,8 +31,8 @@ use tonic::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, Reply, START, TestServer, backend_tests,
-    process::{Process, free_address, free_port},
+    Backend, PASSWORD, Reply, START, TestServer, backend_tests,
+    process::{free_address, free_port},
 };
 
 backend_tests! {
@@ -39,7 +40,6 @@ backend_tests! {
     a_refused_registration_leaves_nothing,
     an_unavailable_service_undoes_the_registration,
     with_later_the_profile_follows_the_account,
-    a_kill_during_the_call_leaves_no_orphan,
     t167_a_slow_user_service_holds_up_nobody_else,
     an_account_whose_profile_never_comes_is_handled_as_configured,
     the_service_is_called_by_tls_with_certificate_and_token,
@@ -50,13 +50,24 @@ backend_tests! {
     the_example_service_decides_on_registrations,
 }
 
-/// How the service answers.
+/// How the service answers to CreateUser.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
     Creates,
     /// Creates the profile and says that it exists.
     Repeats,
+    /// Creates the profile and says that it is unavailable.
+    Fails,
     Refuses(Code),
+}
+
+/// Where a call waits while its gate is closed: before it has an effect, and after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gate {
+    Create,
+    Created,
+    Delete,
+    Deleted,
 }
 
 struct State {
@@ -66,8 +77,17 @@ struct State {
     deadlines: Mutex<Vec<String>>,
     authorizations: Mutex<Vec<String>>,
     profiles: Mutex<BTreeMap<String, CreateUserRequest>>,
-    /// Each call takes a permit before it is answered.
-    gate: Semaphore,
+    /// Of each [`Gate`]. A call takes a permit and puts it back.
+    gates: [Semaphore; 4],
+    /// Each gate that a call has come to.
+    reached: Mutex<Vec<Gate>>,
+}
+
+impl State {
+    async fn pass(&self, gate: Gate) {
+        self.reached.lock().unwrap().push(gate);
+        drop(self.gates[gate as usize].acquire().await.expect("open"));
+    }
 }
 
 #[derive(Clone)]
@@ -88,18 +108,18 @@ impl UserProvisioning for Service {
         }
         let account = request.into_inner();
         state.calls.lock().unwrap().push(account.clone());
-        state.gate.acquire().await.expect("open").forget();
-        state.gate.add_permits(1);
+        state.pass(Gate::Create).await;
         let mood = *state.mood.lock().unwrap();
-        match mood {
-            Mood::Refuses(code) => return Err(Status::new(code, "no such names here")),
-            Mood::Creates | Mood::Repeats => {}
+        if let Mood::Refuses(code) = mood {
+            return Err(Status::new(code, "no such names here"));
         }
         state.profiles.lock().unwrap().insert(account.id.clone(), account);
-        if mood == Mood::Repeats {
-            return Err(Status::already_exists("there is a profile"));
+        state.pass(Gate::Created).await;
+        match mood {
+            Mood::Repeats => Err(Status::already_exists("there is a profile")),
+            Mood::Fails => Err(Status::unavailable("overloaded")),
+            _ => Ok(Response::new(CreateUserResponse { profile_id: None })),
         }
-        Ok(Response::new(CreateUserResponse { profile_id: None }))
     }
 
     async fn get_user(
@@ -118,7 +138,10 @@ impl UserProvisioning for Service {
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let id = request.into_inner().id;
-        match self.0.profiles.lock().unwrap().remove(&id) {
+        self.0.pass(Gate::Delete).await;
+        let profile = self.0.profiles.lock().unwrap().remove(&id);
+        self.0.pass(Gate::Deleted).await;
+        match profile {
             Some(_) => Ok(Response::new(DeleteUserResponse {})),
             None => Err(Status::not_found("there is none")),
         }
@@ -133,7 +156,8 @@ impl Service {
             deadlines: Mutex::default(),
             authorizations: Mutex::default(),
             profiles: Mutex::default(),
-            gate: Semaphore::new(1),
+            gates: std::array::from_fn(|_| Semaphore::new(1)),
+            reached: Mutex::default(),
         }))
     }
 
@@ -159,28 +183,29 @@ impl Service {
         *self.0.mood.lock().unwrap() = mood;
     }
 
-    /// From now on calls wait.
-    async fn hold(&self) {
-        self.0.gate.acquire().await.expect("open").forget();
+    /// From now on calls wait there.
+    async fn hold(&self, gate: Gate) {
+        self.0.gates[gate as usize].acquire().await.expect("open").forget();
     }
 
-    fn release(&self) {
-        self.0.gate.add_permits(1);
+    fn release(&self, gate: Gate) {
+        self.0.gates[gate as usize].add_permits(1);
     }
 
-    fn profiles(&self) -> Vec<String> {
-        self.0.profiles.lock().unwrap().keys().cloned().collect()
-    }
-
-    /// Polls until so many calls have arrived.
-    async fn called(&self, count: usize) {
+    /// Polls until so many calls have come there.
+    async fn reached(&self, gate: Gate, count: usize) {
+        let calls = || self.0.reached.lock().unwrap().iter().filter(|one| **one == gate).count();
         for _ in 0..1_200 {
-            if self.0.calls.lock().unwrap().len() >= count {
+            if calls() >= count {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("the service was not called {count} times within 30 s");
+        panic!("{} of {count} calls have come to {gate:?} after 30 s", calls());
+    }
+
+    fn profiles(&self) -> Vec<String> {
+        self.0.profiles.lock().unwrap().keys().cloned().collect()
     }
 }
 
@@ -336,47 +361,13 @@ async fn with_later_the_profile_follows_the_account(backend: Backend) {
     assert_eq!(service.profiles(), [ann]);
 }
 
-async fn a_kill_during_the_call_leaves_no_orphan(backend: Backend) {
-    let (service, port) = (Service::new(), free_port());
-    let _listening = service.listen(port).await;
-    let url = format!("http://127.0.0.1:{port}");
-    let database = Arc::new(Database::new(backend).await);
-    let process = Process::serve(&database, &settings(&url)).await;
-    let registering = |name: &'static str| {
-        let url = format!("{}/api/v1/auth/register", process.base);
-        let email = format!("{name}@example.org");
-        let body = json!({ "email": email, "username": name, "password": PASSWORD });
-        tokio::spawn(reqwest::Client::new().post(url).json(&body).send())
-    };
-    service.hold().await;
-    let ann = registering("ann");
-    service.called(1).await;
-    process.kill();
-    assert!(ann.await.expect("a task").is_err(), "nobody was answered");
-
-    // Another process takes the saga over once its lease has lapsed, not before.
-    let now = Clock::system().now();
-    let other = TestServer::on(Arc::clone(&database), Clock::fake(now), &settings(&url)).await;
-    let pending = other.login("ann").await.expect_error(503, "ACCOUNT_PENDING");
-    assert!(!pending.header("retry-after").is_empty(), "{pending:?}");
-    assert_eq!(states(&other).await, ["started"]);
-    service.release();
-    other.clock.advance(Duration::from_secs(31));
-    until_states(&other, &["closed"]).await;
-    other.login("ann").await.expect(StatusCode::OK);
-    let ann = users::find(&other.app, "ann").await.expect("ann").id;
-    assert_eq!(service.profiles(), [ann]);
-    let calls = service.0.calls.lock().unwrap().clone();
-    assert!(calls.iter().all(|call| call.saga_id == calls[0].saga_id), "the same saga");
-}
-
 async fn t167_a_slow_user_service_holds_up_nobody_else(backend: Backend) {
     let (service, port) = (Service::new(), free_port());
     let _listening = service.listen(port).await;
     let url = format!("http://127.0.0.1:{port}");
     let server = Arc::new(TestServer::with(backend, &settings(&url)).await);
     let ann = register(&server, "ann").await.expect(StatusCode::CREATED).tokens();
-    service.hold().await;
+    service.hold(Gate::Create).await;
     // More than there are connections to the database.
     let waiting: Vec<_> = (0..100)
         .map(|number| {
@@ -384,12 +375,12 @@ async fn t167_a_slow_user_service_holds_up_nobody_else(backend: Backend) {
             tokio::spawn(async move { register(&server, &format!("user{number}")).await })
         })
         .collect();
-    service.called(101).await;
+    service.reached(Gate::Create, 101).await;
     server.verify(&ann.access).await.expect(StatusCode::OK);
     server.login("ann").await.expect(StatusCode::OK);
     server.refresh(&ann.refresh).await.expect(StatusCode::OK);
     assert!(waiting.iter().all(|one| !one.is_finished()), "all registrations wait");
-    service.release();
+    service.release(Gate::Create);
     for one in waiting {
         one.await.expect("a task").expect(StatusCode::CREATED);
     }
