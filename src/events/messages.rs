@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{Config, KafkaEncoding, Provisioning},
     flows::cloud_event::{self, MEDIA_TYPE, attributes},
+    model::event_types,
     storage::relay::OutboxRow,
 };
 
@@ -51,6 +52,7 @@ pub fn of(row: &OutboxRow, config: &Config) -> Vec<Message> {
     match row.kind.as_str() {
         "user.created" if asks_for_a_profile(row, config) => {
             let data = profile(row, data);
+            debug_assert_eq!(event_types::check_profile(&data), Ok(()), "user.create");
             messages.push(match config.kafka.encoding {
                 KafkaEncoding::Binary => Message {
                     topic: topics.user_create.clone(),

@@ -124,6 +124,53 @@ const PROFILE: &[Field] = &[
     field("externalId", Shape::OptionalText, "The id in an earlier system"),
 ];
 
+impl Shape {
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::OptionalText | Self::OptionalTime | Self::Rare => {
+                value.is_string() || value.is_null()
+            }
+            Self::Boolean => value.is_boolean(),
+            Self::Texts => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+        }
+    }
+}
+
+/// Whether the data of an event has all fields of its type, no other ones, and each in its shape.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(kind: &str, data: &Value) -> Result<(), String> {
+    let event = EVENT_TYPES.iter().find(|event| event.kind == kind);
+    let event = event.ok_or_else(|| format!("{kind} is no listed type of events"))?;
+    check_fields(event.fields, data).map_err(|wrong| format!("{kind}: {wrong}"))
+}
+
+/// As [`check`], of the data of `user.create`.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_profile(data: &Value) -> Result<(), String> {
+    check_fields(PROFILE, data)
+}
+
+fn check_fields(fields: &[Field], data: &Value) -> Result<(), String> {
+    let data = data.as_object().ok_or("the data is no object")?;
+    for field in fields {
+        match data.get(field.name) {
+            None if field.shape == Shape::Rare => {}
+            None => return Err(format!("there is no {}", field.name)),
+            Some(value) if field.shape.fits(value) => {}
+            Some(value) => return Err(format!("{} must not be {value}", field.name)),
+        }
+    }
+    match data.keys().find(|name| fields.iter().all(|field| field.name != **name)) {
+        Some(name) => Err(format!("{name} is not listed")),
+        None => Ok(()),
+    }
+}
+
 /// The JSON Schema (2020-12) of the data of an event.
 pub fn schema(fields: &[Field]) -> Value {
     let property = |field: &Field| {

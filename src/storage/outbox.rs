@@ -3,7 +3,19 @@
 use serde_json::json;
 
 use super::{Db, Result, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::event::Event};
+use crate::{
+    clock::Timestamp,
+    model::{event::Event, event_types},
+};
+
+/// In debug builds, and so in every test of every flow, an event that does not match its schema
+/// panics.
+fn must_match_its_schema(event: &Event) {
+    if cfg!(debug_assertions) {
+        let checked = event_types::check(event.kind, &event.data);
+        assert_eq!(checked, Ok(()), "src/model/event_types.rs has the fields of every event");
+    }
+}
 
 /// Adds an event.
 pub async fn add(
@@ -24,6 +36,7 @@ pub(super) fn insertion(
     correlation_id: Option<&str>,
     now: Timestamp,
 ) -> Statement {
+    must_match_its_schema(event);
     Statement::new(
         "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
          SELECT $1, $2, $3, $4, $5, $6",
@@ -38,6 +51,7 @@ pub(super) fn insertion(
 
 /// Adds events under these ids. One statement, whatever their number.
 pub async fn add_all(tx: &mut Tx, events: &[(String, Event)], now: Timestamp) -> Result<()> {
+    events.iter().for_each(|(_, event)| must_match_its_schema(event));
     let rows: Vec<_> = events
         .iter()
         .map(|(id, event)| {

@@ -9,7 +9,8 @@ use propusk::{
     },
     model::{
         actor::Actor,
-        event_types::{EVENT_TYPES, Shape, asyncapi},
+        event::Event,
+        event_types::{EVENT_TYPES, asyncapi, check},
         user::Role,
     },
 };
@@ -19,34 +20,51 @@ use crate::support::{Backend, TestServer, backend_tests};
 
 backend_tests! { every_event_in_the_outbox_matches_its_schema }
 
-/// What is wrong with the data of an event.
-fn faults(kind: &str, data: &Value) -> Vec<String> {
-    let Some(event) = EVENT_TYPES.iter().find(|event| event.kind == kind) else {
-        return vec![format!("{kind} is not listed")];
+/// The schema of the data of each type of events, as the committed document has it.
+fn schemas() -> Value {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/asyncapi.json");
+    let document = fs::read_to_string(document).expect("the document");
+    let document: Value = serde_json::from_str(&document).expect("JSON");
+    document["channels"]["events"]["messages"].clone()
+}
+
+/// What is wrong with the data of an event, by its JSON Schema.
+fn faults(schemas: &Value, kind: &str, data: &Value) -> Vec<String> {
+    let message = &schemas[kind.replace('.', "_")];
+    let schema = &message["payload"]["properties"]["data"];
+    let Some(properties) = schema["properties"].as_object() else {
+        return vec![format!("{kind} is not in the document")];
     };
     let data = data.as_object().expect("an object");
-    let mut found = vec![];
-    for field in event.fields {
-        let Some(value) = data.get(field.name) else {
-            if field.shape != Shape::Rare {
-                found.push(format!("{kind}: no {}", field.name));
-            }
+    let required = schema["required"].as_array().expect("names").iter();
+    let required = required.map(|name| name.as_str().expect("a name"));
+    let absent = required.filter(|name| !data.contains_key(*name));
+    let mut found: Vec<String> = absent.map(|name| format!("{kind}: no {name}")).collect();
+    for (name, value) in data {
+        let Some(property) = properties.get(name) else {
+            found.push(format!("{kind}: {name} is not in the document"));
             continue;
         };
-        let fits = match field.shape {
-            Shape::Text => value.is_string(),
-            Shape::OptionalText | Shape::OptionalTime | Shape::Rare => {
-                value.is_string() || value.is_null()
-            }
-            Shape::Boolean => value.is_boolean(),
-            Shape::Texts => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+        let is = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
         };
-        if !fits {
-            found.push(format!("{kind}: {} is {value}", field.name));
+        let allowed = &property["type"];
+        if allowed != is && !allowed.as_array().is_some_and(|all| all.iter().any(|one| one == is)) {
+            found.push(format!("{kind}: {name} is {value}"));
+        }
+        let items = &property["items"]["type"];
+        if value
+            .as_array()
+            .is_some_and(|all| items != "string" || !all.iter().all(Value::is_string))
+        {
+            found.push(format!("{kind}: {name} is {value}"));
         }
     }
-    let is_known = |name: &&String| !event.fields.iter().any(|field| field.name == **name);
-    found.extend(data.keys().filter(is_known).map(|name| format!("{kind}: unlisted {name}")));
     found
 }
 
@@ -73,10 +91,41 @@ async fn every_event_in_the_outbox_matches_its_schema(backend: Backend) {
     users::delete(app, &ann, &Precondition::Any, &operator).await.expect("deleted");
 
     let events = server.events().await;
-    let found: Vec<String> = events.iter().flat_map(|(kind, data)| faults(kind, data)).collect();
+    let schemas = schemas();
+    let found = events.iter().flat_map(|(kind, data)| faults(&schemas, kind, data));
+    let found: Vec<String> = found.collect();
     assert!(found.is_empty(), "{found:#?}");
     let seen: BTreeSet<&str> = events.iter().map(|(kind, _)| kind.as_str()).collect();
     assert!(seen.len() >= 12, "{seen:?}");
+}
+
+#[test]
+fn an_event_that_does_not_match_its_schema_is_found() {
+    let event = Event::session_created("ann", "s1", "spa");
+    assert_eq!(check(event.kind, &event.data), Ok(()));
+    let changed = |change: fn(&mut Value)| {
+        let mut data = event.data.clone();
+        change(&mut data);
+        check(event.kind, &data).expect_err("it does not match")
+    };
+    let absent = changed(|data| drop(data.as_object_mut().expect("an object").remove("clientId")));
+    assert_eq!(absent, "session.created: there is no clientId");
+    let unlisted = changed(|data| data["address"] = "127.0.0.1".into());
+    assert_eq!(unlisted, "session.created: address is not listed");
+    let wrong = changed(|data| data["sessionId"] = Value::Null);
+    assert_eq!(wrong, "session.created: sessionId must not be null");
+    assert!(check("session.made", &event.data).is_err());
+}
+
+#[tokio::test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "secret is not listed")]
+async fn no_event_with_an_unlisted_field_is_written() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let mut event = Event::session_created("ann", "s1", "spa");
+    event.data["secret"] = "1".into();
+    let mut tx = server.app.begin(&Actor::operator()).await.expect("a transaction");
+    let _ = tx.event(&event).await;
 }
 
 #[test]
