@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proto/propusk/v1/token.proto",
         "proto/propusk/v1/user.proto",
         "proto/propusk/v1/revocation.proto",
+        "proto/propusk/v1/services.proto",
         "proto/envoy/service/auth/v3/external_auth.proto",
         // For reflection: clients decode the details of an error by it.
         "proto/google/rpc/error_details.proto",

@@ -97,6 +97,12 @@ error_codes! {
     Unavailable = "SERVICE_UNAVAILABLE" SERVICE_UNAVAILABLE,
     /// The account exists and its profile is still being created.
     AccountPending = "ACCOUNT_PENDING" SERVICE_UNAVAILABLE,
+    /// A customer service answered, and not with what it should.
+    ServiceFailed = "SERVICE_FAILED" BAD_GATEWAY,
+    /// A customer service did not answer in time.
+    ServiceTimeout = "SERVICE_TIMEOUT" GATEWAY_TIMEOUT,
+    /// The user has connected no account at the customer service.
+    ServiceNotConnected = "SERVICE_NOT_CONNECTED" CONFLICT,
 }
 
 /// An error on its way to the client.
@@ -409,6 +415,18 @@ impl From<Error> for ApiError {
                 retry_after: Some(Duration::from_secs(2)),
                 ..Self::new(ErrorCode::Overloaded, "the server is busy: try again in a moment")
             },
+            E::ServiceFailed(cause) => {
+                Self { cause: Some(cause), ..Self::new(ErrorCode::ServiceFailed, message) }
+            }
+            E::ServiceTimeout(cause) => {
+                Self { cause: Some(cause), ..Self::new(ErrorCode::ServiceTimeout, message) }
+            }
+            E::ServiceUnavailable(wait, cause) => Self {
+                cause: Some(cause),
+                retry_after: Some(wait),
+                ..Self::new(ErrorCode::Unavailable, message)
+            },
+            E::NotConnected(_) => Self::new(ErrorCode::ServiceNotConnected, message),
             E::Unavailable(cause) => Self {
                 cause: Some(cause),
                 retry_after: Some(Duration::from_secs(2)),

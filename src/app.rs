@@ -29,6 +29,7 @@ use crate::{
         batch::{Batch, TokenRevocation},
         redis::LONGEST_LEASE,
     },
+    services::Services,
     storage::{self, AuditedTx, AuditedWrite, Db, Measurements, audit},
     telemetry::{Metrics, StatementKind},
     user_service::UserService,
@@ -52,6 +53,8 @@ pub struct App {
     pub mailer: Option<Mailer>,
     /// Notified when mails are queued.
     pub mails_waiting: Notify,
+    /// The customer services.
+    pub services: Arc<Services>,
     pub client_keys: ClientKeys,
     pub logos: Logos,
     pub metadata_documents: MetadataDocuments,
@@ -101,6 +104,8 @@ pub enum StartError {
     UserService(String),
     #[error("{0}")]
     Mail(String),
+    #[error("{0}")]
+    Services(String),
 }
 
 impl App {
@@ -188,6 +193,7 @@ impl App {
         let user_service =
             UserService::new(&config.user_service).map_err(StartError::UserService)?;
         let mailer = Mailer::new(&config).map_err(StartError::Mail)?;
+        let services = Services::new(&config.services).map_err(StartError::Services)?;
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
@@ -205,6 +211,7 @@ impl App {
             user_service,
             mailer,
             mails_waiting: Notify::new(),
+            services: Arc::new(services),
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
             metadata_documents: MetadataDocuments::default(),

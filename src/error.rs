@@ -96,6 +96,18 @@ pub enum Error {
     /// The database or a key is unavailable.
     #[error("the service is unavailable")]
     Unavailable(#[source] Cause),
+    /// A customer service answered, and not with what it should.
+    #[error("the service gave no usable answer: ask the operator of this server")]
+    ServiceFailed(#[source] Cause),
+    /// A customer service is not reached, or failed a moment ago: it is not asked for so long.
+    #[error("the service is unavailable: try again later")]
+    ServiceUnavailable(Duration, #[source] Cause),
+    /// A customer service did not answer in time.
+    #[error("the service did not answer in time: try again later")]
+    ServiceTimeout(#[source] Cause),
+    /// The user has no account at a customer service, or is not logged in.
+    #[error("{0}")]
+    NotConnected(&'static str),
 }
 
 impl Error {

@@ -168,6 +168,10 @@ impl Server {
         if let Some(relay) = relay {
             relay.stop(app.config.server.shutdown_grace.min(LAST_EVENTS)).await;
         }
+        let grace = app.config.server.shutdown_grace;
+        if tokio::time::timeout(grace, app.services.finish()).await.is_err() {
+            tracing::warn!("requests for tokens of services were aborted");
+        }
         background.shutdown().await;
         let written = async {
             while app.denied_requests.write().await? > 0 {}

@@ -80,7 +80,7 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Failed {
 /// every process before the command reports it.
 pub async fn on_app(
     config: Config,
-    command: impl AsyncFnOnce(&App) -> Result<(), Failed>,
+    command: impl AsyncFnOnce(&Arc<App>) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let app = App::open_existing(config, Clock::system(), Rng::system()).await.map_err(failed)?;
     let done = command(&app).await;

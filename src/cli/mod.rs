@@ -24,6 +24,7 @@ mod issuers;
 mod listing;
 mod mail;
 mod modules;
+mod services;
 mod sessions;
 mod webhooks;
 
@@ -93,6 +94,9 @@ enum Command {
     /// Manage user roles
     #[command(subcommand)]
     Role(modules::RoleCommand),
+    /// Show customer services, check their settings, and remove stored tokens
+    #[command(subcommand)]
+    Service(services::ServiceCommand),
     /// List and revoke sessions of users at clients
     #[command(subcommand)]
     Session(sessions::SessionCommand),
@@ -390,6 +394,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Role(command) => {
                 on_app(config, async |app| modules::role(app, command).await).await
+            }
+            Command::Service(command) => {
+                on_app(config, async |app| services::service(app, command).await).await
             }
             Command::Session(command) => {
                 on_app(config, async |app| sessions::session(app, command).await).await

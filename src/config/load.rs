@@ -10,9 +10,9 @@ use std::{
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{Config, DEFAULT_TOML, mask_url, older_service, validate};
+use super::{Config, DEFAULT_TOML, mask_url, older_service, services, validate};
 
-const PREFIX: &str = "PROPUSK_";
+pub(super) const PREFIX: &str = "PROPUSK_";
 /// Names the configuration file, so it cannot be a key itself.
 const FILE_VARIABLE: &str = "PROPUSK_CONFIG";
 /// Variables with this prefix belong to the test suite.
@@ -163,6 +163,11 @@ impl Layers {
     fn merge_table(&mut self, section: &str, table: Table, path: &Path) {
         for (name, value) in table {
             let key = join(section, &name);
+            if section.is_empty() && key == services::SECTION && value.is_table() {
+                let Value::Table(inner) = value else { continue };
+                self.merge_services(inner, path);
+                continue;
+            }
             if self.settings.contains_key(&key) {
                 self.set(key, value, Source::File(path.to_owned()));
                 continue;
@@ -184,7 +189,53 @@ impl Layers {
         }
     }
 
+    /// The services, whose names are the operator's.
+    fn merge_services(&mut self, services: Table, path: &Path) {
+        for (service, value) in services {
+            let Value::Table(keys) = value else {
+                let key = join(services::SECTION, &service);
+                let how = format!("is a section, not a key; write `[{key}]` with its keys below");
+                self.problems.push(format!("{key} ({}): {how}", path.display()));
+                continue;
+            };
+            let resources = keys.get("resource").and_then(Value::as_table);
+            let resources = resources.into_iter().flat_map(Table::keys).cloned();
+            let mut paths = vec![vec![service.clone()]];
+            paths.extend(
+                resources.map(|resource| vec![service.clone(), "resource".to_owned(), resource]),
+            );
+            let known =
+                paths.iter().all(|names| self.add_service(names, &path.display().to_string()));
+            if known {
+                self.merge_table(&join(services::SECTION, &service), keys, path);
+            }
+        }
+    }
+
+    /// Adds the keys of a service or of its resource with their defaults, if they are new; `false`
+    /// for a name that is not allowed.
+    fn add_service(&mut self, names: &[String], source: &str) -> bool {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        match services::defaults_for(&names) {
+            Ok(defaults) => {
+                for (key, setting) in defaults {
+                    self.settings.entry(key).or_insert(setting);
+                }
+                true
+            }
+            Err(problem) => {
+                self.problems.push(format!("{} ({source}): {problem}", services::SECTION));
+                false
+            }
+        }
+    }
+
     fn merge_environment(&mut self, env: &BTreeMap<String, String>) {
+        for name in env.keys() {
+            if let Some(names) = services::path_of_variable(name) {
+                self.add_service(&names, name);
+            }
+        }
         let keys: BTreeMap<String, String> =
             self.settings.keys().map(|key| (variable(key), key.clone())).collect();
         for (name, text) in env {
@@ -273,6 +324,7 @@ impl Layers {
                 let items = items.map(|item| Value::String(item.to_owned()));
                 Some(Value::Array(items.collect()))
             }
+            Some(Value::Table(_)) => services::table_of_text(text).map(Value::Table),
             _ => None,
         };
         // An invalid value stays text, and `set` reports the expected type.
@@ -313,11 +365,13 @@ impl Layers {
         };
         config.settings = self.settings;
         if !self.is_incomplete {
-            let found = validate::problems(&config).into_iter().filter(|(key, problem)| {
+            let found = validate::problems(&config).into_iter();
+            let found = found.map(|(key, problem)| (key.to_owned(), problem));
+            let found = found.chain(services::problems(&config)).filter(|(key, problem)| {
                 !self.unread.iter().any(|unread| key == unread || problem.contains(unread))
             });
             let found =
-                found.map(|(key, problem)| format!("{key} ({}): {problem}", config.source(key)));
+                found.map(|(key, problem)| format!("{key} ({}): {problem}", config.source(&key)));
             self.problems.extend(found.collect::<Vec<_>>());
         }
         if self.problems.is_empty() {
@@ -415,15 +469,19 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn wrong_type(key: &str, old: &Value, new: &Value, error: &toml::de::Error) -> String {
+    let is_secret = SECRET.contains(&key) || services::is_secret(key);
     let expected = match old {
         Value::Boolean(_) => "must be true or false".to_owned(),
         Value::Integer(_) => format!("must be an integer, like {old}"),
         Value::String(_) if !new.is_str() => format!("must be a string, like {old}"),
-        _ if SECRET.contains(&key) => "has an invalid value".to_owned(),
+        _ if is_secret => "has an invalid value".to_owned(),
         Value::Array(_) if !new.is_array() => format!("must be a list, like {old}"),
+        Value::Table(_) if !new.is_table() => {
+            "must be a table, like { name = \"value\" }".to_owned()
+        }
         _ => return format!("{}; the default is {old}", error.message()),
     };
-    if SECRET.contains(&key) { expected } else { format!("{expected}, not {new}") }
+    if is_secret { expected } else { format!("{expected}, not {new}") }
 }
 
 /// The candidate that a typing error would explain, if any.
@@ -464,5 +522,6 @@ pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
             out.push_str(&format!("{name} = {value}  # {source}\n"));
         }
     }
+    services::render(settings, &mut out);
     out
 }

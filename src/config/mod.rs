@@ -8,6 +8,7 @@ mod load;
 mod mail;
 mod older_service;
 mod second_factors;
+pub mod services;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -74,6 +75,9 @@ pub struct Config {
     pub kafka: Kafka,
     pub webhooks: Webhooks,
     pub user_service: UserService,
+    /// Those that are configured have all keys.
+    #[serde(default)]
+    pub services: services::Services,
     pub audit: Retention,
     /// Diagnostics of denied requests.
     pub explain: Retention,

@@ -570,3 +570,123 @@ fn t108_a_listener_beyond_loopback_has_no_development_defaults() {
         assert_eq!(config.registration_mode(), RegistrationMode::Open, "what is set applies");
     }
 }
+
+const CRM: &str = r#"
+[services.crm]
+token_url = "https://crm.example.org/token"
+client_id = "propusk"
+client_secret = "canary"
+[services.crm.resource.profile]
+url = "https://crm.example.org/customers/{sub}"
+query = { kind = "short" }
+fields = ["name", "contracts[].number"]
+"#;
+
+#[test]
+fn services_are_configured_by_file_and_environment() {
+    let config = load_text(CRM, &[("PROPUSK_SERVICES__CRM__SCOPE", "read write")]).unwrap();
+    let crm = &config.services["crm"];
+    assert_eq!((crm.scope.as_str(), crm.timeout), ("read write", Duration::from_secs(5)));
+    assert_eq!(crm.assertion_audience(), "https://crm.example.org/token");
+    assert_eq!(crm.resources["profile"].query["kind"], "short");
+
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "canary\n").unwrap();
+    let env = [
+        ("PROPUSK_SERVICES__ERP_2__TOKEN_URL", "https://erp.example.org/token"),
+        ("PROPUSK_SERVICES__ERP_2__CLIENT_ID", "propusk"),
+        ("PROPUSK_SERVICES__ERP_2__CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+        ("PROPUSK_SERVICES__ERP_2__CLIENTS", "one, two"),
+        ("PROPUSK_SERVICES__ERP_2__RESOURCE__ORDERS__URL", "https://erp.example.org/orders"),
+        ("PROPUSK_SERVICES__ERP_2__RESOURCE__ORDERS__QUERY", "customer={sub},kind=a=b"),
+        ("PROPUSK_SERVICES__ERP_2__RESOURCE__ORDERS__FIELDS", "orders[].number"),
+    ];
+    let config = load_text(CRM, &env).unwrap();
+    assert_eq!(config.services.len(), 2);
+    let erp = &config.services["erp_2"];
+    assert_eq!((erp.client_secret.as_str(), erp.clients.len()), ("canary", 2));
+    let query = &erp.resources["orders"].query;
+    assert_eq!((query["customer"].as_str(), query["kind"].as_str()), ("{sub}", "a=b"));
+    // The secrets of both are masked, and the rest reads back.
+    let rendered = config.render();
+    assert!(!rendered.contains("canary"), "{rendered}");
+    assert!(
+        rendered.contains("client_secret = \"***\"  # PROPUSK_SERVICES__ERP_2__CLIENT_SECRET_FILE")
+    );
+    let again = load_text(&rendered, &[]).unwrap();
+    assert_eq!(again.services["erp_2"].resources["orders"].fields, ["orders[].number"]);
+}
+
+#[test]
+fn problems_of_services_name_the_key_and_no_secret() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("PROPUSK_SERVICES__CRM__TOKEN_URL", "http://crm.example.org", "services.crm.token_url ("),
+        ("PROPUSK_SERVICES__CRM__CLIENT_ID", "", "services.crm.client_id ("),
+        ("PROPUSK_SERVICES__CRM__CLIENT_SECRET", "", "services.crm.client_secret ("),
+        ("PROPUSK_SERVICES__CRM__AUTH", "private_key_jwt", "services.crm.private_key_file ("),
+        (
+            "PROPUSK_SERVICES__CRM__AUTH",
+            "digest",
+            "services.crm.auth (PROPUSK_SERVICES__CRM__AUTH)",
+        ),
+        ("PROPUSK_SERVICES__CRM__GRANT", "jwt-bearer", "services.crm.private_key_file ("),
+        ("PROPUSK_SERVICES__CRM__GRANT", "password", "services.crm.username ("),
+        ("PROPUSK_SERVICES__CRM__GRANT", "refresh_token", "services.crm.refresh_token ("),
+        ("PROPUSK_SERVICES__CRM__PASSWORD", "canary", "services.crm.password ("),
+        ("PROPUSK_SERVICES__CRM__SUBJECT", "user", "services.crm.subject ("),
+        (
+            "PROPUSK_SERVICES__CRM__AUTHORIZATION_URL",
+            "https://x.org/a",
+            "services.crm.authorization_url (",
+        ),
+        ("PROPUSK_SERVICES__CRM__PRIVATE_KEY_FILE", "/no/such", "services.crm.private_key_file ("),
+        ("PROPUSK_SERVICES__CRM__TIMEOUT", "1m", "must be from 100ms to 20s"),
+        ("PROPUSK_SERVICES__CRM__RENEW_BEFORE", "soon", "services.crm.renew_before ("),
+        ("PROPUSK_SERVICES__CRM__TOKN_URL", "x", "did you mean PROPUSK_SERVICES__CRM__TOKEN_URL?"),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__FIELDS", "a,a.b", "contradicts another field"),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__FIELDS", "", ".profile.fields ("),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__URL", "https://x.org/{id}", ".profile.url ("),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__URL", "https://x.org/a{sub}", ".profile.url ("),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__QUERY", "a={email}", ".profile.query ("),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__QUERY", "a", "must be a table"),
+        ("PROPUSK_SERVICES__CRM__RESOURCE__PROFILE__METHOD", "PUT", ".profile.method ("),
+        ("PROPUSK_SERVICES__2CRM__CLIENT_ID", "x", "the name `2crm` must be 1 to 32 of a-z"),
+    ];
+    for (name, value, expected) in cases {
+        let error = load_text(CRM, &[(name, value)]).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+        assert!(!error.contains("canary"), "{name}: {error}");
+    }
+    for (text, expected) in [
+        ("services = 3", "services ("),
+        ("[services]\ncrm = 3", "services.crm ("),
+        ("[services.Crm]\nscope = 'x'", "the name `Crm` must be"),
+        ("[services.crm.resource]\nprofile = 3", "services.crm.resource"),
+        ("[services.crm]\ntoken_uri = 'x'", "services.crm.token_uri ("),
+    ] {
+        let error = load_text(text, &[]).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_reference_configuration_shows_every_key_of_a_service_with_its_default() {
+    let lines = DEFAULT_TOML.lines().skip_while(|line| *line != "[services]");
+    let lines = lines.filter_map(|line| line.strip_prefix("#     "));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let text = text.replace("NAME", "crm").replace("RESOURCE", "profile");
+    let text = text.split("[role").next().unwrap();
+    let shown: toml::Table = toml::from_str(text).unwrap();
+    let path = ["crm", "resource", "profile"];
+    let known = super::services::defaults_for(&path).unwrap();
+    for (key, setting) in &known {
+        let names = key.split('.');
+        let value = names.fold(Some(&toml::Value::Table(shown.clone())).cloned(), |value, name| {
+            value?.get(name).cloned()
+        });
+        assert_eq!(value.as_ref(), Some(&setting.value), "{key}");
+    }
+    let count = text.lines().filter(|line| line.contains(" = ")).count();
+    assert_eq!(count, known.len());
+}

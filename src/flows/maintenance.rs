@@ -10,7 +10,7 @@ use crate::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
         email_tokens, idempotency, initial_access_tokens,
         outbox::{self, Kept},
-        pushed_requests, revocations, sessions, single_use, webhook_deliveries,
+        pushed_requests, revocations, service_tokens, sessions, single_use, webhook_deliveries,
     },
 };
 
@@ -81,6 +81,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     mail::sweep(app, now, BATCH).await?;
     all_of!(clients);
     all_of!(initial_access_tokens);
+    all_of!(service_tokens);
     while modules::expire_some(app, EXPIRED).await? == EXPIRED {
         tokio::task::yield_now().await;
     }

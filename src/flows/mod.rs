@@ -12,6 +12,7 @@ pub mod maintenance;
 pub mod oauth;
 pub mod provisioning;
 pub mod readiness;
+pub mod services;
 pub mod sessions;
 pub mod tokens;
 pub mod webhooks;

@@ -16,6 +16,7 @@ use crate::{
     flows::{
         feed,
         oauth::client_auth::{self, TOKENS},
+        services,
         tokens::verify,
     },
     listener::ClientCertificate,
@@ -59,6 +60,7 @@ pub const METHODS: &[Method] = &[
     write("/propusk.v1.UserService/Enable", "propusk:users"),
     write("/propusk.v1.UserService/VerifyPassword", "propusk:users:verify"),
     read("/propusk.v1.RevocationService/Watch", feed::SCOPE),
+    read("/propusk.v1.ServiceTokens/Get", services::SCOPE),
     read("/envoy.service.auth.v3.Authorization/Check", "propusk:check"),
     public("/grpc.health.v1.Health/Check"),
     public("/grpc.health.v1.Health/Watch"),

@@ -6,6 +6,7 @@ mod gateway;
 mod health;
 mod messages;
 mod revocation;
+mod services;
 mod status;
 mod token;
 mod user;
@@ -28,10 +29,12 @@ use self::{
         envoy::service::auth::v3::authorization_server::AuthorizationServer,
         v1::{
             revocation_service_server::RevocationServiceServer,
-            token_service_server::TokenServiceServer, user_service_server::UserServiceServer,
+            service_tokens_server::ServiceTokensServer, token_service_server::TokenServiceServer,
+            user_service_server::UserServiceServer,
         },
     },
     revocation::Revocations,
+    services::Services,
     token::Tokens,
     user::Users,
 };
@@ -77,6 +80,9 @@ pub fn endpoint(
             .add_service(
                 RevocationServiceServer::new(Revocations)
                     .max_decoding_message_size(max_message_bytes),
+            )
+            .add_service(
+                ServiceTokensServer::new(Services).max_decoding_message_size(max_message_bytes),
             )
             .add_service(
                 HealthServer::new(Health { app: Arc::clone(app), serving })

@@ -59,9 +59,10 @@ fn code(error: &ApiError) -> Code {
         // The caller is authenticated; the credential in the message is wrong.
         ErrorCode::InvalidRefreshToken | ErrorCode::InvalidCredentials => Code::InvalidArgument,
         ErrorCode::InvalidCode => Code::InvalidArgument,
-        ErrorCode::UserCreate | ErrorCode::Conflict | ErrorCode::MfaRequired => {
-            Code::FailedPrecondition
-        }
+        ErrorCode::UserCreate
+        | ErrorCode::Conflict
+        | ErrorCode::MfaRequired
+        | ErrorCode::ServiceNotConnected => Code::FailedPrecondition,
         _ if error.oauth == Some("unauthorized_client") => Code::PermissionDenied,
         other => match other.status().as_u16() {
             401 => Code::Unauthenticated,
@@ -72,6 +73,7 @@ fn code(error: &ApiError) -> Code {
             412 => Code::Aborted,
             413 | 429 => Code::ResourceExhausted,
             503 => Code::Unavailable,
+            504 => Code::DeadlineExceeded,
             400..500 => Code::InvalidArgument,
             _ => Code::Internal,
         },

@@ -61,11 +61,23 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/openapi.json", "GET", get(openapi))
         // Pages for users
         .at("/login", "GET, POST", get(login::show).post(login::submit))
-        .at("/login/second-factor", "GET, POST", get(second_factor::show).post(second_factor::submit))
+        .at(
+            "/login/second-factor",
+            "GET, POST",
+            get(second_factor::show).post(second_factor::submit),
+        )
         .at("/account/security", "GET", get(factors::show))
         .at("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))
-        .at("/account/security/remove", "GET, POST", get(factors::ask_removal).post(factors::remove))
-        .at("/account/security/recovery-codes", "GET, POST", get(factors::ask_renewal).post(factors::renew))
+        .at(
+            "/account/security/remove",
+            "GET, POST",
+            get(factors::ask_removal).post(factors::remove),
+        )
+        .at(
+            "/account/security/recovery-codes",
+            "GET, POST",
+            get(factors::ask_renewal).post(factors::renew),
+        )
         .at("/register", "GET, POST", get(register::show).post(register::submit))
         .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
         .at("/consent", "POST", post(consent::decide))

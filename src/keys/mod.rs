@@ -17,6 +17,7 @@
 
 mod master;
 mod pem;
+mod service_key;
 
 use std::{
     collections::HashMap,
@@ -43,6 +44,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::master::MasterKey;
+pub use self::service_key::ServiceKey;
 use crate::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
@@ -686,15 +688,18 @@ fn signer_and_verifier(
     private: &Jwk,
     public: &Jwk,
 ) -> Result<SignerAndVerifier, JoseError> {
-    let signer: Box<dyn JwsSigner> = match algorithm {
+    Ok((signer(algorithm, private)?, jose::verifier(algorithm, public)?))
+}
+
+fn signer(algorithm: SigningAlgorithm, private: &Jwk) -> Result<Box<dyn JwsSigner>, JoseError> {
+    Ok(match algorithm {
         SigningAlgorithm::Es256 => Box::new(jws::ES256.signer_from_jwk(private)?),
         SigningAlgorithm::Rs256 => Box::new(jws::RS256.signer_from_jwk(private)?),
         SigningAlgorithm::Ps256 => Box::new(jws::PS256.signer_from_jwk(private)?),
         SigningAlgorithm::EdDsa | SigningAlgorithm::Ed25519 => {
             Box::new(jws::EdDSA.signer_from_jwk(private)?)
         }
-    };
-    Ok((signer, jose::verifier(algorithm, public)?))
+    })
 }
 
 /// A task of the rotation schedule.

@@ -1,5 +1,6 @@
 //! The SSRF-safe HTTP client, for every URL from untrusted client metadata: `jwks_uri`, metadata
-//! documents, sector identifiers, logos, back-channel logout URIs; and for webhooks.
+//! documents, sector identifiers, logos, back-channel logout URIs; for webhooks, and for customer
+//! services.
 //!
 //! It uses https only (webhooks: http too, within allowed networks) and connects to public addresses only, exactly to those that were checked: a
 //! name is resolved once (DNS rebinding). It follows no redirects; size, time and concurrency are
@@ -21,8 +22,8 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use http::{
-    HeaderMap, StatusCode,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use ipnet::IpNet;
 use reqwest::{
@@ -71,6 +72,8 @@ pub enum Error {
     NotAllowed(#[from] NotAllowed),
     #[error("request to {host} failed: {cause}")]
     Failed { host: String, cause: String },
+    #[error("request to {host} failed: timed out")]
+    TimedOut { host: String },
     #[error("{host} responded with status {status}")]
     Status { host: String, status: u16 },
     #[error("response of {host} exceeds {max} bytes")]
@@ -88,7 +91,7 @@ impl Error {
                 (300..500).contains(status) && !matches!(status, 408 | 429)
             }
             Self::NotAllowed(_) | Self::TooLarge { .. } => true,
-            Self::Failed { .. } | Self::Busy => false,
+            Self::Failed { .. } | Self::TimedOut { .. } | Self::Busy => false,
         }
     }
 }
@@ -111,6 +114,27 @@ impl Fetched {
         essence == "application/json"
             || (essence.starts_with("application/") && essence.ends_with("+json"))
     }
+}
+
+/// A request that the operator has configured.
+#[derive(Debug)]
+pub struct ServiceRequest<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub authorization: Option<HeaderValue>,
+    /// A body of the type `application/x-www-form-urlencoded`.
+    pub form: Option<String>,
+    /// From the wait for a permit to the end of the response.
+    pub timeout: Duration,
+}
+
+/// The response to a [`ServiceRequest`], with any status.
+#[derive(Debug)]
+pub struct ServiceResponse {
+    pub status: StatusCode,
+    pub body: Bytes,
+    /// In seconds (RFC 9110 §10.2.3); `None` also for a date.
+    pub retry_after: Option<Duration>,
 }
 
 /// Resolves a name.
@@ -300,6 +324,37 @@ impl Outbound {
         Ok(Posted { status, retry_after })
     }
 
+    /// Sends a request that the operator has configured, and reads the response, whatever its
+    /// status. Unlike others it waits for a permit.
+    ///
+    /// # Errors
+    /// [`Error`]; no status is an error here.
+    pub async fn send(&self, request: ServiceRequest<'_>) -> Result<ServiceResponse, Error> {
+        let (url, host) = self.checked(request.url)?;
+        let exchange = async {
+            // Never closed.
+            let _permit = self.permits.acquire().await.map_err(|_| Error::Busy)?;
+            let mut sent = self.http.request(request.method, url).timeout(request.timeout);
+            sent = sent.header(ACCEPT, "application/json");
+            if let Some(authorization) = request.authorization {
+                sent = sent.header(AUTHORIZATION, authorization);
+            }
+            if let Some(form) = request.form {
+                let form_type = "application/x-www-form-urlencoded";
+                sent = sent.header(CONTENT_TYPE, form_type).body(form);
+            }
+            let response = sent.send().await.map_err(|error| failed(&host, &error))?;
+            let (status, headers) = (response.status(), response.headers());
+            let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(|value| value.trim().parse().ok());
+            let retry_after = retry_after.map(Duration::from_secs);
+            let body = read_body(response, &host, self.max_bytes).await?;
+            Ok(ServiceResponse { status, body, retry_after })
+        };
+        let exchanged = tokio::time::timeout(request.timeout, exchange).await;
+        exchanged.unwrap_or_else(|_| Err(Error::TimedOut { host: host.clone() }))
+    }
+
     fn checked(&self, url: &str) -> Result<(Url, String), Error> {
         let url = self.check(url)?;
         let host = url.host_str().unwrap_or_default().to_owned();
@@ -342,16 +397,20 @@ async fn read(response: Response, host: String, max: usize) -> Result<Fetched, E
     let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     let content_type = text(CONTENT_TYPE);
     let max_age = text(CACHE_CONTROL).and_then(|value| max_age(&value));
+    Ok(Fetched { body: read_body(response, &host, max).await?, content_type, max_age })
+}
+
+async fn read_body(response: Response, host: &str, max: usize) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| failed(&host, &error))?;
+        let chunk = chunk.map_err(|error| failed(host, &error))?;
         if body.len() + chunk.len() > max {
-            return Err(Error::TooLarge { host, max });
+            return Err(Error::TooLarge { host: host.to_owned(), max });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Fetched { body: body.freeze(), content_type, max_age })
+    Ok(body.freeze())
 }
 
 /// The innermost cause, which does not contain the path.
@@ -360,8 +419,10 @@ fn failed(host: &str, error: &reqwest::Error) -> Error {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let cause = if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() };
-    Error::Failed { host: host.to_owned(), cause }
+    if error.is_timeout() {
+        return Error::TimedOut { host: host.to_owned() };
+    }
+    Error::Failed { host: host.to_owned(), cause: cause.to_string() }
 }
 
 fn max_age(cache_control: &str) -> Option<Duration> {

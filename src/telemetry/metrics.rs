@@ -22,7 +22,7 @@ use super::process::Process;
 use crate::{
     clock::Timestamp,
     limits::Limit,
-    model::{client::Source, key::SigningAlgorithm},
+    model::{client::Source, key::SigningAlgorithm, service_token::FailureKind},
 };
 
 /// A label set of one label with a fixed set of values.
@@ -130,6 +130,36 @@ label! {
     }
 }
 
+/// What a customer service answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceOutcome {
+    Ok,
+    Failed(FailureKind),
+}
+
+impl ServiceOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(kind) => kind.as_str(),
+        }
+    }
+}
+
+impl From<FailureKind> for ServiceOutcome {
+    fn from(kind: FailureKind) -> Self {
+        Self::Failed(kind)
+    }
+}
+
+/// Both names are the operator's, so that their number is bounded. `resource`: empty for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabels {
+    service: String,
+    resource: String,
+    outcome: &'static str,
+}
+
 label! {
     /// What became of an attempt to send a mail. `Postponed`: it will be sent again.
     MailOutcome: "outcome" { Sent = "sent", Postponed = "postponed", Failed = "failed" }
@@ -224,6 +254,7 @@ pub struct Metrics {
     pub mails_queued: Gauge,
     mails: Family<MailOutcome, Counter>,
     profiles: Family<ProfileOutcome, Counter>,
+    service_requests: Family<ServiceLabels, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
     webhook_deliveries: Family<DeliveryOutcome, Counter>,
@@ -327,6 +358,11 @@ impl Metrics {
                 r,
                 "user_service_answers",
                 "Answers of the user service to the creation of a profile, by outcome",
+            ),
+            service_requests: metric(
+                r,
+                "service_requests",
+                "Requests to customer services, by service, resource (empty: for a token) and outcome",
             ),
             redis_trusted: metric(
                 r,
@@ -458,6 +494,13 @@ impl Metrics {
     /// Counts an answer of the user service.
     pub fn profile(&self, outcome: ProfileOutcome) {
         self.profiles.get_or_create(&outcome).inc();
+    }
+
+    /// Counts a request to a customer service. `resource`: empty for a token.
+    pub fn service_request(&self, service: &str, resource: &str, outcome: ServiceOutcome) {
+        let (service, resource) = (service.to_owned(), resource.to_owned());
+        let labels = ServiceLabels { service, resource, outcome: outcome.as_str() };
+        self.service_requests.get_or_create(&labels).inc();
     }
 
     /// Counts an attempt to deliver a logout token.

@@ -8,6 +8,6 @@ pub use self::{
     logs::{LogError, init_logs, log_to},
     metrics::{
         DeliveryOutcome, DeviceOutcome, FactorOutcome, GatewayOutcome, LoginOutcome, MailOutcome,
-        Metrics, ProfileOutcome, RefreshOutcome, StatementKind, TokenCheck,
+        Metrics, ProfileOutcome, RefreshOutcome, ServiceOutcome, StatementKind, TokenCheck,
     },
 };

@@ -67,6 +67,7 @@ mod schema;
 mod second_factors;
 mod secrets;
 mod sequences;
+mod services;
 mod sessions;
 mod smoke;
 mod structure;

@@ -25,6 +25,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("jose", &["clock", "oauth", "model"]),
     ("directory", &["model", "oauth", "storage"]),
     ("keys", &["clock", "config", "jose", "model", "oauth", "storage"]),
+    ("services", &["clock", "config", "keys", "model", "oauth", "outbound"]),
     ("error", &["keys", "model", "oauth", "password", "storage"]),
     ("diagnostics", &["clock", "error", "model", "storage"]),
     ("caches", &["clock", "jose", "model", "oauth", "outbound"]),

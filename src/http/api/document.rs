@@ -131,9 +131,10 @@ fn describe_defaults(schema: &mut Map<String, Value>) {
 
 /// The fields of responses that are always present and may be null; poem-openapi knows them as not
 /// required only.
-const NULLABLE: [(&str, &[&str]); 7] = [
+const NULLABLE: [(&str, &[&str]); 8] = [
     ("Module", &["resource", "grantedAt", "validUntil"]),
     ("SecondFactor", &["lastUsedAt"]),
+    ("ServiceConnection", &["connectedAt"]),
     ("Session", &["username", "authenticatedAt", "acr"]),
     ("SessionResponse", &["data"]),
     ("User", &["username"]),

@@ -9,6 +9,7 @@ pub mod health;
 mod legacy;
 pub mod modules;
 pub mod second_factors;
+pub mod services;
 mod tokens;
 
 use std::{
@@ -39,6 +40,10 @@ pub enum Tag {
     BackEnds,
     /// Modules: product features that are granted per user.
     Modules,
+    /// Outside services of a customer: their tokens for back ends, their data for users
+    /// (docs/customer-services.md).
+    #[oai(rename = "Customer services")]
+    Services,
     /// For reverse proxies that ask whether a request is allowed: docs/gateways.md.
     Gateways,
     /// For administrators: an administrator's access token, or a client's with the scope
@@ -53,11 +58,12 @@ pub enum Tag {
 
 impl Tag {
     /// In the order of the document.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::OAuth,
         Self::Authentication,
         Self::BackEnds,
         Self::Modules,
+        Self::Services,
         Self::Gateways,
         Self::Administration,
         Self::Health,
@@ -72,6 +78,7 @@ type Operations = (
     health::HealthApi,
     legacy::LegacyApi,
     modules::ModulesApi,
+    services::ServicesApi,
     admin::Operations,
 );
 
@@ -82,6 +89,7 @@ fn operations() -> Operations {
         health::HealthApi,
         legacy::LegacyApi,
         modules::ModulesApi,
+        services::ServicesApi,
         admin::operations(),
     )
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/tokens`: tokens for back ends that keep their own users.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use poem::{RequestBody, http::header};
 use poem_openapi::{
@@ -71,10 +71,10 @@ impl TokensApi {
     #[oai(path = "/tokens", method = "post", operation_id = "issueTokens")]
     async fn issue(
         &self,
-        back_end: BackEnd,
+        back_end: BackEndOf<Tokens>,
         body: Body<IssueRequest>,
     ) -> Result<Answer<SessionTokens, 201>, Failure<IssueErrors>> {
-        let BackEnd { app, caller, known, subject } = &back_end;
+        let BackEndOf { app, caller, known, subject, .. } = &back_end;
         let request = body.0.into_request()?;
         let issued =
             token::on_behalf_of::issue(app, &known.client, &request, subject, caller).await;
@@ -88,10 +88,10 @@ impl TokensApi {
     #[oai(path = "/tokens/refresh", method = "post", operation_id = "refreshTokens")]
     async fn refresh(
         &self,
-        back_end: BackEnd,
+        back_end: BackEndOf<Tokens>,
         body: Body<RefreshTokensRequest>,
     ) -> Result<Answer<SessionTokens>, Failure<RefreshErrors>> {
-        let BackEnd { app, caller, known, .. } = &back_end;
+        let BackEndOf { app, caller, known, .. } = &back_end;
         let Body(RefreshTokensRequest { refresh_token, scope, resource }) = body;
         let scope = requested_scope(scope.as_deref()).map_err(|error| named(error.into()))?;
         let request = RefreshTokenRequest { refresh_token, scope, resources: resource };
@@ -106,10 +106,10 @@ impl TokensApi {
     #[oai(path = "/tokens/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(
         &self,
-        back_end: BackEnd,
+        back_end: BackEndOf<Tokens>,
         body: Body<VerifyRequest>,
     ) -> Result<Answer<TokenState>, Failure<VerifyErrors>> {
-        let BackEnd { app, known, .. } = &back_end;
+        let BackEndOf { app, known, .. } = &back_end;
         let found = introspect::introspect(app, &known.client, &body.0.token).await?;
         let message = if found.active { "The token is active." } else { "The token is inactive." };
         Ok(Answer::new(message, found.into()))
@@ -122,10 +122,10 @@ impl TokensApi {
     #[oai(path = "/tokens/revoke", method = "post", operation_id = "revokeTokens")]
     async fn revoke(
         &self,
-        back_end: BackEnd,
+        back_end: BackEndOf<Tokens>,
         body: Body<RevokeRequest>,
     ) -> Result<Answer<Nothing>, Failure<IssueErrors>> {
-        let BackEnd { app, caller, known, subject } = &back_end;
+        let BackEndOf { app, caller, known, subject, .. } = &back_end;
         let (client, actor) = (&known.client, Actor::caller(subject, caller));
         let Body(RevokeRequest { token, session_id, subject: user }) = body;
         let revoked = match (token, session_id, user) {
@@ -141,7 +141,7 @@ impl TokensApi {
 
 /// The errors of OAuth's flows as those of the JSON API: with the field at fault, and with a status
 /// of its own where the client may not do what it asks for.
-fn named(error: Error) -> ApiError {
+pub(super) fn named(error: Error) -> ApiError {
     match error {
         Error::OAuth(error) => match error.code {
             "invalid_scope" => ApiError::field("scope", error.description),
@@ -169,18 +169,36 @@ fn named(error: Error) -> ApiError {
     }
 }
 
-/// An authenticated back end: by its client secret, or by an access token with the scope
-/// `propusk:tokens`.
-#[derive(Debug)]
-struct BackEnd {
-    app: Arc<App>,
-    caller: Arc<RequestContext>,
-    known: CachedClient,
-    /// The `sub` of the access token, or the client: for the audit log.
-    subject: String,
+/// Which back ends may call an operation.
+pub(super) trait BackEndScope: Send + Sync {
+    const SCOPE: &'static str;
+
+    /// What else a request must be.
+    fn check(_: &poem::Request) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
-impl<'a> ApiExtractor<'a> for BackEnd {
+/// The back ends that get tokens of users.
+#[derive(Debug)]
+struct Tokens;
+
+impl BackEndScope for Tokens {
+    const SCOPE: &'static str = TOKENS;
+}
+
+/// An authenticated back end: by its client secret, or by an access token with the scope.
+#[derive(Debug)]
+pub(super) struct BackEndOf<S> {
+    pub app: Arc<App>,
+    pub caller: Arc<RequestContext>,
+    pub known: CachedClient,
+    /// The `sub` of the access token, or the client: for the audit log.
+    pub subject: String,
+    scope: PhantomData<S>,
+}
+
+impl<'a, S: BackEndScope> ApiExtractor<'a> for BackEndOf<S> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
     type ParamType = ();
     type ParamRawType = ();
@@ -199,8 +217,10 @@ impl<'a> ApiExtractor<'a> for BackEnd {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let Context { app, caller } = Context::of(request)?;
-        let (known, subject) = authenticate(app, request, caller).await?;
-        Ok(Self { app: Arc::clone(app), caller: Arc::clone(caller), known, subject })
+        S::check(request)?;
+        let (known, subject) = authenticate(app, request, caller, S::SCOPE).await?;
+        let (app, caller) = (Arc::clone(app), Arc::clone(caller));
+        Ok(Self { app, caller, known, subject, scope: PhantomData })
     }
 }
 
@@ -208,6 +228,7 @@ async fn authenticate(
     app: &App,
     request: &poem::Request,
     caller: &RequestContext,
+    scope: &'static str,
 ) -> Result<(CachedClient, String), ApiError> {
     let headers = request.headers();
     let is_basic = headers.get(header::AUTHORIZATION).is_some_and(|value| {
@@ -215,7 +236,7 @@ async fn authenticate(
     });
     if !is_basic {
         let token = bearer(headers)?.ok_or(Error::NoToken)?;
-        let (verified, known) = client_auth::by_access_token(app, &token, TOKENS).await?;
+        let (verified, known) = client_auth::by_access_token(app, &token, scope).await?;
         return Ok((known, verified.claims.sub.clone()));
     }
     let none = ClientParameters {
@@ -226,9 +247,9 @@ async fn authenticate(
     };
     let credentials = credentials(headers, none).map_err(Error::from)?;
     let known = client_auth::authenticate(app, &credentials, Freshness::Now, caller).await?;
-    client_auth::must_be_trusted(&known, TOKENS).map_err(Error::from)?;
-    if !known.client.metadata.scope.contains(TOKENS) {
-        return Err(client_auth::lacks(TOKENS).into());
+    client_auth::must_be_trusted(&known, scope).map_err(Error::from)?;
+    if !known.client.metadata.scope.contains(scope) {
+        return Err(client_auth::lacks(scope).into());
     }
     let subject = known.client.id.clone();
     Ok((known, subject))

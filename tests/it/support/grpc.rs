@@ -4,7 +4,8 @@ use propusk::grpc::proto::{
     envoy::service::auth::v3::authorization_client::AuthorizationClient,
     v1::{
         revocation_service_client::RevocationServiceClient,
-        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+        service_tokens_client::ServiceTokensClient, token_service_client::TokenServiceClient,
+        user_service_client::UserServiceClient,
     },
 };
 use tonic::{
@@ -106,6 +107,10 @@ impl GrpcCaller {
     /// The client that Envoy uses.
     pub fn gateway(&self) -> AuthorizationClient<InterceptedService<Channel, CallMetadata>> {
         AuthorizationClient::with_interceptor(self.channel.clone(), self.with.clone())
+    }
+
+    pub fn services(&self) -> ServiceTokensClient<InterceptedService<Channel, CallMetadata>> {
+        ServiceTokensClient::with_interceptor(self.channel.clone(), self.with.clone())
     }
 
     pub fn revocations(

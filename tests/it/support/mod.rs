@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chromium;
+pub mod customer_service;
 pub mod documentation;
 pub mod exchange;
 pub mod external_server;

@@ -18,6 +18,7 @@ mod prelude;
 mod reply;
 mod revocations;
 mod roles;
+mod services;
 mod sessions;
 mod subjects;
 mod users;
@@ -38,6 +39,7 @@ pub use self::{
     mails::MailData,
     modules::ModuleDetails,
     roles::RoleData,
+    services::ServiceTokenDetails,
     sessions::SessionOverview,
     users::{SagaData, UserDetails},
     webhooks::{DeliveryData, WebhookData},
@@ -61,6 +63,7 @@ pub type Operations = Documented<(
     (events::EventsApi, webhooks::WebhooksApi),
     audit::AuditApi,
     explain::ExplainApi,
+    services::ServiceTokensApi,
 )>;
 
 pub fn operations() -> Operations {
@@ -74,6 +77,11 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("Saga", &["correlationId", "closedAt"]),
     ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),
     ("SessionOverviewPage", &["nextCursor"]),
+    (
+        "ServiceTokenDetails",
+        &["subject", "userId", "obtainedAt", "expiresAt", "failure", "retryAt"],
+    ),
+    ("ServiceTokenDetailsPage", &["nextCursor"]),
     ("AuditEntry", &["subject", "address", "requestId", "correlationId"]),
     ("AuditEntryPage", &["nextCursor"]),
     ("ClientDetails", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),

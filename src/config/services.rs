@@ -1,0 +1,435 @@
+//! `[services.NAME]`: the outside services of a customer (docs/customer-services.md). Their names
+//! are the operator's, so that the defaults are here, once for all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use toml::Value;
+use url::Url;
+
+use super::{
+    Config, empty_is_none,
+    load::{PREFIX, Setting, Source},
+};
+use crate::model::projection::Projection;
+
+/// The services by name.
+pub type Services = BTreeMap<String, Service>;
+
+/// The section of all services.
+pub(super) const SECTION: &str = "services";
+
+/// Every key of a service with its default; `config.default.toml` explains them.
+const SERVICE: &str = r#"
+token_url = ""
+grant = "client_credentials"
+client_id = ""
+client_secret = ""
+private_key_file = ""
+key_id = ""
+auth = "basic"
+assertion_audience = ""
+scope = ""
+audience = ""
+username = ""
+password = ""
+refresh_token = ""
+subject = "service"
+authorization_url = ""
+renew_before = "60s"
+timeout = "5s"
+clients = []
+"#;
+
+/// Every key of a resource with its default.
+const RESOURCE: &str = r#"
+url = ""
+method = "GET"
+query = {}
+fields = []
+scope = ""
+cache = "0s"
+"#;
+
+/// The keys whose values are never shown.
+const SECRET: [&str; 3] = ["client_secret", "password", "refresh_token"];
+
+/// Names of services and resources: what both a variable and a path can contain.
+const NAME_RULE: &str = "must be 1 to 32 of a-z, 0-9 and _, begin with a letter, and have no `__`";
+
+/// An outside service whose tokens are obtained and renewed here.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub token_url: String,
+    pub grant: ServiceGrant,
+    pub client_id: String,
+    pub client_secret: String,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub private_key_file: Option<PathBuf>,
+    /// The `kid` of what the private key signs; empty: none.
+    pub key_id: String,
+    pub auth: ServiceAuth,
+    /// As written, possibly empty; [`Service::assertion_audience`] resolves it.
+    assertion_audience: String,
+    pub scope: String,
+    pub audience: String,
+    /// With `password`, for the grant `password`.
+    pub username: String,
+    pub password: String,
+    /// The first one of a service that rotates them.
+    pub refresh_token: String,
+    pub subject: ServiceSubject,
+    /// Where users connect an account; empty: they cannot.
+    pub authorization_url: String,
+    #[serde(with = "humantime_serde")]
+    pub renew_before: Duration,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The clients that may have its tokens.
+    pub clients: Vec<String>,
+    #[serde(default, rename = "resource")]
+    pub resources: BTreeMap<String, ServiceResource>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service({})", self.token_url)
+    }
+}
+
+impl Service {
+    /// The `aud` of assertions.
+    pub fn assertion_audience(&self) -> &str {
+        match self.assertion_audience.as_str() {
+            "" => &self.token_url,
+            audience => audience,
+        }
+    }
+
+    /// Whether each user has a token of their own.
+    pub fn is_per_user(&self) -> bool {
+        self.subject == ServiceSubject::User
+    }
+
+    /// Whether users connect an account there.
+    pub fn is_connected(&self) -> bool {
+        !self.authorization_url.is_empty()
+    }
+}
+
+/// How a token is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceGrant {
+    ClientCredentials,
+    RefreshToken,
+    /// RFC 7523 §2.1
+    #[serde(rename = "jwt-bearer")]
+    JwtBearer,
+    /// RFC 8693
+    #[serde(rename = "token-exchange")]
+    TokenExchange,
+    Password,
+}
+
+impl ServiceGrant {
+    /// As in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::RefreshToken => "refresh_token",
+            Self::JwtBearer => "jwt-bearer",
+            Self::TokenExchange => "token-exchange",
+            Self::Password => "password",
+        }
+    }
+}
+
+/// How this server authenticates at the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceAuth {
+    /// `client_secret_basic`
+    Basic,
+    /// `client_secret_post`
+    Post,
+    PrivateKeyJwt,
+}
+
+/// Whose tokens they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceSubject {
+    /// One for everybody.
+    Service,
+    User,
+}
+
+/// Data of a service that logged-in users may read, field by field.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceResource {
+    pub url: String,
+    pub method: ResourceMethod,
+    pub query: BTreeMap<String, String>,
+    pub fields: Vec<String>,
+    /// What the user's access token must have; empty: to be one of this server's own API.
+    pub scope: String,
+    #[serde(with = "humantime_serde")]
+    pub cache: Duration,
+}
+
+/// How a resource is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ResourceMethod {
+    Get,
+    Post,
+}
+
+/// The settings of the section that this key would be in, where they are not known yet: those of a
+/// service, or of a resource of one. `path`: the names below `services`.
+///
+/// # Errors
+/// Which name is not allowed.
+pub(super) fn defaults_for(path: &[&str]) -> Result<Vec<(String, Setting)>, String> {
+    let mut found = vec![];
+    let mut add = |section: String, text: &str| {
+        let table: toml::Table = toml::from_str(text).unwrap_or_default();
+        found.extend(table.into_iter().map(|(name, value)| {
+            (format!("{section}.{name}"), Setting { value, source: Source::Default })
+        }));
+    };
+    let Some(&service) = path.first() else {
+        return Ok(vec![]);
+    };
+    check_name(service)?;
+    add(format!("{SECTION}.{service}"), SERVICE);
+    if let ["resource", resource, ..] = path[1..] {
+        check_name(resource)?;
+        add(format!("{SECTION}.{service}.resource.{resource}"), RESOURCE);
+    }
+    Ok(found)
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = (1..=32).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && !name.contains("__")
+        && !name.ends_with('_');
+    if fits { Ok(()) } else { Err(format!("the name `{name}` {NAME_RULE}")) }
+}
+
+/// The names below `services` in a variable: `PROPUSK_SERVICES__CRM__TOKEN_URL` has `crm` and
+/// `token_url`.
+pub(super) fn path_of_variable(name: &str) -> Option<Vec<String>> {
+    let rest = name.strip_prefix(PREFIX)?.strip_prefix("SERVICES__")?;
+    Some(rest.to_ascii_lowercase().split("__").map(str::to_owned).collect())
+}
+
+/// Whether messages must not have the value of this key.
+pub(super) fn is_secret(key: &str) -> bool {
+    let mut names = key.split('.');
+    names.next() == Some(SECTION)
+        && names.nth(1).is_some_and(|name| SECRET.contains(&name))
+        && names.next().is_none()
+}
+
+/// A table written as a variable: `customer={sub},kind=short`.
+pub(super) fn table_of_text(text: &str) -> Option<toml::Table> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            Some((name.trim().to_owned(), Value::String(value.trim().to_owned())))
+        })
+        .collect()
+}
+
+/// The sections of the services, as `config show` prints them.
+pub(super) fn render(settings: &BTreeMap<String, Setting>, out: &mut String) {
+    let mut section = "";
+    for (key, setting) in settings.iter().filter(|(key, _)| key.starts_with("services.")) {
+        let Some((in_section, name)) = key.rsplit_once('.') else { continue };
+        if in_section != section {
+            section = in_section;
+            out.push_str(&format!("\n[{section}]\n"));
+        }
+        let is_masked = is_secret(key) && setting.value.as_str() != Some("");
+        let value = if is_masked { Value::String("***".to_owned()) } else { setting.value.clone() };
+        let source = setting.source.to_string().replace(char::is_control, " ");
+        out.push_str(&format!("{name} = {value}  # {source}\n"));
+    }
+}
+
+/// A key, and what is wrong with its value and how to fix it.
+type Problem = (String, String);
+
+/// What is wrong with the services.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = vec![];
+    for (name, service) in &config.services {
+        check(name, service, &mut found);
+        for (resource, settings) in &service.resources {
+            let section = format!("{SECTION}.{name}.resource.{resource}");
+            check_resource(&section, settings, &mut found);
+        }
+    }
+    found
+}
+
+fn check(name: &str, service: &Service, found: &mut Vec<Problem>) {
+    let mut wrong =
+        |key: &str, problem: String| found.push((format!("{SECTION}.{name}.{key}"), problem));
+    let required = |reason: &str| format!("is required by {reason}");
+    for (key, url) in
+        [("token_url", &service.token_url), ("authorization_url", &service.authorization_url)]
+    {
+        if !(url.is_empty() && key == "authorization_url") && !is_https(url) {
+            wrong(key, "must be an https URL like https://crm.example.org/oauth/token".to_owned());
+        }
+    }
+    if service.client_id.is_empty() {
+        wrong("client_id", "is required: the id of this server at the service".to_owned());
+    }
+    let has_secret = !service.client_secret.is_empty();
+    let needs_key = match (service.auth, service.grant) {
+        (ServiceAuth::PrivateKeyJwt, _) => Some("auth = \"private_key_jwt\""),
+        (_, ServiceGrant::JwtBearer) => Some("grant = \"jwt-bearer\""),
+        (_, ServiceGrant::TokenExchange) => Some("grant = \"token-exchange\""),
+        _ => None,
+    };
+    match (service.auth, has_secret) {
+        (ServiceAuth::Basic | ServiceAuth::Post, false) => {
+            let how = "is required by auth = \"basic\" and \"post\"; keep it out of the file by \
+                       PROPUSK_SERVICES__…__CLIENT_SECRET_FILE";
+            wrong("client_secret", how.to_owned());
+        }
+        (ServiceAuth::PrivateKeyJwt, true) => {
+            wrong("client_secret", "has no use with auth = \"private_key_jwt\"".to_owned());
+        }
+        _ => {}
+    }
+    match (&service.private_key_file, needs_key) {
+        (None, Some(reason)) => wrong("private_key_file", required(reason)),
+        (Some(_), None) => {
+            let why = "has no use: auth is not \"private_key_jwt\" and the grant signs nothing";
+            wrong("private_key_file", why.to_owned());
+        }
+        (Some(path), Some(_)) if !path.is_file() => {
+            let path = path.display();
+            wrong("private_key_file", format!("file not found: {path}; name an existing file"));
+        }
+        _ => {}
+    }
+    let is_password = service.grant == ServiceGrant::Password;
+    for (key, value) in [("username", &service.username), ("password", &service.password)] {
+        match (is_password, value.is_empty()) {
+            (true, true) => wrong(key, required("grant = \"password\"")),
+            (false, false) => wrong(key, "has no use without grant = \"password\"".to_owned()),
+            _ => {}
+        }
+    }
+    check_subject(service, &mut wrong);
+    let seconds = Duration::from_secs;
+    if !(seconds(1)..=seconds(24 * 3600)).contains(&service.renew_before) {
+        wrong("renew_before", "must be from 1s to 24h".to_owned());
+    }
+    if !(Duration::from_millis(100)..=seconds(20)).contains(&service.timeout) {
+        wrong("timeout", "must be from 100ms to 20s".to_owned());
+    }
+    let unique: BTreeSet<&String> = service.clients.iter().collect();
+    if unique.len() != service.clients.len() || unique.contains(&String::new()) {
+        wrong("clients", "must be ids of clients, each once".to_owned());
+    }
+}
+
+fn check_subject(service: &Service, wrong: &mut impl FnMut(&str, String)) {
+    let may_be_of_users = matches!(
+        service.grant,
+        ServiceGrant::RefreshToken | ServiceGrant::JwtBearer | ServiceGrant::TokenExchange
+    );
+    if service.is_per_user() && !may_be_of_users {
+        let how =
+            "\"user\" requires grant = \"refresh_token\", \"jwt-bearer\" or \"token-exchange\"";
+        wrong("subject", how.to_owned());
+    }
+    let connects = service.is_per_user() && service.grant == ServiceGrant::RefreshToken;
+    match (connects, service.is_connected()) {
+        (true, false) => {
+            let why = "is required by subject = \"user\" and grant = \"refresh_token\": users connect their accounts there";
+            wrong("authorization_url", why.to_owned());
+        }
+        (false, true) => {
+            let why = "requires subject = \"user\" and grant = \"refresh_token\"";
+            wrong("authorization_url", why.to_owned());
+        }
+        _ => {}
+    }
+    let has_first = !service.refresh_token.is_empty();
+    match (service.grant == ServiceGrant::RefreshToken && !service.is_per_user(), has_first) {
+        (true, false) => {
+            let why = "is required by grant = \"refresh_token\": the first one, from the service";
+            wrong("refresh_token", why.to_owned());
+        }
+        (false, true) => {
+            let why = "requires grant = \"refresh_token\" and subject = \"service\"";
+            wrong("refresh_token", why.to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn check_resource(section: &str, resource: &ServiceResource, found: &mut Vec<Problem>) {
+    let mut wrong = |key: &str, problem: String| found.push((format!("{section}.{key}"), problem));
+    if !is_https(&resource.url.replace("/{sub}", "/x")) {
+        let example = "must be an https URL like https://crm.example.org/customers/{sub}";
+        wrong("url", example.to_owned());
+    } else if has_unknown_braces(&resource.url.replace("/{sub}", "/"))
+        || resource
+            .url
+            .split("/{sub}")
+            .skip(1)
+            .any(|rest| !rest.is_empty() && !rest.starts_with(['/', '?']))
+    {
+        wrong(
+            "url",
+            "may have {sub}, the user's id, as a whole segment of its path only".to_owned(),
+        );
+    }
+    if resource.query.values().any(|value| has_unknown_braces(&value.replace("{sub}", ""))) {
+        wrong("query", "may have {sub}, the user's id, and no other braces".to_owned());
+    }
+    if resource.fields.is_empty() {
+        wrong("fields", "is required: the fields of the answer that users get".to_owned());
+    } else if let Err(problem) = Projection::parse(resource.fields.iter().map(String::as_str)) {
+        wrong("fields", problem);
+    }
+    if resource.scope.contains(char::is_whitespace) {
+        wrong("scope", "must be one scope".to_owned());
+    }
+    if resource.cache > Duration::from_secs(3600) {
+        wrong("cache", "must be from 0s to 1h".to_owned());
+    }
+}
+
+fn has_unknown_braces(text: &str) -> bool {
+    text.contains(['{', '}'])
+}
+
+fn is_https(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        url.scheme() == "https"
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none()
+    })
+}
