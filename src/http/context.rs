@@ -183,7 +183,7 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
 }
 
 /// The paths of pages: an error there is rendered as a page.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "/oauth2/authorize",
     "/oauth2/logout",
     "/login",
@@ -199,6 +199,7 @@ const PAGES: [&str; 15] = [
     "/email/change/object",
     "/password/reset",
     "/register/confirm",
+    "/services",
 ];
 
 /// The locale of the error page, where a browser asks and not a program.
@@ -208,7 +209,9 @@ fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
         Some(accept.to_str().ok()?.contains("text/html"))
     };
     let for_programs = path.starts_with("/oauth2/") || path.starts_with("/api/");
-    let is_user = PAGES.contains(&path) || (!for_programs && asks_for_html().unwrap_or(false));
+    let is_user = PAGES.contains(&path)
+        || path.starts_with("/services/")
+        || (!for_programs && asks_for_html().unwrap_or(false));
     is_user.then(|| Locale::of_request(request, None))
 }
 

@@ -27,7 +27,9 @@ use self::{
     cors::Cors,
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
-    pages::{consent, device, email, factors, login, register, second_factor, select_account},
+    pages::{
+        consent, device, email, factors, login, register, second_factor, select_account, services,
+    },
 };
 use crate::{app::App, listener::RequestTimeout};
 
@@ -89,6 +91,10 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/email/change", "GET, POST", get(email::change).post(email::submit_change))
         .at("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
         .at("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
+        .at("/services", "GET", get(services::list))
+        .at("/services/:name/connect", "GET, POST", get(services::show).post(services::begin))
+        .at("/services/:name/callback", "GET", get(services::callback))
+        .at("/services/:name/disconnect", "POST", post(services::disconnect))
         // Gateways
         .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
     Ok(api::route(table.route)

@@ -6,11 +6,11 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, ClientCard, ConfirmChange, Consent, Destination, DeviceCode, DeviceConsent,
-    DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
-    ErrorTitle, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving, Locale, LoggedOut,
-    Login, Logout, Outcome, Problem, RecoveryCodes, Register, ScopeLine, SecondFactor, Secret,
-    Security, SelectAccount, SetUpFactor,
+    Account, ClientCard, ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections,
+    Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, EmailForm,
+    EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, FactorLine, FactorQuestion, Form,
+    FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome, Problem,
+    RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SetUpFactor,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 49] = [
+const PAGES: [&str; 51] = [
     "login",
     "login-for-client",
     "login-again",
@@ -75,6 +75,8 @@ const PAGES: [&str; 49] = [
     "security-none",
     "security-remove",
     "security-renew",
+    "services",
+    "service-connect",
 ];
 
 fn client(name: &str) -> ClientCard<'_> {
@@ -466,6 +468,26 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             EmailResult { outcome: EmailOutcome::ResetRequested, next: "/login", page: None }
                 .render(t, ok, to)
         }
+        "services" => Connections {
+            form,
+            account: "vera@example.org",
+            notice: Some(ConnectionNotice::Denied),
+            connections: vec![
+                ConnectionLine {
+                    service: "billing".to_owned(),
+                    since: Some("2026-11-21".to_owned()),
+                },
+                ConnectionLine { service: "crm".to_owned(), since: None },
+            ],
+        }
+        .render(t, ok, to),
+        "service-connect" => Connect {
+            form,
+            service: "crm",
+            host: "crm.example.org",
+            account: "vera@example.org",
+        }
+        .render(t, ok, to),
         // Not in PAGES: this page submits itself at once.
         "form-post-that-goes" => FormPost {
             action: "/looks/received",

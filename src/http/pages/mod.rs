@@ -13,6 +13,7 @@ pub mod logout;
 pub mod register;
 pub mod second_factor;
 pub mod select_account;
+pub mod services;
 pub mod session_start;
 
 use std::sync::Arc;
@@ -104,6 +105,7 @@ enum ReturnKind {
     SessionStart,
     Device,
     Account,
+    Services,
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
@@ -121,6 +123,14 @@ impl ReturnTo {
         }
         if let Some(url) = factors::page(text) {
             return Some(Self { url, params: Params::default(), kind: ReturnKind::Account });
+        }
+        if let Some(rest) = text.strip_prefix("/services") {
+            let name = match rest.strip_prefix('/') {
+                Some(rest) => Some(rest.strip_suffix("/connect")?),
+                None => rest.is_empty().then_some(None)?,
+            };
+            let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            return name.is_none_or(is_name).then(|| Self::services(name));
         }
         let query = match text.strip_prefix(SESSION_START)? {
             "" => Params::default(),
@@ -142,6 +152,15 @@ impl ReturnTo {
             None => DEVICE.to_owned(),
         };
         Self { url, params: Params::default(), kind: ReturnKind::Device }
+    }
+
+    /// Returns to the list of connected accounts, or to the page that connects one.
+    fn services(connect: Option<&str>) -> Self {
+        let url = match connect {
+            Some(name) => format!("/services/{name}/connect"),
+            None => "/services".to_owned(),
+        };
+        Self { url, params: Params::default(), kind: ReturnKind::Services }
     }
 
     /// Returns to `/session/start`.
@@ -193,7 +212,9 @@ impl LoginContext {
         let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
         let form_action = match return_to.map(|to| to.kind) {
             Some(ReturnKind::Authorization | ReturnKind::SessionStart) => FormAction::Application,
-            Some(ReturnKind::Device | ReturnKind::Account) | None => FormAction::ThisServer,
+            Some(ReturnKind::Device | ReturnKind::Account | ReturnKind::Services) | None => {
+                FormAction::ThisServer
+            }
         };
         Self { request, logo, form_action }
     }

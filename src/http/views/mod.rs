@@ -9,6 +9,7 @@ mod locale;
 pub mod mail;
 mod messages;
 mod second_factor;
+mod services;
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -30,6 +31,7 @@ pub use self::{
         ConfirmChange, FactorLine, FactorQuestion, RecoveryCodes, SecondFactor, Security,
         SetUpFactor,
     },
+    services::{Connect, ConnectionLine, ConnectionNotice, Connections},
 };
 use super::assets::{fingerprint, page_headers};
 

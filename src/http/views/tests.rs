@@ -126,6 +126,16 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         resource: Some(text),
     };
     let result = DeviceResult { outcome: Outcome::Approved, page: None };
+    let connections = Connections {
+        form,
+        account: text,
+        notice: Some(ConnectionNotice::Failed),
+        connections: vec![
+            ConnectionLine { service: text.to_owned(), since: Some(text.to_owned()) },
+            ConnectionLine { service: text.to_owned(), since: None },
+        ],
+    };
+    let connect = Connect { form, service: text, host: text, account: text };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
     let mut emails = vec![html(known_password.render(t, ok, action)).await];
     for step in EmailStep::ALL {
@@ -150,6 +160,8 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         html(code.render(t, ok, action)).await,
         html(device.render(t, ok, action)).await,
         html(result.render(t, ok, action)).await,
+        html(connections.render(t, ok, action)).await,
+        html(connect.render(t, ok, action)).await,
     ];
     pages.into_iter().chain(emails).collect()
 }

@@ -3,6 +3,7 @@
 
 mod documentation;
 mod tokens;
+mod users;
 
 use propusk::{
     clock::{Clock, Timestamp},

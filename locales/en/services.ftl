@@ -1,0 +1,16 @@
+services-title = Connected accounts
+services-text = Accounts of yours at other services that this site may use on your behalf, until you log out.
+services-none = There is no service to connect.
+services-connect = Connect { $service }
+services-disconnect = Disconnect { $service }
+services-since = Connected since { $date }.
+services-connected = The account is connected.
+services-removed = The account is disconnected.
+services-denied = The service did not allow the connection.
+services-stale = The connection was begun in another browser or too long ago. Please start again.
+services-failed = The service gave no usable answer. Please try again later.
+services-account = Back to your account
+services-connect-text = You log in at the service and allow the connection there. It ends when you log out here, and you can disconnect it at any time.
+services-host = Service
+services-continue = Continue to the service
+services-cancel = Cancel

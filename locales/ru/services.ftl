@@ -1,0 +1,16 @@
+services-title = Подключённые аккаунты
+services-text = Ваши аккаунты в других сервисах, которыми этот сайт может пользоваться от вашего имени, пока вы не выйдете.
+services-none = Нет сервисов, которые можно подключить.
+services-connect = Подключить { $service }
+services-disconnect = Отключить { $service }
+services-since = Подключён с { $date }.
+services-connected = Аккаунт подключён.
+services-removed = Аккаунт отключён.
+services-denied = Сервис не разрешил подключение.
+services-stale = Подключение начато в другом браузере или слишком давно. Начните заново.
+services-failed = Сервис не дал подходящего ответа. Попробуйте позже.
+services-account = Назад к аккаунту
+services-connect-text = Вы войдёте в сервис и разрешите подключение там. Оно закончится, когда вы выйдете здесь; отключить его можно в любой момент.
+services-host = Сервис
+services-continue = Перейти к сервису
+services-cancel = Отмена
