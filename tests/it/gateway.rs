@@ -31,7 +31,7 @@ const APP: &str = "http://127.0.0.1:9000";
 const API: &str = "https://api.example";
 
 /// The identity headers.
-const IDENTITY: [&str; 9] = [
+pub const IDENTITY: [&str; 9] = [
     "x-propusk-user",
     "x-propusk-email",
     "x-propusk-email-verified",

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    gateway::{id_of, with_session},
+    gateway::{IDENTITY, id_of, with_session},
     support::{
         Backend, Reply, TestServer,
         nginx::application,
@@ -162,4 +162,32 @@ async fn the_go_gateway_passes_identity_and_renews_cookies() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     passes_identity_and_renews(Command::new(program)).await;
+}
+
+/// A gateway that forgets one forwards what the client has sent under its name.
+#[test]
+fn the_example_configurations_replace_every_identity_header() {
+    let read =
+        |path: &str| std::fs::read_to_string(example(path)).expect("an example").to_lowercase();
+    let (nginx, caddy) = (read("nginx/propusk-identity.conf"), read("caddy/Caddyfile"));
+    let (envoy, traefik) = (read("envoy/envoy.yaml"), read("traefik/dynamic.yaml"));
+    let patterns: Vec<_> = traefik
+        .lines()
+        .filter_map(|line| line.split_once("propusk[-_](")?.1.split_once(")$"))
+        .map(|(alternatives, _)| alternatives.split('|').collect::<Vec<_>>())
+        .collect();
+    assert_eq!(patterns.len(), 3, "a pattern for each middleware");
+    for header in IDENTITY {
+        assert!(nginx.contains(&format!("proxy_set_header {header} ")), "nginx: {header}");
+        let copied = format!("request_header {header} {{rp.header.{header}}}");
+        assert!(caddy.contains(&copied), "Caddy: {header}");
+        for named in [format!("exact: {header}, "), format!("- {header}\n")] {
+            assert!(envoy.contains(&named), "Envoy: {header}");
+        }
+        assert!(traefik.contains(&format!("{header}: \"\"")), "Traefik's open route: {header}");
+        let name = header.trim_start_matches("x-propusk-").replace('-', "[-_]");
+        for pattern in &patterns {
+            assert!(pattern.contains(&name.as_str()), "Traefik: {header}");
+        }
+    }
 }
