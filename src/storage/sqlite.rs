@@ -145,7 +145,9 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(timeout);
+            .busy_timeout(timeout)
+            // A savepoint keeps the pages that it changes, in a file otherwise.
+            .pragma("temp_store", "memory");
         let opening = tokio::time::timeout(timeout, open_new(&options)).await;
         let opened = opening.map_err(|_| {
             Error::Folder(format!(
@@ -365,15 +367,12 @@ async fn run_group(
     while let Some(job) = group.pop_front() {
         match job {
             Job::Statement(statement, to) => {
-                if statement.is_compound() {
-                    savepoint(connection, &mut has_savepoint).await?;
-                }
                 let (result, group) = checked(statement.on_sqlite(&mut *connection).await);
                 let is_partial = statement.is_compound() && result.is_err() && group.is_ok();
                 answers.push(answering(result, to));
                 group?;
                 if is_partial {
-                    execute(connection, "ROLLBACK TO job").await?;
+                    execute(connection, "ROLLBACK TO compound; RELEASE compound").await?;
                 }
             }
             // A caller that no longer waits needs no transaction.
@@ -391,18 +390,10 @@ async fn run_group(
     execute(connection, "COMMIT").await
 }
 
-/// Begins a part of the group that can be rolled back alone. The savepoint stays open and is
-/// replaced by the next one in one round trip to SQLite's thread; the COMMIT releases the last one.
-async fn savepoint(
-    connection: &mut SqliteConnection,
-    has_savepoint: &mut bool,
-) -> Result<(), sqlx::Error> {
-    let sql = if *has_savepoint { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" };
-    *has_savepoint = true;
-    execute(connection, sql).await
-}
-
 /// Serves one borrower until it commits, is dropped, or is idle for too long.
+///
+/// The savepoint stays open and is replaced by that of the next borrower in one round trip to
+/// SQLite's thread; the COMMIT releases the last one.
 async fn lend(
     connection: &mut SqliteConnection,
     has_savepoint: &mut bool,
@@ -410,7 +401,9 @@ async fn lend(
     answers: &mut Vec<Answer>,
     idle: &mut IdleTimer,
 ) -> Result<Returned, sqlx::Error> {
-    if let Err(error) = savepoint(connection, has_savepoint).await {
+    let savepoint = if *has_savepoint { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" };
+    *has_savepoint = true;
+    if let Err(error) = execute(connection, savepoint).await {
         let text = error.to_string();
         let _ = borrower.send(Err(Error::Database(sqlx::Error::Protocol(text))));
         return Err(error);

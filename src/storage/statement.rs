@@ -106,7 +106,7 @@ impl Statement {
     /// Each is an `INSERT … SELECT` without a WHERE.
     pub fn followed_by(mut self, inserts: Vec<Self>) -> Self {
         let mut postgres = format!("WITH changed AS ({})", self.postgres_text());
-        let sqlite = self.sql.to_mut();
+        let mut sqlite = format!("SAVEPOINT compound; {}", self.sql);
         for (number, insert) in inserts.into_iter().enumerate() {
             let text = renumbered(&insert.sql, self.values.len());
             let exists = "WHERE EXISTS (SELECT 1 FROM changed)";
@@ -116,12 +116,15 @@ impl Statement {
             self.values.extend(insert.values);
         }
         postgres.push_str(" SELECT * FROM changed");
+        sqlite.push_str("; RELEASE compound");
+        self.sql = Cow::Owned(sqlite);
         self.locking = Some(Cow::Owned(postgres));
         self.is_compound = true;
         self
     }
 
-    /// Whether SQLite needs a savepoint, since the text is several statements.
+    /// Whether the text for SQLite is several statements, with the savepoint `compound` around them
+    /// that a failure leaves open.
     pub(super) const fn is_compound(&self) -> bool {
         self.is_compound
     }

@@ -53,7 +53,7 @@ pub const PREFIX: &str = "/api/v1/admin/";
 pub type Operations = Documented<(
     users::UsersApi,
     (grants::GrantsApi, subjects::SubjectsApi, mails::MailsApi),
-    sessions::SessionsApi,
+    (sessions::SessionsApi, services::ServiceTokensApi),
     clients::ClientsApi,
     issuers::IssuersApi,
     modules::ModulesApi,
@@ -63,7 +63,6 @@ pub type Operations = Documented<(
     (events::EventsApi, webhooks::WebhooksApi),
     audit::AuditApi,
     explain::ExplainApi,
-    services::ServiceTokensApi,
 )>;
 
 pub fn operations() -> Operations {
