@@ -49,6 +49,8 @@ async fn consume(app: &App) -> KafkaResult<()> {
         .set("auto.commit.interval.ms", "500")
         .create_with_context(Context::new(config))?;
     consumer.subscribe(&[&config.topics.user_create_close])?;
+        // After a kill another process has its partitions within this time; the default is 45 s.
+        .set("session.timeout.ms", "10000")
     let dead_letters = kafka::producer(config)?;
     let mut reported = false;
     loop {

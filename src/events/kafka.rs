@@ -21,6 +21,11 @@ pub type Producer = FutureProducer<Context>;
 /// The timeout of creating topics.
 const CREATING: Duration = Duration::from_secs(10);
 
+/// The most bytes of a batch with several messages. A topic refuses a batch above its
+/// `max.message.bytes` with all that is in it; where that is larger than this, only a message that
+/// is too large by itself is refused.
+const BATCH_BYTES: u32 = 64 * 1024;
+
 /// What librdkafka asks and tells.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -107,6 +112,7 @@ pub fn producer(config: &config::Kafka) -> KafkaResult<Producer> {
         .set("acks", "all")
         .set("compression.codec", config.compression.as_str())
         .set("linger.ms", "5")
+        .set("batch.size", BATCH_BYTES.to_string())
         // As Java's and kafkajs' default, so that every producer puts a key in the same partition.
         .set("partitioner", "murmur2_random")
         .set("message.timeout.ms", "0")

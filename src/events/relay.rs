@@ -33,6 +33,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How often the backlog is measured.
+/// What docs/events.md promises: another process publishes within this time.
+const TAKEOVER: Duration = Duration::from_secs(5);
+const _: () = assert!(rows::VANISHED.as_secs() + RETRY.as_secs() <= TAKEOVER.as_secs());
+
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// The age of the oldest unpublished event that is reported as a delay.

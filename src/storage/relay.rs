@@ -1,7 +1,10 @@
 //! What the relay to Kafka reads and marks: the events that are not published yet. Events as they
 //! are listed and sent.
 
-use std::fs::{File, TryLockError};
+use std::{
+    fs::{File, TryLockError},
+    time::Duration,
+};
 
 use super::{
     Backend, Db, Error, Result, Statement, Tx, files,
@@ -12,6 +15,17 @@ use crate::clock::Timestamp;
 
 /// Names the advisory lock of the publishing process ("relay" in ASCII).
 const LOCK: i64 = 0x0072_656c_6179;
+
+/// How long PostgreSQL may take to find out that the machine of the publishing process has vanished:
+/// an idle connection is probed after two seconds, twice, and an answer that is not acknowledged is
+/// given up after as long. A process that was killed closes its connection.
+pub const VANISHED: Duration = Duration::from_secs(4);
+
+/// The settings of the relay's session that make it so.
+const KEEP_ALIVE: &str = "SELECT set_config('tcp_keepalives_idle', '2', false), \
+                          set_config('tcp_keepalives_interval', '1', false), \
+                          set_config('tcp_keepalives_count', '2', false), \
+                          set_config('tcp_user_timeout', '4000', false)";
 
 /// An event of the outbox.
 #[derive(Clone, Debug)]
@@ -93,11 +107,7 @@ impl RelayConnection {
                     Some(session) => session,
                     None => {
                         let mut session = Session::open(pool.shared_server()).await?;
-                        // PostgreSQL finds out within seconds that the machine has vanished.
-                        let settings = "SELECT set_config('tcp_keepalives_idle', '2', false), \
-                                        set_config('tcp_keepalives_interval', '1', false), \
-                                        set_config('tcp_keepalives_count', '2', false)";
-                        session.run(&Statement::new(settings)).await?;
+                        session.run(&Statement::new(KEEP_ALIVE)).await?;
                         session
                     }
                 };

@@ -1,8 +1,11 @@
 //! The relay: every event at least once, those of a user in order, whatever stops in between.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,15 +19,16 @@ use propusk::{
         },
         maintenance,
     },
-    model::actor::Actor,
-    storage::Statement,
+    model::{actor::Actor, event::Event},
+    storage::{self, Statement},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 
+use super::{all_published, by_subject, first_seen, outbox, unpublished};
 use crate::support::{
     Backend, Database, PASSWORD, TestServer, backend_tests,
+    hold::Hold,
     kafka::{
         Broker, PASSWORD as BROKER_PASSWORD, Reader, Received, Topics, create_topic, shared_broker,
     },
@@ -34,11 +38,11 @@ use crate::support::{
 backend_tests! {
     requires "Kafka":
     a_registration_is_published_as_event_and_as_profile_request,
-    a_broker_that_is_killed_under_load_loses_no_event,
+    a_broker_killed_under_32_writers_loses_and_reorders_nothing,
     a_second_process_takes_over_the_relay,
     a_kill_before_the_mark_repeats_events_under_the_same_id,
-    the_events_of_a_user_keep_their_order_under_32_writers,
     a_message_refused_for_good_goes_to_the_dead_letter_topic,
+    a_refused_message_holds_up_and_reorders_no_other,
     a_graceful_stop_publishes_what_was_committed,
     users_and_events_agree_after_twenty_kills,
 }
@@ -46,55 +50,6 @@ backend_tests! {
 backend_tests! {
     retention_keeps_events_that_are_not_published,
     delayed_events_are_a_degraded_health_and_no_failure,
-}
-
-/// The events of the outbox in order: subject and id.
-async fn outbox(server: &TestServer) -> Vec<(String, String)> {
-    let statement = Statement::new("SELECT subject, id FROM outbox ORDER BY number");
-    let rows = server.app.db.read(statement).await.expect("the outbox");
-    let event = |row: &propusk::storage::Row| {
-        (row.get("subject").expect("a subject"), row.get("id").expect("an id"))
-    };
-    rows.iter().map(event).collect()
-}
-
-/// The ids of each subject, in order.
-fn by_subject(events: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
-    let mut ordered: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (subject, id) in events {
-        ordered.entry(subject.clone()).or_default().push(id.clone());
-    }
-    ordered
-}
-
-/// What a consumer that ignores known ids has seen in a topic, per key and in order.
-fn first_seen(messages: &[Received], topic: &str) -> BTreeMap<String, Vec<String>> {
-    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for message in messages.iter().filter(|message| message.topic == topic) {
-        let ids = seen.entry(message.key.clone().expect("a key")).or_default();
-        let id = message.id();
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    seen
-}
-
-async fn unpublished(server: &TestServer) -> i64 {
-    let statement = Statement::new("SELECT COUNT(*) AS n FROM outbox WHERE published_at IS NULL");
-    let rows = server.app.db.read(statement).await.expect("the outbox");
-    rows[0].get("n").expect("a count")
-}
-
-/// Polls: Kafka acknowledges to the relay, not to the test.
-async fn all_published(server: &TestServer) {
-    for _ in 0..1_200 {
-        if unpublished(server).await == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("events are not published after a minute");
 }
 
 async fn a_registration_is_published_as_event_and_as_profile_request(backend: Backend) {
@@ -162,35 +117,84 @@ async fn a_registration_is_published_as_event_and_as_profile_request(backend: Ba
     assert!(metrics.lines().any(|line| line == published), "{metrics}");
 }
 
-async fn a_broker_that_is_killed_under_load_loses_no_event(backend: Backend) {
+/// Changes these users by 32 writers, until it is told to stop and each has changed a user a few
+/// times. The changes of a user wait for one another.
+async fn write_by_32(server: &TestServer, ids: &[String], stop: &Arc<AtomicBool>) {
+    let writers = (0..32).map(|writer| {
+        let (app, id) = (Arc::clone(&server.app), ids[writer % ids.len()].clone());
+        let stop = Arc::clone(stop);
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(500));
+            let mut round = 0;
+            while round < 6 || !stop.load(Ordering::Relaxed) {
+                let name = Some(Some(format!("w{writer}r{round}")));
+                let changes = UserChanges { username: name, ..UserChanges::default() };
+                let operator = Actor::operator();
+                let changed = users::update(&app, &id, &Precondition::Any, changes, &operator);
+                changed.await.expect("changed");
+                round += 1;
+                // A load, which must not be all that the machine does.
+                tick.tick().await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("a writer");
+    }
+}
+
+/// Registers four users; returns their ids.
+async fn four_users(server: &TestServer) -> Vec<String> {
+    let mut ids = vec![];
+    for name in ["ann", "bob", "eve", "joe"] {
+        server.register(name).await;
+        ids.push(users::find(&server.app, name).await.expect("a user").id);
+    }
+    ids
+}
+
+/// An outage takes as long as the broker needs to start again; with PROPUSK_TEST_OUTAGE_SECONDS the
+/// broker is stopped for so long before it is killed.
+async fn a_broker_killed_under_32_writers_loses_and_reorders_nothing(backend: Backend) {
     let (mut broker, topics) = (Broker::start().await, Topics::new());
     let address = broker.address.clone();
     let mut settings = topics.settings(&address);
     settings.push(("PROPUSK_USER_SERVICE__MODE", "kafka"));
     let server = TestServer::with(backend, &settings).await;
-    let load = async {
-        for number in 0..40 {
-            server.register(&format!("user{number}")).await;
-        }
-    };
+    let ids = four_users(&server).await;
+    let stop = Arc::new(AtomicBool::new(false));
     let outage = async {
         // Some are published before, some while it is down, some after.
         let mut reader = Reader::start(&address, &[&topics.events]);
         reader.until(|messages| !messages.is_empty()).await;
+        if let Ok(seconds) = std::env::var("PROPUSK_TEST_OUTAGE_SECONDS") {
+            broker.stop();
+            tokio::time::sleep(Duration::from_secs(seconds.parse().expect("seconds"))).await;
+            println!("{backend:?}: {} events wait after {seconds} s", unpublished(&server).await);
+            broker.restart().await;
+            let seen = reader.messages.len();
+            reader.until(|messages| messages.len() > seen).await;
+        }
         broker.kill();
-        let reply = server.login("user0").await;
+        server.register("new").await;
+        let reply = server.login("new").await;
         assert_eq!(reply.status, StatusCode::OK, "a login does not need Kafka");
         broker.restart().await;
+        let seen = reader.messages.len();
+        reader.until(|messages| messages.len() > seen).await;
+        stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(load, outage);
+    tokio::join!(write_by_32(&server, &ids, &stop), outage);
     all_published(&server).await;
     let expected = outbox(&server).await;
+    assert!(expected.len() >= 32 * 6);
     let mut reader = Reader::start(&address, &[&topics.events]);
     let distinct = |messages: &[Received]| {
         first_seen(messages, &topics.events).values().map(Vec::len).sum::<usize>()
     };
     let messages = reader.until(|messages| distinct(messages) == expected.len()).await;
     assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
+    println!("{backend:?}: {} events, {} messages", expected.len(), messages.len());
     // A stop does not wait for a broker that is gone.
     broker.kill();
     server.register("last").await;
@@ -224,46 +228,6 @@ async fn a_second_process_takes_over_the_relay(backend: Backend) {
     assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
 }
 
-/// What keeps the relay from marking events, while it is held: a lock on the rows or the file.
-enum Hold {
-    Postgres(sqlx::PgConnection),
-    Sqlite(sqlx::SqliteConnection),
-}
-
-impl Hold {
-    async fn take(database: &Database) -> Self {
-        match &database.url {
-            Some(url) => {
-                let mut connection = sqlx::PgConnection::connect(url).await.expect("PostgreSQL");
-                let lock = "BEGIN; SELECT number FROM outbox FOR UPDATE";
-                sqlx::raw_sql(lock).execute(&mut connection).await.expect("locked");
-                Self::Postgres(connection)
-            }
-            None => {
-                let file = database.folder.path().join("propusk.db");
-                let url = format!("sqlite://{}", file.display());
-                let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("a file");
-                let lock = "BEGIN IMMEDIATE";
-                sqlx::raw_sql(lock).execute(&mut connection).await.expect("locked");
-                Self::Sqlite(connection)
-            }
-        }
-    }
-
-    async fn release(self) {
-        match self {
-            Self::Postgres(mut connection) => {
-                // Otherwise the statement that waits would still be completed.
-                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                           WHERE application_name = 'propusk' AND datname = current_database()";
-                sqlx::raw_sql(end).execute(&mut connection).await.expect("ended");
-                connection.close().await.expect("closed");
-            }
-            Self::Sqlite(connection) => connection.close().await.expect("closed"),
-        }
-    }
-}
-
 async fn a_kill_before_the_mark_repeats_events_under_the_same_id(backend: Backend) {
     let (mut broker, topics) = (Broker::start().await, Topics::new());
     let address = broker.address.clone();
@@ -290,11 +254,11 @@ async fn a_kill_before_the_mark_repeats_events_under_the_same_id(backend: Backen
     // Sent once Kafka is back, acknowledged, and not marked.
     broker.kill();
     register(process.base.clone(), "bob").await;
-    let hold = Hold::take(&database).await;
+    let hold = Hold::take(&database, &["outbox"]).await;
     broker.restart().await;
     reader.until(|messages| of("bob")(messages) == 1).await;
     process.kill();
-    hold.release().await;
+    hold.end_with_the_sessions().await;
 
     let again = Process::serve(&database, &settings).await;
     register(again.base.clone(), "eve").await;
@@ -304,38 +268,6 @@ async fn a_kill_before_the_mark_repeats_events_under_the_same_id(backend: Backen
     assert_eq!(bobs[0].id(), bobs[1].id());
     assert_eq!(bobs[0].value, bobs[1].value);
     assert_eq!(of("ann")(messages), 1, "what was marked is not sent again");
-}
-
-async fn the_events_of_a_user_keep_their_order_under_32_writers(backend: Backend) {
-    let (broker, topics) = (shared_broker(), Topics::new());
-    let server = TestServer::with(backend, &topics.settings(&broker)).await;
-    let mut ids = vec![];
-    for name in ["ann", "bob", "eve", "joe"] {
-        server.register(name).await;
-        ids.push(users::find(&server.app, name).await.expect("a user").id);
-    }
-    let writers = (0..32).map(|writer| {
-        let (app, id) = (server.app.clone(), ids[writer % ids.len()].clone());
-        tokio::spawn(async move {
-            for round in 0..6 {
-                let name = Some(Some(format!("w{writer}r{round}")));
-                let changes = UserChanges { username: name, ..UserChanges::default() };
-                let operator = Actor::operator();
-                let changed = users::update(&app, &id, &Precondition::Any, changes, &operator);
-                changed.await.expect("changed");
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.expect("a writer");
-    }
-    // Each change waits for the one before, so numbers are in the order of the commits.
-    let expected = outbox(&server).await;
-    assert!(expected.len() >= 4 * 2 + 32 * 6);
-    let mut reader = Reader::start(&broker, &[&topics.events]);
-    let messages = reader.until(|messages| messages.len() >= expected.len()).await;
-    assert_eq!(messages.len(), expected.len());
-    assert_eq!(first_seen(messages, &topics.events), by_subject(&expected));
 }
 
 async fn a_message_refused_for_good_goes_to_the_dead_letter_topic(backend: Backend) {
@@ -383,6 +315,47 @@ async fn a_message_refused_for_good_goes_to_the_dead_letter_topic(backend: Backe
     let rows = server.app.db.read(Statement::new(refused)).await.expect("the outbox");
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<String>("id").expect("an id"), dead.json()["id"]);
+}
+
+async fn a_refused_message_holds_up_and_reorders_no_other(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    // More than the batches of the relay.
+    create_topic(&broker, &topics.events, &json!({ "max.message.bytes": "100000" })).await;
+    let mut settings = topics.settings(&broker);
+    settings.push(("PROPUSK_KAFKA__COMPRESSION", "none"));
+    let server = TestServer::with(backend, &settings).await;
+    let large = "x".repeat(200_000);
+    let event = |number: usize| {
+        let user = ["ann", "bob", "eve", "joe"][number % 4];
+        let client = if number == 400 { &large } else { "spa" };
+        (format!("e{number:04}"), Event::session_created(user, &format!("s{number}"), client))
+    };
+    let events: Vec<_> = (0..800).map(event).collect();
+    let mut tx = server.app.db.begin().await.expect("a transaction");
+    storage::outbox::add_all(&mut tx, &events, server.clock.now()).await.expect("added");
+    tx.commit().await.expect("committed");
+    all_published(&server).await;
+
+    let mut written = outbox(&server).await;
+    written.retain(|(_, id)| id != "e0400");
+    let mut reader = Reader::start(&broker, &[&topics.events, &topics.dead_letter]);
+    let distinct = |messages: &[Received]| {
+        first_seen(messages, &topics.events).values().map(Vec::len).sum::<usize>()
+    };
+    let is_dead = |one: &Received| one.topic == topics.dead_letter;
+    let is_complete =
+        |messages: &[Received]| distinct(messages) == written.len() && messages.iter().any(is_dead);
+    let messages = reader.until(is_complete).await;
+    assert_eq!(first_seen(messages, &topics.events), by_subject(&written));
+    let of_others = messages.iter().filter(|one| one.key.as_deref() != Some("ann"));
+    assert_eq!(of_others.count(), 600, "what others have is published once");
+    let dead: Vec<_> = messages.iter().filter(|one| is_dead(one)).collect();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].json()["id"], "e0400");
+    let refused = "SELECT id FROM outbox WHERE refused IS NOT NULL";
+    let rows = server.app.db.read(Statement::new(refused)).await.expect("the outbox");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].get::<String>("id").expect("an id"), "e0400");
 }
 
 async fn a_graceful_stop_publishes_what_was_committed(backend: Backend) {

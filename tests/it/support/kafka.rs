@@ -79,6 +79,13 @@ impl Broker {
         self.child.wait().expect("its end");
     }
 
+    /// SIGTERM, and waits until it has ended.
+    pub fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        Command::new("kill").arg(id).status().expect("kill runs");
+        self.child.wait().expect("its end");
+    }
+
     /// Starts it again with what it has on disk.
     pub async fn restart(&mut self) {
         self.child = spawn(&self.folder);

@@ -27,6 +27,7 @@ use propusk::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
     server::Server,
+    storage::Db,
 };
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -106,6 +107,12 @@ impl Database {
     /// servers whose clock begins there.
     pub async fn prepared(backend: Backend) -> Self {
         template::copy(backend).await
+    }
+
+    /// The database as a process that is no server has it.
+    pub async fn open(&self) -> Db {
+        let config = Config::load(None, self.settings().into_iter()).expect("a configuration");
+        Db::open(&config).await.expect("it opens")
     }
 
     /// The settings of every server on this database: cheap argon2, no rate limits, no metrics
