@@ -1,7 +1,7 @@
 // A user service: a profile for each account, and a refusal for those it does not want.
 //
-// KAFKA_BROKER, TOPIC_CREATE, TOPIC_CLOSE and GROUP say where; REFUSED_DOMAIN is the domain of the
-// email addresses that get no profile. Prints one line of JSON per decision.
+// KAFKA_BROKER, TOPIC_CREATE, TOPIC_CLOSE, TOPIC_DONE and GROUP say where; REFUSED_DOMAIN is the
+// domain of the email addresses that get no profile. Prints one line of JSON per decision.
 import { setTimeout } from 'node:timers/promises';
 import kafkajs from 'kafkajs';
 import lz4 from 'lz4js';
@@ -17,6 +17,8 @@ const {
   KAFKA_BROKER = '127.0.0.1:9092',
   TOPIC_CREATE = 'user.create',
   TOPIC_CLOSE = 'user.create.close',
+  // For a server with user_service.on_deadline = "compensate": user.create.done
+  TOPIC_DONE = '',
   GROUP = 'user-service',
   REFUSED_DOMAIN = 'refused.example',
 } = process.env;
@@ -39,6 +41,12 @@ await admin.connect();
 while (!(await admin.listTopics()).includes(TOPIC_CREATE)) await setTimeout(500);
 await admin.disconnect();
 
+async function confirm(id, { sagaId }) {
+  if (TOPIC_DONE === '') return;
+  const value = JSON.stringify({ id, sagaId });
+  await producer.send({ topic: TOPIC_DONE, acks: -1, messages: [{ key: id, value }] });
+}
+
 await producer.connect();
 await consumer.connect();
 await consumer.subscribe({ topic: TOPIC_CREATE, fromBeginning: true });
@@ -53,7 +61,12 @@ await consumer.run({
     }
     const user = JSON.parse(message.value);
     // Messages may come twice, also after the deletion; the names of a deleted user are null.
-    if (profiles.has(id) || deleted.has(id) || user.email === null) return;
+    if (deleted.has(id) || user.email === null) return;
+    if (profiles.has(id)) {
+      // The confirmation may not have been sent before a crash.
+      await confirm(id, user);
+      return;
+    }
     if (user.email.endsWith(`@${REFUSED_DOMAIN}`)) {
       const { sagaId, correlationId } = user;
       const value = JSON.stringify({ id, sagaId, correlationId, reason: 'email domain refused' });
@@ -62,6 +75,7 @@ await consumer.run({
       return;
     }
     profiles.set(id, { username: user.username, email: user.email, since: user.createdAt });
+    await confirm(id, user);
     print({ created: id, profile: profiles.get(id) });
   },
 });

@@ -243,6 +243,7 @@ pub struct KafkaTopics {
     pub events: String,
     pub user_create: String,
     pub user_create_close: String,
+    pub user_create_done: String,
     pub dead_letter: String,
 }
 

@@ -220,6 +220,11 @@ const INVALID: &[Case] = &[
     (&[("PROPUSK_KAFKA__BROKERS", "kafka")], "kafka.brokers", "HOST:PORT"),
     (&[("PROPUSK_KAFKA__TOPICS__EVENTS", "a b")], "kafka.topics.events", "letters, digits"),
     (&[("PROPUSK_KAFKA__TOPICS__DEAD_LETTER", "user.create")], "kafka.topics.dead_letter", "own"),
+    (
+        &[("PROPUSK_KAFKA__TOPICS__USER_CREATE_DONE", "user.create")],
+        "kafka.topics.user_create_done",
+        "own",
+    ),
     (&[("PROPUSK_KAFKA__CLOSE_WINDOW", "1s")], "kafka.close_window", "1m to 90d"),
     (&[("PROPUSK_KAFKA__GROUP", "")], "kafka.group", "1 to 249"),
     (&[("PROPUSK_USER_SERVICE__MODE", "kafka")], "user_service.mode", "requires kafka.brokers"),

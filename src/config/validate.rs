@@ -311,6 +311,7 @@ fn kafka(config: &Config, found: &mut Vec<Problem>) {
         ("kafka.topics.events", &topics.events),
         ("kafka.topics.user_create", &topics.user_create),
         ("kafka.topics.user_create_close", &topics.user_create_close),
+        ("kafka.topics.user_create_done", &topics.user_create_done),
         ("kafka.topics.dead_letter", &topics.dead_letter),
     ];
     // Kafka's own rule.

@@ -1,4 +1,5 @@
-//! The consumer of `user.create.close`: the user service refuses an account.
+//! The consumer of `user.create.close`, by which the user service refuses an account, and of
+//! `user.create.done`, by which it confirms a profile.
 //!
 //! Every process consumes, as a member of one group. The offset of a message is stored after the
 //! commit of what it caused, so that a crash repeats the message; a repeated one changes nothing.
@@ -21,7 +22,8 @@ use super::{
 };
 use crate::{
     app::App,
-    flows::provisioning::{self, Outcome, Refusal},
+    config::OnDeadline,
+    flows::provisioning::{self, Outcome, ServiceReply},
 };
 
 /// How long a failure of Kafka or of the database is waited for.
@@ -34,7 +36,7 @@ const REASON: usize = 500;
 pub async fn run(app: Arc<App>) {
     loop {
         if let Err(error) = consume(&app).await {
-            tracing::warn!(%error, "consuming refusals of the user service failed; will retry");
+            tracing::warn!(%error, "consuming replies of the user service failed; will retry");
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -47,10 +49,14 @@ async fn consume(app: &App) -> KafkaResult<()> {
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.offset.store", "false")
         .set("auto.commit.interval.ms", "500")
-        .create_with_context(Context::new(config))?;
-    consumer.subscribe(&[&config.topics.user_create_close])?;
         // After a kill another process has its partitions within this time; the default is 45 s.
         .set("session.timeout.ms", "10000")
+        .create_with_context(Context::new(config))?;
+    let mut topics = vec![config.topics.user_create_close.as_str()];
+    if app.config.user_service.on_deadline == OnDeadline::Compensate {
+        topics.push(&config.topics.user_create_done);
+    }
+    consumer.subscribe(&topics)?;
     let dead_letters = kafka::producer(config)?;
     let mut reported = false;
     loop {
@@ -59,7 +65,7 @@ async fn consume(app: &App) -> KafkaResult<()> {
             Err(error) => {
                 // librdkafka reconnects by itself; the topic may not exist yet.
                 if !reported {
-                    tracing::warn!(%error, "refusals cannot be consumed; will retry");
+                    tracing::warn!(%error, "replies of the user service cannot be consumed; will retry");
                 }
                 reported = true;
                 tokio::time::sleep(RETRY).await;
@@ -68,8 +74,8 @@ async fn consume(app: &App) -> KafkaResult<()> {
         };
         reported = false;
         let rejected = match parse(&message) {
-            Ok(refusal) => match decide(app, &refusal).await {
-                Outcome::Compensated | Outcome::AlreadyDone => None,
+            Ok(reply) => match decide(app, &reply, message.topic()).await {
+                Outcome::Compensated | Outcome::Confirmed | Outcome::AlreadyDone => None,
                 Outcome::Rejected(why) => Some(why),
             },
             Err(why) => {
@@ -89,14 +95,19 @@ async fn consume(app: &App) -> KafkaResult<()> {
     }
 }
 
-/// As [`provisioning::compensate`], once the database works.
-async fn decide(app: &App, refusal: &Refusal) -> Outcome {
+/// What follows from a message, once the database works.
+async fn decide(app: &App, reply: &ServiceReply, topic: &str) -> Outcome {
+    let confirms = topic == app.config.kafka.topics.user_create_done;
     loop {
-        match provisioning::compensate(app, refusal).await {
+        let outcome = match confirms {
+            true => provisioning::confirm_profile(app, reply).await,
+            false => provisioning::compensate(app, reply).await,
+        };
+        match outcome {
             Ok(outcome) => return outcome,
             Err(error) => {
-                let user_id = refusal.user_id.as_str();
-                tracing::error!(%error, user_id, "compensating a registration failed; will retry");
+                let user_id = reply.user_id.as_str();
+                tracing::error!(%error, user_id, "concluding a registration failed; will retry");
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -104,12 +115,12 @@ async fn decide(app: &App, refusal: &Refusal) -> Outcome {
 }
 
 /// Reads a message tolerantly: plain JSON, or a CloudEvent in binary or structured mode.
-fn parse(message: &BorrowedMessage<'_>) -> Result<Refusal, &'static str> {
+fn parse(message: &BorrowedMessage<'_>) -> Result<ServiceReply, &'static str> {
     let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-    refusal(message.payload().unwrap_or_default(), key)
+    reply(message.payload().unwrap_or_default(), key)
 }
 
-fn refusal(value: &[u8], key: Option<&str>) -> Result<Refusal, &'static str> {
+fn reply(value: &[u8], key: Option<&str>) -> Result<ServiceReply, &'static str> {
     let value: Value = serde_json::from_slice(value).map_err(|_| "the value is not JSON")?;
     let Value::Object(fields) = value else {
         return Err("the value is not a JSON object");
@@ -124,7 +135,7 @@ fn refusal(value: &[u8], key: Option<&str>) -> Result<Refusal, &'static str> {
     let id = id.or_else(|| key.map(str::to_owned)).filter(|id| !id.is_empty());
     let correlation_id = text(data, "correlationId")
         .or_else(|| event.and_then(|event| text(event, "correlationid")));
-    Ok(Refusal {
+    Ok(ServiceReply {
         user_id: id.ok_or("there is no user id, in the value or as the key")?,
         saga_id: text(data, "sagaId"),
         reason: text(data, "reason").map(|reason| reason.chars().take(REASON).collect()),
@@ -176,30 +187,30 @@ async fn bury(app: &App, producer: &Producer, message: &BorrowedMessage<'_>, why
 
 #[cfg(test)]
 mod tests {
-    use super::refusal;
+    use super::reply;
 
     fn id(value: &str, key: Option<&str>) -> Result<String, &'static str> {
-        refusal(value.as_bytes(), key).map(|refusal| refusal.user_id)
+        reply(value.as_bytes(), key).map(|reply| reply.user_id)
     }
 
     #[test]
-    fn a_refusal_is_read_in_every_form() {
+    fn a_reply_is_read_in_every_form() {
         assert_eq!(id(r#"{"id":"a","userId":"b"}"#, Some("k")).unwrap(), "a");
         assert_eq!(id(r#"{"userId":"b","more":[1]}"#, None).unwrap(), "b");
         assert_eq!(id(r#"{"user_id":7}"#, None).unwrap(), "7");
         assert_eq!(id(r#"{"reason":"no"}"#, Some("k")).unwrap(), "k");
         let event = r#"{"specversion":"1.0","id":"e","correlationid":"c","data":{"user_id":"u"}}"#;
-        let read = refusal(event.as_bytes(), Some("k")).unwrap();
+        let read = reply(event.as_bytes(), Some("k")).unwrap();
         assert_eq!((read.user_id.as_str(), read.correlation_id.as_deref()), ("u", Some("c")));
         let all = r#"{"id":"a","sagaId":"s","reason":"taken","correlationId":"c"}"#;
-        let read = refusal(all.as_bytes(), None).unwrap();
+        let read = reply(all.as_bytes(), None).unwrap();
         assert_eq!(read.saga_id.as_deref(), Some("s"));
         assert_eq!(read.reason.as_deref(), Some("taken"));
         assert_eq!(read.correlation_id.as_deref(), Some("c"));
     }
 
     #[test]
-    fn what_is_no_refusal_is_refused() {
+    fn what_is_no_reply_is_refused() {
         for value in ["", "close", "[]", "7", "{", r#"{"specversion":"1.0","id":"e"}"#] {
             assert!(id(value, Some("k")).is_err(), "{value}");
         }

@@ -132,8 +132,13 @@ pub async fn create_topics(config: &config::Kafka) -> Result<(), String> {
     let new = |name| NewTopic::new(name, -1, TopicReplication::Fixed(-1));
     // Keeps the newest message of each user for as long as the account exists.
     let of_users = new(&topics.user_create).set("cleanup.policy", "compact,delete");
-    let new =
-        [new(&topics.events), of_users, new(&topics.user_create_close), new(&topics.dead_letter)];
+    let new = [
+        new(&topics.events),
+        of_users,
+        new(&topics.user_create_close),
+        new(&topics.user_create_done),
+        new(&topics.dead_letter),
+    ];
     let options = AdminOptions::new().request_timeout(Some(CREATING));
     let created = admin.create_topics(&new, &options).await.map_err(|error| error.to_string())?;
     let refused = created.into_iter().filter_map(Result::err);

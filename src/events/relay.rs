@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     app::App,
+    flows::provisioning,
     storage::relay::{self as rows, OutboxRow, RelayConnection},
 };
 
@@ -32,11 +33,11 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How often another process tries to take over, and how long a failure is waited for.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the backlog is measured.
 /// What docs/events.md promises: another process publishes within this time.
 const TAKEOVER: Duration = Duration::from_secs(5);
 const _: () = assert!(rows::VANISHED.as_secs() + RETRY.as_secs() <= TAKEOVER.as_secs());
 
+/// How often the backlog is measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// The age of the oldest unpublished event that is reported as a delay.
@@ -240,7 +241,8 @@ impl Relay<'_> {
             }
         }
         let now = app.clock.now();
-        connection.mark(&published, now).await.map_err(|error| error.to_string())?;
+        let deadline = provisioning::deadline(&app.config, now);
+        connection.mark(&published, now, deadline).await.map_err(|error| error.to_string())?;
         app.metrics.events_published.inc_by(published.len() as u64);
         Ok(sent)
     }

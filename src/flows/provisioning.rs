@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
+    clock::Timestamp,
     config::{Config, OnDeadline, OnFailure, Provisioning},
     diagnostics,
     error::Error,
@@ -25,6 +26,11 @@ use crate::{
 
 /// Who deletes a refused account, as the audit log names it.
 const USER_SERVICE: &str = "user-service";
+
+/// Why a message of the user service changes nothing.
+const NO_ACCOUNT: &str = "there is no such account";
+const NO_SAGA: &str = "the account was not created for the user service";
+const OTHER_SAGA: &str = "the saga is another one";
 
 /// Why a registration whose account is gone fails.
 const DELETED: &str = "the account was deleted meanwhile";
@@ -284,9 +290,9 @@ async fn delete_profile(app: &App, service: &UserService, saga: &Saga) -> Result
     Ok(())
 }
 
-/// A message of the user service: it refuses an account.
+/// A message of the user service: it refuses an account, or confirms a profile.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct ServiceReply {
     pub user_id: String,
     pub saga_id: Option<String>,
     /// For the audit log.
@@ -294,13 +300,15 @@ pub struct Refusal {
     pub correlation_id: Option<String>,
 }
 
-/// What became of a [`Refusal`].
+/// What became of a [`ServiceReply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Compensated,
-    /// The account is gone already.
+    /// The account is established.
+    Confirmed,
+    /// It was refused or confirmed before.
     AlreadyDone,
-    /// The account stays; the text says why.
+    /// Nothing changes; the text says why.
     Rejected(&'static str),
 }
 
@@ -310,11 +318,11 @@ pub enum Outcome {
 ///
 /// # Errors
 /// [`Error::Unavailable`]: nothing has changed.
-pub async fn compensate(app: &App, refusal: &Refusal) -> Result<Outcome, Error> {
+pub async fn compensate(app: &App, refusal: &ServiceReply) -> Result<Outcome, Error> {
     let user_id = refusal.user_id.as_str();
     // PostgreSQL refuses a statement with NUL in a text; no user has such an id.
     if user_id.contains('\0') || user_id.len() > 255 {
-        return Ok(Outcome::Rejected("there is no such account"));
+        return Ok(Outcome::Rejected(NO_ACCOUNT));
     }
     let saga = sagas::of_user(&app.db, user_id).await?;
     let correlation_id = saga.and_then(|saga| saga.correlation_id);
@@ -361,15 +369,15 @@ fn check(
     tx: &AuditedTx,
     app: &App,
     saga: Option<Saga>,
-    refusal: &Refusal,
+    refusal: &ServiceReply,
     exists: bool,
     is_admin: bool,
 ) -> Result<Saga, Outcome> {
     let Some(saga) = saga else {
-        return Err(Outcome::Rejected("the account was not created for the user service"));
+        return Err(Outcome::Rejected(NO_SAGA));
     };
     if refusal.saga_id.as_ref().is_some_and(|id| *id != saga.id) {
-        return Err(Outcome::Rejected("the saga is another one"));
+        return Err(Outcome::Rejected(OTHER_SAGA));
     }
     let is_gone = matches!(saga.state, SagaState::Compensating | SagaState::Compensated);
     if is_gone || (!exists && saga.state == SagaState::Closed) {
@@ -386,13 +394,103 @@ fn check(
     Ok(saga)
 }
 
-/// Closes the sagas whose time has passed, and removes those that nobody needs any more.
+/// When the profile of an account must exist that is announced now, if the user service confirms
+/// profiles: otherwise the account is deleted.
+pub fn deadline(config: &Config, now: Timestamp) -> Option<Timestamp> {
+    let service = &config.user_service;
+    let is_confirmed =
+        service.mode == Provisioning::Kafka && service.on_deadline == OnDeadline::Compensate;
+    is_confirmed.then(|| now + service.deadline)
+}
+
+/// Concludes a registration whose profile exists: its account is established, and refused no more.
+///
+/// # Errors
+/// [`Error::Unavailable`]: nothing has changed.
+pub async fn confirm_profile(app: &App, reply: &ServiceReply) -> Result<Outcome, Error> {
+    let user_id = reply.user_id.as_str();
+    if user_id.contains('\0') || user_id.len() > 255 {
+        return Ok(Outcome::Rejected(NO_ACCOUNT));
+    }
+    let actor = Actor::service(USER_SERVICE, reply.correlation_id.clone());
+    let mut tx = app.begin(&actor).await?;
+    let account = accounts::lock(&mut tx, user_id).await?;
+    let saga = sagas::lock(&mut tx, user_id).await?;
+    let now = tx.read_clock();
+    let outcome = match saga {
+        None => Outcome::Rejected(NO_SAGA),
+        Some(saga) if reply.saga_id.as_ref().is_some_and(|id| *id != saga.id) => {
+            Outcome::Rejected(OTHER_SAGA)
+        }
+        Some(_) if account.is_none() => Outcome::Rejected("the account is deleted"),
+        Some(saga) if saga.state == SagaState::Closed => Outcome::AlreadyDone,
+        Some(saga) => {
+            sagas::close(&mut tx, &saga.id, SagaState::Closed, now).await?;
+            Outcome::Confirmed
+        }
+    };
+    tx.commit().await?;
+    if let Outcome::Rejected(why) = outcome {
+        tracing::warn!(user_id, why, "a confirmation of the user service was rejected");
+    }
+    Ok(outcome)
+}
+
+/// Deletes an account whose profile was not confirmed in time. Administrators stay.
+async fn expire(app: &App, user_id: &str) -> storage::Result<()> {
+    let actor = Actor::service(USER_SERVICE, None);
+    let mut tx = app.begin(&actor).await?;
+    let account = accounts::lock(&mut tx, user_id).await?;
+    let saga = sagas::lock(&mut tx, user_id).await?;
+    let now = tx.read_clock();
+    let is_due = |saga: &Saga| saga.state == SagaState::Published && saga.next_at <= now;
+    let Some(saga) = saga.filter(is_due) else {
+        return tx.rollback().await; // concluded meanwhile
+    };
+    let saga_id = saga.id.as_str();
+    let is_deleted = match account {
+        Some(account) if account.user.role != Role::admin() => {
+            tracing::warn!(user_id, saga_id, "account deleted: its profile was not confirmed");
+            sagas::close(&mut tx, saga_id, SagaState::Compensated, now).await?;
+            let detail = json!({ "reason": "no profile in time", "sagaId": saga_id });
+            remove_account(&mut tx, &saga, detail).await?;
+            true
+        }
+        account => {
+            if account.is_some() {
+                tracing::warn!(user_id, saga_id, "an administrator stays without a profile");
+            }
+            sagas::close(&mut tx, saga_id, SagaState::Closed, now).await?;
+            false
+        }
+    };
+    tx.commit().await?;
+    if is_deleted {
+        app.logouts_waiting.notify_one();
+        app.metrics.compensations.inc();
+    }
+    Ok(())
+}
+
+/// Concludes the sagas whose time has passed, and removes those that nobody needs any more.
 ///
 /// # Errors
 /// [`storage::Error`].
 pub async fn sweep(app: &App, batch: i64) -> storage::Result<()> {
     let now = app.clock.now();
-    sagas::close_expired(&app.db, now).await?;
+    if deadline(&app.config, now).is_some() {
+        loop {
+            let expired = sagas::expired(&app.db, now, batch).await?;
+            for user_id in &expired {
+                expire(app, user_id).await?;
+            }
+            if (expired.len() as i64) < batch {
+                break;
+            }
+        }
+    } else {
+        sagas::close_expired(&app.db, now).await?;
+    }
     let oldest = now - app.config.events.retention;
     while sagas::sweep(&app.db, oldest, batch).await? as i64 == batch {
         tokio::task::yield_now().await;

@@ -222,18 +222,17 @@ pub fn asyncapi() -> Value {
     let attributes = ["specversion", "type", "source", "id", "subject", "time"];
     let headers = attributes.map(|name| (format!("ce_{name}"), json!({ "type": "string" })));
     let headers: Map<String, Value> = headers.into_iter().collect();
-    let close = json!({
-        "type": "object",
-        "description": "The user is `id`, `userId` or `user_id`, else the key",
-        "properties": {
-            "id": { "type": "string" },
-            "userId": { "type": "string" },
-            "user_id": { "type": "string" },
-            "sagaId": { "type": "string" },
-            "reason": { "type": "string" },
-            "correlationId": { "type": "string" },
-        },
-    });
+    let reply = |has_reason: bool| {
+        let names = ["id", "userId", "user_id", "sagaId", "correlationId"];
+        let names = names.into_iter().chain(has_reason.then_some("reason"));
+        let properties: Map<String, Value> =
+            names.map(|name| (name.to_owned(), json!({ "type": "string" }))).collect();
+        json!({
+            "type": "object",
+            "description": "The user is `id`, `userId` or `user_id`, else the key",
+            "properties": properties,
+        })
+    };
     let channel = |name: &str| json!({ "$ref": format!("#/channels/{name}") });
     json!({
         "asyncapi": "3.0.0",
@@ -247,11 +246,16 @@ pub fn asyncapi() -> Value {
                 "headers": { "type": "object", "properties": headers },
                 "payload": schema(PROFILE),
             } } },
+            "userCreateDone": { "address": "user.create.done", "messages": { "user_create_done": {
+                "name": "user.create.done",
+                "summary": "The user service has created the profile",
+                "payload": reply(false),
+            } } },
             "userCreateClose": { "address": "user.create.close", "messages": {
                 "user_create_close": {
                     "name": "user.create.close",
                     "summary": "The user service refuses an account",
-                    "payload": close,
+                    "payload": reply(true),
                 },
             } },
         },
@@ -259,6 +263,7 @@ pub fn asyncapi() -> Value {
             "publishEvents": { "action": "send", "channel": channel("events") },
             "requestProfile": { "action": "send", "channel": channel("userCreate") },
             "readRefusal": { "action": "receive", "channel": channel("userCreateClose") },
+            "readConfirmation": { "action": "receive", "channel": channel("userCreateDone") },
         },
     })
 }

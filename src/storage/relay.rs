@@ -169,11 +169,17 @@ impl RelayConnection {
         self.run(statement.bind(most)).await?.iter().map(from_row).collect()
     }
 
-    /// Marks events that Kafka has acknowledged, and the sagas that they begin.
+    /// Marks events that Kafka has acknowledged, and the sagas that they begin, whose profiles must
+    /// exist at `deadline`, if there is one.
     ///
     /// # Errors
     /// [`Error::Database`]: they will be published again.
-    pub async fn mark(&mut self, events: &[&OutboxRow], now: Timestamp) -> Result<()> {
+    pub async fn mark(
+        &mut self,
+        events: &[&OutboxRow],
+        now: Timestamp,
+        deadline: Option<Timestamp>,
+    ) -> Result<()> {
         if events.is_empty() {
             return Ok(());
         }
@@ -183,8 +189,8 @@ impl RelayConnection {
             macro_rules! update {
                 ($list:literal) => {
                     concat!(
-                        "UPDATE sagas SET state = 'published', step = 'answer' \
-                         WHERE state = 'started' AND step = 'publish' AND id IN (",
+                        "UPDATE sagas SET state = 'published', step = 'answer', \
+                         next_at = COALESCE($2, next_at) WHERE state = 'started' AND step = 'publish' AND id IN (",
                         $list,
                         ")"
                     )
@@ -192,7 +198,7 @@ impl RelayConnection {
             }
             let statement = Statement::new(update!("SELECT value FROM json_each($1)"))
                 .locking(update!("SELECT json_array_elements_text(CAST($1 AS json))"));
-            self.write(statement.bind(format!("{sagas:?}"))).await?;
+            self.write(statement.bind(format!("{sagas:?}")).bind(deadline.map(|at| at.0))).await?;
         }
         let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
         let list = format!("{numbers:?}"); // a JSON array

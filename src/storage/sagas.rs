@@ -146,6 +146,16 @@ pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// The users of up to `most` published sagas whose time has passed.
+pub async fn expired(db: &Db, now: Timestamp, most: i64) -> Result<Vec<String>> {
+    let statement = Statement::new(
+        "SELECT user_id FROM sagas WHERE closed_at IS NULL AND next_at <= $1 AND state = 'published' \
+         ORDER BY next_at LIMIT $2",
+    );
+    let rows = db.read(statement.bind(now).bind(most)).await?;
+    rows.iter().map(|row| row.get("user_id")).collect()
+}
+
 /// Closes sagas whose time has passed: their accounts stay. A saga that is not published yet
 /// waits.
 pub async fn close_expired(db: &Db, now: Timestamp) -> Result<()> {

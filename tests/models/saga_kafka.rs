@@ -22,6 +22,8 @@ enum Variant {
     CompensateAgain,
     /// `user.deleted` has no message for the consumer of `user.create`.
     NoTombstone,
+    /// The deadline deletes the account whatever has become of its saga.
+    DeadlineWithoutState,
     /// Not the server's: the user service creates an id again that it was told to delete.
     ServiceForgets,
 }
@@ -79,6 +81,8 @@ struct State {
     told: bool,
     /// Messages on `user.create.close` that are not consumed.
     closes: u8,
+    /// Messages on `user.create.done` that are not consumed.
+    dones: u8,
     consumer: Consumer,
     /// A message came when its saga was not open any more.
     late: bool,
@@ -108,12 +112,19 @@ enum Action {
     CrashConsumer,
     /// `kafka.close_window` is over.
     CloseSaga,
+    /// The transaction for a message on `user.create.done`; whether it is delivered again.
+    Confirm(bool),
+    /// `user_service.deadline` is over.
+    Deadline,
 }
 
 struct Registration {
     variant: Variant,
     /// The user service refuses the account.
     refuses: bool,
+    /// The user service confirms profiles, and an account without one is deleted in the end:
+    /// `on_deadline = "compensate"`.
+    confirms: bool,
     troubles: u8,
     forged: u8,
 }
@@ -149,7 +160,9 @@ impl Registration {
         match message {
             Message::Created if self.refuses => state.closes += 1,
             Message::Created => {
-                state.profile |= !state.told || self.variant == Variant::ServiceForgets;
+                let creates = !state.told || self.variant == Variant::ServiceForgets;
+                state.profile |= creates;
+                state.dones += u8::from(creates && self.confirms);
             }
             Message::Tombstone => {
                 state.profile = false;
@@ -161,7 +174,7 @@ impl Registration {
     fn is_at_rest(&self, state: &State) -> bool {
         let open = matches!(state.saga, Saga::Started | Saga::Published);
         let sent = |row: Row| matches!(row, Row::None | Row::Marked);
-        let read = state.topic.is_empty() && state.closes == 0;
+        let read = state.topic.is_empty() && state.closes == 0 && state.dones == 0;
         !open
             && read
             && sent(state.created)
@@ -184,6 +197,7 @@ impl Model for Registration {
             profile: false,
             told: false,
             closes: 0,
+            dones: 0,
             consumer: Consumer::Ready,
             late: false,
             troubles: 0,
@@ -234,8 +248,21 @@ impl Model for Registration {
                 }
             }
         }
-        if matches!(state.saga, Saga::Started | Saga::Published) {
-            actions.push(Action::CloseSaga);
+        if state.dones > 0 {
+            actions.push(Action::Confirm(false));
+            if trouble {
+                actions.push(Action::Confirm(true));
+            }
+        }
+        let unchecked = self.variant == Variant::DeadlineWithoutState;
+        match state.saga {
+            Saga::Started | Saga::Published if !self.confirms => actions.push(Action::CloseSaga),
+            // A saga that is not published yet waits.
+            Saga::Published => actions.push(Action::Deadline),
+            Saga::Closed if unchecked && state.account == Account::Exists => {
+                actions.push(Action::Deadline);
+            }
+            _ => {}
         }
     }
 
@@ -296,6 +323,23 @@ impl Model for Registration {
                 state.troubles += 1;
             }
             Action::CloseSaga => state.saga = Saga::Closed,
+            Action::Confirm(again) => {
+                match again {
+                    true => state.troubles += 1,
+                    false => state.dones -= 1,
+                }
+                let open = matches!(state.saga, Saga::Started | Saga::Published);
+                if open && state.account == Account::Exists {
+                    state.saga = Saga::Closed;
+                }
+            }
+            Action::Deadline => {
+                state.established_deleted |= state.saga == Saga::Closed;
+                state.account = Account::Deleted;
+                state.saga = Saga::Compensated;
+                state.deleted = Row::Waiting;
+                state.deletions += 1;
+            }
         }
         Some(state)
     }
@@ -326,11 +370,15 @@ impl Model for Registration {
 
 const NO_ORPHAN: &str =
     "at rest there is an account if and only if there is a profile, or a refusal came too late";
-const ESTABLISHED: &str = "no message deletes an established account";
+const ESTABLISHED: &str = "no message and no deadline deletes an established account";
 const ONCE: &str = "a registration is compensated once";
 
 fn accepted(variant: Variant) -> Registration {
-    Registration { variant, refuses: false, troubles: 4, forged: 2 }
+    Registration { variant, refuses: false, confirms: false, troubles: 4, forged: 2 }
+}
+
+fn confirmed(variant: Variant) -> Registration {
+    Registration { confirms: true, forged: 1, ..accepted(variant) }
 }
 
 fn refused(variant: Variant) -> Registration {
@@ -346,11 +394,12 @@ fn honest(variant: Variant) -> Registration {
 fn messages_leave_no_orphan() {
     assert_holds("saga by Kafka, forged messages", accepted(Variant::AsDesigned));
     assert_holds("saga by Kafka, an account that is refused", refused(Variant::AsDesigned));
+    assert_holds("saga by Kafka, confirmed profiles", confirmed(Variant::AsDesigned));
 }
 
 #[test]
 fn every_registration_by_kafka_comes_to_rest() {
-    for model in [accepted, refused, honest] {
+    for model in [accepted, refused, honest, confirmed] {
         let model = model(Variant::AsDesigned);
         let (states, stuck) = dead_end(&model, |model, state| model.is_at_rest(state));
         assert_eq!(stuck, None, "of {states} states");
@@ -367,6 +416,7 @@ fn mutations_of_the_saga_by_kafka_are_found() {
         (OffsetBeforeCommit, honest, NO_ORPHAN),
         (CompensateAgain, honest, ONCE),
         (NoTombstone, accepted, NO_ORPHAN),
+        (DeadlineWithoutState, confirmed, ESTABLISHED),
         (ServiceForgets, accepted, NO_ORPHAN),
     ] {
         assert_found(&mutation, model(mutation), property);

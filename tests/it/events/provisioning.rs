@@ -6,7 +6,7 @@ use propusk::{
     flows::{
         admin::{access::Precondition, users},
         maintenance,
-        provisioning::{self, Outcome, Refusal},
+        provisioning::{self, Outcome, ServiceReply},
     },
     model::{
         actor::Actor,
@@ -29,6 +29,8 @@ backend_tests! {
     a_profile_is_created_or_the_account_is_deleted,
     t165_late_forged_or_replayed_refusals_delete_no_account,
     t166_unreadable_messages_are_set_aside,
+    an_account_whose_profile_is_not_confirmed_is_deleted,
+    t168_confirmations_of_others_confirm_nothing,
     events_are_listed_and_published_again_by_command,
     with_grpc_no_profile_is_requested_by_kafka,
 }
@@ -75,8 +77,8 @@ async fn wait_until_gone(server: &TestServer, id: &str) {
 
 async fn a_profile_is_created_or_the_account_is_deleted(backend: Backend) {
     let (broker, topics) = (shared_broker(), Topics::new());
-    let server = TestServer::with(backend, &with_user_service(&topics, &broker)).await;
-    let other = server.another(&with_user_service(&topics, &broker)).await;
+    let server = TestServer::with(backend, &with_confirmations(&topics, &broker)).await;
+    let other = server.another(&with_confirmations(&topics, &broker)).await;
     let mut service = UserService::start(&broker, &topics, "refused.example");
 
     server.register("ann").await;
@@ -132,7 +134,7 @@ async fn a_profile_is_created_or_the_account_is_deleted(backend: Backend) {
     // The states.
     assert_eq!(saga.state, SagaState::Compensated);
     assert!(saga.closed_at.is_some());
-    assert_eq!(saga_of(&server, &ann).await.state, SagaState::Published);
+    until_state(&server, &ann, SagaState::Closed).await;
     let entry = "SELECT detail, correlation_id FROM audit_log WHERE action = 'user.compensated'";
     let rows = server.app.db.read(Statement::new(entry)).await.expect("the audit log");
     assert_eq!(rows.len(), 1);
@@ -199,7 +201,7 @@ async fn t165_late_forged_or_replayed_refusals_delete_no_account(backend: Backen
     let rows = server.app.db.read(Statement::new(entries)).await.expect("the audit log");
     assert_eq!(rows.len(), rejected.len());
     // Nothing that comes later is older: a refusal that is sent again has no effect.
-    let refusal = Refusal {
+    let refusal = ServiceReply {
         user_id: joe.clone(),
         saga_id: Some(other_saga),
         reason: None,
@@ -241,6 +243,117 @@ async fn t166_unreadable_messages_are_set_aside(backend: Backend) {
         assert_eq!(dead[at].headers["offset"], at.to_string());
         assert!(!dead[at].headers["error"].is_empty());
     }
+}
+
+/// With a user service that confirms profiles, for which the server waits an hour.
+fn with_confirmations<'a>(topics: &'a Topics, broker: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut settings = with_user_service(topics, broker);
+    settings.push(("PROPUSK_USER_SERVICE__ON_DEADLINE", "compensate"));
+    settings.push(("PROPUSK_USER_SERVICE__DEADLINE", "1h"));
+    settings
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Polls until the saga of a user is in this state.
+async fn until_state(server: &TestServer, id: &str, state: SagaState) {
+    for _ in 0..1_200 {
+        if saga_of(server, id).await.state == state {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the saga is not {state:?} after a minute");
+}
+
+async fn an_account_whose_profile_is_not_confirmed_is_deleted(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    // Registered while Kafka is away: the time begins with the announcement.
+    let mut away = with_confirmations(&topics, &broker);
+    away.retain(|(name, _)| *name != "PROPUSK_KAFKA__BROKERS");
+    away.push(("PROPUSK_KAFKA__BROKERS", "127.0.0.1:1"));
+    let first = TestServer::with(backend, &away).await;
+    for name in ["ann", "bob", "root"] {
+        first.register(name).await;
+    }
+    first.clock.advance(HOUR);
+    maintenance::sweep(&first.app).await.expect("swept");
+    let server = first.another(&with_confirmations(&topics, &broker)).await;
+    first.stop().await;
+    let id = async |name: &str| id_of(&server, name).await;
+    let (ann, bob, root) = (id("ann").await, id("bob").await, id("root").await);
+    users::set_role(&server.app, &root, Role::admin(), &Actor::operator()).await.expect("changed");
+    for id in [&ann, &bob, &root] {
+        until_state(&server, id, SagaState::Published).await;
+    }
+    let done = json!({ "id": ann, "sagaId": saga_of(&server, &ann).await.id }).to_string();
+    let done = json!({ "topic": topics.user_create_done, "key": ann, "value": done });
+    produce(&broker, &[done.clone(), done]).await;
+    until_state(&server, &ann, SagaState::Closed).await;
+
+    server.clock.advance(HOUR - Duration::from_secs(1));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert!(exists(&server, &bob).await, "the time has not passed");
+    server.clock.advance(Duration::from_secs(1));
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert!(exists(&server, &ann).await && exists(&server, &root).await);
+    assert!(!exists(&server, &bob).await);
+    assert_eq!(saga_of(&server, &bob).await.state, SagaState::Compensated);
+    assert_eq!(saga_of(&server, &root).await.state, SagaState::Closed);
+    let mut reader = Reader::start(&broker, &[&topics.user_create, &topics.events]);
+    let is_of_bob = |one: &&Received| one.key.as_deref() == Some(bob.as_str());
+    let is_told = |messages: &[Received]| {
+        let mut of_bob = messages.iter().filter(is_of_bob);
+        of_bob.clone().any(|one| one.value.is_none())
+            && of_bob.any(|one| one.value.is_some() && one.json()["type"] == "user.deleted")
+    };
+    let messages = reader.until(is_told).await;
+    let tombstones = messages.iter().filter(|one| one.value.is_none());
+    assert_eq!(tombstones.count(), 1);
+    let deleted = messages.iter().filter(is_of_bob).filter(|one| one.value.is_some());
+    let deleted = deleted.map(Received::json).find(|event| event["type"] == "user.deleted");
+    assert_eq!(deleted.expect("an event")["data"]["reason"], "compensated");
+    let entry = "SELECT detail FROM audit_log WHERE action = 'user.compensated'";
+    let rows = server.app.db.read(Statement::new(entry)).await.expect("the audit log");
+    assert_eq!(rows.len(), 1);
+    let detail: String = rows[0].get("detail").expect("a detail");
+    assert!(detail.contains("no profile in time"), "{detail}");
+}
+
+async fn t168_confirmations_of_others_confirm_nothing(backend: Backend) {
+    let (broker, topics) = (shared_broker(), Topics::new());
+    let server = TestServer::with(backend, &with_confirmations(&topics, &broker)).await;
+    for name in ["ann", "bob"] {
+        server.register(name).await;
+    }
+    let (ann, bob) = (id_of(&server, "ann").await, id_of(&server, "bob").await);
+    until_state(&server, &ann, SagaState::Published).await;
+    until_state(&server, &bob, SagaState::Published).await;
+    let operator = Actor::operator();
+    users::delete(&server.app, &bob, &Precondition::Any, &operator).await.expect("deleted");
+    let other_saga = saga_of(&server, &bob).await.id;
+    let done = |key: &str, value: Value| json!({ "topic": topics.user_create_done, "key": key, "value": value.to_string() });
+    let rejected = [
+        done("1", json!({ "id": ann, "sagaId": other_saga })),
+        done("2", json!({ "id": bob, "sagaId": other_saga })),
+        done("3", json!({ "id": "nobody" })),
+        done("4", json!([])),
+    ];
+    produce(&broker, &rejected).await;
+    let mut reader = Reader::start(&broker, &[&topics.dead_letter]);
+    let dead = reader.until(|messages| messages.len() == rejected.len()).await;
+    let why = |key: &str| {
+        let found = dead.iter().find(|one| one.key.as_deref() == Some(key));
+        found.map(|one| one.headers["error"].clone())
+    };
+    assert_eq!(why("1").as_deref(), Some("the saga is another one"));
+    assert_eq!(why("2").as_deref(), Some("the account is deleted"));
+    assert_eq!(why("3").as_deref(), Some("the account was not created for the user service"));
+    assert_eq!(why("4").as_deref(), Some("the value is not a JSON object"));
+    assert_eq!(saga_of(&server, &ann).await.state, SagaState::Published);
+    server.clock.advance(HOUR);
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert!(!exists(&server, &ann).await);
 }
 
 async fn events_are_listed_and_published_again_by_command(backend: Backend) {
@@ -350,7 +463,7 @@ async fn refusals_at_once_delete_an_account_once(backend: Backend) {
     let server = TestServer::with(backend, &UNREACHABLE).await;
     server.register("ann").await;
     let user_id = id_of(&server, "ann").await;
-    let refusal = Refusal { user_id, saga_id: None, reason: None, correlation_id: None };
+    let refusal = ServiceReply { user_id, saga_id: None, reason: None, correlation_id: None };
     let attempts = (0..8).map(|_| {
         let (app, refusal) = (server.app.clone(), refusal.clone());
         tokio::spawn(async move { provisioning::compensate(&app, &refusal).await })
@@ -359,7 +472,7 @@ async fn refusals_at_once_delete_an_account_once(backend: Backend) {
     for attempt in attempts.collect::<Vec<_>>() {
         match attempt.await.expect("a task").expect("an outcome") {
             Outcome::Compensated => compensated += 1,
-            Outcome::AlreadyDone => {}
+            Outcome::AlreadyDone | Outcome::Confirmed => {}
             Outcome::Rejected(why) => panic!("{why}"),
         }
     }

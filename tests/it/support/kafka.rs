@@ -225,6 +225,7 @@ impl UserService {
             .env("KAFKA_BROKER", broker)
             .env("TOPIC_CREATE", &topics.user_create)
             .env("TOPIC_CLOSE", &topics.user_create_close)
+            .env("TOPIC_DONE", &topics.user_create_done)
             .env("GROUP", format!("{}.user-service", topics.events))
             .env("REFUSED_DOMAIN", refused_domain)
             .stdin(Stdio::null())
@@ -275,6 +276,7 @@ pub struct Topics {
     pub events: String,
     pub user_create: String,
     pub user_create_close: String,
+    pub user_create_done: String,
     pub dead_letter: String,
 }
 
@@ -288,6 +290,7 @@ impl Topics {
             events: topic("events"),
             user_create: topic("user.create"),
             user_create_close: topic("user.create.close"),
+            user_create_done: topic("user.create.done"),
             dead_letter: topic("dead-letter"),
         }
     }
@@ -301,6 +304,7 @@ impl Topics {
             ("PROPUSK_KAFKA__TOPICS__EVENTS", &self.events),
             ("PROPUSK_KAFKA__TOPICS__USER_CREATE", &self.user_create),
             ("PROPUSK_KAFKA__TOPICS__USER_CREATE_CLOSE", &self.user_create_close),
+            ("PROPUSK_KAFKA__TOPICS__USER_CREATE_DONE", &self.user_create_done),
             ("PROPUSK_KAFKA__TOPICS__DEAD_LETTER", &self.dead_letter),
         ]
     }
