@@ -55,6 +55,8 @@ error_codes! {
     InvalidMfaToken = "INVALID_MFA_TOKEN" UNAUTHORIZED,
     /// The code of a second factor is wrong, or was used before.
     InvalidCode = "INVALID_CODE" UNAUTHORIZED,
+    /// The passkey is unknown, or its answer is not valid.
+    InvalidPasskey = "INVALID_PASSKEY" UNAUTHORIZED,
     InvalidToken = "INVALID_TOKEN" UNAUTHORIZED,
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN" UNAUTHORIZED,
     /// Client authentication failed (RFC 6749 §5.2).
@@ -364,6 +366,7 @@ impl From<Error> for ApiError {
                 Self { mfa: Some(mfa), ..Self::new(ErrorCode::MfaRequired, message) }
             }
             E::WrongCode => Self::new(ErrorCode::InvalidCode, message),
+            E::InvalidPasskey => Self::new(ErrorCode::InvalidPasskey, message),
             E::LoginExpired => Self::new(ErrorCode::InvalidMfaToken, message),
             E::NeedsLogin { max_age, second_factor } => {
                 let seconds = max_age.as_secs();

@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use url::Url;
+use webauthn_rs::{Webauthn, WebauthnBuilder};
 
 use crate::{
     caches::{
@@ -44,6 +46,8 @@ pub struct App {
     jwks_synced: Mutex<Option<Instant>>,
     pub directory: Arc<Directory>,
     pub revocations: RevocationList,
+    /// Verifies passkeys; `None` where the issuer is an IP address, which WebAuthn has no use for.
+    pub webauthn: Option<Webauthn>,
     /// Access tokens that wait to be revoked in one commit.
     pub token_revocations: Batch<TokenRevocation>,
     pub outbound: Arc<Outbound>,
@@ -194,6 +198,7 @@ impl App {
             UserService::new(&config.user_service).map_err(StartError::UserService)?;
         let mailer = Mailer::new(&config).map_err(StartError::Mail)?;
         let services = Services::new(&config.services).map_err(StartError::Services)?;
+        let webauthn = webauthn(&config.server.issuer);
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
@@ -206,6 +211,7 @@ impl App {
             jwks_synced: Mutex::default(),
             directory,
             revocations,
+            webauthn,
             token_revocations: Batch::default(),
             outbound: Arc::new(outbound),
             user_service,
@@ -316,6 +322,13 @@ impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "App({})", self.config.server.issuer)
     }
+}
+
+/// The WebAuthn relying party of an issuer: its origin, and its host as the id.
+fn webauthn(issuer: &str) -> Option<Webauthn> {
+    let origin = Url::parse(issuer).ok()?;
+    let host = origin.domain()?.to_owned();
+    WebauthnBuilder::new(&host, &origin).and_then(WebauthnBuilder::build).ok()
 }
 
 /// Opens the configured database; an SQLite file that does not exist is created.

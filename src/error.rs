@@ -50,6 +50,9 @@ pub enum Error {
         "wrong code: enter the current one of your authenticator app, or an unused recovery code"
     )]
     WrongCode,
+    /// An unknown passkey, or an answer that is not valid, indistinguishably.
+    #[error("the passkey was not accepted: try again, or log in another way")]
+    InvalidPasskey,
     /// The second step of a login came too late, or the account was changed since the first.
     #[error("the login has expired: enter the password again")]
     LoginExpired,

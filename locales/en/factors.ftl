@@ -55,3 +55,12 @@ security-remove-text = You will no longer be able to log in with “{ $name }”
 security-remove-last = “{ $name }” is your only second factor. Without it, your password alone protects your account, and your recovery codes stop working.
 security-renew-title = Get new recovery codes?
 security-renew-text = Your earlier codes stop working.
+
+passkey-title = Add a passkey
+passkey-text = You log in with the lock of your device: a fingerprint, your face or a PIN. A passkey replaces the password and the code.
+passkey-script = Passkeys need JavaScript. Turn it on for this site.
+passkey-create = Create a passkey
+passkey-login = Log in with a passkey
+passkey-use = Use a passkey
+passkey-failed = The browser did not use a passkey. Try again, or choose another way.
+problem-passkey = This passkey was not accepted. Try again, or log in another way.

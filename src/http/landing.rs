@@ -11,7 +11,7 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 use super::{
     assets::{Asset, Coding, STATIC_PAGE_CSP, fixed_answer, page_headers},
     pages,
-    views::{AssetUrls, ICON, Locale, REVEAL, SHEET, SUBMIT, language_cookie},
+    views::{AssetUrls, ICON, Locale, PASSKEY, REVEAL, SHEET, SUBMIT, language_cookie},
 };
 
 #[derive(Template)]
@@ -98,6 +98,7 @@ pub fn route(route: Route, settings: Settings) -> Result<Route, askama::Error> {
         (&assets.style_sheet, "text/css; charset=utf-8", SHEET),
         (&assets.icon, "image/svg+xml", ICON),
         (&assets.reveal, script, REVEAL),
+        (&assets.passkey, script, PASSKEY),
         (&assets.submit, script, SUBMIT),
     ];
     let route = route.at("/", get(Landing::new(settings)?));

@@ -71,6 +71,12 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .at("/account/security", "GET", get(factors::show))
         .at("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))
         .at(
+            "/account/security/passkey",
+            "GET, POST",
+            get(factors::set_up_passkey).post(factors::confirm_passkey),
+        )
+        .at("/login/passkey", "POST", post(login::by_passkey))
+        .at(
             "/account/security/remove",
             "GET, POST",
             get(factors::ask_removal).post(factors::remove),

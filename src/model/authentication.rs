@@ -15,6 +15,12 @@ pub const ACR_VALUES: [&str; 2] = [ACR_MFA, ACR_PASSWORD];
 pub const PASSWORD: &str = "pwd";
 /// A one-time password.
 pub const OTP: &str = "otp";
+/// A key in one device.
+pub const HARDWARE_KEY: &str = "hwk";
+/// A key that can be copied to other devices.
+pub const SOFTWARE_KEY: &str = "swk";
+/// The user was present.
+pub const USER: &str = "user";
 /// Several factors.
 pub const MFA: &str = "mfa";
 

@@ -100,32 +100,94 @@ pub async fn totp_of(db: &Db, user_id: &str) -> Result<Vec<TotpRow>> {
     rows.iter().map(row).collect()
 }
 
-/// Adds an authenticator app whose code of `step` was accepted.
+/// What a factor is stored with.
+#[derive(Debug)]
+pub enum Secret {
+    /// Of an authenticator app whose code of `step` was accepted.
+    Totp { secret_jwe: String, step: i64 },
+    /// `credential`: JSON.
+    Passkey { credential_id: Vec<u8>, credential: String },
+}
+
+impl Secret {
+    pub const fn kind(&self) -> FactorKind {
+        match self {
+            Self::Totp { .. } => FactorKind::Totp,
+            Self::Passkey { .. } => FactorKind::Passkey,
+        }
+    }
+}
+
+/// Adds a factor.
 ///
 /// # Errors
-/// [`Error::Conflict`] if this set-up was confirmed before.
-pub async fn insert_totp(
+/// [`Error::Conflict`] if this set-up was confirmed before, or the passkey is known.
+pub async fn insert(
     tx: &mut Tx,
     user_id: &str,
-    new: TotpRow,
+    id: &str,
     name: &str,
-    step: i64,
+    secret: Secret,
     now: Timestamp,
 ) -> Result<()> {
+    let kind = secret.kind();
+    let (secret_jwe, step, credential_id, credential) = match secret {
+        Secret::Totp { secret_jwe, step } => (Some(secret_jwe), Some(step), None, None),
+        Secret::Passkey { credential_id, credential } => {
+            (None, None, Some(credential_id), Some(credential))
+        }
+    };
     tx.run(
         Statement::new(
-            "INSERT INTO second_factors (id, user_id, kind, name, secret_jwe, last_step, created_at) \
-             VALUES ($1, $2, 'totp', $3, $4, $5, $6)",
+            "INSERT INTO second_factors (id, user_id, kind, name, secret_jwe, last_step, credential_id, \
+             credential, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
-        .bind(new.id)
+        .bind(id)
         .bind(user_id)
+        .bind(kind.as_str())
         .bind(name)
-        .bind(new.secret_jwe)
+        .bind(secret_jwe)
         .bind(step)
+        .bind(credential_id)
+        .bind(credential)
         .bind(now),
     )
     .await?;
     mark(tx, user_id, Some(now)).await
+}
+
+/// A passkey of a user.
+#[derive(Debug)]
+pub struct PasskeyRow {
+    pub id: String,
+    /// JSON, with the signature counter.
+    pub credential: String,
+}
+
+/// The passkeys of a user.
+pub async fn passkeys_of(db: &Db, user_id: &str) -> Result<Vec<PasskeyRow>> {
+    let statement = Statement::new(
+        "SELECT id, credential FROM second_factors WHERE user_id = $1 AND kind = 'passkey' ORDER BY id",
+    );
+    let rows = db.read(statement.bind(user_id)).await?;
+    let row = |row: &Row| Ok(PasskeyRow { id: row.get("id")?, credential: row.get("credential")? });
+    rows.iter().map(row).collect()
+}
+
+/// Stores the state of a passkey after its use; `false` if it was used or removed meanwhile.
+pub async fn use_passkey(
+    tx: &mut Tx,
+    id: &str,
+    before: &str,
+    after: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE second_factors SET credential = $3, last_used_at = $4 WHERE id = $1 AND credential = $2 \
+         RETURNING id",
+    );
+    let statement = statement.bind(id).bind(before).bind(after).bind(now);
+    Ok(!tx.run(statement).await?.is_empty())
 }
 
 /// Accepts the code of a time step, once and in order; `false` if this one or a later one was

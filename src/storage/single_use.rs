@@ -14,6 +14,8 @@ pub enum Kind {
     JwtBearer,
     /// The `jti` of an Identity Assertion JWT Authorization Grant (RFC 7523 §3).
     IdJag,
+    /// The challenge of a passkey.
+    Passkey,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
             Self::ClientAssertion => "client_assertion",
             Self::JwtBearer => "jwt_bearer",
             Self::IdJag => "id_jag",
+            Self::Passkey => "passkey",
         }
     }
 }

@@ -6,11 +6,12 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, ClientCard, ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections,
-    Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, EmailForm,
-    EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, FactorLine, FactorQuestion, Form,
-    FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome, Problem,
-    RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SetUpFactor,
+    Account, AddPasskey, ClientCard, ConfirmChange, Connect, ConnectionLine, ConnectionNotice,
+    Connections, Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts, DeviceResult,
+    EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, FactorLine,
+    FactorQuestion, Form, FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome,
+    PasskeyForm, Problem, RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security,
+    SelectAccount, SetUpFactor,
 };
 use serde_json::{Value, json};
 
@@ -19,13 +20,16 @@ use crate::support::{Backend, PASSWORD, TestServer, chromium::Chromium};
 /// A notebook on a square background.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 56 56'%3E%3Crect width='56' height='56' fill='%234b3fa7'/%3E%3Cpath d='M16 14h24v28H16z' fill='%23fff'/%3E%3Cpath d='M20 21h16M20 28h16M20 35h9' stroke='%234b3fa7' stroke-width='3'/%3E%3C/svg%3E";
 
+/// What a script needs to run.
+const PASSKEY_OPTIONS: &str = r#"{"challenge":"AAAA","user":{"id":"AAAA"}}"#;
+
 /// A part of a QR code.
 const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 29 29\" shape-rendering=\"crispEdges\"><path fill=\"#fff\" d=\"M0 0h29v29H0z\"/><path fill=\"#000\" d=\"M4 4h7v7h-7zM18 4h7v7h-7zM4 18h7v7h-7z\"/></svg>";
 
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 51] = [
+const PAGES: [&str; 52] = [
     "login",
     "login-for-client",
     "login-again",
@@ -73,6 +77,7 @@ const PAGES: [&str; 51] = [
     "recovery-codes",
     "security",
     "security-none",
+    "passkey",
     "security-remove",
     "security-renew",
     "services",
@@ -134,6 +139,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
+        passkey: None,
     };
     let register = Register {
         form,
@@ -214,6 +220,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         account: "vera@example.org",
         has_app: true,
         other_account: "/login".to_owned(),
+        passkey: None,
     };
     let uri =
         "otpauth://totp/id.example.org:vera%40example.org?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
@@ -240,6 +247,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         factors: vec![line("1", "My phone"), line("2", LONG)],
         recovery_codes: 9,
         is_required: false,
+        has_passkeys: true,
     };
     let change = |question| ConfirmChange { form, question, problem: None };
     let codes: Vec<String> = (0..10).map(|n| format!("7d3k-0hqa-mz4e-w8s{n}")).collect();
@@ -272,6 +280,14 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             factors: vec![],
             recovery_codes: 0,
             is_required: true,
+            has_passkeys: false,
+        }
+        .render(t, ok, to),
+        "passkey" => AddPasskey {
+            form,
+            passkey: PasskeyForm { options: PASSKEY_OPTIONS, token: "x" },
+            problem: Some(Problem::InvalidPasskey),
+            name: "",
         }
         .render(t, ok, to),
         "security-remove" => change(FactorQuestion::Remove { id: "1", name: LONG, is_last: true })

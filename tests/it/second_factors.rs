@@ -21,6 +21,7 @@ use crate::{
     readme::{blocks, sh},
     support::{
         Backend, Database, PASSWORD, Reply, TestServer, backend_tests,
+        chromium::Chromium,
         grpc::expect_refused,
         oauth::{
             AuthorizationRequest, AuthorizationResponse, Browser, Form, changed, device_app,
@@ -530,4 +531,131 @@ async fn explain_names_the_step_that_a_login_lacks() {
     // The language of the page of the second step follows the link.
     let reply = send(server.request(Method::GET, "/login/second-factor")).await;
     assert_eq!(reply.expect(StatusCode::SEE_OTHER).header("location"), "/login");
+}
+
+/// What `fetch` in a page gets: `[status, body]`.
+async fn fetched(browser: &Chromium, path: &str, body: &str) -> Value {
+    let script = format!(
+        "const done = arguments[arguments.length - 1]; \
+         fetch('{path}', {{ method: 'POST', headers: {{ 'content-type': 'application/json' }}, body: JSON.stringify({body}) }}) \
+         .then(async answer => done([answer.status, await answer.json()]))"
+    );
+    browser.ask("execute/async", json!({ "script": script, "args": [] })).await.expect("it runs")
+}
+
+/// The amr of the newest browser session.
+async fn newest_amr(server: &TestServer) -> String {
+    let statement = "SELECT amr FROM browser_sessions WHERE revoked_at IS NULL ORDER BY authenticated_at DESC, id DESC LIMIT 1";
+    let rows = server.app.db.read(propusk::storage::Statement::new(statement)).await.expect("rows");
+    rows[0].get("amr").expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn t200_a_passkey_logs_in_alone_and_as_second_factor_and_each_answer_once() {
+    let address = crate::support::process::free_address();
+    let port = address.rsplit(':').next().expect("a port");
+    let issuer = format!("http://localhost:{port}");
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    server.register("vera").await;
+    let browser = Chromium::open("en").await;
+    browser.devtools("WebAuthn.enable", json!({})).await;
+    let authenticator = json!({ "options": {
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+        "isUserVerified": true, "automaticPresenceSimulation": true,
+    } });
+    let added = browser.devtools("WebAuthn.addVirtualAuthenticator", authenticator).await;
+    // One that does not recognise its user answers nothing, not even what the login form asks for on
+    // load (conditional mediation), which it otherwise answers at once.
+    let recognises = async |user: bool| {
+        let set = json!({ "authenticatorId": added["authenticatorId"], "isUserVerified": user });
+        browser.devtools("WebAuthn.setUserVerified", set).await;
+    };
+    let heading = |text: &'static str| browser.text_is("h1", text);
+    let log_out = async || {
+        server.clock.advance(Duration::from_secs(1));
+        browser.go(&format!("{issuer}/oauth2/logout")).await;
+        browser.click("button[value=logout]").await;
+        heading("You are logged out").await;
+        browser.go(&format!("{issuer}/login")).await;
+    };
+    let by_passkey = async || {
+        let click = "document.querySelector('form[data-ceremony=login] button')?.click()";
+        // The page may be on its way already.
+        let _ = browser.ask("execute/sync", json!({ "script": click, "args": [] })).await;
+    };
+    browser.go(&format!("{issuer}/login")).await;
+    let completes = "return document.querySelector('#login').autocomplete";
+    assert_eq!(browser.run(completes).await, "username webauthn");
+    browser.type_into("#login", "vera").await;
+    browser.type_into("#password", PASSWORD).await;
+    browser.click("form[action='/login'] button[type=submit]").await;
+    heading("You are logged in").await;
+    browser.go(&format!("{issuer}/account/security/passkey")).await;
+    browser.type_into("#name", "Laptop").await;
+    browser.click("form[data-ceremony=create] button").await;
+    heading("Save your recovery codes").await;
+    assert_eq!(newest_amr(&server).await, "pwd user mfa");
+    browser.go(&format!("{issuer}/account/security")).await;
+    assert!(browser.text(".factors").await.contains("Laptop"));
+
+    // Alone.
+    log_out().await;
+    by_passkey().await;
+    heading("You are logged in").await;
+    assert_eq!(newest_amr(&server).await, "hwk user mfa");
+    // After the password.
+    recognises(false).await;
+    log_out().await;
+    browser.type_into("#login", "vera").await;
+    browser.type_into("#password", PASSWORD).await;
+    browser.click("form[action='/login'] button[type=submit]").await;
+    heading("Enter your code").await;
+    recognises(true).await;
+    browser.click("form[data-ceremony=get] button").await;
+    heading("You are logged in").await;
+    assert_eq!(newest_amr(&server).await, "pwd hwk user mfa");
+
+    // By the JSON API; an answer is accepted once.
+    browser.go(&format!("{issuer}/docs")).await;
+    let asked = fetched(&browser, "/api/v1/auth/login/passkey/options", "{}").await;
+    let (token, options) = (&asked[1]["data"]["passkeyToken"], &asked[1]["data"]["options"]);
+    let script = format!(
+        "const done = arguments[arguments.length - 1]; \
+         navigator.credentials.get({{ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON({options}) }}) \
+         .then(credential => done(credential.toJSON()), error => done(String(error)))"
+    );
+    let credential = browser.ask("execute/async", json!({ "script": script, "args": [] })).await;
+    let credential = credential.expect("it runs");
+    let body = json!({ "passkeyToken": token, "credential": credential });
+    let path = "/api/v1/auth/login/passkey";
+    for wrong in [
+        json!({ "passkeyToken": "x", "credential": credential }),
+        json!({ "passkeyToken": token, "credential": {} }),
+    ] {
+        server.post(path, wrong).await.expect_error(401, "INVALID_PASSKEY");
+    }
+    let before = newest_counter(&server).await;
+    let done = server.post(path, body.clone()).await.expect(StatusCode::OK);
+    assert_eq!(payload(&done.tokens().access)["amr"], json!(["hwk", "user", "mfa"]));
+    server.post(path, body).await.expect_error(401, "INVALID_PASSKEY");
+    assert!(newest_counter(&server).await > before, "the signature counter is kept");
+    // A clone has an older counter.
+    let raised = "UPDATE second_factors SET credential = json_set(credential, '$.cred.counter', 1000000) RETURNING id";
+    let raised = server.app.db.write(propusk::storage::Statement::new(raised)).await;
+    assert_eq!(raised.expect("written").len(), 1);
+    log_out().await;
+    by_passkey().await;
+    let problem = browser.text("#problem").await;
+    assert!(problem.contains("This passkey was not accepted"), "{problem}");
+    recognises(false).await;
+    browser.close().await;
+}
+
+async fn newest_counter(server: &TestServer) -> i64 {
+    let statement = "SELECT json_extract(credential, '$.cred.counter') AS n FROM second_factors";
+    let rows = server.app.db.read(propusk::storage::Statement::new(statement)).await.expect("rows");
+    rows[0].get("n").expect("a number")
 }

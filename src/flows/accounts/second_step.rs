@@ -17,16 +17,16 @@ use crate::{
     error::{Error, SecondFactorRequired},
     flows::{
         accounts::second_factors::{
-            self, Confirmed,
+            self, Confirmation, Confirmed, passkeys,
             proof::{self, Proof},
         },
+        provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
-        authentication::{MFA, OTP, PASSWORD},
         browser_session::BrowserSession,
         client::Source,
         user::User,
@@ -120,8 +120,10 @@ pub async fn waiting(
 pub enum Answer<'a> {
     /// The code of an authenticator app, or a recovery code.
     Code(&'a str),
-    /// The first code of an authenticator app that a user without a factor sets up.
-    SetUp { token: &'a str, code: &'a str, name: &'a str },
+    /// A passkey: the token of its challenge, and the browser's answer.
+    Passkey { token: &'a str, credential: &'a str },
+    /// The factor that a user without one sets up.
+    SetUp(Confirmation<'a>),
 }
 
 /// A login that is complete.
@@ -141,7 +143,7 @@ impl Step {
     const fn amr(&self) -> &'static [&'static str] {
         match self {
             Self::Proof(proof) => proof.amr(),
-            Self::SetUp(_) => &[PASSWORD, OTP, MFA],
+            Self::SetUp(confirmed) => confirmed.amr(),
         }
     }
 }
@@ -157,13 +159,16 @@ async fn check(
         Answer::Code(code) => {
             Ok(Step::Proof(proof::check(app, user_id, code, context.address).await?))
         }
+        Answer::Passkey { token, credential } => {
+            Ok(Step::Proof(passkeys::check(app, user_id, token, credential).await?))
+        }
         // Otherwise the password alone would replace the factor.
-        Answer::SetUp { .. } if account.second_factor.exists => {
+        Answer::SetUp(_) if account.second_factor.exists => {
             Err(Error::field("setupToken", "the account has a second factor: send its code alone"))
         }
-        Answer::SetUp { token, code, name } => {
+        Answer::SetUp(confirmation) => {
             app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
-            Ok(Step::SetUp(second_factors::confirm_set_up(app, user_id, token, code, name)?))
+            Ok(Step::SetUp(confirmation.check(app, user_id).await?))
         }
     }
 }
@@ -244,6 +249,75 @@ async fn store(
     Ok(recovery_codes)
 }
 
+/// Logs in by a passkey alone to the first-party API.
+///
+/// # Errors
+/// [`Error::InvalidPasskey`], [`Error::TooMany`], [`Error::AccountPending`].
+pub async fn log_in_by_passkey(
+    app: &App,
+    token: &str,
+    credential: &str,
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let (account, proof) = identified(app, token, credential).await?;
+    let user = account.user.clone();
+    let (session, tokens) = PreparedSession::api(app, user, proof.further_amr(), context).await?;
+    store_passkey(app, account, proof, session, context).await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
+    Ok(tokens)
+}
+
+/// As [`log_in_by_passkey`], in a browser, whose session replaces the one of the cookie `previous`.
+///
+/// # Errors
+/// As [`log_in_by_passkey`].
+pub async fn log_in_browser_by_passkey(
+    app: &App,
+    token: &str,
+    credential: &str,
+    previous: Option<&str>,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    let (account, proof) = identified(app, token, credential).await?;
+    let user = account.user.clone();
+    let amr = proof.further_amr();
+    let (session, cookie) = PreparedSession::browser(app, user, amr, previous, context);
+    store_passkey(app, account, proof, session, context).await?;
+    Ok(cookie)
+}
+
+/// As [`store`]. There is no first step that could have expired, and no code.
+async fn store_passkey(
+    app: &App,
+    account: UserWithPassword,
+    proof: Proof,
+    session: PreparedSession,
+    context: &RequestContext,
+) -> Result<(), Error> {
+    match store(app, account, Step::Proof(proof), session, context).await {
+        Ok(_) => Ok(()),
+        Err(Error::LoginExpired | Error::WrongCode) => Err(Error::InvalidPasskey),
+        Err(other) => Err(other),
+    }
+}
+
+/// The enabled user of a passkey.
+async fn identified(
+    app: &App,
+    token: &str,
+    credential: &str,
+) -> Result<(UserWithPassword, Proof), Error> {
+    let (user_id, proof) = passkeys::identify(app, token, credential).await?;
+    let account = users::with_password_by_id(&app.db, &user_id).await?;
+    let account = account.filter(|account| account.user.disabled_at.is_none());
+    let account = account.ok_or(Error::InvalidPasskey)?;
+    if provisioning::is_pending(app, &user_id).await? {
+        return Err(Error::AccountPending);
+    }
+    app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
+    Ok((account, proof))
+}
+
 /// Asks a user who is logged in with the password only for the second step: the session continues
 /// under a new cookie.
 ///
@@ -253,11 +327,18 @@ async fn store(
 pub async fn step_up(
     app: &App,
     browser: &BrowserSession,
-    code: &str,
+    answer: Answer<'_>,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
     let user_id = browser.user.id.as_str();
-    let proof = proof::check(app, user_id, code, context.address).await?;
+    let proof = match answer {
+        Answer::Code(code) => proof::check(app, user_id, code, context.address).await?,
+        Answer::Passkey { token, credential } => {
+            passkeys::check(app, user_id, token, credential).await?
+        }
+        // Confirmed where factors are managed.
+        Answer::SetUp(_) => return Err(Error::WrongCode),
+    };
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     let cookie = second_factors::step_up(app, &mut tx, browser, proof.further_amr()).await?;
     let accepted = proof.accept(&mut tx, user_id).await?;
@@ -270,6 +351,16 @@ pub async fn step_up(
     tx.audit("user.second_factor", Some(user_id), detail).await?;
     tx.commit().await?;
     Ok(cookie)
+}
+
+/// Asks for a passkey in a login that waits for its second step.
+///
+/// # Errors
+/// [`Error::LoginExpired`]; [`Error::Conflict`] for a user without a passkey.
+pub async fn passkey(app: &App, token: &str) -> Result<passkeys::Challenge, Error> {
+    let account = waiting(app, token, Place::Api).await?.ok_or(Error::LoginExpired)?;
+    let challenge = passkeys::begin_second_step(app, &account.user.id).await?;
+    challenge.ok_or(Error::Conflict("the account has no passkey: send a code"))
 }
 
 /// Begins to set up an authenticator app for a login that must have one.

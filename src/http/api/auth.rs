@@ -10,17 +10,21 @@ use super::{
     Tag,
     data::{
         Delivery, LoginRequest, LogoutRequest, MfaLoginRequest, MfaSetupRequest, Nothing,
-        RefreshRequest, RegisterRequest, SessionData, TokenData, TokenType, VerifiedData,
-        VerifiedUser,
+        PasskeyLoginRequest, RefreshRequest, RegisterRequest, SessionData, TokenData, TokenType,
+        VerifiedData, VerifiedUser,
     },
-    second_factors::TotpSetup,
+    second_factors::{PasskeyChallenge, TotpSetup},
 };
 use crate::{
     api_error::ApiError,
     credentials::{CookieNames, require_same_origin},
     error::Error,
     flows::{
-        accounts::{login, logout, register, second_step},
+        accounts::{
+            login, logout, register,
+            second_factors::{Confirmation, passkeys},
+            second_step,
+        },
         tokens::{
             first_party::{self, Tokens},
             verify,
@@ -45,8 +49,10 @@ codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, Regist
     UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
-codes!(MfaErrors: Validation, MalformedJson, BadRequest, InvalidMfaToken, InvalidCode, CrossSite, Conflict, RequestTimeout,
-    TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
+codes!(PasskeyErrors: Validation, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
+    UnsupportedMediaType, TooManyRequests, Internal, Unavailable, AccountPending);
+codes!(MfaErrors: Validation, MalformedJson, BadRequest, InvalidMfaToken, InvalidCode, InvalidPasskey, CrossSite,
+    Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(RefreshErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(LogoutErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
@@ -126,16 +132,82 @@ impl AuthApi {
     ) -> Result<Answer<TokenData>, Failure<MfaErrors>> {
         let Context { app, caller } = &context;
         check_rate_limit(&context)?;
-        let Body(MfaLoginRequest { mfa_token, code, setup_token, name, delivery }) = body;
+        let Body(MfaLoginRequest {
+            mfa_token,
+            code,
+            passkey_token,
+            credential,
+            setup_token,
+            name,
+            delivery,
+        }) = body;
         check_delivery(request, &context, delivery)?;
-        let name = name.unwrap_or_default();
-        let answer = match &setup_token {
-            None => second_step::Answer::Code(&code),
-            Some(token) => second_step::Answer::SetUp { token, code: &code, name: &name },
+        let (name, code) = (name.unwrap_or_default(), code.unwrap_or_default());
+        let credential = credential.map(|credential| credential.to_string());
+        let answer = match (&setup_token, &passkey_token, &credential) {
+            (None, Some(token), Some(credential)) => {
+                second_step::Answer::Passkey { token, credential }
+            }
+            (None, ..) => second_step::Answer::Code(&code),
+            (Some(token), ..) => {
+                let name = &name;
+                second_step::Answer::SetUp(Confirmation::Totp { token, code: &code, name })
+            }
         };
         let completed = second_step::log_in(app, &mfa_token, answer, caller).await?;
         let codes = completed.recovery_codes;
         Ok(deliver_with(&context, "Logged in.", completed.session, delivery, codes))
+    }
+
+    /// Ask for a passkey in the second step
+    ///
+    /// For a login that was answered with `MFA_REQUIRED` and the method `passkey`.
+    #[oai(path = "/login/mfa/passkey", method = "post", operation_id = "askMfaPasskey")]
+    pub async fn ask_mfa_passkey(
+        &self,
+        context: Context,
+        body: Body<MfaSetupRequest>,
+    ) -> Result<Answer<PasskeyChallenge>, Failure<MfaErrors>> {
+        check_rate_limit(&context)?;
+        let challenge = second_step::passkey(&context.app, &body.0.mfa_token).await?;
+        Ok(Answer::new("Ask the browser for the passkey.", challenge.into()))
+    }
+
+    /// Ask for a passkey
+    ///
+    /// For a login without a password. The answer of the browser goes to
+    /// `POST /api/v1/auth/login/passkey`.
+    #[oai(path = "/login/passkey/options", method = "post", operation_id = "askPasskey")]
+    pub async fn ask_passkey(
+        &self,
+        context: Context,
+    ) -> Result<Answer<PasskeyChallenge>, Failure<PasskeyErrors>> {
+        check_rate_limit(&context)?;
+        let challenge = passkeys::begin_login(&context.app)?;
+        let challenge = challenge.ok_or(Error::Conflict(
+            "there are no passkeys at this server: its issuer is an IP address",
+        ))?;
+        Ok(Answer::new("Ask the browser for a passkey.", challenge.into()))
+    }
+
+    /// Log in by a passkey
+    ///
+    /// Without a password: the passkey verifies its user, so that the login is one by two factors.
+    #[oai(path = "/login/passkey", method = "post", operation_id = "loginPasskey")]
+    pub async fn login_passkey(
+        &self,
+        context: Context,
+        request: &poem::Request,
+        body: Body<PasskeyLoginRequest>,
+    ) -> Result<Answer<TokenData>, Failure<PasskeyErrors>> {
+        let Context { app, caller } = &context;
+        check_rate_limit(&context)?;
+        let Body(PasskeyLoginRequest { passkey_token, credential, delivery }) = body;
+        check_delivery(request, &context, delivery)?;
+        let credential = credential.to_string();
+        let tokens =
+            second_step::log_in_by_passkey(app, &passkey_token, &credential, caller).await?;
+        Ok(deliver(&context, "Logged in.", tokens, delivery))
     }
 
     /// Set up a second factor at login

@@ -2,6 +2,7 @@
 
 use poem_openapi::{Enum, Object, types::Example};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::model::user::User;
 
@@ -191,7 +192,17 @@ pub struct MfaLoginRequest {
     /// From the answer to the first step.
     pub mfa_token: String,
     /// The code of an authenticator app, or a recovery code; spaces and hyphens do not matter.
-    pub code: String,
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub code: Option<String>,
+    /// Instead of a code: the token of a passkey's challenge.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub passkey_token: Option<String>,
+    /// With `passkeyToken`: the answer of `navigator.credentials.get`, as `toJSON()` returns it.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub credential: Option<Value>,
     /// Where a factor is set up: its token. The code is the first one that the app shows.
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
@@ -210,7 +221,9 @@ impl Example for MfaLoginRequest {
     fn example() -> Self {
         Self {
             mfa_token: "eyJlbmMiOiJBMjU2R0NNIiwia2lkIjoic2Vjb25k...".to_owned(),
-            code: "492039".to_owned(),
+            code: Some("492039".to_owned()),
+            passkey_token: None,
+            credential: None,
             setup_token: None,
             name: None,
             delivery: Delivery::Body,
@@ -218,7 +231,22 @@ impl Example for MfaLoginRequest {
     }
 }
 
-/// Which login sets up a factor.
+/// A login by a passkey.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct PasskeyLoginRequest {
+    /// From `POST /api/v1/auth/login/passkey/options`.
+    pub passkey_token: String,
+    /// The answer of `navigator.credentials.get`, as `toJSON()` returns it.
+    pub credential: Value,
+    /// How tokens are returned.
+    #[serde(default)]
+    #[oai(default)]
+    pub delivery: Delivery,
+}
+
+/// Which login takes the next step.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]

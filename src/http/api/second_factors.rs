@@ -2,6 +2,7 @@
 
 use poem_openapi::{Object, OpenApi, param::Path, types::Example};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Tag, data::Nothing};
 use crate::{
@@ -9,7 +10,10 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{
-        accounts::second_factors::{self, Added, Login, SetUp},
+        accounts::second_factors::{
+            self, Added, Confirmation, Login, SetUp,
+            passkeys::{self, Challenge},
+        },
         tokens::verify,
     },
     http::{
@@ -160,6 +164,38 @@ impl Example for ConfirmTotp {
     }
 }
 
+/// A challenge for a passkey.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct PasskeyChallenge {
+    /// To be sent with the browser's answer.
+    pub passkey_token: String,
+    /// For `PublicKeyCredential.parseCreationOptionsFromJSON` or `parseRequestOptionsFromJSON`
+    /// (WebAuthn level 3).
+    pub options: Value,
+}
+
+impl From<Challenge> for PasskeyChallenge {
+    fn from(challenge: Challenge) -> Self {
+        Self { passkey_token: challenge.token, options: challenge.options }
+    }
+}
+
+/// The confirmation of a passkey.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct ConfirmPasskey {
+    pub passkey_token: String,
+    /// The answer of `navigator.credentials.create`, as `toJSON()` returns it.
+    pub credential: Value,
+    /// A name for it, at most 64 characters.
+    #[serde(default)]
+    #[oai(default)]
+    pub name: String,
+}
+
 /// A second factor that was added.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -199,11 +235,11 @@ impl Example for RecoveryCodes {
 }
 
 codes!(ReadErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
-codes!(BeginErrors: InvalidToken, InsufficientScope, CrossSite, InsufficientUserAuthentication, RequestTimeout, Internal,
-    Unavailable);
+codes!(BeginErrors: InvalidToken, InsufficientScope, CrossSite, InsufficientUserAuthentication, Conflict,
+    RequestTimeout, Internal, Unavailable);
 codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, InvalidCode,
-    InsufficientUserAuthentication, NotFound, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests,
-    Internal, Unavailable);
+    InvalidPasskey, InsufficientUserAuthentication, NotFound, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType,
+    TooManyRequests, Internal, Unavailable);
 codes!(ChangeErrors: InvalidToken, InsufficientScope, CrossSite, InsufficientUserAuthentication, NotFound, Conflict,
     RequestTimeout, TooManyRequests, Internal, Unavailable);
 
@@ -234,14 +270,8 @@ impl SecondFactorsApi {
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<TotpSetup>, Failure<BeginErrors>> {
-        let (app, (user, login)) = (&context.app, current(&context, credentials).await?);
-        let overview = second_factors::overview(app, &user.id).await?;
-        let has_factor = !overview.factors.is_empty();
-        if second_factors::lack(app, login, has_factor).is_some() {
-            let max_age = app.config.second_factors.fresh_login;
-            return Err(Error::NeedsLogin { max_age, second_factor: has_factor }.into());
-        }
-        let set_up = second_factors::set_up(app, &user)?;
+        let user = admitted(&context, credentials).await?;
+        let set_up = second_factors::set_up(&context.app, &user)?;
         Ok(Answer::new("Scan the QR code and confirm it with a code.", set_up.into()))
     }
 
@@ -258,7 +288,47 @@ impl SecondFactorsApi {
     ) -> Result<Answer<AddedFactor, 201>, Failure<ConfirmErrors>> {
         let (user, login) = current(&context, credentials).await?;
         let Body(ConfirmTotp { setup_token, code, name }) = body;
-        let given = (setup_token.as_str(), code.as_str(), name.as_str());
+        let given = Confirmation::Totp { token: &setup_token, code: &code, name: &name };
+        let added =
+            second_factors::confirm(&context.app, &user.id, login, given, &context.caller).await?;
+        Ok(Answer::new("Second factor added.", added.into()))
+    }
+
+    /// Set up a passkey
+    ///
+    /// Returns what the browser's WebAuthn API is called with. Needs a recent login, as an
+    /// authenticator app does.
+    #[oai(path = "/second-factors/passkeys", method = "post", operation_id = "setUpPasskey")]
+    async fn set_up_passkey(
+        &self,
+        context: Context,
+        credentials: Credentials,
+    ) -> Result<Answer<PasskeyChallenge>, Failure<BeginErrors>> {
+        let user = admitted(&context, credentials).await?;
+        let challenge = passkeys::begin_registration(&context.app, &user).await?;
+        Ok(Answer::new("Ask the browser for a new passkey.", challenge.into()))
+    }
+
+    /// Confirm a passkey
+    ///
+    /// Adds it if the answer is valid. It is a second factor, and logs in without a password. The
+    /// first factor comes with recovery codes.
+    #[oai(
+        path = "/second-factors/passkeys/confirm",
+        method = "post",
+        operation_id = "confirmPasskey"
+    )]
+    async fn confirm_passkey(
+        &self,
+        context: Context,
+        credentials: Credentials,
+        body: Body<ConfirmPasskey>,
+    ) -> Result<Answer<AddedFactor, 201>, Failure<ConfirmErrors>> {
+        let (user, login) = current(&context, credentials).await?;
+        let Body(ConfirmPasskey { passkey_token, credential, name }) = body;
+        let credential = credential.to_string();
+        let (token, credential) = (passkey_token.as_str(), credential.as_str());
+        let given = Confirmation::Passkey { token, credential, name: &name };
         let added =
             second_factors::confirm(&context.app, &user.id, login, given, &context.caller).await?;
         Ok(Answer::new("Second factor added.", added.into()))
@@ -300,6 +370,17 @@ impl SecondFactorsApi {
             second_factors::renew_codes(&context.app, &user.id, login, &context.caller).await?;
         Ok(Answer::new("Recovery codes renewed.", RecoveryCodes { recovery_codes: codes }))
     }
+}
+
+/// The user, who has logged in recently enough to add a factor.
+async fn admitted(context: &Context, credentials: Credentials) -> Result<User, ApiError> {
+    let (app, (user, login)) = (&context.app, current(context, credentials).await?);
+    let has_factor = !second_factors::overview(app, &user.id).await?.factors.is_empty();
+    if second_factors::lack(app, login, has_factor).is_some() {
+        let max_age = app.config.second_factors.fresh_login;
+        return Err(Error::NeedsLogin { max_age, second_factor: has_factor }.into());
+    }
+    Ok(user)
 }
 
 /// The user of the access token, and how they have logged in. Only the built-in clients may act for

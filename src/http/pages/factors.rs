@@ -18,11 +18,14 @@ use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
     error::Error,
-    flows::accounts::second_factors::{self, Lack, Login},
+    flows::accounts::second_factors::{self, Confirmation, Lack, Login, passkeys},
     http::{
         context::Context,
         oauth::params,
-        views::{ConfirmChange, FactorLine, FactorQuestion, Form, FormAction, Problem, Security},
+        views::{
+            AddPasskey, ConfirmChange, FactorLine, FactorQuestion, Form, FormAction, PasskeyForm,
+            Problem, Security,
+        },
     },
     model::{
         browser_session::BrowserSession,
@@ -31,16 +34,17 @@ use crate::{
     oauth::params::Params,
 };
 
-pub const PATH: &str = "/account/security";
-pub const TOTP: &str = "/account/security/totp";
-pub const REMOVE: &str = "/account/security/remove";
-pub const CODES: &str = "/account/security/recovery-codes";
+const PATH: &str = "/account/security";
+const TOTP: &str = "/account/security/totp";
+const PASSKEY: &str = "/account/security/passkey";
+const REMOVE: &str = "/account/security/remove";
+const CODES: &str = "/account/security/recovery-codes";
 
 const PURPOSE: &str = "security";
 
 /// A page of the account that a login returns to.
 pub(super) fn page(text: &str) -> Option<String> {
-    if [PATH, TOTP, CODES].contains(&text) {
+    if [PATH, TOTP, PASSKEY, CODES].contains(&text) {
         return Some(text.to_owned());
     }
     let id = text.strip_prefix(REMOVE)?.strip_prefix("?id=")?;
@@ -106,6 +110,7 @@ pub async fn show(request: &Request) -> Result<Response> {
         factors: lines.collect(),
         recovery_codes: overview.recovery_codes,
         is_required: overview.is_required,
+        has_passkeys: passkeys::are_available(app),
     };
     rendered(page.render(locale(request, None), StatusCode::OK, FormAction::ThisServer))
 }
@@ -153,9 +158,9 @@ pub async fn confirm(request: &Request, body: Body) -> Result<Response> {
     if value("code").trim().is_empty() {
         return retry(Problem::Empty);
     }
-    let given = (value("setup_token"), value("code"), value("name"));
-    let added = second_factors::confirm_in_browser(app, &browser, given, caller).await;
-    match added {
+    let (token, code, name) = (value("setup_token"), value("code"), value("name"));
+    let given = Confirmation::Totp { token, code, name };
+    match second_factors::confirm_in_browser(app, &browser, given, caller).await {
         Ok((added, cookie)) => match added.recovery_codes {
             Some(codes) => codes_page(app, locale(request, None), &codes, PATH, Some(&cookie)),
             None => super::login::logged_in(app, &cookie, ReturnTo::parse(Some(PATH)).as_ref()),
@@ -164,6 +169,70 @@ pub async fn confirm(request: &Request, body: Body) -> Result<Response> {
             log_in_again(ReturnTo::parse(Some(TOTP)).as_ref())
         }
         Err(other) => retry(factor_problem(other)?),
+    }
+}
+
+/// Asks the browser for a new passkey.
+#[handler]
+pub async fn set_up_passkey(request: &Request) -> Result<Response> {
+    let Context { app, .. } = Context::of(request)?;
+    match admitted(app, request, PASSKEY).await? {
+        Ok(browser) => passkey_page(app, request, &browser, "", None).await,
+        Err(elsewhere) => Ok(elsewhere),
+    }
+}
+
+async fn passkey_page(
+    app: &App,
+    request: &Request,
+    browser: &BrowserSession,
+    name: &str,
+    problem: Option<Problem>,
+) -> Result<Response> {
+    if !passkeys::are_available(app) {
+        return see_other(PATH);
+    }
+    let challenge = passkeys::begin_registration(app, &browser.user).await;
+    let challenge = challenge.map_err(ApiError::from)?;
+    let options = challenge.options.to_string();
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = csrf_cookie.token(app, PURPOSE)?;
+    let page = AddPasskey {
+        form: Form { csrf: &csrf, return_to: None },
+        passkey: PasskeyForm { options: &options, token: &challenge.token },
+        problem,
+        name,
+    };
+    let page = page.render(locale(request, None), form_status(problem), FormAction::ThisServer);
+    Ok(csrf_cookie.set_on(app, retry_after(rendered(page)?, problem)))
+}
+
+/// Adds the passkey.
+#[handler]
+pub async fn confirm_passkey(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    let form_values = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let browser = match admitted(app, request, PASSKEY).await? {
+        Ok(browser) => browser,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let value = |name: &str| form_values.get(name).unwrap_or_default();
+    let name = value("name");
+    let retry = |problem| passkey_page(app, request, &browser, name, Some(problem));
+    if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
+        return retry(problem).await;
+    }
+    let (token, credential) = (value("passkey_token"), value("credential"));
+    let given = Confirmation::Passkey { token, credential, name };
+    match second_factors::confirm_in_browser(app, &browser, given, caller).await {
+        Ok((added, cookie)) => match added.recovery_codes {
+            Some(codes) => codes_page(app, locale(request, None), &codes, PATH, Some(&cookie)),
+            None => super::login::logged_in(app, &cookie, ReturnTo::parse(Some(PATH)).as_ref()),
+        },
+        Err(Error::NeedsLogin { .. } | Error::LoginExpired) => {
+            log_in_again(ReturnTo::parse(Some(PASSKEY)).as_ref())
+        }
+        Err(other) => retry(factor_problem(other)?).await,
     }
 }
 

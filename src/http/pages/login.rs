@@ -17,13 +17,13 @@ use crate::{
     credentials::CookieNames,
     error::Error,
     flows::{
-        accounts::{browser_session, login::login_browser},
+        accounts::{browser_session, login::login_browser, second_factors::passkeys, second_step},
         sessions::open::Cookie,
     },
     http::{
         context::Context,
         oauth::params,
-        views::{Account, Form, FormAction, Login, Problem},
+        views::{Account, Form, FormAction, Login, PasskeyForm, Problem},
     },
     limits::{Key, Limit},
     model::{mail::RESET_PAGE, user::User},
@@ -82,6 +82,8 @@ async fn form(
         hint.is_none_or(|hint| user.username.as_deref() == Some(hint) || user.email == hint)
     };
     let current = current.filter(|session| is_hinted(&session.user));
+    // A user who authenticates again is asked for the password and the second factor.
+    let offered = if current.is_none() { passkey_challenge(app)? } else { None };
     let page = Login {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
         client: context.card(),
@@ -91,6 +93,7 @@ async fn form(
         reset_url: app.config.sends_mail().then_some(RESET_PAGE),
         reauthenticate: current.as_ref().map(|session| display_name(&session.user)),
         other_account: login_url(return_to),
+        passkey: offered.as_ref().map(|(options, token)| PasskeyForm { options, token }),
     };
     let page = page.render(context.locale(request), form_status(problem), context.form_action);
     let mut page = rendered(page)?;
@@ -98,6 +101,37 @@ async fn form(
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     Ok(csrf_cookie.set_on(app, page))
+}
+
+/// The options and the token of a challenge for any passkey.
+fn passkey_challenge(app: &App) -> Result<Option<(String, String)>> {
+    let challenge = passkeys::begin_login(app).map_err(ApiError::from)?;
+    Ok(challenge.map(|challenge| (challenge.options.to_string(), challenge.token)))
+}
+
+/// Logs in by a passkey alone.
+#[handler]
+pub async fn by_passkey(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    app.admit(Limit::Address, &Key::address(caller.address)).map_err(ApiError::from)?;
+    let form_values = params::from_body(request, &mut RequestBody::new(body)).await?;
+    let return_to = ReturnTo::parse(form_values.get("return_to"));
+    let retry = |problem| form(app, request, return_to.as_ref(), &form_values, Some(problem));
+    if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
+        return retry(problem).await;
+    }
+    let value = |name: &str| form_values.get(name).unwrap_or_default();
+    let (token, credential) = (value("passkey_token"), value("credential"));
+    let previous = session_cookie(app, request).await;
+    let opened =
+        second_step::log_in_browser_by_passkey(app, token, credential, previous.as_deref(), caller);
+    match opened.await {
+        Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
+        Err(Error::InvalidPasskey | Error::LoginExpired | Error::WrongCode) => {
+            retry(Problem::InvalidPasskey).await
+        }
+        Err(other) => retry(problem(other)?).await,
+    }
 }
 
 /// The login page that returns to the same request.

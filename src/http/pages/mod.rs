@@ -246,6 +246,7 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
             | Problem::WrongPassword
             | Problem::WrongMailCode
             | Problem::WrongFactorCode
+            | Problem::InvalidPasskey
             | Problem::FactorExpired
             | Problem::FactorName
             | Problem::FactorLimit

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, SecondFactorRequired},
     flows::{
         accounts::{
-            second_factors::{self, Login, SetUp},
+            second_factors::{self, Confirmation, Login, SetUp, passkeys},
             second_step::{self, Answer, Completed, Place},
         },
         sessions::open::Cookie,
@@ -28,7 +28,10 @@ use crate::{
     http::{
         context::Context,
         oauth::params,
-        views::{Form, FormAction, Locale, Problem, RecoveryCodes, SecondFactor, SetUpFactor},
+        views::{
+            Form, FormAction, Locale, PasskeyForm, Problem, RecoveryCodes, SecondFactor,
+            SetUpFactor,
+        },
     },
     limits::{Key, Limit},
     model::{browser_session::BrowserSession, second_factor::FactorMethod, user::User},
@@ -36,7 +39,7 @@ use crate::{
     storage::users::UserWithPassword,
 };
 
-pub const PATH: &str = "/login/second-factor";
+pub(super) const PATH: &str = "/login/second-factor";
 
 const PURPOSE: &str = "second factor";
 
@@ -140,12 +143,18 @@ async fn page(
     let page = if subject.has_factor() {
         let overview = second_factors::overview(app, &subject.user().id).await;
         let methods = overview.map_err(ApiError::from)?.methods();
+        let asked = passkeys::begin_second_step(app, &subject.user().id).await;
+        let asked = asked.map_err(ApiError::from)?;
+        let options = asked.as_ref().map(|asked| asked.options.to_string()).unwrap_or_default();
         let page = SecondFactor {
             form,
             client: context.card(),
             problem,
             account: display_name(subject.user()),
             has_app: methods.contains(&FactorMethod::Totp),
+            passkey: asked
+                .as_ref()
+                .map(|asked| PasskeyForm { options: &options, token: &asked.token }),
             other_account: login_url(return_to),
         };
         page.render(t, form_status(problem), context.form_action)
@@ -223,6 +232,7 @@ pub(super) fn codes_page(
 pub(super) fn factor_problem(error: Error) -> Result<Problem> {
     match error {
         Error::WrongCode => Ok(Problem::WrongFactorCode),
+        Error::InvalidPasskey => Ok(Problem::InvalidPasskey),
         Error::Validation(fields) if fields.iter().any(|field| field.field == "name") => {
             Ok(Problem::FactorName)
         }
@@ -252,29 +262,27 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     {
         return log_in_again(return_to.as_ref());
     }
-    let Some(code) = form_values.get("code").filter(|code| !code.trim().is_empty()) else {
-        return retry(Problem::Empty).await;
+    let value = |name: &str| form_values.get(name).unwrap_or_default();
+    let code = value("code");
+    let answer = match (form_values.get("setup_token"), form_values.get("passkey_token")) {
+        (None, Some(token)) => Answer::Passkey { token, credential: value("credential") },
+        _ if code.trim().is_empty() => return retry(Problem::Empty).await,
+        (Some(token), _) => Answer::SetUp(Confirmation::Totp { token, code, name: value("name") }),
+        (None, None) => Answer::Code(code),
     };
-    let name = form_values.get("name").unwrap_or_default();
-    let token = form_values.get("setup_token");
-    let completed = match (&subject, token) {
-        (Subject::Waiting { token: first_step, .. }, set_up) => {
-            let answer = match set_up {
-                None => Answer::Code(code),
-                Some(token) => Answer::SetUp { token, code, name },
-            };
+    let completed = match (&subject, answer) {
+        (Subject::Waiting { token: first_step, .. }, answer) => {
             let previous = session_cookie(app, request).await;
             second_step::log_in_browser(app, first_step, answer, previous.as_deref(), caller).await
         }
-        (Subject::Browser(browser), None) => second_step::step_up(app, browser, code, caller)
-            .await
-            .map(|session| Completed { session, recovery_codes: None }),
-        (Subject::Browser(browser), Some(token)) => {
-            let given = (token, code, name);
+        (Subject::Browser(browser), Answer::SetUp(given)) => {
             let confirmed = second_factors::confirm_in_browser(app, browser, given, caller).await;
             confirmed
                 .map(|(added, session)| Completed { session, recovery_codes: added.recovery_codes })
         }
+        (Subject::Browser(browser), answer) => second_step::step_up(app, browser, answer, caller)
+            .await
+            .map(|session| Completed { session, recovery_codes: None }),
     };
     let completed = match completed {
         Ok(completed) => completed,

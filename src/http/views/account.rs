@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ClientCard, Form, Locale, PageUrl, page, url_with_return_to, web_link};
+use super::{ClientCard, Form, Locale, PageUrl, PasskeyForm, page, url_with_return_to, web_link};
 
 /// Why a form was rejected as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Problem {
     WrongCode,
     /// The code of a second factor is wrong, or was used before.
     WrongFactorCode,
+    /// A passkey is unknown, or its answer is not valid.
+    InvalidPasskey,
     /// A set-up of a factor has expired.
     FactorExpired,
     /// The name of a factor is too long.
@@ -49,6 +51,7 @@ impl Problem {
             Self::NoCookie => t.get("problem-no-cookie"),
             Self::WrongCode => t.get("problem-wrong-code"),
             Self::WrongFactorCode => t.get("problem-wrong-factor-code"),
+            Self::InvalidPasskey => t.get("problem-passkey"),
             Self::FactorExpired => t.get("problem-factor-expired"),
             Self::FactorName => t.get("problem-factor-name"),
             Self::FactorLimit => t.get("problem-factor-limit"),
@@ -78,6 +81,8 @@ pub struct Login<'a> {
     pub reauthenticate: Option<&'a str>,
     /// The login page, for another account with this request.
     pub other_account: String,
+    /// `None` where this server has no passkeys.
+    pub passkey: Option<PasskeyForm<'a>>,
 }
 
 impl Login<'_> {

@@ -28,8 +28,8 @@ pub use self::{
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
     second_factor::{
-        ConfirmChange, FactorLine, FactorQuestion, RecoveryCodes, SecondFactor, Security,
-        SetUpFactor,
+        AddPasskey, ConfirmChange, FactorLine, FactorQuestion, PasskeyForm, RecoveryCodes,
+        SecondFactor, Security, SetUpFactor,
     },
     services::{Connect, ConnectionLine, ConnectionNotice, Connections},
 };
@@ -38,6 +38,7 @@ use super::assets::{fingerprint, page_headers};
 pub(super) const SHEET: &[u8] = include_bytes!("../../../assets/propusk.css");
 pub(super) const ICON: &[u8] = include_bytes!("../../../assets/favicon.svg");
 pub(super) const REVEAL: &[u8] = include_bytes!("../../../assets/reveal.js");
+pub(super) const PASSKEY: &[u8] = include_bytes!("../../../assets/passkey.js");
 pub(super) const SUBMIT: &[u8] = include_bytes!("../../../assets/submit.js");
 
 /// The paths of the files that the pages load.
@@ -48,6 +49,8 @@ pub struct AssetUrls {
     pub icon: String,
     /// The script that shows and hides a password.
     pub reveal: String,
+    /// The script that asks the browser for passkeys.
+    pub passkey: String,
     /// The script that submits a form on load.
     pub submit: String,
 }
@@ -60,6 +63,7 @@ impl AssetUrls {
             style_sheet: format!("/assets/propusk-{}.css", fingerprint(SHEET)),
             icon: format!("/assets/favicon-{}.svg", fingerprint(ICON)),
             reveal: format!("/assets/reveal-{}.js", fingerprint(REVEAL)),
+            passkey: format!("/assets/passkey-{}.js", fingerprint(PASSKEY)),
             submit: format!("/assets/submit-{}.js", fingerprint(SUBMIT)),
         })
     }

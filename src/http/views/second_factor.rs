@@ -4,6 +4,14 @@ use std::borrow::Cow;
 
 use super::{ClientCard, Form, Locale, PageUrl, Problem, page, url_with_return_to};
 
+/// The challenge of a passkey, which a script answers.
+#[derive(Clone, Copy, Debug)]
+pub struct PasskeyForm<'a> {
+    /// JSON.
+    pub options: &'a str,
+    pub token: &'a str,
+}
+
 /// `/login/second-factor`: asks for a code.
 #[derive(Clone, Debug)]
 pub struct SecondFactor<'a> {
@@ -15,6 +23,7 @@ pub struct SecondFactor<'a> {
     pub account: &'a str,
     /// Whether the user has an authenticator app.
     pub has_app: bool,
+    pub passkey: Option<PasskeyForm<'a>>,
     /// The login page, for another account with this request.
     pub other_account: String,
 }
@@ -29,7 +38,7 @@ impl SecondFactor<'_> {
     }
 }
 
-page!(SecondFactor, "second_factor.html", script: false);
+page!(SecondFactor, "second_factor.html", script: true);
 
 /// Sets up an authenticator app: at login, where one is required, or from the account page.
 #[derive(Clone, Debug)]
@@ -72,6 +81,24 @@ impl SetUpFactor<'_> {
 }
 
 page!(SetUpFactor, "second_factor_setup.html", script: false);
+
+/// Adds a passkey.
+#[derive(Clone, Debug)]
+pub struct AddPasskey<'a> {
+    pub form: Form<'a>,
+    pub passkey: PasskeyForm<'a>,
+    pub problem: Option<Problem>,
+    /// As typed.
+    pub name: &'a str,
+}
+
+impl AddPasskey<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(("/account/security/passkey".into(), vec![]))
+    }
+}
+
+page!(AddPasskey, "passkey.html", script: true);
 
 /// Recovery codes, shown once.
 #[derive(Clone, Debug)]
@@ -121,6 +148,8 @@ pub struct Security<'a> {
     pub recovery_codes: i64,
     /// The role of the user requires a second factor.
     pub is_required: bool,
+    /// Whether this server has passkeys.
+    pub has_passkeys: bool,
 }
 
 impl Security<'_> {

@@ -31,6 +31,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
+        passkey: None,
     };
     let register = Register {
         form,
@@ -271,6 +272,7 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
         reset_url: None,
         reauthenticate: None,
         other_account: "/login".to_owned(),
+        passkey: None,
     };
     let answer = login.render(&Locale::all()[2], StatusCode::OK, FormAction::ThisServer);
     let answer = answer.unwrap();

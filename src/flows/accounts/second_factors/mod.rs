@@ -1,6 +1,7 @@
 //! Second factors of a user: adding, listing and removing them, recovery codes, and their reset by
 //! an operator. [`crate::flows::accounts::second_step`] logs in with them.
 
+pub mod passkeys;
 pub(crate) mod proof;
 pub(crate) mod recovery;
 mod totp;
@@ -20,15 +21,15 @@ use crate::{
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
-        authentication::{self, MFA, OTP},
+        authentication::{self, MFA, OTP, PASSWORD, USER},
         browser_session::BrowserSession,
         event::{Event, FactorChange},
-        second_factor::{Factor, FactorKind, FactorOverview},
+        second_factor::{Factor, FactorOverview},
         user::User,
     },
     storage::{
         AuditedTx, browser_sessions,
-        second_factors::{self as rows, LockedFactors, TotpRow},
+        second_factors::{self as rows, LockedFactors, Secret},
         users,
     },
 };
@@ -169,30 +170,72 @@ fn unsealed(app: &App, user_id: &str, token: &str) -> Option<Sealed> {
 
 /// Opens a token of a client; one that is too long is none.
 pub(crate) fn unseal(app: &App, id: &str, token: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-    const LONGEST: usize = 4 * 1024;
+    const LONGEST: usize = 32 * 1024;
     if token.len() > LONGEST { None } else { app.keys.unseal(id, token).ok() }
 }
 
 /// A set-up whose first code was right.
 #[derive(Debug)]
 pub(crate) struct Confirmed {
-    row: TotpRow,
-    step: i64,
+    id: String,
     name: String,
+    secret: Secret,
+}
+
+impl Confirmed {
+    /// The methods that it adds to a login (RFC 8176 §2).
+    const fn further_amr(&self) -> &'static [&'static str] {
+        match self.secret {
+            Secret::Totp { .. } => &[OTP, MFA],
+            Secret::Passkey { .. } => &[USER, MFA],
+        }
+    }
+
+    /// The methods of a login by password and this.
+    pub(crate) const fn amr(&self) -> &'static [&'static str] {
+        match self.secret {
+            Secret::Totp { .. } => &[PASSWORD, OTP, MFA],
+            Secret::Passkey { .. } => &[PASSWORD, USER, MFA],
+        }
+    }
+}
+
+/// What a user confirms a new factor with.
+#[derive(Clone, Copy, Debug)]
+pub enum Confirmation<'a> {
+    /// The first code of an authenticator app.
+    Totp { token: &'a str, code: &'a str, name: &'a str },
+    /// The answer of the browser's WebAuthn API, as JSON.
+    Passkey { token: &'a str, credential: &'a str, name: &'a str },
+}
+
+impl Confirmation<'_> {
+    /// Checks it.
+    ///
+    /// # Errors
+    /// [`Error::WrongCode`], [`Error::InvalidPasskey`], [`Error::Validation`].
+    pub(crate) async fn check(self, app: &App, user_id: &str) -> Result<Confirmed, Error> {
+        match self {
+            Self::Totp { token, code, name } => confirm_set_up(app, user_id, token, code, name),
+            Self::Passkey { token, credential, name } => {
+                passkeys::confirm_registration(app, user_id, token, credential, name).await
+            }
+        }
+    }
 }
 
 /// Checks the first code of an authenticator app.
 ///
 /// # Errors
 /// [`Error::WrongCode`]; [`Error::Validation`] for an expired set-up or an invalid name.
-pub(crate) fn confirm_set_up(
+fn confirm_set_up(
     app: &App,
     user_id: &str,
     token: &str,
     code: &str,
     name: &str,
 ) -> Result<Confirmed, Error> {
-    let name = name_of(name)?;
+    let name = name_of(name, "Authenticator app")?;
     let sealed = unsealed(app, user_id, token).ok_or_else(|| {
         Error::field("setupToken", "has expired, or belongs to another user: begin again")
     })?;
@@ -202,17 +245,17 @@ pub(crate) fn confirm_set_up(
     let step = totp::matching_step(&secret, digits.as_bytes(), app.clock.now())?;
     let step = step.ok_or(Error::WrongCode)?;
     let secret_jwe = app.keys.seal(&totp_seal(&sealed.id), &secret)?;
-    Ok(Confirmed { row: TotpRow { id: sealed.id, secret_jwe }, step, name })
+    Ok(Confirmed { id: sealed.id, name, secret: Secret::Totp { secret_jwe, step } })
 }
 
-/// A name of a factor as typed; empty: a default.
-fn name_of(typed: &str) -> Result<String, Error> {
+/// A name of a factor as typed; empty: the default.
+fn name_of(typed: &str, default: &str) -> Result<String, Error> {
     let name = typed.trim();
     if name.chars().count() > 64 || crate::unicode::escaped(name) != name {
         let message = "must be at most 64 characters, without invisible and control characters";
         return Err(Error::field("name", message));
     }
-    Ok(if name.is_empty() { "Authenticator app".to_owned() } else { name.to_owned() })
+    Ok(if name.is_empty() { default.to_owned() } else { name.to_owned() })
 }
 
 /// A factor that was added.
@@ -235,15 +278,14 @@ pub(crate) async fn add(
         return Err(Error::Conflict("the account has as many factors as it may have: remove one"));
     }
     let now = tx.now();
-    let Confirmed { row, step, name } = confirmed;
-    let id = row.id.clone();
-    rows::insert_totp(tx, user_id, row, &name, step, now).await.map_err(|error| match error {
+    let Confirmed { id, name, secret } = confirmed;
+    let kind = secret.kind();
+    rows::insert(tx, user_id, &id, &name, secret, now).await.map_err(|error| match error {
         crate::storage::Error::Conflict(_) => {
-            Error::Conflict("this set-up was confirmed before: begin again")
+            Error::Conflict("this set-up was confirmed, or this passkey added, before: begin again")
         }
         other => other.into(),
     })?;
-    let kind = FactorKind::Totp;
     tx.event(&Event::factor(FactorChange::Added, user_id, &id, kind)).await?;
     let detail = json!({ "factorId": id, "kind": kind.as_str() });
     tx.audit("factor.added", Some(user_id), detail).await?;
@@ -280,19 +322,20 @@ async fn locked(
     Ok(locked)
 }
 
-/// Adds an authenticator app that shows the right code.
+/// Adds a factor.
 ///
 /// # Errors
-/// As [`confirm_set_up`]; [`Error::NeedsLogin`], [`Error::Conflict`], [`Error::TooMany`].
+/// [`Error::WrongCode`], [`Error::InvalidPasskey`], [`Error::Validation`]; [`Error::NeedsLogin`],
+/// [`Error::Conflict`], [`Error::TooMany`].
 pub async fn confirm(
     app: &App,
     user_id: &str,
     login: Login,
-    (token, code, name): (&str, &str, &str),
+    confirmation: Confirmation<'_>,
     context: &RequestContext,
 ) -> Result<Added, Error> {
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
-    let confirmed = confirm_set_up(app, user_id, token, code, name)?;
+    let confirmed = confirmation.check(app, user_id).await?;
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     let locked = locked(app, &mut tx, user_id, login).await?;
     let added = add(app, &mut tx, user_id, confirmed, locked).await?;
@@ -308,16 +351,16 @@ pub async fn confirm(
 pub async fn confirm_in_browser(
     app: &App,
     browser: &BrowserSession,
-    (token, code, name): (&str, &str, &str),
+    confirmation: Confirmation<'_>,
     context: &RequestContext,
 ) -> Result<(Added, Cookie), Error> {
     let user_id = browser.user.id.as_str();
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
-    let confirmed = confirm_set_up(app, user_id, token, code, name)?;
+    let confirmed = confirmation.check(app, user_id).await?;
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     // The user is locked first, as by a deletion.
     let locked = locked(app, &mut tx, user_id, Login::of(browser)).await?;
-    let cookie = step_up(app, &mut tx, browser, &[OTP, MFA]).await?;
+    let cookie = step_up(app, &mut tx, browser, confirmed.further_amr()).await?;
     let added = add(app, &mut tx, user_id, confirmed, locked).await?;
     tx.commit().await?;
     Ok((added, cookie))

@@ -11,13 +11,13 @@ use crate::{
     error::Error,
     limits,
     model::{
-        authentication::{MFA, OTP, PASSWORD},
+        authentication::{HARDWARE_KEY, MFA, OTP, PASSWORD, SOFTWARE_KEY, USER},
         event::Event,
         second_factor::FactorMethod,
     },
     storage::{
         self, AuditedTx,
-        second_factors::{self as rows, Attempt, DelayPolicy},
+        second_factors::{self as rows, Attempt, DelayPolicy, PasskeyRow},
     },
     telemetry::FactorOutcome,
 };
@@ -27,30 +27,56 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Proof {
     what: What,
-    /// The network of the request, and the row that the attempt was counted in.
+    /// Of a code, which could be guessed.
+    counted: Option<Counted>,
+}
+
+/// The network of a request, and the row that the attempt was counted in.
+#[derive(Debug)]
+struct Counted {
     network: String,
-    counted_in: String,
+    row: String,
 }
 
 #[derive(Debug)]
 enum What {
-    Totp { id: String, step: i64 },
+    Totp {
+        id: String,
+        step: i64,
+    },
     RecoveryCode([u8; 32]),
+    /// The state of the row before and after.
+    Passkey {
+        id: String,
+        before: String,
+        after: String,
+        is_hardware: bool,
+    },
 }
 
 impl Proof {
+    /// A passkey whose answer was right. Signatures are not guessed: no attempt is counted.
+    pub(super) fn of_passkey(row: PasskeyRow, after: String, is_hardware: bool) -> Self {
+        let PasskeyRow { id, credential: before } = row;
+        Self { what: What::Passkey { id, before, after, is_hardware }, counted: None }
+    }
+
     fn method(&self) -> FactorMethod {
         match self.what {
             What::Totp { .. } => FactorMethod::Totp,
             What::RecoveryCode(_) => FactorMethod::RecoveryCode,
+            What::Passkey { .. } => FactorMethod::Passkey,
         }
     }
 
-    /// The methods that it adds to a login (RFC 8176 §2, which has no name for a recovery code).
+    /// The methods that it adds to a login (RFC 8176 §2, which has no name for a recovery code); those
+    /// of a login without a password, where it is a passkey.
     pub(crate) const fn further_amr(&self) -> &'static [&'static str] {
         match self.what {
             What::Totp { .. } => &[OTP, MFA],
             What::RecoveryCode(_) => &[MFA],
+            What::Passkey { is_hardware: true, .. } => &[HARDWARE_KEY, USER, MFA],
+            What::Passkey { is_hardware: false, .. } => &[SOFTWARE_KEY, USER, MFA],
         }
     }
 
@@ -59,6 +85,8 @@ impl Proof {
         match self.what {
             What::Totp { .. } => &[PASSWORD, OTP, MFA],
             What::RecoveryCode(_) => &[PASSWORD, MFA],
+            What::Passkey { is_hardware: true, .. } => &[PASSWORD, HARDWARE_KEY, USER, MFA],
+            What::Passkey { is_hardware: false, .. } => &[PASSWORD, SOFTWARE_KEY, USER, MFA],
         }
     }
 
@@ -68,6 +96,9 @@ impl Proof {
         let accepted = match &self.what {
             What::Totp { id, step } => rows::accept_step(tx, id, *step, now).await?,
             What::RecoveryCode(hash) => rows::use_code(tx, user_id, *hash).await?,
+            What::Passkey { id, before, after, .. } => {
+                rows::use_passkey(tx, id, before, after, now).await?
+            }
         };
         if !accepted {
             diagnostics::record("second_factor.code", "used before");
@@ -77,7 +108,9 @@ impl Proof {
             tx.event(&Event::recovery_code_used(user_id)).await?;
             tx.audit("factor.recovery_code_used", Some(user_id), json!({})).await?;
         }
-        rows::succeeded(tx, user_id, &self.counted_in, &self.network, now).await?;
+        if let Some(Counted { network, row }) = &self.counted {
+            rows::succeeded(tx, user_id, row, network, now).await?;
+        }
         Ok(true)
     }
 
@@ -120,7 +153,7 @@ pub(crate) async fn check(
     let now = app.clock.now();
     let network = limits::network(address).to_string();
     let counted = rows::count_attempt(&app.db, user_id, &network, policy, now).await?;
-    let counted_in = match counted {
+    let row = match counted {
         Attempt::Counted { network } => network,
         Attempt::Blocked { until } => {
             diagnostics::record("limit", "second_factors.wrong_codes");
@@ -128,7 +161,7 @@ pub(crate) async fn check(
             return Err(Error::TooMany((until - now).max(std::time::Duration::from_secs(1))));
         }
     };
-    let proves = |what| Ok(Proof { what, network, counted_in });
+    let proves = |what| Ok(Proof { what, counted: Some(Counted { network, row }) });
     if let Some(code) = recovery_code {
         let hash = recovery::hash(app, user_id, &code)?;
         if rows::has_code(&app.db, user_id, hash).await? {
@@ -137,10 +170,10 @@ pub(crate) async fn check(
         return wrong("not an unused recovery code");
     }
     let digits = digits.unwrap_or_default();
-    for row in rows::totp_of(&app.db, user_id).await? {
-        let secret = app.keys.unseal(&totp_seal(&row.id), &row.secret_jwe)?;
+    for totp in rows::totp_of(&app.db, user_id).await? {
+        let secret = app.keys.unseal(&totp_seal(&totp.id), &totp.secret_jwe)?;
         if let Some(step) = totp::matching_step(&secret, digits.as_bytes(), now)? {
-            return proves(What::Totp { id: row.id, step });
+            return proves(What::Totp { id: totp.id, step });
         }
     }
     wrong("not the code of the time")
