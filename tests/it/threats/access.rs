@@ -121,7 +121,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/account/security/passkey", "", [303; 5]),
     ("POST", "/account/security/passkey", "passkey_token=x", [303; 5]),
     ("GET", "/account/security/recovery-codes", "", [303; 5]),
-    ("POST", "/account/security/recovery-codes", "", [303; 5]),
+    ("POST", "/account/security/recovery-codes", "confirm=1", [303; 5]),
     ("GET", "/account/security/remove", "", [303; 5]),
     ("POST", "/account/security/remove", "id=01a1fca5-0ae5-741a-b136-32b4b1af948e", [303; 5]),
     ("GET", "/register", "", [200; 5]),
