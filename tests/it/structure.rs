@@ -217,10 +217,12 @@ fn the_exported_openapi_document_is_fresh() {
     );
 }
 
-/// The functions of `src/` and `tests/it/` whose names begin with the number of a threat.
+/// The functions of `src/`, `tests/it/` and the Rust kit's tests whose names begin with the number
+/// of a threat.
 fn threat_tests() -> BTreeSet<String> {
     let mut files = files_of("");
     walk(&root().join("tests/it"), &mut files);
+    walk(&root().join("clients/rust/tests"), &mut files);
     let names = files.iter().flat_map(|(_, text)| {
         text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next()).map(str::to_owned)
     });
@@ -250,4 +252,13 @@ fn docs_threats_names_exactly_the_threat_tests() {
     assert!(missing.is_empty(), "docs/threats.md names tests that do not exist: {missing:?}");
     let absent: Vec<_> = exist.difference(&named).collect();
     assert!(absent.is_empty(), "docs/threats.md does not name {absent:?}");
+}
+
+#[test]
+fn the_generated_code_of_the_rust_kit_is_fresh() {
+    let fresh = include_str!(concat!(env!("OUT_DIR"), "/kit/propusk.v1.rs"));
+    let committed = root().join("clients/rust/src/grpc/propusk.v1.rs");
+    let is_fresh = fs::read_to_string(&committed).expect("the code") == fresh;
+    let new = concat!(env!("OUT_DIR"), "/kit/propusk.v1.rs");
+    assert!(is_fresh, "the kit's gRPC code is stale: cp {new} {}", committed.display());
 }

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(unreachable_pub)] // Here, and not in Cargo.toml: tests have no outside.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod api;

@@ -1,0 +1,12 @@
+//! docs/quickstarts/poem.md, followed as it is written.
+
+#[path = "../../../clients/rust/tests/kit/support/quickstart.rs"]
+mod quickstart;
+#[path = "../../../clients/rust/tests/kit/support/server.rs"]
+#[allow(dead_code)] // The tests of the kit need more of it.
+mod server;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quickstart_of_poem_runs_from_its_own_text() {
+    quickstart::follow("poem", env!("CARGO_BIN_EXE_propusk-example-poem")).await;
+}
