@@ -280,9 +280,13 @@ async fn registrations_are_confirmed_by_mail(backend: Backend) {
     // What was not registered can be.
     register("eve@example.org", "eve").await.expect(StatusCode::ACCEPTED);
 
-    // On the pages; the owner of the mailbox does not know the password.
+    // On the pages, on the way to an application; the owner of the mailbox does not know the
+    // password.
+    server.client("app", web_app()).await;
+    let request = AuthorizationRequest::of("app", "openid").with("prompt", "create");
     let mut bob = server.browser();
-    let page = bob.open("/register").await;
+    let to_register = bob.open(&request.path()).await;
+    let page = bob.open(to_register.header("location")).await;
     let typed = [("email", "bob@example.org"), ("username", "bob"), ("password", PASSWORD)];
     let sent = bob.submit(&page, &typed).await.expect(StatusCode::OK);
     assert!(sent.text.contains("Look into your mailbox"), "{sent:?}");
@@ -291,7 +295,9 @@ async fn registrations_are_confirmed_by_mail(backend: Backend) {
     bob.submit(&page, &[("password", "wrong")]).await.expect_page(400);
     let page = bob.open(&format!("{}&new=1", mail.path())).await;
     let reply = bob.submit(&page, &[("password", NEW_PASSWORD)]).await;
-    reply.expect(StatusCode::SEE_OTHER);
+    let back = reply.expect(StatusCode::SEE_OTHER).header("location").to_owned();
+    let consent = bob.open(&back).await.expect(StatusCode::OK);
+    assert!(consent.text.contains("name=\"decision\""), "{consent:?}");
     let account = bob.open("/login").await;
     assert!(account.text.contains("You are logged in"), "{account:?}");
     server.login("bob").await.expect_error(401, "INVALID_CREDENTIALS");

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     email::{Proof, VERIFY_TTL, queue_verification},
-    email_tokens,
+    email_tokens::{self, Link},
 };
 use crate::{
     app::App,
@@ -81,13 +81,15 @@ pub async fn register_browser(
 }
 
 /// Begins a registration that the owner of the address confirms ([`confirm`]). Response, work and
-/// rows are the same for an address with an account, whose owner is told.
+/// rows are the same for an address with an account, whose owner is told. `return_to`: where the
+/// browser continues afterwards.
 ///
 /// # Errors
 /// As [`register`], without [`Error::EmailTaken`]; [`Error::MailOff`].
 pub async fn request(
     app: &App,
     registration: Registration,
+    return_to: Option<&str>,
     language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -105,6 +107,7 @@ pub async fn request(
     let pending = PendingAccount {
         username: row.username.map(|username| username.name),
         password_hash: row.password_hash,
+        return_to: return_to.map(str::to_owned),
     };
     let pending =
         serde_json::to_string(&pending).map_err(|error| Error::Unavailable(error.into()))?;
@@ -147,6 +150,13 @@ pub async fn request(
 struct PendingAccount {
     username: Option<String>,
     password_hash: String,
+    return_to: Option<String>,
+}
+
+/// Where the browser continues after the registration of this link.
+pub fn return_to(link: &Link) -> Option<String> {
+    let pending: PendingAccount = serde_json::from_str(link.token.detail.as_deref()?).ok()?;
+    pending.return_to
 }
 
 /// Creates the account of a registration by the link of its mail, and logs it in to the first-party

@@ -81,7 +81,7 @@ impl AuthApi {
         let registration = register::Registration { email, username, password };
         let language = language(request);
         if app.config.confirms_registrations() {
-            register::request(app, registration, language, caller).await?;
+            register::request(app, registration, None, language, caller).await?;
             let message = "A mail was sent to the address: the registration is to be confirmed.";
             return Ok(Registered::Pending(Answer::new(message, Nothing {})));
         }

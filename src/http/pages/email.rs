@@ -309,7 +309,10 @@ pub async fn submit_register(request: &Request, body: Body) -> Result<Response> 
     let previous = session_cookie(app, request).await;
     let previous = previous.as_deref();
     match registration::confirm_browser(app, token, proof, previous, language, caller).await {
-        Ok(cookie) => logged_in(app, &cookie, ReturnTo::parse(form.get("return_to")).as_ref()),
+        Ok(cookie) => {
+            let to = registration::return_to(&link);
+            logged_in(app, &cookie, ReturnTo::parse(to.as_deref()).as_ref())
+        }
         Err(error) => page.refused(error),
     }
 }

@@ -91,7 +91,8 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     };
     let language = locale(request, None).tag();
     let opened = if app.config.confirms_registrations() {
-        registration::request(app, registration, language, caller).await.map(|()| None)
+        let to = return_to.as_ref().map(|to| to.url.as_str());
+        registration::request(app, registration, to, language, caller).await.map(|()| None)
     } else {
         let previous = session_cookie(app, request).await;
         let opened = register_browser(app, registration, previous.as_deref(), language, caller);
