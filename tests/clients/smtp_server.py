@@ -38,7 +38,8 @@ class Handler:
         facts = {
             "to": envelope.rcpt_tos,
             "from": envelope.mail_from,
-            "tls": session.ssl is not None,
+            # `session.ssl` is that of STARTTLS only.
+            "tls": server.transport.get_extra_info("sslcontext") is not None,
             "login": getattr(session, "login", None),
         }
         (folder / f"{self.count}.json").write_text(json.dumps(facts))
@@ -49,7 +50,8 @@ def authenticate(server, session, envelope, mechanism, data):
     right = (data.login, data.password) == (b"propusk", b"letmein")
     if right:
         session.login = data.login.decode()
-    return AuthResult(success=right)
+    # `handled=False`: the server itself answers a failure, with 535.
+    return AuthResult(success=right, handled=False)
 
 
 async def main():
