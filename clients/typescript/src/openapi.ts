@@ -5,49 +5,6 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
-         * @description A new email address.
-         * @example {
-         *       "email": "vera@example.com",
-         *       "password": "seven blue herons at dawn"
-         *     }
-         */
-        ChangeEmailRequest: {
-            /** @description The new address. At most 254 characters. */
-            email: string;
-            /** @description The password of the account. */
-            password: string;
-        };
-        /**
-         * @description The confirmation of a new email address.
-         * @example {
-         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E"
-         *     }
-         */
-        ConfirmEmailRequest: {
-            /** @description The `token` of the link. */
-            token: string;
-            /** @description The password of the account, where there is no access token. */
-            password?: string;
-        };
-        /**
-         * @description The confirmation of a registration.
-         * @example {
-         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E",
-         *       "password": "seven blue herons at dawn",
-         *       "delivery": "body"
-         *     }
-         */
-        ConfirmRegistrationRequest: {
-            /** @description The `token` of the link. */
-            token: string;
-            /** @description The password of the registration. */
-            password?: string;
-            /** @description Another password, for the owner of the address who does not know that one. */
-            newPassword?: string;
-            /** @description How tokens are returned. Default: `body`. */
-            delivery?: components["schemas"]["Delivery"];
-        };
-        /**
          * @description How tokens are returned.
          * @enum {string}
          */
@@ -77,7 +34,7 @@ export interface components {
          * @description What went wrong, for a program to tell apart. Later versions may add codes.
          * @enum {string}
          */
-        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING";
+        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
         /**
          * @description The envelope of every error.
          * @example {
@@ -164,29 +121,6 @@ export interface components {
             password: string;
             /** @description How tokens are returned. Default: `body`. */
             delivery?: components["schemas"]["Delivery"];
-        };
-        /**
-         * @description The address of an account.
-         * @example {
-         *       "email": "vera@example.org"
-         *     }
-         */
-        RequestResetRequest: {
-            /** @description The email address. At most 254 characters. */
-            email: string;
-        };
-        /**
-         * @description A new password.
-         * @example {
-         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E",
-         *       "password": "seven blue herons at dawn"
-         *     }
-         */
-        ResetPasswordRequest: {
-            /** @description The `token` of the link. */
-            token: string;
-            /** @description The new password. At most 1024 bytes, without control characters. */
-            password: string;
         };
         /**
          * @description The current session.
@@ -363,22 +297,6 @@ export interface components {
             /** @description The role at the time of issue; null for a client credentials token. */
             role: string | null;
         };
-        /**
-         * @description What verifies an email address: `code`, or `token`.
-         * @example {
-         *       "code": "12345678"
-         *     }
-         */
-        VerifyEmailRequest: {
-            /** @description The eight digits in the mail, with an access token. */
-            code?: string;
-            /** @description The `token` of the link. */
-            token?: string;
-            /** @description With `token`: the password of the account, where there is no access token. */
-            password?: string;
-            /** @description With `token`: a new password, which ends all sessions. */
-            newPassword?: string;
-        };
     };
     responses: never;
     parameters: never;
@@ -403,8 +321,6 @@ export const ErrorCode = {
   INSUFFICIENT_USER_AUTHENTICATION: 'INSUFFICIENT_USER_AUTHENTICATION',
   UNAUTHORIZED_CLIENT: 'UNAUTHORIZED_CLIENT',
   REGISTRATION_DISABLED: 'REGISTRATION_DISABLED',
-  MAIL_DISABLED: 'MAIL_DISABLED',
-  INVALID_EMAIL_TOKEN: 'INVALID_EMAIL_TOKEN',
   CROSS_SITE_REQUEST: 'CROSS_SITE_REQUEST',
   NOT_FOUND: 'NOT_FOUND',
   MODULE_NOT_FOUND: 'MODULE_NOT_FOUND',
@@ -425,4 +341,7 @@ export const ErrorCode = {
   OVERLOADED: 'OVERLOADED',
   SERVICE_UNAVAILABLE: 'SERVICE_UNAVAILABLE',
   ACCOUNT_PENDING: 'ACCOUNT_PENDING',
+  SERVICE_FAILED: 'SERVICE_FAILED',
+  SERVICE_TIMEOUT: 'SERVICE_TIMEOUT',
+  SERVICE_NOT_CONNECTED: 'SERVICE_NOT_CONNECTED',
 } as const;

@@ -43,6 +43,7 @@ pub fn document() -> Result<Value, DocumentError> {
     name_schemas(&mut document)?;
     simplify(&mut document["paths"]);
     simplify(&mut document["components"]["schemas"]);
+    open_service_fields(&mut document)?;
     mark_nulls(&mut document)?;
     require_credentials(&mut document)?;
     Ok(document)
@@ -78,6 +79,9 @@ fn schema_name(name: &str) -> String {
         format!("{item}Page")
     } else if let Some(item) = name.strip_prefix("list_") {
         format!("{item}List")
+    } else if name == "any" {
+        // The only data that may be any JSON.
+        "ServiceFields".to_owned()
     } else {
         name.to_owned()
     }
@@ -127,6 +131,20 @@ fn describe_defaults(schema: &mut Map<String, Value>) {
         let described = format!("{description} Default: `{text}`.");
         property.insert("description".to_owned(), described.trim_start().into());
     }
+}
+
+/// The fields of a customer service are an object whose members the operator lists; poem-openapi
+/// knows a value of any type only.
+fn open_service_fields(document: &mut Value) -> Result<(), DocumentError> {
+    let response = schemas(document)?.get_mut("ServiceFieldsResponse");
+    let data = response.and_then(|schema| schema.get_mut("properties")?.get_mut("data"));
+    let data = data.and_then(Value::as_object_mut);
+    let data =
+        data.ok_or_else(|| DocumentError::Missing("ServiceFieldsResponse.data".to_owned()))?;
+    data.remove("title");
+    data.insert("type".to_owned(), "object".into());
+    data.insert("additionalProperties".to_owned(), true.into());
+    Ok(())
 }
 
 /// The fields of responses that are always present and may be null; poem-openapi knows them as not
