@@ -255,17 +255,18 @@ pub(super) fn table_of_text(text: &str) -> Option<toml::Table> {
 
 /// The sections of the services, as `config show` prints them.
 pub(super) fn render(settings: &BTreeMap<String, Setting>, out: &mut String) {
-    let mut section = "";
+    // By section: a resource's keys lie between those of its service.
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
     for (key, setting) in settings.iter().filter(|(key, _)| key.starts_with("services.")) {
-        let Some((in_section, name)) = key.rsplit_once('.') else { continue };
-        if in_section != section {
-            section = in_section;
-            out.push_str(&format!("\n[{section}]\n"));
-        }
+        let Some((section, name)) = key.rsplit_once('.') else { continue };
         let is_masked = is_secret(key) && setting.value.as_str() != Some("");
         let value = if is_masked { Value::String("***".to_owned()) } else { setting.value.clone() };
         let source = setting.source.to_string().replace(char::is_control, " ");
-        out.push_str(&format!("{name} = {value}  # {source}\n"));
+        let lines = sections.entry(section).or_default();
+        lines.push_str(&format!("{name} = {value}  # {source}\n"));
+    }
+    for (section, lines) in sections {
+        out.push_str(&format!("\n[{section}]\n{lines}"));
     }
 }
 

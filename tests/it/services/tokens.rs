@@ -146,7 +146,7 @@ async fn a_token_is_renewed_in_the_background_and_outlives_failures(backend: Bac
 
 async fn t186_a_service_that_misbehaves_has_bounded_effects(backend: Backend) {
     let service = CustomerService::start().await;
-    let server = with_service(backend, &service, &[("TIMEOUT", "500ms")]).await;
+    let server = with_service(backend, &service, &[]).await;
     server.register("ann").await;
     // Status, code and Retry-After of the answer.
     let cases: &[(Value, u16, &str, &str)] = &[
@@ -226,7 +226,8 @@ async fn every_grant_and_authentication_works_with_skewed_clocks(backend: Backen
     // On one database: another grant is another token.
     let server = with_service(backend, &service, &[]).await;
     for (n, (grant, auth, more)) in cases.iter().enumerate() {
-        let mut settings = vec![("GRANT", *grant), ("AUTH", *auth)];
+        // Another scope is another token, too.
+        let mut settings = vec![("GRANT", *grant), ("AUTH", *auth), ("SCOPE", *auth)];
         settings.extend_from_slice(more);
         if *auth == "private_key_jwt" {
             settings.push(("CLIENT_SECRET", ""));

@@ -31,8 +31,12 @@ backend_tests! {
 }
 
 /// The settings of a service at which users connect accounts.
-const CONNECTED: [(&str, &str); 3] =
-    [("GRANT", "refresh_token"), ("SUBJECT", "user"), ("AUTHORIZATION_URL", "/authorize")];
+const CONNECTED: [(&str, &str); 4] = [
+    ("GRANT", "refresh_token"),
+    ("SUBJECT", "user"),
+    ("AUTHORIZATION_URL", "/authorize"),
+    ("TIMEOUT", "20s"),
+];
 
 /// The id of a user.
 async fn id_of(server: &TestServer, name: &str) -> String {
@@ -210,7 +214,7 @@ async fn t188_tokens_of_a_user_end_with_the_session(backend: Backend) {
     let mut browser = server.logged_in("ann").await;
     connect(&mut browser, &service).await;
     seconds_later(&server, 3_600);
-    service.set(json!({ "token": { "delay": 700 } })).await;
+    service.set(json!({ "token": { "delay": 2_000 } })).await;
     let before = service.token_requests().await;
     let log_out = async {
         until("the request", || async { (service.token_requests().await > before).then_some(()) })
