@@ -115,7 +115,7 @@ pub struct ApiError {
     pub message: String,
     pub details: Vec<Detail>,
     /// What completes the login.
-    pub mfa: Option<MfaChallenge>,
+    pub mfa: Option<Box<MfaChallenge>>,
     /// `Retry-After`, rounded up to seconds.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
@@ -251,7 +251,7 @@ impl ApiError {
             message: self.message.clone(),
             error_code: self.code,
             details: self.details.clone(),
-            mfa: self.mfa.clone(),
+            mfa: self.mfa.as_deref().cloned(),
             request_id: request_id.to_owned(),
         })
     }
@@ -363,7 +363,7 @@ impl From<Error> for ApiError {
                     setup_required: set_up,
                     expires_in,
                 };
-                Self { mfa: Some(mfa), ..Self::new(ErrorCode::MfaRequired, message) }
+                Self { mfa: Some(Box::new(mfa)), ..Self::new(ErrorCode::MfaRequired, message) }
             }
             E::WrongCode => Self::new(ErrorCode::InvalidCode, message),
             E::InvalidPasskey => Self::new(ErrorCode::InvalidPasskey, message),

@@ -293,7 +293,8 @@ fn check(name: &str, service: &Service, found: &mut Vec<Problem>) {
     for (key, url) in
         [("token_url", &service.token_url), ("authorization_url", &service.authorization_url)]
     {
-        if !(url.is_empty() && key == "authorization_url") && !is_https(url) {
+        let is_unset = url.is_empty() && key == "authorization_url";
+        if !is_unset && !is_https(url) {
             wrong(key, "must be an https URL like https://crm.example.org/oauth/token".to_owned());
         }
     }

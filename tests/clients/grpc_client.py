@@ -66,16 +66,23 @@ def refused(code, call, *arguments, **named):
 
 
 def scenario(channel):
-    token, user, revocation, auth = (
+    token, user, revocation, service, auth = (
         importlib.import_module(f"{name}_pb2")
-        for name in ("propusk.v1.token", "propusk.v1.user", "propusk.v1.revocation", "envoy.service.auth.v3.external_auth")
+        for name in (
+            "propusk.v1.token",
+            "propusk.v1.user",
+            "propusk.v1.revocation",
+            "propusk.v1.services",
+            "envoy.service.auth.v3.external_auth",
+        )
     )
-    tokens, users, revocations, gateway = (
+    tokens, users, revocations, services, gateway = (
         getattr(importlib.import_module(f"{name}_pb2_grpc"), stub)(channel)
         for name, stub in (
             ("propusk.v1.token", "TokenServiceStub"),
             ("propusk.v1.user", "UserServiceStub"),
             ("propusk.v1.revocation", "RevocationServiceStub"),
+            ("propusk.v1.services", "ServiceTokensStub"),
             ("envoy.service.auth.v3.external_auth", "AuthorizationStub"),
         )
     )
@@ -143,6 +150,9 @@ def scenario(channel):
     assert answer.status.code == grpc.StatusCode.UNAUTHENTICATED.value[0] and answer.denied_response.status.code == 401, answer
     stream.cancel()
     passed("the session is revoked: by the next call, at the gateway, and for the follower within a second")
+
+    refused(grpc.StatusCode.NOT_FOUND, services.Get, service.GetServiceTokenRequest(service="none"))
+    passed("there is no token of an unknown service")
 
     users.Delete(user.DeleteUserRequest(id=eve.id))
     refused(grpc.StatusCode.NOT_FOUND, users.Delete, user.DeleteUserRequest(id=eve.id))

@@ -37,7 +37,7 @@ pub struct Sent {
 /// A new secret, as it is shown: `whsec_` and base64.
 pub fn new_secret(app: &App) -> Zeroizing<String> {
     let bytes = Zeroizing::new(app.rng.bytes::<SECRET>());
-    Zeroizing::new(format!("whsec_{}", STANDARD.encode(&*bytes)))
+    Zeroizing::new(format!("whsec_{}", STANDARD.encode(*bytes)))
 }
 
 /// A secret of an endpoint, encrypted for its row.

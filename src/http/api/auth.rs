@@ -86,7 +86,7 @@ impl AuthApi {
             return Ok(Registered::Pending(Answer::new(message, Nothing {})));
         }
         let tokens = register::register(app, registration, language, caller).await?;
-        Ok(Registered::Done(deliver(&context, "User registered.", tokens, delivery)))
+        Ok(Registered::Done(Box::new(deliver(&context, "User registered.", tokens, delivery))))
     }
 
     /// Log in
@@ -368,7 +368,7 @@ impl AuthApi {
 /// The answer to a registration: an account with its session, or a mail that confirms it.
 #[derive(Debug)]
 pub enum Registered {
-    Done(Answer<TokenData, 201>),
+    Done(Box<Answer<TokenData, 201>>),
     Pending(Answer<Nothing, 202>),
 }
 

@@ -48,7 +48,7 @@ pub fn back_end() -> Metadata {
     Metadata {
         scope: Scope::parse(
             "openid api:read api:write propusk:tokens propusk:users propusk:users:verify propusk:revocations \
-             propusk:check",
+             propusk:check propusk:services",
         )
         .expect("a scope"),
         ..web_app()

@@ -23,8 +23,8 @@ async fn a_python_client_calls_every_method() {
     let server = TestServer::on(database, Clock::system(), &settings).await;
     server.register("ann").await;
     server.client("backend", back_end()).await;
-    let scope =
-        "propusk:tokens propusk:users propusk:users:verify propusk:revocations propusk:check";
+    let scope = "propusk:tokens propusk:users propusk:users:verify propusk:revocations propusk:check \
+                 propusk:services";
     let token = server.client_token("backend", scope).await;
     let address = server.grpc.expect("a gRPC listener").to_string();
     let proto = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("proto");

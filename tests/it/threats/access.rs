@@ -71,7 +71,11 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/api/v1/account/second-factors/passkeys/confirm", "{}", [400; 5]),
     ("POST", "/api/v1/account/second-factors/recovery-codes", "", [401, 409, 409, 403, 409]),
     ("DELETE", "/api/v1/account/second-factors/:id", "", [401, 404, 404, 403, 404]),
+    ("GET", "/api/v1/services", "", [401, 200, 200, 403, 200]),
+    ("DELETE", "/api/v1/services/:name/connection", "", [401, 404, 404, 403, 404]),
+    ("GET", "/api/v1/services/:name/resources/:resource", "", [401, 404, 404, 404, 404]),
     // For back ends, with a scope of their own
+    ("POST", "/api/v1/services/:name/token", "{}", [401, 403, 403, 403, 403]),
     ("POST", "/api/v1/tokens", "{}", [401, 403, 403, 403, 403]),
     ("POST", "/api/v1/tokens/refresh", "{}", [401, 403, 403, 403, 403]),
     ("POST", "/api/v1/tokens/verify", "{}", [401, 403, 403, 403, 403]),
@@ -138,6 +142,11 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/device", "user_code=BCDF-GHJK", [403; 5]),
     ("GET", "/device/confirm", "", [303; 5]),
     ("POST", "/device/confirm", "user_code=BCDF-GHJK&decision=allow", [403; 5]),
+    ("GET", "/services", "", [303; 5]),
+    ("GET", "/services/:name/connect", "", [404; 5]),
+    ("POST", "/services/:name/connect", "csrf=x", [303; 5]),
+    ("GET", "/services/:name/callback", "", [404; 5]),
+    ("POST", "/services/:name/disconnect", "csrf=x", [303; 5]),
     // For administrators. There is no resource `:id`, and no `If-Match` is sent.
     ("GET", "/api/v1/admin/users", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/users", "{}", [401, 403, 403, 403, 400]),
@@ -199,6 +208,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/revocations", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/revocations", "{}", [401, 403, 403, 403, 400]),
     ("GET", "/api/v1/admin/audit", "", [401, 403, 403, 403, 200]),
+    ("GET", "/api/v1/admin/service-tokens", "", [401, 403, 403, 403, 200]),
+    ("DELETE", "/api/v1/admin/service-tokens/:service", "", [401, 403, 403, 403, 404]),
     ("GET", "/api/v1/admin/explain/:request_id", "", [401, 403, 403, 403, 404]),
 ];
 

@@ -59,6 +59,7 @@ const TABLE: &[(&str, [Code; 6])] = &[
     ("/propusk.v1.UserService/Enable", guarded(Code::InvalidArgument)),
     ("/propusk.v1.UserService/VerifyPassword", guarded(Code::InvalidArgument)),
     ("/propusk.v1.RevocationService/Watch", guarded(Code::Ok)),
+    ("/propusk.v1.ServiceTokens/Get", guarded(Code::InvalidArgument)),
     ("/envoy.service.auth.v3.Authorization/Check", guarded(Code::InvalidArgument)),
     ("/grpc.health.v1.Health/Check", OPEN),
     ("/grpc.health.v1.Health/Watch", OPEN),
