@@ -428,10 +428,10 @@ async fn two_processes_deliver_each_event_once(backend: Backend) {
         }
     };
     tokio::join!(
-        register(&server, "a"),
-        register(&server, "b"),
-        register(&other, "c"),
-        register(&other, "d")
+        register(&server, "ann"),
+        register(&server, "bob"),
+        register(&other, "cid"),
+        register(&other, "dan")
     );
     for path in ["/one", "/two"] {
         requests(&server, &external, path, 60).await;
@@ -625,7 +625,7 @@ async fn t179_an_endpoint_that_never_answers_fills_no_table(backend: Backend) {
     add(&admin, &external, "crm", &["user.created"]).await;
     external.put("/crm", 500, "", "");
     for n in 0..8 {
-        server.register(&format!("a{n}")).await;
+        server.register(&format!("ann{n}")).await;
     }
     let rows = "SELECT COUNT(*) AS n FROM webhook_deliveries";
     let pending = "SELECT COUNT(*) AS n FROM webhook_deliveries WHERE state = 'pending'";
@@ -640,7 +640,7 @@ async fn t179_an_endpoint_that_never_answers_fills_no_table(backend: Backend) {
     assert_eq!(server.app.metrics.webhooks_waiting.get(), 8);
     // Beyond webhooks.max_rows the oldest go.
     for n in 0..8 {
-        server.register(&format!("b{n}")).await;
+        server.register(&format!("bob{n}")).await;
     }
     until("eight more are queued", async || count(&server, rows).await == 16).await;
     maintenance::sweep(&server.app).await.expect("swept");
