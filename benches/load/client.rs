@@ -145,6 +145,8 @@ pub struct Round {
     pub per_second: f64,
     /// Milliseconds from a request to its response.
     pub median: f64,
+    /// The 99th percentile of the same.
+    pub p99: f64,
 }
 
 /// Runs every load over a connection of its own. Responses after the deadline are read but not
@@ -166,7 +168,9 @@ pub async fn drive(address: SocketAddr, loads: &mut Vec<Load>, lasting: Duration
         times.extend(took);
     }
     let per_second = times.len() as f64 / lasting.as_secs_f64();
-    Ok(Round { per_second, median: median(times) })
+    times.sort_by(f64::total_cmp);
+    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+    Ok(Round { per_second, median: median(times), p99 })
 }
 
 async fn work(

@@ -70,7 +70,8 @@ impl Bench {
     /// Checks answered by Redis, next to a static response after one round trip to it.
     pub(crate) async fn redis(&self, figures: &mut Vec<Figure>) -> Result<()> {
         let redis = Redis::start(&self.folder).await?;
-        let site = self.site_with_redis("PostgreSQL", "redis", &redis.url).await?;
+        let site =
+            self.site_with("PostgreSQL", "redis", &[("PROPUSK_REDIS__URL", &redis.url)]).await?;
         oauth::seed(&site).await?;
         let limits = self.limit_server(&site, &redis.url).await?;
         let introspection = oauth::introspection(&site.server).await?;

@@ -8,6 +8,7 @@
 
 mod back_ends;
 mod client;
+mod events;
 mod gateways;
 mod limits;
 mod oauth;
@@ -159,6 +160,12 @@ impl Bench {
         if self.wants("redis") {
             self.redis(&mut figures).await?;
         }
+        if self.wants("events") {
+            self.events(&mut figures).await?;
+        }
+        if self.wants("registrations") {
+            self.beside_registrations(&mut figures).await?;
+        }
         Ok(figures)
     }
 
@@ -196,17 +203,23 @@ impl Bench {
 
     /// A new database with a server on it, and accounts to log in with.
     async fn site(&self, backend: &str, name: &str) -> Result<Deployment> {
-        self.site_with_redis(backend, name, "").await
+        self.site_with(backend, name, &[]).await
     }
 
-    async fn site_with_redis(&self, backend: &str, name: &str, redis: &str) -> Result<Deployment> {
+    /// As [`Bench::site`], with settings of its own: `("PROPUSK_…", "value")`.
+    async fn site_with(
+        &self,
+        backend: &str,
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Deployment> {
         let folder = self.folder.join(format!("{backend}-{name}"));
         let url = if backend == "PostgreSQL" {
             seed::create_database(&self.postgres, &format!("propusk_bench_{name}")).await?
         } else {
             format!("sqlite://{}", folder.join("propusk.db").display())
         };
-        let server = Server::with_redis(&folder, &url, redis).await?;
+        let server = Server::with(&folder, &url, settings).await?;
         let login = server.register("bench0").await?;
         for user in 1..USERS {
             server.register(&format!("bench{user}")).await?;

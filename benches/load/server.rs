@@ -37,11 +37,15 @@ pub struct Login {
 impl Server {
     /// Starts Propusk with its data in `folder`; an empty URL means SQLite there.
     pub async fn propusk(folder: &Path, database_url: &str) -> Result<Self> {
-        Self::with_redis(folder, database_url, "").await
+        Self::with(folder, database_url, &[]).await
     }
 
-    /// As [`Server::propusk`], with the revocation list in Redis unless the URL is empty.
-    pub async fn with_redis(folder: &Path, database_url: &str, redis_url: &str) -> Result<Self> {
+    /// As [`Server::propusk`], with settings of its own: `("PROPUSK_…", "value")`.
+    pub async fn with(
+        folder: &Path,
+        database_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let address = free_address()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_propusk"));
@@ -54,9 +58,9 @@ impl Server {
             .env("PROPUSK_METRICS__LISTEN", "")
             .env("PROPUSK_DATA_DIR", folder)
             .env("PROPUSK_DATABASE__URL", database_url)
-            .env("PROPUSK_REDIS__URL", redis_url)
             .env("PROPUSK_LIMITS__ENABLED", "false")
-            .env("PROPUSK_LOG__LEVEL", "warn");
+            .env("PROPUSK_LOG__LEVEL", "warn")
+            .envs(settings.iter().copied());
         Self::start(command, folder, address, "/api/v1/auth/health/ready").await
     }
 
@@ -121,7 +125,12 @@ impl Server {
 
     /// Sends one request; returns the status and the body.
     pub async fn send(&self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
-        let mut connection = Connection::open(self.address).await?;
+        Self::ask(self.address, request).await
+    }
+
+    /// As [`Server::send`], where only the address is at hand.
+    pub async fn ask(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>)> {
+        let mut connection = Connection::open(address).await?;
         let (status, body) = connection.send(request).await?;
         Ok((status, body.to_vec()))
     }
