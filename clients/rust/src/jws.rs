@@ -38,7 +38,7 @@ struct Header {
 }
 
 impl Key {
-    /// A key of a JWKS; `None` for one that signs nothing, or by an algorithm that is not supported.
+    /// A key of a JWKS; `None` for one that signs nothing, or by an unsupported algorithm.
     pub(crate) fn from_jwk(value: serde_json::Value) -> Option<Self> {
         let purpose = Purpose::deserialize(&value).ok()?;
         if purpose.usage.is_some_and(|usage| usage != "sig") {

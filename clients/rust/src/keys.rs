@@ -122,7 +122,7 @@ impl Keys {
             serde_json::from_slice(&document).map_err(|_| malformed("the discovery document"))?;
         if *discovery.issuer != *self.issuer {
             return Err(Error::Unavailable(format!(
-                "the server at {url} has the issuer {}, not {}: set `issuer` to its `server.issuer`",
+                "the server at {url} has the issuer {}, not {}: correct `issuer` or `url`",
                 discovery.issuer, self.issuer
             )));
         }

@@ -1,8 +1,8 @@
 use url::Url;
 
 /// Where to go after a login: a path of this application, or `fallback`. Other origins are refused,
-/// however they are written (`//evil.example`, `/\evil.example`, `javascript:…`): an open redirect
-/// makes the application's own login page lead to an attacker's (RFC 9700 §4.11).
+/// however they are written (`//evil.example`, `/\evil.example`, `javascript:…`): an open
+/// redirect makes the application's own login page lead to an attacker's (RFC 9700 §4.11).
 ///
 /// ```
 /// use propusk_client::safe_return_to;

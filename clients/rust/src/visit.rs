@@ -9,9 +9,9 @@ use url::Url;
 
 use crate::{Error, Propusk, Session, Tokens, origin::bearer_token, return_to::is_own_path};
 
-/// A request, and whose it is: what a [`SessionLayer`](crate::SessionLayer) adds to each. The session
-/// is determined, and renewed if it has expired, when it is asked for the first time; new cookies
-/// reach the response, whatever it is. A clone is the same visit.
+/// A request, and whose it is: what a [`SessionLayer`](crate::SessionLayer) adds to each. The
+/// session is determined, and renewed if it has expired, when it is asked for the first time; new
+/// cookies reach the response, whatever it is. A clone is the same visit.
 #[derive(Clone)]
 pub struct Visit(Arc<Inner>);
 
@@ -79,8 +79,8 @@ impl Visit {
     /// Sets the cookies of a login or registration.
     ///
     /// # Errors
-    /// [`Error::CrossSite`]: a page of another origin would log its visitor in, to an account of its
-    /// choice.
+    /// [`Error::CrossSite`]: a page of another origin would log its visitor in, to an account of
+    /// its choice.
     pub fn log_in(&self, tokens: &Tokens) -> Result<(), Error> {
         self.0.propusk.require_same_origin(&self.0.method, &self.0.headers)?;
         self.set_cookies(self.0.propusk.cookies().set(tokens)?);

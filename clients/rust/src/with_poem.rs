@@ -95,8 +95,8 @@ impl<'a> FromRequest<'a> for Visit {
 }
 
 /// A handler that extracts it is private: without a session, a page is redirected to the login, and
-/// other requests get 401. `Option<Session>` is `None` also where it cannot be decided: public pages
-/// are served during an outage, too.
+/// other requests get 401. `Option<Session>` is `None` also where it cannot be decided: public
+/// pages are served during an outage, too.
 impl<'a> FromRequest<'a> for Session {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         let visit = visit_of(request)?;

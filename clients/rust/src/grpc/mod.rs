@@ -1,5 +1,5 @@
-//! The gRPC services of the server, for trusted back ends; `docs/grpc.md` of the server says who may
-//! call what.
+//! The gRPC services of the server, for trusted back ends; `docs/grpc.md` of the server says who
+//! may call what.
 //!
 //! ```no_run
 //! use propusk_client::{Propusk, grpc::{Grpc, pb}};
@@ -94,8 +94,8 @@ impl Grpc {
         Self { propusk: propusk.clone(), channel }
     }
 
-    /// The client that calls, and the scopes that it needs. Its access token is fetched, and fetched
-    /// again in time.
+    /// The client that calls, and the scopes that it needs. Its access token is fetched, and
+    /// fetched again in time.
     #[must_use]
     pub fn credentials(
         mut self,

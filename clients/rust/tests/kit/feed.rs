@@ -122,7 +122,11 @@ async fn t192_each_kind_of_entry_revokes_the_tokens_it_names() {
     let fake = FakeFeed::start().await;
     let origin = json!({ "jti": "d", "iat": 900, "client_id": "e", "kid": "l" });
     let derived = json!({ "derived_from": [origin] });
-    let dated = |kind: &str, id: &str, until: i64| json!({ "kind": kind, "id": id, "issued_until": until, "expires_at": LATER });
+    let dated = |kind: &str, id: &str, until: i64| {
+        let mut entry = json!({ "kind": kind, "id": id, "expires_at": LATER });
+        entry["issued_until"] = json!(until);
+        entry
+    };
     let named = |kind: &str, id: &str| json!({ "kind": kind, "id": id, "expires_at": LATER });
     let mut scope = dated("scope", "s", 1_000);
     scope["scope"] = json!("crm:read");

@@ -46,8 +46,8 @@ async fn a_back_end_manages_users_and_tokens() {
         grpc.revocations().watch(pb::WatchRequest::default()).await.expect("a feed").into_inner();
     assert!(watched.message().await.expect("a message").is_some());
 
-    // Whoever has no credentials, or wrong ones, is told so; those who have are served again after a
-    // token was revoked.
+    // Whoever has no credentials, or wrong ones, is told so; those who have are served again after
+    // a token was revoked.
     let nobody = Grpc::new(&propusk, &url).expect("a URL");
     let refused =
         GrpcError::from(nobody.tokens().validate(validate.clone()).await.expect_err("no"));

@@ -40,7 +40,9 @@ impl Signer {
     pub fn jwk(&self, kid: &str) -> Value {
         let (x, y) = self.point[1..].split_at(32);
         let [x, y] = [x, y].map(|half| URL_SAFE_NO_PAD.encode(half));
-        json!({ "kty": "EC", "crv": "P-256", "kid": kid, "alg": "ES256", "use": "sig", "x": x, "y": y })
+        let mut jwk = json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig" });
+        (jwk["kid"], jwk["x"], jwk["y"]) = (json!(kid), json!(x), json!(y));
+        jwk
     }
 
     pub fn sign(&self, kid: Option<&str>, typ: &str, claims: &Value) -> String {
