@@ -36,7 +36,9 @@ pub(crate) struct Parts {
     pub(crate) api: Api,
     pub(crate) cookies: TokenCookies,
     pub(crate) origins: Vec<String>,
+    #[cfg_attr(not(any(feature = "tower", feature = "poem")), allow(dead_code))]
     pub(crate) login_url: String,
+    #[cfg_attr(not(any(feature = "tower", feature = "poem")), allow(dead_code))]
     pub(crate) application_url: Option<String>,
     pub(crate) client_address: Option<ClientAddress>,
     pub(crate) feed: Option<RevocationFeed>,
