@@ -1,4 +1,5 @@
 //! docs/quickstarts/poem.md, followed as it is written.
+#![allow(clippy::disallowed_methods)] // The server is a process of its own, in real time.
 
 #[path = "../../../clients/rust/tests/kit/support/quickstart.rs"]
 mod quickstart;

@@ -49,7 +49,7 @@ impl TestServer {
         self.post(RESET, json!({ "token": token, "password": password })).await
     }
 
-    async fn login_with(&self, login: &str, password: &str) -> Reply {
+    async fn login_by(&self, login: &str, password: &str) -> Reply {
         let body = json!({ "login": login, "password": password });
         self.post("/api/v1/auth/login", body).await
     }
@@ -167,7 +167,7 @@ async fn t60_a_reset_link_changes_a_password_once(backend: Backend) {
     assert_eq!(done.len(), 1, "{replies:?}");
     let mut works = 0;
     for (password, reply) in passwords.iter().zip(&replies) {
-        let login = one.login_with("ann", password).await;
+        let login = one.login_by("ann", password).await;
         assert_eq!(login.status == StatusCode::OK, reply.status == StatusCode::OK);
         works += usize::from(login.status == StatusCode::OK);
     }
@@ -321,11 +321,11 @@ async fn t70_the_owner_of_an_address_ends_what_its_registrant_had(backend: Backe
             let token = server.reset_mail(&email).await.token();
             server.reset(&token, NEW_PASSWORD).await.expect(StatusCode::OK);
         }
-        server.login_with(name, PASSWORD).await.expect_error(401, "INVALID_CREDENTIALS");
+        server.login_by(name, PASSWORD).await.expect_error(401, "INVALID_CREDENTIALS");
         server.verify(&eve.access).await.expect(StatusCode::UNAUTHORIZED);
         server.refresh(&eve.refresh).await.expect(StatusCode::UNAUTHORIZED);
         assert_revoked(&server, "app", &eves).await;
-        let user = server.login_with(name, NEW_PASSWORD).await.expect(StatusCode::OK);
+        let user = server.login_by(name, NEW_PASSWORD).await.expect(StatusCode::OK);
         assert_eq!(user.json()["data"]["user"]["isVerified"], true);
         // What the owner has not consented to, she is asked.
         assert_eq!(server.count("SELECT COUNT(*) AS n FROM consents").await, 0);
@@ -498,7 +498,7 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
     server.api("email/change/confirm", &eve.access, confirm).await.expect(StatusCode::OK);
     let token = server.reset_mail("eve@example.org").await.token();
     server.reset(&token, "a password that eve has chosen").await.expect(StatusCode::OK);
-    let reply = server.login_with("ann", "a password that eve has chosen").await;
+    let reply = server.login_by("ann", "a password that eve has chosen").await;
     let eve = reply.expect(StatusCode::OK).tokens();
     // The owner of the old address objects, days later.
     server.clock.advance(Duration::from_secs(3 * 24 * 3_600));
@@ -510,7 +510,7 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
     ann.submit(&page, &[("password", NEW_PASSWORD)]).await.expect(StatusCode::OK);
     server.verify(&eve.access).await.expect(StatusCode::UNAUTHORIZED);
     server.refresh(&eve.refresh).await.expect(StatusCode::UNAUTHORIZED);
-    let reply = server.login_with("ann@example.org", NEW_PASSWORD).await;
+    let reply = server.login_by("ann@example.org", NEW_PASSWORD).await;
     let user = reply.expect(StatusCode::OK).json()["data"]["user"].clone();
     assert_eq!((&user["email"], &user["isVerified"]), (&json!("ann@example.org"), &json!(true)));
     // Each objection works once, and the other one with it.
@@ -520,7 +520,7 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
 
     // A stranger cannot be made to confirm an address for another's account: that account would be
     // known by the stranger's address.
-    let mallory = server.login_with("ann", NEW_PASSWORD).await.tokens();
+    let mallory = server.login_by("ann", NEW_PASSWORD).await.tokens();
     let change = json!({ "email": "bob@example.net", "password": NEW_PASSWORD });
     server.api("email/change", &mallory.access, change).await.expect(StatusCode::ACCEPTED);
     let mail = server.mail_to("bob@example.net").await;
@@ -528,6 +528,6 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
     let mut bob = server.logged_in("bob").await;
     let page = bob.open(&mail.path()).await.expect(StatusCode::OK);
     bob.submit(&page, &[("password", PASSWORD)]).await.expect_page(400);
-    let user = server.login_with("ann", NEW_PASSWORD).await.json()["data"]["user"].clone();
+    let user = server.login_by("ann", NEW_PASSWORD).await.json()["data"]["user"].clone();
     assert_eq!(user["email"], "ann@example.org");
 }
