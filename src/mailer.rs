@@ -1,6 +1,8 @@
 //! Delivers mails: to an SMTP server, or in development as files of a folder.
 
-use std::{fmt, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
+use std::{
+    fmt, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, time::Duration,
+};
 
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
@@ -17,12 +19,18 @@ use crate::{
     model::mail::RenderedMail,
 };
 
+/// The steps of a delivery, which as a whole may take so many times `mail.timeout`: connecting, TLS,
+/// greeting, login, sender, recipient, content, end.
+pub const STEPS: u32 = 8;
+
 /// Where mails go.
 pub struct Mailer {
     from: Mailbox,
     reply_to: Option<Mailbox>,
     /// Of `Message-ID`.
     domain: String,
+    /// For all steps.
+    timeout: Duration,
     target: Target,
 }
 
@@ -34,7 +42,7 @@ enum Target {
 /// Why a mail was not delivered. The texts contain no address: they are stored and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotSent {
-    /// The server refuses this mail for good (RFC 5321 §4.2.1: 5yz).
+    /// The server refuses this mail for good (RFC 5321 §4.2.1: 5yz, but for its login).
     Refused(String),
     /// It may be accepted later.
     Unavailable(String),
@@ -75,7 +83,8 @@ impl Mailer {
         let from = mailbox(from).map_err(|error| format!("mail.from: {error}"))?;
         let reply_to = mail.answers().map(mailbox).transpose();
         let reply_to = reply_to.map_err(|error| format!("mail.reply_to: {error}"))?;
-        Ok(Some(Self { from, reply_to, domain, target }))
+        let timeout = mail.timeout * STEPS;
+        Ok(Some(Self { from, reply_to, domain, timeout, target }))
     }
 
     /// Sends a mail, once or, after a crash, twice: `id` is in its `Message-ID`, so that mail
@@ -86,10 +95,14 @@ impl Mailer {
     pub async fn send(&self, id: &str, to: &str, mail: RenderedMail) -> Result<(), NotSent> {
         let message = self.message(id, to, mail).map_err(NotSent::Refused)?;
         match &self.target {
-            Target::Smtp(transport) => match transport.send(message).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(not_sent(&error)),
-            },
+            // lettre's own timeout is for connecting only.
+            Target::Smtp(transport) => {
+                match tokio::time::timeout(self.timeout, transport.send(message)).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(not_sent(&error)),
+                    Err(_) => Err(NotSent::Unavailable("timeout".to_owned())),
+                }
+            }
             Target::Folder(folder) => {
                 let path = folder.join(format!("{id}.eml"));
                 let written = write(&path, &message.formatted());
@@ -194,7 +207,12 @@ fn not_sent(error: &lettre::transport::smtp::Error) -> NotSent {
         None if error.is_response() => "the server does not speak SMTP".to_owned(),
         None => "the server cannot be reached".to_owned(),
     };
-    if error.is_permanent() { NotSent::Refused(why) } else { NotSent::Unavailable(why) }
+    // RFC 4954 §6: 53z is about this server's login, which its operator corrects.
+    let is_login = error.status().is_some_and(|code| code.to_string().starts_with("53"));
+    match error.is_permanent() && !is_login {
+        true => NotSent::Refused(why),
+        false => NotSent::Unavailable(why),
+    }
 }
 
 /// Writes the file under its name once it is whole.

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::{Failed, commands::failed, listing::Listing};
 use crate::{
     app::App,
+    config::Delivery,
     flows::mail,
     http::{api::admin::MailData, views},
     model::{actor::Actor, mail::MailState},
@@ -37,7 +38,13 @@ pub async fn mail(app: &App, command: MailCommand) -> Result<(), Failed> {
         MailCommand::Test { address } => {
             let sent = mail::test(app, &address, views::mail::render, &Actor::operator()).await;
             sent.map_err(failed)?;
-            println!("the mail was accepted: {:?}", app.config.mail);
+            match app.config.mail_delivery() {
+                Delivery::Folder => println!("written to {}", app.config.mail_folder().display()),
+                _ => {
+                    let mail = &app.config.mail;
+                    println!("accepted by {}, port {}", mail.host, mail.port());
+                }
+            }
         }
         MailCommand::List { failed: only_failed, limit, json } => {
             let header = &["CREATED", "KIND", "STATE", "ATTEMPTS", "ERROR", "USER"];

@@ -15,7 +15,7 @@ use crate::{
     diagnostics,
     error::Error,
     limits,
-    mailer::NotSent,
+    mailer::{NotSent, STEPS},
     model::{
         actor::Actor,
         mail::{Content, Mail, MailState, RenderedMail},
@@ -34,10 +34,6 @@ pub type Render = fn(&Config, &Mail) -> Result<RenderedMail, Error>;
 
 /// How often a process looks for due mails.
 const EVERY: Duration = Duration::from_secs(2);
-
-/// The steps of a delivery, each of at most `mail.timeout`: connecting, TLS, greeting, login,
-/// sender, recipient, content, end.
-const STEPS: u32 = 8;
 
 /// How much longer than a delivery the lease of a mail is; after it another process takes it.
 const SPARE: Duration = Duration::from_secs(10);
@@ -275,9 +271,7 @@ async fn send(app: &App, queued: &QueuedMail, render: Render) -> Result<(), NotS
     let mail: Mail = serde_json::from_slice(&opened)
         .map_err(|_| broken("it was written by another version".to_owned()))?;
     let rendered = render(&app.config, &mail).map_err(|error| broken(error.to_string()))?;
-    let sent = mailer.send(&queued.id, &mail.to, rendered);
-    let within = tokio::time::timeout(app.config.mail.timeout * STEPS, sent).await;
-    within.unwrap_or_else(|_| Err(NotSent::Unavailable("timeout".to_owned())))
+    mailer.send(&queued.id, &mail.to, rendered).await
 }
 
 /// Removes what became of old mails, and quotas whose window is over.
