@@ -178,6 +178,10 @@ mod services {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains("SMTP status 535"), "{text}");
         assert!(!text.contains("wrong"), "{text}");
+        // It loses no mail.
+        let locked_out = TestServer::with(backend, &settings).await;
+        locked_out.register("ann").await;
+        assert_eq!(is(&locked_out, "queued", 1).await, "SMTP status 535");
         // A certificate of somebody else, and a server that does not offer STARTTLS.
         settings.retain(|(name, _)| *name != "PROPUSK_MAIL__CA_FILE");
         let output = test(&settings);
