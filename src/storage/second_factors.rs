@@ -224,16 +224,24 @@ pub async fn remove(
     Ok(FactorKind::parse(&kind))
 }
 
-/// Removes every factor and recovery code of a user, and what was counted.
-pub async fn remove_all(tx: &mut Tx, user_id: &str) -> Result<()> {
+/// Removes the factors of a user that were added at this time or later; with one, every recovery
+/// code and what was counted. `false` if there was none.
+pub async fn remove_since(tx: &mut Tx, user_id: &str, since: Timestamp) -> Result<bool> {
+    let removal = Statement::new(
+        "DELETE FROM second_factors WHERE user_id = $1 AND created_at >= $2 RETURNING id",
+    );
+    if tx.run(removal.bind(user_id).bind(since)).await?.is_empty() {
+        return Ok(false);
+    }
     for sql in [
-        "DELETE FROM second_factors WHERE user_id = $1",
         "DELETE FROM recovery_codes WHERE user_id = $1",
         "DELETE FROM second_factor_attempts WHERE user_id = $1",
+        "UPDATE users SET second_factor_at = NULL WHERE id = $1 \
+         AND NOT EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id)",
     ] {
         tx.run(Statement::new(sql).bind(user_id)).await?;
     }
-    mark(tx, user_id, None).await
+    Ok(true)
 }
 
 /// Says in the user's row whether there is a factor, since when: logins compare it.

@@ -44,7 +44,7 @@ impl Quickstart {
         // The server runs already.
         let printed = run_commands(&server, &commands.replace("propusk serve\n", ""));
         let has_client = commands.contains("propusk client add");
-        let secret = has_client.then(|| secret_in(&printed)).unwrap_or_default();
+        let secret = if has_client { secret_in(&printed) } else { String::new() };
         let folder = tempfile::tempdir().expect("a folder");
         let followed = Self { page, server, folder, ports, secret };
         for (title, text) in followed.page.blocks() {

@@ -201,7 +201,7 @@ async fn an_authenticator_app_is_added_used_and_removed_on_the_pages(backend: Ba
 
     // Another browser needs both; wrong codes leave the form in place, in both languages.
     let mut phone = server.browser();
-    let page = phone.to_second_step("/login?lang=ru", "ann").await;
+    let page = phone.open_second_step("/login?lang=ru", "ann").await;
     assert!(page.text.contains("Введите код"), "{page:?}");
     assert!(!phone.cookies.contains_key("propusk_session"), "no session yet");
     let wrong = send_code(&mut phone, &page, &app.wrong_code(&server.clock)).await;
@@ -214,7 +214,7 @@ async fn an_authenticator_app_is_added_used_and_removed_on_the_pages(backend: Ba
     next_step(&server);
     // A recovery code does as well.
     let mut lost = server.browser();
-    let page = lost.to_second_step("/login", "ann").await;
+    let page = lost.open_second_step("/login", "ann").await;
     send_code(&mut lost, &page, &codes[3]).await.expect(StatusCode::SEE_OTHER);
     let list = lost.open("/account/security").await;
     assert!(plain(&list).contains("9 unused"), "{list:?}");
@@ -274,7 +274,7 @@ async fn a_role_that_requires_a_factor_leads_to_its_set_up(backend: Backend) {
     let request = AuthorizationRequest::of("app", "openid");
     let mut bob = server.browser();
     let to_login = bob.open(&request.path()).await.header("location").to_owned();
-    let page = bob.to_second_step(&to_login, "bob").await;
+    let page = bob.open_second_step(&to_login, "bob").await;
     assert!(page.text.contains("must be protected"), "{page:?}");
     let setup = Form::of(&page.text).field("setup_token").to_owned();
     assert!(!setup.is_empty());

@@ -5,6 +5,101 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * @description A second factor that was added.
+         * @example {
+         *       "factor": {
+         *         "id": "01a1fca5-0ae5-741a-b136-32b4b1af948e",
+         *         "kind": "totp",
+         *         "name": "Phone",
+         *         "createdAt": "2026-11-21T04:22:00Z",
+         *         "lastUsedAt": null
+         *       }
+         *     }
+         */
+        AddedFactor: {
+            factor: components["schemas"]["SecondFactor"];
+            /** @description Where it is the first factor: the recovery codes, shown once. */
+            recoveryCodes?: string[];
+        };
+        /** @description The envelope of every successful response. */
+        AddedFactorResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["AddedFactor"];
+        };
+        /**
+         * @description A new email address.
+         * @example {
+         *       "email": "vera@example.com",
+         *       "password": "seven blue herons at dawn"
+         *     }
+         */
+        ChangeEmailRequest: {
+            /** @description The new address. At most 254 characters. */
+            email: string;
+            /** @description The password of the account. */
+            password: string;
+        };
+        /**
+         * @description The confirmation of a new email address.
+         * @example {
+         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E"
+         *     }
+         */
+        ConfirmEmailRequest: {
+            /** @description The `token` of the link. */
+            token: string;
+            /** @description The password of the account, where there is no access token. */
+            password?: string;
+        };
+        /** @description The confirmation of a passkey. */
+        ConfirmPasskey: {
+            passkeyToken: string;
+            /** @description The answer of `navigator.credentials.create`, as `toJSON()` returns it. */
+            credential: unknown;
+            /** @description A name for it, at most 64 characters. */
+            name?: string;
+        };
+        /**
+         * @description The confirmation of a registration.
+         * @example {
+         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E",
+         *       "password": "seven blue herons at dawn",
+         *       "delivery": "body"
+         *     }
+         */
+        ConfirmRegistrationRequest: {
+            /** @description The `token` of the link. */
+            token: string;
+            /** @description The password of the registration. */
+            password?: string;
+            /** @description Another password, for the owner of the address who does not know that one. */
+            newPassword?: string;
+            /** @description How tokens are returned. Default: `body`. */
+            delivery?: components["schemas"]["Delivery"];
+        };
+        /**
+         * @description The confirmation of an authenticator app.
+         * @example {
+         *       "setupToken": "eyJlbmMiOiJBMjU2R0NNIiwia2lkIjoic2Vjb25k...",
+         *       "code": "492039",
+         *       "name": "Phone"
+         *     }
+         */
+        ConfirmTotp: {
+            setupToken: string;
+            /** @description The code that the app shows. */
+            code: string;
+            /** @description A name for it, at most 64 characters. */
+            name?: string;
+        };
+        /**
          * @description How tokens are returned.
          * @enum {string}
          */
@@ -34,7 +129,7 @@ export interface components {
          * @description What went wrong, for a program to tell apart. Later versions may add codes.
          * @enum {string}
          */
-        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
+        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "MFA_REQUIRED" | "INVALID_MFA_TOKEN" | "INVALID_CODE" | "INVALID_PASSKEY" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
         /**
          * @description The envelope of every error.
          * @example {
@@ -62,6 +157,8 @@ export interface components {
             errorCode: components["schemas"]["ErrorCode"];
             /** @description The fields at fault, where fields are. */
             details?: components["schemas"]["Detail"][];
+            /** @description With `MFA_REQUIRED` only. */
+            mfa?: components["schemas"]["MfaChallenge"];
             /** @description The `X-Request-Id` of this answer; the server's log and audit log know the request by it. */
             requestId: string;
         };
@@ -93,6 +190,109 @@ export interface components {
              */
             refreshToken?: string;
         };
+        /** @description What completes a login whose password was right. */
+        MfaChallenge: {
+            /** @description To be sent to `POST /api/v1/auth/login/mfa`. */
+            mfaToken: string;
+            /**
+             * @description How the user can prove a second factor: `totp`, `passkey`, `recovery_code`. Later versions
+             *     may add methods.
+             */
+            methods: string[];
+            /**
+             * @description Whether the user has no second factor and must set one up
+             *     (`POST /api/v1/auth/login/mfa/setup`).
+             */
+            setupRequired: boolean;
+            /**
+             * Format: uint64
+             * @description The lifetime of the token in seconds.
+             */
+            expiresIn: number;
+        };
+        /**
+         * @description The second step of a login.
+         * @example {
+         *       "mfaToken": "eyJlbmMiOiJBMjU2R0NNIiwia2lkIjoic2Vjb25k...",
+         *       "code": "492039",
+         *       "delivery": "body"
+         *     }
+         */
+        MfaLoginRequest: {
+            /** @description From the answer to the first step. */
+            mfaToken: string;
+            /** @description The code of an authenticator app, or a recovery code; spaces and hyphens do not matter. */
+            code?: string;
+            /** @description Instead of a code: the token of a passkey's challenge. */
+            passkeyToken?: string;
+            /** @description With `passkeyToken`: the answer of `navigator.credentials.get`, as `toJSON()` returns it. */
+            credential?: unknown;
+            /** @description Where a factor is set up: its token. The code is the first one that the app shows. */
+            setupToken?: string;
+            /** @description Where a factor is set up: a name for it, at most 64 characters. */
+            name?: string;
+            /** @description How tokens are returned. Default: `body`. */
+            delivery?: components["schemas"]["Delivery"];
+        };
+        /** @description Which login takes the next step. */
+        MfaSetupRequest: {
+            /** @description From the answer to the first step. */
+            mfaToken: string;
+        };
+        /** @description A challenge for a passkey. */
+        PasskeyChallenge: {
+            /** @description To be sent with the browser's answer. */
+            passkeyToken: string;
+            /**
+             * @description For `PublicKeyCredential.parseCreationOptionsFromJSON` or `parseRequestOptionsFromJSON`
+             *     (WebAuthn level 3).
+             */
+            options: unknown;
+        };
+        /** @description The envelope of every successful response. */
+        PasskeyChallengeResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["PasskeyChallenge"];
+        };
+        /** @description A login by a passkey. */
+        PasskeyLoginRequest: {
+            /** @description From `POST /api/v1/auth/login/passkey/options`. */
+            passkeyToken: string;
+            /** @description The answer of `navigator.credentials.get`, as `toJSON()` returns it. */
+            credential: unknown;
+            /** @description How tokens are returned. Default: `body`. */
+            delivery?: components["schemas"]["Delivery"];
+        };
+        /**
+         * @description Recovery codes, shown once.
+         * @example {
+         *       "recoveryCodes": [
+         *         "7d3k-0hqa-mz4e-w8sv"
+         *       ]
+         *     }
+         */
+        RecoveryCodes: {
+            recoveryCodes: string[];
+        };
+        /** @description The envelope of every successful response. */
+        RecoveryCodesResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["RecoveryCodes"];
+        };
         /** @description A refresh request. */
         RefreshRequest: {
             /** @description The refresh token. Default: the refresh token cookie. */
@@ -123,6 +323,89 @@ export interface components {
             delivery?: components["schemas"]["Delivery"];
         };
         /**
+         * @description The address of an account.
+         * @example {
+         *       "email": "vera@example.org"
+         *     }
+         */
+        RequestResetRequest: {
+            /** @description The email address. At most 254 characters. */
+            email: string;
+        };
+        /**
+         * @description A new password.
+         * @example {
+         *       "token": "jVb1y8V7mS8J3hOq0b1l9mXr3cQk1fJ7wq6n2pK5t0E",
+         *       "password": "seven blue herons at dawn"
+         *     }
+         */
+        ResetPasswordRequest: {
+            /** @description The `token` of the link. */
+            token: string;
+            /** @description The new password. At most 1024 bytes, without control characters. */
+            password: string;
+        };
+        /**
+         * @description A second factor.
+         * @example {
+         *       "id": "01a1fca5-0ae5-741a-b136-32b4b1af948e",
+         *       "kind": "totp",
+         *       "name": "Phone",
+         *       "createdAt": "2026-11-21T04:22:00Z",
+         *       "lastUsedAt": null
+         *     }
+         */
+        SecondFactor: {
+            id: string;
+            /** @description `totp`, an authenticator app, or `passkey`. Later versions may add kinds. */
+            kind: string;
+            /** @description The name that the user gave it. */
+            name: string;
+            /** @description When it was added (RFC 3339, UTC). */
+            createdAt: string;
+            /** @description When it was last used to log in (RFC 3339, UTC); null if never. */
+            lastUsedAt: string | null;
+        };
+        /**
+         * @description What a user has beside the password.
+         * @example {
+         *       "factors": [
+         *         {
+         *           "id": "01a1fca5-0ae5-741a-b136-32b4b1af948e",
+         *           "kind": "totp",
+         *           "name": "Phone",
+         *           "createdAt": "2026-11-21T04:22:00Z",
+         *           "lastUsedAt": null
+         *         }
+         *       ],
+         *       "recoveryCodes": 10,
+         *       "required": false
+         *     }
+         */
+        SecondFactors: {
+            /** @description In order of creation. */
+            factors: components["schemas"]["SecondFactor"][];
+            /**
+             * Format: uint64
+             * @description The number of unused recovery codes.
+             */
+            recoveryCodes: number;
+            /** @description Whether the role of the user requires a second factor. */
+            required: boolean;
+        };
+        /** @description The envelope of every successful response. */
+        SecondFactorsResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["SecondFactors"];
+        };
+        /**
          * @description The current session.
          * @example {
          *       "userId": "01a1fca5-0ae5-741a-b136-32b4b1af948c",
@@ -135,6 +418,13 @@ export interface components {
          *         "email"
          *       ],
          *       "modules": [],
+         *       "authenticatedAt": "2026-11-21T04:22:00Z",
+         *       "acr": "urn:propusk:acr:mfa",
+         *       "amr": [
+         *         "pwd",
+         *         "otp",
+         *         "mfa"
+         *       ],
          *       "expiresAt": "2026-11-21T04:37:00Z"
          *     }
          */
@@ -151,6 +441,15 @@ export interface components {
             scopes: string[];
             /** @description The modules granted to the user. */
             modules: string[];
+            /** @description When the user logged in (RFC 3339, UTC); null if the token does not say. */
+            authenticatedAt: string | null;
+            /**
+             * @description The class of the login: `urn:propusk:acr:password` or `urn:propusk:acr:mfa`; null if the
+             *     token does not say.
+             */
+            acr: string | null;
+            /** @description How the user has authenticated (RFC 8176). */
+            amr: string[];
             /** @description When the access token expires (RFC 3339, UTC). */
             expiresAt: string;
         };
@@ -212,6 +511,11 @@ export interface components {
             refreshExpiresIn: number;
             /** @description The user of the session. */
             user: components["schemas"]["User"];
+            /**
+             * @description The recovery codes of a second factor that was set up with this login, shown once; absent
+             *     otherwise.
+             */
+            recoveryCodes?: string[];
         };
         /** @description The envelope of every successful response. */
         TokensResponse: {
@@ -224,6 +528,37 @@ export interface components {
             message: string;
             /** @description The result. */
             data: components["schemas"]["Tokens"];
+        };
+        /**
+         * @description An authenticator app to be set up.
+         * @example {
+         *       "setupToken": "eyJlbmMiOiJBMjU2R0NNIiwia2lkIjoic2Vjb25k...",
+         *       "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+         *       "uri": "otpauth://totp/id.example.org:vera%40example.org?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=id.example.org&algorithm=SHA1&digits=6&period=30",
+         *       "qrCode": "<svg xmlns=\"http://www.w3.org/2000/svg\" ..."
+         *     }
+         */
+        TotpSetup: {
+            /** @description To be sent with the first code. */
+            setupToken: string;
+            /** @description The secret in Base32, for an app that cannot scan the QR code. */
+            secret: string;
+            /** @description What the QR code says: `otpauth://totp/…` with SHA-1, six digits and 30 seconds. */
+            uri: string;
+            /** @description The QR code as an SVG document. */
+            qrCode: string;
+        };
+        /** @description The envelope of every successful response. */
+        TotpSetupResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["TotpSetup"];
         };
         /**
          * @description A user.
@@ -297,6 +632,22 @@ export interface components {
             /** @description The role at the time of issue; null for a client credentials token. */
             role: string | null;
         };
+        /**
+         * @description What verifies an email address: `code`, or `token`.
+         * @example {
+         *       "code": "12345678"
+         *     }
+         */
+        VerifyEmailRequest: {
+            /** @description The eight digits in the mail, with an access token. */
+            code?: string;
+            /** @description The `token` of the link. */
+            token?: string;
+            /** @description With `token`: the password of the account, where there is no access token. */
+            password?: string;
+            /** @description With `token`: a new password, which ends all sessions. */
+            newPassword?: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -314,6 +665,10 @@ export const ErrorCode = {
   BAD_REQUEST: 'BAD_REQUEST',
   USER_CREATE_ERROR: 'USER_CREATE_ERROR',
   INVALID_CREDENTIALS: 'INVALID_CREDENTIALS',
+  MFA_REQUIRED: 'MFA_REQUIRED',
+  INVALID_MFA_TOKEN: 'INVALID_MFA_TOKEN',
+  INVALID_CODE: 'INVALID_CODE',
+  INVALID_PASSKEY: 'INVALID_PASSKEY',
   INVALID_TOKEN: 'INVALID_TOKEN',
   INVALID_REFRESH_TOKEN: 'INVALID_REFRESH_TOKEN',
   INVALID_CLIENT: 'INVALID_CLIENT',
@@ -321,6 +676,8 @@ export const ErrorCode = {
   INSUFFICIENT_USER_AUTHENTICATION: 'INSUFFICIENT_USER_AUTHENTICATION',
   UNAUTHORIZED_CLIENT: 'UNAUTHORIZED_CLIENT',
   REGISTRATION_DISABLED: 'REGISTRATION_DISABLED',
+  MAIL_DISABLED: 'MAIL_DISABLED',
+  INVALID_EMAIL_TOKEN: 'INVALID_EMAIL_TOKEN',
   CROSS_SITE_REQUEST: 'CROSS_SITE_REQUEST',
   NOT_FOUND: 'NOT_FOUND',
   MODULE_NOT_FOUND: 'MODULE_NOT_FOUND',

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     email_tokens::{self, Link},
-    login, password,
+    login, password, second_factors,
 };
 use crate::{
     app::App,
@@ -395,8 +395,8 @@ pub async fn confirm_change(
     Ok(after.id)
 }
 
-/// Objects to a change of the address: the account has the old address, a new password, and no
-/// session.
+/// Objects to a change of the address: the account has the old address, a new password, no session,
+/// and none of the second factors that were added within [`OBJECT_TTL`].
 ///
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::Validation`] for a weak password; [`Error::EmailTaken`] where the
@@ -413,6 +413,8 @@ pub async fn object(
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;
     let account = lock_and_take(&mut tx, &link).await?;
     rows::remove(&mut tx, &account.user.id, Purpose::ObjectToChange).await?;
+    let since = tx.now() - OBJECT_TTL;
+    second_factors::remove_since(&mut tx, &account, since).await?;
     let email = Email::parse(&link.token.email).map_err(|why| Error::field("email", why))?;
     let after = User { email: email.address.clone(), is_verified: true, ..account.user.clone() };
     store(&mut tx, &account, &after, Some(email)).await?;

@@ -8,9 +8,11 @@ use serde_json::json;
 use super::{
     email::{lock_and_take, store},
     email_tokens::{self, Link},
+    second_factors,
 };
 use crate::{
     app::App,
+    clock::Timestamp,
     diagnostics,
     error::{Error, FieldError},
     flows::{
@@ -165,7 +167,7 @@ pub async fn reset(
 
 /// Sets a new password for the owner of the address, which is verified thereby; returns the id of
 /// the user. Where it was not verified before, somebody else may have registered it: what they have
-/// consented to is gone too.
+/// consented to, and their second factors, are gone too.
 pub(super) async fn set_by_link(
     app: &App,
     link: &Link,
@@ -178,6 +180,7 @@ pub(super) async fn set_by_link(
     let account = lock_and_take(&mut tx, link).await?;
     if !account.user.is_verified {
         consents::remove_of_user(&mut tx, &account.user.id).await?;
+        second_factors::remove_since(&mut tx, &account, Timestamp(0)).await?;
         let after = User { is_verified: true, ..account.user.clone() };
         store(&mut tx, &account, &after, None).await?;
     }

@@ -215,7 +215,8 @@ async fn t186_a_service_that_misbehaves_has_bounded_effects(backend: Backend) {
 async fn every_grant_and_authentication_works_with_skewed_clocks(backend: Backend) {
     let service = CustomerService::start().await;
     let key = [("PRIVATE_KEY_FILE", "file:assertions.pem")];
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let cases: &[Case<'_>] = &[
         ("client_credentials", "post", &[]),
         ("client_credentials", "private_key_jwt", &key),
         ("refresh_token", "basic", &[("REFRESH_TOKEN", "first")]),

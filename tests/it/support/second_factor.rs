@@ -119,7 +119,7 @@ pub fn codes_of(reply: &Reply) -> Vec<String> {
 
 impl Browser<'_> {
     /// The first step at a login page: returns the page of the second.
-    pub async fn to_second_step(&mut self, address: &str, name: &str) -> Reply {
+    pub async fn open_second_step(&mut self, address: &str, name: &str) -> Reply {
         let page = self.open(address).await.expect(StatusCode::OK);
         let reply = self.submit(&page, &[("login", name), ("password", PASSWORD)]).await;
         let location = reply.expect(StatusCode::SEE_OTHER).header("location").to_owned();
@@ -129,7 +129,7 @@ impl Browser<'_> {
 
     /// A whole login with the current code; returns where it leads.
     pub async fn log_in_with(&mut self, address: &str, name: &str, app: &Authenticator) -> String {
-        let page = self.to_second_step(address, name).await;
+        let page = self.open_second_step(address, name).await;
         let code = app.code(&self.server.clock);
         next_step(self.server);
         let reply = self.submit(&page, &[("code", &code)]).await.expect(StatusCode::SEE_OTHER);

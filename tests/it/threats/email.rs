@@ -299,6 +299,7 @@ async fn t70_the_owner_of_an_address_ends_what_its_registrant_had(backend: Backe
     for (name, by_link) in [("ann", true), ("bob", false)] {
         let eve = server.register(name).await;
         let eves = tokens(&server, "app", "openid offline_access", name).await;
+        server.set_up_totp(&eve.access).await;
         let email = format!("{name}@example.org");
         let mail = server.mail_to(&email).await;
         // The owner's click in her own browser does not confirm Eve's account as it is.
@@ -325,6 +326,7 @@ async fn t70_the_owner_of_an_address_ends_what_its_registrant_had(backend: Backe
         server.verify(&eve.access).await.expect(StatusCode::UNAUTHORIZED);
         server.refresh(&eve.refresh).await.expect(StatusCode::UNAUTHORIZED);
         assert_revoked(&server, "app", &eves).await;
+        // Her second factor is gone too: it is not asked for.
         let user = server.login_by(name, NEW_PASSWORD).await.expect(StatusCode::OK);
         assert_eq!(user.json()["data"]["user"]["isVerified"], true);
         // What the owner has not consented to, she is asked.
@@ -500,7 +502,8 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
     server.reset(&token, "a password that eve has chosen").await.expect(StatusCode::OK);
     let reply = server.login_by("ann", "a password that eve has chosen").await;
     let eve = reply.expect(StatusCode::OK).tokens();
-    // The owner of the old address objects, days later.
+    server.set_up_totp(&eve.access).await;
+    // The owner of the old address objects, days later: Eve's second factor is not asked for.
     server.clock.advance(Duration::from_secs(3 * 24 * 3_600));
     let mails = server.mails_to("ann@example.org").await;
     let changed = mails.iter().find(|mail| mail.subject == "Your email address was changed");

@@ -206,7 +206,7 @@ async fn t64_the_password_alone_opens_nothing(backend: Backend) {
     server.refresh(&token).await.expect_error(401, "INVALID_REFRESH_TOKEN");
     // The pages: the cookie of the first step is no session, anywhere.
     let mut ann = server.browser();
-    ann.to_second_step("/login", "ann").await;
+    ann.open_second_step("/login", "ann").await;
     let waiting = ann.cookies["propusk_login"].clone();
     assert!(!ann.cookies.contains_key("propusk_session"));
     for name in ["propusk_session", "propusk_access", "propusk_refresh"] {
@@ -304,7 +304,7 @@ async fn t200_a_first_step_is_worth_nothing_elsewhere(backend: Backend) {
     // The code of another user; the token of a page at the API, and the other way round.
     server.second_step(&token, &bobs.code(&server.clock)).await.expect_error(401, "INVALID_CODE");
     let mut ann = server.browser();
-    let page = ann.to_second_step("/login", "ann").await;
+    let page = ann.open_second_step("/login", "ann").await;
     let cookie = ann.cookies["propusk_login"].clone();
     expired(server.second_step(&cookie, &app.code(&server.clock)).await);
     ann.cookies.insert("propusk_login".to_owned(), token.clone());

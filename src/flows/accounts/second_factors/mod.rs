@@ -25,10 +25,10 @@ use crate::{
         browser_session::BrowserSession,
         event::{Event, FactorChange},
         second_factor::{Factor, FactorOverview},
-        user::User,
+        user::{User, UserRecord},
     },
     storage::{
-        AuditedTx, browser_sessions,
+        self, AuditedTx, browser_sessions,
         second_factors::{self as rows, LockedFactors, Secret},
         users,
     },
@@ -445,11 +445,24 @@ pub async fn reset(app: &App, user_id: &str, actor: &Actor) -> Result<(), Error>
     // Also of a disabled user.
     let known = if user_id.contains('\0') { None } else { users::lock(&mut tx, user_id).await? };
     let account = known.ok_or(Error::NotFound("user"))?;
-    rows::remove_all(&mut tx, user_id).await?;
-    let event = Event::factors_reset(user_id).with_external_id(account.external_id.as_deref());
-    tx.event(&event).await?;
-    tx.audit("factor.reset", Some(user_id), json!({})).await?;
+    remove_since(&mut tx, &account, Timestamp(0)).await?;
     Ok(tx.commit().await?)
+}
+
+/// Removes the factors of a locked account that were added at this time or later, with their event
+/// and audit entry.
+pub(crate) async fn remove_since(
+    tx: &mut AuditedTx,
+    account: &UserRecord,
+    since: Timestamp,
+) -> storage::Result<()> {
+    let id = account.user.id.as_str();
+    if !rows::remove_since(tx, id, since).await? {
+        return Ok(());
+    }
+    let event = Event::factors_reset(id).with_external_id(account.external_id.as_deref());
+    tx.event(&event).await?;
+    tx.audit("factor.reset", Some(id), json!({})).await
 }
 
 /// For how long a new factor may be confirmed.
