@@ -396,7 +396,7 @@ pub async fn confirm_change(
 }
 
 /// Objects to a change of the address: the account has the old address, a new password, no session,
-/// and none of the second factors that were added within [`OBJECT_TTL`].
+/// and none of the second factors that were added within the last seven days.
 ///
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::Validation`] for a weak password; [`Error::EmailTaken`] where the

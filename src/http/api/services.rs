@@ -126,7 +126,7 @@ impl ServicesApi {
     }
 }
 
-/// The back ends of these operations: see [`BackEndOf`].
+/// The back ends of these operations: see `BackEndOf`.
 #[derive(Debug)]
 pub struct Services;
 
