@@ -15,6 +15,14 @@ import { events } from './sse.js';
 
 export { PropuskError } from './errors.js';
 
+/** A token that an exchanged one comes from (`derived_from`). */
+export interface TokenOrigin {
+  readonly jti: string;
+  readonly kid: string;
+  readonly client_id: string;
+  readonly iat: number;
+}
+
 /** What is looked up: the key id of a token's header, and its claims. */
 export interface TokenIdentity {
   readonly kid: string;
@@ -24,6 +32,7 @@ export interface TokenIdentity {
   readonly iat: number;
   readonly sid?: string | undefined;
   readonly scope?: string | undefined;
+  readonly derived_from?: readonly TokenOrigin[] | undefined;
 }
 
 /**

@@ -68,20 +68,24 @@ export class RevocationList {
     for (const [key, mark] of this.#marks) if (mark.expires <= now) this.#marks.delete(key);
   }
 
-  /** Whether an entry revokes the token. */
+  /** Whether an entry revokes the token, or one that it was exchanged for. */
   revokes(token: TokenIdentity): boolean {
-    const { iat } = token;
-    const has = (kind: string, id: string): boolean => {
+    const has = (kind: string, id: string, iat: number): boolean => {
       const mark = this.#marks.get(`${kind} ${id}`);
       return mark !== undefined && iat <= mark.until;
     };
+    const origins = token.derived_from ?? [];
+    const first = Math.min(token.iat, ...origins.map((origin) => origin.iat));
     return (
-      has('token', token.jti) ||
-      (token.sid !== undefined && has('session', token.sid)) ||
-      has('key', token.kid) ||
-      has('subject', token.sub) ||
-      has('client', token.client_id) ||
-      (token.scope ?? '').split(' ').some((scope) => has('scope', `${token.sub} ${scope}`))
+      (token.sid !== undefined && has('session', token.sid, token.iat)) ||
+      has('subject', token.sub, first) ||
+      (token.scope ?? '')
+        .split(' ')
+        .some((scope) => has('scope', `${token.sub} ${scope}`, first)) ||
+      [token, ...origins].some(
+        ({ jti, kid, client_id, iat }) =>
+          has('token', jti, iat) || has('key', kid, iat) || has('client', client_id, iat),
+      )
     );
   }
 

@@ -1,7 +1,7 @@
 import { decodeProtectedHeader, errors, jwtVerify, type JWTVerifyGetKey } from 'jose';
 
 import { PropuskError, invalidToken, unavailable } from './errors.js';
-import type { RevocationFeed } from './feed.js';
+import type { RevocationFeed, TokenOrigin } from './feed.js';
 import { ALGORITHMS } from './keys.js';
 
 /** The claims of an access token (RFC 9068 §2.2). Dates are seconds since the epoch. */
@@ -21,6 +21,8 @@ export interface AccessClaims {
   readonly email_verified?: boolean;
   readonly role?: string;
   readonly modules?: readonly string[];
+  /** The tokens that this one was exchanged for. */
+  readonly derived_from?: readonly TokenOrigin[];
   readonly [claim: string]: unknown;
 }
 
@@ -66,6 +68,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
       const { sub, jti, client_id } = payload;
       if (!sub || !jti || typeof client_id !== 'string')
         throw invalidToken('`sub`, `jti` and `client_id` are required');
+      if (!areOrigins(payload.derived_from)) throw invalidToken('`derived_from` cannot be read');
       return { claims: payload as unknown as AccessClaims, kid };
     } catch (error) {
       throw classified(error);
@@ -87,8 +90,19 @@ export function createVerifier(options: VerifierOptions): Verifier {
 }
 
 function identity(claims: AccessClaims): Omit<Parameters<RevocationFeed['check']>[0], 'kid'> {
-  const { jti, sub, client_id, iat, sid, scope } = claims;
-  return { jti, sub, client_id, iat, sid, scope };
+  const { jti, sub, client_id, iat, sid, scope, derived_from } = claims;
+  return { jti, sub, client_id, iat, sid, scope, derived_from };
+}
+
+/** Whether the claim is absent or names tokens, with each of which this one is revoked. */
+function areOrigins(claim: unknown): boolean {
+  const isOrigin = ({ jti, kid, client_id, iat }: Partial<TokenOrigin>): boolean =>
+    [jti, kid, client_id].every((id) => typeof id === 'string') && typeof iat === 'number';
+  return (
+    claim === undefined ||
+    (Array.isArray(claim) &&
+      claim.every((one) => typeof one === 'object' && one !== null && isOrigin(one)))
+  );
 }
 
 /** The key that has signed the token, as it says. */

@@ -155,6 +155,30 @@ describe('T172: what a feed may not miss', () => {
     }
   });
 
+  test('a token is revoked with each one that it was exchanged for', async () => {
+    const origin = { jti: 'dj', kid: 'dk', client_id: 'dc', iat: 900 };
+    const exchanged = { ...token, derived_from: [origin] };
+    const cases: [object, 'revoked' | 'valid'][] = [
+      [{ kind: 'token', id: 'dj' }, 'revoked'],
+      [{ kind: 'key', id: 'dk' }, 'revoked'],
+      [{ kind: 'client', id: 'dc', issued_until: 900 }, 'revoked'],
+      [{ kind: 'client', id: 'dc', issued_until: 899 }, 'valid'],
+      // Its user's entries count from the first of them.
+      [{ kind: 'subject', id: 's', issued_until: 900 }, 'revoked'],
+      [{ kind: 'scope', id: 's', scope: 'crm:read', issued_until: 900 }, 'revoked'],
+      [{ kind: 'subject', id: 's', issued_until: 899 }, 'valid'],
+    ];
+    feed = follow();
+    for (const [entry, expected] of cases) {
+      fake.entries = [{ ...entry, expires_at }];
+      const one = follow();
+      await one.ready();
+      expect(one.check(exchanged), JSON.stringify(entry)).toBe(expected);
+      expect(one.check({ ...token, iat: 1_001 }), JSON.stringify(entry)).toBe('valid');
+      one.close();
+    }
+  });
+
   test('of two entries for one target the later counts, and a delta twice changes nothing', async () => {
     feed = follow();
     await feed.ready();
