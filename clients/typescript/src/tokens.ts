@@ -37,6 +37,9 @@ const API = '/api/v1/auth';
 /**
  * Creates an account and logs its user in.
  *
+ * Where the deployment confirms registrations by mail (`registration.confirm_email`), the answer
+ * has no tokens: the user follows the link of the mail, and logs in.
+ *
  * @throws {PropuskError} such as `EMAIL_ALREADY_EXISTS`; `VALIDATION_ERROR` with the fields in
  * `details`.
  */
