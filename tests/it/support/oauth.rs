@@ -323,14 +323,17 @@ pub struct Form {
 }
 
 impl Form {
-    /// The page's only form with the method POST.
+    /// The first form of a page with the method POST.
     #[track_caller]
     pub fn of(html: &str) -> Self {
-        let tag =
-            html.split('<').find(|tag| tag.starts_with("form") && tag.contains("method=\"post\""));
-        let tag = tag.unwrap_or_else(|| panic!("no form: {html}"));
+        let mut forms = html.split("<form").skip(1);
+        let form = forms
+            .find(|form| form.split('>').next().is_some_and(|tag| tag.contains("method=\"post\"")));
+        let form = form.unwrap_or_else(|| panic!("no form: {html}"));
+        let form = form.split("</form").next().unwrap_or_default();
+        let tag = form.split('>').next().unwrap_or_default();
         let action = attribute(tag, "action").expect("an action");
-        let hidden = html
+        let hidden = form
             .split('<')
             .filter(|tag| {
                 tag.starts_with("input") && attribute(tag, "type").as_deref() == Some("hidden")

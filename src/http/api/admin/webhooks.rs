@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     flows::{admin::webhooks, webhooks::Sent},
-    model::webhook::{Delivery, DeliveryState, DisabledFor, Webhook, WebhookSettings},
+    model::webhook::{Delivery, DeliveryState, Webhook, WebhookSettings},
     storage::{
         webhook_deliveries::{self as deliveries, DeliveryFilter},
         webhooks as rows,
@@ -161,6 +161,8 @@ impl WebhooksApi {
     }
 
     /// Get a delivery
+    ///
+    /// With the status or error of its last attempt, and when the next one is due.
     #[oai(
         path = "/:id/deliveries/:event",
         method = "get",
@@ -196,29 +198,6 @@ impl WebhooksApi {
     }
 }
 
-/// Why a webhook was disabled.
-#[derive(Clone, Copy, Debug, Enum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[oai(rename_all = "snake_case")]
-pub enum WebhookDisabledFor {
-    /// By an administrator or operator.
-    Operator,
-    /// It responded with 410 Gone.
-    Gone,
-    /// Every attempt has failed for `webhooks.disable_after`.
-    Failing,
-}
-
-impl From<DisabledFor> for WebhookDisabledFor {
-    fn from(reason: DisabledFor) -> Self {
-        match reason {
-            DisabledFor::Operator => Self::Operator,
-            DisabledFor::Gone => Self::Gone,
-            DisabledFor::Failing => Self::Failing,
-        }
-    }
-}
-
 /// A webhook.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -240,8 +219,9 @@ pub struct WebhookData {
     pub updated_at: String,
     /// When it was disabled (RFC 3339); null: it is enabled.
     pub disabled_at: Option<String>,
-    /// Why it was disabled.
-    pub disabled_for: Option<WebhookDisabledFor>,
+    /// Why it was disabled: `operator` (or an administrator), `gone` (it responded with 410), or
+    /// `failing` (every attempt has failed for `webhooks.disable_after`).
+    pub disabled_for: Option<String>,
 }
 
 impl From<Webhook> for WebhookData {
@@ -257,7 +237,7 @@ impl From<Webhook> for WebhookData {
             created_at: webhook.created_at.rfc3339(),
             updated_at: webhook.updated_at.rfc3339(),
             disabled_at: webhook.disabled_at.map(Timestamp::rfc3339),
-            disabled_for: webhook.disabled_for.map(Into::into),
+            disabled_for: webhook.disabled_for.map(|reason| reason.as_str().to_owned()),
         }
     }
 }
