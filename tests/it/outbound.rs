@@ -124,7 +124,7 @@ async fn concurrent_requests_for_a_document_are_coalesced() {
     let url = url_of(&slow, "app.example");
     for rounds in 1..3 {
         let all = join_all((0..50).map(|_| client.get(&url, "*/*"))).await;
-        assert!(all.iter().all(|got| matches!(got, Err(Error::Failed { .. }))));
+        assert!(all.iter().all(|got| matches!(got, Err(Error::TimedOut { .. }))));
         assert_eq!(slow.connection_count(), rounds);
     }
 }
