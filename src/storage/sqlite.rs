@@ -18,7 +18,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, SqliteConnection,
+    ConnectOptions as _, Connection, SqliteConnection,
     error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -147,7 +147,9 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(timeout)
             // A savepoint keeps the pages that it changes, in a file otherwise.
-            .pragma("temp_store", "memory");
+            .pragma("temp_store", "memory")
+            // A wait for another program's lock would count as a slow statement.
+            .disable_statement_logging();
         let opening = tokio::time::timeout(timeout, open_new(&options)).await;
         let opened = opening.map_err(|_| {
             Error::Folder(format!(

@@ -79,9 +79,10 @@ async fn an_error_rolls_a_transaction_back(backend: Backend) {
 }
 
 async fn statements_that_follow_a_change_take_effect_with_it(backend: Backend) {
-    const ADD: &str =
-        "INSERT INTO roles (name, description, created_at, updated_at) SELECT $1, $2, $3, $3";
-    const ADD_FIRST: &str = "INSERT INTO roles (name, description, created_at, updated_at) SELECT $1, $2, $3, $3 RETURNING name";
+    const ADD: &str = "INSERT INTO roles (name, description, require_second_factor, created_at, updated_at) \
+         SELECT $1, $2, FALSE, $3, $3";
+    const ADD_FIRST: &str = "INSERT INTO roles (name, description, require_second_factor, created_at, updated_at) \
+         SELECT $1, $2, FALSE, $3, $3 RETURNING name";
     const DESCRIBE: &str = "UPDATE roles SET description = $2 WHERE name = $1 RETURNING name";
     let row = |sql, name: &str| Statement::new(sql).bind(name).bind("of one change").bind(START);
     let database = Database::prepared(backend).await;

@@ -464,6 +464,10 @@ pub struct VerifyPasswordRequest {
     pub login: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub password: ::prost::alloc::string::String,
+    /// The code of the second factor, or a recovery code. Without it, the answer for a user who has or
+    /// must have a second factor is FAILED_PRECONDITION with the reason MFA_REQUIRED.
+    #[prost(string, optional, tag = "3")]
+    pub code: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod user_service_client {
