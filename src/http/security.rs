@@ -1,5 +1,7 @@
 //! The security scheme of the JSON API: an access token in a header or in a cookie.
 
+use std::sync::Arc;
+
 use poem::{Request, RequestBody, Result, http::Method};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -8,8 +10,11 @@ use poem_openapi::{
 
 use super::{context::Context, operation};
 use crate::{
+    app::App,
+    caches::verified_tokens::Verified,
     credentials::{CookieNames, bearer, cookies, require_same_origin},
-    flows::tokens::first_party,
+    error::Error,
+    flows::tokens::{first_party, verify},
 };
 
 /// The tokens a request carries, not verified yet.
@@ -20,6 +25,17 @@ pub struct Credentials {
     pub access_token: Option<String>,
     /// From its cookie only.
     pub refresh_token: Option<String>,
+}
+
+impl Credentials {
+    /// The access token, verified: it acts for the whole account of its user.
+    ///
+    /// # Errors
+    /// [`Error::NoToken`]; those of [`verify::verify_account`].
+    pub async fn account(&self, app: &App) -> Result<Arc<Verified>, Error> {
+        let token = self.access_token.as_deref().ok_or(Error::NoToken)?;
+        verify::verify_account(app, token).await
+    }
 }
 
 impl<'a> ApiExtractor<'a> for Credentials {

@@ -262,6 +262,14 @@ async fn a_role_that_requires_a_factor_leads_to_its_set_up(backend: Backend) {
     assert_eq!(payload(&done.tokens().access)["acr"], MFA);
     next_step(&server);
     server.login_with("ann", &app).await;
+    // A registration creates the account, and no session before the factor.
+    let body = json!({ "email": "eve@example.org", "username": "eve", "password": PASSWORD });
+    let reply = server.post("/api/v1/auth/register", body).await;
+    let reply = reply.expect_error(403, "MFA_REQUIRED");
+    assert_eq!(reply.json()["mfa"]["setupRequired"], true);
+    let body = json!({ "mfaToken": reply.json()["mfa"]["mfaToken"] });
+    server.post("/api/v1/auth/login/mfa/setup", body).await.expect(StatusCode::OK);
+    server.login("eve").await.expect_error(403, "MFA_REQUIRED");
     // The last factor stays while the role requires it.
     let tokens = server.login_with("ann", &app).await;
     let list = server.get_as(FACTORS, &tokens.access).await.data();

@@ -12,7 +12,10 @@ use crate::{
     diagnostics,
     error::{Error, FieldError},
     flows::{
-        accounts::password,
+        accounts::{
+            password,
+            second_step::{self, Place},
+        },
         mail::{self, Outgoing, Requester},
         provisioning,
         sessions::open::{Cookie, PreparedSession},
@@ -31,6 +34,7 @@ use crate::{
     storage::{
         self, Conflict,
         email_tokens::{self as token_rows, EmailToken, NewToken},
+        roles,
         users::{self, NewUser},
     },
 };
@@ -47,7 +51,8 @@ pub struct Registration {
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`]
-/// and those of the limits.
+/// and those of the limits; [`Error::SecondFactorRequired`]: the account is created, and its role
+/// requires a second factor before the first session.
 pub async fn register(
     app: &App,
     registration: Registration,
@@ -55,11 +60,7 @@ pub async fn register(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let account = prepare(app, registration, context).await?;
-    let (session, tokens) =
-        PreparedSession::api(app, account.user.clone(), &[PASSWORD], context).await?;
-    create(app, account, session, None, language, context).await?;
-    app.metrics.token_issued("login", Source::BuiltIn);
-    Ok(tokens)
+    create_for_api(app, account, None, language, context).await
 }
 
 /// As [`register`], in a browser, whose session replaces the one of the cookie `previous`.
@@ -76,7 +77,7 @@ pub async fn register_browser(
     let account = prepare(app, registration, context).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
-    create(app, account, session, None, language, context).await?;
+    create(app, account, Some(session), None, language, context).await?;
     Ok(cookie)
 }
 
@@ -95,7 +96,7 @@ pub async fn request(
 ) -> Result<(), Error> {
     mail::require(app)?;
     let NewAccount { row, .. } = prepare(app, registration, context).await?;
-    // Whoever has the address: a username is no secret.
+    // Whether or not the address has an account: a username is no secret.
     if let Some(username) = &row.username {
         let login = Login::Username(username.canonical.clone());
         if users::by_login(&app.db, &login).await?.is_some() {
@@ -166,7 +167,7 @@ pub fn return_to(link: &Link) -> Option<String> {
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::InvalidCredentials`] where it is not the registration's password;
 /// [`Error::Validation`] for a new one that is too weak; [`Error::EmailTaken`],
-/// [`Error::UsernameTaken`].
+/// [`Error::UsernameTaken`]; [`Error::SecondFactorRequired`] as of [`register`].
 pub async fn confirm(
     app: &App,
     token: &str,
@@ -175,11 +176,7 @@ pub async fn confirm(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let (account, token) = prepare_confirmed(app, token, proof).await?;
-    let (session, tokens) =
-        PreparedSession::api(app, account.user.clone(), &[PASSWORD], context).await?;
-    create(app, account, session, Some(&token), language, context).await?;
-    app.metrics.token_issued("login", Source::BuiltIn);
-    Ok(tokens)
+    create_for_api(app, account, Some(&token), language, context).await
 }
 
 /// As [`confirm`], in a browser.
@@ -197,8 +194,30 @@ pub async fn confirm_browser(
     let (account, token) = prepare_confirmed(app, token, proof).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
-    create(app, account, session, Some(&token), language, context).await?;
+    create(app, account, Some(session), Some(&token), language, context).await?;
     Ok(cookie)
+}
+
+/// Creates the account with its first session; without one where the role requires a second factor.
+async fn create_for_api(
+    app: &App,
+    account: NewAccount,
+    confirmed: Option<&str>,
+    language: &str,
+    context: &RequestContext,
+) -> Result<Tokens, Error> {
+    let (user, role) = (account.user.clone(), account.row.role.as_str());
+    if roles::by_name(&app.db, role).await?.is_some_and(|role| role.settings.require_second_factor)
+    {
+        let password_hash = account.row.password_hash.clone();
+        create(app, account, None, confirmed, language, context).await?;
+        let required = second_step::require(app, &user.id, &password_hash, Place::Api).await?;
+        return Err(Error::SecondFactorRequired(Box::new(required)));
+    }
+    let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
+    create(app, account, Some(session), confirmed, language, context).await?;
+    app.metrics.token_issued("login", Source::BuiltIn);
+    Ok(tokens)
 }
 
 /// The account of a registration, and the id of its token.
@@ -273,12 +292,12 @@ async fn prepare(
     Ok(NewAccount { user, row })
 }
 
-/// Stores account and session, with their events, in one transaction; and the mail that verifies the
+/// Stores account and session, if there is one, with their events, in one transaction; and the mail that verifies the
 /// address, unless `confirmed` is the token that has done so.
 async fn create(
     app: &App,
     account: NewAccount,
-    session: PreparedSession,
+    session: Option<PreparedSession>,
     confirmed: Option<&str>,
     language: &str,
     context: &RequestContext,
@@ -314,7 +333,10 @@ async fn create(
         }
         tx.event(&Event::user_created(&inserted)).await?;
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
-        session.store(&mut tx, "user.register").await
+        match session {
+            Some(session) => session.store(&mut tx, "user.register").await,
+            None => tx.audit("user.register", Some(&user.id), json!({})).await,
+        }
     };
     let stored = match stored.await {
         Ok(()) => {

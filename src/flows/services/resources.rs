@@ -10,7 +10,8 @@ use crate::{
     caches::verified_tokens::Verified,
     diagnostics,
     error::Error,
-    model::{client::is_built_in, service_token::FailureKind, session::Session},
+    flows::tokens::verify::must_be_of_account,
+    model::{service_token::FailureKind, session::Session},
     oauth::{error::OAuthError, jwt::InvalidToken},
     services::{Failure, Held, Resource, ResourceAnswer, Service},
     storage::{service_tokens as rows, sessions},
@@ -68,15 +69,7 @@ async fn session(app: &App, resource: &Resource, verified: &Verified) -> Result<
     let needed = resource.config.scope.as_str();
     let refuse = |why: String| Error::from(OAuthError::insufficient_scope(why));
     if needed.is_empty() {
-        if !is_built_in(&claims.client_id) {
-            diagnostics::record(
-                "needed.client",
-                "a built-in one, because the resource has no scope",
-            );
-            let why = "the token was issued to another client: this resource requires a token of this API, \
-                       from POST /api/v1/auth/login";
-            return Err(refuse(why.to_owned()));
-        }
+        must_be_of_account(verified)?;
     } else if !claims.scope.contains(needed) {
         diagnostics::record("needed.scope", needed);
         return Err(refuse(format!("the token lacks the scope {needed}")));

@@ -7,6 +7,7 @@ use crate::{
     caches::verified_tokens::Verified,
     diagnostics,
     error::Error,
+    model::client::is_built_in,
     oauth::{
         error::OAuthError,
         jwt::{InvalidToken, MAX_LENGTH, TokenType, Unverified},
@@ -64,6 +65,32 @@ pub async fn verify_with(app: &App, token: &str, scope: &str) -> Result<Arc<Veri
     note(&verified);
     diagnostics::record("needed.scope", scope);
     Err(OAuthError::insufficient_scope(format!("the token lacks the scope {scope}")).into())
+}
+
+/// As [`verify`], for an operation on the account of the token's user: only the tokens of this API
+/// act for a whole account, whatever the scope of others.
+///
+/// # Errors
+/// As [`verify`]; `insufficient_scope`.
+pub async fn verify_account(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
+    let verified = verify(app, token).await?;
+    must_be_of_account(&verified)?;
+    Ok(verified)
+}
+
+/// Whether a token acts for a user's whole account: a built-in client's, in a session.
+///
+/// # Errors
+/// `insufficient_scope`.
+pub(crate) fn must_be_of_account(verified: &Verified) -> Result<(), Error> {
+    if is_built_in(&verified.claims.client_id) && verified.claims.sid.is_some() {
+        return Ok(());
+    }
+    note(verified);
+    diagnostics::record("needed.client", "a built-in one");
+    let why = "the token was issued to another client: this operation requires a token of this API, from \
+               POST /api/v1/auth/login";
+    Err(OAuthError::insufficient_scope(why.to_owned()).into())
 }
 
 /// Verifies a token by what this process has in memory ([`App::sync`] first), whatever its

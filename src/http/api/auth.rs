@@ -45,8 +45,8 @@ use crate::{
 #[derive(Debug)]
 pub struct AuthApi;
 
-codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, CrossSite, EmailExists,
-    UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
+codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, MfaRequired, CrossSite,
+    EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
 codes!(PasskeyErrors: Validation, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
@@ -67,6 +67,9 @@ impl AuthApi {
     ///
     /// Where registrations are confirmed by mail (`registration.confirm_email`), answers 202, whether
     /// or not the address has an account: see `POST /api/v1/auth/register/confirm`.
+    ///
+    /// Where the role of new users requires a second factor, the account is created and the answer is
+    /// `MFA_REQUIRED` (403), as of a login: its `mfaToken` sets one up.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     pub async fn register(
         &self,

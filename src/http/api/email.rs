@@ -11,12 +11,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    flows::{
-        accounts::{
-            email::{self, Proof},
-            password, register,
-        },
-        tokens::verify,
+    flows::accounts::{
+        email::{self, Proof},
+        password, register,
     },
     http::{
         context::Context,
@@ -24,22 +21,20 @@ use crate::{
         json::{Answer, Body},
         security::Credentials,
     },
-    model::client,
-    oauth::jwt::InvalidToken,
 };
 
 #[derive(Debug)]
 pub struct EmailApi;
 
-codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, UserCreate, InvalidEmailToken, InvalidCredentials, CrossSite,
-    EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
+codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, UserCreate, InvalidEmailToken, InvalidCredentials, MfaRequired,
+    CrossSite, EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
     Unavailable, AccountPending);
-codes!(SendErrors: Validation, MalformedJson, BadRequest, InvalidToken, CrossSite, MailDisabled, NotFound, Conflict,
+codes!(SendErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, MailDisabled, NotFound, Conflict,
     RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
-codes!(VerifyErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidEmailToken, InvalidCredentials, CrossSite,
+codes!(VerifyErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidEmailToken, InvalidCredentials, CrossSite,
     NotFound, EmailExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
     Unavailable);
-codes!(ChangeErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidCredentials, CrossSite, MailDisabled,
+codes!(ChangeErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidCredentials, CrossSite, MailDisabled,
     NotFound, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(RequestErrors: Validation, MalformedJson, BadRequest, MailDisabled, RequestTimeout, TooLarge, UnsupportedMediaType,
     TooManyRequests, Internal, Unavailable);
@@ -52,7 +47,8 @@ impl EmailApi {
     ///
     /// Creates the account of a registration by the token of its mail, and logs the user in. Anybody
     /// may have entered the address: its owner sends the password of the registration, or a new
-    /// one.
+    /// one. Where the role of new users requires a second factor, the account is created and the
+    /// answer is `MFA_REQUIRED` (403).
     #[oai(path = "/register/confirm", method = "post", operation_id = "confirmRegistration")]
     async fn confirm_registration(
         &self,
@@ -209,19 +205,7 @@ impl EmailApi {
     }
 }
 
-/// The user of the access token, which must be a first-party one.
-async fn user(context: &Context, credentials: &Credentials) -> Result<String, Error> {
-    let token = credentials.access_token.as_deref().ok_or(Error::NoToken)?;
-    let verified = verify::verify(&context.app, token).await?;
-    let claims = &verified.claims;
-    // Other clients must not manage the account, whatever their scope.
-    if !client::is_built_in(&claims.client_id) || claims.sub == claims.client_id {
-        return Err(Error::InvalidToken(InvalidToken("it is not of a first-party client")));
-    }
-    Ok(claims.sub.clone())
-}
-
-/// As [`user`], where a token is not required.
+/// The id of the access token's user, where there is a token.
 async fn optional_user(
     context: &Context,
     credentials: &Credentials,
@@ -230,6 +214,11 @@ async fn optional_user(
         Some(_) => user(context, credentials).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// The id of the access token's user.
+async fn user(context: &Context, credentials: &Credentials) -> Result<String, Error> {
+    Ok(credentials.account(&context.app).await?.claims.sub.clone())
 }
 
 fn proof<'a>(

@@ -5,13 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Tag;
 use crate::{
-    api_error::{ApiError, ErrorCode},
     clock::Timestamp,
-    error::Error,
-    flows::{
-        admin::modules::{self, Status},
-        tokens::verify,
-    },
+    flows::admin::modules::{self, Status},
     http::{
         context::Context,
         failure::{Failure, codes},
@@ -19,7 +14,7 @@ use crate::{
         security::Credentials,
         views::Locale,
     },
-    model::{actor::Actor, client},
+    model::actor::Actor,
 };
 
 #[derive(Debug)]
@@ -101,9 +96,9 @@ impl ModulesApi {
         credentials: Credentials,
         request: &poem::Request,
     ) -> Result<Answer<Vec<ModuleData>>, Failure<ListErrors>> {
-        let user_id = current_user_id(&context, credentials).await?;
+        let user_id = &credentials.account(&context.app).await?.claims.sub;
         let language = Locale::of_request(request, None).tag();
-        let all = modules::list(&context.app, &user_id).await?.into_iter();
+        let all = modules::list(&context.app, user_id).await?.into_iter();
         let data = all.map(|status| ModuleData::of(status, language));
         Ok(Answer::new("Modules listed.", data.collect()))
     }
@@ -150,27 +145,10 @@ async fn switch(
     module_id: &str,
     enabled: bool,
 ) -> Result<Answer<ModuleData>, Failure<SwitchErrors>> {
-    let user_id = current_user_id(context, credentials).await?;
-    let actor = Actor::caller(&user_id, &context.caller);
-    let status = modules::switch(&context.app, &user_id, module_id, enabled, &actor).await?;
+    let user_id = &credentials.account(&context.app).await?.claims.sub;
+    let actor = Actor::caller(user_id, &context.caller);
+    let status = modules::switch(&context.app, user_id, module_id, enabled, &actor).await?;
     let language = Locale::of_request(request, None).tag();
     let message = if enabled { "Module enabled." } else { "Module disabled." };
     Ok(Answer::new(message, ModuleData::of(status, language)))
-}
-
-/// The id of the user whose token this is. Only the built-in clients may act for the whole account.
-async fn current_user_id(context: &Context, credentials: Credentials) -> Result<String, ApiError> {
-    let token = credentials.access_token.ok_or(Error::NoToken)?;
-    let verified = verify::verify(&context.app, &token).await?;
-    let claims = &verified.claims;
-    if !client::is_built_in(&claims.client_id) {
-        return Err(ApiError {
-            challenge: Some("Bearer error=\"insufficient_scope\"".to_owned()),
-            ..ApiError::new(
-                ErrorCode::InsufficientScope,
-                "the token was issued to another client: modules require a token of this API, from POST /api/v1/auth/login",
-            )
-        });
-    }
-    Ok(claims.sub.clone())
 }

@@ -6,15 +6,12 @@ use serde_json::Value;
 
 use super::{Tag, data::Nothing};
 use crate::{
-    api_error::{ApiError, ErrorCode},
+    api_error::ApiError,
     clock::Timestamp,
     error::Error,
-    flows::{
-        accounts::second_factors::{
-            self, Added, Confirmation, Login, SetUp,
-            passkeys::{self, Challenge},
-        },
-        tokens::verify,
+    flows::accounts::second_factors::{
+        self, Added, Confirmation, Login, SetUp,
+        passkeys::{self, Challenge},
     },
     http::{
         context::Context,
@@ -24,7 +21,6 @@ use crate::{
     },
     model::{
         authentication::ACR_MFA,
-        client,
         second_factor::{Factor, FactorOverview},
         user::User,
     },
@@ -383,22 +379,10 @@ async fn admitted(context: &Context, credentials: Credentials) -> Result<User, A
     Ok(user)
 }
 
-/// The user of the access token, and how they have logged in. Only the built-in clients may act for
-/// the whole account.
+/// The user of the access token, and how they have logged in.
 async fn current(context: &Context, credentials: Credentials) -> Result<(User, Login), ApiError> {
-    let token = credentials.access_token.ok_or(Error::NoToken)?;
-    let verified = verify::verify(&context.app, &token).await?;
+    let verified = credentials.account(&context.app).await?;
     let claims = &verified.claims;
-    if !client::is_built_in(&claims.client_id) {
-        return Err(ApiError {
-            challenge: Some("Bearer error=\"insufficient_scope\"".to_owned()),
-            ..ApiError::new(
-                ErrorCode::InsufficientScope,
-                "the token was issued to another client: second factors require a token of this API, from \
-                 POST /api/v1/auth/login",
-            )
-        });
-    }
     let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
     let user = user.filter(|user| user.disabled_at.is_none()).ok_or(Error::NoToken)?;
     let login = Login {

@@ -24,7 +24,7 @@ use crate::{
         json::{Answer, Body},
         security::Credentials,
     },
-    model::{actor::Actor, client},
+    model::actor::Actor,
 };
 
 #[derive(Debug)]
@@ -98,8 +98,8 @@ impl ServicesApi {
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<Vec<ConnectionData>>, Failure<ListErrors>> {
-        let user_id = current_user_id(&context, credentials).await?;
-        let all = connections::of_user(&context.app, &user_id).await?.into_iter();
+        let user_id = &credentials.account(&context.app).await?.claims.sub;
+        let all = connections::of_user(&context.app, user_id).await?.into_iter();
         let data = all.map(|one| ConnectionData {
             connect_url: format!("/services/{}/connect", one.service),
             service: one.service,
@@ -119,9 +119,9 @@ impl ServicesApi {
         /// The name of the service.
         name: Path<String>,
     ) -> Result<Answer<Nothing>, Failure<RemoveErrors>> {
-        let user_id = current_user_id(&context, credentials).await?;
-        let actor = Actor::caller(&user_id, &context.caller);
-        connections::remove(&context.app, &name, &user_id, &actor).await?;
+        let user_id = &credentials.account(&context.app).await?.claims.sub;
+        let actor = Actor::caller(user_id, &context.caller);
+        connections::remove(&context.app, &name, user_id, &actor).await?;
         Ok(Answer::new("Connection removed.", Nothing {}))
     }
 }
@@ -141,24 +141,6 @@ impl super::tokens::BackEndScope for Services {
         }
         Ok(())
     }
-}
-
-/// The id of the user whose token this is. Only the built-in clients may act for the whole account.
-async fn current_user_id(context: &Context, credentials: Credentials) -> Result<String, ApiError> {
-    let token = credentials.access_token.ok_or(Error::NoToken)?;
-    let verified = verify::verify(&context.app, &token).await?;
-    let claims = &verified.claims;
-    if !client::is_built_in(&claims.client_id) || claims.sid.is_none() {
-        return Err(ApiError {
-            challenge: Some("Bearer error=\"insufficient_scope\"".to_owned()),
-            ..ApiError::new(
-                ErrorCode::InsufficientScope,
-                "the token was issued to another client: connections require a token of this API, from \
-                 POST /api/v1/auth/login",
-            )
-        });
-    }
-    Ok(claims.sub.clone())
 }
 
 /// A request for a token.

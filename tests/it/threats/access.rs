@@ -223,7 +223,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/webhooks/:id/deliveries/:event", "", [401, 403, 403, 403, 404]),
     ("POST", "/api/v1/admin/webhooks/:id/deliveries/:event/resend", "", [401, 403, 403, 403, 409]),
     ("POST", "/api/v1/auth/register/confirm", "{}", [400; 5]),
-    ("POST", "/api/v1/auth/email/verification", "", [401, 403, 403, 401, 403]),
+    ("POST", "/api/v1/auth/email/verification", "", [401, 403, 403, 403, 403]),
     ("POST", "/api/v1/auth/email/verify", "{}", [400; 5]),
     ("POST", "/api/v1/auth/email/change", "{}", [400; 5]),
     ("POST", "/api/v1/auth/email/change/confirm", "{}", [400; 5]),
