@@ -1,7 +1,11 @@
 //! The outermost layer: every request passes here first and every response last. A request gets its
 //! ids and its real client address; an error gets its body; each is counted and logged once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use poem::{
     Endpoint, FromRequest, IntoResponse, Middleware, PathPattern, Request, RequestBody, Response,
@@ -51,6 +55,7 @@ pub struct RequestContextLayer {
     pub app: Arc<App>,
     /// The methods of each operation, for `Allow` (RFC 9110 §15.5.6).
     pub methods: Arc<HashMap<String, String>>,
+    pub pages: Arc<Pages>,
 }
 
 impl<E: Endpoint> Middleware<E> for RequestContextLayer {
@@ -80,7 +85,7 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
         let is_http1 = request.version() < Version::HTTP_2;
-        let reader = reader(&request, path);
+        let reader = reader(&self.layer.pages, &request, path);
         request
             .extensions_mut()
             .insert(Context { app: Arc::clone(app), caller: Arc::clone(&caller) });
@@ -182,36 +187,40 @@ pub(crate) fn from_poem(error: poem::Error) -> ApiError {
     }
 }
 
-/// The paths of pages: an error there is rendered as a page.
-const PAGES: [&str; 16] = [
-    "/oauth2/authorize",
-    "/oauth2/logout",
-    "/login",
-    "/register",
-    "/select-account",
-    "/consent",
-    "/session/start",
-    "/device",
-    "/device/confirm",
-    "/email/verify",
-    "/email/change",
-    "/email/change/confirm",
-    "/email/change/object",
-    "/password/reset",
-    "/register/confirm",
-    "/services",
-];
+/// Operations of the protocol that users see in their browser.
+const PAGES_OF_OPERATIONS: [&str; 3] = ["/oauth2/authorize", "/oauth2/logout", "/session/start"];
+
+/// Where the pages are: an error there is rendered as a page.
+#[derive(Debug, Default)]
+pub struct Pages {
+    paths: HashSet<String>,
+    /// Of routes with parameters, the part before the first of them.
+    prefixes: Vec<String>,
+}
+
+impl Pages {
+    pub fn insert(&mut self, route: &str) {
+        match route.split_once(':') {
+            Some((prefix, _)) => self.prefixes.push(prefix.to_owned()),
+            None => _ = self.paths.insert(route.to_owned()),
+        }
+    }
+
+    fn contain(&self, path: &str) -> bool {
+        self.paths.contains(path)
+            || PAGES_OF_OPERATIONS.contains(&path)
+            || self.prefixes.iter().any(|prefix| path.starts_with(prefix))
+    }
+}
 
 /// The locale of the error page, where a browser asks and not a program.
-fn reader(request: &Request, path: &str) -> Option<&'static Locale> {
+fn reader(pages: &Pages, request: &Request, path: &str) -> Option<&'static Locale> {
     let asks_for_html = || {
         let accept = request.headers().get(header::ACCEPT)?;
         Some(accept.to_str().ok()?.contains("text/html"))
     };
     let for_programs = path.starts_with("/oauth2/") || path.starts_with("/api/");
-    let is_user = PAGES.contains(&path)
-        || path.starts_with("/services/")
-        || (!for_programs && asks_for_html().unwrap_or(false));
+    let is_user = pages.contain(path) || (!for_programs && asks_for_html().unwrap_or(false));
     is_user.then(|| Locale::of_request(request, None))
 }
 

@@ -23,7 +23,7 @@ use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route, RouteMethod, ge
 
 use self::{
     assets::Asset,
-    context::RequestContextLayer,
+    context::{Pages, RequestContextLayer},
     cors::Cors,
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
@@ -56,68 +56,84 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         operator: app.config.pages.operator.clone(),
     };
     let pages = landing::route(docs::route(Route::new())?, settings)?;
-    let table = Table { route: pages, methods: api::methods() };
+    let table = Table { route: pages, methods: api::methods(), pages: Pages::default() };
     let table = operation::routes(oauth::operations())
         .into_iter()
         .fold(table, Table::described)
         .at("/openapi.json", "GET", get(openapi))
         // Pages for users
-        .at("/login", "GET, POST", get(login::show).post(login::submit))
-        .at(
+        .page("/login", "GET, POST", get(login::show).post(login::submit))
+        .page(
             "/login/second-factor",
             "GET, POST",
             get(second_factor::show).post(second_factor::submit),
         )
-        .at("/account/security", "GET", get(factors::show))
-        .at("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))
-        .at(
+        .page("/account/security", "GET", get(factors::show))
+        .page("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))
+        .page(
             "/account/security/passkey",
             "GET, POST",
             get(factors::set_up_passkey).post(factors::confirm_passkey),
         )
-        .at("/login/passkey", "POST", post(login::by_passkey))
-        .at(
+        .page("/login/passkey", "POST", post(login::by_passkey))
+        .page(
             "/account/security/remove",
             "GET, POST",
             get(factors::ask_removal).post(factors::remove),
         )
-        .at(
+        .page(
             "/account/security/recovery-codes",
             "GET, POST",
             get(factors::ask_renewal).post(factors::renew),
         )
-        .at("/register", "GET, POST", get(register::show).post(register::submit))
-        .at("/select-account", "GET, POST", get(select_account::show).post(select_account::choose))
-        .at("/consent", "POST", post(consent::decide))
-        .at("/device", "GET, POST", get(device::show).post(device::enter))
-        .at("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
-        .at("/email/verify", "GET, POST", get(email::verify).post(email::submit_verify))
-        .at("/register/confirm", "GET, POST", get(email::register).post(email::submit_register))
-        .at("/password/reset", "GET, POST", get(email::reset).post(email::submit_reset))
-        .at("/email/change", "GET, POST", get(email::change).post(email::submit_change))
-        .at("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
-        .at("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
-        .at("/services", "GET", get(services::list))
-        .at("/services/:name/connect", "GET, POST", get(services::show).post(services::begin))
-        .at("/services/:name/callback", "GET", get(services::callback))
-        .at("/services/:name/disconnect", "POST", post(services::disconnect))
+        .page("/register", "GET, POST", get(register::show).post(register::submit))
+        .page(
+            "/select-account",
+            "GET, POST",
+            get(select_account::show).post(select_account::choose),
+        )
+        .page("/consent", "POST", post(consent::decide))
+        .page("/device", "GET, POST", get(device::show).post(device::enter))
+        .page("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
+        .page("/email/verify", "GET, POST", get(email::verify).post(email::submit_verify))
+        .page("/register/confirm", "GET, POST", get(email::register).post(email::submit_register))
+        .page("/password/reset", "GET, POST", get(email::reset).post(email::submit_reset))
+        .page("/email/change", "GET, POST", get(email::change).post(email::submit_change))
+        .page("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
+        .page("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
+        .page("/services", "GET", get(services::list))
+        .page("/services/:name/connect", "GET, POST", get(services::show).post(services::begin))
+        .page("/services/:name/callback", "GET", get(services::callback))
+        .page("/services/:name/disconnect", "POST", post(services::disconnect))
         // Gateways
         .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
-    Ok(api::route(table.route)
-        .with(RequestTimeout(app.config.server.request_timeout))
-        .with(RequestContextLayer { app: Arc::clone(app), methods: Arc::new(table.methods) }))
+    let Table { route, methods, pages } = table;
+    Ok(api::route(route).with(RequestTimeout(app.config.server.request_timeout)).with(
+        RequestContextLayer {
+            app: Arc::clone(app),
+            methods: Arc::new(methods),
+            pages: Arc::new(pages),
+        },
+    ))
 }
 
 /// The routes and the methods of each, for `Allow` (RFC 9110 §15.5.6).
 struct Table {
     route: Route,
     methods: HashMap<String, String>,
+    pages: Pages,
 }
 
 impl Table {
-    /// A route for pages and clients of this origin. `GET` implies `HEAD`.
+    /// A route for clients of this origin. `GET` implies `HEAD`.
     fn at(self, path: &str, methods: &str, endpoint: RouteMethod) -> Self {
         self.insert(path, with_head(methods), endpoint)
+    }
+
+    /// As [`Self::at`]; errors there are pages too.
+    fn page(mut self, path: &str, methods: &str, endpoint: RouteMethod) -> Self {
+        self.pages.insert(path);
+        self.at(path, methods, endpoint)
     }
 
     /// A path that the OpenAPI document describes.
