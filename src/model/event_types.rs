@@ -101,7 +101,11 @@ pub const EVENT_TYPES: &[EventType] = &[
     event("factor.removed", "A user removed a second factor", &[USER, FACTOR, FACTOR_KIND]),
     event("factor.recovery_code_used", "A user logged in with a recovery code", &[USER]),
     event("factor.recovery_codes_renewed", "A user got new recovery codes", &[USER]),
-    event("factor.reset", "An operator removed every second factor of a user", &[USER, EXTERNAL]),
+    event(
+        "factor.reset",
+        "Second factors of a user were removed by an operator or a recovery",
+        &[USER, EXTERNAL],
+    ),
     event("module.expired", "The planned end of a module was reached", &[USER, MODULE, BY, UNTIL]),
     event("webhook.disabled", "A webhook was disabled", &[WEBHOOK, DISABLED_FOR]),
 ];

@@ -1,6 +1,6 @@
 //! Verification and change of email addresses.
 //!
-//! **Whoever registers an address first is not thereby its owner.** The owner of the mailbox gets
+//! **The first to register an address is not thereby its owner.** The owner of the mailbox gets
 //! the link, and it alone does not verify the address for somebody else's account: it takes the
 //! account's session or password as well, or the owner sets a new password, which ends everything
 //! that the registrant had.
@@ -376,7 +376,7 @@ pub async fn confirm_change(
 ) -> Result<String, Error> {
     let link = email_tokens::open(app, Purpose::ConfirmChange, token).await?;
     let user = link.user()?;
-    // Without it, anybody could have a stranger confirm an address for their own account.
+    // Without it, an attacker could have another user confirm an address for the attacker's account.
     proof.check(app, user).await?;
     let email = Email::parse(&link.token.email).map_err(|why| Error::field("email", why))?;
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;

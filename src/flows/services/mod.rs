@@ -1,7 +1,7 @@
 //! Tokens of customer services: one request gives a token to every caller of every process, and it
 //! is renewed before it expires (docs/customer-services.md).
 //!
-//! A row per service, or per user and service, has the token, encrypted. Whoever needs a token
+//! A row per service, or per user and service, has the token, encrypted. A caller that needs a token
 //! reads the row. Where a token is to be requested, one process takes the lease of the row, calls
 //! the service outside any transaction, and stores the answer if the row still has the version that
 //! it has read. The others wait for the row to change. Failures are in the row as well, so that no
@@ -163,7 +163,7 @@ pub fn find<'a>(app: &'a App, name: &str) -> Result<&'a Arc<Service>, Error> {
     app.services.get(name).ok_or(Error::NotFound("service"))
 }
 
-/// A user whom a back end names: whoever is logged in.
+/// A user whom a back end names.
 async fn subject_of(app: &App, service: &Service, id: &str) -> Result<Subject, Error> {
     let is_id = (1..=255).contains(&id.len()) && !id.contains(char::is_control);
     if !is_id {

@@ -161,7 +161,8 @@ pub(crate) fn must_verify_email(
     diagnostics::record("user.is_verified", false);
     if app.mailer.is_none() {
         return Err(OAuthError::access_denied(
-            "the client requires a verified email address, and this deployment sends no mails: an              administrator can mark it as verified",
+            "the client requires a verified email address, and this deployment sends no mails: an \
+             administrator can mark it as verified",
         ));
     }
     Ok(true)
