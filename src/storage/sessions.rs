@@ -6,7 +6,7 @@ use super::{
     consents,
     modules::{lock_external, open_grants, read_open_grants},
     statement::one,
-    users,
+    users::{read_user, user_column},
 };
 use crate::{
     clock::Timestamp,
@@ -14,20 +14,15 @@ use crate::{
     oauth::scope::Scope,
 };
 
-/// The columns that every statement returns. The user is read by subqueries because SQLite's
-/// RETURNING cannot refer to a joined table.
+/// The columns that every statement returns.
 macro_rules! session_columns {
     () => {
         concat!(
             "id, subject, client_id, scope, generation, current_hash, rotated_at, created_at, idle_expires_at, \
          expires_at, revoked_at, user_id, browser_session_id, code_hash, exchanged_at, authenticated_at, \
-         offline, details, \
-         (SELECT u.email FROM users u WHERE u.id = sessions.user_id) AS user_email, \
-         (SELECT u.username FROM users u WHERE u.id = sessions.user_id) AS user_username, \
-         (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS user_role, \
-         (SELECT u.is_verified FROM users u WHERE u.id = sessions.user_id) AS user_is_verified, \
-         (SELECT u.created_at FROM users u WHERE u.id = sessions.user_id) AS user_created_at, \
-         (SELECT u.disabled_at FROM users u WHERE u.id = sessions.user_id) AS user_disabled_at, ",
+         offline, details, ",
+            user_column!("sessions.user_id"),
+            ", ",
             open_grants!("COALESCE(sessions.user_id, sessions.subject)")
         )
     };
@@ -160,21 +155,30 @@ pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> 
     Ok(())
 }
 
-/// Adds a session with its event and audit entry, and reads it back with its user and modules: one
-/// statement. `None`: the account does not exist or is disabled. Thanks to the lock, disabling it
+/// Adds a session that is no code with its event and audit entry, and reads its user and modules:
+/// one statement. `None`: the account does not exist or is disabled. Thanks to the lock, disabling it
 /// concurrently revokes this session as well.
 pub async fn open(
     write: AuditedWrite<'_>,
     new: NewSession,
     now: Timestamp,
 ) -> Result<Option<Session>> {
+    macro_rules! returning {
+        () => {
+            concat!(
+                " RETURNING ",
+                user_column!("sessions.user_id"),
+                ", ",
+                open_grants!("COALESCE(sessions.user_id, sessions.subject)")
+            )
+        };
+    }
     macro_rules! insert_where_enabled {
         ($lock:literal) => {
             concat!(
                 insert!("SELECT ", " FROM users u WHERE u.id = $3 AND u.disabled_at IS NULL"),
                 $lock,
-                " RETURNING ",
-                session_columns!()
+                returning!()
             )
         };
     }
@@ -182,10 +186,43 @@ pub async fn open(
         Some(id) if id.contains('\0') => return Ok(None),
         Some(_) => Statement::new(insert_where_enabled!(""))
             .locking(insert_where_enabled!(" FOR SHARE OF u")),
-        None => Statement::new(concat!(insert!("VALUES (", ") RETURNING "), session_columns!())),
+        None => Statement::new(concat!(insert!("VALUES (", ")"), returning!())),
     };
-    let row = one(write.after(insertion(statement, new, now)?).await?);
-    row.map(|row| from_row(&row)).transpose()
+    let (user_id, session) = (new.user_id.clone(), opened(&new, now));
+    let Some(row) = one(write.after(insertion(statement, new, now)?).await?) else {
+        return Ok(None);
+    };
+    let user = user_id.map(|id| read_user(&row, id)).transpose()?;
+    Ok(Some(Session { user, modules: read_open_grants(&row)?, ..session }))
+}
+
+/// A new session as its row will be, without its user and modules.
+fn opened(new: &NewSession, now: Timestamp) -> Session {
+    let current_hash = match &new.credential {
+        Credential::Refresh { first_hash, .. } => *first_hash,
+        Credential::Nothing | Credential::Code { .. } => NO_TOKEN,
+    };
+    Session {
+        id: new.id.clone(),
+        subject: new.subject.clone(),
+        client_id: new.client_id.clone(),
+        scope: new.scope.clone(),
+        generation: 0,
+        current_hash: current_hash.to_vec(),
+        rotated_at: now,
+        created_at: now,
+        authenticated_at: new.authenticated_at,
+        browser_session_id: new.browser_session_id.clone(),
+        code_hash: None,
+        exchanged_at: Some(now),
+        offline: new.offline,
+        details: new.details.clone(),
+        idle_expires_at: new.idle_expires_at,
+        expires_at: new.expires_at,
+        revoked_at: None,
+        modules: vec![],
+        user: None,
+    }
 }
 
 /// The consent that a code depends on: its key, and what it must include.
@@ -698,6 +735,6 @@ fn from_row(row: &Row) -> Result<Session> {
         expires_at: Timestamp(row.get("expires_at")?),
         revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
         modules: read_open_grants(row)?,
-        user: user_id.map(|_| users::from_row(row, &users::PREFIXED)).transpose()?,
+        user: user_id.map(|id| read_user(row, id)).transpose()?,
     })
 }

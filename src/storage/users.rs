@@ -625,6 +625,42 @@ pub(super) const PREFIXED: [&str; 7] = [
     "user_disabled_at",
 ];
 
+/// A column with a user, for statements whose RETURNING cannot refer to a joined table (SQLite);
+/// parsed by [`read_user`]. One sub-select with all values, none of which has a control character:
+/// PostgreSQL begins and ends each sub-select of a statement, whether or not it is needed.
+macro_rules! user_column {
+    ($user:literal) => {
+        concat!(
+            "(SELECT u.email || '\n' || COALESCE(u.username, '') || '\n' || u.role || '\n' || \
+             CASE WHEN u.is_verified THEN '1' ELSE '' END || '\n' || u.created_at || '\n' || \
+             COALESCE(CAST(u.disabled_at AS TEXT), '') FROM users u WHERE u.id = ",
+            $user,
+            ") AS user_columns"
+        )
+    };
+}
+pub(super) use user_column;
+
+/// Parses the column of [`user_column!`].
+pub(super) fn read_user(row: &Row, id: String) -> Result<User> {
+    let text: String = row.get("user_columns")?;
+    let corrupt = |what| Error::Corrupt(format!("{what} of the user {id}"));
+    let columns: Vec<&str> = text.split('\n').collect();
+    let [email, username, role, is_verified, created_at, disabled_at] = columns[..] else {
+        return Err(corrupt("the names"));
+    };
+    let time = |text: &str| text.parse().map(Timestamp).map_err(|_| corrupt("a time"));
+    Ok(User {
+        email: email.to_owned(),
+        username: (!username.is_empty()).then(|| username.to_owned()),
+        role: Role::parse(role).map_err(|_| corrupt("the role"))?,
+        is_verified: !is_verified.is_empty(),
+        created_at: time(created_at)?,
+        disabled_at: if disabled_at.is_empty() { None } else { Some(time(disabled_at)?) },
+        id,
+    })
+}
+
 /// Reads a user from the named columns.
 pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
     let [id, email, username, role, is_verified, created_at, disabled_at] = *columns;
