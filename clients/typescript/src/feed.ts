@@ -73,6 +73,12 @@ const PRUNE_INTERVAL = 30_000;
 /** The whole list must be fetched. */
 class SnapshotRequired extends Error {}
 
+/** Nothing was read from a stream for longer than the server is ever silent. */
+function silent(milliseconds: number, cause?: unknown): PropuskError {
+  const seconds = Math.round(milliseconds / 1000);
+  return unavailable(`the revocation feed was silent for ${seconds} s`, cause);
+}
+
 /** Starts to follow the feed. Call `close` to stop: until then it keeps the process alive. */
 export function followRevocations(options: FeedOptions): RevocationFeed {
   return new RevocationFeed(options);
@@ -213,6 +219,16 @@ export class RevocationFeed {
   async #stream(works: () => void): Promise<void> {
     const silence = new AbortController();
     const { signal } = silence;
+    // When something was read, or was asked for, for the last time.
+    let read = Instant.now();
+    // Timers do not run while the machine sleeps, and what is read after that may have been sent
+    // before it: only a new answer tells what has changed meanwhile.
+    const received = (): void => {
+      const age = read.age();
+      read = Instant.now();
+      if (age > SILENCE) silence.abort(silent(age));
+      signal.throwIfAborted();
+    };
     const response = await this.#get(
       `?since=${this.#list.number}`,
       'text/event-stream',
@@ -224,23 +240,24 @@ export class RevocationFeed {
     // event.
     this.#live = true;
     this.#wake();
-    let timer = setTimeout(() => silence.abort(), SILENCE);
-    const heard = (): void => {
+    const giveUp = (): void => silence.abort(silent(SILENCE));
+    let timer = setTimeout(giveUp, SILENCE);
+    // After the events: what was received counts once it is applied.
+    const applied = (): void => {
       this.#heard = Instant.now();
       clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(), SILENCE);
+      timer = setTimeout(giveUp, SILENCE);
       works();
     };
     try {
-      for await (const { event, data } of events(response.body, heard)) {
+      for await (const { event, data } of events(response.body, received, applied)) {
         if (event === 'delta') this.#apply(parsed(data));
         else if (event === 'reset' || event === 'snapshot') throw this.#missed();
       }
       this.#heard = Instant.now();
     } catch (error) {
       if (error instanceof SnapshotRequired) throw error;
-      if (signal.aborted)
-        throw unavailable(`the revocation feed was silent for ${SILENCE / 1000} s`, error);
+      received();
       // The peer has closed the connection: until then it was there, and the list complete.
       this.#heard = Instant.now();
       throw error;

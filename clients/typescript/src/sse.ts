@@ -4,10 +4,15 @@ export interface ServerEvent {
   data: string;
 }
 
-/** The events of a stream. Comments are dropped; `heard` is called for every chunk. */
+/**
+ * The events of a stream. Comments are dropped. `received` is called for every chunk and for the
+ * end, before anything else, and ends it by an error; `applied` is called for every chunk after its
+ * events.
+ */
 export async function* events(
   body: ReadableStream<Uint8Array>,
-  heard: () => void,
+  received: () => void,
+  applied: () => void,
 ): AsyncGenerator<ServerEvent> {
   const decoder = new TextDecoder();
   let rest = '';
@@ -17,6 +22,7 @@ export async function* events(
   try {
     for (;;) {
       const { done, value } = await reader.read();
+      received();
       if (done) return;
       rest += decoder.decode(value, { stream: true });
       const lines = rest.split('\n');
@@ -34,8 +40,7 @@ export async function* events(
           data.push(line.slice('data:'.length).replace(/^ /, ''));
         }
       }
-      // After the events: what was received counts once it is applied.
-      heard();
+      applied();
     }
   } finally {
     await reader.cancel().catch(() => undefined);

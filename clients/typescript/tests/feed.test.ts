@@ -318,6 +318,30 @@ describe('T172: what a feed may not miss', () => {
     clock.mockRestore();
   });
 
+  test.each([
+    ['a comment', () => fake.send(': keep-alive\n\n')],
+    ['a change', () => fake.delta(0, 1, [])],
+    ['the end of the stream', () => fake.end()],
+    ['a broken connection', () => fake.break()],
+  ])('%s that is read after a sleep does not make the list current', async (_, read) => {
+    feed = follow();
+    await feed.ready();
+    await streaming(0);
+    const now = Date.now();
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(now + 3_600_000);
+    // It was sent before the sleep; since then nothing is known.
+    fake.isDown = true;
+    read();
+    await eventually('it was read', () => errors.length > 0);
+    expect(String(errors[0])).toContain('silent for 3600 s');
+    expect(feed.check(token)).toBe('unknown');
+    expect(feed.number, 'it is not applied either').toBe(0);
+    fake.isDown = false;
+    await eventually('a new answer', () => feed.check(token) === 'valid');
+    expect(fake.requests.filter((request) => request === 'delta 0')).toHaveLength(1);
+    clock.mockRestore();
+  });
+
   test('reconnects wait 100 ms, 200 ms, … up to 5 s, with jitter', async () => {
     vi.useFakeTimers({
       toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'],

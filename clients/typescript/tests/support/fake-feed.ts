@@ -91,6 +91,11 @@ export class FakeFeed {
     for (const stream of this.#streams.splice(0)) stream.close();
   }
 
+  /** Breaks the streams off, as a network that is gone. */
+  break(): void {
+    this.#fail(new TypeError('terminated'));
+  }
+
   #fail(error: unknown): void {
     for (const stream of this.#streams.splice(0)) stream.error(error);
   }
