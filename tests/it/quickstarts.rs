@@ -24,8 +24,8 @@ struct Quickstart {
     page: Page,
     server: TestServer,
     folder: TempDir,
-    /// The ports that the page calls 3000 and 3001.
-    ports: [String; 2],
+    /// The port that the page calls 3000.
+    port: String,
     /// The secret that its commands have printed, if they add a client.
     secret: String,
 }
@@ -34,8 +34,8 @@ impl Quickstart {
     /// Starts a server with the settings of the page, runs its commands, and writes its files.
     async fn follow(name: &str) -> Self {
         let page = Page::read(&format!("docs/quickstarts/{name}.md"));
-        let ports = [free_port(), free_port()].map(|port| port.to_string());
-        let commands = page.block("propusk").replace("3000", &ports[0]);
+        let port = free_port().to_string();
+        let commands = page.block("propusk").replace("3000", &port);
         let exported = commands.lines().filter_map(|line| line.strip_prefix("export "));
         let settings: Vec<_> =
             exported.map(|line| line.split_once('=').expect("NAME=value")).collect();
@@ -46,7 +46,7 @@ impl Quickstart {
         let has_client = commands.contains("propusk client add");
         let secret = if has_client { secret_in(&printed) } else { String::new() };
         let folder = tempfile::tempdir().expect("a folder");
-        let followed = Self { page, server, folder, ports, secret };
+        let followed = Self { page, server, folder, port, secret };
         for (title, text) in followed.page.blocks() {
             if title.contains('.') {
                 let file = followed.folder.path().join(&title);
@@ -59,16 +59,16 @@ impl Quickstart {
 
     /// A text of the page with the addresses and the secret of this test.
     fn here(&self, text: &str) -> String {
-        let [first, second] = &self.ports;
-        // In this order: the number of a port may contain another one.
-        let text = text.replace("3001", "\0").replace("3000", first).replace('\0', second);
         let server = self.server.base.trim_start_matches("http://");
-        text.replace("127.0.0.1:8080", server).replace('…', &self.secret)
+        text.replace("3000", &self.port)
+            .replace("127.0.0.1:8080", server)
+            .replace("../propusk/", concat!(env!("CARGO_MANIFEST_DIR"), "/"))
+            .replace('…', &self.secret)
     }
 
     /// The URL that the page calls `http://127.0.0.1:3000`.
     fn base(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Makes what `./dev/test` has installed the application's, which the page installs in the same
@@ -228,6 +228,7 @@ async fn the_go_quickstart_leads_to_a_login_and_an_api() {
 #[ignore = "needs Java, Maven and Chromium: run ./dev/test"]
 async fn the_spring_boot_quickstart_leads_to_a_login_and_an_api() {
     let quickstart = Quickstart::follow("spring-boot").await;
+    quickstart.run("install");
     // What the build needs has been fetched by ./dev/test.
     let settings = quickstart.folder.path().join(".mvn");
     std::fs::create_dir(&settings).expect("a folder");
