@@ -8,7 +8,10 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     app::App,
     config::{ClientAuth, Tls},
-    flows::{mail, maintenance, oauth::backchannel_logout, provisioning, readiness, webhooks},
+    flows::{
+        mail, maintenance, oauth::backchannel_logout, provisioning, readiness,
+        services::revocations, webhooks,
+    },
     grpc, http,
     listener::{self, Bound, ListenError, Options},
     storage,
@@ -122,6 +125,7 @@ impl Server {
         background.spawn(maintenance::run(Arc::clone(&app)));
         background.spawn(backchannel_logout::run(Arc::clone(&app)));
         background.spawn(provisioning::run(Arc::clone(&app)));
+        background.spawn(revocations::run(Arc::clone(&app)));
         background.spawn(mail::run(Arc::clone(&app), http::views::mail::render));
         if app.config.webhooks.enabled {
             background.spawn(webhooks::run(Arc::clone(&app)));

@@ -9,6 +9,7 @@ CREATE TABLE service_tokens (
     browser_session_id TEXT   REFERENCES browser_sessions (id) ON DELETE CASCADE, -- or with this one
     version            BIGINT NOT NULL,         -- tokens stored so far: a compare-and-swap
     sealed             TEXT,                    -- JWE under the master key: model::service_token::Secrets
+    is_revocable       BOOLEAN NOT NULL DEFAULT FALSE, -- the service has an endpoint that revokes it
     settings           TEXT,                    -- fingerprint of the settings it was requested with
     obtained_at        BIGINT,
     renew_at           BIGINT,
@@ -37,4 +38,22 @@ CREATE TRIGGER service_tokens_browser_session_revoked AFTER UPDATE OF revoked_at
     WHEN NEW.revoked_at IS NOT NULL
 BEGIN
     DELETE FROM service_tokens WHERE browser_session_id = NEW.id;
+END;
+
+-- Tokens of users that are to be revoked at their service (RFC 7009): queued by whichever transaction
+-- removes them.
+CREATE TABLE service_revocations (
+    number          INTEGER PRIMARY KEY AUTOINCREMENT,
+    service         TEXT   NOT NULL,
+    subject         TEXT   NOT NULL,            -- whose it was
+    sealed          TEXT   NOT NULL,            -- as in service_tokens
+    attempts        BIGINT NOT NULL,
+    next_attempt_at BIGINT NOT NULL
+);
+CREATE INDEX service_revocations_next ON service_revocations (next_attempt_at);
+CREATE TRIGGER service_tokens_removed AFTER DELETE ON service_tokens
+    WHEN OLD.is_revocable AND OLD.sealed IS NOT NULL
+BEGIN
+    INSERT INTO service_revocations (service, subject, sealed, attempts, next_attempt_at)
+    VALUES (OLD.service, OLD.subject, OLD.sealed, 0, 0);
 END;

@@ -41,6 +41,7 @@ password = ""
 refresh_token = ""
 subject = "service"
 authorization_url = ""
+revocation_url = ""
 renew_before = "60s"
 timeout = "5s"
 clients = []
@@ -87,6 +88,8 @@ pub struct Service {
     pub subject: ServiceSubject,
     /// Where users connect an account; empty: they cannot.
     pub authorization_url: String,
+    /// Where tokens of users are revoked (RFC 7009); empty: they are only forgotten.
+    pub revocation_url: String,
     #[serde(with = "humantime_serde")]
     pub renew_before: Duration,
     #[serde(with = "humantime_serde")]
@@ -115,6 +118,11 @@ impl Service {
     /// Whether each user has a token of their own.
     pub fn is_per_user(&self) -> bool {
         self.subject == ServiceSubject::User
+    }
+
+    /// Whether tokens that are removed here are revoked there.
+    pub fn revokes(&self) -> bool {
+        !self.revocation_url.is_empty()
     }
 
     /// Whether users connect an account there.
@@ -290,10 +298,12 @@ fn check(name: &str, service: &Service, found: &mut Vec<Problem>) {
     let mut wrong =
         |key: &str, problem: String| found.push((format!("{SECTION}.{name}.{key}"), problem));
     let required = |reason: &str| format!("is required by {reason}");
-    for (key, url) in
-        [("token_url", &service.token_url), ("authorization_url", &service.authorization_url)]
-    {
-        let is_unset = url.is_empty() && key == "authorization_url";
+    for (key, url) in [
+        ("token_url", &service.token_url),
+        ("authorization_url", &service.authorization_url),
+        ("revocation_url", &service.revocation_url),
+    ] {
+        let is_unset = url.is_empty() && key != "token_url";
         if !is_unset && !is_https(url) {
             wrong(key, "must be an https URL like https://crm.example.org/oauth/token".to_owned());
         }
@@ -362,6 +372,10 @@ fn check_subject(service: &Service, wrong: &mut impl FnMut(&str, String)) {
         let how =
             "\"user\" requires grant = \"refresh_token\", \"jwt-bearer\" or \"token-exchange\"";
         wrong("subject", how.to_owned());
+    }
+    if service.revokes() && !service.is_per_user() {
+        let why = "requires subject = \"user\": the service's own token is not revoked";
+        wrong("revocation_url", why.to_owned());
     }
     let connects = service.is_per_user() && service.grant == ServiceGrant::RefreshToken;
     match (connects, service.is_connected()) {

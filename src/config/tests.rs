@@ -645,6 +645,8 @@ fn problems_of_services_name_the_key_and_no_secret() {
             "https://x.org/a",
             "services.crm.authorization_url (",
         ),
+        ("PROPUSK_SERVICES__CRM__REVOCATION_URL", "http://x.org", "services.crm.revocation_url ("),
+        ("PROPUSK_SERVICES__CRM__REVOCATION_URL", "https://x.org/r", "requires subject = \"user\""),
         ("PROPUSK_SERVICES__CRM__PRIVATE_KEY_FILE", "/no/such", "services.crm.private_key_file ("),
         ("PROPUSK_SERVICES__CRM__TIMEOUT", "1m", "must be from 100ms to 20s"),
         ("PROPUSK_SERVICES__CRM__RENEW_BEFORE", "soon", "services.crm.renew_before ("),

@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use url::Url;
 
 use self::{answers::Answers, flights::Flights};
@@ -56,6 +56,8 @@ pub struct Services {
     /// Held by each request for a token, so that a stop lets them end: a refresh token that the
     /// service has answered with must be stored.
     running: Arc<RwLock<()>>,
+    /// Notified when tokens are to be revoked at their service.
+    pub revocations_waiting: Notify,
 }
 
 /// A resource that is not requested for a while.

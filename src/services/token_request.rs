@@ -1,4 +1,5 @@
-//! Requests to the token endpoint of a service (RFC 6749 §4, RFC 7523, RFC 8693).
+//! Requests to the token endpoint of a service (RFC 6749 §4, RFC 7523, RFC 8693), and to its
+//! revocation endpoint (RFC 7009).
 
 use std::{fmt, time::Duration};
 
@@ -88,6 +89,40 @@ impl Service {
         read(&response.body)
     }
 
+    /// Revokes a token (RFC 7009 §2.1). One that the service does not know counts as revoked (§2.2).
+    /// `ids`: for assertions.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn revoke_token(
+        &self,
+        outbound: &Outbound,
+        token: &str,
+        hint: &str,
+        now: Timestamp,
+        ids: impl Fn() -> String,
+    ) -> Result<(), Failure> {
+        let (form, authorization) = {
+            let mut form = form_urlencoded::Serializer::new(String::new());
+            form.append_pair("token", token).append_pair("token_type_hint", hint);
+            let authorization = self.authenticate(&mut form, now, ids)?;
+            (form.finish(), authorization)
+        };
+        let response = outbound.send(ServiceRequest {
+            method: Method::POST,
+            url: &self.config.revocation_url,
+            authorization,
+            form: Some(form),
+            timeout: self.config.timeout,
+        });
+        let response = response.await?;
+        if response.status == StatusCode::OK {
+            return Ok(());
+        }
+        let what = "the revocation endpoint";
+        Err(named(unexpected(what, response.status, response.retry_after), &response.body))
+    }
+
     /// The body of the request, and its `Authorization`.
     fn form(
         &self,
@@ -119,21 +154,32 @@ impl Service {
                 add("audience", &config.audience);
             }
         }
-        let mut authorization = None;
+        let authorization = self.authenticate(&mut form, now, ids)?;
+        Ok((form.finish(), authorization))
+    }
+
+    /// Adds how this server authenticates; returns the `Authorization`, if it is by that.
+    fn authenticate(
+        &self,
+        form: &mut form_urlencoded::Serializer<'_, String>,
+        now: Timestamp,
+        ids: impl Fn() -> String,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        let config = &self.config;
         match config.auth {
-            ServiceAuth::Basic => authorization = Some(self.basic()?),
+            ServiceAuth::Basic => return self.basic().map(Some),
             ServiceAuth::Post => {
-                add("client_id", &config.client_id);
-                add("client_secret", &config.client_secret);
+                form.append_pair("client_id", &config.client_id);
+                form.append_pair("client_secret", &config.client_secret);
             }
             ServiceAuth::PrivateKeyJwt => {
-                add("client_id", &config.client_id);
+                form.append_pair("client_id", &config.client_id);
                 let assertion_type = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-                add("client_assertion_type", assertion_type);
-                add("client_assertion", &self.assertion("", now, ids())?);
+                form.append_pair("client_assertion_type", assertion_type);
+                form.append_pair("client_assertion", &self.assertion("", now, ids())?);
             }
         }
-        Ok((form.finish(), authorization))
+        Ok(None)
     }
 
     fn add_configured(

@@ -33,6 +33,7 @@ pub mod revocations;
 pub mod roles;
 pub mod sagas;
 pub mod second_factors;
+pub mod service_revocations;
 pub mod service_tokens;
 pub mod sessions;
 pub mod single_use;

@@ -151,6 +151,8 @@ pub async fn claim_existing(db: &Db, lease: &Lease<'_>, now: Timestamp) -> Resul
 #[derive(Clone, Debug)]
 pub struct NewToken {
     pub sealed: String,
+    /// Whether the service can be told when it is removed.
+    pub is_revocable: bool,
     pub settings: String,
     pub obtained_at: Timestamp,
     pub renew_at: Timestamp,
@@ -168,12 +170,13 @@ pub async fn store(
 ) -> Result<bool> {
     let statement = Statement::new(
         "UPDATE service_tokens SET version = version + 1, sealed = $4, settings = $5, obtained_at = $6, renew_at = $7, \
-         expires_at = $8, lease_id = NULL, lease_until = NULL, failures = 0, retry_at = NULL, failure = NULL \
-         WHERE service = $1 AND subject = $2 AND version = $3 RETURNING service",
+         expires_at = $8, is_revocable = $9, lease_id = NULL, lease_until = NULL, failures = 0, retry_at = NULL, \
+         failure = NULL WHERE service = $1 AND subject = $2 AND version = $3 RETURNING service",
     );
     let statement = statement.bind(service).bind(subject).bind(version).bind(new.sealed);
     let statement = statement.bind(new.settings).bind(new.obtained_at).bind(new.renew_at);
-    Ok(!db.write(statement.bind(new.expires_at)).await?.is_empty())
+    let statement = statement.bind(new.expires_at).bind(new.is_revocable);
+    Ok(!db.write(statement).await?.is_empty())
 }
 
 /// A failure to remember.
@@ -251,16 +254,18 @@ pub async fn connect(
 ) -> Result<()> {
     let statement = Statement::new(
         "INSERT INTO service_tokens (service, subject, user_id, browser_session_id, version, sealed, settings, \
-         obtained_at, renew_at, expires_at, failures, created_at) VALUES ($1, $2, $2, $3, 1, $4, $5, $6, $7, $8, 0, $9) \
+         obtained_at, renew_at, expires_at, failures, created_at, is_revocable) \
+         VALUES ($1, $2, $2, $3, 1, $4, $5, $6, $7, $8, 0, $9, $10) \
          ON CONFLICT (service, subject) DO UPDATE SET browser_session_id = excluded.browser_session_id, \
          session_id = NULL, version = service_tokens.version + 1, sealed = excluded.sealed, \
+         is_revocable = excluded.is_revocable, \
          settings = excluded.settings, obtained_at = excluded.obtained_at, renew_at = excluded.renew_at, \
          expires_at = excluded.expires_at, created_at = excluded.created_at, discarded_at = NULL, lease_id = NULL, \
          lease_until = NULL, failures = 0, retry_at = NULL, failure = NULL",
     );
     let statement = statement.bind(service).bind(user_id).bind(browser_session_id).bind(new.sealed);
     let statement = statement.bind(new.settings).bind(new.obtained_at).bind(new.renew_at);
-    tx.run(statement.bind(new.expires_at).bind(now)).await?;
+    tx.run(statement.bind(new.expires_at).bind(now).bind(new.is_revocable)).await?;
     Ok(())
 }
 

@@ -255,6 +255,7 @@ pub struct Metrics {
     mails: Family<MailOutcome, Counter>,
     profiles: Family<ProfileOutcome, Counter>,
     service_requests: Family<ServiceLabels, Counter>,
+    service_revocations: Family<Vec<(&'static str, String)>, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
     webhook_deliveries: Family<DeliveryOutcome, Counter>,
@@ -363,6 +364,11 @@ impl Metrics {
                 r,
                 "service_requests",
                 "Requests to customer services, by service, resource (empty: for a token) and outcome",
+            ),
+            service_revocations: metric(
+                r,
+                "service_revocations",
+                "Attempts to revoke a token at a customer service, by service and outcome",
             ),
             redis_trusted: metric(
                 r,
@@ -501,6 +507,13 @@ impl Metrics {
         let (service, resource) = (service.to_owned(), resource.to_owned());
         let labels = ServiceLabels { service, resource, outcome: outcome.as_str() };
         self.service_requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt to revoke a token at a customer service.
+    pub fn service_revocation(&self, service: &str, outcome: ServiceOutcome) {
+        let labels =
+            vec![("service", service.to_owned()), ("outcome", outcome.as_str().to_owned())];
+        self.service_revocations.get_or_create(&labels).inc();
     }
 
     /// Counts an attempt to deliver a logout token.

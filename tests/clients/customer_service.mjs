@@ -1,6 +1,6 @@
 // A customer service with its token server and its API, for tests/it/services: https on loopback,
 // only what Node.js has itself. GET and POST /control say what was requested, and change how it
-// answers: `{ token: {…}, api: {…} }`, each with `mode`: ok, slow, html, huge, redirect, drop, or a
+// answers: `{ token: {…}, api: {…}, revocation: {…} }`, each with `mode`: ok, slow, html, huge, redirect, drop, or a
 // status.
 
 import assert from 'node:assert/strict';
@@ -15,10 +15,12 @@ let base = '';
 const state = {
   token: { mode: 'ok', expiresIn: 3600, rotates: true, type: 'Bearer', delay: 50 },
   api: { mode: 'ok' },
+  revocation: { mode: 'ok' },
   // Seconds by which this machine's clock is ahead.
   skew: 0,
   tokenRequests: [],
   apiRequests: [],
+  revocationRequests: [],
   running: 0,
   mostRunning: 0,
 };
@@ -155,14 +157,15 @@ async function answer(request, response) {
   for await (const chunk of request) body += chunk;
   if (url.pathname === '/control') {
     if (body) {
-      const { token, api, revoke, ...rest } = JSON.parse(body);
+      const { token, api, revocation, revoke, ...rest } = JSON.parse(body);
       Object.assign(state.token, token);
       Object.assign(state.api, api);
+      Object.assign(state.revocation, revocation);
       Object.assign(state, rest);
       if (revoke) accessTokens.clear();
     }
     const { skew, ...shown } = state;
-    return json(response, 200, { ...shown, accessTokens: [...accessTokens.keys()], refreshTokens: [...refreshTokens.keys()] });
+    return json(response, 200, { ...shown, accessTokens: [...accessTokens.keys()], refreshTokens: [...refreshTokens.keys()], revokedFamilies: revokedFamilies.size });
   }
   if (url.pathname === '/token') {
     const form = new URLSearchParams(body);
@@ -180,6 +183,21 @@ async function answer(request, response) {
       if (!(error instanceof OAuthError)) throw error;
       return json(response, error.message === 'invalid_client' ? 401 : 400, { error: error.message });
     }
+  }
+  if (url.pathname === '/revoke') {
+    const form = new URLSearchParams(body);
+    state.revocationRequests.push(form.get('token_type_hint'));
+    if (misbehaves(state.revocation.mode, response)) return undefined;
+    try {
+      authenticate(request, form);
+    } catch {
+      return json(response, 401, { error: 'invalid_client' });
+    }
+    // RFC 7009 §2.2: also a token that it does not know.
+    const known = refreshTokens.get(form.get('token'));
+    if (known) revokedFamilies.add(known.family);
+    accessTokens.delete(form.get('token'));
+    return response.writeHead(200).end();
   }
   if (url.pathname === '/authorize') {
     const parameters = Object.fromEntries(url.searchParams);

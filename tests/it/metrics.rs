@@ -212,6 +212,7 @@ async fn the_process_is_measured_and_every_metric_is_documented() {
         "propusk_grpc_calls",
         "propusk_redis_trusted",
         "propusk_service_requests",
+        "propusk_service_revocations",
         "propusk_tokens_issued",
     ];
     let absent: Vec<_> = documented.difference(&exist).copied().collect();

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{find, new_token, refused};
+use super::{find, new_token, not_stored, refused};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -195,6 +195,7 @@ pub async fn complete(
             // A logout removes the connection, or it was before.
             if !browser_sessions::lock_valid(&mut tx, &browser_id, now).await? {
                 tx.rollback().await?;
+                not_stored(&app, &service, &user_id, new.sealed).await;
                 return Err(Error::NotConnected(
                     "you have logged out meanwhile: log in and connect again",
                 ));
@@ -211,7 +212,8 @@ pub async fn complete(
     outcome?.map_err(refused)
 }
 
-/// Removes the account that a user has connected, with its tokens.
+/// Removes the account that a user has connected, with its tokens, which are then revoked at the
+/// service, if it has a `revocation_url`.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`].
@@ -227,6 +229,7 @@ pub async fn remove(app: &App, name: &str, user_id: &str, actor: &Actor) -> Resu
     let detail = json!({ "service": name });
     tx.audit("service.disconnected", Some(user_id), detail).await?;
     tx.commit().await?;
+    app.services.revocations_waiting.notify_one();
     Ok(())
 }
 

@@ -17,6 +17,7 @@
 
 pub mod connections;
 pub mod resources;
+pub mod revocations;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +41,7 @@ use crate::{
     oauth::error::OAuthError,
     services::{Failure, Granted, Grants, Held, NoToken, Service, pause},
     storage::{
-        self,
+        self, service_revocations as queue,
         service_tokens::{self as rows, Lease, NewToken},
         sessions::{self, SessionFilter},
     },
@@ -349,7 +350,12 @@ fn open(app: &App, row: &ServiceToken) -> Result<Secrets, Error> {
     let Some(sealed) = &row.sealed else {
         return Ok(Secrets::default());
     };
-    let opened = app.keys.unseal(&seal_id(&row.service, &row.subject), sealed)?;
+    unseal(app, &row.service, &row.subject, sealed)
+}
+
+/// As [`open`], of the secrets themselves.
+fn unseal(app: &App, service: &str, subject: &str, sealed: &str) -> Result<Secrets, Error> {
+    let opened = app.keys.unseal(&seal_id(service, subject), sealed)?;
     serde_json::from_slice(&opened).map_err(|error| Error::Unavailable(error.into()))
 }
 
@@ -486,6 +492,7 @@ fn new_token(
     let ahead = service.config.renew_before.min(*expires_in / 2);
     Ok(NewToken {
         sealed: seal(app, &service.name, subject, secrets)?,
+        is_revocable: service.config.revokes(),
         settings: service.fingerprint.clone(),
         obtained_at: requested_at,
         renew_at: requested_at + (*expires_in - ahead),
@@ -503,7 +510,7 @@ async fn store(
     requested_at: Timestamp,
 ) -> Result<Arc<Held>, NoToken> {
     let new = new_token(app, service, &subject.id, &secrets, requested_at).map_err(internal)?;
-    let expires_at = new.expires_at;
+    let (expires_at, sealed) = (new.expires_at, new.sealed.clone());
     let mut delay = POLL;
     let stored = tokio::time::timeout(STORE_FOR, async {
         loop {
@@ -524,11 +531,24 @@ async fn store(
     if !subject.id.is_empty() {
         // The row goes with the session.
         if !stored {
+            not_stored(app, service, &subject.id, sealed).await;
             return Err(NoToken::NotConnected);
         }
         rows::recovered(&app.db, &service.name).await.map_err(internal)?;
     }
     Ok(Arc::new(Held { secrets: secrets.0, version: version + 1, expires_at }))
+}
+
+/// A token that was obtained, and has no row any more, is revoked at its service.
+async fn not_stored(app: &App, service: &Service, subject: &str, sealed: String) {
+    if !service.config.revokes() {
+        return;
+    }
+    let name = service.name.as_str();
+    if let Err(error) = queue::add_unless_stored(&app.db, name, subject, sealed).await {
+        tracing::error!(%error, service = name, "queueing the revocation of a token failed");
+    }
+    app.services.revocations_waiting.notify_one();
 }
 
 /// Remembers a failure, so that nobody requests a token for a while.
@@ -580,5 +600,6 @@ pub async fn remove(app: &App, name: &str, subject: &str, actor: &Actor) -> Resu
     let subject = Some(subject).filter(|subject| !subject.is_empty());
     tx.audit("service.token_removed", subject, detail).await?;
     tx.commit().await?;
+    app.services.revocations_waiting.notify_one();
     Ok(())
 }

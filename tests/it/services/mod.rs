@@ -2,6 +2,7 @@
 //! process of its own.
 
 mod documentation;
+mod revocations;
 mod tokens;
 mod users;
 

@@ -31,7 +31,7 @@ backend_tests! {
 }
 
 /// The settings of a service at which users connect accounts.
-const CONNECTED: [(&str, &str); 4] = [
+pub(super) const CONNECTED: [(&str, &str); 4] = [
     ("GRANT", "refresh_token"),
     ("SUBJECT", "user"),
     ("AUTHORIZATION_URL", "/authorize"),
@@ -39,19 +39,19 @@ const CONNECTED: [(&str, &str); 4] = [
 ];
 
 /// The id of a user.
-async fn id_of(server: &TestServer, name: &str) -> String {
+pub(super) async fn id_of(server: &TestServer, name: &str) -> String {
     users::find(&server.app, name).await.expect("known").id
 }
 
 /// Begins to connect an account; returns where the browser is sent.
-async fn begin(browser: &mut Browser<'_>) -> String {
+pub(super) async fn begin(browser: &mut Browser<'_>) -> String {
     let page = browser.open("/services/crm/connect").await.expect(StatusCode::OK);
     let sent = browser.submit(&page, &[]).await.expect(StatusCode::SEE_OTHER);
     sent.header("location").to_owned()
 }
 
 /// What the user's decision at the service leads back to: the path of the callback.
-async fn decide(service: &CustomerService, location: &str, decision: &str) -> String {
+pub(super) async fn decide(service: &CustomerService, location: &str, decision: &str) -> String {
     let page = service.page(location).await;
     let (_, link) = page.split_once(&format!("id=\"{decision}\" href=\"")).expect("a link");
     let link = link.split('"').next().expect("a URL").replace("&amp;", "&");
@@ -60,24 +60,24 @@ async fn decide(service: &CustomerService, location: &str, decision: &str) -> St
 }
 
 /// Connects the account of a user who is logged in in this browser.
-async fn connect(browser: &mut Browser<'_>, service: &CustomerService) -> String {
+pub(super) async fn connect(browser: &mut Browser<'_>, service: &CustomerService) -> String {
     let callback = decide(service, &begin(browser).await, "allow").await;
     expect_notice(browser.open(&callback).await, "connected");
     callback
 }
 
 #[track_caller]
-fn expect_notice(reply: Reply, notice: &str) {
+pub(super) fn expect_notice(reply: Reply, notice: &str) {
     let reply = reply.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), format!("/services?notice={notice}"));
 }
 
-async fn token_of(server: &TestServer, user_id: &str) -> Reply {
+pub(super) async fn token_of(server: &TestServer, user_id: &str) -> Reply {
     token_as(server, "shop", json!({ "userId": user_id })).await
 }
 
 /// The actions of the audit log about connections, with their actors.
-async fn audited(server: &TestServer) -> Vec<(String, String)> {
+pub(super) async fn audited(server: &TestServer) -> Vec<(String, String)> {
     let statement = Statement::new(
         "SELECT action, actor FROM audit_log WHERE action LIKE 'service.%' ORDER BY number",
     );
