@@ -1,9 +1,14 @@
 //! `clients/typescript`, the package `@propusk/client`: its checks, and its tests by Vitest, which
 //! start the binary. `./dev/test` installs what they need.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
-use tokio::process::Command;
+use serde::Deserialize;
+use tokio::{process::Command, sync::OnceCell};
 
 /// A copy of the package with what its lock file pins.
 fn folder() -> PathBuf {
@@ -12,8 +17,8 @@ fn folder() -> PathBuf {
         .into()
 }
 
-/// Runs a program in the folder of the kit. Returns what it printed; it must succeed.
-async fn run(program: &str, arguments: &[&str]) -> String {
+/// Runs a program in the folder of the kit. Returns whether it succeeded, and what it printed.
+async fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
     let root = env!("CARGO_MANIFEST_DIR");
     let running = Command::new(program)
         .current_dir(folder())
@@ -24,20 +29,91 @@ async fn run(program: &str, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(600), running)
+    let Output { status, stdout, stderr } = tokio::time::timeout(Duration::from_secs(600), running)
         .await
         .expect("it ends within 10 minutes")
         .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {printed}");
+    let printed = [stdout, stderr].concat();
+    (status.success(), String::from_utf8_lossy(&printed).into_owned())
+}
+
+/// As [`try_run`]; it must succeed.
+async fn run(program: &str, arguments: &[&str]) -> String {
+    let (succeeded, printed) = try_run(program, arguments).await;
+    assert!(succeeded, "{program} {arguments:?}: {printed}");
     printed
 }
 
-/// Runs the tests whose names match a pattern; there must be some.
-async fn vitest(arguments: &[&str]) {
-    let arguments = [&["--no-install", "vitest", "run"][..], arguments].concat();
-    let printed = run("npx", &arguments).await;
+/// A test of the kit, as Vitest reports it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Assertion {
+    full_name: String,
+    status: String,
+    failure_messages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    assertion_results: Vec<Assertion>,
+    /// Why none of them has run, if so.
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    success: bool,
+    test_results: Vec<File>,
+}
+
+/// The tests of the kit, which run once for all tests of this file; those of the Next.js example
+/// are not among them.
+async fn report() -> &'static Report {
+    static REPORT: OnceCell<Report> = OnceCell::const_new();
+    let first = async {
+        // The examples use what is built.
+        run("npm", &["run", "build"]).await;
+        let file = folder().join("report.json");
+        let output = format!("--outputFile={}", file.display());
+        let vitest = ["--no-install", "vitest", "run", "--reporter=json", output.as_str()];
+        let vitest = [&vitest[..], &["--exclude", "tests/next.test.ts"]].concat();
+        let _ = std::fs::remove_file(&file);
+        let (_, printed) = try_run("npx", &vitest).await;
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{printed}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    REPORT.get_or_init(|| first).await
+}
+
+/// The tests whose names have this text have passed; there must be some.
+async fn assert_passed(name: &str) {
+    let report = report().await;
+    let tests = report.test_results.iter().flat_map(|file| &file.assertion_results);
+    let tests: Vec<_> = tests.filter(|test| test.full_name.contains(name)).collect();
+    assert!(!tests.is_empty(), "no test of the kit has {name} in its name");
+    for test in tests {
+        let passed = test.status == "passed";
+        assert!(passed, "{}: {} {:?}", test.full_name, test.status, test.failure_messages);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node.js and Chromium: run ./dev/test"]
+async fn the_typescript_kit_passes_its_checks_and_tests() {
+    // First: `check` packs what it builds.
+    let report = report().await;
+    assert_passed("").await;
+    let problems: Vec<_> = report.test_results.iter().map(|file| file.message.as_str()).collect();
+    assert!(report.success, "{problems:?}");
+    for script in ["check", "size"] {
+        run("npm", &["run", script]).await;
+    }
+    std::env::var("PROPUSK_TEST_NEXT_EXAMPLE_DIR")
+        .expect("PROPUSK_TEST_NEXT_EXAMPLE_DIR names no copy of examples/next: run ./dev/test");
+    // Building takes all processors, and some tests above say "within a second".
+    let printed = run("npx", &["--no-install", "vitest", "run", "next"]).await;
     let tests = printed.lines().find(|line| line.trim_start().starts_with("Tests "));
     let passed = tests.and_then(|line| line.split(" passed").next()?.split(' ').next_back());
     let passed: u32 = passed.and_then(|count| count.parse().ok()).unwrap_or_default();
@@ -45,45 +121,31 @@ async fn vitest(arguments: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js and Chromium: run ./dev/test"]
-async fn the_typescript_kit_passes_its_checks_and_tests() {
-    // In this order: the examples use what is built, and `check` packs it.
-    for script in ["build", "check", "size"] {
-        run("npm", &["run", script]).await;
-    }
-    vitest(&["--exclude", "tests/next.test.ts"]).await;
-    std::env::var("PROPUSK_TEST_NEXT_EXAMPLE_DIR")
-        .expect("PROPUSK_TEST_NEXT_EXAMPLE_DIR names no copy of examples/next: run ./dev/test");
-    // Building takes all processors, and some tests above say "within a second".
-    vitest(&["next"]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js: run ./dev/test"]
 async fn t170_the_kits_return_to_leads_to_its_own_origin_only() {
-    vitest(&["middleware", "--testNamePattern", "T170"]).await;
+    assert_passed("T170").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js: run ./dev/test"]
 async fn t171_another_spelling_of_a_private_path_is_private() {
-    vitest(&["middleware", "--testNamePattern", "T171"]).await;
+    assert_passed("T171").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js: run ./dev/test"]
 async fn t172_the_kits_feed_misses_no_revocation() {
-    vitest(&["feed", "server", "--testNamePattern", "T172"]).await;
+    assert_passed("T172").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js: run ./dev/test"]
 async fn t173_the_kit_refuses_cross_site_requests_with_cookies() {
-    vitest(&["middleware", "server", "--testNamePattern", "T173"]).await;
+    assert_passed("T173").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js: run ./dev/test"]
 async fn t174_the_kit_verifies_issuer_audience_type_and_signature() {
-    vitest(&["server", "--testNamePattern", "T174"]).await;
+    assert_passed("T174").await;
 }
