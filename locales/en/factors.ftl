@@ -28,7 +28,6 @@ codes-once = They are shown only now. Print them, or keep them in a password man
 codes-continue = I have saved them
 
 account-security = Security
-account-security-link = Second factor and recovery codes
 
 security-title = Security
 security-factors = Second factors

@@ -28,7 +28,6 @@ codes-once = Они показаны только сейчас. Распечат
 codes-continue = Коды сохранены
 
 account-security = Безопасность
-account-security-link = Второй фактор и резервные коды
 
 security-title = Безопасность
 security-factors = Второй фактор

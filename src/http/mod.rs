@@ -13,6 +13,7 @@ mod landing;
 pub mod oauth;
 mod operation;
 mod pages;
+mod scopes;
 mod security;
 pub mod views;
 
@@ -28,7 +29,8 @@ use self::{
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
     pages::{
-        consent, device, email, factors, login, register, second_factor, select_account, services,
+        account, consent, device, email, factors, login, register, second_factor, select_account,
+        services,
     },
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -67,6 +69,22 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "/login/second-factor",
             "GET, POST",
             get(second_factor::show).post(second_factor::submit),
+        )
+        .page("/account", "GET", get(account::show))
+        .page(
+            "/account/sessions",
+            "GET, POST",
+            get(account::list_sessions).post(account::end_sessions),
+        )
+        .page(
+            "/account/applications",
+            "GET, POST",
+            get(account::list_applications).post(account::withdraw_application),
+        )
+        .page(
+            "/account/modules",
+            "GET, POST",
+            get(account::list_modules).post(account::switch_module),
         )
         .page("/account/security", "GET", get(factors::show))
         .page("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))

@@ -48,6 +48,20 @@ impl BrowserSession {
     }
 }
 
+/// A browser session as its user sees it.
+#[derive(Clone, Debug)]
+pub struct BrowserOverview {
+    pub id: String,
+    pub created_at: Timestamp,
+    /// The last login, which keeps the session of the same user.
+    pub authenticated_at: Timestamp,
+    /// The last login, or the last use of a session that was opened in it.
+    pub last_used_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
 /// What an authorization request needs to know about the browser and the client.
 #[derive(Clone, Debug)]
 pub struct AuthorizationContext {

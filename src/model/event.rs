@@ -81,6 +81,15 @@ impl Event {
         }
     }
 
+    /// `kept`: the browser session, or the session, that continues.
+    pub fn others_logged_out(user_id: &str, kept: &str) -> Self {
+        Self {
+            kind: "user.others_logged_out",
+            subject: user_id.to_owned(),
+            data: json!({ "userId": user_id, "kept": kept }),
+        }
+    }
+
     pub fn consent(kind: ConsentChange, user_id: &str, client_id: &str) -> Self {
         Self {
             kind: kind.as_str(),

@@ -69,6 +69,11 @@ const DISABLED_FOR: Field = field(
     Shape::Text,
     "`gone`: it responded with 410; `failing`: for too long; `operator`: by an administrator",
 );
+const KEPT: Field = field(
+    "kept",
+    Shape::Text,
+    "The id of the browser session that continues with the sessions in it, or of the session",
+);
 const CHANGED: Field = field("fields", Shape::Texts, "The names of the changed fields");
 
 const fn event(kind: &'static str, summary: &'static str, fields: &'static [Field]) -> EventType {
@@ -88,6 +93,11 @@ pub const EVENT_TYPES: &[EventType] = &[
     event("user.password_changed", "A password was set by an administrator", &[USER, EXTERNAL]),
     event("user.role_changed", "A role was changed", &[USER, EXTERNAL]),
     event("user.logged_out", "Every session of a user was revoked", &[USER, EXTERNAL]),
+    event(
+        "user.others_logged_out",
+        "A user revoked every session but those of one device",
+        &[USER, KEPT],
+    ),
     event("user.deleted", "An account was deleted", &[USER, DELETED_FOR, CORRELATION, EXTERNAL]),
     event("session.created", "A session began", &[USER, SESSION, CLIENT]),
     event("session.revoked", "A session was revoked", &[USER, SESSION, REASON]),

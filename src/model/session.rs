@@ -55,6 +55,8 @@ pub struct SessionOverview {
     /// `None` if the subject is not a user of this server.
     pub user_id: Option<String>,
     pub client_id: String,
+    /// The browser session it was opened in.
+    pub browser_session_id: Option<String>,
     pub scope: Scope,
     pub created_at: Timestamp,
     pub authenticated_at: Option<Timestamp>,

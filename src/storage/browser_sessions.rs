@@ -1,14 +1,17 @@
 //! Browser sessions, each identified by an opaque cookie.
 
 use super::{
-    Db, Error, Result, Statement, Tx,
+    Db, Error, Result, Row, Statement, Tx,
     modules::{open_grants, read_open_grants},
     statement::one,
     users,
 };
 use crate::{
     clock::{CLOCK_SKEW, Timestamp},
-    model::browser_session::{AuthorizationContext, BrowserSession},
+    model::{
+        browser_session::{AuthorizationContext, BrowserOverview, BrowserSession},
+        created_at,
+    },
     oauth::scope::Scope,
 };
 
@@ -200,6 +203,60 @@ pub async fn revoke(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
         )
         .await?;
     Ok(!rows.is_empty())
+}
+
+/// Up to `most` valid browser sessions of a user, or the one of that id, newest first.
+pub async fn of_user(
+    db: &Db,
+    user_id: &str,
+    id: Option<&str>,
+    most: i64,
+    now: Timestamp,
+) -> Result<Vec<BrowserOverview>> {
+    // PostgreSQL rejects statements with NUL in a text value.
+    if id.is_some_and(|id| id.contains('\0')) {
+        return Ok(vec![]);
+    }
+    let statement = Statement::new(
+        "SELECT b.id, b.authenticated_at, b.expires_at, b.address, b.user_agent, \
+         (SELECT MAX(s.rotated_at) FROM sessions s WHERE s.browser_session_id = b.id) AS used_at \
+         FROM browser_sessions b WHERE b.user_id = $1 AND b.revoked_at IS NULL AND b.expires_at > $2",
+    )
+    .bind(user_id)
+    .bind(now)
+    .filter("AND b.id = $", id)
+    .with("ORDER BY b.id DESC LIMIT $", most);
+    db.read(statement).await?.iter().map(overview_from_row).collect()
+}
+
+fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
+    let id: String = row.get("id")?;
+    let authenticated_at = Timestamp(row.get("authenticated_at")?);
+    let used_at = row.get::<Option<i64>>("used_at")?.map(Timestamp);
+    Ok(BrowserOverview {
+        created_at: created_at(&id).unwrap_or(authenticated_at),
+        id,
+        authenticated_at,
+        last_used_at: used_at.map_or(authenticated_at, |used| used.max(authenticated_at)),
+        expires_at: Timestamp(row.get("expires_at")?),
+        address: row.get("address")?,
+        user_agent: row.get("user_agent")?,
+    })
+}
+
+/// Revokes the browser sessions of a user but one; returns their ids.
+pub async fn revoke_others(
+    tx: &mut Tx,
+    user_id: &str,
+    kept: &str,
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let statement = Statement::new(
+        "UPDATE browser_sessions SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL \
+         AND expires_at > $3 RETURNING id",
+    );
+    let rows = tx.run(statement.bind(user_id).bind(kept).bind(now)).await?;
+    rows.iter().map(|row| row.get("id")).collect()
 }
 
 /// Revokes every browser session of a user.

@@ -4,6 +4,7 @@
 //! Absence is `Option`, a violated uniqueness constraint is [`Error::Conflict`], everything else is
 //! [`Error::Database`].
 
+pub mod applications;
 pub mod audit;
 mod audited;
 mod autocommit;

@@ -436,8 +436,8 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
 macro_rules! overview {
     ($rest:literal) => {
         concat!(
-            "SELECT id, subject, user_id, client_id, scope, created_at, authenticated_at, rotated_at, idle_expires_at, \
-             expires_at, revoked_at, revocation_reason, address, user_agent FROM sessions \
+            "SELECT id, subject, user_id, client_id, browser_session_id, scope, created_at, authenticated_at, rotated_at, \
+             idle_expires_at, expires_at, revoked_at, revocation_reason, address, user_agent FROM sessions \
              WHERE exchanged_at IS NOT NULL AND ",
             $rest
         )
@@ -492,6 +492,7 @@ fn overview_from_row(row: &Row) -> Result<SessionOverview> {
         subject: row.get("subject")?,
         user_id: row.get("user_id")?,
         client_id: row.get("client_id")?,
+        browser_session_id: row.get("browser_session_id")?,
         scope: Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))?,
         created_at: Timestamp(row.get("created_at")?),
         authenticated_at: row.get::<Option<i64>>("authenticated_at")?.map(Timestamp),
@@ -559,6 +560,9 @@ pub enum SessionSelector<'a> {
     UserAtClient(&'a str, &'a str),
     /// The sessions of a browser session, without offline ones.
     Browser(&'a str),
+    /// The sessions of a user but one, and but those of one browser session: the second id is of
+    /// either.
+    Others(&'a str, &'a str),
     /// All sessions of a back end's user, by their `sub`.
     External(&'a str),
     /// The sessions of the subjects of a trusted issuer.
@@ -614,6 +618,10 @@ pub async fn revoke_all(
             let statements = statements!("user_id = $3 AND client_id = $4", "");
             (statements, [user, client])
         }
+        SessionSelector::Others(user, kept) => (
+            statements!("user_id = $3 AND id <> $4 AND COALESCE(browser_session_id, '') <> $4", ""),
+            [user, kept],
+        ),
         // They live as long as an access token: the index of `expires_at` finds the few that exist.
         SessionSelector::Issuer(issuer) => (
             statements!(

@@ -6,13 +6,15 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, AddPasskey, ClientCard, ConfirmChange, Connect, ConnectionLine, ConnectionNotice,
-    Connections, Consent, Destination, DeviceCode, DeviceConsent, DeviceFacts, DeviceResult,
-    EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle, FactorLine,
-    FactorQuestion, Form, FormAction, FormPost, Leaving, Locale, LoggedOut, Login, Logout, Outcome,
-    PasskeyForm, Problem, RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security,
-    SelectAccount, SetUpFactor,
+    Account, AccountLink, AddPasskey, ApplicationLine, Applications, ClientCard, ConfirmChange,
+    Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine, Destination,
+    DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult,
+    EmailStep, ErrorPage, ErrorTitle, FactorLine, FactorQuestion, Form, FormAction, FormPost,
+    Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem,
+    RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SessionLine,
+    Sessions, SetUpFactor,
 };
+use propusk::model::user_agent::Device;
 use serde_json::{Value, json};
 
 use crate::support::{Backend, PASSWORD, TestServer, chromium::Chromium};
@@ -29,7 +31,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 52] = [
+const PAGES: [&str; 56] = [
     "login",
     "login-for-client",
     "login-again",
@@ -50,6 +52,10 @@ const PAGES: [&str; 52] = [
     "leaving",
     "account",
     "account-applications",
+    "sessions",
+    "applications",
+    "applications-none",
+    "modules",
     "error-bad-request",
     "error-not-found",
     "error-internal",
@@ -242,6 +248,56 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         used: Some("2026-11-28".to_owned()),
         is_passkey: false,
     };
+    let account = Account {
+        name: "vera",
+        email: "vera@example.org",
+        applications: vec![],
+        links: vec![
+            AccountLink {
+                path: "/account/sessions",
+                title: "account-sessions",
+                text: "account-sessions-text",
+            },
+            AccountLink {
+                path: "/account/security",
+                title: "account-security",
+                text: "account-security-text",
+            },
+        ],
+        is_unverified: true,
+    };
+    let session = |n: u8, application: Option<&str>| SessionLine {
+        id: n.to_string(),
+        application: application.map(str::to_owned),
+        device: Device { browser: Some("Firefox"), system: (n < 2).then_some("Linux") },
+        address: (n != 1).then(|| "2001:db8:85a3::8a2e:370:7334".to_owned()),
+        opened: "2026-11-21 09:30".to_owned(),
+        used: "2026-11-22 18:04".to_owned(),
+        is_current: n == 0,
+    };
+    let sessions = Sessions {
+        form,
+        account: "vera",
+        browsers: vec![session(0, None), session(1, None)],
+        applications: vec![session(2, Some(LONG)), session(3, Some(known.name))],
+    };
+    let module = |id: &str, name: &str, is_self_service, is_enabled| ModuleLine {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        description: "Everything about customers and their orders.".to_owned(),
+        is_self_service,
+        is_enabled,
+        until: None,
+    };
+    let modules = Modules {
+        form,
+        account: "vera",
+        modules: vec![
+            module("crm", "Customers", true, false),
+            module("orders", LONG, true, true),
+            module("support", "Support", false, true),
+        ],
+    };
     let security = Security {
         account: "vera@example.org",
         factors: vec![line("1", "My phone"), line("2", LONG)],
@@ -403,25 +459,48 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             code: "login_required",
         }
         .render(t, ok, to),
-        "account" => Account {
-            name: "vera",
-            email: "vera@example.org",
-            applications: vec![],
-            changes_email: true,
-            is_unverified: true,
-        }
-        .render(t, ok, to),
+        "account" => account.render(t, ok, to),
         "account-applications" => Account {
-            name: "vera",
-            email: "vera@example.org",
             applications: vec![
                 (known.name, "https://notes.example"),
                 ("Metrics & Dashboards of the North-Western Branch", "https://metrics.example"),
             ],
-            changes_email: false,
             is_unverified: false,
+            ..account
         }
         .render(t, ok, to),
+        "sessions" => sessions.render(t, ok, to),
+        "applications" => Applications {
+            form,
+            account: LONG,
+            applications: vec![
+                ApplicationLine {
+                    client_id: "notes".to_owned(),
+                    name: known.name.to_owned(),
+                    uri: Some("https://notes.example".to_owned()),
+                    is_unverified: false,
+                    consents: vec![ConsentLine {
+                        resources: "Orders".to_owned(),
+                        scopes: scopes(&[("openid", None, false), ("crm:read", None, false)]),
+                        given: "2026-11-21".to_owned(),
+                    }],
+                    used: Some("2026-11-22".to_owned()),
+                },
+                ApplicationLine {
+                    client_id: LONG.to_owned(),
+                    name: LONG.to_owned(),
+                    uri: None,
+                    is_unverified: true,
+                    consents: vec![],
+                    used: None,
+                },
+            ],
+        }
+        .render(t, ok, to),
+        "applications-none" => {
+            Applications { form, account: "vera", applications: vec![] }.render(t, ok, to)
+        }
+        "modules" => modules.render(t, ok, to),
         "error-bad-request" => ErrorPage {
             application: Some((known.name, Some("https://notes.example"))),
             ..error(

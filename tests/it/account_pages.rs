@@ -311,7 +311,8 @@ async fn the_account_page_links_to_the_users_applications(backend: Backend) {
     server.client("unverified", home("https://unverified.example/")).await;
     server.register("bob").await;
     let mut ann = server.logged_in("ann").await;
-    let page = ann.open("/login").await.expect(StatusCode::OK);
+    assert_eq!(ann.open("/login").await.header("location"), "/account");
+    let page = ann.open("/account").await.expect(StatusCode::OK);
     assert!(page.text.contains("Open the application you want to use"), "{page:?}");
     for id in ["app", "unverified"] {
         let answer = ann.authorize(&AuthorizationRequest::of(id, "openid"), "ann").await;
@@ -321,13 +322,13 @@ async fn the_account_page_links_to_the_users_applications(backend: Backend) {
         client.source = propusk::model::client::Source::Registration;
     };
     server.change_client("unverified", unverified).await;
-    let page = ann.open("/login").await.expect(StatusCode::OK);
+    let page = ann.open("/account").await.expect(StatusCode::OK);
     assert_eq!(link(&page, "button"), "https://app.example/");
     assert!(page.text.contains("<bdi>Example App</bdi>"), "{page:?}");
     for other in ["unused.example", "unverified.example"] {
         assert!(!page.text.contains(other), "{page:?}");
     }
     assert!(page.text.contains("href=\"/oauth2/logout\"") && page.text.contains("href=\"/\""));
-    let page = server.logged_in("bob").await.open("/login").await.expect(StatusCode::OK);
+    let page = server.logged_in("bob").await.open("/account").await.expect(StatusCode::OK);
     assert!(!page.text.contains("app.example"), "{page:?}");
 }

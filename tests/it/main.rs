@@ -66,6 +66,7 @@ mod robustness;
 mod schema;
 mod second_factors;
 mod secrets;
+mod self_service;
 mod sequences;
 mod services;
 mod sessions;

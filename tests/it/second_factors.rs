@@ -172,7 +172,7 @@ async fn an_authenticator_app_is_added_used_and_removed_on_the_pages(backend: Ba
     assert_eq!(back.header("location"), "/account/security");
     let page = ann.open("/account/security").await.expect(StatusCode::OK);
     assert!(page.text.contains("You log in with your password only"), "{page:?}");
-    assert!(ann.open("/login").await.text.contains("href=\"/account/security\""));
+    assert!(ann.open("/account").await.text.contains("href=\"/account/security\""));
     let page = ann.open("/account/security/totp").await.expect(StatusCode::OK);
     assert!(page.text.contains("<svg ") && page.text.contains("otpauth://totp/"), "{page:?}");
     assert!(!page.header("content-security-policy").contains("unsafe"), "{page:?}");

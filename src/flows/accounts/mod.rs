@@ -1,7 +1,9 @@
 //! What users do with their account: register, log in, log out, verify or change their address,
 //! reset a password.
 
+pub mod applications;
 pub mod browser_session;
+pub mod devices;
 pub mod email;
 pub mod email_tokens;
 pub mod login;

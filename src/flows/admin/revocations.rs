@@ -9,7 +9,7 @@ use crate::{
         admin::idempotency::{self, Created, IdempotentRequest},
         sessions::end,
     },
-    model::{actor::Actor, revocation::NewRevocation},
+    model::{actor::Actor, revocation::NewRevocation, session::RevocationReason},
     oauth::scope::Scope,
     storage::{
         revocations::{self, ListedRevocation},
@@ -47,7 +47,7 @@ pub async fn create(
     let detail = json!({ "kind": wire.kind, "scope": wire.scope, "reason": reason });
     tx.audit("revocation.add", Some(revocation.target_id()), detail).await?;
     if let Some(session) = &session {
-        end::close_in(&mut tx, session).await?;
+        end::close_in(&mut tx, session, RevocationReason::RevokedByAdmin).await?;
     }
     let listed = tx.revoke(vec![revocation], &reason).await?.pop();
     let listed = listed.ok_or(Error::NotFound("revocation"))?;

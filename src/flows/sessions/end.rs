@@ -56,7 +56,7 @@ pub async fn close(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
     let found = sessions::overview_of(&app.db, id).await?;
     let found = found.ok_or(Error::NotFound("session"))?;
     let mut tx = app.begin(actor).await?;
-    close_in(&mut tx, &found).await?;
+    close_in(&mut tx, &found, RevocationReason::RevokedByAdmin).await?;
     tx.commit().await?;
     app.logouts_waiting.notify_one();
     Ok(())
@@ -66,11 +66,12 @@ pub async fn close(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
 pub(crate) async fn close_in(
     tx: &mut AuditedTx,
     session: &SessionOverview,
+    reason: RevocationReason,
 ) -> storage::Result<bool> {
     let now = tx.now();
     // Before the entry in the revocation list, whose lock others wait for.
     sessions::queue_logout_delivery(tx, &session.id, now).await?;
-    end(tx, &session.subject, &session.id, RevocationReason::RevokedByAdmin).await
+    end(tx, &session.subject, &session.id, reason).await
 }
 
 /// Revokes the sessions that are bound to a browser session, which is logged out.

@@ -1,5 +1,6 @@
 //! The JSON API, and the OpenAPI document of it and of OAuth's endpoints.
 
+pub mod account;
 pub mod admin;
 pub mod auth;
 pub mod data;
@@ -34,6 +35,8 @@ pub enum Tag {
     OAuth,
     /// First-party registration, login, refresh and logout.
     Authentication,
+    /// What users see and end themselves: sessions, applications (docs/account.md).
+    Account,
     /// For back ends that keep their own users: docs/back-ends.md. A client authenticates by its
     /// secret or by its access token with the scope `propusk:tokens`.
     #[oai(rename = "Back ends")]
@@ -58,9 +61,10 @@ pub enum Tag {
 
 impl Tag {
     /// In the order of the document.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::OAuth,
         Self::Authentication,
+        Self::Account,
         Self::BackEnds,
         Self::Modules,
         Self::Services,
@@ -74,6 +78,7 @@ impl Tag {
 /// Every operation of the JSON API.
 type Operations = (
     (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
+    account::AccountApi,
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -85,6 +90,7 @@ type Operations = (
 fn operations() -> Operations {
     (
         (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
+        account::AccountApi,
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

@@ -16,19 +16,17 @@ use crate::{
     api_error::ApiError,
     app::App,
     error::Error,
-    flows::oauth::{
-        authorize::{
-            self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step,
-            resume::{PARAMETER, Resume},
-        },
-        resources::Target,
+    flows::oauth::authorize::{
+        self, ConsentPrompt, Refused, Request as AuthorizationRequest, Step,
+        resume::{PARAMETER, Resume},
     },
     http::{
         api::Tag,
         context::Context,
         oauth::params,
         operation::{Operation, page},
-        views::{Consent, Form, FormAction, Locale, ScopeLine},
+        scopes,
+        views::{Consent, Form, FormAction},
     },
     model::{
         actor::RequestContext, browser_session::BrowserSession, client::Source, mail::VERIFY_PAGE,
@@ -37,7 +35,6 @@ use crate::{
     oauth::{
         authorization_request::{AuthorizationParameters, RequestSource, ResponseParameters},
         params::Params,
-        scope::Scope,
     },
 };
 
@@ -186,7 +183,9 @@ async fn consent_page(
     let csrf_cookie = CsrfCookie::of(app, request);
     let encoded = params.encode();
     let csrf = csrf_cookie.token(app, &csrf_purpose(&question.browser.id, &encoded))?;
-    let scopes = scope_lines(app, t, &asked.wishes(), &asked.target, &question.known).await?;
+    let (wishes, resources) = (asked.wishes(), asked.target.names());
+    let scopes = scopes::lines(app, t, &wishes, &resources, &question.known).await;
+    let scopes = scopes.map_err(ApiError::from)?;
     let redirect_host = host(&asked.callback.redirect_uri);
     let is_document = client.source == Source::Document;
     let client_host = is_document.then(|| host(&client.id));
@@ -207,34 +206,6 @@ async fn consent_page(
     };
     let page = rendered(page.render(t, StatusCode::OK, FormAction::Application))?;
     Ok(csrf_cookie.set_on(app, page))
-}
-
-/// The requested scopes as a page shows them. `known`: what the user has granted before.
-pub(super) async fn scope_lines(
-    app: &App,
-    t: &Locale,
-    requested: &Scope,
-    target: &Target,
-    known: &Scope,
-) -> Result<Vec<ScopeLine>> {
-    let catalogue = app.directory.catalogue(&app.db).await;
-    let catalogue = catalogue.map_err(Error::from).map_err(ApiError::from)?;
-    let resources = target.names();
-    let line = |name: &str| {
-        let mut modules = catalogue.modules_with(name);
-        let module = modules.find(|module| module.is_for(&resources));
-        ScopeLine {
-            name: name.to_owned(),
-            module: module.map(|module| module.name(t.tag()).to_owned()),
-            text: catalogue
-                .describe(name, t.tag())
-                .or_else(|| Some(module?.description(t.tag())))
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
-            known: known.contains(name),
-        }
-    };
-    Ok(requested.iter().map(line).collect())
 }
 
 /// The username, else the email address.

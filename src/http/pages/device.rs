@@ -10,12 +10,8 @@ use poem::{
 };
 
 use super::{
-    ReturnTo,
-    authorize::{display_name, scope_lines},
-    card, check_form,
-    csrf::CsrfCookie,
-    current_session, form_status, host, locale, problem, rendered, second_factor, see_other,
-    session_cookie,
+    ReturnTo, authorize::display_name, card, check_form, csrf::CsrfCookie, current_session,
+    form_status, host, locale, problem, rendered, second_factor, see_other, session_cookie,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -24,6 +20,7 @@ use crate::{
     http::{
         context::Context,
         oauth::params,
+        scopes,
         views::{
             DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Form, FormAction, Outcome,
             Problem, page_url,
@@ -206,7 +203,9 @@ async fn question_page(
         },
         account: display_name(&browser.user),
         other_account: &ReturnTo::device(Some(user_code.clone())).page_url("/login"),
-        scopes: scope_lines(app, t, scope, target, consented).await?,
+        scopes: scopes::lines(app, t, scope, &target.names(), consented)
+            .await
+            .map_err(ApiError::from)?,
         unverified: client.source.is_self_registered(),
         client_host: client_host.as_deref(),
         resource: target.label(),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use poem::{
     Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
 };
 
 use super::{
-    LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, current_session,
-    form_status, locale, problem, rendered, second_factor, see_other, session_cookie,
+    LoginContext, ReturnTo, account, authorize::display_name, check_form, csrf::CsrfCookie,
+    current_session, form_status, problem, rendered, second_factor, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -17,13 +17,13 @@ use crate::{
     credentials::CookieNames,
     error::Error,
     flows::{
-        accounts::{browser_session, login::login_browser, second_factors::passkeys, second_step},
+        accounts::{login::login_browser, second_factors::passkeys, second_step},
         sessions::open::Cookie,
     },
     http::{
         context::Context,
         oauth::params,
-        views::{Account, Form, FormAction, Login, PasskeyForm, Problem},
+        views::{Form, Login, PasskeyForm, Problem},
     },
     limits::{Key, Limit},
     model::{mail::RESET_PAGE, user::User},
@@ -32,29 +32,14 @@ use crate::{
 
 const PURPOSE: &str = "login";
 
-/// Shows the form, or the account page to a user who is logged in and comes without a request.
+/// Shows the form; a user who is logged in and comes without a request gets to the account page.
 #[handler]
 pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
-    if return_to.is_none()
-        && let Some(session) = current_session(app, request).await?
-    {
-        let applications = browser_session::applications(app, &session.user.id).await;
-        let applications = applications.map_err(ApiError::from)?;
-        let page = Account {
-            name: display_name(&session.user),
-            email: &session.user.email,
-            applications: applications
-                .iter()
-                .filter_map(|client| Some((client.name(), client.metadata.client_uri.as_deref()?)))
-                .collect(),
-            changes_email: app.config.sends_mail(),
-            is_unverified: app.config.sends_mail() && !session.user.is_verified,
-        };
-        let t = locale(request, Some(&query));
-        return rendered(page.render(t, StatusCode::OK, FormAction::ThisServer));
+    if return_to.is_none() && current_session(app, request).await?.is_some() {
+        return see_other(account::PATH);
     }
     form(app, request, return_to.as_ref(), &query, None).await
 }
@@ -174,7 +159,7 @@ pub(super) fn logged_in(
     cookie: &Cookie,
     return_to: Option<&ReturnTo>,
 ) -> Result<Response> {
-    let mut response = see_other(return_to.map_or("/login", |to| to.url.as_str()))?;
+    let mut response = see_other(return_to.map_or(account::PATH, |to| to.url.as_str()))?;
     let cookie = CookieNames::of(&app.config).session_cookie(&cookie.value, cookie.max_age);
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);

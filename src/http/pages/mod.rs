@@ -1,6 +1,7 @@
 //! The HTML endpoints: login, registration, account selection, consent, codes of devices, logout.
 //! They work without scripts and leave all decisions to the flows.
 
+pub mod account;
 pub mod authorize;
 pub mod callback;
 pub mod consent;
@@ -121,7 +122,7 @@ impl ReturnTo {
             let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
             return Some(Self::device(read(query)?.get("user_code").and_then(UserCode::parse)));
         }
-        if let Some(url) = factors::page(text) {
+        if let Some(url) = account::page(text) {
             return Some(Self { url, params: Params::default(), kind: ReturnKind::Account });
         }
         if let Some(rest) = text.strip_prefix("/services") {

@@ -191,15 +191,24 @@ impl SelectAccount<'_> {
 
 page!(SelectAccount, "select_account.html", script: false);
 
-/// The account page: `/login` of a user who is logged in already, without a client.
+/// A page of the account that the account page links to.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountLink {
+    pub path: &'static str,
+    /// Message keys.
+    pub title: &'static str,
+    pub text: &'static str,
+}
+
+/// `/account`: the start of the pages of the account.
 #[derive(Debug)]
 pub struct Account<'a> {
     pub name: &'a str,
     pub email: &'a str,
     /// The names and home pages of the applications that the user is logged in to.
     pub applications: Vec<(&'a str, &'a str)>,
-    /// Whether the address can be changed: mails are sent.
-    pub changes_email: bool,
+    /// The other pages.
+    pub links: Vec<AccountLink>,
     /// Whether the address is still to be verified by a mail.
     pub is_unverified: bool,
 }
@@ -212,7 +221,7 @@ impl Account<'_> {
     }
 
     fn url(&self) -> Option<PageUrl<'_>> {
-        Some(("/login".into(), vec![]))
+        Some(("/account".into(), vec![]))
     }
 }
 

@@ -21,7 +21,8 @@ pub struct ScopeLine {
 }
 
 impl ScopeLine {
-    pub(super) fn description(&self, t: &Locale) -> Option<Cow<'_, str>> {
+    /// What the scope allows, in words; `None`: nobody has described it.
+    pub fn description(&self, t: &Locale) -> Option<Cow<'_, str>> {
         let given = self.text.as_deref().map(Cow::Borrowed);
         given.or_else(|| t.scope(&self.name))
     }

@@ -67,7 +67,7 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 9] {
+    fn files(self) -> [&'static str; 10] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
@@ -78,6 +78,7 @@ impl Language {
                 include_str!("../../../locales/en/factors.ftl"),
                 include_str!("../../../locales/en/landing.ftl"),
                 include_str!("../../../locales/en/mail.ftl"),
+                include_str!("../../../locales/en/self-service.ftl"),
                 include_str!("../../../locales/en/services.ftl"),
             ],
             Self::Russian => [
@@ -89,6 +90,7 @@ impl Language {
                 include_str!("../../../locales/ru/factors.ftl"),
                 include_str!("../../../locales/ru/landing.ftl"),
                 include_str!("../../../locales/ru/mail.ftl"),
+                include_str!("../../../locales/ru/self-service.ftl"),
                 include_str!("../../../locales/ru/services.ftl"),
             ],
         }

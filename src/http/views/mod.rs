@@ -9,6 +9,7 @@ mod locale;
 pub mod mail;
 mod messages;
 mod second_factor;
+mod self_service;
 mod services;
 
 use std::{borrow::Cow, sync::OnceLock};
@@ -21,7 +22,7 @@ use poem::Response;
 use url::{Url, form_urlencoded};
 
 pub use self::{
-    account::{Account, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
+    account::{Account, AccountLink, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
     consent::{Consent, ScopeLine},
     device::{DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Outcome},
     email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},
@@ -30,6 +31,9 @@ pub use self::{
     second_factor::{
         AddPasskey, ConfirmChange, FactorLine, FactorQuestion, PasskeyForm, RecoveryCodes,
         SecondFactor, Security, SetUpFactor,
+    },
+    self_service::{
+        ApplicationLine, Applications, ConsentLine, ModuleLine, Modules, SessionLine, Sessions,
     },
     services::{Connect, ConnectionLine, ConnectionNotice, Connections},
 };

@@ -15,6 +15,7 @@ pub mod gateway;
 mod grpc;
 mod modules;
 mod second_factors;
+mod self_service;
 mod sessions;
 
 use propusk::{model::client::Metadata, storage::Statement};

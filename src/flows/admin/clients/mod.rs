@@ -20,21 +20,22 @@ use crate::{
     diagnostics,
     directory::CachedClient,
     error::{Error, FieldError},
-    flows::admin::{
-        access::Precondition,
-        idempotency::{self, Created, IdempotentRequest},
+    flows::{
+        accounts::applications,
+        admin::{
+            access::Precondition,
+            idempotency::{self, Created, IdempotentRequest},
+        },
     },
     limits,
     model::{
         actor::Actor,
         client::{Client, Metadata, Secret, Source},
-        event::{ConsentChange, Event},
-        key::LONGEST_TOKEN_LIFE,
         revocation::NewRevocation,
         session::RevocationReason,
     },
     oauth::error::OAuthError,
-    storage::{self, AuditedTx, Conflict, Tx, clients, consents, sessions},
+    storage::{self, AuditedTx, Conflict, Tx, clients, sessions},
 };
 
 /// The longest time for which a replaced secret may stay valid.
@@ -256,17 +257,8 @@ pub async fn withdraw_consent(
     actor: &Actor,
 ) -> Result<(), Error> {
     by_id(app, client_id).await?;
-    let mut tx = app.begin(actor).await?;
-    let (kind, now) = (ConsentChange::Withdrawn, tx.now());
-    if consents::withdraw(&mut tx, user_id, client_id).await? {
-        tx.event(&Event::consent(kind, user_id, client_id)).await?;
-    }
-    tx.audit(kind.as_str(), Some(user_id), json!({ "clientId": client_id })).await?;
-    let of = sessions::SessionSelector::UserAtClient(user_id, client_id);
-    let listed_until = now + LONGEST_TOKEN_LIFE;
-    sessions::revoke_all(&mut tx, of, RevocationReason::ConsentWithdrawn, now, listed_until)
-        .await?;
-    Ok(tx.commit().await?)
+    applications::withdraw(app, user_id, client_id, actor).await?;
+    Ok(())
 }
 
 /// Reads a client for a change that other changes of clients wait for.

@@ -1,0 +1,42 @@
+account-pages = Your account
+account-sessions = Sessions and devices
+account-sessions-text = Where you are logged in
+account-connected = Connected applications
+account-connected-text = What applications may do for you
+account-modules = Modules
+account-modules-text = Features you can turn on and off
+account-security-text = Second factor and recovery codes
+account-email-text = The address you log in with
+account-services = Connected services
+account-services-text = Your accounts at other services
+
+sessions-title = Sessions and devices
+sessions-text = End what you do not recognise.
+sessions-browsers = Browsers
+sessions-applications = Applications
+sessions-device = { $browser } on { $system }
+sessions-device-unknown = Unknown device
+sessions-here = this device
+sessions-times = opened { $opened }, last used { $used } UTC
+sessions-end = End
+sessions-end-others = End all other sessions
+sessions-end-others-text = You stay logged in here, and in the applications that you opened in this browser.
+
+applications-title = Connected applications
+applications-text = These applications can use your account.
+applications-none = No application uses your account.
+applications-unverified = It registered itself, and its name may be false.
+applications-no-consent = It belongs to this service and needs no permission. It can log you in again.
+applications-given = Allowed { $date }
+applications-used = Last used { $date }
+applications-withdraw = Withdraw access
+applications-end = End its sessions
+
+modules-title = Modules
+modules-text = Applications get access to a module only while it is on.
+modules-none = There are no modules.
+modules-on = On
+modules-off = Off
+modules-until = On until { $date }
+modules-enable = Turn on
+modules-disable = Turn off

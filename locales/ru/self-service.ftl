@@ -1,0 +1,42 @@
+account-pages = Ваш аккаунт
+account-sessions = Сеансы и устройства
+account-sessions-text = Где вы вошли
+account-connected = Подключённые приложения
+account-connected-text = Что приложениям разрешено
+account-modules = Модули
+account-modules-text = Возможности, которые можно включать и выключать
+account-security-text = Второй фактор и резервные коды
+account-email-text = Адрес, с которым вы входите
+account-services = Подключённые сервисы
+account-services-text = Ваши аккаунты в других сервисах
+
+sessions-title = Сеансы и устройства
+sessions-text = Завершите то, чего не узнаёте.
+sessions-browsers = Браузеры
+sessions-applications = Приложения
+sessions-device = { $browser } на { $system }
+sessions-device-unknown = Неизвестное устройство
+sessions-here = это устройство
+sessions-times = открыт { $opened }, последний раз использован { $used } UTC
+sessions-end = Завершить
+sessions-end-others = Завершить все остальные сеансы
+sessions-end-others-text = Вы останетесь в аккаунте здесь и в приложениях, открытых в этом браузере.
+
+applications-title = Подключённые приложения
+applications-text = Эти приложения могут использовать ваш аккаунт.
+applications-none = Ни одно приложение не использует ваш аккаунт.
+applications-unverified = Оно зарегистрировалось само, и его название может быть ложным.
+applications-no-consent = Это приложение самого сервиса, разрешение ему не нужно. Оно может выполнить вход снова.
+applications-given = Разрешено { $date }
+applications-used = Последнее использование: { $date }
+applications-withdraw = Отозвать доступ
+applications-end = Завершить его сеансы
+
+modules-title = Модули
+modules-text = Приложения получают доступ к модулю, только пока он включён.
+modules-none = Модулей нет.
+modules-on = Включён
+modules-off = Выключен
+modules-until = Включён до { $date }
+modules-enable = Включить
+modules-disable = Выключить
