@@ -12,7 +12,7 @@ use poem_openapi::{Enum, Object, types::Example};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{self, Error, SecondFactorRequired},
+    error::{self, DeletionPending, Error, SecondFactorRequired},
     model::authentication::ACR_MFA,
     oauth::error::OAuthError,
 };
@@ -51,6 +51,8 @@ error_codes! {
     InvalidCredentials = "INVALID_CREDENTIALS" UNAUTHORIZED,
     /// The password is right; the second step of the login must follow, as `mfa` says.
     MfaRequired = "MFA_REQUIRED" FORBIDDEN,
+    /// The login is right, and the account waits to be deleted, as `deletion` says.
+    AccountDeletionPending = "ACCOUNT_DELETION_PENDING" FORBIDDEN,
     /// The second step came too late, or the account was changed since the first.
     InvalidMfaToken = "INVALID_MFA_TOKEN" UNAUTHORIZED,
     /// The code of a second factor is wrong, or was used before.
@@ -116,6 +118,8 @@ pub struct ApiError {
     pub details: Vec<Detail>,
     /// What completes the login.
     pub mfa: Option<Box<MfaChallenge>>,
+    /// What keeps an account that waits to be deleted.
+    pub deletion: Option<Box<PendingDeletion>>,
     /// `Retry-After`, rounded up to seconds.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` (RFC 6750 §3).
@@ -167,6 +171,19 @@ pub struct MfaChallenge {
     pub expires_in: u64,
 }
 
+/// The deletion that a user has requested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct PendingDeletion {
+    /// When the account is deleted (RFC 3339, UTC).
+    pub deletion_at: String,
+    /// To be sent to `DELETE /api/v1/account/deletion`, to keep the account.
+    pub cancel_token: String,
+    /// The lifetime of the token in seconds.
+    pub expires_in: u64,
+}
+
 /// The envelope of every error.
 #[derive(Debug, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -186,6 +203,10 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[oai(default, skip_serializing_if_is_none)]
     pub mfa: Option<MfaChallenge>,
+    /// With `ACCOUNT_DELETION_PENDING` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub deletion: Option<PendingDeletion>,
     /// The `X-Request-Id` of this answer; the server's log and audit log know the request by it.
     pub request_id: String,
 }
@@ -201,6 +222,7 @@ impl Example for ErrorBody {
                 message: "Use at least 8 characters.".to_owned(),
             }],
             mfa: None,
+            deletion: None,
             request_id: "01a1fca5-0ae5-741a-b136-32b4b1af948c".to_owned(),
         }
     }
@@ -213,6 +235,7 @@ impl ApiError {
             message: message.into(),
             details: vec![],
             mfa: None,
+            deletion: None,
             retry_after: None,
             challenge: None,
             cookies: vec![],
@@ -252,6 +275,7 @@ impl ApiError {
             error_code: self.code,
             details: self.details.clone(),
             mfa: self.mfa.as_deref().cloned(),
+            deletion: self.deletion.as_deref().cloned(),
             request_id: request_id.to_owned(),
         })
     }
@@ -364,6 +388,18 @@ impl From<Error> for ApiError {
                     expires_in,
                 };
                 Self { mfa: Some(Box::new(mfa)), ..Self::new(ErrorCode::MfaRequired, message) }
+            }
+            E::DeletionPending(pending) => {
+                let DeletionPending { token, deletion, expires_in } = *pending;
+                let deletion = PendingDeletion {
+                    deletion_at: deletion.at.rfc3339(),
+                    cancel_token: token,
+                    expires_in,
+                };
+                Self {
+                    deletion: Some(Box::new(deletion)),
+                    ..Self::new(ErrorCode::AccountDeletionPending, message)
+                }
             }
             E::WrongCode => Self::new(ErrorCode::InvalidCode, message),
             E::InvalidPasskey => Self::new(ErrorCode::InvalidPasskey, message),

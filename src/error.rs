@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     keys,
-    model::second_factor::FactorMethod,
+    model::{second_factor::FactorMethod, user::Deletion},
     oauth::{error::OAuthError, jwt::InvalidToken},
     password::PasswordError,
     storage,
@@ -44,6 +44,11 @@ pub enum Error {
     /// The password is right, and opens no session: a second factor must follow.
     #[error("{}", .0.message())]
     SecondFactorRequired(Box<SecondFactorRequired>),
+    /// The login is right, and the account waits to be deleted: it can be kept.
+    #[error(
+        "the account will be deleted: send `deletion.cancelToken` to DELETE /api/v1/account/deletion to keep it"
+    )]
+    DeletionPending(Box<DeletionPending>),
     /// A code that is neither one of an authenticator app at this moment nor an unused recovery
     /// code, indistinguishably.
     #[error(
@@ -123,6 +128,16 @@ impl Error {
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError { field, message: message.into() }])
     }
+}
+
+/// A deletion that the user who has logged in can cancel.
+#[derive(Debug)]
+pub struct DeletionPending {
+    /// Sealed: cancels the deletion.
+    pub token: String,
+    pub deletion: Deletion,
+    /// Seconds.
+    pub expires_in: u64,
 }
 
 /// What a login by password needs to be complete.

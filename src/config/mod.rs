@@ -43,6 +43,15 @@ use crate::model::{
 /// The reference configuration, and the source of every default.
 pub const DEFAULT_TOML: &str = include_str!("../../config.default.toml");
 
+/// `[accounts]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// Zero: accounts are deleted at once.
+    #[serde(with = "humantime_serde")]
+    pub deletion_grace: Duration,
+}
+
 /// The effective, validated configuration. `config.default.toml` documents the keys and their
 /// units.
 #[derive(Clone, Deserialize)]
@@ -66,6 +75,7 @@ pub struct Config {
     pub outbound: Outbound,
     pub keys: Keys,
     pub passwords: Passwords,
+    pub accounts: Accounts,
     pub second_factors: SecondFactors,
     pub registration: Registration,
     pub pages: Pages,

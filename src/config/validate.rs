@@ -510,6 +510,9 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
             "must be at least keys.jwks_max_age, or verifiers encounter unknown keys".to_owned(),
         ));
     }
+    if config.accounts.deletion_grace > Duration::from_secs(365 * 86_400) {
+        found.push(("accounts.deletion_grace", "must be at most 365d".to_owned()));
+    }
     let server = &config.server;
     let durations = [
         ("server.header_timeout", server.header_timeout, false),

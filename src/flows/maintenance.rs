@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     app::App,
-    flows::{admin::modules, mail, provisioning, webhooks},
+    flows::{accounts::deletion, admin::modules, mail, provisioning, webhooks},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
         email_tokens, idempotency, initial_access_tokens,
@@ -72,6 +72,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
             }
         };
     }
+    deletion::sweep(app, BATCH).await?;
     all_of!(sessions);
     all_of!(browser_sessions);
     all_of!(pushed_requests);

@@ -29,8 +29,8 @@ use self::{
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
     pages::{
-        account, consent, device, email, factors, login, register, second_factor, select_account,
-        services,
+        account, consent, deletion, device, email, export, factors, login, register, second_factor,
+        select_account, services,
     },
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -86,6 +86,9 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "GET, POST",
             get(account::list_modules).post(account::switch_module),
         )
+        .page("/account/export", "GET, POST", get(export::show).post(export::download))
+        .page("/account/delete", "GET, POST", get(deletion::ask).post(deletion::delete))
+        .page("/account/restore", "GET, POST", get(deletion::show_restore).post(deletion::restore))
         .page("/account/security", "GET", get(factors::show))
         .page("/account/security/totp", "GET, POST", get(factors::set_up).post(factors::confirm))
         .page(

@@ -34,6 +34,15 @@ impl Event {
         }
     }
 
+    /// The user has requested the deletion of the account, which is disabled until then.
+    pub fn deletion_requested(user_id: &str, at: Timestamp) -> Self {
+        Self {
+            kind: "user.deletion_requested",
+            subject: user_id.to_owned(),
+            data: json!({ "userId": user_id, "deletionAt": at.rfc3339() }),
+        }
+    }
+
     /// The deletion of an account that the user service refused.
     pub fn user_compensated(user_id: &str, correlation_id: Option<&str>) -> Self {
         let data =
@@ -205,6 +214,8 @@ pub enum UserChange {
     RoleChanged,
     /// Every session was revoked and nothing else changed.
     LoggedOut,
+    /// A deletion that the user had requested will not take place.
+    DeletionCancelled,
     Deleted,
 }
 
@@ -216,6 +227,7 @@ impl UserChange {
             Self::PasswordChanged => "user.password_changed",
             Self::RoleChanged => "user.role_changed",
             Self::LoggedOut => "user.logged_out",
+            Self::DeletionCancelled => "user.deletion_cancelled",
             Self::Deleted => "user.deleted",
         }
     }

@@ -69,6 +69,7 @@ const DISABLED_FOR: Field = field(
     Shape::Text,
     "`gone`: it responded with 410; `failing`: for too long; `operator`: by an administrator",
 );
+const DELETION_AT: Field = field("deletionAt", Shape::Text, "When it is deleted (RFC 3339)");
 const KEPT: Field = field(
     "kept",
     Shape::Text,
@@ -98,6 +99,12 @@ pub const EVENT_TYPES: &[EventType] = &[
         "A user revoked every session but those of one device",
         &[USER, KEPT],
     ),
+    event(
+        "user.deletion_requested",
+        "A user requested the deletion of the account, which is disabled until then",
+        &[USER, DELETION_AT, EXTERNAL],
+    ),
+    event("user.deletion_cancelled", "A requested deletion was cancelled", &[USER, EXTERNAL]),
     event("user.deleted", "An account was deleted", &[USER, DELETED_FOR, CORRELATION, EXTERNAL]),
     event("session.created", "A session began", &[USER, SESSION, CLIENT]),
     event("session.revoked", "A session was revoked", &[USER, SESSION, REASON]),

@@ -37,6 +37,10 @@ pub enum Content {
         address: String,
     },
     PasswordChanged,
+    /// The user has requested the deletion of the account, on this date: `2026-11-21`.
+    DeletionRequested {
+        date: String,
+    },
     /// Of `propusk mail test`.
     Test,
 }
@@ -53,6 +57,7 @@ impl Content {
             Self::ChangeRequested { .. } => "change_requested",
             Self::EmailChanged { .. } => "email_changed",
             Self::PasswordChanged => "password_changed",
+            Self::DeletionRequested { .. } => "deletion_requested",
             Self::Test => "test",
         }
     }
@@ -70,6 +75,7 @@ impl Content {
             Self::EmailChanged { token: None, .. }
             | Self::AddressInUse
             | Self::PasswordChanged
+            | Self::DeletionRequested { .. }
             | Self::Test => return None,
         })
     }

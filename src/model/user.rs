@@ -32,6 +32,16 @@ pub struct UserRecord {
     pub last_login_at: Option<Timestamp>,
     /// The id in the system that the user was imported from.
     pub external_id: Option<String>,
+    /// `None`: its user has not requested the deletion.
+    pub deletion: Option<Deletion>,
+}
+
+/// A deletion that a user has requested. Until then the account is disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    pub at: Timestamp,
+    /// An administrator has disabled the account meanwhile: its user cannot cancel the deletion.
+    pub is_final: bool,
 }
 
 /// The longest [`UserRecord::external_id`], in bytes.

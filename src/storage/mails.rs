@@ -151,6 +151,16 @@ pub async fn page(
     db.read(statement).await?.iter().map(listed).collect()
 }
 
+/// Up to `most` mails to a user, the newest first.
+pub async fn of_user(db: &Db, user_id: &str, most: i64) -> Result<Vec<ListedMail>> {
+    let statement = Statement::new(
+        "SELECT id, kind, user_id, state, attempts, created_at, next_attempt_at, finished_at, error FROM mails \
+         WHERE user_id = $1 ORDER BY id DESC LIMIT $2",
+    );
+    let rows = db.read(statement.bind(user_id).bind(most)).await?;
+    rows.iter().map(listed).collect()
+}
+
 fn listed(row: &Row) -> Result<ListedMail> {
     let state: String = row.get("state")?;
     Ok(ListedMail {

@@ -128,6 +128,16 @@ pub async fn links(db: &Db, issuer_id: &str, after: &str, most: i64) -> Result<V
     rows.iter().map(linked).collect()
 }
 
+/// Up to `most` links to a user.
+pub async fn links_of_user(db: &Db, user_id: &str, most: i64) -> Result<Vec<LinkedSubject>> {
+    let statement = Statement::new(
+        "SELECT issuer_id, subject, user_id, created_at FROM linked_subjects WHERE user_id = $1 \
+         ORDER BY issuer_id, subject LIMIT $2",
+    );
+    let rows = db.read(statement.bind(user_id).bind(most)).await?;
+    rows.iter().map(linked).collect()
+}
+
 /// The user that a subject is linked to. The link cannot be removed until the transaction ends.
 pub async fn linked_user(tx: &mut Tx, issuer_id: &str, subject: &str) -> Result<Option<String>> {
     // PostgreSQL rejects statements with NUL in a text value; no link has such a subject.

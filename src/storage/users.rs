@@ -3,7 +3,7 @@
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
-    model::user::{Email, Login, Role, User, UserRecord, Username},
+    model::user::{Deletion, Email, Login, Role, User, UserRecord, Username},
 };
 
 /// Sets `updated_at`, strictly increasing: it is the version of the row.
@@ -23,7 +23,7 @@ macro_rules! select_records {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at, \
-             external_id FROM users ",
+             external_id, deletion_at, deletion_is_final FROM users ",
             $rest
         )
     };
@@ -36,6 +36,15 @@ pub struct UserWithPassword {
     /// PHC string.
     pub password_hash: String,
     pub second_factor: SecondFactorState,
+    /// `None`: the user has not requested the deletion.
+    pub deletion: Option<Deletion>,
+}
+
+impl UserWithPassword {
+    /// The deletion that a login can cancel. The account is disabled because of it alone.
+    pub fn cancellable_deletion(&self) -> Option<Deletion> {
+        self.deletion.filter(|deletion| !deletion.is_final && self.user.disabled_at.is_some())
+    }
 }
 
 /// Whether a login of the user takes a second factor.
@@ -110,7 +119,8 @@ pub async fn insert(tx: &mut Tx, new: NewUser, now: Timestamp) -> Result<User> {
 macro_rules! select_with_password {
     ($rest:literal) => {
         concat!(
-            "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, u.password_hash, ",
+            "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, u.password_hash, \
+             u.deletion_at, u.deletion_is_final, ",
             second_factor_columns!(),
             " FROM users u ",
             $rest
@@ -137,6 +147,7 @@ fn with_password(row: &Row) -> Result<UserWithPassword> {
         user: from_row(row, &COLUMNS)?,
         password_hash: row.get("password_hash")?,
         second_factor: second_factor_state(row)?,
+        deletion: deletion_of(row)?,
     })
 }
 
@@ -166,7 +177,7 @@ pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
         Login::Email(_) => {
             concat!(
                 "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
-                 u.password_hash, u.email_canonical AS canonical, ",
+                 u.password_hash, u.deletion_at, u.deletion_is_final, u.email_canonical AS canonical, ",
                 second_factor_columns!(),
                 " FROM users u WHERE u.email_canonical >= $1 ORDER BY u.email_canonical LIMIT 1"
             )
@@ -174,7 +185,7 @@ pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
         Login::Username(_) => {
             concat!(
                 "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
-                 u.password_hash, u.username_canonical AS canonical, ",
+                 u.password_hash, u.deletion_at, u.deletion_is_final, u.username_canonical AS canonical, ",
                 second_factor_columns!(),
                 " FROM users u WHERE u.username_canonical >= $1 ORDER BY u.username_canonical LIMIT 1"
             )
@@ -263,7 +274,8 @@ pub async fn renew_hash(tx: &mut Tx, id: &str, verified: &str, new: &str) -> Res
     Ok(!tx.run(statement.bind(id).bind(verified).bind(new)).await?.is_empty())
 }
 
-/// Disables (`Some`) or enables (`None`) a user; `false` if there is no such user.
+/// Disables (`Some`) or enables (`None`) a user; `false` if there is no such user. A deletion that
+/// the user has requested becomes final, or is cancelled.
 pub async fn set_disabled(
     tx: &mut Tx,
     id: &str,
@@ -273,7 +285,9 @@ pub async fn set_disabled(
     let rows = tx
         .run(
             Statement::new(concat!(
-                "UPDATE users SET disabled_at = $2, ",
+                "UPDATE users SET disabled_at = $2, \
+                 deletion_at = CASE WHEN $2 IS NULL THEN NULL ELSE deletion_at END, \
+                 deletion_is_final = ($2 IS NOT NULL AND deletion_at IS NOT NULL), ",
                 updated_at!("$3"),
                 " WHERE id = $1 RETURNING id"
             ))
@@ -283,6 +297,47 @@ pub async fn set_disabled(
         )
         .await?;
     Ok(!rows.is_empty())
+}
+
+/// Disables an enabled user, who is to be deleted at that time.
+pub async fn request_deletion(
+    tx: &mut Tx,
+    id: &str,
+    deletion_at: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
+    let statement = Statement::new(concat!(
+        "UPDATE users SET disabled_at = $3, deletion_at = $2, deletion_is_final = FALSE, ",
+        updated_at!("$3"),
+        " WHERE id = $1"
+    ));
+    tx.run(statement.bind(id).bind(deletion_at).bind(now)).await?;
+    Ok(())
+}
+
+/// Enables a user whose deletion can be cancelled, if the password is still the verified one;
+/// `false` otherwise.
+pub async fn cancel_deletion(
+    tx: &mut Tx,
+    id: &str,
+    verified_hash: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let statement = Statement::new(concat!(
+        "UPDATE users SET disabled_at = NULL, deletion_at = NULL, ",
+        updated_at!("$3"),
+        " WHERE id = $1 AND password_hash = $2 AND deletion_at IS NOT NULL AND NOT deletion_is_final \
+         RETURNING id"
+    ));
+    Ok(!tx.run(statement.bind(id).bind(verified_hash).bind(now)).await?.is_empty())
+}
+
+/// The ids of up to `most` users whose deletion is due.
+pub async fn due_deletions(db: &Db, now: Timestamp, most: i64) -> Result<Vec<String>> {
+    let statement = Statement::new(
+        "SELECT id FROM users WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2",
+    );
+    db.read(statement.bind(now).bind(most)).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// Replaces the password hash; `false` if there is no such user.
@@ -586,7 +641,14 @@ fn record_from_row(row: &Row) -> Result<UserRecord> {
         updated_at: Timestamp(row.get("updated_at")?),
         last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
         external_id: row.get("external_id")?,
+        deletion: deletion_of(row)?,
     })
+}
+
+fn deletion_of(row: &Row) -> Result<Option<Deletion>> {
+    let is_final = row.get("deletion_is_final")?;
+    let at = row.get::<Option<i64>>("deletion_at")?.map(Timestamp);
+    Ok(at.map(|at| Deletion { at, is_final }))
 }
 
 /// Whether the first administrator was created; stays true forever (threat T79).

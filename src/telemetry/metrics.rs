@@ -72,6 +72,15 @@ label! {
 }
 
 label! {
+    /// What became of a deletion that a user has requested.
+    DeletionOutcome: "outcome" {
+        Requested = "requested",
+        Cancelled = "cancelled",
+        Completed = "completed",
+    }
+}
+
+label! {
     /// The outcome of a refresh. `Replayed`: a retry within the replay window got the same
     /// successor.
     RefreshOutcome: "outcome" {
@@ -271,6 +280,7 @@ pub struct Metrics {
     database_duration: Durations<StatementKind>,
     logins: Family<LoginOutcome, Counter>,
     second_factors: Family<FactorOutcome, Counter>,
+    account_deletions: Family<DeletionOutcome, Counter>,
     refreshes: Family<RefreshOutcome, Counter>,
     token_checks: Family<TokenCheck, Counter>,
     gateways: Family<GatewayOutcome, Counter>,
@@ -426,6 +436,11 @@ impl Metrics {
                 "Time of a database statement or commit, with queueing, by kind",
             ),
             logins: family(r, "logins", "Login attempts, by outcome"),
+            account_deletions: family(
+                r,
+                "account_deletions",
+                "Deletions of accounts by their users, by outcome",
+            ),
             second_factors: family(r, "second_factors", "Codes of second factors, by outcome"),
             refreshes: family(
                 r,
@@ -463,6 +478,10 @@ impl Metrics {
     }
 
     /// Counts a code of a second factor.
+    pub fn account_deletion(&self, outcome: DeletionOutcome) {
+        self.account_deletions.get_or_create(&outcome).inc();
+    }
+
     pub fn second_factor(&self, outcome: FactorOutcome) {
         self.second_factors.get_or_create(&outcome).inc();
     }

@@ -7,7 +7,8 @@ mod process;
 pub use self::{
     logs::{LogError, init_logs, log_to},
     metrics::{
-        DeliveryOutcome, DeviceOutcome, FactorOutcome, GatewayOutcome, LoginOutcome, MailOutcome,
-        Metrics, ProfileOutcome, RefreshOutcome, ServiceOutcome, StatementKind, TokenCheck,
+        DeletionOutcome, DeliveryOutcome, DeviceOutcome, FactorOutcome, GatewayOutcome,
+        LoginOutcome, MailOutcome, Metrics, ProfileOutcome, RefreshOutcome, ServiceOutcome,
+        StatementKind, TokenCheck,
     },
 };

@@ -7,12 +7,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
     Account, AccountLink, AddPasskey, ApplicationLine, Applications, ClientCard, ConfirmChange,
-    Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine, Destination,
-    DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult,
-    EmailStep, ErrorPage, ErrorTitle, FactorLine, FactorQuestion, Form, FormAction, FormPost,
-    Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem,
-    RecoveryCodes, Register, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SessionLine,
-    Sessions, SetUpFactor,
+    Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine, DeleteAccount,
+    DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent, DeviceFacts,
+    DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle,
+    ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving, Locale,
+    LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem, RecoveryCodes,
+    Register, RestoreAccount, ScopeLine, SecondFactor, Secret, Security, SelectAccount,
+    SessionLine, Sessions, SetUpFactor,
 };
 use propusk::model::user_agent::Device;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 56] = [
+const PAGES: [&str; 60] = [
     "login",
     "login-for-client",
     "login-again",
@@ -56,6 +57,10 @@ const PAGES: [&str; 56] = [
     "applications",
     "applications-none",
     "modules",
+    "export",
+    "delete-account",
+    "deletion-requested",
+    "restore-account",
     "error-bad-request",
     "error-not-found",
     "error-internal",
@@ -501,6 +506,20 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             Applications { form, account: "vera", applications: vec![] }.render(t, ok, to)
         }
         "modules" => modules.render(t, ok, to),
+        "export" => ExportAccount { form, account: LONG }.render(t, ok, to),
+        "delete-account" => DeleteAccount {
+            form,
+            account: LONG,
+            until: Some("2026-12-05".to_owned()),
+            is_last_admin: true,
+        }
+        .render(t, ok, to),
+        "deletion-requested" => {
+            DeletionResult { outcome: DeletionOutcome::Requested("2026-12-05") }.render(t, ok, to)
+        }
+        "restore-account" => {
+            RestoreAccount { form, account: LONG, until: "2026-12-05".to_owned() }.render(t, ok, to)
+        }
         "error-bad-request" => ErrorPage {
             application: Some((known.name, Some("https://notes.example"))),
             ..error(

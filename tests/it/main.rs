@@ -4,6 +4,7 @@
 mod support;
 
 mod accessibility;
+mod account_deletion;
 mod account_pages;
 mod admin;
 mod api;

@@ -1,15 +1,18 @@
 //! What users see of their account and do with it themselves: sessions, applications, modules.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use propusk::{model::client::Metadata, storage::Statement};
+use propusk::{clock::Clock, model::client::Metadata, storage::Statement};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Backend, PASSWORD, Reply, TestServer, Tokens, backend_tests,
-    oauth::{AuthorizationRequest, Browser, Form, first_party_app, payload, web_app},
-    send,
+use crate::{
+    readme::{blocks, sh},
+    support::{
+        Backend, Database, PASSWORD, Reply, TestServer, Tokens, backend_tests,
+        oauth::{AuthorizationRequest, Browser, Form, first_party_app, payload, web_app},
+        send,
+    },
 };
 
 const SESSIONS: &str = "/api/v1/account/sessions";
@@ -24,6 +27,7 @@ backend_tests! {
     an_application_is_withdrawn_on_the_page,
     modules_are_switched_on_the_page,
     the_account_page_leads_to_every_page,
+    an_account_is_exported_by_the_api_and_on_the_page,
 }
 
 /// An application that is told of logouts; nobody listens there.
@@ -320,4 +324,62 @@ async fn the_account_page_leads_to_every_page(backend: Backend) {
         assert!(page.status == StatusCode::OK || page.header("location").starts_with("/login?"));
     }
     assert_eq!(server.logged_in("ann").await.open("/login").await.header("location"), "/account");
+}
+
+async fn an_account_is_exported_by_the_api_and_on_the_page(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:read", None, true).await;
+    server.client("app", web_app()).await;
+    let ann = server.register("ann").await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    server.clock.advance(Duration::from_secs(1));
+    server.switch(&ann.access, "crm", "disable").await.expect(StatusCode::OK);
+    let mut browser = server.browser();
+    tokens_in(&mut browser, "app", "openid", "ann").await;
+    let path = "/api/v1/account/export";
+    let data = server.get_as(path, &ann.access).await.expect(StatusCode::OK).data();
+    assert_eq!(data["account"]["email"], "ann@example.org");
+    assert_eq!(data["cut"], json!([]));
+    for (list, length) in [
+        ("browserSessions", 1),
+        ("sessions", 2),
+        ("consents", 1),
+        ("modules", 1),
+        ("secondFactors", 0),
+        ("services", 0),
+        ("linkedSubjects", 0),
+        ("mails", 0),
+    ] {
+        assert_eq!(data[list].as_array().expect("a list").len(), length, "{list}: {data}");
+    }
+    assert_eq!(data["consents"][0]["clientId"], "app");
+    assert!(data["modules"][0]["closedAt"].is_string(), "{data}");
+    let actions: Vec<_> = data["auditLog"].as_array().expect("a list").iter().collect();
+    assert!(actions.iter().any(|entry| entry["action"] == "user.login"), "{data}");
+
+    let page = browser.open("/account/export").await.expect(StatusCode::OK);
+    let file = browser.submit(&page, &[]).await.expect(StatusCode::OK);
+    assert_eq!(
+        file.header("content-disposition"),
+        "attachment; filename=\"account-2026-11-21.json\""
+    );
+    let file = file.json();
+    assert_eq!(file["account"], data["account"]);
+    let exported = "SELECT count(*) AS n FROM audit_log WHERE action = 'user.exported'";
+    assert_eq!(count(&server, exported).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_calls_work() {
+    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let server = TestServer::on(database, Clock::system(), &[]).await;
+    let page = include_str!("../../docs/account.md");
+    let base = server.base.clone();
+    let script = blocks(page, "sh account");
+    let (done, printed) =
+        tokio::task::spawn_blocking(move || sh(&script, &base, &[])).await.expect("it ends");
+    assert!(done, "it stopped:\n{printed}");
+    for text in ["Other sessions ended.", "INVALID_TOKEN", "auditLog", "deletionAt", "Logged in."] {
+        assert!(printed.contains(text), "{text}:\n{printed}");
+    }
 }

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, FieldError},
     flows::{
         accounts::{
+            deletion,
             second_factors::proof,
             second_step::{self, Place},
         },
@@ -20,7 +21,7 @@ use crate::{
         actor::{Actor, RequestContext},
         authentication::PASSWORD,
         client::Source,
-        user::{Login, User, UserRecord},
+        user::{Deletion, Login, User, UserRecord},
     },
     password::{MAX_BYTES, Verdict, kind_of_hash},
     storage::users::{self, SecondFactorState, UserWithPassword},
@@ -80,6 +81,7 @@ pub async fn login(
                     None => continue,
                 }
             }
+            authenticated.must_not_be_deleted(app)?;
             let user = authenticated.user.clone();
             let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
             if open(app, authenticated, session, context).await? {
@@ -112,6 +114,7 @@ pub async fn login_browser(
                     None => continue,
                 }
             }
+            authenticated.must_not_be_deleted(app)?;
             let user = authenticated.user.clone();
             let (session, cookie) =
                 PreparedSession::browser(app, user, &[PASSWORD], previous, context);
@@ -140,6 +143,9 @@ pub async fn verify_password(
     let verified = async {
         loop {
             let authenticated = authenticate(app, identifiers, password).await?;
+            if authenticated.deletion.is_some() {
+                return Err(Error::InvalidCredentials);
+            }
             let proof = match (authenticated.needs_second_factor(), code, &actor.caller) {
                 (false, ..) => None,
                 (true, Some(code), Some(caller)) if authenticated.second_factor.exists => {
@@ -225,12 +231,23 @@ struct Authenticated {
     /// The hash by today's parameters, where the stored one is outdated.
     rehashed: Option<String>,
     second_factor: SecondFactorState,
+    /// The account is disabled because it waits to be deleted.
+    deletion: Option<Deletion>,
 }
 
 impl Authenticated {
-    /// Whether the password alone opens no session.
+    /// Whether the password alone is not enough.
     const fn needs_second_factor(&self) -> bool {
-        self.second_factor.exists || self.second_factor.is_required
+        // Before the deletion is cancelled, no factor is set up.
+        self.second_factor.exists || (self.second_factor.is_required && self.deletion.is_none())
+    }
+
+    /// Answers the login of a user who has requested the deletion with the offer to cancel it.
+    fn must_not_be_deleted(&self, app: &App) -> Result<(), Error> {
+        match self.deletion {
+            Some(deletion) => Err(deletion::offer(app, &self.user, &self.verified_hash, deletion)?),
+            None => Ok(()),
+        }
     }
 
     /// The refusal that names the second step; `None` if the password was changed meanwhile. An
@@ -293,7 +310,8 @@ async fn authenticate(
     let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
         return Err(Error::InvalidCredentials);
     };
-    if found.user.disabled_at.is_some() {
+    let deletion = found.cancellable_deletion();
+    if found.user.disabled_at.is_some() && deletion.is_none() {
         diagnostics::record("user.disabled", true);
         return Err(Error::InvalidCredentials);
     }
@@ -317,8 +335,8 @@ async fn authenticate(
     };
     app.limits.login_account.refund(&account);
     app.admit(Limit::Writes, &Key::user(found.user.id.as_bytes()))?;
-    let UserWithPassword { user, password_hash, second_factor } = found;
-    Ok(Authenticated { user, verified_hash: password_hash, rehashed, second_factor })
+    let UserWithPassword { user, password_hash, second_factor, .. } = found;
+    Ok(Authenticated { user, verified_hash: password_hash, rehashed, second_factor, deletion })
 }
 
 /// Stores the session, unless the password was changed or the account disabled meanwhile: that is an

@@ -3,9 +3,11 @@
 
 pub mod applications;
 pub mod browser_session;
+pub mod deletion;
 pub mod devices;
 pub mod email;
 pub mod email_tokens;
+pub mod export;
 pub mod login;
 pub mod logout;
 pub mod password;

@@ -16,9 +16,12 @@ use crate::{
     diagnostics,
     error::{Error, SecondFactorRequired},
     flows::{
-        accounts::second_factors::{
-            self, Confirmation, Confirmed, passkeys,
-            proof::{self, Proof},
+        accounts::{
+            deletion,
+            second_factors::{
+                self, Confirmation, Confirmed, passkeys,
+                proof::{self, Proof},
+            },
         },
         provisioning,
         sessions::open::{Cookie, PreparedSession},
@@ -29,7 +32,7 @@ use crate::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
         client::Source,
-        user::User,
+        user::{Deletion, User},
     },
     storage::{
         second_factors as rows,
@@ -64,7 +67,8 @@ struct Pending {
     at: i64,
 }
 
-fn digest(password_hash: &str) -> String {
+/// How a verified password is named in a sealed token.
+pub(crate) fn digest(password_hash: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(password_hash))
 }
 
@@ -111,7 +115,8 @@ pub async fn waiting(
     diagnostics::identify_user(&pending.user_id);
     let found = users::with_password_by_id(&app.db, &pending.user_id).await?;
     Ok(found.filter(|found| {
-        found.user.disabled_at.is_none() && digest(&found.password_hash) == pending.password
+        let may_log_in = found.user.disabled_at.is_none() || found.cancellable_deletion().is_some();
+        may_log_in && digest(&found.password_hash) == pending.password
     }))
 }
 
@@ -220,6 +225,9 @@ async fn store(
     session: PreparedSession,
     context: &RequestContext,
 ) -> Result<Option<Vec<String>>, Error> {
+    if let Some(deletion) = account.cancellable_deletion() {
+        return Err(offer(app, account, deletion, step, context).await?);
+    }
     let UserWithPassword { user, password_hash, .. } = account;
     let has_factor = matches!(step, Step::Proof(_));
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
@@ -247,6 +255,27 @@ async fn store(
     tx.commit().await?;
     app.metrics.login(LoginOutcome::Ok);
     Ok(recovery_codes)
+}
+
+/// The answer to a user whose account waits to be deleted: no session, but the offer to cancel.
+async fn offer(
+    app: &App,
+    account: UserWithPassword,
+    deletion: Deletion,
+    step: Step,
+    context: &RequestContext,
+) -> Result<Error, Error> {
+    let UserWithPassword { user, password_hash, .. } = account;
+    let Step::Proof(proof) = step else { return Err(Error::LoginExpired) };
+    let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
+    let accepted = proof.accept(&mut tx, &user.id).await?;
+    proof.counted(app, accepted);
+    if !accepted {
+        tx.rollback().await?;
+        return Err(Error::WrongCode);
+    }
+    tx.commit().await?;
+    deletion::offer(app, &user, &password_hash, deletion)
 }
 
 /// Logs in by a passkey alone to the first-party API.
@@ -309,7 +338,9 @@ async fn identified(
 ) -> Result<(UserWithPassword, Proof), Error> {
     let (user_id, proof) = passkeys::identify(app, token, credential).await?;
     let account = users::with_password_by_id(&app.db, &user_id).await?;
-    let account = account.filter(|account| account.user.disabled_at.is_none());
+    let account = account.filter(|account| {
+        account.user.disabled_at.is_none() || account.cancellable_deletion().is_some()
+    });
     let account = account.ok_or(Error::InvalidPasskey)?;
     if provisioning::is_pending(app, &user_id).await? {
         return Err(Error::AccountPending);

@@ -26,7 +26,7 @@ use crate::{
         mail::{Content, masked},
         revocation::NewRevocation,
         session::RevocationReason,
-        user::{Email, Login, Role, User, UserRecord, Username},
+        user::{Deletion, Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
         self, AuditedTx, Conflict, Tx, browser_sessions, email_tokens, roles, sessions,
@@ -90,7 +90,13 @@ pub async fn create_with(
     let updated_at = tx.now();
     tx.commit().await?;
     provisioning::complete(app, &user.id).await?;
-    Ok(Created::now(UserRecord { user, updated_at, last_login_at: None, external_id: None }))
+    Ok(Created::now(UserRecord {
+        user,
+        updated_at,
+        last_login_at: None,
+        external_id: None,
+        deletion: None,
+    }))
 }
 
 /// The given password, or a generated one and its text to show once.
@@ -190,7 +196,9 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, E
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, is_last_admin } =
         LockedAccount::read(&mut tx, id, true).await?;
-    if account.user.disabled_at.is_some() {
+    // Until now its user could cancel the deletion, and with it this.
+    let is_cancellable = account.deletion.is_some_and(|deletion| !deletion.is_final);
+    if account.user.disabled_at.is_some() && !is_cancellable {
         return Ok(account);
     }
     not_themself(id, actor)?;
@@ -201,11 +209,13 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, E
     revoke_sessions(&mut tx, id, RevocationReason::UserDisabled, now).await?;
     tx.commit().await?;
     account.user.disabled_at = Some(now);
+    account.deletion = account.deletion.map(|one| Deletion { is_final: true, ..one });
     account.updated_at = now.past(account.updated_at);
     Ok(account)
 }
 
-/// Enables a disabled user again; revoked sessions stay revoked.
+/// Enables a disabled user again; revoked sessions stay revoked. A deletion that the user has
+/// requested is cancelled.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -216,6 +226,9 @@ pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Er
         return Ok(account);
     }
     record(&mut tx, &account, UserChange::Enabled, json!({})).await?;
+    if account.deletion.take().is_some() {
+        record(&mut tx, &account, UserChange::DeletionCancelled, json!({})).await?;
+    }
     let now = tx.now();
     users::set_disabled(&mut tx, id, None, now).await?;
     tx.commit().await?;

@@ -4,19 +4,23 @@ use std::borrow::Cow;
 
 use poem_openapi::{Object, OpenApi, param::Path, types::Example};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Tag, data::Nothing};
+use super::{Tag, auth::check_rate_limit, data::Nothing};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
     flows::accounts::{
         applications::{self, Application},
+        deletion,
         devices::{self, Here, OwnSession},
+        export::{self, Export},
+        second_factors::Login,
     },
     http::{
         context::Context,
         failure::{Failure, codes},
-        json::Answer,
+        json::{Answer, Body},
         scopes,
         security::Credentials,
         views::{Locale, ScopeLine},
@@ -203,6 +207,78 @@ impl Example for ApplicationData {
     }
 }
 
+/// A deletion of an account.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", rename = "AccountDeletion")]
+pub struct DeletionData {
+    /// When the account is deleted (RFC 3339, UTC).
+    pub deletion_at: String,
+}
+
+/// A request to keep an account.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct CancelDeletion {
+    /// From the answer `ACCOUNT_DELETION_PENDING` to a login.
+    pub cancel_token: String,
+}
+
+/// Everything the server keeps about the current user, without secrets. Lists have the newest
+/// entries, at most 1,000 each.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", rename = "AccountExport")]
+pub struct ExportData {
+    /// RFC 3339, UTC.
+    pub exported_at: String,
+    /// The names of the lists that have been cut: there may be older entries.
+    pub cut: Vec<String>,
+    pub account: Value,
+    pub browser_sessions: Vec<Value>,
+    pub sessions: Vec<Value>,
+    pub consents: Vec<Value>,
+    /// Grants of modules with their history.
+    pub modules: Vec<Value>,
+    pub second_factors: Vec<Value>,
+    /// Connected accounts at services.
+    pub services: Vec<Value>,
+    /// Subjects of other issuers that are linked to the user.
+    pub linked_subjects: Vec<Value>,
+    /// Mails to the user, without their texts.
+    pub mails: Vec<Value>,
+    /// Entries of the audit log about the user, and of what the user did.
+    pub audit_log: Vec<Value>,
+}
+
+impl From<Export> for ExportData {
+    fn from(export: Export) -> Self {
+        let Export { at, account, mut lists, cut } = export;
+        let mut list = |name| lists.remove(name).unwrap_or_default();
+        Self {
+            exported_at: at.rfc3339(),
+            cut: cut.into_iter().map(str::to_owned).collect(),
+            account,
+            browser_sessions: list("browserSessions"),
+            sessions: list("sessions"),
+            consents: list("consents"),
+            modules: list("modules"),
+            second_factors: list("secondFactors"),
+            services: list("services"),
+            linked_subjects: list("linkedSubjects"),
+            mails: list("mails"),
+            audit_log: list("auditLog"),
+        }
+    }
+}
+
+codes!(ExportErrors: InvalidToken, InsufficientScope, InsufficientUserAuthentication, RequestTimeout, TooManyRequests,
+    Internal, Unavailable);
+codes!(DeleteErrors: InvalidToken, InsufficientScope, CrossSite, InsufficientUserAuthentication, Conflict, RequestTimeout,
+    TooManyRequests, Internal, Unavailable);
+codes!(CancelErrors: Validation, MalformedJson, BadRequest, InvalidMfaToken, RequestTimeout, TooLarge,
+    UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(ListErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
 codes!(GetErrors: InvalidToken, InsufficientScope, NotFound, RequestTimeout, Internal, Unavailable);
 codes!(EndErrors: InvalidToken, InsufficientScope, CrossSite, NotFound, RequestTimeout, TooManyRequests, Internal,
@@ -328,6 +404,57 @@ impl AccountApi {
         let (user_id, _) = current(&context, credentials).await?;
         applications::withdraw_own(&context.app, &user_id, &client_id.0, &context.caller).await?;
         Ok(Answer::new("Application withdrawn.", Nothing {}))
+    }
+
+    /// Export the own account
+    ///
+    /// Everything the server keeps about the user, without secrets; the newest 1,000 entries of each
+    /// list. Needs a login of the last minutes (`second_factors.fresh_login`), with the second factor
+    /// where the user has one.
+    #[oai(path = "/export", method = "get", operation_id = "exportOwnAccount")]
+    async fn export(
+        &self,
+        context: Context,
+        credentials: Credentials,
+    ) -> Result<Answer<ExportData>, Failure<ExportErrors>> {
+        let claims = &credentials.account(&context.app).await?.claims;
+        let login = Login::of_claims(claims);
+        let exported = export::export(&context.app, &claims.sub, login, &context.caller).await?;
+        Ok(Answer::new("Account exported.", exported.into()))
+    }
+
+    /// Delete the own account
+    ///
+    /// Ends every session at once. The account is disabled, and deleted after a grace period
+    /// (`accounts.deletion_grace`), unless a login keeps it. Needs a login of the last minutes
+    /// (`second_factors.fresh_login`), with the second factor where the user has one. The last
+    /// administrator cannot delete their account.
+    #[oai(path = "/deletion", method = "post", operation_id = "deleteOwnAccount")]
+    async fn delete(
+        &self,
+        context: Context,
+        credentials: Credentials,
+    ) -> Result<Answer<DeletionData>, Failure<DeleteErrors>> {
+        let claims = &credentials.account(&context.app).await?.claims;
+        let at =
+            deletion::request(&context.app, &claims.sub, Login::of_claims(claims), &context.caller);
+        let data = DeletionData { deletion_at: at.await?.rfc3339() };
+        Ok(Answer::new("The account will be deleted.", data))
+    }
+
+    /// Keep the own account
+    ///
+    /// Cancels the deletion. A login of a user who has requested it is answered with
+    /// `ACCOUNT_DELETION_PENDING` and the token for this. Opens no session: the user logs in again.
+    #[oai(path = "/deletion", method = "delete", operation_id = "cancelAccountDeletion")]
+    async fn cancel_deletion(
+        &self,
+        context: Context,
+        body: Body<CancelDeletion>,
+    ) -> Result<Answer<Nothing>, Failure<CancelErrors>> {
+        check_rate_limit(&context)?;
+        deletion::cancel(&context.app, &body.0.cancel_token, &context.caller).await?;
+        Ok(Answer::new("The account is kept.", Nothing {}))
     }
 }
 

@@ -47,11 +47,11 @@ pub struct AuthApi;
 
 codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, MfaRequired, CrossSite,
     EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
-codes!(LoginErrors: Validation, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
+codes!(LoginErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
-codes!(PasskeyErrors: Validation, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
+codes!(PasskeyErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
     UnsupportedMediaType, TooManyRequests, Internal, Unavailable, AccountPending);
-codes!(MfaErrors: Validation, MalformedJson, BadRequest, InvalidMfaToken, InvalidCode, InvalidPasskey, CrossSite,
+codes!(MfaErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidMfaToken, InvalidCode, InvalidPasskey, CrossSite,
     Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(RefreshErrors: Validation, MalformedJson, BadRequest, InvalidToken, InvalidRefreshToken, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);

@@ -20,7 +20,6 @@ use crate::{
         security::Credentials,
     },
     model::{
-        authentication::ACR_MFA,
         second_factor::{Factor, FactorOverview},
         user::User,
     },
@@ -385,9 +384,5 @@ async fn current(context: &Context, credentials: Credentials) -> Result<(User, L
     let claims = &verified.claims;
     let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
     let user = user.filter(|user| user.disabled_at.is_none()).ok_or(Error::NoToken)?;
-    let login = Login {
-        at: claims.auth_time.and_then(Timestamp::from_secs),
-        is_mfa: claims.acr.as_deref() == Some(ACR_MFA),
-    };
-    Ok((user, login))
+    Ok((user, Login::of_claims(claims)))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, authorize::display_name, csrf::CsrfCookie, current_session, factors, locale,
-    rendered, see_other,
+    ReturnTo, authorize::display_name, csrf::CsrfCookie, current_session, deletion, export,
+    factors, locale, rendered, see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -42,7 +42,7 @@ const MODULES: &str = "/account/modules";
 
 /// A page of the account that a login returns to.
 pub(super) fn page(text: &str) -> Option<String> {
-    if [PATH, SESSIONS, APPLICATIONS, MODULES].contains(&text) {
+    if [PATH, SESSIONS, APPLICATIONS, MODULES, deletion::PATH, export::PATH].contains(&text) {
         return Some(text.to_owned());
     }
     factors::page(text)
@@ -56,6 +56,8 @@ const LINKS: &[AccountLink] = &[
     link("/account/security", "account-security", "account-security-text"),
     link("/email/change", "email-change-title", "account-email-text"),
     link("/services", "account-services", "account-services-text"),
+    link(export::PATH, "account-export", "account-export-text"),
+    link(deletion::PATH, "account-delete", "account-delete-text"),
 ];
 
 const fn link(path: &'static str, title: &'static str, text: &'static str) -> AccountLink {

@@ -60,7 +60,7 @@ fn removal_url(id: &str) -> String {
 }
 
 /// The browser of a user who may change factors, or where they go first.
-async fn admitted(
+pub(super) async fn admitted(
     app: &App,
     request: &Request,
     url: &str,

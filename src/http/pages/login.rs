@@ -9,7 +9,8 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, account, authorize::display_name, check_form, csrf::CsrfCookie,
-    current_session, form_status, problem, rendered, second_factor, see_other, session_cookie,
+    current_session, deletion, form_status, problem, rendered, second_factor, see_other,
+    session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -112,6 +113,7 @@ pub async fn by_passkey(request: &Request, body: Body) -> Result<Response> {
         second_step::log_in_browser_by_passkey(app, token, credential, previous.as_deref(), caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
+        Err(Error::DeletionPending(pending)) => deletion::offer(app, &pending),
         Err(Error::InvalidPasskey | Error::LoginExpired | Error::WrongCode) => {
             retry(Problem::InvalidPasskey).await
         }
@@ -146,6 +148,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         Err(Error::SecondFactorRequired(required)) => {
             second_factor::begin(app, &required, return_to.as_ref())
         }
+        Err(Error::DeletionPending(pending)) => deletion::offer(app, &pending),
         Err(Error::InvalidCredentials | Error::Validation(_)) => {
             retry(Problem::WrongCredentials).await
         }

@@ -191,7 +191,7 @@ fn logged_out(request: &Request, params: &Params, logout: &EndSession) -> Result
 }
 
 /// Clears every cookie of a login.
-fn without_cookies(app: &App, mut response: Response) -> Response {
+pub(super) fn without_cookies(app: &App, mut response: Response) -> Response {
     let names = CookieNames::of(&app.config);
     let [access, refresh] = names.clear();
     for cookie in [names.session_cookie("", 0), access, refresh] {

@@ -11,7 +11,7 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, current_session,
-    form_status, login::login_url, problem, rendered, see_other, session_cookie,
+    deletion, form_status, login::login_url, problem, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -286,6 +286,7 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     };
     let completed = match completed {
         Ok(completed) => completed,
+        Err(Error::DeletionPending(pending)) => return deletion::offer(app, &pending),
         Err(Error::LoginExpired) => return see_other(&login_url(return_to.as_ref())),
         Err(Error::NeedsLogin { .. }) => return log_in_again(return_to.as_ref()),
         Err(other) => return retry(factor_problem(other)?).await,

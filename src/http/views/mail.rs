@@ -94,6 +94,9 @@ const fn messages(content: &Content) -> Messages {
         Content::PasswordChanged => {
             ("mail-password-subject", "mail-password-text", None, &["mail-password-not-you"])
         }
+        Content::DeletionRequested { .. } => {
+            ("mail-deletion-subject", "mail-deletion-text", None, &["mail-deletion-not-you"])
+        }
         Content::Test => ("mail-test-subject", "mail-test-text", None, &[]),
     };
     Messages { subject, text, button, notes }
@@ -111,8 +114,13 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
         Content::ChangeRequested { address, .. } | Content::EmailChanged { address, .. } => address,
         _ => "",
     };
+    let date = match &mail.content {
+        Content::DeletionRequested { date } => date,
+        _ => "",
+    };
     // Mail programs show isolates as boxes.
-    let say = |key: &str| t.plain(t.with(key, &[("brand", brand), ("address", address)]));
+    let say =
+        |key: &str| t.plain(t.with(key, &[("brand", brand), ("address", address), ("date", date)]));
     let Messages { subject, text, button, notes } = messages(&mail.content);
     let link = mail.content.link().map(|(page, token)| {
         let query = [("token", token), ("lang", t.tag())];

@@ -33,7 +33,8 @@ pub use self::{
         SecondFactor, Security, SetUpFactor,
     },
     self_service::{
-        ApplicationLine, Applications, ConsentLine, ModuleLine, Modules, SessionLine, Sessions,
+        ApplicationLine, Applications, ConsentLine, DeleteAccount, DeletionOutcome, DeletionResult,
+        ExportAccount, ModuleLine, Modules, RestoreAccount, SessionLine, Sessions,
     },
     services::{Connect, ConnectionLine, ConnectionNotice, Connections},
 };

@@ -169,3 +169,104 @@ impl Modules<'_> {
 }
 
 page!(Modules, "modules.html", script: false);
+
+/// `/account/delete`: asks whether to delete the account.
+#[derive(Debug)]
+pub struct DeleteAccount<'a> {
+    pub form: Form<'a>,
+    /// The username, else the email address.
+    pub account: &'a str,
+    /// The end of the grace period, as `2026-11-21`; `None`: there is none.
+    pub until: Option<String>,
+    /// It was refused: nobody else could administer this server.
+    pub is_last_admin: bool,
+}
+
+impl DeleteAccount<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(("/account/delete".into(), vec![]))
+    }
+}
+
+page!(DeleteAccount, "delete_account.html", script: false);
+
+/// A page of one sentence about a deletion, with a link to the login.
+#[derive(Debug)]
+pub struct DeletionResult<'a> {
+    pub outcome: DeletionOutcome<'a>,
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionOutcome<'a> {
+    /// It was requested; on this date, as `2026-11-21`, the account is deleted.
+    Requested(&'a str),
+    Deleted,
+    /// It was cancelled.
+    Kept,
+}
+
+impl DeletionResult<'_> {
+    fn title(&self, t: &Locale) -> Cow<'static, str> {
+        t.get(match self.outcome {
+            DeletionOutcome::Requested(_) => "deletion-requested-title",
+            DeletionOutcome::Deleted => "deletion-done-title",
+            DeletionOutcome::Kept => "deletion-kept-title",
+        })
+    }
+
+    fn text(&self, t: &Locale) -> Cow<'static, str> {
+        match self.outcome {
+            DeletionOutcome::Requested(date) => {
+                t.with("deletion-requested-text", &[("date", date)])
+            }
+            DeletionOutcome::Deleted => t.get("deletion-done-text"),
+            DeletionOutcome::Kept => t.get("deletion-kept-text"),
+        }
+    }
+
+    /// Whether there is an account to log in to.
+    fn has_login(&self) -> bool {
+        self.outcome != DeletionOutcome::Deleted
+    }
+
+    fn url(&self) -> Option<PageUrl<'_>> {
+        None
+    }
+}
+
+page!(DeletionResult, "deletion_result.html", script: false);
+
+/// `/account/restore`: asks whether to keep an account that waits to be deleted.
+#[derive(Debug)]
+pub struct RestoreAccount<'a> {
+    pub form: Form<'a>,
+    /// The username, else the email address.
+    pub account: &'a str,
+    /// As `2026-11-21`.
+    pub until: String,
+}
+
+impl RestoreAccount<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(("/account/restore".into(), vec![]))
+    }
+}
+
+page!(RestoreAccount, "restore_account.html", script: false);
+
+/// `/account/export`.
+#[derive(Debug)]
+pub struct ExportAccount<'a> {
+    pub form: Form<'a>,
+    /// The username, else the email address.
+    pub account: &'a str,
+}
+
+impl ExportAccount<'_> {
+    fn url(&self) -> Option<PageUrl<'_>> {
+        Some(("/account/export".into(), vec![]))
+    }
+}
+
+page!(ExportAccount, "export.html", script: false);

@@ -78,6 +78,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/account/applications", "", [401, 200, 200, 403, 200]),
     ("GET", "/api/v1/account/applications/:client_id", "", [401, 404, 404, 403, 404]),
     ("DELETE", "/api/v1/account/applications/:client_id", "", [401, 404, 404, 403, 404]),
+    ("GET", "/api/v1/account/export", "", [401, 200, 200, 403, 200]),
+    ("DELETE", "/api/v1/account/deletion", "{}", [400; 5]),
     ("GET", "/api/v1/services", "", [401, 200, 200, 403, 200]),
     ("DELETE", "/api/v1/services/:name/connection", "", [401, 404, 404, 403, 404]),
     ("GET", "/api/v1/services/:name/resources/:resource", "", [401, 404, 404, 404, 404]),
@@ -133,6 +135,12 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/account/applications", "client_id=app", [303; 5]),
     ("GET", "/account/modules", "", [303; 5]),
     ("POST", "/account/modules", "module=crm&action=enable", [303; 5]),
+    ("GET", "/account/export", "", [303; 5]),
+    ("POST", "/account/export", "csrf=x", [303; 5]),
+    ("GET", "/account/delete", "", [303; 5]),
+    ("POST", "/account/delete", "csrf=x", [303; 5]),
+    ("GET", "/account/restore", "", [303; 5]),
+    ("POST", "/account/restore", "csrf=x", [403; 5]),
     ("GET", "/account/security", "", [303; 5]),
     ("GET", "/account/security/totp", "", [303; 5]),
     ("POST", "/account/security/totp", "code=123456", [303; 5]),
@@ -259,6 +267,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/service-tokens", "", [401, 403, 403, 403, 200]),
     ("DELETE", "/api/v1/admin/service-tokens/:service", "", [401, 403, 403, 403, 404]),
     ("GET", "/api/v1/admin/explain/:request_id", "", [401, 403, 403, 403, 404]),
+    // At the end: it deletes the accounts of those who may, and root is the last administrator.
+    ("POST", "/api/v1/account/deletion", "", [401, 200, 200, 403, 409]),
 ];
 
 fn source() -> PathBuf {

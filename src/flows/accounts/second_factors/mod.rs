@@ -27,6 +27,7 @@ use crate::{
         second_factor::{Factor, FactorOverview},
         user::{User, UserRecord},
     },
+    oauth::access_token::AccessClaims,
     storage::{
         self, AuditedTx, browser_sessions,
         second_factors::{self as rows, LockedFactors, Secret},
@@ -43,6 +44,14 @@ pub struct Login {
 }
 
 impl Login {
+    /// The login of an access token.
+    pub fn of_claims(claims: &AccessClaims) -> Self {
+        Self {
+            at: claims.auth_time.and_then(Timestamp::from_secs),
+            is_mfa: claims.acr.as_deref() == Some(authentication::ACR_MFA),
+        }
+    }
+
     /// The login of a browser.
     pub fn of(browser: &BrowserSession) -> Self {
         Self { at: Some(browser.authenticated_at), is_mfa: browser.is_mfa() }
@@ -69,7 +78,8 @@ pub fn lack(app: &App, login: Login, has_factor: bool) -> Option<Lack> {
     (has_factor && !login.is_mfa).then_some(Lack::SecondFactor)
 }
 
-fn must_suffice(app: &App, login: Login, factors: LockedFactors) -> Result<(), Error> {
+/// Refuses a login that lacks something.
+pub(crate) fn must_suffice(app: &App, login: Login, factors: LockedFactors) -> Result<(), Error> {
     let has_factor = factors.count > 0;
     match lack(app, login, has_factor) {
         None => Ok(()),

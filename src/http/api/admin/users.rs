@@ -221,6 +221,8 @@ pub struct UserDetails {
     pub last_login_at: Option<String>,
     /// When the account was disabled (RFC 3339); null: it is enabled.
     pub disabled_at: Option<String>,
+    /// When the account is deleted (RFC 3339), as its user has requested; null: it is not.
+    pub deletion_at: Option<String>,
     /// The id in the system that the user was imported from.
     pub external_id: Option<String>,
 }
@@ -238,6 +240,7 @@ impl From<UserRecord> for UserDetails {
             updated_at: account.updated_at.rfc3339(),
             last_login_at: account.last_login_at.map(Timestamp::rfc3339),
             disabled_at: user.disabled_at.map(Timestamp::rfc3339),
+            deletion_at: account.deletion.map(|deletion| deletion.at.rfc3339()),
             external_id: account.external_id,
         }
     }
@@ -253,6 +256,7 @@ example!(UserDetails, {
     "updatedAt": "2026-11-21T04:30:00Z",
     "lastLoginAt": null,
     "disabledAt": null,
+    "deletionAt": null,
     "externalId": null
 });
 
