@@ -7,6 +7,7 @@ use poem::http::{HeaderMap, header};
 use crate::{
     api_error::{ApiError, ErrorCode},
     config::Config,
+    model::device,
 };
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
@@ -110,6 +111,8 @@ pub struct CookieNames<'a> {
     pub csrf: &'static str,
     /// A login between its two steps.
     pub login: &'static str,
+    /// A browser in which somebody has logged in.
+    pub device: &'static str,
     secure: bool,
     /// The `Domain` of the token cookies; the others have none.
     domain: Option<&'a str>,
@@ -125,6 +128,7 @@ impl<'a> CookieNames<'a> {
                 session: "propusk_session",
                 csrf: "propusk_csrf",
                 login: "propusk_login",
+                device: "propusk_device",
                 secure: false,
                 domain,
             };
@@ -139,6 +143,7 @@ impl<'a> CookieNames<'a> {
             session: "__Host-propusk_session",
             csrf: "__Host-propusk_csrf",
             login: "__Host-propusk_login",
+            device: "__Host-propusk_device",
             secure: true,
             domain,
         }
@@ -176,6 +181,11 @@ impl<'a> CookieNames<'a> {
     /// The `Set-Cookie` value of a login between its two steps; an empty value and 0 remove it.
     pub fn login_cookie(self, value: &str, seconds: u64) -> String {
         self.cookie(self.login, value, Duration::from_secs(seconds))
+    }
+
+    /// The `Set-Cookie` value that makes a browser known.
+    pub fn device_cookie(self, value: &str) -> String {
+        self.cookie(self.device, value, Duration::from_secs(device::COOKIE_SECONDS))
     }
 
     /// The `Set-Cookie` value of the CSRF secret, which the browser keeps until it is closed.

@@ -19,7 +19,7 @@ use quick_cache::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, config};
+use crate::{clock::Timestamp, config, storage::guesses::GuessedAccount};
 
 /// The limits; a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +63,8 @@ impl Limit {
 pub struct Limits {
     /// Requests to login, register and refresh from one network.
     pub address: Limiter,
-    /// Login attempts for one account.
+    /// Guesses at one account's password that are checked before they count in the database: one at
+    /// a time, until one is wrong. Refunded for each that was right.
     pub login_account: Limiter,
     /// Failed client authentications from one network: checked before, refunded after a success.
     pub client_auth: Limiter,
@@ -93,11 +94,7 @@ impl Limits {
         };
         Self {
             address: limiter(MINUTE, config.address_per_minute, config.address_burst),
-            login_account: limiter(
-                MINUTE,
-                config.login_per_account_per_minute,
-                config.login_per_account_burst,
-            ),
+            login_account: limiter(HOUR, 1, 1),
             client_auth: limiter(
                 MINUTE,
                 config.client_auth_failures_per_minute,
@@ -155,9 +152,10 @@ impl Key {
         Self::of(b'u', id)
     }
 
-    /// A login name without a user, in its normal form.
-    pub fn unknown_login(login: &str) -> Self {
-        Self::of(b'l', login.as_bytes())
+    /// Guesses at an account's password that count in one row.
+    pub fn guesses(account: &GuessedAccount, row: &str) -> Self {
+        let [account, tag] = account.parts();
+        Self::of(b'l', [account, "\0", tag, "\0", row].concat().as_bytes())
     }
 
     /// A client by its `client_id`.
@@ -358,7 +356,7 @@ mod tests {
     }
 
     fn key(text: &str) -> Key {
-        Key::unknown_login(text)
+        Key::client(text)
     }
 
     #[test]
@@ -451,8 +449,6 @@ mod tests {
             enabled: false,
             address_per_minute: 1,
             address_burst: 1,
-            login_per_account_per_minute: 1,
-            login_per_account_burst: 1,
             client_auth_failures_per_minute: 1,
             client_auth_failures_burst: 1,
             register_per_address_per_hour: 1,
@@ -480,9 +476,10 @@ mod tests {
 
     #[test]
     fn keys_of_different_kinds_never_collide() {
-        assert!(Key::user(b"x") != Key::unknown_login("x"));
-        assert!(Key::client("x") != Key::unknown_login("x"));
-        assert!(Key::user(b"lx") != Key::unknown_login("x"));
+        let guesses = |account| Key::guesses(&GuessedAccount::user(account), "");
+        assert!(Key::user(b"x") != guesses("x"));
+        assert!(Key::client("x") != guesses("x"));
+        assert!(Key::user(b"lx") != guesses("x"));
         assert!(Key::address(ip("97.98.99.100")) != Key::user(b"abcd"));
     }
 

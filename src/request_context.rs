@@ -7,7 +7,12 @@ use poem::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
 };
 
-use crate::{app::App, limits, model::actor::RequestContext};
+use crate::{
+    app::App,
+    credentials::{CookieNames, cookie},
+    limits,
+    model::{actor::RequestContext, device},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -38,9 +43,16 @@ pub(crate) fn of(app: &App, request: &Request) -> RequestContext {
             &app.config.server.trusted_proxies,
         ),
         user_agent: opens_sessions.then(|| user_agent(headers)).flatten(),
+        device: opens_sessions.then(|| device_of(app, headers)).flatten(),
         request_id,
         correlation_id,
     }
+}
+
+/// The hash of the device cookie.
+fn device_of(app: &App, headers: &HeaderMap) -> Option<String> {
+    let value = cookie(headers, CookieNames::of(&app.config).device)?;
+    (value.len() == device::COOKIE_LENGTH).then(|| device::hash(&value))
 }
 
 /// Kept with the session and shown to its user; truncated, as an untrusted client chooses it.

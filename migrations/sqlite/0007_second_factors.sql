@@ -1,4 +1,4 @@
--- Second factors of users, recovery codes, and the count of wrong codes.
+-- Second factors of users, and recovery codes.
 
 CREATE TABLE second_factors (
     id            TEXT   NOT NULL PRIMARY KEY,
@@ -19,15 +19,4 @@ CREATE TABLE recovery_codes (
     user_id   TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     code_hash BLOB NOT NULL,                   -- HMAC-SHA-256 of user and code
     PRIMARY KEY (user_id, code_hash)
-);
-
--- Wrong codes in a row, of each network in which a user has used a factor before, and of all others
--- together (''). Rows of networks are bounded: storage::second_factors.
-CREATE TABLE second_factor_attempts (
-    user_id       TEXT   NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    network       TEXT   NOT NULL,
-    failures      BIGINT NOT NULL,
-    blocked_until BIGINT NOT NULL,              -- no code is checked before
-    succeeded_at  BIGINT,                       -- NULL in the row of all other networks
-    PRIMARY KEY (user_id, network)
 );

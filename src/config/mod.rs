@@ -5,6 +5,7 @@
 //! result.
 
 mod load;
+mod login;
 mod mail;
 mod older_service;
 mod second_factors;
@@ -30,6 +31,7 @@ use url::Url;
 use self::load::{Setting, Source};
 pub use self::{
     load::{ConfigError, environment},
+    login::Login,
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
     second_factors::SecondFactors,
@@ -77,6 +79,7 @@ pub struct Config {
     pub passwords: Passwords,
     pub accounts: Accounts,
     pub second_factors: SecondFactors,
+    pub login: Login,
     pub registration: Registration,
     pub pages: Pages,
     pub mail: Mail,
@@ -582,8 +585,6 @@ pub struct Limits {
     pub enabled: bool,
     pub address_per_minute: u32,
     pub address_burst: u32,
-    pub login_per_account_per_minute: u32,
-    pub login_per_account_burst: u32,
     pub client_auth_failures_per_minute: u32,
     pub client_auth_failures_burst: u32,
     pub register_per_address_per_hour: u32,

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use url::Url;
 
 use super::{
-    ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, mail, second_factors,
+    ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, login, mail, second_factors,
     webhooks,
 };
 use crate::model::key::LONGEST_SESSION_LIFE;
@@ -35,6 +35,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     keys(config, &mut found);
     passwords(config, &mut found);
     second_factors::problems(config, &mut found);
+    login::problems(config, &mut found);
     numbers(config, &mut found);
     rest(config, &mut found);
     found
@@ -602,8 +603,6 @@ fn numbers(config: &Config, found: &mut Vec<Problem>) {
         ("passwords.iterations", config.passwords.iterations == 0),
         ("limits.address_per_minute", limits.address_per_minute == 0),
         ("limits.address_burst", limits.address_burst == 0),
-        ("limits.login_per_account_per_minute", limits.login_per_account_per_minute == 0),
-        ("limits.login_per_account_burst", limits.login_per_account_burst == 0),
         ("limits.client_auth_failures_per_minute", limits.client_auth_failures_per_minute == 0),
         ("limits.client_auth_failures_burst", limits.client_auth_failures_burst == 0),
         ("limits.register_per_address_per_hour", limits.register_per_address_per_hour == 0),

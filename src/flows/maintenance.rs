@@ -8,7 +8,7 @@ use crate::{
     flows::{accounts::deletion, admin::modules, mail, provisioning, webhooks},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
-        email_tokens, idempotency, initial_access_tokens,
+        email_tokens, guesses, idempotency, initial_access_tokens, known_sources,
         outbox::{self, Kept},
         pushed_requests, revocations, service_tokens, sessions, single_use, webhook_deliveries,
     },
@@ -79,6 +79,8 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(device_authorizations);
     all_of!(single_use);
     all_of!(email_tokens);
+    all_of!(guesses);
+    all_of!(known_sources);
     mail::sweep(app, now, BATCH).await?;
     all_of!(clients);
     all_of!(initial_access_tokens);

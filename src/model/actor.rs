@@ -10,6 +10,8 @@ pub struct RequestContext {
     /// The IP address of the client in front of the trusted proxies.
     pub address: IpAddr,
     pub user_agent: Option<String>,
+    /// The hash of the cookie by which a browser that has logged in before is known.
+    pub device: Option<String>,
 }
 
 /// Who performs an administrative change, for the audit log: an operator at the command line, or a

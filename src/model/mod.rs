@@ -7,6 +7,7 @@ pub mod browser_session;
 pub mod catalogue;
 pub mod client;
 pub mod denied_request;
+pub mod device;
 pub mod device_authorization;
 pub mod event;
 pub mod event_types;

@@ -1,15 +1,10 @@
-//! Second factors, recovery codes, and the count of wrong codes.
+//! Second factors and recovery codes.
 
-use std::time::Duration;
-
-use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
+use super::{Db, Error, Result, Row, Statement, Tx, guesses, statement::one};
 use crate::{
     clock::Timestamp,
     model::second_factor::{Factor, FactorKind, FactorOverview},
 };
-
-/// Networks that are remembered for a user.
-const MOST_NETWORKS: i64 = 16;
 
 /// A user whose factors a transaction is about to change: other changes of the user, and logins,
 /// wait until it ends.
@@ -235,12 +230,12 @@ pub async fn remove_since(tx: &mut Tx, user_id: &str, since: Timestamp) -> Resul
     }
     for sql in [
         "DELETE FROM recovery_codes WHERE user_id = $1",
-        "DELETE FROM second_factor_attempts WHERE user_id = $1",
         "UPDATE users SET second_factor_at = NULL WHERE id = $1 \
          AND NOT EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id)",
     ] {
         tx.run(Statement::new(sql).bind(user_id)).await?;
     }
+    guesses::forget_all(tx, user_id, guesses::Kind::Code).await?;
     Ok(true)
 }
 
@@ -282,113 +277,4 @@ pub async fn has_code(db: &Db, user_id: &str, hash: [u8; 32]) -> Result<bool> {
     let statement =
         Statement::new("SELECT user_id FROM recovery_codes WHERE user_id = $1 AND code_hash = $2");
     Ok(!db.read(statement.bind(user_id).bind(hash)).await?.is_empty())
-}
-
-/// How wrong codes are delayed.
-#[derive(Clone, Copy, Debug)]
-pub struct DelayPolicy {
-    /// Wrong codes without a delay.
-    pub free: i64,
-    /// What each further one adds.
-    pub delay: Duration,
-    pub max: Duration,
-}
-
-/// Whether a code may be checked.
-#[derive(Debug)]
-pub enum Attempt {
-    /// Counted as wrong in that network's row, until [`succeeded`] says otherwise.
-    Counted {
-        network: String,
-    },
-    Blocked {
-        until: Timestamp,
-    },
-}
-
-/// Counts an attempt before its code is checked, so that simultaneous guesses are limited as well.
-/// An attempt from a network in which the user has succeeded before counts there, any other one in
-/// the row of all other networks together. One statement, so that any number of processes count
-/// alike.
-pub async fn count_attempt(
-    db: &Db,
-    user_id: &str,
-    network: &str,
-    policy: DelayPolicy,
-    now: Timestamp,
-) -> Result<Attempt> {
-    macro_rules! own_row {
-        () => {
-            "COALESCE((SELECT k.network FROM second_factor_attempts k WHERE k.user_id = $1 \
-             AND k.network = $2 AND k.succeeded_at IS NOT NULL), '')"
-        };
-    }
-    // `failures` is the number before this one.
-    let statement = Statement::new(concat!(
-        "INSERT INTO second_factor_attempts (user_id, network, failures, blocked_until) \
-         SELECT $1, ",
-        own_row!(),
-        ", 1, CASE WHEN $4 > 1 THEN $3 ELSE $3 + $5 END WHERE TRUE \
-         ON CONFLICT (user_id, network) DO UPDATE SET \
-         failures = second_factor_attempts.failures + 1, \
-         blocked_until = CASE WHEN second_factor_attempts.failures + 1 < $4 THEN $3 \
-         WHEN (second_factor_attempts.failures + 2 - $4) * $5 > $6 THEN $3 + $6 \
-         ELSE $3 + (second_factor_attempts.failures + 2 - $4) * $5 END \
-         WHERE second_factor_attempts.blocked_until <= $3 RETURNING network"
-    ));
-    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    let rows = db
-        .write(
-            statement
-                .bind(user_id)
-                .bind(network)
-                .bind(now)
-                .bind(policy.free)
-                .bind(micros(policy.delay))
-                .bind(micros(policy.max)),
-        )
-        .await?;
-    if let Some(row) = one(rows) {
-        return Ok(Attempt::Counted { network: row.get("network")? });
-    }
-    let statement = Statement::new(concat!(
-        "SELECT blocked_until FROM second_factor_attempts WHERE user_id = $1 AND network = ",
-        own_row!()
-    ));
-    let rows = db.read(statement.bind(user_id).bind(network)).await?;
-    let until = one(rows).map_or(Ok(now.0), |row| row.get("blocked_until"))?;
-    Ok(Attempt::Blocked { until: Timestamp(until) })
-}
-
-/// Forgets the wrong codes of the row that an attempt was counted in, and remembers the network.
-pub async fn succeeded(
-    tx: &mut Tx,
-    user_id: &str,
-    counted_in: &str,
-    network: &str,
-    now: Timestamp,
-) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "INSERT INTO second_factor_attempts (user_id, network, failures, blocked_until, succeeded_at) \
-             VALUES ($1, $2, 0, 0, $3) ON CONFLICT (user_id, network) DO UPDATE SET \
-             failures = 0, blocked_until = 0, succeeded_at = $3",
-        )
-        .bind(user_id)
-        .bind(network)
-        .bind(now),
-    )
-    .await?;
-    tx.run(
-        Statement::new(
-            "DELETE FROM second_factor_attempts WHERE user_id = $1 AND ((network = '' AND $2) OR \
-             (network <> '' AND network NOT IN (SELECT k.network FROM second_factor_attempts k \
-             WHERE k.user_id = $1 AND k.network <> '' ORDER BY k.succeeded_at DESC LIMIT $3)))",
-        )
-        .bind(user_id)
-        .bind(counted_in.is_empty())
-        .bind(MOST_NETWORKS),
-    )
-    .await?;
-    Ok(())
 }

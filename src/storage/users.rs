@@ -1,6 +1,11 @@
 //! Users.
 
-use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    guesses::{self, GuessState, GuessedAccount, password_guesses_columns, password_guesses_joins},
+    known_sources::LoginSource,
+    statement::one,
+};
 use crate::{
     clock::Timestamp,
     model::user::{Deletion, Email, Login, Role, User, UserRecord, Username},
@@ -158,48 +163,62 @@ pub async fn with_password_by_id(db: &Db, id: &str) -> Result<Option<UserWithPas
 }
 
 /// What a login is compared with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LoginCandidate {
     /// The user of that login.
     pub user: Option<UserWithPassword>,
     /// Where there is none, the hash of another user, who stands next to the login in the index: an
     /// unknown login then takes the work of a known one, whatever kinds of hashes there are.
     pub other_hash: Option<String>,
+    /// The guesses so far; `None`: not read.
+    pub guesses: Option<GuessState>,
 }
 
 /// As [`by_login`], for a login: one statement, which does the same work for a known and an unknown
-/// login.
-pub async fn login_candidate(db: &Db, login: &Login) -> Result<LoginCandidate> {
+/// login. `unknown`: where guesses at this login count if no user has it.
+pub async fn login_candidate(
+    db: &Db,
+    login: &Login,
+    unknown: &GuessedAccount,
+    source: &LoginSource,
+) -> Result<LoginCandidate> {
     if login.as_str().contains('\0') {
-        return Ok(LoginCandidate { user: None, other_hash: None });
+        return Ok(LoginCandidate::default());
+    }
+    macro_rules! select {
+        ($canonical:literal) => {
+            concat!(
+                "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
+                 u.password_hash, u.deletion_at, u.deletion_is_final, u.canonical, ",
+                second_factor_columns!(),
+                ", ",
+                password_guesses_columns!(),
+                " FROM (SELECT id, email, username, role, is_verified, created_at, disabled_at, \
+                 password_hash, second_factor_at, deletion_at, deletion_is_final, ",
+                $canonical,
+                " AS canonical FROM users WHERE ",
+                $canonical,
+                " >= $1 ORDER BY ",
+                $canonical,
+                " LIMIT 1) u ",
+                password_guesses_joins!()
+            )
+        };
     }
     let statement = match login {
-        Login::Email(_) => {
-            concat!(
-                "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
-                 u.password_hash, u.deletion_at, u.deletion_is_final, u.email_canonical AS canonical, ",
-                second_factor_columns!(),
-                " FROM users u WHERE u.email_canonical >= $1 ORDER BY u.email_canonical LIMIT 1"
-            )
-        }
-        Login::Username(_) => {
-            concat!(
-                "SELECT u.id, u.email, u.username, u.role, u.is_verified, u.created_at, u.disabled_at, \
-                 u.password_hash, u.deletion_at, u.deletion_is_final, u.username_canonical AS canonical, ",
-                second_factor_columns!(),
-                " FROM users u WHERE u.username_canonical >= $1 ORDER BY u.username_canonical LIMIT 1"
-            )
-        }
+        Login::Email(_) => select!("email_canonical"),
+        Login::Username(_) => select!("username_canonical"),
     };
-    let rows = db.read(Statement::new(statement).bind(login.as_str())).await?;
-    let Some(row) = one(rows) else {
-        return Ok(LoginCandidate { user: None, other_hash: None });
+    let statement = Statement::new(statement).bind(login.as_str());
+    let Some(row) = one(db.read(guesses::bind_state(statement, unknown, source)).await?) else {
+        return Ok(LoginCandidate::default());
     };
+    let guesses = Some(guesses::read_state(&row, source)?);
     let password_hash: String = row.get("password_hash")?;
     if row.get::<String>("canonical")? != login.as_str() {
-        return Ok(LoginCandidate { user: None, other_hash: Some(password_hash) });
+        return Ok(LoginCandidate { user: None, other_hash: Some(password_hash), guesses });
     }
-    Ok(LoginCandidate { user: Some(with_password(&row)?), other_hash: None })
+    Ok(LoginCandidate { user: Some(with_password(&row)?), other_hash: None, guesses })
 }
 
 /// Finds a user by id.
@@ -631,6 +650,9 @@ pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
 /// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
 /// the revocation list are derived from their rows.
 pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
+    for kind in [guesses::Kind::Password, guesses::Kind::Code] {
+        guesses::forget_all(tx, id, kind).await?;
+    }
     tx.run(Statement::new("DELETE FROM users WHERE id = $1").bind(id)).await?;
     Ok(())
 }

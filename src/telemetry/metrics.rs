@@ -241,6 +241,8 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// One server's metrics.
 pub struct Metrics {
     pub registrations: Counter,
+    /// Runs of wrong passwords that began to delay or block logins.
+    pub logins_delayed: Counter,
     pub logouts: Counter,
     pub argon2_duration: Histogram,
     pub argon2_waiting: Gauge,
@@ -316,6 +318,11 @@ impl Metrics {
         process.register_collector(Box::new(Process));
         Self {
             registrations: metric(r, "registrations", "Users registered"),
+            logins_delayed: metric(
+                r,
+                "login_delays",
+                "Runs of wrong passwords after which logins to an account are delayed or blocked",
+            ),
             logouts: metric(r, "logouts", "Sessions revoked by logout"),
             argon2_duration: register(
                 r,
@@ -683,6 +690,7 @@ mod tests {
         let text = metrics.render();
         for name in [
             "registrations",
+            "login_delays",
             "logins",
             "refreshes",
             "logouts",

@@ -61,10 +61,12 @@ pub enum Proof<'a> {
 
 impl Proof<'_> {
     /// Checks a proof by session or password.
-    async fn check(self, app: &App, user: &User) -> Result<(), Error> {
+    async fn check(self, app: &App, user: &User, caller: &RequestContext) -> Result<(), Error> {
         match self {
             Self::Session(id) if id == user.id => Ok(()),
-            Self::Password(password) => login::check_password(app, &user.id, password).await,
+            Self::Password(password) => {
+                login::check_password(app, &user.id, password, caller).await
+            }
             _ => Err(Error::field(
                 "password",
                 "is required: log in to the account, or send its password",
@@ -201,7 +203,7 @@ pub async fn verify_by_link(
         return password::set_by_link(app, &link, new, caller).await;
     }
     let user = link.user()?;
-    proof.check(app, user).await?;
+    proof.check(app, user, caller).await?;
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;
     let account = lock_and_take(&mut tx, &link).await?;
     mark_verified(&mut tx, &account).await?;
@@ -272,7 +274,7 @@ pub async fn request_change(
 ) -> Result<(), Error> {
     mail::require(app)?;
     let email = Email::parse(email).map_err(|why| Error::field("email", why))?;
-    login::check_password(app, user_id, password).await?;
+    login::check_password(app, user_id, password, caller).await?;
     let other = users::by_login(&app.db, &Login::Email(email.canonical.clone())).await?;
     if other.as_ref().is_some_and(|other| other.user.id == user_id) {
         return Err(Error::field("email", "is the address of the account already"));
@@ -377,7 +379,7 @@ pub async fn confirm_change(
     let link = email_tokens::open(app, Purpose::ConfirmChange, token).await?;
     let user = link.user()?;
     // Without it, an attacker could have another user confirm an address for the attacker's account.
-    proof.check(app, user).await?;
+    proof.check(app, user, caller).await?;
     let email = Email::parse(&link.token.email).map_err(|why| Error::field("email", why))?;
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;
     let account = lock_and_take(&mut tx, &link).await?;

@@ -9,6 +9,8 @@ use crate::{
     flows::{
         accounts::{
             deletion,
+            guesses::{self, Guess, Right},
+            known_sources::{self, source_of, source_of_actor, source_with},
             second_factors::proof,
             second_step::{self, Place},
         },
@@ -24,9 +26,16 @@ use crate::{
         user::{Deletion, Login, User, UserRecord},
     },
     password::{MAX_BYTES, Verdict, kind_of_hash},
-    storage::users::{self, SecondFactorState, UserWithPassword},
+    storage::{
+        guesses::GuessedAccount,
+        known_sources::{LastSeen, LoginSource},
+        users::{self, SecondFactorState, UserWithPassword},
+    },
     telemetry::LoginOutcome,
 };
+
+/// The actor of what a login leaves in the audit log before it has succeeded.
+const ANONYMOUS: &str = "anonymous";
 
 /// The account that a request logs in to: an email address or a username, in any of three fields.
 /// Empty fields count as absent.
@@ -72,9 +81,10 @@ pub async fn login(
     password: &str,
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
+    let anonymous = Actor::caller(ANONYMOUS, context);
     let opened = async {
         loop {
-            let authenticated = authenticate(app, identifiers, password).await?;
+            let authenticated = authenticate(app, identifiers, password, &anonymous).await?;
             if authenticated.needs_second_factor() {
                 match authenticated.second_step(app, Place::Api, context).await? {
                     Some(required) => return Err(required),
@@ -84,7 +94,8 @@ pub async fn login(
             authenticated.must_not_be_deleted(app)?;
             let user = authenticated.user.clone();
             let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
-            if open(app, authenticated, session, context).await? {
+            let source = source_of(context);
+            if open(app, authenticated, session, &source, context).await? {
                 app.metrics.token_issued("login", Source::BuiltIn);
                 return Ok(tokens);
             }
@@ -104,10 +115,11 @@ pub async fn login_browser(
     previous: Option<&str>,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
+    let anonymous = Actor::caller(ANONYMOUS, context);
     let opened = async {
         let identifiers = Identifiers { login, ..Identifiers::default() };
         loop {
-            let authenticated = authenticate(app, identifiers, password).await?;
+            let authenticated = authenticate(app, identifiers, password, &anonymous).await?;
             if authenticated.needs_second_factor() {
                 match authenticated.second_step(app, Place::Page, context).await? {
                     Some(required) => return Err(required),
@@ -118,7 +130,8 @@ pub async fn login_browser(
             let user = authenticated.user.clone();
             let (session, cookie) =
                 PreparedSession::browser(app, user, &[PASSWORD], previous, context);
-            if open(app, authenticated, session, context).await? {
+            let source = source_with(context, &cookie);
+            if open(app, authenticated, session, &source, context).await? {
                 return Ok(cookie);
             }
         }
@@ -140,25 +153,28 @@ pub async fn verify_password(
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
     let identifiers = Identifiers { login, ..Identifiers::default() };
+    let source = source_of_actor(actor);
     let verified = async {
         loop {
-            let authenticated = authenticate(app, identifiers, password).await?;
+            let authenticated = authenticate(app, identifiers, password, actor).await?;
             if authenticated.deletion.is_some() {
                 return Err(Error::InvalidCredentials);
             }
-            let proof = match (authenticated.needs_second_factor(), code, &actor.caller) {
-                (false, ..) => None,
-                (true, Some(code), Some(caller)) if authenticated.second_factor.exists => {
+            let proof = match (authenticated.needs_second_factor(), code) {
+                (false, _) => None,
+                (true, Some(code)) if authenticated.second_factor.exists => {
                     let user_id = authenticated.user.id.as_str();
-                    Some(proof::check(app, user_id, code, caller.address).await?)
+                    Some(proof::check(app, user_id, code, &source).await?)
                 }
-                (true, ..) => {
+                (true, _) => {
+                    authenticated.forget_guesses(app, actor).await?;
                     let (user_id, hash) = (&authenticated.user.id, &authenticated.verified_hash);
                     let required = second_step::require(app, user_id, hash, Place::Api).await?;
                     return Err(Error::SecondFactorRequired(Box::new(required)));
                 }
             };
-            let Authenticated { user, verified_hash, rehashed, .. } = authenticated;
+            let Authenticated { user, verified_hash, rehashed, guess, last_seen, .. } =
+                authenticated;
             let was_outdated = rehashed.is_some();
             let mut tx = app.begin(actor).await?;
             let (now, has_factor) = (tx.now(), proof.is_some());
@@ -173,6 +189,8 @@ pub async fn verify_password(
                         return Err(Error::WrongCode);
                     }
                 }
+                guess.forget(&mut tx).await?;
+                known_sources::remember(&mut tx, &user.id, &source, last_seen).await?;
                 tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
                 tx.commit().await?;
                 let record = users::record_by_id(&app.db, &user.id).await?;
@@ -192,22 +210,29 @@ pub async fn verify_password(
 ///
 /// # Errors
 /// [`Error::InvalidCredentials`] for a wrong password; [`Error::TooMany`], [`Error::Overloaded`].
-pub(crate) async fn check_password(app: &App, user_id: &str, password: &str) -> Result<(), Error> {
+pub(crate) async fn check_password(
+    app: &App,
+    user_id: &str,
+    password: &str,
+    context: &RequestContext,
+) -> Result<(), Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError { field: "password", message }]));
     }
-    let account = Key::user(user_id.as_bytes());
-    app.admit(Limit::LoginAccount, &account)?;
+    let (account, actor) = (GuessedAccount::user(user_id), Actor::caller(user_id, context));
+    let guess = Guess::begin(app, account, source_of(context), None).await?;
     let stored = users::password_hash(&app.db, user_id).await?;
     let verdict = app.hasher.verify(password, stored.as_deref()).await?;
     diagnostics::record("login.password", format_args!("{verdict:?}"));
     match verdict {
         Verdict::Right | Verdict::RightButOutdated => {
-            app.limits.login_account.refund(&account);
-            Ok(())
+            guess.right(app).forget_now(app, &actor).await
         }
-        Verdict::Wrong => Err(Error::InvalidCredentials),
+        Verdict::Wrong => {
+            guess.wrong(app, &actor).await?;
+            Err(Error::InvalidCredentials)
+        }
     }
 }
 
@@ -231,11 +256,18 @@ struct Authenticated {
     /// The hash by today's parameters, where the stored one is outdated.
     rehashed: Option<String>,
     second_factor: SecondFactorState,
+    guess: Right,
+    last_seen: Option<LastSeen>,
     /// The account is disabled because it waits to be deleted.
     deletion: Option<Deletion>,
 }
 
 impl Authenticated {
+    /// Forgets wrong passwords before this one, where no session is opened.
+    async fn forget_guesses(&self, app: &App, actor: &Actor) -> Result<(), Error> {
+        self.guess.forget_now(app, actor).await
+    }
+
     /// Whether the password alone is not enough.
     const fn needs_second_factor(&self) -> bool {
         // Before the deletion is cancelled, no factor is set up.
@@ -258,6 +290,7 @@ impl Authenticated {
         place: Place,
         context: &RequestContext,
     ) -> Result<Option<Error>, Error> {
+        self.forget_guesses(app, &Actor::caller(&self.user.id, context)).await?;
         let Self { user, mut verified_hash, rehashed, .. } = self;
         if let Some(renewed) = rehashed {
             let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
@@ -272,10 +305,12 @@ impl Authenticated {
     }
 }
 
+/// `actor`: whom the audit log names if there are too many wrong passwords.
 async fn authenticate(
     app: &App,
     identifiers: Identifiers<'_>,
     password: &str,
+    actor: &Actor,
 ) -> Result<Authenticated, Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
@@ -283,15 +318,13 @@ async fn authenticate(
     }
     let ((first_field, first), others) = identifiers.split()?;
     let login = Login::parse(first);
-    let users::LoginCandidate { user: found, other_hash } =
-        users::login_candidate(&app.db, &login).await?;
-    // Email and username of one account share one count of guesses; a guess counts before it is
-    // checked, so that a hundred in parallel are not a hundred checked.
-    let account = match &found {
-        Some(found) => Key::user(found.user.id.as_bytes()),
-        None => Key::unknown_login(login.as_str()),
-    };
-    app.admit(Limit::LoginAccount, &account)?;
+    let (unknown, source) = (guesses::unknown(app, &login)?, source_of_actor(actor));
+    let users::LoginCandidate { user: found, other_hash, guesses: known } =
+        users::login_candidate(&app.db, &login, &unknown, &source).await?;
+    // Email and username of one account share one count.
+    let account = found.as_ref().map_or(unknown, |found| GuessedAccount::user(&found.user.id));
+    let last_seen = known.as_ref().map(|known| known.last_seen);
+    let guess = Guess::begin(app, account, source, known).await?;
 
     if let Some(found) = &found {
         diagnostics::identify_user(&found.user.id);
@@ -308,13 +341,17 @@ async fn authenticate(
     diagnostics::record("login.hash", hash.map_or("argon2", kind_of_hash));
     diagnostics::record("login.password", format_args!("{verdict:?}"));
     let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
+        guess.wrong(app, actor).await?;
         return Err(Error::InvalidCredentials);
     };
     let deletion = found.cancellable_deletion();
     if found.user.disabled_at.is_some() && deletion.is_none() {
         diagnostics::record("user.disabled", true);
+        // As a wrong password, in every respect.
+        guess.wrong(app, actor).await?;
         return Err(Error::InvalidCredentials);
     }
+    let guess = guess.right(app);
     // Only now, to a caller who knows this account's password: earlier, the response would tell
     // anybody which accounts exist and which email address belongs to which username.
     for (field, text) in others {
@@ -333,10 +370,17 @@ async fn authenticate(
         Verdict::RightButOutdated => Some(app.hasher.hash(password, &app.rng).await?),
         _ => None,
     };
-    app.limits.login_account.refund(&account);
     app.admit(Limit::Writes, &Key::user(found.user.id.as_bytes()))?;
     let UserWithPassword { user, password_hash, second_factor, .. } = found;
-    Ok(Authenticated { user, verified_hash: password_hash, rehashed, second_factor, deletion })
+    Ok(Authenticated {
+        user,
+        verified_hash: password_hash,
+        rehashed,
+        second_factor,
+        guess,
+        last_seen,
+        deletion,
+    })
 }
 
 /// Stores the session, unless the password was changed or the account disabled meanwhile: that is an
@@ -346,15 +390,18 @@ async fn open(
     app: &App,
     authenticated: Authenticated,
     session: PreparedSession,
+    source: &LoginSource,
     context: &RequestContext,
 ) -> Result<bool, Error> {
-    let Authenticated { user, verified_hash, rehashed, .. } = authenticated;
+    let Authenticated { user, verified_hash, rehashed, guess, last_seen, .. } = authenticated;
     let was_outdated = rehashed.is_some();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let now = tx.now();
     if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, false, now).await? {
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
+    guess.forget(&mut tx).await?;
+    known_sources::remember(&mut tx, &user.id, source, last_seen).await?;
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
     Ok(true)

@@ -8,6 +8,8 @@ pub mod devices;
 pub mod email;
 pub mod email_tokens;
 pub mod export;
+pub(crate) mod guesses;
+pub(crate) mod known_sources;
 pub mod login;
 pub mod logout;
 pub mod password;

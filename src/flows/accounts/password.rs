@@ -29,7 +29,7 @@ use crate::{
     storage::{
         AuditedTx, consents,
         email_tokens::{self as rows, NewToken},
-        users,
+        guesses, users,
     },
 };
 
@@ -79,6 +79,7 @@ pub(crate) async fn replace(
     let (id, now) = (account.user.id.as_str(), tx.now());
     record(tx, account, UserChange::PasswordChanged, json!({})).await?;
     users::set_password(tx, id, hash, now).await?;
+    guesses::forget_all(tx, id, guesses::Kind::Password).await?;
     rows::remove_outdated(tx, id).await?;
     let notice = Outgoing {
         to: &account.user.email,

@@ -13,6 +13,8 @@ use crate::{
     error::{Error, FieldError},
     flows::{
         accounts::{
+            guesses::{self, Guess},
+            known_sources::{self, source_of, source_with},
             password,
             second_step::{self, Place},
         },
@@ -34,6 +36,7 @@ use crate::{
     storage::{
         self, Conflict,
         email_tokens::{self as token_rows, EmailToken, NewToken},
+        known_sources::{LastSeen, LoginSource},
         roles,
         users::{self, NewUser},
     },
@@ -77,7 +80,8 @@ pub async fn register_browser(
     let account = prepare(app, registration, context).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
-    create(app, account, Some(session), None, language, context).await?;
+    let session = Some((session, source_with(context, &cookie)));
+    create(app, account, session, None, language, context).await?;
     Ok(cookie)
 }
 
@@ -175,7 +179,7 @@ pub async fn confirm(
     language: &str,
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
-    let (account, token) = prepare_confirmed(app, token, proof).await?;
+    let (account, token) = prepare_confirmed(app, token, proof, context).await?;
     create_for_api(app, account, Some(&token), language, context).await
 }
 
@@ -191,10 +195,11 @@ pub async fn confirm_browser(
     language: &str,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
-    let (account, token) = prepare_confirmed(app, token, proof).await?;
+    let (account, token) = prepare_confirmed(app, token, proof, context).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
-    create(app, account, Some(session), Some(&token), language, context).await?;
+    let session = Some((session, source_with(context, &cookie)));
+    create(app, account, session, Some(&token), language, context).await?;
     Ok(cookie)
 }
 
@@ -215,7 +220,8 @@ async fn create_for_api(
         return Err(Error::SecondFactorRequired(Box::new(required)));
     }
     let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
-    create(app, account, Some(session), confirmed, language, context).await?;
+    let session = Some((session, source_of(context)));
+    create(app, account, session, confirmed, language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
 }
@@ -225,6 +231,7 @@ async fn prepare_confirmed(
     app: &App,
     token: &str,
     proof: Proof<'_>,
+    context: &RequestContext,
 ) -> Result<(NewAccount, String), Error> {
     let EmailToken { id, email, detail, .. } =
         email_tokens::open(app, Purpose::ConfirmRegistration, token).await?.token;
@@ -237,10 +244,18 @@ async fn prepare_confirmed(
     user.is_verified = true;
     let password_hash = match proof {
         Proof::Password(password) => {
-            app.admit(Limit::LoginAccount, &Key::unknown_login(&email.canonical))?;
+            let account = guesses::unknown(app, &Login::Email(email.canonical.clone()))?;
+            let guess = Guess::begin(app, account, source_of(context), None).await?;
+            let actor = Actor::caller("anonymous", context);
             match app.hasher.verify(password, Some(&pending.password_hash)).await? {
-                Verdict::Right | Verdict::RightButOutdated => pending.password_hash,
-                Verdict::Wrong => return Err(Error::InvalidCredentials),
+                Verdict::Right | Verdict::RightButOutdated => {
+                    guess.right(app).forget_now(app, &actor).await?;
+                    pending.password_hash
+                }
+                Verdict::Wrong => {
+                    guess.wrong(app, &actor).await?;
+                    return Err(Error::InvalidCredentials);
+                }
             }
         }
         Proof::NewPassword(password) => password::hash_new(app, &user, password).await?,
@@ -297,7 +312,7 @@ async fn prepare(
 async fn create(
     app: &App,
     account: NewAccount,
-    session: Option<PreparedSession>,
+    session: Option<(PreparedSession, LoginSource)>,
     confirmed: Option<&str>,
     language: &str,
     context: &RequestContext,
@@ -334,7 +349,11 @@ async fn create(
         tx.event(&Event::user_created(&inserted)).await?;
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
         match session {
-            Some(session) => session.store(&mut tx, "user.register").await,
+            Some((session, source)) => {
+                let never = Some(LastSeen::default());
+                known_sources::remember(&mut tx, &user.id, &source, never).await?;
+                session.store(&mut tx, "user.register").await
+            }
             None => tx.audit("user.register", Some(&user.id), json!({})).await,
         }
     };

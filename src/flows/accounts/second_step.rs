@@ -18,6 +18,7 @@ use crate::{
     flows::{
         accounts::{
             deletion,
+            known_sources::{self, source_of, source_with},
             second_factors::{
                 self, Confirmation, Confirmed, passkeys,
                 proof::{self, Proof},
@@ -35,6 +36,7 @@ use crate::{
         user::{Deletion, User},
     },
     storage::{
+        known_sources::LoginSource,
         second_factors as rows,
         users::{self, UserWithPassword},
     },
@@ -162,7 +164,7 @@ async fn check(
     let user_id = account.user.id.as_str();
     match answer {
         Answer::Code(code) => {
-            Ok(Step::Proof(proof::check(app, user_id, code, context.address).await?))
+            Ok(Step::Proof(proof::check(app, user_id, code, &source_of(context)).await?))
         }
         Answer::Passkey { token, credential } => {
             Ok(Step::Proof(passkeys::check(app, user_id, token, credential).await?))
@@ -193,7 +195,8 @@ pub async fn log_in(
     let step = check(app, &account, answer, context).await?;
     let user = account.user.clone();
     let (session, tokens) = PreparedSession::api(app, user, step.amr(), context).await?;
-    let recovery_codes = store(app, account, step, session, context).await?;
+    let source = source_of(context);
+    let recovery_codes = store(app, account, step, session, &source, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(Completed { session: tokens, recovery_codes })
 }
@@ -213,7 +216,8 @@ pub async fn log_in_browser(
     let step = check(app, &account, answer, context).await?;
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, step.amr(), previous, context);
-    let recovery_codes = store(app, account, step, session, context).await?;
+    let source = source_with(context, &cookie);
+    let recovery_codes = store(app, account, step, session, &source, context).await?;
     Ok(Completed { session: cookie, recovery_codes })
 }
 
@@ -223,6 +227,7 @@ async fn store(
     account: UserWithPassword,
     step: Step,
     session: PreparedSession,
+    source: &LoginSource,
     context: &RequestContext,
 ) -> Result<Option<Vec<String>>, Error> {
     if let Some(deletion) = account.cancellable_deletion() {
@@ -251,6 +256,7 @@ async fn store(
             second_factors::add(app, &mut tx, &user.id, confirmed, locked).await?.recovery_codes
         }
     };
+    known_sources::remember(&mut tx, &user.id, source, None).await?;
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
     app.metrics.login(LoginOutcome::Ok);
@@ -291,7 +297,7 @@ pub async fn log_in_by_passkey(
     let (account, proof) = identified(app, token, credential).await?;
     let user = account.user.clone();
     let (session, tokens) = PreparedSession::api(app, user, proof.further_amr(), context).await?;
-    store_passkey(app, account, proof, session, context).await?;
+    store_passkey(app, account, proof, session, &source_of(context), context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
 }
@@ -311,7 +317,8 @@ pub async fn log_in_browser_by_passkey(
     let user = account.user.clone();
     let amr = proof.further_amr();
     let (session, cookie) = PreparedSession::browser(app, user, amr, previous, context);
-    store_passkey(app, account, proof, session, context).await?;
+    let source = source_with(context, &cookie);
+    store_passkey(app, account, proof, session, &source, context).await?;
     Ok(cookie)
 }
 
@@ -321,9 +328,10 @@ async fn store_passkey(
     account: UserWithPassword,
     proof: Proof,
     session: PreparedSession,
+    source: &LoginSource,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    match store(app, account, Step::Proof(proof), session, context).await {
+    match store(app, account, Step::Proof(proof), session, source, context).await {
         Ok(_) => Ok(()),
         Err(Error::LoginExpired | Error::WrongCode) => Err(Error::InvalidPasskey),
         Err(other) => Err(other),
@@ -363,7 +371,7 @@ pub async fn step_up(
 ) -> Result<Cookie, Error> {
     let user_id = browser.user.id.as_str();
     let proof = match answer {
-        Answer::Code(code) => proof::check(app, user_id, code, context.address).await?,
+        Answer::Code(code) => proof::check(app, user_id, code, &source_of(context)).await?,
         Answer::Passkey { token, credential } => {
             passkeys::check(app, user_id, token, credential).await?
         }

@@ -37,6 +37,8 @@ pub struct Cookie {
     pub value: String,
     /// Seconds.
     pub max_age: u64,
+    /// The device cookie, where the browser has none yet.
+    pub device: Option<String>,
 }
 
 /// A session that a login or a registration opens, ready to be stored.
@@ -89,7 +91,8 @@ impl PreparedSession {
             user_agent: context.user_agent.clone(),
         };
         let session = Self::Browser { row: Box::new(row), replaces: previous.map(cookie_hash) };
-        (session, Cookie { value, max_age: ttl.as_secs() })
+        let device = context.device.is_none().then(|| new_cookie(app));
+        (session, Cookie { value, max_age: ttl.as_secs(), device })
     }
 
     /// Stores the session with its event and its entry in the audit log.
@@ -101,7 +104,7 @@ impl PreparedSession {
     }
 }
 
-/// The value of a new session cookie.
+/// The value of a new cookie of a session or a device.
 pub(crate) fn new_cookie(app: &App) -> String {
     URL_SAFE_NO_PAD.encode(app.rng.bytes::<32>())
 }

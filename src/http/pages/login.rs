@@ -156,6 +156,18 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     }
 }
 
+/// Sets the session cookie, and the device cookie where the browser has none.
+pub(super) fn set_cookies(app: &App, response: &mut Response, cookie: &Cookie) {
+    let names = CookieNames::of(&app.config);
+    let session = names.session_cookie(&cookie.value, cookie.max_age);
+    let device = cookie.device.as_deref().map(|device| names.device_cookie(device));
+    for cookie in [Some(session), device].into_iter().flatten() {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
 /// Sets the session cookie and redirects to `return_to`.
 pub(super) fn logged_in(
     app: &Arc<App>,
@@ -163,9 +175,6 @@ pub(super) fn logged_in(
     return_to: Option<&ReturnTo>,
 ) -> Result<Response> {
     let mut response = see_other(return_to.map_or(account::PATH, |to| to.url.as_str()))?;
-    let cookie = CookieNames::of(&app.config).session_cookie(&cookie.value, cookie.max_age);
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+    set_cookies(app, &mut response, cookie);
     Ok(response)
 }

@@ -10,8 +10,13 @@ use poem::{
 };
 
 use super::{
-    LoginContext, ReturnTo, authorize::display_name, check_form, csrf::CsrfCookie, current_session,
-    deletion, form_status, login::login_url, problem, rendered, see_other, session_cookie,
+    LoginContext, ReturnTo,
+    authorize::display_name,
+    check_form,
+    csrf::CsrfCookie,
+    current_session, deletion, form_status,
+    login::{login_url, set_cookies},
+    problem, rendered, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -217,12 +222,11 @@ pub(super) fn codes_page(
     cookie: Option<&Cookie>,
 ) -> Result<Response> {
     let page = RecoveryCodes { codes, next };
-    let page = rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?;
-    let names = CookieNames::of(&app.config);
-    Ok(match cookie {
-        Some(cookie) => with_cookie(page, &names.session_cookie(&cookie.value, cookie.max_age)),
-        None => page,
-    })
+    let mut page = rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?;
+    if let Some(cookie) = cookie {
+        set_cookies(app, &mut page, cookie);
+    }
+    Ok(page)
 }
 
 /// What a form shows for a refused code or set-up.

@@ -316,6 +316,7 @@ async fn t108_no_code_is_issued_after_the_consent_was_withdrawn(backend: Backend
         correlation_id: "c".to_owned(),
         address: [127, 0, 0, 1].into(),
         user_agent: None,
+        device: None,
     };
     let params = Params::parse(request.query().as_bytes()).expect("parameters");
     let cookie = ann.cookies["propusk_session"].clone();

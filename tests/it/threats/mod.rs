@@ -13,6 +13,7 @@ mod exchange;
 mod front_channel;
 pub mod gateway;
 mod grpc;
+mod logins;
 mod modules;
 mod second_factors;
 mod self_service;

@@ -390,7 +390,8 @@ pub(crate) async fn step_up(
     if !browser_sessions::step_up(tx, &browser.id, hash, &amr, now).await? {
         return Err(Error::LoginExpired);
     }
-    Ok(Cookie { value, max_age: app.config.authorization.browser_session_ttl.as_secs() })
+    let max_age = app.config.authorization.browser_session_ttl.as_secs();
+    Ok(Cookie { value, max_age, device: None })
 }
 
 /// Removes a factor. The last one takes the recovery codes with it.

@@ -1,7 +1,5 @@
 //! Checking a code: which factor it proves, and the limit of wrong ones.
 
-use std::net::IpAddr;
-
 use serde_json::json;
 
 use super::{recovery, totp, totp_seal};
@@ -9,7 +7,6 @@ use crate::{
     app::App,
     diagnostics,
     error::Error,
-    limits,
     model::{
         authentication::{HARDWARE_KEY, MFA, OTP, PASSWORD, SOFTWARE_KEY, USER},
         event::Event,
@@ -17,7 +14,9 @@ use crate::{
     },
     storage::{
         self, AuditedTx,
-        second_factors::{self as rows, Attempt, DelayPolicy, PasskeyRow},
+        guesses::{self, Attempt, Blocked, DelayPolicy, GuessedAccount, Kind},
+        known_sources::LoginSource,
+        second_factors::{self as rows, PasskeyRow},
     },
     telemetry::FactorOutcome,
 };
@@ -27,15 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Proof {
     what: What,
-    /// Of a code, which could be guessed.
-    counted: Option<Counted>,
-}
-
-/// The network of a request, and the row that the attempt was counted in.
-#[derive(Debug)]
-struct Counted {
-    network: String,
-    row: String,
+    /// Of a code, which could be guessed: the row that the attempt was counted in.
+    counted: Option<String>,
 }
 
 #[derive(Debug)]
@@ -108,8 +100,8 @@ impl Proof {
             tx.event(&Event::recovery_code_used(user_id)).await?;
             tx.audit("factor.recovery_code_used", Some(user_id), json!({})).await?;
         }
-        if let Some(Counted { network, row }) = &self.counted {
-            rows::succeeded(tx, user_id, row, network, now).await?;
+        if let Some(row) = &self.counted {
+            guesses::forget(tx, &GuessedAccount::user(user_id), Kind::Code, row).await?;
         }
         Ok(true)
     }
@@ -132,7 +124,7 @@ pub(crate) async fn check(
     app: &App,
     user_id: &str,
     typed: &str,
-    address: IpAddr,
+    source: &LoginSource,
 ) -> Result<Proof, Error> {
     let wrong = |why: &str| {
         diagnostics::record("second_factor.code", why);
@@ -149,19 +141,21 @@ pub(crate) async fn check(
         free: settings.wrong_codes.into(),
         delay: settings.delay,
         max: settings.max_delay,
+        quiet: None,
+        most: None,
     };
     let now = app.clock.now();
-    let network = limits::network(address).to_string();
-    let counted = rows::count_attempt(&app.db, user_id, &network, policy, now).await?;
+    let account = GuessedAccount::user(user_id);
+    let counted = guesses::count(&app.db, &account, Kind::Code, source, policy, false, now).await?;
     let row = match counted {
-        Attempt::Counted { network } => network,
-        Attempt::Blocked { until } => {
+        Attempt::Counted(counted) => counted.source,
+        Attempt::Blocked(Blocked { until, .. }) => {
             diagnostics::record("limit", "second_factors.wrong_codes");
             app.metrics.second_factor(FactorOutcome::RateLimited);
             return Err(Error::TooMany((until - now).max(std::time::Duration::from_secs(1))));
         }
     };
-    let proves = |what| Ok(Proof { what, counted: Some(Counted { network, row }) });
+    let proves = |what| Ok(Proof { what, counted: Some(row) });
     if let Some(code) = recovery_code {
         let hash = recovery::hash(app, user_id, &code)?;
         if rows::has_code(&app.db, user_id, hash).await? {
