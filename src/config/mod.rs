@@ -554,6 +554,8 @@ pub struct Passwords {
     pub min_strength: u8,
     #[serde(deserialize_with = "empty_is_none")]
     pub blocklist_file: Option<PathBuf>,
+    #[serde(deserialize_with = "empty_is_none")]
+    pub breached_folder: Option<PathBuf>,
     pub memory_kib: u32,
     pub iterations: u32,
     pub parallelism: u32,

@@ -380,6 +380,19 @@ const INVALID: &[Case] = &[
         "passwords.blocklist_file",
         "file not found",
     ),
+    (&[("PROPUSK_LOGIN__WRONG_PASSWORDS", "0")], "login.wrong_passwords", "from 1 to 100"),
+    (&[("PROPUSK_LOGIN__DELAY", "16m")], "login.delay", "from 1s to login.max_delay"),
+    (&[("PROPUSK_LOGIN__MAX_DELAY", "25h")], "login.max_delay", "at most 24h"),
+    (
+        &[("PROPUSK_LOGIN__FORGET_AFTER", "14m")],
+        "login.forget_after",
+        "from login.max_delay to 30d",
+    ),
+    (
+        &[("PROPUSK_LOGIN__MAX_WRONG_PASSWORDS", "4")],
+        "login.max_wrong_passwords",
+        "at least login.wrong_passwords",
+    ),
     (&[("PROPUSK_TOKENS__ACCESS_TTL", "59s")], "tokens.access_ttl", "from 1m to 1h"),
     (&[("PROPUSK_TOKENS__ACCESS_TTL", "61m")], "tokens.access_ttl", "from 1m to 1h"),
     (

@@ -7,6 +7,7 @@
 //! Hashes that were imported from other systems ([`ImportedHash`]) are verified by the same workers,
 //! under the same permits.
 
+mod breached;
 mod imported;
 mod policy;
 
@@ -33,7 +34,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     imported::{Digest, FirebaseParameters, ImportedHash, ScryptParams, UnusableHash, base64},
-    policy::{BlocklistError, Policy},
+    policy::{Policy, PolicyError},
 };
 use crate::{clock::Rng, config};
 
@@ -465,6 +466,7 @@ mod tests {
             min_length: 8,
             min_strength: 3,
             blocklist_file: None,
+            breached_folder: None,
             memory_kib: 256,
             iterations: 1,
             parallelism: 1,

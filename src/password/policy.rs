@@ -9,8 +9,9 @@ use std::{
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
+use zxcvbn::feedback::Warning;
 
-use super::{MAX_BYTES, normalised};
+use super::{MAX_BYTES, breached::BreachedPasswords, normalised};
 use crate::config;
 
 /// The prefixes, in characters, whose strength is estimated: a strong prefix suffices, and the cost
@@ -18,39 +19,51 @@ use crate::config;
 const ESTIMATED_PREFIXES: [usize; 2] = [16, 40];
 
 /// The password policy, the same wherever a password is set: long enough, without control
-/// characters, not on a blocklist, hard to guess. No composition rules (NIST SP 800-63B-4
+/// characters, not on a blocklist, not common, not in a data breach, hard to guess. No composition rules (NIST SP 800-63B-4
 /// §3.1.1.2).
 pub struct Policy {
     min_length: usize,
     min_strength: u8,
     /// The first 64 bits of each entry's SHA-256, sorted.
     blocklist: Vec<u64>,
+    breached: Option<BreachedPasswords>,
 }
 
-/// The blocklist file cannot be read.
+/// A list of refused passwords cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "passwords.blocklist_file: cannot read `{}`: {source}; name a text file with one password per line, \
-     or leave the key empty",
-    path.display()
-)]
-pub struct BlocklistError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum PolicyError {
+    #[error(
+        "passwords.blocklist_file: cannot read `{}`: {source}; name a text file with one password per line, \
+         or leave the key empty",
+        path.display()
+    )]
+    Blocklist { path: PathBuf, source: std::io::Error },
+    #[error(
+        "passwords.breached_folder: cannot use `{}`: {source}; name a folder of range files of Pwned \
+         Passwords, or leave the key empty",
+        path.display()
+    )]
+    Breached { path: PathBuf, source: std::io::Error },
 }
 
 impl Policy {
     /// The configured policy; reads the blocklist.
     ///
     /// # Errors
-    /// [`BlocklistError`] when the blocklist cannot be read.
-    pub fn new(config: &config::Passwords) -> Result<Self, BlocklistError> {
+    /// [`PolicyError`] when a configured list cannot be read.
+    pub fn new(config: &config::Passwords) -> Result<Self, PolicyError> {
         let blocklist = match &config.blocklist_file {
             Some(path) => read_blocklist(path)
-                .map_err(|source| BlocklistError { path: path.clone(), source })?,
+                .map_err(|source| PolicyError::Blocklist { path: path.clone(), source })?,
             None => Vec::new(),
         };
-        Ok(Self { min_length: config.min_length, min_strength: config.min_strength, blocklist })
+        let open = |path: &PathBuf| {
+            BreachedPasswords::open(path)
+                .map_err(|source| PolicyError::Breached { path: path.clone(), source })
+        };
+        let breached = config.breached_folder.as_ref().map(open).transpose()?;
+        let (min_length, min_strength) = (config.min_length, config.min_strength);
+        Ok(Self { min_length, min_strength, blocklist, breached })
     }
 
     /// Checks a password, given the words that an attacker would try first for this user (email,
@@ -73,6 +86,7 @@ impl Policy {
                 "Leave out control characters, such as tabs and line ends, and U+FFFD.".to_owned(),
             ]);
         }
+        let typed = password;
         let password = normalised(password);
         let mut failed = Vec::new();
 
@@ -91,6 +105,14 @@ impl Policy {
             );
         }
 
+        if self.breached.as_ref().is_some_and(|list| list.contains([typed, &password])) {
+            failed.push(
+                "This password has appeared in a data breach; choose another, and change it wherever \
+                 you use it."
+                    .to_owned(),
+            );
+        }
+
         let context: Vec<String> = context.iter().flat_map(|word| context_words(word)).collect();
         if context.contains(&folded) {
             failed.push(
@@ -99,6 +121,8 @@ impl Policy {
             );
         } else if let Some(advice) = self.too_easy(&password, &context) {
             failed.push(format!("This password is too easy to guess. {advice}"));
+        } else if is_common(&password) {
+            failed.push("This is a very common password; choose another.".to_owned());
         }
 
         if failed.is_empty() { Ok(()) } else { Err(failed) }
@@ -128,6 +152,24 @@ impl Policy {
         }
         advice
     }
+}
+
+/// Whether a password is one of the 30,000 most common ones, which zxcvbn knows: they are refused at
+/// any `passwords.min_strength`.
+fn is_common(password: &str) -> bool {
+    let is_short = password.chars().nth(ESTIMATED_PREFIXES[0]).is_none();
+    is_short
+        && zxcvbn::zxcvbn(password, &[])
+            .feedback()
+            .and_then(|feedback| feedback.warning())
+            .is_some_and(|warning| {
+                matches!(
+                    warning,
+                    Warning::ThisIsATop10Password
+                        | Warning::ThisIsATop100Password
+                        | Warning::ThisIsACommonPassword
+                )
+            })
 }
 
 /// The words of an email address or name that are guessable passwords: the whole and its parts.
@@ -227,7 +269,11 @@ mod tests {
             assert!(rejection(&lax, password).contains("Do not use your email"));
         }
         assert!(rejection(&policy, "alicethegreat1").contains("too easy"));
-        assert!(lax.check("password1", &[]).is_ok());
+        assert!(lax.check("kettle42", &[]).is_ok());
+        for common in ["password1", "iloveyou", "PASSWORD1", "trustno1"] {
+            let refused = rejection(&lax, common);
+            assert_eq!(refused, "This is a very common password; choose another.", "{common}");
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ backend_tests! {
     t216_too_many_guesses_leave_known_devices_only,
     t217_a_known_device_is_known_for_its_users_only,
     t218_a_run_of_guesses_is_one_audit_entry_and_explained,
+    t219_breached_passwords_are_refused_wherever_one_is_set,
     the_limits_of_the_documentation_are_in_force,
 }
 
@@ -388,6 +389,33 @@ async fn t218_a_run_of_guesses_is_one_audit_entry_and_explained(backend: Backend
     {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
+}
+
+async fn t219_breached_passwords_are_refused_wherever_one_is_set(backend: Backend) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let breached = "winter festival in tromso";
+    let hash = openssl::sha::sha1(breached.as_bytes());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+    let file = folder.path().join(format!("{}.txt", &hash[..5]));
+    std::fs::write(&file, format!("{}:1\r\n{}:42\r\n", "0".repeat(35), &hash[5..]))
+        .expect("a file");
+    let path = folder.path().display().to_string();
+    let settings = [("PROPUSK_PASSWORDS__BREACHED_FOLDER", path.as_str())];
+    let server = TestServer::with(backend, &settings).await;
+    const REGISTER: &str = "/api/v1/auth/register";
+    let new = json!({ "email": "vera@example.org", "password": breached });
+    let refused = server.post(REGISTER, new.clone()).await.expect_error(400, "VALIDATION_ERROR");
+    assert!(refused.text.contains("appeared in a data breach"), "{refused:?}");
+    // Of a user who has another one. Passwords that are not in the folder's files are accepted.
+    server.register("ann").await;
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    let error = users::set_password(&server.app, &id, breached, &Actor::operator()).await;
+    let error = error.expect_err("breached");
+    assert!(format!("{error:?}").contains("appeared in a data breach"), "{error:?}");
+    // Logins do not read the folder: it may change while the server runs.
+    std::fs::remove_file(&file).expect("removed");
+    server.login("ann").await.expect(StatusCode::OK);
+    server.post(REGISTER, new).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
