@@ -35,6 +35,14 @@ mail-password-subject = Your password was changed
 mail-password-text = The password of your account at { $brand } was changed, and all sessions were ended.
 mail-password-not-you = If this was not you, reset the password now on the login page, and contact the operator.
 
+mail-device-subject = A login from a new device
+mail-device-text = Somebody has logged in to your account at { $brand } from a device and a network that it was not used from before.
+mail-device-time = Time: { $time }
+mail-device-browser = Browser: { $browser }
+mail-device-other-browser = Browser: another program
+mail-device-address = IP address: { $address }
+mail-device-not-you = If this was you, there is nothing to do. If not, somebody knows your password: reset it now on the login page, which ends all sessions.
+
 mail-test-subject = A test mail
 mail-test-text = The settings of { $brand } are right: this mail has arrived.
 

@@ -24,3 +24,6 @@ CREATE TABLE guesses (
     PRIMARY KEY (account, kind, source)
 );
 CREATE INDEX guesses_failed_at ON guesses (failed_at);
+
+-- When the user was last told by mail of a login from a new device.
+ALTER TABLE users ADD COLUMN login_notice_at BIGINT;

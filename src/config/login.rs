@@ -19,6 +19,7 @@ pub struct Login {
     pub forget_after: Duration,
     /// 0: any number.
     pub max_wrong_passwords: u32,
+    pub new_device_mail: bool,
 }
 
 /// What is wrong with the values.

@@ -41,6 +41,14 @@ pub enum Content {
     DeletionRequested {
         date: String,
     },
+    /// A login from a device and a network that were not known.
+    NewDevice {
+        time: String,
+        /// Names of products that this server knows; empty: none of them.
+        browser: String,
+        /// The IP address.
+        address: String,
+    },
     /// Of `propusk mail test`.
     Test,
 }
@@ -58,6 +66,7 @@ impl Content {
             Self::EmailChanged { .. } => "email_changed",
             Self::PasswordChanged => "password_changed",
             Self::DeletionRequested { .. } => "deletion_requested",
+            Self::NewDevice { .. } => "new_device",
             Self::Test => "test",
         }
     }
@@ -76,6 +85,7 @@ impl Content {
             | Self::AddressInUse
             | Self::PasswordChanged
             | Self::DeletionRequested { .. }
+            | Self::NewDevice { .. }
             | Self::Test => return None,
         })
     }

@@ -391,6 +391,21 @@ pub async fn set_verified(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Records that the user is told of a login from a new device; `false` if that has happened since
+/// `since`.
+pub async fn record_login_notice(
+    tx: &mut Tx,
+    id: &str,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
+    let statement = Statement::new(
+        "UPDATE users SET login_notice_at = $3 WHERE id = $1 \
+         AND (login_notice_at IS NULL OR login_notice_at <= $2) RETURNING id",
+    );
+    Ok(!tx.run(statement.bind(id).bind(since).bind(now)).await?.is_empty())
+}
+
 /// Keeps the language of mails to a user.
 pub async fn set_language(tx: &mut Tx, id: &str, language: &str) -> Result<()> {
     let statement = Statement::new("UPDATE users SET language = $2 WHERE id = $1");

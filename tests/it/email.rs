@@ -24,6 +24,7 @@ backend_tests! {
     registrations_are_confirmed_by_mail,
     a_client_can_require_a_verified_address,
     administrators_changes_are_told_by_mail,
+    a_login_from_a_new_device_is_told_by_mail,
     without_mails_nothing_is_offered_that_needs_one,
 }
 
@@ -386,4 +387,58 @@ async fn without_mails_nothing_is_offered_that_needs_one(backend: Backend) {
         server.post_with(&path, &ann.access, body).await.expect_error(403, "MAIL_DISABLED");
     }
     assert_eq!(server.mails().await.len(), 0);
+}
+
+async fn a_login_from_a_new_device_is_told_by_mail(backend: Backend) {
+    const FIREFOX: &str =
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0";
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let settings = [MAILS, ("PROPUSK_SERVER__TRUSTED_PROXIES", "127.0.0.0/8")];
+    let server = TestServer::with(backend, &settings).await;
+    let silent = [&settings[..], &[("PROPUSK_LOGIN__NEW_DEVICE_MAIL", "false")]].concat();
+    let silent = server.another(&silent).await;
+    server.register("ann").await;
+    let log_in = async |at: &TestServer, address: &str, agent: &str| {
+        let body = json!({ "login": "ann", "password": PASSWORD });
+        let request = at.request(Method::POST, "/api/v1/auth/login").json(&body);
+        let request = request.header("x-forwarded-for", address).header("user-agent", agent);
+        send(request).await.expect(StatusCode::OK);
+    };
+    let told = async || {
+        let mut mails = server.mails_to("ann@example.org").await;
+        mails.retain(|mail| mail.subject == "A login from a new device");
+        mails
+    };
+    // Where she has registered.
+    log_in(&server, "127.0.0.1", FIREFOX).await;
+    assert_eq!(told().await.len(), 0);
+    // A new browser in a new network; then it is known, wherever it goes.
+    let mut browser = server.browser();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.77"] {
+        browser.cookies.remove("propusk_session");
+        let page = browser.open("/login").await;
+        let mut fields = vec![("login", "ann"), ("password", PASSWORD)];
+        let csrf = crate::support::oauth::Form::of(&page.text).field("csrf").to_owned();
+        fields.push(("csrf", &csrf));
+        let request = server.request(Method::POST, "/login").form(&fields);
+        let request = request.header("x-forwarded-for", address).header("user-agent", FIREFOX);
+        browser.send(request).await.expect(StatusCode::SEE_OTHER);
+        assert_eq!(told().await.len(), 1, "{address}");
+    }
+    let mail = told().await.remove(0);
+    for line in ["Time: 2026-11-21 00:00 UTC", "Browser: Firefox, Windows", "IP address: 192.0.2.1"]
+    {
+        assert!(mail.text.contains(line) && mail.html.contains(line), "{line}: {}", mail.text);
+    }
+    // Once a day, and nothing that the caller has chosen.
+    log_in(&server, "198.51.100.1", FIREFOX).await;
+    assert_eq!(told().await.len(), 1);
+    server.clock.advance(DAY);
+    log_in(&silent, "198.51.100.2", FIREFOX).await;
+    assert_eq!(told().await.len(), 1, "switched off");
+    log_in(&server, "198.51.100.3", "call +1 900 555 0100").await;
+    let mails = told().await;
+    assert_eq!(mails.len(), 2);
+    assert!(mails[1].text.contains("Browser: another program"), "{}", mails[1].text);
+    assert!(!mails[1].text.contains("900"), "{}", mails[1].text);
 }

@@ -10,7 +10,7 @@ use crate::{
         accounts::{
             deletion,
             guesses::{self, Guess, Right},
-            known_sources::{self, source_of, source_of_actor, source_with},
+            known_sources::{self, Arrival, source_of, source_of_actor, source_with},
             second_factors::proof,
             second_step::{self, Place},
         },
@@ -190,7 +190,8 @@ pub async fn verify_password(
                     }
                 }
                 guess.forget(&mut tx).await?;
-                known_sources::remember(&mut tx, &user.id, &source, last_seen).await?;
+                let login = Arrival { user: &user, source: &source, last_seen, context: None };
+                known_sources::remember(app, &mut tx, login).await?;
                 tx.audit("user.verify_password", Some(&user.id), json!({})).await?;
                 tx.commit().await?;
                 let record = users::record_by_id(&app.db, &user.id).await?;
@@ -401,8 +402,12 @@ async fn open(
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
     guess.forget(&mut tx).await?;
-    known_sources::remember(&mut tx, &user.id, source, last_seen).await?;
+    let login = Arrival { user: &user, source, last_seen, context: Some(context) };
+    let is_told = known_sources::remember(app, &mut tx, login).await?;
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
+    if is_told {
+        app.mails_waiting.notify_one();
+    }
     Ok(true)
 }

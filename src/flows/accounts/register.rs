@@ -36,7 +36,7 @@ use crate::{
     storage::{
         self, Conflict,
         email_tokens::{self as token_rows, EmailToken, NewToken},
-        known_sources::{LastSeen, LoginSource},
+        known_sources::LoginSource,
         roles,
         users::{self, NewUser},
     },
@@ -350,8 +350,7 @@ async fn create(
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
         match session {
             Some((session, source)) => {
-                let never = Some(LastSeen::default());
-                known_sources::remember(&mut tx, &user.id, &source, never).await?;
+                known_sources::remember_first(&mut tx, &user.id, &source).await?;
                 session.store(&mut tx, "user.register").await
             }
             None => tx.audit("user.register", Some(&user.id), json!({})).await,

@@ -18,7 +18,7 @@ use crate::{
     flows::{
         accounts::{
             deletion,
-            known_sources::{self, source_of, source_with},
+            known_sources::{self, Arrival, source_of, source_with},
             second_factors::{
                 self, Confirmation, Confirmed, passkeys,
                 proof::{self, Proof},
@@ -256,9 +256,13 @@ async fn store(
             second_factors::add(app, &mut tx, &user.id, confirmed, locked).await?.recovery_codes
         }
     };
-    known_sources::remember(&mut tx, &user.id, source, None).await?;
+    let login = Arrival { user: &user, source, last_seen: None, context: Some(context) };
+    let is_told = known_sources::remember(app, &mut tx, login).await?;
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
+    if is_told {
+        app.mails_waiting.notify_one();
+    }
     app.metrics.login(LoginOutcome::Ok);
     Ok(recovery_codes)
 }

@@ -97,6 +97,9 @@ const fn messages(content: &Content) -> Messages {
         Content::DeletionRequested { .. } => {
             ("mail-deletion-subject", "mail-deletion-text", None, &["mail-deletion-not-you"])
         }
+        Content::NewDevice { .. } => {
+            ("mail-device-subject", "mail-device-text", None, &["mail-device-not-you"])
+        }
         Content::Test => ("mail-test-subject", "mail-test-text", None, &[]),
     };
     Messages { subject, text, button, notes }
@@ -111,16 +114,35 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
     let brand = config.mail.brand.as_str();
     let issuer = config.server.issuer.as_str();
     let address = match &mail.content {
-        Content::ChangeRequested { address, .. } | Content::EmailChanged { address, .. } => address,
+        Content::ChangeRequested { address, .. }
+        | Content::EmailChanged { address, .. }
+        | Content::NewDevice { address, .. } => address,
         _ => "",
     };
     let date = match &mail.content {
         Content::DeletionRequested { date } => date,
         _ => "",
     };
+    let (time, browser, facts): (_, _, &[&str]) = match &mail.content {
+        Content::NewDevice { time, browser, .. } => {
+            let named = if browser.is_empty() {
+                "mail-device-other-browser"
+            } else {
+                "mail-device-browser"
+            };
+            (time.as_str(), browser.as_str(), &["mail-device-time", named, "mail-device-address"])
+        }
+        _ => ("", "", &[]),
+    };
     // Mail programs show isolates as boxes.
-    let say =
-        |key: &str| t.plain(t.with(key, &[("brand", brand), ("address", address), ("date", date)]));
+    let values = [
+        ("brand", brand),
+        ("address", address),
+        ("date", date),
+        ("time", time),
+        ("browser", browser),
+    ];
+    let say = |key: &str| t.plain(t.with(key, &values));
     let Messages { subject, text, button, notes } = messages(&mail.content);
     let link = mail.content.link().map(|(page, token)| {
         let query = [("token", token), ("lang", t.tag())];
@@ -139,7 +161,7 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
         brand: brand.to_owned(),
         site: issuer.to_owned(),
         heading: say(subject),
-        texts: vec![say(text)],
+        texts: std::iter::once(&text).chain(facts).copied().map(say).collect(),
         button: link.zip(button.map(say)),
         code,
         notes: notes.iter().copied().map(say).collect(),
@@ -170,6 +192,11 @@ mod tests {
             Content::EmailChanged { token: Some(token), address: address.clone() },
             Content::EmailChanged { token: None, address },
             Content::PasswordChanged,
+            Content::NewDevice {
+                time: text.to_owned(),
+                browser: text.to_owned(),
+                address: text.to_owned(),
+            },
             Content::Test,
         ]
     }
@@ -211,7 +238,7 @@ mod tests {
                 previews.push((format!("{kind}-{language}"), text, html));
             }
         }
-        assert_eq!(subjects.len(), 18, "each kind has its own subject: {subjects:?}");
+        assert_eq!(subjects.len(), 20, "each kind has its own subject: {subjects:?}");
         // For people: PROPUSK_TEST_MAILS=folder writes them out.
         if let Some(folder) = std::env::var_os("PROPUSK_TEST_MAILS").map(std::path::PathBuf::from) {
             for (name, text, html) in previews {
