@@ -71,7 +71,8 @@ CREATE TABLE browser_sessions (
     user_id          TEXT   NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     authenticated_at BIGINT NOT NULL,           -- `auth_time` (OpenID Connect Core section 2)
     amr              TEXT   NOT NULL,           -- RFC 8176, space-separated
-    expires_at       BIGINT NOT NULL,
+    expires_at       BIGINT NOT NULL,           -- unless it is used before
+    max_expires_at   BIGINT NOT NULL,           -- however it is used
     revoked_at       BIGINT,
     address          TEXT,                      -- IP address
     user_agent       TEXT

@@ -421,6 +421,9 @@ pub struct Authorization {
     pub pushed_request_ttl: Duration,
     #[serde(with = "humantime_serde")]
     pub browser_session_ttl: Duration,
+    /// Zero: however long it is not used.
+    #[serde(with = "humantime_serde")]
+    pub browser_session_idle: Duration,
     /// Whether a request without PKCE needs a `nonce`.
     pub require_nonce: bool,
 }

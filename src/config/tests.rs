@@ -380,6 +380,11 @@ const INVALID: &[Case] = &[
         "passwords.blocklist_file",
         "file not found",
     ),
+    (
+        &[("PROPUSK_AUTHORIZATION__BROWSER_SESSION_IDLE", "8d")],
+        "authorization.browser_session_idle",
+        "from 10m to authorization.browser_session_ttl",
+    ),
     (&[("PROPUSK_LOGIN__WRONG_PASSWORDS", "0")], "login.wrong_passwords", "from 1 to 100"),
     (&[("PROPUSK_LOGIN__DELAY", "16m")], "login.delay", "from 1s to login.max_delay"),
     (&[("PROPUSK_LOGIN__MAX_DELAY", "25h")], "login.max_delay", "at most 24h"),

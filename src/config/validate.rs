@@ -469,6 +469,11 @@ fn lifetimes(config: &Config, found: &mut Vec<Problem>) {
         found.push(("tokens.replay_window", "must be from 0s (off) to 5m".to_owned()));
     }
     let authorization = &config.authorization;
+    let idle = authorization.browser_session_idle;
+    if !idle.is_zero() && !(10 * MINUTE..=authorization.browser_session_ttl).contains(&idle) {
+        let rule = "must be 0s (off), or from 10m to authorization.browser_session_ttl".to_owned();
+        found.push(("authorization.browser_session_idle", rule));
+    }
     let second = Duration::from_secs(1);
     // Codes must be short-lived (RFC 6749 §4.1.2, §10.5); a minute suffices for any redirect.
     for (key, value, least, most, range) in [

@@ -21,6 +21,10 @@ pub struct BrowserSession {
     pub authenticated_at: Timestamp,
     /// Authentication methods (RFC 8176).
     pub amr: Vec<String>,
+    /// When it ends unless it is used before.
+    pub expires_at: Timestamp,
+    /// When it ends however it is used.
+    pub max_expires_at: Timestamp,
     /// The user has a second factor, whether it was used here or not.
     pub has_second_factor: bool,
     /// The role of the user requires one.

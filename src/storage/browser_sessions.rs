@@ -23,7 +23,10 @@ pub struct NewBrowserSession {
     pub token_hash: [u8; 32],
     pub user_id: String,
     pub amr: String,
+    /// When it ends unless it is used before.
     pub expires_at: Timestamp,
+    /// When it ends however it is used.
+    pub max_expires_at: Timestamp,
     pub address: Option<String>,
     pub user_agent: Option<String>,
 }
@@ -32,8 +35,8 @@ pub struct NewBrowserSession {
 pub async fn insert(tx: &mut Tx, new: NewBrowserSession, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(
-            "INSERT INTO browser_sessions (id, token_hash, user_id, authenticated_at, amr, expires_at, address, user_agent) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO browser_sessions (id, token_hash, user_id, authenticated_at, amr, expires_at, address, user_agent, \
+             max_expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(new.id)
         .bind(new.token_hash)
@@ -42,7 +45,8 @@ pub async fn insert(tx: &mut Tx, new: NewBrowserSession, now: Timestamp) -> Resu
         .bind(new.amr)
         .bind(new.expires_at)
         .bind(new.address)
-        .bind(new.user_agent),
+        .bind(new.user_agent)
+        .bind(new.max_expires_at),
     )
     .await?;
     Ok(())
@@ -64,6 +68,7 @@ pub async fn authorization_context(
         .read(
             Statement::new(concat!(
                 "SELECT v.version AS clients_version, b.id AS browser_id, b.authenticated_at, b.amr, \
+                 b.expires_at, b.max_expires_at, \
                  u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
                  u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
                  c.scope AS consent, ",
@@ -106,6 +111,8 @@ pub async fn authorization_context(
             modules: read_open_grants(&row)?,
             authenticated_at: Timestamp(row.get("authenticated_at")?),
             amr: amr.split(' ').map(str::to_owned).collect(),
+            expires_at: Timestamp(row.get("expires_at")?),
+            max_expires_at: Timestamp(row.get("max_expires_at")?),
             has_second_factor: second_factor.exists,
             requires_second_factor: second_factor.is_required,
         }),
@@ -125,7 +132,7 @@ pub async fn renew(
         .run(
             Statement::new(
                 "UPDATE browser_sessions SET token_hash = $3, authenticated_at = $4, amr = $5, expires_at = $6, \
-                 address = $7, user_agent = $8 \
+                 address = $7, user_agent = $8, max_expires_at = $9 \
                  WHERE token_hash = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $4 RETURNING id",
             )
             .bind(old_hash)
@@ -135,10 +142,21 @@ pub async fn renew(
             .bind(new.amr.as_str())
             .bind(new.expires_at)
             .bind(new.address.clone())
-            .bind(new.user_agent.clone()),
+            .bind(new.user_agent.clone())
+            .bind(new.max_expires_at),
         )
         .await?;
     one(rows).map(|row| row.get("id")).transpose()
+}
+
+/// Lets a valid session last until a later time.
+pub async fn extend(db: &Db, id: &str, until: Timestamp, now: Timestamp) -> Result<()> {
+    let statement = Statement::new(
+        "UPDATE browser_sessions SET expires_at = $2 WHERE id = $1 AND revoked_at IS NULL \
+         AND expires_at > $3 AND expires_at < $2",
+    );
+    db.write(statement.bind(id).bind(until).bind(now)).await?;
+    Ok(())
 }
 
 /// Gives a valid session a new cookie, and the methods of a second step of its login; `false` if the

@@ -47,6 +47,7 @@ async fn assert_active(server: &TestServer, tokens: &Tokens) -> Tokens {
 }
 
 backend_tests! {
+    an_idle_browser_session_ends,
     t25_100_parallel_refreshes_give_one_successor,
     t25_two_servers_agree_on_one_successor,
     t26_reuse_after_the_replay_window_revokes_the_session,
@@ -371,4 +372,48 @@ async fn t42_tokens_of_one_kind_are_refused_as_another(backend: Backend) {
     server.verify(&tokens.refresh).await.expect_error(401, "INVALID_TOKEN");
     server.refresh(&tokens.access).await.expect_error(401, "INVALID_REFRESH_TOKEN");
     assert_active(&server, &tokens).await;
+}
+
+async fn an_idle_browser_session_ends(backend: Backend) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let settings = [
+        ("PROPUSK_AUTHORIZATION__BROWSER_SESSION_IDLE", "1h"),
+        ("PROPUSK_AUTHORIZATION__BROWSER_SESSION_TTL", "12h"),
+    ];
+    let server = TestServer::with(backend, &settings).await;
+    server.register("ann").await;
+    let mut browser = server.logged_in("ann").await;
+    let is_logged_in = async |browser: &mut crate::support::oauth::Browser<'_>| {
+        !browser.open("/login").await.text.contains("name=\"password\"")
+    };
+    let ends_at = async || {
+        let statement = Statement::new("SELECT expires_at FROM browser_sessions");
+        let rows = server.app.db.read(statement).await.expect("rows");
+        rows[0].get::<i64>("expires_at").expect("a time")
+    };
+    // Use is written every five minutes at most.
+    let first = ends_at().await;
+    server.clock.advance(4 * MINUTE);
+    assert!(is_logged_in(&mut browser).await);
+    assert_eq!(ends_at().await, first);
+    for _ in 0..10 {
+        server.clock.advance(50 * MINUTE);
+        assert!(is_logged_in(&mut browser).await);
+    }
+    assert!(ends_at().await > first);
+    // Used or not, it ends with its lifetime: 504 minutes have passed, and 216 are left.
+    for _ in 0..4 {
+        server.clock.advance(50 * MINUTE);
+        assert!(is_logged_in(&mut browser).await);
+    }
+    server.clock.advance(17 * MINUTE);
+    assert!(!is_logged_in(&mut browser).await);
+    // Unused, it ends before.
+    let mut browser = server.logged_in("ann").await;
+    server.clock.advance(61 * MINUTE);
+    assert!(!is_logged_in(&mut browser).await);
+    maintenance::sweep(&server.app).await.expect("swept");
+    let statement = Statement::new("SELECT count(*) AS n FROM browser_sessions");
+    let rows = server.app.db.read(statement).await.expect("rows");
+    assert_eq!(rows[0].get::<i64>("n").expect("a number"), 0);
 }

@@ -1,12 +1,13 @@
 //! Browsers that are logged in: one opaque cookie, new at every login.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
     app::App,
+    clock::Timestamp,
     diagnostics,
     error::Error,
     flows::sessions::end,
@@ -41,8 +42,30 @@ pub async fn authorization_context(
     let found = rows::authorization_context(&app.db, token_hash, client_id, resource, now).await?;
     if let Some(browser) = &found.browser {
         diagnostics::identify_user(&browser.user.id);
+        extend(app, browser, now).await?;
     }
     Ok(found)
+}
+
+/// How exact the time of the last use is: a session writes no more often.
+const EXACT: Duration = Duration::from_secs(300);
+
+/// When a session that is used now ends unless it is used again.
+pub(crate) fn used_until(app: &App, max_expires_at: Timestamp, now: Timestamp) -> Timestamp {
+    match app.config.authorization.browser_session_idle {
+        Duration::ZERO => max_expires_at,
+        idle => max_expires_at.min(now + idle),
+    }
+}
+
+/// Keeps a session from becoming idle.
+async fn extend(app: &App, browser: &BrowserSession, now: Timestamp) -> Result<(), Error> {
+    let until = used_until(app, browser.max_expires_at, now);
+    let is_last = until == browser.max_expires_at && browser.expires_at < until;
+    if is_last || browser.expires_at + EXACT <= until {
+        rows::extend(&app.db, &browser.id, until, now).await?;
+    }
+    Ok(())
 }
 
 /// Who is logged in at this browser.

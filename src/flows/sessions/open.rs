@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{
-        accounts::browser_session::cookie_hash,
+        accounts::browser_session::{self, cookie_hash},
         sessions::end,
         tokens::{
             first_party::{self, Tokens},
@@ -81,12 +81,15 @@ impl PreparedSession {
     ) -> (Self, Cookie) {
         let value = new_cookie(app);
         let ttl = app.config.authorization.browser_session_ttl;
+        let now = app.clock.now();
+        let max_expires_at = now + ttl;
         let row = NewBrowserSession {
             id: app.new_id(),
             token_hash: cookie_hash(&value),
             user_id: user.id,
             amr: amr.join(" "),
-            expires_at: app.clock.now() + ttl,
+            expires_at: browser_session::used_until(app, max_expires_at, now),
+            max_expires_at,
             address: Some(context.address.to_string()),
             user_agent: context.user_agent.clone(),
         };
