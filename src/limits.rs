@@ -19,7 +19,7 @@ use quick_cache::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, config, storage::guesses::GuessedAccount};
+use crate::{clock::Timestamp, config};
 
 /// The limits; a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,9 +152,8 @@ impl Key {
         Self::of(b'u', id)
     }
 
-    /// Guesses at an account's password that count in one row.
-    pub fn guesses(account: &GuessedAccount, row: &str) -> Self {
-        let [account, tag] = account.parts();
+    /// Guesses at an account's password that count in one row of the database.
+    pub fn guesses([account, tag]: [&str; 2], row: &str) -> Self {
         Self::of(b'l', [account, "\0", tag, "\0", row].concat().as_bytes())
     }
 
@@ -476,7 +475,7 @@ mod tests {
 
     #[test]
     fn keys_of_different_kinds_never_collide() {
-        let guesses = |account| Key::guesses(&GuessedAccount::user(account), "");
+        let guesses = |account| Key::guesses([account, ""], "");
         assert!(Key::user(b"x") != guesses("x"));
         assert!(Key::client("x") != guesses("x"));
         assert!(Key::user(b"lx") != guesses("x"));

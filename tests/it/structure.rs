@@ -38,7 +38,7 @@ const ABOVE: &[(&str, &[&str])] = &[
     ("flows", &["app"]),
     ("api_error", &[]),
     ("credentials", &["api_error"]),
-    ("request_context", &["app"]),
+    ("request_context", &["app", "credentials"]),
     ("forward_auth", &["api_error", "app", "credentials", "flows"]),
     ("http", &["api_error", "app", "credentials", "flows", "forward_auth", "request_context"]),
     ("grpc", &["api_error", "app", "credentials", "flows", "forward_auth", "request_context"]),

@@ -89,7 +89,7 @@ impl Guess {
             if let Some(blocked) = known.blocked(policy, now) {
                 return Err(refuse(app, blocked));
             }
-            let key = Key::guesses(&account, &known.source);
+            let key = Key::guesses(account.parts(), &known.source);
             if !known.has_failures && app.limits.login_account.check(&key, now).is_ok() {
                 let state = State::Uncounted { row: known.source, has_others: known.has_others };
                 return Ok(Self { account, source, state });
@@ -141,11 +141,13 @@ impl Guess {
         match self.state {
             State::Off => Right(None),
             State::Uncounted { row, has_others } => {
-                app.limits.login_account.refund(&Key::guesses(&self.account, &row));
+                app.limits.login_account.refund(&Key::guesses(self.account.parts(), &row));
                 Right(has_others.then_some((self.account, row)))
             }
             State::Counted(counted) => {
-                app.limits.login_account.refund(&Key::guesses(&self.account, &counted.source));
+                app.limits
+                    .login_account
+                    .refund(&Key::guesses(self.account.parts(), &counted.source));
                 Right(Some((self.account, counted.source)))
             }
         }

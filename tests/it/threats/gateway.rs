@@ -319,6 +319,7 @@ async fn t100_no_cookie_of_propusk_reaches_the_application(backend: Backend) {
         for (sent, arrives) in [
             (format!("a=1; {ours}; b=2"), "a=1; b=2"),
             (format!("{ours}; propusk_refresh=r; propusk_session=s; propusk_csrf=c; z=9"), "z=9"),
+            (format!("{ours}; propusk_device=SECRET; __Host-propusk_login=SECRET; z=9"), "z=9"),
             (
                 format!("my_propusk_access=x; {ours};propusk_refresh=r; __Host-propusk_session=s"),
                 "my_propusk_access=x; ",
