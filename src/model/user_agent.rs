@@ -1,6 +1,8 @@
 //! Devices in words, from what a browser says about itself. It may say anything: the words help a
 //! user to recognise a session and decide nothing.
 
+use std::fmt;
+
 /// A browser and its system, by the names of the products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {
@@ -56,6 +58,14 @@ impl Device {
     }
 }
 
+/// `Firefox, Linux`; empty where neither is known.
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = [self.browser, self.system].into_iter().flatten();
+        f.write_str(&known.collect::<Vec<_>>().join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,10 +110,15 @@ mod tests {
             ),
             ("curl/8.14.1", Some("curl"), None),
             ("okhttp/4.12.0", None, None),
+            ("call +1 900 555 0100 https://evil.example", None, None),
             ("", None, None),
         ] {
             assert_eq!(Device::of(Some(text)), Device { browser, system }, "{text}");
         }
         assert_eq!(Device::of(None), Device::default());
+        let device = |browser, system| Device { browser, system }.to_string();
+        assert_eq!(device(Some("Firefox"), Some("Linux")), "Firefox, Linux");
+        assert_eq!(device(None, Some("Linux")), "Linux");
+        assert_eq!(device(None, None), "");
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         device,
         mail::Content,
         user::User,
+        user_agent::Device,
     },
     storage::{
         self, AuditedTx,
@@ -98,10 +99,10 @@ async fn tell(
     {
         return Ok(false);
     }
-    let (date, agent) = (now.rfc3339(), context.user_agent.as_deref().unwrap_or_default());
+    let date = now.rfc3339();
     let content = Content::NewDevice {
         time: format!("{} UTC", date.get(..16).unwrap_or(&date).replace('T', " ")),
-        browser: device::describe(agent),
+        browser: Device::of(context.user_agent.as_deref()).to_string(),
         address: context.address.to_string(),
     };
     let notice = Outgoing {
