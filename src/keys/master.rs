@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::{clock::Rng, storage::files};
 
+/// Of an authentication tag of 16 bytes, in base64url.
+const TAG_LENGTH: usize = 22;
+
 /// The key that encrypts all other keys: 32 random bytes.
 pub(super) struct MasterKey(Zeroizing<[u8; 32]>);
 
@@ -73,6 +76,10 @@ impl MasterKey {
                  set secrets.master_key_file to the key that this deployment was created with"
             ))
         };
+        // RFC 7518 §5.3: 128 bits. OpenSSL would compare as many as there are.
+        if jwe.rsplit('.').next().is_none_or(|tag| tag.len() != TAG_LENGTH) {
+            return Err(Error::MasterKey("the authentication tag has another length".to_owned()));
+        }
         let decrypter = jwe::Dir.decrypter_from_bytes(*self.0)?;
         let (secret, header) = jwe::deserialize_compact(jwe, &decrypter).map_err(wrong)?;
         if header.key_id() != Some(id) {
