@@ -551,6 +551,13 @@ pub async fn lock_last_revocation(tx: &mut Tx, subject: &str) -> Result<Option<T
     Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
 }
 
+/// When a session of a user was last revoked: [`revoke_all`] takes a later time.
+pub async fn last_revocation(tx: &mut Tx, user_id: &str) -> Result<Option<Timestamp>> {
+    let statement = Statement::new("SELECT MAX(revoked_at) AS at FROM sessions WHERE user_id = $1");
+    let row = one(tx.run(statement.bind(user_id)).await?);
+    Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
+}
+
 /// Selects the sessions to revoke.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {

@@ -208,9 +208,9 @@ async fn an_authenticator_app_is_added_used_and_removed_on_the_pages(backend: Ba
     assert!(wrong.expect(StatusCode::BAD_REQUEST).text.contains("Неверный код"));
     let empty = send_code(&mut phone, &page, " ").await.expect(StatusCode::BAD_REQUEST);
     let done = send_code(&mut phone, &empty, &app.code(&server.clock)).await;
-    assert_eq!(done.expect(StatusCode::SEE_OTHER).header("location"), "/login");
+    assert_eq!(done.expect(StatusCode::SEE_OTHER).header("location"), "/account");
     assert!(!phone.cookies.contains_key("propusk_login"), "{:?}", phone.cookies);
-    assert!(phone.open("/login").await.text.contains("Вы вошли"));
+    assert!(phone.open("/account").await.text.contains("Вы вошли"));
     next_step(&server);
     // A recovery code does as well.
     let mut lost = server.browser();

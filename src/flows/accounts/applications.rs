@@ -139,8 +139,10 @@ pub async fn withdraw(
         tx.event(&Event::consent(kind, user_id, client_id)).await?;
     }
     tx.audit(kind.as_str(), Some(user_id), json!({ "clientId": client_id })).await?;
-    // The locks may have waited.
+    // The locks may have waited; the time tells these sessions from those revoked before.
+    let last = sessions::last_revocation(&mut tx, user_id).await?;
     let now = tx.read_clock();
+    let now = last.map_or(now, |last| now.past(last));
     let of = sessions::SessionSelector::UserAtClient(user_id, client_id);
     let reason = RevocationReason::ConsentWithdrawn;
     let listed_until = now + LONGEST_TOKEN_LIFE;

@@ -28,7 +28,7 @@ use crate::{
         session::RevocationReason,
         user::{Deletion, User},
     },
-    storage::{self, second_factors as factors, users},
+    storage::{self, second_factors as factors, sessions, users},
     telemetry::DeletionOutcome,
 };
 
@@ -87,6 +87,8 @@ pub async fn request(
         is_sent: true,
     };
     mail::queue(app, &mut tx, notice).await?;
+    let last = sessions::last_revocation(&mut tx, user_id).await?;
+    let now = last.map_or(now, |last| now.past(last));
     accounts::revoke_sessions(&mut tx, user_id, RevocationReason::UserDisabled, now).await?;
     tx.commit().await?;
     app.metrics.account_deletion(DeletionOutcome::Requested);

@@ -217,8 +217,10 @@ pub async fn end_others(
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     let now = tx.now();
     let browsers = browser_sessions::revoke_others(&mut tx, user_id, kept, now).await?;
-    // The locks may have waited.
+    // The locks may have waited; the time tells these sessions from those revoked before.
+    let last = sessions::last_revocation(&mut tx, user_id).await?;
     let now = tx.read_clock();
+    let now = last.map_or(now, |last| now.past(last));
     tx.event(&Event::others_logged_out(user_id, kept)).await?;
     tx.audit("session.end_others", Some(user_id), json!({ "kept": kept })).await?;
     let of = sessions::SessionSelector::Others(user_id, kept);

@@ -91,7 +91,10 @@ async fn t205_a_session_or_consent_of_another_user_is_not_found(backend: Backend
     let body = json!({ "login": "ann", "password": PASSWORD, "delivery": "cookie" });
     let login = server.request(Method::POST, "/api/v1/auth/login").json(&body);
     let mut cookies = server.browser();
-    cookies.send(login.header("origin", &server.base)).await.expect(StatusCode::OK);
+    cookies
+        .send(login.header("origin", &server.app.config.server.issuer))
+        .await
+        .expect(StatusCode::OK);
     let forged = server.request(Method::POST, &format!("{SESSIONS}/revoke-others"));
     let forged = cookies.send(forged.header("origin", "https://evil.example")).await;
     forged.expect_error(403, "CROSS_SITE_REQUEST");
@@ -161,7 +164,10 @@ async fn t207_a_deletion_needs_a_fresh_login_and_an_own_form(backend: Backend) {
     let body = json!({ "login": "ann", "password": PASSWORD, "delivery": "cookie" });
     let login = server.request(Method::POST, "/api/v1/auth/login").json(&body);
     let mut cookies = server.browser();
-    cookies.send(login.header("origin", &server.base)).await.expect(StatusCode::OK);
+    cookies
+        .send(login.header("origin", &server.app.config.server.issuer))
+        .await
+        .expect(StatusCode::OK);
     let forged = server.request(Method::POST, DELETION).header("origin", "https://evil.example");
     cookies.send(forged).await.expect_error(403, "CROSS_SITE_REQUEST");
     // A client's token, and one of no user.
