@@ -83,6 +83,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
         user_id: site.login.user_id.clone(),
         amr: "pwd".to_owned(),
         expires_at: now + Duration::from_secs(86_400),
+        max_expires_at: now + Duration::from_secs(86_400),
         address: None,
         user_agent: None,
     };

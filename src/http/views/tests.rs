@@ -75,7 +75,11 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         name: text,
         email: "vera@example.org",
         applications: vec![(text, "https://app.example/"), (text, text)],
-        changes_email: true,
+        links: vec![AccountLink {
+            path: "/email/change",
+            title: "email-change-title",
+            text: "account-email-text",
+        }],
         is_unverified: true,
     };
     let fields_of_email = [("email", text.to_owned()), ("password", text.to_owned())];
