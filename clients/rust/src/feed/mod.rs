@@ -299,6 +299,8 @@ impl Shared {
             Error::Unavailable(format!("the revocation feed was silent for {time:?}"))
         };
         let timeout = self.options.timing.request;
+        // When something was read, or was asked for, for the last time.
+        let mut heard = self.api.clock.now();
         let mut response = tokio::time::timeout(timeout, request.send())
             .await
             .map_err(|_| silent(timeout))?
@@ -310,7 +312,6 @@ impl Shared {
         // The list was brought up to date a moment ago; what has changed since is in the first
         // event.
         self.hear(|heard| heard.live = true);
-        let mut heard = self.api.clock.now();
         let mut events = Events::default();
         loop {
             let piece = tokio::time::timeout(silence, response.chunk()).await;
