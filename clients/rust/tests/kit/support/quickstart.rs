@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use reqwest::{Client, cookie::Jar};
+use tempfile::TempDir;
 
 use super::server::{PASSWORD, Server, eventually, free_port, secret_in};
 
@@ -32,12 +34,16 @@ impl Drop for Running {
 }
 
 /// Follows the quickstart of a framework: the project that its commands create is the crate in
-/// `examples`, whose binary runs.
+/// `examples`, whose binary runs. With `PROPUSK_TEST_NEW_PROJECT_TARGET`, a folder for Cargo, the
+/// project itself is compiled there, with the features and versions that it gets outside of the
+/// workspace, and runs instead.
 pub async fn follow(framework: &str, binary: &str) {
     let page = root().join(format!("docs/quickstarts/{framework}.md"));
     let page = blocks(&fs::read_to_string(page).expect("the page"));
     let example = root().join("examples").join(framework);
-    assert_is_project(&page["project"], &page["src/main.rs"], &example);
+    let folder = assert_is_project(&page["project"], &page["src/main.rs"], &example);
+    let new = std::env::var_os("PROPUSK_TEST_NEW_PROJECT_TARGET");
+    let binary = new.map_or_else(|| PathBuf::from(binary), |target| build(&folder, &target));
 
     let listen = format!("127.0.0.1:{}", free_port());
     let setup = page["propusk"].replace(APPLICATION, &listen).replace("\\\n", " ");
@@ -91,8 +97,20 @@ pub async fn follow(framework: &str, binary: &str) {
     assert_eq!(url, format!("{base}/account"));
 }
 
-/// Runs the commands that create a project, and compares it with the example.
-fn assert_is_project(commands: &str, main: &str, example: &Path) {
+/// Compiles the project that the commands have created.
+fn build(folder: &TempDir, target: &OsStr) -> PathBuf {
+    let status = Command::new(std::env::var("CARGO").expect("cargo runs the tests"))
+        .arg("build")
+        .current_dir(folder.path().join("shop"))
+        .env("CARGO_TARGET_DIR", target)
+        .status()
+        .expect("cargo");
+    assert!(status.success(), "cargo build: {status}");
+    Path::new(target).join("debug/shop")
+}
+
+/// Runs the commands that create a project, writes its source, and compares it with the example.
+fn assert_is_project(commands: &str, main: &str, example: &Path) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(root(), folder.path().join("propusk")).expect("a link");
     let cargo = std::env::var("CARGO").expect("cargo runs the tests");
@@ -109,6 +127,8 @@ fn assert_is_project(commands: &str, main: &str, example: &Path) {
     assert_eq!(dependencies(&made), dependencies(&expected));
     let source = fs::read_to_string(example.join("src/main.rs")).expect("a source");
     assert_eq!(main, source, "the page and {} differ", example.display());
+    fs::write(folder.path().join("shop/src/main.rs"), main).expect("written");
+    folder
 }
 
 /// The dependencies of a manifest, without the place of the kit.
