@@ -289,7 +289,7 @@ fn routes_in(folder: &Path) -> (BTreeSet<String>, usize) {
         }
         let text = std::fs::read_to_string(&path).expect("text");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for call in [".at(", ".any_method(", ".nest("] {
+        for call in [".at(", ".page(", ".any_method(", ".nest("] {
             for (at, _) in code.match_indices(call) {
                 match code[at + call.len()..].trim_start().strip_prefix('"') {
                     Some(rest) => {
