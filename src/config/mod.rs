@@ -8,6 +8,7 @@ mod load;
 mod login;
 mod mail;
 mod older_service;
+mod profile;
 mod second_factors;
 pub mod services;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use self::{
     login::Login,
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
+    profile::Profile,
     second_factors::SecondFactors,
     webhooks::Webhooks,
 };
@@ -81,6 +83,7 @@ pub struct Config {
     pub second_factors: SecondFactors,
     pub login: Login,
     pub registration: Registration,
+    pub profile: Profile,
     pub pages: Pages,
     pub mail: Mail,
     pub limits: Limits,

@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use url::Url;
 
 use super::{
-    ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, login, mail, second_factors,
-    webhooks,
+    ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, login, mail, profile,
+    second_factors, webhooks,
 };
 use crate::model::key::LONGEST_SESSION_LIFE;
 
@@ -36,6 +36,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     passwords(config, &mut found);
     second_factors::problems(config, &mut found);
     login::problems(config, &mut found);
+    profile::problems(config, &mut found);
     numbers(config, &mut found);
     rest(config, &mut found);
     found

@@ -4,7 +4,7 @@
 //! invalid field. This one names the field, rejects duplicate keys and never repeats a value in an
 //! error.
 
-use std::pin::pin;
+use std::{collections::BTreeMap, fmt, pin::pin};
 
 use futures_util::StreamExt;
 use poem::{IntoResponse, Request, RequestBody, Response, http::header};
@@ -13,7 +13,11 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, Registry},
     types::{ParseFromJSON, ToJSON, Type},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _, MapAccess, Visitor},
+};
+use serde_json::Value;
 
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -200,6 +204,35 @@ fn field_error(path: &str, reason: &str) -> ApiError {
         }
         field => ApiError::field(field, format!("must be {expected}")),
     }
+}
+
+/// Reads an object and refuses a repeated member.
+pub fn unique_members<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, Value>, D::Error> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = BTreeMap<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                if members.contains_key(&name) {
+                    let known: String = name.chars().take(64).collect();
+                    return Err(A::Error::custom(format_args!("duplicate field `{known}`")));
+                }
+                members.insert(name, value);
+            }
+            Ok(members)
+        }
+    }
+
+    from.deserialize_map(Members)
 }
 
 /// The envelope of every successful response.

@@ -29,8 +29,8 @@ use self::{
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
     pages::{
-        account, consent, deletion, device, email, export, factors, login, register, second_factor,
-        select_account, services,
+        account, change, consent, deletion, device, email, export, factors, login, profile,
+        register, second_factor, select_account, services,
     },
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -107,6 +107,10 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "GET, POST",
             get(factors::ask_renewal).post(factors::renew),
         )
+        .page("/account/profile", "GET, POST", get(profile::show).post(profile::submit))
+        .page("/account/password", "GET, POST", get(change::password).post(change::submit_password))
+        .page("/account/username", "GET, POST", get(change::username).post(change::submit_username))
+        .at("/.well-known/change-password", "GET", get(change::well_known))
         .page("/register", "GET, POST", get(register::show).post(register::submit))
         .page(
             "/select-account",

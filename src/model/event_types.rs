@@ -91,7 +91,11 @@ pub const EVENT_TYPES: &[EventType] = &[
     event("user.updated", "An account was changed", &[USER, CHANGED, EXTERNAL]),
     event("user.disabled", "An account was disabled", &[USER, EXTERNAL]),
     event("user.enabled", "An account was enabled again", &[USER, EXTERNAL]),
-    event("user.password_changed", "A password was set by an administrator", &[USER, EXTERNAL]),
+    event(
+        "user.password_changed",
+        "A password was replaced, by its owner or an administrator",
+        &[USER, EXTERNAL],
+    ),
     event("user.role_changed", "A role was changed", &[USER, EXTERNAL]),
     event("user.logged_out", "Every session of a user was revoked", &[USER, EXTERNAL]),
     event(

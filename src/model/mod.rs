@@ -14,6 +14,7 @@ pub mod event_types;
 pub mod key;
 pub mod mail;
 pub mod module;
+pub mod profile;
 pub mod projection;
 pub mod revocation;
 pub mod saga;

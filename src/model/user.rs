@@ -4,6 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     clock::Timestamp,
+    model::profile::UserProfile,
     unicode::{
         has_stacked_marks, is_base, is_hidden, is_letter_digit, mixes_scripts, nfkc_casefold,
     },
@@ -32,6 +33,7 @@ pub struct UserRecord {
     pub last_login_at: Option<Timestamp>,
     /// The id in the system that the user was imported from.
     pub external_id: Option<String>,
+    pub profile: UserProfile,
     /// `None`: its user has not requested the deletion.
     pub deletion: Option<Deletion>,
 }

@@ -262,7 +262,8 @@ fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
     })
 }
 
-/// Revokes the browser sessions of a user but one; returns their ids.
+/// Revokes the valid browser sessions of a user without the one of the id `kept` (empty: all);
+/// returns their ids.
 pub async fn revoke_others(
     tx: &mut Tx,
     user_id: &str,
@@ -275,19 +276,6 @@ pub async fn revoke_others(
     );
     let rows = tx.run(statement.bind(user_id).bind(kept).bind(now)).await?;
     rows.iter().map(|row| row.get("id")).collect()
-}
-
-/// Revokes every browser session of a user.
-pub async fn revoke_all_of_user(tx: &mut Tx, user_id: &str, now: Timestamp) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "UPDATE browser_sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",
-        )
-        .bind(user_id)
-        .bind(now),
-    )
-    .await?;
-    Ok(())
 }
 
 /// Removes up to `most` expired sessions; returns the number removed.

@@ -30,6 +30,7 @@ mod migrate;
 pub mod modules;
 pub mod outbox;
 mod postgres;
+pub mod profiles;
 pub mod pushed_requests;
 pub mod relay;
 pub mod revocations;

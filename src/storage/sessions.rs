@@ -561,8 +561,8 @@ pub async fn last_revocation(tx: &mut Tx, user_id: &str) -> Result<Option<Timest
 /// Selects the sessions to revoke.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {
-    /// All sessions of a user.
-    User(&'a str),
+    /// All sessions of a user, without the one of this id; empty: all.
+    User(&'a str, &'a str),
     /// The sessions of a user with one client.
     UserAtClient(&'a str, &'a str),
     /// The sessions of a browser session, without offline ones.
@@ -620,7 +620,9 @@ pub async fn revoke_all(
     }
     // Every condition uses both values, so that all statements have the same parameters.
     let ([revoke, list, deliver], values) = match of {
-        SessionSelector::User(user) => (statements!("user_id = $3 AND $4 = ''", ""), [user, ""]),
+        SessionSelector::User(user, kept) => {
+            (statements!("user_id = $3 AND id <> $4", ""), [user, kept])
+        }
         SessionSelector::UserAtClient(user, client) => {
             let statements = statements!("user_id = $3 AND client_id = $4", "");
             (statements, [user, client])

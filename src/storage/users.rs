@@ -4,11 +4,15 @@ use super::{
     Db, Error, Result, Row, Statement, Tx,
     guesses::{self, GuessState, GuessedAccount, password_guesses_columns, password_guesses_joins},
     known_sources::LoginSource,
+    profiles,
     statement::one,
 };
 use crate::{
     clock::Timestamp,
-    model::user::{Deletion, Email, Login, Role, User, UserRecord, Username},
+    model::{
+        profile::UserProfile,
+        user::{Deletion, Email, Login, Role, User, UserRecord, Username},
+    },
 };
 
 /// Sets `updated_at`, strictly increasing: it is the version of the row.
@@ -28,7 +32,8 @@ macro_rules! select_records {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at, \
-             external_id, deletion_at, deletion_is_final FROM users ",
+             external_id, deletion_at, deletion_is_final, \
+             (SELECT p.claims FROM profiles p WHERE p.user_id = users.id) AS profile FROM users ",
             $rest
         )
     };
@@ -426,6 +431,12 @@ pub async fn password_hash(db: &Db, id: &str) -> Result<Option<String>> {
     one(db.read(statement.bind(id)).await?).map(|row| row.get("password_hash")).transpose()
 }
 
+/// Whether a locked user still has this password hash.
+pub async fn has_password_hash(tx: &mut Tx, id: &str, hash: &str) -> Result<bool> {
+    let statement = Statement::new("SELECT id FROM users WHERE id = $1 AND password_hash = $2");
+    Ok(!tx.run(statement.bind(id).bind(hash)).await?.is_empty())
+}
+
 /// Records whether the user service has yet to create the profile.
 pub async fn set_pending(tx: &mut Tx, id: &str, is_pending: bool) -> Result<()> {
     let state = is_pending.then_some("pending");
@@ -541,7 +552,10 @@ pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<UserRecord>> {
     let statement = Statement::new(select_records!("WHERE id = $1"))
         .locking(select_records!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
-    one(tx.run(statement).await?).map(|row| record_from_row(&row)).transpose()
+    let Some(row) = one(tx.run(statement).await?) else { return Ok(None) };
+    // Behind the lock, so that it is what an earlier transaction has stored.
+    let profile = profiles::of_locked(tx, id).await?;
+    Ok(Some(UserRecord { profile, ..record_from_row(&row)? }))
 }
 
 /// The ids of the enabled administrators. Transactions that would disable, demote or remove one
@@ -568,6 +582,7 @@ pub struct UserUpdate {
     pub username: Option<Option<Username>>,
     pub role: Role,
     pub is_verified: bool,
+    pub profile: Option<UserProfile>,
 }
 
 /// Updates a user found by [`lock`].
@@ -598,7 +613,7 @@ pub async fn update(tx: &mut Tx, id: &str, to: UserUpdate, now: Timestamp) -> Re
         .bind(now),
     )
     .await?;
-    Ok(())
+    profiles::updated(tx, id, to.profile.as_ref(), now).await
 }
 
 /// Blanks what tables without a reference to the user say about them: the email address and the
@@ -679,6 +694,7 @@ fn record_from_row(row: &Row) -> Result<UserRecord> {
         last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
         external_id: row.get("external_id")?,
         deletion: deletion_of(row)?,
+        profile: profiles::from_row(row, "profile")?,
     })
 }
 

@@ -6,14 +6,14 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, AccountLink, AddPasskey, ApplicationLine, Applications, ClientCard, ConfirmChange,
-    Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine, DeleteAccount,
-    DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent, DeviceFacts,
-    DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage, ErrorTitle,
-    ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving, Locale,
-    LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem, RecoveryCodes,
-    Register, RestoreAccount, ScopeLine, SecondFactor, Secret, Security, SelectAccount,
-    SessionLine, Sessions, SetUpFactor,
+    Account, AccountLink, AddPasskey, ApplicationLine, Applications, ChangePassword, ClientCard,
+    ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine,
+    DeleteAccount, DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent,
+    DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
+    ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving,
+    Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem,
+    ProfileField, ProfileForm, RecoveryCodes, Register, RestoreAccount, ScopeLine, SecondFactor,
+    Secret, Security, SelectAccount, SessionLine, Sessions, SetUpFactor,
 };
 use propusk::model::user_agent::Device;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 60] = [
+const PAGES: [&str; 62] = [
     "login",
     "login-for-client",
     "login-again",
@@ -80,6 +80,8 @@ const PAGES: [&str; 60] = [
     "email-reset",
     "email-change",
     "email-sent",
+    "profile",
+    "change-password",
     "second-factor",
     "second-factor-wrong",
     "second-factor-recovery",
@@ -582,6 +584,24 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             EmailResult { outcome: EmailOutcome::ResetRequested, next: "/login", page: None }
                 .render(t, ok, to)
         }
+        "profile" => ProfileForm {
+            form,
+            fields: ["name", "picture", "birthdate", "address.street_address"]
+                .map(|name| ProfileField { name, value: LONG })
+                .into(),
+            problem: None,
+            errors: &[("picture", "must be an https URL".to_owned())],
+            is_saved: true,
+        }
+        .render(t, ok, to),
+        "change-password" => ChangePassword {
+            form,
+            account: LONG,
+            problem: Some(Problem::WrongPassword),
+            fields: &[],
+            min_length: 8,
+        }
+        .render(t, ok, to),
         "services" => Connections {
             form,
             account: "vera@example.org",

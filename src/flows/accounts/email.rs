@@ -18,7 +18,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{
-        admin::users::differences,
+        admin::users::{Kept, differences},
         mail::{self, NOTICE_TTL, Outgoing, Requester},
     },
     model::{
@@ -246,6 +246,7 @@ pub(super) async fn store(
         username: None,
         role: after.role.clone(),
         is_verified: after.is_verified,
+        profile: None,
     };
     users::update(tx, id, to, now).await.map_err(|error| match error {
         storage::Error::Conflict(Conflict::Email) => Error::EmailTaken,
@@ -422,7 +423,7 @@ pub async fn object(
     store(&mut tx, &account, &after, Some(email)).await?;
     tx.audit("user.email_change_objected", Some(&after.id), json!({})).await?;
     let account = UserRecord { user: after, ..account };
-    password::replace(app, &mut tx, &account, hash).await?;
+    password::replace(app, &mut tx, &account, hash, Kept::default()).await?;
     tx.commit().await?;
     password::replaced(app);
     Ok(())

@@ -217,6 +217,16 @@ pub(crate) async fn check_password(
     password: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
+    verified_hash(app, user_id, password, context).await.map(drop)
+}
+
+/// As [`check_password`]; returns the hash that the password was verified against.
+pub(crate) async fn verified_hash(
+    app: &App,
+    user_id: &str,
+    password: &str,
+    context: &RequestContext,
+) -> Result<String, Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError { field: "password", message }]));
@@ -226,11 +236,12 @@ pub(crate) async fn check_password(
     let stored = users::password_hash(&app.db, user_id).await?;
     let verdict = app.hasher.verify(password, stored.as_deref()).await?;
     diagnostics::record("login.password", format_args!("{verdict:?}"));
-    match verdict {
-        Verdict::Right | Verdict::RightButOutdated => {
-            guess.right(app).forget_now(app, &actor).await
+    match (stored, verdict) {
+        (Some(hash), Verdict::Right | Verdict::RightButOutdated) => {
+            guess.right(app).forget_now(app, &actor).await?;
+            Ok(hash)
         }
-        Verdict::Wrong => {
+        _ => {
             guess.wrong(app, &actor).await?;
             Err(Error::InvalidCredentials)
         }

@@ -1,8 +1,9 @@
 //! What users do with their account: register, log in, log out, verify or change their address,
-//! reset a password.
+//! change their password, username or profile, reset a password.
 
 pub mod applications;
 pub mod browser_session;
+pub mod change;
 pub mod deletion;
 pub mod devices;
 pub mod email;
@@ -13,6 +14,7 @@ pub(crate) mod known_sources;
 pub mod login;
 pub mod logout;
 pub mod password;
+pub mod profile;
 pub mod register;
 pub mod second_factors;
 pub mod second_step;

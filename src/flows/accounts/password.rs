@@ -16,7 +16,7 @@ use crate::{
     diagnostics,
     error::{Error, FieldError},
     flows::{
-        admin::users::{record, revoke_sessions},
+        admin::users::{Kept, record, revoke_other_sessions},
         mail::{self, NOTICE_TTL, Outgoing, Requester},
     },
     model::{
@@ -68,13 +68,15 @@ pub(crate) async fn hash_new(app: &App, user: &User, password: &str) -> Result<S
     Ok(app.hasher.hash(password, &app.rng).await?)
 }
 
-/// Replaces the password of a locked account: every session ends, links that mails have are not
-/// valid any more, and the user is told. Call it last in the transaction, and [`replaced`] after it.
+/// Replaces the password of a locked account: every session that is not kept ends, links that mails
+/// have are not valid any more, and the user is told. Call it last in the transaction, and
+/// [`replaced`] after it.
 pub(crate) async fn replace(
     app: &App,
     tx: &mut AuditedTx,
     account: &UserRecord,
     hash: String,
+    kept: Kept<'_>,
 ) -> Result<(), Error> {
     let (id, now) = (account.user.id.as_str(), tx.now());
     record(tx, account, UserChange::PasswordChanged, json!({})).await?;
@@ -90,7 +92,7 @@ pub(crate) async fn replace(
         is_sent: true,
     };
     mail::queue(app, tx, notice).await?;
-    revoke_sessions(tx, id, RevocationReason::PasswordChanged, now).await?;
+    revoke_other_sessions(tx, id, kept, RevocationReason::PasswordChanged, now).await?;
     Ok(())
 }
 
@@ -185,7 +187,7 @@ pub(super) async fn set_by_link(
         let after = User { is_verified: true, ..account.user.clone() };
         store(&mut tx, &account, &after, None).await?;
     }
-    replace(app, &mut tx, &account, hash).await?;
+    replace(app, &mut tx, &account, hash, Kept::default()).await?;
     tx.commit().await?;
     replaced(app);
     Ok(account.user.id)

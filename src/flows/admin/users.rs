@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     flows::{
         accounts::{
-            password,
+            password, profile,
             register::{Registration, validate},
         },
         admin::{
@@ -24,6 +24,7 @@ use crate::{
         event::{Event, UserChange},
         key::LONGEST_TOKEN_LIFE,
         mail::{Content, masked},
+        profile::{Editor, UserProfile},
         revocation::NewRevocation,
         session::RevocationReason,
         user::{Deletion, Email, Login, Role, User, UserRecord, Username},
@@ -96,6 +97,7 @@ pub async fn create_with(
         last_login_at: None,
         external_id: None,
         deletion: None,
+        profile: UserProfile::default(),
     }))
 }
 
@@ -135,7 +137,7 @@ async fn must_exist(tx: &mut Tx, role: &Role) -> Result<(), Error> {
     Err(Error::field("role", message))
 }
 
-fn taken(error: storage::Error) -> Error {
+pub(crate) fn taken(error: storage::Error) -> Error {
     match error {
         storage::Error::Conflict(Conflict::Email) => Error::EmailTaken,
         storage::Error::Conflict(Conflict::Username) => Error::UsernameTaken,
@@ -252,7 +254,7 @@ pub async fn set_password(
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
     let now = tx.now();
-    password::replace(app, &mut tx, &account, hash).await?;
+    password::replace(app, &mut tx, &account, hash, Kept::default()).await?;
     tx.commit().await?;
     password::replaced(app);
     account.updated_at = now.past(account.updated_at);
@@ -277,6 +279,8 @@ pub struct UserChanges {
     pub role: Option<Role>,
     /// A new email address is unverified, unless this says otherwise.
     pub is_verified: Option<bool>,
+    /// A JSON Merge Patch of the profile.
+    pub profile: Map<String, Value>,
 }
 
 /// Changes a user. Where the role changes, access tokens that carry the old one are refused;
@@ -293,7 +297,7 @@ pub async fn update(
     changes: UserChanges,
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
-    let UserChanges { email, username, role, is_verified } = changes;
+    let UserChanges { email, username, role, is_verified, profile } = changes;
     let email = email.as_deref().map(Email::parse).transpose();
     let email = email.map_err(|why| Error::field("email", why))?;
     let username =
@@ -319,8 +323,12 @@ pub async fn update(
     }
     after.role = role.unwrap_or(before.role.clone());
     after.is_verified = is_verified.unwrap_or(after.is_verified);
-    let detail = differences(&before, after);
-    if detail.is_empty() {
+    let profile = profile::merged(app, &account.profile, &profile, Editor::Administrator)?;
+    let mut detail = differences(&before, after);
+    let mut fields: Vec<&str> = detail.keys().map(String::as_str).collect();
+    let claims = account.profile.changed(&profile);
+    fields.extend(&claims);
+    if fields.is_empty() {
         return Ok(account);
     }
     must_exist(&mut tx, &after.role).await?;
@@ -339,11 +347,14 @@ pub async fn update(
         }
     }
     let (role, is_verified, now) = (after.role.clone(), after.is_verified, tx.now());
-    let to = users::UserUpdate { email, username, role, is_verified };
+    let stored = (!claims.is_empty()).then(|| profile.clone());
+    let to = users::UserUpdate { email, username, role, is_verified, profile: stored };
     users::update(&mut tx, id, to, now).await.map_err(taken)?;
-    let fields: Vec<&str> = detail.keys().map(String::as_str).collect();
     let external_id = account.external_id.as_deref();
     tx.event(&Event::user_updated(id, &fields).with_external_id(external_id)).await?;
+    if !claims.is_empty() {
+        detail.insert("profile".to_owned(), json!(claims));
+    }
     tx.audit("user.updated", Some(id), detail.into()).await?;
     if account.user.role != before.role {
         let event = Event::user_changed(UserChange::RoleChanged, id);
@@ -353,6 +364,7 @@ pub async fn update(
     tx.commit().await?;
     app.mails_waiting.notify_one();
     account.updated_at = now.past(account.updated_at);
+    account.profile = profile;
     Ok(account)
 }
 
@@ -507,8 +519,26 @@ pub(crate) async fn revoke_sessions(
     reason: RevocationReason,
     now: Timestamp,
 ) -> storage::Result<()> {
-    browser_sessions::revoke_all_of_user(tx, user, now).await?;
-    let of = sessions::SessionSelector::User(user);
+    revoke_other_sessions(tx, user, Kept::default(), reason, now).await
+}
+
+/// The sessions that go on where all others of a user are revoked; empty: none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept<'a> {
+    pub browser: &'a str,
+    pub session: &'a str,
+}
+
+/// As [`revoke_sessions`], without those that are kept.
+pub(crate) async fn revoke_other_sessions(
+    tx: &mut Tx,
+    user: &str,
+    kept: Kept<'_>,
+    reason: RevocationReason,
+    now: Timestamp,
+) -> storage::Result<()> {
+    browser_sessions::revoke_others(tx, user, kept.browser, now).await?;
+    let of = sessions::SessionSelector::User(user, kept.session);
     sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await?;
     Ok(())
 }

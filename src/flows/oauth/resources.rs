@@ -210,5 +210,5 @@ pub fn audience(app: &App, names: &[String]) -> Audience {
 
 /// Scopes of OpenID Connect, which request claims and not access to an API.
 pub fn is_about_the_user(token: &str) -> bool {
-    matches!(token, "openid" | "profile" | "email" | "offline_access")
+    matches!(token, "openid" | "profile" | "email" | "address" | "phone" | "offline_access")
 }

@@ -44,7 +44,7 @@ pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
     let mut response = Map::new();
     response.insert("sub".to_owned(), session.subject.clone().into());
     let client = &known.client;
-    response.extend(claims::of(client, user, scope, &session.details, Place::UserInfo));
+    response.extend(claims::of(app, client, &session, scope, Place::UserInfo).await?);
     let allowed = scope::allowed_in(app, &session, scope, now).await?;
     response.extend(claims::standing(client, user, &allowed.modules));
     Ok(UserInfo { claims: response, known })

@@ -38,14 +38,13 @@ pub(crate) async fn of_session(
 ) -> Result<String, Error> {
     let algorithm = algorithm(app, client.metadata.id_token_signed_response_alg);
     let details = &session.details;
-    let user_claims = session.profile().map(|user| {
-        let mut user_claims = claims::of(client, &user, &allowed.scope, details, Place::IdToken);
+    let mut user_claims = claims::of(app, client, session, &allowed.scope, Place::IdToken).await?;
+    if let Some(user) = session.profile() {
         user_claims.extend(claims::standing(client, &user, &allowed.modules));
         // Of the client's own user it may know everything: it has said so itself.
         let external = details.external_user.as_ref();
         user_claims.extend(external.map(|user| ("user_id".to_owned(), user.id.clone().into())));
-        user_claims
-    });
+    }
     let claims = IdClaims {
         iss: app.config.server.issuer.clone(),
         sub: session.subject.clone(),
@@ -58,7 +57,7 @@ pub(crate) async fn of_session(
         amr: details.amr.clone(),
         at_hash: Some(at_hash(access_token, algorithm.as_str())),
         sid: session.id.clone(),
-        user_claims: user_claims.unwrap_or_default(),
+        user_claims,
     };
     Ok(app.keys.sign(TokenType::Id, &claims, algorithm, now).await?)
 }

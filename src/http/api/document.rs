@@ -147,9 +147,9 @@ fn open_service_fields(document: &mut Value) -> Result<(), DocumentError> {
     Ok(())
 }
 
-/// The fields of responses that are always present and may be null; poem-openapi knows them as not
-/// required only.
-const NULLABLE: [(&str, &[&str]); 8] = [
+/// The fields that are always present and may be null; poem-openapi knows them as not required only.
+const NULLABLE: [(&str, &[&str]); 9] = [
+    ("ChangeUsernameRequest", &["username"]),
     ("Module", &["resource", "grantedAt", "validUntil"]),
     ("SecondFactor", &["lastUsedAt"]),
     ("ServiceConnection", &["connectedAt"]),
@@ -161,7 +161,31 @@ const NULLABLE: [(&str, &[&str]); 8] = [
 ];
 
 /// The fields of requests in which null means something else than absence.
-const NULL_OR_ABSENT: [(&str, &[&str]); 1] = [("UpdateUser", &["username"])];
+const NULL_OR_ABSENT: [(&str, &[&str]); 3] = [
+    ("Address", &["formatted", "street_address", "locality", "region", "postal_code", "country"]),
+    (
+        "Profile",
+        &[
+            "name",
+            "given_name",
+            "family_name",
+            "middle_name",
+            "nickname",
+            "preferred_username",
+            "profile",
+            "picture",
+            "website",
+            "gender",
+            "birthdate",
+            "zoneinfo",
+            "locale",
+            "phone_number",
+            "phone_number_verified",
+            "address",
+        ],
+    ),
+    ("UpdateUser", &["username"]),
+];
 
 fn mark_nulls(document: &mut Value) -> Result<(), DocumentError> {
     let schemas = schemas(document)?;

@@ -9,6 +9,7 @@ mod email;
 pub mod health;
 mod legacy;
 pub mod modules;
+pub mod profile;
 pub mod second_factors;
 pub mod services;
 mod tokens;
@@ -78,7 +79,7 @@ impl Tag {
 /// Every operation of the JSON API.
 type Operations = (
     (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-    account::AccountApi,
+    (account::AccountApi, profile::ProfileApi),
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -90,7 +91,7 @@ type Operations = (
 fn operations() -> Operations {
     (
         (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-        account::AccountApi,
+        (account::AccountApi, profile::ProfileApi),
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

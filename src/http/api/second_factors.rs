@@ -379,7 +379,10 @@ async fn admitted(context: &Context, credentials: Credentials) -> Result<User, A
 }
 
 /// The user of the access token, and how they have logged in.
-async fn current(context: &Context, credentials: Credentials) -> Result<(User, Login), ApiError> {
+pub(super) async fn current(
+    context: &Context,
+    credentials: Credentials,
+) -> Result<(User, Login), ApiError> {
     let verified = credentials.account(&context.app).await?;
     let claims = &verified.claims;
     let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;

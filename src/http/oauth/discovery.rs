@@ -92,8 +92,10 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let with_public: Vec<&str> = methods.into_iter().chain(["none"]).collect();
     let mut claims_supported =
         vec!["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid"];
-    claims_supported.extend(claims::NAMES);
-    let mut scopes = vec!["openid", "profile", "email", "offline_access"];
+    claims_supported.extend(claims::supported(config));
+    let mut scopes = vec!["openid", "profile", "email"];
+    scopes.extend(["address", "phone"].into_iter().filter(|scope| config.profile.has_scope(scope)));
+    scopes.push("offline_access");
     let mut own: Vec<&str> = catalogue.scopes.keys().map(String::as_str).collect();
     own.sort_unstable();
     scopes.extend(own);

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     flows::oauth::userinfo as flow,
     http::{
-        api::Tag,
+        api::{Tag, profile::ProfileData},
         context::Context,
         cors::Origins,
         operation::{Operation, Security, text},
@@ -56,8 +56,10 @@ struct UserInfoBody {
     email: Option<String>,
     /// With the scope `email`.
     email_verified: Option<bool>,
-    /// With the scope `profile`.
-    preferred_username: Option<String>,
+    /// By the scopes `profile`, `phone` and `address`. `preferred_username` is the username unless
+    /// the profile has another one.
+    #[oai(flatten)]
+    profile: ProfileData,
 }
 
 /// Returns the claims about the user of an access token.

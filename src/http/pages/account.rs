@@ -6,8 +6,8 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, authorize::display_name, csrf::CsrfCookie, current_session, deletion, export,
-    factors, locale, rendered, see_other,
+    ReturnTo, authorize::display_name, change, csrf::CsrfCookie, current_session, deletion, export,
+    factors, locale, profile, rendered, see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -42,7 +42,18 @@ const MODULES: &str = "/account/modules";
 
 /// A page of the account that a login returns to.
 pub(super) fn page(text: &str) -> Option<String> {
-    if [PATH, SESSIONS, APPLICATIONS, MODULES, deletion::PATH, export::PATH].contains(&text) {
+    let own = [
+        PATH,
+        SESSIONS,
+        APPLICATIONS,
+        MODULES,
+        change::PASSWORD,
+        change::USERNAME,
+        profile::PATH,
+        deletion::PATH,
+        export::PATH,
+    ];
+    if own.contains(&text) {
         return Some(text.to_owned());
     }
     factors::page(text)
@@ -53,6 +64,8 @@ const LINKS: &[AccountLink] = &[
     link(SESSIONS, "account-sessions", "account-sessions-text"),
     link(APPLICATIONS, "account-connected", "account-connected-text"),
     link(MODULES, "account-modules", "account-modules-text"),
+    link(profile::PATH, "profile-title", "account-profile-text"),
+    link(change::PASSWORD, "password-title", "account-password-text"),
     link("/account/security", "account-security", "account-security-text"),
     link("/email/change", "email-change-title", "account-email-text"),
     link("/services", "account-services", "account-services-text"),
@@ -71,6 +84,7 @@ async fn is_offered(app: &App, path: &str) -> Result<bool, Error> {
             let catalogue = app.directory.catalogue(&app.db).await?;
             catalogue.modules.values().any(|module: &Module| module.is_self_service)
         }
+        profile::PATH => app.config.profile.is_used(),
         "/email/change" => app.config.sends_mail(),
         "/services" => app.services.iter().any(|service| service.config.is_connected()),
         _ => true,

@@ -59,6 +59,19 @@ fn removal_url(id: &str) -> String {
     format!("{REMOVE}?id={id}")
 }
 
+/// The browser of a user who may change the password or the username with the present password, or
+/// where they go first: to a second step, where the user has a second factor.
+pub(super) async fn admitted_with_password(
+    app: &App,
+    request: &Request,
+    url: &str,
+) -> Result<Result<BrowserSession, Response>> {
+    match current_session(app, request).await? {
+        Some(browser) if !browser.has_second_factor => Ok(Ok(browser)),
+        _ => admitted(app, request, url).await,
+    }
+}
+
 /// The browser of a user who may change factors, or where they go first.
 pub(super) async fn admitted(
     app: &App,

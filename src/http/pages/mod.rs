@@ -4,6 +4,7 @@
 pub mod account;
 pub mod authorize;
 pub mod callback;
+pub mod change;
 pub mod consent;
 pub mod csrf;
 pub mod deletion;
@@ -13,6 +14,7 @@ pub mod export;
 pub mod factors;
 pub mod login;
 pub mod logout;
+pub mod profile;
 pub mod register;
 pub mod second_factor;
 pub mod select_account;

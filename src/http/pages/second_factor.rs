@@ -93,7 +93,7 @@ pub(super) fn begin(
     Ok(with_cookie(see_other(&url)?, &names.login_cookie(&required.token, required.expires_in)))
 }
 
-fn with_cookie(mut response: Response, cookie: &str) -> Response {
+pub(super) fn with_cookie(mut response: Response, cookie: &str) -> Response {
     if let Ok(cookie) = HeaderValue::from_str(cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

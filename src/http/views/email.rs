@@ -177,6 +177,8 @@ pub enum EmailOutcome {
     Verified,
     /// With a new password: it is used at the next login.
     PasswordSet,
+    /// By a user who stays logged in.
+    PasswordChanged,
     ResetRequested,
     RegistrationRequested,
     ChangeRequested,
@@ -185,9 +187,10 @@ pub enum EmailOutcome {
 }
 
 impl EmailOutcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Verified,
         Self::PasswordSet,
+        Self::PasswordChanged,
         Self::ResetRequested,
         Self::RegistrationRequested,
         Self::ChangeRequested,
@@ -199,6 +202,7 @@ impl EmailOutcome {
         match self {
             Self::Verified => ("email-verified", "email-verified-text"),
             Self::PasswordSet => ("email-password-set", "email-password-set-text"),
+            Self::PasswordChanged => ("email-password-set", "password-changed-text"),
             Self::ResetRequested => ("email-sent", "email-reset-sent-text"),
             Self::RegistrationRequested => ("email-sent", "email-register-sent-text"),
             Self::ChangeRequested => ("email-sent", "email-change-sent-text"),
@@ -229,7 +233,9 @@ impl EmailResult<'_> {
 
     fn label(&self, t: &Locale) -> Cow<'static, str> {
         t.get(match self.outcome {
-            EmailOutcome::Verified | EmailOutcome::Changed => "device-continue",
+            EmailOutcome::Verified | EmailOutcome::Changed | EmailOutcome::PasswordChanged => {
+                "device-continue"
+            }
             _ => "login",
         })
     }

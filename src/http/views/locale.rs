@@ -78,6 +78,7 @@ impl Language {
                 include_str!("../../../locales/en/factors.ftl"),
                 include_str!("../../../locales/en/landing.ftl"),
                 include_str!("../../../locales/en/mail.ftl"),
+                include_str!("../../../locales/en/profile.ftl"),
                 include_str!("../../../locales/en/self-service.ftl"),
                 include_str!("../../../locales/en/services.ftl"),
             ],
@@ -90,6 +91,7 @@ impl Language {
                 include_str!("../../../locales/ru/factors.ftl"),
                 include_str!("../../../locales/ru/landing.ftl"),
                 include_str!("../../../locales/ru/mail.ftl"),
+                include_str!("../../../locales/ru/profile.ftl"),
                 include_str!("../../../locales/ru/self-service.ftl"),
                 include_str!("../../../locales/ru/services.ftl"),
             ],
@@ -249,7 +251,7 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 21] = [
+const FIELD_ERRORS: [(&str, &str); 29] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
     ("an email address has no invisible", "field-email-hidden"),
@@ -271,6 +273,14 @@ const FIELD_ERRORS: [(&str, &str); 21] = [
     ("This password is on a list", "field-password-listed"),
     ("Do not use your email", "field-password-personal"),
     ("This password is too easy", "field-password-easy"),
+    ("Choose a password other", "field-password-same"),
+    ("must be a text of at most", "field-profile-text"),
+    ("must be an https URL", "field-profile-url"),
+    ("must be a date", "field-profile-birthdate"),
+    ("must be the name of a time zone", "field-profile-zoneinfo"),
+    ("must be a language tag", "field-profile-locale"),
+    ("must be a phone number", "field-profile-phone"),
+    ("must not exceed", "field-profile-long"),
 ];
 
 #[cfg(test)]

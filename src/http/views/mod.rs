@@ -8,6 +8,7 @@ mod email;
 mod locale;
 pub mod mail;
 mod messages;
+mod profile;
 mod second_factor;
 mod self_service;
 mod services;
@@ -28,6 +29,7 @@ pub use self::{
     email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},
     locale::{LANGUAGE_COOKIE, Language, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
+    profile::{ChangePassword, ChangeUsername, ProfileField, ProfileForm},
     second_factor::{
         AddPasskey, ConfirmChange, FactorLine, FactorQuestion, PasskeyForm, RecoveryCodes,
         SecondFactor, Security, SetUpFactor,

@@ -142,6 +142,19 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     };
     let connect = Connect { form, service: text, host: text, account: text };
     let post = FormPost { action: text, fields: &[("state", text.to_owned())] };
+    let wrong = [("newPassword", text.to_owned()), ("username", text.to_owned())];
+    let problem = Some(Problem::WrongPassword);
+    let password = ChangePassword { form, account: text, problem, fields: &wrong, min_length: 8 };
+    let username = ChangeUsername { form, email: text, username: text, problem, fields: &wrong };
+    let errors = [("name", text.to_owned()), ("profile", text.to_owned())];
+    let names = ["name", "picture", "address.formatted"];
+    let profile = ProfileForm {
+        form,
+        fields: names.map(|name| ProfileField { name, value: text }).into(),
+        problem: None,
+        errors: &errors,
+        is_saved: true,
+    };
     let mut emails = vec![html(known_password.render(t, ok, action)).await];
     for step in EmailStep::ALL {
         emails.push(html(email(step).render(t, ok, action)).await);
@@ -167,6 +180,9 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         html(result.render(t, ok, action)).await,
         html(connections.render(t, ok, action)).await,
         html(connect.render(t, ok, action)).await,
+        html(password.render(t, ok, action)).await,
+        html(username.render(t, ok, action)).await,
+        html(profile.render(t, ok, action)).await,
     ];
     pages.into_iter().chain(emails).collect()
 }

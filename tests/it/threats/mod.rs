@@ -15,6 +15,7 @@ pub mod gateway;
 mod grpc;
 mod logins;
 mod modules;
+mod profile;
 mod second_factors;
 mod self_service;
 mod sessions;

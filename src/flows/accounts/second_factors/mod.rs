@@ -90,6 +90,20 @@ pub(crate) fn must_suffice(app: &App, login: Login, factors: LockedFactors) -> R
     }
 }
 
+/// Locks a user who changes the password or the username, with the present password: a user who has
+/// a second factor has also logged in with it recently.
+pub(super) async fn lock_for_owner(
+    app: &App,
+    tx: &mut AuditedTx,
+    user_id: &str,
+    login: Login,
+) -> Result<(), Error> {
+    let factors = rows::lock(tx, user_id).await?.ok_or(Error::NotFound("user"))?;
+    // The lock may have waited for another change.
+    tx.read_clock();
+    if factors.count == 0 { Ok(()) } else { must_suffice(app, login, factors) }
+}
+
 /// What the user has beside the password.
 ///
 /// # Errors

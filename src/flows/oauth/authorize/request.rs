@@ -339,8 +339,10 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     let claims = claims.map_err(OAuthError::invalid_request)?;
     // A claims request cannot exceed the scope that the client may request.
     let may = target.may_ask(client);
-    let is_allowed =
-        |claim: &str| user_claims::covering(claim).is_none_or(|scope| may.contains(scope));
+    let is_allowed = |claim: &str| {
+        !user_claims::is_unused(&app.config, claim)
+            && user_claims::covering(claim).is_none_or(|scope| may.contains(scope))
+    };
     let claims = claims.map(|claims| claims.filter(is_allowed));
     let wish = |claim| claims.as_ref().and_then(|claims| claims.id_token_constraint(claim));
     let is_supported = |wish: &ClaimConstraint| ACR_VALUES.iter().any(|acr| wish.accepts(acr));

@@ -1,12 +1,8 @@
 //! `/api/v1/admin/clients`: registered clients.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use poem_openapi::registry::MetaSchema;
-use serde::{
-    Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
 use serde_json::Value;
 
 use super::{
@@ -16,6 +12,7 @@ use super::{
 };
 use crate::{
     flows::admin::clients::{self, policy},
+    http::json::unique_members,
     model::client::{Client, Metadata, Source},
     storage::{clients as rows, clients::ClientFilter},
 };
@@ -281,33 +278,6 @@ impl Example for UpdateClient {
     fn example() -> Self {
         Self { metadata: ClientData::example().metadata }
     }
-}
-
-/// Reads an object and refuses a repeated member.
-fn unique_members<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Value>, D::Error> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = BTreeMap<String, Value>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = BTreeMap::new();
-            while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                if members.contains_key(&name) {
-                    let known: String = name.chars().take(64).collect();
-                    return Err(A::Error::custom(format_args!("duplicate field `{known}`")));
-                }
-                members.insert(name, value);
-            }
-            Ok(members)
-        }
-    }
-
-    from.deserialize_map(Members)
 }
 
 /// How to rotate a secret.

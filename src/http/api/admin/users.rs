@@ -11,7 +11,7 @@ use crate::{
         accounts::{register::Registration, second_factors},
         admin::users::{self, UserChanges},
     },
-    http::api::{data::Nothing, second_factors::FactorsData},
+    http::api::{data::Nothing, profile::ProfileObject, second_factors::FactorsData},
     model::{
         saga::Saga,
         user::{Role, UserRecord, canonical},
@@ -225,6 +225,8 @@ pub struct UserDetails {
     pub deletion_at: Option<String>,
     /// The id in the system that the user was imported from.
     pub external_id: Option<String>,
+    /// The profile; also of claims that are no longer in use.
+    pub profile: ProfileObject,
 }
 
 impl From<UserRecord> for UserDetails {
@@ -242,6 +244,7 @@ impl From<UserRecord> for UserDetails {
             disabled_at: user.disabled_at.map(Timestamp::rfc3339),
             deletion_at: account.deletion.map(|deletion| deletion.at.rfc3339()),
             external_id: account.external_id,
+            profile: account.profile.into(),
         }
     }
 }
@@ -257,7 +260,8 @@ example!(UserDetails, {
     "lastLoginAt": null,
     "disabledAt": null,
     "deletionAt": null,
-    "externalId": null
+    "externalId": null,
+    "profile": { "name": "Vera Brown", "locale": "en" }
 });
 
 /// The saga of a registration: the user service creates a profile, and may refuse the account.
@@ -336,13 +340,17 @@ pub struct UpdateUser {
     pub role: Option<String>,
     /// Whether the email address is verified.
     pub is_verified: Option<bool>,
+    /// A JSON Merge Patch (RFC 7396) of the profile: null removes a claim, an absent one keeps its
+    /// value.
+    pub profile: Option<ProfileObject>,
 }
 
 impl UpdateUser {
     fn changes(self) -> Result<UserChanges, Error> {
-        let Self { email, username, role, is_verified } = self;
+        let Self { email, username, role, is_verified, profile } = self;
         let role = role.as_deref().map(role_named).transpose()?;
-        Ok(UserChanges { email, username, role, is_verified })
+        let profile = profile.map(|profile| profile.0).unwrap_or_default();
+        Ok(UserChanges { email, username, role, is_verified, profile })
     }
 }
 

@@ -5,7 +5,11 @@ use poem::Request;
 use super::{FIELD_ERRORS, LOCALES, Language, Locale};
 use crate::{
     error::Error,
-    model::user::{Email, Username},
+    flows::accounts::change::SAME_PASSWORD,
+    model::{
+        profile::{Editor, ProfileClaim, UserProfile},
+        user::{Email, Username},
+    },
 };
 
 /// The message ids of a language, each with its variables.
@@ -145,6 +149,21 @@ fn every_field_error_is_translated() {
     {
         errors.extend(policy.check(password, &["vera@example.org"]).unwrap_err());
     }
+    let profile = |patch: &serde_json::Value| {
+        let patch = patch.as_object().unwrap().clone();
+        let merged = UserProfile::default().merged(&patch, &ProfileClaim::ALL, Editor::Owner);
+        merged.unwrap_err().into_iter().map(|(_, message)| message)
+    };
+    errors.extend(profile(&serde_json::json!({
+        "name": "", "picture": "", "birthdate": "", "zoneinfo": "", "locale": "", "phone_number": "",
+    })));
+    let url = format!("https://example.org/{}", "x".repeat(1_000));
+    let text = "x".repeat(256);
+    errors.extend(profile(&serde_json::json!({
+        "profile": url, "picture": url, "website": url,
+        "address": { "formatted": text, "street_address": text, "locality": text, "region": text },
+    })));
+    errors.push(SAME_PASSWORD.to_owned());
     let mut translated: BTreeSet<&str> = BTreeSet::new();
     for error in &errors {
         let known = FIELD_ERRORS.iter().find(|(start, _)| error.starts_with(start));
