@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -35,7 +35,7 @@ use crate::{
             clients::{self, file as clients_file},
             modules::file as modules_file,
             signing_keys,
-            users::{self, Provisioned},
+            users::{self, Provisioned, UserChanges},
         },
     },
     http::{
@@ -46,7 +46,7 @@ use crate::{
         },
     },
     keys::{Keys, NewKey, Rotation},
-    model::{actor::Actor, key::KeyState, user::Role},
+    model::{actor::Actor, key::KeyState, profile::ProfileClaim, user::Role},
     server::Server,
     storage::{denied_requests, files, sagas, users as rows, users::UserFilter},
 };
@@ -375,6 +375,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
             users::set_role(app, &user.id, role.clone(), &Actor::operator()).await?;
             println!("changed the role of {} to {}", user.email, role.as_str());
         }
+        UserCommand::Profile { user, set, json } => profile(app, &user, &set, json).await?,
         UserCommand::Factors { user, json } => list_factors(app, &user, json).await?,
         UserCommand::ResetFactors { user } => {
             let user = users::find(app, &user).await?;
@@ -453,6 +454,38 @@ async fn list_factors(app: &App, user: &str, json: bool) -> Result<(), Failed> {
         println!("{codes} unused recovery code(s){required}");
     }
     Ok(())
+}
+
+async fn profile(app: &App, user: &str, set: &[String], json: bool) -> Result<(), Failed> {
+    let user = users::find(app, user).await?;
+    let mut patch = Map::new();
+    for change in set {
+        let (claim, value) = change.split_once('=').ok_or_else(|| {
+            Failed::Usage("--set must be CLAIM=VALUE, as in --set locale=en".to_owned())
+        })?;
+        let value = match value {
+            "" => Value::Null,
+            "true" | "false" if claim == ProfileClaim::PhoneNumberVerified.as_str() => {
+                Value::Bool(value == "true")
+            }
+            text => text.into(),
+        };
+        match claim.strip_prefix("address.") {
+            None => drop(patch.insert(claim.to_owned(), value)),
+            Some(member) => {
+                let address = patch.entry("address").or_insert_with(|| Map::new().into());
+                let Some(address) = address.as_object_mut() else {
+                    let message = "set either `address=` or its members";
+                    return Err(Failed::Usage(message.to_owned()));
+                };
+                address.insert(member.to_owned(), value);
+            }
+        }
+    }
+    let changes = UserChanges { profile: patch, ..UserChanges::default() };
+    let account =
+        users::update(app, &user.id, &Precondition::Any, changes, &Actor::operator()).await?;
+    print_record(&account.profile, json)
 }
 
 /// Diagnostics that are numbers; the others that look like one are ids.

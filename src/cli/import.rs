@@ -43,6 +43,9 @@ pub(super) struct ImportArgs {
     /// Write no `user.created` events to the outbox
     #[arg(long)]
     no_events: bool,
+    /// Import no profiles (json, csv, keycloak: those of the claims in `profile.claims`)
+    #[arg(long)]
+    no_profiles: bool,
     /// Read and check the file, and import nothing
     #[arg(long)]
     dry_run: bool,
@@ -155,6 +158,7 @@ fn options(args: &ImportArgs) -> Result<Options, Failed> {
         allow_admins: args.allow_admins,
         allow_no_password: args.allow_no_password,
         events: !args.no_events,
+        profiles: !args.no_profiles,
         dry_run: args.dry_run,
         firebase,
     })

@@ -269,6 +269,20 @@ enum UserCommand {
         /// Role: `user`, `admin` or a custom role (`propusk role list`)
         role: String,
     },
+    /// Show or change the profile of a user
+    ///
+    /// Claims: those of `profile.claims`; the members of an address are `address.locality` and the
+    /// like.
+    Profile {
+        /// Id, email address or username
+        user: String,
+        /// Set a claim, as in `--set locale=en`; an empty value removes it
+        #[arg(long, value_name = "CLAIM=VALUE")]
+        set: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the second factors of a user
     Factors {
         /// Id, email address or username

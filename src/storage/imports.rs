@@ -23,6 +23,8 @@ pub struct ImportedUser {
     pub updated_at: i64,
     pub disabled_at: Option<i64>,
     pub external_id: Option<String>,
+    /// JSON; `None`: it is empty.
+    pub profile: Option<String>,
 }
 
 /// What of a batch is taken by users who exist.
@@ -106,7 +108,26 @@ pub async fn insert(tx: &mut Tx, batch: &[ImportedUser]) -> Result<Vec<String>> 
          is_verified BOOLEAN, created_at BIGINT, updated_at BIGINT, disabled_at BIGINT, external_id TEXT)"
     ));
     let rows = tx.run(statement.bind(json(batch)?)).await?;
+    insert_profiles(tx, batch).await?;
     rows.iter().map(|row| row.get("id")).collect()
+}
+
+/// Adds the profiles of those users who were added.
+async fn insert_profiles(tx: &mut Tx, batch: &[ImportedUser]) -> Result<()> {
+    let filled: Vec<&ImportedUser> = batch.iter().filter(|one| one.profile.is_some()).collect();
+    if filled.is_empty() {
+        return Ok(());
+    }
+    let statement = Statement::new(
+        "INSERT INTO profiles (user_id, claims, updated_at) \
+         SELECT u.id, t.value ->> 'profile', u.updated_at FROM json_each($1) t JOIN users u ON u.id = t.value ->> 'id'",
+    )
+    .for_postgres(
+        "INSERT INTO profiles (user_id, claims, updated_at) SELECT u.id, t.profile, u.updated_at \
+         FROM json_to_recordset(CAST($1 AS json)) AS t (id TEXT, profile TEXT) JOIN users u ON u.id = t.id",
+    );
+    tx.run(statement.bind(json(&filled)?)).await?;
+    Ok(())
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {

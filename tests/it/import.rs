@@ -164,6 +164,7 @@ fn keycloak_realm() -> String {
 }
 
 backend_tests! {
+    profiles_are_imported_of_the_claims_in_use,
     every_format_is_imported_and_logs_in,
     a_second_import_changes_nothing,
     refused_users_do_not_stop_the_others,
@@ -700,6 +701,45 @@ async fn t157_a_concurrent_password_change_is_not_lost(backend: Backend) {
         login(&server, &email, NEW).await.expect(StatusCode::OK);
         login(&server, &email, PASSWORD).await.expect_error(401, "INVALID_CREDENTIALS");
     }
+}
+
+async fn profiles_are_imported_of_the_claims_in_use(backend: Backend) {
+    let server = server(backend).await;
+    let database = &server.database;
+    let stored = async |email: &str| {
+        let sql = "SELECT p.claims AS value FROM profiles p JOIN users u ON u.id = p.user_id \
+                   WHERE u.email_canonical = $1";
+        serde_json::from_str::<Value>(&column(&server, email, sql).await).expect("JSON")
+    };
+    let without_password = ["--allow-no-password"];
+    let json = json!([
+        { "email": "ann@example.org", "name": "Ann Brown", "locale": "EN", "gender": "female" },
+        { "email": "bob@example.org" },
+        { "email": "eve@example.org", "picture": "javascript:alert(1)" },
+    ]);
+    let imported = import(database, "json", &json.to_string(), &without_password);
+    assert_refuses(&imported, 1, &["picture", "2 imported", "1 refused"]);
+    assert_eq!(stored("ann@example.org").await, json!({ "name": "Ann Brown", "locale": "en" }));
+    let csv = "email,givenName,zoneinfo\njoe@example.org,Joe,Europe/Paris\n";
+    assert_imports(&import(database, "csv", csv, &without_password), "1 imported");
+    let joe = json!({ "given_name": "Joe", "zoneinfo": "Europe/Paris" });
+    assert_eq!(stored("joe@example.org").await, joe);
+    let user = |email: &str| {
+        json!({ "users": [{
+            "email": email, "enabled": true, "firstName": "Vera", "lastName": "Brown",
+            "attributes": { "locale": ["pt-br"], "gender": ["female"], "street": ["Main Street 1"] },
+        }] })
+    };
+    let realm = user("vera@example.org").to_string();
+    assert_imports(&import(database, "keycloak", &realm, &without_password), "1 imported");
+    let vera = json!({
+        "name": "Vera Brown", "given_name": "Vera", "family_name": "Brown", "locale": "pt-BR",
+    });
+    assert_eq!(stored("vera@example.org").await, vera);
+    let realm = user("zoe@example.org").to_string();
+    let none = ["--allow-no-password", "--no-profiles"];
+    assert_imports(&import(database, "keycloak", &realm, &none), "1 imported");
+    assert_eq!(count(&server, "SELECT COUNT(*) AS n FROM profiles").await, 3);
 }
 
 /// The example of docs/import.md, as a reader would copy it.

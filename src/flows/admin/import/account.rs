@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{Format, Options};
+use super::{Format, Options, profile};
 use crate::{
     clock::{Clock, Rng, Timestamp},
     model::{
         self,
+        profile::ProfileClaim,
         user::{Email, MAX_EXTERNAL_ID, Role, Username, canonical},
     },
     password::{Digest, ImportedHash, NO_PASSWORD, ScryptParams, UnusableHash, base64},
@@ -17,13 +18,15 @@ use crate::{
 };
 
 /// The field that is refused, and why.
-type Refused = (&'static str, String);
+pub(super) type Refused = (&'static str, String);
 
 /// What the reader of a file needs.
 pub struct Preparation {
     pub options: Options,
     /// Every role of the deployment.
     pub roles: HashSet<String>,
+    /// The claims of profiles that are in use.
+    pub claims: Vec<ProfileClaim>,
     pub clock: Clock,
     pub rng: Rng,
 }
@@ -52,10 +55,14 @@ impl Preparation {
             Format::Auth0 => auth0(&fields)?,
             Format::Firebase => self.firebase(&fields)?,
         };
-        self.row(account)
+        let profile = match self.options.profiles {
+            true => profile::of(&fields, self.options.format, &self.claims)?,
+            false => None,
+        };
+        self.row(account, profile)
     }
 
-    fn row(&self, account: Account) -> Result<ImportedUser, Refused> {
+    fn row(&self, account: Account, profile: Option<String>) -> Result<ImportedUser, Refused> {
         let email = account.email.ok_or_else(|| missing("email"))?;
         let email = Email::parse(&email).map_err(|why| ("email", why.to_owned()))?;
         // Some systems store the address as the username of those who have none.
@@ -103,6 +110,7 @@ impl Preparation {
             updated_at: updated_at.0,
             disabled_at: account.is_disabled.then_some(now.0),
             external_id: account.id,
+            profile,
         })
     }
 
@@ -306,10 +314,10 @@ fn missing(field: &'static str) -> Refused {
 
 /// The members of an account. Their names are compared without case and underscores: `createdAt` is
 /// `created_at`.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
         let found = || self.0.iter().find(|(known, _)| plain(known) == plain(name));
         let found = self.0.get(name).or_else(|| found().map(|(_, value)| value));
@@ -327,7 +335,7 @@ impl Fields {
     }
 
     /// `false` where it is absent.
-    fn truth(&self, name: &str, field: &'static str) -> Result<bool, Refused> {
+    pub(super) fn truth(&self, name: &str, field: &'static str) -> Result<bool, Refused> {
         let text = match self.get(name) {
             None => return Ok(false),
             Some(Value::Bool(truth)) => return Ok(*truth),

@@ -5,6 +5,7 @@
 //! as it is, so that a second run changes nothing and one that was interrupted continues.
 
 mod account;
+mod profile;
 mod source;
 
 use std::{
@@ -54,6 +55,8 @@ pub struct Options {
     pub allow_no_password: bool,
     /// Whether `user.created` is written to the outbox.
     pub events: bool,
+    /// Whether profiles are imported, of the claims in use.
+    pub profiles: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
     /// For Firebase's hashes.
@@ -120,7 +123,8 @@ pub async fn run(
     }
     let (sender, mut batches) = mpsc::channel(AHEAD);
     let (clock, rng) = (app.clock.clone(), app.rng.clone());
-    let preparation = Preparation { options: options.clone(), roles, clock, rng };
+    let claims = app.config.profile.claims.clone();
+    let preparation = Preparation { options: options.clone(), roles, claims, clock, rng };
     let reading = tokio::task::spawn_blocking(move || read(input, &preparation, &sender));
     let mut so_far = Progress::default();
     while let Some(batch) = batches.recv().await {
