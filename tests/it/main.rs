@@ -54,6 +54,7 @@ mod packaging;
 mod pages;
 mod passwords;
 mod processes;
+mod profile;
 mod protocol;
 mod quickstarts;
 mod quotas;
