@@ -1,4 +1,4 @@
-//! The public keys of clients and of trusted issuers: in their metadata (`jwks`), or at their
+//! The public keys of clients, of trusted issuers and of login providers: in their metadata (`jwks`), or at their
 //! `jwks_uri`, which is fetched through the SSRF-safe HTTP client and cached.
 
 use std::{sync::Arc, time::Duration};
@@ -90,6 +90,31 @@ impl ClientKeys {
         let Some(uri) = uri else {
             return Err(InvalidToken("the signer has registered no `jwks` or `jwks_uri`"));
         };
+        self.verify_at(outbound, now, (uri, false), jwt, only).await
+    }
+
+    /// As [`Self::verify`], with the keys at the `jwks_uri` of a configured provider.
+    ///
+    /// # Errors
+    /// Why none of the keys verifies it.
+    pub(crate) async fn verify_configured(
+        &self,
+        outbound: &Outbound,
+        now: Timestamp,
+        uri: &str,
+        jwt: &ClientJwt<'_>,
+    ) -> Result<(), InvalidToken> {
+        self.verify_at(outbound, now, (uri, true), jwt, None).await
+    }
+
+    async fn verify_at(
+        &self,
+        outbound: &Outbound,
+        now: Timestamp,
+        (uri, is_configured): (&str, bool),
+        jwt: &ClientJwt<'_>,
+        only: Option<SigningAlgorithm>,
+    ) -> Result<(), InvalidToken> {
         let verify = |set: &Fetched| match &set.keys {
             Some(keys) => keys.verify(jwt, only),
             None => Err(InvalidToken("`jwks_uri` could not be fetched, or is not a JWKS")),
@@ -105,8 +130,8 @@ impl ClientKeys {
                 return verified.and(Err(InvalidToken("the keys of `jwks_uri` are outdated")));
             }
         }
-        let fetched = Arc::new(fetch(outbound, uri, cached.as_deref(), now).await);
-        self.fetched.insert(uri.clone(), Arc::clone(&fetched));
+        let fetched = Arc::new(fetch(outbound, (uri, is_configured), cached.as_deref(), now).await);
+        self.fetched.insert(uri.to_owned(), Arc::clone(&fetched));
         verify(&fetched)
     }
 
@@ -123,12 +148,17 @@ impl ClientKeys {
 
 async fn fetch(
     outbound: &Outbound,
-    uri: &str,
+    (uri, is_configured): (&str, bool),
     cached: Option<&Fetched>,
     now: Timestamp,
 ) -> Fetched {
     const ACCEPT: &str = "application/jwk-set+json, application/json";
-    match outbound.get(uri, ACCEPT).await {
+    let response = if is_configured {
+        outbound.get_configured(uri, ACCEPT).await
+    } else {
+        outbound.get(uri, ACCEPT).await
+    };
+    match response {
         Ok(fetched) => {
             let document = serde_json::from_slice(&fetched.body).unwrap_or_default();
             let keys = KeySet::parse(&document)

@@ -1,8 +1,8 @@
 //! The SSRF-safe HTTP client, for every URL from untrusted client metadata: `jwks_uri`, metadata
-//! documents, sector identifiers, logos, back-channel logout URIs; for webhooks, and for customer
-//! services.
+//! documents, sector identifiers, logos, back-channel logout URIs; for webhooks, for customer
+//! services and for login providers.
 //!
-//! It uses https only (webhooks: http too, within allowed networks) and connects to public addresses only, exactly to those that were checked: a
+//! It uses https only (webhooks and configured URLs: http too, within allowed networks) and connects to public addresses only, exactly to those that were checked: a
 //! name is resolved once (DNS rebinding). It follows no redirects; size, time and concurrency are
 //! bounded, and concurrent requests for the same document are coalesced.
 
@@ -41,7 +41,7 @@ use crate::config;
 pub struct Outbound {
     http: reqwest::Client,
     allowed: Arc<[IpNet]>,
-    /// For webhooks with http.
+    /// For webhooks and configured URLs with http.
     plain: reqwest::Client,
     /// The only networks that `plain` connects to.
     plain_networks: Arc<[IpNet]>,
@@ -223,7 +223,7 @@ impl Outbound {
         }
     }
 
-    /// As [`Outbound::check`], for a webhook: http is allowed within `outbound.allowed_networks`, and
+    /// As [`Outbound::check`], for a webhook or a URL of the configuration: http is allowed within `outbound.allowed_networks`, and
     /// on loopback where this server is on loopback as well.
     ///
     /// # Errors
@@ -255,6 +255,16 @@ impl Outbound {
         self.answer(url, host, accept)?.await
     }
 
+    /// As [`Outbound::get`], for a URL that the configuration or a configured provider names: http
+    /// is allowed as for a webhook.
+    ///
+    /// # Errors
+    /// As [`Outbound::get`].
+    pub async fn get_configured(&self, url: &str, accept: &'static str) -> Result<Fetched, Error> {
+        let (url, host) = self.checked_configured(url)?;
+        self.answer(url, host, accept)?.await
+    }
+
     /// The request in flight for the document, or a new one.
     fn answer(
         &self,
@@ -270,7 +280,7 @@ impl Outbound {
         in_flight.retain(|_, answer| answer.upgrade().is_some());
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let permit = permit.map_err(|_| Error::Busy)?;
-        let (request, max) = (self.http.get(key.0.clone()), self.max_bytes);
+        let (request, max) = (self.client_for(&key.0).get(key.0.clone()), self.max_bytes);
         let answer = async move {
             let _permit = permit;
             let sent = request.header(ACCEPT, accept).send().await;
@@ -307,10 +317,9 @@ impl Outbound {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Posted, Error> {
-        let url = self.check_webhook(url)?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let client = if url.scheme() == "http" { &self.plain } else { &self.http };
-        let request = client.post(url).headers(headers).body(body).timeout(timeout);
+        let (url, host) = self.checked_configured(url)?;
+        let request =
+            self.client_for(&url).post(url.clone()).headers(headers).body(body).timeout(timeout);
         let response = request.send().await.map_err(|error| failed(&host, &error))?;
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| Some(value.to_str().ok()?.to_owned()));
@@ -330,11 +339,12 @@ impl Outbound {
     /// # Errors
     /// [`Error`]; no status is an error here.
     pub async fn send(&self, request: ServiceRequest<'_>) -> Result<ServiceResponse, Error> {
-        let (url, host) = self.checked(request.url)?;
+        let (url, host) = self.checked_configured(request.url)?;
         let exchange = async {
             // Never closed.
             let _permit = self.permits.acquire().await.map_err(|_| Error::Busy)?;
-            let mut sent = self.http.request(request.method, url).timeout(request.timeout);
+            let client = self.client_for(&url);
+            let mut sent = client.request(request.method, url).timeout(request.timeout);
             sent = sent.header(ACCEPT, "application/json");
             if let Some(authorization) = request.authorization {
                 sent = sent.header(AUTHORIZATION, authorization);
@@ -359,6 +369,17 @@ impl Outbound {
         let url = self.check(url)?;
         let host = url.host_str().unwrap_or_default().to_owned();
         Ok((url, host))
+    }
+
+    fn checked_configured(&self, url: &str) -> Result<(Url, String), Error> {
+        let url = self.check_webhook(url)?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Ok((url, host))
+    }
+
+    /// The client for a URL that was checked.
+    fn client_for(&self, url: &Url) -> &reqwest::Client {
+        if url.scheme() == "http" { &self.plain } else { &self.http }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod flights;
+mod token_client;
 mod token_request;
 
 use std::{
@@ -22,7 +23,8 @@ use url::Url;
 use self::{answers::Answers, flights::Flights};
 pub use self::{
     flights::{Held, NoToken},
-    token_request::{Granted, Grants, authorization_url},
+    token_client::TokenClient,
+    token_request::{Granted, Grants, authorization_url, send},
 };
 use crate::{
     clock::Timestamp,
@@ -75,7 +77,7 @@ pub struct Service {
     pub resources: BTreeMap<String, Resource>,
     /// Changes with the settings that decide which token it is.
     pub fingerprint: String,
-    key: Option<ServiceKey>,
+    client: TokenClient,
 }
 
 /// A resource of a service.
@@ -254,8 +256,14 @@ impl Service {
             name: name.to_owned(),
             resources: resources.collect::<Result<_, String>>()?,
             fingerprint: URL_SAFE_NO_PAD.encode(&fingerprint[..12]),
+            client: TokenClient {
+                auth: Some(config.auth),
+                id: config.client_id.clone(),
+                secret: config.client_secret.clone(),
+                key,
+                audience: config.assertion_audience().to_owned(),
+            },
             config: config.clone(),
-            key,
         })
     }
 }

@@ -3,21 +3,17 @@
 
 use std::{fmt, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::{Failure, Service, unexpected};
 use crate::{
-    clock::{CLOCK_SKEW, Timestamp},
-    config::services::{ServiceAuth, ServiceGrant},
+    clock::Timestamp,
+    config::services::ServiceGrant,
     model::service_token::FailureKind,
     outbound::{Outbound, ServiceRequest},
 };
-
-/// How long an assertion is valid beyond the clock skew.
-const ASSERTION_LIFE: Duration = Duration::from_secs(60);
 
 /// The lifetime of a token of which the service does not say it (`expires_in` is only RECOMMENDED,
 /// RFC 6749 §5.1).
@@ -52,6 +48,8 @@ pub enum Grants<'a> {
 pub struct Granted {
     pub access_token: String,
     pub refresh_token: Option<String>,
+    /// Of an OpenID provider (OpenID Connect Core §3.1.3.3).
+    pub id_token: Option<String>,
     pub expires_in: Duration,
 }
 
@@ -74,19 +72,8 @@ impl Service {
         ids: impl Fn() -> String,
     ) -> Result<Granted, Failure> {
         let (form, authorization) = self.form(grant, now, ids)?;
-        let response = outbound.send(ServiceRequest {
-            method: Method::POST,
-            url: &self.config.token_url,
-            authorization,
-            form: Some(form),
-            timeout: self.config.timeout,
-        });
-        let response = response.await?;
-        if response.status != StatusCode::OK {
-            let failure = unexpected("the token endpoint", response.status, response.retry_after);
-            return Err(named(failure, &response.body));
-        }
-        read(&response.body)
+        let url = &self.config.token_url;
+        send(outbound, url, (form, authorization), self.config.timeout).await
     }
 
     /// Revokes a token (RFC 7009 §2.1). One that the service does not know counts as revoked (§2.2).
@@ -104,8 +91,12 @@ impl Service {
     ) -> Result<(), Failure> {
         let (form, authorization) = {
             let mut form = form_urlencoded::Serializer::new(String::new());
-            form.append_pair("token", token).append_pair("token_type_hint", hint);
-            let authorization = self.authenticate(&mut form, now, ids)?;
+            let mut add = |name: &str, value: &str| {
+                form.append_pair(name, value);
+            };
+            add("token", token);
+            add("token_type_hint", hint);
+            let authorization = self.client.authenticate(&mut add, now, ids)?;
             (form.finish(), authorization)
         };
         let response = outbound.send(ServiceRequest {
@@ -154,32 +145,8 @@ impl Service {
                 add("audience", &config.audience);
             }
         }
-        let authorization = self.authenticate(&mut form, now, ids)?;
+        let authorization = self.client.authenticate(&mut add, now, ids)?;
         Ok((form.finish(), authorization))
-    }
-
-    /// Adds how this server authenticates; returns the `Authorization`, if it is by that.
-    fn authenticate(
-        &self,
-        form: &mut form_urlencoded::Serializer<'_, String>,
-        now: Timestamp,
-        ids: impl Fn() -> String,
-    ) -> Result<Option<HeaderValue>, Failure> {
-        let config = &self.config;
-        match config.auth {
-            ServiceAuth::Basic => return self.basic().map(Some),
-            ServiceAuth::Post => {
-                form.append_pair("client_id", &config.client_id);
-                form.append_pair("client_secret", &config.client_secret);
-            }
-            ServiceAuth::PrivateKeyJwt => {
-                form.append_pair("client_id", &config.client_id);
-                let assertion_type = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-                form.append_pair("client_assertion_type", assertion_type);
-                form.append_pair("client_assertion", &self.assertion("", now, ids())?);
-            }
-        }
-        Ok(None)
     }
 
     fn add_configured(
@@ -199,11 +166,11 @@ impl Service {
             }
             ServiceGrant::JwtBearer => {
                 add("grant_type", JWT_BEARER);
-                add("assertion", &self.assertion(subject, now, ids())?);
+                add("assertion", &self.client.assertion(subject, now, ids())?);
             }
             ServiceGrant::TokenExchange => {
                 add("grant_type", TOKEN_EXCHANGE);
-                add("subject_token", &self.assertion(subject, now, ids())?);
+                add("subject_token", &self.client.assertion(subject, now, ids())?);
                 add("subject_token_type", "urn:ietf:params:oauth:token-type:jwt");
                 add("requested_token_type", "urn:ietf:params:oauth:token-type:access_token");
             }
@@ -213,37 +180,31 @@ impl Service {
         }
         Ok(())
     }
+}
 
-    /// `client_secret_basic`: id and secret are form-encoded first (RFC 6749 §2.3.1).
-    fn basic(&self) -> Result<HeaderValue, Failure> {
-        let encoded =
-            |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-        let pair =
-            format!("{}:{}", encoded(&self.config.client_id), encoded(&self.config.client_secret));
-        let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
-        let mut value = value
-            .map_err(|_| Failure::new(FailureKind::Failed, "the client secret cannot be sent"))?;
-        value.set_sensitive(true);
-        Ok(value)
+/// Sends a form to a token endpoint, with its `Authorization`.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn send(
+    outbound: &Outbound,
+    url: &str,
+    (form, authorization): (String, Option<HeaderValue>),
+    timeout: Duration,
+) -> Result<Granted, Failure> {
+    let response = outbound.send(ServiceRequest {
+        method: Method::POST,
+        url,
+        authorization,
+        form: Some(form),
+        timeout,
+    });
+    let response = response.await?;
+    if response.status != StatusCode::OK {
+        let failure = unexpected("the token endpoint", response.status, response.retry_after);
+        return Err(named(failure, &response.body));
     }
-
-    /// A JWT about a user, or (empty) about this server (RFC 7523 §3). It is valid at a service
-    /// whose clock differs by [`CLOCK_SKEW`].
-    fn assertion(&self, subject: &str, now: Timestamp, jti: String) -> Result<String, Failure> {
-        let failed = |cause: String| Failure::new(FailureKind::Failed, cause);
-        let key = self.key.as_ref().ok_or_else(|| failed("there is no private key".to_owned()))?;
-        let client_id = self.config.client_id.as_str();
-        let subject = if subject.is_empty() { client_id } else { subject };
-        let claims = json!({
-            "iss": client_id,
-            "sub": subject,
-            "aud": self.config.assertion_audience(),
-            "jti": jti,
-            "iat": (now - CLOCK_SKEW).as_secs(),
-            "exp": (now + CLOCK_SKEW + ASSERTION_LIFE).as_secs(),
-        });
-        key.sign(&claims).map_err(failed)
-    }
+    read(&response.body)
 }
 
 /// The failure with the OAuth error code of the response, if it is one.
@@ -292,6 +253,7 @@ fn read(body: &[u8]) -> Result<Granted, Failure> {
     Ok(Granted {
         access_token: access_token.to_owned(),
         refresh_token: token("refresh_token").map(str::to_owned),
+        id_token: token("id_token").map(str::to_owned),
         expires_in,
     })
 }
