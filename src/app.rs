@@ -34,6 +34,7 @@ use crate::{
     services::Services,
     storage::{self, AuditedTx, AuditedWrite, Db, Measurements, audit},
     telemetry::{Metrics, StatementKind},
+    upstream::Upstreams,
     user_service::UserService,
 };
 
@@ -59,6 +60,8 @@ pub struct App {
     pub mails_waiting: Notify,
     /// The customer services.
     pub services: Arc<Services>,
+    /// Other providers at which users log in.
+    pub upstream: Upstreams,
     pub client_keys: ClientKeys,
     pub logos: Logos,
     pub metadata_documents: MetadataDocuments,
@@ -198,6 +201,7 @@ impl App {
             UserService::new(&config.user_service).map_err(StartError::UserService)?;
         let mailer = Mailer::new(&config).map_err(StartError::Mail)?;
         let services = Services::new(&config.services).map_err(StartError::Services)?;
+        let upstream = Upstreams::new(&config.upstream).map_err(StartError::Services)?;
         let webauthn = webauthn(&config.server.issuer);
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
@@ -218,6 +222,7 @@ impl App {
             mailer,
             mails_waiting: Notify::new(),
             services: Arc::new(services),
+            upstream,
             client_keys: ClientKeys::default(),
             logos: Logos::default(),
             metadata_documents: MetadataDocuments::default(),

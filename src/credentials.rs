@@ -113,6 +113,8 @@ pub struct CookieNames<'a> {
     pub login: &'static str,
     /// A browser in which somebody has logged in.
     pub device: &'static str,
+    /// An identity of another provider that is no user's yet.
+    pub identity: &'static str,
     secure: bool,
     /// The `Domain` of the token cookies; the others have none.
     domain: Option<&'a str>,
@@ -129,6 +131,7 @@ impl<'a> CookieNames<'a> {
                 csrf: "propusk_csrf",
                 login: "propusk_login",
                 device: "propusk_device",
+                identity: "propusk_identity",
                 secure: false,
                 domain,
             };
@@ -144,6 +147,7 @@ impl<'a> CookieNames<'a> {
             csrf: "__Host-propusk_csrf",
             login: "__Host-propusk_login",
             device: "__Host-propusk_device",
+            identity: "__Host-propusk_identity",
             secure: true,
             domain,
         }
@@ -186,6 +190,11 @@ impl<'a> CookieNames<'a> {
     /// The `Set-Cookie` value that makes a browser known.
     pub fn device_cookie(self, value: &str) -> String {
         self.cookie(self.device, value, Duration::from_secs(device::COOKIE_SECONDS))
+    }
+
+    /// The `Set-Cookie` value of an identity that is no user's yet; an empty value and 0 remove it.
+    pub fn identity_cookie(self, value: &str, seconds: u64) -> String {
+        self.cookie(self.identity, value, Duration::from_secs(seconds))
     }
 
     /// The `Set-Cookie` value of the CSRF secret, which the browser keeps until it is closed.

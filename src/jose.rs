@@ -263,6 +263,11 @@ impl<'a> ClientJwt<'a> {
         Some(typ.trim_start_matches("application/").to_owned())
     }
 
+    /// The `alg` header. Verify the signature first.
+    pub fn algorithm(&self) -> &str {
+        &self.header.alg
+    }
+
     /// The claims. Verify the signature first, with [`KeySet::verify`].
     ///
     /// # Errors

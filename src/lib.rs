@@ -6,7 +6,7 @@
 //! | [`model`] | the entities and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model, config |
 //! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`telemetry`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs of clients, logs and metrics | config, model |
-//! | [`directory`], [`keys`], [`caches`], [`revocation`], [`services`] | what a process keeps in memory; the client of customer services | storage |
+//! | [`directory`], [`keys`], [`caches`], [`revocation`], [`services`], [`upstream`] | what a process keeps in memory; the clients of customer services and of login providers | storage |
 //! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
 //! | [`app`] | the container of all of these | all above |
 //! | [`flows`] | the decisions | app and all above |
@@ -53,4 +53,5 @@ pub mod services;
 pub mod storage;
 pub mod telemetry;
 pub mod unicode;
+pub mod upstream;
 pub mod user_service;

@@ -37,11 +37,13 @@ use crate::{
             signing_keys,
             users::{self, Provisioned, UserChanges},
         },
+        upstream::identity,
     },
     http::{
         self,
         api::{
             admin::{Explanation, KeyData, SagaData, UserDetails},
+            identities::IdentityData,
             second_factors::FactorData,
         },
     },
@@ -377,6 +379,12 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
         }
         UserCommand::Profile { user, set, json } => profile(app, &user, &set, json).await?,
         UserCommand::Factors { user, json } => list_factors(app, &user, json).await?,
+        UserCommand::Identities { user, json } => list_identities(app, &user, json).await?,
+        UserCommand::Unlink { user, identity } => {
+            let user = users::find(app, &user).await?;
+            identity::unlink(app, &user.id, &identity, &Actor::operator()).await?;
+            println!("unlinked the identity of {}", user.email);
+        }
         UserCommand::ResetFactors { user } => {
             let user = users::find(app, &user).await?;
             second_factors::reset(app, &user.id, &Actor::operator()).await?;
@@ -486,6 +494,21 @@ async fn profile(app: &App, user: &str, set: &[String], json: bool) -> Result<()
     let account =
         users::update(app, &user.id, &Precondition::Any, changes, &Actor::operator()).await?;
     print_record(&account.profile, json)
+}
+
+async fn list_identities(app: &App, user: &str, json: bool) -> Result<(), Failed> {
+    let user = users::find(app, user).await?;
+    const COLUMNS: &[&str] = &["ID", "PROVIDER", "ISSUER", "SUBJECT", "CREATED", "LAST LOGIN"];
+    let mut listing = Listing::new(COLUMNS, json);
+    for identity in identity::of_user(app, &user.id).await? {
+        let shown = IdentityData::of(app, identity);
+        let provider = shown.provider.as_deref().unwrap_or_default();
+        let last = shown.last_login_at.as_deref().unwrap_or_default();
+        let cells: [&str; 6] =
+            [&shown.id, provider, &shown.issuer, &shown.subject, &shown.created_at, last];
+        listing.add(cells, &shown)?;
+    }
+    listing.print()
 }
 
 /// Diagnostics that are numbers; the others that look like one are ids.

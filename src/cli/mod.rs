@@ -291,6 +291,21 @@ enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the identities of a user at other login providers
+    Identities {
+        /// Id, email address or username
+        user: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Unlink an identity of a user, also the last way to log in
+    Unlink {
+        /// Id, email address or username
+        user: String,
+        /// Id of the identity (`propusk user identities`)
+        identity: String,
+    },
     /// Remove all second factors and recovery codes of a user who has lost them
     ///
     /// The next login takes the password only; where a second factor is required, the user sets one

@@ -10,7 +10,11 @@ use std::{
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{Config, DEFAULT_TOML, mask_url, older_service, services, validate};
+use super::{
+    Config, DEFAULT_TOML, mask_url,
+    named::{self, NamedSection},
+    older_service, services, upstream, validate,
+};
 
 pub(super) const PREFIX: &str = "PROPUSK_";
 /// Names the configuration file, so it cannot be a key itself.
@@ -163,9 +167,10 @@ impl Layers {
     fn merge_table(&mut self, section: &str, table: Table, path: &Path) {
         for (name, value) in table {
             let key = join(section, &name);
-            if section.is_empty() && key == services::SECTION && value.is_table() {
+            let named = named::section_of(&key).filter(|_| section.is_empty() && value.is_table());
+            if let Some(named) = named {
                 let Value::Table(inner) = value else { continue };
-                self.merge_services(inner, path);
+                self.merge_named(named, inner, path);
                 continue;
             }
             if self.settings.contains_key(&key) {
@@ -189,34 +194,36 @@ impl Layers {
         }
     }
 
-    /// The services, whose names are the operator's.
-    fn merge_services(&mut self, services: Table, path: &Path) {
-        for (service, value) in services {
+    /// The sections whose names are the operator's.
+    fn merge_named(&mut self, named: &NamedSection, sections: Table, path: &Path) {
+        for (section, value) in sections {
             let Value::Table(keys) = value else {
-                let key = join(services::SECTION, &service);
+                let key = join(named.name, &section);
                 let how = format!("is a section, not a key; write `[{key}]` with its keys below");
                 self.problems.push(format!("{key} ({}): {how}", path.display()));
                 continue;
             };
-            let resources = keys.get("resource").and_then(Value::as_table);
-            let resources = resources.into_iter().flat_map(Table::keys).cloned();
-            let mut paths = vec![vec![service.clone()]];
-            paths.extend(
-                resources.map(|resource| vec![service.clone(), "resource".to_owned(), resource]),
-            );
-            let known =
-                paths.iter().all(|names| self.add_service(names, &path.display().to_string()));
+            let mut paths = vec![vec![section.clone()]];
+            if let Some((below, _)) = named.nested {
+                let nested = keys.get(below).and_then(Value::as_table);
+                let nested = nested.into_iter().flat_map(Table::keys);
+                paths.extend(
+                    nested.map(|name| vec![section.clone(), below.to_owned(), name.clone()]),
+                );
+            }
+            let source = path.display().to_string();
+            let known = paths.iter().all(|names| self.add_named(named, names, &source));
             if known {
-                self.merge_table(&join(services::SECTION, &service), keys, path);
+                self.merge_table(&join(named.name, &section), keys, path);
             }
         }
     }
 
-    /// Adds the keys of a service or of its resource with their defaults, if they are new; `false`
-    /// for a name that is not allowed.
-    fn add_service(&mut self, names: &[String], source: &str) -> bool {
+    /// Adds the keys of such a section with their defaults, if they are new; `false` for a name that
+    /// is not allowed.
+    fn add_named(&mut self, named: &NamedSection, names: &[String], source: &str) -> bool {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        match services::defaults_for(&names) {
+        match named.defaults_for(&names) {
             Ok(defaults) => {
                 for (key, setting) in defaults {
                     self.settings.entry(key).or_insert(setting);
@@ -224,7 +231,7 @@ impl Layers {
                 true
             }
             Err(problem) => {
-                self.problems.push(format!("{} ({source}): {problem}", services::SECTION));
+                self.problems.push(format!("{} ({source}): {problem}", named.name));
                 false
             }
         }
@@ -232,8 +239,10 @@ impl Layers {
 
     fn merge_environment(&mut self, env: &BTreeMap<String, String>) {
         for name in env.keys() {
-            if let Some(names) = services::path_of_variable(name) {
-                self.add_service(&names, name);
+            for named in named::ALL {
+                if let Some(names) = named.path_of_variable(name) {
+                    self.add_named(named, &names, name);
+                }
             }
         }
         let keys: BTreeMap<String, String> =
@@ -324,7 +333,7 @@ impl Layers {
                 let items = items.map(|item| Value::String(item.to_owned()));
                 Some(Value::Array(items.collect()))
             }
-            Some(Value::Table(_)) => services::table_of_text(text).map(Value::Table),
+            Some(Value::Table(_)) => named::table_of_text(text).map(Value::Table),
             _ => None,
         };
         // An invalid value stays text, and `set` reports the expected type.
@@ -367,7 +376,8 @@ impl Layers {
         if !self.is_incomplete {
             let found = validate::problems(&config).into_iter();
             let found = found.map(|(key, problem)| (key.to_owned(), problem));
-            let found = found.chain(services::problems(&config)).filter(|(key, problem)| {
+            let found = found.chain(services::problems(&config));
+            let found = found.chain(upstream::problems(&config)).filter(|(key, problem)| {
                 !self.unread.iter().any(|unread| key == unread || problem.contains(unread))
             });
             let found =
@@ -469,7 +479,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn wrong_type(key: &str, old: &Value, new: &Value, error: &toml::de::Error) -> String {
-    let is_secret = SECRET.contains(&key) || services::is_secret(key);
+    let is_secret = SECRET.contains(&key) || named::is_secret(key);
     let expected = match old {
         Value::Boolean(_) => "must be true or false".to_owned(),
         Value::Integer(_) => format!("must be an integer, like {old}"),
@@ -522,6 +532,6 @@ pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
             out.push_str(&format!("{name} = {value}  # {source}\n"));
         }
     }
-    services::render(settings, &mut out);
+    named::render(settings, &mut out);
     out
 }

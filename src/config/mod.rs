@@ -7,12 +7,14 @@
 mod load;
 mod login;
 mod mail;
+mod named;
 mod older_service;
 mod profile;
 mod second_factors;
 pub mod services;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 mod validate;
 mod webhooks;
 
@@ -94,6 +96,9 @@ pub struct Config {
     /// Those that are configured have all keys.
     #[serde(default)]
     pub services: services::Services,
+    /// As for services.
+    #[serde(default)]
+    pub upstream: upstream::Upstream,
     pub audit: Retention,
     /// Diagnostics of denied requests.
     pub explain: Retention,

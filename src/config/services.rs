@@ -9,12 +9,11 @@ use std::{
 };
 
 use serde::Deserialize;
-use toml::Value;
 use url::Url;
 
 use super::{
     Config, empty_is_none,
-    load::{PREFIX, Setting, Source},
+    named::{NamedSection, Problem},
 };
 use crate::model::projection::Projection;
 
@@ -22,7 +21,15 @@ use crate::model::projection::Projection;
 pub type Services = BTreeMap<String, Service>;
 
 /// The section of all services.
-pub(super) const SECTION: &str = "services";
+const SECTION: &str = "services";
+
+/// How services and their resources are configured.
+pub(super) const NAMED: NamedSection = NamedSection {
+    name: SECTION,
+    keys: SERVICE,
+    nested: Some(("resource", RESOURCE)),
+    secret: &["client_secret", "password", "refresh_token"],
+};
 
 /// Every key of a service with its default; `config.default.toml` explains them.
 const SERVICE: &str = r#"
@@ -56,12 +63,6 @@ fields = []
 scope = ""
 cache = "0s"
 "#;
-
-/// The keys whose values are never shown.
-const SECRET: [&str; 3] = ["client_secret", "password", "refresh_token"];
-
-/// Names of services and resources: what both a variable and a path can contain.
-const NAME_RULE: &str = "must be 1 to 32 of a-z, 0-9 and _, begin with a letter, and have no `__`";
 
 /// An outside service whose tokens are obtained and renewed here.
 #[derive(Clone, Deserialize)]
@@ -200,86 +201,6 @@ pub enum ResourceMethod {
     Get,
     Post,
 }
-
-/// The settings of the section that this key would be in, where they are not known yet: those of a
-/// service, or of a resource of one. `path`: the names below `services`.
-///
-/// # Errors
-/// Which name is not allowed.
-pub(super) fn defaults_for(path: &[&str]) -> Result<Vec<(String, Setting)>, String> {
-    let mut found = vec![];
-    let mut add = |section: String, text: &str| {
-        let table: toml::Table = toml::from_str(text).unwrap_or_default();
-        found.extend(table.into_iter().map(|(name, value)| {
-            (format!("{section}.{name}"), Setting { value, source: Source::Default })
-        }));
-    };
-    let Some(&service) = path.first() else {
-        return Ok(vec![]);
-    };
-    check_name(service)?;
-    add(format!("{SECTION}.{service}"), SERVICE);
-    if let ["resource", resource, ..] = path[1..] {
-        check_name(resource)?;
-        add(format!("{SECTION}.{service}.resource.{resource}"), RESOURCE);
-    }
-    Ok(found)
-}
-
-fn check_name(name: &str) -> Result<(), String> {
-    let fits = (1..=32).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !name.contains("__")
-        && !name.ends_with('_');
-    if fits { Ok(()) } else { Err(format!("the name `{name}` {NAME_RULE}")) }
-}
-
-/// The names below `services` in a variable: `PROPUSK_SERVICES__CRM__TOKEN_URL` has `crm` and
-/// `token_url`.
-pub(super) fn path_of_variable(name: &str) -> Option<Vec<String>> {
-    let rest = name.strip_prefix(PREFIX)?.strip_prefix("SERVICES__")?;
-    Some(rest.to_ascii_lowercase().split("__").map(str::to_owned).collect())
-}
-
-/// Whether messages must not have the value of this key.
-pub(super) fn is_secret(key: &str) -> bool {
-    let mut names = key.split('.');
-    names.next() == Some(SECTION)
-        && names.nth(1).is_some_and(|name| SECRET.contains(&name))
-        && names.next().is_none()
-}
-
-/// A table written as a variable: `customer={sub},kind=short`.
-pub(super) fn table_of_text(text: &str) -> Option<toml::Table> {
-    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            Some((name.trim().to_owned(), Value::String(value.trim().to_owned())))
-        })
-        .collect()
-}
-
-/// The sections of the services, as `config show` prints them.
-pub(super) fn render(settings: &BTreeMap<String, Setting>, out: &mut String) {
-    // By section: a resource's keys lie between those of its service.
-    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
-    for (key, setting) in settings.iter().filter(|(key, _)| key.starts_with("services.")) {
-        let Some((section, name)) = key.rsplit_once('.') else { continue };
-        let is_masked = is_secret(key) && setting.value.as_str() != Some("");
-        let value = if is_masked { Value::String("***".to_owned()) } else { setting.value.clone() };
-        let source = setting.source.to_string().replace(char::is_control, " ");
-        let lines = sections.entry(section).or_default();
-        lines.push_str(&format!("{name} = {value}  # {source}\n"));
-    }
-    for (section, lines) in sections {
-        out.push_str(&format!("\n[{section}]\n{lines}"));
-    }
-}
-
-/// A key, and what is wrong with its value and how to fix it.
-type Problem = (String, String);
 
 /// What is wrong with the services.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -440,7 +361,7 @@ fn has_unknown_braces(text: &str) -> bool {
     text.contains(['{', '}'])
 }
 
-fn is_https(text: &str) -> bool {
+pub(super) fn is_https(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         url.scheme() == "https"
             && url.has_host()

@@ -695,16 +695,16 @@ fn problems_of_services_name_the_key_and_no_secret() {
     }
 }
 
-#[test]
-fn the_reference_configuration_shows_every_key_of_a_service_with_its_default() {
-    let lines = DEFAULT_TOML.lines().skip_while(|line| *line != "[services]");
+/// The section `name` of the reference configuration shows exactly the keys with their defaults.
+fn shows_every_key(section: &super::named::NamedSection, nested: &str) {
+    let header = format!("[{}]", section.name);
+    let lines = DEFAULT_TOML.lines().skip_while(|line| **line != *header).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
     let lines = lines.filter_map(|line| line.strip_prefix("#     "));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();
     let text = text.replace("NAME", "crm").replace("RESOURCE", "profile");
-    let text = text.split("[role").next().unwrap();
-    let shown: toml::Table = toml::from_str(text).unwrap();
-    let path = ["crm", "resource", "profile"];
-    let known = super::services::defaults_for(&path).unwrap();
+    let shown: toml::Table = toml::from_str(&text).unwrap();
+    let known = section.defaults_for(&["crm", nested, "profile"]).unwrap();
     for (key, setting) in &known {
         let names = key.split('.');
         let value = names.fold(Some(&toml::Value::Table(shown.clone())).cloned(), |value, name| {
@@ -714,4 +714,68 @@ fn the_reference_configuration_shows_every_key_of_a_service_with_its_default() {
     }
     let count = text.lines().filter(|line| line.contains(" = ")).count();
     assert_eq!(count, known.len());
+}
+
+#[test]
+fn the_reference_configuration_shows_every_key_of_a_service_and_of_a_provider() {
+    shows_every_key(&super::services::NAMED, "resource");
+    shows_every_key(&super::upstream::NAMED, "");
+}
+
+const PROVIDER: &str = r#"
+[upstream.acme]
+issuer = "https://login.acme.example"
+client_id = "propusk"
+client_secret = "canary"
+display_name = { en = "Acme", ru = "Акме" }
+"#;
+
+#[test]
+fn login_providers_are_configured_by_file_and_environment() {
+    let more = [
+        ("PROPUSK_UPSTREAM__OTHER__ISSUER", "https://other.example/tenant"),
+        ("PROPUSK_UPSTREAM__OTHER__CLIENT_ID", "1"),
+        ("PROPUSK_UPSTREAM__OTHER__TOKEN_ENDPOINT_AUTH_METHOD", "none"),
+        ("PROPUSK_UPSTREAM__OTHER__DISPLAY_NAME", "en=The other"),
+    ];
+    let config = load_text(PROVIDER, &more).unwrap();
+    let acme = &config.upstream["acme"];
+    assert_eq!((acme.name("ru", "acme"), acme.name("en", "acme")), ("Акме", "Acme"));
+    assert_eq!(acme.scope, "openid profile email");
+    assert!(!acme.trust_email && acme.registration);
+    assert_eq!(acme.assertion_audience(), "https://login.acme.example");
+    let other = &config.upstream["other"];
+    assert_eq!((other.name("ru", "other"), other.auth()), ("The other", None));
+    assert!(!config.render().contains("canary"), "{}", config.render());
+    let again = load_text(&config.render(), &[]).unwrap();
+    assert_eq!(again.upstream["other"].issuer, "https://other.example/tenant");
+}
+
+#[test]
+fn problems_of_login_providers_name_the_key_and_no_secret() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("ISSUER", "http://login.acme.example", "upstream.acme.issuer ("),
+        ("ISSUER", "https://login.acme.example?a=b", "upstream.acme.issuer ("),
+        ("ISSUER", "", "upstream.acme.issuer ("),
+        ("CLIENT_ID", "", "upstream.acme.client_id ("),
+        ("CLIENT_SECRET", "", "upstream.acme.client_secret ("),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "private_key_jwt", "upstream.acme.private_key_file ("),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "none", "upstream.acme.client_secret ("),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "basic", "upstream.acme.token_endpoint_auth_method ("),
+        ("SCOPE", "email", "upstream.acme.scope ("),
+        ("DISPLAY_NAME", "de=Acme", "upstream.acme.display_name ("),
+        ("EMAIL_CLAIM", "", "upstream.acme.email_claim ("),
+        ("TIMEOUT", "1m", "must be from 100ms to 20s"),
+        ("TRUST_EMAIL", "maybe", "upstream.acme.trust_email ("),
+        ("TRUST_MAIL", "true", "did you mean PROPUSK_UPSTREAM__ACME__TRUST_EMAIL?"),
+    ];
+    for (key, value, expected) in cases {
+        let name = format!("PROPUSK_UPSTREAM__ACME__{key}");
+        let error = load_text(PROVIDER, &[(&name, value)]).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+        assert!(!error.contains("canary"), "{name}: {error}");
+    }
+    let twice = PROVIDER.replace("[upstream.acme]", "[upstream.second]");
+    let error = load_text(&format!("{PROVIDER}{twice}"), &[]).unwrap_err();
+    assert!(error.contains("upstream.second.issuer ("), "{error}");
 }

@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod cloud_event;
+pub(crate) mod derived;
 pub mod feed;
 pub mod gateway;
 pub mod mail;
@@ -15,4 +16,5 @@ pub mod readiness;
 pub mod services;
 pub mod sessions;
 pub mod tokens;
+pub mod upstream;
 pub mod webhooks;

@@ -30,7 +30,7 @@ use self::{
     operation::{Path, PathEndpoint},
     pages::{
         account, change, consent, deletion, device, email, export, factors, login, profile,
-        register, second_factor, select_account, services,
+        register, second_factor, select_account, services, upstream,
     },
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -97,6 +97,12 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             get(factors::set_up_passkey).post(factors::confirm_passkey),
         )
         .page("/login/passkey", "POST", post(login::by_passkey))
+        .page("/login/upstream/:name", "GET", get(upstream::begin))
+        .page("/login/upstream/:name/callback", "GET", get(upstream::complete))
+        .page("/login/identity", "GET", get(upstream::show))
+        .page("/login/identity/link", "POST", post(upstream::submit_link))
+        .page("/login/identity/register", "POST", post(upstream::submit_registration))
+        .page("/account/security/unlink", "POST", post(upstream::submit_unlink))
         .page(
             "/account/security/remove",
             "GET, POST",

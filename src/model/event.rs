@@ -138,6 +138,13 @@ impl Event {
         Self::of_user("factor.reset", user_id)
     }
 
+    /// An identity at another provider was linked, or unlinked.
+    pub fn identity(is_linked: bool, user_id: &str, id: &str, issuer: &str) -> Self {
+        let kind = if is_linked { "identity.linked" } else { "identity.unlinked" };
+        let data = json!({ "userId": user_id, "identityId": id, "issuer": issuer });
+        Self { kind, subject: user_id.to_owned(), data }
+    }
+
     fn of_user(kind: &'static str, user_id: &str) -> Self {
         Self { kind, subject: user_id.to_owned(), data: json!({ "userId": user_id }) }
     }

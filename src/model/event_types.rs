@@ -57,6 +57,8 @@ const BY: Field =
     field("by", Shape::OptionalText, "Who: a user id, a client id or `cli`; null: a planned end");
 const FACTOR: Field = field("factorId", Shape::Text, "The factor's id");
 const FACTOR_KIND: Field = field("kind", Shape::Text, "`totp` or `passkey`");
+const IDENTITY: Field = field("identityId", Shape::Text, "The identity's id");
+const ISSUER: Field = field("issuer", Shape::Text, "The issuer of the login provider");
 const UNTIL: Field = field("validUntil", Shape::OptionalTime, "The planned end");
 const REASON: Field = field("reason", Shape::Text, "Why");
 const DELETED_FOR: Field =
@@ -126,6 +128,16 @@ pub const EVENT_TYPES: &[EventType] = &[
         "factor.reset",
         "Second factors of a user were removed by an operator or a recovery",
         &[USER, EXTERNAL],
+    ),
+    event(
+        "identity.linked",
+        "An identity at another login provider was linked to a user",
+        &[USER, IDENTITY, ISSUER],
+    ),
+    event(
+        "identity.unlinked",
+        "A user lost an identity at another login provider",
+        &[USER, IDENTITY, ISSUER],
     ),
     event("module.expired", "The planned end of a module was reached", &[USER, MODULE, BY, UNTIL]),
     event("webhook.disabled", "A webhook was disabled", &[WEBHOOK, DISABLED_FOR]),

@@ -22,6 +22,7 @@ pub mod second_factor;
 pub mod service_token;
 pub mod session;
 pub mod trusted_issuer;
+pub mod upstream_identity;
 pub mod user;
 pub mod user_agent;
 pub mod webhook;

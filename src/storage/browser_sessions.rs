@@ -22,6 +22,8 @@ pub struct NewBrowserSession {
     /// SHA-256 of the cookie.
     pub token_hash: [u8; 32],
     pub user_id: String,
+    /// `None`: now.
+    pub authenticated_at: Option<Timestamp>,
     pub amr: String,
     /// When it ends unless it is used before.
     pub expires_at: Timestamp,
@@ -41,7 +43,7 @@ pub async fn insert(tx: &mut Tx, new: NewBrowserSession, now: Timestamp) -> Resu
         .bind(new.id)
         .bind(new.token_hash)
         .bind(new.user_id)
-        .bind(now)
+        .bind(new.authenticated_at.unwrap_or(now))
         .bind(new.amr)
         .bind(new.expires_at)
         .bind(new.address)
@@ -110,7 +112,7 @@ pub async fn authorization_context(
             user,
             modules: read_open_grants(&row)?,
             authenticated_at: Timestamp(row.get("authenticated_at")?),
-            amr: amr.split(' ').map(str::to_owned).collect(),
+            amr: amr.split_whitespace().map(str::to_owned).collect(),
             expires_at: Timestamp(row.get("expires_at")?),
             max_expires_at: Timestamp(row.get("max_expires_at")?),
             has_second_factor: second_factor.exists,
@@ -131,8 +133,8 @@ pub async fn renew(
     let rows = tx
         .run(
             Statement::new(
-                "UPDATE browser_sessions SET token_hash = $3, authenticated_at = $4, amr = $5, expires_at = $6, \
-                 address = $7, user_agent = $8, max_expires_at = $9 \
+                "UPDATE browser_sessions SET token_hash = $3, authenticated_at = $9, amr = $5, expires_at = $6, \
+                 address = $7, user_agent = $8, max_expires_at = $10 \
                  WHERE token_hash = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $4 RETURNING id",
             )
             .bind(old_hash)
@@ -143,6 +145,7 @@ pub async fn renew(
             .bind(new.expires_at)
             .bind(new.address.clone())
             .bind(new.user_agent.clone())
+            .bind(new.authenticated_at.unwrap_or(now))
             .bind(new.max_expires_at),
         )
         .await?;

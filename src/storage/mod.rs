@@ -44,6 +44,7 @@ pub mod single_use;
 mod sqlite;
 mod statement;
 pub mod trusted_issuers;
+pub mod upstream_identities;
 pub mod users;
 pub mod webhook_deliveries;
 pub mod webhooks;

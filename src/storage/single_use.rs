@@ -16,6 +16,8 @@ pub enum Kind {
     IdJag,
     /// The challenge of a passkey.
     Passkey,
+    /// The `state` of a login at another provider.
+    UpstreamState,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::JwtBearer => "jwt_bearer",
             Self::IdJag => "id_jag",
             Self::Passkey => "passkey",
+            Self::UpstreamState => "upstream_state",
         }
     }
 }

@@ -139,6 +139,48 @@ label! {
     }
 }
 
+/// What became of a login at another provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamOutcome {
+    Ok,
+    SecondFactorRequired,
+    /// The identity is no user's: the user links it or registers.
+    Unlinked,
+    Registered,
+    Linked,
+    /// The provider has answered with an error.
+    Denied,
+    /// The answer is not for this browser, too late, or was used before.
+    Stale,
+    /// The account must not log in.
+    Refused,
+    /// The provider is not reached, or its answer breaks a rule.
+    Failed,
+}
+
+impl UpstreamOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::SecondFactorRequired => "second_factor_required",
+            Self::Unlinked => "unlinked",
+            Self::Registered => "registered",
+            Self::Linked => "linked",
+            Self::Denied => "denied",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The name is the operator's, so that their number is bounded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    provider: String,
+    outcome: &'static str,
+}
+
 /// What a customer service answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceOutcome {
@@ -267,6 +309,7 @@ pub struct Metrics {
     profiles: Family<ProfileOutcome, Counter>,
     service_requests: Family<ServiceLabels, Counter>,
     service_revocations: Family<Vec<(&'static str, String)>, Counter>,
+    upstream_logins: Family<UpstreamLabels, Counter>,
     redis_trusted: Family<Vec<(String, String)>, Gauge>,
     logout_deliveries: Family<DeliveryOutcome, Counter>,
     webhook_deliveries: Family<DeliveryOutcome, Counter>,
@@ -386,6 +429,11 @@ impl Metrics {
                 r,
                 "service_revocations",
                 "Attempts to revoke a token at a customer service, by service and outcome",
+            ),
+            upstream_logins: metric(
+                r,
+                "upstream_logins",
+                "Logins at other providers, by provider and outcome",
             ),
             redis_trusted: metric(
                 r,
@@ -540,6 +588,12 @@ impl Metrics {
         let labels =
             vec![("service", service.to_owned()), ("outcome", outcome.as_str().to_owned())];
         self.service_revocations.get_or_create(&labels).inc();
+    }
+
+    /// Counts a login at another provider.
+    pub fn upstream_login(&self, provider: &str, outcome: UpstreamOutcome) {
+        let labels = UpstreamLabels { provider: provider.to_owned(), outcome: outcome.as_str() };
+        self.upstream_logins.get_or_create(&labels).inc();
     }
 
     /// Counts an attempt to deliver a logout token.

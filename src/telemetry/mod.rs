@@ -9,6 +9,6 @@ pub use self::{
     metrics::{
         DeletionOutcome, DeliveryOutcome, DeviceOutcome, FactorOutcome, GatewayOutcome,
         LoginOutcome, MailOutcome, Metrics, ProfileOutcome, RefreshOutcome, ServiceOutcome,
-        StatementKind, TokenCheck,
+        StatementKind, TokenCheck, UpstreamOutcome,
     },
 };

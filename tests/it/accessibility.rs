@@ -10,10 +10,11 @@ use propusk::http::views::{
     ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine,
     DeleteAccount, DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent,
     DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
-    ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost, Leaving,
-    Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome, PasskeyForm, Problem,
-    ProfileField, ProfileForm, RecoveryCodes, Register, RestoreAccount, ScopeLine, SecondFactor,
-    Secret, Security, SelectAccount, SessionLine, Sessions, SetUpFactor,
+    ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost,
+    IdentityLine, Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome,
+    PasskeyForm, Problem, ProfileField, ProfileForm, ProviderLink, RecoveryCodes, Register,
+    RestoreAccount, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SessionLine,
+    Sessions, SetUpFactor, UnlinkedIdentity,
 };
 use propusk::model::user_agent::Device;
 use serde_json::{Value, json};
@@ -32,8 +33,11 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 62] = [
+const PAGES: [&str; 65] = [
     "login",
+    "login-providers",
+    "identity",
+    "identity-link",
     "login-for-client",
     "login-again",
     "login-wrong",
@@ -130,6 +134,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         logo: Some(LOGO),
         ..client(if russian { "Заметки" } else { "Notebook" })
     };
+    let weak_email = [("email", "an account with this email address exists already".to_owned())];
     let weak = [("password", "Use at least 8 characters; this password has 2.".to_owned())];
     let email = |step, secret| EmailForm {
         form,
@@ -143,6 +148,12 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         fields: &[],
         min_length: 8,
     };
+    let provider = |id: &str, name: &str| ProviderLink {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        url: format!("/login/upstream/{id}"),
+    };
+    let providers = vec![provider("acme", "Acme"), provider("beta", LONG)];
     let login = Login {
         form,
         client: None,
@@ -153,6 +164,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         reauthenticate: None,
         other_account: "/login".to_owned(),
         passkey: None,
+        providers: vec![],
     };
     let register = Register {
         form,
@@ -162,7 +174,21 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         problem: None,
         fields: &[],
         login_url: "/login".to_owned(),
+        providers: providers.clone(),
         min_length: 8,
+    };
+    let identity = UnlinkedIdentity {
+        form,
+        client: Some(known),
+        provider: LONG,
+        account: None,
+        problem: None,
+        fields: &weak_email,
+        email: "vera@example.org",
+        username: "vera",
+        registers: true,
+        register_url: None,
+        login_url: "/login".to_owned(),
     };
     let consent = Consent {
         form,
@@ -311,6 +337,14 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         recovery_codes: 9,
         is_required: false,
         has_passkeys: true,
+        form,
+        problem: Some(Problem::UpstreamLast),
+        identities: vec![IdentityLine {
+            id: "1".to_owned(),
+            provider: LONG.to_owned(),
+            added: "2026-11-21".to_owned(),
+        }],
+        providers: providers.clone(),
     };
     let change = |question| ConfirmChange { form, question, problem: None };
     let codes: Vec<String> = (0..10).map(|n| format!("7d3k-0hqa-mz4e-w8s{n}")).collect();
@@ -344,6 +378,10 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             recovery_codes: 0,
             is_required: true,
             has_passkeys: false,
+            form,
+            problem: None,
+            identities: vec![],
+            providers: vec![],
         }
         .render(t, ok, to),
         "passkey" => AddPasskey {
@@ -357,6 +395,17 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             .render(t, ok, to),
         "security-renew" => change(FactorQuestion::RenewCodes).render(t, ok, to),
         "login" => login.render(t, ok, to),
+        "login-providers" => Login { providers, ..login }.render(t, ok, to),
+        "identity" => identity.render(t, ok, to),
+        "identity-link" => UnlinkedIdentity {
+            account: Some(LONG),
+            registers: false,
+            register_url: Some("/register".to_owned()),
+            problem: Some(Problem::UpstreamTaken),
+            fields: &[],
+            ..identity
+        }
+        .render(t, ok, to),
         "login-for-client" => Login { client: Some(known), ..login }.render(t, ok, to),
         "login-again" => Login {
             client: Some(client("Metrics")),

@@ -79,5 +79,6 @@ mod token;
 mod token_exchange;
 mod transactions;
 mod typescript_kit;
+mod upstream;
 mod user_service;
 mod webhooks;

@@ -214,6 +214,7 @@ async fn the_process_is_measured_and_every_metric_is_documented() {
         "propusk_service_requests",
         "propusk_service_revocations",
         "propusk_tokens_issued",
+        "propusk_upstream_logins",
     ];
     let absent: Vec<_> = documented.difference(&exist).copied().collect();
     assert_eq!(absent, unused, "documented in docs/operation.md");

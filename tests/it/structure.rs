@@ -29,6 +29,10 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("error", &["keys", "model", "oauth", "password", "storage"]),
     ("diagnostics", &["clock", "error", "model", "storage"]),
     ("caches", &["clock", "jose", "model", "oauth", "outbound"]),
+    (
+        "upstream",
+        &["caches", "clock", "config", "jose", "keys", "model", "oauth", "outbound", "services"],
+    ),
     ("revocation", &["clock", "config", "directory", "keys", "model", "oauth", "storage"]),
 ];
 

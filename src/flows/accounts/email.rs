@@ -20,6 +20,7 @@ use crate::{
     flows::{
         admin::users::{Kept, differences},
         mail::{self, NOTICE_TTL, Outgoing, Requester},
+        upstream::identity,
     },
     model::{
         actor::{Actor, RequestContext},
@@ -418,6 +419,7 @@ pub async fn object(
     rows::remove(&mut tx, &account.user.id, Purpose::ObjectToChange).await?;
     let since = tx.now() - OBJECT_TTL;
     second_factors::remove_since(&mut tx, &account, since).await?;
+    identity::remove_since(&mut tx, &account, since).await?;
     let email = Email::parse(&link.token.email).map_err(|why| Error::field("email", why))?;
     let after = User { email: email.address.clone(), is_verified: true, ..account.user.clone() };
     store(&mut tx, &account, &after, Some(email)).await?;

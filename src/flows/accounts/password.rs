@@ -18,6 +18,7 @@ use crate::{
     flows::{
         admin::users::{Kept, record, revoke_other_sessions},
         mail::{self, NOTICE_TTL, Outgoing, Requester},
+        upstream::identity,
     },
     model::{
         actor::{Actor, RequestContext},
@@ -170,7 +171,7 @@ pub async fn reset(
 
 /// Sets a new password for the owner of the address, which is verified thereby; returns the id of
 /// the user. Where it was not verified before, somebody else may have registered it: what they have
-/// consented to, and their second factors, are gone too.
+/// consented to, their second factors and their identities at other providers are gone too.
 pub(super) async fn set_by_link(
     app: &App,
     link: &Link,
@@ -184,6 +185,7 @@ pub(super) async fn set_by_link(
     if !account.user.is_verified {
         consents::remove_of_user(&mut tx, &account.user.id).await?;
         second_factors::remove_since(&mut tx, &account, Timestamp(0)).await?;
+        identity::remove_since(&mut tx, &account, Timestamp(0)).await?;
         let after = User { is_verified: true, ..account.user.clone() };
         store(&mut tx, &account, &after, None).await?;
     }

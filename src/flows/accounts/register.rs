@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     app::App,
+    clock::Timestamp,
     diagnostics,
     error::{Error, FieldError},
     flows::{
@@ -22,6 +23,7 @@ use crate::{
         provisioning,
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
+        upstream::identity::link,
     },
     limits::{Key, Limit},
     model::{
@@ -32,7 +34,7 @@ use crate::{
         mail::{Content, Purpose},
         user::{Email, Login, Role, User, Username},
     },
-    password::Verdict,
+    password::{NO_PASSWORD, Verdict},
     storage::{
         self, Conflict,
         email_tokens::{self as token_rows, EmailToken, NewToken},
@@ -63,7 +65,7 @@ pub async fn register(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let account = prepare(app, registration, context).await?;
-    create_for_api(app, account, None, language, context).await
+    create_for_api(app, account, Origin::Form, language, context).await
 }
 
 /// As [`register`], in a browser, whose session replaces the one of the cookie `previous`.
@@ -81,7 +83,66 @@ pub async fn register_browser(
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
     let session = Some((session, source_with(context, &cookie)));
-    create(app, account, session, None, language, context).await?;
+    create(app, account, session, Origin::Form, language, context).await?;
+    Ok(cookie)
+}
+
+/// What another provider says about a user who registers.
+pub(crate) struct UpstreamAccount {
+    pub email: String,
+    pub username: Option<String>,
+    /// The provider has verified the address, and is trusted with it.
+    pub is_verified: bool,
+    pub identity: NewIdentity,
+}
+
+/// An identity of a user who is created with it.
+pub(crate) struct NewIdentity {
+    pub issuer: String,
+    pub subject: String,
+    /// How the user has authenticated, as far as this server knows, and when.
+    pub amr: &'static [&'static str],
+    pub authenticated_at: Timestamp,
+}
+
+/// As [`register_browser`], for a user who has logged in at another provider: the account has no
+/// password. Call it where an address that is not verified needs no mail.
+///
+/// # Errors
+/// As [`register`].
+pub(crate) async fn register_upstream(
+    app: &App,
+    registration: UpstreamAccount,
+    previous: Option<&str>,
+    language: &str,
+    context: &RequestContext,
+) -> Result<Cookie, Error> {
+    if !app.config.registration.enabled {
+        return Err(Error::RegistrationDisabled);
+    }
+    app.admit(Limit::Register, &Key::address(context.address))?;
+    let UpstreamAccount { email, username, is_verified, identity } = registration;
+    let mut errors = vec![];
+    let mut refuse = |field, message: &str| {
+        errors.push(FieldError { field, message: message.to_owned() });
+    };
+    let email = Email::parse(&email).map_err(|why| refuse("email", why)).ok();
+    let username = username.as_deref().filter(|typed| !typed.is_empty());
+    let username = username.map(Username::parse).transpose();
+    let username = username.map_err(|why| refuse("username", why));
+    let (Some(email), Ok(username)) = (email, username) else {
+        return Err(Error::Validation(errors));
+    };
+    let user = User { is_verified, ..new_user(app, &email, username.as_ref()) };
+    let password_hash = NO_PASSWORD.to_owned();
+    let row = NewUser { id: user.id.clone(), email, username, password_hash, role: Role::user() };
+    let account = NewAccount { user, row };
+    let (session, cookie) =
+        PreparedSession::browser(app, account.user.clone(), identity.amr, previous, context);
+    let session = session.authenticated_at(identity.authenticated_at);
+    let origin = Origin::Upstream { identity, is_verified };
+    let session = Some((session, source_with(context, &cookie)));
+    create(app, account, session, origin, language, context).await?;
     Ok(cookie)
 }
 
@@ -180,7 +241,7 @@ pub async fn confirm(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let (account, token) = prepare_confirmed(app, token, proof, context).await?;
-    create_for_api(app, account, Some(&token), language, context).await
+    create_for_api(app, account, Origin::Mail(&token), language, context).await
 }
 
 /// As [`confirm`], in a browser.
@@ -199,7 +260,7 @@ pub async fn confirm_browser(
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
     let session = Some((session, source_with(context, &cookie)));
-    create(app, account, session, Some(&token), language, context).await?;
+    create(app, account, session, Origin::Mail(&token), language, context).await?;
     Ok(cookie)
 }
 
@@ -207,7 +268,7 @@ pub async fn confirm_browser(
 async fn create_for_api(
     app: &App,
     account: NewAccount,
-    confirmed: Option<&str>,
+    origin: Origin<'_>,
     language: &str,
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
@@ -215,13 +276,13 @@ async fn create_for_api(
     if roles::by_name(&app.db, role).await?.is_some_and(|role| role.settings.require_second_factor)
     {
         let password_hash = account.row.password_hash.clone();
-        create(app, account, None, confirmed, language, context).await?;
+        create(app, account, None, origin, language, context).await?;
         let required = second_step::require(app, &user.id, &password_hash, Place::Api).await?;
         return Err(Error::SecondFactorRequired(Box::new(required)));
     }
     let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
     let session = Some((session, source_of(context)));
-    create(app, account, session, confirmed, language, context).await?;
+    create(app, account, session, origin, language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(tokens)
 }
@@ -307,13 +368,36 @@ async fn prepare(
     Ok(NewAccount { user, row })
 }
 
+/// How an account came about.
+enum Origin<'a> {
+    Form,
+    /// By the link of a mail, which has verified the address: the id of its token.
+    Mail(&'a str),
+    /// By a login at another provider.
+    Upstream {
+        identity: NewIdentity,
+        is_verified: bool,
+    },
+}
+
+impl Origin<'_> {
+    /// Whether the address is verified.
+    const fn is_verified(&self) -> bool {
+        match self {
+            Self::Form => false,
+            Self::Mail(_) => true,
+            Self::Upstream { is_verified, .. } => *is_verified,
+        }
+    }
+}
+
 /// Stores account and session, if there is one, with their events, in one transaction; and the mail that verifies the
-/// address, unless `confirmed` is the token that has done so.
+/// address, unless it is verified.
 async fn create(
     app: &App,
     account: NewAccount,
     session: Option<(PreparedSession, LoginSource)>,
-    confirmed: Option<&str>,
+    origin: Origin<'_>,
     language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -321,26 +405,25 @@ async fn create(
     let email = row.email.canonical.clone();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let mut is_admitted = false;
-    match confirmed {
-        Some(token) => {
-            let now = tx.now();
-            if !token_rows::take(&mut tx, token, now).await? {
-                return Err(Error::InvalidLink);
-            }
+    let is_verified = origin.is_verified();
+    let is_upstream = matches!(origin, Origin::Upstream { .. });
+    if let Origin::Mail(token) = origin {
+        let now = tx.now();
+        if !token_rows::take(&mut tx, token, now).await? {
+            return Err(Error::InvalidLink);
         }
-        None if app.mailer.is_some() => {
-            let requester = Requester { address: context.address, language };
-            // Registrations have a limit of their own.
-            is_admitted = match mail::admit(app, &mut tx, &row.email, requester).await {
-                Err(Error::TooMany(_)) => false,
-                admitted => admitted?,
-            };
-        }
-        None => {}
+    }
+    if !is_verified && app.mailer.is_some() {
+        let requester = Requester { address: context.address, language };
+        // Registrations have a limit of their own.
+        is_admitted = match mail::admit(app, &mut tx, &row.email, requester).await {
+            Err(Error::TooMany(_)) => false,
+            admitted => admitted?,
+        };
     }
     let stored = async {
         let mut inserted = users::insert(&mut tx, row, user.created_at).await?;
-        if confirmed.is_some() {
+        if is_verified {
             let now = tx.now();
             users::set_verified(&mut tx, &user.id, now).await?;
             users::set_language(&mut tx, &user.id, language).await?;
@@ -348,6 +431,10 @@ async fn create(
         }
         tx.event(&Event::user_created(&inserted)).await?;
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
+        if let Origin::Upstream { identity, .. } = origin {
+            let NewIdentity { issuer, subject, .. } = identity;
+            link(&mut tx, &user.id, issuer, subject).await?;
+        }
         match session {
             Some((session, source)) => {
                 known_sources::remember_first(&mut tx, &user.id, &source).await?;
@@ -358,7 +445,7 @@ async fn create(
     };
     let stored = match stored.await {
         Ok(()) => {
-            if confirmed.is_none() && app.mailer.is_some() {
+            if !is_verified && app.mailer.is_some() {
                 queue_verification(app, &mut tx, &user, language, is_admitted).await?;
             }
             tx.commit().await
@@ -381,6 +468,9 @@ async fn create(
                 Some(_) => Err(Error::EmailTaken),
                 None => Err(Error::UsernameTaken),
             }
+        }
+        Err(storage::Error::Conflict(Conflict::Other)) if is_upstream => {
+            Err(Error::Conflict("the identity is linked to an account already: log in with it"))
         }
         Err(other) => Err(Error::not_created(other)),
     }

@@ -1,4 +1,4 @@
-//! The second step of a login: after the password, which opens no session of a user who has a second
+//! The second step of a login: after the password, or another provider, which opens no session of a user who has a second
 //! factor or must have one.
 //!
 //! What the first step has proven travels with the user as a sealed token: in an HttpOnly cookie of
@@ -37,7 +37,7 @@ use crate::{
     },
     storage::{
         known_sources::LoginSource,
-        second_factors as rows,
+        second_factors as rows, upstream_identities,
         users::{self, UserWithPassword},
     },
     telemetry::LoginOutcome,
@@ -67,6 +67,18 @@ struct Pending {
     password: String,
     /// Microseconds since the epoch.
     at: i64,
+    /// The login at another provider; `None`: the password was right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upstream: Option<UpstreamLogin>,
+}
+
+/// A login at another provider, as the first step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UpstreamLogin {
+    /// The id of the user's identity.
+    pub identity_id: String,
+    /// When the user authenticated there, in microseconds since the epoch.
+    pub authenticated_at: i64,
 }
 
 /// How a verified password is named in a sealed token.
@@ -81,10 +93,23 @@ pub(crate) async fn require(
     verified_hash: &str,
     place: Place,
 ) -> Result<SecondFactorRequired, Error> {
+    require_after(app, user_id, verified_hash, place, None).await
+}
+
+/// As [`require`], after a login at another provider. `stored_hash`: so that a change of the password
+/// ends this login too.
+pub(crate) async fn require_after(
+    app: &App,
+    user_id: &str,
+    stored_hash: &str,
+    place: Place,
+    upstream: Option<UpstreamLogin>,
+) -> Result<SecondFactorRequired, Error> {
     let pending = Pending {
         user_id: user_id.to_owned(),
-        password: digest(verified_hash),
+        password: digest(stored_hash),
         at: app.clock.now().micros(),
+        upstream,
     };
     let content = serde_json::to_vec(&pending).map_err(|error| Error::Unavailable(error.into()))?;
     let methods = second_factors::overview(app, user_id).await?.methods();
@@ -107,6 +132,15 @@ pub async fn waiting(
     token: &str,
     place: Place,
 ) -> Result<Option<UserWithPassword>, Error> {
+    Ok(pending(app, token, place).await?.map(|(account, _)| account))
+}
+
+/// As [`waiting`], with the first step.
+async fn pending(
+    app: &App,
+    token: &str,
+    place: Place,
+) -> Result<Option<(UserWithPassword, Option<UpstreamLogin>)>, Error> {
     let pending = second_factors::unseal(app, place.seal(), token);
     let pending = pending.and_then(|content| serde_json::from_slice::<Pending>(&content).ok());
     let Some(pending) = pending else { return Ok(None) };
@@ -116,10 +150,11 @@ pub async fn waiting(
     }
     diagnostics::identify_user(&pending.user_id);
     let found = users::with_password_by_id(&app.db, &pending.user_id).await?;
-    Ok(found.filter(|found| {
+    let found = found.filter(|found| {
         let may_log_in = found.user.disabled_at.is_none() || found.cancellable_deletion().is_some();
         may_log_in && digest(&found.password_hash) == pending.password
-    }))
+    });
+    Ok(found.map(|found| (found, pending.upstream)))
 }
 
 /// What a user presents in the second step.
@@ -151,6 +186,15 @@ impl Step {
         match self {
             Self::Proof(proof) => proof.amr(),
             Self::SetUp(confirmed) => confirmed.amr(),
+        }
+    }
+
+    /// The methods of a login at another provider and this: how the user authenticated there, this
+    /// server does not know.
+    const fn further_amr(&self) -> &'static [&'static str] {
+        match self {
+            Self::Proof(proof) => proof.further_amr(),
+            Self::SetUp(confirmed) => confirmed.further_amr(),
         }
     }
 }
@@ -196,7 +240,7 @@ pub async fn log_in(
     let user = account.user.clone();
     let (session, tokens) = PreparedSession::api(app, user, step.amr(), context).await?;
     let source = source_of(context);
-    let recovery_codes = store(app, account, step, session, &source, context).await?;
+    let recovery_codes = store(app, account, None, step, session, &source, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(Completed { session: tokens, recovery_codes })
 }
@@ -212,12 +256,16 @@ pub async fn log_in_browser(
     previous: Option<&str>,
     context: &RequestContext,
 ) -> Result<Completed<Cookie>, Error> {
-    let account = waiting(app, token, Place::Page).await?.ok_or(Error::LoginExpired)?;
+    let (account, upstream) = pending(app, token, Place::Page).await?.ok_or(Error::LoginExpired)?;
     let step = check(app, &account, answer, context).await?;
     let user = account.user.clone();
-    let (session, cookie) = PreparedSession::browser(app, user, step.amr(), previous, context);
+    let amr = if upstream.is_some() { step.further_amr() } else { step.amr() };
+    let (mut session, cookie) = PreparedSession::browser(app, user, amr, previous, context);
+    if let Some(upstream) = &upstream {
+        session = session.authenticated_at(Timestamp(upstream.authenticated_at));
+    }
     let source = source_with(context, &cookie);
-    let recovery_codes = store(app, account, step, session, &source, context).await?;
+    let recovery_codes = store(app, account, upstream, step, session, &source, context).await?;
     Ok(Completed { session: cookie, recovery_codes })
 }
 
@@ -225,6 +273,7 @@ pub async fn log_in_browser(
 async fn store(
     app: &App,
     account: UserWithPassword,
+    upstream: Option<UpstreamLogin>,
     step: Step,
     session: PreparedSession,
     source: &LoginSource,
@@ -239,6 +288,11 @@ async fn store(
     let now = tx.now();
     // Also fails where the user has got or lost a factor since.
     if !users::record_login(&mut tx, &user.id, &password_hash, None, has_factor, now).await? {
+        return Err(Error::LoginExpired);
+    }
+    if let Some(UpstreamLogin { identity_id, .. }) = upstream
+        && !upstream_identities::record_login(&mut tx, &identity_id, &user.id, now).await?
+    {
         return Err(Error::LoginExpired);
     }
     let recovery_codes = match step {
@@ -335,7 +389,7 @@ async fn store_passkey(
     source: &LoginSource,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    match store(app, account, Step::Proof(proof), session, source, context).await {
+    match store(app, account, None, Step::Proof(proof), session, source, context).await {
         Ok(_) => Ok(()),
         Err(Error::LoginExpired | Error::WrongCode) => Err(Error::InvalidPasskey),
         Err(other) => Err(other),

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
@@ -19,6 +19,7 @@ use crate::{
     clock::Timestamp,
     diagnostics,
     error::Error,
+    flows::derived,
     model::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
@@ -97,18 +98,13 @@ pub fn redirect_uri(app: &App, name: &str) -> String {
     format!("{}/services/{name}/callback", app.config.server.issuer)
 }
 
-fn mac(app: &App, purpose: &str) -> Result<Hmac<Sha256>, Error> {
-    let key = app.keys.derive(purpose)?;
-    Hmac::new_from_slice(&key).map_err(|error| Error::Unavailable(error.to_string().into()))
-}
-
 fn state_mac(
     app: &App,
     name: &str,
     browser: &BrowserSession,
     head: &[u8],
 ) -> Result<Hmac<Sha256>, Error> {
-    let mut mac = mac(app, "service connection state")?;
+    let mut mac = derived::mac(app, "service connection state")?;
     mac.update(head);
     // Neither name nor id has a space.
     mac.update(format!("{name} {}", browser.id).as_bytes());
@@ -116,9 +112,7 @@ fn state_mac(
 }
 
 fn verifier(app: &App, state: &str) -> Result<String, Error> {
-    let mut mac = mac(app, "service connection verifier")?;
-    mac.update(state.as_bytes());
-    Ok(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    derived::text(app, "service connection verifier", state)
 }
 
 /// Whether [`begin`] has issued this `state` for this browser session, a short time ago.

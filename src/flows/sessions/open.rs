@@ -87,6 +87,7 @@ impl PreparedSession {
             id: app.new_id(),
             token_hash: cookie_hash(&value),
             user_id: user.id,
+            authenticated_at: None,
             amr: amr.join(" "),
             expires_at: browser_session::used_until(app, max_expires_at, now),
             max_expires_at,
@@ -96,6 +97,14 @@ impl PreparedSession {
         let session = Self::Browser { row: Box::new(row), replaces: previous.map(cookie_hash) };
         let device = context.device.is_none().then(|| new_cookie(app));
         (session, Cookie { value, max_age: ttl.as_secs(), device })
+    }
+
+    /// A browser's session whose user authenticated elsewhere, and when.
+    pub fn authenticated_at(mut self, at: Timestamp) -> Self {
+        if let Self::Browser { row, .. } = &mut self {
+            row.authenticated_at = Some(at);
+        }
+        self
     }
 
     /// Stores the session with its event and its entry in the audit log.

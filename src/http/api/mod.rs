@@ -7,6 +7,7 @@ pub mod data;
 mod document;
 mod email;
 pub mod health;
+pub mod identities;
 mod legacy;
 pub mod modules;
 pub mod profile;
@@ -79,7 +80,7 @@ impl Tag {
 /// Every operation of the JSON API.
 type Operations = (
     (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-    (account::AccountApi, profile::ProfileApi),
+    (account::AccountApi, profile::ProfileApi, identities::IdentitiesApi),
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -91,7 +92,7 @@ type Operations = (
 fn operations() -> Operations {
     (
         (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-        (account::AccountApi, profile::ProfileApi),
+        (account::AccountApi, profile::ProfileApi, identities::IdentitiesApi),
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

@@ -41,6 +41,17 @@ impl CsrfCookie {
         }
     }
 
+    /// The secret, to bind something else to this browser. Send the cookie with [`Self::set_on`].
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The secrets that the browser has sent.
+    pub fn known(&self) -> Vec<String> {
+        let all = self.others.iter().chain([&self.secret]);
+        all.filter(|_| !self.is_new).cloned().collect()
+    }
+
     /// The token of a form with this purpose.
     ///
     /// # Errors
@@ -76,9 +87,8 @@ impl CsrfCookie {
         require_own_form(request.headers(), &app.config)?;
         let given = params.get("csrf").unwrap_or_default();
         let given = URL_SAFE_NO_PAD.decode(given).unwrap_or_default();
-        let secrets = self.others.iter().chain([&self.secret]).filter(|_| !self.is_new);
-        for secret in secrets {
-            if Self::mac(app, secret, purpose)?.verify_slice(&given).is_ok() {
+        for secret in self.known() {
+            if Self::mac(app, &secret, purpose)?.verify_slice(&given).is_ok() {
                 return Ok(());
             }
         }

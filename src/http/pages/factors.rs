@@ -12,19 +12,22 @@ use super::{
     csrf::CsrfCookie,
     current_session, form_status, locale, problem, rendered,
     second_factor::{self, codes_page, factor_problem, log_in_again, retry_after},
-    see_other,
+    see_other, upstream,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
     error::Error,
-    flows::accounts::second_factors::{self, Confirmation, Lack, Login, passkeys},
+    flows::{
+        accounts::second_factors::{self, Confirmation, Lack, Login, passkeys},
+        upstream::identity,
+    },
     http::{
         context::Context,
         oauth::params,
         views::{
-            AddPasskey, ConfirmChange, FactorLine, FactorQuestion, Form, FormAction, PasskeyForm,
-            Problem, Security,
+            AddPasskey, ConfirmChange, FactorLine, FactorQuestion, Form, FormAction, IdentityLine,
+            PasskeyForm, Problem, Security,
         },
     },
     model::{
@@ -34,7 +37,7 @@ use crate::{
     oauth::params::Params,
 };
 
-const PATH: &str = "/account/security";
+pub(super) const PATH: &str = "/account/security";
 const TOTP: &str = "/account/security/totp";
 const PASSKEY: &str = "/account/security/passkey";
 const REMOVE: &str = "/account/security/remove";
@@ -100,8 +103,9 @@ async fn overview(app: &App, browser: &BrowserSession) -> Result<FactorOverview>
 
 /// Lists the factors.
 #[handler]
-pub async fn show(request: &Request) -> Result<Response> {
+pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
+    let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let Some(browser) = current_session(app, request).await? else {
         let return_to = ReturnTo::parse(Some(PATH));
         return see_other(&super::login::login_url(return_to.as_ref()));
@@ -118,14 +122,29 @@ pub async fn show(request: &Request) -> Result<Response> {
         used: factor.last_used_at.map(date),
         is_passkey: factor.kind == FactorKind::Passkey,
     });
+    let t = locale(request, None);
+    let csrf_cookie = CsrfCookie::of(app, request);
+    let csrf = upstream::unlink_csrf(app, &csrf_cookie, &browser)?;
+    let linked = identity::of_user(app, &browser.user.id).await.map_err(ApiError::from)?;
+    let identities = linked.iter().map(|one| {
+        let provider = app.upstream.of_issuer(&one.issuer);
+        let provider = provider.map(|one| one.config.name(t.tag(), &one.name).to_owned());
+        let provider = provider.unwrap_or_else(|| one.issuer.clone());
+        IdentityLine { id: one.id.clone(), provider, added: date(one.created_at) }
+    });
     let page = Security {
         account: display_name(&browser.user),
         factors: lines.collect(),
         recovery_codes: overview.recovery_codes,
         is_required: overview.is_required,
         has_passkeys: passkeys::are_available(app),
+        form: Form { csrf: &csrf, return_to: None },
+        problem: query.get("upstream").and_then(Problem::of_upstream),
+        identities: identities.collect(),
+        providers: upstream::links_to_add(app, t, &linked),
     };
-    rendered(page.render(locale(request, None), StatusCode::OK, FormAction::ThisServer))
+    let page = page.render(t, StatusCode::OK, FormAction::ThisServer);
+    Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 
 /// Shows the QR code of a new authenticator app.

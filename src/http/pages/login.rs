@@ -9,8 +9,8 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, account, authorize::display_name, check_form, csrf::CsrfCookie,
-    current_session, deletion, form_status, problem, rendered, second_factor, see_other,
-    session_cookie,
+    current_session, deletion, form_status, locale, problem, rendered, second_factor, see_other,
+    session_cookie, upstream,
 };
 use crate::{
     api_error::ApiError,
@@ -42,7 +42,8 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     if return_to.is_none() && current_session(app, request).await?.is_some() {
         return see_other(account::PATH);
     }
-    form(app, request, return_to.as_ref(), &query, None).await
+    let problem = query.get("upstream").and_then(Problem::of_upstream);
+    form(app, request, return_to.as_ref(), &query, problem).await
 }
 
 async fn form(
@@ -69,6 +70,9 @@ async fn form(
     };
     let current = current.filter(|session| is_hinted(&session.user));
     // A user who authenticates again is asked for the password and the second factor.
+    let t = context.locale(request);
+    let user = current.as_ref().map(|session| &session.user);
+    let providers = upstream::links(app, t, return_to, user).await?;
     let offered = if current.is_none() { passkey_challenge(app)? } else { None };
     let page = Login {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
@@ -80,8 +84,9 @@ async fn form(
         reauthenticate: current.as_ref().map(|session| display_name(&session.user)),
         other_account: login_url(return_to),
         passkey: offered.as_ref().map(|(options, token)| PasskeyForm { options, token }),
+        providers,
     };
-    let page = page.render(context.locale(request), form_status(problem), context.form_action);
+    let page = page.render(t, form_status(problem), context.form_action);
     let mut page = rendered(page)?;
     if let Some(Problem::TooMany { seconds }) = problem {
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));

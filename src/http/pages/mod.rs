@@ -20,6 +20,7 @@ pub mod second_factor;
 pub mod select_account;
 pub mod services;
 pub mod session_start;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -111,6 +112,8 @@ enum ReturnKind {
     Device,
     Account,
     Services,
+    /// An identity of another provider, which is no user's yet.
+    Identity,
 }
 
 const AUTHORIZE: &str = "/oauth2/authorize";
@@ -128,6 +131,10 @@ impl ReturnTo {
         }
         if let Some(url) = account::page(text) {
             return Some(Self { url, params: Params::default(), kind: ReturnKind::Account });
+        }
+        if let Some(rest) = text.strip_prefix(upstream::IDENTITY) {
+            let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
+            return Some(Self::identity(Self::parse(read(query)?.get("return_to")).as_ref()));
         }
         if let Some(rest) = text.strip_prefix("/services") {
             let name = match rest.strip_prefix('/') {
@@ -168,6 +175,14 @@ impl ReturnTo {
         Self { url, params: Params::default(), kind: ReturnKind::Services }
     }
 
+    /// Returns to the page of an identity, which continues with `then`. Not with another such page.
+    fn identity(then: Option<&Self>) -> Self {
+        let then = then.filter(|then| !then.is_identity());
+        let url = then.map(|then| then.page_url(upstream::IDENTITY));
+        let url = url.unwrap_or_else(|| upstream::IDENTITY.to_owned());
+        Self { url, params: Params::default(), kind: ReturnKind::Identity }
+    }
+
     /// Returns to `/session/start`.
     fn session_start(start: &SessionStart) -> Self {
         let return_to = start.return_to.clone().map(|url| ("return_to", url));
@@ -180,6 +195,10 @@ impl ReturnTo {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{SESSION_START}{separator}{query}");
         Self { url, params, kind: ReturnKind::SessionStart }
+    }
+
+    fn is_identity(&self) -> bool {
+        self.kind == ReturnKind::Identity
     }
 
     fn is_authorization(&self) -> bool {
@@ -217,9 +236,13 @@ impl LoginContext {
         let logo = client.and_then(|client| app.logos.of(&app.outbound, &app.clock, client));
         let form_action = match return_to.map(|to| to.kind) {
             Some(ReturnKind::Authorization | ReturnKind::SessionStart) => FormAction::Application,
-            Some(ReturnKind::Device | ReturnKind::Account | ReturnKind::Services) | None => {
-                FormAction::ThisServer
-            }
+            Some(
+                ReturnKind::Device
+                | ReturnKind::Account
+                | ReturnKind::Services
+                | ReturnKind::Identity,
+            )
+            | None => FormAction::ThisServer,
         };
         Self { request, logo, form_action }
     }
@@ -256,6 +279,12 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
             | Problem::FactorName
             | Problem::FactorLimit
             | Problem::FactorLast
+            | Problem::UpstreamStale
+            | Problem::UpstreamDenied
+            | Problem::UpstreamFailed
+            | Problem::UpstreamTaken
+            | Problem::UpstreamRefused
+            | Problem::UpstreamLast
             | Problem::Empty,
         ) => StatusCode::BAD_REQUEST,
     }

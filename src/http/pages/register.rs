@@ -9,7 +9,7 @@ use super::{
     csrf::CsrfCookie,
     email, form_status, locale,
     login::{logged_in, login_url},
-    problem, rendered, session_cookie,
+    problem, rendered, session_cookie, upstream,
 };
 use crate::{
     api_error::ApiError,
@@ -52,6 +52,8 @@ async fn form(
     let csrf_cookie = CsrfCookie::of(app, request);
     let csrf = csrf_cookie.token(app, PURPOSE)?;
     let hint = context.param("login_hint").filter(|hint| hint.contains('@'));
+    let t = context.locale(request);
+    let providers = upstream::links(app, t, return_to, None).await?;
     let page = Register {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
         client: context.card(),
@@ -60,10 +62,11 @@ async fn form(
         problem,
         fields,
         login_url: login_url(return_to),
+        providers,
         min_length: app.config.passwords.min_length,
     };
     let status = if fields.is_empty() { form_status(problem) } else { StatusCode::BAD_REQUEST };
-    let page = page.render(context.locale(request), status, context.form_action);
+    let page = page.render(t, status, context.form_action);
     Ok(csrf_cookie.set_on(app, rendered(page)?))
 }
 

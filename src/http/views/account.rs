@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{ClientCard, Form, Locale, PageUrl, PasskeyForm, page, url_with_return_to, web_link};
+use super::{
+    ClientCard, Form, Locale, PageUrl, PasskeyForm, ProviderLink, page, url_with_return_to,
+    web_link,
+};
 
 /// Why a form was rejected as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +38,41 @@ pub enum Problem {
     WrongPassword,
     /// It is not the code of a mail.
     WrongMailCode,
+    /// The answer of another provider is not for this browser, or too late.
+    UpstreamStale,
+    /// Another provider, or the user there, has refused.
+    UpstreamDenied,
+    /// Another provider is not reached, or its answer is not valid.
+    UpstreamFailed,
+    /// The identity is another account's.
+    UpstreamTaken,
+    /// The account of the identity is disabled.
+    UpstreamRefused,
+    /// The identity is the only way to log in.
+    UpstreamLast,
 }
 
 impl Problem {
+    /// Those that a login at another provider leads back with, as in the URL of the page.
+    const UPSTREAM: [(Self, &str); 6] = [
+        (Self::UpstreamStale, "stale"),
+        (Self::UpstreamDenied, "denied"),
+        (Self::UpstreamFailed, "failed"),
+        (Self::UpstreamTaken, "taken"),
+        (Self::UpstreamRefused, "refused"),
+        (Self::UpstreamLast, "last"),
+    ];
+
+    /// The problem of that name in the URL of a page.
+    pub fn of_upstream(name: &str) -> Option<Self> {
+        Self::UPSTREAM.into_iter().find(|(_, known)| *known == name).map(|(problem, _)| problem)
+    }
+
+    /// Its name in the URL of a page, where it has one.
+    pub fn upstream_name(self) -> Option<&'static str> {
+        Self::UPSTREAM.into_iter().find(|(known, _)| *known == self).map(|(_, name)| name)
+    }
+
     pub(super) fn text(self, t: &Locale) -> Cow<'static, str> {
         match self {
             Self::WrongCredentials => t.get("problem-wrong-credentials"),
@@ -59,6 +94,12 @@ impl Problem {
             Self::Empty => t.get("problem-empty"),
             Self::WrongPassword => t.get("problem-wrong-password"),
             Self::WrongMailCode => t.get("problem-wrong-mail-code"),
+            Self::UpstreamStale => t.get("problem-upstream-stale"),
+            Self::UpstreamDenied => t.get("problem-upstream-denied"),
+            Self::UpstreamFailed => t.get("problem-upstream-failed"),
+            Self::UpstreamTaken => t.get("problem-upstream-taken"),
+            Self::UpstreamRefused => t.get("problem-upstream-refused"),
+            Self::UpstreamLast => t.get("problem-upstream-last"),
         }
     }
 }
@@ -83,6 +124,7 @@ pub struct Login<'a> {
     pub other_account: String,
     /// `None` where this server has no passkeys.
     pub passkey: Option<PasskeyForm<'a>>,
+    pub providers: Vec<ProviderLink>,
 }
 
 impl Login<'_> {
@@ -142,6 +184,7 @@ pub struct Register<'a> {
     /// server.
     pub fields: &'a [(&'static str, String)],
     pub login_url: String,
+    pub providers: Vec<ProviderLink>,
     /// The minimum length of a password, in characters.
     pub min_length: usize,
 }

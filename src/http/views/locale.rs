@@ -81,6 +81,7 @@ impl Language {
                 include_str!("../../../locales/en/profile.ftl"),
                 include_str!("../../../locales/en/self-service.ftl"),
                 include_str!("../../../locales/en/services.ftl"),
+                include_str!("../../../locales/en/upstream.ftl"),
             ],
             Self::Russian => [
                 include_str!("../../../locales/ru/account.ftl"),
@@ -94,6 +95,7 @@ impl Language {
                 include_str!("../../../locales/ru/profile.ftl"),
                 include_str!("../../../locales/ru/self-service.ftl"),
                 include_str!("../../../locales/ru/services.ftl"),
+                include_str!("../../../locales/ru/upstream.ftl"),
             ],
         }
     }

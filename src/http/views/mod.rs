@@ -12,6 +12,7 @@ mod profile;
 mod second_factor;
 mod self_service;
 mod services;
+mod upstream;
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -39,6 +40,7 @@ pub use self::{
         ExportAccount, ModuleLine, Modules, RestoreAccount, SessionLine, Sessions,
     },
     services::{Connect, ConnectionLine, ConnectionNotice, Connections},
+    upstream::{IdentityLine, ProviderLink, UnlinkedIdentity},
 };
 use super::assets::{fingerprint, page_headers};
 

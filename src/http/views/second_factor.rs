@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{ClientCard, Form, Locale, PageUrl, Problem, page, url_with_return_to};
+use super::{
+    ClientCard, Form, IdentityLine, Locale, PageUrl, Problem, ProviderLink, page,
+    url_with_return_to,
+};
 
 /// The challenge of a passkey, which a script answers.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +153,12 @@ pub struct Security<'a> {
     pub is_required: bool,
     /// Whether this server has passkeys.
     pub has_passkeys: bool,
+    pub form: Form<'a>,
+    pub problem: Option<Problem>,
+    /// The user's identities at other providers.
+    pub identities: Vec<IdentityLine>,
+    /// Providers at which the user has none yet.
+    pub providers: Vec<ProviderLink>,
 }
 
 impl Security<'_> {

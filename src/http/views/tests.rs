@@ -32,6 +32,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         reauthenticate: None,
         other_account: "/login".to_owned(),
         passkey: None,
+        providers: vec![],
     };
     let register = Register {
         form,
@@ -41,6 +42,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         problem: Some(Problem::TooMany { seconds: 200 }),
         fields: &fields,
         login_url: text.to_owned(),
+        providers: vec![],
         min_length: 8,
     };
     let scope = |name: &str, text: Option<&str>| ScopeLine {
@@ -293,6 +295,7 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
         reauthenticate: None,
         other_account: "/login".to_owned(),
         passkey: None,
+        providers: vec![],
     };
     let answer = login.render(&Locale::all()[2], StatusCode::OK, FormAction::ThisServer);
     let answer = answer.unwrap();

@@ -208,7 +208,7 @@ pub(crate) struct Confirmed {
 
 impl Confirmed {
     /// The methods that it adds to a login (RFC 8176 §2).
-    const fn further_amr(&self) -> &'static [&'static str] {
+    pub(crate) const fn further_amr(&self) -> &'static [&'static str] {
         match self.secret {
             Secret::Totp { .. } => &[OTP, MFA],
             Secret::Passkey { .. } => &[USER, MFA],

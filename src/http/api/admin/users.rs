@@ -10,8 +10,12 @@ use crate::{
     flows::{
         accounts::{register::Registration, second_factors},
         admin::users::{self, UserChanges},
+        upstream::identity,
     },
-    http::api::{data::Nothing, profile::ProfileObject, second_factors::FactorsData},
+    http::api::{
+        data::Nothing, identities::IdentityData, profile::ProfileObject,
+        second_factors::FactorsData,
+    },
     model::{
         saga::Saga,
         user::{Role, UserRecord, canonical},
@@ -187,6 +191,39 @@ impl UsersApi {
     async fn reset_factors(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>> {
         second_factors::reset(&admin.app, &id.0, &admin.actor).await?;
         Ok(Answer::new("second factors reset", Nothing {}))
+    }
+
+    /// List a user's identities
+    ///
+    /// Those at other OpenID providers, at which the user logs in.
+    #[oai(path = "/:id/identities", method = "get", operation_id = "adminListUserIdentities")]
+    async fn identities(
+        &self,
+        admin: Admin,
+        id: Path,
+    ) -> Reply<Answer<Vec<IdentityData>>, (Read, NotFound)> {
+        let user = users::by_id(&admin.app, &id.0).await?.user;
+        let identities = identity::of_user(&admin.app, &user.id).await?.into_iter();
+        let data = identities.map(|one| IdentityData::of(&admin.app, one)).collect();
+        Ok(Answer::new("identities", data))
+    }
+
+    /// Unlink a user's identity
+    ///
+    /// Also the last way to log in. Sessions stay open.
+    #[oai(
+        path = "/:id/identities/:identity",
+        method = "delete",
+        operation_id = "adminUnlinkUserIdentity"
+    )]
+    async fn unlink_identity(
+        &self,
+        admin: Admin,
+        id: Path,
+        identity: Path,
+    ) -> Act<Answer<Nothing>> {
+        identity::unlink(&admin.app, &id.0, &identity.0, &admin.actor).await?;
+        Ok(Answer::new("identity unlinked", Nothing {}))
     }
 
     /// Log a user out everywhere
