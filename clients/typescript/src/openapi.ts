@@ -163,6 +163,71 @@ export interface components {
             requestId: string;
         };
         /**
+         * @description An identity of a user at another provider.
+         * @example {
+         *       "id": "01a1fca5-0ae5-741a-b136-32b4b1af948e",
+         *       "provider": "acme",
+         *       "issuer": "https://login.acme.example",
+         *       "subject": "248289761001",
+         *       "createdAt": "2026-11-21T04:22:00Z",
+         *       "lastLoginAt": "2026-11-21T04:22:00Z"
+         *     }
+         */
+        Identity: {
+            id: string;
+            /** @description The provider's name in the configuration; null where it is not configured any more. */
+            provider?: string;
+            issuer: string;
+            /** @description The `sub` of the provider's ID tokens. */
+            subject: string;
+            /** @description When it was linked (RFC 3339, UTC). */
+            createdAt: string;
+            /** @description When it was last used to log in (RFC 3339, UTC). */
+            lastLoginAt?: string;
+        };
+        /** @description The envelope of every successful response. */
+        IdentityListResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["Identity"][];
+        };
+        /**
+         * @description A provider at which users log in.
+         * @example {
+         *       "name": "acme",
+         *       "displayName": "Acme",
+         *       "startUrl": "/login/upstream/acme"
+         *     }
+         */
+        LoginProvider: {
+            name: string;
+            /** @description The name to show, in English. */
+            displayName: string;
+            /**
+             * @description Where the browser is sent to log in, a path of this server. With `return_to`, as the login
+             *     page has it, it continues there.
+             */
+            startUrl: string;
+        };
+        /** @description The envelope of every successful response. */
+        LoginProviderListResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["LoginProvider"][];
+        };
+        /**
          * @description Login credentials: a password and at least one of `login`, `email` and `username`.
          * @example {
          *       "login": "vera@example.org",
