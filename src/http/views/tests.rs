@@ -242,6 +242,7 @@ async fn a_rejected_form_names_the_errors_and_keeps_the_values() {
         problem: None,
         fields: &fields,
         login_url: "/login".to_owned(),
+        providers: vec![],
         min_length: 8,
     };
     let page = html(register.render(t, StatusCode::OK, FormAction::ThisServer)).await;
