@@ -257,7 +257,7 @@ impl UserProfile {
         let is_another = next.get(phone) != self.0.get(phone);
         if !next.contains_key(phone) || (is_another && !patch.contains_key(verified)) {
             // The verification was of another number.
-            if patch.get(verified) == Some(&Value::Bool(true)) {
+            if by == Editor::Administrator && patch.get(verified) == Some(&Value::Bool(true)) {
                 refused.push((verified, "needs a phone_number".to_owned()));
             }
             next.remove(verified);
