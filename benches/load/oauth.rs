@@ -82,6 +82,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
         token_hash: Sha256::digest(COOKIE).into(),
         user_id: site.login.user_id.clone(),
         amr: "pwd".to_owned(),
+        authenticated_at: None,
         expires_at: now + Duration::from_secs(86_400),
         max_expires_at: now + Duration::from_secs(86_400),
         address: None,

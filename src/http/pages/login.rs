@@ -9,7 +9,7 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, account, authorize::display_name, check_form, csrf::CsrfCookie,
-    current_session, deletion, form_status, locale, problem, rendered, second_factor, see_other,
+    current_session, deletion, form_status, problem, rendered, second_factor, see_other,
     session_cookie, upstream,
 };
 use crate::{

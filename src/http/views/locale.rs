@@ -67,7 +67,7 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 10] {
+    fn files(self) -> [&'static str; 12] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
