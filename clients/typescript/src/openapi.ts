@@ -129,7 +129,7 @@ export interface components {
          * @description What went wrong, for a program to tell apart. Later versions may add codes.
          * @enum {string}
          */
-        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "MFA_REQUIRED" | "INVALID_MFA_TOKEN" | "INVALID_CODE" | "INVALID_PASSKEY" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
+        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "MFA_REQUIRED" | "ACCOUNT_DELETION_PENDING" | "INVALID_MFA_TOKEN" | "INVALID_CODE" | "INVALID_PASSKEY" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
         /**
          * @description The envelope of every error.
          * @example {
@@ -159,6 +159,8 @@ export interface components {
             details?: components["schemas"]["Detail"][];
             /** @description With `MFA_REQUIRED` only. */
             mfa?: components["schemas"]["MfaChallenge"];
+            /** @description With `ACCOUNT_DELETION_PENDING` only. */
+            deletion?: components["schemas"]["PendingDeletion"];
             /** @description The `X-Request-Id` of this answer; the server's log and audit log know the request by it. */
             requestId: string;
         };
@@ -334,6 +336,18 @@ export interface components {
             credential: unknown;
             /** @description How tokens are returned. Default: `body`. */
             delivery?: components["schemas"]["Delivery"];
+        };
+        /** @description The deletion that a user has requested. */
+        PendingDeletion: {
+            /** @description When the account is deleted (RFC 3339, UTC). */
+            deletionAt: string;
+            /** @description To be sent to `DELETE /api/v1/account/deletion`, to keep the account. */
+            cancelToken: string;
+            /**
+             * Format: uint64
+             * @description The lifetime of the token in seconds.
+             */
+            expiresIn: number;
         };
         /**
          * @description Recovery codes, shown once.
@@ -731,6 +745,7 @@ export const ErrorCode = {
   USER_CREATE_ERROR: 'USER_CREATE_ERROR',
   INVALID_CREDENTIALS: 'INVALID_CREDENTIALS',
   MFA_REQUIRED: 'MFA_REQUIRED',
+  ACCOUNT_DELETION_PENDING: 'ACCOUNT_DELETION_PENDING',
   INVALID_MFA_TOKEN: 'INVALID_MFA_TOKEN',
   INVALID_CODE: 'INVALID_CODE',
   INVALID_PASSKEY: 'INVALID_PASSKEY',
