@@ -7,7 +7,7 @@ username-title = Change username
 username-text = Somebody else can take your old username at once.
 
 profile-title = Profile
-profile-text = Applications that you allow to can see it. Leave empty what they should not know.
+profile-text = Applications see it if you allow them to. Leave empty what they should not know.
 profile-save = Save
 profile-saved = Your profile is saved.
 profile-name = Full name
@@ -46,5 +46,5 @@ field-profile-birthdate = Enter a date that exists, as in 1990-12-31; 0000-12-31
 field-profile-zoneinfo = Enter a time zone, as in Europe/Paris.
 field-profile-locale = Enter a language tag, as in en or pt-BR.
 field-profile-phone = Enter a phone number with + and the country code, as in +49 30 901820.
-field-profile-long = This is too much in total. Shorten some of it.
+field-profile-long = The profile is too long in total. Shorten some of it.
 field-password-same = Choose a password other than your current one.

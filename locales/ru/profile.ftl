@@ -1,7 +1,7 @@
 password-title = Сменить пароль
 password-text = Здесь вы останетесь в системе, а на других устройствах выйдете.
 password-current = Текущий пароль
-password-changed-text = На других устройствах вы вышли из системы.
+password-changed-text = На всех других устройствах выполнен выход.
 
 username-title = Сменить имя пользователя
 username-text = Прежнее имя сразу сможет занять кто-то другой.
@@ -46,5 +46,5 @@ field-profile-birthdate = Введите существующую дату, на
 field-profile-zoneinfo = Введите часовой пояс, например Europe/Moscow.
 field-profile-locale = Введите код языка, например ru или pt-BR.
 field-profile-phone = Введите номер с плюсом и кодом страны, например +7 495 777-77-77.
-field-profile-long = Всего слишком много. Сократите что-нибудь.
+field-profile-long = Профиль слишком длинный. Сократите что-нибудь.
 field-password-same = Выберите пароль, отличный от текущего.

@@ -1,5 +1,5 @@
-//! The public keys of clients, of trusted issuers and of login providers: in their metadata (`jwks`), or at their
-//! `jwks_uri`, which is fetched through the SSRF-safe HTTP client and cached.
+//! The public keys of clients, of trusted issuers and of login providers: in their metadata
+//! (`jwks`), or at their `jwks_uri`, which is fetched through the SSRF-safe HTTP client and cached.
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,8 +19,8 @@ use crate::config;
 const ESTIMATED_PREFIXES: [usize; 2] = [16, 40];
 
 /// The password policy, the same wherever a password is set: long enough, without control
-/// characters, not on a blocklist, not common, not in a data breach, hard to guess. No composition rules (NIST SP 800-63B-4
-/// §3.1.1.2).
+/// characters, not on a blocklist, not common, not in a data breach, hard to guess. No composition
+/// rules (NIST SP 800-63B-4 §3.1.1.2).
 pub struct Policy {
     min_length: usize,
     min_strength: u8,
@@ -154,8 +154,8 @@ impl Policy {
     }
 }
 
-/// Whether a password is one of the 30,000 most common ones, which zxcvbn knows: they are refused at
-/// any `passwords.min_strength`.
+/// Whether a password is one of the 30,000 most common ones, which zxcvbn knows: they are refused
+/// at any `passwords.min_strength`.
 fn is_common(password: &str) -> bool {
     let is_short = password.chars().nth(ESTIMATED_PREFIXES[0]).is_none();
     is_short

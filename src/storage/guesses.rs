@@ -2,7 +2,7 @@
 //! next one is checked.
 //!
 //! Guesses from a source in which the user has logged in before ([`super::known_sources`]) count
-//! there, all others in one row together: who guesses elsewhere does not delay the user.
+//! there, all others in one row together: an attacker elsewhere does not delay the user.
 
 use std::time::Duration;
 
@@ -118,8 +118,8 @@ pub struct Blocked {
     pub is_final: bool,
 }
 
-/// Adds [`GuessState`] of passwords to a statement whose rows are users `u` (a derived table) with a
-/// column `canonical`. The parameters: `$1` the canonical login, `$2` and `$3` account and tag of
+/// Adds [`GuessState`] of passwords to a statement whose rows are users `u` (a derived table) with
+/// a column `canonical`. The parameters: `$1` the canonical login, `$2` and `$3` account and tag of
 /// a login without a user, `$4` and `$5` device and network.
 macro_rules! password_guesses_columns {
     () => {
@@ -216,8 +216,8 @@ macro_rules! next_delay {
 }
 
 /// Counts a guess as wrong before it is checked, so that simultaneous guesses are limited as well.
-/// One statement, so that any number of processes count alike. `was_checked`: it was checked already
-/// and was wrong; it counts whatever other guesses have done meanwhile.
+/// One statement, so that any number of processes count alike. `was_checked`: it was checked
+/// already and was wrong; it counts whatever other guesses have done meanwhile.
 pub async fn count(
     db: &Db,
     account: &GuessedAccount,

@@ -71,7 +71,7 @@ pub async fn request(
     }
     let at = now + grace;
     users::request_deletion(&mut tx, user_id, at, now).await?;
-    // Who knows disabled accounts only is told what they need.
+    // For consumers that do not know `user.deletion_requested`.
     let disabled = Event::user_changed(UserChange::Disabled, user_id);
     tx.event(&disabled.with_external_id(external_id)).await?;
     let requested = Event::deletion_requested(user_id, at);
@@ -129,8 +129,8 @@ pub(crate) fn offer(
     })))
 }
 
-/// The user whose deletion a token can cancel, with the verified hash and the deletion; `None` where
-/// the token has expired, or the account was changed since.
+/// The user whose deletion a token can cancel, with the verified hash and the deletion; `None`
+/// where the token has expired, or the account was changed since.
 async fn offered(app: &App, token: &str) -> Result<Option<(User, String, Deletion)>, Error> {
     let content = second_factors::unseal(app, OFFER, token);
     let offered = content.and_then(|content| serde_json::from_slice::<Offered>(&content).ok());

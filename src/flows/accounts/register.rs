@@ -391,8 +391,8 @@ impl Origin<'_> {
     }
 }
 
-/// Stores account and session, if there is one, with their events, in one transaction; and the mail that verifies the
-/// address, unless it is verified.
+/// Stores account and session, if there is one, with their events, in one transaction; and the mail
+/// that verifies the address, unless it is verified.
 async fn create(
     app: &App,
     account: NewAccount,

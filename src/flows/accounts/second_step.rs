@@ -1,5 +1,5 @@
-//! The second step of a login: after the password, or another provider, which opens no session of a user who has a second
-//! factor or must have one.
+//! The second step of a login: after the password, or another provider, which opens no session of a
+//! user who has a second factor or must have one.
 //!
 //! What the first step has proven travels with the user as a sealed token: in an HttpOnly cookie of
 //! the browser, or as the `mfaToken` of the JSON API. It is bound to the password, so that a change
@@ -96,8 +96,8 @@ pub(crate) async fn require(
     require_after(app, user_id, verified_hash, place, None).await
 }
 
-/// As [`require`], after a login at another provider. `stored_hash`: so that a change of the password
-/// ends this login too.
+/// As [`require`], after a login at another provider. `stored_hash`: so that a change of the
+/// password ends this login too.
 pub(crate) async fn require_after(
     app: &App,
     user_id: &str,

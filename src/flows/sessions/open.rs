@@ -55,8 +55,8 @@ pub(crate) enum PreparedSession {
 }
 
 impl PreparedSession {
-    /// Prepares a session of the first-party API. `amr`: how the user has authenticated. Its tokens are signed before anything is stored:
-    /// if signing fails, nothing is half done.
+    /// Prepares a session of the first-party API. `amr`: how the user has authenticated. Its tokens
+    /// are signed before anything is stored: if signing fails, nothing is half done.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
