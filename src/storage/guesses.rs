@@ -292,6 +292,12 @@ pub async fn forget(tx: &mut Tx, account: &GuessedAccount, kind: Kind, source: &
     );
     let removal = removal.bind(account.account.as_str()).bind(kind.as_str());
     tx.run(removal.bind(account.login_tag.as_str()).bind(source)).await?;
+    end_row(tx, account, kind).await
+}
+
+/// After a login that needed no guess: the wrong ones so far are still delayed, but count as the
+/// first ones in a row.
+pub async fn end_row(tx: &mut Tx, account: &GuessedAccount, kind: Kind) -> Result<()> {
     let others = Statement::new(
         "UPDATE guesses SET total = 0 WHERE account = $1 AND kind = $2 AND login_tag = $3 AND total > 0",
     );

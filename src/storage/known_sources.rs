@@ -75,6 +75,32 @@ pub(super) fn read(row: &super::Row) -> Result<LastSeen> {
     Ok(LastSeen { device: at("device_seen_at")?, network: at("network_seen_at")? })
 }
 
+/// A source, as its user is told of it.
+#[derive(Debug)]
+pub struct KnownSource {
+    /// `device` or `network`.
+    pub kind: &'static str,
+    /// The address of a network; a device is known by the hash of its cookie only.
+    pub network: Option<String>,
+    /// When the user last logged in there, to a day.
+    pub seen_at: Timestamp,
+}
+
+/// The remembered sources of a user, the newest first.
+pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<KnownSource>> {
+    let statement = Statement::new(
+        "SELECT source, seen_at FROM known_sources WHERE user_id = $1 ORDER BY seen_at DESC, source",
+    );
+    let rows = db.read(statement.bind(user_id)).await?;
+    let read = |row: &super::Row| {
+        let source: String = row.get("source")?;
+        let network = source.strip_prefix("network:").map(str::to_owned);
+        let kind = if network.is_some() { "network" } else { "device" };
+        Ok(KnownSource { kind, network, seen_at: Timestamp(row.get("seen_at")?) })
+    };
+    rows.iter().map(read).collect()
+}
+
 /// Whether any source of the user is remembered.
 pub async fn any(tx: &mut Tx, user_id: &str) -> Result<bool> {
     let statement = Statement::new("SELECT user_id FROM known_sources WHERE user_id = $1 LIMIT 1");
@@ -111,6 +137,14 @@ pub async fn remember(
         );
         tx.run(statement.bind(user_id).bind(MOST)).await?;
     }
+    Ok(())
+}
+
+/// Forgets all sources of a user but this one: another person may have logged in there.
+pub async fn keep_only(tx: &mut Tx, user_id: &str, source: &LoginSource) -> Result<()> {
+    let statement =
+        Statement::new("DELETE FROM known_sources WHERE user_id = $1 AND source NOT IN ($2, $3)");
+    tx.run(statement.bind(user_id).bind(source.device()).bind(source.network())).await?;
     Ok(())
 }
 

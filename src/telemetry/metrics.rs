@@ -56,6 +56,7 @@ label! {
         Ok = "ok",
         WrongCredentials = "wrong_credentials",
         SecondFactorRequired = "second_factor_required",
+        DeletionPending = "deletion_pending",
         RateLimited = "rate_limited",
         Overloaded = "overloaded",
         Error = "error",

@@ -73,14 +73,8 @@ pub async fn password(
         let mut tx = app.begin(&Actor::caller(&owner.user.id, context)).await?;
         let account = lock(app, &mut tx, owner).await?;
         if !users::has_password_hash(&mut tx, &account.user.id, &verified).await? {
-            // Changed meanwhile; or the same password, whose outdated hash a login has renewed.
             tx.rollback().await?;
-            let now =
-                login::verified_hash(app, &owner.user.id, owner.current_password, context).await?;
-            if now == verified {
-                return Err(Error::InvalidCredentials);
-            }
-            verified = now;
+            verified = verified_again(app, owner, &verified, context).await?;
             continue;
         }
         let (kept, cookie) = match present {
@@ -95,6 +89,18 @@ pub async fn password(
         passwords::replaced(app);
         return Ok(cookie);
     }
+}
+
+/// The present hash, where `verified` is not the present one any more: the password was changed
+/// meanwhile, or it is the same one, whose outdated hash a login has renewed.
+async fn verified_again(
+    app: &App,
+    owner: Owner<'_>,
+    verified: &str,
+    context: &RequestContext,
+) -> Result<String, Error> {
+    let now = login::verified_hash(app, &owner.user.id, owner.current_password, context).await?;
+    if now == verified { Err(Error::InvalidCredentials) } else { Ok(now) }
 }
 
 fn of_new_password(error: Error) -> Error {
@@ -120,9 +126,17 @@ pub async fn username(
     app.admit(Limit::Writes, &Key::user(owner.user.id.as_bytes()))?;
     let new = new.map(Username::parse).transpose();
     let new = new.map_err(|why| Error::field("username", why))?;
-    login::check_password(app, &owner.user.id, owner.current_password, context).await?;
-    let mut tx = app.begin(&Actor::caller(&owner.user.id, context)).await?;
-    let account = lock(app, &mut tx, owner).await?;
+    let mut verified =
+        login::verified_hash(app, &owner.user.id, owner.current_password, context).await?;
+    let (mut tx, account) = loop {
+        let mut tx = app.begin(&Actor::caller(&owner.user.id, context)).await?;
+        let account = lock(app, &mut tx, owner).await?;
+        if users::has_password_hash(&mut tx, &account.user.id, &verified).await? {
+            break (tx, account);
+        }
+        tx.rollback().await?;
+        verified = verified_again(app, owner, &verified, context).await?;
+    };
     let name = new.as_ref().map(|new| new.name.clone());
     let after = User { username: name, ..account.user.clone() };
     let detail = differences(&account.user, &after);

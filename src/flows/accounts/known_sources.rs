@@ -35,7 +35,7 @@ pub(crate) fn source_of_actor(actor: &Actor) -> LoginSource {
 }
 
 /// Where a browser will come from once it has its new cookies.
-pub(super) fn source_with(context: &RequestContext, cookie: &Cookie) -> LoginSource {
+pub(crate) fn source_with(context: &RequestContext, cookie: &Cookie) -> LoginSource {
     let new = cookie.device.as_deref().map(device::hash);
     LoginSource::new(new.as_deref().or(context.device.as_deref()), limits::network(context.address))
 }
@@ -44,7 +44,7 @@ pub(super) fn source_with(context: &RequestContext, cookie: &Cookie) -> LoginSou
 const NOTICE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A login that succeeds.
-pub(super) struct Arrival<'a> {
+pub(crate) struct Arrival<'a> {
     pub user: &'a User,
     pub source: &'a LoginSource,
     /// When the user was last seen there, if it was read.
@@ -55,7 +55,7 @@ pub(super) struct Arrival<'a> {
 
 /// Remembers where a user has logged in, and tells them by mail of a device and a network that are
 /// both new. Returns whether a mail was queued: notify `app.mails_waiting` after the commit.
-pub(super) async fn remember(
+pub(crate) async fn remember(
     app: &App,
     tx: &mut AuditedTx,
     login: Arrival<'_>,
@@ -75,7 +75,7 @@ pub(super) async fn remember(
 }
 
 /// Remembers where a user has registered.
-pub(super) async fn remember_first(
+pub(crate) async fn remember_first(
     tx: &mut AuditedTx,
     user_id: &str,
     source: &LoginSource,

@@ -84,14 +84,14 @@ pub async fn login(
     let anonymous = Actor::caller(ANONYMOUS, context);
     let opened = async {
         loop {
-            let authenticated = authenticate(app, identifiers, password, &anonymous).await?;
+            let authenticated = authenticate(app, identifiers, password, &anonymous, true).await?;
             if authenticated.needs_second_factor() {
                 match authenticated.second_step(app, Place::Api, context).await? {
                     Some(required) => return Err(required),
                     None => continue,
                 }
             }
-            authenticated.must_not_be_deleted(app)?;
+            authenticated.must_not_be_deleted(app, &anonymous).await?;
             let user = authenticated.user.clone();
             let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
             let source = source_of(context);
@@ -119,14 +119,14 @@ pub async fn login_browser(
     let opened = async {
         let identifiers = Identifiers { login, ..Identifiers::default() };
         loop {
-            let authenticated = authenticate(app, identifiers, password, &anonymous).await?;
+            let authenticated = authenticate(app, identifiers, password, &anonymous, true).await?;
             if authenticated.needs_second_factor() {
                 match authenticated.second_step(app, Place::Page, context).await? {
                     Some(required) => return Err(required),
                     None => continue,
                 }
             }
-            authenticated.must_not_be_deleted(app)?;
+            authenticated.must_not_be_deleted(app, &anonymous).await?;
             let user = authenticated.user.clone();
             let (session, cookie) =
                 PreparedSession::browser(app, user, &[PASSWORD], previous, context);
@@ -156,13 +156,11 @@ pub async fn verify_password(
     let source = source_of_actor(actor);
     let verified = async {
         loop {
-            let authenticated = authenticate(app, identifiers, password, actor).await?;
-            if authenticated.deletion.is_some() {
-                return Err(Error::InvalidCredentials);
-            }
+            let authenticated = authenticate(app, identifiers, password, actor, false).await?;
             let proof = match (authenticated.needs_second_factor(), code) {
                 (false, _) => None,
                 (true, Some(code)) if authenticated.second_factor.exists => {
+                    authenticated.forget_guesses(app, actor).await?;
                     let user_id = authenticated.user.id.as_str();
                     Some(proof::check(app, user_id, code, &source).await?)
                 }
@@ -255,6 +253,7 @@ fn counted<T>(app: &App, outcome: Result<T, Error>) -> Result<T, Error> {
         Err(Error::Overloaded) => LoginOutcome::Overloaded,
         Err(Error::InvalidCredentials) => LoginOutcome::WrongCredentials,
         Err(Error::SecondFactorRequired(_)) => LoginOutcome::SecondFactorRequired,
+        Err(Error::DeletionPending(_)) => LoginOutcome::DeletionPending,
         Err(_) => LoginOutcome::Error,
     });
     outcome
@@ -287,11 +286,10 @@ impl Authenticated {
     }
 
     /// Answers the login of a user who has requested the deletion with the offer to cancel it.
-    fn must_not_be_deleted(&self, app: &App) -> Result<(), Error> {
-        match self.deletion {
-            Some(deletion) => Err(deletion::offer(app, &self.user, &self.verified_hash, deletion)?),
-            None => Ok(()),
-        }
+    async fn must_not_be_deleted(&self, app: &App, actor: &Actor) -> Result<(), Error> {
+        let Some(deletion) = self.deletion else { return Ok(()) };
+        self.forget_guesses(app, actor).await?;
+        Err(deletion::offer(app, &self.user, &self.verified_hash, deletion)?)
     }
 
     /// The refusal that names the second step; `None` if the password was changed meanwhile. An
@@ -317,12 +315,14 @@ impl Authenticated {
     }
 }
 
-/// `actor`: whom the audit log names if there are too many wrong passwords.
+/// `actor`: whom the audit log names if there are too many wrong passwords. `offers_to_keep`: the
+/// user of an account that waits to be deleted is not refused.
 async fn authenticate(
     app: &App,
     identifiers: Identifiers<'_>,
     password: &str,
     actor: &Actor,
+    offers_to_keep: bool,
 ) -> Result<Authenticated, Error> {
     if password.len() > MAX_BYTES {
         let message = format!("a password has at most {MAX_BYTES} bytes");
@@ -356,7 +356,7 @@ async fn authenticate(
         guess.wrong(app, actor).await?;
         return Err(Error::InvalidCredentials);
     };
-    let deletion = found.cancellable_deletion();
+    let deletion = found.cancellable_deletion().filter(|_| offers_to_keep);
     if found.user.disabled_at.is_some() && deletion.is_none() {
         diagnostics::record("user.disabled", true);
         // As a wrong password, in every respect.
@@ -372,10 +372,13 @@ async fn authenticate(
             diagnostics::record("login.mismatch", format_args!("{first_field}, {field}"));
             let message =
                 format!("is not of the same account as `{first_field}`: send one of them");
+            // The password was right all the same.
+            guess.forget_now(app, actor).await?;
             return Err(Error::field(field, message));
         }
     }
     if provisioning::is_pending(app, &found.user.id).await? {
+        guess.forget_now(app, actor).await?;
         return Err(Error::AccountPending);
     }
     let rehashed = match verdict {

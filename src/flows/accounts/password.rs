@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     email::{lock_and_take, store},
     email_tokens::{self, Link},
+    known_sources::source_of_actor,
     second_factors,
 };
 use crate::{
@@ -30,7 +31,8 @@ use crate::{
     storage::{
         AuditedTx, consents,
         email_tokens::{self as rows, NewToken},
-        guesses, users,
+        guesses, known_sources,
+        users::{self, UserWithPassword},
     },
 };
 
@@ -70,7 +72,8 @@ pub(crate) async fn hash_new(app: &App, user: &User, password: &str) -> Result<S
 }
 
 /// Replaces the password of a locked account: every session that is not kept ends, links that mails
-/// have are not valid any more, and the user is told. Call it last in the transaction, and
+/// have are not valid any more, no device and network but the present ones is known, and the user is
+/// told. Call it last in the transaction, and
 /// [`replaced`] after it.
 pub(crate) async fn replace(
     app: &App,
@@ -83,6 +86,8 @@ pub(crate) async fn replace(
     record(tx, account, UserChange::PasswordChanged, json!({})).await?;
     users::set_password(tx, id, hash, now).await?;
     guesses::forget_all(tx, id, guesses::Kind::Password).await?;
+    let present = source_of_actor(tx.actor());
+    known_sources::keep_only(tx, id, &present).await?;
     rows::remove_outdated(tx, id).await?;
     let notice = Outgoing {
         to: &account.user.email,
@@ -118,7 +123,11 @@ pub async fn request_reset(
     mail::require(app)?;
     let email = Email::parse(email).map_err(|why| Error::field("email", why))?;
     let found = users::by_login(&app.db, &Login::Email(email.canonical.clone())).await?;
-    let user = found.map(|found| found.user).filter(|user| user.disabled_at.is_none());
+    // A deletion that can be cancelled may be an intruder's request, or the password is forgotten.
+    let may_reset = |found: &UserWithPassword| {
+        found.user.disabled_at.is_none() || found.cancellable_deletion().is_some()
+    };
+    let user = found.filter(may_reset).map(|found| found.user);
     diagnostics::record("reset.account", if user.is_some() { "known" } else { "unknown" });
     let id = user.as_ref().map(|user| user.id.as_str());
     let mut tx = app.begin(&Actor::caller("anonymous", caller)).await?;

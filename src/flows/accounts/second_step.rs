@@ -36,6 +36,7 @@ use crate::{
         user::{Deletion, User},
     },
     storage::{
+        guesses::{self, GuessedAccount, Kind},
         known_sources::LoginSource,
         second_factors as rows, upstream_identities,
         users::{self, UserWithPassword},
@@ -284,6 +285,8 @@ async fn store(
     }
     let UserWithPassword { user, password_hash, .. } = account;
     let has_factor = matches!(step, Step::Proof(_));
+    let by_passkey = matches!(&step, Step::Proof(proof) if proof.is_passkey());
+    let upstream_or_passkey = upstream.is_some() || by_passkey;
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let now = tx.now();
     // Also fails where the user has got or lost a factor since.
@@ -294,6 +297,9 @@ async fn store(
         && !upstream_identities::record_login(&mut tx, &identity_id, &user.id, now).await?
     {
         return Err(Error::LoginExpired);
+    }
+    if upstream_or_passkey {
+        guesses::end_row(&mut tx, &GuessedAccount::user(&user.id), Kind::Password).await?;
     }
     let recovery_codes = match step {
         Step::Proof(proof) => {

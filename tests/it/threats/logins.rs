@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use propusk::{
+    error::Error,
     flows::{
+        accounts::login,
         admin::{access::Precondition, users},
         maintenance,
     },
@@ -34,6 +36,8 @@ backend_tests! {
     t217_a_known_device_is_known_for_its_users_only,
     t218_a_run_of_guesses_is_one_audit_entry_and_explained,
     t219_breached_passwords_are_refused_wherever_one_is_set,
+    right_passwords_that_open_nothing_are_not_counted,
+    a_new_password_makes_devices_and_networks_unknown,
     the_limits_of_the_documentation_are_in_force,
 }
 
@@ -308,6 +312,55 @@ async fn t216_too_many_guesses_leave_known_devices_only(backend: Backend) {
     let new = "eleven grey cranes at dusk";
     users::set_password(&server.app, &id, new, &Actor::operator()).await.expect("set");
     log_in(&server, "203.0.113.1", "ann", new).await.expect(StatusCode::OK);
+}
+
+async fn right_passwords_that_open_nothing_are_not_counted(backend: Backend) {
+    let server = TestServer::with(backend, &LIMITED).await;
+    let ann = server.register("ann").await;
+    server.register("bob").await;
+    for _ in 0..4 {
+        guess(&server, "ann").await.expect_error(401, "INVALID_CREDENTIALS");
+    }
+    for _ in 0..8 {
+        let body = json!({ "login": "ann", "username": "bob", "password": PASSWORD });
+        let request = server.request(Method::POST, LOGIN).header("x-forwarded-for", ELSEWHERE);
+        send(request.json(&body)).await.expect_error(400, "VALIDATION_ERROR");
+    }
+    server.post_as("/api/v1/account/deletion", &ann.access).await.expect(StatusCode::OK);
+    for _ in 0..4 {
+        guess(&server, "ann").await.expect_error(401, "INVALID_CREDENTIALS");
+    }
+    for _ in 0..8 {
+        let reply = log_in(&server, ELSEWHERE, "ann", PASSWORD).await;
+        reply.expect_error(403, "ACCOUNT_DELETION_PENDING");
+    }
+    // A back end learns nothing of the deletion: the right password is as a wrong one.
+    let back_end = Actor::service("back-end", None);
+    let verify =
+        async || login::verify_password(&server.app, "ann", PASSWORD, None, &back_end).await;
+    for _ in 0..5 {
+        assert!(matches!(verify().await, Err(Error::InvalidCredentials)));
+    }
+    assert!(matches!(verify().await, Err(Error::TooMany(_))));
+}
+
+async fn a_new_password_makes_devices_and_networks_unknown(backend: Backend) {
+    const KNOWN: &str = "SELECT count(*) AS n FROM known_sources";
+    let server = TestServer::with(backend, &LIMITED).await;
+    server.register("ann").await;
+    log_in(&server, ELSEWHERE, "ann", PASSWORD).await.expect(StatusCode::OK);
+    assert_eq!(count(&server, KNOWN).await, 2);
+    // By the owner, at home.
+    let ann = server.login("ann").await.tokens();
+    let new = "eleven grey cranes at dusk";
+    let body = json!({ "currentPassword": PASSWORD, "newPassword": new });
+    let changed = server.post_json_as("/api/v1/account/password", &ann.access, body).await;
+    changed.expect(StatusCode::OK);
+    assert_eq!(count(&server, KNOWN).await, 1);
+    // By an operator.
+    let id = users::find(&server.app, "ann").await.expect("known").id;
+    users::set_password(&server.app, &id, PASSWORD, &Actor::operator()).await.expect("set");
+    assert_eq!(count(&server, KNOWN).await, 0);
 }
 
 async fn t217_a_known_device_is_known_for_its_users_only(backend: Backend) {

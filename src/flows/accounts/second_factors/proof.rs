@@ -53,6 +53,10 @@ impl Proof {
         Self { what: What::Passkey { id, before, after, is_hardware }, counted: None }
     }
 
+    pub(crate) const fn is_passkey(&self) -> bool {
+        matches!(self.what, What::Passkey { .. })
+    }
+
     fn method(&self) -> FactorMethod {
         match self.what {
             What::Totp { .. } => FactorMethod::Totp,
