@@ -52,5 +52,5 @@ mail-day = The link can be used once, within 24 hours.
 mail-week = The link can be used once, within seven days.
 
 mail-deletion-subject = Your account will be deleted
-mail-deletion-text = The deletion of your account at { $brand } was requested. It will be deleted on { $date }, with everything in it. Until then you can keep it: log in with your password.
+mail-deletion-text = The deletion of your account at { $brand } was requested. It will be deleted on { $date }, with everything in it. Until then you can keep it: log in.
 mail-deletion-not-you = If this was not you, log in now to keep the account, and change your password.

@@ -38,6 +38,13 @@ pub struct UserRecord {
     pub deletion: Option<Deletion>,
 }
 
+impl UserRecord {
+    /// The deletion that the user can cancel. The account is disabled because of it alone.
+    pub fn cancellable_deletion(&self) -> Option<Deletion> {
+        self.deletion.filter(|deletion| !deletion.is_final && self.user.disabled_at.is_some())
+    }
+}
+
 /// A deletion that a user has requested. Until then the account is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {

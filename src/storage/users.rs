@@ -356,12 +356,19 @@ pub async fn cancel_deletion(
     Ok(!tx.run(statement.bind(id).bind(verified_hash).bind(now)).await?.is_empty())
 }
 
-/// The ids of up to `most` users whose deletion is due.
-pub async fn due_deletions(db: &Db, now: Timestamp, most: i64) -> Result<Vec<String>> {
+/// Up to `most` users whose deletion is due, by its time and then their id: those past `after`.
+pub async fn due_deletions(
+    db: &Db,
+    now: Timestamp,
+    after: (Timestamp, &str),
+    most: i64,
+) -> Result<Vec<(Timestamp, String)>> {
     let statement = Statement::new(
-        "SELECT id FROM users WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2",
+        "SELECT deletion_at, id FROM users WHERE deletion_at <= $1 \
+         AND (deletion_at > $2 OR (deletion_at = $2 AND id > $3)) ORDER BY deletion_at, id LIMIT $4",
     );
-    db.read(statement.bind(now).bind(most)).await?.iter().map(|row| row.get("id")).collect()
+    let rows = db.read(statement.bind(now).bind(after.0).bind(after.1).bind(most)).await?;
+    rows.iter().map(|row| Ok((Timestamp(row.get("deletion_at")?), row.get("id")?))).collect()
 }
 
 /// Replaces the password hash; `false` if there is no such user.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use propusk::flows::{admin::users, maintenance};
+use propusk::{
+    flows::{accounts::deletion, admin::users, maintenance},
+    storage::Statement,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
-    mail::MAILS,
+    mail::{MAILS, ReceivedMail},
     oauth::{AuthorizationRequest, web_app},
     second_factor::next_step,
     send,
@@ -16,6 +19,7 @@ use crate::support::{
 
 const DELETION: &str = "/api/v1/account/deletion";
 const DAY: u64 = 86_400;
+const NEW_PASSWORD: &str = "nine grey owls before noon";
 
 backend_tests! {
     an_account_is_deleted_after_its_grace,
@@ -23,6 +27,8 @@ backend_tests! {
     an_account_is_deleted_and_kept_on_the_pages,
     without_a_grace_an_account_is_deleted_at_once,
     administrators_see_end_and_outlast_deletions,
+    mails_recover_an_account_that_waits_for_deletion,
+    a_deletion_that_fails_holds_up_no_other,
 }
 
 impl TestServer {
@@ -122,6 +128,14 @@ async fn a_login_keeps_the_account_by_the_api(backend: Backend) {
         ["user.disabled", "user.deletion_requested", "user.enabled", "user.deletion_cancelled"]
     );
 
+    // A token cancels the deletion that it was issued for, and no later one.
+    server.clock.advance(Duration::from_secs(1));
+    let ann = server.login("ann").await.expect(StatusCode::OK).tokens();
+    server.post_as(DELETION, &ann.access).await.expect(StatusCode::OK);
+    server.keep(&token).await.expect_error(401, "INVALID_MFA_TOKEN");
+    let token = offered(server.login("ann").await);
+    server.keep(&token).await.expect(StatusCode::OK);
+
     server.clock.advance(Duration::from_secs(15 * DAY));
     maintenance::sweep(&server.app).await.expect("swept");
     server.login("ann").await.expect(StatusCode::OK);
@@ -156,6 +170,9 @@ async fn an_account_is_deleted_and_kept_on_the_pages(backend: Backend) {
     let reply = ann.log_in("/login?return_to=%2Faccount%2Fsessions", "ann").await;
     assert_eq!(reply.header("location"), "/account/restore");
     assert!(!ann.cookies.contains_key("propusk_session"), "{:?}", ann.cookies);
+    // Another cookie of this name, as a page of another path can set, is passed over.
+    let login = ann.cookies["propusk_login"].clone();
+    ann.cookies.insert("propusk_login".to_owned(), format!("other; propusk_login={login}"));
     let page = ann.open("/account/restore?lang=ru").await.expect(StatusCode::OK);
     assert!(page.text.contains("Сохранить ваш аккаунт?"), "{page:?}");
     let page = ann.submit(&page, &[]).await.expect(StatusCode::OK);
@@ -238,4 +255,116 @@ async fn administrators_see_end_and_outlast_deletions(backend: Backend) {
         reply.expect_error(401, "INVALID_CREDENTIALS");
     }
     assert_eq!(events(&server, "user.deleted").await.len(), 2);
+}
+
+async fn mails_recover_an_account_that_waits_for_deletion(backend: Backend) {
+    let server = TestServer::with(backend, &[MAILS]).await;
+    let root = server.admin("root").await;
+    let log_in = async |login: &str| {
+        let body = json!({ "login": login, "password": NEW_PASSWORD });
+        server.post("/api/v1/auth/login", body).await
+    };
+    // The tokens of all mails so far.
+    let request_reset = async |name: &str| {
+        let email = format!("{name}@example.org");
+        let body = json!({ "email": email });
+        let reply = server.post("/api/v1/auth/password/reset/request", body).await;
+        reply.expect(StatusCode::ACCEPTED);
+        let mut mails = server.mails_to(&email).await;
+        mails.retain(|mail| mail.subject == "Reset your password");
+        mails.iter().map(ReceivedMail::token).collect::<Vec<_>>()
+    };
+    let reset = async |token: &str| {
+        let body = json!({ "token": token, "password": NEW_PASSWORD });
+        server.post("/api/v1/auth/password/reset", body).await
+    };
+    // Ann has forgotten her password.
+    let ann = server.register("ann").await;
+    server.post_as(DELETION, &ann.access).await.expect(StatusCode::OK);
+    let tokens = request_reset("ann").await;
+    assert_eq!(tokens.len(), 1);
+    reset(&tokens[0]).await.expect(StatusCode::OK);
+    let token = offered(log_in("ann").await);
+    server.keep(&token).await.expect(StatusCode::OK);
+    log_in("ann").await.expect(StatusCode::OK);
+
+    // An administrator has disabled the account meanwhile: nothing recovers it.
+    let bob = server.register("bob").await;
+    server.post_as(DELETION, &bob.access).await.expect(StatusCode::OK);
+    let tokens = request_reset("bob").await;
+    let id = users::find(&server.app, "bob").await.expect("known").id;
+    server.clock.advance(Duration::from_secs(1));
+    root.post(&format!("/users/{id}/disable"), Value::Null).await.expect(StatusCode::OK);
+    reset(&tokens[0]).await.expect_error(400, "INVALID_EMAIL_TOKEN");
+    assert_eq!(request_reset("bob").await, tokens);
+
+    // Mallory has the password of Eve: another address, another password, and the deletion.
+    let eve = server.register("eve").await;
+    let code = server.mail_to("eve@example.org").await.code();
+    let verified =
+        server.post_json_as("/api/v1/auth/email/verify", &eve.access, json!({ "code": code }));
+    verified.await.expect(StatusCode::OK);
+    let change = json!({ "email": "mallory@example.net", "password": PASSWORD });
+    let changed = server.post_json_as("/api/v1/auth/email/change", &eve.access, change);
+    changed.await.expect(StatusCode::ACCEPTED);
+    let confirm = json!({ "token": server.mail_to("mallory@example.net").await.token() });
+    let confirmed = server.post_json_as("/api/v1/auth/email/change/confirm", &eve.access, confirm);
+    confirmed.await.expect(StatusCode::OK);
+    let new = "eleven grey cranes at dusk";
+    let body = json!({ "currentPassword": PASSWORD, "newPassword": new });
+    let changed = server.post_json_as("/api/v1/account/password", &eve.access, body).await;
+    changed.expect(StatusCode::OK);
+    let body = json!({ "login": "eve", "password": new });
+    let mallory = server.post("/api/v1/auth/login", body).await.expect(StatusCode::OK).tokens();
+    server.post_as(DELETION, &mallory.access).await.expect(StatusCode::OK);
+    let mails = server.mails_to("eve@example.org").await;
+    let changed = mails.iter().find(|mail| mail.subject == "Your email address was changed");
+    let token = changed.expect("a notice").token();
+    // Her objection cancels the deletion.
+    server.clock.advance(Duration::from_secs(6 * DAY));
+    let body = json!({ "token": token, "password": NEW_PASSWORD });
+    let objected = server.post("/api/v1/auth/email/change/object", body).await;
+    objected.expect(StatusCode::OK);
+    log_in("eve@example.org").await.expect(StatusCode::OK);
+    let told = events(&server, "user.").await;
+    for kind in ["user.enabled", "user.deletion_cancelled"] {
+        assert_eq!(told.iter().filter(|told| *told == kind).count(), 2, "{kind}: {told:?}");
+    }
+    let audit =
+        Statement::new("SELECT subject FROM audit_log WHERE action = 'user.deletion_cancelled'");
+    assert_eq!(server.app.db.read(audit).await.expect("rows").len(), 2);
+    let metrics = server.app.metrics.render();
+    let cancelled = "propusk_account_deletions_total{outcome=\"cancelled\"} 2";
+    assert!(metrics.contains(cancelled), "{metrics}");
+    server.clock.advance(Duration::from_secs(15 * DAY));
+    maintenance::sweep(&server.app).await.expect("swept");
+    log_in("eve").await.expect(StatusCode::OK);
+    assert_eq!(events(&server, "user.deleted").await.len(), 1, "of Bob");
+}
+
+async fn a_deletion_that_fails_holds_up_no_other(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.admin("root").await;
+    let mut ids = vec![];
+    for name in ["ann", "bob", "eve"] {
+        let user = server.register(name).await;
+        ids.push(users::find(&server.app, name).await.expect("known").id);
+        server.post_as(DELETION, &user.access).await.expect(StatusCode::OK);
+        server.clock.advance(Duration::from_secs(1));
+    }
+    // What is stored of the first one cannot be read.
+    let ann = ids[0].as_str();
+    let sql = "DELETE FROM profiles WHERE user_id = $1";
+    server.app.db.write(Statement::new(sql).bind(ann)).await.expect("removed");
+    let damage = "INSERT INTO profiles (user_id, claims, updated_at) VALUES ($1, 'none', 0)";
+    server.app.db.write(Statement::new(damage).bind(ann)).await.expect("damaged");
+    server.clock.advance(Duration::from_secs(15 * DAY));
+    // However few are read at once.
+    deletion::sweep(&server.app, 1).await.expect("swept");
+    assert_eq!(events(&server, "user.deleted").await.len(), 2);
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(events(&server, "user.deleted").await.len(), 2);
+    server.app.db.write(Statement::new(sql).bind(ann)).await.expect("repaired");
+    maintenance::sweep(&server.app).await.expect("swept");
+    assert_eq!(events(&server, "user.deleted").await.len(), 3);
 }

@@ -3,7 +3,8 @@
 //!
 //! While it waits, the account is disabled, so that every grant and login refuses it. A login with
 //! the right password, and the second factor of a user who has one, is answered with a sealed token
-//! that cancels the deletion and can do nothing else.
+//! that cancels the deletion and can do nothing else. An objection to a change of the address
+//! cancels it as well.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,9 +27,9 @@ use crate::{
         event::{Event, UserChange},
         mail::Content,
         session::RevocationReason,
-        user::{Deletion, User},
+        user::{Deletion, User, UserRecord},
     },
-    storage::{self, second_factors as factors, sessions, users},
+    storage::{self, AuditedTx, second_factors as factors, sessions, users},
     telemetry::DeletionOutcome,
 };
 
@@ -103,7 +104,9 @@ struct Offered {
     user_id: String,
     /// The digest of the password hash that was verified.
     password: String,
-    /// Microseconds since the epoch.
+    /// When the deletion is due, in microseconds since the epoch: the token cancels no later one.
+    due: i64,
+    /// When the token was issued, in the same unit.
     at: i64,
 }
 
@@ -119,6 +122,7 @@ pub(crate) fn offer(
     let offered = Offered {
         user_id: user.id.clone(),
         password: digest(verified_hash),
+        due: deletion.at.micros(),
         at: app.clock.now().micros(),
     };
     let content = serde_json::to_vec(&offered).map_err(|error| Error::Unavailable(error.into()))?;
@@ -142,6 +146,9 @@ async fn offered(app: &App, token: &str) -> Result<Option<(User, String, Deletio
     let found = found.filter(|found| digest(&found.password_hash) == offered.password);
     Ok(found.and_then(|found| {
         let deletion = found.cancellable_deletion()?;
+        if deletion.at.micros() != offered.due {
+            return None;
+        }
         Some((found.user, found.password_hash, deletion))
     }))
 }
@@ -160,13 +167,15 @@ pub async fn pending(app: &App, token: &str) -> Result<Option<(User, Timestamp)>
 /// # Errors
 /// [`Error::LoginExpired`] for the token.
 pub async fn cancel(app: &App, token: &str, context: &RequestContext) -> Result<(), Error> {
-    let (user, hash, _) = offered(app, token).await?.ok_or(Error::LoginExpired)?;
+    let (user, hash, deletion) = offered(app, token).await?.ok_or(Error::LoginExpired)?;
     let id = user.id.as_str();
     app.admit(Limit::Writes, &Key::user(id.as_bytes()))?;
     let mut tx = app.begin(&Actor::caller(id, context)).await?;
     let account = users::lock(&mut tx, id).await?.ok_or(Error::LoginExpired)?;
     let now = tx.read_clock();
-    if !users::cancel_deletion(&mut tx, id, &hash, now).await? {
+    // The lock may have waited for a cancellation and another request.
+    let is_offered = account.deletion == Some(deletion);
+    if !is_offered || !users::cancel_deletion(&mut tx, id, &hash, now).await? {
         tx.rollback().await?;
         return Err(Error::LoginExpired);
     }
@@ -177,19 +186,45 @@ pub async fn cancel(app: &App, token: &str, context: &RequestContext) -> Result<
     Ok(())
 }
 
+/// Cancels the deletion of a locked account, whose owner has shown that it is theirs; `false` where
+/// there is none that a user can cancel.
+pub(super) async fn cancel_locked(
+    tx: &mut AuditedTx,
+    account: &mut UserRecord,
+) -> storage::Result<bool> {
+    if account.cancellable_deletion().is_none() {
+        return Ok(false);
+    }
+    let now = tx.now();
+    users::set_disabled(tx, &account.user.id, None, now).await?;
+    record(tx, account, UserChange::Enabled, json!({})).await?;
+    record(tx, account, UserChange::DeletionCancelled, json!({})).await?;
+    account.user.disabled_at = None;
+    account.deletion = None;
+    Ok(true)
+}
+
 /// Deletes the accounts that are due, each in a transaction of its own: of several processes, one
-/// deletes it.
+/// deletes it. Those that cannot be deleted are logged and do not hold up the others.
 ///
 /// # Errors
-/// [`storage::Error`].
+/// [`storage::Error`] where the accounts that are due cannot be read.
 pub async fn sweep(app: &App, most: i64) -> storage::Result<()> {
+    // Past those of earlier rounds, which may still be there.
+    let mut after = (Timestamp(i64::MIN), String::new());
     loop {
-        let due = users::due_deletions(&app.db, app.clock.now(), most).await?;
-        for id in &due {
-            complete(app, id).await?;
+        let now = app.clock.now();
+        let due = users::due_deletions(&app.db, now, (after.0, after.1.as_str()), most).await?;
+        for (_, id) in &due {
+            if let Err(error) = complete(app, id).await {
+                let user_id = id.as_str();
+                tracing::error!(%error, user_id, "deleting an account failed; will retry");
+            }
         }
-        if i64::try_from(due.len()).unwrap_or(i64::MAX) < most {
-            return Ok(());
+        let is_full = i64::try_from(due.len()).unwrap_or(i64::MAX) >= most;
+        match due.into_iter().next_back() {
+            Some(last) if is_full => after = last,
+            _ => return Ok(()),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
+    deletion,
     email_tokens::{self, Link},
     login, password, second_factors,
 };
@@ -33,6 +34,7 @@ use crate::{
         email_tokens::{self as rows, NewToken},
         users::{self, UserUpdate},
     },
+    telemetry::DeletionOutcome,
 };
 
 /// How long a link or code that verifies an address is valid.
@@ -217,7 +219,8 @@ pub(super) async fn lock_and_take(tx: &mut AuditedTx, link: &Link) -> Result<Use
     let account = users::lock(tx, &link.user()?.id).await?.ok_or(Error::InvalidLink)?;
     // The lock may have waited for a change, which has removed the token.
     let now = tx.read_clock();
-    if account.user.disabled_at.is_some() || !rows::take(tx, &link.token.id, now).await? {
+    let is_usable = email_tokens::is_usable(link.purpose, &account);
+    if !is_usable || !rows::take(tx, &link.token.id, now).await? {
         return Err(Error::InvalidLink);
     }
     Ok(account)
@@ -400,7 +403,8 @@ pub async fn confirm_change(
 }
 
 /// Objects to a change of the address: the account has the old address, a new password, no session,
-/// and none of the second factors that were added within the last seven days.
+/// and none of the second factors that were added within the last seven days. A deletion that was
+/// requested is cancelled: whoever has changed the address may have requested it.
 ///
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::Validation`] for a weak password; [`Error::EmailTaken`] where the
@@ -415,8 +419,9 @@ pub async fn object(
     let user = link.user()?;
     let hash = password::hash_new(app, user, new_password).await?;
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;
-    let account = lock_and_take(&mut tx, &link).await?;
+    let mut account = lock_and_take(&mut tx, &link).await?;
     rows::remove(&mut tx, &account.user.id, Purpose::ObjectToChange).await?;
+    let is_kept = deletion::cancel_locked(&mut tx, &mut account).await?;
     let since = tx.now() - OBJECT_TTL;
     second_factors::remove_since(&mut tx, &account, since).await?;
     identity::remove_since(&mut tx, &account, since).await?;
@@ -427,6 +432,9 @@ pub async fn object(
     let account = UserRecord { user: after, ..account };
     password::replace(app, &mut tx, &account, hash, Kept::default()).await?;
     tx.commit().await?;
+    if is_kept {
+        app.metrics.account_deletion(DeletionOutcome::Cancelled);
+    }
     password::replaced(app);
     Ok(())
 }

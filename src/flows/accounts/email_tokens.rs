@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     model::{
         mail::Purpose,
-        user::{User, canonical},
+        user::{User, UserRecord, canonical},
     },
     storage::{
         email_tokens::{self as rows, EmailToken},
@@ -55,6 +55,7 @@ pub(super) fn is_code(app: &App, id: &str, code: &str, hash: &[u8]) -> Result<bo
 /// What a valid token of a mail is about.
 #[derive(Clone, Debug)]
 pub struct Link {
+    pub purpose: Purpose,
     pub token: EmailToken,
     /// `None`: a registration.
     pub user: Option<User>,
@@ -68,6 +69,13 @@ impl Link {
     pub(super) fn user(&self) -> Result<&User, Error> {
         self.user.as_ref().ok_or(Error::InvalidLink)
     }
+}
+
+/// Whether a link is of use to the user of this account: it is enabled, or its deletion can be
+/// cancelled. An intruder may have requested that, so the ways to get the account back stay open.
+pub(super) fn is_usable(purpose: Purpose, account: &UserRecord) -> bool {
+    let recovers = matches!(purpose, Purpose::ResetPassword | Purpose::ObjectToChange);
+    account.user.disabled_at.is_none() || (recovers && account.cancellable_deletion().is_some())
 }
 
 /// Reads a token, which stays valid: mail scanners open links.
@@ -84,19 +92,19 @@ pub async fn open(app: &App, purpose: Purpose, token: &str) -> Result<Link, Erro
     let Some(user_id) = &token.user_id else {
         return match purpose {
             Purpose::ConfirmRegistration if token.detail.is_some() => {
-                Ok(Link { token, user: None })
+                Ok(Link { purpose, token, user: None })
             }
             _ => Err(invalid("of no account")),
         };
     };
     diagnostics::identify_user(user_id);
-    let user = users::by_id(&app.db, user_id).await?;
-    let user = user.filter(|user| user.disabled_at.is_none());
-    let user = user.ok_or_else(|| invalid("the account is disabled"))?;
+    let account = users::record_by_id(&app.db, user_id).await?;
+    let account = account.filter(|account| is_usable(purpose, account));
+    let user = account.ok_or_else(|| invalid("the account is disabled"))?.user;
     // A change removes these tokens; this holds whatever a program with SQL has done.
     let is_of_address = matches!(purpose, Purpose::VerifyEmail | Purpose::ResetPassword);
     if is_of_address && canonical(&user.email) != canonical(&token.email) {
         return Err(invalid("of another address"));
     }
-    Ok(Link { token, user: Some(user) })
+    Ok(Link { purpose, token, user: Some(user) })
 }

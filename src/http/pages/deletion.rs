@@ -21,6 +21,7 @@ use super::{
 use crate::{
     api_error::ApiError,
     app::App,
+    clock::Timestamp,
     credentials::{CookieNames, cookies},
     error::{DeletionPending, Error},
     flows::accounts::{deletion, second_factors::Login},
@@ -29,6 +30,7 @@ use crate::{
         oauth::params,
         views::{DeleteAccount, DeletionOutcome, DeletionResult, Form, FormAction, RestoreAccount},
     },
+    model::user::User,
 };
 
 pub(super) const PATH: &str = "/account/delete";
@@ -106,20 +108,23 @@ fn with_cookie(mut response: Response, cookie: &str) -> Result<Response> {
     Ok(response)
 }
 
-/// The token of the login.
-fn token(app: &App, request: &Request) -> Option<String> {
-    cookies(request.headers(), CookieNames::of(&app.config).login).into_iter().next()
+/// The token of the login, with the user whose deletion it can cancel and when that is due. There
+/// may be several cookies of the name: the first that can cancel one counts.
+async fn pending(app: &App, request: &Request) -> Result<Option<(String, User, Timestamp)>> {
+    for token in cookies(request.headers(), CookieNames::of(&app.config).login) {
+        let found = deletion::pending(app, &token).await.map_err(ApiError::from)?;
+        if let Some((user, at)) = found {
+            return Ok(Some((token, user, at)));
+        }
+    }
+    Ok(None)
 }
 
 /// Asks whether to keep the account.
 #[handler]
 pub async fn show_restore(request: &Request) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
-    let pending = match token(app, request) {
-        Some(token) => deletion::pending(app, &token).await.map_err(ApiError::from)?,
-        None => None,
-    };
-    let Some((user, at)) = pending else {
+    let Some((_, user, at)) = pending(app, request).await? else {
         return see_other("/login");
     };
     let csrf_cookie = CsrfCookie::of(app, request);
@@ -141,7 +146,7 @@ pub async fn restore(request: &Request, body: Body) -> Result<Response> {
     CsrfCookie::of(app, request)
         .verify(app, request, &form, RESTORE_PURPOSE)
         .map_err(|error| error.again("/login"))?;
-    let Some(token) = token(app, request) else {
+    let Some((token, ..)) = pending(app, request).await? else {
         return see_other("/login");
     };
     match deletion::cancel(app, &token, caller).await {
