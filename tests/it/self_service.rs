@@ -10,6 +10,7 @@ use crate::{
     readme::{blocks, sh},
     support::{
         Backend, Database, PASSWORD, Reply, TestServer, Tokens, backend_tests,
+        mail::MAILS,
         oauth::{AuthorizationRequest, Browser, Form, first_party_app, payload, web_app},
         send,
     },
@@ -347,16 +348,27 @@ async fn an_account_is_exported_by_the_api_and_on_the_page(backend: Backend) {
         ("modules", 1),
         ("secondFactors", 0),
         ("services", 0),
+        ("identities", 0),
         ("linkedSubjects", 0),
         ("mails", 0),
     ] {
         assert_eq!(data[list].as_array().expect("a list").len(), length, "{list}: {data}");
     }
     assert_eq!(data["consents"][0]["clientId"], "app");
+    assert_eq!(data["account"]["profile"], json!({}));
+    let known = data["knownSources"].as_array().expect("a list").iter();
+    let networks: Vec<_> = known.filter(|one| one["kind"] == "network").collect();
+    assert_eq!(networks.len(), 1, "{data}");
+    assert_eq!(networks[0]["network"], "127.0.0.1");
     assert!(data["modules"][0]["closedAt"].is_string(), "{data}");
     let actions: Vec<_> = data["auditLog"].as_array().expect("a list").iter().collect();
     assert!(actions.iter().any(|entry| entry["action"] == "user.login"), "{data}");
 
+    // What somebody has done who was not logged in.
+    let body = json!({ "email": "ann@example.org" });
+    let with_mails = server.another(&[MAILS]).await;
+    let requested = with_mails.post("/api/v1/auth/password/reset/request", body).await;
+    requested.expect(StatusCode::ACCEPTED);
     let page = browser.open("/account/export").await.expect(StatusCode::OK);
     let file = browser.submit(&page, &[]).await.expect(StatusCode::OK);
     assert_eq!(
@@ -365,6 +377,9 @@ async fn an_account_is_exported_by_the_api_and_on_the_page(backend: Backend) {
     );
     let file = file.json();
     assert_eq!(file["account"], data["account"]);
+    let mut entries = file["auditLog"].as_array().expect("a list").iter();
+    let requested = entries.find(|entry| entry["action"] == "user.reset_requested");
+    assert_eq!(requested.expect("an entry")["by"], "anonymous");
     let exported = "SELECT count(*) AS n FROM audit_log WHERE action = 'user.exported'";
     assert_eq!(count(&server, exported).await, 2);
 }

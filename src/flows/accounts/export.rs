@@ -17,7 +17,8 @@ use crate::{
     storage::{
         applications,
         audit::{self, AuditEntry, AuditFilter},
-        browser_sessions, mails, modules, sessions, trusted_issuers, users,
+        browser_sessions, known_sources, mails, modules, sessions, trusted_issuers,
+        upstream_identities, users,
     },
 };
 
@@ -131,6 +132,19 @@ pub async fn export(
     });
     lists.insert("services", connected.collect());
 
+    let identities = upstream_identities::of_user(db, user_id).await?.into_iter().map(|one| {
+        json!({
+            "id": one.id, "issuer": one.issuer, "subject": one.subject, "createdAt": time(one.created_at),
+            "lastLoginAt": maybe(one.last_login_at),
+        })
+    });
+    lists.insert("identities", identities.collect());
+
+    let seen = known_sources::of_user(db, user_id).await?.into_iter().map(
+        |one| json!({ "kind": one.kind, "network": one.network, "lastSeenAt": time(one.seen_at) }),
+    );
+    lists.insert("knownSources", seen.collect());
+
     let links = trusted_issuers::links_of_user(db, user_id, MOST).await?.into_iter().map(|one| {
         json!({ "issuerId": one.issuer_id, "subject": one.subject, "createdAt": time(one.created_at) })
     });
@@ -152,7 +166,7 @@ pub async fn export(
         "id": user.id, "email": user.email, "emailVerified": user.is_verified, "username": user.username,
         "role": user.role.as_str(), "createdAt": time(user.created_at), "updatedAt": time(record.updated_at),
         "lastLoginAt": maybe(record.last_login_at), "externalId": record.external_id,
-        "recoveryCodes": factors.recovery_codes,
+        "recoveryCodes": factors.recovery_codes, "profile": record.profile.as_map(),
     });
     let (actor, detail) = (crate::model::actor::Actor::caller(user_id, context), json!({}));
     app.audit(&actor, "user.exported", user_id, detail).await?;
@@ -172,10 +186,15 @@ async fn audit_log(app: &App, user_id: &str) -> Result<Vec<Value>, Error> {
     let newest = entries.into_values().rev().take(usize::try_from(MOST).unwrap_or(usize::MAX));
     let line = |entry: AuditEntry| {
         let is_own = entry.actor == user_id;
+        let by = match entry.actor.as_str() {
+            _ if is_own => "user",
+            // Nobody was logged in, as where wrong passwords are delayed.
+            "anonymous" => "anonymous",
+            _ => "operator",
+        };
         let is_about_them = entry.subject.as_deref() == Some(user_id);
         json!({
-            "at": time(entry.at), "action": entry.action,
-            "by": if is_own { "user" } else { "operator" },
+            "at": time(entry.at), "action": entry.action, "by": by,
             "address": entry.address.filter(|_| is_own),
             "subject": entry.subject, "detail": if is_about_them { entry.detail } else { json!({}) },
         })

@@ -244,6 +244,10 @@ pub struct ExportData {
     pub second_factors: Vec<Value>,
     /// Connected accounts at services.
     pub services: Vec<Value>,
+    /// Identities at other providers.
+    pub identities: Vec<Value>,
+    /// Devices and networks in which the user has logged in.
+    pub known_sources: Vec<Value>,
     /// Subjects of other issuers that are linked to the user.
     pub linked_subjects: Vec<Value>,
     /// Mails to the user, without their texts.
@@ -266,6 +270,8 @@ impl From<Export> for ExportData {
             modules: list("modules"),
             second_factors: list("secondFactors"),
             services: list("services"),
+            identities: list("identities"),
+            known_sources: list("knownSources"),
             linked_subjects: list("linkedSubjects"),
             mails: list("mails"),
             audit_log: list("auditLog"),
@@ -370,6 +376,8 @@ impl AccountApi {
     }
 
     /// Get an own application
+    ///
+    /// An application that the user has neither allowed anything nor a valid session at is not found.
     #[oai(path = "/applications/:client_id", method = "get", operation_id = "getOwnApplication")]
     async fn application(
         &self,
