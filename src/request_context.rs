@@ -49,6 +49,13 @@ pub(crate) fn of(app: &App, request: &Request) -> RequestContext {
     }
 }
 
+/// The context of a GET request that opens a session all the same: a provider's redirect back.
+pub(crate) fn of_login(app: &App, request: &Request, context: &RequestContext) -> RequestContext {
+    let headers = request.headers();
+    let (user_agent, device) = (user_agent(headers), device_of(app, headers));
+    RequestContext { user_agent, device, ..context.clone() }
+}
+
 /// The hash of the device cookie.
 fn device_of(app: &App, headers: &HeaderMap) -> Option<String> {
     let value = cookie(headers, CookieNames::of(&app.config).device)?;

@@ -253,12 +253,15 @@ pub async fn of_user(
 fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
     let id: String = row.get("id")?;
     let authenticated_at = Timestamp(row.get("authenticated_at")?);
+    let created_at = created_at(&id).unwrap_or(authenticated_at);
     let used_at = row.get::<Option<i64>>("used_at")?.map(Timestamp);
+    // The user may have authenticated at another provider, long before.
+    let began_at = authenticated_at.max(created_at);
     Ok(BrowserOverview {
-        created_at: created_at(&id).unwrap_or(authenticated_at),
+        created_at,
         id,
         authenticated_at,
-        last_used_at: used_at.map_or(authenticated_at, |used| used.max(authenticated_at)),
+        last_used_at: used_at.map_or(began_at, |used| used.max(began_at)),
         expires_at: Timestamp(row.get("expires_at")?),
         address: row.get("address")?,
         user_agent: row.get("user_agent")?,

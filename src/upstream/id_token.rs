@@ -47,8 +47,8 @@ pub struct Expected<'a> {
 #[derive(Debug)]
 pub struct IdToken {
     pub sub: String,
-    /// When the user authenticated; this moment where the provider does not say it.
-    pub authenticated_at: Timestamp,
+    /// When the user authenticated, where the provider says it.
+    pub authenticated_at: Option<Timestamp>,
     /// The provider has asked for a second factor, by the configured values.
     pub is_mfa: bool,
     /// The other claims.
@@ -98,13 +98,13 @@ impl IdTokenClaims {
         if let Some((_, why)) = rules.iter().find(|(holds, _)| !holds) {
             return Err((*why).to_owned());
         }
-        let reported = auth_time.and_then(Timestamp::from_secs).unwrap_or(now);
+        let reported = auth_time.and_then(Timestamp::from_secs).map(|at| at.min(now));
         // A login within this flow counts from now on: seconds of another clock would make it older
         // than the request that it satisfies.
         let is_new = is_recent(expected.requested_at.as_secs());
         Ok(IdToken {
             sub: self.sub,
-            authenticated_at: if is_new { now } else { reported.min(now) },
+            authenticated_at: if is_new { Some(now) } else { reported },
             is_mfa: is_mfa(provider, &self.others),
             claims: self.others,
         })

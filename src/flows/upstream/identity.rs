@@ -30,7 +30,7 @@ use crate::{
         user::{UserRecord, canonical},
     },
     password::NO_PASSWORD,
-    storage::{self, AuditedTx, Conflict, browser_sessions, upstream_identities as rows, users},
+    storage::{self, AuditedTx, Conflict, browser_sessions, upstream_identities as rows},
     telemetry::UpstreamOutcome,
 };
 
@@ -39,6 +39,10 @@ use crate::{
 pub const PENDING_FOR: Duration = Duration::from_secs(1_800);
 
 const SEAL: &str = "upstream-identity";
+
+/// Why the last way in stays.
+pub(crate) const LAST_WAY_IN: &str =
+    "it is the only way to log in: set a password first, by the reset mail";
 
 /// An identity that is no user's yet, as a provider has described it. It travels with the browser,
 /// sealed.
@@ -158,17 +162,24 @@ pub(crate) async fn link(
 ///
 /// # Errors
 /// [`Error::NeedsLogin`] where the login is too old or without the second factor;
-/// [`Error::Conflict`] where the identity is linked, or the user has another one of the provider.
+/// [`Error::LoginExpired`] where the session was revoked meanwhile; [`Error::Conflict`] where the
+/// identity is linked, or the user has another one of the provider; [`Error::TooMany`].
 pub async fn link_in_browser(
     app: &App,
     browser: &BrowserSession,
     pending: &PendingIdentity,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    must_suffice(app, Login::of(browser), browser.has_second_factor)?;
     let user_id = browser.user.id.as_str();
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
+    // The user is locked first, as by a reset by mail, which removes what was linked before it and
+    // revokes the session.
+    match second_factors::locked(app, &mut tx, user_id, Login::of(browser)).await {
+        // Disabled meanwhile.
+        Err(Error::NotFound(_)) => return Err(Error::LoginExpired),
+        locked => locked?,
+    };
     let now = tx.now();
     if !browser_sessions::lock_valid(&mut tx, &browser.id, now).await? {
         return Err(Error::LoginExpired);
@@ -187,8 +198,9 @@ pub async fn link_in_browser(
     Ok(())
 }
 
-/// Creates an account for the user of an identity and logs them in. `email`: as typed, which is
-/// verified if it is the one that the provider is trusted with.
+/// Creates an account for the user of an identity and logs them in. `email`: as typed. If it is the
+/// one that the provider is trusted with, it is verified, and stored as the provider writes it:
+/// another spelling may be another mailbox.
 ///
 /// # Errors
 /// [`Error::RegistrationDisabled`]; [`Error::Validation`], [`Error::EmailTaken`],
@@ -204,14 +216,15 @@ pub async fn register_browser(
     if pending.registration(app) != Registration::Direct {
         return Err(Error::RegistrationDisabled);
     }
-    let trusted = pending.trusted_email(app).map(canonical);
-    let is_verified = trusted.is_some_and(|trusted| trusted == canonical(email.trim()));
+    let trusted = pending.trusted_email(app);
+    let verified = trusted.filter(|trusted| canonical(trusted) == canonical(email.trim()));
+    let is_verified = verified.is_some();
     if !is_verified && app.config.confirms_registrations() {
         let message = "must be the address that the provider has verified";
         return Err(Error::field("email", message));
     }
     let registration = UpstreamAccount {
-        email: email.to_owned(),
+        email: verified.unwrap_or(email).to_owned(),
         username: username.map(str::to_owned),
         is_verified,
         identity: NewIdentity {
@@ -236,11 +249,27 @@ pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<UpstreamIdentity>, 
     Ok(rows::of_user(&app.db, user_id).await?)
 }
 
-/// Removes an identity of the user who has logged in like this, and who has a second factor or not.
+/// Whether a user, who is locked, can log in without the identity `id` (empty: with all of them):
+/// by password, passkey, or an identity of a configured provider.
+pub(crate) async fn keeps_way_in(
+    app: &App,
+    tx: &mut AuditedTx,
+    user_id: &str,
+    id: &str,
+) -> Result<bool, Error> {
+    let ways = rows::other_ways(tx, user_id, id).await?.ok_or(Error::NotFound("user"))?;
+    let is_configured = |issuer: &String| app.upstream.of_issuer(issuer).is_some();
+    Ok(ways.password_hash != NO_PASSWORD
+        || ways.has_passkey
+        || ways.issuers.iter().any(is_configured))
+}
+
+/// Removes an identity of the user who has logged in like this, and who has a second factor or not,
+/// as far as the caller knows.
 ///
 /// # Errors
 /// [`Error::NeedsLogin`]; [`Error::NotFound`]; [`Error::Conflict`] where the user could not log in
-/// any more.
+/// any more; [`Error::TooMany`].
 pub async fn unlink_own(
     app: &App,
     user_id: &str,
@@ -249,20 +278,16 @@ pub async fn unlink_own(
     context: &RequestContext,
 ) -> Result<(), Error> {
     must_suffice(app, login, has_factor)?;
+    app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
     if id.contains('\0') {
         return Err(Error::NotFound("identity"));
     }
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
-    // Of two simultaneous removals the second one sees the first.
-    users::lock(&mut tx, user_id).await?;
-    let ways = rows::other_ways(&mut tx, user_id, id).await?.ok_or(Error::NotFound("user"))?;
-    let is_configured = |issuer: &String| app.upstream.of_issuer(issuer).is_some();
-    let keeps_one = ways.password_hash != NO_PASSWORD
-        || ways.has_passkey
-        || ways.issuers.iter().any(is_configured);
-    if !keeps_one {
-        let why = "it is the only way to log in: set a password first, by the reset mail";
-        return Err(Error::Conflict(why));
+    // Of two simultaneous removals the second one sees the first; a factor may have been added, or
+    // the user disabled, meanwhile.
+    second_factors::locked(app, &mut tx, user_id, login).await?;
+    if !keeps_way_in(app, &mut tx, user_id, id).await? {
+        return Err(Error::Conflict(LAST_WAY_IN));
     }
     remove(&mut tx, user_id, id).await?;
     Ok(tx.commit().await?)

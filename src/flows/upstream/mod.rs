@@ -22,6 +22,8 @@ use crate::{
     error::{Error, SecondFactorRequired},
     flows::{
         accounts::{
+            deletion,
+            known_sources::{self, Arrival, source_with},
             second_factors,
             second_step::{self, Place, UpstreamLogin},
         },
@@ -37,6 +39,7 @@ use crate::{
     },
     oauth::pkce,
     storage::{
+        guesses::{self, GuessedAccount},
         single_use::{self, Kind},
         upstream_identities as rows, users,
     },
@@ -327,6 +330,7 @@ impl Attempt<'_> {
             let description = callback.error_description.unwrap_or_default();
             diagnostics::record("upstream.error", error);
             diagnostics::record("upstream.error_description", description);
+            tracing::info!(provider = provider.name, error, "a provider refused a login");
             return Ok(Err(Refusal::Denied));
         }
         let Some(code) = callback.code.filter(|code| !code.is_empty()) else {
@@ -367,7 +371,7 @@ impl Attempt<'_> {
     }
 
     /// What is known about the user of an ID token, from the UserInfo endpoint where the token has no
-    /// email address.
+    /// email address, or does not say whether one that is trusted is verified.
     async fn describe(
         &self,
         metadata: &Metadata,
@@ -376,7 +380,10 @@ impl Attempt<'_> {
     ) -> Result<Result<PendingIdentity, Refusal>, Error> {
         let (app, provider) = (self.app, self.provider);
         let mut claims = id_token.claims;
-        if !claims.contains_key(&provider.config.email_claim) {
+        let config = &provider.config;
+        let is_incomplete = !claims.contains_key(&config.email_claim)
+            || (config.trust_email && !claims.contains_key(&config.email_verified_claim));
+        if is_incomplete {
             let outbound = &app.outbound;
             match provider.user_info(outbound, metadata, tokens, &id_token.sub).await {
                 Ok(more) => claims.extend(more),
@@ -385,9 +392,10 @@ impl Attempt<'_> {
         }
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
         let is_short = |text: &&str| (1..=254).contains(&text.len());
-        let config = &provider.config;
         // Only the boolean counts: "true" and 1 are what some providers write for anything.
         let is_verified = claims.get(&config.email_verified_claim).and_then(|v| v.as_bool());
+        let now = app.clock.now();
+        let authenticated_at = id_token.authenticated_at.unwrap_or_else(|| unknown_time(app, now));
         Ok(Ok(PendingIdentity {
             provider: provider.name.clone(),
             issuer: config.issuer.clone(),
@@ -395,8 +403,8 @@ impl Attempt<'_> {
             is_email_verified: is_verified == Some(true),
             username: text(&config.username_claim).filter(is_short).map(str::to_owned),
             is_mfa: id_token.is_mfa,
-            authenticated_at: id_token.authenticated_at.micros(),
-            at: app.clock.now().micros(),
+            authenticated_at: authenticated_at.micros(),
+            at: now.micros(),
             subject: id_token.sub,
         }))
     }
@@ -449,7 +457,10 @@ impl Attempt<'_> {
         let (app, context) = (self.app, self.context);
         diagnostics::identify_user(&identity.user_id);
         let account = users::with_password_by_id(&app.db, &identity.user_id).await?;
-        let Some(account) = account.filter(|account| account.user.disabled_at.is_none()) else {
+        let account = account.filter(|account| {
+            account.user.disabled_at.is_none() || account.cancellable_deletion().is_some()
+        });
+        let Some(account) = account else {
             diagnostics::record("user.disabled", true);
             return Ok(Err(Refusal::Disabled));
         };
@@ -458,9 +469,11 @@ impl Attempt<'_> {
             return Err(Error::AccountPending);
         }
         app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
-        let factor = account.second_factor;
+        let (factor, deletion) = (account.second_factor, account.cancellable_deletion());
         let hash = &account.password_hash;
-        if !pending.is_mfa && (factor.exists || factor.is_required) {
+        // Before the deletion is cancelled, no factor is set up.
+        let needs_factor = factor.exists || (factor.is_required && deletion.is_none());
+        if !pending.is_mfa && needs_factor {
             let login = UpstreamLogin {
                 identity_id: identity.id,
                 authenticated_at: pending.authenticated_at,
@@ -469,6 +482,9 @@ impl Attempt<'_> {
                 second_step::require_after(app, user_id, hash, Place::Page, Some(login)).await?;
             app.metrics.login(LoginOutcome::SecondFactorRequired);
             return Ok(Ok(Outcome::SecondFactor(Box::new(required))));
+        }
+        if let Some(deletion) = deletion {
+            return Err(deletion::offer(app, &account.user, hash, deletion)?);
         }
         let user = account.user.clone();
         let (session, cookie) =
@@ -482,11 +498,30 @@ impl Attempt<'_> {
         {
             return Ok(Err(Refusal::Stale));
         }
+        guesses::end_row(&mut tx, &GuessedAccount::user(user_id), guesses::Kind::Password).await?;
+        let source = source_with(context, &cookie);
+        let arrival = Arrival {
+            user: &account.user,
+            source: &source,
+            last_seen: None,
+            context: Some(context),
+        };
+        let is_told = known_sources::remember(app, &mut tx, arrival).await?;
         session.store(&mut tx, "user.login").await?;
         tx.commit().await?;
+        if is_told {
+            app.mails_waiting.notify_one();
+        }
         app.metrics.login(LoginOutcome::Ok);
         Ok(Ok(Outcome::LoggedIn(cookie)))
     }
+}
+
+/// When a user has authenticated whose provider does not say it: perhaps long ago, and without a
+/// question now. As long ago as the oldest session here began, which is recent for nothing.
+fn unknown_time(app: &App, now: Timestamp) -> Timestamp {
+    let fresh = app.config.second_factors.fresh_login;
+    now - app.config.authorization.browser_session_ttl.max(fresh + Duration::from_secs(1))
 }
 
 /// The methods of a login at a provider: this server knows of none of them, except that the operator

@@ -89,7 +89,7 @@ impl Example for IdentityData {
 codes!(ProviderErrors: RequestTimeout, Internal);
 codes!(ListErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Unavailable);
 codes!(RemoveErrors: InvalidToken, InsufficientUserAuthentication, InsufficientScope, CrossSite, NotFound, Conflict,
-    RequestTimeout, Internal, Unavailable);
+    RequestTimeout, TooManyRequests, Internal, Unavailable);
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Authentication")]
 impl IdentitiesApi {

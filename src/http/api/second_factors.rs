@@ -332,7 +332,8 @@ impl SecondFactorsApi {
     /// Remove a second factor
     ///
     /// Needs a recent login with the second factor. The last factor takes the recovery codes with
-    /// it, and cannot be removed while the role of the user requires one.
+    /// it, and cannot be removed while the role of the user requires one. The last way to log in
+    /// stays.
     #[oai(path = "/second-factors/:id", method = "delete", operation_id = "removeSecondFactor")]
     async fn remove(
         &self,

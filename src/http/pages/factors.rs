@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     flows::{
         accounts::second_factors::{self, Confirmation, Lack, Login, passkeys},
-        upstream::identity,
+        upstream::identity::{self, LAST_WAY_IN},
     },
     http::{
         context::Context,
@@ -335,6 +335,7 @@ pub async fn remove(request: &Request, body: Body) -> Result<Response> {
         Err(Error::NeedsLogin { .. }) => {
             log_in_again(ReturnTo::parse(Some(&removal_url(id))).as_ref())
         }
+        Err(Error::Conflict(LAST_WAY_IN)) => retry(Problem::UpstreamLast).await,
         Err(Error::Conflict(_)) => retry(Problem::FactorLast).await,
         Err(other) => retry(problem(other)?).await,
     }

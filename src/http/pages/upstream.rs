@@ -11,8 +11,8 @@ use poem::{
 
 use super::{
     LoginContext, ReturnTo, authorize::display_name, check_form, check_length, csrf::CsrfCookie,
-    current_session, factors, form_status, locale, login, problem, rendered, second_factor,
-    see_other, session_cookie,
+    current_session, deletion, factors, form_status, locale, login, problem, rendered,
+    second_factor, see_other, session_cookie,
 };
 use crate::{
     api_error::ApiError,
@@ -37,6 +37,7 @@ use crate::{
         upstream_identity::UpstreamIdentity, user::User,
     },
     oauth::params::Params,
+    request_context,
 };
 
 pub(super) const IDENTITY: &str = "/login/identity";
@@ -175,11 +176,16 @@ pub async fn complete(request: &Request, body: Body, Path(name): Path<String>) -
     let current = current.as_ref().map(|browser| browser.user.id.as_str());
     let secrets = CsrfCookie::of(app, request).known();
     let browser = (previous.as_deref(), current);
-    let answered = upstream::complete(app, &name, &secrets, callback, browser, caller).await;
-    let answered = answered.map_err(|error| {
-        crate::diagnostics::denied("upstream_refused", &error);
-        ApiError::from(error).again("/login")
-    })?;
+    let caller = request_context::of_login(app, request, caller);
+    let answered = upstream::complete(app, &name, &secrets, callback, browser, &caller).await;
+    let answered = match answered {
+        Ok(answered) => answered,
+        Err(Error::DeletionPending(pending)) => return deletion::offer(app, &pending),
+        Err(error) => {
+            crate::diagnostics::denied("upstream_refused", &error);
+            return Err(ApiError::from(error).again("/login").into());
+        }
+    };
     let return_to = ReturnTo::parse(answered.return_to.as_deref());
     let return_to = return_to.as_ref();
     match answered.outcome {

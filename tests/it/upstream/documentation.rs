@@ -48,7 +48,7 @@ async fn the_documented_example_of_two_servers_works() {
     assert_eq!(account(&mut browser).await.as_deref(), Some("vera"));
     // Again, in another browser.
     let mut browser = server.browser();
-    assert_eq!(log_in(&provider, &mut browser).await, "/login");
+    assert_eq!(log_in(&provider, &mut browser).await, "/account");
     assert_eq!(account(&mut browser).await.as_deref(), Some("vera"));
 }
 

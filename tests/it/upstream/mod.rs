@@ -6,15 +6,24 @@ mod threats;
 use std::{collections::HashMap, time::Duration};
 
 use propusk::{
-    flows::{admin::users, upstream::identity},
-    model::actor::Actor,
-    storage::{Row, Statement, users::set_verified},
+    error::Error,
+    flows::{
+        accounts::second_factors::{self, Login},
+        admin::users,
+        upstream::identity,
+    },
+    model::actor::{Actor, RequestContext},
+    storage::{
+        self, Row, Statement, browser_sessions,
+        second_factors::{self as factor_rows, Secret},
+        users::set_verified,
+    },
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Reply, TestServer, backend_tests,
+    Backend, PASSWORD, Reply, TestServer, backend_tests,
     exchange::Idp,
     external_server::ExternalServer,
     oauth::{AuthorizationRequest, Browser, first_party_app},
@@ -27,6 +36,9 @@ backend_tests! {
     a_second_factor_is_asked_for_unless_the_provider_has,
     reauthentication_is_passed_on_and_checked,
     identities_are_listed_linked_and_unlinked,
+    linking_waits_for_a_reset_of_the_account,
+    the_last_passkey_of_a_user_without_a_password_stays,
+    a_user_without_a_password_can_keep_an_account_to_be_deleted,
 }
 
 /// A server with two providers, `acme` and `beta`, which are two paths of one other server.
@@ -91,6 +103,7 @@ impl World {
         let mut all = json!({
             "aud": "propusk", "sub": "vera-1", "nonce": sent["nonce"], "jti": null,
             "email": "vera@example.org", "email_verified": true, "preferred_username": "vera",
+            "auth_time": self.server.clock.now().as_secs(),
         });
         for (key, value) in more.as_object().expect("an object") {
             all[key] = value.clone();
@@ -212,7 +225,7 @@ async fn an_unknown_identity_registers_without_a_password(backend: Backend) {
     assert!(bad.text.contains("email-error") && bad.text.contains("username-error"), "{bad:?}");
     let typed = [("email", "vera@example.org"), ("username", "Vera")];
     let done = browser.submit(&page, &typed).await.expect(StatusCode::SEE_OTHER);
-    assert_eq!(done.header("location"), "/login");
+    assert_eq!(done.header("location"), "/account");
     assert_eq!(account(&mut browser).await.as_deref(), Some("Vera"));
     let user = users::find(&server.app, "vera").await.expect("a user");
     assert!(!user.is_verified, "the provider is not trusted with addresses");
@@ -225,7 +238,7 @@ async fn an_unknown_identity_registers_without_a_password(backend: Backend) {
     let mut again = server.browser();
     let more = json!({ "email": "other@example.org" });
     let reply = world.log_in(&mut again, "/login/upstream/acme", more).await;
-    assert_eq!(reply.header("location"), "/login");
+    assert_eq!(reply.header("location"), "/account");
     assert_eq!(account(&mut again).await.as_deref(), Some("Vera"));
     // Not the same `sub` of another provider.
     let reply = world.log_in(&mut again, "/login/upstream/beta", json!({})).await;
@@ -318,7 +331,7 @@ async fn a_second_factor_is_asked_for_unless_the_provider_has(backend: Backend) 
     let mut browser = server.browser();
     let more = json!({ "amr": ["mfa"] });
     let reply = world.log_in(&mut browser, "/login/upstream/acme", more).await;
-    assert_eq!(reply.header("location"), "/login");
+    assert_eq!(reply.header("location"), "/account");
     assert_eq!(
         (account(&mut browser).await.as_deref(), amr().await.as_str()),
         (Some("ann"), "mfa")
@@ -362,6 +375,18 @@ async fn reauthentication_is_passed_on_and_checked(backend: Backend) {
     assert!(page.header("location").starts_with("/login"), "{page:?}");
     let security = other.open("/account/security/totp").await.expect(StatusCode::SEE_OTHER);
     assert!(security.header("location").contains("reauthenticate=1"));
+    // A provider that does not say when the user has authenticated: perhaps days ago.
+    let mut unattended = server.browser();
+    let silent = json!({ "auth_time": null });
+    world.log_in(&mut unattended, "/login/upstream/acme", silent).await;
+    assert_eq!(account(&mut unattended).await.as_deref(), Some("vera"));
+    for page in ["/account/security/totp", "/account/delete"] {
+        let asked = unattended.open(page).await.expect(StatusCode::SEE_OTHER);
+        assert!(asked.header("location").contains("reauthenticate=1"), "{page}: {asked:?}");
+    }
+    let request = AuthorizationRequest::of("app", "openid").with("max_age", "86400");
+    let asked = unattended.open(&request.path()).await.expect(StatusCode::SEE_OTHER);
+    assert!(asked.header("location").starts_with("/login"), "{asked:?}");
 }
 
 async fn identities_are_listed_linked_and_unlinked(backend: Backend) {
@@ -402,4 +427,93 @@ async fn identities_are_listed_linked_and_unlinked(backend: Backend) {
     let rows = server.app.db.read(audit).await.expect("rows");
     let actions: Vec<String> = rows.iter().map(|row| row.get("action").expect("text")).collect();
     assert_eq!(actions, ["identity.linked", "identity.unlinked"]);
+}
+
+/// A reset by mail removes what somebody else has linked: also what they are linking meanwhile.
+async fn linking_waits_for_a_reset_of_the_account(backend: Backend) {
+    let world = World::start(backend).await;
+    let server = &world.server;
+    server.register("ann").await;
+    let mut eve = server.logged_in("ann").await;
+    world.log_in(&mut eve, "/login/upstream/acme?link=1", json!({})).await;
+    let page = eve.open("/login/identity").await.expect(StatusCode::OK);
+    let user = users::find(&server.app, "ann").await.expect("a user");
+    let mut tx = server.app.db.begin().await.expect("a transaction");
+    storage::users::lock(&mut tx, &user.id).await.expect("locked").expect("a user");
+    let reset = async {
+        // Real time: the form arrives at the lock meanwhile.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = server.clock.now();
+        let revoked = browser_sessions::revoke_others(&mut tx, &user.id, "", now).await;
+        assert_eq!(revoked.expect("revoked").len(), 1);
+        tx.commit().await.expect("committed");
+    };
+    let (reply, ()) = tokio::join!(eve.submit(&page, &[]), reset);
+    assert!(reply.header("location").starts_with("/login"), "{reply:?}");
+    assert_eq!(world.linked().await, []);
+}
+
+async fn the_last_passkey_of_a_user_without_a_password_stays(backend: Backend) {
+    let world = World::start(backend).await;
+    let server = &world.server;
+    let app = &server.app;
+    world.register(&mut server.browser(), json!({})).await;
+    let user = users::find(app, "vera").await.expect("a user");
+    let now = server.clock.now();
+    let mut tx = app.db.begin().await.expect("a transaction");
+    for id in ["first", "second"] {
+        let secret = Secret::Passkey { credential_id: id.into(), credential: "{}".to_owned() };
+        factor_rows::insert(&mut tx, &user.id, id, id, secret, now).await.expect("a passkey");
+    }
+    tx.commit().await.expect("added");
+    let login = Login { at: Some(now), is_mfa: true };
+    let context = RequestContext {
+        request_id: "r".to_owned(),
+        correlation_id: "c".to_owned(),
+        address: [127, 0, 0, 1].into(),
+        user_agent: None,
+        device: None,
+    };
+    let removed = second_factors::remove(app, &user.id, "first", login, &context).await;
+    removed.expect("the identity and a passkey are left");
+    let linked = identity::of_user(app, &user.id).await.expect("a list");
+    // A factor that was added after the caller has looked counts.
+    let stale = (Login { is_mfa: false, ..login }, false);
+    let refused = identity::unlink_own(app, &user.id, stale, &linked[0].id, &context).await;
+    assert!(matches!(refused, Err(Error::NeedsLogin { second_factor: true, .. })), "{refused:?}");
+    let unlinked = identity::unlink_own(app, &user.id, (login, true), &linked[0].id, &context);
+    unlinked.await.expect("a passkey is left");
+    let refused = second_factors::remove(app, &user.id, "second", login, &context).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+    let overview = second_factors::overview(app, &user.id).await.expect("the factors");
+    assert_eq!(overview.factors.len(), 1);
+    users::set_password(app, &user.id, PASSWORD, &Actor::operator()).await.expect("set");
+    let removed = second_factors::remove(app, &user.id, "second", login, &context).await;
+    removed.expect("the password is left");
+}
+
+async fn a_user_without_a_password_can_keep_an_account_to_be_deleted(backend: Backend) {
+    let world = World::start(backend).await;
+    let server = &world.server;
+    let mut browser = server.browser();
+    world.register(&mut browser, json!({})).await;
+    let page = browser.open("/account/delete").await.expect(StatusCode::OK);
+    browser.submit(&page, &[]).await;
+    assert!(account(&mut browser).await.is_none());
+    let mut again = server.browser();
+    let reply = world.log_in(&mut again, "/login/upstream/acme", json!({})).await;
+    assert_eq!(reply.header("location"), "/account/restore");
+    assert!(account(&mut again).await.is_none(), "the offer is no session");
+    let page = again.open("/account/restore").await.expect(StatusCode::OK);
+    again.submit(&page, &[]).await;
+    let reply = world.log_in(&mut again, "/login/upstream/acme", json!({})).await;
+    assert_eq!(reply.header("location"), "/account");
+    assert_eq!(account(&mut again).await.as_deref(), Some("vera"));
+    // Where the user logs in is remembered as after a password, and the device stays the same.
+    let device = again.cookies["propusk_device"].clone();
+    world.log_in(&mut again, "/login/upstream/acme", json!({})).await;
+    assert_eq!(again.cookies["propusk_device"], device);
+    let rows = server.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM known_sources")).await;
+    let count: i64 = rows.expect("rows")[0].get("n").expect("a number");
+    assert!(count >= 2, "a network and a device: {count}");
 }

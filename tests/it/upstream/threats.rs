@@ -70,6 +70,15 @@ async fn t220_an_address_alone_takes_over_no_account(backend: Backend) {
     let mut vera = server.browser();
     world.register(&mut vera, json!({ "sub": "v" })).await;
     assert!(users::find(&server.app, "vera").await.expect("a user").is_verified);
+    // In the provider's spelling: in another one it may be another mailbox.
+    let mut mary = server.browser();
+    let more = json!({ "sub": "m", "email": "mary@example.org" });
+    let reply = world.log_in(&mut mary, "/login/upstream/acme", more).await;
+    let page = mary.open(reply.header("location")).await.expect(StatusCode::OK);
+    let typed = [("email", "MARY@example.org"), ("username", "mary")];
+    mary.submit(&page, &typed).await.expect(StatusCode::SEE_OTHER);
+    let user = users::find(&server.app, "mary").await.expect("a user");
+    assert_eq!((user.email.as_str(), user.is_verified), ("mary@example.org", true));
 }
 
 async fn t221_a_login_completes_once_in_the_browser_that_began_it(backend: Backend) {
@@ -99,7 +108,7 @@ async fn t221_a_login_completes_once_in_the_browser_that_began_it(backend: Backe
     }
     assert_eq!(world.op.count("/acme/token"), requests, "no code was sent to the provider");
     let reply = eve.open(&callback).await.expect(StatusCode::SEE_OTHER);
-    assert_eq!(reply.header("location"), "/login");
+    assert_eq!(reply.header("location"), "/account");
     // The same answer again, although the provider takes the code again.
     let reply = eve.open(&callback).await.expect(StatusCode::SEE_OTHER);
     assert_eq!(reply.header("location"), "/login?upstream=stale");
@@ -281,7 +290,7 @@ async fn t225_return_to_leads_to_this_server_only(backend: Backend) {
         let start = format!("/login/upstream/acme?return_to={query}");
         let reply = world.log_in(&mut browser, &start, json!({})).await;
         let location = reply.header("location");
-        assert!(["/login", "/login/identity"].contains(&location), "{evil}: {location}");
+        assert!(["/account", "/login/identity"].contains(&location), "{evil}: {location}");
     }
 }
 

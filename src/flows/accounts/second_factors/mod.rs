@@ -17,14 +17,17 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    flows::sessions::open::{self, Cookie},
+    flows::{
+        sessions::open::{self, Cookie},
+        upstream::identity::{self, LAST_WAY_IN},
+    },
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
         authentication::{self, MFA, OTP, PASSWORD, USER},
         browser_session::BrowserSession,
         event::{Event, FactorChange},
-        second_factor::{Factor, FactorOverview},
+        second_factor::{Factor, FactorKind, FactorOverview},
         user::{User, UserRecord},
     },
     oauth::access_token::AccessClaims,
@@ -332,8 +335,9 @@ async fn store_codes(app: &App, tx: &mut AuditedTx, user_id: &str) -> Result<Vec
     Ok(codes)
 }
 
-/// Locks the user for a change of the factors, by a login that suffices.
-async fn locked(
+/// Locks the user, who is enabled, for a change of the factors or identities, by a login that
+/// suffices.
+pub(crate) async fn locked(
     app: &App,
     tx: &mut AuditedTx,
     user_id: &str,
@@ -412,7 +416,7 @@ pub(crate) async fn step_up(
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::NeedsLogin`]; [`Error::Conflict`] for the last factor of a user
-/// whose role requires one.
+/// whose role requires one, and for the passkey without which the user could not log in any more.
 pub async fn remove(
     app: &App,
     user_id: &str,
@@ -430,6 +434,10 @@ pub async fn remove(
         return Err(Error::Conflict(
             "the role of the user requires a second factor: add another one first",
         ));
+    }
+    if kind == FactorKind::Passkey && !identity::keeps_way_in(app, &mut tx, user_id, "").await? {
+        tx.rollback().await?;
+        return Err(Error::Conflict(LAST_WAY_IN));
     }
     tx.event(&Event::factor(FactorChange::Removed, user_id, id, kind)).await?;
     let detail = json!({ "factorId": id, "kind": kind.as_str() });
