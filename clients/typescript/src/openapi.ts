@@ -178,14 +178,14 @@ export interface components {
         Identity: {
             id: string;
             /** @description The provider's name in the configuration; null where it is not configured any more. */
-            provider?: string;
+            provider: string | null;
             issuer: string;
             /** @description The `sub` of the provider's ID tokens. */
             subject: string;
             /** @description When it was linked (RFC 3339, UTC). */
             createdAt: string;
             /** @description When it was last used to log in (RFC 3339, UTC). */
-            lastLoginAt?: string;
+            lastLoginAt: string | null;
         };
         /** @description The envelope of every successful response. */
         IdentityListResponse: {

@@ -148,8 +148,15 @@ fn open_service_fields(document: &mut Value) -> Result<(), DocumentError> {
 }
 
 /// The fields that are always present and may be null; poem-openapi knows them as not required only.
-const NULLABLE: [(&str, &[&str]); 9] = [
+const NULLABLE: [(&str, &[&str]); 13] = [
+    (
+        "AccountSession",
+        &["clientId", "clientName", "browserSessionId", "browser", "system", "address"],
+    ),
     ("ChangeUsernameRequest", &["username"]),
+    ("ConnectedApplication", &["uri", "lastUsedAt"]),
+    ("DescribedScope", &["description", "module"]),
+    ("Identity", &["provider", "lastLoginAt"]),
     ("Module", &["resource", "grantedAt", "validUntil"]),
     ("SecondFactor", &["lastUsedAt"]),
     ("ServiceConnection", &["connectedAt"]),

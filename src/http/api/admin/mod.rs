@@ -71,7 +71,7 @@ pub fn operations() -> Operations {
 
 /// Response fields that are always present and may be null.
 pub const NULLABLE: &[(&str, &[&str])] = &[
-    ("UserDetails", &["username", "lastLoginAt", "disabledAt", "externalId"]),
+    ("UserDetails", &["username", "lastLoginAt", "disabledAt", "deletionAt", "externalId"]),
     ("UserDetailsPage", &["nextCursor"]),
     ("Saga", &["correlationId", "closedAt"]),
     ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),
