@@ -87,7 +87,7 @@ async fn an_address_is_verified_by_its_link(backend: Backend) {
     ann.submit(&page, &typed).await.expect(StatusCode::SEE_OTHER);
     let mail = server.mail_to("ann@example.org").await;
     assert_eq!(mail.subject, "Подтвердите адрес почты");
-    let account = ann.open("/login").await;
+    let account = ann.open("/account").await;
     assert!(account.text.contains("/email/verify"), "{account:?}");
 
     // Opening it, as scanners do, changes nothing, however often.
@@ -299,7 +299,7 @@ async fn registrations_are_confirmed_by_mail(backend: Backend) {
     let back = reply.expect(StatusCode::SEE_OTHER).header("location").to_owned();
     let consent = bob.open(&back).await.expect(StatusCode::OK);
     assert!(consent.text.contains("name=\"decision\""), "{consent:?}");
-    let account = bob.open("/login").await;
+    let account = bob.open("/account").await;
     assert!(account.text.contains("You are logged in"), "{account:?}");
     server.login("bob").await.expect_error(401, "INVALID_CREDENTIALS");
     assert_eq!(server.user("bob", NEW_PASSWORD).await["isVerified"], true);
@@ -375,7 +375,7 @@ async fn without_mails_nothing_is_offered_that_needs_one(backend: Backend) {
     assert!(!login.text.contains("/password/reset"), "{login:?}");
     browser.open("/password/reset").await.expect_page(403);
     let mut browser = server.logged_in("ann").await;
-    let account = browser.open("/login").await;
+    let account = browser.open("/account").await;
     assert!(!account.text.contains("/email/"), "{account:?}");
     browser.open("/email/change").await.expect_page(403);
     for (path, body) in [

@@ -193,7 +193,7 @@ async fn a_deployment_without_claims_has_no_profiles(backend: Backend) {
     patch(&server, PROFILE, &ann, &name).await.expect_error(400, "VALIDATION_ERROR");
     let mut browser = server.logged_in("ann").await;
     browser.open("/account/profile").await.expect_page(404);
-    let account = browser.open("/login").await.expect(StatusCode::OK);
+    let account = browser.open("/account").await.expect(StatusCode::OK);
     assert!(!account.text.contains("/account/profile"));
     assert!(account.text.contains("/account/password"));
     let (info, _) = claims(&server, &AuthorizationRequest::of("app", "openid profile")).await;
@@ -349,7 +349,7 @@ async fn the_username_page_changes_and_removes_it(backend: Backend) {
     ann.submit(&page, &submit("anna")).await.expect(StatusCode::SEE_OTHER);
     server.login("anna").await.expect(StatusCode::OK);
     server.login("ann").await.expect_error(401, "INVALID_CREDENTIALS");
-    assert!(ann.open("/login").await.text.contains("anna"), "the session goes on");
+    assert!(ann.open("/account").await.text.contains("anna"), "the session goes on");
     ann.submit(&page, &submit("")).await.expect(StatusCode::SEE_OTHER);
     server.login("anna").await.expect_error(401, "INVALID_CREDENTIALS");
 }

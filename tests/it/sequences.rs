@@ -75,10 +75,13 @@ fn operations(document: &Value) -> BTreeSet<String> {
         }
     }
     let pages = fs::read_to_string(root().join("src/http/mod.rs")).expect("text");
-    for route in pages.split(".at(\"").skip(1) {
-        let mut parts = route.split('"');
-        let (path, methods) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
-        known.extend(methods.split(", ").map(|method| format!("{method} {path}")));
+    for call in [".at(", ".page("] {
+        for route in pages.split(call).skip(1).filter(|route| route.trim_start().starts_with('"')) {
+            let mut parts = route.split('"').skip(1);
+            let (path, methods) = (parts.next().unwrap_or_default(), parts.nth(1));
+            let methods = methods.unwrap_or_default().split(", ");
+            known.extend(methods.map(|method| format!("{method} {path}")));
+        }
     }
     known
 }

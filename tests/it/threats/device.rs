@@ -420,7 +420,7 @@ async fn t153_a_link_decides_nothing(backend: Backend) {
     for return_to in ["/device@evil.example", "/devices", "/device/confirm", "//device"] {
         let mut browser = server.browser();
         let back = browser.log_in(&format!("/login?return_to={return_to}"), "ann").await;
-        assert_eq!(back.header("location"), "/login", "{return_to}");
+        assert_eq!(back.header("location"), "/account", "{return_to}");
     }
 }
 

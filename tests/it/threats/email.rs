@@ -359,7 +359,7 @@ async fn t75_an_address_is_changed_with_the_password_only(backend: Backend) {
     // An application's token, whatever its scope.
     let app = tokens(&server, "app", "openid email profile", "ann").await;
     let access = app.field("access_token");
-    change(&access, PASSWORD).await.expect_error(401, "INVALID_TOKEN");
+    change(&access, PASSWORD).await.expect_error(403, "INSUFFICIENT_SCOPE");
     let mut browser = server.logged_in("ann").await;
     let page = browser.open("/email/change").await;
     let typed = [("email", "eve@example.org"), ("password", "guess")];

@@ -546,7 +546,7 @@ async fn t08_return_to_leads_only_to_an_authorization_request(backend: Backend) 
             };
             let reply = browser.submit_form(form, &typed).await;
             // The second registration of an email is refused without a redirect as well.
-            assert!(["/login", ""].contains(&reply.header("location")), "{to}: {reply:?}");
+            assert!(["/account", ""].contains(&reply.header("location")), "{to}: {reply:?}");
         }
         let mut ann = server.logged_in("ann").await;
         let address = format!(
