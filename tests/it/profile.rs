@@ -366,7 +366,7 @@ async fn password_managers_find_the_page(backend: Backend) {
     server.register("ann").await;
     let mut ann = server.browser();
     let login = ann.open("/account/password").await.expect(StatusCode::SEE_OTHER);
-    let back = ann.log_in(&login.header("location").to_owned(), "ann").await;
+    let back = ann.log_in(login.header("location"), "ann").await;
     assert_eq!(back.header("location"), "/account/password");
 }
 

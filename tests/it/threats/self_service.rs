@@ -112,7 +112,7 @@ async fn t206_no_token_outlives_a_withdrawn_consent_in_a_race(backend: Backend) 
         }
         let request = AuthorizationRequest::of("app", "openid");
         let code = server.browser().authorize(&request, "ann").await;
-        let at = |n: usize| if n % 2 == 0 { &server } else { &other };
+        let at = |n: usize| if n.is_multiple_of(2) { &server } else { &other };
         let refreshes =
             join_all(sessions.iter().enumerate().map(|(n, token)| at(n).refresh_as("app", token)));
         let path = format!("{APPLICATIONS}/app");
