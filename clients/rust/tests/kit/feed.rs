@@ -212,6 +212,7 @@ async fn t192_after_a_gap_the_whole_list_is_fetched() {
     until_number(&feed, 4).await;
     until_status(&feed, RevocationStatus::Valid).await;
     // A connection that has ended needs the changes only.
+    eventually("a stream", LONG, || async { fake.streams() == 1 }).await;
     let lists = fake.count("list");
     fake.end();
     eventually("a delta", LONG, || async { fake.count("delta 4") > 0 }).await;
