@@ -7,7 +7,7 @@ use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCo
 
 use super::{
     ReturnTo, authorize::display_name, change, csrf::CsrfCookie, current_session, deletion, export,
-    factors, locale, profile, rendered, see_other,
+    factors, locale, profile, rendered, second_factor, see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -89,6 +89,18 @@ async fn is_offered(app: &App, path: &str) -> Result<bool, Error> {
         "/services" => app.services.iter().any(|service| service.config.is_connected()),
         _ => true,
     })
+}
+
+/// Where a change lacks a login: the page itself leads to the second step.
+pub(super) fn log_in_for(
+    path: &str,
+    second_factor: bool,
+    browser: &BrowserSession,
+) -> Result<Response> {
+    if second_factor && !browser.is_mfa() {
+        return see_other(path);
+    }
+    second_factor::log_in_again(ReturnTo::parse(Some(path)).as_ref())
 }
 
 /// The browser of the user, or the login that returns to the page.

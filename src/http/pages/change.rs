@@ -11,8 +11,8 @@ use super::{
     check_form,
     csrf::CsrfCookie,
     email, factors, form_status, locale, problem, rendered,
-    second_factor::{log_in_again, retry_after, with_cookie},
-    see_other,
+    second_factor::{log_in_again, retry_after},
+    see_other, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -137,7 +137,7 @@ pub async fn submit_password(request: &Request, body: Body) -> Result<Response> 
             let names = CookieNames::of(&app.config);
             Ok(match cookie {
                 Some(cookie) => {
-                    with_cookie(page, &names.session_cookie(&cookie.value, cookie.max_age))
+                    with_cookies(page, [names.session_cookie(&cookie.value, cookie.max_age)])
                 }
                 None => page,
             })

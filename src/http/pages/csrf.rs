@@ -3,12 +3,10 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use poem::{
-    Request, Response, Result,
-    http::{HeaderValue, header},
-};
+use poem::{Request, Response, Result};
 use sha2::Sha256;
 
+use super::with_cookies;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
@@ -62,14 +60,9 @@ impl CsrfCookie {
     }
 
     /// Sets the cookie with the page, if it is new.
-    pub fn set_on(&self, app: &App, mut response: Response) -> Response {
-        if self.is_new {
-            let value = CookieNames::of(&app.config).csrf_cookie(&self.secret);
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().append(header::SET_COOKIE, value);
-            }
-        }
-        response
+    pub fn set_on(&self, app: &App, response: Response) -> Response {
+        let cookie = self.is_new.then(|| CookieNames::of(&app.config).csrf_cookie(&self.secret));
+        with_cookies(response, cookie)
     }
 
     /// Verifies the `csrf` field of a submitted form.

@@ -1,22 +1,16 @@
 //! `/account/delete`, on which users delete their account, and `/account/restore`, to which a login
 //! leads while a deletion waits.
 
-use poem::{
-    Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, StatusCode, header},
-};
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo,
-    account::{date, purpose, submitted},
+    account::{date, log_in_for, purpose, submitted},
     authorize::display_name,
     csrf::CsrfCookie,
     factors::admitted,
     locale,
     logout::without_cookies,
-    rendered,
-    second_factor::log_in_again,
-    see_other,
+    rendered, see_other, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -80,11 +74,7 @@ pub async fn delete(request: &Request, body: Body) -> Result<Response> {
                 until.as_deref().map_or(DeletionOutcome::Deleted, DeletionOutcome::Requested);
             Ok(without_cookies(app, result(request, outcome)?))
         }
-        Err(Error::NeedsLogin { second_factor: true, .. }) if !browser.is_mfa() => {
-            // The page leads to the step that is missing.
-            see_other(PATH)
-        }
-        Err(Error::NeedsLogin { .. }) => log_in_again(ReturnTo::parse(Some(PATH)).as_ref()),
+        Err(Error::NeedsLogin { second_factor, .. }) => log_in_for(PATH, second_factor, &browser),
         Err(Error::Conflict(_)) => page(app, request, true).await,
         Err(error) => Err(ApiError::from(error).again(PATH).into()),
     }
@@ -98,14 +88,7 @@ fn result(request: &Request, outcome: DeletionOutcome<'_>) -> Result<Response> {
 /// Continues a login of a user whose account waits to be deleted.
 pub(super) fn offer(app: &App, pending: &DeletionPending) -> Result<Response> {
     let cookie = CookieNames::of(&app.config).login_cookie(&pending.token, pending.expires_in);
-    with_cookie(see_other(RESTORE)?, &cookie)
-}
-
-fn with_cookie(mut response: Response, cookie: &str) -> Result<Response> {
-    if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    Ok(response)
+    Ok(with_cookies(see_other(RESTORE)?, [cookie]))
 }
 
 /// The token of the login, with the user whose deletion it can cancel and when that is due. There
@@ -152,7 +135,7 @@ pub async fn restore(request: &Request, body: Body) -> Result<Response> {
     match deletion::cancel(app, &token, caller).await {
         Ok(()) => {
             let cookie = CookieNames::of(&app.config).login_cookie("", 0);
-            with_cookie(result(request, DeletionOutcome::Kept)?, &cookie)
+            Ok(with_cookies(result(request, DeletionOutcome::Kept)?, [cookie]))
         }
         Err(Error::LoginExpired) => see_other("/login"),
         Err(error) => Err(ApiError::from(error).again("/login").into()),

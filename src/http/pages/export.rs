@@ -6,14 +6,11 @@ use poem::{
 };
 
 use super::{
-    ReturnTo,
-    account::{date, purpose, submitted},
+    account::{date, log_in_for, purpose, submitted},
     authorize::display_name,
     csrf::CsrfCookie,
     factors::admitted,
     locale, rendered,
-    second_factor::log_in_again,
-    see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -57,12 +54,8 @@ pub async fn download(request: &Request, body: Body) -> Result<Response> {
     let exported = export::export(app, &browser.user.id, Login::of(&browser), caller).await;
     let exported = match exported {
         Ok(exported) => exported,
-        // The page leads to the step that is missing.
-        Err(Error::NeedsLogin { second_factor: true, .. }) if !browser.is_mfa() => {
-            return see_other(PATH);
-        }
-        Err(Error::NeedsLogin { .. }) => {
-            return log_in_again(ReturnTo::parse(Some(PATH)).as_ref());
+        Err(Error::NeedsLogin { second_factor, .. }) => {
+            return log_in_for(PATH, second_factor, &browser);
         }
         Err(error) => return Err(ApiError::from(error).again(PATH).into()),
     };

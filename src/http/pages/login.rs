@@ -10,7 +10,7 @@ use poem::{
 use super::{
     LoginContext, ReturnTo, account, authorize::display_name, check_form, csrf::CsrfCookie,
     current_session, deletion, form_status, problem, rendered, second_factor, see_other,
-    session_cookie, upstream,
+    session_cookie, upstream, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -161,16 +161,12 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     }
 }
 
-/// Sets the session cookie, and the device cookie where the browser has none.
-pub(super) fn set_cookies(app: &App, response: &mut Response, cookie: &Cookie) {
+/// The response with the session cookie, and the device cookie where the browser has none.
+pub(super) fn with_session(app: &App, response: Response, cookie: &Cookie) -> Response {
     let names = CookieNames::of(&app.config);
     let session = names.session_cookie(&cookie.value, cookie.max_age);
     let device = cookie.device.as_deref().map(|device| names.device_cookie(device));
-    for cookie in [Some(session), device].into_iter().flatten() {
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-        }
-    }
+    with_cookies(response, [Some(session), device].into_iter().flatten())
 }
 
 /// Sets the session cookie and redirects to `return_to`.
@@ -179,7 +175,6 @@ pub(super) fn logged_in(
     cookie: &Cookie,
     return_to: Option<&ReturnTo>,
 ) -> Result<Response> {
-    let mut response = see_other(return_to.map_or(account::PATH, |to| to.url.as_str()))?;
-    set_cookies(app, &mut response, cookie);
-    Ok(response)
+    let response = see_other(return_to.map_or(account::PATH, |to| to.url.as_str()))?;
+    Ok(with_session(app, response, cookie))
 }

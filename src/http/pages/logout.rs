@@ -3,12 +3,12 @@
 
 use poem::{
     Body, EndpointExt, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{Method, StatusCode},
 };
 
 use super::{
     authorize::display_name, check_length, csrf::CsrfCookie, current_session, host, locale,
-    naming_application, rendered, see_other,
+    naming_application, rendered, see_other, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -191,13 +191,8 @@ fn logged_out(request: &Request, params: &Params, logout: &EndSession) -> Result
 }
 
 /// Clears every cookie of a login.
-pub(super) fn without_cookies(app: &App, mut response: Response) -> Response {
+pub(super) fn without_cookies(app: &App, response: Response) -> Response {
     let names = CookieNames::of(&app.config);
     let [access, refresh] = names.clear();
-    for cookie in [names.session_cookie("", 0), access, refresh] {
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-        }
-    }
-    response
+    with_cookies(response, [names.session_cookie("", 0), access, refresh])
 }

@@ -79,6 +79,16 @@ pub async fn logged_in_user(request: &Request) -> Option<String> {
     Some(authorize::display_name(&session.user).to_owned())
 }
 
+/// The response with these `Set-Cookie` values.
+fn with_cookies(mut response: Response, cookies: impl IntoIterator<Item = String>) -> Response {
+    for cookie in cookies {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+    response
+}
+
 /// `303 See Other`: the browser does not repeat a POST (RFC 9700 §4.12).
 pub fn see_other(location: &str) -> Result<Response> {
     let location = HeaderValue::try_from(location).map_err(|_| {

@@ -15,8 +15,8 @@ use super::{
     check_form,
     csrf::CsrfCookie,
     current_session, deletion, form_status,
-    login::{login_url, set_cookies},
-    problem, rendered, see_other, session_cookie,
+    login::{login_url, with_session},
+    problem, rendered, see_other, session_cookie, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -90,14 +90,8 @@ pub(super) fn begin(
 ) -> Result<Response> {
     let url = return_to.map_or_else(|| PATH.to_owned(), |to| to.page_url(PATH));
     let names = CookieNames::of(&app.config);
-    Ok(with_cookie(see_other(&url)?, &names.login_cookie(&required.token, required.expires_in)))
-}
-
-pub(super) fn with_cookie(mut response: Response, cookie: &str) -> Response {
-    if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    response
+    let cookie = names.login_cookie(&required.token, required.expires_in);
+    Ok(with_cookies(see_other(&url)?, [cookie]))
 }
 
 /// Where the user logs in again, to continue here.
@@ -222,11 +216,11 @@ pub(super) fn codes_page(
     cookie: Option<&Cookie>,
 ) -> Result<Response> {
     let page = RecoveryCodes { codes, next };
-    let mut page = rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?;
-    if let Some(cookie) = cookie {
-        set_cookies(app, &mut page, cookie);
-    }
-    Ok(page)
+    let page = rendered(page.render(t, StatusCode::OK, FormAction::ThisServer))?;
+    Ok(match cookie {
+        Some(cookie) => with_session(app, page, cookie),
+        None => page,
+    })
 }
 
 /// What a form shows for a refused code or set-up.
@@ -303,5 +297,5 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
             codes_page(app, t, &codes, next, Some(&completed.session))?
         }
     };
-    Ok(with_cookie(response, &CookieNames::of(&app.config).login_cookie("", 0)))
+    Ok(with_cookies(response, [CookieNames::of(&app.config).login_cookie("", 0)]))
 }

@@ -3,12 +3,9 @@
 
 use std::time::Duration;
 
-use poem::{
-    Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, Method, header},
-};
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::Method};
 
-use super::{ReturnTo, current_session, second_factor, see_other};
+use super::{ReturnTo, current_session, second_factor, see_other, with_cookies};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
@@ -87,15 +84,10 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
         }
         Started::SecondFactor => return see_other(&return_to.page_url(second_factor::PATH)),
     };
-    let mut response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;
+    let response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;
     let cookies = CookieNames::of(&app.config).set(
         (&tokens.access_token, tokens.expires_in),
         (&tokens.refresh_token, tokens.refresh_expires_in),
     );
-    for cookie in cookies {
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-        }
-    }
-    Ok(response)
+    Ok(with_cookies(response, cookies))
 }

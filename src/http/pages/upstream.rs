@@ -3,16 +3,12 @@
 
 use std::sync::Arc;
 
-use poem::{
-    Body, Request, RequestBody, Response, Result, handler,
-    http::{HeaderValue, StatusCode, header},
-    web::Path,
-};
+use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode, web::Path};
 
 use super::{
     LoginContext, ReturnTo, authorize::display_name, check_form, check_length, csrf::CsrfCookie,
     current_session, deletion, factors, form_status, locale, login, problem, rendered,
-    second_factor, see_other, session_cookie,
+    second_factor, see_other, session_cookie, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -196,7 +192,7 @@ pub async fn complete(request: &Request, body: Body, Path(name): Path<String>) -
             let page = identity_url(if answered.is_link { None } else { to });
             let names = CookieNames::of(&app.config);
             let cookie = names.identity_cookie(&token, PENDING_FOR.as_secs());
-            Ok(with_cookie(see_other(&page)?, &cookie))
+            Ok(with_cookies(see_other(&page)?, [cookie]))
         }
         Ok(Outcome::IsLinked) => see_other(factors::PATH),
         Err(refusal) => {
@@ -206,15 +202,8 @@ pub async fn complete(request: &Request, body: Body, Path(name): Path<String>) -
     }
 }
 
-fn with_cookie(mut response: Response, cookie: &str) -> Response {
-    if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    response
-}
-
 fn without_identity(app: &App, response: Response) -> Response {
-    with_cookie(response, &CookieNames::of(&app.config).identity_cookie("", 0))
+    with_cookies(response, [CookieNames::of(&app.config).identity_cookie("", 0)])
 }
 
 fn identity_url(return_to: Option<&ReturnTo>) -> String {
