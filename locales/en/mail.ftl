@@ -2,7 +2,7 @@ mail-verify-subject = Confirm your email address
 mail-verify-text = This address was entered for an account at { $brand }. Please confirm that it is yours.
 mail-verify-button = Confirm the address
 mail-verify-code = Or enter this code on the page that asks for it:
-mail-verify-not-you = If you have no account there, somebody else entered your address. Open the link and choose a new password: the account is then yours alone.
+mail-verify-not-you = If you have no account there, another person entered your address. Open the link and choose a new password: the account is then yours alone.
 
 mail-register-subject = Confirm your registration
 mail-register-text = This address was entered for a new account at { $brand }. The account is created once you confirm.

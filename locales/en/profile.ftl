@@ -4,7 +4,7 @@ password-current = Current password
 password-changed-text = You are logged out everywhere else.
 
 username-title = Change username
-username-text = Somebody else can take your old username at once.
+username-text = Other users can take your old username at once.
 
 profile-title = Profile
 profile-text = Applications see it if you allow them to. Leave empty what they should not know.

@@ -340,7 +340,7 @@ enum Failed {
 /// Runs the command line with the process's arguments.
 pub fn run() -> ExitCode {
     // Before anything reads the environment. Usually there is no such file. That of a folder above
-    // is another project's, or somebody else's.
+    // is another project's, or another person's.
     let file = Path::new(".env");
     if file.is_file()
         && let Err(error) = dotenvy::from_path(file)

@@ -240,7 +240,7 @@ async fn a_change_is_confirmed_at_the_new_address(backend: Backend) {
     let told = server.mail_to("bob@example.org").await;
     assert_eq!(told.subject, "You have an account already");
     let token = server.mail_to("new@example.org").await.token();
-    // Meanwhile somebody else has registered it.
+    // Meanwhile another person has registered it.
     let body = json!({ "email": "new@example.org", "password": PASSWORD });
     server.post("/api/v1/auth/register", body).await.expect(StatusCode::CREATED);
     let confirm = json!({ "token": token, "password": PASSWORD });

@@ -182,7 +182,7 @@ mod services {
         let locked_out = TestServer::with(backend, &settings).await;
         locked_out.register("ann").await;
         assert_eq!(is(&locked_out, "queued", 1).await, "SMTP status 535");
-        // A certificate of somebody else, and a server that does not offer STARTTLS.
+        // A certificate of another person, and a server that does not offer STARTTLS.
         settings.retain(|(name, _)| *name != "PROPUSK_MAIL__CA_FILE");
         let output = test(&settings);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -362,7 +362,7 @@ async fn password_managers_find_the_page(backend: Backend) {
     let unknown = "/.well-known/resource-that-should-not-exist-whose-status-code-should-not-be-200";
     server.get(unknown).await.expect(StatusCode::NOT_FOUND);
     server.browser().open(unknown).await.expect(StatusCode::NOT_FOUND);
-    // Whoever is not logged in comes back to the page.
+    // A user who is not logged in comes back to the page.
     server.register("ann").await;
     let mut ann = server.browser();
     let login = ann.open("/account/password").await.expect(StatusCode::SEE_OTHER);

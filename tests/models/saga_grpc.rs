@@ -416,8 +416,8 @@ impl Model for Registration {
 
 const NO_ORPHAN: &str = "at rest there is an account if and only if there is a profile";
 const ESTABLISHED: &str = "an established account is not deleted";
-const CREATED: &str = "whoever was answered 201 has an established account";
-const FAILED: &str = "whoever was answered 400 or 503 has no account";
+const CREATED: &str = "a user who was answered 201 has an established account";
+const FAILED: &str = "a user who was answered 400 or 503 has no account";
 const ONCE: &str = "a registration is compensated once";
 
 fn refuse(variant: Variant) -> Registration {

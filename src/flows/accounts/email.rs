@@ -1,7 +1,7 @@
 //! Verification and change of email addresses.
 //!
 //! **The first to register an address is not thereby its owner.** The owner of the mailbox gets
-//! the link, and it alone does not verify the address for somebody else's account: it takes the
+//! the link, and it alone does not verify the address for another person's account: it takes the
 //! account's session or password as well, or the owner sets a new password, which ends everything
 //! that the registrant had.
 
@@ -404,7 +404,7 @@ pub async fn confirm_change(
 
 /// Objects to a change of the address: the account has the old address, a new password, no session,
 /// and none of the second factors that were added within the last seven days. A deletion that was
-/// requested is cancelled: whoever has changed the address may have requested it.
+/// requested is cancelled: the one who has changed the address may have requested it.
 ///
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::Validation`] for a weak password; [`Error::EmailTaken`] where the

@@ -179,8 +179,8 @@ pub async fn reset(
 }
 
 /// Sets a new password for the owner of the address, which is verified thereby; returns the id of
-/// the user. Where it was not verified before, somebody else may have registered it: what they have
-/// consented to, their second factors and their identities at other providers are gone too.
+/// the user. Where it was not verified before, another person may have registered it: what they
+/// have /// consented to, their second factors and their identities at other providers are gone too.
 pub(super) async fn set_by_link(
     app: &App,
     link: &Link,

@@ -323,8 +323,8 @@ pub async fn unlink(app: &App, user_id: &str, id: &str, actor: &Actor) -> Result
     Ok(tx.commit().await?)
 }
 
-/// Removes the identities of a locked account that were linked at this time or later: somebody else
-/// may have linked them.
+/// Removes the identities of a locked account that were linked at this time or later: another
+/// person /// may have linked them.
 pub(crate) async fn remove_since(
     tx: &mut AuditedTx,
     account: &UserRecord,

@@ -359,7 +359,7 @@ impl Attempt<'_> {
             Ok(id_token) => id_token,
             Err(why) => return Ok(Err(self.failed(&format!("ID token: {why}")))),
         };
-        // The provider has vouched for this answer: only now does it cost a row. A second use of a
+        // The provider has authenticated this answer: only now does it cost a row. A second use of a
         // `state` is refused whatever the provider says.
         let until = Timestamp(self.state.at) + LONGEST + LONGEST;
         let kind = Kind::UpstreamState;

@@ -86,8 +86,8 @@ impl EmailApi {
     /// Verify the email address
     ///
     /// By the code of a mail, with an access token; or by the token of its link, with an access token
-    /// or the password of the account. Somebody else may have registered the address: its owner then
-    /// sends the token and `newPassword`, which ends all sessions of the account.
+    /// or the password of the account. Another person may have registered the address: its owner
+    /// then sends the token and `newPassword`, which ends all sessions of the account.
     #[oai(path = "/email/verify", method = "post", operation_id = "verifyEmail")]
     async fn verify(
         &self,

@@ -21,7 +21,7 @@ struct MailView {
     button: Option<(String, String)>,
     /// What the code is for, and the code.
     code: Option<(String, String)>,
-    /// For how long, and what to do where it was somebody else.
+    /// For how long, and what to do where it was another person.
     notes: Vec<String>,
 }
 

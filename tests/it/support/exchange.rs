@@ -56,7 +56,7 @@ pub fn service(policy: Option<TokenExchangePolicy>) -> Metadata {
     }
 }
 
-/// Whoever calls ORDERS may be served by LEDGER.
+/// A client of ORDERS may be served by LEDGER.
 pub fn policy() -> TokenExchangePolicy {
     TokenExchangePolicy {
         audiences: vec![LEDGER.to_owned()],

@@ -336,7 +336,7 @@ async fn t70_the_owner_of_an_address_ends_what_its_registrant_had(backend: Backe
         let reply = server.post("/api/v1/auth/email/verify", code).await;
         reply.expect_error(400, "INVALID_EMAIL_TOKEN");
     }
-    // Whoever asserts it of themselves.
+    // A user who asserts it of themselves.
     let body = json!({
         "email": "kim@example.org", "password": PASSWORD, "isVerified": true, "email_verified": true,
     });
@@ -407,7 +407,7 @@ async fn t195_nobody_is_bombed_with_mails(backend: Backend) {
     let accepted = statuses.iter().filter(|status| **status == StatusCode::ACCEPTED).count();
     assert_eq!(accepted, 5, "{statuses:?}");
     one.request_reset("ann@example.org").await.expect_error(429, "TOO_MANY_REQUESTS");
-    // A notice is not held back by what a stranger has used up.
+    // A notice is not held back by what an untrusted caller has used up.
     one.clock.advance(Duration::from_secs(3_601));
     one.request_reset("ann@example.org").await.expect(StatusCode::ACCEPTED);
     assert_eq!(one.mails().await.len(), 4);
@@ -521,8 +521,8 @@ async fn t199_a_hijacked_account_returns_to_its_owner(backend: Backend) {
         ann.open(&mail.path()).await.expect_page(400);
     }
 
-    // A stranger cannot be made to confirm an address for another's account: that account would be
-    // known by the stranger's address.
+    // Another person cannot be made to confirm an address for this account: the account would be
+    // known by that person's address.
     let mallory = server.login_by("ann", NEW_PASSWORD).await.tokens();
     let change = json!({ "email": "bob@example.net", "password": NEW_PASSWORD });
     server.api("email/change", &mallory.access, change).await.expect(StatusCode::ACCEPTED);

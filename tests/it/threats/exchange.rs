@@ -122,7 +122,7 @@ async fn t24_an_inactive_or_foreign_token_is_not_exchanged(backend: Backend) {
 
 async fn t140_a_token_for_another_audience_is_not_accepted(backend: Backend) {
     let (server, acme) = with_acme(backend).await;
-    // Of an API that the client does not serve: it was sent to somebody else.
+    // Of an API that the client does not serve: it was sent to another person.
     let request = crate::support::oauth::AuthorizationRequest::of("app", "openid ledger:read");
     let answer = server.browser().authorize(&request.with("resource", LEDGER), "ann").await;
     let reply = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);

@@ -429,7 +429,7 @@ async fn identities_are_listed_linked_and_unlinked(backend: Backend) {
     assert_eq!(actions, ["identity.linked", "identity.unlinked"]);
 }
 
-/// A reset by mail removes what somebody else has linked: also what they are linking meanwhile.
+/// A reset by mail removes what another person has linked: also what they are linking meanwhile.
 async fn linking_waits_for_a_reset_of_the_account(backend: Backend) {
     let world = World::start(backend).await;
     let server = &world.server;

@@ -187,7 +187,7 @@ async fn t222_an_id_token_that_breaks_a_rule_logs_nobody_in(backend: Backend) {
         world.grant("acme", &token);
         failed(&mut browser, &world.callback("acme", &sent)).await;
     }
-    // UserInfo about somebody else.
+    // UserInfo about another person.
     let info = json!({ "sub": "other", "email": "x@example.org" });
     world.op.put("/acme/userinfo", 200, "", info.to_string());
     let sent = begin(&mut browser, "/login/upstream/acme").await;

@@ -46,7 +46,7 @@ async fn a_back_end_manages_users_and_tokens() {
         grpc.revocations().watch(pb::WatchRequest::default()).await.expect("a feed").into_inner();
     assert!(watched.message().await.expect("a message").is_some());
 
-    // Whoever has no credentials, or wrong ones, is told so; those who have are served again after
+    // Callers without credentials, or with wrong ones, are told so; others are served again after
     // a token was revoked.
     let nobody = Grpc::new(&propusk, &url).expect("a URL");
     let refused =

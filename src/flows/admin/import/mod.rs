@@ -38,7 +38,7 @@ use crate::{
 const BATCH: usize = 1_000;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
-/// How often a batch is tried again where somebody else takes a name meanwhile.
+/// How often a batch is tried again where another person takes a name meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// What is imported, and how.
@@ -211,7 +211,7 @@ async fn import(
         }
         let stored = store(app, &fresh, options, actor).await?;
         so_far.imported += stored.len() as u64;
-        // Somebody else has taken a name since it was looked up.
+        // Another person has taken a name since it was looked up.
         batch = fresh.into_iter().filter(|(_, user)| !stored.contains(&user.id)).collect();
         if batch.is_empty() {
             return Ok(());

@@ -140,7 +140,7 @@ async fn refuse(
     diagnostics::record("device_code.session", &session.id);
     diagnostics::record("device_code.session_revoked", session.revoked_at.is_some());
     if let Some(used_at) = session.exchanged_at {
-        // A device whose response was lost polls again; later somebody else has the code, as with
+        // A device whose response was lost polls again; later another person has the code, as with
         // an authorization code (RFC 6749 §4.1.2).
         let retries = TokenLifetimes::of(app, &known.client).replay_window;
         if now > used_at + retries {
