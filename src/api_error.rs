@@ -433,7 +433,7 @@ impl From<Error> for ApiError {
             E::NotSelfService => Self::new(ErrorCode::ModuleNotSelfService, message),
             E::NotFound(_) => Self::new(ErrorCode::NotFound, message),
             E::Changed => Self::new(ErrorCode::PreconditionFailed, message),
-            E::Conflict(_) => Self::new(ErrorCode::Conflict, message),
+            E::Conflict(_) | E::NoPassword => Self::new(ErrorCode::Conflict, message),
             E::KeyReused => Self::new(ErrorCode::KeyReused, message),
             E::OAuth(error) => error.into(),
             E::InvalidRefreshToken => Self::new(

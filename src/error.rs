@@ -86,6 +86,10 @@ pub enum Error {
     /// The state of the resource forbids it; the message says why and what to do.
     #[error("{0}")]
     Conflict(&'static str),
+    /// A change needs the password of an account that has none: its user logs in at another
+    /// provider or by a passkey.
+    #[error("the account has no password: set one by the reset mail (/password/reset)")]
+    NoPassword,
     /// The `Idempotency-Key` was used for a different request.
     #[error("this Idempotency-Key was used for a different request: send a new key")]
     KeyReused,

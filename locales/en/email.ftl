@@ -42,5 +42,6 @@ email-invalid-text = It was used, has expired or was replaced by a newer one. Lo
 
 email-forgot = Forgot your password?
 email-unverified = This address is not confirmed yet.
+problem-no-password = Your account has no password yet. Set one first: log out and choose “Forgot your password?”.
 problem-wrong-password = Wrong password. Check it and try again.
 problem-wrong-mail-code = This code is wrong or has expired. Check it, or have another mail sent.

@@ -25,7 +25,7 @@ use crate::{
         client::Source,
         user::{Deletion, Login, User, UserRecord},
     },
-    password::{MAX_BYTES, Verdict, kind_of_hash},
+    password::{MAX_BYTES, NO_PASSWORD, Verdict, kind_of_hash},
     storage::{
         guesses::GuessedAccount,
         known_sources::{LastSeen, LoginSource},
@@ -208,7 +208,8 @@ pub async fn verify_password(
 /// the limit of logins.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`] for a wrong password; [`Error::TooMany`], [`Error::Overloaded`].
+/// [`Error::InvalidCredentials`] for a wrong password; [`Error::NoPassword`]; [`Error::TooMany`],
+/// [`Error::Overloaded`].
 pub(crate) async fn check_password(
     app: &App,
     user_id: &str,
@@ -229,9 +230,12 @@ pub(crate) async fn verified_hash(
         let message = format!("a password has at most {MAX_BYTES} bytes");
         return Err(Error::Validation(vec![FieldError { field: "password", message }]));
     }
+    let stored = users::password_hash(&app.db, user_id).await?;
+    if stored.as_deref() == Some(NO_PASSWORD) {
+        return Err(Error::NoPassword);
+    }
     let (account, actor) = (GuessedAccount::user(user_id), Actor::caller(user_id, context));
     let guess = Guess::begin(app, account, source_of(context), None).await?;
-    let stored = users::password_hash(&app.db, user_id).await?;
     let verdict = app.hasher.verify(password, stored.as_deref()).await?;
     diagnostics::record("login.password", format_args!("{verdict:?}"));
     match (stored, verdict) {

@@ -32,10 +32,10 @@ codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, UserCreate, Invalid
 codes!(SendErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, MailDisabled, NotFound, Conflict,
     RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(VerifyErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidEmailToken, InvalidCredentials, CrossSite,
-    NotFound, EmailExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
+    NotFound, EmailExists, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
     Unavailable);
 codes!(ChangeErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidCredentials, CrossSite, MailDisabled,
-    NotFound, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
+    NotFound, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(RequestErrors: Validation, MalformedJson, BadRequest, MailDisabled, RequestTimeout, TooLarge, UnsupportedMediaType,
     TooManyRequests, Internal, Unavailable);
 codes!(ResetErrors: Validation, MalformedJson, BadRequest, InvalidEmailToken, EmailExists, RequestTimeout, TooLarge,

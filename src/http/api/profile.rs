@@ -38,10 +38,10 @@ codes!(ReadErrors: InvalidToken, InsufficientScope, RequestTimeout, Internal, Un
 codes!(ProfileErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, NotFound,
     RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(PasswordErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidCredentials, CrossSite,
-    InsufficientUserAuthentication, NotFound, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal,
-    Overloaded, Unavailable);
+    InsufficientUserAuthentication, NotFound, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests,
+    Internal, Overloaded, Unavailable);
 codes!(UsernameErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, InvalidCredentials, CrossSite,
-    InsufficientUserAuthentication, NotFound, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests,
+    InsufficientUserAuthentication, NotFound, UsernameExists, Conflict, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests,
     Internal, Overloaded, Unavailable);
 
 #[OpenApi(prefix_path = "/api/v1/account", tag = "Tag::Account")]

@@ -54,6 +54,7 @@ impl Rejected {
     fn of(error: Error) -> Result<Self> {
         Ok(match error {
             Error::InvalidCredentials => Problem::WrongPassword.into(),
+            Error::NoPassword => Problem::NoPassword.into(),
             Error::Validation(fields) => {
                 let fields = fields.into_iter().map(|field| (field.field, field.message));
                 Self { problem: None, fields: fields.collect() }

@@ -84,6 +84,7 @@ impl Page<'_> {
         match error {
             Error::InvalidLink => invalid_link(self.request, "/login"),
             Error::InvalidCredentials => self.show(Some(Problem::WrongPassword), &[]),
+            Error::NoPassword => self.show(Some(Problem::NoPassword), &[]),
             Error::Validation(fields) if fields.iter().any(|field| field.field == "code") => {
                 self.show(Some(Problem::WrongMailCode), &[])
             }

@@ -36,6 +36,8 @@ pub enum Problem {
     Empty,
     /// It is not the password of the account that the page names.
     WrongPassword,
+    /// The account has no password.
+    NoPassword,
     /// It is not the code of a mail.
     WrongMailCode,
     /// The answer of another provider is not for this browser, or too late.
@@ -93,6 +95,7 @@ impl Problem {
             Self::FactorLast => t.get("problem-factor-last"),
             Self::Empty => t.get("problem-empty"),
             Self::WrongPassword => t.get("problem-wrong-password"),
+            Self::NoPassword => t.get("problem-no-password"),
             Self::WrongMailCode => t.get("problem-wrong-mail-code"),
             Self::UpstreamStale => t.get("problem-upstream-stale"),
             Self::UpstreamDenied => t.get("problem-upstream-denied"),

@@ -493,7 +493,8 @@ async fn the_last_passkey_of_a_user_without_a_password_stays(backend: Backend) {
 }
 
 async fn a_user_without_a_password_can_keep_an_account_to_be_deleted(backend: Backend) {
-    let world = World::start(backend).await;
+    let limits = [("PROPUSK_LIMITS__ENABLED", "true"), ("PROPUSK_LIMITS__ADDRESS_BURST", "1000")];
+    let world = World::with(backend, &limits).await;
     let server = &world.server;
     let mut browser = server.browser();
     world.register(&mut browser, json!({})).await;
@@ -513,6 +514,19 @@ async fn a_user_without_a_password_can_keep_an_account_to_be_deleted(backend: Ba
     let device = again.cookies["propusk_device"].clone();
     world.log_in(&mut again, "/login/upstream/acme", json!({})).await;
     assert_eq!(again.cookies["propusk_device"], device);
+    // What takes a password says that there is none, instead of counting guesses.
+    for path in ["/account/password", "/account/username"] {
+        let page = again.open(path).await.expect(StatusCode::OK);
+        for _ in 0..7 {
+            let typed = [
+                ("current_password", "a guess"),
+                ("password", "seven blue herons at dawn"),
+                ("username", "veronika"),
+            ];
+            let page = again.submit(&page, &typed).await.expect_page(400);
+            assert!(page.text.contains("has no password yet"), "{page:?}");
+        }
+    }
     let rows = server.app.db.read(Statement::new("SELECT COUNT(*) AS n FROM known_sources")).await;
     let count: i64 = rows.expect("rows")[0].get("n").expect("a number");
     assert!(count >= 2, "a network and a device: {count}");
