@@ -29,7 +29,7 @@ use self::{
     gateway::ForwardAuth,
     operation::{Path, PathEndpoint},
     pages::{
-        account, change, consent, deletion, device, email, export, factors, login, profile,
+        account, admin, change, consent, deletion, device, email, export, factors, login, profile,
         register, second_factor, select_account, services, upstream,
     },
 };
@@ -117,6 +117,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .page("/account/password", "GET, POST", get(change::password).post(change::submit_password))
         .page("/account/username", "GET, POST", get(change::username).post(change::submit_username))
         .at("/.well-known/change-password", "GET", get(change::well_known))
+        .page("/admin", "GET", get(admin::overview::show))
         .page("/register", "GET, POST", get(register::show).post(register::submit))
         .page(
             "/select-account",

@@ -7,6 +7,7 @@ mod accessibility;
 mod account_deletion;
 mod account_pages;
 mod admin;
+mod admin_pages;
 mod api;
 mod back_ends;
 mod bodies;

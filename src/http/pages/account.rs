@@ -6,8 +6,8 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo, authorize::display_name, change, csrf::CsrfCookie, current_session, deletion, export,
-    factors, locale, profile, rendered, second_factor, see_other,
+    ReturnTo, admin, authorize::display_name, change, csrf::CsrfCookie, current_session, deletion,
+    export, factors, locale, profile, rendered, second_factor, see_other,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -147,7 +147,7 @@ pub(super) fn date(time: Timestamp) -> String {
 }
 
 /// As `2026-11-21 09:30`.
-fn minute(time: Timestamp) -> String {
+pub(super) fn minute(time: Timestamp) -> String {
     time.rfc3339().chars().take(16).collect::<String>().replace('T', " ")
 }
 
@@ -167,6 +167,9 @@ pub async fn show(request: &Request) -> Result<Response> {
         if is_offered(app, link.path).await.map_err(ApiError::from)? {
             links.push(*link);
         }
+    }
+    if admin::is_administrator(&browser) {
+        links.push(link(admin::PATH, "admin-link", "admin-link-text"));
     }
     let page = Account {
         name: display_name(user),

@@ -2,6 +2,7 @@
 //! They work without scripts and leave all decisions to the flows.
 
 pub mod account;
+pub mod admin;
 pub mod authorize;
 pub mod callback;
 pub mod change;
@@ -139,7 +140,7 @@ impl ReturnTo {
             let query = rest.strip_prefix('?').or(rest.is_empty().then_some(""))?;
             return Some(Self::device(read(query)?.get("user_code").and_then(UserCode::parse)));
         }
-        if let Some(url) = account::page(text) {
+        if let Some(url) = account::page(text).or_else(|| admin::page(text)) {
             return Some(Self { url, params: Params::default(), kind: ReturnKind::Account });
         }
         if let Some(rest) = text.strip_prefix(upstream::IDENTITY) {
@@ -282,6 +283,7 @@ fn form_status(problem: Option<Problem>) -> StatusCode {
             Problem::WrongCredentials
             | Problem::WrongCode
             | Problem::WrongPassword
+            | Problem::NoPassword
             | Problem::WrongMailCode
             | Problem::WrongFactorCode
             | Problem::InvalidPasskey

@@ -67,10 +67,11 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 12] {
+    fn files(self) -> [&'static str; 13] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
+                include_str!("../../../locales/en/admin.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
@@ -85,6 +86,7 @@ impl Language {
             ],
             Self::Russian => [
                 include_str!("../../../locales/ru/account.ftl"),
+                include_str!("../../../locales/ru/admin.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),
@@ -209,6 +211,11 @@ impl Locale {
     /// bookmarks and windows show isolates as boxes.
     pub fn plain<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
         text.into().replace(['\u{2068}', '\u{2069}'], "")
+    }
+
+    /// The message with the id `key`, if there is one.
+    pub fn find_message(&self, key: &str) -> Option<String> {
+        BUNDLES[self.language as usize].has_message(key).then(|| self.get(key).into_owned())
     }
 
     fn format(&self, key: &str, values: Option<&FluentArgs<'_>>) -> Cow<'static, str> {

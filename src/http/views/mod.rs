@@ -2,6 +2,7 @@
 //! They work without scripts; the two small scripts only add convenience.
 
 mod account;
+mod admin;
 mod consent;
 mod device;
 mod email;
@@ -25,6 +26,10 @@ use url::{Url, form_urlencoded};
 
 pub use self::{
     account::{Account, AccountLink, LoggedOut, Login, Logout, Problem, Register, SelectAccount},
+    admin::{
+        AdminForm, AdminPage, AdminSection, Block, Cell, Code, Facts, Field, FormMethod, Input,
+        Table, Tone,
+    },
     consent::{Consent, ScopeLine},
     device::{DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Outcome},
     email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},

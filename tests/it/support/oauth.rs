@@ -326,9 +326,22 @@ impl Form {
     /// The first form of a page with the method POST.
     #[track_caller]
     pub fn of(html: &str) -> Self {
-        let mut forms = html.split("<form").skip(1);
-        let form = forms
-            .find(|form| form.split('>').next().is_some_and(|tag| tag.contains("method=\"post\"")));
+        Self::containing(html, "")
+    }
+
+    /// The form with the method POST whose hidden field `action` names what it does.
+    #[track_caller]
+    pub fn that_does(html: &str, action: &str) -> Self {
+        Self::containing(html, &format!("name=\"action\" value=\"{action}\""))
+    }
+
+    #[track_caller]
+    fn containing(html: &str, text: &str) -> Self {
+        let mut forms =
+            html.split("<form").skip(1).map(|form| form.split("</form").next().unwrap_or_default());
+        let is_post =
+            |form: &str| form.split('>').next().is_some_and(|tag| tag.contains("method=\"post\""));
+        let form = forms.find(|form| is_post(form) && form.contains(text));
         let form = form.unwrap_or_else(|| panic!("no form: {html}"));
         let form = form.split("</form").next().unwrap_or_default();
         let tag = form.split('>').next().unwrap_or_default();

@@ -1,0 +1,22 @@
+admin-title = Administration
+admin-overview = Overview
+admin-users = Users
+admin-clients = Clients
+admin-modules = Modules
+admin-roles = Roles
+admin-keys = Keys
+admin-revocations = Revocations
+admin-events = Events
+admin-audit = Audit log
+admin-above = Path to this page
+admin-refused = This was refused:
+admin-next = More
+admin-link = Administration
+admin-link-text = Users, clients, keys and the audit log
+
+admin-server = This server
+admin-version = Version
+admin-issuer = Issuer
+admin-ready = State
+admin-ready-yes = Ready
+admin-ready-no = Not ready: { $reason }

@@ -1,0 +1,22 @@
+admin-title = Администрирование
+admin-overview = Обзор
+admin-users = Пользователи
+admin-clients = Клиенты
+admin-modules = Модули
+admin-roles = Роли
+admin-keys = Ключи
+admin-revocations = Отзывы токенов
+admin-events = События
+admin-audit = Журнал аудита
+admin-above = Путь к этой странице
+admin-refused = Отказано:
+admin-next = Ещё
+admin-link = Администрирование
+admin-link-text = Пользователи, клиенты, ключи и журнал аудита
+
+admin-server = Этот сервер
+admin-version = Версия
+admin-issuer = Издатель (issuer)
+admin-ready = Состояние
+admin-ready-yes = Готов
+admin-ready-no = Не готов: { $reason }

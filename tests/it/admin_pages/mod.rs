@@ -1,0 +1,66 @@
+//! The pages of administrators, as a browser without scripts uses them.
+
+use std::time::Duration;
+
+use propusk::{
+    flows::admin::users,
+    model::{actor::Actor, user::Role},
+};
+use reqwest::StatusCode;
+
+use crate::support::{
+    Backend, TestServer, backend_tests, oauth::Browser, second_factor::next_step,
+};
+
+/// A server with an administrator, Olga, who is logged in.
+pub async fn administrator(server: &TestServer) -> Browser<'_> {
+    server.promote("olga").await;
+    server.logged_in("olga").await
+}
+
+backend_tests! {
+    the_administration_is_for_administrators,
+    an_administrator_with_a_second_factor_uses_it,
+}
+
+async fn the_administration_is_for_administrators(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut nobody = server.browser();
+    let login = nobody.open("/admin?x=1").await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(login.header("location"), "/login?return_to=%2Fadmin%3Fx%3D1");
+    // Users see neither the pages nor a link to them.
+    server.register("ann").await;
+    let mut ann = server.logged_in("ann").await;
+    ann.open("/admin").await.expect_page(403);
+    let account = ann.open("/account").await.expect(StatusCode::OK);
+    assert!(!account.text.contains("/admin"), "{account:?}");
+    // Nor does a user who was one until now.
+    let mut olga = administrator(&server).await;
+    let account = olga.open("/account").await.expect(StatusCode::OK);
+    assert!(account.text.contains("href=\"/admin\""), "{account:?}");
+    let page = olga.open("/admin").await.expect(StatusCode::OK);
+    assert!(page.text.contains("Ready"), "{page:?}");
+    server.promote("pavel").await;
+    let user = users::find(&server.app, "olga").await.expect("known");
+    let operator = Actor::operator();
+    users::set_role(&server.app, &user.id, Role::user(), &operator).await.expect("changed");
+    olga.open("/admin").await.expect_page(403);
+}
+
+async fn an_administrator_with_a_second_factor_uses_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut olga = administrator(&server).await;
+    let api = server.admin_as("olga").await;
+    let (authenticator, _) = server.set_up_totp(&api.token).await;
+    next_step(&server);
+    let second = olga.open("/admin").await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(second.header("location"), "/login/second-factor?return_to=%2Fadmin");
+    let page = olga.open(second.header("location")).await.expect(StatusCode::OK);
+    let code = authenticator.code(&server.clock);
+    let back = olga.submit(&page, &[("code", &code)]).await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(back.header("location"), "/admin");
+    olga.open("/admin").await.expect(StatusCode::OK);
+    // The pages can be read for as long as the browser is logged in.
+    server.clock.advance(Duration::from_secs(3600));
+    olga.open("/admin").await.expect(StatusCode::OK);
+}
