@@ -118,6 +118,9 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .page("/account/username", "GET, POST", get(change::username).post(change::submit_username))
         .at("/.well-known/change-password", "GET", get(change::well_known))
         .page("/admin", "GET", get(admin::overview::show))
+        .page("/admin/users", "GET", get(admin::users::list))
+        .page("/admin/users/new", "GET, POST", get(admin::users::new).post(admin::users::create))
+        .page("/admin/users/:id", "GET, POST", get(admin::user::show).post(admin::user::change))
         .page("/register", "GET, POST", get(register::show).post(register::submit))
         .page(
             "/select-account",

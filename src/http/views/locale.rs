@@ -67,11 +67,12 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 13] {
+    fn files(self) -> [&'static str; 14] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
                 include_str!("../../../locales/en/admin.ftl"),
+                include_str!("../../../locales/en/admin-users.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
@@ -87,6 +88,7 @@ impl Language {
             Self::Russian => [
                 include_str!("../../../locales/ru/account.ftl"),
                 include_str!("../../../locales/ru/admin.ftl"),
+                include_str!("../../../locales/ru/admin-users.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),
@@ -260,7 +262,7 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 29] = [
+const FIELD_ERRORS: [(&str, &str); 30] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
     ("an email address has no invisible", "field-email-hidden"),
@@ -290,6 +292,7 @@ const FIELD_ERRORS: [(&str, &str); 29] = [
     ("must be a language tag", "field-profile-locale"),
     ("must be a phone number", "field-profile-phone"),
     ("must not exceed", "field-profile-long"),
+    ("tick the box", "field-confirm"),
 ];
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The pages of administrators, as a browser without scripts uses them.
 
+mod users;
+
 use std::time::Duration;
 
 use propusk::{
-    flows::admin::users,
+    flows::admin::users as accounts,
     model::{actor::Actor, user::Role},
 };
 use reqwest::StatusCode;
@@ -41,9 +43,9 @@ async fn the_administration_is_for_administrators(backend: Backend) {
     let page = olga.open("/admin").await.expect(StatusCode::OK);
     assert!(page.text.contains("Ready"), "{page:?}");
     server.promote("pavel").await;
-    let user = users::find(&server.app, "olga").await.expect("known");
+    let user = accounts::find(&server.app, "olga").await.expect("known");
     let operator = Actor::operator();
-    users::set_role(&server.app, &user.id, Role::user(), &operator).await.expect("changed");
+    accounts::set_role(&server.app, &user.id, Role::user(), &operator).await.expect("changed");
     olga.open("/admin").await.expect_page(403);
 }
 

@@ -5,6 +5,8 @@
 //! well, and the CSRF token of the page. What a page does, the flows of the admin API do.
 
 pub mod overview;
+pub mod user;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -28,7 +30,10 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    flows::accounts::second_factors::{self, Lack, Login},
+    flows::{
+        accounts::second_factors::{self, Lack, Login},
+        admin::access::Precondition,
+    },
     http::{
         context::Context,
         oauth::params,
@@ -39,6 +44,9 @@ use crate::{
 };
 
 pub(super) const PATH: &str = "/admin";
+
+/// The number of rows of a list.
+const PAGE: usize = 50;
 
 /// A page of the administration that a login returns to: a path with a query, of characters that
 /// need no escape.
@@ -66,7 +74,6 @@ pub struct Admin {
     params: Params,
     /// The page, if it can be requested again.
     url: Option<PageUrl<'static>>,
-    path: String,
     csrf_cookie: CsrfCookie,
     csrf: String,
 }
@@ -84,8 +91,8 @@ impl<'a> FromRequest<'a> for Admin {
         };
         let browser = admit(app, request, here, is_change).await?;
         let csrf_cookie = CsrfCookie::of(app, request);
-        // The form of another page is refused, and so is one from before a new login.
-        let purpose = format!("admin {} {}", browser.id, uri.path());
+        // A form from before a new login is refused.
+        let purpose = format!("admin {}", browser.id);
         if is_change {
             csrf_cookie
                 .verify(app, request, &params, &purpose)
@@ -96,7 +103,6 @@ impl<'a> FromRequest<'a> for Admin {
             actor: Actor::caller(&browser.user.id, caller),
             t: locale(request, None),
             url: crate::http::views::page_url(request.method(), uri),
-            path: uri.path().to_owned(),
             csrf: csrf_cookie.token(app, &purpose)?,
             browser,
             params,
@@ -233,6 +239,41 @@ impl Admin {
     /// The value of a query parameter or field; `None`: it is missing or empty.
     fn given(&self, name: &str) -> Option<&str> {
         self.params.get(name).map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The password of the form, as it was typed; `None`: it is missing or empty.
+    fn typed_password(&self) -> Option<String> {
+        self.params.get("password").filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    /// The state that the page showed, which the change is meant for.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] where the form does not say.
+    fn precondition(&self) -> Result<Precondition, Error> {
+        let version = self.given("version").and_then(|text| text.parse().ok());
+        let why = "must be the version of the state that the page showed: reload the page";
+        let version = version.ok_or_else(|| Error::field("version", why))?;
+        Ok(Precondition::OneOf(vec![Timestamp(version)]))
+    }
+
+    /// Requires the tick of a checkbox.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    fn confirmed(&self, name: &'static str) -> Result<(), Error> {
+        match self.given(name) {
+            Some("1") => Ok(()),
+            _ => Err(Error::field(name, "tick the box to confirm")),
+        }
+    }
+
+    /// The URL of the rows after `cursor`, with the filters that are `kept`.
+    fn next_url(&self, path: &str, kept: &[&str], cursor: &str) -> String {
+        let given = kept.iter().filter_map(|name| Some((*name, self.given(name)?)));
+        let params =
+            given.fold(Params::default(), |params, (name, value)| params.with(name, value));
+        format!("{path}?{}", params.with("after", cursor).encode())
     }
 
     /// As `2026-11-21 09:30`, UTC.

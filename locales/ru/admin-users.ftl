@@ -1,0 +1,74 @@
+admin-users-login = Адрес почты или имя пользователя
+admin-users-login-hint = Достаточно начала.
+admin-users-none = Таких пользователей нет.
+admin-users-new = Новый пользователь
+admin-users-create = Создать пользователя
+admin-user-open = Открыть пользователя
+
+admin-user-deletion = Будет удалён { $time } по просьбе пользователя
+admin-user-verified = Адрес почты подтверждён
+admin-user-external-id = ID в исходной системе
+admin-user-saga = Регистрация в сервисе пользователей
+admin-user-audit = Журнал аудита этого пользователя
+
+admin-user-update = Изменить
+admin-user-role-hint = Токены с прежней ролью сразу перестают действовать.
+
+admin-user-no-modules = У пользователя нет модулей.
+admin-user-withdraw = Отозвать
+admin-user-grant-title = Выдать модуль
+admin-user-grant-until = Последний день
+admin-user-grant-hint = Пусто — бессрочно. День заканчивается в полночь по UTC.
+admin-user-grant = Выдать
+admin-user-history = Прежние модули
+
+admin-user-sessions = Сеансы
+admin-user-no-sessions = Пользователь нигде не вошёл.
+admin-user-browser = Браузер
+admin-user-end = Завершить
+admin-user-log-out = Завершить все сеансы
+admin-user-log-out-text = Завершает все сеансы в браузерах и приложениях; их токены сразу перестают действовать.
+
+admin-user-consents = Разрешения
+admin-user-no-consents = Пользователь ничего не разрешал приложениям.
+
+admin-user-factors = Вторые факторы
+admin-user-no-factors = У пользователя нет второго фактора.
+admin-user-reset = Сбросить вторые факторы
+admin-user-reset-text = Удаляет все вторые факторы и { $count ->
+    [0] ни одного резервного кода
+    [one] { $count } неиспользованный резервный код
+    [few] { $count } неиспользованных резервных кода
+   *[other] { $count } неиспользованных резервных кодов
+  }. Для следующего входа хватит пароля.
+admin-user-reset-confirm = Я другим способом убедился, кто об этом просит.
+admin-user-identities = Вход через других провайдеров
+admin-user-unlink = Отвязать
+
+admin-user-password-title = Задать пароль
+admin-user-password-text = Завершает все сеансы пользователя.
+admin-user-password-hint = Пусто — пароль будет создан и показан один раз.
+admin-user-password-set = Задать пароль
+
+admin-user-disable = Отключить пользователя
+admin-user-disable-text = Запрещает вход, завершает все сеансы, их токены сразу перестают действовать.
+admin-user-enable = Включить пользователя
+admin-user-enable-text = Снова разрешает вход. Завершённые сеансы остаются завершёнными, запрошенное удаление отменяется.
+admin-user-delete-title = Удалить пользователя
+admin-user-delete-text = Удаляет аккаунт с сеансами, разрешениями и модулями. Восстановить его нельзя.
+admin-user-delete-confirm = Удалить этого пользователя навсегда.
+admin-user-delete = Удалить
+
+admin-done-user-created = Пользователь создан.
+admin-done-user-updated = Пользователь изменён.
+admin-done-user-disabled = Пользователь отключён, все сеансы завершены.
+admin-done-user-enabled = Пользователь включён.
+admin-done-user-logged-out = Все сеансы пользователя завершены.
+admin-done-user-password = Пароль задан, все сеансы завершены.
+admin-done-user-factors = Вторые факторы сброшены.
+admin-done-user-unlinked = Вход отвязан.
+admin-done-user-session = Сеанс завершён.
+admin-done-user-granted = Модуль выдан.
+admin-done-user-module-withdrawn = Модуль отозван.
+admin-done-user-consent = Разрешение отозвано.
+admin-done-user-deleted = Пользователь удалён.
