@@ -1,6 +1,8 @@
 //! Every page in every state in a real browser: both languages, both color schemes, phone and
 //! desktop.
 
+mod admin;
+
 use std::{fs, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -677,6 +679,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             fields: &[("code", "a&b".to_owned()), ("submit", "a field of that name".to_owned())],
         }
         .render(t, ok, to),
+        name if admin::PAGES.contains(&name) => admin::page(name, t),
         other => panic!("there is no page {other}"),
     };
     answer.expect("the page renders")
@@ -714,17 +717,20 @@ async fn serve() -> (TestServer, String) {
 /// The URLs of every page in a language, including the start page, each with its name.
 fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
     let mut all = vec![("start".to_owned(), format!("{base}/?lang={language}"))];
-    all.extend(PAGES.map(|name| (name.to_owned(), format!("{base}/looks/{language}/{name}"))));
+    let names = PAGES.iter().chain(&admin::PAGES);
+    all.extend(names.map(|name| ((*name).to_owned(), format!("{base}/looks/{language}/{name}"))));
     all
 }
 
 const LANGUAGES: [&str; 2] = ["en", "ru"];
 
-/// The elements that overflow a page of that width, or their card.
+/// The elements that overflow a page of that width, or their card. Tables and code scroll in a box
+/// of their own (WCAG 2.2, 1.4.10).
 async fn overflow(browser: &Chromium, width: u32) -> Value {
     let script = format!(
         "const card = document.querySelector('.card')?.getBoundingClientRect().right ?? Infinity;
-        const all = [...document.querySelectorAll('main, main :not(hr)')];
+        const all = [...document.querySelectorAll('main, main :not(hr)')]
+            .filter(e => e.matches('.scroll, .copy') || !e.closest('.scroll, .copy'));
         const out = all.filter(e => e.getBoundingClientRect().right > Math.min(card, {width}) + 0.5);
         return out.map(e => e.outerHTML.slice(0, 200));"
     );

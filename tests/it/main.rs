@@ -66,6 +66,7 @@ mod registration;
 mod resource_limits;
 mod revocation_feed;
 mod robustness;
+mod scenarios;
 mod schema;
 mod second_factors;
 mod secrets;
