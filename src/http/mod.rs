@@ -50,15 +50,14 @@ pub enum EndpointError {
 /// # Errors
 /// [`EndpointError`]
 pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use<>, EndpointError> {
-    let mut document = api::document()?;
-    operation::name_login(&mut document, &app.config.server.issuer)?;
-    let openapi = Asset::document("application/json", Bytes::from(document.to_string()));
+    let document = operation::document_of(&app.config.server.issuer)?;
+    let openapi = Asset::document("application/json", Bytes::from(document));
     let settings = landing::Settings {
         registration: app.config.registration.enabled,
         operator: app.config.pages.operator.clone(),
     };
     let pages = landing::route(docs::route(Route::new())?, settings)?;
-    let table = Table { route: pages, methods: api::methods(), pages: Pages::default() };
+    let table = Table { route: pages, methods: api::METHODS.clone(), pages: Pages::default() };
     let table = operation::routes(oauth::operations())
         .into_iter()
         .fold(table, Table::described)

@@ -2,7 +2,7 @@
 //! description in the OpenAPI document. Typed requests and responses give the schemas; parsing them
 //! is the handler's.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use poem::{EndpointExt, IntoEndpoint, Response, endpoint::BoxEndpoint, http::Method};
 use poem_openapi::{
@@ -16,7 +16,7 @@ use poem_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::cors::Origins;
+use super::{api::DocumentError, cors::Origins};
 use crate::{api_error::ErrorBody, oauth::requests::ClientParameters};
 
 /// How the caller of an operation authenticates.
@@ -479,13 +479,32 @@ pub fn register_security_schemes(registry: &mut Registry) {
     );
 }
 
-/// Writes out the URLs that Swagger UI logs in at.
+/// The OpenAPI document in JSON, with the URLs of this issuer that Swagger UI logs in at. It is
+/// built once in a process: deriving it takes longer than everything else that a start does, and
+/// the tests start a thousand servers.
 ///
 /// # Errors
-/// The document has no such security scheme.
-pub fn name_login(document: &mut Value, issuer: &str) -> Result<(), super::api::DocumentError> {
+/// As [`document`](super::api::document), or the document has no such security scheme.
+pub fn document_of(issuer: &str) -> Result<String, DocumentError> {
+    // A host name that belongs to nobody (RFC 2606 §2).
+    const ANY_ISSUER: &str = "https://issuer.invalid";
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    let document = match DOCUMENT.get() {
+        Some(document) => document,
+        None => {
+            let mut document = super::api::document()?;
+            name_login(&mut document, ANY_ISSUER)?;
+            DOCUMENT.get_or_init(|| document.to_string())
+        }
+    };
+    let issuer = Value::from(issuer).to_string();
+    Ok(document.replace(ANY_ISSUER, issuer.trim_matches('"')))
+}
+
+/// Writes out the URLs that Swagger UI logs in at.
+fn name_login(document: &mut Value, issuer: &str) -> Result<(), DocumentError> {
     let flow = "/components/securitySchemes/oauth2/flows/authorizationCode";
-    let missing = || super::api::DocumentError::Missing(flow.to_owned());
+    let missing = || DocumentError::Missing(flow.to_owned());
     let flow = document.pointer_mut(flow).ok_or_else(missing)?;
     flow["authorizationUrl"] = format!("{issuer}/oauth2/authorize").into();
     flow["tokenUrl"] = format!("{issuer}/oauth2/token").into();

@@ -17,7 +17,7 @@ mod tokens;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use poem::{EndpointExt, Route, RouteMethod, http::Method};
@@ -130,11 +130,10 @@ pub fn route(route: Route) -> Route {
     operations().add_routes(&mut twins);
     let twins = twins.into_iter().filter_map(|(path, operations)| Some((twin(&path)?, operations)));
     table.extend(twins);
-    let known = query_parameters();
     table.into_iter().fold(route, |route, (path, operations)| {
         let by_method =
             operations.into_iter().fold(RouteMethod::new(), |by_method, (method, operation)| {
-                match known.get(&(path.clone(), method.clone())) {
+                match QUERY_PARAMETERS.get(&(path.clone(), method.clone())) {
                     Some(known) => {
                         let known = Arc::clone(known);
                         let operation = operation.before(move |request| {
@@ -152,19 +151,20 @@ pub fn route(route: Route) -> Route {
 
 /// The query parameters of each operation of the admin API, by route and method: all others are
 /// rejected there.
-fn query_parameters() -> HashMap<(String, Method), Arc<BTreeSet<String>>> {
-    declared()
-        .filter(|(path, _)| path.starts_with(admin::PREFIX))
-        .map(|(path, operation)| {
-            let parameters = operation.params.into_iter();
-            let names = parameters
-                .filter(|parameter| parameter.in_type == MetaParamIn::Query)
-                .map(|parameter| parameter.name)
-                .collect();
-            ((route_of(&path), operation.method), Arc::new(names))
-        })
-        .collect()
-}
+static QUERY_PARAMETERS: LazyLock<HashMap<(String, Method), Arc<BTreeSet<String>>>> =
+    LazyLock::new(|| {
+        declared()
+            .filter(|(path, _)| path.starts_with(admin::PREFIX))
+            .map(|(path, operation)| {
+                let parameters = operation.params.into_iter();
+                let names = parameters
+                    .filter(|parameter| parameter.in_type == MetaParamIn::Query)
+                    .map(|parameter| parameter.name)
+                    .collect();
+                ((route_of(&path), operation.method), Arc::new(names))
+            })
+            .collect()
+    });
 
 /// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`,
 /// `:param1`.
@@ -182,7 +182,7 @@ fn route_of(path: &str) -> String {
 }
 
 /// The methods of each path of the JSON API, for `Allow`.
-pub fn methods() -> HashMap<String, String> {
+pub static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let mut by_route: HashMap<String, Vec<String>> = HashMap::new();
     for (path, operation) in declared() {
         let route = route_of(&path);
@@ -195,4 +195,4 @@ pub fn methods() -> HashMap<String, String> {
         }
     }
     by_route.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect()
-}
+});
