@@ -200,8 +200,8 @@ fn json(output: &Output) -> Value {
 
 async fn the_cli_lists_and_revokes_sessions_and_shows_the_audit_log(backend: Backend) {
     // The command reads the system's clock, so the server's begins there.
-    let (database, now) = (Database::new(backend).await, Clock::system().now());
-    let server = TestServer::on(Arc::new(database), Clock::fake(now), &[]).await;
+    let database = Database::prepared_by_system_time(backend).await;
+    let server = TestServer::on(Arc::new(database), Clock::fake(Clock::system().now()), &[]).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
     let vera = server.register("vera").await;
     let nora = server.register("nora").await;

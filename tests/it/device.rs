@@ -515,7 +515,7 @@ fn script() -> &'static str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_script_logs_in() {
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let settings = [("PROPUSK_DEVICE__INTERVAL", "1s")];
     let server = TestServer::on(database, Clock::system(), &settings).await;
     server.register("ann").await;

@@ -27,9 +27,9 @@ use crate::support::{
 
 /// A server whose clock stands at the present: commands read the system's.
 async fn server(backend: Backend) -> TestServer {
-    let (database, now) = (Database::new(backend).await, Clock::system().now());
+    let database = Database::prepared_by_system_time(backend).await;
     let settings = [("PROPUSK_GRPC__LISTEN", "127.0.0.1:0")];
-    TestServer::on(Arc::new(database), Clock::fake(now), &settings).await
+    TestServer::on(Arc::new(database), Clock::fake(Clock::system().now()), &settings).await
 }
 
 fn text(bytes: &[u8]) -> String {

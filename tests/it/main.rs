@@ -1,6 +1,10 @@
 //! Tests through the public interface. A test that involves storage runs on SQLite and, if
 //! `./dev/test` has started one, on PostgreSQL: see `support::backend_tests`.
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod support;
 
 mod accessibility;

@@ -21,7 +21,7 @@ use crate::{
 /// A server at its issuer's URL, on the system clock that the programs read, with the back end `mp1`;
 /// and the file with its key.
 async fn with_main_project() -> (TestServer, String, PathBuf) {
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let address = free_address();
     let issuer = format!("http://{address}");
     let settings = [

@@ -30,7 +30,7 @@ fn documented_toml() -> [&'static str; 2] {
 
 /// A server configured by docs/mcp.md, with `ann`; `resource` replaces that of the document.
 async fn server(external: &ExternalServer, backend: Backend, resource: &str) -> TestServer {
-    let database = Arc::new(Database::new(backend).await);
+    let database = Arc::new(Database::prepared(backend).await);
     let [configuration, clients] = documented_toml().map(|piece| piece.replace(RESOURCE, resource));
     let file = database.folder.path().join("clients.toml");
     std::fs::write(&file, clients).expect("a file");

@@ -514,7 +514,7 @@ async fn a_back_end_verifies_password_and_code(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_calls_log_in_with_two_factors() {
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let server = TestServer::on(database, Clock::system(), &[]).await;
     let page = include_str!("../../docs/second-factors.md");
     let base = server.base.clone();

@@ -386,7 +386,7 @@ async fn an_account_is_exported_by_the_api_and_on_the_page(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_calls_work() {
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let server = TestServer::on(database, Clock::system(), &[]).await;
     let page = include_str!("../../docs/account.md");
     let base = server.base.clone();

@@ -688,7 +688,7 @@ async fn the_documented_receiver_verifies_events() {
     let page = include_str!("../../docs/webhooks.md");
     let (_, script) = page.split_once("```js\n").expect("the receiver");
     let (script, _) = script.split_once("\n```").expect("its end");
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let enabled = [("PROPUSK_WEBHOOKS__ENABLED", "true")];
     let server = TestServer::on(database, Clock::system(), &enabled).await;
     let port = free_port();

@@ -7,7 +7,9 @@ use josekit::jwk::Jwk;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{asks, check_answer, check_tokens, client_key, key_set, sign, signed};
+use super::{
+    another_client_key, asks, check_answer, check_tokens, client_key, key_set, sign, signed,
+};
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
     external_server::ExternalServer,
@@ -230,7 +232,7 @@ async fn jwks_uri_keys_are_fetched_again_after_a_rotation(backend: Backend) {
     let request = client.asks("openid offline_access").with("prompt", "consent");
     let first = client.tokens(&request).await;
 
-    client.key = client_key("two");
+    client.key = another_client_key("two");
     external.put(
         "/client1_jwks",
         200,
@@ -270,7 +272,7 @@ async fn jwks_uri_keys_survive_an_outage_but_not_a_withdrawal(backend: Backend) 
     // A signature by an unknown key triggers a fetch, which fails now.
     external.put("/jwks", 503, "", "");
     server.clock.advance(Duration::from_secs(31));
-    let own = std::mem::replace(&mut client.key, client_key("one"));
+    let own = std::mem::replace(&mut client.key, another_client_key("one"));
     assert!(!authenticates(&client).await);
     assert_eq!(external.connection_count(), 2);
     client.key = own;

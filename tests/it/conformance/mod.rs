@@ -7,6 +7,8 @@ mod discovery;
 mod dynamic;
 pub mod logout;
 
+use std::sync::LazyLock;
+
 use josekit::{
     jwk::{Jwk, JwkSet},
     jws::{JwsHeader, RS256},
@@ -124,8 +126,17 @@ async fn signed(server: &TestServer, token: &str) -> Value {
     payload(token)
 }
 
-/// A client's key; `id` goes into the header of what it signs.
+/// The key of a test's client; `id` goes into the header of what it signs. All tests share it, since
+/// generating an RSA key takes longer than most of them.
 pub fn client_key(id: &str) -> Jwk {
+    static KEY: LazyLock<Jwk> = LazyLock::new(|| another_client_key("shared"));
+    let mut key = KEY.clone();
+    key.set_key_id(id);
+    key
+}
+
+/// A key that no other client has.
+fn another_client_key(id: &str) -> Jwk {
     let pair = RS256.generate_key_pair(2048).expect("a key");
     let mut key = pair.to_jwk_key_pair();
     key.set_key_id(id);

@@ -18,7 +18,7 @@ async fn a_python_client_calls_every_method() {
     let folder = std::env::var("PROPUSK_TEST_CLIENTS_DIR")
         .expect("PROPUSK_TEST_CLIENTS_DIR names no folder with the libraries: run ./dev/test");
     let folder = PathBuf::from(folder);
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let settings = [("PROPUSK_GRPC__LISTEN", "127.0.0.1:0")];
     let server = TestServer::on(database, Clock::system(), &settings).await;
     server.register("ann").await;

@@ -106,7 +106,14 @@ impl Database {
     /// A database with the tables and keys of a first start at [`START`], and nothing else. For
     /// servers whose clock begins there.
     pub async fn prepared(backend: Backend) -> Self {
-        template::copy(backend).await
+        static TEMPLATES: template::Templates = template::Templates::new();
+        template::copy(&TEMPLATES, backend, &Clock::fake(START)).await
+    }
+
+    /// As [`Database::prepared`], for servers with the system's clock.
+    pub async fn prepared_by_system_time(backend: Backend) -> Self {
+        static TEMPLATES: template::Templates = template::Templates::new();
+        template::copy(&TEMPLATES, backend, &Clock::system()).await
     }
 
     /// The database as a process that is no server has it.
@@ -229,8 +236,8 @@ impl TestServer {
         let issuer = format!("http://{address}");
         let own =
             [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", &issuer)];
-        let database = Arc::new(Database::new(Backend::Sqlite).await);
-        Self::on(database, Clock::system(), &[&own, settings].concat()).await
+        let database = Database::prepared_by_system_time(Backend::Sqlite).await;
+        Self::on(Arc::new(database), Clock::system(), &[&own, settings].concat()).await
     }
 
     /// Another server on the same database, with the same clock.

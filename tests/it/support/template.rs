@@ -11,7 +11,7 @@ use propusk::{
 use sqlx::Connection;
 use tokio::sync::OnceCell;
 
-use super::{Backend, Database, START, postgres_database};
+use super::{Backend, Database, postgres_database};
 
 /// The template, in memory: no file is left behind after the tests.
 struct Template {
@@ -26,18 +26,28 @@ enum Tables {
     Postgres(String),
 }
 
-static SQLITE: OnceCell<Template> = OnceCell::const_new();
-static POSTGRES: OnceCell<Template> = OnceCell::const_new();
+/// The templates of one clock.
+pub struct Templates {
+    sqlite: OnceCell<Template>,
+    postgres: OnceCell<Template>,
+}
+
+impl Templates {
+    pub const fn new() -> Self {
+        Self { sqlite: OnceCell::const_new(), postgres: OnceCell::const_new() }
+    }
+}
 
 const MASTER_KEY: &str = "master.key";
 const FILE: &str = "propusk.db";
 
-/// A copy for one test.
-pub async fn copy(backend: Backend) -> Database {
+/// A copy for one test; `clock` is that of the first start.
+pub async fn copy(templates: &Templates, backend: Backend, clock: &Clock) -> Database {
     let template = match backend {
-        Backend::Sqlite => SQLITE.get_or_init(|| make(backend)).await,
-        Backend::Postgres => POSTGRES.get_or_init(|| make(backend)).await,
+        Backend::Sqlite => &templates.sqlite,
+        Backend::Postgres => &templates.postgres,
     };
+    let template = template.get_or_init(|| make(backend, clock.clone())).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = match &template.tables {
         Tables::Sqlite(file) => {
@@ -50,10 +60,10 @@ pub async fn copy(backend: Backend) -> Database {
     Database { folder, url }
 }
 
-async fn make(backend: Backend) -> Template {
+async fn make(backend: Backend, clock: Clock) -> Template {
     let database = Database::new(backend).await;
     let config = Config::load(None, database.settings().into_iter()).expect("a good configuration");
-    let app = App::open(config, Clock::fake(START), Rng::system()).await;
+    let app = App::open(config, clock, Rng::system()).await;
     app.expect("the app opens").db.close().await;
     let folder = database.folder.path();
     let tables = match &database.url {

@@ -23,7 +23,7 @@ async fn the_documented_example_of_two_servers_works() {
     let command = page.block("client").replace("http://127.0.0.1:8080", &issuer);
     let secret = secret_in(&run_commands(&provider, &command));
 
-    let database = Arc::new(Database::new(Backend::Sqlite).await);
+    let database = Arc::new(Database::prepared_by_system_time(Backend::Sqlite).await);
     let file = database.folder.path().join("propusk.toml");
     let text = page.block("propusk.toml").replace("http://127.0.0.1:8081", &provider.base);
     assert!(text.contains(&provider.base), "{text}");
