@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     Bench, Deployment, Result,
-    client::{Connection, Load, drive},
-    oauth::{SECRET, form, statements, token_request},
+    client::{Connection, Load, Round, drive},
+    oauth::{COUNTED, SECRET, counted, form, statements, token_request},
     report::{Figure, Required, disk_sync, median},
     server::Server,
 };
@@ -36,7 +36,7 @@ const CLIENT: &str = "bench-mp";
 const SCOPE: &str = "bench:read";
 
 /// The back end, with the key that signs its assertions.
-async fn seed(site: &Deployment) -> Result<Jwk> {
+pub async fn seed(site: &Deployment) -> Result<Jwk> {
     let key = jws::ES256.generate_key_pair()?.to_jwk_key_pair();
     let public = serde_json::to_value(key.to_public_key()?)?;
     let db = Db::open(&site.config()?).await?;
@@ -69,7 +69,7 @@ async fn seed(site: &Deployment) -> Result<Jwk> {
     Ok(key)
 }
 
-fn issue_request() -> Vec<u8> {
+pub fn issue_request() -> Vec<u8> {
     let body = format!(r#"{{"subject":"42","scope":"{SCOPE}","email":"bench@example.org"}}"#);
     let basic = STANDARD.encode(format!("{CLIENT}:{SECRET}"));
     format!(
@@ -81,7 +81,7 @@ fn issue_request() -> Vec<u8> {
 }
 
 /// Sessions inserted per second, each by one statement.
-async fn inserts(db: &Db, connections: usize, lasting: Duration) -> Result<f64> {
+pub async fn inserts(db: &Db, connections: usize, lasting: Duration) -> Result<f64> {
     const INSERT: &str = "INSERT INTO sessions (id, subject, client_id, scope, chain_key, generation, current_hash, \
          rotated_at, created_at, exchanged_at, idle_expires_at, expires_at, address, offline) \
          VALUES ($1, 'bench:42', 'propusk', 'bench:read', 1, 0, $2, $3, $3, $3, $4, $4, '127.0.0.1', TRUE)";
@@ -144,32 +144,41 @@ impl Bench {
             figures.push(self.issue(backend, site, limits).await?);
         }
         if self.wants("bearer") {
-            self.bearer(backend, site, &key).await?;
+            figures.push(self.bearer(backend, site, &key).await?);
         }
         Ok(())
     }
 
-    /// `POST /api/v1/tokens`, next to a form and a signature alone and one insert alone. The insert
-    /// runs beside the server's in PostgreSQL, and in a file of its own with one writer in SQLite.
+    /// The database for inserts alone: beside the server's rows in PostgreSQL, and in a file of its
+    /// own with one writer in SQLite.
+    pub(crate) async fn insert_alone(
+        &self,
+        backend: &str,
+        site: &Deployment,
+        name: &str,
+    ) -> Result<Db> {
+        if !site.is_sqlite() {
+            return Ok(Db::open(&site.config()?).await?);
+        }
+        let alone = self.site(backend, name).await?;
+        let config = alone.config()?;
+        alone.server.stop().await?;
+        Ok(Db::open(&config).await?)
+    }
+
+    /// `POST /api/v1/tokens`, next to a form and a signature alone and one insert alone.
     async fn issue(&self, backend: &str, site: &Deployment, limits: &Server) -> Result<Figure> {
-        let db = if site.is_sqlite() {
-            let alone = self.site(backend, "insert").await?;
-            let config = alone.config()?;
-            alone.server.stop().await?;
-            Db::open(&config).await?
-        } else {
-            Db::open(&site.config()?).await?
-        };
+        let db = self.insert_alone(backend, site, "insert").await?;
         let loads = |request: Vec<u8>| -> Vec<Load> {
             (0..self.connections).map(|_| Load::fixed(request.clone())).collect()
         };
         let (mut sign, mut issue) = (loads(token_request("bench")), loads(issue_request()));
         let before = disk_sync(&self.folder)?;
-        let (mut rounds, mut parts) = (vec![], vec![]);
+        let (mut rounds, mut parts, mut cpu) = (vec![], vec![], vec![]);
         for round in 0..=self.rounds {
             let a = inserts(&db, self.connections, self.lasting).await?;
             let b = drive(limits.address, &mut sign, self.lasting).await?.per_second;
-            let measured = drive(site.server.address, &mut issue, self.lasting).await?;
+            let measured = site.drive(&mut issue, self.lasting).await?;
             eprintln!(
                 "{backend} issue, round {round}: insert {a:.0}/s, form and signing {b:.0}/s, issue {:.0}/s ({:.2} ms)",
                 measured.per_second, measured.median
@@ -178,6 +187,7 @@ impl Bench {
             if round > 0 {
                 parts.push((a, b));
                 rounds.push((measured.per_second, 1.0 / (1.0 / a + 1.0 / b)));
+                cpu.extend(measured.cpu);
             }
         }
         db.close().await;
@@ -193,48 +203,52 @@ impl Bench {
             ),
             required: Required::AtLeast(0.7),
             disk: Some((before, disk_sync(&self.folder)?)),
+            cpu,
         })
     }
 
     /// Reported without a limit: the driver signs the assertions on the same machine.
-    async fn bearer(&self, backend: &str, site: &Deployment, key: &Jwk) -> Result<()> {
-        const COUNTED: i64 = 50;
+    async fn bearer(&self, backend: &str, site: &Deployment, key: &Jwk) -> Result<Figure> {
         let issuer = format!("http://{}", site.server.address);
-        let before = statements(site).await?;
         let mut connection = Connection::open(site.server.address).await?;
+        let before = statements(site).await?;
         for _ in 0..COUNTED {
             grant(&mut connection, key, &issuer).await?;
         }
-        let counted = match (before, statements(site).await?) {
-            (Some(before), Some(after)) => {
-                format!("{:.2}", (after - before) as f64 / COUNTED as f64)
+        let counted = counted(before, statements(site).await?);
+        let (mut rounds, mut cpu) = (vec![], vec![]);
+        for _ in 0..self.rounds {
+            let meter = site.meter()?;
+            let until = Instant::now() + self.lasting;
+            let mut tasks = JoinSet::new();
+            for _ in 0..self.connections {
+                let (key, issuer) = (key.clone(), issuer.clone());
+                let mut connection = Connection::open(site.server.address).await?;
+                tasks.spawn(async move {
+                    let mut times = vec![];
+                    while Instant::now() < until {
+                        times.push(grant(&mut connection, &key, &issuer).await?);
+                    }
+                    Ok::<_, crate::Error>(times)
+                });
             }
-            _ => "not measured".to_owned(),
-        };
-        let until = Instant::now() + self.lasting;
-        let mut tasks = JoinSet::new();
-        for _ in 0..self.connections {
-            let (key, issuer) = (key.clone(), issuer.clone());
-            let mut connection = Connection::open(site.server.address).await?;
-            tasks.spawn(async move {
-                let mut times = vec![];
-                while Instant::now() < until {
-                    times.push(grant(&mut connection, &key, &issuer).await?);
-                }
-                Ok::<_, crate::Error>(times)
-            });
+            let mut times = vec![];
+            while let Some(done) = tasks.join_next().await {
+                times.extend(done??);
+            }
+            let round = Round::new(times, 0, self.lasting);
+            cpu.push(meter.per_request(round.requests)?);
+            rounds.push((round.per_second, f64::NAN));
         }
-        let mut times = vec![];
-        while let Some(done) = tasks.join_next().await {
-            times.extend(done??);
-        }
-        println!(
-            "The JWT bearer grant (the driver signs the assertions too), {backend}: {:.0}/s, median {:.1} ms, \
-             statements a grant: {counted} (at most 3)\n",
-            times.len() as f64 / self.lasting.as_secs_f64(),
-            median(times)
-        );
-        Ok(())
+        Ok(Figure {
+            name: format!("JWT bearer grant, {backend}"),
+            rounds,
+            unit: "/s",
+            basis: format!("none: the driver signs the assertions too; {counted} (at most 3)"),
+            required: Required::Nothing,
+            disk: None,
+            cpu,
+        })
     }
 }
 

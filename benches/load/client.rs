@@ -12,11 +12,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Result, report::median};
+use crate::{Result, report::median, saved::Cpu};
 
 /// Characters of a refresh token.
 pub const TOKEN: usize = 84;
-const MARK: &[u8] = br#""refreshToken":""#;
+/// Before the refresh token in a response of the JSON API, and of OAuth.
+const MARKS: [&[u8]; 2] = [br#""refreshToken":""#, br#""refresh_token":""#];
 
 /// A kept-alive HTTP/1.1 connection.
 pub struct Connection {
@@ -106,7 +107,8 @@ pub struct Load {
     next: usize,
     /// The offset of the refresh token in each request; it is replaced by that of the response.
     token_at: Option<usize>,
-    /// The offset of the token in the last response.
+    mark: &'static [u8],
+    /// The offset of the mark in the last response.
     response_at: usize,
 }
 
@@ -125,15 +127,22 @@ impl Load {
         let requests: Vec<_> = tokens.iter().map(request).collect();
         // The token ends two characters before the end of the body.
         let token_at = requests.first().filter(|_| follow).map(|first| first.len() - 2 - TOKEN);
-        Self { requests, token_at, ..Self::default() }
+        Self { requests, token_at, mark: MARKS[0], ..Self::default() }
+    }
+
+    /// As [`Load::refreshing`], by requests of an OAuth client whose body ends with the token.
+    pub fn exchanging(requests: Vec<Vec<u8>>) -> Self {
+        let token_at = requests.first().map(|first| first.len() - TOKEN);
+        Self { requests, token_at, mark: MARKS[1], ..Self::default() }
     }
 
     fn follow(&mut self, at: usize, body: &[u8]) -> Result<()> {
-        let known = body.get(self.response_at..).is_some_and(|rest| rest.starts_with(MARK));
+        let mark = self.mark;
+        let known = body.get(self.response_at..).is_some_and(|rest| rest.starts_with(mark));
         if !known {
-            self.response_at = find(body, MARK).ok_or("a response without a refresh token")?;
+            self.response_at = find(body, mark).ok_or("a response without a refresh token")?;
         }
-        let begin = self.response_at + MARK.len();
+        let begin = self.response_at + mark.len();
         let token = body.get(begin..begin + TOKEN).ok_or("a truncated refresh token")?;
         self.requests[self.next][at..at + TOKEN].copy_from_slice(token);
         Ok(())
@@ -147,6 +156,20 @@ pub struct Round {
     pub median: f64,
     /// The 99th percentile of the same.
     pub p99: f64,
+    /// All requests, those at the end included that are not in the others.
+    pub requests: usize,
+    /// CPU time per request, where it was measured.
+    pub cpu: Vec<Cpu>,
+}
+
+impl Round {
+    /// Of the milliseconds that requests took, and of so many more that were not timed.
+    pub fn new(mut times: Vec<f64>, more: usize, lasting: Duration) -> Self {
+        times.sort_by(f64::total_cmp);
+        let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+        let per_second = times.len() as f64 / lasting.as_secs_f64();
+        Self { per_second, p99, requests: times.len() + more, median: median(times), cpu: vec![] }
+    }
 }
 
 /// Runs every load over a connection of its own. Responses after the deadline are read but not
@@ -167,10 +190,44 @@ pub async fn drive(address: SocketAddr, loads: &mut Vec<Load>, lasting: Duration
         loads.push(load);
         times.extend(took);
     }
-    let per_second = times.len() as f64 / lasting.as_secs_f64();
-    times.sort_by(f64::total_cmp);
-    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
-    Ok(Round { per_second, median: median(times), p99 })
+    Ok(Round::new(times, loads.len(), lasting))
+}
+
+/// Sends a request at fixed intervals over each of some connections.
+pub async fn pace(
+    address: SocketAddr,
+    request: &[u8],
+    connections: u32,
+    interval: Duration,
+    lasting: Duration,
+) -> Result<Round> {
+    let mut tasks = JoinSet::new();
+    let begin = Instant::now();
+    for number in 0..connections {
+        let (mut connection, request) = (Connection::open(address).await?, request.to_vec());
+        tasks.spawn(async move {
+            let mut times = vec![];
+            // Evenly spread over the interval.
+            let mut due = begin + interval * number / connections;
+            while due < begin + lasting {
+                tokio::time::sleep_until(due.into()).await;
+                let began = Instant::now();
+                let (status, body) = connection.send(&request).await?;
+                if status != 200 {
+                    let body = String::from_utf8_lossy(body);
+                    return Err(format!("response {status}: {body}").into());
+                }
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+                due += interval;
+            }
+            Ok::<_, crate::Error>(times)
+        });
+    }
+    let mut times = vec![];
+    while let Some(done) = tasks.join_next().await {
+        times.extend(done??);
+    }
+    Ok(Round::new(times, 0, lasting))
 }
 
 async fn work(

@@ -100,16 +100,17 @@ impl Bench {
         let mut connection = PgConnection::connect(&site.url).await?;
         let events = BACKLOG * self.lasting.as_secs().max(1);
         let before = disk_sync(&self.folder)?;
-        let mut rounds = vec![];
+        let (mut rounds, mut cpu) = (vec![], vec![]);
         for round in 0..=self.rounds {
             drain(&mut connection).await?;
             write(&mut connection, events).await?;
-            let began = Instant::now();
+            let (meter, began) = (site.meter()?, Instant::now());
             drain(&mut connection).await?;
             let rate = events as f64 / began.elapsed().as_secs_f64();
             eprintln!("events, round {round}: {rate:.0}/s from a backlog of {events}");
             // The first round is a warm-up.
             if round > 0 {
+                cpu.push(meter.per_request(usize::try_from(events)?)?);
                 rounds.push((rate, EVENTS as f64));
             }
         }
@@ -120,6 +121,7 @@ impl Bench {
             basis: "set".to_owned(),
             required: Required::AtLeast(1.0),
             disk: Some((before, disk_sync(&self.folder)?)),
+            cpu,
         })
     }
 
@@ -175,6 +177,7 @@ impl Bench {
             basis: format!("the same while {EVENTS} events/s are written and not published"),
             required: Required::AtLeast(0.85),
             disk: Some((before, disk_sync(&self.folder)?)),
+            cpu: vec![],
         })
     }
 
@@ -195,7 +198,7 @@ impl Bench {
         let verify = request("GET", VERIFY, Some(&site.login.access_token), None);
         let mut loads: Vec<Load> =
             (0..self.connections).map(|_| Load::fixed(verify.clone())).collect();
-        let mut rounds = vec![];
+        let (mut rounds, mut cpu) = (vec![], vec![]);
         for round in 0..=self.rounds {
             let alone = drive(site.server.address, &mut loads, self.lasting).await?.p99;
             service.hold.send_replace(true);
@@ -211,7 +214,8 @@ impl Bench {
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let beside = drive(site.server.address, &mut loads, self.lasting).await?.p99;
+            let driven = site.drive(&mut loads, self.lasting).await?;
+            let beside = driven.p99;
             service.hold.send_replace(false);
             while let Some(done) = waiting.join_next().await {
                 done??;
@@ -221,6 +225,7 @@ impl Bench {
             );
             if round > 0 {
                 rounds.push((beside, alone));
+                cpu.extend(driven.cpu);
             }
         }
         figures.push(Figure {
@@ -230,6 +235,7 @@ impl Bench {
             basis: "the same without registrations".to_owned(),
             required: Required::AtMost(1.25),
             disk: None,
+            cpu,
         });
         service.listening.abort();
         site.server.stop().await

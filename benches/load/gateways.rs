@@ -128,6 +128,7 @@ impl Bench {
             basis: "set".to_owned(),
             required: Required::AtMost(1.0),
             disk: None,
+            cpu: vec![],
         })
     }
 
@@ -157,6 +158,7 @@ impl Bench {
             basis: format!("fixed limit; growth with {IDLE} followers"),
             required: Required::AtMost(1.0),
             disk: None,
+            cpu: vec![],
         });
 
         let tokens = issue_tokens(self, site, RATE * SECONDS).await?;
@@ -209,6 +211,7 @@ impl Bench {
             basis: "set".to_owned(),
             required: Required::AtLeast(0.98),
             disk: None,
+            cpu: vec![],
         });
         figures.push(Figure {
             name: format!("median latency from revocation request to follower, {backend}"),
@@ -217,6 +220,7 @@ impl Bench {
             basis: format!("fixed limit; {FOLLOWERS} followers, {WATCHING} of them timed"),
             required: Required::AtMost(1.0),
             disk: None,
+            cpu: vec![],
         });
         Ok(())
     }

@@ -11,7 +11,10 @@ use std::{
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use bytes::Bytes;
-use josekit::jws::{self, ES256, JwsHeader, alg::ecdsa::EcdsaJwsSigner};
+use josekit::jws::{
+    self, ES256, JwsHeader, RS256,
+    alg::{ecdsa::EcdsaJwsSigner, rsassa::RsassaJwsSigner},
+};
 use poem::{
     EndpointExt, Response, Route,
     error::InternalServerError,
@@ -33,15 +36,11 @@ use tokio::task::JoinSet;
 use crate::{Result, seed::Chain};
 
 /// Serves the best that a poem handler can do, on Propusk's listener and paths, so that the same
-/// requests can be sent: static responses as long as the JWKS, `/verify` and introspection, and for
-/// refresh the body parsed and one ES256 token signed.
-pub async fn serve(
-    address: SocketAddr,
-    jwks_bytes: usize,
-    verify_bytes: usize,
-    introspection_bytes: usize,
-    redis_url: &str,
-) -> Result<()> {
+/// requests can be sent: static responses as long as the JWKS, `/verify`, introspection and UserInfo;
+/// for refresh the body parsed and one ES256 token signed, and an RS256 ID token for a code.
+pub async fn serve(address: SocketAddr, lengths: [usize; 4], redis_url: &str) -> Result<()> {
+    let [jwks, verify, introspection, userinfo] =
+        lengths.map(|bytes| Bytes::from(vec![b'x'; bytes]));
     let redis = match redis_url {
         "" => None,
         url => Some(redis::Client::open(url)?.get_multiplexed_async_connection().await?),
@@ -50,12 +49,14 @@ pub async fn serve(
     let mut header = JwsHeader::new();
     header.set_token_type("at+jwt");
     header.set_key_id("0123456789012345678901234567890123456789012");
-    let signing =
-        Arc::new(Signing { signer: ES256.signer_from_jwk(&pair.to_jwk_key_pair())?, header });
+    let id_token = RS256.signer_from_jwk(&RS256.generate_key_pair(2048)?.to_jwk_key_pair())?;
+    let signer = ES256.signer_from_jwk(&pair.to_jwk_key_pair())?;
+    let signing = Arc::new(Signing { signer, id_token, header });
     let routes = Route::new()
-        .at("/oauth2/jwks", get(fixed.data(Bytes::from(vec![b'x'; jwks_bytes]))))
-        .at("/api/v1/auth/verify", get(fixed.data(Bytes::from(vec![b'x'; verify_bytes]))))
-        .at("/oauth2/introspect", post(fixed.data(Bytes::from(vec![b'x'; introspection_bytes]))))
+        .at("/oauth2/jwks", get(fixed.data(jwks)))
+        .at("/api/v1/auth/verify", get(fixed.data(verify)))
+        .at("/oauth2/introspect", post(fixed.data(introspection)))
+        .at("/oauth2/userinfo", get(fixed.data(userinfo)))
         .at("/forward-auth", get(fixed.data(Bytes::new())))
         .at("/oauth2/token", post(sign_for_client.data(Arc::clone(&signing))))
         .at("/api/v1/auth/token/refresh", post(sign.data(signing)))
@@ -95,6 +96,7 @@ async fn fixed(
 
 struct Signing {
     signer: EcdsaJwsSigner,
+    id_token: RsassaJwsSigner,
     header: JwsHeader,
 }
 
@@ -211,12 +213,14 @@ struct ClientClaims {
 #[derive(Serialize)]
 struct ClientTokenResponse {
     access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
     token_type: &'static str,
     expires_in: u32,
     scope: &'static str,
 }
 
-/// Parses the form and signs one token.
+/// Parses the form and signs one token, and for a code an ID token.
 #[handler]
 fn sign_for_client(
     body: Vec<u8>,
@@ -226,6 +230,7 @@ fn sign_for_client(
         .find(|(name, _)| name == "grant_type")
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default();
+    let has_code = grant == "authorization_code";
     let claims = serde_json::to_vec(&ClientClaims {
         iss: "http://127.0.0.1:12345",
         sub: grant,
@@ -239,17 +244,19 @@ fn sign_for_client(
     .map_err(InternalServerError)?;
     let access_token = jws::serialize_compact(&claims, &signing.header, &signing.signer)
         .map_err(InternalServerError)?;
+    let sign_id_token = || jws::serialize_compact(&claims, &signing.header, &signing.id_token);
+    let id_token = has_code.then(sign_id_token).transpose().map_err(InternalServerError)?;
     Ok(Json(ClientTokenResponse {
         access_token,
+        id_token,
         token_type: "Bearer",
         expires_in: 900,
         scope: "bench:read bench:write",
     }))
 }
 
-/// Argon2id hashes per second on as many threads as the configuration permits, reusing their
-/// memory.
-pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
+/// Argon2id hashes per second on this many threads, reusing their memory.
+pub fn argon2(passwords: &config::Passwords, threads: usize, lasting: Duration) -> Result<f64> {
     let (memory_kib, iterations, lanes) =
         (passwords.memory_kib, passwords.iterations, passwords.parallelism);
     let params =
@@ -274,7 +281,7 @@ pub fn argon2(passwords: &config::Passwords, lasting: Duration) -> Result<f64> {
             }
             Ok(began.elapsed())
         };
-        let threads: Vec<_> = (0..passwords.permits().max(1)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             took = took.max(thread.join().map_err(|_| "an argon2 thread panicked")??);
         }
@@ -293,6 +300,13 @@ pub enum Statements {
 }
 
 impl Statements {
+    pub async fn close(self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(db) => db.close().await,
+        }
+    }
+
     async fn rotate(&self, chain: &Chain, successor: [u8; 32], now: Timestamp) -> Result<bool> {
         let idle_expires_at = now + Duration::from_secs(7 * 24 * 60 * 60);
         Ok(match self {

@@ -9,23 +9,34 @@
 mod back_ends;
 mod client;
 mod events;
+mod footprint;
 mod gateways;
+mod growth;
 mod limits;
+mod logins;
 mod oauth;
+mod process;
 mod report;
+mod saved;
 mod seed;
 mod server;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use propusk::{config::Config, storage::Db};
+use propusk::{clock::Clock, config::Config, storage::Db};
 use sqlx::postgres::PgPoolOptions;
 
-use client::{Load, drive, request};
+use client::{Load, Round, drive, request};
 use limits::Statements;
 use report::{Figure, Required, disk_sync, median};
+use saved::{Cpu, Run, Saved};
 use seed::{Chain, Seeded};
-use server::{Login, Server, login_body};
+use server::{Login, Server};
 
 /// The allocator of the server, for the limits too.
 #[global_allocator]
@@ -36,8 +47,6 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Sessions that are refreshed, and the same number for the statement alone.
 const SESSIONS: usize = 1024;
-/// Sessions in the full table.
-const MILLION: usize = 1_000_000;
 const USERS: usize = 8;
 const VERIFY: &str = "/api/v1/auth/verify";
 const JWKS: &str = "/oauth2/jwks";
@@ -55,16 +64,22 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let [command, address, jwks, verify, introspection, redis] = arguments
+    if let [command, address, jwks, verify, introspection, userinfo, redis] = arguments
         && command == "limit-server"
     {
-        return runtime.block_on(limits::serve(
-            address.parse()?,
-            jwks.parse()?,
-            verify.parse()?,
-            introspection.parse()?,
-            redis,
-        ));
+        let lengths = [jwks.parse()?, verify.parse()?, introspection.parse()?, userinfo.parse()?];
+        return runtime.block_on(limits::serve(address.parse()?, lengths, redis));
+    }
+    let Arguments { only, save, compare } = Arguments::parse(arguments)?;
+    // Before hours of work: a file that cannot be read, a place that cannot be written to.
+    let earlier = compare.map(|path| read(&path)).transpose()?;
+    let save = save.map(std::path::absolute).transpose()?;
+    if let Some(path) = &save {
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let folder = tempfile::Builder::new().prefix("propusk-bench.").tempdir()?;
     // Not in the checkout, which may have a propusk.toml.
@@ -73,15 +88,77 @@ fn run(arguments: &[String]) -> Result<()> {
         postgres: std::env::var("PROPUSK_BENCH_POSTGRES_URL")
             .map_err(|_| "PROPUSK_BENCH_POSTGRES_URL is not set: run ./dev/bench")?,
         folder: folder.path().to_owned(),
-        // `cargo bench` adds an option of its own.
-        only: arguments.iter().filter(|word| !word.starts_with("--")).cloned().collect(),
-        rounds: number("PROPUSK_BENCH_ROUNDS", 5)?,
+        only,
+        rounds: number("PROPUSK_BENCH_ROUNDS", 5)?.max(1),
         lasting: Duration::from_secs(number("PROPUSK_BENCH_SECONDS", 3)?),
         connections: usize::try_from(number("PROPUSK_BENCH_CONNECTIONS", 32)?)?.clamp(1, SESSIONS),
+        rows: usize::try_from(number("PROPUSK_BENCH_ROWS", 1_000_000)?)?,
     };
     let figures = runtime.block_on(bench.run())?;
     report::print(&figures);
+    let saved = Saved { run: this_run(), records: figures.iter().map(Figure::record).collect() };
+    if let Some(earlier) = earlier {
+        println!("{}", saved.beside(&earlier));
+    }
+    if let Some(path) = save {
+        fs::write(path, saved.render()?)?;
+    }
     Ok(())
+}
+
+/// What to measure and what to do with it.
+#[derive(Default)]
+struct Arguments {
+    only: Vec<String>,
+    save: Option<PathBuf>,
+    compare: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut parsed = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut file = || -> Result<_> {
+                let file = arguments.next().ok_or_else(|| format!("{argument} needs a file"))?;
+                Ok(Some(PathBuf::from(file)))
+            };
+            match argument.as_str() {
+                "--save" => parsed.save = file()?,
+                "--compare" => parsed.compare = file()?,
+                // `cargo bench` adds it.
+                "--bench" => {}
+                option if option.starts_with('-') => {
+                    return Err(
+                        format!("unknown option {option}; there are --save and --compare").into()
+                    );
+                }
+                word => parsed.only.push(word.to_owned()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn read(path: &Path) -> Result<Saved> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+    Ok(Saved::parse(&text).map_err(|error| named(&error))?)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn this_run() -> Run {
+    let now = time::OffsetDateTime::from_unix_timestamp(Clock::system().now().as_secs());
+    Run {
+        cpu: process::cpu_model(),
+        cores: cores(),
+        build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+        commit: std::env::var("PROPUSK_BENCH_COMMIT").unwrap_or_else(|_| "unknown".to_owned()),
+        date: now.map_or_else(|_| String::new(), |now| now.date().to_string()),
+    }
 }
 
 fn number(name: &str, default: u64) -> Result<u64> {
@@ -98,6 +175,8 @@ struct Bench {
     rounds: u64,
     lasting: Duration,
     connections: usize,
+    /// Sessions in the full table.
+    rows: usize,
 }
 
 /// A database with a server on it.
@@ -106,6 +185,8 @@ struct Deployment {
     url: String,
     folder: PathBuf,
     login: Login,
+    /// PostgreSQL's first process.
+    postmaster: Option<u32>,
 }
 
 impl Bench {
@@ -114,9 +195,9 @@ impl Bench {
     }
 
     async fn run(&self) -> Result<Vec<Figure>> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         println!(
-            "{cores} cores, shared by load, server and database; {} connections; medians of {} rounds of {} s\n",
+            "{} cores, shared by load, server and database; {} connections; medians of {} rounds of {} s\n",
+            cores(),
             self.connections,
             self.rounds,
             self.lasting.as_secs()
@@ -124,6 +205,9 @@ impl Bench {
         let mut figures = Vec::new();
         if self.wants("start") || self.wants("memory") {
             self.start(&mut figures).await?;
+        }
+        if self.wants("size") {
+            figures.push(self.size().await?);
         }
         for backend in ["PostgreSQL", "SQLite"] {
             let site = self.site(backend, "site").await?;
@@ -156,6 +240,12 @@ impl Bench {
                 self.feed(backend, &site, &mut figures).await?;
             }
             site.server.stop().await?;
+            if self.wants("memory") {
+                self.memory(backend, &mut figures).await?;
+            }
+            if self.wants("growth") {
+                self.growth(backend, &mut figures).await?;
+            }
         }
         if self.wants("redis") {
             self.redis(&mut figures).await?;
@@ -167,38 +257,6 @@ impl Bench {
             self.beside_registrations(&mut figures).await?;
         }
         Ok(figures)
-    }
-
-    /// The time to readiness, and the memory of a server before the first request.
-    async fn start(&self, figures: &mut Vec<Figure>) -> Result<()> {
-        let (mut first, mut again, mut memory) = (vec![], vec![], vec![]);
-        for round in 0..self.rounds {
-            let folder = self.folder.join(format!("start{round}"));
-            let server = Server::propusk(&folder, "").await?;
-            first.push(server.ready_after);
-            server.stop().await?;
-            let server = Server::propusk(&folder, "").await?;
-            again.push(server.ready_after);
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            memory.push(server.memory()?);
-            server.stop().await?;
-        }
-        let mut add = |name: &str, values: Vec<f64>, limit, unit| {
-            let (name, basis, required) =
-                (name.to_owned(), "set".to_owned(), Required::AtMost(1.0));
-            figures.push(Figure {
-                name,
-                rounds: values.into_iter().map(|value| (value, limit)).collect(),
-                unit,
-                basis,
-                required,
-                disk: None,
-            });
-        };
-        add("ready after a start, SQLite", again, 300.0, "ms");
-        add("ready after the very first start (keys, administrator), SQLite", first, 300.0, "ms");
-        add("idle memory after a start, SQLite", memory, 40.0, "MiB");
-        Ok(())
     }
 
     /// A new database with a server on it, and accounts to log in with.
@@ -220,11 +278,15 @@ impl Bench {
             format!("sqlite://{}", folder.join("propusk.db").display())
         };
         let server = Server::with(&folder, &url, settings).await?;
+        let postmaster = match backend {
+            "PostgreSQL" => Some(seed::postmaster(&url).await?),
+            _ => None,
+        };
         let login = server.register("bench0").await?;
         for user in 1..USERS {
             server.register(&format!("bench{user}")).await?;
         }
-        Ok(Deployment { server, url, folder, login })
+        Ok(Deployment { server, url, folder, login, postmaster })
     }
 
     async fn limit_server(&self, site: &Deployment, redis: &str) -> Result<Server> {
@@ -233,7 +295,8 @@ impl Bench {
         let (_, verify) = site.server.send(&verify).await?;
         let introspection = oauth::introspection(&site.server).await?;
         let (_, introspection) = site.server.send(&introspection).await?;
-        let lengths = [jwks.len(), verify.len(), introspection.len()];
+        let (_, userinfo) = site.server.send(&oauth::userinfo(&site.server).await?).await?;
+        let lengths = [jwks.len(), verify.len(), introspection.len(), userinfo.len()];
         Server::limits(&self.folder, lengths, redis).await
     }
 
@@ -254,22 +317,16 @@ impl Bench {
         tokens.chunks(share).map(|tokens| Load::refreshing(tokens, follow)).collect()
     }
 
-    /// Refresh next to the cost of its parts alone, and on a table with a million sessions.
-    async fn refresh(
+    /// The refresh statement alone: in PostgreSQL next to the server's own sessions, in SQLite in a
+    /// file of its own with one writer, as the server has.
+    async fn statement_alone(
         &self,
         backend: &str,
         site: &Deployment,
-        limits: &Server,
-        figures: &mut Vec<Figure>,
-    ) -> Result<()> {
-        eprintln!("{backend}: inserting a million sessions");
-        let full = self.site(backend, "million").await?;
-        let in_full = self.seed(&full, SESSIONS, MILLION).await?;
-        let seeded = self.seed(site, SESSIONS, 0).await?;
-        // The statement alone: in PostgreSQL next to the server's own sessions, in SQLite in a file
-        // of its own with one writer, as the server has.
+        name: &str,
+    ) -> Result<(Statements, Vec<Vec<Chain>>)> {
         let (alone, statements) = if site.is_sqlite() {
-            let alone = self.site(backend, "alone").await?;
+            let alone = self.site(backend, name).await?;
             let statements = Statements::Sqlite(Db::open(&alone.config()?).await?);
             (Some(alone), statements)
         } else {
@@ -283,97 +340,106 @@ impl Bench {
             .into_iter()
             .map(|session| session.chain)
             .collect();
-        let mut workers: Vec<Vec<Chain>> =
-            chains.chunks(SESSIONS.div_ceil(self.connections)).map(<[Chain]>::to_vec).collect();
         if let Some(alone) = alone {
             alone.server.stop().await?;
         }
+        let share = SESSIONS.div_ceil(self.connections);
+        Ok((statements, chains.chunks(share).map(<[Chain]>::to_vec).collect()))
+    }
+
+    /// Refresh next to the cost of its parts alone, by the JSON API and as an OAuth grant, and on a
+    /// table with a million sessions.
+    async fn refresh(
+        &self,
+        backend: &str,
+        site: &Deployment,
+        limits: &Server,
+        figures: &mut Vec<Figure>,
+    ) -> Result<()> {
+        let rows = self.rows;
+        eprintln!("{backend}: inserting {rows} sessions");
+        let full = self.site(backend, "million").await?;
+        let in_full = self.seed(&full, SESSIONS, rows).await?;
+        let seeded = self.seed(site, SESSIONS, 0).await?;
+        let (statements, mut workers) = self.statement_alone(backend, site, "alone").await?;
 
         let mut sign = self.refreshing(&seeded, false);
+        let mut sign_form: Vec<Load> =
+            (0..self.connections).map(|_| Load::fixed(oauth::token_request("bench"))).collect();
         let mut loads = self.refreshing(&seeded, true);
         let mut loads_in_full = self.refreshing(&in_full, true);
+        let mut exchanges = oauth::refreshing(site, self.connections, SESSIONS).await?;
         let before = disk_sync(&self.folder)?;
-        let (mut parts, mut plain, mut crowded) = (vec![], vec![], vec![]);
+        let (mut parts, mut plain, mut crowded, mut granted) = (vec![], vec![], vec![], vec![]);
+        let mut cpu = [vec![], vec![], vec![]];
         for round in 0..=self.rounds {
             let a = statements.drive(&mut workers, self.lasting).await?;
-            let b = drive(limits.address, &mut sign, self.lasting).await?;
-            let small = drive(site.server.address, &mut loads, self.lasting).await?;
-            let million = drive(full.server.address, &mut loads_in_full, self.lasting).await?;
+            let b = drive(limits.address, &mut sign, self.lasting).await?.per_second;
+            let c = drive(limits.address, &mut sign_form, self.lasting).await?.per_second;
+            let small = site.drive(&mut loads, self.lasting).await?;
+            let million = full.drive(&mut loads_in_full, self.lasting).await?;
+            let grant = site.drive(&mut exchanges, self.lasting).await?;
             eprintln!(
-                "{backend} refresh, round {round}: statement {a:.0}/s, signing {:.0}/s, refresh {:.0}/s ({:.2} ms), \
-                 among a million {:.0}/s ({:.2} ms)",
-                b.per_second, small.per_second, small.median, million.per_second, million.median
+                "{backend} refresh, round {round}: statement {a:.0}/s, signing {b:.0}/s, of a form {c:.0}/s, refresh \
+                 {:.0}/s ({:.2} ms), among {rows} {:.0}/s ({:.2} ms), OAuth {:.0}/s ({:.2} ms)",
+                small.per_second,
+                small.median,
+                million.per_second,
+                million.median,
+                grant.per_second,
+                grant.median
             );
             // The first round is a warm-up.
             if round > 0 {
-                let b = b.per_second;
-                parts.push((a, b));
-                plain.push((small.per_second, 1.0 / (1.0 / a + 1.0 / b)));
+                let composite = |signing: f64| 1.0 / (1.0 / a + 1.0 / signing);
+                parts.push([a, b, c]);
+                plain.push((small.per_second, composite(b)));
                 crowded.push((million.median, small.median));
+                granted.push((grant.per_second, composite(c)));
+                for (cpu, round) in cpu.iter_mut().zip([small, million, grant]) {
+                    cpu.extend(round.cpu);
+                }
             }
         }
         let disk = Some((before, disk_sync(&self.folder)?));
-        let part = |value: fn(&(f64, f64)) -> f64| median(parts.iter().map(value).collect());
+        let part = |number: usize| median(parts.iter().map(|parts| parts[number]).collect());
+        let basis = |signing: usize| {
+            format!(
+                "the composite of the statement alone ({:.0}/s) and parsing and signing alone ({:.0}/s)",
+                part(0),
+                part(signing)
+            )
+        };
+        let [cpu, cpu_in_full, cpu_of_grant] = cpu;
         figures.push(Figure {
             name: format!("refresh, {backend}"),
             rounds: plain,
             unit: "/s",
-            basis: format!(
-                "the composite of the statement alone ({:.0}/s) and parsing and signing alone ({:.0}/s)",
-                part(|(a, _)| *a),
-                part(|(_, b)| *b)
-            ),
+            basis: basis(1),
             required: Required::AtLeast(0.8),
             disk,
+            cpu,
         });
         figures.push(Figure {
             name: format!("refresh with a million sessions, {backend}"),
             rounds: crowded,
             unit: "ms",
-            basis: format!("the same with {} sessions", 2 * SESSIONS),
+            basis: format!("the same with {} sessions; {rows} more here", 2 * SESSIONS),
             required: Required::AtMost(1.3),
             disk,
+            cpu: cpu_in_full,
         });
-        if let Statements::Sqlite(db) = statements {
-            db.close().await;
-        }
-        full.server.stop().await
-    }
-
-    async fn login(
-        &self,
-        backend: &str,
-        site: &Deployment,
-        figures: &mut Vec<Figure>,
-    ) -> Result<()> {
-        let config = site.config()?;
-        let mut loads: Vec<Load> = (0..self.connections)
-            .map(|connection| {
-                let body = login_body(&format!("bench{}", connection % USERS));
-                Load::fixed(request("POST", "/api/v1/auth/login", None, Some(&body)))
-            })
-            .collect();
-        let before = disk_sync(&self.folder)?;
-        let mut rounds = vec![];
-        for round in 0..=self.rounds {
-            let (passwords, lasting) = (config.passwords.clone(), self.lasting);
-            let limit =
-                tokio::task::spawn_blocking(move || limits::argon2(&passwords, lasting)).await??;
-            let measured = drive(site.server.address, &mut loads, self.lasting).await?.per_second;
-            eprintln!("{backend} login, round {round}: argon2 {limit:.1}/s, login {measured:.1}/s");
-            if round > 0 {
-                rounds.push((measured, limit));
-            }
-        }
         figures.push(Figure {
-            name: format!("login, {backend}"),
-            rounds,
+            name: format!("OAuth refresh (grant refresh_token), {backend}"),
+            rounds: granted,
             unit: "/s",
-            basis: format!("argon2id alone on {} thread(s)", config.passwords.permits()),
-            required: Required::AtLeast(0.9),
-            disk: Some((before, disk_sync(&self.folder)?)),
+            basis: basis(2),
+            required: Required::AtLeast(0.7),
+            disk,
+            cpu: cpu_of_grant,
         });
-        Ok(())
+        statements.close().await;
+        full.server.stop().await
     }
 
     async fn against_static(
@@ -386,13 +452,15 @@ impl Bench {
     ) -> Result<Figure> {
         let mut loads: Vec<Load> =
             (0..self.connections).map(|_| Load::fixed(request.clone())).collect();
-        let mut rounds = vec![];
+        let (mut rounds, mut cpu) = (vec![], vec![]);
         for round in 0..=self.rounds {
             let bare = drive(limits.address, &mut loads, self.lasting).await?.per_second;
-            let ours = drive(site.server.address, &mut loads, self.lasting).await?.per_second;
+            let driven = site.drive(&mut loads, self.lasting).await?;
+            let ours = driven.per_second;
             eprintln!("{name}, round {round}: static {bare:.0}/s, measured {ours:.0}/s");
             if round > 0 {
                 rounds.push((ours, bare));
+                cpu.extend(driven.cpu);
             }
         }
         Ok(Figure {
@@ -402,6 +470,7 @@ impl Bench {
             basis: "a poem handler with a static response of the same size".to_owned(),
             required: Required::AtLeast(least),
             disk: None,
+            cpu,
         })
     }
 }
@@ -413,5 +482,41 @@ impl Deployment {
 
     fn config(&self) -> Result<Config> {
         seed::config(&self.folder, &self.url)
+    }
+
+    /// Begins to measure CPU time.
+    fn meter(&self) -> Result<Meter<'_>> {
+        let mut meter = Meter { site: self, server: 0.0, postgres: None };
+        (meter.server, meter.postgres) = meter.read()?;
+        Ok(meter)
+    }
+
+    /// As [`drive`], with the CPU time of a request.
+    async fn drive(&self, loads: &mut Vec<Load>, lasting: Duration) -> Result<Round> {
+        let meter = self.meter()?;
+        let mut round = drive(self.server.address, loads, lasting).await?;
+        round.cpu.push(meter.per_request(round.requests)?);
+        Ok(round)
+    }
+}
+
+/// CPU time of a deployment's processes, in microseconds, when the measurement began.
+struct Meter<'a> {
+    site: &'a Deployment,
+    server: f64,
+    postgres: Option<f64>,
+}
+
+impl Meter<'_> {
+    fn read(&self) -> Result<(f64, Option<f64>)> {
+        let server = process::cpu(self.site.server.id()?)?;
+        Ok((server, self.site.postmaster.map(process::cpu_with_children).transpose()?))
+    }
+
+    fn per_request(&self, requests: usize) -> Result<Cpu> {
+        let (server, postgres) = self.read()?;
+        let each = |now: f64, then: f64| (now - then) / requests.max(1) as f64;
+        let postgres = postgres.zip(self.postgres).map(|(now, then)| each(now, then));
+        Ok(Cpu { server: each(server, self.server), postgres })
     }
 }

@@ -1,4 +1,5 @@
-//! OAuth's hot paths: client credentials, introspection, the code flow, and latency beside RS256.
+//! OAuth's hot paths: client credentials, introspection, UserInfo, the code flow, token exchange, and
+//! latency beside RS256.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use propusk::{
     storage::{
         Db,
         browser_sessions::{self, NewBrowserSession},
-        clients,
+        clients, sessions,
     },
 };
 use serde_json::Value;
@@ -24,10 +25,15 @@ use tokio::task::JoinSet;
 
 use crate::{
     Bench, Deployment, Result,
-    client::{Connection, Load, drive, request},
-    report::{Figure, Required, median},
+    back_ends::inserts,
+    client::{Connection, Load, Round, drive, request},
+    report::{Figure, Required, disk_sync},
     server::Server,
 };
+
+/// Requests whose statements are counted.
+pub const COUNTED: i64 = 50;
+const SCOPE: &str = "openid+bench:read";
 
 pub const SECRET: &str = "a secret of the bench's own";
 const COOKIE: &str = "a cookie of the bench's own";
@@ -123,6 +129,96 @@ pub async fn introspection(server: &Server) -> Result<Vec<u8>> {
     Ok(form("/oauth2/introspect", "bench", &format!("token={token}")))
 }
 
+/// UserInfo with a token of a user.
+pub async fn userinfo(server: &Server) -> Result<Vec<u8>> {
+    let mut connection = Connection::open(server.address).await?;
+    let token = flow(&mut connection, SCOPE).await?.access_token;
+    Ok(request("GET", "/oauth2/userinfo", Some(&token), None))
+}
+
+/// Code flows over so many connections; the milliseconds of each.
+pub async fn flows(site: &Deployment, connections: usize, lasting: Duration) -> Result<Round> {
+    let until = Instant::now() + lasting;
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let mut connection = Connection::open(site.server.address).await?;
+        tasks.spawn(async move {
+            let mut times = vec![];
+            while Instant::now() < until {
+                let began = Instant::now();
+                flow(&mut connection, SCOPE).await?;
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+            Ok::<_, crate::Error>(times)
+        });
+    }
+    let mut times = vec![];
+    while let Some(done) = tasks.join_next().await {
+        times.extend(done??);
+    }
+    Ok(Round::new(times, 0, lasting))
+}
+
+/// Sessions of a client, each from a code flow, whose refresh tokens are exchanged in turn. Without
+/// an ID token, so that the access token is the only signature.
+pub async fn refreshing(
+    site: &Deployment,
+    connections: usize,
+    sessions: usize,
+) -> Result<Vec<Load>> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let mut connection = Connection::open(site.server.address).await?;
+        let count = sessions.div_ceil(connections);
+        tasks.spawn(async move {
+            let mut requests = Vec::with_capacity(count);
+            for _ in 0..count {
+                let token = flow(&mut connection, "bench:read").await?.refresh_token;
+                let body = format!("grant_type=refresh_token&refresh_token={token}");
+                requests.push(form("/oauth2/token", "bench", &body));
+            }
+            Ok::<_, crate::Error>(Load::exchanging(requests))
+        });
+    }
+    let mut loads = vec![];
+    while let Some(done) = tasks.join_next().await {
+        loads.push(done??);
+    }
+    Ok(loads)
+}
+
+/// Sessions read per second, each by its id.
+async fn reads(db: &Db, id: &str, connections: usize, lasting: Duration) -> Result<f64> {
+    let until = Instant::now() + lasting;
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let (db, id) = (db.clone(), id.to_owned());
+        tasks.spawn(async move {
+            let mut count = 0;
+            while Instant::now() < until {
+                sessions::by_id(&db, &id).await?.ok_or("the session is gone")?;
+                count += 1;
+            }
+            Ok::<usize, crate::Error>(count)
+        });
+    }
+    let mut count = 0;
+    while let Some(done) = tasks.join_next().await {
+        count += done??;
+    }
+    Ok(count as f64 / lasting.as_secs_f64())
+}
+
+/// The statements of one of [`COUNTED`] requests, in words.
+pub fn counted(before: Option<i64>, after: Option<i64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            format!("{:.2} statements each", (after - before) as f64 / COUNTED as f64)
+        }
+        _ => "statements not counted".to_owned(),
+    }
+}
+
 impl Bench {
     /// All OAuth benchmarks on one database.
     pub(crate) async fn oauth(
@@ -144,11 +240,14 @@ impl Bench {
             let request = introspection(&site.server).await?;
             figures.push(self.against_static(name, request, 0.5, site, limits).await?);
         }
+        if self.wants("userinfo") {
+            figures.push(self.userinfo(backend, site, limits).await?);
+        }
         if self.wants("code") {
-            self.code_flow(backend, site).await?;
+            figures.push(self.code_flow(backend, site, limits).await?);
         }
         if self.wants("token_exchange") {
-            self.token_exchange(backend, site).await?;
+            figures.push(self.token_exchange(backend, site).await?);
         }
         if self.wants("rs256") {
             figures.push(self.rs256(backend, site).await?);
@@ -156,52 +255,107 @@ impl Bench {
         Ok(())
     }
 
-    /// Reported without a limit: authorize in a logged-in browser, then exchange the code.
-    async fn code_flow(&self, backend: &str, site: &Deployment) -> Result<()> {
+    /// UserInfo, next to a static response and one read of the session.
+    async fn userinfo(&self, backend: &str, site: &Deployment, limits: &Server) -> Result<Figure> {
+        let request = userinfo(&site.server).await?;
         let before = statements(site).await?;
-        let mut connection = Connection::open(site.server.address).await?;
-        const COUNTED: i64 = 50;
         for _ in 0..COUNTED {
-            flow(&mut connection).await?;
+            site.server.send(&request).await?;
         }
-        let counted = match (before, statements(site).await?) {
-            (Some(before), Some(after)) => {
-                format!("{:.2}", (after - before) as f64 / COUNTED as f64)
+        let counted = counted(before, statements(site).await?);
+        let db = Db::open(&site.config()?).await?;
+        let session = site.login.session()?;
+        let mut loads: Vec<Load> =
+            (0..self.connections).map(|_| Load::fixed(request.clone())).collect();
+        let (mut rounds, mut cpu) = (vec![], vec![]);
+        for round in 0..=self.rounds {
+            let read = reads(&db, &session, self.connections, self.lasting).await?;
+            let bare = drive(limits.address, &mut loads, self.lasting).await?.per_second;
+            let ours = site.drive(&mut loads, self.lasting).await?;
+            eprintln!(
+                "{backend} userinfo, round {round}: read {read:.0}/s, static {bare:.0}/s, measured {:.0}/s",
+                ours.per_second
+            );
+            if round > 0 {
+                rounds.push((ours.per_second, 1.0 / (1.0 / read + 1.0 / bare)));
+                cpu.extend(ours.cpu);
             }
-            _ => "not measured".to_owned(),
-        };
-        let until = Instant::now() + self.lasting;
-        let mut tasks = JoinSet::new();
-        for _ in 0..self.connections {
-            let mut connection = Connection::open(site.server.address).await?;
-            tasks.spawn(async move {
-                let mut times = vec![];
-                while Instant::now() < until {
-                    let began = Instant::now();
-                    flow(&mut connection).await?;
-                    times.push(began.elapsed().as_secs_f64() * 1e3);
-                }
-                Ok::<_, crate::Error>(times)
-            });
         }
-        let mut times = vec![];
-        while let Some(done) = tasks.join_next().await {
-            times.extend(done??);
-        }
-        println!(
-            "The code flow (authorize in a logged-in browser, then token with RS256 ID token), {backend}: {:.0} flows/s, \
-             median {:.1} ms, statements a flow: {counted} (at most 4)\n",
-            times.len() as f64 / self.lasting.as_secs_f64(),
-            median(times)
-        );
-        Ok(())
+        db.close().await;
+        Ok(Figure {
+            name: format!("userinfo, {backend}"),
+            rounds,
+            unit: "/s",
+            basis: format!(
+                "the composite of one read of the session alone and a static response alone; {counted}"
+            ),
+            required: Required::Nothing,
+            disk: None,
+            cpu,
+        })
     }
 
-    /// Reported without a limit: an access token is exchanged for a narrower one.
-    async fn token_exchange(&self, backend: &str, site: &Deployment) -> Result<()> {
-        const COUNTED: i64 = 50;
+    /// Authorize in a logged-in browser, then exchange the code, next to its parts: a static
+    /// response, an insert, an update, a form with the signatures of an access token and an RS256
+    /// ID token. The two reads of the flow are not in the limit.
+    async fn code_flow(&self, backend: &str, site: &Deployment, limits: &Server) -> Result<Figure> {
         let mut connection = Connection::open(site.server.address).await?;
-        let subject = flow(&mut connection).await?;
+        let before = statements(site).await?;
+        for _ in 0..COUNTED {
+            flow(&mut connection, SCOPE).await?;
+        }
+        let counted = counted(before, statements(site).await?);
+        let db = self.insert_alone(backend, site, "code_insert").await?;
+        let (updates, mut workers) = self.statement_alone(backend, site, "code_update").await?;
+        let loads = |request: Vec<u8>| -> Vec<Load> {
+            (0..self.connections).map(|_| Load::fixed(request.clone())).collect()
+        };
+        let mut signatures = loads(form("/oauth2/token", "bench", "grant_type=authorization_code"));
+        let mut responses = loads(request("GET", crate::JWKS, None, None));
+        let disk = disk_sync(&self.folder)?;
+        let (mut rounds, mut cpu) = (vec![], vec![]);
+        for round in 0..=self.rounds {
+            let parts = [
+                inserts(&db, self.connections, self.lasting).await?,
+                updates.drive(&mut workers, self.lasting).await?,
+                drive(limits.address, &mut signatures, self.lasting).await?.per_second,
+                drive(limits.address, &mut responses, self.lasting).await?.per_second,
+            ];
+            let meter = site.meter()?;
+            let measured = flows(site, self.connections, self.lasting).await?;
+            let spent = meter.per_request(measured.requests)?;
+            let [insert, update, sign, response] = parts;
+            eprintln!(
+                "{backend} code flow, round {round}: insert {insert:.0}/s, update {update:.0}/s, signatures \
+                 {sign:.0}/s, response {response:.0}/s, flow {:.0}/s ({:.2} ms)",
+                measured.per_second, measured.median
+            );
+            if round > 0 {
+                let limit = 1.0 / parts.iter().map(|part| 1.0 / part).sum::<f64>();
+                rounds.push((measured.per_second, limit));
+                cpu.push(spent);
+            }
+        }
+        updates.close().await;
+        db.close().await;
+        Ok(Figure {
+            name: format!("code flow (both requests, RS256 ID token), {backend}"),
+            rounds,
+            unit: "/s",
+            basis: format!(
+                "the composite of a static response, an insert, an update, and a form with both signatures, \
+                 each alone; {counted} (at most 4)"
+            ),
+            required: Required::Nothing,
+            disk: Some((disk, disk_sync(&self.folder)?)),
+            cpu,
+        })
+    }
+
+    /// An access token is exchanged for a narrower one; reported without a limit.
+    async fn token_exchange(&self, backend: &str, site: &Deployment) -> Result<Figure> {
+        let mut connection = Connection::open(site.server.address).await?;
+        let subject = flow(&mut connection, SCOPE).await?.access_token;
         let body = format!(
             "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&scope=bench:read&subject_token={subject}\
              &subject_token_type=urn:ietf:params:oauth:token-type:access_token"
@@ -214,21 +368,24 @@ impl Bench {
                 return Err(format!("token answered {status}: {answer}").into());
             }
         }
-        let counted = match (before, statements(site).await?) {
-            (Some(before), Some(after)) => {
-                format!("{:.2}", (after - before) as f64 / COUNTED as f64)
-            }
-            _ => "not measured".to_owned(),
-        };
+        let counted = counted(before, statements(site).await?);
         let mut load: Vec<Load> =
             (0..self.connections).map(|_| Load::fixed(request.clone())).collect();
-        let driven = drive(site.server.address, &mut load, self.lasting).await?;
-        println!(
-            "Token exchange (audited, ES256), {backend}: {:.0} a second, median {:.1} ms, statements an exchange: \
-             {counted} (at most 3)\n",
-            driven.per_second, driven.median
-        );
-        Ok(())
+        let (mut rounds, mut cpu) = (vec![], vec![]);
+        for _ in 0..self.rounds {
+            let driven = site.drive(&mut load, self.lasting).await?;
+            rounds.push((driven.per_second, f64::NAN));
+            cpu.extend(driven.cpu);
+        }
+        Ok(Figure {
+            name: format!("token_exchange (audited, ES256), {backend}"),
+            rounds,
+            unit: "/s",
+            basis: format!("none; {counted} (at most 3)"),
+            required: Required::Nothing,
+            disk: None,
+            cpu,
+        })
     }
 
     /// The latency of a small request while every connection requests RS256 signatures, next to its
@@ -260,14 +417,21 @@ impl Bench {
             basis: "the same request alone".to_owned(),
             required: Required::AtMost(2.0),
             disk: None,
+            cpu: vec![],
         })
     }
 }
 
-/// One code flow; gives the access token.
-async fn flow(connection: &mut Connection) -> Result<String> {
+/// The tokens of a code flow.
+struct Tokens {
+    access_token: String,
+    refresh_token: String,
+}
+
+/// One code flow.
+async fn flow(connection: &mut Connection, scope: &str) -> Result<Tokens> {
     let authorize = format!(
-        "GET /oauth2/authorize?client_id=bench&response_type=code&scope=openid+bench:read&state=s&nonce=n\
+        "GET /oauth2/authorize?client_id=bench&response_type=code&scope={scope}&state=s&nonce=n\
          &redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback&code_challenge={CHALLENGE}&code_challenge_method=S256 HTTP/1.1\r\n\
          Host: 127.0.0.1\r\nCookie: propusk_session={COOKIE}\r\n\r\n"
     );
@@ -285,7 +449,12 @@ async fn flow(connection: &mut Connection) -> Result<String> {
         return Err(format!("token answered {status}: {answer}").into());
     }
     let answer: Value = serde_json::from_str(&answer)?;
-    Ok(answer["access_token"].as_str().unwrap_or_default().to_owned())
+    let token = |name: &str| -> Result<String> {
+        let token =
+            answer[name].as_str().ok_or_else(|| format!("token answered without {name}"))?;
+        Ok(token.to_owned())
+    };
+    Ok(Tokens { access_token: token("access_token")?, refresh_token: token("refresh_token")? })
 }
 
 /// The statements that PostgreSQL has run for this database, without BEGIN, COMMIT and those of

@@ -14,7 +14,7 @@ use propusk::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::{Result, server::Login};
+use crate::{Result, process::Stat, server::Login};
 
 /// Sessions are inserted between the others in this many places, so that they are spread over the
 /// table.
@@ -54,6 +54,16 @@ pub async fn create_database(url: &str, name: &str) -> Result<String> {
     let mut url = url::Url::parse(url)?;
     url.set_path(name);
     Ok(url.into())
+}
+
+/// The process that started the process of this connection: PostgreSQL's parent of all others.
+pub async fn postmaster(url: &str) -> Result<u32> {
+    let mut connection = PgConnection::connect(url).await?;
+    let id: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
+    let stat = Stat::read(u32::try_from(id)?).map_err(|error| {
+        format!("PostgreSQL must run on this machine, for its CPU time: {error}")
+    })?;
+    Ok(stat.parent)
 }
 
 /// Vacuums PostgreSQL after the inserts, so that no round pays for them.

@@ -8,12 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use propusk::oauth::refresh_token::RefreshToken;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::{
     Result,
     client::{Connection, request},
+    process,
 };
 
 pub const PASSWORD: &str = "a long walk to the lighthouse";
@@ -32,6 +34,14 @@ pub struct Login {
     pub user_id: String,
     pub access_token: String,
     pub refresh_token: String,
+}
+
+impl Login {
+    /// The id of its session.
+    pub fn session(&self) -> Result<String> {
+        let token = RefreshToken::parse(&self.refresh_token).ok_or("not a refresh token")?;
+        Ok(token.session.to_string())
+    }
 }
 
 impl Server {
@@ -66,7 +76,7 @@ impl Server {
 
     /// Starts this program again as the server of [`crate::limits::serve`].
     /// With a Redis URL, every static response follows one round trip to Redis.
-    pub async fn limits(folder: &Path, lengths: [usize; 3], redis_url: &str) -> Result<Self> {
+    pub async fn limits(folder: &Path, lengths: [usize; 4], redis_url: &str) -> Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -114,13 +124,18 @@ impl Server {
         }
     }
 
-    /// Resident memory (VmRSS) in MiB.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.child.id().ok_or("the server exited")?)
+    }
+
+    /// Resident memory in MiB.
     pub fn memory(&self) -> Result<f64> {
-        let id = self.child.id().ok_or("the server exited")?;
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        process::memory(self.id()?, "VmRSS")
+    }
+
+    /// The most resident memory so far, in MiB.
+    pub fn peak_memory(&self) -> Result<f64> {
+        process::memory(self.id()?, "VmHWM")
     }
 
     /// Sends one request; returns the status and the body.
@@ -168,7 +183,7 @@ impl Server {
 
     /// Stops it as an operator would, and waits.
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.child.id().ok_or("the server exited")?;
+        let id = self.id()?;
         Command::new("kill").arg(id.to_string()).status().await?;
         tokio::time::timeout(PATIENCE, self.child.wait()).await??;
         Ok(())
