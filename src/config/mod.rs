@@ -570,7 +570,7 @@ pub struct Passwords {
     pub memory_kib: u32,
     pub iterations: u32,
     pub parallelism: u32,
-    /// As written, 0 for "depending on the CPU cores"; [`Passwords::permits`] resolves it.
+    /// 0: depending on the CPU cores, as `password::Hasher` resolves it.
     pub permits: usize,
     pub queue: usize,
     #[serde(with = "humantime_serde")]
@@ -767,17 +767,6 @@ impl Config {
     pub fn is_default(&self, key: &str) -> bool {
         let setting = self.settings.get(key);
         setting.is_none_or(|setting| setting.source == Source::Default)
-    }
-}
-
-impl Passwords {
-    /// The number of concurrent hashes: `permits`, or one less than the CPU cores.
-    pub fn permits(&self) -> usize {
-        match self.permits {
-            0 => std::thread::available_parallelism()
-                .map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
-            permits => permits,
-        }
     }
 }
 

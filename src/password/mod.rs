@@ -1,8 +1,8 @@
 //! Password policy and password hashing with Argon2id (RFC 9106), off the async threads.
 //!
-//! A fixed number of workers hash, each with memory of its own that it keeps for the next hash
-//! (page faults are half the cost of a fresh allocation). The queue is bounded: memory never
-//! exceeds workers × `passwords.memory_kib`, and excess requests fail at once instead of waiting.
+//! A fixed number of threads hash (`workers`), with memory that is kept for the next hash (page
+//! faults are half the cost of a fresh allocation). The queue is bounded: memory never exceeds
+//! permits × `passwords.memory_kib`, and excess requests fail at once instead of waiting.
 //!
 //! Hashes that were imported from other systems ([`ImportedHash`]) are verified by the same workers,
 //! under the same permits.
@@ -10,9 +10,10 @@
 mod breached;
 mod imported;
 mod policy;
+mod workers;
 
 use std::{
-    mem,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,12 +27,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use subtle::ConstantTimeEq;
 use tokio::{
     sync::{Semaphore, oneshot},
-    task::spawn_blocking,
     time::timeout,
 };
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+use self::workers::{Plan, Workers};
 pub use self::{
     imported::{Digest, FirebaseParameters, ImportedHash, ScryptParams, UnusableHash, base64},
     policy::{Policy, PolicyError},
@@ -51,8 +52,10 @@ const MAX_FOREIGN_WORK_KIB: u64 = 4 * 1024 * 1024;
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// How long an idle worker keeps its memory.
-const KEEP_MEMORY: Duration = Duration::from_secs(60);
+/// How long a password waits until the threads of low priority count as stalled: a multiple of the
+/// shortest hash so far, within these bounds.
+const STALLED_AFTER_HASHES: u32 = 4;
+const STALLED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Passwords are compared and hashed in NFKC, so that every keyboard's encoding of one is the same.
 fn normalised(password: &str) -> Zeroizing<String> {
@@ -86,16 +89,20 @@ pub enum PasswordError {
 
 /// Why a [`Hasher`] cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "passwords.memory_kib, passwords.iterations and passwords.parallelism are not valid Argon2 \
-     parameters: {0}; use at least 8 KiB of memory per lane, one iteration and one lane"
-)]
-pub struct HasherError(argon2::Error);
+pub enum HasherError {
+    #[error(
+        "passwords.memory_kib, passwords.iterations and passwords.parallelism are not valid Argon2 \
+         parameters: {0}; use at least 8 KiB of memory per lane, one iteration and one lane"
+    )]
+    Parameters(argon2::Error),
+    #[error("cannot start the threads that hash passwords: {0}; lower `passwords.permits`")]
+    Threads(io::Error),
+}
 
 /// Hashes and verifies passwords on workers of its own. Clones share them.
 #[derive(Clone)]
 pub struct Hasher {
-    jobs: async_channel::Sender<Job>,
+    workers: Arc<Workers>,
     /// One permit per job, waiting or running.
     places: Arc<Semaphore>,
     /// One permit per running job; granted first come, first served.
@@ -110,36 +117,37 @@ pub struct Hasher {
 struct Shared {
     params: Params,
     hashes: AtomicU64,
+    /// Microseconds of the shortest hash with the configured parameters; the maximum before one.
+    shortest: AtomicU64,
     duration: Histogram,
 }
-
-type Job = Box<dyn FnOnce(&Shared, &mut Vec<Block>) + Send>;
 
 impl Hasher {
     /// Starts the workers. `duration` observes the seconds that each hash takes, without queueing.
     ///
     /// # Errors
-    /// [`HasherError`] when Argon2 rejects the parameters.
-    ///
-    /// # Panics
-    /// Outside a Tokio runtime.
+    /// [`HasherError`] when Argon2 rejects the parameters, or no thread can be started.
     pub fn new(config: &config::Passwords, duration: Histogram) -> Result<Self, HasherError> {
         let params =
             Params::new(config.memory_kib, config.iterations, config.parallelism, Some(HASH_BYTES))
-                .map_err(HasherError)?;
+                .map_err(HasherError::Parameters)?;
         let dummy = phc_string(&params, &[0; SALT_BYTES], &[0; HASH_BYTES]).into();
-        let workers = config.permits().clamp(1, Semaphore::MAX_PERMITS);
-        let max_waiting = config.queue.min(Semaphore::MAX_PERMITS - workers);
-        let shared = Arc::new(Shared { params, hashes: AtomicU64::new(0), duration });
-        // As long as there are permits for it, a job finds room.
-        let (jobs, queue) = async_channel::bounded(workers);
-        for _ in 0..workers {
-            tokio::spawn(work(Arc::clone(&shared), queue.clone()));
-        }
+        let plan = Plan::new(config.permits.min(Semaphore::MAX_PERMITS));
+        let permits = plan.permits();
+        let max_waiting = config.queue.min(Semaphore::MAX_PERMITS - permits);
+        let shared = Arc::new(Shared {
+            params,
+            hashes: AtomicU64::new(0),
+            shortest: AtomicU64::new(u64::MAX),
+            duration,
+        });
+        let watched = Arc::clone(&shared);
+        let workers = Workers::start(plan, move || watched.stalled_after());
+        let workers = Arc::new(workers.map_err(HasherError::Threads)?);
         Ok(Self {
-            jobs,
-            places: Arc::new(Semaphore::new(workers + max_waiting)),
-            turns: Arc::new(Semaphore::new(workers)),
+            workers,
+            places: Arc::new(Semaphore::new(permits + max_waiting)),
+            turns: Arc::new(Semaphore::new(permits)),
             max_waiting,
             queue_timeout: config.queue_timeout,
             shared,
@@ -258,38 +266,27 @@ impl Hasher {
         let turn = timeout(self.queue_timeout, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| PasswordError::Overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |shared, memory| {
-            let result = job(shared, memory);
+        let shared = Arc::clone(&self.shared);
+        self.workers.push(Box::new(move |memory| {
+            let result = job(&shared, memory);
             drop((place, turn));
             // An error means that the caller has gone away.
             let _ = answer.send(result);
-        });
-        self.jobs.try_send(job).map_err(|_| PasswordError::Internal)?;
+        }));
         // A job that panicked has dropped its sender; the panic hook has reported it.
         answered.await.map_err(|_| PasswordError::Internal)
     }
 }
 
-/// One worker: runs jobs one at a time, until the last [`Hasher`] is dropped.
-async fn work(shared: Arc<Shared>, queue: async_channel::Receiver<Job>) {
-    let mut memory = Vec::new();
-    loop {
-        match timeout(KEEP_MEMORY, queue.recv()).await {
-            Ok(Ok(job)) => {
-                let (shared, mut lent) = (Arc::clone(&shared), mem::take(&mut memory));
-                let done = spawn_blocking(move || {
-                    job(&shared, &mut lent);
-                    lent
-                });
-                memory = done.await.unwrap_or_default();
-            }
-            Ok(Err(_)) => return,
-            Err(_) => memory = Vec::new(),
+impl Shared {
+    fn stalled_after(&self) -> Duration {
+        let [least, most] = STALLED_AFTER;
+        match self.shortest.load(Ordering::Relaxed) {
+            u64::MAX => least,
+            micros => (STALLED_AFTER_HASHES * Duration::from_micros(micros)).clamp(least, most),
         }
     }
-}
 
-impl Shared {
     /// One hash. `None` when Argon2 rejects its input, which is logged.
     fn argon2(
         &self,
@@ -314,8 +311,13 @@ impl Shared {
             &mut hash,
             &mut memory[..blocks],
         );
-        self.duration.observe(start.elapsed().as_secs_f64());
+        let took = start.elapsed();
+        self.duration.observe(took.as_secs_f64());
         self.hashes.fetch_add(1, Ordering::Relaxed);
+        if argon2.params() == &self.params {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.shortest.fetch_min(micros, Ordering::Relaxed);
+        }
         // A stored hash may have needed more than the configured memory.
         let granted = self.params.block_count();
         if memory.len() > granted {

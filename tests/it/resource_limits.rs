@@ -1,6 +1,6 @@
 //! Overload: the surplus is refused, other requests are served, memory stays flat.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
@@ -15,20 +15,24 @@ use crate::support::{
     Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process::Process, send,
 };
 
-/// The peak memory of the process, in MiB. Tests about memory measure a separate process: in this
-/// one other tests run, and freed memory leaves no trace.
-pub fn peak(server: &Process) -> usize {
+/// Where Linux has what it knows about the process.
+fn proc_folder(server: &Process) -> PathBuf {
     let address = server.base.strip_prefix("http://").expect("an address");
     let is_it = |environment: Vec<u8>| {
         let setting = format!("PROPUSK_SERVER__LISTEN={address}");
         environment.split(|byte| *byte == 0).any(|variable| variable == setting.as_bytes())
     };
-    let status = std::fs::read_dir("/proc")
+    std::fs::read_dir("/proc")
         .expect("Linux")
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| std::fs::read(path.join("environ")).is_ok_and(is_it))
-        .map(|path| std::fs::read_to_string(path.join("status")).expect("its status"))
-        .expect("the process");
+        .expect("the process")
+}
+
+/// The peak memory of the process, in MiB. Tests about memory measure a separate process: in this
+/// one other tests run, and freed memory leaves no trace.
+pub fn peak(server: &Process) -> usize {
+    let status = std::fs::read_to_string(proc_folder(server).join("status")).expect("its status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
     kib.expect("a number of KiB") / 1024
@@ -301,6 +305,57 @@ async fn t74_the_memory_of_a_login_flood_is_bounded_by_permits() {
     assert!(counts[&503] > 300, "{counts:?}");
     // A second concurrent hash would be 19 MiB more.
     watched.assert_flat(15);
+}
+
+/// The threads of a process that hash passwords: name, scheduling policy, clock ticks of CPU time.
+fn hashing_threads(server: &Process) -> Vec<(String, u8, u64)> {
+    let tasks = std::fs::read_dir(proc_folder(server).join("task")).expect("its threads");
+    let mut threads: Vec<_> = tasks
+        .map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")))
+        .filter_map(|stat| {
+            // proc_pid_stat(5): "id (name) state …", where the state is field 3.
+            let stat = stat.expect("a line");
+            let (head, fields) = stat.rsplit_once(") ").expect("a name");
+            let name = head.split_once('(').expect("a name").1.to_owned();
+            let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+            let field = |number: usize| fields[number - 3].parse::<u64>().expect("a number");
+            let policy = u8::try_from(field(41)).expect("a policy");
+            name.starts_with("argon2-").then_some((name, policy, field(14) + field(15)))
+        })
+        .collect();
+    threads.sort();
+    threads
+}
+
+#[tokio::test]
+async fn passwords_are_hashed_by_threads_that_yield_to_others() {
+    const OTHER: u8 = 0;
+    const IDLE: u8 = 5;
+    let policies = async |permits| {
+        let database = Database::new(Backend::Sqlite).await;
+        let settings = [
+            ("PROPUSK_PASSWORDS__MEMORY_KIB", "19456"),
+            ("PROPUSK_PASSWORDS__ITERATIONS", "4"),
+            ("PROPUSK_PASSWORDS__PERMITS", permits),
+        ];
+        let server = Process::serve(&database, &settings).await;
+        let body = json!({ "email": "a@example.org", "username": "alice", "password": PASSWORD });
+        let url = format!("{}/api/v1/auth/register", server.base);
+        let reply = send(reqwest::Client::new().post(url).json(&body)).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{reply:?}");
+        let threads = hashing_threads(&server);
+        let ticks: u64 = threads.iter().map(|(_, _, ticks)| ticks).sum();
+        assert!(ticks > 0, "the hash was not computed on {threads:?}");
+        threads.into_iter().map(|(name, policy, _)| (name, policy)).collect::<Vec<_>>()
+    };
+    let names = |threads: &[(&str, u8)]| -> Vec<(String, u8)> {
+        threads.iter().map(|(name, policy)| ((*name).to_owned(), *policy)).collect()
+    };
+    let three = [("argon2-0", IDLE), ("argon2-1", IDLE), ("argon2-reserve", OTHER)];
+    assert_eq!(policies("3").await, names(&three));
+    assert_eq!(policies("1").await, names(&[("argon2-0", OTHER)]), "no other would make progress");
+    // The default depends on the machine and its quotas.
+    assert!(!policies("0").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

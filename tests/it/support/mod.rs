@@ -122,8 +122,8 @@ impl Database {
         Db::open(&config).await.expect("it opens")
     }
 
-    /// The settings of every server on this database: cheap argon2, no rate limits, no metrics
-    /// port.
+    /// The settings of every server on this database: cheap argon2 on one thread, no rate limits, no
+    /// metrics port.
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),
@@ -132,6 +132,9 @@ impl Database {
             ("PROPUSK_LIMITS__ENABLED", "false"),
             ("PROPUSK_PASSWORDS__MEMORY_KIB", "64"),
             ("PROPUSK_PASSWORDS__ITERATIONS", "1"),
+            // Of normal priority: threads that yield to all others would get no core beside the
+            // other tests.
+            ("PROPUSK_PASSWORDS__PERMITS", "1"),
             ("PROPUSK_SERVER__SHUTDOWN_GRACE", "2s"),
             // As where no SMTP server is configured: tests with mails set it.
             ("PROPUSK_MAIL__DELIVERY", "off"),
