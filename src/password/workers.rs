@@ -326,7 +326,9 @@ mod tests {
         workers.push(Box::new(|_| panic!("on purpose")));
         workers.push(Box::new(|memory| memory.push(Block::default())));
         let kept = ended.clone();
-        workers.push(Box::new(move |memory| drop(kept.send(memory.len()))));
+        workers.push(Box::new(move |memory| {
+            let _ = kept.send(memory.len());
+        }));
         assert_eq!(has_ended.recv_timeout(WITHIN), Ok(1), "a panic costs its own memory only");
         let queue = Arc::downgrade(&workers.0);
         drop((workers, ended));
