@@ -71,3 +71,20 @@ fn compose_offers_metrics_to_its_network_and_publishes_none() {
     assert_eq!(path, format!("./secrets/{secret}"));
     assert!(read("dev/secrets").contains(&format!("write {secret} ")), "dev/secrets makes it");
 }
+
+/// A system call that the filter lacks would end the server at its start.
+#[test]
+fn the_systemd_unit_lets_threads_lower_their_priority() {
+    let unit = read("packaging/systemd/propusk.service");
+    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    // systemd.exec(5): what a later line allows is taken out of an earlier refusal.
+    let mut refuses = false;
+    for filter in filters {
+        match filter.strip_prefix('~') {
+            Some(refused) => refuses |= refused.split(' ').any(|name| name == "@resources"),
+            None if filter == "sched_setscheduler setpriority" => refuses = false,
+            None => {}
+        }
+    }
+    assert!(!refuses, "@resources has sched_setscheduler and setpriority");
+}
