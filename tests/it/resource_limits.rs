@@ -314,7 +314,8 @@ fn hashing_threads(server: &Process) -> Vec<(String, u8, u64)> {
         .map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")))
         .filter_map(|stat| {
             // proc_pid_stat(5): "id (name) state …", where the state is field 3.
-            let stat = stat.expect("a line");
+            // A thread may have ended meanwhile.
+            let stat = stat.ok()?;
             let (head, fields) = stat.rsplit_once(") ").expect("a name");
             let name = head.split_once('(').expect("a name").1.to_owned();
             let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
