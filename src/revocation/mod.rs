@@ -2,7 +2,8 @@
 //!
 //! Entries are rows with gapless numbers in commit order. Before a check is answered, the version
 //! of the list is compared with the last one observed, and the missing entries are read. Version
-//! checks are coalesced: one query that begins after a group of checks arrived answers all of them.
+//! checks are coalesced ([`storage::shared`]): one query that begins after a group of checks
+//! arrived answers all of them.
 //! So every check sees every revocation that was acknowledged before it, by any process, while a
 //! thousand checks cost a handful of queries. While one query runs, new checks gather for the next
 //! one and do not wait for its answer. Queries go to a trusted Redis replica ([`redis`]) if there
@@ -17,7 +18,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     feed::Feed,
@@ -36,26 +37,21 @@ use crate::{
     storage::{
         self, CommitNotifications, Db, DedicatedConnection, change_counters,
         revocations::{self, NumberedRevocation},
+        shared::{Call, Serve, Shared},
     },
 };
 
-/// Checks that may be queued; further callers wait for room in the queue.
+/// Commits that may be queued for their notification; further ones wait for room in the queue.
 const QUEUE_LENGTH: usize = 4096;
 
-/// Concurrent version checks; with one, every caller would wait for the same answer.
+/// Concurrent version checks.
 const CONCURRENT_CHECKS: usize = 2;
-
-/// Initial capacity for the callers of one version check.
-const GROUP_CAPACITY: usize = 64;
-
-/// Upper bound of yields before a version check begins; it begins once two yields add no caller.
-const MAX_YIELDS: usize = 12;
 
 /// The revocation list of one process.
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     entries: Arc<RwLock<Entries>>,
-    checks: mpsc::Sender<Waiter>,
+    checks: Arc<Shared<(), bool>>,
     /// The change feed.
     pub feed: Arc<Feed>,
     /// The Redis replica, if Redis is configured.
@@ -96,25 +92,21 @@ impl RevocationList {
         let versions = change_counters::read(&db).await?;
         directory.observe(versions.clients);
         entries.catch_up(revocations::since(&db, 0, clock.now()).await?, versions.revocations);
-        let (checks, waiting) = mpsc::channel(QUEUE_LENGTH);
-        let list = Self {
-            entries: Arc::new(RwLock::new(entries)),
-            checks,
-            feed: Arc::new(Feed::new(versions.revocations)),
-            replica: Replica::new(config).map(Arc::new),
-        };
-        let known = Arc::new(VersionCheck {
-            entries: Arc::clone(&list.entries),
-            feed: Arc::clone(&list.feed),
-            replica: list.replica.clone(),
-            keys,
-            directory,
+        let entries = Arc::new(RwLock::new(entries));
+        let feed = Arc::new(Feed::new(versions.revocations));
+        let replica = Replica::new(config).map(Arc::new);
+        let checks = (0..CONCURRENT_CHECKS).map(|_| VersionCheck {
+            entries: Arc::clone(&entries),
+            feed: Arc::clone(&feed),
+            replica: replica.clone(),
+            keys: Arc::clone(&keys),
+            directory: Arc::clone(&directory),
+            connection: db.dedicated_connection(),
+            db: db.without_notifications(),
+            clock: clock.clone(),
         });
-        let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..CONCURRENT_CHECKS {
-            let (known, waiting) = (Arc::clone(&known), Arc::clone(&waiting));
-            tokio::spawn(known.run(waiting, db.without_notifications(), clock.clone()));
-        }
+        let checks = Arc::new(Shared::start(checks));
+        let list = Self { entries, checks, feed, replica };
         list.notify_on_commit(&db, clock, rng);
         Ok(list)
     }
@@ -160,9 +152,7 @@ impl RevocationList {
     /// # Errors
     /// [`SyncError`] if the database does not answer.
     pub async fn sync(&self) -> Result<(), SyncError> {
-        let (answer, synced) = oneshot::channel();
-        self.checks.send(answer).await.map_err(|_| SyncError)?;
-        if synced.await.unwrap_or(false) { Ok(()) } else { Err(SyncError) }
+        if self.checks.call(()).await.unwrap_or(false) { Ok(()) } else { Err(SyncError) }
     }
 
     /// The kind of the entry that revokes the token, as of the last [`RevocationList::sync`].
@@ -344,74 +334,40 @@ struct VersionCheck {
     replica: Option<Arc<Replica>>,
     keys: Arc<Keys>,
     directory: Arc<Directory>,
+    connection: DedicatedConnection,
+    db: Db,
+    clock: Clock,
 }
 
-type Waiter = oneshot::Sender<bool>;
+impl Serve<(), bool> for VersionCheck {
+    // They cost a check nothing.
+    const MOST: usize = 4096;
 
-/// The callers of the next version check; empty once every sender is gone.
-async fn gather(waiting: &Mutex<mpsc::Receiver<Waiter>>) -> Vec<Waiter> {
-    let mut group = Vec::with_capacity(GROUP_CAPACITY);
-    let mut waiting = waiting.lock().await;
-    waiting.recv_many(&mut group, QUEUE_LENGTH).await;
-    // Callers that are about to arrive join the group: one query for all is cheaper.
-    let mut idle_yields = 0;
-    for _ in 0..MAX_YIELDS {
-        let before = group.len();
-        tokio::task::yield_now().await;
-        while let Ok(waiter) = waiting.try_recv() {
-            group.push(waiter);
-        }
-        idle_yields = if group.len() == before { idle_yields + 1 } else { 0 };
-        if idle_yields == 2 {
-            break;
+    async fn serve(&mut self, calls: Vec<Call<(), bool>>) {
+        let synced = match self.check().await {
+            Ok(()) => true,
+            // A CLI command closes the database at its end, while its own commit is being synced.
+            Err(crate::keys::Error::Storage(error)) if error.is_closed() => false,
+            Err(error) => {
+                tracing::error!(%error, "revocation list sync failed; tokens are rejected");
+                false
+            }
+        };
+        for call in calls {
+            call.answer(synced);
         }
     }
-    group
 }
 
 impl VersionCheck {
-    /// Answers queued callers until every sender is gone.
-    async fn run(
-        self: Arc<Self>,
-        waiting: Arc<Mutex<mpsc::Receiver<Waiter>>>,
-        db: Db,
-        clock: Clock,
-    ) {
-        let mut connection = db.dedicated_connection();
-        loop {
-            let group = gather(&waiting).await;
-            if group.is_empty() {
-                return;
-            }
-            let synced = match self.check(&mut connection, &db, &clock).await {
-                Ok(()) => true,
-                // A CLI command closes the database at its end, while its own commit is being
-                // synced.
-                Err(crate::keys::Error::Storage(error)) if error.is_closed() => false,
-                Err(error) => {
-                    tracing::error!(%error, "revocation list sync failed; tokens are rejected");
-                    false
-                }
-            };
-            for waiter in group {
-                let _ = waiter.send(synced);
-            }
-        }
-    }
-
-    async fn check(
-        &self,
-        connection: &mut DedicatedConnection,
-        db: &Db,
-        clock: &Clock,
-    ) -> Result<(), crate::keys::Error> {
+    async fn check(&mut self) -> Result<(), crate::keys::Error> {
         let replicated = match &self.replica {
             Some(replica) => replica.versions().await,
             None => None,
         };
         let versions = match replicated {
             Some(versions) => versions,
-            None => change_counters::read_on(connection).await?,
+            None => change_counters::read_on(&mut self.connection).await?,
         };
         self.directory.observe(versions.clients);
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).number;
@@ -422,7 +378,7 @@ impl VersionCheck {
             };
             let added = match replicated {
                 Some(added) => added,
-                None => revocations::since(db, known, clock.now()).await?,
+                None => revocations::since(&self.db, known, self.clock.now()).await?,
             };
             // Under one lock: when a follower receives an entry, the list already contains it, even
             // if it revokes the follower's own token.
@@ -431,7 +387,7 @@ impl VersionCheck {
             entries.catch_up(added, versions.revocations);
         }
         if versions.keys > self.keys.ring().version {
-            self.keys.reload(db, clock.now()).await?;
+            self.keys.reload(&self.db, self.clock.now()).await?;
         }
         Ok(())
     }

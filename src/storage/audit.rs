@@ -1,8 +1,9 @@
 //! The audit log: who changed what, when, and from where.
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Db, Error, Result, Row, Statement, Tx};
+use super::{Db, Error, Result, Row, Statement, Tx, statement::json};
 use crate::{clock::Timestamp, model::actor::Actor};
 
 /// Records an audit entry by itself. `detail` must not contain secrets.
@@ -14,7 +15,7 @@ pub async fn add(
     detail: Value,
     now: Timestamp,
 ) -> Result<()> {
-    db.write(actor.audit_entry(action, Some(subject), detail, now)).await?;
+    db.write(NewRow::new(actor, action, Some(subject), &detail, now).insertion()).await?;
     Ok(())
 }
 
@@ -28,31 +29,77 @@ impl Actor {
         detail: Value,
         now: Timestamp,
     ) -> Result<()> {
-        tx.run(self.audit_entry(action, subject, detail, now)).await?;
+        tx.run(NewRow::new(self, action, subject, &detail, now).insertion()).await?;
         Ok(())
     }
+}
 
-    /// The statement of [`Actor::note`], fit for [`Statement::followed_by`].
-    pub(super) fn audit_entry(
-        &self,
+/// A new row.
+#[derive(Debug, Serialize)]
+pub(super) struct NewRow {
+    at: i64,
+    action: &'static str,
+    actor: String,
+    subject: Option<String>,
+    address: Option<String>,
+    request_id: Option<String>,
+    correlation_id: Option<String>,
+    detail: String,
+}
+
+impl NewRow {
+    /// `detail` must not contain secrets.
+    pub(super) fn new(
+        actor: &Actor,
         action: &'static str,
         subject: Option<&str>,
-        detail: Value,
+        detail: &Value,
         now: Timestamp,
-    ) -> Statement {
-        let caller = self.caller.as_ref();
+    ) -> Self {
+        let caller = actor.caller.as_ref();
+        Self {
+            at: now.0,
+            action,
+            actor: actor.actor.clone(),
+            subject: subject.map(str::to_owned),
+            address: caller.map(|caller| caller.address.to_string()),
+            request_id: caller.map(|caller| caller.request_id.clone()),
+            correlation_id: actor.correlation_id().map(str::to_owned),
+            detail: detail.to_string(),
+        }
+    }
+
+    /// The statement that adds it, fit for [`Statement::followed_by`].
+    pub(super) fn insertion(self) -> Statement {
         Statement::new(
             "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8",
         )
-        .bind(now)
-        .bind(action)
-        .bind(self.actor.as_str())
-        .bind(subject)
-        .bind(caller.map(|caller| caller.address.to_string()))
-        .bind(caller.map(|caller| caller.request_id.as_str()))
-        .bind(self.correlation_id())
-        .bind(detail.to_string())
+        .bind(self.at)
+        .bind(self.action)
+        .bind(self.actor)
+        .bind(self.subject)
+        .bind(self.address)
+        .bind(self.request_id)
+        .bind(self.correlation_id)
+        .bind(self.detail)
+    }
+
+    /// As [`NewRow::insertion`], of any number of rows, in their order.
+    pub(super) fn insertion_of_all(rows: &[&Self]) -> Result<Statement> {
+        let statement = Statement::new(
+            "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
+             SELECT value ->> 'at', value ->> 'action', value ->> 'actor', value ->> 'subject', \
+             value ->> 'address', value ->> 'request_id', value ->> 'correlation_id', value ->> 'detail' \
+             FROM json_each($1)",
+        )
+        .for_postgres(
+            "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
+             SELECT t.at, t.action, t.actor, t.subject, t.address, t.request_id, t.correlation_id, t.detail \
+             FROM json_to_recordset(CAST($1 AS json)) AS t (at BIGINT, action TEXT, actor TEXT, subject TEXT, \
+             address TEXT, request_id TEXT, correlation_id TEXT, detail TEXT)",
+        );
+        Ok(statement.bind(json(rows)?))
     }
 }
 

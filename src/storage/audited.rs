@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use serde_json::Value;
 
 use super::{
-    Db, Result, Row, Statement, Tx, outbox,
+    Db, Result, Row, Statement, Tx, audit, outbox,
     revocations::{self, NumberedRevocation},
 };
 use crate::{
@@ -128,30 +128,87 @@ pub struct AuditedWrite<'a> {
     rng: &'a Rng,
     actor: Actor,
     now: Timestamp,
-    then: Vec<Statement>,
+    records: Records,
+}
+
+/// Events and audit entries that a change is written with.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    events: Vec<outbox::NewRow>,
+    entries: Vec<audit::NewRow>,
+}
+
+impl Records {
+    fn insertions(self) -> Vec<Statement> {
+        let events = self.events.into_iter().map(outbox::NewRow::insertion);
+        events.chain(self.entries.into_iter().map(audit::NewRow::insertion)).collect()
+    }
+
+    /// Those of several changes together: two statements, whatever their number.
+    pub(super) fn insertions_of_all(records: &[&Self]) -> Result<Vec<Statement>> {
+        let events: Vec<_> = records.iter().flat_map(|records| &records.events).collect();
+        let entries: Vec<_> = records.iter().flat_map(|records| &records.entries).collect();
+        Ok(vec![
+            outbox::NewRow::insertion_of_all(&events)?,
+            audit::NewRow::insertion_of_all(&entries)?,
+        ])
+    }
 }
 
 impl<'a> AuditedWrite<'a> {
     /// Begins with nothing to write.
     pub fn new(db: &'a Db, clock: &'a Clock, rng: &'a Rng, actor: Actor) -> Self {
-        Self { db, clock, rng, actor, now: clock.now(), then: Vec::with_capacity(2) }
+        Self { db, clock, rng, actor, now: clock.now(), records: Records::default() }
     }
 
     /// Adds an event to the outbox.
     pub fn event(mut self, event: &Event) -> Self {
         let id = model::new_id(self.clock, self.rng);
-        self.then.push(outbox::insertion(id, event, self.actor.correlation_id(), self.now));
+        let row = outbox::NewRow::new(id, event, self.actor.correlation_id(), self.now);
+        self.records.events.push(row);
         self
     }
 
     /// Adds an entry to the audit log. `detail` says what changed and holds no secret.
     pub fn audit(mut self, action: &'static str, subject: Option<&str>, detail: Value) -> Self {
-        self.then.push(self.actor.audit_entry(action, subject, detail, self.now));
+        let row = audit::NewRow::new(&self.actor, action, subject, &detail, self.now);
+        self.records.entries.push(row);
         self
     }
 
     /// Runs the change, which has a RETURNING, and gives its rows.
     pub(super) async fn after(self, change: Statement) -> Result<Vec<Row>> {
-        self.db.write(change.followed_by(self.then)).await
+        run_with(self.db, change, self.records).await
     }
+
+    /// The database, and what an event needs that depends on what the change finds.
+    pub(super) fn for_later(self) -> (&'a Db, Stamp) {
+        let id = model::new_id(self.clock, self.rng);
+        let correlation_id = self.actor.correlation_id().map(str::to_owned);
+        (self.db, Stamp { id, correlation_id, now: self.now })
+    }
+
+    /// The database and what goes with the change, for one that shares its statement with others.
+    pub(super) fn into_parts(self) -> (&'a Db, Records) {
+        (self.db, self.records)
+    }
+}
+
+/// What an event needs that is known before the change it describes.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    id: String,
+    correlation_id: Option<String>,
+    now: Timestamp,
+}
+
+impl Stamp {
+    pub(super) fn event(&self, event: &Event) -> outbox::NewRow {
+        outbox::NewRow::new(self.id.clone(), event, self.correlation_id.as_deref(), self.now)
+    }
+}
+
+/// Runs a change, which has a RETURNING, with its records.
+pub(super) async fn run_with(db: &Db, change: Statement, records: Records) -> Result<Vec<Row>> {
+    db.write(change.followed_by(records.insertions())).await
 }

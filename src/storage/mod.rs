@@ -40,6 +40,8 @@ pub mod second_factors;
 pub mod service_revocations;
 pub mod service_tokens;
 pub mod sessions;
+pub mod shared;
+mod shared_sessions;
 pub mod single_use;
 mod sqlite;
 mod statement;
@@ -61,12 +63,15 @@ use std::{
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use tokio::sync::{mpsc, oneshot};
 
-use self::autocommit::{Access, AutocommitPool, Connects};
 pub use self::statement::{Row, Statement};
 pub use self::{
     audited::{AuditedTx, AuditedWrite},
     autocommit::DedicatedConnection,
     measurements::Measurements,
+};
+use self::{
+    autocommit::{Access, AutocommitPool, Connects},
+    shared_sessions::SharedSessions,
 };
 
 use crate::config;
@@ -130,6 +135,26 @@ impl Error {
         Self::Database(sqlx::Error::PoolClosed)
     }
 
+    /// The error of a statement that several callers share, for one more of them.
+    fn for_another(&self) -> Self {
+        match self {
+            Self::Database(sqlx::Error::PoolClosed) => Self::closed(),
+            Self::Database(sqlx::Error::PoolTimedOut) => Self::Database(sqlx::Error::PoolTimedOut),
+            Self::Corrupt(what) => Self::Corrupt(what.clone()),
+            error => Self::Database(sqlx::Error::Protocol(error.to_string())),
+        }
+    }
+
+    /// Whether the database has answered that the statement failed, so that nothing of it is kept:
+    /// not where the connection was lost or the answer did not come in time.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Database(error) => error.as_database_error().is_some(),
+            Self::Conflict(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether this process has closed the database itself ([`Db::close`]).
     pub const fn is_closed(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::PoolClosed))
@@ -174,6 +199,7 @@ pub struct Db {
     backend: Backend,
     notifications: Arc<OnceLock<CommitNotifications>>,
     measurements: Arc<OnceLock<Measurements>>,
+    sessions: Arc<SharedSessions>,
 }
 
 /// Receives a notification of every commit that moved a counter ([`change_counters`]).
@@ -269,7 +295,12 @@ impl Db {
     }
 
     fn of(backend: Backend) -> Self {
-        Self { backend, notifications: Arc::default(), measurements: Arc::default() }
+        Self {
+            backend,
+            notifications: Arc::default(),
+            measurements: Arc::default(),
+            sessions: Arc::default(),
+        }
     }
 
     /// From now on statements and commits are measured.

@@ -1,8 +1,11 @@
 //! The outbox: events, written in the transaction of the change they describe.
 
-use serde_json::json;
+use serde::Serialize;
 
-use super::{Db, Result, Statement, Tx, statement::one};
+use super::{
+    Db, Result, Statement, Tx,
+    statement::{json, one},
+};
 use crate::{
     clock::Timestamp,
     model::{event::Event, event_types},
@@ -17,6 +20,67 @@ fn must_match_its_schema(event: &Event) {
     }
 }
 
+/// A new row.
+#[derive(Debug, Serialize)]
+pub(super) struct NewRow {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subject: String,
+    data: String,
+    correlation_id: Option<String>,
+    created_at: i64,
+}
+
+impl NewRow {
+    pub(super) fn new(
+        id: String,
+        event: &Event,
+        correlation_id: Option<&str>,
+        now: Timestamp,
+    ) -> Self {
+        must_match_its_schema(event);
+        Self {
+            id,
+            kind: event.kind,
+            subject: event.subject.clone(),
+            data: event.data.to_string(),
+            correlation_id: correlation_id.map(str::to_owned),
+            created_at: now.0,
+        }
+    }
+
+    /// The statement that adds it, fit for [`Statement::followed_by`].
+    pub(super) fn insertion(self) -> Statement {
+        Statement::new(
+            "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
+             SELECT $1, $2, $3, $4, $5, $6",
+        )
+        .bind(self.id)
+        .bind(self.kind)
+        .bind(self.subject)
+        .bind(self.data)
+        .bind(self.correlation_id)
+        .bind(self.created_at)
+    }
+
+    /// As [`NewRow::insertion`], of any number of rows, in their order.
+    pub(super) fn insertion_of_all(rows: &[&Self]) -> Result<Statement> {
+        let statement = Statement::new(
+            "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
+             SELECT value ->> 'id', value ->> 'type', value ->> 'subject', value ->> 'data', \
+             value ->> 'correlation_id', value ->> 'created_at' FROM json_each($1)",
+        )
+        .for_postgres(
+            "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
+             SELECT t.id, t.type, t.subject, t.data, t.correlation_id, t.created_at \
+             FROM json_to_recordset(CAST($1 AS json)) AS t (id TEXT, type TEXT, subject TEXT, data TEXT, \
+             correlation_id TEXT, created_at BIGINT)",
+        );
+        Ok(statement.bind(json(rows)?))
+    }
+}
+
 /// Adds an event.
 pub async fn add(
     tx: &mut Tx,
@@ -25,51 +89,15 @@ pub async fn add(
     correlation_id: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
-    tx.run(insertion(id, event, correlation_id, now)).await?;
+    tx.run(NewRow::new(id, event, correlation_id, now).insertion()).await?;
     Ok(())
-}
-
-/// The statement of [`add`], fit for [`Statement::followed_by`].
-pub(super) fn insertion(
-    id: String,
-    event: &Event,
-    correlation_id: Option<&str>,
-    now: Timestamp,
-) -> Statement {
-    must_match_its_schema(event);
-    Statement::new(
-        "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
-         SELECT $1, $2, $3, $4, $5, $6",
-    )
-    .bind(id)
-    .bind(event.kind)
-    .bind(event.subject.as_str())
-    .bind(event.data.to_string())
-    .bind(correlation_id)
-    .bind(now)
 }
 
 /// Adds events under these ids. One statement, whatever their number.
 pub async fn add_all(tx: &mut Tx, events: &[(String, Event)], now: Timestamp) -> Result<()> {
-    events.iter().for_each(|(_, event)| must_match_its_schema(event));
-    let rows: Vec<_> = events
-        .iter()
-        .map(|(id, event)| {
-            json!({ "id": id, "type": event.kind, "subject": event.subject, "data": event.data.to_string() })
-        })
-        .collect();
-    let rows =
-        serde_json::to_string(&rows).map_err(|error| super::Error::Corrupt(error.to_string()))?;
-    let statement = Statement::new(
-        "INSERT INTO outbox (id, type, subject, data, created_at) \
-         SELECT value ->> 'id', value ->> 'type', value ->> 'subject', value ->> 'data', $2 FROM json_each($1)",
-    )
-    .for_postgres(
-        "INSERT INTO outbox (id, type, subject, data, created_at) \
-         SELECT t.id, t.type, t.subject, t.data, $2 FROM json_to_recordset(CAST($1 AS json)) \
-         AS t (id TEXT, type TEXT, subject TEXT, data TEXT)",
-    );
-    tx.run(statement.bind(rows).bind(now)).await?;
+    let row = |(id, event): &(String, Event)| NewRow::new(id.clone(), event, None, now);
+    let rows: Vec<_> = events.iter().map(row).collect();
+    tx.run(NewRow::insertion_of_all(&rows.iter().collect::<Vec<_>>())?).await?;
     Ok(())
 }
 

@@ -1,16 +1,24 @@
 //! Sessions and their refresh token families.
 
+use serde::Serialize;
+
 use super::{
     AuditedWrite, Db, Error, Result, Row, Statement, Tx,
+    audited::{Stamp, run_with},
     change_counters::{self, Counter},
     consents,
     modules::{lock_external, open_grants, read_open_grants},
-    statement::one,
+    outbox,
+    shared_sessions::{self, Opening},
+    statement::{hex, one, optional_hex},
     users::{read_user, user_column},
 };
 use crate::{
     clock::Timestamp,
-    model::session::{RevocationReason, Session, SessionDetails, SessionOverview},
+    model::{
+        event::Event,
+        session::{RevocationReason, Session, SessionDetails, SessionOverview},
+    },
     oauth::scope::Scope,
 };
 
@@ -27,6 +35,8 @@ macro_rules! session_columns {
         )
     };
 }
+
+pub(super) use session_columns;
 
 /// Sessions whose clients have a back-channel logout URI.
 macro_rules! has_logout_uri {
@@ -105,47 +115,107 @@ macro_rules! insert {
     };
 }
 
+/// A new row.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionRow {
+    pub id: String,
+    subject: String,
+    user_id: Option<String>,
+    client_id: String,
+    scope: String,
+    chain_key: i64,
+    #[serde(serialize_with = "hex")]
+    current_hash: [u8; 32],
+    now: i64,
+    idle_expires_at: i64,
+    expires_at: i64,
+    address: Option<String>,
+    user_agent: Option<String>,
+    browser_session_id: Option<String>,
+    #[serde(serialize_with = "optional_hex")]
+    code_hash: Option<[u8; 32]>,
+    redirect_uri: Option<String>,
+    code_challenge: Option<String>,
+    exchanged_at: Option<i64>,
+    authenticated_at: Option<i64>,
+    offline: bool,
+    details: Option<String>,
+}
+
+impl SessionRow {
+    fn new(new: NewSession, now: Timestamp) -> Result<Self> {
+        let details = if new.details == SessionDetails::default() {
+            None
+        } else {
+            let details = serde_json::to_string(&new.details);
+            Some(details.map_err(|error| Error::Corrupt(error.to_string()))?)
+        };
+        let (chain_key, current_hash, code, exchanged_at) = match new.credential {
+            Credential::Refresh { chain_key, first_hash } => {
+                (chain_key, first_hash, None, Some(now.0))
+            }
+            Credential::Nothing => (0, NO_TOKEN, None, Some(now.0)),
+            Credential::Code { hash, redirect_uri, challenge } => {
+                (0, NO_TOKEN, Some((hash, redirect_uri, challenge)), None)
+            }
+        };
+        let (code_hash, redirect_uri, code_challenge) = match code {
+            Some((hash, redirect_uri, challenge)) => {
+                (Some(hash), Some(redirect_uri), Some(challenge))
+            }
+            None => (None, None, None),
+        };
+        Ok(Self {
+            id: new.id,
+            subject: new.subject,
+            user_id: new.user_id,
+            client_id: new.client_id,
+            scope: new.scope.to_string(),
+            chain_key: i64::from(chain_key),
+            current_hash,
+            now: now.0,
+            idle_expires_at: new.idle_expires_at.0,
+            expires_at: new.expires_at.0,
+            address: new.address,
+            user_agent: new.user_agent,
+            browser_session_id: new.browser_session_id,
+            code_hash,
+            redirect_uri,
+            code_challenge,
+            exchanged_at,
+            authenticated_at: new.authenticated_at.map(|at| at.0),
+            offline: new.offline,
+            details,
+        })
+    }
+
+    fn bind_to(self, statement: Statement) -> Statement {
+        statement
+            .bind(self.id)
+            .bind(self.subject)
+            .bind(self.user_id)
+            .bind(self.client_id)
+            .bind(self.scope)
+            .bind(self.chain_key)
+            .bind(self.current_hash)
+            .bind(self.now)
+            .bind(self.idle_expires_at)
+            .bind(self.expires_at)
+            .bind(self.address)
+            .bind(self.user_agent)
+            .bind(self.browser_session_id)
+            .bind(self.code_hash.map(|hash| hash.to_vec()))
+            .bind(self.redirect_uri)
+            .bind(self.code_challenge)
+            .bind(self.exchanged_at)
+            .bind(self.authenticated_at)
+            .bind(self.offline)
+            .bind(self.details)
+    }
+}
+
 fn insertion(statement: Statement, new: NewSession, now: Timestamp) -> Result<Statement> {
-    let details = if new.details == SessionDetails::default() {
-        None
-    } else {
-        let details = serde_json::to_string(&new.details);
-        Some(details.map_err(|error| Error::Corrupt(error.to_string()))?)
-    };
-    let (chain_key, current_hash, code, exchanged_at) = match new.credential {
-        Credential::Refresh { chain_key, first_hash } => (chain_key, first_hash, None, Some(now)),
-        Credential::Nothing => (0, NO_TOKEN, None, Some(now)),
-        Credential::Code { hash, redirect_uri, challenge } => {
-            (0, NO_TOKEN, Some((hash, redirect_uri, challenge)), None)
-        }
-    };
-    let (code_hash, redirect_uri, challenge) = match code {
-        Some((hash, redirect_uri, challenge)) => {
-            (Some(hash.to_vec()), Some(redirect_uri), Some(challenge))
-        }
-        None => (None, None, None),
-    };
-    Ok(statement
-        .bind(new.id)
-        .bind(new.subject)
-        .bind(new.user_id)
-        .bind(new.client_id)
-        .bind(new.scope.to_string())
-        .bind(i64::from(chain_key))
-        .bind(current_hash)
-        .bind(now)
-        .bind(new.idle_expires_at)
-        .bind(new.expires_at)
-        .bind(new.address)
-        .bind(new.user_agent)
-        .bind(new.browser_session_id)
-        .bind(code_hash)
-        .bind(redirect_uri)
-        .bind(challenge)
-        .bind(exchanged_at)
-        .bind(new.authenticated_at)
-        .bind(new.offline)
-        .bind(details))
+    Ok(SessionRow::new(new, now)?.bind_to(statement))
 }
 
 /// Adds a session.
@@ -156,16 +226,18 @@ pub async fn insert(tx: &mut Tx, new: NewSession, now: Timestamp) -> Result<()> 
 }
 
 /// Adds a session that is no code with its event and audit entry, and reads its user and modules:
-/// one statement. `None`: the account does not exist or is disabled. Thanks to the lock, disabling it
-/// concurrently revokes this session as well.
+/// one statement, which sessions without an account share. `None`: the account does not exist or is
+/// disabled. Thanks to the lock, disabling it concurrently revokes this session as well.
 pub async fn open(
     write: AuditedWrite<'_>,
     new: NewSession,
     now: Timestamp,
 ) -> Result<Option<Session>> {
-    macro_rules! returning {
-        () => {
+    macro_rules! insert_where_enabled {
+        ($lock:literal) => {
             concat!(
+                insert!("SELECT ", " FROM users u WHERE u.id = $3 AND u.disabled_at IS NULL"),
+                $lock,
                 " RETURNING ",
                 user_column!("sessions.user_id"),
                 ", ",
@@ -173,27 +245,35 @@ pub async fn open(
             )
         };
     }
-    macro_rules! insert_where_enabled {
-        ($lock:literal) => {
-            concat!(
-                insert!("SELECT ", " FROM users u WHERE u.id = $3 AND u.disabled_at IS NULL"),
-                $lock,
-                returning!()
-            )
-        };
-    }
-    let statement = match new.user_id.as_deref() {
-        Some(id) if id.contains('\0') => return Ok(None),
-        Some(_) => Statement::new(insert_where_enabled!(""))
-            .locking(insert_where_enabled!(" FOR SHARE OF u")),
-        None => Statement::new(concat!(insert!("VALUES (", ")"), returning!())),
+    let session = opened(&new, now);
+    let Some(user_id) = new.user_id.clone() else {
+        let (db, records) = write.into_parts();
+        let row = SessionRow::new(new, now)?;
+        return shared_sessions::open(db, Opening { session, row, records }).await.map(Some);
     };
-    let (user_id, session) = (new.user_id.clone(), opened(&new, now));
+    if user_id.contains('\0') {
+        return Ok(None);
+    }
+    let statement =
+        Statement::new(insert_where_enabled!("")).locking(insert_where_enabled!(" FOR SHARE OF u"));
     let Some(row) = one(write.after(insertion(statement, new, now)?).await?) else {
         return Ok(None);
     };
-    let user = user_id.map(|id| read_user(&row, id)).transpose()?;
+    let user = Some(read_user(&row, user_id)?);
     Ok(Some(Session { user, modules: read_open_grants(&row)?, ..session }))
+}
+
+/// Adds one session without an account, by a statement of its own.
+pub(super) async fn open_one(db: Db, opening: Opening) -> Result<Session> {
+    let Opening { session, row, records } = opening;
+    let statement = Statement::new(concat!(
+        insert!("VALUES (", ")"),
+        " RETURNING ",
+        open_grants!("sessions.subject")
+    ));
+    let row = one(run_with(&db, row.bind_to(statement), records).await?);
+    let modules = row.map_or_else(|| Ok(vec![]), |row| read_open_grants(&row))?;
+    Ok(Session { modules, ..session })
 }
 
 /// A new session as its row will be, without its user and modules.
@@ -243,7 +323,7 @@ pub enum CodeInsertion {
 }
 
 /// Adds a session that starts as an authorization code: one statement for a client without consent,
-/// else a transaction; no event until the exchange. Revoking a browser session or withdrawing a
+/// which concurrent requests share, else a transaction; no event until the exchange. Revoking a browser session or withdrawing a
 /// consent also revokes the codes: thanks to the locks, a code is either inserted before and
 /// revoked too, or not issued. The browser session is locked first, as by a logout or a deletion of
 /// the user.
@@ -254,7 +334,7 @@ pub async fn insert_code(
     now: Timestamp,
 ) -> Result<CodeInsertion> {
     let Some(consent) = consent else {
-        return Ok(logged_in(db.write(code_insertion(new, now)?).await?));
+        return shared_sessions::insert_code(db, SessionRow::new(new, now)?).await;
     };
     let mut tx = db.begin().await?;
     let outcome = insert_code_within(&mut tx, new, Some(consent), now).await?;
@@ -273,7 +353,7 @@ pub async fn insert_code_within(
     now: Timestamp,
 ) -> Result<CodeInsertion> {
     let (user_id, client_id) = (new.user_id.clone(), new.client_id.clone());
-    let outcome = logged_in(tx.run(code_insertion(new, now)?).await?);
+    let outcome = logged_in(tx.run(code_insertion(SessionRow::new(new, now)?)).await?);
     let Some(RequiredConsent { resource, scope }) = consent else {
         return Ok(outcome);
     };
@@ -285,8 +365,13 @@ pub async fn insert_code_within(
     Ok(outcome)
 }
 
+/// [`insert_code`] without a consent, by a statement of its own.
+pub(super) async fn insert_one_code(db: Db, row: SessionRow) -> Result<CodeInsertion> {
+    Ok(logged_in(db.write(code_insertion(row)).await?))
+}
+
 /// Inserts a code if its browser session is valid.
-fn code_insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
+fn code_insertion(row: SessionRow) -> Statement {
     macro_rules! insert_where_logged_in {
         ($lock:literal) => {
             concat!(
@@ -301,7 +386,7 @@ fn code_insertion(new: NewSession, now: Timestamp) -> Result<Statement> {
     }
     let statement = Statement::new(insert_where_logged_in!(""))
         .locking(insert_where_logged_in!(" FOR SHARE OF b"));
-    insertion(statement, new, now)
+    row.bind_to(statement)
 }
 
 fn logged_in(rows: Vec<Row>) -> CodeInsertion {
@@ -346,55 +431,140 @@ pub struct CodeExchange {
     pub clients_version: i64,
 }
 
-/// Exchanges an authorization code. Single use is one statement, as with [`ROTATE`]. Everything the
-/// code is bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does
-/// not consume the code.
+/// The exchange of a code. Single use is one statement, as with [`ROTATE`]. Everything the code is
+/// bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does not consume
+/// the code. `$rows` selects the row of `$session`.
+macro_rules! exchange_sql {
+    (
+        $before:literal, $rows:literal, session: $session:literal, hash: $hash:literal,
+        client: $client:literal, redirect_uri: $redirect_uri:literal, challenge: $challenge:literal,
+        chain_key: $chain_key:literal, first: $first:literal, at: $at:literal,
+        idle_until: $idle_until:literal, until: $until:literal, version: $version:literal $(,)?
+    ) => {
+        concat!(
+            $before,
+            "UPDATE sessions SET exchanged_at = ", $at, ", rotated_at = ", $at,
+            ", chain_key = ", $chain_key, ", current_hash = ", $first,
+            ", idle_expires_at = ", $idle_until, ", expires_at = ", $until,
+            $rows, "sessions.id = ", $session, " AND code_hash = ", $hash,
+            " AND client_id = ", $client,
+            " AND (", $redirect_uri, " = '' OR redirect_uri = ", $redirect_uri,
+            ") AND code_challenge = ", $challenge,
+            " AND exchanged_at IS NULL AND revoked_at IS NULL AND idle_expires_at > ", $at,
+            " AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
+             AND ", $version, " = (SELECT v.version FROM change_counters v WHERE v.name = 'clients') RETURNING ",
+            session_columns!()
+        )
+    };
+}
+pub(super) use exchange_sql;
+
+/// Exchanges an authorization code for a session, with the event of it. Concurrent exchanges share
+/// a transaction.
 pub async fn exchange_code(
-    tx: &mut Tx,
+    write: AuditedWrite<'_>,
     code: &PresentedCode<'_>,
-    to: &CodeExchange,
+    to: CodeExchange,
     now: Timestamp,
 ) -> Result<Option<Session>> {
-    const EXCHANGE: &str = concat!(
-        "UPDATE sessions SET exchanged_at = $1, rotated_at = $1, chain_key = $2, current_hash = $3, \
-         idle_expires_at = $4, expires_at = $5 \
-         WHERE id = $6 AND code_hash = $7 AND client_id = $8 AND ($9 = '' OR redirect_uri = $9) \
-         AND code_challenge = $10 AND exchanged_at IS NULL AND revoked_at IS NULL AND idle_expires_at > $1 \
-         AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
-         AND $11 = (SELECT v.version FROM change_counters v WHERE v.name = 'clients') RETURNING ",
-        session_columns!()
+    let (db, stamp) = write.for_later();
+    let exchange = Exchange {
+        session: code.session.to_owned(),
+        hash: code.hash,
+        client_id: code.client_id.to_owned(),
+        redirect_uri: code.redirect_uri.to_owned(),
+        challenge: code.challenge.to_owned(),
+        to,
+        now,
+        stamp,
+    };
+    shared_sessions::exchange(db, exchange).await
+}
+
+/// The parameters of [`exchange_code`].
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub session: String,
+    pub hash: [u8; 32],
+    pub client_id: String,
+    pub redirect_uri: String,
+    pub challenge: String,
+    pub to: CodeExchange,
+    pub now: Timestamp,
+    pub stamp: Stamp,
+}
+
+impl Exchange {
+    /// The hash of the first refresh token.
+    pub fn first(&self) -> &[u8; 32] {
+        self.to.first_hash.as_ref().unwrap_or(&NO_TOKEN)
+    }
+
+    /// The event of the session that the code has become.
+    pub fn event(&self, session: &Session) -> outbox::NewRow {
+        let event = Event::session_created(&session.subject, &session.id, &session.client_id);
+        self.stamp.event(&event)
+    }
+}
+
+/// [`exchange_code`] in a transaction of its own.
+pub(super) async fn exchange_one(db: Db, exchange: Exchange) -> Result<Option<Session>> {
+    const EXCHANGE: &str = exchange_sql!(
+        "", " WHERE ", session: "$6", hash: "$7", client: "$8", redirect_uri: "$9",
+        challenge: "$10", chain_key: "$2", first: "$3", at: "$1", idle_until: "$4", until: "$5",
+        version: "$11",
     );
-    let rows = tx
-        .run(
-            Statement::new(EXCHANGE)
-                .bind(now)
-                .bind(i64::from(to.chain_key))
-                .bind(to.first_hash.unwrap_or(NO_TOKEN))
-                .bind(to.idle_expires_at)
-                .bind(to.expires_at)
-                .bind(code.session)
-                .bind(code.hash)
-                .bind(code.client_id)
-                .bind(code.redirect_uri)
-                .bind(code.challenge)
-                .bind(to.clients_version),
-        )
-        .await?;
-    one(rows).map(|row| from_row(&row)).transpose()
+    let statement = Statement::new(EXCHANGE)
+        .bind(exchange.now)
+        .bind(i64::from(exchange.to.chain_key))
+        .bind(*exchange.first())
+        .bind(exchange.to.idle_expires_at)
+        .bind(exchange.to.expires_at)
+        .bind(exchange.session.as_str())
+        .bind(exchange.hash)
+        .bind(exchange.client_id.as_str())
+        .bind(exchange.redirect_uri.as_str())
+        .bind(exchange.challenge.as_str())
+        .bind(exchange.to.clients_version);
+    let mut tx = db.begin().await?;
+    let session = one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()?;
+    if let Some(session) = &session {
+        tx.run(exchange.event(session).insertion()).await?;
+    }
+    tx.commit().await?;
+    Ok(session)
 }
 
 /// The refresh. Single use is one statement: the first request with the current token of a valid
 /// session updates the row, and no other request matches it afterwards; there is no gap between
-/// check and update. It inserts no row and updates no index.
-pub const ROTATE: &str = concat!(
-    "UPDATE sessions SET generation = generation + 1, current_hash = $3, rotated_at = $4, \
-     idle_expires_at = CASE WHEN $5 < expires_at THEN $5 ELSE expires_at END \
-     WHERE id = $1 AND current_hash = $2 AND client_id = $6 AND revoked_at IS NULL AND idle_expires_at > $4 \
-     AND expires_at > $4 \
-     AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
-     AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = sessions.client_id AND c.disabled_at IS NOT NULL) \
-     RETURNING ",
-    session_columns!()
+/// check and update. It inserts no row and updates no index. `$rows` selects the row of `$session`.
+macro_rules! rotate_sql {
+    (
+        $before:literal, $rows:literal, session: $session:literal, client: $client:literal,
+        presented: $presented:literal, successor: $successor:literal, at: $at:literal,
+        idle_until: $idle_until:literal $(,)?
+    ) => {
+        concat!(
+            $before,
+            "UPDATE sessions SET generation = generation + 1, current_hash = ", $successor,
+            ", rotated_at = ", $at, ", idle_expires_at = CASE WHEN ", $idle_until,
+            " < expires_at THEN ", $idle_until, " ELSE expires_at END",
+            $rows, "sessions.id = ", $session, " AND current_hash = ", $presented,
+            " AND client_id = ", $client,
+            " AND revoked_at IS NULL AND idle_expires_at > ", $at, " AND expires_at > ", $at,
+            " AND NOT EXISTS (SELECT 1 FROM users d WHERE d.id = sessions.user_id AND d.disabled_at IS NOT NULL) \
+             AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = sessions.client_id AND c.disabled_at IS NOT NULL) \
+             RETURNING ",
+            session_columns!()
+        )
+    };
+}
+pub(super) use rotate_sql;
+
+/// The refresh of one session.
+pub const ROTATE: &str = rotate_sql!(
+    "", " WHERE ", session: "$1", client: "$6", presented: "$2", successor: "$3", at: "$4",
+    idle_until: "$5",
 );
 
 /// Rotates the refresh token of a valid session; `None` if the presented token is not the current
@@ -408,29 +578,46 @@ pub async fn rotate(
     now: Timestamp,
     idle_expires_at: Timestamp,
 ) -> Result<Option<Session>> {
-    let rows = db
-        .write(
-            Statement::new(ROTATE)
-                .bind(id)
-                .bind(presented)
-                .bind(successor)
-                .bind(now)
-                .bind(idle_expires_at)
-                .bind(client_id),
-        )
-        .await?;
-    one(rows).map(|row| from_row(&row)).transpose()
+    let rotation = Rotation {
+        session: id.to_owned(),
+        client_id: client_id.to_owned(),
+        presented,
+        successor,
+        now,
+        idle_expires_at,
+    };
+    shared_sessions::rotate(db, rotation).await
 }
 
-/// Finds a session by its id.
+/// The parameters of [`rotate`].
+#[derive(Debug)]
+pub(super) struct Rotation {
+    pub session: String,
+    pub client_id: String,
+    pub presented: [u8; 32],
+    pub successor: [u8; 32],
+    pub now: Timestamp,
+    pub idle_expires_at: Timestamp,
+}
+
+/// [`rotate`] by a statement of its own.
+pub(super) async fn rotate_one(db: Db, rotation: Rotation) -> Result<Option<Session>> {
+    let statement = Statement::new(ROTATE)
+        .bind(rotation.session)
+        .bind(rotation.presented)
+        .bind(rotation.successor)
+        .bind(rotation.now)
+        .bind(rotation.idle_expires_at)
+        .bind(rotation.client_id);
+    one(db.write(statement).await?).map(|row| from_row(&row)).transpose()
+}
+
+/// Finds a session by its id, by a statement that began after this call.
 pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
-    let rows = db
-        .read(
-            Statement::new(concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = $1"))
-                .bind(id),
-        )
-        .await?;
-    one(rows).map(|row| from_row(&row)).transpose()
+    if id.contains('\0') {
+        return Ok(None);
+    }
+    shared_sessions::by_id(db, id).await
 }
 
 macro_rules! overview {
@@ -725,7 +912,7 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
     Ok(rows.len())
 }
 
-fn from_row(row: &Row) -> Result<Session> {
+pub(super) fn from_row(row: &Row) -> Result<Session> {
     let scope: String = row.get("scope")?;
     let user_id: Option<String> = row.get("user_id")?;
     Ok(Session {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::{Serialize, Serializer};
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection,
     Type, postgres::PgRow, sqlite::SqliteRow,
@@ -108,9 +109,10 @@ impl Statement {
         let mut postgres = format!("WITH changed AS ({})", self.postgres_text());
         let mut sqlite = format!("SAVEPOINT compound; {}", self.sql);
         for (number, insert) in inserts.into_iter().enumerate() {
-            let text = renumbered(&insert.sql, self.values.len());
+            let text = renumbered(&insert.postgres_text(), self.values.len());
             let exists = "WHERE EXISTS (SELECT 1 FROM changed)";
             postgres.push_str(&format!(", then{number} AS ({text} {exists})"));
+            let text = renumbered(&insert.sql, self.values.len());
             // The rows that the statement before has changed.
             sqlite.push_str(&format!("; {text} WHERE changes() > 0"));
             self.values.extend(insert.values);
@@ -206,6 +208,29 @@ impl Row {
             Self::Postgres(row) => row.try_get(column)?,
             Self::Sqlite(row) => row.try_get(column)?,
         })
+    }
+}
+
+/// Rows as JSON: one parameter for all of them, whatever their number.
+pub(super) fn json<T: Serialize>(rows: &[T]) -> Result<String> {
+    serde_json::to_string(rows).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
+/// Bytes within [`json`], as the `unhex` of SQLite and the `decode` of PostgreSQL read them.
+pub(super) fn hex<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+    serializer.serialize_str(&text)
+}
+
+/// As [`hex`].
+pub(super) fn optional_hex<S: Serializer>(
+    bytes: &Option<[u8; 32]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => hex(bytes, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

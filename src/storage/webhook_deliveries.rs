@@ -3,7 +3,10 @@
 
 use serde_json::json;
 
-use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
+use super::{
+    Db, Error, Result, Row, Statement, Tx,
+    statement::{json as json_rows, one},
+};
 use crate::{
     clock::Timestamp,
     model::webhook::{Delivery, DeliveryState},
@@ -67,7 +70,7 @@ pub async fn queue(
         .iter()
         .map(|(webhook, event)| json!({ "w": webhook, "id": event.id, "type": event.kind }))
         .collect();
-    let rows = serde_json::to_string(&rows).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let rows = json_rows(&rows)?;
     macro_rules! insert {
         ($select:literal) => {
             concat!(

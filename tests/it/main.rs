@@ -78,6 +78,7 @@ mod self_service;
 mod sequences;
 mod services;
 mod sessions;
+mod shared_statements;
 mod smoke;
 mod structure;
 mod threats;

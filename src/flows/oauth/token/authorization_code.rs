@@ -17,7 +17,6 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
-        event::Event,
         session::{RevocationReason, Session},
     },
     oauth::{
@@ -83,13 +82,8 @@ pub(super) async fn redeem(
     let client = &known.client;
     let refresh = first_refresh_token(app, client, presented.session, now)?;
     let exchange = code_exchange(app, known, refresh.as_ref(), now);
-    let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
-    let redeemed = rows::exchange_code(&mut tx, presented, &exchange, now).await?;
-    if let Some(session) = &redeemed {
-        let event = Event::session_created(&session.subject, presented.session, &client.id);
-        tx.event(&event).await?;
-    }
-    tx.commit().await?;
+    let write = app.write(Actor::caller(&client.id, caller));
+    let redeemed = rows::exchange_code(write, presented, exchange, now).await?;
     let Some(mut session) = redeemed else {
         return Ok(None);
     };
