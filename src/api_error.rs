@@ -70,6 +70,10 @@ error_codes! {
     /// The client is authenticated, but may not do this (RFC 6749 §5.2).
     UnauthorizedClient = "UNAUTHORIZED_CLIENT" FORBIDDEN,
     RegistrationDisabled = "REGISTRATION_DISABLED" FORBIDDEN,
+    /// Users register with an invitation only.
+    InvitationRequired = "INVITATION_REQUIRED" FORBIDDEN,
+    /// The invitation is unknown, was used or revoked, or has expired.
+    InvalidInvitation = "INVALID_INVITATION" BAD_REQUEST,
     /// Mails are off.
     MailDisabled = "MAIL_DISABLED" FORBIDDEN,
     /// The token of a mail is unknown, was used or has expired.
@@ -375,6 +379,8 @@ impl From<Error> for ApiError {
                 ..Self::new(ErrorCode::AccountPending, message)
             },
             E::RegistrationDisabled => Self::new(ErrorCode::RegistrationDisabled, message),
+            E::InvitationRequired => Self::new(ErrorCode::InvitationRequired, message),
+            E::InvalidInvitation => Self::new(ErrorCode::InvalidInvitation, message),
             E::MailOff => Self::new(ErrorCode::MailDisabled, message),
             E::NotDelivered(_) => Self::new(ErrorCode::Unavailable, message),
             E::InvalidLink => Self::new(ErrorCode::InvalidEmailToken, message),

@@ -29,6 +29,14 @@ pub enum Error {
     AccountPending,
     #[error("registration is disabled")]
     RegistrationDisabled,
+    /// `registration.mode` is `invitation`, and the request has none.
+    #[error("registration takes an invitation: open the link of one, or send its token as `invitation`")]
+    InvitationRequired,
+    /// An invitation is unknown, was used or revoked, or has expired, indistinguishably.
+    #[error(
+        "the invitation is not valid: it was used, was revoked or has expired; ask for a new one"
+    )]
+    InvalidInvitation,
     /// `mail.delivery` is off: what needs a mail is not offered.
     #[error("this deployment sends no mails: ask its operator")]
     MailOff,

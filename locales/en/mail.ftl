@@ -54,3 +54,8 @@ mail-week = The link can be used once, within seven days.
 mail-deletion-subject = Your account will be deleted
 mail-deletion-text = The deletion of your account at { $brand } was requested. It will be deleted on { $date }, with everything in it. Until then you can keep it: log in.
 mail-deletion-not-you = If this was not you, log in now to keep the account, and change your password.
+
+mail-invitation-subject = You are invited
+mail-invitation-text = You are invited to create an account at { $brand }. The link is valid until { $date } and for one account.
+mail-invitation-button = Create the account
+mail-invitation-not-you = If you do not expect it, ignore this mail: no account is created.

@@ -20,6 +20,7 @@ mod clients;
 mod commands;
 mod events;
 mod import;
+mod invitations;
 mod issuers;
 mod listing;
 mod mail;
@@ -94,6 +95,9 @@ enum Command {
     /// Manage user roles
     #[command(subcommand)]
     Role(modules::RoleCommand),
+    /// Manage invitations to register
+    #[command(subcommand)]
+    Invitation(invitations::InvitationCommand),
     /// Show customer services, check their settings, and remove stored tokens
     #[command(subcommand)]
     Service(services::ServiceCommand),
@@ -423,6 +427,9 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Role(command) => {
                 on_app(config, async |app| modules::role(app, command).await).await
+            }
+            Command::Invitation(command) => {
+                on_app(config, async |app| invitations::invitation(app, command).await).await
             }
             Command::Service(command) => {
                 on_app(config, async |app| services::service(app, command).await).await

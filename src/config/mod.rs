@@ -10,6 +10,7 @@ mod mail;
 mod named;
 mod older_service;
 mod profile;
+mod registration;
 mod second_factors;
 pub mod services;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use self::{
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
     profile::Profile,
+    registration::{Registration, UserRegistration},
     second_factors::SecondFactors,
     webhooks::Webhooks,
 };
@@ -575,14 +577,6 @@ pub struct Passwords {
     pub queue: usize,
     #[serde(with = "humantime_serde")]
     pub queue_timeout: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Registration {
-    pub enabled: bool,
-    /// As written; [`Config::confirms_registrations`] resolves `Auto`.
-    pub confirm_email: Switch,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::{Config, DEFAULT_TOML, LogFormat, RegistrationMode, SigningAlgorithm, mask_url};
+use super::{Config, DEFAULT_TOML, LogFormat, RegistrationMode, SigningAlgorithm, UserRegistration, mask_url};
 
 fn load(file: Option<&Path>, env: &[(&str, &str)]) -> Result<Config, String> {
     let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -98,9 +98,9 @@ fn the_environment_overrides_the_file() {
 fn a_variable_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("named.toml");
-    fs::write(&path, "[registration]\nenabled = false").unwrap();
+    fs::write(&path, "[registration]\nmode = \"closed\"").unwrap();
     let config = load(None, &[("PROPUSK_CONFIG", path.to_str().unwrap())]).unwrap();
-    assert!(!config.registration.enabled);
+    assert_eq!(config.registration.mode, UserRegistration::Closed);
 
     let error = load(None, &[("PROPUSK_CONFIG", "/no/such.toml")]).unwrap_err();
     assert!(error.contains("/no/such.toml: cannot read the file: No such file"), "{error}");
@@ -778,4 +778,26 @@ fn problems_of_login_providers_name_the_key_and_no_secret() {
     let twice = PROVIDER.replace("[upstream.acme]", "[upstream.second]");
     let error = load_text(&format!("{PROVIDER}{twice}"), &[]).unwrap_err();
     assert!(error.contains("upstream.second.issuer ("), "{error}");
+}
+
+#[test]
+fn addresses_register_at_allowed_domains_only() {
+    use crate::model::user::Email;
+    let domains = r#"["Example.ORG", "пример.рф", "xn--strae-oqa.example"]"#;
+    let config = load(None, &[("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", domains)]).unwrap();
+    let admits = |text: &str| config.registration.admits(&Email::parse(text).unwrap());
+    for allowed in
+        ["a@example.org", "A@EXAMPLE.ORG", "a@xn--e1afmkfd.xn--p1ai", "a@пример.рф", "a@straße.example"]
+    {
+        assert!(admits(allowed), "{allowed}");
+    }
+    for refused in ["a@sub.example.org", "a@example.org.evil.test", "a@xexample.org", "a@strasse.example"] {
+        assert!(!admits(refused), "{refused}");
+    }
+    for wrong in [r#"["a@example.org"]"#, r#"[""]"#, r#"["*.example.org"]"#] {
+        let error = load(None, &[("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", wrong)]).unwrap_err();
+        assert!(error.contains("registration.allowed_domains"), "{error}");
+    }
+    let old = load(None, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).unwrap_err();
+    assert!(old.contains("PROPUSK_REGISTRATION__ENABLED"), "{old}");
 }

@@ -42,6 +42,7 @@ username_claim = "preferred_username"
 email_claim = "email"
 email_verified_claim = "email_verified"
 registration = true
+registration_without_invitation = false
 trust_email = false
 mfa_acr_values = []
 mfa_amr_values = []
@@ -74,6 +75,8 @@ pub struct Provider {
     pub email_verified_claim: String,
     /// Whether its users may get an account here, where the server allows registration.
     pub registration: bool,
+    /// Whether its users need no invitation where `registration.mode` is `invitation`.
+    pub registration_without_invitation: bool,
     /// Whether an address that the provider has verified counts as verified here.
     pub trust_email: bool,
     pub mfa_acr_values: Vec<String>,

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     ClientAuth, Config, Provisioning, SaslMechanism, Tls, is_loopback, login, mail, profile,
-    second_factors, webhooks,
+    registration, second_factors, webhooks,
 };
 use crate::model::key::LONGEST_SESSION_LIFE;
 
@@ -37,6 +37,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     second_factors::problems(config, &mut found);
     login::problems(config, &mut found);
     profile::problems(config, &mut found);
+    registration::problems(config, &mut found);
     numbers(config, &mut found);
     rest(config, &mut found);
     found

@@ -8,7 +8,8 @@ use crate::{
     flows::{accounts::deletion, admin::modules, mail, provisioning, webhooks},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
-        email_tokens, guesses, idempotency, initial_access_tokens, known_sources,
+        email_tokens, guesses, idempotency, initial_access_tokens, invitations,
+        known_sources,
         outbox::{self, Kept},
         pushed_requests, revocations, service_tokens, sessions, single_use, webhook_deliveries,
     },
@@ -84,6 +85,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     mail::sweep(app, now, BATCH).await?;
     all_of!(clients);
     all_of!(initial_access_tokens);
+    all_of!(invitations);
     all_of!(service_tokens);
     while modules::expire_some(app, EXPIRED).await? == EXPIRED {
         tokio::task::yield_now().await;

@@ -238,6 +238,8 @@ fn error_page(
     let title_key = match (error.code, error.code.status()) {
         (ErrorCode::CrossSite, _) => ErrorTitle::StaleForm,
         (ErrorCode::RegistrationDisabled, _) => ErrorTitle::RegistrationClosed,
+        (ErrorCode::InvitationRequired, _) => ErrorTitle::InvitationRequired,
+        (ErrorCode::InvalidInvitation, _) => ErrorTitle::InvalidInvitation,
         // A path that only accepts POST is no page for a user.
         (_, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => ErrorTitle::NotFound,
         (_, StatusCode::FORBIDDEN) => ErrorTitle::Forbidden,

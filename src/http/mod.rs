@@ -53,7 +53,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
     let document = operation::document_of(&app.config.server.issuer)?;
     let openapi = Asset::document("application/json", Bytes::from(document));
     let settings = landing::Settings {
-        registration: app.config.registration.enabled,
+        registration: app.config.registration.is_open(),
         operator: app.config.pages.operator.clone(),
     };
     let pages = landing::route(docs::route(Route::new())?, settings)?;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::invitation::{INVITATION_PAGE, INVITATION_PARAMETER};
+
 /// What a mail says, with what its links need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -15,6 +17,11 @@ pub enum Content {
     /// A registration is to be confirmed.
     ConfirmRegistration {
         token: String,
+    },
+    /// An account can be created, until this date: `2026-11-21`.
+    Invitation {
+        token: String,
+        date: String,
     },
     /// Somebody has used the address of an account, to register or as their own.
     AddressInUse,
@@ -59,6 +66,7 @@ impl Content {
         match self {
             Self::VerifyEmail { .. } => "verify_email",
             Self::ConfirmRegistration { .. } => "confirm_registration",
+            Self::Invitation { .. } => "invitation",
             Self::AddressInUse => "address_in_use",
             Self::ResetPassword { .. } => "reset_password",
             Self::ConfirmChange { .. } => "confirm_change",
@@ -71,9 +79,12 @@ impl Content {
         }
     }
 
-    /// The page that its link leads to, and the token in it.
-    pub fn link(&self) -> Option<(&'static str, &str)> {
-        Some(match self {
+    /// The page that its link leads to, the parameter, and the token in it.
+    pub fn link(&self) -> Option<(&'static str, &'static str, &str)> {
+        let (page, token) = match self {
+            Self::Invitation { token, .. } => {
+                return Some((INVITATION_PAGE, INVITATION_PARAMETER, token));
+            }
             Self::VerifyEmail { token, .. } => (VERIFY_PAGE, token),
             Self::ConfirmRegistration { token } => (CONFIRM_REGISTRATION_PAGE, token),
             Self::ResetPassword { token } => (RESET_PAGE, token),
@@ -87,7 +98,8 @@ impl Content {
             | Self::DeletionRequested { .. }
             | Self::NewDevice { .. }
             | Self::Test => return None,
-        })
+        };
+        Some((page, "token", token))
     }
 }
 

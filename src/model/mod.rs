@@ -11,6 +11,7 @@ pub mod device;
 pub mod device_authorization;
 pub mod event;
 pub mod event_types;
+pub mod invitation;
 pub mod key;
 pub mod mail;
 pub mod module;

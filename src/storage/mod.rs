@@ -21,6 +21,7 @@ pub mod guesses;
 pub mod idempotency;
 pub mod imports;
 pub mod initial_access_tokens;
+pub mod invitations;
 pub mod keys;
 pub mod known_sources;
 pub mod logout_deliveries;

@@ -84,12 +84,14 @@ pub async fn put(tx: &mut Tx, role: &Role, settings: &RoleSettings, now: Timesta
     Ok(())
 }
 
-/// Removes a role found by [`lock`]; `false` if a user has it.
-pub async fn remove(tx: &mut Tx, role: &Role) -> Result<bool> {
+/// Removes a role found by [`lock`]; `false` if a user has it, or will have it by an invitation.
+pub async fn remove(tx: &mut Tx, role: &Role, now: Timestamp) -> Result<bool> {
     let statement = Statement::new(
-        "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) RETURNING name",
+        "DELETE FROM roles WHERE name = $1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.role = $1) \
+         AND NOT EXISTS (SELECT 1 FROM invitations i WHERE i.role = $1 AND i.used_at IS NULL AND i.expires_at > $2) \
+         RETURNING name",
     );
-    let rows = tx.run(statement.bind(role.as_str())).await?;
+    let rows = tx.run(statement.bind(role.as_str()).bind(now)).await?;
     Ok(one(rows).is_some())
 }
 

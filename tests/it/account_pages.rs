@@ -214,7 +214,7 @@ async fn an_account_other_than_the_hint_is_prompted_once(backend: Backend) {
 }
 
 async fn no_page_links_to_disabled_registration(backend: Backend) {
-    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__MODE", "closed")]).await;
     server.client("app", web_app()).await;
     let mut browser = server.browser();
     let request = AuthorizationRequest::of("app", "openid");

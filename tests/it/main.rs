@@ -40,6 +40,7 @@ mod id_jag;
 mod import;
 mod interoperability;
 mod invalid_requests;
+mod invitations;
 mod jose;
 mod key_import;
 mod keys;

@@ -377,7 +377,7 @@ async fn t09_a_cross_site_logout_form_clears_no_cookie(backend: Backend) {
 }
 
 async fn disabled_features_are_neither_advertised_nor_accepted(backend: Backend) {
-    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__MODE", "closed")]).await;
     server.client("app", web_app()).await;
     let offered = server.get("/.well-known/openid-configuration").await.json();
     assert_eq!(

@@ -50,7 +50,7 @@ async fn the_readme_tour_runs_verbatim_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readme_tour_stops_at_an_unexpected_response() {
     let database = Database::new(Backend::Sqlite).await;
-    let settings = [("PROPUSK_REGISTRATION__ENABLED", "false")];
+    let settings = [("PROPUSK_REGISTRATION__MODE", "closed")];
     let server = Process::serve(&database, &settings).await;
     let (done, printed) = sh(&tour(), &server.base, &[]);
     assert!(!done, "registration is off, so it cannot succeed");

@@ -242,7 +242,7 @@ async fn t71_an_email_with_several_recipients_is_refused(backend: Backend) {
 }
 
 async fn t72_disabled_registration_is_off_on_every_transport(backend: Backend) {
-    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    let server = TestServer::with(backend, &[("PROPUSK_REGISTRATION__MODE", "closed")]).await;
     for path in [REGISTER, "/auth/register"] {
         for delivery in ["body", "cookie"] {
             let body = json!({ "email": "vera@example.org", "username": "vera", "password": PASSWORD, "delivery": delivery });

@@ -10,6 +10,7 @@ pub mod email;
 pub mod email_tokens;
 pub mod export;
 pub(crate) mod guesses;
+pub mod invitations;
 pub(crate) mod known_sources;
 pub mod login;
 pub mod logout;

@@ -10,11 +10,13 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
+    config::UserRegistration,
     diagnostics,
     error::{Error, FieldError},
     flows::{
         accounts::{
             guesses::{self, Guess},
+            invitations,
             known_sources::{self, source_of, source_with},
             password,
             second_step::{self, Place},
@@ -31,6 +33,7 @@ use crate::{
         authentication::PASSWORD,
         client::Source,
         event::Event,
+        invitation::Invitation,
         mail::{Content, Purpose},
         user::{Email, Login, Role, User, Username},
     },
@@ -52,39 +55,59 @@ pub struct Registration {
     pub password: String,
 }
 
-/// Creates an account and logs it in to the first-party API.
+/// What lets a user register, beside the fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Admission<'a> {
+    /// The token of an invitation.
+    pub invitation: Option<&'a str>,
+}
+
+/// Creates an account and logs it in to the first-party API. `None`: its address is to be confirmed
+/// first, by a mail ([`confirm`]).
 ///
 /// # Errors
+/// [`Error::RegistrationDisabled`], [`Error::InvitationRequired`], [`Error::InvalidInvitation`];
 /// [`Error::Validation`], [`Error::EmailTaken`], [`Error::UsernameTaken`], [`Error::NotCreated`]
 /// and those of the limits; [`Error::SecondFactorRequired`]: the account is created, and its role
 /// requires a second factor before the first session.
 pub async fn register(
     app: &App,
     registration: Registration,
+    admission: Admission<'_>,
     language: &str,
     context: &RequestContext,
-) -> Result<Tokens, Error> {
-    let account = prepare(app, registration, context).await?;
-    create_for_api(app, account, Origin::Form, language, context).await
+) -> Result<Option<Tokens>, Error> {
+    let account = prepare(app, registration, admission, context).await?;
+    if account.must_be_confirmed(app) {
+        request(app, account, None, language, context).await?;
+        return Ok(None);
+    }
+    create_for_api(app, account, Origin::Form, language, context).await.map(Some)
 }
 
 /// As [`register`], in a browser, whose session replaces the one of the cookie `previous`.
+/// `return_to`: where the browser continues after the confirmation.
 ///
 /// # Errors
 /// As [`register`].
 pub async fn register_browser(
     app: &App,
     registration: Registration,
-    previous: Option<&str>,
+    admission: Admission<'_>,
+    (previous, return_to): (Option<&str>, Option<&str>),
     language: &str,
     context: &RequestContext,
-) -> Result<Cookie, Error> {
-    let account = prepare(app, registration, context).await?;
+) -> Result<Option<Cookie>, Error> {
+    let account = prepare(app, registration, admission, context).await?;
+    if account.must_be_confirmed(app) {
+        request(app, account, return_to, language, context).await?;
+        return Ok(None);
+    }
     let user = account.user.clone();
     let (session, cookie) = PreparedSession::browser(app, user, &[PASSWORD], previous, context);
     let session = Some((session, source_with(context, &cookie)));
     create(app, account, session, Origin::Form, language, context).await?;
-    Ok(cookie)
+    Ok(Some(cookie))
 }
 
 /// What another provider says about a user who registers.
@@ -94,6 +117,8 @@ pub(crate) struct UpstreamAccount {
     /// The provider has verified the address, and is trusted with it.
     pub is_verified: bool,
     pub identity: NewIdentity,
+    /// `None`: the provider vouches for its users, or registration is open.
+    pub invitation: Option<Invitation>,
 }
 
 /// An identity of a user who is created with it.
@@ -117,11 +142,8 @@ pub(crate) async fn register_upstream(
     language: &str,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
-    if !app.config.registration.enabled {
-        return Err(Error::RegistrationDisabled);
-    }
     app.admit(Limit::Register, &Key::address(context.address))?;
-    let UpstreamAccount { email, username, is_verified, identity } = registration;
+    let UpstreamAccount { email, username, is_verified, identity, invitation } = registration;
     let mut errors = vec![];
     let mut refuse = |field, message: &str| {
         errors.push(FieldError { field, message: message.to_owned() });
@@ -133,14 +155,13 @@ pub(crate) async fn register_upstream(
     let (Some(email), Ok(username)) = (email, username) else {
         return Err(Error::Validation(errors));
     };
-    let user = User { is_verified, ..new_user(app, &email, username.as_ref()) };
-    let password_hash = NO_PASSWORD.to_owned();
-    let row = NewUser { id: user.id.clone(), email, username, password_hash, role: Role::user() };
-    let account = NewAccount { user, row };
+    let email = allowed(app, invitation.as_ref(), email)?;
+    let mut account = new_account(app, email, username, NO_PASSWORD.to_owned(), invitation);
+    account.user.is_verified |= is_verified;
     let (session, cookie) =
         PreparedSession::browser(app, account.user.clone(), identity.amr, previous, context);
     let session = session.authenticated_at(identity.authenticated_at);
-    let origin = Origin::Upstream { identity, is_verified };
+    let origin = Origin::Upstream(identity);
     let session = Some((session, source_with(context, &cookie)));
     create(app, account, session, origin, language, context).await?;
     Ok(cookie)
@@ -149,18 +170,15 @@ pub(crate) async fn register_upstream(
 /// Begins a registration that the owner of the address confirms ([`confirm`]). Response, work and
 /// rows are the same for an address with an account, whose owner is told. `return_to`: where the
 /// browser continues afterwards.
-///
-/// # Errors
-/// As [`register`], without [`Error::EmailTaken`]; [`Error::MailOff`].
-pub async fn request(
+async fn request(
     app: &App,
-    registration: Registration,
+    account: NewAccount,
     return_to: Option<&str>,
     language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
     mail::require(app)?;
-    let NewAccount { row, .. } = prepare(app, registration, context).await?;
+    let NewAccount { row, invitation, .. } = account;
     // Whether or not the address has an account: a username is no secret.
     if let Some(username) = &row.username {
         let login = Login::Username(username.canonical.clone());
@@ -174,6 +192,7 @@ pub async fn request(
         username: row.username.map(|username| username.name),
         password_hash: row.password_hash,
         return_to: return_to.map(str::to_owned),
+        invitation: invitation.map(|invitation| invitation.id),
     };
     let pending =
         serde_json::to_string(&pending).map_err(|error| Error::Unavailable(error.into()))?;
@@ -217,6 +236,9 @@ struct PendingAccount {
     username: Option<String>,
     password_hash: String,
     return_to: Option<String>,
+    /// The id of the invitation, which is used by the confirmation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invitation: Option<String>,
 }
 
 /// Where the browser continues after the registration of this link.
@@ -232,7 +254,8 @@ pub fn return_to(link: &Link) -> Option<String> {
 /// # Errors
 /// [`Error::InvalidLink`]; [`Error::InvalidCredentials`] where it is not the registration's password;
 /// [`Error::Validation`] for a new one that is too weak; [`Error::EmailTaken`],
-/// [`Error::UsernameTaken`]; [`Error::SecondFactorRequired`] as of [`register`].
+/// [`Error::UsernameTaken`]; [`Error::InvalidInvitation`] where it was used meanwhile;
+/// [`Error::SecondFactorRequired`] as of [`register`].
 pub async fn confirm(
     app: &App,
     token: &str,
@@ -280,7 +303,9 @@ async fn create_for_api(
         let required = second_step::require(app, &user.id, &password_hash, Place::Api).await?;
         return Err(Error::SecondFactorRequired(Box::new(required)));
     }
-    let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
+    let modules = account.invitation.as_ref().map_or(&[][..], |invitation| &invitation.modules);
+    let prepared = PreparedSession::api_with(app, user, modules, &[PASSWORD], context);
+    let (session, tokens) = prepared.await?;
     let session = Some((session, source_of(context)));
     create(app, account, session, origin, language, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
@@ -301,12 +326,17 @@ async fn prepare_confirmed(
     let invalid = |_| Error::InvalidLink;
     let email = Email::parse(&email).map_err(invalid)?;
     let username = pending.username.as_deref().map(Username::parse).transpose().map_err(invalid)?;
-    let mut user = new_user(app, &email, username.as_ref());
-    user.is_verified = true;
-    let password_hash = match proof {
+    let invitation = match &pending.invitation {
+        Some(id) => Some(invitations::open_by_id(app, id).await?),
+        None => None,
+    };
+    let mut account = new_account(app, email, username, String::new(), invitation);
+    account.user.is_verified = true;
+    account.row.password_hash = match proof {
         Proof::Password(password) => {
-            let account = guesses::unknown(app, &Login::Email(email.canonical.clone()))?;
-            let guess = Guess::begin(app, account, source_of(context), None).await?;
+            let email = account.row.email.canonical.clone();
+            let guessed = guesses::unknown(app, &Login::Email(email))?;
+            let guess = Guess::begin(app, guessed, source_of(context), None).await?;
             let actor = Actor::caller("anonymous", context);
             match app.hasher.verify(password, Some(&pending.password_hash)).await? {
                 Verdict::Right | Verdict::RightButOutdated => {
@@ -319,54 +349,95 @@ async fn prepare_confirmed(
                 }
             }
         }
-        Proof::NewPassword(password) => password::hash_new(app, &user, password).await?,
+        Proof::NewPassword(password) => password::hash_new(app, &account.user, password).await?,
         Proof::Session(_) | Proof::Nothing => {
             return Err(Error::field("password", "is required: that of the registration"));
         }
     };
-    let row = NewUser { id: user.id.clone(), email, username, password_hash, role: Role::user() };
-    Ok((NewAccount { user, row }, id))
+    Ok((account, id))
 }
 
-fn new_user(app: &App, email: &Email, username: Option<&Username>) -> User {
-    User {
+/// The account of a registration. An invitation that came by mail has verified its address.
+fn new_account(
+    app: &App,
+    email: Email,
+    username: Option<Username>,
+    password_hash: String,
+    invitation: Option<Invitation>,
+) -> NewAccount {
+    let role = invitation.as_ref().map_or_else(Role::user, |invitation| invitation.role.clone());
+    let user = User {
         id: app.new_id(),
         email: email.address.clone(),
-        username: username.map(|username| username.name.clone()),
-        role: Role::user(),
-        is_verified: false,
+        username: username.as_ref().map(|username| username.name.clone()),
+        role: role.clone(),
+        is_verified: invitation.as_ref().is_some_and(Invitation::verifies_email),
         created_at: app.clock.now(),
         disabled_at: None,
-    }
+    };
+    let row = NewUser { id: user.id.clone(), email, username, password_hash, role };
+    NewAccount { user, row, invitation }
 }
 
 /// An account that is ready to be stored.
 struct NewAccount {
+    /// With `is_verified`, as it will be.
     user: User,
     row: NewUser,
+    /// Used up by the transaction that stores the account.
+    invitation: Option<Invitation>,
+}
+
+impl NewAccount {
+    /// Whether the owner of the address confirms the registration, before there is an account.
+    fn must_be_confirmed(&self, app: &App) -> bool {
+        app.config.confirms_registrations() && !self.user.is_verified
+    }
 }
 
 async fn prepare(
     app: &App,
     registration: Registration,
+    admission: Admission<'_>,
     context: &RequestContext,
 ) -> Result<NewAccount, Error> {
-    if !app.config.registration.enabled {
+    let mode = app.config.registration.mode;
+    if mode == UserRegistration::Closed {
         return Err(Error::RegistrationDisabled);
     }
     app.admit(Limit::Register, &Key::address(context.address))?;
-    let account = validate(app, registration).await?;
-    let password_hash = app.hasher.hash(&account.password, &app.rng).await?;
-    let user = new_user(app, &account.email, account.username.as_ref());
-    let row = NewUser {
-        id: user.id.clone(),
-        email: account.email,
-        username: account.username,
-        password_hash,
-        role: Role::user(),
+    let invitation = match admission.invitation {
+        Some(token) => Some(invitations::open(app, token).await?),
+        None if mode == UserRegistration::Invitation => return Err(Error::InvitationRequired),
+        None => None,
     };
-    Ok(NewAccount { user, row })
+    let account = validate(app, registration).await?;
+    let email = allowed(app, invitation.as_ref(), account.email)?;
+    let password_hash = app.hasher.hash(&account.password, &app.rng).await?;
+    Ok(new_account(app, email, account.username, password_hash, invitation))
 }
+
+/// The address to store: that of the invitation as its creator wrote it, as another spelling may be
+/// another mailbox; without an invitation, one of an allowed domain.
+fn allowed(app: &App, invitation: Option<&Invitation>, email: Email) -> Result<Email, Error> {
+    match invitation {
+        Some(invitation) if !invitation.is_for(&email) => {
+            Err(Error::field("email", "must be the address of the invitation"))
+        }
+        Some(Invitation { email: Some(bound), .. }) => {
+            Email::parse(bound).map_err(|why| Error::field("email", why))
+        }
+        Some(_) => Ok(email),
+        None if !app.config.registration.admits(&email) => Err(Error::field(
+            "email",
+            "addresses of this domain cannot be registered here: use one of an allowed domain",
+        )),
+        None => Ok(email),
+    }
+}
+
+/// What a registration misses whose invitation another one has used.
+const INVITATION: &str = "invitation";
 
 /// How an account came about.
 enum Origin<'a> {
@@ -374,21 +445,7 @@ enum Origin<'a> {
     /// By the link of a mail, which has verified the address: the id of its token.
     Mail(&'a str),
     /// By a login at another provider.
-    Upstream {
-        identity: NewIdentity,
-        is_verified: bool,
-    },
-}
-
-impl Origin<'_> {
-    /// Whether the address is verified.
-    const fn is_verified(&self) -> bool {
-        match self {
-            Self::Form => false,
-            Self::Mail(_) => true,
-            Self::Upstream { is_verified, .. } => *is_verified,
-        }
-    }
+    Upstream(NewIdentity),
 }
 
 /// Stores account and session, if there is one, with their events, in one transaction; and the mail
@@ -401,12 +458,12 @@ async fn create(
     language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    let NewAccount { user, row } = account;
+    let NewAccount { user, row, invitation } = account;
     let email = row.email.canonical.clone();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let mut is_admitted = false;
-    let is_verified = origin.is_verified();
-    let is_upstream = matches!(origin, Origin::Upstream { .. });
+    let is_verified = user.is_verified;
+    let is_upstream = matches!(origin, Origin::Upstream(_));
     if let Origin::Mail(token) = origin {
         let now = tx.now();
         if !token_rows::take(&mut tx, token, now).await? {
@@ -423,6 +480,11 @@ async fn create(
     }
     let stored = async {
         let mut inserted = users::insert(&mut tx, row, user.created_at).await?;
+        if let Some(invitation) = &invitation
+            && !invitations::use_up(&mut tx, invitation, &user).await?
+        {
+            return Err(storage::Error::Unknown(INVITATION));
+        }
         if is_verified {
             let now = tx.now();
             users::set_verified(&mut tx, &user.id, now).await?;
@@ -431,8 +493,7 @@ async fn create(
         }
         tx.event(&Event::user_created(&inserted)).await?;
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
-        if let Origin::Upstream { identity, .. } = origin {
-            let NewIdentity { issuer, subject, .. } = identity;
+        if let Origin::Upstream(NewIdentity { issuer, subject, .. }) = origin {
             link(&mut tx, &user.id, issuer, subject).await?;
         }
         match session {
@@ -460,6 +521,7 @@ async fn create(
             app.metrics.registrations.inc();
             Ok(())
         }
+        Err(storage::Error::Unknown(INVITATION)) => Err(Error::InvalidInvitation),
         Err(storage::Error::Conflict(Conflict::Email)) => Err(Error::EmailTaken),
         // Where both are taken, the databases differ in which they report; the email address goes
         // first here.

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod events;
 pub mod idempotency;
 pub mod import;
+pub mod invitations;
 pub mod issuers;
 pub mod modules;
 pub mod revocations;

@@ -132,8 +132,11 @@ pub async fn delete(
     // A transaction that assigns the role holds the row: the next statement sees its user.
     let entry = roles::lock(&mut tx, &role).await?.ok_or(Error::NotFound("role"))?;
     precondition.check(entry.updated_at)?;
-    if !roles::remove(&mut tx, &role).await? {
-        return Err(Error::Conflict("the role is in use: give its users another one first"));
+    let now = tx.now();
+    if !roles::remove(&mut tx, &role, now).await? {
+        return Err(Error::Conflict(
+            "the role is in use: give its users another one, and revoke invitations with it, first",
+        ));
     }
     tx.audit("role.remove", None, json!({ "role": role.as_str() })).await?;
     Ok(tx.commit().await?)

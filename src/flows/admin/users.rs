@@ -129,7 +129,7 @@ pub(crate) async fn insert(
     Ok(user)
 }
 
-async fn must_exist(tx: &mut Tx, role: &Role) -> Result<(), Error> {
+pub(crate) async fn must_exist(tx: &mut Tx, role: &Role) -> Result<(), Error> {
     if roles::exists(tx, role).await? {
         return Ok(());
     }

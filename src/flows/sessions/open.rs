@@ -21,6 +21,7 @@ use crate::{
         browser_session::BrowserSession,
         client::{FIRST_PARTY, Source},
         event::Event,
+        module::OpenGrant,
         session::SessionDetails,
         user::User,
     },
@@ -66,8 +67,23 @@ impl PreparedSession {
         amr: &[&str],
         context: &RequestContext,
     ) -> Result<(Self, Tokens), Error> {
+        let open = storage::modules::open_of_user(&app.db, &user.id).await?;
+        Self::api_with(app, user, &open, amr, context).await
+    }
+
+    /// As [`PreparedSession::api`], of a user with these modules.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn api_with(
+        app: &App,
+        user: User,
+        open: &[OpenGrant],
+        amr: &[&str],
+        context: &RequestContext,
+    ) -> Result<(Self, Tokens), Error> {
         let amr = owned(amr);
-        let (row, tokens) = first_party_session(app, user, None, amr, context).await?;
+        let (row, tokens) = first_party_session(app, user, open, None, amr, context).await?;
         Ok((Self::Api(Box::new(row)), tokens))
     }
 
@@ -138,7 +154,9 @@ pub(crate) async fn open_in_browser(
     app.admit(Limit::Writes, &Key::user(browser.user.id.as_bytes()))?;
     let within = (browser.id.as_str(), browser.authenticated_at);
     let amr = browser.amr;
-    let (row, tokens) = first_party_session(app, browser.user, Some(within), amr, context).await?;
+    let open = storage::modules::open_of_user(&app.db, &browser.user.id).await?;
+    let (row, tokens) =
+        first_party_session(app, browser.user, &open, Some(within), amr, context).await?;
     let mut tx = app.begin(&Actor::caller(&row.subject, context)).await?;
     let now = tx.now();
     if !browser_sessions::lock_valid(&mut tx, &browser.id, now).await? {
@@ -155,6 +173,7 @@ pub(crate) async fn open_in_browser(
 async fn first_party_session(
     app: &App,
     user: User,
+    open: &[OpenGrant],
     within: Option<(&str, Timestamp)>,
     amr: Vec<String>,
     context: &RequestContext,
@@ -164,12 +183,10 @@ async fn first_party_session(
     let id = app.new_id();
     let refresh = issue::first_refresh_token(app, &id, now)?;
     let scope = first_party::scope();
-    // A new account has none.
-    let open = storage::modules::open_of_user(&app.db, &user.id).await?;
     let login = first_party::Login { at: authenticated_at, amr: &amr };
     let acr = login.acr().map(str::to_owned);
     let (access_token, expires_in) =
-        first_party::access_token(app, &id, &user, &open, &scope, login, now).await?;
+        first_party::access_token(app, &id, &user, open, &scope, login, now).await?;
     let (idle_expires_at, expires_at) = TokenLifetimes::configured(app).of_session(now);
     let row = NewSession {
         id,

@@ -13,9 +13,11 @@ use super::amr;
 use crate::{
     app::App,
     clock::Timestamp,
+    config::UserRegistration,
     error::Error,
     flows::{
         accounts::{
+            invitations,
             register::{self, NewIdentity, UpstreamAccount},
             second_factors::{self, Lack, Login},
         },
@@ -26,6 +28,7 @@ use crate::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
         event::Event,
+        invitation::Invitation,
         upstream_identity::UpstreamIdentity,
         user::{UserRecord, canonical},
     },
@@ -60,6 +63,9 @@ pub struct PendingIdentity {
     pub(super) authenticated_at: i64,
     /// When the provider has answered.
     pub(super) at: i64,
+    /// The token of the invitation that the user came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
 }
 
 impl PendingIdentity {
@@ -89,18 +95,40 @@ impl PendingIdentity {
         self.email.as_deref().filter(|_| is_trusted)
     }
 
-    /// How its user may get an account.
-    pub fn registration(&self, app: &App) -> Registration {
-        let provider = app.upstream.get(&self.provider);
-        if !app.config.registration.enabled
-            || !provider.is_some_and(|provider| provider.config.registration)
-        {
-            Registration::Closed
-        } else if app.config.confirms_registrations() && self.trusted_email(app).is_none() {
-            Registration::ByMail
-        } else {
-            Registration::Direct
-        }
+    /// How its user may get an account, and with which invitation.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn registration(
+        &self,
+        app: &App,
+    ) -> Result<(Registration, Option<Invitation>), Error> {
+        let provider = app.upstream.get(&self.provider).map(|provider| &provider.config);
+        let Some(provider) = provider.filter(|provider| provider.registration) else {
+            return Ok((Registration::Closed, None));
+        };
+        let invitation = match &self.invitation {
+            Some(token) => match invitations::open(app, token).await {
+                Err(Error::InvalidInvitation) => None,
+                opened => Some(opened?),
+            },
+            None => None,
+        };
+        let is_admitted = match app.config.registration.mode {
+            UserRegistration::Open => true,
+            UserRegistration::Invitation => {
+                invitation.is_some() || provider.registration_without_invitation
+            }
+            UserRegistration::Closed => false,
+        };
+        let is_proven = self.trusted_email(app).is_some()
+            || invitation.as_ref().is_some_and(Invitation::verifies_email);
+        let registration = match (is_admitted, app.config.confirms_registrations()) {
+            (false, _) => Registration::Closed,
+            (true, true) if !is_proven => Registration::ByMail,
+            (true, _) => Registration::Direct,
+        };
+        Ok((registration, invitation))
     }
 }
 
@@ -204,7 +232,8 @@ pub async fn link_in_browser(
 ///
 /// # Errors
 /// [`Error::RegistrationDisabled`]; [`Error::Validation`], [`Error::EmailTaken`],
-/// [`Error::UsernameTaken`]; [`Error::Conflict`] where the identity was linked meanwhile.
+/// [`Error::UsernameTaken`]; [`Error::InvalidInvitation`] where it was used meanwhile;
+/// [`Error::Conflict`] where the identity was.
 pub async fn register_browser(
     app: &App,
     pending: &PendingIdentity,
@@ -213,13 +242,14 @@ pub async fn register_browser(
     language: &str,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
-    if pending.registration(app) != Registration::Direct {
+    let (Registration::Direct, invitation) = pending.registration(app).await? else {
         return Err(Error::RegistrationDisabled);
-    }
+    };
     let trusted = pending.trusted_email(app);
     let verified = trusted.filter(|trusted| canonical(trusted) == canonical(email.trim()));
     let is_verified = verified.is_some();
-    if !is_verified && app.config.confirms_registrations() {
+    let is_proven = is_verified || invitation.as_ref().is_some_and(Invitation::verifies_email);
+    if !is_proven && app.config.confirms_registrations() {
         let message = "must be the address that the provider has verified";
         return Err(Error::field("email", message));
     }
@@ -233,6 +263,7 @@ pub async fn register_browser(
             amr: pending.amr(),
             authenticated_at: Timestamp(pending.authenticated_at),
         },
+        invitation,
     };
     let opened = register::register_upstream(app, registration, previous, language, context).await;
     if opened.is_ok() {

@@ -64,6 +64,8 @@ pub struct Start<'a> {
     /// How old the login at the provider may be, in seconds.
     pub max_age: Option<u32>,
     pub login_hint: Option<&'a str>,
+    /// The token of the invitation that the user came with.
+    pub invitation: Option<&'a str>,
     /// The request prefers or requires a second factor.
     pub second_factor: bool,
 }
@@ -82,6 +84,7 @@ struct State {
     is_link: bool,
     again: bool,
     max_age: Option<u32>,
+    invitation: Option<String>,
 }
 
 /// The query of the redirect back (RFC 6749 §4.1.2, RFC 9207 §2).
@@ -182,6 +185,8 @@ pub async fn begin(
         is_link: start.is_link,
         again: start.again,
         max_age: start.max_age,
+        // A token has 43 characters.
+        invitation: start.invitation.filter(|token| token.len() < 100).map(str::to_owned),
     };
     let state = serde_json::to_vec(&state).map_err(|error| Error::Unavailable(error.into()))?;
     let state = app.keys.seal(SEAL, &state)?;
@@ -405,6 +410,7 @@ impl Attempt<'_> {
             is_mfa: id_token.is_mfa,
             authenticated_at: authenticated_at.micros(),
             at: now.micros(),
+            invitation: self.state.invitation.clone(),
             subject: id_token.sub,
         }))
     }

@@ -45,8 +45,8 @@ use crate::{
 #[derive(Debug)]
 pub struct AuthApi;
 
-codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled, MailDisabled, MfaRequired, CrossSite,
-    EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
+codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled,
+    InvitationRequired, InvalidInvitation, MailDisabled, MfaRequired, CrossSite, EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
 codes!(PasskeyErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
@@ -68,6 +68,9 @@ impl AuthApi {
     /// Where registrations are confirmed by mail (`registration.confirm_email`), answers 202, whether
     /// or not the address has an account: see `POST /api/v1/auth/register/confirm`.
     ///
+    /// With `registration.mode = "invitation"` it takes an `invitation`. One that was sent to the
+    /// address by mail has confirmed it: the answer is 201.
+    ///
     /// Where the role of new users requires a second factor, the account is created and the answer is
     /// `MFA_REQUIRED` (403), as of a login: its `mfaToken` sets one up.
     #[oai(path = "/register", method = "post", operation_id = "register")]
@@ -79,16 +82,16 @@ impl AuthApi {
     ) -> Result<Registered, Failure<RegisterErrors>> {
         let Context { app, caller } = &context;
         check_rate_limit(&context)?;
-        let Body(RegisterRequest { email, username, password, delivery }) = body;
+        let Body(RegisterRequest { email, username, password, invitation, delivery }) = body;
         check_delivery(request, &context, delivery)?;
         let registration = register::Registration { email, username, password };
         let language = language(request);
-        if app.config.confirms_registrations() {
-            register::request(app, registration, None, language, caller).await?;
+        let admission = register::Admission { invitation: invitation.as_deref() };
+        let registered = register::register(app, registration, admission, language, caller).await?;
+        let Some(tokens) = registered else {
             let message = "A mail was sent to the address: the registration is to be confirmed.";
             return Ok(Registered::Pending(Answer::new(message, Nothing {})));
-        }
-        let tokens = register::register(app, registration, language, caller).await?;
+        };
         Ok(Registered::Done(Box::new(deliver(&context, "User registered.", tokens, delivery))))
     }
 

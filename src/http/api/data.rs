@@ -43,6 +43,11 @@ pub struct RegisterRequest {
     pub username: Option<String>,
     /// At most 1024 bytes, without control characters. The error names the rule that a weak password violates.
     pub password: String,
+    /// The token of an invitation, which `registration.mode = "invitation"` requires: the last part
+    /// of its link.
+    #[serde(default)]
+    #[oai(default, skip_serializing_if_is_none)]
+    pub invitation: Option<String>,
     /// How tokens are returned.
     #[serde(default)]
     #[oai(default)]
@@ -55,6 +60,7 @@ impl Example for RegisterRequest {
             email: "vera@example.org".to_owned(),
             username: Some("vera".to_owned()),
             password: "seven blue herons at dawn".to_owned(),
+            invitation: None,
             delivery: Delivery::Body,
         }
     }

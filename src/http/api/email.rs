@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct EmailApi;
 
-codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, UserCreate, InvalidEmailToken, InvalidCredentials, MfaRequired,
+codes!(ConfirmErrors: Validation, MalformedJson, BadRequest, UserCreate, InvalidEmailToken, InvalidInvitation, InvalidCredentials, MfaRequired,
     CrossSite, EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded,
     Unavailable, AccountPending);
 codes!(SendErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, MailDisabled, NotFound, Conflict,

@@ -67,7 +67,8 @@ impl Example for LegacyRegisterRequest {
 impl From<LegacyRegisterRequest> for RegisterRequest {
     fn from(request: LegacyRegisterRequest) -> Self {
         let LegacyRegisterRequest { email, username, password, delivery } = request;
-        Self { email, username, password, delivery }
+        // The older service knows none.
+        Self { email, username, password, invitation: None, delivery }
     }
 }
 

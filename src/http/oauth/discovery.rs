@@ -103,7 +103,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
     let mut resources: Vec<&str> = catalogue.resources.keys().map(String::as_str).collect();
     resources.sort_unstable();
     let mut prompts = vec!["none", "login", "consent", "select_account"];
-    if config.registration.enabled {
+    if config.registration.is_open() {
         prompts.push("create");
     }
     let grants: Vec<&str> = GrantType::ALL.iter().map(|grant| grant.as_str()).collect();

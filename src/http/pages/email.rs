@@ -94,6 +94,7 @@ impl Page<'_> {
                 self.show(None, &fields)
             }
             error @ (Error::EmailTaken
+            | Error::InvalidInvitation
             | Error::UsernameTaken
             | Error::MailOff
             | Error::NotCreated(_)

@@ -56,7 +56,7 @@ async fn form(
     let context = LoginContext::of(app, request, return_to).await;
     let csrf_cookie = CsrfCookie::of(app, request);
     let csrf = csrf_cookie.token(app, PURPOSE)?;
-    let register_url = app.config.registration.enabled.then(|| {
+    let register_url = app.config.registration.is_open().then(|| {
         return_to
             .map_or_else(|| "/register".to_owned(), |return_to| return_to.page_url("/register"))
     });
@@ -72,7 +72,7 @@ async fn form(
     // A user who authenticates again is asked for the password and the second factor.
     let t = context.locale(request);
     let user = current.as_ref().map(|session| &session.user);
-    let providers = upstream::links(app, t, return_to, user).await?;
+    let providers = upstream::links(app, t, return_to, user, None).await?;
     let offered = if current.is_none() { passkey_challenge(app)? } else { None };
     let page = Login {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },

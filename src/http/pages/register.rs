@@ -14,14 +14,19 @@ use super::{
 use crate::{
     api_error::ApiError,
     app::App,
+    config::UserRegistration,
     error::Error,
-    flows::accounts::register::{self as registration, Registration, register_browser},
+    flows::accounts::{
+        invitations,
+        register::{Admission, Registration, register_browser},
+    },
     http::{
         context::Context,
         oauth::params,
         views::{EmailOutcome, Form, Problem, Register},
     },
     limits::{Key, Limit},
+    model::invitation::{INVITATION_PARAMETER, Invitation},
     oauth::params::Params,
 };
 
@@ -33,11 +38,25 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let query = params::from_query_or_body(request, &mut RequestBody::new(body)).await?;
     let return_to = ReturnTo::parse(query.get("return_to"));
-    if !app.config.registration.enabled {
-        let closed = ApiError::from(Error::RegistrationDisabled);
-        return Err(closed.again(login_url(return_to.as_ref())).into());
-    }
     form(app, request, return_to.as_ref(), &query, None, &[]).await
+}
+
+/// The invitation that the user came with.
+///
+/// # Errors
+/// [`ApiError`] where nobody may register, or not with this invitation or without one.
+async fn invitation(
+    app: &App,
+    return_to: Option<&ReturnTo>,
+    form_values: &Params,
+) -> Result<Option<Invitation>> {
+    let opened = match (app.config.registration.mode, form_values.get(INVITATION_PARAMETER)) {
+        (UserRegistration::Closed, _) => Err(Error::RegistrationDisabled),
+        (_, Some(token)) => invitations::open(app, token).await.map(Some),
+        (UserRegistration::Invitation, None) => Err(Error::InvitationRequired),
+        (UserRegistration::Open, None) => Ok(None),
+    };
+    Ok(opened.map_err(|error| ApiError::from(error).again(login_url(return_to)))?)
 }
 
 async fn form(
@@ -48,16 +67,21 @@ async fn form(
     problem: Option<Problem>,
     fields: &[(&'static str, String)],
 ) -> Result<Response> {
+    let invitation = invitation(app, return_to, form_values).await?;
+    let bound = invitation.as_ref().and_then(|invitation| invitation.email.as_deref());
+    let token = form_values.get(INVITATION_PARAMETER);
     let context = LoginContext::of(app, request, return_to).await;
     let csrf_cookie = CsrfCookie::of(app, request);
     let csrf = csrf_cookie.token(app, PURPOSE)?;
     let hint = context.param("login_hint").filter(|hint| hint.contains('@'));
     let t = context.locale(request);
-    let providers = upstream::links(app, t, return_to, None).await?;
+    let providers = upstream::links(app, t, return_to, None, token).await?;
     let page = Register {
         form: Form { csrf: &csrf, return_to: return_to.map(|return_to| return_to.url.as_str()) },
         client: context.card(),
-        email: form_values.get("email").or(hint).unwrap_or_default(),
+        invitation: token,
+        is_bound: bound.is_some(),
+        email: bound.or(form_values.get("email")).or(hint).unwrap_or_default(),
         username: form_values.get("username").unwrap_or_default(),
         problem,
         fields,
@@ -93,15 +117,10 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         password: text("password"),
     };
     let language = locale(request, None).tag();
-    let opened = if app.config.confirms_registrations() {
-        let to = return_to.as_ref().map(|to| to.url.as_str());
-        registration::request(app, registration, to, language, caller).await.map(|()| None)
-    } else {
-        let previous = session_cookie(app, request).await;
-        let opened = register_browser(app, registration, previous.as_deref(), language, caller);
-        opened.await.map(Some)
-    };
-    match opened {
+    let admission = Admission { invitation: form_values.get(INVITATION_PARAMETER) };
+    let previous = session_cookie(app, request).await;
+    let browser = (previous.as_deref(), return_to.as_ref().map(|to| to.url.as_str()));
+    match register_browser(app, registration, admission, browser, language, caller).await {
         Ok(Some(cookie)) => logged_in(app, &cookie, return_to.as_ref()),
         Ok(None) => email::result(request, EmailOutcome::RegistrationRequested, "/login"),
         Err(Error::Validation(fields)) => {
@@ -111,6 +130,11 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         }
         Err(error @ Error::EmailTaken) => retry(None, &[("email", error.to_string())]).await,
         Err(error @ Error::UsernameTaken) => retry(None, &[("username", error.to_string())]).await,
+        Err(
+            error @ (Error::RegistrationDisabled
+            | Error::InvitationRequired
+            | Error::InvalidInvitation),
+        ) => Err(ApiError::from(error).again(login_url(return_to.as_ref())).into()),
         Err(other) => retry(Some(problem(other)?), &[]).await,
     }
 }

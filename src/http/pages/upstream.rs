@@ -30,7 +30,7 @@ use crate::{
     limits::{Key, Limit},
     model::{
         authentication::SecondFactorRequest, browser_session::BrowserSession,
-        upstream_identity::UpstreamIdentity, user::User,
+        invitation::INVITATION_PARAMETER, upstream_identity::UpstreamIdentity, user::User,
     },
     oauth::params::Params,
     request_context,
@@ -41,12 +41,13 @@ pub(super) const IDENTITY: &str = "/login/identity";
 const PURPOSE: &str = "identity";
 
 /// The buttons of a login or registration page. `again`: the user who must authenticate again, at
-/// providers where they have an identity.
+/// providers where they have an identity. `invitation`: the token that the user came with.
 pub(super) async fn links(
     app: &App,
     t: &Locale,
     return_to: Option<&ReturnTo>,
     again: Option<&User>,
+    invitation: Option<&str>,
 ) -> Result<Vec<ProviderLink>> {
     let mut providers = app.upstream.ordered();
     if providers.is_empty() {
@@ -60,7 +61,8 @@ pub(super) async fn links(
         let path = format!("/login/upstream/{}", provider.name);
         let to = return_to.map(|to| ("return_to", to.url.clone()));
         let reauthenticate = again.map(|_| ("reauthenticate", "1".to_owned()));
-        let query = to.into_iter().chain(reauthenticate);
+        let invitation = invitation.map(|token| (INVITATION_PARAMETER, token.to_owned()));
+        let query = to.into_iter().chain(reauthenticate).chain(invitation);
         let query = query.fold(Params::default(), |all, (name, value)| all.with(name, value));
         let query = query.encode();
         let separator = if query.is_empty() { "" } else { "?" };
@@ -112,6 +114,7 @@ pub async fn begin(request: &Request, body: Body, Path(name): Path<String>) -> R
         again: query.get("reauthenticate").is_some() || wanted.is_some_and(must_log_in),
         max_age: wanted.and_then(|wanted| wanted.max_age),
         login_hint: context.param("login_hint"),
+        invitation: query.get(INVITATION_PARAMETER),
         second_factor: wanted.is_some_and(|one| one.second_factor != SecondFactorRequest::None),
     };
     let url = match upstream::begin(app, &name, csrf_cookie.secret(), start).await {
@@ -248,7 +251,15 @@ async fn page(
     let csrf = csrf_cookie.token(app, &purpose(browser.as_ref()))?;
     let t = context.locale(request);
     let provider = app.upstream.get(&pending.provider);
-    let registration = pending.registration(app);
+    let (registration, invitation) = pending.registration(app).await.map_err(ApiError::from)?;
+    let bound = invitation.as_ref().and_then(|invitation| invitation.email.as_deref());
+    let register_url = |here: &ReturnTo| {
+        let url = here.page_url("/register");
+        match pending.invitation.as_ref().filter(|_| invitation.is_some()) {
+            Some(token) => format!("{url}&{INVITATION_PARAMETER}={token}"),
+            None => url,
+        }
+    };
     let here = ReturnTo::parse(Some(&identity_url(return_to)));
     let page = UnlinkedIdentity {
         form: Form { csrf: &csrf, return_to: return_to.map(|to| to.url.as_str()) },
@@ -257,11 +268,15 @@ async fn page(
         account: browser.as_ref().map(|browser| display_name(&browser.user)),
         problem,
         fields,
-        email: form_values.get("email").or(pending.email.as_deref()).unwrap_or_default(),
+        is_bound: bound.is_some(),
+        email: bound
+            .or(form_values.get("email"))
+            .or(pending.email.as_deref())
+            .unwrap_or_default(),
         username: form_values.get("username").or(pending.username.as_deref()).unwrap_or_default(),
         registers: registration == Registration::Direct,
         register_url: (registration == Registration::ByMail)
-            .then(|| here.as_ref().map(|here| here.page_url("/register")))
+            .then(|| here.as_ref().map(register_url))
             .flatten(),
         login_url: login::login_url(here.as_ref()),
     };
@@ -345,6 +360,9 @@ pub async fn submit_registration(request: &Request, body: Body) -> Result<Respon
         Err(error @ Error::EmailTaken) => retry(None, &[("email", error.to_string())]).await,
         Err(error @ Error::UsernameTaken) => retry(None, &[("username", error.to_string())]).await,
         Err(Error::Conflict(_)) => retry(Some(Problem::UpstreamTaken), &[]).await,
+        Err(error @ Error::InvalidInvitation) => {
+            Err(ApiError::from(error).again(login::login_url(return_to)).into())
+        }
         Err(other) => retry(Some(problem(other)?), &[]).await,
     }
 }

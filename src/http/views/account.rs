@@ -6,6 +6,7 @@ use super::{
     ClientCard, Form, Locale, PageUrl, PasskeyForm, ProviderLink, page, url_with_return_to,
     web_link,
 };
+use crate::model::invitation::{INVITATION_PAGE, INVITATION_PARAMETER};
 
 /// Why a form was rejected as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,10 @@ page!(Login, "login.html", script: true);
 pub struct Register<'a> {
     pub form: Form<'a>,
     pub client: Option<ClientCard<'a>>,
+    /// The token of the invitation that the user came with.
+    pub invitation: Option<&'a str>,
+    /// The address is that of the invitation.
+    pub is_bound: bool,
     pub email: &'a str,
     pub username: &'a str,
     pub problem: Option<Problem>,
@@ -206,7 +211,7 @@ impl Register<'_> {
         ["email", "username", "password"]
             .into_iter()
             .find(|field| self.fields.iter().any(|(name, _)| name == field))
-            .unwrap_or("email")
+            .unwrap_or(if self.is_bound { "username" } else { "email" })
     }
 
     fn is_rejected(&self) -> bool {
@@ -214,7 +219,9 @@ impl Register<'_> {
     }
 
     fn url(&self) -> Option<PageUrl<'_>> {
-        Some(url_with_return_to("/register", &self.form))
+        let (path, mut query) = url_with_return_to(INVITATION_PAGE, &self.form);
+        query.extend(self.invitation.map(|token| (INVITATION_PARAMETER.into(), token.into())));
+        Some((path, query))
     }
 }
 

@@ -262,7 +262,7 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 30] = [
+const FIELD_ERRORS: [(&str, &str); 32] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
     ("an email address has no invisible", "field-email-hidden"),
@@ -271,6 +271,8 @@ const FIELD_ERRORS: [(&str, &str); 30] = [
     ("the part before the @", "field-email-local"),
     ("the part after the @", "field-email-domain"),
     ("an account with this email", "field-email-taken"),
+    ("addresses of this domain", "field-email-not-allowed"),
+    ("must be the address of the invitation", "field-email-invited"),
     ("a username has 3 to 32", "field-username-length"),
     ("a username has no invisible", "field-username-hidden"),
     ("a username has at most four", "field-username-marks"),

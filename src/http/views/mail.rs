@@ -61,6 +61,12 @@ const fn messages(content: &Content) -> Messages {
             Some("mail-register-button"),
             &["mail-day", "mail-ignore"],
         ),
+        Content::Invitation { .. } => (
+            "mail-invitation-subject",
+            "mail-invitation-text",
+            Some("mail-invitation-button"),
+            &["mail-invitation-not-you"],
+        ),
         Content::AddressInUse => {
             ("mail-in-use-subject", "mail-in-use-text", None, &["mail-in-use-not-you"])
         }
@@ -120,7 +126,7 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
         _ => "",
     };
     let date = match &mail.content {
-        Content::DeletionRequested { date } => date,
+        Content::DeletionRequested { date } | Content::Invitation { date, .. } => date,
         _ => "",
     };
     let (time, browser, facts): (_, _, &[&str]) = match &mail.content {
@@ -144,8 +150,8 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
     ];
     let say = |key: &str| t.plain(t.with(key, &values));
     let Messages { subject, text, button, notes } = messages(&mail.content);
-    let link = mail.content.link().map(|(page, token)| {
-        let query = [("token", token), ("lang", t.tag())];
+    let link = mail.content.link().map(|(page, parameter, token)| {
+        let query = [(parameter, token), ("lang", t.tag())];
         let query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         format!("{issuer}{page}?{query}")
@@ -185,6 +191,7 @@ mod tests {
         vec![
             Content::VerifyEmail { token: token.clone(), code },
             Content::ConfirmRegistration { token: token.clone() },
+            Content::Invitation { token: token.clone(), date: text.to_owned() },
             Content::AddressInUse,
             Content::ResetPassword { token: token.clone() },
             Content::ConfirmChange { token: token.clone() },
@@ -216,7 +223,7 @@ mod tests {
         let (mut subjects, mut previews) = (std::collections::BTreeSet::new(), vec![]);
         for language in ["en", "ru"] {
             for content in every_mail("dG9rZW4") {
-                let (kind, link) = (content.kind(), content.link().map(|(page, _)| page));
+                let (kind, link) = (content.kind(), content.link().map(|(page, name, _)| (page, name)));
                 let mail =
                     Mail { to: "ann@example.org".into(), language: language.into(), content };
                 let RenderedMail { subject, text, html } = render(&config, &mail).expect("renders");
@@ -227,8 +234,8 @@ mod tests {
                     assert!(!body.contains(['\u{2068}', '\u{2069}', '{']), "{body}");
                     let is_russian = body.contains(|c: char| ('а'..='я').contains(&c));
                     assert_eq!(is_russian, language == "ru", "{body}");
-                    if let Some(page) = link {
-                        let url = format!("https://auth.localhost{page}?token=dG9rZW4");
+                    if let Some((page, name)) = link {
+                        let url = format!("https://auth.localhost{page}?{name}=dG9rZW4");
                         assert!(body.contains(&url), "{kind}: {body}");
                     }
                     assert_eq!(body.contains("1234 5678"), kind == "verify_email", "{body}");
@@ -238,7 +245,7 @@ mod tests {
                 previews.push((format!("{kind}-{language}"), text, html));
             }
         }
-        assert_eq!(subjects.len(), 20, "each kind has its own subject: {subjects:?}");
+        assert_eq!(subjects.len(), 22, "each kind has its own subject: {subjects:?}");
         // For people: PROPUSK_TEST_MAILS=folder writes them out.
         if let Some(folder) = std::env::var_os("PROPUSK_TEST_MAILS").map(std::path::PathBuf::from) {
             for (name, text, html) in previews {
@@ -255,7 +262,7 @@ mod tests {
             let mail = Mail { to: "ann@example.org".into(), language: "en".into(), content };
             let RenderedMail { subject, text, html } = render(&config, &mail).expect("renders");
             assert!(!html.contains("<svg") && !subject.contains(['\r', '\n']), "{html}");
-            assert!(!text.contains("?token=\">"), "{text}");
+            assert!(!text.contains("=\">"), "{text}");
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum ErrorTitle {
     /// The form belongs to another browser or to an earlier login.
     StaleForm,
     RegistrationClosed,
+    InvitationRequired,
+    InvalidInvitation,
     TooMany,
     Unavailable,
     Internal,
@@ -26,6 +28,8 @@ impl ErrorTitle {
             Self::Forbidden => "error-forbidden",
             Self::StaleForm => "error-stale-form",
             Self::RegistrationClosed => "error-registration-closed",
+            Self::InvitationRequired => "error-invitation-required",
+            Self::InvalidInvitation => "error-invitation",
             Self::TooMany => "error-too-many",
             Self::Unavailable => "error-unavailable",
             Self::Internal => "error-internal",
@@ -39,6 +43,8 @@ impl ErrorTitle {
             Self::Forbidden => "error-forbidden-text",
             Self::StaleForm => "error-stale-form-text",
             Self::RegistrationClosed => "error-registration-closed-text",
+            Self::InvitationRequired => "error-invitation-required-text",
+            Self::InvalidInvitation => "error-invitation-text",
             Self::TooMany => "error-too-many-text",
             Self::Unavailable => "error-unavailable-text",
             Self::Internal => "error-internal-text",
@@ -80,10 +86,11 @@ impl ErrorPage<'_> {
     }
 
     fn action_label(&self, t: &Locale) -> Cow<'static, str> {
-        t.get(if self.title_key == ErrorTitle::RegistrationClosed {
-            "login"
-        } else {
-            "error-again"
+        t.get(match self.title_key {
+            ErrorTitle::RegistrationClosed
+            | ErrorTitle::InvitationRequired
+            | ErrorTitle::InvalidInvitation => "login",
+            _ => "error-again",
         })
     }
 

@@ -36,6 +36,8 @@ pub struct UnlinkedIdentity<'a> {
     pub problem: Option<Problem>,
     /// As of [`super::Register`].
     pub fields: &'a [(&'static str, String)],
+    /// The address is that of an invitation.
+    pub is_bound: bool,
     pub email: &'a str,
     pub username: &'a str,
     /// Whether an account can be created here.

@@ -248,7 +248,7 @@ async fn an_unknown_identity_registers_without_a_password(backend: Backend) {
     let reply = world.log_in(&mut server.browser(), "/login/upstream/acme", json!({})).await;
     assert_eq!(reply.header("location"), "/login?upstream=refused");
     // A deployment without registration.
-    let closed = World::with(backend, &[("PROPUSK_REGISTRATION__ENABLED", "false")]).await;
+    let closed = World::with(backend, &[("PROPUSK_REGISTRATION__MODE", "closed")]).await;
     let mut browser = closed.server.browser();
     closed.log_in(&mut browser, "/login/upstream/acme", json!({})).await;
     let page = browser.open("/login/identity").await.expect(StatusCode::OK);

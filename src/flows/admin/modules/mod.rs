@@ -26,7 +26,7 @@ use crate::{
         catalogue::Catalogue,
         event::{Event, ModuleChange},
         key::LONGEST_TOKEN_LIFE,
-        module::{Module, ModuleGrant},
+        module::{Module, ModuleGrant, OpenGrant},
     },
     storage::{
         self, AuditedTx, modules as rows,
@@ -274,15 +274,58 @@ pub async fn expire_some(app: &App, most: usize) -> storage::Result<usize> {
     Ok(closed)
 }
 
+/// Grants modules to a user who was inserted in this transaction, on behalf of `by`. Those that were
+/// deleted, or whose end has passed, are left out.
+pub(crate) async fn grant_first(
+    tx: &mut AuditedTx,
+    user_id: &str,
+    grants: &[OpenGrant],
+    by: &str,
+) -> storage::Result<()> {
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let (now, known) = (tx.now(), rows::all_in(tx).await?);
+    let exists = |grant: &&OpenGrant| known.iter().any(|module| module.id == grant.module_id);
+    for grant in grants.iter().filter(exists).filter(|grant| grant.is_live(now)) {
+        let new = ModuleGrant {
+            id: tx.new_id(),
+            subject: user_id.to_owned(),
+            user_id: Some(user_id.to_owned()),
+            module_id: grant.module_id.clone(),
+            valid_from: now,
+            valid_until: grant.valid_until,
+            granted_by: by.to_owned(),
+            ended_by: None,
+            closed_at: None,
+        };
+        rows::open(tx, &new).await?;
+        let ids = (user_id, grant.module_id.as_str());
+        record_by(tx, ModuleChange::Enabled, ids, by, grant.valid_until).await?;
+    }
+    Ok(())
+}
+
 /// Adds the event of a user's module and its audit entry.
 async fn record(
     tx: &mut AuditedTx,
     kind: ModuleChange,
-    (user_id, module_id): (&str, &str),
+    ids: (&str, &str),
     until: Option<Timestamp>,
 ) -> storage::Result<()> {
-    let event = Event::module(kind, user_id, module_id, Some(&tx.actor().actor), until);
-    tx.event(&event).await?;
+    let by = tx.actor().actor.clone();
+    record_by(tx, kind, ids, &by, until).await
+}
+
+/// As [`record`], where `by` has decided it.
+async fn record_by(
+    tx: &mut AuditedTx,
+    kind: ModuleChange,
+    (user_id, module_id): (&str, &str),
+    by: &str,
+    until: Option<Timestamp>,
+) -> storage::Result<()> {
+    tx.event(&Event::module(kind, user_id, module_id, Some(by), until)).await?;
     let detail = json!({ "moduleId": module_id, "validUntil": until.map(Timestamp::rfc3339) });
     tx.audit(kind.as_str(), Some(user_id), detail).await
 }

@@ -488,7 +488,7 @@ fn prompt(app: &App, text: &str) -> Result<Prompt, OAuthError> {
             "login" => prompt.login = true,
             "consent" => prompt.consent = true,
             "select_account" => prompt.select_account = true,
-            "create" if app.config.registration.enabled => prompt.create = true,
+            "create" if app.config.registration.is_open() => prompt.create = true,
             // Initiating User Registration §4.1: a value that discovery does not list is an error.
             "create" => {
                 return Err(OAuthError::invalid_request(

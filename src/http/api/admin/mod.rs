@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod grants;
 mod guard;
+mod invitations;
 mod issuers;
 mod keys;
 mod mails;
@@ -34,6 +35,7 @@ pub use self::{
     events::EventData,
     explain::Explanation,
     grants::GrantData,
+    invitations::InvitationData,
     issuers::{IssuerData, LinkData},
     keys::KeyData,
     mails::MailData,
@@ -51,7 +53,7 @@ pub const PREFIX: &str = "/api/v1/admin/";
 
 /// Every operation.
 pub type Operations = Documented<(
-    users::UsersApi,
+    (users::UsersApi, invitations::InvitationsApi),
     (grants::GrantsApi, subjects::SubjectsApi, mails::MailsApi),
     (sessions::SessionsApi, services::ServiceTokensApi),
     clients::ClientsApi,
@@ -85,6 +87,8 @@ pub const NULLABLE: &[(&str, &[&str])] = &[
     ("AuditEntryPage", &["nextCursor"]),
     ("ClientDetails", &["oldSecretExpiresAt", "expiresAt", "disabledAt"]),
     ("ClientDetailsPage", &["nextCursor"]),
+    ("Invitation", &["email", "usedAt", "usedBy"]),
+    ("InvitationPage", &["nextCursor"]),
     ("TrustedIssuer", &["disabledAt"]),
     ("TrustedIssuerPage", &["nextCursor"]),
     ("LinkedSubjectPage", &["nextCursor"]),

@@ -23,6 +23,7 @@ use crate::{
     },
     model::{
         client::Client,
+        invitation::Invitation,
         module::Module,
         trusted_issuer::TrustedIssuer,
         user::{RoleEntry, UserRecord},
@@ -109,6 +110,12 @@ macro_rules! versioned {
     };
 }
 versioned!(UserRecord, Client, Module, RoleEntry, TrustedIssuer, Webhook);
+
+impl Versioned for Invitation {
+    fn updated_at(&self) -> Timestamp {
+        Self::updated_at(self)
+    }
+}
 
 /// With a secret that is shown once.
 impl<T: Versioned> Versioned for (T, Option<String>) {

@@ -436,6 +436,6 @@ fn matching(text: &str) -> TextMatch {
     }
 }
 
-fn role_named(name: &str) -> Result<Role, Error> {
+pub(super) fn role_named(name: &str) -> Result<Role, Error> {
     Role::parse(name).map_err(|why| Error::field("role", why))
 }
