@@ -113,6 +113,8 @@ pub struct CookieNames<'a> {
     pub login: &'static str,
     /// A browser in which somebody has logged in.
     pub device: &'static str,
+    /// A browser in which a user is not asked for the second factor.
+    pub remembered: &'static str,
     /// An identity of another provider that is no user's yet.
     pub identity: &'static str,
     secure: bool,
@@ -131,6 +133,7 @@ impl<'a> CookieNames<'a> {
                 csrf: "propusk_csrf",
                 login: "propusk_login",
                 device: "propusk_device",
+                remembered: "propusk_remembered",
                 identity: "propusk_identity",
                 secure: false,
                 domain,
@@ -147,6 +150,7 @@ impl<'a> CookieNames<'a> {
             csrf: "__Host-propusk_csrf",
             login: "__Host-propusk_login",
             device: "__Host-propusk_device",
+            remembered: "__Host-propusk_remembered",
             identity: "__Host-propusk_identity",
             secure: true,
             domain,
@@ -190,6 +194,11 @@ impl<'a> CookieNames<'a> {
     /// The `Set-Cookie` value that makes a browser known.
     pub fn device_cookie(self, value: &str) -> String {
         self.cookie(self.device, value, Duration::from_secs(device::COOKIE_SECONDS))
+    }
+
+    /// The `Set-Cookie` value of a browser in which a user is not asked for the second factor.
+    pub fn remembered_cookie(self, value: &str, lifetime: Duration) -> String {
+        self.cookie(self.remembered, value, lifetime)
     }
 
     /// The `Set-Cookie` value of an identity that is no user's yet; an empty value and 0 remove it.

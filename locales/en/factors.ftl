@@ -4,6 +4,10 @@ factor-recovery-only = Enter one of your recovery codes.
 factor-code = Code
 factor-recovery-hint = No access to the app? Enter one of your recovery codes instead.
 factor-confirm = Confirm
+factor-remember = { $count ->
+    [one] Do not ask again on this device for one day
+   *[other] Do not ask again on this device for { $count } days
+}
 problem-wrong-factor-code = Wrong code. Enter the current code of your app, or an unused recovery code. A code works once.
 problem-factor-expired = This took too long. Start again.
 problem-factor-name = Use a name of at most 64 characters.
@@ -37,6 +41,10 @@ security-app = Authenticator app
 security-passkey = Passkey
 security-added = added { $added }
 security-added-used = added { $added }, last used { $used }
+security-remembered = Remembered devices
+security-remembered-text = You log in there with your password only. Changes of your security still ask for the second factor.
+security-remembered-until = until { $until }
+security-forget = Forget
 security-remove = Remove
 security-add-app = Add an authenticator app
 security-codes = Recovery codes

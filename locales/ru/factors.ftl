@@ -3,6 +3,11 @@ factor-text = Откройте приложение для кодов и вве�
 factor-recovery-only = Введите один из резервных кодов.
 factor-code = Код
 factor-recovery-hint = Нет доступа к приложению? Введите вместо него один из резервных кодов.
+factor-remember = { $count ->
+    [one] Не спрашивать на этом устройстве { $count } день
+    [few] Не спрашивать на этом устройстве { $count } дня
+   *[many] Не спрашивать на этом устройстве { $count } дней
+}
 factor-confirm = Подтвердить
 problem-wrong-factor-code = Неверный код. Введите текущий код из приложения или неиспользованный резервный код. Код действует один раз.
 problem-factor-expired = Прошло слишком много времени. Начните заново.
@@ -37,6 +42,10 @@ security-app = Приложение для кодов
 security-passkey = Ключ доступа
 security-added = добавлено { $added }
 security-added-used = добавлено { $added }, последний вход { $used }
+security-remembered = Запомненные устройства
+security-remembered-text = Там вы входите только с паролем. Для изменений безопасности второй фактор по-прежнему нужен.
+security-remembered-until = до { $until }
+security-forget = Забыть
 security-remove = Удалить
 security-add-app = Подключить приложение для кодов
 security-codes = Резервные коды

@@ -11,7 +11,7 @@ CREATE TABLE invitations (
     created_at BIGINT  NOT NULL,
     expires_at BIGINT  NOT NULL,
     used_at    BIGINT,
-    used_by    TEXT    REFERENCES users (id) ON DELETE SET NULL
+    used_by    TEXT    REFERENCES users (id) ON DELETE CASCADE
 );
 CREATE INDEX invitations_expires_at ON invitations (expires_at);
 CREATE INDEX invitations_used_by ON invitations (used_by) WHERE used_by IS NOT NULL;

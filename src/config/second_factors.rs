@@ -16,6 +16,9 @@ pub struct SecondFactors {
     pub login_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub fresh_login: Duration,
+    /// Zero: never.
+    #[serde(with = "humantime_serde")]
+    pub remember_for: Duration,
     pub max_per_user: u32,
     pub recovery_codes: u32,
     pub wrong_codes: u32,
@@ -47,6 +50,12 @@ pub(super) fn problems(config: &Config, found: &mut Vec<(&'static str, String)>)
     ] {
         must((MINUTE..=HOUR).contains(&value), key, "must be from 1m to 1h");
     }
+    must(
+        settings.remember_for.is_zero()
+            || (HOUR..=90 * 24 * HOUR).contains(&settings.remember_for),
+        "second_factors.remember_for",
+        "must be 0s (off), or from 1h to 90d",
+    );
     for (key, value, most) in [
         ("second_factors.max_per_user", settings.max_per_user, 50),
         ("second_factors.recovery_codes", settings.recovery_codes, 50),

@@ -11,7 +11,7 @@ use crate::{
         email_tokens, guesses, idempotency, initial_access_tokens, invitations,
         known_sources,
         outbox::{self, Kept},
-        pushed_requests, revocations, service_tokens, sessions, single_use, webhook_deliveries,
+        pushed_requests, remembered_devices, revocations, service_tokens, sessions, single_use, webhook_deliveries,
     },
 };
 
@@ -82,6 +82,7 @@ pub async fn sweep(app: &App) -> storage::Result<()> {
     all_of!(email_tokens);
     all_of!(guesses);
     all_of!(known_sources);
+    all_of!(remembered_devices);
     mail::sweep(app, now, BATCH).await?;
     all_of!(clients);
     all_of!(initial_access_tokens);

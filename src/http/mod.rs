@@ -102,6 +102,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .page("/login/identity/link", "POST", post(upstream::submit_link))
         .page("/login/identity/register", "POST", post(upstream::submit_registration))
         .page("/account/security/unlink", "POST", post(upstream::submit_unlink))
+        .page("/account/security/forget", "POST", post(factors::forget))
         .page(
             "/account/security/remove",
             "GET, POST",

@@ -38,7 +38,7 @@ pub struct Invitation {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub used_at: Option<Timestamp>,
-    /// The user; `None` too where they were deleted.
+    /// The user, with whom it is deleted.
     pub used_by: Option<String>,
 }
 

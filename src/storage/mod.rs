@@ -34,6 +34,7 @@ mod postgres;
 pub mod profiles;
 pub mod pushed_requests;
 pub mod relay;
+pub mod remembered_devices;
 pub mod revocations;
 pub mod roles;
 pub mod sagas;

@@ -11,7 +11,7 @@ use propusk::http::views::{
     Account, AccountLink, AddPasskey, ApplicationLine, Applications, ChangePassword, ClientCard,
     ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine,
     DeleteAccount, DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent,
-    DeviceFacts, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
+    DeviceFacts, DeviceLine, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
     ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost,
     IdentityLine, Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome,
     PasskeyForm, Problem, ProfileField, ProfileForm, ProviderLink, RecoveryCodes, Register,
@@ -35,7 +35,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 65] = [
+const PAGES: [&str; 67] = [
     "login",
     "login-providers",
     "identity",
@@ -46,6 +46,7 @@ const PAGES: [&str; 65] = [
     "login-too-many",
     "register",
     "register-refused",
+    "register-invited",
     "consent",
     "consent-first-party",
     "consent-unverified",
@@ -91,6 +92,7 @@ const PAGES: [&str; 65] = [
     "second-factor",
     "second-factor-wrong",
     "second-factor-recovery",
+    "second-factor-remember",
     "setup",
     "setup-required",
     "recovery-codes",
@@ -171,6 +173,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
     let register = Register {
         form,
         client: Some(known),
+        invitation: None,
+        is_bound: false,
         email: "",
         username: "",
         problem: None,
@@ -186,6 +190,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         account: None,
         problem: None,
         fields: &weak_email,
+        is_bound: false,
         email: "vera@example.org",
         username: "vera",
         registers: true,
@@ -262,6 +267,8 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         has_app: true,
         other_account: "/login".to_owned(),
         passkey: None,
+        remember_days: None,
+        remembers: false,
     };
     let uri =
         "otpauth://totp/id.example.org:vera%40example.org?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
@@ -347,6 +354,11 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             added: "2026-11-21".to_owned(),
         }],
         providers: providers.clone(),
+        devices: vec![DeviceLine {
+            id: "1".to_owned(),
+            device: Device::of(None),
+            until: "2026-12-21".to_owned(),
+        }],
     };
     let change = |question| ConfirmChange { form, question, problem: None };
     let codes: Vec<String> = (0..10).map(|n| format!("7d3k-0hqa-mz4e-w8s{n}")).collect();
@@ -354,6 +366,14 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         "second-factor" => second_factor.render(t, ok, to),
         "second-factor-wrong" => SecondFactor {
             problem: Some(Problem::WrongFactorCode),
+            ..second_factor
+        }
+        .render(t, ok, to),
+        "second-factor-remember" => SecondFactor {
+            passkey: Some(PasskeyForm { options: PASSKEY_OPTIONS, token: "x" }),
+            problem: Some(Problem::WrongFactorCode),
+            remember_days: Some(30),
+            remembers: true,
             ..second_factor
         }
         .render(t, ok, to),
@@ -384,6 +404,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             problem: None,
             identities: vec![],
             providers: vec![],
+            devices: vec![],
         }
         .render(t, ok, to),
         "passkey" => AddPasskey {
@@ -429,6 +450,13 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         }
         .render(t, ok, to),
         "register" => register.render(t, ok, to),
+        "register-invited" => Register {
+            invitation: Some("c2FtcGxl"),
+            is_bound: true,
+            email: "vera@example.org",
+            ..register
+        }
+        .render(t, ok, to),
         "register-refused" => Register {
             email: "vera@@example.org",
             username: "vera",

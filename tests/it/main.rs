@@ -68,6 +68,7 @@ mod readme;
 mod redis;
 mod refresh_model;
 mod registration;
+mod remembered_devices;
 mod resource_limits;
 mod revocation_feed;
 mod robustness;

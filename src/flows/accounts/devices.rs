@@ -201,7 +201,8 @@ pub async fn end(
     Ok(())
 }
 
-/// Ends every session of the user but the one they use, with what was opened in that browser.
+/// Ends every session of the user but the one they use, with what was opened in that browser, and
+/// forgets in which browsers the user is not asked for the second factor.
 /// Returns the number of those that ended.
 ///
 /// # Errors
@@ -216,6 +217,8 @@ pub async fn end_others(
     let kept = here.kept().unwrap_or_default();
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     let now = tx.now();
+    // Also this browser: the user may have ticked it on a device that is not theirs.
+    let forgotten = remembered_devices::remove_all(&mut tx, user_id).await?;
     let browsers = browser_sessions::revoke_others(&mut tx, user_id, kept, now).await?;
     // The locks may have waited; the time tells these sessions from those revoked before.
     let last = sessions::last_revocation(&mut tx, user_id).await?;
@@ -226,7 +229,7 @@ pub async fn end_others(
     let of = sessions::SessionSelector::Others(user_id, kept);
     let (reason, until) = (RevocationReason::Logout, now + LONGEST_TOKEN_LIFE);
     let ended = sessions::revoke_all(&mut tx, of, reason, now, until).await? + browsers.len();
-    if ended == 0 {
+    if ended + forgotten == 0 {
         tx.rollback().await?;
         return Ok(0);
     }

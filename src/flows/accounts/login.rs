@@ -11,6 +11,7 @@ use crate::{
             deletion,
             guesses::{self, Guess, Right},
             known_sources::{self, Arrival, source_of, source_of_actor, source_with},
+            remembered_devices,
             second_factors::proof,
             second_step::{self, Place},
         },
@@ -29,6 +30,7 @@ use crate::{
     storage::{
         guesses::GuessedAccount,
         known_sources::{LastSeen, LoginSource},
+        remembered_devices as remembered_rows,
         users::{self, SecondFactorState, UserWithPassword},
     },
     telemetry::LoginOutcome,
@@ -95,7 +97,7 @@ pub async fn login(
             let user = authenticated.user.clone();
             let (session, tokens) = PreparedSession::api(app, user, &[PASSWORD], context).await?;
             let source = source_of(context);
-            if open(app, authenticated, session, &source, context).await? {
+            if open(app, authenticated, session, &source, None, context).await? {
                 app.metrics.token_issued("login", Source::BuiltIn);
                 return Ok(tokens);
             }
@@ -104,7 +106,8 @@ pub async fn login(
     counted(app, opened.await)
 }
 
-/// As [`login`], in a browser, whose session replaces the one of the cookie `previous`.
+/// As [`login`], in a browser, whose session replaces the one of the cookie `previous`. `remembered`:
+/// the cookies by which a user may be remembered, who is not asked for the second factor then.
 ///
 /// # Errors
 /// As [`login`].
@@ -112,7 +115,7 @@ pub async fn login_browser(
     app: &App,
     login: &str,
     password: &str,
-    previous: Option<&str>,
+    (previous, remembered): (Option<&str>, &[String]),
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
     let anonymous = Actor::caller(ANONYMOUS, context);
@@ -120,7 +123,14 @@ pub async fn login_browser(
         let identifiers = Identifiers { login, ..Identifiers::default() };
         loop {
             let authenticated = authenticate(app, identifiers, password, &anonymous, true).await?;
-            if authenticated.needs_second_factor() {
+            let device = match authenticated.may_be_remembered() {
+                true => {
+                    let user_id = authenticated.user.id.as_str();
+                    remembered_devices::find(app, user_id, remembered, context).await?
+                }
+                false => None,
+            };
+            if authenticated.needs_second_factor() && device.is_none() {
                 match authenticated.second_step(app, Place::Page, context).await? {
                     Some(required) => return Err(required),
                     None => continue,
@@ -131,7 +141,7 @@ pub async fn login_browser(
             let (session, cookie) =
                 PreparedSession::browser(app, user, &[PASSWORD], previous, context);
             let source = source_with(context, &cookie);
-            if open(app, authenticated, session, &source, context).await? {
+            if open(app, authenticated, session, &source, device.as_deref(), context).await? {
                 return Ok(cookie);
             }
         }
@@ -289,6 +299,12 @@ impl Authenticated {
         self.second_factor.exists || (self.second_factor.is_required && self.deletion.is_none())
     }
 
+    /// Whether a browser in which the user has asked for it needs the password only.
+    const fn may_be_remembered(&self) -> bool {
+        // A deletion is cancelled by nobody who has the password alone.
+        self.second_factor.exists && !self.second_factor.is_required && self.deletion.is_none()
+    }
+
     /// Answers the login of a user who has requested the deletion with the offer to cancel it.
     async fn must_not_be_deleted(&self, app: &App, actor: &Actor) -> Result<(), Error> {
         let Some(deletion) = self.deletion else { return Ok(()) };
@@ -404,20 +420,30 @@ async fn authenticate(
 
 /// Stores the session, unless the password was changed or the account disabled meanwhile: that is an
 /// error if the hash was up to date, and `false` if it was outdated. Then a concurrent login may have
-/// replaced it, and the password is verified again.
+/// replaced it, and the password is verified again. `device`: what is remembered in place of the
+/// second factor.
 async fn open(
     app: &App,
     authenticated: Authenticated,
     session: PreparedSession,
     source: &LoginSource,
+    device: Option<&str>,
     context: &RequestContext,
 ) -> Result<bool, Error> {
     let Authenticated { user, verified_hash, rehashed, guess, last_seen, .. } = authenticated;
     let was_outdated = rehashed.is_some();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let now = tx.now();
-    if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, false, now).await? {
+    let has_factor = device.is_some();
+    if !users::record_login(&mut tx, &user.id, &verified_hash, rehashed, has_factor, now).await? {
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
+    }
+    if let Some(device) = device {
+        // It may have been forgotten meanwhile, as by a logout everywhere.
+        if !remembered_rows::record_use(&mut tx, device, now).await? {
+            return Err(Error::InvalidCredentials);
+        }
+        diagnostics::record("login.second_factor", "the device is remembered");
     }
     guess.forget(&mut tx).await?;
     let login = Arrival { user: &user, source, last_seen, context: Some(context) };

@@ -17,5 +17,6 @@ pub mod logout;
 pub mod password;
 pub mod profile;
 pub mod register;
+pub mod remembered_devices;
 pub mod second_factors;
 pub mod second_step;

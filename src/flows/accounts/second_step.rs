@@ -19,6 +19,7 @@ use crate::{
         accounts::{
             deletion,
             known_sources::{self, Arrival, source_of, source_with},
+            remembered_devices::Remember,
             second_factors::{
                 self, Confirmation, Confirmed, passkeys,
                 proof::{self, Proof},
@@ -33,7 +34,7 @@ use crate::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
         client::Source,
-        user::{Deletion, User},
+        device, user::{Deletion, User},
     },
     storage::{
         guesses::{self, GuessedAccount, Kind},
@@ -241,12 +242,28 @@ pub async fn log_in(
     let user = account.user.clone();
     let (session, tokens) = PreparedSession::api(app, user, step.amr(), context).await?;
     let source = source_of(context);
-    let recovery_codes = store(app, account, None, step, session, &source, context).await?;
+    let details = LoginDetails { upstream: None, source: &source, remember: None };
+    let recovery_codes = store(app, account, details, step, session, context).await?;
     app.metrics.token_issued("login", Source::BuiltIn);
     Ok(Completed { session: tokens, recovery_codes })
 }
 
+/// Whether the browser of a login that waits may be remembered: its user has a factor by choice, and
+/// logs in with the password.
+pub fn may_be_remembered(app: &App, token: &str, account: &UserWithPassword) -> bool {
+    let pending = second_factors::unseal(app, Place::Page.seal(), token);
+    let pending = pending.and_then(|content| serde_json::from_slice::<Pending>(&content).ok());
+    pending.is_some_and(|pending| is_memorable(app, pending.upstream.as_ref(), account))
+}
+
+fn is_memorable(app: &App, upstream: Option<&UpstreamLogin>, account: &UserWithPassword) -> bool {
+    let factor = account.second_factor;
+    let is_on = !app.config.second_factors.remember_for.is_zero();
+    is_on && upstream.is_none() && factor.exists && !factor.is_required
+}
+
 /// As [`log_in`], in a browser, whose session replaces the one of the cookie `previous`.
+/// `remembered`: the user asks to be remembered there; the cookies by which it may know others.
 ///
 /// # Errors
 /// As [`log_in`].
@@ -254,30 +271,45 @@ pub async fn log_in_browser(
     app: &App,
     token: &str,
     answer: Answer<'_>,
-    previous: Option<&str>,
+    (previous, remembered): (Option<&str>, Option<&[String]>),
     context: &RequestContext,
 ) -> Result<Completed<Cookie>, Error> {
     let (account, upstream) = pending(app, token, Place::Page).await?.ok_or(Error::LoginExpired)?;
     let step = check(app, &account, answer, context).await?;
     let user = account.user.clone();
     let amr = if upstream.is_some() { step.further_amr() } else { step.amr() };
-    let (mut session, cookie) = PreparedSession::browser(app, user, amr, previous, context);
+    let (mut session, mut cookie) = PreparedSession::browser(app, user, amr, previous, context);
     if let Some(upstream) = &upstream {
         session = session.authenticated_at(Timestamp(upstream.authenticated_at));
     }
     let source = source_with(context, &cookie);
-    let recovery_codes = store(app, account, upstream, step, session, &source, context).await?;
+    let device = cookie.device.as_deref().map(device::hash).or_else(|| context.device.clone());
+    let remember = match (remembered, device) {
+        (Some(known), Some(device)) if is_memorable(app, upstream.as_ref(), &account) => {
+            Some(Remember::new(app, device, known))
+        }
+        _ => None,
+    };
+    cookie.remembered = remember.as_ref().map(|remember| remember.cookie().to_owned());
+    let details = LoginDetails { upstream, source: &source, remember };
+    let recovery_codes = store(app, account, details, step, session, context).await?;
     Ok(Completed { session: cookie, recovery_codes })
+}
+
+/// What is stored beside the session.
+struct LoginDetails<'a> {
+    upstream: Option<UpstreamLogin>,
+    source: &'a LoginSource,
+    remember: Option<Remember<'a>>,
 }
 
 /// Stores the session, unless the code was used meanwhile, or the account was changed.
 async fn store(
     app: &App,
     account: UserWithPassword,
-    upstream: Option<UpstreamLogin>,
+    LoginDetails { upstream, source, remember }: LoginDetails<'_>,
     step: Step,
     session: PreparedSession,
-    source: &LoginSource,
     context: &RequestContext,
 ) -> Result<Option<Vec<String>>, Error> {
     if let Some(deletion) = account.cancellable_deletion() {
@@ -318,6 +350,9 @@ async fn store(
     };
     let login = Arrival { user: &user, source, last_seen: None, context: Some(context) };
     let is_told = known_sources::remember(app, &mut tx, login).await?;
+    if let Some(remember) = remember {
+        remember.store(app, &mut tx, &user.id, context).await?;
+    }
     session.store(&mut tx, "user.login").await?;
     tx.commit().await?;
     if is_told {
@@ -395,7 +430,8 @@ async fn store_passkey(
     source: &LoginSource,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    match store(app, account, None, Step::Proof(proof), session, source, context).await {
+    let details = LoginDetails { upstream: None, source, remember: None };
+    match store(app, account, details, Step::Proof(proof), session, context).await {
         Ok(_) => Ok(()),
         Err(Error::LoginExpired | Error::WrongCode) => Err(Error::InvalidPasskey),
         Err(other) => Err(other),

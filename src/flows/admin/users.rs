@@ -30,7 +30,8 @@ use crate::{
         user::{Deletion, Email, Login, Role, User, UserRecord, Username},
     },
     storage::{
-        self, AuditedTx, Conflict, Tx, browser_sessions, email_tokens, roles, sessions,
+        self, AuditedTx, Conflict, Tx, browser_sessions, email_tokens, remembered_devices, roles,
+        sessions,
         users::{self, NewUser},
     },
 };
@@ -529,7 +530,7 @@ pub(crate) struct Kept<'a> {
     pub session: &'a str,
 }
 
-/// As [`revoke_sessions`], without those that are kept.
+/// As [`revoke_sessions`], without those that are kept. No browser is remembered any more.
 pub(crate) async fn revoke_other_sessions(
     tx: &mut Tx,
     user: &str,
@@ -537,6 +538,7 @@ pub(crate) async fn revoke_other_sessions(
     reason: RevocationReason,
     now: Timestamp,
 ) -> storage::Result<()> {
+    remembered_devices::remove_all(tx, user).await?;
     browser_sessions::revoke_others(tx, user, kept.browser, now).await?;
     let of = sessions::SessionSelector::User(user, kept.session);
     sessions::revoke_all(tx, of, reason, now, now + LONGEST_TOKEN_LIFE).await?;

@@ -40,6 +40,8 @@ pub struct Cookie {
     pub max_age: u64,
     /// The device cookie, where the browser has none yet.
     pub device: Option<String>,
+    /// The cookie of a browser that is remembered from now on.
+    pub remembered: Option<String>,
 }
 
 /// A session that a login or a registration opens, ready to be stored.
@@ -112,7 +114,7 @@ impl PreparedSession {
         };
         let session = Self::Browser { row: Box::new(row), replaces: previous.map(cookie_hash) };
         let device = context.device.is_none().then(|| new_cookie(app));
-        (session, Cookie { value, max_age: ttl.as_secs(), device })
+        (session, Cookie { value, max_age: ttl.as_secs(), device, remembered: None })
     }
 
     /// A browser's session whose user authenticated elsewhere, and when.

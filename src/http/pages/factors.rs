@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode};
 
 use super::{
-    ReturnTo,
+    ReturnTo, account,
     authorize::display_name,
     check_form,
     csrf::CsrfCookie,
@@ -19,20 +19,24 @@ use crate::{
     app::App,
     error::Error,
     flows::{
-        accounts::second_factors::{self, Confirmation, Lack, Login, passkeys},
+        accounts::{
+            remembered_devices,
+            second_factors::{self, Confirmation, Lack, Login, passkeys},
+        },
         upstream::identity::{self, LAST_WAY_IN},
     },
     http::{
         context::Context,
         oauth::params,
         views::{
-            AddPasskey, ConfirmChange, FactorLine, FactorQuestion, Form, FormAction, IdentityLine,
+            AddPasskey, ConfirmChange, DeviceLine, FactorLine, FactorQuestion, Form, FormAction, IdentityLine,
             PasskeyForm, Problem, Security,
         },
     },
     model::{
         browser_session::BrowserSession,
         second_factor::{FactorKind, FactorOverview},
+        user_agent::Device,
     },
     oauth::params::Params,
 };
@@ -124,7 +128,13 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
     });
     let t = locale(request, None);
     let csrf_cookie = CsrfCookie::of(app, request);
-    let csrf = upstream::unlink_csrf(app, &csrf_cookie, &browser)?;
+    let csrf = csrf_cookie.token(app, &account::purpose(&browser))?;
+    let devices = remembered_devices::of_user(app, &browser.user.id).await;
+    let devices = devices.map_err(ApiError::from)?.into_iter().map(|one| DeviceLine {
+        device: Device::of(one.user_agent.as_deref()),
+        until: date(one.expires_at),
+        id: one.id,
+    });
     let linked = identity::of_user(app, &browser.user.id).await.map_err(ApiError::from)?;
     let identities = linked.iter().map(|one| {
         let provider = app.upstream.of_issuer(&one.issuer);
@@ -142,9 +152,26 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
         problem: query.get("upstream").and_then(Problem::of_upstream),
         identities: identities.collect(),
         providers: upstream::links_to_add(app, t, &linked),
+        devices: devices.collect(),
     };
     let page = page.render(t, StatusCode::OK, FormAction::ThisServer);
     Ok(csrf_cookie.set_on(app, rendered(page)?))
+}
+
+/// Forgets a remembered device. It needs no recent login: it makes logins harder.
+#[handler]
+pub async fn forget(request: &Request, body: Body) -> Result<Response> {
+    let Context { app, caller } = Context::of(request)?;
+    let (browser, form) = match account::submitted(app, request, body, PATH).await? {
+        Ok(submitted) => submitted,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let id = form.get("id").unwrap_or_default();
+    match remembered_devices::forget(app, &browser.user.id, id, caller).await {
+        // It was forgotten meanwhile.
+        Ok(()) | Err(Error::NotFound(_)) => see_other(PATH),
+        Err(other) => Err(ApiError::from(other).again(PATH).into()),
+    }
 }
 
 /// Shows the QR code of a new authenticator app.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api_error::ApiError,
     app::App,
-    credentials::CookieNames,
+    credentials::{CookieNames, cookies},
     error::Error,
     flows::{
         accounts::{login::login_browser, second_factors::passkeys, second_step},
@@ -147,7 +147,9 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         return retry(Problem::Empty).await;
     };
     let previous = session_cookie(app, request).await;
-    let opened = login_browser(app, name, password, previous.as_deref(), caller);
+    let remembered = cookies(request.headers(), CookieNames::of(&app.config).remembered);
+    let browser = (previous.as_deref(), remembered.as_slice());
+    let opened = login_browser(app, name, password, browser, caller);
     match opened.await {
         Ok(cookie) => logged_in(app, &cookie, return_to.as_ref()),
         Err(Error::SecondFactorRequired(required)) => {
@@ -161,12 +163,15 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     }
 }
 
-/// The response with the session cookie, and the device cookie where the browser has none.
+/// The response with the session cookie, and those of the device that the browser does not have.
 pub(super) fn with_session(app: &App, response: Response, cookie: &Cookie) -> Response {
     let names = CookieNames::of(&app.config);
     let session = names.session_cookie(&cookie.value, cookie.max_age);
     let device = cookie.device.as_deref().map(|device| names.device_cookie(device));
-    with_cookies(response, [Some(session), device].into_iter().flatten())
+    let lifetime = app.config.second_factors.remember_for;
+    let remembered =
+        cookie.remembered.as_deref().map(|value| names.remembered_cookie(value, lifetime));
+    with_cookies(response, [Some(session), device, remembered].into_iter().flatten())
 }
 
 /// Sets the session cookie and redirects to `return_to`.

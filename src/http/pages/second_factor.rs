@@ -48,6 +48,9 @@ pub(super) const PATH: &str = "/login/second-factor";
 
 const PURPOSE: &str = "second factor";
 
+/// The field of the form that has the browser remembered.
+const REMEMBER: &str = "remember";
+
 /// Whose second step this is.
 enum Subject {
     /// The password was right a moment ago.
@@ -71,6 +74,18 @@ impl Subject {
         match self {
             Self::Waiting { account, .. } => &account.user,
             Self::Browser(browser) => &browser.user,
+        }
+    }
+
+    /// For how many days the browser may be remembered; at least one.
+    fn remember_days(&self, app: &App) -> Option<u64> {
+        match self {
+            Self::Waiting { token, account }
+                if second_step::may_be_remembered(app, token, account) =>
+            {
+                Some(app.config.second_factors.remember_for.as_secs().div_ceil(24 * 3_600))
+            }
+            _ => None,
         }
     }
 
@@ -155,6 +170,8 @@ async fn page(
                 .as_ref()
                 .map(|asked| PasskeyForm { options: &options, token: &asked.token }),
             other_account: login_url(return_to),
+            remember_days: subject.remember_days(app),
+            remembers: form_values.get(REMEMBER).is_some(),
         };
         page.render(t, form_status(problem), context.form_action)
     } else {
@@ -271,7 +288,10 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
     let completed = match (&subject, answer) {
         (Subject::Waiting { token: first_step, .. }, answer) => {
             let previous = session_cookie(app, request).await;
-            second_step::log_in_browser(app, first_step, answer, previous.as_deref(), caller).await
+            let known = cookies(request.headers(), CookieNames::of(&app.config).remembered);
+            let remembered = form_values.get(REMEMBER).map(|_| known.as_slice());
+            let browser = (previous.as_deref(), remembered);
+            second_step::log_in_browser(app, first_step, answer, browser, caller).await
         }
         (Subject::Browser(browser), Answer::SetUp(given)) => {
             let confirmed = second_factors::confirm_in_browser(app, browser, given, caller).await;

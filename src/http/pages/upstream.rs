@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode, web::Path};
 
 use super::{
-    LoginContext, ReturnTo, authorize::display_name, check_form, check_length, csrf::CsrfCookie,
+    LoginContext, ReturnTo, account, authorize::display_name, check_form, check_length, csrf::CsrfCookie,
     current_session, deletion, factors, form_status, locale, login, problem, rendered,
     second_factor, see_other, session_cookie, with_cookies,
 };
@@ -377,7 +377,7 @@ pub async fn submit_unlink(request: &Request, body: Body) -> Result<Response> {
         Err(elsewhere) => return Ok(elsewhere),
     };
     CsrfCookie::of(app, request)
-        .verify(app, request, &form, &purpose(Some(&browser)))
+        .verify(app, request, &form, &account::purpose(&browser))
         .map_err(|error| error.again(factors::PATH))?;
     let id = form.get("id").unwrap_or_default();
     let login = (Login::of(&browser), browser.has_second_factor);
@@ -390,13 +390,4 @@ pub async fn submit_unlink(request: &Request, body: Body) -> Result<Response> {
         }
         Err(other) => Err(ApiError::from(other).into()),
     }
-}
-
-/// The CSRF token of the forms on the security page.
-pub(super) fn unlink_csrf(
-    app: &App,
-    cookie: &CsrfCookie,
-    browser: &BrowserSession,
-) -> Result<String> {
-    cookie.token(app, &purpose(Some(browser)))
 }

@@ -37,8 +37,8 @@ pub use self::{
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
     profile::{ChangePassword, ChangeUsername, ProfileField, ProfileForm},
     second_factor::{
-        AddPasskey, ConfirmChange, FactorLine, FactorQuestion, PasskeyForm, RecoveryCodes,
-        SecondFactor, Security, SetUpFactor,
+        AddPasskey, ConfirmChange, DeviceLine, FactorLine, FactorQuestion, PasskeyForm,
+        RecoveryCodes, SecondFactor, Security, SetUpFactor,
     },
     self_service::{
         ApplicationLine, Applications, ConsentLine, DeleteAccount, DeletionOutcome, DeletionResult,

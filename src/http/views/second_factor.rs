@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::{
     ClientCard, Form, IdentityLine, Locale, PageUrl, Problem, ProviderLink, page,
-    url_with_return_to,
+    self_service::device_name, url_with_return_to,
 };
+use crate::model::user_agent::Device;
 
 /// The challenge of a passkey, which a script answers.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,10 @@ pub struct SecondFactor<'a> {
     pub passkey: Option<PasskeyForm<'a>>,
     /// The login page, for another account with this request.
     pub other_account: String,
+    /// For how many days the user may choose not to be asked again; `None`: that is not offered.
+    pub remember_days: Option<u64>,
+    /// The user has chosen it.
+    pub remembers: bool,
 }
 
 impl SecondFactor<'_> {
@@ -159,6 +164,27 @@ pub struct Security<'a> {
     pub identities: Vec<IdentityLine>,
     /// Providers at which the user has none yet.
     pub providers: Vec<ProviderLink>,
+    /// Where the user is not asked for the second factor.
+    pub devices: Vec<DeviceLine>,
+}
+
+/// A remembered device as the security page lists it.
+#[derive(Clone, Debug)]
+pub struct DeviceLine {
+    pub id: String,
+    pub device: Device,
+    /// As `2026-11-21`.
+    pub until: String,
+}
+
+impl DeviceLine {
+    fn name(&self, t: &Locale) -> Cow<'static, str> {
+        device_name(&self.device, t)
+    }
+
+    fn about(&self, t: &Locale) -> Cow<'static, str> {
+        t.with("security-remembered-until", &[("until", self.until.as_str())])
+    }
 }
 
 impl Security<'_> {

@@ -19,16 +19,20 @@ pub struct SessionLine {
     pub is_current: bool,
 }
 
-impl SessionLine {
-    /// The device in words.
-    fn device(&self, t: &Locale) -> Cow<'static, str> {
-        match (self.device.browser, self.device.system) {
-            (Some(browser), Some(system)) => {
-                t.with("sessions-device", &[("browser", browser), ("system", system)])
-            }
-            (Some(one), None) | (None, Some(one)) => Cow::Borrowed(one),
-            (None, None) => t.get("sessions-device-unknown"),
+/// A device in words.
+pub(super) fn device_name(device: &Device, t: &Locale) -> Cow<'static, str> {
+    match (device.browser, device.system) {
+        (Some(browser), Some(system)) => {
+            t.with("sessions-device", &[("browser", browser), ("system", system)])
         }
+        (Some(one), None) | (None, Some(one)) => Cow::Borrowed(one),
+        (None, None) => t.get("sessions-device-unknown"),
+    }
+}
+
+impl SessionLine {
+    fn device(&self, t: &Locale) -> Cow<'static, str> {
+        device_name(&self.device, t)
     }
 
     /// What the line is called: the application, else the device.

@@ -37,6 +37,8 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
     let register = Register {
         form,
         client: Some(client(text)),
+        invitation: Some(text),
+        is_bound: true,
         email: text,
         username: text,
         problem: Some(Problem::TooMany { seconds: 200 }),
@@ -237,6 +239,8 @@ async fn a_rejected_form_names_the_errors_and_keeps_the_values() {
     let register = Register {
         form,
         client: None,
+        invitation: None,
+        is_bound: false,
         email: "vera@example.org",
         username: "вера",
         problem: None,

@@ -4,12 +4,23 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use josekit::jws::{self, JwsSigner};
-use propusk::flows::admin::users;
+use propusk::{
+    flows::admin::{
+        invitations::{self, NewInvitation},
+        users,
+    },
+    model::{actor::Actor, user::Role},
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{World, account, begin};
-use crate::support::{Backend, backend_tests, exchange::Idp, oauth::Form};
+use crate::support::{
+    Backend, backend_tests,
+    exchange::Idp,
+    mail::MAILS,
+    oauth::{Browser, Form},
+};
 
 backend_tests! {
     t220_an_address_alone_takes_over_no_account,
@@ -19,6 +30,7 @@ backend_tests! {
     t224_a_provider_that_misbehaves_affects_no_other_login,
     t225_return_to_leads_to_this_server_only,
     t226_an_identity_is_linked_by_the_user_of_the_account_only,
+    t232_a_new_user_of_a_provider_needs_an_invitation,
 }
 
 async fn t220_an_address_alone_takes_over_no_account(backend: Backend) {
@@ -344,4 +356,60 @@ async fn t226_an_identity_is_linked_by_the_user_of_the_account_only(backend: Bac
     let page = vera.open(kept.header("location")).await.expect(StatusCode::OK);
     assert!(page.text.contains("the only way to log in"), "{page:?}");
     assert_eq!(world.linked().await.len(), 2);
+}
+
+async fn t232_a_new_user_of_a_provider_needs_an_invitation(backend: Backend) {
+    let mode = ("PROPUSK_REGISTRATION__MODE", "invitation");
+    let world = World::with(backend, &[mode, MAILS, ("REGISTRATION", "true")]).await;
+    let server = &world.server;
+    let registers = async |browser: &mut Browser<'_>, start: &str, sub: &str| {
+        let reply = world.log_in(browser, start, json!({ "sub": sub })).await;
+        assert_eq!(reply.header("location"), "/login/identity");
+        browser.open("/login/identity").await.expect(StatusCode::OK)
+    };
+    let mut eve = server.browser();
+    let page = registers(&mut eve, "/login/upstream/acme", "eve").await;
+    assert!(!page.text.contains("/login/identity/register"), "{page:?}");
+    assert!(page.text.contains("id=\"log-in\""), "{page:?}");
+    // A form of another time registers nobody either, and a guess is no invitation.
+    let link = Form::of(&server.browser().open("/login").await.text);
+    let form = Form { action: "/login/identity/register".to_owned(), ..link };
+    let typed = [("email", "eve@example.org"), ("invitation", "x")];
+    assert!(eve.submit_form(form, &typed).await.status.is_client_error());
+    let guess = format!("/login/upstream/acme?invitation={}", "A".repeat(43));
+    let page = registers(&mut server.browser(), &guess, "eve").await;
+    assert!(!page.text.contains("/login/identity/register"), "{page:?}");
+
+    // It travels from the registration page through the provider; its address cannot be changed.
+    let new = NewInvitation {
+        email: Some("vera@example.org".to_owned()),
+        language: None,
+        role: Role::user(),
+        modules: vec![],
+        ttl: None,
+    };
+    let created = invitations::create(&server.app, new, None, &Actor::operator()).await;
+    created.expect("an invitation");
+    let mail = server.mail_to("vera@example.org").await;
+    let mut vera = server.browser();
+    let page = vera.open(&mail.path()).await.expect(StatusCode::OK);
+    let (_, link) = page.text.split_once("id=\"upstream-acme\" href=\"").expect("a link");
+    let link = link.split('"').next().expect("a URL").replace("&#38;", "&");
+    let page = registers(&mut vera, &link, "vera").await;
+    assert!(page.text.contains("value=\"vera@example.org\""), "{page:?}");
+    let other = vera.submit(&page, &[("email", "eve@example.org")]).await.expect_page(400);
+    let typed = [("email", "vera@example.org"), ("username", "vera")];
+    vera.submit(&other, &typed).await.expect(StatusCode::SEE_OTHER);
+    let user = users::find(&server.app, "vera").await.expect("a user");
+    assert!(user.is_verified, "the invitation came by mail");
+    // Once.
+    let page = registers(&mut server.browser(), &link, "nora").await;
+    assert!(!page.text.contains("/login/identity/register"), "{page:?}");
+
+    // A provider that vouches for its users.
+    let vouching = [mode, ("REGISTRATION_WITHOUT_INVITATION", "true")];
+    let world = World::with(backend, &vouching).await;
+    world.register(&mut world.server.browser(), json!({})).await;
+    let reply = world.server.browser().open("/register").await;
+    reply.expect_page(403);
 }

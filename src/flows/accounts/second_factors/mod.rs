@@ -32,7 +32,7 @@ use crate::{
     },
     oauth::access_token::AccessClaims,
     storage::{
-        self, AuditedTx, browser_sessions,
+        self, AuditedTx, browser_sessions, remembered_devices,
         second_factors::{self as rows, LockedFactors, Secret},
         users,
     },
@@ -409,7 +409,7 @@ pub(crate) async fn step_up(
         return Err(Error::LoginExpired);
     }
     let max_age = app.config.authorization.browser_session_ttl.as_secs();
-    Ok(Cookie { value, max_age, device: None })
+    Ok(Cookie { value, max_age, device: None, remembered: None })
 }
 
 /// Removes a factor. The last one takes the recovery codes with it.
@@ -439,6 +439,7 @@ pub async fn remove(
         tx.rollback().await?;
         return Err(Error::Conflict(LAST_WAY_IN));
     }
+    remembered_devices::remove_all(&mut tx, user_id).await?;
     tx.event(&Event::factor(FactorChange::Removed, user_id, id, kind)).await?;
     let detail = json!({ "factorId": id, "kind": kind.as_str() });
     tx.audit("factor.removed", Some(user_id), detail).await?;
@@ -493,6 +494,7 @@ pub(crate) async fn remove_since(
     if !rows::remove_since(tx, id, since).await? {
         return Ok(());
     }
+    remembered_devices::remove_all(tx, id).await?;
     let event = Event::factors_reset(id).with_external_id(account.external_id.as_deref());
     tx.event(&event).await?;
     tx.audit("factor.reset", Some(id), json!({})).await

@@ -128,7 +128,7 @@ pub struct InvitationData {
     pub expires_at: String,
     /// When it was used (RFC 3339); null: it can be used until it expires.
     pub used_at: Option<String>,
-    /// The user; null too where they were deleted.
+    /// The user, with whom the invitation is deleted.
     pub used_by: Option<String>,
 }
 
