@@ -30,7 +30,9 @@ pub enum Error {
     #[error("registration is disabled")]
     RegistrationDisabled,
     /// `registration.mode` is `invitation`, and the request has none.
-    #[error("registration takes an invitation: open the link of one, or send its token as `invitation`")]
+    #[error(
+        "registration takes an invitation: open the link of one, or send its token as `invitation`"
+    )]
     InvitationRequired,
     /// An invitation is unknown, was used or revoked, or has expired, indistinguishably.
     #[error(

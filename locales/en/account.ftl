@@ -76,3 +76,12 @@ logged-out-again = Log in again
 account-title = You are logged in
 account-text = Open the application you want to use. You will not have to enter your password again.
 account-applications = Your applications
+
+terms-title = Terms of use
+terms-new = Please accept the terms of use to continue.
+terms-changed = The terms of use have changed. Please accept them to continue.
+terms-accept = I accept the terms of use
+terms-link = Terms of use
+terms-privacy = Privacy policy
+terms-continue = Continue
+field-terms = Accept the terms of use to continue.

@@ -39,7 +39,7 @@ pub use self::{
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
     profile::Profile,
-    registration::{Registration, UserRegistration},
+    registration::{Registration, Terms, UserRegistration},
     second_factors::SecondFactors,
     webhooks::Webhooks,
 };

@@ -51,8 +51,7 @@ pub(super) fn problems(config: &Config, found: &mut Vec<(&'static str, String)>)
         must((MINUTE..=HOUR).contains(&value), key, "must be from 1m to 1h");
     }
     must(
-        settings.remember_for.is_zero()
-            || (HOUR..=90 * 24 * HOUR).contains(&settings.remember_for),
+        settings.remember_for.is_zero() || (HOUR..=90 * 24 * HOUR).contains(&settings.remember_for),
         "second_factors.remember_for",
         "must be 0s (off), or from 1h to 90d",
     );

@@ -1,6 +1,8 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::{Config, DEFAULT_TOML, LogFormat, RegistrationMode, SigningAlgorithm, UserRegistration, mask_url};
+use super::{
+    Config, DEFAULT_TOML, LogFormat, RegistrationMode, SigningAlgorithm, UserRegistration, mask_url,
+};
 
 fn load(file: Option<&Path>, env: &[(&str, &str)]) -> Result<Config, String> {
     let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -786,12 +788,18 @@ fn addresses_register_at_allowed_domains_only() {
     let domains = r#"["Example.ORG", "пример.рф", "xn--strae-oqa.example"]"#;
     let config = load(None, &[("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", domains)]).unwrap();
     let admits = |text: &str| config.registration.admits(&Email::parse(text).unwrap());
-    for allowed in
-        ["a@example.org", "A@EXAMPLE.ORG", "a@xn--e1afmkfd.xn--p1ai", "a@пример.рф", "a@straße.example"]
-    {
+    for allowed in [
+        "a@example.org",
+        "A@EXAMPLE.ORG",
+        "a@xn--e1afmkfd.xn--p1ai",
+        "a@пример.рф",
+        "a@straße.example",
+    ] {
         assert!(admits(allowed), "{allowed}");
     }
-    for refused in ["a@sub.example.org", "a@example.org.evil.test", "a@xexample.org", "a@strasse.example"] {
+    for refused in
+        ["a@sub.example.org", "a@example.org.evil.test", "a@xexample.org", "a@strasse.example"]
+    {
         assert!(!admits(refused), "{refused}");
     }
     for wrong in [r#"["a@example.org"]"#, r#"[""]"#, r#"["*.example.org"]"#] {

@@ -13,6 +13,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{
+        accounts::terms,
         oauth::resources::is_about_the_user,
         sessions::open,
         tokens::{
@@ -400,6 +401,8 @@ pub enum Started {
     LogIn,
     /// It is not of a required class: the user proves a second factor, or sets one up.
     SecondFactor,
+    /// The user has yet to accept the terms of this deployment.
+    AcceptTerms,
 }
 
 /// Opens a session of the first-party API for the user who is logged in at a browser, bound to the
@@ -426,6 +429,9 @@ pub async fn start(
     };
     if browser.lacks_second_factor(requested) {
         return Ok(Started::SecondFactor);
+    }
+    if terms::are_due(app, &browser) {
+        return Ok(Started::AcceptTerms);
     }
     let tokens = open::open_in_browser(app, browser, caller).await?;
     Ok(tokens.map_or(Started::LogIn, |tokens| Started::Session(Box::new(tokens))))

@@ -8,10 +8,10 @@ use crate::{
     flows::{accounts::deletion, admin::modules, mail, provisioning, webhooks},
     storage::{
         self, audit, browser_sessions, clients, denied_requests, device_authorizations,
-        email_tokens, guesses, idempotency, initial_access_tokens, invitations,
-        known_sources,
+        email_tokens, guesses, idempotency, initial_access_tokens, invitations, known_sources,
         outbox::{self, Kept},
-        pushed_requests, remembered_devices, revocations, service_tokens, sessions, single_use, webhook_deliveries,
+        pushed_requests, remembered_devices, revocations, service_tokens, sessions, single_use,
+        webhook_deliveries,
     },
 };
 

@@ -30,7 +30,7 @@ use self::{
     operation::{Path, PathEndpoint},
     pages::{
         account, admin, change, consent, deletion, device, email, export, factors, login, profile,
-        register, second_factor, select_account, services, upstream,
+        register, second_factor, select_account, services, terms, upstream,
     },
 };
 use crate::{app::App, listener::RequestTimeout};
@@ -127,6 +127,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "GET, POST",
             get(select_account::show).post(select_account::choose),
         )
+        .page("/terms", "GET, POST", get(terms::show).post(terms::submit))
         .page("/consent", "POST", post(consent::decide))
         .page("/device", "GET, POST", get(device::show).post(device::enter))
         .page("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))

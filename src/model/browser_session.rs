@@ -29,6 +29,8 @@ pub struct BrowserSession {
     pub has_second_factor: bool,
     /// The role of the user requires one.
     pub requires_second_factor: bool,
+    /// The version of the terms that the user has accepted last.
+    pub accepted_terms: Option<String>,
 }
 
 impl BrowserSession {

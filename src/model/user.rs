@@ -36,6 +36,15 @@ pub struct UserRecord {
     pub profile: UserProfile,
     /// `None`: its user has not requested the deletion.
     pub deletion: Option<Deletion>,
+    /// What the user has accepted last.
+    pub terms: Option<AcceptedTerms>,
+}
+
+/// Terms that a user has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedTerms {
+    pub version: String,
+    pub at: Timestamp,
 }
 
 impl UserRecord {

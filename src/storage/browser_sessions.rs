@@ -73,7 +73,7 @@ pub async fn authorization_context(
                  b.expires_at, b.max_expires_at, \
                  u.id AS user_id, u.email AS user_email, u.username AS user_username, u.role AS user_role, \
                  u.is_verified AS user_is_verified, u.created_at AS user_created_at, u.disabled_at AS user_disabled_at, \
-                 c.scope AS consent, ",
+                 u.terms_version AS accepted_terms, c.scope AS consent, ",
                 users::second_factor_columns!(),
                 ", ",
                 open_grants!("b.user_id"),
@@ -117,6 +117,7 @@ pub async fn authorization_context(
             max_expires_at: Timestamp(row.get("max_expires_at")?),
             has_second_factor: second_factor.exists,
             requires_second_factor: second_factor.is_required,
+            accepted_terms: row.get("accepted_terms")?,
         }),
         consent: consent.map_err(|why| Error::Corrupt(why.to_owned()))?,
     })

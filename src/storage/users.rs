@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     model::{
         profile::UserProfile,
-        user::{Deletion, Email, Login, Role, User, UserRecord, Username},
+        user::{AcceptedTerms, Deletion, Email, Login, Role, User, UserRecord, Username},
     },
 };
 
@@ -32,7 +32,7 @@ macro_rules! select_records {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, username, role, is_verified, created_at, disabled_at, updated_at, last_login_at, \
-             external_id, deletion_at, deletion_is_final, \
+             external_id, deletion_at, deletion_is_final, terms_version, terms_accepted_at, \
              (SELECT p.claims FROM profiles p WHERE p.user_id = users.id) AS profile FROM users ",
             $rest
         )
@@ -418,6 +418,16 @@ pub async fn record_login_notice(
     Ok(!tx.run(statement.bind(id).bind(since).bind(now)).await?.is_empty())
 }
 
+/// Records that the user has accepted terms; `false` if there is no such user.
+pub async fn accept_terms(tx: &mut Tx, id: &str, version: &str, now: Timestamp) -> Result<bool> {
+    let statement = Statement::new(concat!(
+        "UPDATE users SET terms_version = $2, terms_accepted_at = $3, ",
+        updated_at!("$3"),
+        " WHERE id = $1 RETURNING id"
+    ));
+    Ok(!tx.run(statement.bind(id).bind(version).bind(now)).await?.is_empty())
+}
+
 /// Keeps the language of mails to a user.
 pub async fn set_language(tx: &mut Tx, id: &str, language: &str) -> Result<()> {
     let statement = Statement::new("UPDATE users SET language = $2 WHERE id = $1");
@@ -701,8 +711,15 @@ fn record_from_row(row: &Row) -> Result<UserRecord> {
         last_login_at: row.get::<Option<i64>>("last_login_at")?.map(Timestamp),
         external_id: row.get("external_id")?,
         deletion: deletion_of(row)?,
+        terms: terms_of(row)?,
         profile: profiles::from_row(row, "profile")?,
     })
+}
+
+fn terms_of(row: &Row) -> Result<Option<AcceptedTerms>> {
+    let version: Option<String> = row.get("terms_version")?;
+    let at = row.get::<Option<i64>>("terms_accepted_at")?.map(Timestamp);
+    Ok(version.zip(at).map(|(version, at)| AcceptedTerms { version, at }))
 }
 
 fn deletion_of(row: &Row) -> Result<Option<Deletion>> {

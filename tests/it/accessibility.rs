@@ -8,15 +8,15 @@ use std::{fs, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{Route, handler, http::StatusCode, listener::TcpAcceptor, web};
 use propusk::http::views::{
-    Account, AccountLink, AddPasskey, ApplicationLine, Applications, ChangePassword, ClientCard,
-    ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections, Consent, ConsentLine,
-    DeleteAccount, DeletionOutcome, DeletionResult, Destination, DeviceCode, DeviceConsent,
-    DeviceFacts, DeviceLine, DeviceResult, EmailForm, EmailOutcome, EmailResult, EmailStep, ErrorPage,
-    ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction, FormPost,
-    IdentityLine, Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules, Outcome,
-    PasskeyForm, Problem, ProfileField, ProfileForm, ProviderLink, RecoveryCodes, Register,
-    RestoreAccount, ScopeLine, SecondFactor, Secret, Security, SelectAccount, SessionLine,
-    Sessions, SetUpFactor, UnlinkedIdentity,
+    AcceptTerms, Account, AccountLink, AddPasskey, ApplicationLine, Applications, ChangePassword,
+    ClientCard, ConfirmChange, Connect, ConnectionLine, ConnectionNotice, Connections, Consent,
+    ConsentLine, DeleteAccount, DeletionOutcome, DeletionResult, Destination, DeviceCode,
+    DeviceConsent, DeviceFacts, DeviceLine, DeviceResult, EmailForm, EmailOutcome, EmailResult,
+    EmailStep, ErrorPage, ErrorTitle, ExportAccount, FactorLine, FactorQuestion, Form, FormAction,
+    FormPost, IdentityLine, Leaving, Locale, LoggedOut, Login, Logout, ModuleLine, Modules,
+    Outcome, PasskeyForm, Problem, ProfileField, ProfileForm, ProviderLink, RecoveryCodes,
+    Register, RestoreAccount, ScopeLine, SecondFactor, Secret, Security, SelectAccount,
+    SessionLine, Sessions, SetUpFactor, TermsBox, UnlinkedIdentity,
 };
 use propusk::model::user_agent::Device;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ const QR_CODE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2
 /// Sixty characters without a place to break them.
 const LONG: &str = "averyveryverylongnamewithoutanyspacethatsomebodymightreallyus";
 
-const PAGES: [&str; 67] = [
+const PAGES: [&str; 69] = [
     "login",
     "login-providers",
     "identity",
@@ -93,6 +93,8 @@ const PAGES: [&str; 67] = [
     "second-factor-wrong",
     "second-factor-recovery",
     "second-factor-remember",
+    "terms",
+    "terms-refused",
     "setup",
     "setup-required",
     "recovery-codes",
@@ -170,6 +172,22 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         passkey: None,
         providers: vec![],
     };
+    let terms = TermsBox {
+        version: "2026-11",
+        url: "https://example.com/terms",
+        privacy_url: Some("https://example.com/privacy"),
+    };
+    let refused_terms = [("acceptedTerms", "accept the terms at https://example.com".to_owned())];
+    let accept_terms = AcceptTerms {
+        form,
+        client: Some(known),
+        account: LONG,
+        is_new: false,
+        problem: None,
+        fields: &[],
+        terms: Some(terms),
+        other_account: "/login".to_owned(),
+    };
     let register = Register {
         form,
         client: Some(known),
@@ -182,6 +200,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         login_url: "/login".to_owned(),
         providers: providers.clone(),
         min_length: 8,
+        terms: None,
     };
     let identity = UnlinkedIdentity {
         form,
@@ -194,6 +213,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
         email: "vera@example.org",
         username: "vera",
         registers: true,
+        terms: Some(terms),
         register_url: None,
         login_url: "/login".to_owned(),
     };
@@ -369,6 +389,9 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             ..second_factor
         }
         .render(t, ok, to),
+        "terms" => accept_terms.render(t, ok, to),
+        "terms-refused" => AcceptTerms { fields: &refused_terms, is_new: true, ..accept_terms }
+            .render(t, ok, to),
         "second-factor-remember" => SecondFactor {
             passkey: Some(PasskeyForm { options: PASSKEY_OPTIONS, token: "x" }),
             problem: Some(Problem::WrongFactorCode),
@@ -454,6 +477,7 @@ fn page(name: &str, t: &'static Locale) -> poem::Response {
             invitation: Some("c2FtcGxl"),
             is_bound: true,
             email: "vera@example.org",
+            terms: Some(terms),
             ..register
         }
         .render(t, ok, to),

@@ -72,7 +72,8 @@ async fn count(server: &TestServer, statement: &'static str) -> i64 {
 const USERS: &str = "SELECT count(*) AS n FROM users";
 
 async fn audited(server: &TestServer, action: &str) -> Vec<Value> {
-    let statement = Statement::new("SELECT detail FROM audit_log WHERE action = $1 ORDER BY number");
+    let statement =
+        Statement::new("SELECT detail FROM audit_log WHERE action = $1 ORDER BY number");
     let rows = server.app.db.read(statement.bind(action)).await.expect("rows");
     let details = rows.iter().map(|row| row.get::<String>("detail").expect("a detail"));
     details.map(|detail| serde_json::from_str(&detail).expect("JSON")).collect()
@@ -102,7 +103,10 @@ async fn an_invitation_is_created_listed_used_and_revoked(backend: Backend) {
     let again = admin.post_once("k", "/invitations", body).await.expect(StatusCode::CREATED);
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!((&again.data()["invitation"], &again.data()["link"]), (&shown, &Value::Null));
-    admin.post_once("k", "/invitations", json!({})).await.expect_error(422, "IDEMPOTENCY_KEY_REUSED");
+    admin
+        .post_once("k", "/invitations", json!({}))
+        .await
+        .expect_error(422, "IDEMPOTENCY_KEY_REUSED");
     for bad in [
         json!({ "email": "no address" }),
         json!({ "language": "de" }),

@@ -83,6 +83,7 @@ mod sessions;
 mod shared_statements;
 mod smoke;
 mod structure;
+mod terms;
 mod threats;
 mod token;
 mod token_exchange;

@@ -109,7 +109,10 @@ async fn a_device_is_remembered_listed_and_forgotten(backend: Backend) {
     browser.cookies.remove("propusk_session");
     assert!(!is_asked(&mut browser, "ann").await);
     let page = browser.open("/account/security").await.expect(StatusCode::OK);
-    assert!(page.text.replace(['\u{2068}', '\u{2069}'], "").contains("until 2026-12-21"), "{page:?}");
+    assert!(
+        page.text.replace(['\u{2068}', '\u{2069}'], "").contains("until 2026-12-21"),
+        "{page:?}"
+    );
     let forget = form_to(&page, "/account/security/forget");
     // Another user's form forgets nothing.
     server.register("eve").await;

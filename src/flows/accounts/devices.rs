@@ -17,7 +17,7 @@ use crate::{
         session::{RevocationReason, SessionOverview},
         user_agent::Device,
     },
-    storage::{browser_sessions, sessions},
+    storage::{browser_sessions, remembered_devices, sessions},
 };
 
 /// The largest number of browsers, and of sessions of applications, that are listed: the newest.

@@ -17,8 +17,8 @@ use crate::{
     storage::{
         applications,
         audit::{self, AuditEntry, AuditFilter},
-        browser_sessions, known_sources, mails, modules, sessions, trusted_issuers,
-        upstream_identities, users,
+        browser_sessions, known_sources, mails, modules, remembered_devices, sessions,
+        trusted_issuers, upstream_identities, users,
     },
 };
 
@@ -126,6 +126,14 @@ pub async fn export(
     });
     lists.insert("secondFactors", own.collect());
 
+    let devices = remembered_devices::of_user(db, user_id, now).await?.into_iter().map(|one| {
+        json!({
+            "id": one.id, "userAgent": one.user_agent, "createdAt": time(one.created_at),
+            "lastUsedAt": maybe(one.last_used_at), "expiresAt": time(one.expires_at),
+        })
+    });
+    lists.insert("rememberedDevices", devices.collect());
+
     let connected = connections::of_user(app, user_id).await?.into_iter();
     let connected = connected.filter_map(|one| {
         Some(json!({ "service": one.service, "connectedAt": time(one.connected_at?) }))
@@ -166,6 +174,7 @@ pub async fn export(
         "id": user.id, "email": user.email, "emailVerified": user.is_verified, "username": user.username,
         "role": user.role.as_str(), "createdAt": time(user.created_at), "updatedAt": time(record.updated_at),
         "lastLoginAt": maybe(record.last_login_at), "externalId": record.external_id,
+        "acceptedTerms": record.terms.map(|one| json!({ "version": one.version, "at": time(one.at) })),
         "recoveryCodes": factors.recovery_codes, "profile": record.profile.as_map(),
     });
     let (actor, detail) = (crate::model::actor::Actor::caller(user_id, context), json!({}));

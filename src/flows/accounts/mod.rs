@@ -20,3 +20,4 @@ pub mod register;
 pub mod remembered_devices;
 pub mod second_factors;
 pub mod second_step;
+pub mod terms;

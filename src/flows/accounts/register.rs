@@ -20,6 +20,7 @@ use crate::{
             known_sources::{self, source_of, source_with},
             password,
             second_step::{self, Place},
+            terms,
         },
         mail::{self, Outgoing, Requester},
         provisioning,
@@ -60,6 +61,8 @@ pub struct Registration {
 pub struct Admission<'a> {
     /// The token of an invitation.
     pub invitation: Option<&'a str>,
+    /// The version of the terms that the user accepts.
+    pub accepted_terms: Option<&'a str>,
 }
 
 /// Creates an account and logs it in to the first-party API. `None`: its address is to be confirmed
@@ -119,6 +122,8 @@ pub(crate) struct UpstreamAccount {
     pub identity: NewIdentity,
     /// `None`: the provider vouches for its users, or registration is open.
     pub invitation: Option<Invitation>,
+    /// The version of the terms that the user accepts.
+    pub accepted_terms: Option<String>,
 }
 
 /// An identity of a user who is created with it.
@@ -143,8 +148,18 @@ pub(crate) async fn register_upstream(
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
     app.admit(Limit::Register, &Key::address(context.address))?;
-    let UpstreamAccount { email, username, is_verified, identity, invitation } = registration;
+    let UpstreamAccount { email, username, is_verified, identity, invitation, accepted_terms } =
+        registration;
     let mut errors = vec![];
+    let terms = terms::accepted(app, accepted_terms.as_deref());
+    let terms = match terms {
+        Err(Error::Validation(refused)) => {
+            errors.extend(refused);
+            None
+        }
+        accepted => accepted?,
+    };
+    let has_accepted = errors.is_empty();
     let mut refuse = |field, message: &str| {
         errors.push(FieldError { field, message: message.to_owned() });
     };
@@ -152,12 +167,13 @@ pub(crate) async fn register_upstream(
     let username = username.as_deref().filter(|typed| !typed.is_empty());
     let username = username.map(Username::parse).transpose();
     let username = username.map_err(|why| refuse("username", why));
-    let (Some(email), Ok(username)) = (email, username) else {
+    let (Some(email), Ok(username), true) = (email, username, has_accepted) else {
         return Err(Error::Validation(errors));
     };
     let email = allowed(app, invitation.as_ref(), email)?;
     let mut account = new_account(app, email, username, NO_PASSWORD.to_owned(), invitation);
     account.user.is_verified |= is_verified;
+    account.terms = terms;
     let (session, cookie) =
         PreparedSession::browser(app, account.user.clone(), identity.amr, previous, context);
     let session = session.authenticated_at(identity.authenticated_at);
@@ -178,7 +194,7 @@ async fn request(
     context: &RequestContext,
 ) -> Result<(), Error> {
     mail::require(app)?;
-    let NewAccount { row, invitation, .. } = account;
+    let NewAccount { row, invitation, terms, .. } = account;
     // Whether or not the address has an account: a username is no secret.
     if let Some(username) = &row.username {
         let login = Login::Username(username.canonical.clone());
@@ -193,6 +209,7 @@ async fn request(
         password_hash: row.password_hash,
         return_to: return_to.map(str::to_owned),
         invitation: invitation.map(|invitation| invitation.id),
+        terms,
     };
     let pending =
         serde_json::to_string(&pending).map_err(|error| Error::Unavailable(error.into()))?;
@@ -239,6 +256,9 @@ struct PendingAccount {
     /// The id of the invitation, which is used by the confirmation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invitation: Option<String>,
+    /// The version of the terms that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terms: Option<String>,
 }
 
 /// Where the browser continues after the registration of this link.
@@ -303,7 +323,8 @@ async fn create_for_api(
         let required = second_step::require(app, &user.id, &password_hash, Place::Api).await?;
         return Err(Error::SecondFactorRequired(Box::new(required)));
     }
-    let modules = account.invitation.as_ref().map_or(&[][..], |invitation| &invitation.modules);
+    let modules =
+        account.invitation.as_ref().map_or(&[][..], |invitation| invitation.modules.as_slice());
     let prepared = PreparedSession::api_with(app, user, modules, &[PASSWORD], context);
     let (session, tokens) = prepared.await?;
     let session = Some((session, source_of(context)));
@@ -332,6 +353,8 @@ async fn prepare_confirmed(
     };
     let mut account = new_account(app, email, username, String::new(), invitation);
     account.user.is_verified = true;
+    // Of a version that has changed since, the next login asks.
+    account.terms = pending.terms;
     account.row.password_hash = match proof {
         Proof::Password(password) => {
             let email = account.row.email.canonical.clone();
@@ -376,7 +399,7 @@ fn new_account(
         disabled_at: None,
     };
     let row = NewUser { id: user.id.clone(), email, username, password_hash, role };
-    NewAccount { user, row, invitation }
+    NewAccount { user, row, invitation, terms: None }
 }
 
 /// An account that is ready to be stored.
@@ -386,6 +409,8 @@ struct NewAccount {
     row: NewUser,
     /// Used up by the transaction that stores the account.
     invitation: Option<Invitation>,
+    /// The version that the user has accepted.
+    terms: Option<String>,
 }
 
 impl NewAccount {
@@ -411,10 +436,20 @@ async fn prepare(
         None if mode == UserRegistration::Invitation => return Err(Error::InvitationRequired),
         None => None,
     };
-    let account = validate(app, registration).await?;
+    // Every field that is at fault, in one answer.
+    let (accepted, account) =
+        (terms::accepted(app, admission.accepted_terms), validate(app, registration).await);
+    let (terms, account) = match (accepted, account) {
+        (Err(Error::Validation(terms)), Err(Error::Validation(mut fields))) => {
+            fields.extend(terms);
+            return Err(Error::Validation(fields));
+        }
+        (accepted, account) => (accepted?, account?),
+    };
     let email = allowed(app, invitation.as_ref(), account.email)?;
     let password_hash = app.hasher.hash(&account.password, &app.rng).await?;
-    Ok(new_account(app, email, account.username, password_hash, invitation))
+    let account = new_account(app, email, account.username, password_hash, invitation);
+    Ok(NewAccount { terms, ..account })
 }
 
 /// The address to store: that of the invitation as its creator wrote it, as another spelling may be
@@ -458,7 +493,7 @@ async fn create(
     language: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    let NewAccount { user, row, invitation } = account;
+    let NewAccount { user, row, invitation, terms } = account;
     let email = row.email.canonical.clone();
     let mut tx = app.begin(&Actor::caller(&user.id, context)).await?;
     let mut is_admitted = false;
@@ -484,6 +519,9 @@ async fn create(
             && !invitations::use_up(&mut tx, invitation, &user).await?
         {
             return Err(storage::Error::Unknown(INVITATION));
+        }
+        if let Some(version) = &terms {
+            terms::record(&mut tx, &user.id, version).await?;
         }
         if is_verified {
             let now = tx.now();

@@ -34,7 +34,8 @@ use crate::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
         client::Source,
-        device, user::{Deletion, User},
+        device,
+        user::{Deletion, User},
     },
     storage::{
         guesses::{self, GuessedAccount, Kind},

@@ -98,6 +98,7 @@ pub async fn create_with(
         last_login_at: None,
         external_id: None,
         deletion: None,
+        terms: None,
         profile: UserProfile::default(),
     }))
 }

@@ -15,7 +15,7 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::{
-        accounts::browser_session,
+        accounts::{browser_session, terms},
         admin::clients::document,
         oauth::{
             authorize::{self, request},
@@ -214,6 +214,8 @@ pub enum Step {
     SecondFactor,
     /// The code was not entered in this browser session.
     Enter,
+    /// The user has yet to accept the terms of this deployment.
+    AcceptTerms,
     /// The client requires a verified email address.
     VerifyEmail,
     Decide(Box<Question>),
@@ -281,6 +283,9 @@ pub async fn step(app: &App, user_code: &UserCode, cookie: Option<&str>) -> Resu
     };
     if browser.lacks_second_factor(requested) {
         return Ok(Step::SecondFactor);
+    }
+    if terms::are_due(app, &browser) {
+        return Ok(Step::AcceptTerms);
     }
     if authorize::must_verify_email(app, client, &browser)? {
         return Ok(Step::VerifyEmail);

@@ -237,7 +237,7 @@ pub async fn link_in_browser(
 pub async fn register_browser(
     app: &App,
     pending: &PendingIdentity,
-    (email, username): (&str, Option<&str>),
+    (email, username, accepted_terms): (&str, Option<&str>, Option<&str>),
     previous: Option<&str>,
     language: &str,
     context: &RequestContext,
@@ -264,6 +264,7 @@ pub async fn register_browser(
             authenticated_at: Timestamp(pending.authenticated_at),
         },
         invitation,
+        accepted_terms: accepted_terms.map(str::to_owned),
     };
     let opened = register::register_upstream(app, registration, previous, language, context).await;
     if opened.is_ok() {

@@ -10,12 +10,14 @@ use super::{Tag, auth::check_rate_limit, data::Nothing};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
+    config::Terms,
     flows::accounts::{
         applications::{self, Application},
         deletion,
         devices::{self, Here, OwnSession},
         export::{self, Export},
         second_factors::Login,
+        terms,
     },
     http::{
         context::Context,
@@ -242,6 +244,8 @@ pub struct ExportData {
     /// Grants of modules with their history.
     pub modules: Vec<Value>,
     pub second_factors: Vec<Value>,
+    /// Browsers in which the user is not asked for the second factor.
+    pub remembered_devices: Vec<Value>,
     /// Connected accounts at services.
     pub services: Vec<Value>,
     /// Identities at other providers.
@@ -269,6 +273,7 @@ impl From<Export> for ExportData {
             consents: list("consents"),
             modules: list("modules"),
             second_factors: list("secondFactors"),
+            remembered_devices: list("rememberedDevices"),
             services: list("services"),
             identities: list("identities"),
             known_sources: list("knownSources"),
@@ -279,6 +284,48 @@ impl From<Export> for ExportData {
     }
 }
 
+/// The terms of this deployment, and what the current user has accepted.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", rename = "AccountTerms", example)]
+pub struct TermsData {
+    /// The version in force; null: there are no terms.
+    pub version: Option<String>,
+    pub url: Option<String>,
+    /// Where the privacy policy is.
+    pub privacy_url: Option<String>,
+    /// The version that the user has accepted last; null: none.
+    pub accepted_version: Option<String>,
+    /// When (RFC 3339).
+    pub accepted_at: Option<String>,
+    /// Whether the user has yet to accept the version in force.
+    pub due: bool,
+}
+
+impl Example for TermsData {
+    fn example() -> Self {
+        Self {
+            version: Some("2026-11".to_owned()),
+            url: Some("https://example.com/terms".to_owned()),
+            privacy_url: None,
+            accepted_version: Some("2026-01".to_owned()),
+            accepted_at: Some("2026-01-21T09:30:00Z".to_owned()),
+            due: true,
+        }
+    }
+}
+
+/// The acceptance of the terms.
+#[derive(Debug, Serialize, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+struct AcceptTerms {
+    /// The version in force.
+    accepted_terms: String,
+}
+
+codes!(TermsErrors: Validation, MalformedJson, BadRequest, InvalidToken, InsufficientScope, CrossSite, Conflict, RequestTimeout,
+    TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Unavailable);
 codes!(ExportErrors: InvalidToken, InsufficientScope, InsufficientUserAuthentication, RequestTimeout, TooManyRequests,
     Internal, Unavailable);
 codes!(DeleteErrors: InvalidToken, InsufficientScope, CrossSite, InsufficientUserAuthentication, Conflict, RequestTimeout,
@@ -429,6 +476,50 @@ impl AccountApi {
         let login = Login::of_claims(claims);
         let exported = export::export(&context.app, &claims.sub, login, &context.caller).await?;
         Ok(Answer::new("Account exported.", exported.into()))
+    }
+
+    /// Get the terms
+    ///
+    /// Those in force, and what the user has accepted. Logins of the JSON API do not wait for an
+    /// acceptance: the application asks for it when `due` says so.
+    #[oai(path = "/terms", method = "get", operation_id = "getOwnTerms")]
+    async fn terms(
+        &self,
+        context: Context,
+        credentials: Credentials,
+    ) -> Result<Answer<TermsData>, Failure<ListErrors>> {
+        let (user_id, _) = current(&context, credentials).await?;
+        let accepted = terms::of_user(&context.app, &user_id).await?;
+        let terms = context.app.config.registration.required_terms();
+        let is_accepted = |terms: &Terms| {
+            accepted.as_ref().is_some_and(|accepted| accepted.version == terms.version)
+        };
+        let privacy_url = terms.map(|terms| terms.privacy_url.clone());
+        let data = TermsData {
+            due: terms.is_some_and(|terms| !is_accepted(terms)),
+            version: terms.map(|terms| terms.version.clone()),
+            url: terms.map(|terms| terms.url.clone()),
+            privacy_url: privacy_url.filter(|url| !url.is_empty()),
+            accepted_at: accepted.as_ref().map(|accepted| accepted.at.rfc3339()),
+            accepted_version: accepted.map(|accepted| accepted.version),
+        };
+        Ok(Answer::new("Terms found.", data))
+    }
+
+    /// Accept the terms
+    ///
+    /// Of the version in force; the error names it.
+    #[oai(path = "/terms", method = "post", operation_id = "acceptTerms")]
+    async fn accept_terms(
+        &self,
+        context: Context,
+        credentials: Credentials,
+        body: Body<AcceptTerms>,
+    ) -> Result<Answer<Nothing>, Failure<TermsErrors>> {
+        let (user_id, _) = current(&context, credentials).await?;
+        let version = body.0.accepted_terms;
+        terms::accept(&context.app, &user_id, Some(&version), &context.caller).await?;
+        Ok(Answer::new("Terms accepted.", Nothing {}))
     }
 
     /// Delete the own account

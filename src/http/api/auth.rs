@@ -46,7 +46,8 @@ use crate::{
 pub struct AuthApi;
 
 codes!(RegisterErrors: Validation, MalformedJson, BadRequest, UserCreate, RegistrationDisabled,
-    InvitationRequired, InvalidInvitation, MailDisabled, MfaRequired, CrossSite, EmailExists, UsernameExists, RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
+    InvitationRequired, InvalidInvitation, MailDisabled, MfaRequired, CrossSite, EmailExists, UsernameExists,
+    RequestTimeout, TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable);
 codes!(LoginErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidCredentials, MfaRequired, CrossSite, RequestTimeout,
     TooLarge, UnsupportedMediaType, TooManyRequests, Internal, Overloaded, Unavailable, AccountPending);
 codes!(PasskeyErrors: Validation, AccountDeletionPending, MalformedJson, BadRequest, InvalidPasskey, CrossSite, Conflict, RequestTimeout, TooLarge,
@@ -82,11 +83,21 @@ impl AuthApi {
     ) -> Result<Registered, Failure<RegisterErrors>> {
         let Context { app, caller } = &context;
         check_rate_limit(&context)?;
-        let Body(RegisterRequest { email, username, password, invitation, delivery }) = body;
+        let Body(RegisterRequest {
+            email,
+            username,
+            password,
+            invitation,
+            accepted_terms,
+            delivery,
+        }) = body;
         check_delivery(request, &context, delivery)?;
         let registration = register::Registration { email, username, password };
         let language = language(request);
-        let admission = register::Admission { invitation: invitation.as_deref() };
+        let admission = register::Admission {
+            invitation: invitation.as_deref(),
+            accepted_terms: accepted_terms.as_deref(),
+        };
         let registered = register::register(app, registration, admission, language, caller).await?;
         let Some(tokens) = registered else {
             let message = "A mail was sent to the address: the registration is to be confirmed.";

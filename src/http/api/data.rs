@@ -48,6 +48,11 @@ pub struct RegisterRequest {
     #[serde(default)]
     #[oai(default, skip_serializing_if_is_none)]
     pub invitation: Option<String>,
+    /// The version of the terms that the user accepts, where there are any
+    /// (`registration.terms.version`). The error names version and URL.
+    #[serde(default, rename = "acceptedTerms")]
+    #[oai(default, rename = "acceptedTerms", skip_serializing_if_is_none)]
+    pub accepted_terms: Option<String>,
     /// How tokens are returned.
     #[serde(default)]
     #[oai(default)]
@@ -61,6 +66,7 @@ impl Example for RegisterRequest {
             username: Some("vera".to_owned()),
             password: "seven blue herons at dawn".to_owned(),
             invitation: None,
+            accepted_terms: None,
             delivery: Delivery::Body,
         }
     }

@@ -148,11 +148,12 @@ fn open_service_fields(document: &mut Value) -> Result<(), DocumentError> {
 }
 
 /// The fields that are always present and may be null; poem-openapi knows them as not required only.
-const NULLABLE: [(&str, &[&str]); 13] = [
+const NULLABLE: [(&str, &[&str]); 14] = [
     (
         "AccountSession",
         &["clientId", "clientName", "browserSessionId", "browser", "system", "address"],
     ),
+    ("AccountTerms", &["version", "url", "privacyUrl", "acceptedVersion", "acceptedAt"]),
     ("ChangeUsernameRequest", &["username"]),
     ("ConnectedApplication", &["uri", "lastUsedAt"]),
     ("DescribedScope", &["description", "module"]),

@@ -67,8 +67,9 @@ impl Example for LegacyRegisterRequest {
 impl From<LegacyRegisterRequest> for RegisterRequest {
     fn from(request: LegacyRegisterRequest) -> Self {
         let LegacyRegisterRequest { email, username, password, delivery } = request;
-        // The older service knows none.
-        Self { email, username, password, invitation: None, delivery }
+        // The older service knows neither.
+        let (invitation, accepted_terms) = (None, None);
+        Self { email, username, password, invitation, accepted_terms, delivery }
     }
 }
 

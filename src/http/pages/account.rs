@@ -7,7 +7,7 @@ use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCo
 
 use super::{
     ReturnTo, admin, authorize::display_name, change, csrf::CsrfCookie, current_session, deletion,
-    export, factors, locale, profile, rendered, second_factor, see_other,
+    export, factors, locale, profile, rendered, second_factor, see_other, terms,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -19,6 +19,7 @@ use crate::{
             applications::{self, Application},
             browser_session,
             devices::{self, Here, OwnSession},
+            terms as accounts_terms,
         },
         admin::modules,
     },
@@ -159,6 +160,9 @@ pub async fn show(request: &Request) -> Result<Response> {
         Ok(browser) => browser,
         Err(elsewhere) => return Ok(elsewhere),
     };
+    if accounts_terms::are_due(app, &browser) {
+        return see_other(terms::PATH);
+    }
     let user = &browser.user;
     let applications = browser_session::applications(app, &user.id).await;
     let applications = applications.map_err(ApiError::from)?;

@@ -10,7 +10,7 @@ use poem::{
 
 use super::{
     ReturnTo, callback, card, check_length, csrf::CsrfCookie, host, locale, naming_application,
-    rendered, second_factor, see_other, session_cookie,
+    rendered, second_factor, see_other, session_cookie, terms,
 };
 use crate::{
     api_error::ApiError,
@@ -106,6 +106,7 @@ pub(super) async fn process(
         Err(error) => callback::error(app, request, &asked.callback, &error),
         Ok(Step::Allowed(browser)) => issue_code(app, caller, request, &asked, browser).await,
         Ok(Step::Consent(question)) => consent_page(app, request, params, &asked, &question).await,
+        Ok(Step::AcceptTerms) => see_other(&page_url(app, params, resume, terms::PATH)?),
         Ok(Step::VerifyEmail) => see_other(&page_url(app, params, resume, VERIFY_PAGE)?),
         Ok(Step::LogIn { again, register }) => {
             let page = if register { "/register" } else { "/login" };

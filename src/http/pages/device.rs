@@ -11,7 +11,7 @@ use poem::{
 
 use super::{
     ReturnTo, authorize::display_name, card, check_form, csrf::CsrfCookie, current_session,
-    form_status, host, locale, problem, rendered, second_factor, see_other, session_cookie,
+    form_status, host, locale, problem, rendered, second_factor, see_other, session_cookie, terms,
 };
 use crate::{
     api_error::{ApiError, ErrorCode},
@@ -163,6 +163,7 @@ async fn respond(
             see_other(&ReturnTo::device(Some(user_code)).page_url(second_factor::PATH))
         }
         Step::Enter => see_other(&ReturnTo::device(Some(user_code)).url),
+        Step::AcceptTerms => see_other(&ReturnTo::device(Some(user_code)).page_url(terms::PATH)),
         Step::VerifyEmail => see_other(&ReturnTo::device(Some(user_code)).page_url(VERIFY_PAGE)),
         // It was decided in this browser session.
         Step::Closed(Closed::Approved) => result_page(request, Outcome::Approved),

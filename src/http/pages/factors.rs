@@ -29,8 +29,8 @@ use crate::{
         context::Context,
         oauth::params,
         views::{
-            AddPasskey, ConfirmChange, DeviceLine, FactorLine, FactorQuestion, Form, FormAction, IdentityLine,
-            PasskeyForm, Problem, Security,
+            AddPasskey, ConfirmChange, DeviceLine, FactorLine, FactorQuestion, Form, FormAction,
+            IdentityLine, PasskeyForm, Problem, Security,
         },
     },
     model::{

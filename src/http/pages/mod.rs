@@ -21,6 +21,7 @@ pub mod second_factor;
 pub mod select_account;
 pub mod services;
 pub mod session_start;
+pub mod terms;
 pub mod upstream;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use super::{
     csrf::CsrfCookie,
     email, form_status, locale,
     login::{logged_in, login_url},
-    problem, rendered, session_cookie, upstream,
+    problem, rendered, session_cookie, terms, upstream,
 };
 use crate::{
     api_error::ApiError,
@@ -88,6 +88,7 @@ async fn form(
         login_url: login_url(return_to),
         providers,
         min_length: app.config.passwords.min_length,
+        terms: terms::terms_box(app),
     };
     let status = if fields.is_empty() { form_status(problem) } else { StatusCode::BAD_REQUEST };
     let page = page.render(t, status, context.form_action);
@@ -117,7 +118,10 @@ pub async fn submit(request: &Request, body: Body) -> Result<Response> {
         password: text("password"),
     };
     let language = locale(request, None).tag();
-    let admission = Admission { invitation: form_values.get(INVITATION_PARAMETER) };
+    let admission = Admission {
+        invitation: form_values.get(INVITATION_PARAMETER),
+        accepted_terms: form_values.get(terms::FIELD),
+    };
     let previous = session_cookie(app, request).await;
     let browser = (previous.as_deref(), return_to.as_ref().map(|to| to.url.as_str()));
     match register_browser(app, registration, admission, browser, language, caller).await {

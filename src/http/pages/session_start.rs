@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::Method};
 
-use super::{ReturnTo, current_session, second_factor, see_other, with_cookies};
+use super::{ReturnTo, current_session, second_factor, see_other, terms, with_cookies};
 use crate::{
     api_error::ApiError,
     credentials::CookieNames,
@@ -82,6 +82,7 @@ pub async fn start(request: &Request, body: Body) -> Result<Response> {
         Started::LogIn => {
             return see_other(&format!("{}&reauthenticate=1", return_to.page_url("/login")));
         }
+        Started::AcceptTerms => return see_other(&return_to.page_url(terms::PATH)),
         Started::SecondFactor => return see_other(&return_to.page_url(second_factor::PATH)),
     };
     let response = see_other(landing.as_ref().map_or("/login", |url| url.as_str()))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use poem::{Body, Request, RequestBody, Response, Result, handler, http::StatusCode, web::Path};
 
 use super::{
-    LoginContext, ReturnTo, account, authorize::display_name, check_form, check_length, csrf::CsrfCookie,
-    current_session, deletion, factors, form_status, locale, login, problem, rendered,
-    second_factor, see_other, session_cookie, with_cookies,
+    LoginContext, ReturnTo, account, authorize::display_name, check_form, check_length,
+    csrf::CsrfCookie, current_session, deletion, factors, form_status, locale, login, problem,
+    rendered, second_factor, see_other, session_cookie, terms, with_cookies,
 };
 use crate::{
     api_error::ApiError,
@@ -269,12 +269,10 @@ async fn page(
         problem,
         fields,
         is_bound: bound.is_some(),
-        email: bound
-            .or(form_values.get("email"))
-            .or(pending.email.as_deref())
-            .unwrap_or_default(),
+        email: bound.or(form_values.get("email")).or(pending.email.as_deref()).unwrap_or_default(),
         username: form_values.get("username").or(pending.username.as_deref()).unwrap_or_default(),
         registers: registration == Registration::Direct,
+        terms: terms::terms_box(app),
         register_url: (registration == Registration::ByMail)
             .then(|| here.as_ref().map(register_url))
             .flatten(),
@@ -347,7 +345,7 @@ pub async fn submit_registration(request: &Request, body: Body) -> Result<Respon
     };
     let previous = session_cookie(app, request).await;
     let language = locale(request, None).tag();
-    let account = (email, form.get("username"));
+    let account = (email, form.get("username"), form.get(terms::FIELD));
     let opened =
         identity::register_browser(app, &pending, account, previous.as_deref(), language, caller);
     match opened.await {

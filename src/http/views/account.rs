@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    ClientCard, Form, Locale, PageUrl, PasskeyForm, ProviderLink, page, url_with_return_to,
-    web_link,
+    ClientCard, Form, Locale, PageUrl, PasskeyForm, ProviderLink, TermsBox, page,
+    url_with_return_to, web_link,
 };
 use crate::model::invitation::{INVITATION_PAGE, INVITATION_PARAMETER};
 
@@ -195,6 +195,7 @@ pub struct Register<'a> {
     pub providers: Vec<ProviderLink>,
     /// The minimum length of a password, in characters.
     pub min_length: usize,
+    pub terms: Option<TermsBox<'a>>,
 }
 
 impl Register<'_> {

@@ -273,6 +273,7 @@ const FIELD_ERRORS: [(&str, &str); 32] = [
     ("an account with this email", "field-email-taken"),
     ("addresses of this domain", "field-email-not-allowed"),
     ("must be the address of the invitation", "field-email-invited"),
+    ("accept the terms", "field-terms"),
     ("a username has 3 to 32", "field-username-length"),
     ("a username has no invisible", "field-username-hidden"),
     ("a username has at most four", "field-username-marks"),

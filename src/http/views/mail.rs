@@ -223,7 +223,8 @@ mod tests {
         let (mut subjects, mut previews) = (std::collections::BTreeSet::new(), vec![]);
         for language in ["en", "ru"] {
             for content in every_mail("dG9rZW4") {
-                let (kind, link) = (content.kind(), content.link().map(|(page, name, _)| (page, name)));
+                let (kind, link) =
+                    (content.kind(), content.link().map(|(page, name, _)| (page, name)));
                 let mail =
                     Mail { to: "ann@example.org".into(), language: language.into(), content };
                 let RenderedMail { subject, text, html } = render(&config, &mail).expect("renders");

@@ -13,6 +13,7 @@ mod profile;
 mod second_factor;
 mod self_service;
 mod services;
+mod terms;
 mod upstream;
 
 use std::{borrow::Cow, sync::OnceLock};
@@ -45,6 +46,7 @@ pub use self::{
         ExportAccount, ModuleLine, Modules, RestoreAccount, SessionLine, Sessions,
     },
     services::{Connect, ConnectionLine, ConnectionNotice, Connections},
+    terms::{AcceptTerms, TermsBox},
     upstream::{IdentityLine, ProviderLink, UnlinkedIdentity},
 };
 use super::assets::{fingerprint, page_headers};

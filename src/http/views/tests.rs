@@ -46,6 +46,7 @@ async fn pages_of(text: &str, t: &'static Locale) -> Vec<String> {
         login_url: text.to_owned(),
         providers: vec![],
         min_length: 8,
+        terms: Some(TermsBox { version: text, url: text, privacy_url: Some(text) }),
     };
     let scope = |name: &str, text: Option<&str>| ScopeLine {
         name: name.to_owned(),
@@ -248,6 +249,7 @@ async fn a_rejected_form_names_the_errors_and_keeps_the_values() {
         login_url: "/login".to_owned(),
         providers: vec![],
         min_length: 8,
+        terms: None,
     };
     let page = html(register.render(t, StatusCode::OK, FormAction::ThisServer)).await;
     for part in [

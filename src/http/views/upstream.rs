@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ClientCard, Form, Locale, PageUrl, Problem, page, url_with_return_to};
+use super::{ClientCard, Form, Locale, PageUrl, Problem, TermsBox, page, url_with_return_to};
 
 /// A button that leads to a provider.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ pub struct UnlinkedIdentity<'a> {
     pub username: &'a str,
     /// Whether an account can be created here.
     pub registers: bool,
+    pub terms: Option<TermsBox<'a>>,
     /// Where an account is created by mail.
     pub register_url: Option<String>,
     /// Where the user logs in to an account that exists.

@@ -46,9 +46,10 @@ impl ReceivedMail {
     /// The URL in the text.
     #[track_caller]
     pub fn url(&self) -> Url {
-        let url = self.text.split_whitespace().find(|word| {
-            word.contains("?token=") || word.contains("?invitation=")
-        });
+        let url = self
+            .text
+            .split_whitespace()
+            .find(|word| word.contains("?token=") || word.contains("?invitation="));
         let url = url.unwrap_or_else(|| panic!("no link: {}", self.text));
         assert!(self.html.contains(&url.replace('&', "&#38;")), "{}", self.html);
         Url::parse(url).expect("a URL")

@@ -20,7 +20,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{
-        accounts::browser_session,
+        accounts::{browser_session, terms},
         admin::clients::document,
         oauth::resources::Target,
         tokens::{
@@ -56,6 +56,8 @@ pub enum Step {
     SelectAccount(BrowserSession),
     /// The client requires a verified email address.
     VerifyEmail,
+    /// The user has yet to accept the terms of this deployment.
+    AcceptTerms,
     /// The user is asked for consent.
     Consent(ConsentPrompt),
     /// The user is authenticated and has consented.
@@ -127,6 +129,13 @@ pub fn decide(
     let selected = resume.is_some_and(|resume| resume.account_selected) || logged_in_for_this;
     if prompt.select_account && !selected {
         return Ok(Step::SelectAccount(browser));
+    }
+    if terms::are_due(app, &browser) {
+        if prompt.none {
+            let why = "the user has to accept the terms of this deployment";
+            return Err(OAuthError::interaction_required(why));
+        }
+        return Ok(Step::AcceptTerms);
     }
     if must_verify_email(app, &request.known.client, &browser)? {
         if prompt.none {

@@ -73,7 +73,18 @@ pub fn operations() -> Operations {
 
 /// Response fields that are always present and may be null.
 pub const NULLABLE: &[(&str, &[&str])] = &[
-    ("UserDetails", &["username", "lastLoginAt", "disabledAt", "deletionAt", "externalId"]),
+    (
+        "UserDetails",
+        &[
+            "username",
+            "lastLoginAt",
+            "disabledAt",
+            "deletionAt",
+            "termsVersion",
+            "termsAcceptedAt",
+            "externalId",
+        ],
+    ),
     ("UserDetailsPage", &["nextCursor"]),
     ("Saga", &["correlationId", "closedAt"]),
     ("SessionOverview", &["userId", "endedAt", "endedFor", "address", "userAgent"]),

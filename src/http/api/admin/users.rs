@@ -260,6 +260,10 @@ pub struct UserDetails {
     pub disabled_at: Option<String>,
     /// When the account is deleted (RFC 3339), as its user has requested; null: it is not.
     pub deletion_at: Option<String>,
+    /// The version of the terms that the user has accepted last; null: none.
+    pub terms_version: Option<String>,
+    /// When (RFC 3339).
+    pub terms_accepted_at: Option<String>,
     /// The id in the system that the user was imported from.
     pub external_id: Option<String>,
     /// The profile; also of claims that are no longer in use.
@@ -269,7 +273,11 @@ pub struct UserDetails {
 impl From<UserRecord> for UserDetails {
     fn from(account: UserRecord) -> Self {
         let user = account.user;
+        let (terms_version, terms_accepted_at) =
+            account.terms.map(|terms| (terms.version, terms.at.rfc3339())).unzip();
         Self {
+            terms_version,
+            terms_accepted_at,
             id: user.id,
             email: user.email,
             username: user.username,
@@ -297,6 +305,8 @@ example!(UserDetails, {
     "lastLoginAt": null,
     "disabledAt": null,
     "deletionAt": null,
+    "termsVersion": "2026-11",
+    "termsAcceptedAt": "2026-11-21T04:22:00Z",
     "externalId": null,
     "profile": { "name": "Vera Brown", "locale": "en" }
 });
