@@ -515,11 +515,6 @@ async fn create(
     }
     let stored = async {
         let mut inserted = users::insert(&mut tx, row, user.created_at).await?;
-        if let Some(invitation) = &invitation
-            && !invitations::use_up(&mut tx, invitation, &user).await?
-        {
-            return Err(storage::Error::Unknown(INVITATION));
-        }
         if let Some(version) = &terms {
             terms::record(&mut tx, &user.id, version).await?;
         }
@@ -530,6 +525,11 @@ async fn create(
             inserted.is_verified = true;
         }
         tx.event(&Event::user_created(&inserted)).await?;
+        if let Some(invitation) = &invitation
+            && !invitations::use_up(&mut tx, invitation, &user).await?
+        {
+            return Err(storage::Error::Unknown(INVITATION));
+        }
         provisioning::open(&mut tx, &app.config, &inserted.id).await?;
         if let Origin::Upstream(NewIdentity { issuer, subject, .. }) = origin {
             link(&mut tx, &user.id, issuer, subject).await?;
