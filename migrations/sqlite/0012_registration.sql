@@ -3,7 +3,7 @@
 CREATE TABLE invitations (
     id         TEXT    NOT NULL PRIMARY KEY,
     token_hash BLOB    NOT NULL UNIQUE,         -- SHA-256 of the token in the link
-    email      TEXT,                            -- the address that it is for; NULL: anybody with the link
+    email      TEXT,                            -- the address that it is for; NULL: any
     is_mailed  BOOLEAN NOT NULL,                -- sent there: its use verifies the address
     role       TEXT    NOT NULL,
     modules    TEXT    NOT NULL,                -- JSON: granted at the registration
