@@ -146,7 +146,7 @@ pub async fn session(app: &App, command: SessionCommand) -> Result<(), Failed> {
 
 pub async fn audit(app: &App, command: AuditCommand) -> Result<(), Failed> {
     let AuditCommand::List { actor, subject, action, from, to, limit, json } = command;
-    let filter = AuditFilter { actor, subject, action, from, to };
+    let filter = AuditFilter { actor, subject, action, from, to, ..AuditFilter::default() };
     let found = audit::page(&app.db, &filter, i64::MAX, limit.into()).await;
     let header = &["NUMBER", "AT", "ACTION", "ACTOR", "SUBJECT", "ADDRESS", "DETAIL"];
     let mut listing = Listing::new(header, json);

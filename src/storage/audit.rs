@@ -1,10 +1,15 @@
 //! The audit log: who changed what, when, and from where.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Db, Error, Result, Row, Statement, Tx, statement::json};
-use crate::{clock::Timestamp, model::actor::Actor};
+use crate::{
+    clock::Timestamp,
+    model::{self, actor::Actor},
+};
 
 /// Records an audit entry by itself. `detail` must not contain secrets.
 pub async fn add(
@@ -124,11 +129,17 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     pub subject: Option<String>,
     pub action: Option<String>,
+    /// The actor's IP address.
+    pub address: Option<String>,
+    pub request_id: Option<String>,
     /// At or after this time.
     pub from: Option<Timestamp>,
     /// Before this time.
     pub to: Option<Timestamp>,
 }
+
+/// Longer than any request takes: its entries are not younger than its id by more.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3_600);
 
 /// Up to `most` matching entries with numbers below `before`, newest first.
 pub async fn page(
@@ -137,6 +148,11 @@ pub async fn page(
     before: i64,
     most: i64,
 ) -> Result<Vec<AuditEntry>> {
+    // The id of a request has its time, by which the entries have an index.
+    let begun = filter.request_id.as_deref().and_then(model::created_at);
+    if filter.request_id.is_some() && begun.is_none() {
+        return Ok(vec![]);
+    }
     let statement = Statement::new(
         "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit_log \
          WHERE number < $1",
@@ -145,6 +161,10 @@ pub async fn page(
     .filter("AND actor = $", filter.actor.as_deref())
     .filter("AND subject = $", filter.subject.as_deref())
     .filter("AND action = $", filter.action.as_deref())
+    .filter("AND address = $", filter.address.as_deref())
+    .filter("AND request_id = $", filter.request_id.as_deref())
+    .filter("AND at >= $", begun)
+    .filter("AND at < $", begun.map(|begun| begun + LONGEST_REQUEST))
     .filter("AND at >= $", filter.from)
     .filter("AND at < $", filter.to)
     .with("ORDER BY number DESC LIMIT $", most);

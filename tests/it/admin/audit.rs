@@ -57,5 +57,16 @@ async fn the_audit_log_records_actor_change_origin_and_time(backend: Backend) {
         "registered, logged in, changed a user"
     );
     assert_eq!(numbers("/audit?actor=cli").await.len(), 1);
+    // An entry by the request that a user quotes, also among the others of its time.
+    let id = reply.header("x-request-id");
+    assert_eq!(admin.all(&format!("/audit?requestId={id}")).await, [line.clone()]);
+    let last = id.strip_suffix(|_: char| true).expect("an id");
+    let other = if id.ends_with('0') { "1" } else { "0" };
+    assert_eq!(numbers(&format!("/audit?requestId={last}{other}")).await, [0; 0]);
+    assert_eq!(numbers("/audit?requestId=nothing").await, [0; 0]);
+    let here = numbers("/audit?address=127.0.0.1&actor=cli").await;
+    assert_eq!(here, [0; 0], "a command has no address");
+    assert_eq!(numbers("/audit?address=127.0.0.1").await.len(), all.len() - 1);
+    assert_eq!(numbers("/audit?address=192.0.2.1").await, [0; 0]);
     admin.get("/audit?from=yesterday").await.expect_error(400, "VALIDATION_ERROR");
 }

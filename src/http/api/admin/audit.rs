@@ -24,6 +24,11 @@ impl AuditApi {
         subject: Query<String>,
         /// An action, such as `user.updated`.
         action: Query<String>,
+        /// The actor's IP address.
+        address: Query<String>,
+        /// The `X-Request-Id` of a response.
+        #[oai(name = "requestId")]
+        request_id: Query<String>,
         /// The first moment (RFC 3339).
         from: Query<Timestamp>,
         /// The moment after the last (RFC 3339).
@@ -34,6 +39,8 @@ impl AuditApi {
             actor: actor.0,
             subject: subject.0,
             action: action.0,
+            address: address.0,
+            request_id: request_id.0,
             from: from.0,
             to: to.0,
         };
