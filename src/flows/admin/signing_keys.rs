@@ -1,7 +1,10 @@
 //! Administration of signing keys.
 
+use std::time::Duration;
+
 use crate::{
     app::App,
+    clock::Timestamp,
     error::Error,
     flows::admin::idempotency::{Created, IdempotentRequest},
     keys::{NewKey, Rotation},
@@ -11,6 +14,22 @@ use crate::{
     },
     storage::idempotency::Claim,
 };
+
+/// The algorithm of that name.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub fn algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
+    let found = SigningAlgorithm::parse(name);
+    found.ok_or_else(|| Error::field("algorithm", format!("must be {}", SigningAlgorithm::NAMES)))
+}
+
+/// When the last cached JWKS with a key that was banned at `since` expires. By then, resource servers
+/// that verify locally and do not follow the revocation feed refuse its tokens as well.
+pub fn dropped_by(app: &App, since: Timestamp) -> Timestamp {
+    // A cache may have been filled until the ban had reached every process.
+    since + app.config.keys.jwks_max_age + Duration::from_secs(60)
+}
 
 /// Every key, oldest first.
 ///

@@ -1,14 +1,12 @@
 //! `/api/v1/admin/keys`: signing keys.
 
-use std::time::Duration;
-
 use super::{
     prelude::*,
     reply::{Conflict, Idempotent, JsonBody, Replayable},
 };
 use crate::{
     flows::admin::signing_keys,
-    model::key::{self, KeyRecord, SigningAlgorithm},
+    model::key::{self, KeyRecord},
 };
 
 #[derive(Clone, Debug, Default)]
@@ -44,7 +42,7 @@ impl KeysApi {
     ) -> Reply<Replayable<Vec<KeyData>, 200>, (Write, JsonBody, Idempotent)> {
         let request = idempotency_key.request(&admin, "keys.rotate", &body.0)?;
         let Body(RotateKeys { algorithm, at_once }) = body;
-        let only = algorithm.as_deref().map(signing_algorithm).transpose()?;
+        let only = algorithm.as_deref().map(signing_keys::algorithm).transpose()?;
         let app = &admin.app;
         let rotated = signing_keys::rotate(app, only, at_once, request, &admin.actor).await?;
         let now = app.clock.now();
@@ -62,11 +60,10 @@ impl KeysApi {
         let key = signing_keys::ban(app, &id.0, &admin.actor).await?;
         let now = app.clock.now();
         let since = key.banned_at.unwrap_or(now);
-        let expired = app.config.keys.jwks_max_age + Duration::from_secs(60);
         let ban = KeyBan {
             key: (key, now).into(),
             refused_since: since.rfc3339(),
-            dropped_by: (since + expired).rfc3339(),
+            dropped_by: signing_keys::dropped_by(app, since).rfc3339(),
         };
         Ok(Answer::new("banned", ban))
     }
@@ -176,9 +173,4 @@ impl Example for KeyBan {
             dropped_by: "2026-11-21T04:38:00Z".to_owned(),
         }
     }
-}
-
-fn signing_algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
-    let found = SigningAlgorithm::parse(name);
-    found.ok_or_else(|| Error::field("algorithm", format!("must be {}", SigningAlgorithm::NAMES)))
 }
