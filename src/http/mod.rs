@@ -121,6 +121,42 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .page("/admin/users", "GET", get(admin::users::list))
         .page("/admin/users/new", "GET, POST", get(admin::users::new).post(admin::users::create))
         .page("/admin/users/:id", "GET, POST", get(admin::user::show).post(admin::user::change))
+        .page("/admin/explain", "GET", get(admin::explain::show))
+        .page("/admin/audit", "GET", get(admin::audit::show))
+        .page("/admin/keys", "GET, POST", get(admin::keys::show).post(admin::keys::submit))
+        .page("/admin/revocations", "GET", get(admin::revocations::show))
+        .page(
+            "/admin/revocations/new",
+            "GET, POST",
+            get(admin::revocations::ask).post(admin::revocations::submit),
+        )
+        .page(
+            "/admin/sessions",
+            "GET, POST",
+            get(admin::sessions::show).post(admin::sessions::submit),
+        )
+        .page(
+            "/admin/service-tokens",
+            "GET, POST",
+            get(admin::service_tokens::show).post(admin::service_tokens::submit),
+        )
+        .page(
+            "/admin/subjects",
+            "GET, POST",
+            get(admin::subjects::show).post(admin::subjects::submit),
+        )
+        .page("/admin/events", "GET", get(admin::events::show))
+        .page("/admin/events/mails", "GET", get(admin::mails::show))
+        .page(
+            "/admin/events/webhooks",
+            "GET, POST",
+            get(admin::webhooks::show_all).post(admin::webhooks::add),
+        )
+        .page(
+            "/admin/events/webhooks/:id",
+            "GET, POST",
+            get(admin::webhooks::show).post(admin::webhooks::submit),
+        )
         .page("/register", "GET, POST", get(register::show).post(register::submit))
         .page(
             "/select-account",

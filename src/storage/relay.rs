@@ -251,6 +251,15 @@ pub async fn backlog(db: &Db) -> Result<Backlog> {
     Ok(Backlog { count: row.get("n")?, oldest: oldest.map(Timestamp) })
 }
 
+/// Counts the events among the newest `most` that Kafka refused for good.
+pub async fn count_refused(db: &Db, most: i64) -> Result<i64> {
+    let statement = Statement::new(
+        "SELECT COUNT(*) AS n FROM outbox WHERE refused IS NOT NULL \
+         AND number > (SELECT COALESCE(MAX(number), 0) FROM outbox) - $1",
+    );
+    one(db.read(statement.bind(most)).await?).map_or(Ok(0), |row| row.get("n"))
+}
+
 /// Filters of [`page`] and [`replay`]; `None` matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {

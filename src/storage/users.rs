@@ -1,5 +1,7 @@
 //! Users.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{
     Db, Error, Result, Row, Statement, Tx,
     guesses::{self, GuessState, GuessedAccount, password_guesses_columns, password_guesses_joins},
@@ -240,6 +242,28 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
         )
         .await?;
     one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
+}
+
+/// What the users of these ids are called, by id: the username, else the email address. An id of no
+/// user is left out.
+pub async fn names(db: &Db, ids: &BTreeSet<&str>) -> Result<HashMap<String, String>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    macro_rules! select {
+        ($list:literal) => {
+            concat!(
+                "SELECT id, COALESCE(username, email) AS name FROM users WHERE id IN (",
+                $list,
+                ")"
+            )
+        };
+    }
+    let list = serde_json::to_string(ids).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let statement = Statement::new(select!("SELECT value FROM json_each($1)"))
+        .for_postgres(select!("SELECT json_array_elements_text(CAST($1 AS json))"));
+    let rows = db.read(statement.bind(list)).await?;
+    rows.iter().map(|row| Ok((row.get("id")?, row.get("name")?))).collect()
 }
 
 /// As [`by_id`]; the user cannot be disabled, changed or removed until the transaction ends.

@@ -67,12 +67,13 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 14] {
+    fn files(self) -> [&'static str; 15] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
                 include_str!("../../../locales/en/admin.ftl"),
                 include_str!("../../../locales/en/admin-users.ftl"),
+                include_str!("../../../locales/en/admin-operation.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
@@ -89,6 +90,7 @@ impl Language {
                 include_str!("../../../locales/ru/account.ftl"),
                 include_str!("../../../locales/ru/admin.ftl"),
                 include_str!("../../../locales/ru/admin-users.ftl"),
+                include_str!("../../../locales/ru/admin-operation.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),

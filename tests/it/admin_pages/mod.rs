@@ -1,5 +1,6 @@
 //! The pages of administrators, as a browser without scripts uses them.
 
+mod operation;
 mod users;
 
 use std::time::Duration;

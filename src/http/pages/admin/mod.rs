@@ -4,9 +4,20 @@
 //! who is logged in, with the second factor that the user has; a change takes a recent login as
 //! well, and the CSRF token of the page. What a page does, the flows of the admin API do.
 
+pub mod audit;
+pub mod events;
+pub mod explain;
+pub mod keys;
+mod listing;
+pub mod mails;
 pub mod overview;
+pub mod revocations;
+pub mod service_tokens;
+pub mod sessions;
+pub mod subjects;
 pub mod user;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 
