@@ -117,6 +117,41 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         .page("/account/password", "GET, POST", get(change::password).post(change::submit_password))
         .page("/account/username", "GET, POST", get(change::username).post(change::submit_username))
         .at("/.well-known/change-password", "GET", get(change::well_known))
+        .page("/register", "GET, POST", get(register::show).post(register::submit))
+        .page(
+            "/select-account",
+            "GET, POST",
+            get(select_account::show).post(select_account::choose),
+        )
+        .page("/terms", "GET, POST", get(terms::show).post(terms::submit))
+        .page("/consent", "POST", post(consent::decide))
+        .page("/device", "GET, POST", get(device::show).post(device::enter))
+        .page("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
+        .page("/email/verify", "GET, POST", get(email::verify).post(email::submit_verify))
+        .page("/register/confirm", "GET, POST", get(email::register).post(email::submit_register))
+        .page("/password/reset", "GET, POST", get(email::reset).post(email::submit_reset))
+        .page("/email/change", "GET, POST", get(email::change).post(email::submit_change))
+        .page("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
+        .page("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
+        .page("/services", "GET", get(services::list))
+        .page("/services/:name/connect", "GET, POST", get(services::show).post(services::begin))
+        .page("/services/:name/callback", "GET", get(services::callback))
+        .page("/services/:name/disconnect", "POST", post(services::disconnect))
+        // Gateways
+        .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
+    let Table { route, methods, pages } = administration(table);
+    Ok(api::route(route).with(RequestTimeout(app.config.server.request_timeout)).with(
+        RequestContextLayer {
+            app: Arc::clone(app),
+            methods: Arc::new(methods),
+            pages: Arc::new(pages),
+        },
+    ))
+}
+
+/// Pages for administrators.
+fn administration(table: Table) -> Table {
+    table
         .page("/admin", "GET", get(admin::overview::show))
         .page("/admin/users", "GET", get(admin::users::list))
         .page("/admin/users/new", "GET, POST", get(admin::users::new).post(admin::users::create))
@@ -157,36 +192,31 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
             "GET, POST",
             get(admin::webhooks::show).post(admin::webhooks::submit),
         )
-        .page("/register", "GET, POST", get(register::show).post(register::submit))
+        .page("/admin/clients", "GET", get(admin::clients::list))
         .page(
-            "/select-account",
+            "/admin/clients/new",
             "GET, POST",
-            get(select_account::show).post(select_account::choose),
+            get(admin::clients::new).post(admin::clients::create),
         )
-        .page("/terms", "GET, POST", get(terms::show).post(terms::submit))
-        .page("/consent", "POST", post(consent::decide))
-        .page("/device", "GET, POST", get(device::show).post(device::enter))
-        .page("/device/confirm", "GET, POST", get(device::confirm).post(device::decide))
-        .page("/email/verify", "GET, POST", get(email::verify).post(email::submit_verify))
-        .page("/register/confirm", "GET, POST", get(email::register).post(email::submit_register))
-        .page("/password/reset", "GET, POST", get(email::reset).post(email::submit_reset))
-        .page("/email/change", "GET, POST", get(email::change).post(email::submit_change))
-        .page("/email/change/confirm", "GET, POST", get(email::confirm).post(email::submit_confirm))
-        .page("/email/change/object", "GET, POST", get(email::object).post(email::submit_object))
-        .page("/services", "GET", get(services::list))
-        .page("/services/:name/connect", "GET, POST", get(services::show).post(services::begin))
-        .page("/services/:name/callback", "GET", get(services::callback))
-        .page("/services/:name/disconnect", "POST", post(services::disconnect))
-        // Gateways
-        .any_method("/forward-auth/envoy/*request", ForwardAuth::ByPath);
-    let Table { route, methods, pages } = table;
-    Ok(api::route(route).with(RequestTimeout(app.config.server.request_timeout)).with(
-        RequestContextLayer {
-            app: Arc::clone(app),
-            methods: Arc::new(methods),
-            pages: Arc::new(pages),
-        },
-    ))
+        .page(
+            "/admin/clients/:id",
+            "GET, POST",
+            get(admin::clients::show).post(admin::clients::submit),
+        )
+        .page("/admin/issuers", "GET, POST", get(admin::issuers::list).post(admin::issuers::create))
+        .page(
+            "/admin/issuers/:id",
+            "GET, POST",
+            get(admin::issuers::show).post(admin::issuers::submit),
+        )
+        .page("/admin/modules", "GET, POST", get(admin::modules::list).post(admin::modules::create))
+        .page(
+            "/admin/modules/:id",
+            "GET, POST",
+            get(admin::modules::show).post(admin::modules::submit),
+        )
+        .page("/admin/roles", "GET, POST", get(admin::roles::list).post(admin::roles::create))
+        .page("/admin/roles/:name", "GET, POST", get(admin::roles::show).post(admin::roles::submit))
 }
 
 /// The routes and the methods of each, for `Allow` (RFC 9110 §15.5.6).

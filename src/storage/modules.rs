@@ -305,6 +305,22 @@ pub async fn of_module(
     rows.iter().map(grant).collect()
 }
 
+/// Up to `most` grants of a module, closed ones included, newest first, with ids below `before`.
+/// Ids are in order of time, so the statement walks back through the primary key.
+pub async fn history_of_module(
+    db: &Db,
+    module_id: &str,
+    before: &str,
+    most: i64,
+) -> Result<Vec<ModuleGrant>> {
+    let statement = Statement::new(
+        "SELECT id, subject, user_id, module_id, valid_from, valid_until, granted_by, ended_by, closed_at \
+         FROM module_grants WHERE module_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+    );
+    let rows = db.read(statement.bind(module_id).bind(before).bind(most)).await?;
+    rows.iter().map(grant).collect()
+}
+
 fn module(row: &Row) -> Result<Module> {
     let corrupt = |error: serde_json::Error| Error::Corrupt(error.to_string());
     let texts = |name| serde_json::from_str(&row.get::<String>(name)?).map_err(corrupt);

@@ -276,6 +276,11 @@ impl Field {
         }
     }
 
+    /// The height of a field of several lines: a document is shown whole, up to a limit.
+    fn rows(&self) -> usize {
+        self.value.lines().count().clamp(3, 24)
+    }
+
     /// The field after errors of the flow: it keeps what was typed.
     #[must_use]
     pub fn with_errors(mut self, errors: &[(String, String)], t: &Locale) -> Self {

@@ -67,13 +67,15 @@ impl Language {
         best.map(|(_, language)| language)
     }
 
-    fn files(self) -> [&'static str; 15] {
+    fn files(self) -> [&'static str; 17] {
         match self {
             Self::English => [
                 include_str!("../../../locales/en/account.ftl"),
                 include_str!("../../../locales/en/admin.ftl"),
                 include_str!("../../../locales/en/admin-users.ftl"),
                 include_str!("../../../locales/en/admin-operation.ftl"),
+                include_str!("../../../locales/en/admin-clients.ftl"),
+                include_str!("../../../locales/en/admin-modules.ftl"),
                 include_str!("../../../locales/en/common.ftl"),
                 include_str!("../../../locales/en/consent.ftl"),
                 include_str!("../../../locales/en/device.ftl"),
@@ -91,6 +93,8 @@ impl Language {
                 include_str!("../../../locales/ru/admin.ftl"),
                 include_str!("../../../locales/ru/admin-users.ftl"),
                 include_str!("../../../locales/ru/admin-operation.ftl"),
+                include_str!("../../../locales/ru/admin-clients.ftl"),
+                include_str!("../../../locales/ru/admin-modules.ftl"),
                 include_str!("../../../locales/ru/common.ftl"),
                 include_str!("../../../locales/ru/consent.ftl"),
                 include_str!("../../../locales/ru/device.ftl"),
@@ -264,7 +268,7 @@ impl Locale {
 }
 
 /// How the validation errors of account fields begin, and the id of the message for each.
-const FIELD_ERRORS: [(&str, &str); 32] = [
+const FIELD_ERRORS: [(&str, &str); 33] = [
     ("give an email address", "field-email-missing"),
     ("an email address has at most", "field-email-long"),
     ("an email address has no invisible", "field-email-hidden"),

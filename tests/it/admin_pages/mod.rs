@@ -2,6 +2,8 @@
 
 mod operation;
 mod users;
+mod clients;
+mod modules;
 
 use std::time::Duration;
 

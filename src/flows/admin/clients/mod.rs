@@ -184,6 +184,23 @@ pub async fn rotate_secret(
     Ok((client, secret))
 }
 
+/// Ends the previous secret of a client before its time. A client without one stays as it is.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] for a client that operators cannot change.
+pub async fn end_old_secret(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+    let mut tx = app.begin(actor).await?;
+    let mut client = lock(&mut tx, id).await?;
+    may_change(&client)?;
+    if client.secrets.len() < 2 {
+        return Ok(client);
+    }
+    client.secrets.truncate(1);
+    let client = touch(&mut tx, client, "client.end_old_secret").await?;
+    tx.commit().await?;
+    Ok(client)
+}
+
 /// Deletes a client; its sessions are revoked and its access tokens are refused.
 ///
 /// # Errors

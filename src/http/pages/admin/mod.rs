@@ -5,15 +5,20 @@
 //! well, and the CSRF token of the page. What a page does, the flows of the admin API do.
 
 pub mod audit;
+pub mod clients;
 pub mod events;
 pub mod explain;
+pub mod issuers;
 pub mod keys;
 mod listing;
 pub mod mails;
+pub mod modules;
 pub mod overview;
 pub mod revocations;
+pub mod roles;
 pub mod service_tokens;
 pub mod sessions;
+mod shared;
 pub mod subjects;
 pub mod user;
 pub mod users;

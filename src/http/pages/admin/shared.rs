@@ -1,0 +1,186 @@
+//! What the pages of clients, modules, roles and issuers have in common: lists in pages, the version
+//! of the state that a form was made for, and the values of a form that is shown again.
+
+use poem::{Result, http::StatusCode};
+use url::form_urlencoded;
+
+use super::{Admin, Rejected};
+use crate::{
+    clock::Timestamp,
+    error::Error,
+    flows::admin::access::Precondition,
+    http::views::{AdminForm, Cell, Field, Input},
+    oauth::{params::Params, scope::Scope},
+};
+
+/// The rows of a page.
+const ROWS: usize = 50;
+
+/// The rows to read for a page: one more shows whether another page follows.
+pub(super) const READ: i64 = 51;
+
+/// Cuts rows to a page; gives the URL of the next one, whose parameter `name` is the key of the last
+/// row.
+pub(super) fn cut<T>(
+    admin: &Admin,
+    rows: &mut Vec<T>,
+    name: &str,
+    key: impl Fn(&T) -> String,
+) -> Option<String> {
+    if rows.len() <= ROWS {
+        return None;
+    }
+    rows.truncate(ROWS);
+    let last = rows.last().map(key)?;
+    // The parameters of a POST are those of its form.
+    let asked = if admin.url.is_some() { admin.params.clone() } else { Params::default() };
+    let next = asked.without(&[name, "done", "lang"]).with(name, last);
+    Some(format!("{}?{}", admin.path, next.encode()))
+}
+
+/// A parameter of the URL; `None` also where a form was sent.
+pub(super) fn asked<'a>(admin: &'a Admin, name: &str) -> Option<&'a str> {
+    admin.url.as_ref().and_then(|_| admin.given(name))
+}
+
+/// The path of one thing of a list. Ids of clients may be URLs.
+pub(super) fn path_of(list: &str, id: &str) -> String {
+    // The path of the page for a new one is taken.
+    if id == "new" {
+        return format!("{list}/%6Eew");
+    }
+    let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    format!("{list}/{}", id.replace('+', "%20"))
+}
+
+/// A user, by the id that grants and sessions name.
+pub(super) fn user(user_id: Option<&str>, subject: &str) -> Cell {
+    match user_id {
+        Some(id) => Cell::link(id, path_of("/admin/users", id)),
+        None => Cell::Code(subject.to_owned()),
+    }
+}
+
+/// The state that the form was made for: two administrators do not overwrite each other's changes.
+pub(super) fn version(admin: &Admin) -> Precondition {
+    let shown = admin.given("version").and_then(|version| version.parse().ok());
+    Precondition::OneOf(shown.map(Timestamp).into_iter().collect())
+}
+
+/// The hidden fields of a form that changes a state.
+pub(super) fn change_of(action: &str, updated_at: Timestamp) -> Vec<(&'static str, String)> {
+    vec![("action", action.to_owned()), ("version", updated_at.micros().to_string())]
+}
+
+/// The hidden fields of a form that applies to any state.
+pub(super) fn action(name: &str) -> Vec<(&'static str, String)> {
+    vec![("action", name.to_owned())]
+}
+
+/// What the user can do something about, in the words of a page.
+///
+/// # Errors
+/// As [`Rejected::of`].
+pub(super) fn rejected(error: Error) -> Result<Rejected> {
+    if let Error::Changed = error {
+        let message =
+            "it has been changed meanwhile: this is its state now; make your change again";
+        let status = Some(StatusCode::PRECONDITION_FAILED);
+        return Ok(Rejected { status, message: Some(message.to_owned()), fields: vec![] });
+    }
+    Rejected::of(error)
+}
+
+/// An action that the page does not have.
+pub(super) fn no_such_action() -> Error {
+    Error::field("action", "must be one that this page offers")
+}
+
+/// Requires that the box of a form is ticked.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub(super) fn confirmed(admin: &Admin) -> Result<(), Error> {
+    if is_ticked(admin, "confirm") {
+        return Ok(());
+    }
+    Err(Error::field("confirm", "must be ticked: this cannot be undone"))
+}
+
+pub(super) fn is_ticked(admin: &Admin, name: &str) -> bool {
+    admin.given(name) == Some("1")
+}
+
+pub(super) fn yes_or_no(admin: &Admin, is_on: bool) -> String {
+    admin.text(if is_on { "admin-set-yes" } else { "admin-set-no" })
+}
+
+/// The lines of a field that are not empty.
+pub(super) fn lines(admin: &Admin, name: &str) -> Vec<String> {
+    let text = admin.given(name).unwrap_or_default();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Scopes with any white space between them.
+///
+/// # Errors
+/// [`Error::Validation`] for that field.
+pub(super) fn scope(admin: &Admin, field: &'static str) -> Result<Scope, Error> {
+    let words: Vec<&str> =
+        admin.given(field).unwrap_or_default().split_ascii_whitespace().collect();
+    Scope::parse(&words.join(" ")).map_err(|why| Error::field(field, why))
+}
+
+/// The form that deletes the thing of a page.
+pub(super) fn deletion(
+    admin: &Admin,
+    id: &'static str,
+    heading: String,
+    text: String,
+    updated_at: Timestamp,
+) -> AdminForm {
+    AdminForm {
+        id,
+        heading: Some(heading),
+        text: Some(text),
+        action: admin.path.clone(),
+        hidden: change_of("delete", updated_at),
+        fields: vec![Field {
+            name: "confirm",
+            label: admin.text("admin-set-confirm"),
+            input: Input::Checkbox,
+            is_required: true,
+            ..Field::default()
+        }],
+        submit: admin.text("admin-set-delete"),
+        is_dangerous: true,
+        ..AdminForm::default()
+    }
+}
+
+/// The values of a form: as they were typed where it was refused, else as they are stored.
+pub(super) struct Values<'a>(Option<&'a Admin>);
+
+impl<'a> Values<'a> {
+    /// The values of the form that does `action`. A state that has changed is shown as it is now.
+    pub fn of(admin: &'a Admin, action: &str, rejected: &Rejected) -> Self {
+        let is_again = rejected.status.is_some_and(|one| one != StatusCode::PRECONDITION_FAILED);
+        let is_again = is_again && admin.given("action") == Some(action);
+        Self(is_again.then_some(admin))
+    }
+
+    pub fn text(&self, name: &str, stored: &str) -> String {
+        match self.0 {
+            Some(admin) => admin.params.get(name).unwrap_or_default().to_owned(),
+            None => stored.to_owned(),
+        }
+    }
+
+    pub fn lines(&self, name: &str, stored: &[String]) -> String {
+        self.text(name, &stored.join("\n"))
+    }
+
+    pub fn tick(&self, name: &str, stored: bool) -> String {
+        self.text(name, if stored { "1" } else { "" })
+    }
+}
