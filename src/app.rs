@@ -11,6 +11,7 @@ use url::Url;
 use webauthn_rs::{Webauthn, WebauthnBuilder};
 
 use crate::{
+    branding::Branding,
     caches::{
         client_keys::ClientKeys, logos::Logos, metadata_documents::MetadataDocuments,
         signed_list::SignedList, verified_tokens::VerifiedTokens,
@@ -41,6 +42,8 @@ use crate::{
 /// One server: its configuration, its database and what it keeps in memory.
 pub struct App {
     pub config: Config,
+    /// The look and the languages of the pages.
+    pub branding: &'static Branding,
     pub db: Db,
     pub keys: Arc<Keys>,
     /// When the last successful sync for a JWKS began.
@@ -113,6 +116,8 @@ pub enum StartError {
     Mail(String),
     #[error("{0}")]
     Services(String),
+    #[error("{0}")]
+    Branding(String),
 }
 
 impl App {
@@ -155,6 +160,7 @@ impl App {
         clock: Clock,
         rng: Rng,
     ) -> Result<Arc<Self>, StartError> {
+        let branding = Branding::load(&config).map_err(StartError::Branding)?;
         if config.database.migrate_at_start {
             db.migrate().await.map_err(|error| StartError::Storage(error.to_string()))?;
         } else {
@@ -202,7 +208,7 @@ impl App {
         let mailer = Mailer::new(&config).map_err(StartError::Mail)?;
         let services = Services::new(&config.services).map_err(StartError::Services)?;
         let upstream = Upstreams::new(&config.upstream).map_err(StartError::Services)?;
-        let webauthn = webauthn(&config.server.issuer);
+        let webauthn = webauthn(&config.server.issuer, &config.pages.brand);
         let unwritten = metrics.denied_requests_unrecorded.clone();
         Ok(Arc::new(Self {
             limits: Limits::new(&config.limits),
@@ -210,6 +216,7 @@ impl App {
             started_at: clock.now(),
             denied_requests: DeniedRequestLog::new(db.clone(), clock.clone(), unwritten),
             config,
+            branding,
             db,
             keys,
             jwks_synced: Mutex::default(),
@@ -329,11 +336,12 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// The WebAuthn relying party of an issuer: its origin, and its host as the id.
-fn webauthn(issuer: &str) -> Option<Webauthn> {
+/// The WebAuthn relying party of an issuer: its origin, its host as the id, and a name for dialogs.
+fn webauthn(issuer: &str, name: &str) -> Option<Webauthn> {
     let origin = Url::parse(issuer).ok()?;
     let host = origin.domain()?.to_owned();
-    WebauthnBuilder::new(&host, &origin).and_then(WebauthnBuilder::build).ok()
+    let builder = WebauthnBuilder::new(&host, &origin).ok()?;
+    builder.rp_name(name).build().ok()
 }
 
 /// Opens the configured database; an SQLite file that does not exist is created.

@@ -5,7 +5,7 @@
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
 //! | [`model`] | the entities and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model, config |
-//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`telemetry`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs of clients, logs and metrics | config, model |
+//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`telemetry`], [`branding`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs of clients, logs and metrics, the look and the languages of the pages | config, model |
 //! | [`directory`], [`keys`], [`caches`], [`revocation`], [`services`], [`upstream`] | what a process keeps in memory; the clients of customer services and of login providers | storage |
 //! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
 //! | [`app`] | the container of all of these | all above |
@@ -23,6 +23,7 @@
 
 pub mod api_error;
 pub mod app;
+pub mod branding;
 pub mod caches;
 pub mod cli;
 pub mod clock;

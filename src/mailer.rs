@@ -80,6 +80,8 @@ impl Mailer {
         let from = mail.sender().ok_or("mail.from: is not an email address")?;
         let domain =
             ascii_domain(&from.address.address).ok_or("mail.from: the domain has no ASCII form")?;
+        let from =
+            Sender { name: from.name.or_else(|| Some(config.mail_brand().to_owned())), ..from };
         let from = mailbox(from).map_err(|error| format!("mail.from: {error}"))?;
         let reply_to = mail.answers().map(mailbox).transpose();
         let reply_to = reply_to.map_err(|error| format!("mail.reply_to: {error}"))?;

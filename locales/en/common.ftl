@@ -1,5 +1,6 @@
 skip = Skip to content
-other-language = Русский
+language-name = English
+languages = Language
 error-in-title = Error: { $title }
 login = Log in
 login-heading = Log in

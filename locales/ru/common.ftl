@@ -1,5 +1,6 @@
 skip = Перейти к содержимому
-other-language = English
+language-name = Русский
+languages = Язык
 error-in-title = Ошибка: { $title }
 login = Войти
 login-heading = Вход

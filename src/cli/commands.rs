@@ -101,6 +101,7 @@ pub async fn serve(config: Config) -> Result<(), Failed> {
         );
     }
     let app = App::open(config, Clock::system(), Rng::system()).await.map_err(failed)?;
+    app.branding.report();
     warn_of_shared_files(&app);
     let registered = app.db.register_server().map_err(|error| {
         failed(format!("cannot lock the file serve.lock beside the database: {error}"))

@@ -23,6 +23,7 @@ mod import;
 mod invitations;
 mod issuers;
 mod listing;
+mod locales;
 mod mail;
 mod modules;
 mod services;
@@ -38,6 +39,7 @@ use clap::{Parser, Subcommand};
 
 use self::commands::on_app;
 use crate::{
+    branding::Branding,
     config::{self, Config, IgnoredVariable},
     model::key::SigningAlgorithm,
     telemetry,
@@ -107,6 +109,9 @@ enum Command {
     /// Show the audit log
     #[command(subcommand)]
     Audit(sessions::AuditCommand),
+    /// Export and check the messages of pages and mails, for translations
+    #[command(subcommand)]
+    Locales(locales::LocalesCommand),
     /// Send a test mail, and list what became of mails
     #[command(subcommand)]
     Mail(mail::MailCommand),
@@ -374,6 +379,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             print!("{}", config::DEFAULT_TOML);
             return Ok(());
         }
+        Some(Command::Locales(command)) => return command.run(),
         Some(Command::Client(command)) => command.check()?,
         _ => {}
     }
@@ -385,6 +391,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             return Ok(());
         }
         Some(Command::Config(ConfigCommand::Check)) => {
+            Branding::load(&config).map_err(Failed::Usage)?;
             println!("the configuration is valid");
             for IgnoredVariable { name, instead } in &config.ignored_variables {
                 println!("{name} has no effect here; use instead: {instead}");
@@ -454,7 +461,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
             }
             Command::Health => commands::health(config).await,
             // Handled above.
-            Command::Config(_) | Command::Openapi { .. } => Ok(()),
+            Command::Config(_) | Command::Openapi { .. } | Command::Locales(_) => Ok(()),
         }
     })
 }

@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::{
     Config, DEFAULT_TOML, mask_url,
     named::{self, NamedSection},
-    older_service, services, upstream, validate,
+    older_service, pages, services, upstream, validate,
 };
 
 pub(super) const PREFIX: &str = "PROPUSK_";
@@ -376,7 +376,7 @@ impl Layers {
         if !self.is_incomplete {
             let found = validate::problems(&config).into_iter();
             let found = found.map(|(key, problem)| (key.to_owned(), problem));
-            let found = found.chain(services::problems(&config));
+            let found = found.chain(pages::problems(&config)).chain(services::problems(&config));
             let found = found.chain(upstream::problems(&config)).filter(|(key, problem)| {
                 !self.unread.iter().any(|unread| key == unread || problem.contains(unread))
             });

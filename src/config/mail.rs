@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use url::Host;
 
-use super::{Config, Switch, empty_is_none};
+use super::{Config, Switch, empty_is_none, pages};
 use crate::model::user::Email;
 
 /// Mails to users (see `crate::flows::mail`).
@@ -32,7 +32,7 @@ pub struct Mail {
     pub reply_to: String,
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// What mails call this service.
+    /// What mails call this service; empty: `pages.brand`. [`Config::mail_brand`] resolves it.
     pub brand: String,
     /// Of mails to users whose language is not known: a language tag of the pages.
     pub language: String,
@@ -141,6 +141,14 @@ impl Config {
         }
     }
 
+    /// What mails call this service.
+    pub fn mail_brand(&self) -> &str {
+        match self.mail.brand.as_str() {
+            "" => &self.pages.brand,
+            brand => brand,
+        }
+    }
+
     /// Whether mails are sent at all.
     pub fn sends_mail(&self) -> bool {
         self.mail_delivery() != Delivery::Off
@@ -198,12 +206,15 @@ pub(super) fn problems(config: &Config, found: &mut Vec<(&'static str, String)>)
     if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&mail.timeout) {
         wrong("mail.timeout", "must be from 1s to 5m");
     }
-    let brand = mail.brand.chars().count();
-    if !(1..=60).contains(&brand) || mail.brand.contains(char::is_control) {
-        wrong("mail.brand", "must have 1 to 60 characters on one line");
+    if !mail.brand.is_empty()
+        && let Some(problem) = pages::brand_problem(&mail.brand)
+    {
+        wrong("mail.brand", &problem);
     }
-    if !["en", "ru"].contains(&mail.language.as_str()) {
-        wrong("mail.language", "must be en or ru");
+    // Further languages are in the folder, which is read later.
+    let has_folder = config.pages.folder.is_some();
+    if !has_folder && !["en", "ru"].contains(&mail.language.as_str()) {
+        wrong("mail.language", "must be en or ru, or a language of pages.folder");
     }
     for (key, count) in [
         ("mail.per_address_per_hour", mail.per_address_per_hour),

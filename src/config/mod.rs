@@ -4,11 +4,13 @@
 //! overrides them with the operator's file and the `PROPUSK_…` environment and validates the
 //! result.
 
+pub mod colors;
 mod load;
 mod login;
 mod mail;
 mod named;
 mod older_service;
+mod pages;
 mod profile;
 mod registration;
 mod second_factors;
@@ -38,6 +40,7 @@ pub use self::{
     login::Login,
     mail::{Delivery, Mail, Sender, SmtpTls},
     older_service::IgnoredVariable,
+    pages::{Pages, SchemeColors},
     profile::Profile,
     registration::{Registration, Terms, UserRegistration},
     second_factors::SecondFactors,
@@ -577,13 +580,6 @@ pub struct Passwords {
     pub queue: usize,
     #[serde(with = "humantime_serde")]
     pub queue_timeout: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pages {
-    /// Who operates this deployment; empty: not shown.
-    pub operator: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,6 +15,7 @@ use super::{
     named::{NamedSection, Problem},
     services::ServiceAuth,
 };
+use crate::model::catalogue::in_language;
 
 /// The providers by name.
 pub type Upstream = BTreeMap<String, Provider>;
@@ -48,9 +49,6 @@ mfa_acr_values = []
 mfa_amr_values = []
 timeout = "5s"
 "#;
-
-/// The languages of the pages.
-const LANGUAGES: [&str; 2] = ["en", "ru"];
 
 /// An OpenID provider at which users of this server log in.
 #[derive(Clone, Deserialize)]
@@ -103,7 +101,8 @@ impl Provider {
     /// The name to show in a language; `fallback` where none is configured.
     pub fn name<'a>(&'a self, language: &str, fallback: &'a str) -> &'a str {
         let names = &self.display_name;
-        names.get(language).or_else(|| names.values().next()).map_or(fallback, String::as_str)
+        let name = in_language(names, language).or_else(|| Some(names.values().next()?.as_str()));
+        name.unwrap_or(fallback)
     }
 
     /// How this server authenticates at the token endpoint; `None`: it is a public client.
@@ -188,7 +187,7 @@ fn check(config: &Config, name: &str, provider: &Provider, found: &mut Vec<Probl
         wrong("scope", "must contain \"openid\"");
     }
     for (language, text) in &provider.display_name {
-        if !LANGUAGES.contains(&language.as_str()) {
+        if !is_language_tag(language) {
             wrong("display_name", "must be by language: { en = \"…\", ru = \"…\" }");
         } else if !(1..=64).contains(&text.chars().count()) || text.contains(char::is_control) {
             wrong("display_name", "must have 1 to 64 characters in each language");
@@ -206,6 +205,11 @@ fn check(config: &Config, name: &str, provider: &Provider, found: &mut Vec<Probl
     if !(Duration::from_millis(100)..=Duration::from_secs(20)).contains(&provider.timeout) {
         wrong("timeout", "must be from 100ms to 20s");
     }
+}
+
+/// Roughly; a language that no page has is never chosen.
+fn is_language_tag(text: &str) -> bool {
+    (2..=35).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// OpenID Connect Discovery §3: https, without query and fragment. `is_local`: http on loopback too.

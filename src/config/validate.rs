@@ -643,11 +643,6 @@ fn rest(config: &Config, found: &mut Vec<Problem>) {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
     };
-    let operator = &config.pages.operator;
-    if operator.chars().count() > 100 || operator.contains(char::is_control) {
-        let rule = "must be at most 100 characters, without control characters".to_owned();
-        found.push(("pages.operator", rule));
-    }
     let schemes = &config.client_registration.private_use_schemes;
     if let Some(wrong) = schemes.iter().find(|scheme| !is_scheme(scheme)) {
         found.push((

@@ -10,6 +10,7 @@ use sha2::Sha256;
 
 use crate::{
     app::App,
+    branding::Branding,
     clock::Timestamp,
     config::Config,
     diagnostics,
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// How a mail becomes text: the transports have the templates and the languages.
-pub type Render = fn(&Config, &Mail) -> Result<RenderedMail, Error>;
+pub type Render = fn(&Config, &'static Branding, &Mail) -> Result<RenderedMail, Error>;
 
 /// How often a process looks for due mails.
 const EVERY: Duration = Duration::from_secs(2);
@@ -176,7 +177,7 @@ pub async fn test(app: &App, to: &str, render: Render, actor: &Actor) -> Result<
     let mailer = app.mailer.as_ref().ok_or(Error::MailOff)?;
     let mail =
         Mail { to: to.address, language: app.config.mail.language.clone(), content: Content::Test };
-    let rendered = render(&app.config, &mail)?;
+    let rendered = render(&app.config, app.branding, &mail)?;
     let sent = mailer.send(&app.new_id(), &mail.to, rendered).await;
     let mut tx = app.begin(actor).await?;
     tx.audit("mail.test", None, json!({ "delivered": sent.is_ok() })).await?;
@@ -270,7 +271,8 @@ async fn send(app: &App, queued: &QueuedMail, render: Render) -> Result<(), NotS
     // The error of serde could repeat a token.
     let mail: Mail = serde_json::from_slice(&opened)
         .map_err(|_| broken("it was written by another version".to_owned()))?;
-    let rendered = render(&app.config, &mail).map_err(|error| broken(error.to_string()))?;
+    let rendered =
+        render(&app.config, app.branding, &mail).map_err(|error| broken(error.to_string()))?;
     mailer.send(&queued.id, &mail.to, rendered).await
 }
 

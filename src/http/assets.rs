@@ -9,7 +9,8 @@ use http::{
     },
 };
 use poem::{Endpoint, Request, Response, Result};
-use sha2::{Digest, Sha256};
+
+pub use crate::branding::fingerprint;
 
 /// The Content-Security-Policy of a page without scripts and forms: own style sheet and images
 /// only.
@@ -82,6 +83,17 @@ impl Asset {
         asset
     }
 
+    /// A file of the operator, at a URL that contains its version. Opened by itself, an image runs
+    /// and loads nothing.
+    pub fn of_operator(media_type: &'static str, body: &'static [u8]) -> Self {
+        let mut asset = Self::new(media_type, Coding::Identity, body);
+        asset.headers.insert(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+        );
+        asset
+    }
+
     /// A document at a fixed URL: caches must revalidate it each time.
     pub fn document(media_type: &'static str, body: Bytes) -> Self {
         Self::build(media_type, "no-cache", body)
@@ -131,11 +143,6 @@ pub fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
         .any(|tag| {
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes()
         })
-}
-
-/// The first 64 bits of SHA-256 in hexadecimal: enough to distinguish versions of one file.
-pub fn fingerprint(content: &[u8]) -> String {
-    Sha256::digest(content)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -85,10 +85,10 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
         let is_http1 = request.version() < Version::HTTP_2;
-        let reader = reader(&self.layer.pages, &request, path);
         request
             .extensions_mut()
             .insert(Context { app: Arc::clone(app), caller: Arc::clone(&caller) });
+        let reader = reader(&self.layer.pages, &request, path);
 
         let (answer, diagnostics) = diagnostics::collect(self.inner.call(request)).await;
         let (mut response, error, route) = match answer {

@@ -11,6 +11,7 @@ use super::{
     assets::{Asset, Coding, fingerprint, fixed_answer, page_headers},
     views::AssetUrls,
 };
+use crate::branding::Branding;
 
 /// The version in `assets/swagger-ui`; part of the URLs of the files.
 const SWAGGER_UI_VERSION: &str = "5.35.0";
@@ -31,6 +32,7 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 struct DocsPage {
     assets: &'static AssetUrls,
     lang: &'static str,
+    look: &'static Branding,
     version: &'static str,
     files: String,
     init_script: String,
@@ -42,6 +44,7 @@ struct DocsPage {
 struct RedirectPage {
     assets: &'static AssetUrls,
     lang: &'static str,
+    look: &'static Branding,
     script: String,
 }
 
@@ -63,20 +66,25 @@ impl Endpoint for FixedPage {
 ///
 /// # Errors
 /// If a template fails to render, which indicates a bug.
-pub fn route(route: Route) -> Result<Route, askama::Error> {
+pub fn route(route: Route, look: &'static Branding) -> Result<Route, askama::Error> {
     let files = format!("/docs/assets/{SWAGGER_UI_VERSION}");
     let init_script = format!("/docs/assets/docs-{}.js", fingerprint(INIT_SCRIPT));
     let page = DocsPage {
         assets: AssetUrls::get(),
         lang: "en",
+        look,
         version: env!("CARGO_PKG_VERSION"),
         files: files.clone(),
         init_script: init_script.clone(),
     };
     let body = Bytes::from(page.render()?);
     let redirect_script = format!("/docs/assets/docs-redirect-{}.js", fingerprint(REDIRECT_SCRIPT));
-    let redirect_page =
-        RedirectPage { assets: AssetUrls::get(), lang: "en", script: redirect_script.clone() };
+    let redirect_page = RedirectPage {
+        assets: AssetUrls::get(),
+        lang: "en",
+        look,
+        script: redirect_script.clone(),
+    };
     let redirect_page = Bytes::from(redirect_page.render()?);
     let script = "text/javascript; charset=utf-8";
     Ok(route
@@ -100,8 +108,9 @@ mod tests {
 
     #[tokio::test]
     async fn every_file_of_the_page_is_served_by_this_server() {
-        let route = super::super::landing::route(route(Route::new()).unwrap(), Settings::default())
-            .unwrap();
+        let look = Branding::ours();
+        let docs = route(Route::new(), look).unwrap();
+        let route = super::super::landing::route(docs, Settings::default(), look).unwrap();
         let client = poem::test::TestClient::new(route);
         let page = client.get("/docs").send().await;
         page.assert_status_is_ok();

@@ -11,14 +11,20 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 use super::{
     assets::{Asset, Coding, STATIC_PAGE_CSP, fixed_answer, page_headers},
     pages,
-    views::{AssetUrls, ICON, Locale, PASSKEY, REVEAL, SHEET, SUBMIT, language_cookie},
+    views::{
+        AssetUrls, ICON, LanguageLink, Locale, PASSKEY, REVEAL, SHEET, SUBMIT, language_cookie,
+        language_links,
+    },
 };
+use crate::branding::Branding;
 
 #[derive(Template)]
 #[template(path = "landing.html")]
 struct LandingPage<'a> {
     assets: &'static AssetUrls,
     lang: &'static str,
+    languages: Vec<LanguageLink>,
+    look: &'static Branding,
     t: &'static Locale,
     version: &'static str,
     settings: &'a Settings,
@@ -42,11 +48,11 @@ struct Landing {
 }
 
 impl Landing {
-    fn new(settings: Settings) -> Result<Self, askama::Error> {
+    fn new(settings: Settings, look: &'static Branding) -> Result<Self, askama::Error> {
         let page = |t: &'static Locale| {
             render(t, &settings, None).map(|(headers, body)| (t, headers, body))
         };
-        let anonymous = Locale::all().iter().map(page).collect::<Result<_, _>>()?;
+        let anonymous = look.locales().iter().map(page).collect::<Result<_, _>>()?;
         Ok(Self { settings, anonymous })
     }
 }
@@ -59,6 +65,8 @@ fn render(
     let page = LandingPage {
         assets: AssetUrls::get(),
         lang: t.tag(),
+        languages: language_links(t, Some(("/".into(), vec![]))),
+        look: t.branding(),
         t,
         version: env!("CARGO_PKG_VERSION"),
         settings,
@@ -91,7 +99,11 @@ impl Endpoint for Landing {
 ///
 /// # Errors
 /// If a template fails to render, which indicates a bug.
-pub fn route(route: Route, settings: Settings) -> Result<Route, askama::Error> {
+pub fn route(
+    route: Route,
+    settings: Settings,
+    look: &'static Branding,
+) -> Result<Route, askama::Error> {
     let assets = AssetUrls::get();
     let script = "text/javascript; charset=utf-8";
     let files = [
@@ -101,9 +113,12 @@ pub fn route(route: Route, settings: Settings) -> Result<Route, askama::Error> {
         (&assets.passkey, script, PASSKEY),
         (&assets.submit, script, SUBMIT),
     ];
-    let route = route.at("/", get(Landing::new(settings)?));
-    Ok(files.into_iter().fold(route, |route, (at, media_type, file)| {
+    let route = route.at("/", get(Landing::new(settings, look)?));
+    let route = files.into_iter().fold(route, |route, (at, media_type, file)| {
         route.at(at, get(Asset::new(media_type, Coding::Identity, file)))
+    });
+    Ok(look.files.iter().fold(route, |route, file| {
+        route.at(&file.url, get(Asset::of_operator(file.media_type, &file.content)))
     }))
 }
 
@@ -113,7 +128,7 @@ mod tests {
 
     fn client(registration: bool, operator: &str) -> poem::test::TestClient<Route> {
         let settings = Settings { registration, operator: operator.to_owned() };
-        poem::test::TestClient::new(route(Route::new(), settings).unwrap())
+        poem::test::TestClient::new(route(Route::new(), settings, Branding::ours()).unwrap())
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub fn endpoint(app: &Arc<App>) -> Result<impl Endpoint<Output = Response> + use
         registration: app.config.registration.is_open(),
         operator: app.config.pages.operator.clone(),
     };
-    let pages = landing::route(docs::route(Route::new())?, settings)?;
+    let pages = landing::route(docs::route(Route::new(), app.branding)?, settings, app.branding)?;
     let table = Table { route: pages, methods: api::METHODS.clone(), pages: Pages::default() };
     let table = operation::routes(oauth::operations())
         .into_iter()

@@ -22,6 +22,13 @@ pub struct Resource {
 /// Texts by language tag.
 pub type Descriptions = BTreeMap<String, String>;
 
+/// The text in a language, else in that language without region and script, else in English.
+pub fn in_language<'a>(texts: &'a Descriptions, language: &str) -> Option<&'a str> {
+    let primary = language.split('-').next().unwrap_or(language);
+    let text = texts.get(language).or_else(|| texts.get(primary)).or_else(|| texts.get("en"));
+    text.map(String::as_str)
+}
+
 /// All resources, scopes, modules and trusted issuers at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
@@ -49,10 +56,6 @@ impl Catalogue {
     /// The description of a scope in a language, else in English, else in any.
     pub fn describe(&self, scope: &str, language: &str) -> Option<&str> {
         let texts = self.scopes.get(scope)?;
-        texts
-            .get(language)
-            .or_else(|| texts.get("en"))
-            .or_else(|| texts.values().next())
-            .map(String::as_str)
+        in_language(texts, language).or_else(|| texts.values().next().map(String::as_str))
     }
 }

@@ -1,6 +1,10 @@
 //! Product modules that are enabled per user, and their grants.
 
-use crate::{clock::Timestamp, model::catalogue::Descriptions, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    model::catalogue::{Descriptions, in_language},
+    oauth::scope::Scope,
+};
 
 /// A product module. Tokens contain its scopes only while the user has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,7 @@ pub struct Module {
 impl Module {
     /// The text in a language, else in English, else in any.
     fn text<'a>(texts: &'a Descriptions, language: &str) -> Option<&'a str> {
-        let text = texts.get(language).or_else(|| texts.get("en"));
-        text.or_else(|| texts.values().next()).map(String::as_str)
+        in_language(texts, language).or_else(|| texts.values().next().map(String::as_str))
     }
 
     /// The display name; the id if it has none.

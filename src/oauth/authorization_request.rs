@@ -80,7 +80,7 @@ parameters! {
         pub max_age: Option<u32>,
         /// Prefills the login form.
         pub login_hint: Option<String>,
-        /// Preferred languages of the pages: `en`, `ru`.
+        /// Preferred languages of the pages, as in `ru en`: see `ui_locales_supported`.
         pub ui_locales: Option<String>,
         /// An ID token that was issued to the client: only this user may answer the request.
         pub id_token_hint: Option<String>,

@@ -65,7 +65,7 @@ parameters! {
         pub post_logout_redirect_uri: Option<String>,
         /// Returned unchanged to `post_logout_redirect_uri`.
         pub state: Option<String>,
-        /// Preferred languages of the pages: `en`, `ru`.
+        /// Preferred languages of the pages, as in `ru en`: see `ui_locales_supported`.
         pub ui_locales: Option<String>,
     }
 }

@@ -790,7 +790,7 @@ async fn overflow(browser: &Chromium, width: u32) -> Value {
 }
 
 /// The violations that axe-core finds, one line each: WCAG 2.2 AA and its best practices.
-async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
+pub async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
     let script = format!(
         "{axe};
         const done = arguments[arguments.length - 1];
@@ -806,7 +806,7 @@ async fn axe(browser: &Chromium, axe: &str) -> Vec<String> {
 }
 
 /// A screenshot of the whole page, if `./dev/screens` asks for it.
-async fn screenshot(browser: &Chromium, name: &str) {
+pub async fn screenshot(browser: &Chromium, name: &str) {
     let Some(folder) = std::env::var_os("PROPUSK_TEST_SCREENS_DIR") else {
         return;
     };

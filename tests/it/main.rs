@@ -15,6 +15,7 @@ mod admin_pages;
 mod api;
 mod back_ends;
 mod bodies;
+mod branding;
 mod client_libraries;
 mod client_registration;
 mod clients_cli;

@@ -107,6 +107,7 @@ fn every_command_in_the_documentation_exists() {
         "docs/operation.md",
         "docs/modules.md",
         "docs/account.md",
+        "docs/pages.md",
         "docs/second-factors.md",
         "docs/clients.md",
         "docs/migrating-from-auth-service.md",

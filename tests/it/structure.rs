@@ -15,6 +15,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("oauth", &["clock"]),
     ("model", &["clock", "oauth", "unicode"]),
     ("config", &["model"]),
+    ("branding", &["config"]),
     ("limits", &["clock", "config"]),
     ("password", &["clock", "config"]),
     ("outbound", &["config"]),

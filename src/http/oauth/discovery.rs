@@ -137,7 +137,7 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "authorization_response_iss_parameter_supported": true,
         "backchannel_logout_supported": true,
         "backchannel_logout_session_supported": true,
-        "ui_locales_supported": ["en", "ru"],
+        "ui_locales_supported": app.branding.tags().collect::<Vec<_>>(),
         "id_token_signing_alg_values_supported": signed_by_us,
         "userinfo_signing_alg_values_supported": signed_by_us,
         "introspection_signing_alg_values_supported": signed_by_us,

@@ -1,241 +1,42 @@
-//! The texts of the pages: Project Fluent files in `locales/`, compiled in, one set per language.
+//! Which language a page is in, and the texts that only pages have.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, LazyLock},
-};
+use std::borrow::Cow;
 
-use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
 use http::header::ACCEPT_LANGUAGE;
 use poem::Request;
 
-use crate::credentials::cookie;
+pub use crate::branding::locales::Locale;
+use crate::{branding::Branding, credentials::cookie, http::context::Context};
 
 /// The cookie that keeps the language chosen by the link of a page. It does not identify the user.
 pub const LANGUAGE_COOKIE: &str = "lang";
 
-/// The languages of the pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
-    /// English, the default.
-    English,
-    /// Russian.
-    Russian,
-}
-
-impl Language {
-    const ALL: [Self; 2] = [Self::English, Self::Russian];
-
-    /// The language tag (RFC 5646).
-    pub const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Russian => "ru",
-        }
-    }
-
-    /// The other language, for the link that switches to it.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::English => Self::Russian,
-            Self::Russian => Self::English,
-        }
-    }
-
-    fn from_tag(tag: &str) -> Option<Self> {
-        let primary = tag.split(['-', '_']).next().unwrap_or(tag);
-        Self::ALL.into_iter().find(|language| primary.eq_ignore_ascii_case(language.tag()))
-    }
-
-    /// The supported language with the highest weight, the first among equals. A weight of 0, or
-    /// one that is not a number, excludes a language (RFC 9110 §12.5.4).
-    fn preferred(header: &str) -> Option<Self> {
-        let mut best: Option<(f32, Self)> = None;
-        for range in header.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let Some(language) = parts.next().and_then(Self::from_tag) else {
-                continue;
-            };
-            let weight = match parts.find_map(|part| part.strip_prefix("q=")) {
-                None => 1.0,
-                Some(text) => text.parse::<f32>().unwrap_or(0.0),
-            };
-            if weight > 0.0 && best.is_none_or(|(found, _)| weight > found) {
-                best = Some((weight, language));
-            }
-        }
-        best.map(|(_, language)| language)
-    }
-
-    fn files(self) -> [&'static str; 17] {
-        match self {
-            Self::English => [
-                include_str!("../../../locales/en/account.ftl"),
-                include_str!("../../../locales/en/admin.ftl"),
-                include_str!("../../../locales/en/admin-users.ftl"),
-                include_str!("../../../locales/en/admin-operation.ftl"),
-                include_str!("../../../locales/en/admin-clients.ftl"),
-                include_str!("../../../locales/en/admin-modules.ftl"),
-                include_str!("../../../locales/en/common.ftl"),
-                include_str!("../../../locales/en/consent.ftl"),
-                include_str!("../../../locales/en/device.ftl"),
-                include_str!("../../../locales/en/email.ftl"),
-                include_str!("../../../locales/en/factors.ftl"),
-                include_str!("../../../locales/en/landing.ftl"),
-                include_str!("../../../locales/en/mail.ftl"),
-                include_str!("../../../locales/en/profile.ftl"),
-                include_str!("../../../locales/en/self-service.ftl"),
-                include_str!("../../../locales/en/services.ftl"),
-                include_str!("../../../locales/en/upstream.ftl"),
-            ],
-            Self::Russian => [
-                include_str!("../../../locales/ru/account.ftl"),
-                include_str!("../../../locales/ru/admin.ftl"),
-                include_str!("../../../locales/ru/admin-users.ftl"),
-                include_str!("../../../locales/ru/admin-operation.ftl"),
-                include_str!("../../../locales/ru/admin-clients.ftl"),
-                include_str!("../../../locales/ru/admin-modules.ftl"),
-                include_str!("../../../locales/ru/common.ftl"),
-                include_str!("../../../locales/ru/consent.ftl"),
-                include_str!("../../../locales/ru/device.ftl"),
-                include_str!("../../../locales/ru/email.ftl"),
-                include_str!("../../../locales/ru/factors.ftl"),
-                include_str!("../../../locales/ru/landing.ftl"),
-                include_str!("../../../locales/ru/mail.ftl"),
-                include_str!("../../../locales/ru/profile.ftl"),
-                include_str!("../../../locales/ru/self-service.ftl"),
-                include_str!("../../../locales/ru/services.ftl"),
-                include_str!("../../../locales/ru/upstream.ftl"),
-            ],
-        }
-    }
-
-    fn bundle(self) -> Bundle {
-        let mut bundle = Bundle::new_concurrent(vec![self.tag().parse().unwrap_or_default()]);
-        for file in self.files() {
-            // The valid part of a broken file is better than no page; a test rejects broken files.
-            let resource =
-                FluentResource::try_new(file.to_owned()).unwrap_or_else(|(resource, _)| resource);
-            let added = bundle.add_resource(Arc::new(resource));
-            debug_assert!(added.is_ok(), "{added:?}");
-        }
-        bundle
-    }
-}
-
-type Bundle = FluentBundle<Arc<FluentResource>>;
-
-static BUNDLES: LazyLock<[Bundle; 2]> = LazyLock::new(|| Language::ALL.map(Language::bundle));
-
-/// The language of a page.
-#[derive(Debug)]
-pub struct Locale {
-    language: Language,
-    chosen: bool,
-}
-
-static LOCALES: [Locale; 4] = [
-    Locale::new(Language::English, false),
-    Locale::new(Language::Russian, false),
-    Locale::new(Language::English, true),
-    Locale::new(Language::Russian, true),
-];
-
 impl Locale {
-    const fn new(language: Language, chosen: bool) -> Self {
-        Self { language, chosen }
-    }
-
-    /// Every locale.
-    pub const fn all() -> &'static [Self] {
-        &LOCALES
-    }
-
-    /// The locale in `language`; `chosen` if the user switched to it by the link of a page.
-    fn find(language: Language, chosen: bool) -> &'static Self {
-        &LOCALES[usize::from(chosen) * Language::ALL.len() + language as usize]
-    }
-
-    /// The locale of a language tag; English for an unknown one.
-    pub fn of_tag(tag: &str) -> &'static Self {
-        Self::find(Language::from_tag(tag).unwrap_or(Language::English), false)
-    }
-
     /// The locale for `request`. In order of precedence: the language chosen by the link of a page
     /// (`?lang=`, then its cookie), the first supported one of the client's `ui_locales` (OpenID
-    /// Connect Core §3.1.2.1), the best of Accept-Language, English.
+    /// Connect Core §3.1.2.1), the best of Accept-Language, the default one.
     pub fn of_request(request: &Request, ui_locales: Option<&str>) -> &'static Self {
+        // Only tests have requests without a server.
+        let context = Context::of(request).ok();
+        let branding = context.map_or_else(Branding::ours, |context| context.app.branding);
         let query = request.uri().query().unwrap_or_default();
         let link = query
             .split('&')
             .find_map(|pair| pair.strip_prefix("lang="))
-            .and_then(Language::from_tag);
-        if let Some(language) = link {
-            return Self::find(language, true);
+            .and_then(|tag| branding.offered(tag));
+        if link.is_some() {
+            return branding.locale(link, true);
         }
-        let cookie = || Language::from_tag(&cookie(request.headers(), LANGUAGE_COOKIE)?);
-        let requested = || ui_locales?.split_ascii_whitespace().find_map(Language::from_tag);
+        let cookie = || branding.offered(&cookie(request.headers(), LANGUAGE_COOKIE)?);
+        let requested = || {
+            let mut tags = ui_locales?.split_ascii_whitespace();
+            tags.find_map(|tag| branding.offered(tag))
+        };
         let header = || {
             let header = request.headers().get(ACCEPT_LANGUAGE)?.to_str().ok()?;
-            Language::preferred(header)
+            branding.preferred(header)
         };
-        let language = cookie().or_else(requested).or_else(header);
-        Self::find(language.unwrap_or(Language::English), false)
-    }
-
-    /// The language of the texts.
-    pub const fn language(&self) -> Language {
-        self.language
-    }
-
-    /// The language tag (RFC 5646).
-    pub const fn tag(&self) -> &'static str {
-        self.language.tag()
-    }
-
-    /// Whether the user has just switched to this language, so that the cookie must be set.
-    pub const fn is_chosen(&self) -> bool {
-        self.chosen
-    }
-
-    /// The message with the id `key`.
-    pub fn get(&self, key: &str) -> Cow<'static, str> {
-        self.format(key, None)
-    }
-
-    /// The message with the id `key` and its variables. Each value is wrapped in Unicode isolates,
-    /// so that the name of an application cannot change the direction of the sentence around it.
-    /// Values are not escaped: the template does that.
-    pub fn with<'v, V: Clone + Into<FluentValue<'v>>>(
-        &self,
-        key: &str,
-        values: &[(&'v str, V)],
-    ) -> Cow<'static, str> {
-        let values: FluentArgs<'v> = values.iter().cloned().collect();
-        self.format(key, Some(&values))
-    }
-
-    /// A text without Unicode isolates, for the title of a document: it is nobody's neighbour, and
-    /// bookmarks and windows show isolates as boxes.
-    pub fn plain<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
-        text.into().replace(['\u{2068}', '\u{2069}'], "")
-    }
-
-    /// The message with the id `key`, if there is one.
-    pub fn find_message(&self, key: &str) -> Option<String> {
-        BUNDLES[self.language as usize].has_message(key).then(|| self.get(key).into_owned())
-    }
-
-    fn format(&self, key: &str, values: Option<&FluentArgs<'_>>) -> Cow<'static, str> {
-        let bundle = &BUNDLES[self.language as usize];
-        let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
-            debug_assert!(false, "no message {key}");
-            return Cow::Owned(key.to_owned());
-        };
-        let mut errors = vec![];
-        let text = bundle.format_pattern(pattern, values, &mut errors);
-        debug_assert!(errors.is_empty(), "{key}: {errors:?}");
-        text
+        branding.locale(cookie().or_else(requested).or_else(header), false)
     }
 
     /// What a scope of OpenID Connect (Core §5.4, §11) allows an application; `None` for others.

@@ -3,9 +3,9 @@
 
 use askama::Template;
 
-use super::Locale;
 use crate::{
-    config::Config,
+    branding::Branding,
+    config::{Config, colors::Palette},
     error::Error,
     model::mail::{Content, Mail, RenderedMail},
 };
@@ -13,6 +13,8 @@ use crate::{
 /// What both templates show.
 struct MailView {
     brand: String,
+    colors: Palette,
+    is_rtl: bool,
     /// The start page.
     site: String,
     heading: String,
@@ -115,9 +117,13 @@ const fn messages(content: &Content) -> Messages {
 ///
 /// # Errors
 /// If a template fails to render, which indicates a bug.
-pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
-    let t = Locale::of_tag(&mail.language);
-    let brand = config.mail.brand.as_str();
+pub fn render(
+    config: &Config,
+    branding: &'static Branding,
+    mail: &Mail,
+) -> Result<RenderedMail, Error> {
+    let t = branding.locale_of_tag(&mail.language);
+    let brand = config.mail_brand();
     let issuer = config.server.issuer.as_str();
     let address = match &mail.content {
         Content::ChangeRequested { address, .. }
@@ -165,6 +171,8 @@ pub fn render(config: &Config, mail: &Mail) -> Result<RenderedMail, Error> {
     };
     let view = MailView {
         brand: brand.to_owned(),
+        colors: branding.mail_colors,
+        is_rtl: branding.is_rtl(t.tag()),
         site: issuer.to_owned(),
         heading: say(subject),
         texts: std::iter::once(&text).chain(facts).copied().map(say).collect(),
@@ -227,7 +235,8 @@ mod tests {
                     (content.kind(), content.link().map(|(page, name, _)| (page, name)));
                 let mail =
                     Mail { to: "ann@example.org".into(), language: language.into(), content };
-                let RenderedMail { subject, text, html } = render(&config, &mail).expect("renders");
+                let RenderedMail { subject, text, html } =
+                    render(&config, Branding::ours(), &mail).expect("renders");
                 subjects.insert(subject.clone());
                 assert!(!subject.contains(char::is_control) && subject.chars().count() < 90);
                 assert!(html.contains(&format!("<html lang=\"{language}\">")), "{html}");
@@ -261,7 +270,8 @@ mod tests {
         let config = config();
         for content in every_mail("\"><svg onload=alert(1)>\r\nBcc: eve@example.org") {
             let mail = Mail { to: "ann@example.org".into(), language: "en".into(), content };
-            let RenderedMail { subject, text, html } = render(&config, &mail).expect("renders");
+            let RenderedMail { subject, text, html } =
+                render(&config, Branding::ours(), &mail).expect("renders");
             assert!(!html.contains("<svg") && !subject.contains(['\r', '\n']), "{html}");
             assert!(!text.contains("=\">"), "{text}");
         }

@@ -34,7 +34,7 @@ pub use self::{
     consent::{Consent, ScopeLine},
     device::{DeviceCode, DeviceConsent, DeviceFacts, DeviceResult, Outcome},
     email::{EmailForm, EmailOutcome, EmailResult, EmailStep, Secret},
-    locale::{LANGUAGE_COOKIE, Language, Locale},
+    locale::{LANGUAGE_COOKIE, Locale},
     messages::{Destination, ErrorPage, ErrorTitle, FormPost, Leaving},
     profile::{ChangePassword, ChangeUsername, ProfileField, ProfileForm},
     second_factor::{
@@ -168,14 +168,29 @@ fn url_with_return_to<'a>(path: &'static str, form: &Form<'a>) -> PageUrl<'a> {
     (path.into(), query.into_iter().collect())
 }
 
-/// The URL of a page in the other language.
-fn other_language_url(t: &Locale, (path, query): PageUrl<'_>) -> String {
-    let kept = query.into_iter().filter(|(name, _)| name != "lang");
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(kept)
-        .append_pair("lang", t.language().other().tag())
-        .finish();
-    format!("{path}?{query}")
+/// A link to a page in one of the languages.
+#[derive(Debug)]
+pub struct LanguageLink {
+    pub tag: &'static str,
+    pub name: &'static str,
+    pub href: String,
+    /// Whether the page is in it.
+    pub is_current: bool,
+}
+
+/// The links to a page in every language; none where there is one language only.
+pub fn language_links(t: &Locale, url: Option<PageUrl<'_>>) -> Vec<LanguageLink> {
+    let Some((path, query)) = url else { return vec![] };
+    let kept: Vec<_> = query.iter().filter(|(name, _)| name != "lang").collect();
+    let link = |(tag, name, is_current)| {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(kept.iter().map(|(name, value)| (name, value)))
+            .append_pair("lang", tag)
+            .finish();
+        LanguageLink { tag, name, href: format!("{path}?{query}"), is_current }
+    };
+    let links: Vec<LanguageLink> = t.languages().map(link).collect();
+    if links.len() > 1 { links } else { vec![] }
 }
 
 /// The response with a page. A language chosen by link is kept in a cookie for the next page.
@@ -194,10 +209,9 @@ fn page_response(t: &Locale, status: StatusCode, policy: &str, body: String) -> 
 
 /// The `Set-Cookie` value that keeps the language for a year.
 pub(super) fn language_cookie(t: &Locale) -> HeaderValue {
-    HeaderValue::from_static(match t.language() {
-        Language::English => "lang=en; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly",
-        Language::Russian => "lang=ru; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly",
-    })
+    let cookie = format!("lang={}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly", t.tag());
+    // A tag has letters, digits and hyphens.
+    HeaderValue::from_str(&cookie).unwrap_or(HeaderValue::from_static("lang=en"))
 }
 
 /// Renders a view by a template: `page!(View, "view.html", script: bool)`. In the template, `v` is
@@ -210,7 +224,8 @@ macro_rules! page {
             struct Page<'a> {
                 assets: &'static $crate::http::views::AssetUrls,
                 lang: &'static str,
-                other_language: Option<String>,
+                languages: Vec<$crate::http::views::LanguageLink>,
+                look: &'static $crate::branding::Branding,
                 t: &'static $crate::http::views::Locale,
                 v: &'a $view<'a>,
             }
@@ -229,9 +244,8 @@ macro_rules! page {
                     let page = Page {
                         assets: $crate::http::views::AssetUrls::get(),
                         lang: t.tag(),
-                        other_language: self
-                            .url()
-                            .map(|url| $crate::http::views::other_language_url(t, url)),
+                        languages: $crate::http::views::language_links(t, self.url()),
+                        look: t.branding(),
                         t,
                         v: self,
                     };

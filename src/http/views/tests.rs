@@ -317,8 +317,11 @@ async fn the_language_link_keeps_the_query_and_sets_a_cookie() {
         "/oauth2/authorize".into(),
         vec![("a".into(), "1&2".into()), ("lang".into(), "ru".into())],
     );
-    let english = other_language_url(&Locale::all()[1], asked);
-    assert_eq!(english, "/oauth2/authorize?a=1%262&lang=en");
+    let links = language_links(&Locale::all()[1], Some(asked));
+    let links: Vec<_> = links.iter().map(|one| (one.href.as_str(), one.is_current)).collect();
+    let [english, russian] =
+        ["en", "ru"].map(|tag| format!("/oauth2/authorize?a=1%262&lang={tag}"));
+    assert_eq!(links, [(english.as_str(), false), (&russian, true)]);
 }
 
 #[test]

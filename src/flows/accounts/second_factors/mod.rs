@@ -184,9 +184,12 @@ fn issuer_name(app: &App) -> String {
     if !configured.is_empty() {
         return configured.clone();
     }
+    if let Some(brand) = app.config.pages.own_brand() {
+        return brand.to_owned();
+    }
     let host = Url::parse(&app.config.server.issuer).ok();
     let host = host.and_then(|url| url.host_str().map(str::to_owned));
-    host.unwrap_or_else(|| "Propusk".to_owned())
+    host.unwrap_or_else(|| app.config.pages.brand.clone())
 }
 
 fn unsealed(app: &App, user_id: &str, token: &str) -> Option<Sealed> {

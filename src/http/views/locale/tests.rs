@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poem::Request;
 
-use super::{FIELD_ERRORS, LOCALES, Language, Locale};
+use super::{FIELD_ERRORS, Locale};
 use crate::{
+    branding::{Branding, locales},
     error::Error,
     flows::accounts::change::SAME_PASSWORD,
     model::{
@@ -13,10 +14,11 @@ use crate::{
 };
 
 /// The message ids of a language, each with its variables.
-fn words(language: Language) -> BTreeMap<String, BTreeSet<String>> {
+fn words(language: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut words = BTreeMap::new();
     let mut current = String::new();
-    for line in language.files().concat().lines() {
+    let texts = locales::ours().filter(|(tag, ..)| *tag == language).map(|(.., text)| text);
+    for line in texts.collect::<String>().lines() {
         if line.starts_with(|c: char| c.is_ascii_alphabetic()) {
             let (key, _) = line.split_once(" =").expect("an id and its text");
             current = key.to_owned();
@@ -34,22 +36,23 @@ fn words(language: Language) -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn both_languages_have_the_same_keys_with_the_same_values() {
-    assert_eq!(words(Language::English), words(Language::Russian));
+    assert_eq!(words("en"), words("ru"));
 }
 
 #[test]
 fn every_file_is_compiled_in_and_whole() {
-    for language in Language::ALL {
+    for language in ["en", "ru"] {
         let folder =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("locales").join(language.tag());
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("locales").join(language);
         let mut found: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
             .collect();
-        let mut compiled = language.files().map(str::to_owned).to_vec();
+        let compiled = locales::ours().filter(|(tag, ..)| *tag == language);
+        let mut compiled: Vec<_> = compiled.map(|(.., text)| text.to_owned()).collect();
         found.sort();
         compiled.sort();
-        assert!(found == compiled, "locales/{} has other files", language.tag());
+        assert!(found == compiled, "locales/{language} has other files");
         for file in compiled {
             let words = fluent_bundle::FluentResource::try_new(file);
             assert!(words.is_ok(), "{:?}", words.err().map(|(_, errors)| errors));
@@ -57,7 +60,7 @@ fn every_file_is_compiled_in_and_whole() {
     }
 }
 
-/// The sources that use messages: the templates and the code in `src/http`, without tests.
+/// The sources that use messages: the templates and the code of the pages, without tests.
 fn sources() -> String {
     fn walk(path: &std::path::Path, text: &mut String) {
         for entry in std::fs::read_dir(path).unwrap() {
@@ -73,12 +76,13 @@ fn sources() -> String {
     let mut text = String::new();
     walk(&root.join("templates"), &mut text);
     walk(&root.join("src/http"), &mut text);
+    walk(&root.join("src/branding"), &mut text);
     text
 }
 
 #[test]
 fn every_message_used_is_defined_and_every_message_defined_is_used() {
-    let (words, text) = (words(Language::English), sources());
+    let (words, text) = (words("en"), sources());
     let is_named = |name: &str| text.contains(&format!("\"{name}\""));
     for key in words.keys() {
         // What an administrator has just done is named by the end of its key.
@@ -95,12 +99,8 @@ fn every_message_used_is_defined_and_every_message_defined_is_used() {
 
 #[test]
 fn russian_is_russian() {
-    let russian = &LOCALES[1];
-    let same_in_both = ["other-language"];
-    for (key, values) in words(Language::Russian) {
-        if same_in_both.contains(&key.as_str()) {
-            continue;
-        }
+    let russian = &Locale::all()[1];
+    for (key, values) in words("ru") {
         let numbered = values.contains("count");
         let text = if numbered {
             russian.with(&key, &[("count", 3_u32)])
@@ -117,7 +117,7 @@ fn russian_is_russian() {
 #[test]
 fn messages_follow_the_plural_rules() {
     let seconds = |count: u64| {
-        let text = LOCALES[1].with("problem-too-many-seconds", &[("count", count)]);
+        let text = Locale::all()[1].with("problem-too-many-seconds", &[("count", count)]);
         text.trim_end_matches('.').rsplit(' ').next().unwrap().to_owned()
     };
     assert_eq!(seconds(1), "секунду");
@@ -171,21 +171,24 @@ fn every_field_error_is_translated() {
     for error in &errors {
         let known = FIELD_ERRORS.iter().find(|(start, _)| error.starts_with(start));
         translated.insert(known.unwrap_or_else(|| panic!("no message for: {error}")).1);
-        assert!(LOCALES[1].field_error(error).ends_with('.'));
+        assert!(Locale::all()[1].field_error(error).ends_with('.'));
     }
     let all: BTreeSet<&str> = FIELD_ERRORS.iter().map(|(_, key)| *key).collect();
     let untranslated: Vec<_> = all.difference(&translated).collect();
     assert_eq!(untranslated, [&"field-password-listed"], "which needs a list");
-    let short = LOCALES[0].field_error("Use at least 8 characters; this password has 2.");
+    let short = Locale::all()[0].field_error("Use at least 8 characters; this password has 2.");
     assert!(short.contains('8') && !short.contains('2'), "{short}");
 }
 
 #[test]
 fn accept_language_selects_the_best_supported_language() {
-    let best = |header| Language::preferred(header);
-    assert_eq!(best("ru-RU,ru;q=0.9,en;q=0.8"), Some(Language::Russian));
-    assert_eq!(best("de, en;q=0.5, ru;q=0.4"), Some(Language::English));
-    assert_eq!(best("en;q=0.1, RU;q=0.2"), Some(Language::Russian));
+    let best = |header| {
+        let found = Branding::ours().preferred(header)?;
+        Some(Locale::all()[found].tag())
+    };
+    assert_eq!(best("ru-RU,ru;q=0.9,en;q=0.8"), Some("ru"));
+    assert_eq!(best("de, en;q=0.5, ru;q=0.4"), Some("en"));
+    assert_eq!(best("en;q=0.1, RU;q=0.2"), Some("ru"));
     assert_eq!(best("ru;q=0, de"), None);
     assert_eq!(best("ru;q=x"), None);
     assert_eq!(best("rus"), None);
