@@ -150,15 +150,14 @@ pub(super) fn parse(files: &[LocaleFile]) -> Result<Messages, Vec<String>> {
     let (mut places, mut terms) = (BTreeMap::new(), BTreeSet::new());
     for (file, resource) in &parsed {
         for entry in resource.entries() {
-            let name = match entry {
-                Entry::Message(message) => message.id.name.to_owned(),
+            let (id, name) = match entry {
+                Entry::Message(message) => (message.id.name, message.id.name.to_owned()),
                 Entry::Term(term) => {
                     terms.insert(term.id.name);
-                    format!("-{}", term.id.name)
+                    (term.id.name, format!("-{}", term.id.name))
                 }
                 _ => continue,
             };
-            let id = name.trim_start_matches('-');
             let place = format!("{file}, line {}", line(resource.source(), id));
             if let Some(before) = places.insert(name.clone(), place.clone()) {
                 problems.push(format!("{place}: {name} is defined before, in {before}"));
