@@ -34,8 +34,8 @@ admin-module-grant = Grant it to a user
 admin-module-grant-submit = Grant
 admin-module-user = User
 admin-module-user-hint = Username, email address or id.
-admin-module-until = Until
-admin-module-until-hint = It ends at the beginning of that day (UTC). Empty: until it is withdrawn.
+admin-module-until = Last day
+admin-module-until-hint = The day ends at midnight, UTC. Empty: until it is withdrawn.
 admin-module-withdraw = Withdraw
 
 admin-done-module-created = The module was created.

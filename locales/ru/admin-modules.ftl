@@ -34,8 +34,8 @@ admin-module-grant = Выдать пользователю
 admin-module-grant-submit = Выдать
 admin-module-user = Пользователь
 admin-module-user-hint = Имя пользователя, адрес почты или идентификатор.
-admin-module-until = До
-admin-module-until-hint = Он действует до начала этого дня (UTC). Пусто: пока не будет отозван.
+admin-module-until = Последний день
+admin-module-until-hint = День заканчивается в полночь по UTC. Пусто: пока не будет отозван.
 admin-module-withdraw = Отозвать
 
 admin-done-module-created = Модуль создан.

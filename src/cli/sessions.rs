@@ -100,8 +100,14 @@ pub async fn session(app: &App, command: SessionCommand) -> Result<(), Failed> {
             };
             let live = (!all).then_some(true);
             let filter = SessionFilter { user_id, subject, client_id: client, live };
-            // Every id is a UUID, which sorts before "~".
-            let found = rows::page(&app.db, &filter, "~", limit.into(), app.clock.now()).await;
+            let found = rows::page(
+                &app.db,
+                &filter,
+                crate::model::AFTER_EVERY_ID,
+                limit.into(),
+                app.clock.now(),
+            )
+            .await;
             let header = &["ID", "SUBJECT", "CLIENT", "STATE", "CREATED", "EXPIRES", "ADDRESS"];
             let mut listing = Listing::new(header, json);
             let now = app.clock.now();

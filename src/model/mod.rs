@@ -30,6 +30,9 @@ pub mod webhook;
 
 use crate::clock::{Clock, Rng, Timestamp};
 
+/// Sorts after every id, which is a UUID in hexadecimal, in any collation.
+pub const AFTER_EVERY_ID: &str = "g";
+
 /// A new UUIDv7 (RFC 9562 §5.7): ids sort by creation time, which keeps index inserts local.
 pub fn new_id(clock: &Clock, rng: &Rng) -> String {
     let millis = u64::try_from(clock.now().micros() / 1_000).unwrap_or(0);

@@ -23,9 +23,6 @@ use crate::{
     },
 };
 
-/// Ids are UUIDs in hexadecimal.
-const AFTER_EVERY_ID: &str = "g";
-
 /// The authorization context of the browser with this cookie at a client, for these resources.
 ///
 /// # Errors
@@ -105,7 +102,8 @@ pub async fn applications(app: &App, user_id: &str) -> Result<Vec<Arc<Client>>, 
         live: Some(true),
         ..SessionFilter::default()
     };
-    let newest = sessions::page(&app.db, &live, AFTER_EVERY_ID, MOST, app.clock.now()).await?;
+    let newest =
+        sessions::page(&app.db, &live, crate::model::AFTER_EVERY_ID, MOST, app.clock.now()).await?;
     let ids: BTreeSet<String> = newest.into_iter().map(|session| session.client_id).collect();
     let mut clients = vec![];
     for id in ids {

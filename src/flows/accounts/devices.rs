@@ -23,9 +23,6 @@ use crate::{
 /// The largest number of browsers, and of sessions of applications, that are listed: the newest.
 pub const MOST: i64 = 200;
 
-/// Ids are UUIDs in hexadecimal.
-const AFTER_EVERY_ID: &str = "g";
-
 /// Where the user who asks is.
 #[derive(Clone, Debug, Default)]
 pub struct Here {
@@ -134,7 +131,7 @@ pub async fn list(app: &App, user_id: &str, here: &Here) -> Result<Vec<OwnSessio
         live: Some(true),
         ..sessions::SessionFilter::default()
     };
-    for row in sessions::page(&app.db, &live, AFTER_EVERY_ID, MOST, now).await? {
+    for row in sessions::page(&app.db, &live, crate::model::AFTER_EVERY_ID, MOST, now).await? {
         all.push(OwnSession::application(app, row, here).await?);
     }
     Ok(all)

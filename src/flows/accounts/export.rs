@@ -25,9 +25,6 @@ use crate::{
 /// The largest number of entries of each list: the newest.
 pub const MOST: i64 = 1_000;
 
-/// Ids are UUIDs in hexadecimal.
-const AFTER_EVERY_ID: &str = "g";
-
 /// What the server keeps about a user. Times are in RFC 3339.
 #[derive(Debug)]
 pub struct Export {
@@ -85,7 +82,7 @@ pub async fn export(
         user_id: Some(user_id.to_owned()),
         ..sessions::SessionFilter::default()
     };
-    let all = sessions::page(db, &of_user, AFTER_EVERY_ID, MOST, now).await?;
+    let all = sessions::page(db, &of_user, crate::model::AFTER_EVERY_ID, MOST, now).await?;
     let all = all.into_iter().map(|one| {
         json!({
             "id": one.id, "subject": one.subject, "clientId": one.client_id, "scope": one.scope.to_string(),

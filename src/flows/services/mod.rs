@@ -183,7 +183,9 @@ async fn subject_of(app: &App, service: &Service, id: &str) -> Result<Subject, E
         SessionFilter { subject: Some(id.to_owned()), ..SessionFilter::default() },
     ] {
         let live = SessionFilter { live: Some(true), ..filter };
-        let found = sessions::page(&app.db, &live, "~", 1, app.clock.now()).await?;
+        let found =
+            sessions::page(&app.db, &live, crate::model::AFTER_EVERY_ID, 1, app.clock.now())
+                .await?;
         if let Some(session) = found.into_iter().next() {
             return Ok(Subject {
                 id: id.to_owned(),

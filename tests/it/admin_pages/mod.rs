@@ -1,9 +1,9 @@
 //! The pages of administrators, as a browser without scripts uses them.
 
-mod operation;
-mod users;
 mod clients;
 mod modules;
+mod operation;
+mod users;
 
 use std::time::Duration;
 

@@ -56,14 +56,14 @@ async fn a_module_is_granted_by_a_form_until_a_day(backend: Backend) {
     let again = olga.submit_form(form, &CRM).await.expect(StatusCode::CONFLICT);
     assert!(again.text.contains("value=\"crm:read  crm:write\""), "{again:?}");
 
-    // Until the beginning of the day after tomorrow: it is 2026-11-21 here.
+    // Until tomorrow has ended: it is 2026-11-21 here.
     let path = "/admin/modules/crm";
-    let typed = [("user", "ann@example.org"), ("validUntil", "2026-11-23")];
+    let typed = [("user", "ann@example.org"), ("validUntil", "2026-11-22")];
     let typed_by_name = [("user", "ann"), typed[1]];
     for (wrong, why) in [
         ([("user", "nobody"), typed[1]], "there is no user"),
         ([("user", "ann"), ("validUntil", "soon")], "must be a day"),
-        ([("user", "ann"), ("validUntil", "2026-11-21")], "must be in the future"),
+        ([("user", "ann"), ("validUntil", "2026-11-20")], "must be in the future"),
     ] {
         let refused = submit(&mut olga, path, "grant", &wrong).await;
         let refused = refused.expect(StatusCode::BAD_REQUEST);

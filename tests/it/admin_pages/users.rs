@@ -143,7 +143,7 @@ async fn a_module_is_granted_until_the_end_of_a_day(backend: Backend) {
     let path = path_of(&server, "ann").await;
     let today = server.clock.now().rfc3339();
     let today = today.get(..10).expect("a date");
-    let page = done(&mut olga, &path, "grant", &[("module", "crm"), ("until", today)]).await;
+    let page = done(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", today)]).await;
     assert!(page.text.contains("The module is granted."), "{page:?}");
     let scope = async || {
         let tokens = server.login("ann").await.expect(StatusCode::OK).tokens();
@@ -153,10 +153,11 @@ async fn a_module_is_granted_until_the_end_of_a_day(backend: Backend) {
     let page = done(&mut olga, &path, "withdraw-module", &[]).await;
     assert!(page.text.contains("Former modules"), "{page:?}");
     assert!(!scope().await.contains("crm:read"));
-    let refused = act(&mut olga, &path, "grant", &[("module", "crm"), ("until", "soon")]).await;
+    let refused =
+        act(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", "soon")]).await;
     let refused = refused.expect_page(400);
     assert!(refused.text.contains("value=\"soon\""), "{refused:?}");
-    done(&mut olga, &path, "grant", &[("module", "crm"), ("until", today)]).await;
+    done(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", today)]).await;
     server.clock.advance(Duration::from_secs(24 * 3600));
     assert!(!scope().await.contains("crm:read"));
 }

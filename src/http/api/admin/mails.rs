@@ -7,9 +7,6 @@ use crate::{
     storage::mails::{self, ListedMail},
 };
 
-/// Ids are UUIDs in hexadecimal.
-const AFTER_EVERY_ID: &str = "g";
-
 #[derive(Clone, Debug, Default)]
 pub struct MailsApi;
 
@@ -31,7 +28,7 @@ impl MailsApi {
             state.ok_or_else(|| Error::field("state", "must be queued, sent or failed"))
         });
         let state = state.transpose()?;
-        let before = page.after().unwrap_or(AFTER_EVERY_ID);
+        let before = page.after().unwrap_or(crate::model::AFTER_EVERY_ID);
         let found = mails::page(&admin.app.db, state, before, page.rows()).await;
         Ok(page.answer("mails", found, |mail| mail.id.clone())?)
     }

@@ -38,8 +38,7 @@ impl SessionsApi {
             live: live.0,
         };
         let app = &admin.app;
-        // Every id is a UUID, which sorts before "~".
-        let before = page.after().unwrap_or("~");
+        let before = page.after().unwrap_or(crate::model::AFTER_EVERY_ID);
         let found = rows::page(&app.db, &filter, before, page.rows(), app.clock.now()).await;
         Ok(page.answer("sessions", found, |session| session.id.clone())?)
     }

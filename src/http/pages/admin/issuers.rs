@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{
     Admin, Content, Rejected,
     shared::{
-        READ, Values, action, asked, change_of, confirmed, cut, deletion, is_ticked, lines,
-        no_such_action, path_of, rejected, scope, version,
+        READ, Values, action, asked, change_of, cut, deletion, is_ticked, lines, no_such_action,
+        path_of, scope,
     },
 };
 use crate::{
@@ -47,7 +47,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
     };
     match created {
         Ok(created) => admin.done(&path_of(PATH, &created.resource.id), "issuer-created"),
-        Err(error) => all(&admin, &rejected(error)?).await,
+        Err(error) => all(&admin, &Rejected::of(error)?).await,
     }
 }
 
@@ -148,7 +148,7 @@ pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
 pub async fn submit(admin: Admin, Path(id): Path<String>) -> Result<Response> {
     match act(&admin, &id).await {
         Ok((path, done)) => admin.done(&path, done),
-        Err(error) => page(&admin, &id, &rejected(error)?).await,
+        Err(error) => page(&admin, &id, &Rejected::of(error)?).await,
     }
 }
 
@@ -157,7 +157,7 @@ async fn act(admin: &Admin, id: &str) -> Result<(String, &'static str), Error> {
     let subject = admin.given("subject").unwrap_or_default();
     let done = match admin.given("action").unwrap_or_default() {
         "change" => {
-            issuers::update(app, id, &version(admin), settings(admin)?, actor).await?;
+            issuers::update(app, id, &admin.precondition()?, settings(admin)?, actor).await?;
             "issuer-changed"
         }
         "disable" => {
@@ -178,8 +178,8 @@ async fn act(admin: &Admin, id: &str) -> Result<(String, &'static str), Error> {
             "issuer-unlinked"
         }
         "delete" => {
-            confirmed(admin)?;
-            issuers::delete(app, id, &version(admin), actor).await?;
+            admin.confirmed("confirm")?;
+            issuers::delete(app, id, &admin.precondition()?, actor).await?;
             return Ok((PATH.to_owned(), "issuer-deleted"));
         }
         _ => return Err(no_such_action()),

@@ -7,7 +7,7 @@ use poem::{Response, Result, http::StatusCode};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::{Admin, Rejected, see_other};
+use super::{Admin, ROWS, Rejected, see_other};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
@@ -17,8 +17,6 @@ use crate::{
     storage::{self, users},
 };
 
-/// The rows of a page.
-const ROWS: usize = 50;
 /// The maximum length of a filter in bytes, as in the API.
 const LONGEST: usize = 512;
 

@@ -15,9 +15,6 @@ use crate::{
 
 pub(super) const PATH: &str = "/admin/events/mails";
 
-/// Ids are UUIDs in hexadecimal.
-pub(super) const AFTER_EVERY_ID: &str = "g";
-
 const STATES: [(&str, &str); 3] =
     [("queued", "op-mail-queued"), ("sent", "op-mail-sent"), ("failed", "op-mail-failed")];
 
@@ -26,7 +23,7 @@ const STATES: [(&str, &str); 3] =
 pub async fn show(admin: Admin) -> Result<Response> {
     let mut list = Listing::of(&admin, PATH);
     let state = list.choice("state", "admin-state", &STATES).and_then(MailState::parse);
-    let before = list.cursor().unwrap_or(AFTER_EVERY_ID);
+    let before = list.cursor().unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = mails::page(&admin.app.db, state, before, list.rows());
     let (mails, next) = list.read(found, |mail| mail.id.clone()).await?;
     let users = mails.iter().filter_map(|mail| mail.user_id.as_deref());

@@ -61,8 +61,8 @@ use crate::{
 
 pub(super) const PATH: &str = "/admin";
 
-/// The number of rows of a list.
-const PAGE: usize = 50;
+/// The rows of a list that a page shows.
+const ROWS: usize = 50;
 
 /// A page of the administration that a login returns to: a path with a query, of characters that
 /// need no escape.
@@ -90,6 +90,7 @@ pub struct Admin {
     params: Params,
     /// The page, if it can be requested again.
     url: Option<PageUrl<'static>>,
+    path: String,
     csrf_cookie: CsrfCookie,
     csrf: String,
 }
@@ -107,7 +108,7 @@ impl<'a> FromRequest<'a> for Admin {
         };
         let browser = admit(app, request, here, is_change).await?;
         let csrf_cookie = CsrfCookie::of(app, request);
-        // A form from before a new login is refused.
+        // A form of another browser, or from before a logout, is refused.
         let purpose = format!("admin {}", browser.id);
         if is_change {
             csrf_cookie
@@ -119,6 +120,7 @@ impl<'a> FromRequest<'a> for Admin {
             actor: Actor::caller(&browser.user.id, caller),
             t: locale(request, None),
             url: crate::http::views::page_url(request.method(), uri),
+            path: uri.path().to_owned(),
             csrf: csrf_cookie.token(app, &purpose)?,
             browser,
             params,
@@ -192,6 +194,12 @@ impl Rejected {
             let fields = fields.into_iter().map(|one| (one.field.to_owned(), one.message));
             let status = Some(StatusCode::BAD_REQUEST);
             return Ok(Self { status, message: None, fields: fields.collect() });
+        }
+        if matches!(error, Error::Changed) {
+            let message =
+                "it has been changed meanwhile: this is its state now; make your change again";
+            let status = Some(StatusCode::PRECONDITION_FAILED);
+            return Ok(Self { status, message: Some(message.to_owned()), fields: vec![] });
         }
         let error = ApiError::from(error);
         let status = error.code.status();
@@ -282,14 +290,6 @@ impl Admin {
             Some("1") => Ok(()),
             _ => Err(Error::field(name, "tick the box to confirm")),
         }
-    }
-
-    /// The URL of the rows after `cursor`, with the filters that are `kept`.
-    fn next_url(&self, path: &str, kept: &[&str], cursor: &str) -> String {
-        let given = kept.iter().filter_map(|name| Some((*name, self.given(name)?)));
-        let params =
-            given.fold(Params::default(), |params, (name, value)| params.with(name, value));
-        format!("{path}?{}", params.with("after", cursor).encode())
     }
 
     /// As `2026-11-21 09:30`, UTC.

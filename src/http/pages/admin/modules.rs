@@ -5,8 +5,8 @@ use poem::{Response, Result, handler, web::Path};
 use super::{
     Admin, Content, Rejected,
     shared::{
-        READ, Values, action, asked, change_of, confirmed, cut, deletion, is_ticked, lines,
-        no_such_action, path_of, rejected, scope, user, version, yes_or_no,
+        READ, Values, action, asked, change_of, cut, deletion, is_ticked, last_day, lines,
+        no_such_action, path_of, scope, user, yes_or_no,
     },
 };
 use crate::{
@@ -43,7 +43,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
     };
     match created {
         Ok(created) => admin.done(&path_of(PATH, &created.resource.id), "module-created"),
-        Err(error) => all(&admin, &rejected(error)?).await,
+        Err(error) => all(&admin, &Rejected::of(error)?).await,
     }
 }
 
@@ -112,7 +112,7 @@ pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
 pub async fn submit(admin: Admin, Path(id): Path<String>) -> Result<Response> {
     match act(&admin, &id).await {
         Ok((path, done)) => admin.done(&path, done),
-        Err(error) => page(&admin, &id, &rejected(error)?).await,
+        Err(error) => page(&admin, &id, &Rejected::of(error)?).await,
     }
 }
 
@@ -122,17 +122,17 @@ async fn act(admin: &Admin, id: &str) -> Result<(String, &'static str), Error> {
     let done = match admin.given("action").unwrap_or_default() {
         "change" => {
             let module = requested(admin, id)?;
-            modules::update(app, module, &version(admin), actor).await?;
+            modules::update(app, module, &admin.precondition()?, actor).await?;
             "module-changed"
         }
         "delete" => {
-            confirmed(admin)?;
-            modules::delete(app, id, &version(admin), actor).await?;
+            admin.confirmed("confirm")?;
+            modules::delete(app, id, &admin.precondition()?, actor).await?;
             return Ok((PATH.to_owned(), "module-deleted"));
         }
         "grant" => {
             let subject = subject(admin).await?;
-            modules::grant(app, &subject, id, end(admin)?, actor).await?;
+            modules::grant(app, &subject, id, last_day(admin)?, actor).await?;
             "module-user-granted"
         }
         "withdraw" => {
@@ -152,15 +152,6 @@ async fn subject(admin: &Admin) -> Result<String, Error> {
         return Ok(name.to_owned());
     }
     Ok(users::find(&admin.app, name).await?.id)
-}
-
-/// The planned end of a grant: the beginning of a day.
-fn end(admin: &Admin) -> Result<Option<Timestamp>, Error> {
-    let day = |day: &str| {
-        let moment = Timestamp::parse(&format!("{day}T00:00:00Z"));
-        moment.ok_or_else(|| Error::field("validUntil", "must be a day, like 2027-01-31"))
-    };
-    admin.given("validUntil").map(day).transpose()
 }
 
 /// The module that a form describes; its times are set when it is stored.
@@ -355,8 +346,7 @@ async fn open_grants(admin: &Admin, module: &Module) -> Result<Table> {
 
 /// Every grant there has been, the newest first.
 async fn history(admin: &Admin, module: &Module) -> Result<Table> {
-    // Every id is a UUID, which sorts before "~".
-    let before = asked(admin, "before").unwrap_or("~");
+    let before = asked(admin, "before").unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = rows::history_of_module(&admin.app.db, &module.id, before, READ).await;
     let mut found = found.map_err(|error| ApiError::from(Error::from(error)))?;
     let next = cut(admin, &mut found, "before", |grant| grant.id.clone());

@@ -4,12 +4,7 @@ use std::sync::atomic::Ordering;
 
 use poem::{Response, Result, handler};
 
-use super::{
-    Admin, Content, events, explain, keys,
-    listing::failed,
-    mails::{self, AFTER_EVERY_ID},
-    webhooks,
-};
+use super::{Admin, Content, events, explain, keys, listing::failed, mails, webhooks};
 use crate::{
     error::Error,
     flows::readiness,
@@ -127,7 +122,9 @@ async fn queues(admin: &Admin, wrong: &mut Vec<Block>) -> Result<Vec<(String, Ce
     if app.config.sends_mail() {
         let waiting = mail_rows::count_queued(&app.db).await.map_err(failed)?;
         let most = i64::try_from(MOST + 1).unwrap_or(i64::MAX);
-        let found = mail_rows::page(&app.db, Some(MailState::Failed), AFTER_EVERY_ID, most).await;
+        let found =
+            mail_rows::page(&app.db, Some(MailState::Failed), crate::model::AFTER_EVERY_ID, most)
+                .await;
         let failed = found.map_err(failed)?.len();
         let failed_text = if failed > MOST { format!("{MOST}+") } else { failed.to_string() };
         let values = [("waiting", waiting.to_string()), ("failed", failed_text)];

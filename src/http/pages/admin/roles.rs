@@ -5,8 +5,8 @@ use poem::{Response, Result, handler, web::Path};
 use super::{
     Admin, Content, Rejected,
     shared::{
-        READ, Values, action, asked, change_of, confirmed, cut, deletion, is_ticked,
-        no_such_action, path_of, rejected, version, yes_or_no,
+        READ, Values, action, asked, change_of, cut, deletion, is_ticked, no_such_action, path_of,
+        yes_or_no,
     },
 };
 use crate::{
@@ -36,7 +36,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
     };
     match created {
         Ok(_) => admin.done(PATH, "role-created"),
-        Err(error) => all(&admin, &rejected(error)?).await,
+        Err(error) => all(&admin, &Rejected::of(error)?).await,
     }
 }
 
@@ -116,7 +116,7 @@ pub async fn show(admin: Admin, Path(name): Path<String>) -> Result<Response> {
 pub async fn submit(admin: Admin, Path(name): Path<String>) -> Result<Response> {
     match act(&admin, &name).await {
         Ok((path, done)) => admin.done(&path, done),
-        Err(error) => page(&admin, &name, &rejected(error)?).await,
+        Err(error) => page(&admin, &name, &Rejected::of(error)?).await,
     }
 }
 
@@ -127,12 +127,12 @@ async fn act(admin: &Admin, name: &str) -> Result<(String, &'static str), Error>
         "change" => {
             let RoleSettings { description, require_second_factor } = settings(admin);
             let (text, required) = (Some(description), Some(require_second_factor));
-            roles::update(app, role, &version(admin), text, required, actor).await?;
+            roles::update(app, role, &admin.precondition()?, text, required, actor).await?;
             Ok((admin.path.clone(), "role-changed"))
         }
         "delete" => {
-            confirmed(admin)?;
-            roles::delete(app, role, &version(admin), actor).await?;
+            admin.confirmed("confirm")?;
+            roles::delete(app, role, &admin.precondition()?, actor).await?;
             Ok((PATH.to_owned(), "role-deleted"))
         }
         _ => Err(no_such_action()),

@@ -36,8 +36,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
             Err(error) => list.reject(error)?,
         }
     }
-    // Every id is a UUID, which sorts before "~".
-    let before = list.cursor().unwrap_or("~");
+    let before = list.cursor().unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = rows::page(&app.db, &filter, before, list.rows(), now);
     let (sessions, next) = list.read(found, |session| session.id.clone()).await?;
     let users = sessions.iter().filter_map(|session| session.user_id.as_deref());

@@ -1,23 +1,21 @@
 //! What the pages of clients, modules, roles and issuers have in common: lists in pages, the version
 //! of the state that a form was made for, and the values of a form that is shown again.
 
-use poem::{Result, http::StatusCode};
+use std::time::Duration;
+
+use poem::http::StatusCode;
 use url::form_urlencoded;
 
-use super::{Admin, Rejected};
+use super::{Admin, ROWS, Rejected};
 use crate::{
     clock::Timestamp,
     error::Error,
-    flows::admin::access::Precondition,
     http::views::{AdminForm, Cell, Field, Input},
     oauth::{params::Params, scope::Scope},
 };
 
-/// The rows of a page.
-const ROWS: usize = 50;
-
 /// The rows to read for a page: one more shows whether another page follows.
-pub(super) const READ: i64 = 51;
+pub(super) const READ: i64 = ROWS as i64 + 1;
 
 /// Cuts rows to a page; gives the URL of the next one, whose parameter `name` is the key of the last
 /// row.
@@ -61,12 +59,6 @@ pub(super) fn user(user_id: Option<&str>, subject: &str) -> Cell {
     }
 }
 
-/// The state that the form was made for: two administrators do not overwrite each other's changes.
-pub(super) fn version(admin: &Admin) -> Precondition {
-    let shown = admin.given("version").and_then(|version| version.parse().ok());
-    Precondition::OneOf(shown.map(Timestamp).into_iter().collect())
-}
-
 /// The hidden fields of a form that changes a state.
 pub(super) fn change_of(action: &str, updated_at: Timestamp) -> Vec<(&'static str, String)> {
     vec![("action", action.to_owned()), ("version", updated_at.micros().to_string())]
@@ -77,34 +69,9 @@ pub(super) fn action(name: &str) -> Vec<(&'static str, String)> {
     vec![("action", name.to_owned())]
 }
 
-/// What the user can do something about, in the words of a page.
-///
-/// # Errors
-/// As [`Rejected::of`].
-pub(super) fn rejected(error: Error) -> Result<Rejected> {
-    if let Error::Changed = error {
-        let message =
-            "it has been changed meanwhile: this is its state now; make your change again";
-        let status = Some(StatusCode::PRECONDITION_FAILED);
-        return Ok(Rejected { status, message: Some(message.to_owned()), fields: vec![] });
-    }
-    Rejected::of(error)
-}
-
 /// An action that the page does not have.
 pub(super) fn no_such_action() -> Error {
     Error::field("action", "must be one that this page offers")
-}
-
-/// Requires that the box of a form is ticked.
-///
-/// # Errors
-/// [`Error::Validation`].
-pub(super) fn confirmed(admin: &Admin) -> Result<(), Error> {
-    if is_ticked(admin, "confirm") {
-        return Ok(());
-    }
-    Err(Error::field("confirm", "must be ticked: this cannot be undone"))
 }
 
 pub(super) fn is_ticked(admin: &Admin, name: &str) -> bool {
@@ -129,6 +96,21 @@ pub(super) fn scope(admin: &Admin, field: &'static str) -> Result<Scope, Error> 
     let words: Vec<&str> =
         admin.given(field).unwrap_or_default().split_ascii_whitespace().collect();
     Scope::parse(&words.join(" ")).map_err(|why| Error::field(field, why))
+}
+
+/// The planned end of a grant: the end of the day of the form, in UTC.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub(super) fn last_day(admin: &Admin) -> Result<Option<Timestamp>, Error> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let end = |day: &str| {
+        let begin = Timestamp::parse(&format!("{day}T00:00:00Z"));
+        let begin =
+            begin.ok_or_else(|| Error::field("validUntil", "must be a day, like 2027-01-31"));
+        begin.map(|begin| begin + DAY)
+    };
+    admin.given("validUntil").map(end).transpose()
 }
 
 /// The form that deletes the thing of a page.

@@ -4,11 +4,11 @@ use poem::{Response, Result, handler, web::Path};
 
 use super::{
     Admin, Content, Rejected,
+    shared::last_day,
     users::{LIST, password_block, path_of, role_choices, state},
 };
 use crate::{
     api_error::ApiError,
-    clock::Timestamp,
     error::Error,
     flows::{
         accounts::{
@@ -142,15 +142,6 @@ fn changes(admin: &Admin) -> Result<UserChanges, Error> {
         is_verified: Some(admin.given("is_verified").is_some()),
         ..UserChanges::default()
     })
-}
-
-/// When the day of the form ends, in UTC.
-fn last_day(admin: &Admin) -> Result<Option<Timestamp>, Error> {
-    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
-    let Some(day) = admin.given("until") else { return Ok(None) };
-    let begin = Timestamp::parse(&format!("{day}T00:00:00Z"));
-    let begin = begin.ok_or_else(|| Error::field("until", "must be a date, like 2027-01-31"))?;
-    Ok(Some(begin + DAY))
 }
 
 /// The page of a user.
@@ -331,10 +322,10 @@ impl Page<'_> {
                 ..Field::default()
             },
             Field {
-                name: "until",
+                name: "validUntil",
                 label: admin.text("admin-user-grant-until"),
                 hint: Some(admin.text("admin-user-grant-hint")),
-                value: self.value("grant", "until", ""),
+                value: self.value("grant", "validUntil", ""),
                 input: Input::Date,
                 ..Field::default()
             },
@@ -342,7 +333,7 @@ impl Page<'_> {
         let mut blocks = vec![Block::Table(current), Block::Form(form)];
         let history = modules::history(&admin.app, self.id()).await?;
         let ended: Vec<&ModuleGrant> =
-            history.iter().filter(|grant| grant.closed_at.is_some()).take(super::PAGE).collect();
+            history.iter().filter(|grant| grant.closed_at.is_some()).take(super::ROWS).collect();
         if !ended.is_empty() {
             let rows = ended.into_iter().map(|grant| {
                 vec![

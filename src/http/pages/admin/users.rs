@@ -2,7 +2,10 @@
 
 use poem::{Response, Result, handler};
 
-use super::{Admin, Content, PAGE, Rejected};
+use super::{
+    Admin, Content, Rejected,
+    shared::{READ, cut},
+};
 use crate::{
     api_error::ApiError,
     error::Error,
@@ -33,7 +36,7 @@ pub async fn list(admin: Admin) -> Result<Response> {
     {
         return super::see_other(&path_of(&user.id));
     }
-    let found = matching(&admin).await.map_err(ApiError::from)?;
+    let mut found = matching(&admin).await.map_err(ApiError::from)?;
     let roles = role_choices(&admin).await.map_err(ApiError::from)?;
     let any = (String::new(), admin.text("admin-any"));
     let states = vec![
@@ -63,9 +66,7 @@ pub async fn list(admin: Admin) -> Result<Response> {
         submit: admin.text("admin-filter"),
         ..AdminForm::default()
     };
-    let next = found
-        .get(PAGE - 1)
-        .map(|last| admin.next_url(LIST, &["login", "role", "disabled"], &last.user.id));
+    let next = cut(&admin, &mut found, "after", |last| last.user.id.clone());
     let table = Table {
         heading: admin.text("admin-users"),
         columns: ["admin-email", "admin-username", "admin-role", "admin-state", "admin-last-login"]
@@ -95,15 +96,13 @@ async fn matching(admin: &Admin) -> Result<Vec<UserRecord>, Error> {
         disabled: admin.given("disabled").map(|text| text == "true"),
         ..UserFilter::default()
     };
-    let most = i64::try_from(PAGE).unwrap_or(i64::MAX);
-    let of = |filter| async move { page(&admin.app.db, &filter, after, most).await };
+    let of = |filter| async move { page(&admin.app.db, &filter, after, READ).await };
     let Some(login) = admin.given("login") else { return Ok(of(filter).await?) };
     let start = || Some(TextMatch::Prefix(canonical(login)));
     let mut found = of(UserFilter { email: start(), ..filter.clone() }).await?;
     found.extend(of(UserFilter { username: start(), ..filter }).await?);
     found.sort_by(|a, b| a.user.id.cmp(&b.user.id));
     found.dedup_by(|a, b| a.user.id == b.user.id);
-    found.truncate(PAGE);
     Ok(found)
 }
 

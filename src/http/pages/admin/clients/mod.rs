@@ -9,7 +9,7 @@ pub use self::one::{show, submit};
 use self::snippets::Framework;
 use super::{
     Admin, Content, Rejected,
-    shared::{READ, Values, asked, cut, is_ticked, lines, path_of, rejected, scope},
+    shared::{READ, Values, asked, cut, is_ticked, lines, path_of, scope},
 };
 use crate::{
     api_error::ApiError,
@@ -163,7 +163,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
     let (client, secret) = match created {
         Ok(created) => created.resource,
         Err(error) => {
-            let rejected = rejected(error)?;
+            let rejected = Rejected::of(error)?;
             return admin.show_with(creation(&admin, &rejected), &rejected);
         }
     };

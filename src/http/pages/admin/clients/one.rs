@@ -21,8 +21,8 @@ use crate::{
             Admin, Content, Rejected,
             clients::snippets::Framework,
             shared::{
-                READ, Values, action, asked, change_of, confirmed, cut, deletion, is_ticked, lines,
-                no_such_action, rejected, scope, user, version, yes_or_no,
+                READ, Values, action, asked, change_of, cut, deletion, is_ticked, lines,
+                no_such_action, scope, user, yes_or_no,
             },
         },
         views::{AdminForm, AdminSection, Block, Cell, Facts, Field, FormMethod, Input, Table},
@@ -57,7 +57,7 @@ pub async fn submit(admin: Admin, Path(id): Path<String>) -> Result<Response> {
         Ok(Done::Said(done)) => admin.done(&admin.path, done),
         Ok(Done::Deleted) => admin.done(PATH, "client-deleted"),
         Ok(Done::Secret(secret)) => page(&admin, &id, Some(secret), &Rejected::default()).await,
-        Err(error) => page(&admin, &id, None, &rejected(error)?).await,
+        Err(error) => page(&admin, &id, None, &Rejected::of(error)?).await,
     }
 }
 
@@ -67,13 +67,13 @@ async fn act(admin: &Admin, id: &str) -> Result<Done, Error> {
         "change" => {
             let changes = changes(admin)?;
             let change = |metadata: &Metadata| clients::merged(metadata, changes);
-            let updated = clients::update(app, id, &version(admin), change, actor).await?;
+            let updated = clients::update(app, id, &admin.precondition()?, change, actor).await?;
             Ok(updated.1.map_or(Done::Said("client-changed"), Done::Secret))
         }
         "replace" => {
             let metadata = document(admin)?;
             let change = |_: &Metadata| policy::parse(metadata);
-            let updated = clients::update(app, id, &version(admin), change, actor).await;
+            let updated = clients::update(app, id, &admin.precondition()?, change, actor).await;
             let updated = updated.map_err(of_document)?;
             Ok(updated.1.map_or(Done::Said("client-changed"), Done::Secret))
         }
@@ -101,8 +101,8 @@ async fn act(admin: &Admin, id: &str) -> Result<Done, Error> {
             Ok(Done::Said("client-session-revoked"))
         }
         "delete" => {
-            confirmed(admin)?;
-            clients::delete(app, id, &version(admin), actor).await?;
+            admin.confirmed("confirm")?;
+            clients::delete(app, id, &admin.precondition()?, actor).await?;
             Ok(Done::Deleted)
         }
         _ => Err(no_such_action()),
@@ -385,8 +385,7 @@ async fn open_sessions(admin: &Admin, client: &Client) -> Result<Table> {
         live: Some(true),
     };
     let app = &admin.app;
-    // Every id is a UUID, which sorts before "~".
-    let before = asked(admin, "before").unwrap_or("~");
+    let before = asked(admin, "before").unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = session_rows::page(&app.db, &filter, before, READ, app.clock.now()).await;
     let mut found = found.map_err(|error| ApiError::from(Error::from(error)))?;
     let next = cut(admin, &mut found, "before", |session| session.id.clone());
