@@ -24,8 +24,8 @@ pub fn algorithm(name: &str) -> Result<SigningAlgorithm, Error> {
     found.ok_or_else(|| Error::field("algorithm", format!("must be {}", SigningAlgorithm::NAMES)))
 }
 
-/// When the last cached JWKS with a key that was banned at `since` expires. By then, resource servers
-/// that verify locally and do not follow the revocation feed refuse its tokens as well.
+/// When the last cached JWKS with a key that was banned at `since` expires. By then, resource
+/// servers that verify locally and do not follow the revocation feed refuse its tokens as well.
 pub fn dropped_by(app: &App, since: Timestamp) -> Timestamp {
     // A cache may have been filled until the ban had reached every process.
     since + app.config.keys.jwks_max_age + Duration::from_secs(60)

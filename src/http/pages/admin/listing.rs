@@ -1,5 +1,5 @@
-//! Lists with filters, a page at a time. What a list shows is in its URL, so that it can be kept and
-//! sent to a colleague.
+//! Lists with filters, a page at a time. What a list shows is in its URL, so that it can be kept
+//! and sent to a colleague.
 
 use std::collections::{BTreeSet, HashMap};
 
