@@ -12,7 +12,7 @@ pub mod json;
 mod landing;
 pub mod oauth;
 mod operation;
-mod pages;
+pub(crate) mod pages;
 mod scopes;
 mod security;
 pub mod views;
@@ -155,6 +155,11 @@ fn administration(table: Table) -> Table {
         .page("/admin", "GET", get(admin::overview::show))
         .page("/admin/users", "GET", get(admin::users::list))
         .page("/admin/users/new", "GET, POST", get(admin::users::new).post(admin::users::create))
+        .page(
+            "/admin/invitations",
+            "GET, POST",
+            get(admin::invitations::list).post(admin::invitations::submit),
+        )
         .page("/admin/users/:id", "GET, POST", get(admin::user::show).post(admin::user::change))
         .page("/admin/explain", "GET", get(admin::explain::show))
         .page("/admin/audit", "GET", get(admin::audit::show))

@@ -14,7 +14,7 @@ use crate::support::{
     external_server::ExternalServer,
     mail::MAILS,
     nginx::application,
-    oauth::{AuthorizationRequest, web_app},
+    oauth::{AuthorizationRequest, payload, web_app},
     process::free_address,
     second_factor::{Authenticator, next_step},
 };
@@ -246,4 +246,101 @@ async fn live(window: &Window<'_>, has_scripts: bool, callback: &str) {
     .await;
     window.go("/account").await;
     window.is_at("/login").await;
+}
+
+/// Find a user, see why a login was refused, disable and enable, grant a module until a day, rotate a
+/// client's secret: in both languages, without scripts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: run ./dev/test"]
+async fn an_administrator_helps_a_user_for_a_day() {
+    let address = free_address();
+    let issuer = format!("http://{address}");
+    let settings =
+        [("PROPUSK_SERVER__LISTEN", address.as_str()), ("PROPUSK_SERVER__ISSUER", issuer.as_str())];
+    let server = TestServer::with(Backend::Sqlite, &settings).await;
+    server.register("ann").await;
+    server.promote("olga").await;
+    server.client("app", web_app()).await;
+    server.module("crm", "crm:read", None, false).await;
+    let user = users::find(&server.app, "ann").await.expect("known").id;
+    for language in ["en", "ru"] {
+        let browser = Chromium::open(language).await;
+        let window = Window { server: &server, browser, issuer: &issuer, language };
+        let off = json!({ "value": true });
+        window.browser.devtools("Emulation.setScriptExecutionDisabled", off).await;
+        administer(&window, &user).await;
+        window.browser.close().await;
+    }
+}
+
+async fn administer(window: &Window<'_>, user: &str) {
+    let Window { server, browser, .. } = window;
+    let user_page = format!("/admin/users/{user}");
+    let submit = async |action: &str, page: &str| {
+        let button = "button[type=submit]";
+        browser.click(&format!("form:has(input[name=action][value={action}]) {button}")).await;
+        let done = format!("{page}?done=");
+        until(action, || async {
+            let url = browser.ask_get("url").await;
+            url.as_str()?.contains(&done).then_some(())
+        })
+        .await;
+    };
+    window.go("/admin").await;
+    window.is_at("/login").await;
+    browser.type_into("#login", "olga").await;
+    browser.type_into("#password", PASSWORD).await;
+    window.submit("/login").await;
+    window.is_at("/admin").await;
+
+    // Ann cannot log in, and tells the request id that the page showed her.
+    let wrong = json!({ "login": "ann", "password": "not the password" });
+    let refused = server.post("/api/v1/auth/login", wrong).await;
+    let refused = refused.expect(StatusCode::UNAUTHORIZED).header("x-request-id").to_owned();
+    window.go("/admin").await;
+    browser.type_into("#explain-id", &refused).await;
+    window.submit("/admin/explain").await;
+    let why = window.is_at("/admin/explain").await;
+    assert!(why.contains("INVALID_CREDENTIALS"), "{why}");
+
+    window.go("/admin").await;
+    browser.type_into("#find-login", "ann").await;
+    window.submit("/admin/users").await;
+    window.is_at(&user_page).await;
+    submit("disable", &user_page).await;
+    server.login("ann").await.expect(StatusCode::UNAUTHORIZED);
+    submit("enable", &user_page).await;
+    let before = server.login("ann").await.expect(StatusCode::OK).tokens();
+    assert!(!granted(&before.access), "no module yet");
+
+    let day = server.clock.now().rfc3339();
+    let day: Vec<&str> = day.split(['-', 'T']).collect();
+    // A date field is typed in the order of the browser's language.
+    let typed = match window.language {
+        "ru" => format!("{}{}{}", day[2], day[1], day[0]),
+        _ => format!("{}{}{}", day[1], day[2], day[0]),
+    };
+    browser.type_into("#grant-validUntil", &typed).await;
+    submit("grant", &user_page).await;
+    let with = server.login("ann").await.expect(StatusCode::OK).tokens();
+    assert!(granted(&with.access), "the module");
+    submit("withdraw-module", &user_page).await;
+    server.verify(&with.access).await.expect(StatusCode::UNAUTHORIZED);
+
+    window.go("/admin/clients/app").await;
+    browser.click("form:has(input[name=action][value=rotate]) button[type=submit]").await;
+    let page = until("the secret", || async {
+        let source = window.source().await;
+        source.contains("class=\"copy\"").then_some(source)
+    })
+    .await;
+    let secret = page.split("class=\"copy\"").nth(1).and_then(|rest| rest.split("<code>").nth(1));
+    let secret = secret.and_then(|rest| rest.split('<').next()).expect("a secret").to_owned();
+    let request = server.request(reqwest::Method::POST, "/oauth2/introspect");
+    let request = request.basic_auth("app", Some(&secret)).form(&[("token", "x")]);
+    crate::support::send(request).await.expect(StatusCode::OK);
+}
+
+fn granted(access_token: &str) -> bool {
+    payload(access_token)["scope"].as_str().is_some_and(|scope| scope.contains("crm:read"))
 }

@@ -24,11 +24,11 @@ pub async fn administrator(server: &TestServer) -> Browser<'_> {
 }
 
 backend_tests! {
-    the_administration_is_for_administrators,
+    t245_the_administration_is_for_administrators,
     an_administrator_with_a_second_factor_uses_it,
 }
 
-async fn the_administration_is_for_administrators(backend: Backend) {
+async fn t245_the_administration_is_for_administrators(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut nobody = server.browser();
     let login = nobody.open("/admin?x=1").await.expect(StatusCode::SEE_OTHER);

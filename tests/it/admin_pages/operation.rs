@@ -12,6 +12,7 @@ use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
     chromium::until,
     external_server::ExternalServer,
+    mail::MAILS,
     oauth::{Browser, Form, header, payload},
     send,
 };
@@ -71,7 +72,8 @@ fn rows(page: &Reply) -> usize {
 }
 
 async fn a_refused_login_is_in_the_audit_log_and_explained(backend: Backend) {
-    let server = TestServer::start(backend).await;
+    let limits = [("PROPUSK_LIMITS__ENABLED", "true"), ("PROPUSK_LIMITS__ADDRESS_BURST", "1000")];
+    let server = TestServer::with(backend, &limits).await;
     server.register("ann").await;
     let mut olga = administrator(&server).await;
     // After five wrong passwords each further one waits, which the audit log says.
@@ -378,7 +380,7 @@ async fn filters_and_pages_of_a_list_keep_each_other(backend: Backend) {
     assert!(second.text.contains("number: 9<") && second.text.contains("number: 0<"), "{second:?}");
     assert!(!second.text.contains("test.other"), "{second:?}");
     assert!(second.text.contains("value=\"test.one\""), "the form has the filter: {second:?}");
-    assert_eq!(link(&second, "/admin/audit?subject"), None, "that was all");
+    assert!(!second.text.contains("class=\"more\""), "that was all: {second:?}");
 
     // Times as the page shows them.
     for (query, count) in [
@@ -400,7 +402,7 @@ async fn filters_and_pages_of_a_list_keep_each_other(backend: Backend) {
 }
 
 async fn events_and_mails_are_listed_with_their_users(backend: Backend) {
-    let server = TestServer::start(backend).await;
+    let server = TestServer::with(backend, &[MAILS]).await;
     server.register("ann").await;
     server.mails().await;
     let mut olga = administrator(&server).await;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use propusk::{
+    flows::{accounts::register::Registration, admin::users as accounts},
+    model::{actor::Actor, user::Role},
+};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -21,6 +25,7 @@ backend_tests! {
     t245_a_change_takes_a_recent_login_and_the_form_of_this_login,
     an_administrator_ends_sessions_and_resets_factors,
     users_are_listed_page_by_page,
+    an_administrator_invites_a_user_and_revokes_an_invitation,
 }
 
 /// Sends the form of a user's page that does `action`.
@@ -239,4 +244,47 @@ async fn users_are_listed_page_by_page(backend: Backend) {
         pages += 1;
     }
     assert_eq!((seen, pages), (60, 2));
+}
+
+async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Backend) {
+    let settings = [("PROPUSK_REGISTRATION__MODE", "invitation")];
+    let server = TestServer::with(backend, &settings).await;
+    let email = "olga@example.org";
+    let operator = Actor::operator();
+    let new = Registration {
+        email: email.to_owned(),
+        username: Some("olga".to_owned()),
+        password: PASSWORD.to_owned(),
+    };
+    accounts::create(&server.app, new, Role::admin(), None, &operator).await.expect("created");
+    server.module("crm", "crm:read", None, false).await;
+    let mut olga = server.logged_in("olga").await;
+    let path = "/admin/invitations";
+    let page = olga.open(path).await.expect(StatusCode::OK);
+    let form = Form::that_does(&page.text, "create");
+    let typed = [("email", "ann@example.org"), ("role", "user"), ("days", "2"), ("modules", "crm")];
+    let wrong = olga.submit_form(form.clone(), &[("email", "ann"), ("days", "0")]).await;
+    let wrong = wrong.expect_page(400);
+    assert!(wrong.text.contains("value=\"ann\""), "{wrong:?}");
+    let page = olga.submit_form(form.clone(), &typed).await.expect(StatusCode::OK);
+    let link = page.text.split("<code>").find(|part| part.contains("/register?invitation="));
+    let link = link.and_then(|part| part.split('<').next()).expect("a link").replace("&#38;", "&");
+    let (_, register) = link.split_once("/register").expect("a link");
+    let mut ann = server.browser();
+    let page = ann.open(&format!("/register{register}")).await.expect(StatusCode::OK);
+    let account = [("email", "ann@example.org"), ("username", "ann"), ("password", PASSWORD)];
+    ann.submit(&page, &account).await.expect(StatusCode::SEE_OTHER);
+    let tokens = server.login("ann").await.expect(StatusCode::OK).tokens();
+    assert!(payload(&tokens.access)["scope"].as_str().is_some_and(|all| all.contains("crm:read")));
+    let page = olga.open(path).await.expect(StatusCode::OK);
+    assert!(page.text.contains(&path_of(&server, "ann").await), "who has used it: {page:?}");
+    // Another one is revoked before it is used.
+    olga.submit_form(form, &[("role", "user"), ("days", "2")]).await.expect(StatusCode::OK);
+    let page = olga.open(path).await.expect(StatusCode::OK);
+    let forms: Vec<&str> = page.text.split("<form").collect();
+    let last = forms.iter().rev().find(|form| form.contains("value=\"revoke\"")).expect("a form");
+    let reply = olga.submit_form(Form::that_does(&format!("<form{last}"), "revoke"), &[]).await;
+    let page = olga.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
+    assert!(page.text.contains("The invitation is revoked."), "{page:?}");
+    assert!(!page.text.contains("anybody with the link"), "{page:?}");
 }

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod clients;
 pub mod events;
 pub mod explain;
+pub mod invitations;
 pub mod issuers;
 pub mod keys;
 mod listing;
@@ -60,6 +61,9 @@ use crate::{
 };
 
 pub(super) const PATH: &str = "/admin";
+
+/// Why a form is refused whose box is not ticked.
+pub const NOT_CONFIRMED: &str = "tick the box to confirm";
 
 /// The rows of a list that a page shows.
 const ROWS: usize = 50;
@@ -288,7 +292,7 @@ impl Admin {
     fn confirmed(&self, name: &'static str) -> Result<(), Error> {
         match self.given(name) {
             Some("1") => Ok(()),
-            _ => Err(Error::field(name, "tick the box to confirm")),
+            _ => Err(Error::field(name, NOT_CONFIRMED)),
         }
     }
 

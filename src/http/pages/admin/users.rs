@@ -81,7 +81,10 @@ pub async fn list(admin: Admin) -> Result<Response> {
         title: admin.text("admin-users"),
         above: vec![],
         blocks: vec![
-            Block::Links(vec![(admin.text("admin-users-new"), NEW.to_owned())]),
+            Block::Links(vec![
+                (admin.text("admin-users-new"), NEW.to_owned()),
+                (admin.text("admin-invitations"), super::invitations::PATH.to_owned()),
+            ]),
             Block::Form(filters),
             Block::Table(table),
         ],
