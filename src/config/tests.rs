@@ -765,7 +765,7 @@ fn problems_of_login_providers_name_the_key_and_no_secret() {
         ("TOKEN_ENDPOINT_AUTH_METHOD", "none", "upstream.acme.client_secret ("),
         ("TOKEN_ENDPOINT_AUTH_METHOD", "basic", "upstream.acme.token_endpoint_auth_method ("),
         ("SCOPE", "email", "upstream.acme.scope ("),
-        ("DISPLAY_NAME", "de=Acme", "upstream.acme.display_name ("),
+        ("DISPLAY_NAME", "d_e=Acme", "upstream.acme.display_name ("),
         ("EMAIL_CLAIM", "", "upstream.acme.email_claim ("),
         ("TIMEOUT", "1m", "must be from 100ms to 20s"),
         ("TRUST_EMAIL", "maybe", "upstream.acme.trust_email ("),
@@ -785,7 +785,7 @@ fn problems_of_login_providers_name_the_key_and_no_secret() {
 #[test]
 fn addresses_register_at_allowed_domains_only() {
     use crate::model::user::Email;
-    let domains = r#"["Example.ORG", "пример.рф", "xn--strae-oqa.example"]"#;
+    let domains = "Example.ORG, пример.рф, xn--strae-oqa.example";
     let config = load(None, &[("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", domains)]).unwrap();
     let admits = |text: &str| config.registration.admits(&Email::parse(text).unwrap());
     for allowed in [

@@ -419,7 +419,7 @@ async fn t232_without_an_invitation_nobody_registers(backend: Backend) {
 }
 
 async fn t233_only_allowed_domains_register_without_an_invitation(backend: Backend) {
-    let domains = ("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", r#"["example.org", "пример.рф"]"#);
+    let domains = ("PROPUSK_REGISTRATION__ALLOWED_DOMAINS", "example.org, пример.рф");
     let server = TestServer::with(backend, &[domains]).await;
     let admin = administrator(&server).await;
     let with = async |email: &str, invitation: Option<&str>| {
@@ -472,9 +472,9 @@ async fn t234_open_invitations_have_a_limit(backend: Backend) {
 async fn the_documented_invitation_creates_an_account() {
     let server = TestServer::start(Backend::Sqlite).await;
     let page = Page::read("docs/registration.md");
-    let settings = page.block("toml propusk.toml");
+    let settings = page.block("propusk.toml");
     std::fs::write(server.database.folder.path().join("propusk.toml"), settings).expect("written");
-    let printed = run_commands(&server, &page.block("sh invite"));
+    let printed = run_commands(&server, &page.block("invite"));
     assert!(printed.contains("/register?invitation="), "{printed}");
     assert!(printed.contains("vera@example.org"), "{printed}");
 }

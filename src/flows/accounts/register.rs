@@ -456,20 +456,21 @@ async fn prepare(
 /// another mailbox; without an invitation, one of an allowed domain.
 fn allowed(app: &App, invitation: Option<&Invitation>, email: Email) -> Result<Email, Error> {
     match invitation {
-        Some(invitation) if !invitation.is_for(&email) => {
-            Err(Error::field("email", "must be the address of the invitation"))
-        }
+        Some(invitation) if !invitation.is_for(&email) => Err(Error::field("email", OTHER_ADDRESS)),
         Some(Invitation { email: Some(bound), .. }) => {
             Email::parse(bound).map_err(|why| Error::field("email", why))
         }
         Some(_) => Ok(email),
-        None if !app.config.registration.admits(&email) => Err(Error::field(
-            "email",
-            "addresses of this domain cannot be registered here: use one of an allowed domain",
-        )),
+        None if !app.config.registration.admits(&email) => Err(Error::field("email", OTHER_DOMAIN)),
         None => Ok(email),
     }
 }
+
+/// Why an address cannot be registered with an invitation.
+pub(crate) const OTHER_ADDRESS: &str = "must be the address of the invitation";
+/// Why it cannot be registered without one.
+pub(crate) const OTHER_DOMAIN: &str =
+    "addresses of this domain cannot be registered here: use one of an allowed domain";
 
 /// What a registration misses whose invitation another one has used.
 const INVITATION: &str = "invitation";

@@ -32,11 +32,14 @@ pub fn are_due(app: &App, browser: &BrowserSession) -> bool {
 pub(crate) fn accepted(app: &App, version: Option<&str>) -> Result<Option<String>, Error> {
     let Some(terms) = app.config.registration.required_terms() else { return Ok(None) };
     if version != Some(terms.version.as_str()) {
-        let (version, url) = (&terms.version, &terms.url);
-        let message = format!("accept the terms at {url}: send their version, {version:?}");
-        return Err(Error::field(FIELD, message));
+        return Err(Error::field(FIELD, must_accept(&terms.url, &terms.version)));
     }
     Ok(Some(terms.version.clone()))
+}
+
+/// Why a registration without the acceptance is refused.
+pub(crate) fn must_accept(url: &str, version: &str) -> String {
+    format!("accept the terms at {url}: send their version, {version:?}")
 }
 
 /// Records what a user has accepted.

@@ -167,6 +167,15 @@ fn every_field_error_is_translated() {
         "address": { "formatted": text, "street_address": text, "locality": text, "region": text },
     })));
     errors.push(SAME_PASSWORD.to_owned());
+    errors.extend(
+        [
+            crate::http::pages::admin::NOT_CONFIRMED,
+            crate::flows::accounts::register::OTHER_ADDRESS,
+            crate::flows::accounts::register::OTHER_DOMAIN,
+        ]
+        .map(str::to_owned),
+    );
+    errors.push(crate::flows::accounts::terms::must_accept("https://example.org", "1"));
     let mut translated: BTreeSet<&str> = BTreeSet::new();
     for error in &errors {
         let known = FIELD_ERRORS.iter().find(|(start, _)| error.starts_with(start));
