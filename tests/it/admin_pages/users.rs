@@ -281,9 +281,10 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     // Another one is revoked before it is used.
     olga.submit_form(form, &[("role", "user"), ("days", "2")]).await.expect(StatusCode::OK);
     let page = olga.open(path).await.expect(StatusCode::OK);
-    let forms: Vec<&str> = page.text.split("<form").collect();
-    let last = forms.iter().rev().find(|form| form.contains("value=\"revoke\"")).expect("a form");
-    let reply = olga.submit_form(Form::that_does(&format!("<form{last}"), "revoke"), &[]).await;
+    let mut forms = page.text.split("<form");
+    let open = forms.find(|form| form.contains("</span></button>") && form.contains("anybody"));
+    let open = format!("<form{}", open.expect("a form"));
+    let reply = olga.submit_form(Form::that_does(&open, "revoke"), &[]).await;
     let page = olga.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
     assert!(page.text.contains("The invitation is revoked."), "{page:?}");
     assert!(!page.text.contains("anybody with the link"), "{page:?}");
