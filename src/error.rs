@@ -31,7 +31,7 @@ pub enum Error {
     RegistrationDisabled,
     /// `registration.mode` is `invitation`, and the request has none.
     #[error(
-        "registration takes an invitation: open the link of one, or send its token as `invitation`"
+        "registration requires an invitation: open its link, or send its token as `invitation`"
     )]
     InvitationRequired,
     /// An invitation is unknown, was used or revoked, or has expired, indistinguishably.

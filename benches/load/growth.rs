@@ -20,8 +20,8 @@ struct Size {
 }
 
 impl Size {
-    /// Tables with their indexes, and WAL; in SQLite pages, and what the server has written to WAL and
-    /// file.
+    /// Tables with their indexes, and WAL; in SQLite pages, and what the server has written to WAL
+    /// and file.
     async fn of(site: &Deployment) -> Result<Self> {
         if site.is_sqlite() {
             let options = sqlx::sqlite::SqliteConnectOptions::new()

@@ -36,8 +36,9 @@ use tokio::task::JoinSet;
 use crate::{Result, seed::Chain};
 
 /// Serves the best that a poem handler can do, on Propusk's listener and paths, so that the same
-/// requests can be sent: static responses as long as the JWKS, `/verify`, introspection and UserInfo;
-/// for refresh the body parsed and one ES256 token signed, and an RS256 ID token for a code.
+/// requests can be sent: static responses as long as the JWKS, `/verify`, introspection and
+/// UserInfo; for refresh the body parsed and one ES256 token signed, and an RS256 ID token for a
+/// code.
 pub async fn serve(address: SocketAddr, lengths: [usize; 4], redis_url: &str) -> Result<()> {
     let [jwks, verify, introspection, userinfo] =
         lengths.map(|bytes| Bytes::from(vec![b'x'; bytes]));

@@ -1,5 +1,5 @@
-//! OAuth's hot paths: client credentials, introspection, UserInfo, the code flow, token exchange, and
-//! latency beside RS256.
+//! OAuth's hot paths: client credentials, introspection, UserInfo, the code flow, token exchange,
+//! and latency beside RS256.
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ admin-module-description = Description
 admin-module-descriptions = Descriptions
 admin-module-texts-hint = One language per line, like en=Customers.
 admin-module-scope = Scope
-admin-module-scope-hint = What its users' tokens may have, separated by spaces.
+admin-module-scope-hint = The scopes that tokens of its users may have, separated by spaces.
 admin-module-resource = Resource
 admin-module-resource-hint = The URL of the API whose tokens have the scope. Empty: this server's own API.
 admin-module-own-api = This server's own API
@@ -59,7 +59,7 @@ admin-role-new = New role
 admin-role-create = Create the role
 admin-role-change = Change
 admin-role-delete = Delete the role
-admin-role-delete-text = This is refused while a user has the role.
+admin-role-delete-text = The role cannot be deleted while a user or an open invitation has it.
 
 admin-done-role-created = The role was created.
 admin-done-role-changed = The role was changed.

@@ -5,10 +5,10 @@ admin-users-new = New user
 admin-users-create = Create the user
 admin-user-open = Open the user
 
-admin-user-deletion = Will be deleted { $time }, as the user has asked
+admin-user-deletion = Will be deleted { $time }, as requested by the user
 admin-user-verified = Email address is verified
-admin-user-external-id = ID in the system of origin
-admin-user-saga = Registration at the user service
+admin-user-external-id = External ID
+admin-user-saga = Registration with the user service
 admin-user-audit = Audit log of this user
 
 admin-user-update = Change
@@ -25,34 +25,34 @@ admin-user-history = Former modules
 admin-user-sessions = Sessions
 admin-user-no-sessions = The user is not logged in anywhere.
 admin-user-browser = Browser
-admin-user-end = End
+admin-user-end = Revoke
 admin-user-log-out = Log out everywhere
-admin-user-log-out-text = Ends every session in browsers and applications; their tokens are refused at once.
+admin-user-log-out-text = Revokes every session in browsers and applications; their tokens are refused at once.
 
 admin-user-consents = Consents
-admin-user-no-consents = The user has allowed no application anything.
+admin-user-no-consents = The user has consented to no application.
 
 admin-user-factors = Second factors
 admin-user-no-factors = The user has no second factor.
 admin-user-reset = Reset the second factors
-admin-user-reset-text = Removes every second factor, and { $count ->
-    [0] no recovery code
-    [one] one unused recovery code
-   *[other] { $count } unused recovery codes
-  }. The next login takes the password alone.
-admin-user-reset-confirm = I have verified by another way who asks for it.
+admin-user-reset-text = { $count ->
+    [0] Removes every second factor. The next login takes the password alone.
+    [one] Removes every second factor and one unused recovery code. The next login takes the password alone.
+   *[other] Removes every second factor and { $count } unused recovery codes. The next login takes the password alone.
+}
+admin-user-reset-confirm = I have verified in another way who requests this.
 admin-user-identities = Logins at other providers
 admin-user-unlink = Unlink
 
 admin-user-password-title = Set a password
-admin-user-password-text = Ends every session of the user.
+admin-user-password-text = Revokes every session of the user.
 admin-user-password-hint = Empty: one is generated and shown once.
 admin-user-password-set = Set the password
 
 admin-user-disable = Disable the user
-admin-user-disable-text = Refuses logins, ends every session, and refuses their tokens at once.
+admin-user-disable-text = Refuses logins, revokes every session, and refuses their tokens at once.
 admin-user-enable = Enable the user
-admin-user-enable-text = Allows logins again. Ended sessions stay ended, and a requested deletion is cancelled.
+admin-user-enable-text = Allows logins again. Revoked sessions stay revoked, and a requested deletion is cancelled.
 admin-user-delete-title = Delete the user
 admin-user-delete-text = Deletes the account with its sessions, consents and modules. It cannot be restored.
 admin-user-delete-confirm = Delete this user for good.
@@ -60,13 +60,13 @@ admin-user-delete = Delete
 
 admin-done-user-created = The user is created.
 admin-done-user-updated = The user is changed.
-admin-done-user-disabled = The user is disabled, and all sessions have ended.
+admin-done-user-disabled = The user is disabled, and all sessions are revoked.
 admin-done-user-enabled = The user is enabled.
-admin-done-user-logged-out = All sessions of the user have ended.
-admin-done-user-password = The password is set, and all sessions have ended.
+admin-done-user-logged-out = All sessions of the user are revoked.
+admin-done-user-password = The password is set, and all sessions are revoked.
 admin-done-user-factors = The second factors are reset.
 admin-done-user-unlinked = The login is unlinked.
-admin-done-user-session = The session has ended.
+admin-done-user-session = The session is revoked.
 admin-done-user-granted = The module is granted.
 admin-done-user-module-withdrawn = The module is withdrawn.
 admin-done-user-consent = The consent is withdrawn.
@@ -75,8 +75,8 @@ admin-done-user-deleted = The user is deleted.
 admin-invitations = Invitations
 admin-invitation-none = There are no invitations.
 admin-invitation-new = New invitation
-admin-invitation-text = Its link creates one account, and is sent to the address where one is given.
-admin-invitation-email-hint = Empty: for anybody who has the link.
+admin-invitation-text = Its link creates one account. If an address is given, the link is sent there.
+admin-invitation-email-hint = Empty: valid for any address.
 admin-invitation-language = Language of the mail
 admin-invitation-days = Valid for days
 admin-invitation-days-hint = From 1 to 90.

@@ -56,6 +56,6 @@ mail-deletion-text = The deletion of your account at { $brand } was requested. I
 mail-deletion-not-you = If this was not you, log in now to keep the account, and change your password.
 
 mail-invitation-subject = You are invited
-mail-invitation-text = You are invited to create an account at { $brand }. The link is valid until { $date } and for one account.
+mail-invitation-text = You are invited to create an account at { $brand }. The link is valid until { $date } and creates one account.
 mail-invitation-button = Create the account
-mail-invitation-not-you = If you do not expect it, ignore this mail: no account is created.
+mail-invitation-not-you = If you did not expect this, ignore this mail: no account is created.

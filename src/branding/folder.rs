@@ -1,5 +1,5 @@
-//! `pages.folder`, read once at start. Every name in it has a meaning, so that a file that is named
-//! wrongly is not silently without effect.
+//! `pages.folder`, read once at start. An unknown name in it is an error, so that a misnamed file
+//! is not ignored.
 
 use std::{
     collections::BTreeMap,
@@ -142,7 +142,7 @@ fn text(path: &Path, most: u64) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{at}: {error}"))
 }
 
-/// The policy of the pages loads nothing of other hosts: what it would ignore is refused.
+/// The policy of the pages loads nothing from other hosts: what browsers would ignore is refused.
 fn check_style_sheet(text: &str) -> Result<(), (usize, String)> {
     let lower = text.to_ascii_lowercase();
     if let Some(at) = lower.find("@import") {

@@ -1,5 +1,5 @@
-//! Fragments of HTML that the operator puts on pages. The policy of the pages runs no script of
-//! theirs; what would be ignored, or would break the page around it, is refused at start.
+//! HTML fragments that the operator puts on pages. The policy of the pages forbids their scripts;
+//! what would be ignored, or would break the page around it, is refused at start.
 
 /// The elements of a fragment. Headings begin below that of the page; forms, frames, scripts and
 /// styles are not among them.
@@ -46,10 +46,10 @@ const ELEMENTS: [&str; 38] = [
 
 const VOID: [&str; 4] = ["br", "hr", "img", "wbr"];
 
-/// The attributes of every element; `aria-…` and `data-…` are, too.
+/// The attributes that every element may have, beside `aria-…` and `data-…`.
 const ATTRIBUTES: [&str; 7] = ["class", "dir", "id", "lang", "role", "title", "translate"];
 
-/// What an `id` begins with, so that it is none of ours.
+/// The prefix of an `id`, so that it differs from those of the page.
 const OWN_ID: &str = "own-";
 
 /// Checks a fragment.
@@ -76,8 +76,13 @@ impl<'t> Checker<'t> {
             let begin = self.at + next;
             self.at = begin + 1;
             if self.skip("!--") {
-                let end = self.rest().find("-->");
+                let rest = self.rest();
+                let end = rest.find("-->");
                 let end = end.ok_or_else(|| self.wrong(begin, "a comment does not end"))?;
+                // HTML §13.2.5.43–52: `<!-->`, `<!--->` and `--!>` end a comment too.
+                if rest.starts_with('>') || rest.starts_with("->") || rest[..end].contains("--!>") {
+                    return Err(self.wrong(begin, "browsers end this comment earlier"));
+                }
                 self.at += end + 3;
             } else if self.skip("/") {
                 self.close(begin)?;
@@ -281,6 +286,13 @@ mod tests {
             ("<p/>", 1, "not name=\"value\""),
             ("1 < 2", 1, "write `<` as &lt;"),
             ("<!-- a", 1, "does not end"),
+            (
+                "<!--><meta http-equiv=\"refresh\" content=\"0\"><!-- -->",
+                1,
+                "end this comment earlier",
+            ),
+            ("<!---><script></script><!-- -->", 1, "end this comment earlier"),
+            ("<!-- a --!><script></script> -->", 1, "end this comment earlier"),
             ("<!doctype html>", 1, "not an element"),
             ("<p>a\0b</p>", 1, "control character"),
             ("<", 1, "not an element"),

@@ -1,5 +1,5 @@
 //! The languages of the pages: those in `locales/` of this project, compiled in, and those of the
-//! operator's folder. English is in place of what a language lacks.
+//! operator's folder. Missing messages are shown in English.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path, sync::Arc};
 
@@ -33,7 +33,7 @@ pub struct Language {
 }
 
 impl Language {
-    /// One of ours, or of the operator, or of both.
+    /// A built-in language, one of the operator, or both together.
     fn build(tag: &str, own: &[LocaleFile]) -> Result<Self, Vec<String>> {
         let identifier = tag.parse().ok();
         let mut bundle = Bundle::new_concurrent(identifier.into_iter().collect());
@@ -90,7 +90,7 @@ impl Language {
         Ok(Self { tag: tag.to_owned(), name, bundle: Arc::new(bundle), missing, unknown })
     }
 
-    /// The same one, for another list.
+    /// A copy for another list.
     fn share(&self) -> Self {
         Self {
             tag: self.tag.clone(),
@@ -102,7 +102,7 @@ impl Language {
     }
 }
 
-/// English, and all languages: ours, then the operator's by their tags.
+/// English, and all languages: the built-in ones, then the operator's by their tags.
 ///
 /// # Errors
 /// Every problem of the operator's files, with file and line.
@@ -123,7 +123,7 @@ pub(super) fn languages(own: &OwnFiles) -> Result<(Language, Vec<Language>), Str
     }
 }
 
-/// Those that are offered, in the order in which they are named; all, where none is.
+/// The languages to offer, in the order in which they are named; all if none is named.
 pub(super) fn offered(
     (english, all): (Language, Vec<Language>),
     named: &[String],
@@ -175,7 +175,7 @@ pub fn check(folder: &Path) -> Result<Vec<Checked>, String> {
     Ok(checked.collect())
 }
 
-/// Our files, to begin with: language, name and text of each.
+/// The built-in files: language, name and text of each.
 pub fn ours() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     OURS.iter().flat_map(|(tag, files)| files.iter().map(|(name, text)| (*tag, *name, *text)))
 }
@@ -308,7 +308,7 @@ impl Locale {
         self.format(key, values.iter().cloned().collect())
     }
 
-    /// A text without Unicode isolates, for the title of a document: it is nobody's neighbour, and
+    /// A text without Unicode isolates, for the title of a document: no text is beside it, and
     /// bookmarks and windows show isolates as boxes.
     pub fn plain<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
         text.into().replace(['\u{2068}', '\u{2069}'], "")

@@ -120,7 +120,7 @@ pub(super) fn known() -> &'static BTreeMap<String, BTreeSet<String>> {
     &KNOWN
 }
 
-/// A file of ours. A test rejects broken ones.
+/// A built-in file. A test rejects broken ones.
 pub(super) fn whole(text: &str) -> FluentResource {
     FluentResource::try_new(text.to_owned()).unwrap_or_else(|(resource, _)| resource)
 }
@@ -128,7 +128,7 @@ pub(super) fn whole(text: &str) -> FluentResource {
 /// The messages of the operator in one language.
 pub(super) struct Messages {
     pub resources: Vec<FluentResource>,
-    /// Where each message is: for what is found out later.
+    /// Where each message is, for later problems.
     pub places: BTreeMap<String, String>,
 }
 

@@ -1,5 +1,5 @@
-//! How a deployment looks and speaks: its brand, logo, colors and style sheet, fragments of HTML
-//! and languages, from `[pages]` and its folder. Everything is read and checked once, at start.
+//! Branding: the brand, logo, colors and style sheet of a deployment, its HTML fragments and
+//! languages, from `[pages]` and its folder. Everything is read and checked once, at start.
 
 mod folder;
 mod fragments;
@@ -66,18 +66,18 @@ pub struct Branding {
     pub files: Vec<OwnFile>,
     /// By the name of the slot, and by that with a language tag: `footer.ru`.
     fragments: BTreeMap<String, String>,
-    /// Those that are offered, the default first.
+    /// The languages that are offered, the default first.
     languages: Vec<Language>,
-    /// In place of what a language lacks.
+    /// For messages that a language lacks.
     english: Language,
     locales: OnceLock<Vec<Locale>>,
 }
 
 impl Branding {
-    /// What the settings and the files that they name say.
+    /// Reads the settings and the files that they name.
     ///
     /// A deployment without settings of its own shares [`Branding::ours`]. Any other one is kept
-    /// until the process ends, which has one server; a command that ends frees nothing before.
+    /// until the process ends: a process has one server.
     ///
     /// # Errors
     /// What is wrong with the files, and in which line.
@@ -99,7 +99,7 @@ impl Branding {
         Ok(branding)
     }
 
-    /// That of a deployment without settings of its own.
+    /// The branding of a deployment without settings of its own.
     pub fn ours() -> &'static Self {
         static OURS: LazyLock<&'static Branding> = LazyLock::new(|| {
             #[derive(serde::Deserialize)]

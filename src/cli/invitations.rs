@@ -37,19 +37,19 @@ pub enum InvitationCommand {
 /// The settings of an invitation.
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// Email address that it is for, and that it is sent to [default: anybody with the link]
+    /// Email address that it is for and is sent to [default: valid for any address]
     email: Option<String>,
-    /// Language of the mail: en or ru [default: mail.language]
+    /// Language of the mail, one of the pages' languages [default: mail.language]
     #[arg(long)]
     language: Option<String>,
     /// Role of the new user
     #[arg(long, default_value = "user")]
     role: String,
-    /// Module to grant to the new user, with an end as in "crm=2027-01-31T00:00:00Z" or without one;
+    /// Module to grant to the new user, with an end as in "crm=2027-01-31T00:00:00Z" or without;
     /// repeatable
     #[arg(long, value_name = "MODULE[=TIME]", value_parser = grant)]
     module: Vec<(String, Option<Timestamp>)>,
-    /// How long it can be used, such as 24h; at most 90d
+    /// Time until it expires, such as 24h; at most 90d
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     expires: Duration,
 }

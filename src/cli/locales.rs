@@ -12,8 +12,8 @@ use crate::branding::locales::{self, Checked};
 
 #[derive(Debug, Subcommand)]
 pub enum LocalesCommand {
-    /// Write the built-in messages into a folder, one folder for each language; files that exist
-    /// are not changed
+    /// Write the built-in messages into a folder, one folder for each language; nothing is written
+    /// if one of the files exists
     Export {
         /// Folder to write to, such as `locales` in `pages.folder`
         folder: PathBuf,
@@ -82,5 +82,5 @@ fn check(folder: &Path, complete: bool) -> Result<(), Failed> {
         problems.iter().for_each(|problem| println!("  {problem}"));
         is_fine &= problems.is_empty() && unknown.is_empty() && (!complete || missing.is_empty());
     }
-    if is_fine { Ok(()) } else { Err(Failed::Run("the languages need changes".to_owned())) }
+    if is_fine { Ok(()) } else { Err(Failed::Run("there are messages to fix".to_owned())) }
 }

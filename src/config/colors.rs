@@ -1,5 +1,5 @@
-//! The colors of the pages. An operator sets a few; the others follow from them, so that every text
-//! stays legible (WCAG 2.2, success criteria 1.4.3 and 1.4.11).
+//! The colors of the pages. An operator sets a few; the others are derived from them, so that every
+//! text is legible (WCAG 2.2, success criteria 1.4.3 and 1.4.11).
 
 use std::fmt;
 
@@ -138,7 +138,7 @@ const DARK: Palette = Palette {
 const TEXT: f64 = 4.5;
 const COMPONENT: f64 = 3.0;
 
-/// The colors that an operator has set; `None` follows from the others.
+/// The colors that an operator has set; `None` is derived from the others.
 #[derive(Clone, Copy, Default)]
 struct Chosen {
     accent: Option<Color>,
@@ -180,7 +180,7 @@ impl Palette {
     fn of(ours: Self, chosen: Chosen) -> Self {
         let own_surface = chosen.background.or(chosen.surface).or(chosen.text).is_some();
         let paper = chosen.background.unwrap_or(ours.paper);
-        // In the dark scheme a card is a little lighter than what it lies on.
+        // In the dark scheme a card is a little lighter than the background.
         let followed = match chosen.background {
             Some(background) if ours == DARK => background.mix(WHITE, 4),
             _ => ours.card,

@@ -1,4 +1,4 @@
-//! How the pages look, and which languages they speak.
+//! The look and the languages of the pages.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct Pages {
     pub operator: String,
     /// The name of this service.
     pub brand: String,
-    /// An SVG or PNG file in place of ours.
+    /// An SVG or PNG file in place of the built-in logo.
     #[serde(deserialize_with = "empty_is_none")]
     pub logo: Option<PathBuf>,
     /// `None`: as on light pages.
@@ -32,7 +32,7 @@ pub struct Pages {
     /// With a style sheet, fragments and languages of the operator.
     #[serde(deserialize_with = "empty_is_none")]
     pub folder: Option<PathBuf>,
-    /// The languages to offer, the default first; empty: all there are.
+    /// The languages to offer, the default first; empty: all.
     pub languages: Vec<String>,
     pub colors: Colors,
 }
@@ -44,7 +44,7 @@ pub struct Colors {
     pub dark: SchemeColors,
 }
 
-/// Colors as `#rrggbb`; empty: ours, or what follows from the others.
+/// Colors as `#rrggbb`; empty: the built-in ones, or derived from the others.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemeColors {
@@ -58,7 +58,7 @@ pub struct SchemeColors {
 const OUR_BRAND: &str = "Propusk";
 
 impl Pages {
-    /// The brand, unless it is ours.
+    /// The brand, unless it is the default.
     pub fn own_brand(&self) -> Option<&str> {
         Some(self.brand.as_str()).filter(|brand| *brand != OUR_BRAND)
     }

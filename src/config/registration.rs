@@ -36,12 +36,12 @@ pub enum UserRegistration {
     Open,
     /// Users with an invitation.
     Invitation,
-    /// Nobody.
+    /// No user.
     Closed,
 }
 
 impl Registration {
-    /// Whether anybody may register.
+    /// Whether users may register without an invitation.
     pub fn is_open(&self) -> bool {
         self.mode == UserRegistration::Open
     }

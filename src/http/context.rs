@@ -98,7 +98,7 @@ impl<E: Endpoint> Endpoint for RequestContextEndpoint<E> {
                 let error = response.extensions_mut().remove::<Carried>().map(|carried| carried.0);
                 (response, error, route)
             }
-            // A page that leads elsewhere before it begins.
+            // An extractor that redirects before the page runs.
             Err(error) if error.is_from_response() => {
                 let route = error.data::<PathPattern>().map(|pattern| Arc::clone(&pattern.0));
                 (error.into_response(), None, route)

@@ -486,7 +486,7 @@ pub fn register_security_schemes(registry: &mut Registry) {
 /// # Errors
 /// As [`document`](super::api::document), or the document has no such security scheme.
 pub fn document_of(issuer: &str) -> Result<String, DocumentError> {
-    // A host name that belongs to nobody (RFC 2606 §2).
+    // A reserved host name (RFC 2606 §2).
     const ANY_ISSUER: &str = "https://issuer.invalid";
     static DOCUMENT: OnceLock<String> = OnceLock::new();
     let document = match DOCUMENT.get() {

@@ -25,7 +25,7 @@ pub const MOST_MODULES: usize = 50;
 #[derive(Clone, Debug)]
 pub struct Invitation {
     pub id: String,
-    /// The address that it is for, as entered; `None`: anybody may register with its link.
+    /// The address that it is for, as entered; `None`: any.
     pub email: Option<String>,
     /// It was sent to that address.
     pub is_mailed: bool,

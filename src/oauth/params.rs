@@ -1,7 +1,7 @@
 //! The parameters of OAuth's endpoints (RFC 6749 §3.1, §3.2): one strict parser for all of them,
 //! and typed requests read from what it returns (`parameters!`). A parameter without a value
 //! counts as absent; a duplicate is rejected, except for `resource` (RFC 8707 §2) and `audience`
-//! (RFC 8693 §2.1).
+//! (RFC 8693 §2.1), and for boxes of our own forms.
 
 use poem_openapi::types::Password;
 use url::form_urlencoded;
@@ -12,7 +12,7 @@ use super::error::OAuthError;
 const MOST: usize = 100;
 
 /// The parameters that may be given more than once.
-const REPEATABLE: [&str; 2] = ["resource", "audience"];
+const REPEATABLE: [&str; 3] = ["resource", "audience", "modules"];
 
 /// The parameters of a request, in the order they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

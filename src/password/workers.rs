@@ -3,12 +3,12 @@
 //! On Linux they take every CPU core that is idle and none that is needed: one thread per core with
 //! the scheduling policy `SCHED_IDLE`, which every other thread preempts at once (a high nice value
 //! would not do: since Linux 6.6 a thread keeps its core for its whole slice, some milliseconds).
-//! Where all cores are busy for long, these threads would stand still. So there is one more, in
-//! reserve, of normal priority: it hashes while the others make no progress.
+//! While all cores are busy, these threads make no progress. So there is one more, in reserve, of
+//! normal priority: it hashes until the others make progress again.
 //!
-//! Where priorities do not help, there are fewer threads, of normal priority: one per core less one,
-//! which is left to other requests. That is so on other systems, where Linux refuses, and under a
-//! CPU quota of a container, which every thread consumes whatever its priority.
+//! Where priorities do not help, the default is fewer threads, of normal priority: one per core
+//! less one, which is left to other requests. That is so on other systems, where Linux refuses, and
+//! under a CPU quota of a container, which every thread consumes whatever its priority.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use argon2::Block;
 /// How long memory is kept for the next hash.
 const KEEP_MEMORY: Duration = Duration::from_secs(60);
 
-/// Runs with memory of its own, which is kept for the next one.
+/// Gets memory that is kept for the next job.
 pub(super) type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
 /// What the operating system offers.
@@ -216,8 +216,18 @@ impl Queue {
         let waited = self.job.wait_timeout(state, KEEP_MEMORY);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        state.spare.retain(|(used, _)| now.duration_since(*used) < KEEP_MEMORY);
-        state
+        let is_recent = |used: &Instant| now.duration_since(*used) < KEEP_MEMORY;
+        let spare = mem::take(&mut state.spare);
+        let (kept, unused): (Vec<_>, Vec<_>) =
+            spare.into_iter().partition(|(used, _)| is_recent(used));
+        state.spare = kept;
+        if unused.is_empty() {
+            return state;
+        }
+        // Not while others wait for the lock: this thread may have to wait for a core.
+        drop(state);
+        drop(unused);
+        self.lock()
     }
 
     fn run<'a>(&'a self, mut state: MutexGuard<'a, State>, job: Job) -> MutexGuard<'a, State> {

@@ -99,7 +99,7 @@ pub async fn find(db: &Db, token_hash: [u8; 32], now: Timestamp) -> Result<Optio
     one(rows).map(|row| invitation(&row)).transpose()
 }
 
-/// Uses an invitation up for a new user; `false` if it was used or revoked, or has expired. Of
+/// Marks an invitation as used by a new user; `false` if it was used or revoked, or has expired. Of
 /// parallel registrations one succeeds: the others wait for its row.
 pub async fn use_up(tx: &mut Tx, id: &str, user: &User, now: Timestamp) -> Result<bool> {
     let statement = Statement::new(

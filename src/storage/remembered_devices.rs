@@ -4,7 +4,7 @@
 use super::{Db, Result, Row, Statement, Tx, statement::one};
 use crate::{clock::Timestamp, model::device::RememberedDevice};
 
-/// Devices that are remembered for a user; the oldest give way.
+/// Maximum number of remembered devices of a user; beyond it the oldest are removed.
 const MOST: i64 = 20;
 
 /// A device to remember.
@@ -20,11 +20,13 @@ pub struct NewDevice<'a> {
     pub expires_at: Timestamp,
 }
 
-/// Remembers a device, in place of what was remembered of it for the user.
+/// Remembers a device, in place of earlier rows of it for the user, by either cookie: the device
+/// cookie may have ended before.
 pub async fn insert(tx: &mut Tx, new: NewDevice<'_>, now: Timestamp) -> Result<()> {
-    let statement =
-        Statement::new("DELETE FROM remembered_devices WHERE user_id = $1 AND device = $2");
-    tx.run(statement.bind(new.user_id).bind(new.device)).await?;
+    let statement = Statement::new(
+        "DELETE FROM remembered_devices WHERE user_id = $1 AND (device = $2 OR token_hash = $3)",
+    );
+    tx.run(statement.bind(new.user_id).bind(new.device).bind(new.token_hash)).await?;
     tx.run(
         Statement::new(
             "INSERT INTO remembered_devices (id, user_id, token_hash, device, user_agent, created_at, expires_at) \
@@ -47,10 +49,12 @@ pub async fn insert(tx: &mut Tx, new: NewDevice<'_>, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Gives what a browser is remembered by, for other users of it, its new cookie.
+/// Replaces the cookie of a browser, for its other users who are remembered.
 pub async fn replace_token(tx: &mut Tx, old: [u8; 32], new: [u8; 32]) -> Result<()> {
-    let statement =
-        Statement::new("UPDATE remembered_devices SET token_hash = $2 WHERE token_hash = $1");
+    let statement = Statement::new(
+        "UPDATE remembered_devices SET token_hash = $2 WHERE token_hash = $1 AND NOT EXISTS (SELECT 1 \
+         FROM remembered_devices o WHERE o.user_id = remembered_devices.user_id AND o.token_hash = $2)",
+    );
     tx.run(statement.bind(old).bind(new)).await?;
     Ok(())
 }
@@ -99,8 +103,8 @@ pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<bool> {
     Ok(!tx.run(statement.bind(user_id).bind(id)).await?.is_empty())
 }
 
-/// Removes all of a user; returns their number. Call it before browser sessions are revoked: a login
-/// locks them in this order.
+/// Removes all of a user; returns their number. Call it before browser sessions are revoked: a
+/// login locks them in this order.
 pub async fn remove_all(tx: &mut Tx, user_id: &str) -> Result<usize> {
     let statement =
         Statement::new("DELETE FROM remembered_devices WHERE user_id = $1 RETURNING id");

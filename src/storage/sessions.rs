@@ -323,10 +323,10 @@ pub enum CodeInsertion {
 }
 
 /// Adds a session that starts as an authorization code: one statement for a client without consent,
-/// which concurrent requests share, else a transaction; no event until the exchange. Revoking a browser session or withdrawing a
-/// consent also revokes the codes: thanks to the locks, a code is either inserted before and
-/// revoked too, or not issued. The browser session is locked first, as by a logout or a deletion of
-/// the user.
+/// which concurrent requests share, else a transaction; no event until the exchange. Revoking a
+/// browser session or withdrawing a consent also revokes the codes: thanks to the locks, a code is
+/// either inserted before and revoked too, or not issued. The browser session is locked first, as
+/// by a logout or a deletion of the user.
 pub async fn insert_code(
     db: &Db,
     new: NewSession,
@@ -432,8 +432,8 @@ pub struct CodeExchange {
 }
 
 /// The exchange of a code. Single use is one statement, as with [`ROTATE`]. Everything the code is
-/// bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does not consume
-/// the code. `$rows` selects the row of `$session`.
+/// bound to is in its WHERE clause, so that a wrong client, redirect URI or verifier does not
+/// consume the code. `$rows` selects the row of `$session`.
 macro_rules! exchange_sql {
     (
         $before:literal, $rows:literal, session: $session:literal, hash: $hash:literal,

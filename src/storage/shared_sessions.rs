@@ -1,6 +1,6 @@
 //! Statements on sessions that concurrent requests share: reads by id, codes and their exchange,
-//! refreshes, and new sessions of users whom a back end keeps. Each request gets its own outcome; what the shared statement
-//! leaves open is decided by the statement of one request.
+//! refreshes, and new sessions of users whom a back end keeps. Each request gets its own outcome;
+//! what the shared statement leaves open is decided by the statement of one request.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,7 +40,7 @@ pub(super) struct SharedSessions {
     openings: OnceLock<Shared<Opening, Result<Session>>>,
 }
 
-/// The tasks must not keep the queue open that they serve.
+/// The tasks must not keep open the queue that they serve.
 fn servers<S>(db: &Db, server: fn(Db) -> S) -> impl Iterator<Item = S> {
     (0..CONCURRENT).map(move |_| server(db.without_notifications()))
 }
@@ -136,7 +136,7 @@ struct RotationRow<'a> {
     idle_until: i64,
 }
 
-/// [`sessions::ROTATE`] for several sessions. Rows that another transaction has locked are left out,
+/// [`sessions::ROTATE`] for several sessions. Rows that another transaction has locked are skipped,
 /// so that two statements on several rows cannot wait for each other.
 const ROTATE_ALL: (&str, &str) = (
     rotate_sql!(
@@ -330,8 +330,8 @@ impl Serve<Exchange, Found> for Exchanges {
     async fn serve(&mut self, calls: Vec<Call<Exchange, Found>>) {
         let mut exchanged = match self.exchange_all(&calls).await {
             Ok(exchanged) => exchanged,
-            // Nothing was exchanged: each for itself.
-            Err(error) if error.is_answer() => HashMap::new(),
+            // Nothing was exchanged: each for itself. A row that cannot be read fails its own request.
+            Err(error) if error.is_answer() || matches!(error, Error::Corrupt(_)) => HashMap::new(),
             Err(error) => return fail_all(calls, &error),
         };
         for call in calls {
@@ -413,7 +413,7 @@ impl Serve<SessionRow, Result<CodeInsertion>> for Codes {
             if added.contains(&call.item.id) {
                 call.answer(Ok(CodeInsertion::Done));
             } else {
-                // The browser session is not valid, or locked: its own statement waits, and decides.
+                // The browser session is not valid, or locked: its own statement decides.
                 let db = self.0.clone();
                 call.answer_alone(|row| sessions::insert_one_code(db, row));
             }

@@ -244,8 +244,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
     one(rows).map(|row| from_row(&row, &COLUMNS)).transpose()
 }
 
-/// What the users of these ids are called, by id: the username, else the email address. An id of no
-/// user is left out.
+/// The names of users by id: the username, else the email address. Unknown ids are omitted.
 pub async fn names(db: &Db, ids: &BTreeSet<&str>) -> Result<HashMap<String, String>> {
     if ids.is_empty() {
         return Ok(HashMap::new());

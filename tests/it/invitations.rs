@@ -35,7 +35,7 @@ backend_tests! {
     t234_open_invitations_have_a_limit,
 }
 
-/// An administrator of a server at which nobody registers without an invitation.
+/// An administrator of a server that requires invitations.
 async fn administrator(server: &TestServer) -> AdminApi<'_> {
     let new = Registration {
         email: "root@example.org".to_owned(),
@@ -251,7 +251,7 @@ async fn an_invitation_is_used_by_the_confirmation(backend: Backend) {
     let server = TestServer::with(backend, &settings).await;
     let admin = administrator(&server).await;
     let (id, token) = invite(&admin, json!({})).await;
-    // Anybody with the link may have entered the address: its owner confirms.
+    // Any holder of the link may have entered the address: its owner confirms.
     for name in ["vera", "nora"] {
         register(&server, name, Some(&token)).await.expect(StatusCode::ACCEPTED);
     }
@@ -458,7 +458,7 @@ async fn t234_open_invitations_have_a_limit(backend: Backend) {
     let (_, token) = invite(&admin, json!({ "expiresIn": 3600 })).await;
     let full = admin.post("/invitations", json!({})).await.expect_error(409, "CONFLICT");
     assert!(full.json()["message"].as_str().expect("text").contains("max_invitations"), "{full:?}");
-    // A used, a revoked and an expired one give way.
+    // Used, revoked and expired invitations do not count.
     register(&server, "vera", Some(&token)).await.expect(StatusCode::CREATED);
     invite(&admin, json!({ "expiresIn": 60 })).await;
     admin.delete(&format!("/invitations/{id}")).await.expect(StatusCode::OK);

@@ -35,7 +35,8 @@ const MFA: &str = "urn:propusk:acr:mfa";
 backend_tests! {
     a_device_is_remembered_listed_and_forgotten,
     two_users_of_one_browser_are_remembered,
-    it_is_offered_where_the_factor_is_the_users_choice_only,
+    a_device_whose_other_cookie_has_ended_is_remembered_anew,
+    remembering_is_offered_where_the_factor_is_a_choice,
     t235_a_remembered_device_needs_password_user_and_browser,
     t236_a_remembered_device_is_forgotten_with_what_it_stands_for,
     t237_a_remembered_device_is_no_second_factor,
@@ -162,7 +163,7 @@ async fn two_users_of_one_browser_are_remembered(backend: Backend) {
     browser.cookies.remove(COOKIE);
     remember(&mut browser, "ann", &ann).await;
     assert_eq!(count(&server).await, 2);
-    // Bounded: the oldest gives way.
+    // Bounded: the oldest is removed.
     for _ in 0..20 {
         remembered(&server, "ann", &ann).await;
     }
@@ -171,7 +172,7 @@ async fn two_users_of_one_browser_are_remembered(backend: Backend) {
     assert!(is_asked(&mut browser, "ann").await);
 }
 
-async fn it_is_offered_where_the_factor_is_the_users_choice_only(backend: Backend) {
+async fn remembering_is_offered_where_the_factor_is_a_choice(backend: Backend) {
     let off = ("PROPUSK_SECOND_FACTORS__REMEMBER_FOR", "0s");
     let server = TestServer::start(backend).await;
     let (app, _) = server.register_with_totp("ann").await;
@@ -219,7 +220,7 @@ async fn t235_a_remembered_device_needs_password_user_and_browser(backend: Backe
         guesser.cookies.insert(COOKIE.to_owned(), guess);
         assert!(is_asked(&mut guesser, "ann").await);
     }
-    // The JSON API knows no browser.
+    // The JSON API remembers no device.
     server.login("ann").await.expect_error(403, "MFA_REQUIRED");
     assert!(!is_asked(&mut ann, "ann").await, "where it is remembered");
 }
@@ -287,7 +288,7 @@ async fn t237_a_remembered_device_is_no_second_factor(backend: Backend) {
     let (app, _) = server.register_with_totp("ann").await;
     let mut ann = remembered(&server, "ann", &app).await;
     assert!(!is_asked(&mut ann, "ann").await);
-    // What the session is, it says.
+    // The session says its methods and class.
     let request = AuthorizationRequest::of("app", "openid");
     let answer = ann.authorize(&request, "ann").await;
     let tokens = server.exchange_code("app", answer.code()).await.expect(StatusCode::OK);
@@ -321,4 +322,15 @@ async fn t237_a_remembered_device_is_no_second_factor(backend: Backend) {
     let reply = ann.submit(&page, &[("code", &code), ("remember", "1")]).await;
     reply.expect(StatusCode::SEE_OTHER);
     assert_eq!(count(&server).await, before, "nothing was added");
+}
+
+/// The cookie of the device ends by itself, before one that is younger.
+async fn a_device_whose_other_cookie_has_ended_is_remembered_anew(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let (app, _) = server.register_with_totp("ann").await;
+    let mut browser = remembered(&server, "ann", &app).await;
+    assert!(browser.cookies.remove("propusk_device").is_some());
+    remember(&mut browser, "ann", &app).await;
+    assert!(!is_asked(&mut browser, "ann").await);
+    assert_eq!(count(&server).await, 1);
 }

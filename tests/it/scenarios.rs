@@ -1,4 +1,4 @@
-//! Whole stories in a real browser: what a user does with an account from its first day to its last.
+//! Scenarios in a real browser: what a user does with an account from registration to deletion.
 
 use propusk::{
     flows::admin::users,
@@ -32,7 +32,7 @@ impl Window<'_> {
         self.browser.go(&format!("{}{path}", self.issuer)).await;
     }
 
-    /// Waits until the window shows the page at `path`, in the language of the story.
+    /// Waits until the window shows the page at `path`, in the language of the scenario.
     async fn is_at(&self, path: &str) -> String {
         let language = format!("<html lang=\"{}\"", self.language);
         until(path, || async {
@@ -102,8 +102,8 @@ async fn recognise(browser: &Chromium, authenticator: &Value, user: bool) {
     browser.devtools("WebAuthn.setUserVerified", set).await;
 }
 
-/// Register, verify the address by the mail, log in, set up an authenticator app, log in with it and
-/// by a recovery code, add a passkey and log in with it alone, end another session, withdraw a
+/// Register, verify the address by the mail, log in, set up an authenticator app, log in with it
+/// and by a recovery code, add a passkey and log in with it alone, end another session, withdraw a
 /// consent, reset the password, delete the account. In both languages, and without scripts all but
 /// the passkey.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! Statements that concurrent requests share (docs/adr/0031-shared-statements.md): each request gets
-//! its own outcome, as if it had been alone.
+//! Statements that concurrent requests share (docs/adr/0031-shared-statements.md): each request
+//! gets its own outcome, as if it had been alone.
 
 use std::{sync::Arc, time::Duration};
 

@@ -214,7 +214,7 @@ pub async fn end_others(
     let kept = here.kept().unwrap_or_default();
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     let now = tx.now();
-    // Also this browser: the user may have ticked it on a device that is not theirs.
+    // Also this browser: the user may have ticked the box on a device of another person.
     let forgotten = remembered_devices::remove_all(&mut tx, user_id).await?;
     let browsers = browser_sessions::revoke_others(&mut tx, user_id, kept, now).await?;
     // The locks may have waited; the time tells these sessions from those revoked before.

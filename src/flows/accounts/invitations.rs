@@ -52,8 +52,8 @@ pub(crate) async fn open_by_id(app: &App, id: &str) -> Result<Invitation, Error>
     found.filter(is_usable).ok_or(Error::InvalidInvitation)
 }
 
-/// Uses an invitation up for a user who was inserted in this transaction, and grants its modules;
-/// `false` where another registration was faster, or it was revoked.
+/// Marks an invitation as used by a user who was inserted in this transaction, and grants its
+/// modules; `false` where another registration was faster, or it was revoked.
 pub(crate) async fn use_up(
     tx: &mut AuditedTx,
     invitation: &Invitation,

@@ -106,8 +106,9 @@ pub async fn login(
     counted(app, opened.await)
 }
 
-/// As [`login`], in a browser, whose session replaces the one of the cookie `previous`. `remembered`:
-/// the cookies by which a user may be remembered, who is not asked for the second factor then.
+/// As [`login`], in a browser, whose session replaces the one of the cookie `previous`.
+/// `remembered`: the cookies of remembered devices; a user who is remembered by one is not asked
+/// for the second factor.
 ///
 /// # Errors
 /// As [`login`].
@@ -301,7 +302,7 @@ impl Authenticated {
 
     /// Whether a browser in which the user has asked for it needs the password only.
     const fn may_be_remembered(&self) -> bool {
-        // A deletion is cancelled by nobody who has the password alone.
+        // The password alone does not cancel a deletion.
         self.second_factor.exists && !self.second_factor.is_required && self.deletion.is_none()
     }
 
@@ -439,7 +440,7 @@ async fn open(
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
     if let Some(device) = device {
-        // It may have been forgotten meanwhile, as by a logout everywhere.
+        // It may have been forgotten meanwhile, for example by a logout everywhere.
         if !remembered_rows::record_use(&mut tx, device, now).await? {
             return Err(Error::InvalidCredentials);
         }

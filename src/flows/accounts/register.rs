@@ -56,7 +56,7 @@ pub struct Registration {
     pub password: String,
 }
 
-/// What lets a user register, beside the fields.
+/// What a registration requires beside its fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Admission<'a> {
     /// The token of an invitation.
@@ -351,9 +351,16 @@ async fn prepare_confirmed(
         Some(id) => Some(invitations::open_by_id(app, id).await?),
         None => None,
     };
+    // The rules may have changed since the mail was sent.
+    match (app.config.registration.mode, &invitation) {
+        (UserRegistration::Closed, _) => return Err(Error::RegistrationDisabled),
+        (UserRegistration::Invitation, None) => return Err(Error::InvitationRequired),
+        _ => {}
+    }
+    let email = allowed(app, invitation.as_ref(), email)?;
     let mut account = new_account(app, email, username, String::new(), invitation);
     account.user.is_verified = true;
-    // Of a version that has changed since, the next login asks.
+    // If the version has changed since, the next login asks again.
     account.terms = pending.terms;
     account.row.password_hash = match proof {
         Proof::Password(password) => {
@@ -472,7 +479,7 @@ pub(crate) const OTHER_ADDRESS: &str = "must be the address of the invitation";
 pub(crate) const OTHER_DOMAIN: &str =
     "addresses of this domain cannot be registered here: use one of an allowed domain";
 
-/// What a registration misses whose invitation another one has used.
+/// The missing resource of a registration whose invitation another one has used.
 const INVITATION: &str = "invitation";
 
 /// How an account came about.

@@ -1,5 +1,5 @@
-//! Browsers in which a user has asked not to be asked for the second factor again. Such a login is
-//! one by password: its `acr` and `amr` say so, and whatever requires a second factor asks for it.
+//! Remembered devices: browsers in which a user is not asked for the second factor, by choice. Such
+//! a login is one by password, by its `acr` and `amr`: what requires a second factor asks for it.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -20,8 +20,8 @@ fn hash(cookie: &str) -> [u8; 32] {
     Sha256::digest(cookie).into()
 }
 
-/// Finds out whether a user is remembered in this browser, by its cookies; returns the id of what is
-/// remembered.
+/// Whether a user is remembered in this browser, by its cookies; returns the id of the remembered
+/// device.
 pub(crate) async fn find(
     app: &App,
     user_id: &str,

@@ -249,7 +249,7 @@ pub async fn log_in(
     Ok(Completed { session: tokens, recovery_codes })
 }
 
-/// Whether the browser of a login that waits may be remembered: its user has a factor by choice, and
+/// Whether the browser of a pending login may be remembered: its user has a factor by choice, and
 /// logs in with the password.
 pub fn may_be_remembered(app: &App, token: &str, account: &UserWithPassword) -> bool {
     let pending = second_factors::unseal(app, Place::Page.seal(), token);
@@ -264,7 +264,7 @@ fn is_memorable(app: &App, upstream: Option<&UpstreamLogin>, account: &UserWithP
 }
 
 /// As [`log_in`], in a browser, whose session replaces the one of the cookie `previous`.
-/// `remembered`: the user asks to be remembered there; the cookies by which it may know others.
+/// `remembered`: the user asks to be remembered; the cookies by which others already are.
 ///
 /// # Errors
 /// As [`log_in`].

@@ -1,5 +1,5 @@
-//! The terms of this deployment: users accept them at the registration, and again when their version
-//! changes.
+//! The terms of this deployment: users accept them at the registration, and again when their
+//! version changes.
 
 use serde_json::json;
 

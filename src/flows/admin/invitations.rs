@@ -29,10 +29,7 @@ use crate::{
     storage::{invitations as rows, users},
 };
 
-/// The languages of mails.
-const LANGUAGES: [&str; 2] = ["en", "ru"];
-
-/// What an invitation is to say.
+/// The settings of a new invitation.
 #[derive(Clone, Debug)]
 pub struct NewInvitation {
     /// The address that it is for; it is sent there where mails are sent.
@@ -53,12 +50,12 @@ pub async fn by_id(app: &App, id: &str) -> Result<Invitation, Error> {
     rows::by_id(&app.db, id).await?.ok_or(Error::NotFound("invitation"))
 }
 
-/// Creates an invitation; returns its link too, which is stored nowhere. With an address, it is sent
-/// there where mails are sent.
+/// Creates an invitation; returns its link too, which is stored nowhere. With an address, it is
+/// sent there where mails are sent.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::EmailTaken`]; [`Error::Conflict`] where registration is closed, and
-/// where `registration.max_invitations` wait to be used; [`Error::KeyReused`]; [`Error::NotFound`]
+/// [`Error::Validation`]; [`Error::EmailTaken`]; [`Error::Conflict`] where registration is closed,
+/// and where `registration.max_invitations` are open; [`Error::KeyReused`]; [`Error::NotFound`]
 /// where an earlier request has created the invitation and it was revoked since.
 pub async fn create(
     app: &App,
@@ -81,7 +78,7 @@ pub async fn create(
     }
     if rows::count_open(&mut tx, now).await? >= i64::from(settings.max_invitations) {
         return Err(Error::Conflict(
-            "registration.max_invitations wait to be used: revoke one first",
+            "registration.max_invitations is reached: revoke an open invitation first",
         ));
     }
     // It cannot be deleted before the commit, and while the invitation is open.
@@ -138,7 +135,7 @@ pub async fn revoke(
     Ok(tx.commit().await?)
 }
 
-/// The audit log outlives an account, so that it has no address.
+/// The audit log outlives an account, so the entry has no address.
 async fn audit(
     tx: &mut crate::storage::AuditedTx,
     action: &'static str,
@@ -168,8 +165,10 @@ async fn checked(app: &App, new: &NewInvitation) -> Result<Option<Email>, Error>
     };
     let email = new.email.as_deref().map(Email::parse).transpose();
     let email = email.map_err(|why| refuse("email", why)).unwrap_or_default();
-    if new.language.as_deref().is_some_and(|language| !LANGUAGES.contains(&language)) {
-        refuse("language", "must be en or ru");
+    let is_unknown = |language: &str| app.branding.tags().all(|known| known != language);
+    if new.language.as_deref().is_some_and(is_unknown) {
+        let known: Vec<&str> = app.branding.tags().collect();
+        refuse("language", &format!("must be one of the pages' languages: {}", known.join(", ")));
     }
     if new.ttl.is_some_and(|ttl| ttl < Duration::from_secs(60) || ttl > LONGEST_TTL) {
         refuse("expiresIn", "must be from one minute to 90 days (60 to 7776000 seconds)");

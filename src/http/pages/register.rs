@@ -44,7 +44,7 @@ pub async fn show(request: &Request, body: Body) -> Result<Response> {
 /// The invitation that the user came with.
 ///
 /// # Errors
-/// [`ApiError`] where nobody may register, or not with this invitation or without one.
+/// [`ApiError`] where registration is closed, the invitation is missing, or it is not valid.
 async fn invitation(
     app: &App,
     return_to: Option<&ReturnTo>,

@@ -8,8 +8,11 @@ mod users;
 use std::time::Duration;
 
 use propusk::{
-    flows::admin::users as accounts,
-    model::{actor::Actor, user::Role},
+    flows::admin::{roles, users as accounts},
+    model::{
+        actor::Actor,
+        user::{Role, RoleSettings},
+    },
 };
 use reqwest::StatusCode;
 
@@ -26,6 +29,7 @@ pub async fn administrator(server: &TestServer) -> Browser<'_> {
 backend_tests! {
     t245_the_administration_is_for_administrators,
     an_administrator_with_a_second_factor_uses_it,
+    t245_a_role_that_requires_a_second_factor_opens_nothing_without,
 }
 
 async fn t245_the_administration_is_for_administrators(backend: Backend) {
@@ -68,4 +72,17 @@ async fn an_administrator_with_a_second_factor_uses_it(backend: Backend) {
     // The pages can be read for as long as the browser is logged in.
     server.clock.advance(Duration::from_secs(3600));
     olga.open("/admin").await.expect(StatusCode::OK);
+}
+
+async fn t245_a_role_that_requires_a_second_factor_opens_nothing_without(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut olga = administrator(&server).await;
+    olga.open("/admin").await.expect(StatusCode::OK);
+    let settings = RoleSettings { require_second_factor: true, ..RoleSettings::default() };
+    roles::put(&server.app, Role::admin(), settings, &Actor::operator()).await.expect("set");
+    // The session is older than the requirement, and Olga has no factor yet.
+    let second = olga.open("/admin").await.expect(StatusCode::SEE_OTHER);
+    assert_eq!(second.header("location"), "/login/second-factor?return_to=%2Fadmin");
+    let setup = olga.open(second.header("location")).await.expect(StatusCode::OK);
+    assert!(setup.text.contains("setup_token"), "{setup:?}");
 }

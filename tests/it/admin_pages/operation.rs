@@ -1,5 +1,5 @@
-//! What operators do on the pages of administrators: find out why a request was denied, rotate and
-//! ban keys, revoke, and look after events, webhooks and mails.
+//! What operators do on the administration pages: find out why a request was denied, rotate and ban
+//! keys, revoke, and manage events, webhooks and mails.
 
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ async fn a_key_is_rotated_and_banned_on_its_page(backend: Backend) {
     assert!(keys.text.contains("when the last cached JWKS expires"), "{keys:?}");
     let unknown = [("key", "nothing"), ("confirm", "1")];
     act(&mut olga, &keys, "ban", &unknown).await.expect_page(404);
-    // `keys.jwks_max_age` and a minute later, nobody has it any more.
+    // `keys.jwks_max_age` and a minute later, no cache has it any more.
     server.clock.advance(Duration::from_secs(6 * 60));
     let keys = page(&mut olga, "/admin/keys").await;
     assert!(keys.text.contains("no cached JWKS has the key"), "{keys:?}");
@@ -201,7 +201,7 @@ async fn a_session_is_revoked_from_the_list_that_shows_it(backend: Backend) {
     assert_eq!(rows(&list), 1, "{list:?}");
     let ended = page(&mut olga, "/admin/sessions?user=ann&live=false").await;
     assert!(ended.text.contains("revoked_by_admin"), "{ended:?}");
-    // Filters that name nobody, and those that lead elsewhere.
+    // Filters by unknown users, and those that redirect.
     let nobody = olga.open("/admin/sessions?user=zoe").await.expect(StatusCode::BAD_REQUEST);
     assert!(nobody.text.contains("there is no user"), "{nobody:?}");
     let filters = [("filters", "//evil.example/?user=ann")];

@@ -100,7 +100,7 @@ async fn an_administrator_disables_and_enables_a_user(backend: Backend) {
     server.login("ann").await.expect(StatusCode::UNAUTHORIZED);
     done(&mut olga, &path, "enable", &[]).await;
     server.login("ann").await.expect(StatusCode::OK);
-    // Nobody locks themselves out.
+    // Administrators cannot lock themselves out.
     let own = path_of(&server, "olga").await;
     let refused = act(&mut olga, &own, "disable", &[]).await.expect_page(409);
     assert!(refused.text.contains("This was refused:"), "{refused:?}");
@@ -136,6 +136,9 @@ async fn two_administrators_do_not_overwrite_each_other(backend: Backend) {
     first.expect(StatusCode::SEE_OTHER);
     let second = olga.submit_form(form, &typed("hanna")).await.expect_page(412);
     assert!(second.text.contains("This was refused:"), "{second:?}");
+    // The form has the present state, which its new version is for.
+    assert!(second.text.contains("value=\"anna\""), "{second:?}");
+    assert!(!second.text.contains("hanna"), "{second:?}");
     let page = olga.open(&path).await.expect(StatusCode::OK);
     assert!(page.text.contains("anna") && !page.text.contains("hanna"), "{page:?}");
 }
@@ -262,7 +265,14 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     let path = "/admin/invitations";
     let page = olga.open(path).await.expect(StatusCode::OK);
     let form = Form::that_does(&page.text, "create");
-    let typed = [("email", "ann@example.org"), ("role", "user"), ("days", "2"), ("modules", "crm")];
+    server.module("wiki", "wiki:read", None, false).await;
+    let typed = [
+        ("email", "ann@example.org"),
+        ("role", "user"),
+        ("days", "2"),
+        ("modules", "crm"),
+        ("modules", "wiki"),
+    ];
     let wrong = olga.submit_form(form.clone(), &[("email", "ann"), ("days", "0")]).await;
     let wrong = wrong.expect_page(400);
     assert!(wrong.text.contains("value=\"ann\""), "{wrong:?}");
@@ -275,7 +285,8 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     let account = [("email", "ann@example.org"), ("username", "ann"), ("password", PASSWORD)];
     ann.submit(&page, &account).await.expect(StatusCode::SEE_OTHER);
     let tokens = server.login("ann").await.expect(StatusCode::OK).tokens();
-    assert!(payload(&tokens.access)["scope"].as_str().is_some_and(|all| all.contains("crm:read")));
+    let scope = payload(&tokens.access)["scope"].as_str().unwrap_or_default().to_owned();
+    assert!(scope.contains("crm:read") && scope.contains("wiki:read"), "{scope}");
     let page = olga.open(path).await.expect(StatusCode::OK);
     assert!(page.text.contains(&path_of(&server, "ann").await), "who has used it: {page:?}");
     // Another one is revoked before it is used.

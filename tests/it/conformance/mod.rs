@@ -126,8 +126,8 @@ async fn signed(server: &TestServer, token: &str) -> Value {
     payload(token)
 }
 
-/// The key of a test's client; `id` goes into the header of what it signs. All tests share it, since
-/// generating an RSA key takes longer than most of them.
+/// The key of a test's client; `id` goes into the header of what it signs. All tests share it,
+/// since generating an RSA key takes longer than most of them.
 pub fn client_key(id: &str) -> Jwk {
     static KEY: LazyLock<Jwk> = LazyLock::new(|| another_client_key("shared"));
     let mut key = KEY.clone();

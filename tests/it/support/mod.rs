@@ -122,8 +122,8 @@ impl Database {
         Db::open(&config).await.expect("it opens")
     }
 
-    /// The settings of every server on this database: cheap argon2 on one thread, no rate limits, no
-    /// metrics port.
+    /// The settings of every server on this database: cheap argon2 on one thread, no rate limits,
+    /// no metrics port.
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("PROPUSK_SERVER__LISTEN", "127.0.0.1:0"),

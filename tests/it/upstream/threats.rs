@@ -371,7 +371,7 @@ async fn t232_a_new_user_of_a_provider_needs_an_invitation(backend: Backend) {
     let page = registers(&mut eve, "/login/upstream/acme", "eve").await;
     assert!(!page.text.contains("/login/identity/register"), "{page:?}");
     assert!(page.text.contains("id=\"log-in\""), "{page:?}");
-    // A form of another time registers nobody either, and a guess is no invitation.
+    // An outdated form registers no user either, and a guessed token is no invitation.
     let link = Form::of(&server.browser().open("/login").await.text);
     let form = Form { action: "/login/identity/register".to_owned(), ..link };
     let typed = [("email", "eve@example.org"), ("invitation", "x")];

@@ -274,8 +274,8 @@ pub async fn expire_some(app: &App, most: usize) -> storage::Result<usize> {
     Ok(closed)
 }
 
-/// Grants modules to a user who was inserted in this transaction, on behalf of `by`. Those that were
-/// deleted, or whose end has passed, are left out.
+/// Grants modules to a user who was inserted in this transaction, on behalf of `by`. Modules that
+/// were deleted, and grants whose end has passed, are omitted.
 pub(crate) async fn grant_first(
     tx: &mut AuditedTx,
     user_id: &str,

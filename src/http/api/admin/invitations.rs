@@ -112,7 +112,7 @@ example!(InvitedModule, { "moduleId": "crm", "validUntil": "2027-01-31T00:00:00Z
 #[oai(rename_all = "camelCase", rename = "Invitation", example)]
 pub struct InvitationData {
     pub id: String,
-    /// The address that it is for; null: anybody registers with its link.
+    /// The address that it is for; null: any address can be registered with its link.
     pub email: Option<String>,
     /// Whether it was sent there: its use verifies the address.
     pub is_mailed: bool,
@@ -167,10 +167,10 @@ example!(InvitationData, {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[oai(skip_serializing_if_is_none, rename_all = "camelCase", example)]
 pub struct CreateInvitation {
-    /// The address that it is for, and that it is sent to where mails are sent. If absent, anybody
-    /// registers with its link.
+    /// The address that it is for, and that it is sent to where mails are sent. If absent, any
+    /// address can be registered with its link.
     pub email: Option<String>,
-    /// The language of the mail: `en` or `ru`; `mail.language` if absent.
+    /// The language of the mail, one of the pages' languages; `mail.language` if absent.
     pub language: Option<String>,
     /// The role of the new user; `user` if absent.
     pub role: Option<String>,

@@ -34,7 +34,7 @@ pub(super) fn form(admin: &Admin, value: &str) -> Block {
     })
 }
 
-/// Shows the rule that denied a request, and what the rule saw.
+/// Shows the rule that denied a request, and what the rule checked.
 #[handler]
 pub async fn show(admin: Admin) -> Result<Response> {
     let id = admin.given("id").unwrap_or_default();

@@ -5,14 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use poem::{Response, Result, http::StatusCode};
 use serde_json::Value;
-use url::form_urlencoded;
 
-use super::{Admin, ROWS, Rejected, see_other};
+use super::{Admin, ROWS, Rejected, see_other, shared::path_of};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
     error::Error,
-    http::views::{AdminForm, Block, Cell, Field, FormMethod, Input},
+    http::views::{AdminForm, AdminSection, Block, Cell, Field, FormMethod, Input},
     oauth::params::Params,
     storage::{self, users},
 };
@@ -205,7 +204,7 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(&whole)
 }
 
-/// What the users of a list are called.
+/// The names of the users of a list.
 pub(super) struct Names(HashMap<String, String>);
 
 impl Names {
@@ -225,8 +224,7 @@ impl Names {
 
 /// The link to a client.
 pub(super) fn client(id: &str) -> Cell {
-    let encoded: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    Cell::link(id, format!("/admin/clients/{encoded}"))
+    Cell::link(id, path_of(AdminSection::Clients.path(), id))
 }
 
 /// The link to the explanation of a request.
@@ -260,7 +258,7 @@ pub(super) fn texts(texts: impl IntoIterator<Item = Option<String>>) -> Cell {
     if lines.is_empty() { Cell::Nothing } else { Cell::Lines(lines) }
 }
 
-/// The tick without which nothing is done that cannot be undone.
+/// The checkbox that confirms what cannot be undone.
 pub(super) fn confirmation(admin: &Admin, label: &str) -> Field {
     let (label, input) = (admin.text(label), Input::Checkbox);
     Field { name: "confirm", label, input, is_required: true, ..Field::default() }

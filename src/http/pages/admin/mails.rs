@@ -1,5 +1,5 @@
-//! `/admin/events/mails`: what became of mails. Without their recipients and contents: the queue
-//! keeps both encrypted, and drops them once a mail was sent.
+//! `/admin/events/mails`: the state of mails, without their recipients and contents: the queue
+//! stores both encrypted, and deletes them once a mail was sent.
 
 use poem::{Response, Result, handler};
 

@@ -1,8 +1,8 @@
 //! `/admin`: the pages of administrators, one file per part. They work without scripts.
 //!
-//! Who may see them is decided in one place, the extractor [`Admin`]: reading takes an administrator
-//! who is logged in, with the second factor that the user has; a change takes a recent login as
-//! well, and the CSRF token of the page. What a page does, the flows of the admin API do.
+//! Access is decided in one place, the extractor [`Admin`]: reading requires an administrator who
+//! is logged in, with the second factor if the user has one; a change requires a recent login as
+//! well, and the CSRF token of the page. The pages call the flows of the admin API.
 
 pub mod audit;
 pub mod clients;
@@ -56,7 +56,10 @@ use crate::{
         oauth::params,
         views::{AdminPage, AdminSection, Block, Form, FormAction, Locale, PageUrl},
     },
-    model::{actor::Actor, browser_session::BrowserSession, user::Role},
+    model::{
+        actor::Actor, authentication::SecondFactorRequest, browser_session::BrowserSession,
+        user::Role,
+    },
     oauth::params::Params,
 };
 
@@ -87,7 +90,7 @@ pub(super) fn is_administrator(browser: &BrowserSession) -> bool {
 pub struct Admin {
     app: Arc<App>,
     browser: BrowserSession,
-    /// Whom the audit log names.
+    /// The actor of audit entries.
     actor: Actor,
     t: &'static Locale,
     /// The query of a GET, the form of a POST.
@@ -133,7 +136,7 @@ impl<'a> FromRequest<'a> for Admin {
     }
 }
 
-/// The browser of an administrator, or where the user goes first.
+/// The browser session of an administrator, else a redirect to what is missing.
 async fn admit(
     app: &App,
     request: &Request,
@@ -156,9 +159,8 @@ async fn admit(
     let lacks = second_factors::lack(app, Login::of(&browser), browser.has_second_factor);
     match lacks {
         Some(Lack::Freshness) if is_change => Err(elsewhere(log_in_again(return_to))),
-        Some(Lack::SecondFactor) => Err(elsewhere(second_step(return_to))),
-        // An older login of a user who has a second factor is not enough without it either.
-        _ if browser.has_second_factor && !browser.is_mfa() => {
+        // One that the user has, or that the role requires.
+        _ if browser.lacks_second_factor(SecondFactorRequest::Preferred) => {
             Err(elsewhere(second_step(return_to)))
         }
         _ => Ok(browser),
@@ -189,7 +191,7 @@ struct Rejected {
 }
 
 impl Rejected {
-    /// What the user can do something about.
+    /// An error that the user can fix.
     ///
     /// # Errors
     /// Any other error: the server's own, and a resource that is not there.
@@ -201,7 +203,7 @@ impl Rejected {
         }
         if matches!(error, Error::Changed) {
             let message =
-                "it has been changed meanwhile: this is its state now; make your change again";
+                "it was changed meanwhile: the page shows its present state; repeat your change";
             let status = Some(StatusCode::PRECONDITION_FAILED);
             return Ok(Self { status, message: Some(message.to_owned()), fields: vec![] });
         }

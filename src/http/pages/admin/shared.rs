@@ -1,5 +1,5 @@
-//! What the pages of clients, modules, roles and issuers have in common: lists in pages, the version
-//! of the state that a form was made for, and the values of a form that is shown again.
+//! What the pages of clients, modules, roles and issuers have in common: pagination, the version of
+//! the state that a form was made for, and the values of a form that is shown again.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
 /// The rows to read for a page: one more shows whether another page follows.
 pub(super) const READ: i64 = ROWS as i64 + 1;
 
-/// Cuts rows to a page; gives the URL of the next one, whose parameter `name` is the key of the last
-/// row.
+/// Cuts rows to a page; returns the URL of the next one, whose parameter `name` is the key of the
+/// last row.
 pub(super) fn cut<T>(
     admin: &Admin,
     rows: &mut Vec<T>,
@@ -41,7 +41,7 @@ pub(super) fn asked<'a>(admin: &'a Admin, name: &str) -> Option<&'a str> {
     admin.url.as_ref().and_then(|_| admin.given(name))
 }
 
-/// The path of one thing of a list. Ids of clients may be URLs.
+/// The path of an entry of a list. Ids of clients may be URLs.
 pub(super) fn path_of(list: &str, id: &str) -> String {
     // The path of the page for a new one is taken.
     if id == "new" {
@@ -113,7 +113,7 @@ pub(super) fn last_day(admin: &Admin) -> Result<Option<Timestamp>, Error> {
     admin.given("validUntil").map(end).transpose()
 }
 
-/// The form that deletes the thing of a page.
+/// The form that deletes the resource of a page.
 pub(super) fn deletion(
     admin: &Admin,
     id: &'static str,

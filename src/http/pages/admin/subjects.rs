@@ -1,5 +1,5 @@
-//! `/admin/subjects`: users whom back ends keep themselves, by the `sub` of their tokens. There is
-//! no account of theirs here, only sessions and module grants.
+//! `/admin/subjects`: users whom back ends keep themselves, by the `sub` of their tokens. They have
+//! no account here, only sessions and module grants.
 
 use poem::{Response, Result, handler, http::StatusCode};
 use url::form_urlencoded;

@@ -4,7 +4,7 @@ use poem::{Response, Result, handler, web::Path};
 
 use super::{
     Admin, Content, Rejected,
-    shared::last_day,
+    shared::{self, Values, last_day},
     users::{LIST, password_block, path_of, role_choices, state},
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
 /// Shows a user.
 #[handler]
 pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
-    let content = page(&admin, &id).await.map_err(ApiError::from)?;
+    let content = page(&admin, &id, &Rejected::default()).await.map_err(ApiError::from)?;
     admin.show(content)
 }
 
@@ -54,13 +54,14 @@ pub async fn change(admin: Admin, Path(id): Path<String>) -> Result<Response> {
         Ok(Done::Changed(done)) => admin.done(&path_of(&id), done),
         Ok(Done::Deleted) => admin.done(LIST, "user-deleted"),
         Ok(Done::Password(password)) => {
-            let mut content = page(&admin, &id).await.map_err(ApiError::from)?;
+            let again = Rejected::default();
+            let mut content = page(&admin, &id, &again).await.map_err(ApiError::from)?;
             content.blocks.insert(0, password_block(&admin, password));
             admin.show(content)
         }
         Err(error) => {
             let rejected = Rejected::of(error)?;
-            let content = page(&admin, &id).await.map_err(ApiError::from)?;
+            let content = page(&admin, &id, &rejected).await.map_err(ApiError::from)?;
             admin.show_with(content, &rejected)
         }
     }
@@ -68,7 +69,7 @@ pub async fn change(admin: Admin, Path(id): Path<String>) -> Result<Response> {
 
 async fn act(admin: &Admin, id: &str) -> Result<Done, Error> {
     let (app, actor) = (&admin.app, &admin.actor);
-    // Some of what follows does nothing for a user who is not there.
+    // Some of the following actions succeed for an unknown user.
     users::by_id(app, id).await?;
     let named = |name: &'static str| {
         admin.given(name).ok_or_else(|| Error::field(name, "must be given: reload the page"))
@@ -148,9 +149,9 @@ fn changes(admin: &Admin) -> Result<UserChanges, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-async fn page(admin: &Admin, id: &str) -> Result<Content, Error> {
+async fn page(admin: &Admin, id: &str, rejected: &Rejected) -> Result<Content, Error> {
     let account = users::by_id(&admin.app, id).await?;
-    let of_user = Page { admin, account: &account, path: path_of(id) };
+    let of_user = Page { admin, account: &account, path: path_of(id), rejected };
     let mut blocks = vec![of_user.facts().await?];
     blocks.push(Block::Links(vec![(
         admin.text("admin-user-audit"),
@@ -174,6 +175,7 @@ struct Page<'a> {
     admin: &'a Admin,
     account: &'a UserRecord,
     path: String,
+    rejected: &'a Rejected,
 }
 
 impl Page<'_> {
@@ -211,11 +213,9 @@ impl Page<'_> {
         ("version", self.account.updated_at.micros().to_string())
     }
 
-    /// What was typed into a form that is shown again, else the stored value.
-    fn value(&self, action: &str, name: &str, stored: &str) -> String {
-        let is_again = self.admin.given("action") == Some(action);
-        let typed = self.admin.params.get(name).filter(|_| is_again);
-        typed.unwrap_or(stored).to_owned()
+    /// The values of the form that does `action`.
+    fn values(&self, action: &str) -> Values<'_> {
+        Values::of(self.admin, action, self.rejected)
     }
 
     fn columns(&self, keys: &[&str]) -> Vec<String> {
@@ -251,10 +251,11 @@ impl Page<'_> {
     async fn update_form(&self) -> Result<Block, Error> {
         const ACTION: &str = "update";
         let user = &self.account.user;
+        let values = self.values(ACTION);
         let field = |name, label: &str, stored: &str, input| Field {
             name,
             label: self.admin.text(label),
-            value: self.value(ACTION, name, stored),
+            value: values.text(name, stored),
             input,
             ..Field::default()
         };
@@ -263,14 +264,10 @@ impl Page<'_> {
         form.hidden.push(self.version());
         let roles = Input::Choice(role_choices(self.admin).await?);
         let username = user.username.as_deref().unwrap_or_default();
-        // A box that is not ticked is not sent.
-        let is_again = self.admin.given("action") == Some(ACTION);
-        let is_verified =
-            if is_again { self.admin.given("is_verified").is_some() } else { user.is_verified };
         form.fields = vec![
             Field { is_required: true, ..field("email", "admin-email", &user.email, Input::Email) },
             Field {
-                value: if is_verified { "1".to_owned() } else { String::new() },
+                value: values.tick("is_verified", user.is_verified),
                 ..field("is_verified", "admin-user-verified", "", Input::Checkbox)
             },
             field("username", "admin-username", username, Input::Text),
@@ -317,7 +314,7 @@ impl Page<'_> {
             Field {
                 name: "module",
                 label: admin.text("admin-module"),
-                value: self.value("grant", "module", ""),
+                value: self.values("grant").text("module", ""),
                 input: Input::Choice(choices),
                 ..Field::default()
             },
@@ -325,7 +322,7 @@ impl Page<'_> {
                 name: "validUntil",
                 label: admin.text("admin-user-grant-until"),
                 hint: Some(admin.text("admin-user-grant-hint")),
-                value: self.value("grant", "validUntil", ""),
+                value: self.values("grant").text("validUntil", ""),
                 input: Input::Date,
                 ..Field::default()
             },
@@ -364,7 +361,7 @@ impl Page<'_> {
             let name =
                 client.map_or_else(|| admin.text("admin-user-browser"), |one| one.name.clone());
             let what = match client {
-                Some(client) => Cell::link(&name, format!("/admin/clients/{}", client.id)),
+                Some(client) => Cell::link(&name, path_of_client(&client.id)),
                 None => Cell::Text(name.clone()),
             };
             let end = match client {
@@ -408,7 +405,7 @@ impl Page<'_> {
             let scopes = one.consents.iter().map(|consent| consent.scope.to_string()).collect();
             let client = ("client", one.client_id.as_str());
             vec![
-                Cell::link(one.name(), format!("/admin/clients/{}", one.client_id)),
+                Cell::link(one.name(), path_of_client(&one.client_id)),
                 Cell::Lines(scopes),
                 Cell::of(one.last_used_at.map(Admin::minute)),
                 self.button("withdraw-consent", client, "admin-user-withdraw", one.name()),
@@ -517,6 +514,11 @@ impl Page<'_> {
         delete.is_dangerous = true;
         [Block::Form(switch), Block::Form(delete)]
     }
+}
+
+/// The path of a client, whose id may be a URL.
+fn path_of_client(id: &str) -> String {
+    shared::path_of(AdminSection::Clients.path(), id)
 }
 
 /// A box that must be ticked.

@@ -26,8 +26,8 @@ pub(super) fn path_of(id: &str) -> String {
     format!("{LIST}/{id}")
 }
 
-/// Lists the users, or those whose email address or username begins with a text. A whole one leads
-/// to the user.
+/// Lists the users, or those whose email address or username begins with a text. A whole one, or an
+/// id, redirects to the user.
 #[handler]
 pub async fn list(admin: Admin) -> Result<Response> {
     if let Some(login) = admin.given("login")

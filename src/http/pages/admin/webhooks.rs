@@ -276,22 +276,23 @@ async fn page(admin: &Admin, id: &str, first: Vec<Block>, rejected: &Rejected) -
     let facts = Block::Facts(Facts { heading: None, facts });
     let mut blocks = first;
     blocks.push(facts);
-    blocks.extend(forms(admin, &webhook));
+    blocks.extend(forms(admin, &webhook, rejected));
     blocks.extend([list.form(), deliveries]);
     let rejected = if rejected.status.is_some() { rejected } else { &list.rejected };
     admin.show_with(content(admin, webhook.id, blocks), rejected)
 }
 
 /// What can be done with a webhook.
-fn forms(admin: &Admin, webhook: &Webhook) -> Vec<Block> {
+fn forms(admin: &Admin, webhook: &Webhook, rejected: &Rejected) -> Vec<Block> {
     let form = |id: &'static str, action: &str| AdminForm {
         id,
         action: url_of(&webhook.id),
         hidden: vec![("action", action.to_owned()), version(webhook.updated_at)],
         ..AdminForm::default()
     };
-    // What was typed stays on a form that was refused.
-    let is_edited = admin.given("action") == Some("settings");
+    // What was typed stays on a form that was refused, unless the webhook has changed meanwhile.
+    let is_stale = rejected.status == Some(StatusCode::PRECONDITION_FAILED);
+    let is_edited = admin.given("action") == Some("settings") && !is_stale;
     let shown = if is_edited { settings(admin) } else { webhook.settings.clone() };
     let test = AdminForm {
         heading: Some(admin.text("op-test")),

@@ -44,7 +44,7 @@ pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
 enum Done {
     /// The message that says it.
     Said(&'static str),
-    /// The client is no more.
+    /// The client was deleted.
     Deleted,
     /// A secret was generated.
     Secret(String),
