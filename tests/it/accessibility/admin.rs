@@ -117,7 +117,7 @@ fn one(is_refused: bool) -> Vec<Block> {
             Field { is_required: true, ..wrong("email", Input::Email) },
             wrong("text", Input::Text),
             wrong("lines", Input::Lines),
-            wrong("day", Input::Date),
+            Field { value: "2026-11-21".to_owned(), ..wrong("day", Input::Date) },
             wrong("role", Input::Choice(choices())),
             wrong("scopes", Input::Choices(many)),
             Field { hint: Some("Shown once.".to_owned()), ..wrong("password", Input::Password) },

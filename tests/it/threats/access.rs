@@ -189,6 +189,34 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("POST", "/services/:name/connect", "csrf=x", [303; 5]),
     ("GET", "/services/:name/callback", "", [404; 5]),
     ("POST", "/services/:name/disconnect", "csrf=x", [303; 5]),
+    ("POST", "/account/security/forget", "csrf=x", [303; 5]),
+    ("GET", "/terms", "", [303; 5]),
+    ("POST", "/terms", "csrf=x", [303; 5]),
+    ("GET", "/admin", "", [303; 5]),
+    ("GET", "/admin/users", "", [303; 5]),
+    ("GET", "/admin/users/new", "", [303; 5]),
+    ("POST", "/admin/users/new", "email=eve%40evil.example&role=admin", [303; 5]),
+    ("GET", "/admin/users/:id", "", [303; 5]),
+    ("POST", "/admin/users/:id", "action=delete&confirm_delete=1", [303; 5]),
+    ("GET", "/admin/invitations", "", [303; 5]),
+    ("POST", "/admin/invitations", "action=create&role=admin", [303; 5]),
+    ("GET", "/admin/clients", "", [303; 5]),
+    ("GET", "/admin/clients/new", "", [303; 5]),
+    ("POST", "/admin/clients/new", "action=create&id=evil", [303; 5]),
+    ("GET", "/admin/clients/:id", "", [303; 5]),
+    ("POST", "/admin/clients/:id", "action=rotate", [303; 5]),
+    ("GET", "/admin/issuers", "", [303; 5]),
+    ("POST", "/admin/issuers", "action=create&id=evil", [303; 5]),
+    ("GET", "/admin/issuers/:id", "", [303; 5]),
+    ("POST", "/admin/issuers/:id", "action=delete&confirm=1", [303; 5]),
+    ("GET", "/admin/modules", "", [303; 5]),
+    ("POST", "/admin/modules", "action=create&id=evil", [303; 5]),
+    ("GET", "/admin/modules/:id", "", [303; 5]),
+    ("POST", "/admin/modules/:id", "action=delete&confirm=1", [303; 5]),
+    ("GET", "/admin/roles", "", [303; 5]),
+    ("POST", "/admin/roles", "action=create&name=evil", [303; 5]),
+    ("GET", "/admin/roles/:name", "", [303; 5]),
+    ("POST", "/admin/roles/:name", "action=delete&confirm=1", [303; 5]),
     ("GET", "/admin/explain", "", [303; 5]),
     ("GET", "/admin/audit", "", [303; 5]),
     ("GET", "/admin/keys", "", [303; 5]),
@@ -260,6 +288,10 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/issuers/:id/links", "", [401, 403, 403, 403, 404]),
     ("POST", "/api/v1/admin/issuers/:id/links", "{}", [401, 403, 403, 403, 400]),
     ("DELETE", "/api/v1/admin/issuers/:id/links/:subject", "", [401, 403, 403, 403, 404]),
+    ("GET", "/api/v1/admin/invitations", "", [401, 403, 403, 403, 200]),
+    ("POST", "/api/v1/admin/invitations", "{}", [401, 403, 403, 403, 201]),
+    ("GET", "/api/v1/admin/invitations/:id", "", [401, 403, 403, 403, 404]),
+    ("DELETE", "/api/v1/admin/invitations/:id", "", [401, 403, 403, 403, 428]),
     ("GET", "/api/v1/admin/roles", "", [401, 403, 403, 403, 200]),
     ("POST", "/api/v1/admin/roles", "{}", [401, 403, 403, 403, 400]),
     ("GET", "/api/v1/admin/roles/:name", "", [401, 403, 403, 403, 404]),
@@ -309,6 +341,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("DELETE", "/api/v1/admin/service-tokens/:service", "", [401, 403, 403, 403, 404]),
     ("GET", "/api/v1/admin/explain/:request_id", "", [401, 403, 403, 403, 404]),
     // At the end: it deletes the accounts of those who may, and root is the last administrator.
+    ("GET", "/api/v1/account/terms", "", [401, 200, 200, 403, 200]),
+    ("POST", "/api/v1/account/terms", "{}", [401, 409, 409, 403, 409]),
     ("POST", "/api/v1/account/deletion", "", [401, 200, 200, 403, 409]),
 ];
 
@@ -431,8 +465,8 @@ async fn t82_the_endpoint_table_is_complete() {
     }
     let (mut named, computed) = routes_in(&source());
     assert_eq!(
-        computed, 10,
-        "the files of pages, those of /docs, the declared operations and the table's own calls are routes without a written \
+        computed, 11,
+        "the files of pages and of an operator, those of /docs, the declared operations and the table's own calls are routes without a written \
          path; another one belongs into this test"
     );
     let document = server.get("/openapi.json").await.json();
