@@ -342,7 +342,7 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/admin/explain/:request_id", "", [401, 403, 403, 403, 404]),
     // At the end: it deletes the accounts of those who may, and root is the last administrator.
     ("GET", "/api/v1/account/terms", "", [401, 200, 200, 403, 200]),
-    ("POST", "/api/v1/account/terms", "{}", [401, 409, 409, 403, 409]),
+    ("POST", "/api/v1/account/terms", r#"{"acceptedTerms":"1"}"#, [401, 409, 409, 403, 409]),
     ("POST", "/api/v1/account/deletion", "", [401, 200, 200, 403, 409]),
 ];
 
