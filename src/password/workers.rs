@@ -209,7 +209,7 @@ impl Queue {
     }
 
     /// Waits for a signal. Memory that is not used meanwhile is released.
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if state.spare.is_empty() {
             return self.job.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use poem::{Response, Result, handler, web::Path};
+use poem::{Response, Result, handler, http::StatusCode, web::Path};
 
 use super::{
     Admin, Content, Rejected, events,
