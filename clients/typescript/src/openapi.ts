@@ -129,7 +129,7 @@ export interface components {
          * @description What went wrong, for a program to tell apart. Later versions may add codes.
          * @enum {string}
          */
-        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "MFA_REQUIRED" | "ACCOUNT_DELETION_PENDING" | "INVALID_MFA_TOKEN" | "INVALID_CODE" | "INVALID_PASSKEY" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
+        ErrorCode: "VALIDATION_ERROR" | "MALFORMED_JSON" | "BAD_REQUEST" | "USER_CREATE_ERROR" | "INVALID_CREDENTIALS" | "MFA_REQUIRED" | "ACCOUNT_DELETION_PENDING" | "INVALID_MFA_TOKEN" | "INVALID_CODE" | "INVALID_PASSKEY" | "INVALID_TOKEN" | "INVALID_REFRESH_TOKEN" | "INVALID_CLIENT" | "INSUFFICIENT_SCOPE" | "INSUFFICIENT_USER_AUTHENTICATION" | "UNAUTHORIZED_CLIENT" | "REGISTRATION_DISABLED" | "INVITATION_REQUIRED" | "INVALID_INVITATION" | "MAIL_DISABLED" | "INVALID_EMAIL_TOKEN" | "CROSS_SITE_REQUEST" | "NOT_FOUND" | "MODULE_NOT_FOUND" | "MODULE_NOT_SELF_SERVICE" | "PRECONDITION_REQUIRED" | "PRECONDITION_FAILED" | "CONFLICT" | "IDEMPOTENCY_KEY_REUSED" | "SNAPSHOT_REQUIRED" | "METHOD_NOT_ALLOWED" | "REQUEST_TIMEOUT" | "EMAIL_ALREADY_EXISTS" | "USERNAME_ALREADY_EXISTS" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "TOO_MANY_REQUESTS" | "INTERNAL_ERROR" | "OVERLOADED" | "SERVICE_UNAVAILABLE" | "ACCOUNT_PENDING" | "SERVICE_FAILED" | "SERVICE_TIMEOUT" | "SERVICE_NOT_CONNECTED";
         /**
          * @description The envelope of every error.
          * @example {
@@ -398,6 +398,16 @@ export interface components {
             username?: string;
             /** @description At most 1024 bytes, without control characters. The error names the rule that a weak password violates. */
             password: string;
+            /**
+             * @description The token of an invitation, which `registration.mode = "invitation"` requires: the last part
+             *     of its link.
+             */
+            invitation?: string;
+            /**
+             * @description The version of the terms that the user accepts, where there are any
+             *     (`registration.terms.version`). The error names version and URL.
+             */
+            acceptedTerms?: string;
             /** @description How tokens are returned. Default: `body`. */
             delivery?: components["schemas"]["Delivery"];
         };
@@ -756,6 +766,8 @@ export const ErrorCode = {
   INSUFFICIENT_USER_AUTHENTICATION: 'INSUFFICIENT_USER_AUTHENTICATION',
   UNAUTHORIZED_CLIENT: 'UNAUTHORIZED_CLIENT',
   REGISTRATION_DISABLED: 'REGISTRATION_DISABLED',
+  INVITATION_REQUIRED: 'INVITATION_REQUIRED',
+  INVALID_INVITATION: 'INVALID_INVITATION',
   MAIL_DISABLED: 'MAIL_DISABLED',
   INVALID_EMAIL_TOKEN: 'INVALID_EMAIL_TOKEN',
   CROSS_SITE_REQUEST: 'CROSS_SITE_REQUEST',
