@@ -61,7 +61,7 @@ pub fn cpu_with_children(id: u32) -> Result<f64> {
     Ok(ticks as f64 * TICK)
 }
 
-/// The number after a name in a file of `/proc`, as in `VmRSS:	  1234 kB`.
+/// The number after a name in a file of `/proc`, as in `VmRSS: 1234 kB`.
 pub fn value(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     rest.split_ascii_whitespace().next()?.parse().ok()

@@ -149,22 +149,23 @@ pub fn route(route: Route) -> Route {
     })
 }
 
-/// The query parameters of each operation of the admin API, by route and method: all others are
-/// rejected there.
-static QUERY_PARAMETERS: LazyLock<HashMap<(String, Method), Arc<BTreeSet<String>>>> =
-    LazyLock::new(|| {
-        declared()
-            .filter(|(path, _)| path.starts_with(admin::PREFIX))
-            .map(|(path, operation)| {
-                let parameters = operation.params.into_iter();
-                let names = parameters
-                    .filter(|parameter| parameter.in_type == MetaParamIn::Query)
-                    .map(|parameter| parameter.name)
-                    .collect();
-                ((route_of(&path), operation.method), Arc::new(names))
-            })
-            .collect()
-    });
+/// The query parameters of operations, by route and method.
+type QueryParameters = HashMap<(String, Method), Arc<BTreeSet<String>>>;
+
+/// The query parameters of each operation of the admin API: all others are rejected there.
+static QUERY_PARAMETERS: LazyLock<QueryParameters> = LazyLock::new(|| {
+    declared()
+        .filter(|(path, _)| path.starts_with(admin::PREFIX))
+        .map(|(path, operation)| {
+            let parameters = operation.params.into_iter();
+            let names = parameters
+                .filter(|parameter| parameter.in_type == MetaParamIn::Query)
+                .map(|parameter| parameter.name)
+                .collect();
+            ((route_of(&path), operation.method), Arc::new(names))
+        })
+        .collect()
+});
 
 /// The route of a path: the document writes `{id}` where poem-openapi's routes count `:param0`,
 /// `:param1`.
