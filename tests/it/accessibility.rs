@@ -828,8 +828,9 @@ async fn axe_finds_no_serious_violation_on_any_page() {
     for (width, height, scheme, examined) in [
         (1200, 900, "light", true),
         (360, 740, "dark", true),
-        (1200, 900, "dark", false),
-        (360, 740, "light", false),
+        (1280, 900, "dark", false),
+        (375, 812, "light", false),
+        (1920, 1080, "light", false),
     ] {
         if !examined && std::env::var_os("PROPUSK_TEST_SCREENS_DIR").is_none() {
             continue;
