@@ -46,6 +46,15 @@ impl Window<'_> {
         .await
     }
 
+    /// Waits for the answer to a form: a page of the same path without what the form had.
+    async fn is_without(&self, text: &str) {
+        until(text, || async {
+            let source = self.source().await;
+            (source.contains("</main>") && !source.contains(text)).then_some(())
+        })
+        .await;
+    }
+
     /// The page; WebDriver reads it where the page itself may run nothing.
     async fn source(&self) -> String {
         let source = self.browser.ask_get("source").await;
@@ -60,7 +69,7 @@ impl Window<'_> {
     async fn log_out(&self) {
         self.go("/oauth2/logout").await;
         self.browser.click("button[value=logout]").await;
-        self.is_at("/oauth2/logout").await;
+        self.is_without("value=\"logout\"").await;
     }
 
     /// The first step of a login.
@@ -215,7 +224,7 @@ async fn live(window: &Window<'_>, has_scripts: bool, callback: &str) {
         .await;
     window.go("/account/applications").await;
     window.submit("/account/applications").await;
-    window.is_at("/account/applications").await;
+    window.is_without("value=\"asks\"").await;
     window.go(&request).await;
     browser.click("[name=decision][value=deny]").await;
     until("the application", || async { window.source().await.contains("/arrived").then_some(()) })
