@@ -1,8 +1,5 @@
-admin-set-save = Save
 admin-set-delete = Delete
 admin-set-confirm = Yes, delete it
-admin-set-yes = Yes
-admin-set-no = No
 
 admin-client-id = Client ID
 admin-client-id-hint = 1 to 128 letters, digits and -._~. It cannot be changed.
@@ -47,7 +44,6 @@ admin-client-logo = URL of the logo
 admin-client-first-party = An application of your own: users are not asked for consent
 admin-client-claims-in-id-token = Name and email address in the ID token
 admin-client-secret = Client secret
-admin-client-secret-once = Copy it now: it is not shown again.
 admin-client-snippet = How the application begins
 admin-client-begin = Code for an application
 admin-client-show-snippet = Show the code

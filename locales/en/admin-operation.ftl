@@ -160,7 +160,6 @@ op-event-types-hint = One per line; empty: every type. The types are { $types }.
 op-add-webhook = Add a webhook
 op-webhook-added = Webhook added
 op-secret = Secret
-op-secret-once = Copy it now: it is not shown again. Requests are signed with it (Standard Webhooks).
 op-webhook-disabled = Disabled: { $reason }
 op-webhook-failing = Failing: { $number } attempts in a row
 op-disabled-at = Disabled since

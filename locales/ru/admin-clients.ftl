@@ -1,8 +1,5 @@
-admin-set-save = Сохранить
 admin-set-delete = Удалить
 admin-set-confirm = Да, удалить
-admin-set-yes = Да
-admin-set-no = Нет
 
 admin-client-id = Идентификатор клиента
 admin-client-id-hint = От 1 до 128 латинских букв, цифр и символов -._~. Изменить его нельзя.
@@ -47,7 +44,6 @@ admin-client-logo = Адрес логотипа
 admin-client-first-party = Собственное приложение: согласие пользователей не запрашивается
 admin-client-claims-in-id-token = Имя и адрес почты в ID-токене
 admin-client-secret = Секрет клиента
-admin-client-secret-once = Скопируйте его сейчас: больше он показан не будет.
 admin-client-snippet = Код для начала работы
 admin-client-begin = Код для приложения
 admin-client-show-snippet = Показать код

@@ -160,7 +160,6 @@ op-event-types-hint = По одному в строке; пусто: все ти
 op-add-webhook = Добавить вебхук
 op-webhook-added = Вебхук добавлен
 op-secret = Секрет
-op-secret-once = Скопируйте его сейчас: он больше не будет показан. Им подписываются запросы (Standard Webhooks).
 op-webhook-disabled = Отключён: { $reason }
 op-webhook-failing = Неудачных попыток подряд: { $number }
 op-disabled-at = Отключён с

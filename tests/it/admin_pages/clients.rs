@@ -12,7 +12,7 @@ use propusk::{
 };
 use reqwest::{Method, StatusCode};
 
-use super::administrator;
+use super::{administrator, submit};
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
     oauth::{
@@ -44,17 +44,6 @@ fn copied(page: &Reply) -> &str {
 async fn token(server: &TestServer, id: &str, secret: &str) -> Reply {
     let request = server.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
     send(request.form(&[("grant_type", "client_credentials")])).await
-}
-
-/// Submits the form of a page that does `action`.
-async fn submit(
-    browser: &mut Browser<'_>,
-    path: &str,
-    action: &str,
-    typed: &[(&str, &str)],
-) -> Reply {
-    let page = browser.open(path).await.expect(StatusCode::OK);
-    browser.submit_form(Form::that_does(&page.text, action), typed).await
 }
 
 /// What a form for a new web application is filled in with.

@@ -8,22 +8,33 @@ mod users;
 use std::time::Duration;
 
 use propusk::{
-    flows::admin::{roles, users as accounts},
-    model::{
-        actor::Actor,
-        user::{Role, RoleSettings},
-    },
+    flows::admin::users as accounts,
+    model::{actor::Actor, user::Role},
 };
 use reqwest::StatusCode;
 
 use crate::support::{
-    Backend, TestServer, backend_tests, oauth::Browser, second_factor::next_step,
+    Backend, Reply, TestServer, backend_tests,
+    documentation::{Page, run_commands},
+    oauth::{Browser, Form},
+    second_factor::next_step,
 };
 
 /// A server with an administrator, Olga, who is logged in.
 pub async fn administrator(server: &TestServer) -> Browser<'_> {
     server.promote("olga").await;
     server.logged_in("olga").await
+}
+
+/// Sends the form of the page at `path` that does `action`.
+async fn submit(
+    browser: &mut Browser<'_>,
+    path: &str,
+    action: &str,
+    typed: &[(&str, &str)],
+) -> Reply {
+    let page = browser.open(path).await.expect(StatusCode::OK);
+    browser.submit_form(Form::that_does(&page.text, action), typed).await
 }
 
 backend_tests! {
@@ -78,8 +89,8 @@ async fn t245_a_role_that_requires_a_second_factor_opens_nothing_without(backend
     let server = TestServer::start(backend).await;
     let mut olga = administrator(&server).await;
     olga.open("/admin").await.expect(StatusCode::OK);
-    let settings = RoleSettings { require_second_factor: true, ..RoleSettings::default() };
-    roles::put(&server.app, Role::admin(), settings, &Actor::operator()).await.expect("set");
+    // As the documentation says.
+    run_commands(&server, &Page::read("docs/administration.md").block("require-second-factor"));
     // The session is older than the requirement, and Olga has no factor yet.
     let second = olga.open("/admin").await.expect(StatusCode::SEE_OTHER);
     assert_eq!(second.header("location"), "/login/second-factor?return_to=%2Fadmin");

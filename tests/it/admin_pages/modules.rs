@@ -8,25 +8,14 @@ use propusk::{
 };
 use reqwest::StatusCode;
 
-use super::administrator;
+use super::{administrator, submit};
 use crate::support::{
-    Backend, Reply, TestServer, backend_tests,
-    oauth::{Browser, Form, payload},
+    Backend, TestServer, backend_tests,
+    oauth::{Form, payload},
 };
 
 fn scopes_of(token: &str) -> String {
     payload(token)["scope"].as_str().expect("a scope").to_owned()
-}
-
-/// Submits the form of a page that does `action`.
-async fn submit(
-    browser: &mut Browser<'_>,
-    path: &str,
-    action: &str,
-    typed: &[(&str, &str)],
-) -> Reply {
-    let page = browser.open(path).await.expect(StatusCode::OK);
-    browser.submit_form(Form::that_does(&page.text, action), typed).await
 }
 
 /// What the form for a new module is filled in with.

@@ -9,7 +9,7 @@ use propusk::{
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::administrator;
+use super::{administrator, submit};
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
     oauth::{Browser, Form, payload},
@@ -28,15 +28,9 @@ backend_tests! {
     an_administrator_invites_a_user_and_revokes_an_invitation,
 }
 
-/// Sends the form of a user's page that does `action`.
-async fn act(olga: &mut Browser<'_>, path: &str, action: &str, typed: &[(&str, &str)]) -> Reply {
-    let page = olga.open(path).await.expect(StatusCode::OK);
-    olga.submit_form(Form::that_does(&page.text, action), typed).await
-}
-
-/// As [`act`], where it succeeds: the page that says so.
+/// As [`submit`], where it succeeds: the page that says so.
 async fn done(olga: &mut Browser<'_>, path: &str, action: &str, typed: &[(&str, &str)]) -> Reply {
-    let reply = act(olga, path, action, typed).await.expect(StatusCode::SEE_OTHER);
+    let reply = submit(olga, path, action, typed).await.expect(StatusCode::SEE_OTHER);
     olga.open(reply.header("location")).await.expect(StatusCode::OK)
 }
 
@@ -102,7 +96,7 @@ async fn an_administrator_disables_and_enables_a_user(backend: Backend) {
     server.login("ann").await.expect(StatusCode::OK);
     // Administrators cannot lock themselves out.
     let own = path_of(&server, "olga").await;
-    let refused = act(&mut olga, &own, "disable", &[]).await.expect_page(409);
+    let refused = submit(&mut olga, &own, "disable", &[]).await.expect_page(409);
     assert!(refused.text.contains("This was refused:"), "{refused:?}");
 }
 
@@ -112,11 +106,11 @@ async fn what_an_administrator_types_wrong_stays_in_the_form(backend: Backend) {
     let mut olga = administrator(&server).await;
     let path = path_of(&server, "ann").await;
     let typed = [("email", "no address"), ("username", "<script>"), ("role", "user")];
-    let page = act(&mut olga, &path, "update", &typed).await.expect_page(400);
+    let page = submit(&mut olga, &path, "update", &typed).await.expect_page(400);
     assert!(page.text.contains("value=\"no address\""), "{page:?}");
     assert!(page.text.contains("aria-invalid=\"true\""), "{page:?}");
     assert!(!page.text.contains("<script>"), "{page:?}");
-    let page = act(&mut olga, &path, "delete", &[]).await.expect_page(400);
+    let page = submit(&mut olga, &path, "delete", &[]).await.expect_page(400);
     assert!(page.text.contains("Tick the box to confirm."), "{page:?}");
     server.login("ann").await.expect(StatusCode::OK);
     let page = done(&mut olga, &path, "delete", &[("confirm_delete", "1")]).await;
@@ -162,7 +156,7 @@ async fn a_module_is_granted_until_the_end_of_a_day(backend: Backend) {
     assert!(page.text.contains("Former modules"), "{page:?}");
     assert!(!scope().await.contains("crm:read"));
     let refused =
-        act(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", "soon")]).await;
+        submit(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", "soon")]).await;
     let refused = refused.expect_page(400);
     assert!(refused.text.contains("value=\"soon\""), "{refused:?}");
     done(&mut olga, &path, "grant", &[("module", "crm"), ("validUntil", today)]).await;
@@ -217,7 +211,7 @@ async fn an_administrator_ends_sessions_and_resets_factors(backend: Backend) {
     let path = path_of(&server, "ann").await;
     done(&mut olga, &path, "log-out", &[]).await;
     server.verify(&ann.access).await.expect(StatusCode::UNAUTHORIZED);
-    act(&mut olga, &path, "reset-factors", &[]).await.expect_page(400);
+    submit(&mut olga, &path, "reset-factors", &[]).await.expect_page(400);
     let page = done(&mut olga, &path, "reset-factors", &[("confirm_reset", "1")]).await;
     assert!(page.text.contains("The user has no second factor."), "{page:?}");
     let ann = server.login("ann").await.expect(StatusCode::OK).tokens();
@@ -269,11 +263,11 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     let typed = [
         ("email", "ann@example.org"),
         ("role", "user"),
-        ("days", "2"),
+        ("expiresIn", "2"),
         ("modules", "crm"),
         ("modules", "wiki"),
     ];
-    let wrong = olga.submit_form(form.clone(), &[("email", "ann"), ("days", "0")]).await;
+    let wrong = olga.submit_form(form.clone(), &[("email", "ann"), ("expiresIn", "0")]).await;
     let wrong = wrong.expect_page(400);
     assert!(wrong.text.contains("value=\"ann\""), "{wrong:?}");
     let page = olga.submit_form(form.clone(), &typed).await.expect(StatusCode::OK);
@@ -290,7 +284,7 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     let page = olga.open(path).await.expect(StatusCode::OK);
     assert!(page.text.contains(&path_of(&server, "ann").await), "who has used it: {page:?}");
     // Another one is revoked before it is used.
-    olga.submit_form(form, &[("role", "user"), ("days", "2")]).await.expect(StatusCode::OK);
+    olga.submit_form(form, &[("role", "user"), ("expiresIn", "2")]).await.expect(StatusCode::OK);
     let page = olga.open(path).await.expect(StatusCode::OK);
     // In any order: ids of one millisecond have none.
     let mut forms = page.text.split("<form").filter_map(|form| form.split("</form").next());

@@ -6,14 +6,14 @@ use poem::{Response, Result, handler};
 
 use super::{
     Admin, Content, Rejected,
-    shared::{READ, Values, action, asked, change_of, cut, last_day, no_such_action},
+    shared::{READ, Values, action, asked, change_of, cut, last_day, no_such_action, shown_once},
     users::{self, role_choices},
 };
 use crate::{
     api_error::ApiError,
     error::Error,
     flows::admin::invitations::{self, NewInvitation},
-    http::views::{AdminForm, AdminSection, Block, Cell, Code, Field, Input, Table},
+    http::views::{AdminForm, AdminSection, Block, Cell, Field, Input, Table},
     model::{
         invitation::{DEFAULT_TTL, Invitation},
         module::OpenGrant,
@@ -38,11 +38,9 @@ pub async fn submit(admin: Admin) -> Result<Response> {
     match act(&admin).await {
         Ok(None) => admin.done(PATH, "invitation-revoked"),
         Ok(Some(code)) => {
-            let (heading, text) =
-                (admin.text("admin-invitation-link"), admin.text("admin-secret-once"));
             let again = Rejected::default();
             let mut content = content(&admin, &again).await.map_err(ApiError::from)?;
-            content.blocks.insert(0, Block::Code(Code { heading, text, code }));
+            content.blocks.insert(0, shown_once(&admin, "admin-invitation-link", code));
             admin.show(content)
         }
         Err(error) => {
@@ -72,9 +70,10 @@ async fn act(admin: &Admin) -> Result<Option<String>, Error> {
 
 fn requested(admin: &Admin) -> Result<NewInvitation, Error> {
     let role = Role::parse(admin.given("role").unwrap_or(Role::user().as_str()));
-    let days = admin.given("days").map(|days| days.parse::<u32>().ok().filter(|days| *days > 0));
+    let days =
+        admin.given("expiresIn").map(|days| days.parse::<u32>().ok().filter(|days| *days > 0));
     let why = "must be a number of days, from 1 to 90";
-    let days = days.map(|days| days.ok_or_else(|| Error::field("days", why))).transpose()?;
+    let days = days.map(|days| days.ok_or_else(|| Error::field("expiresIn", why))).transpose()?;
     let valid_until = last_day(admin)?;
     let granted = admin.params.all("modules");
     let grant = |id: &str| OpenGrant { module_id: id.to_owned(), valid_until };
@@ -175,7 +174,7 @@ async fn form(admin: &Admin, rejected: &Rejected) -> Result<AdminForm, Error> {
         Field {
             hint: Some(admin.text("admin-invitation-days-hint")),
             ..field(
-                "days",
+                "expiresIn",
                 "admin-invitation-days",
                 &(DEFAULT_TTL.as_secs() / DAY).to_string(),
                 Input::Text,

@@ -7,7 +7,7 @@ use super::{
     Admin, Content, Rejected,
     shared::{
         READ, Values, action, asked, change_of, cut, deletion, is_ticked, lines, no_such_action,
-        path_of, scope,
+        path_of, scope, switch,
     },
 };
 use crate::{
@@ -270,25 +270,12 @@ async fn page(admin: &Admin, id: &str, rejected: &Rejected) -> Result<Response> 
         action: admin.path.clone(),
         hidden: change_of("change", issuer.updated_at),
         fields: fields(admin, &values, &issuer.settings),
-        submit: admin.text("admin-set-save"),
+        submit: admin.text("admin-save"),
         ..AdminForm::default()
     };
-    let is_enabled = issuer.disabled_at.is_none();
-    let (heading, text, does) = if is_enabled {
-        ("admin-issuer-disable", "admin-issuer-disable-text", "disable")
-    } else {
-        ("admin-issuer-enable", "admin-issuer-enable-text", "enable")
-    };
-    let switch = AdminForm {
-        id: "switch",
-        heading: Some(admin.text(heading)),
-        text: Some(admin.text(text)),
-        action: admin.path.clone(),
-        hidden: action(does),
-        submit: admin.text(heading),
-        is_dangerous: is_enabled,
-        ..AdminForm::default()
-    };
+    let disable = ("admin-issuer-disable", "admin-issuer-disable-text");
+    let enable = ("admin-issuer-enable", "admin-issuer-enable-text");
+    let switch = switch(admin, issuer.disabled_at.is_none(), disable, enable);
     let content = Content {
         section: AdminSection::Clients,
         title: issuer.id.clone(),

@@ -2,10 +2,7 @@
 
 use poem::{Response, Result, handler};
 
-use super::{
-    Admin, Content, Rejected,
-    listing::{confirmation, failed},
-};
+use super::{Admin, Content, Rejected, listing::failed, shared::confirmation};
 use crate::{
     clock::Timestamp,
     error::Error,
@@ -191,7 +188,7 @@ fn ban_form(admin: &Admin, keys: &[KeyRecord]) -> Option<Block> {
                     input: Input::Choice(choices),
                     ..Field::default()
                 },
-                confirmation(admin, "op-ban-confirm"),
+                confirmation(admin, "confirm", "op-ban-confirm"),
             ],
             submit: admin.text("op-ban"),
             is_dangerous: true,

@@ -6,7 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use poem::{Response, Result, http::StatusCode};
 use serde_json::Value;
 
-use super::{Admin, ROWS, Rejected, see_other, shared::path_of};
+use super::{
+    Admin, Rejected, see_other,
+    shared::{READ, next_page, path_of},
+};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
@@ -138,7 +141,7 @@ impl<'a> Listing<'a> {
 
     /// The rows to read: one more than are shown, which tells whether another page follows.
     pub(super) const fn rows(&self) -> i64 {
-        ROWS as i64 + 1
+        READ
     }
 
     /// The rows of this page, and the URL of the next one; `key` is what the list is ordered by.
@@ -152,13 +155,7 @@ impl<'a> Listing<'a> {
             return Ok((vec![], None));
         }
         let mut rows = rows.await.map_err(failed)?;
-        let has_more = rows.len() > ROWS;
-        rows.truncate(ROWS);
-        let last = rows.last().filter(|_| has_more).map(key);
-        let next = last.map(|last| {
-            let query = self.given.clone().with("cursor", last).encode();
-            format!("{}?{query}", self.path)
-        });
+        let next = next_page(&mut rows, (&self.path, self.given.clone()), "cursor", key);
         Ok((rows, next))
     }
 
@@ -256,15 +253,4 @@ pub(super) fn details(detail: &Value) -> Cell {
 pub(super) fn texts(texts: impl IntoIterator<Item = Option<String>>) -> Cell {
     let lines: Vec<String> = texts.into_iter().flatten().collect();
     if lines.is_empty() { Cell::Nothing } else { Cell::Lines(lines) }
-}
-
-/// The checkbox that confirms what cannot be undone.
-pub(super) fn confirmation(admin: &Admin, label: &str) -> Field {
-    let (label, input) = (admin.text(label), Input::Checkbox);
-    Field { name: "confirm", label, input, is_required: true, ..Field::default() }
-}
-
-/// The state of a resource that a form was filled in for: its hidden field `version`.
-pub(super) fn version(updated_at: Timestamp) -> (&'static str, String) {
-    ("version", updated_at.micros().to_string())
 }

@@ -253,7 +253,7 @@ async fn page(admin: &Admin, id: &str, rejected: &Rejected) -> Result<Response> 
         action: admin.path.clone(),
         hidden: change_of("change", module.updated_at),
         fields: fields(admin, &values, Some(&module)),
-        submit: admin.text("admin-set-save"),
+        submit: admin.text("admin-save"),
         ..AdminForm::default()
     };
     let content = Content {

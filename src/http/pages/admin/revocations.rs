@@ -4,7 +4,8 @@ use poem::{Response, Result, handler};
 
 use super::{
     Admin, Content, Rejected,
-    listing::{Listing, Names, client, confirmation},
+    listing::{Listing, Names, client},
+    shared::confirmation,
 };
 use crate::{
     clock::Timestamp,
@@ -159,7 +160,7 @@ fn new_page(admin: &Admin, rejected: &Rejected) -> Result<Response> {
             Field { is_required: true, ..field("target", "op-target", "op-target-hint") },
             field("scope", "admin-scope", "op-scope-hint"),
             field("reason", "op-reason", "op-reason-hint"),
-            confirmation(admin, "op-revoke-confirm"),
+            confirmation(admin, "confirm", "op-revoke-confirm"),
         ],
         submit: admin.text("op-revoke"),
         is_dangerous: true,

@@ -181,7 +181,7 @@ async fn page(admin: &Admin, name: &str, rejected: &Rejected) -> Result<Response
             action: admin.path.clone(),
             hidden: change_of("change", entry.updated_at),
             fields: fields(admin, &values, &entry.settings),
-            submit: admin.text("admin-set-save"),
+            submit: admin.text("admin-save"),
             ..AdminForm::default()
         }),
     ];

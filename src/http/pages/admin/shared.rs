@@ -1,5 +1,5 @@
-//! What the pages of clients, modules, roles and issuers have in common: pagination, the version of
-//! the state that a form was made for, and the values of a form that is shown again.
+//! What the pages have in common: pagination, forms that switch, delete and confirm, secrets that are
+//! shown once, and the values of a form that is shown again.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::{Admin, ROWS, Rejected};
 use crate::{
     clock::Timestamp,
     error::Error,
-    http::views::{AdminForm, Cell, Field, Input},
+    http::views::{AdminForm, Block, Cell, Code, Field, Input},
     oauth::{params::Params, scope::Scope},
 };
 
 /// The rows to read for a page: one more shows whether another page follows.
 pub(super) const READ: i64 = ROWS as i64 + 1;
 
-/// Cuts rows to a page; returns the URL of the next one, whose parameter `name` is the key of the
-/// last row.
-pub(super) fn cut<T>(
-    admin: &Admin,
+/// Cuts rows to a page; returns the URL of the next one, at `path` with the parameters `asked`,
+/// whose parameter `name` is the key of the last row.
+pub(super) fn next_page<T>(
     rows: &mut Vec<T>,
+    (path, asked): (&str, Params),
     name: &str,
     key: impl Fn(&T) -> String,
 ) -> Option<String> {
@@ -30,10 +30,19 @@ pub(super) fn cut<T>(
     }
     rows.truncate(ROWS);
     let last = rows.last().map(key)?;
+    Some(format!("{path}?{}", asked.without(&[name]).with(name, last).encode()))
+}
+
+/// As [`next_page`], of the list at the page that was asked for.
+pub(super) fn cut<T>(
+    admin: &Admin,
+    rows: &mut Vec<T>,
+    name: &str,
+    key: impl Fn(&T) -> String,
+) -> Option<String> {
     // The parameters of a POST are those of its form.
     let asked = if admin.url.is_some() { admin.params.clone() } else { Params::default() };
-    let next = asked.without(&[name, "done", "lang"]).with(name, last);
-    Some(format!("{}?{}", admin.path, next.encode()))
+    next_page(rows, (&admin.path, asked.without(&["done", "lang"])), name, key)
 }
 
 /// A parameter of the URL; `None` also where a form was sent.
@@ -61,7 +70,12 @@ pub(super) fn user(user_id: Option<&str>, subject: &str) -> Cell {
 
 /// The hidden fields of a form that changes a state.
 pub(super) fn change_of(action: &str, updated_at: Timestamp) -> Vec<(&'static str, String)> {
-    vec![("action", action.to_owned()), ("version", updated_at.micros().to_string())]
+    vec![("action", action.to_owned()), version(updated_at)]
+}
+
+/// The state of a resource that a form was filled in for: its hidden field `version`.
+pub(super) fn version(updated_at: Timestamp) -> (&'static str, String) {
+    ("version", updated_at.micros().to_string())
 }
 
 /// The hidden fields of a form that applies to any state.
@@ -79,7 +93,7 @@ pub(super) fn is_ticked(admin: &Admin, name: &str) -> bool {
 }
 
 pub(super) fn yes_or_no(admin: &Admin, is_on: bool) -> String {
-    admin.text(if is_on { "admin-set-yes" } else { "admin-set-no" })
+    admin.text(if is_on { "admin-yes" } else { "admin-no" })
 }
 
 /// The lines of a field that are not empty.
@@ -127,17 +141,44 @@ pub(super) fn deletion(
         text: Some(text),
         action: admin.path.clone(),
         hidden: change_of("delete", updated_at),
-        fields: vec![Field {
-            name: "confirm",
-            label: admin.text("admin-set-confirm"),
-            input: Input::Checkbox,
-            is_required: true,
-            ..Field::default()
-        }],
+        fields: vec![confirmation(admin, "confirm", "admin-set-confirm")],
         submit: admin.text("admin-set-delete"),
         is_dangerous: true,
         ..AdminForm::default()
     }
+}
+
+/// The checkbox that confirms what cannot be undone ([`Admin::confirmed`]).
+pub(super) fn confirmation(admin: &Admin, name: &'static str, label: &str) -> Field {
+    let (label, input) = (admin.text(label), Input::Checkbox);
+    Field { name, label, input, is_required: true, ..Field::default() }
+}
+
+/// The form that disables or enables the resource of a page: the messages of its button and of what
+/// that does, for each.
+pub(super) fn switch(
+    admin: &Admin,
+    is_enabled: bool,
+    disable: (&str, &str),
+    enable: (&str, &str),
+) -> AdminForm {
+    let (does, (button, text)) = if is_enabled { ("disable", disable) } else { ("enable", enable) };
+    AdminForm {
+        id: "switch",
+        heading: Some(admin.text(button)),
+        text: Some(admin.text(text)),
+        action: admin.path.clone(),
+        hidden: action(does),
+        submit: admin.text(button),
+        is_dangerous: is_enabled,
+        ..AdminForm::default()
+    }
+}
+
+/// A secret that is on the response to a form only; `heading`: the message that names it.
+pub(super) fn shown_once(admin: &Admin, heading: &str, code: String) -> Block {
+    let (heading, text) = (admin.text(heading), admin.text("admin-secret-once"));
+    Block::Code(Code { heading, text, code })
 }
 
 /// The values of a form: as they were typed where it was refused, else as they are stored.

@@ -6,8 +6,9 @@ use url::form_urlencoded;
 
 use super::{
     Admin, Content, Rejected,
-    listing::{Listing, Names, confirmation, failed, moment},
+    listing::{Listing, Names, failed, moment},
     revocations, see_other, sessions,
+    shared::confirmation,
 };
 use crate::{
     clock::Timestamp,
@@ -200,7 +201,7 @@ async fn details(admin: &Admin, subject: &str) -> Result<Vec<Block>> {
         text: Some(admin.text("op-log-out-subject-text")),
         action: PATH.to_owned(),
         hidden: hidden("log-out"),
-        fields: vec![confirmation(admin, "op-log-out-subject-confirm")],
+        fields: vec![confirmation(admin, "confirm", "op-log-out-subject-confirm")],
         submit: admin.text("op-log-out-subject"),
         is_dangerous: true,
         ..AdminForm::default()

@@ -4,8 +4,8 @@ use poem::{Response, Result, handler, web::Path};
 
 use super::{
     Admin, Content, Rejected,
-    shared::{self, Values, last_day},
-    users::{LIST, password_block, path_of, role_choices, state},
+    shared::{self, Values, confirmation, last_day, shown_once, switch, version},
+    users::{LIST, path_of, role_choices, state},
 };
 use crate::{
     api_error::ApiError,
@@ -56,7 +56,7 @@ pub async fn change(admin: Admin, Path(id): Path<String>) -> Result<Response> {
         Ok(Done::Password(password)) => {
             let again = Rejected::default();
             let mut content = page(&admin, &id, &again).await.map_err(ApiError::from)?;
-            content.blocks.insert(0, password_block(&admin, password));
+            content.blocks.insert(0, shown_once(&admin, "admin-password", password));
             admin.show(content)
         }
         Err(error) => {
@@ -209,10 +209,6 @@ impl Page<'_> {
         }
     }
 
-    fn version(&self) -> (&'static str, String) {
-        ("version", self.account.updated_at.micros().to_string())
-    }
-
     /// The values of the form that does `action`.
     fn values(&self, action: &str) -> Values<'_> {
         Values::of(self.admin, action, self.rejected)
@@ -261,7 +257,7 @@ impl Page<'_> {
         };
         let mut form = self.form("update", ACTION, "admin-save");
         form.heading = Some(self.admin.text("admin-user-update"));
-        form.hidden.push(self.version());
+        form.hidden.push(version(self.account.updated_at));
         let roles = Input::Choice(role_choices(self.admin).await?);
         let username = user.username.as_deref().unwrap_or_default();
         form.fields = vec![
@@ -496,20 +492,14 @@ impl Page<'_> {
     /// To disable, enable and delete the user.
     fn ends(&self) -> [Block; 2] {
         let admin = self.admin;
-        let mut switch = match self.account.user.disabled_at {
-            None => self.form("switch", "disable", "admin-user-disable"),
-            Some(_) => self.form("switch", "enable", "admin-user-enable"),
-        };
         let is_enabled = self.account.user.disabled_at.is_none();
-        switch.is_dangerous = is_enabled;
-        switch.text = Some(admin.text(match is_enabled {
-            true => "admin-user-disable-text",
-            false => "admin-user-enable-text",
-        }));
+        let disable = ("admin-user-disable", "admin-user-disable-text");
+        let enable = ("admin-user-enable", "admin-user-enable-text");
+        let switch = switch(admin, is_enabled, disable, enable);
         let mut delete = self.form("delete", "delete", "admin-user-delete");
         delete.heading = Some(admin.text("admin-user-delete-title"));
         delete.text = Some(admin.text("admin-user-delete-text"));
-        delete.hidden.push(self.version());
+        delete.hidden.push(version(self.account.updated_at));
         delete.fields = vec![confirmation(admin, "confirm_delete", "admin-user-delete-confirm")];
         delete.is_dangerous = true;
         [Block::Form(switch), Block::Form(delete)]
@@ -519,15 +509,4 @@ impl Page<'_> {
 /// The path of a client, whose id may be a URL.
 fn path_of_client(id: &str) -> String {
     shared::path_of(AdminSection::Clients.path(), id)
-}
-
-/// A box that must be ticked.
-fn confirmation(admin: &Admin, name: &'static str, label: &str) -> Field {
-    Field {
-        name,
-        label: admin.text(label),
-        input: Input::Checkbox,
-        is_required: true,
-        ..Field::default()
-    }
 }

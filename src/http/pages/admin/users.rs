@@ -4,7 +4,7 @@ use poem::{Response, Result, handler};
 
 use super::{
     Admin, Content, Rejected,
-    shared::{READ, cut},
+    shared::{READ, cut, shown_once},
 };
 use crate::{
     api_error::ApiError,
@@ -13,7 +13,7 @@ use crate::{
         accounts::register::Registration,
         admin::{roles, users},
     },
-    http::views::{AdminForm, AdminSection, Block, Cell, Code, Field, FormMethod, Input, Table},
+    http::views::{AdminForm, AdminSection, Block, Cell, Field, FormMethod, Input, Table},
     model::user::{Role, UserRecord, canonical},
     storage::users::{TextMatch, UserFilter, page},
 };
@@ -44,13 +44,7 @@ pub async fn list(admin: Admin) -> Result<Response> {
         ("false".to_owned(), admin.text("admin-enabled")),
         ("true".to_owned(), admin.text("admin-disabled")),
     ];
-    let field = |name, label: &str, input| Field {
-        name,
-        label: admin.text(label),
-        value: admin.given(name).unwrap_or_default().to_owned(),
-        input,
-        ..Field::default()
-    };
+    let field = |name, label, input| field(&admin, name, label, input);
     let filters = AdminForm {
         id: "filter",
         method: FormMethod::Get,
@@ -145,6 +139,12 @@ fn own((value, label): (&str, &str)) -> (String, String) {
     (value.to_owned(), label.to_owned())
 }
 
+/// A filter, or a field of a form that is shown again: with what was typed.
+fn field(admin: &Admin, name: &'static str, label: &str, input: Input) -> Field {
+    let value = admin.given(name).unwrap_or_default().to_owned();
+    Field { name, label: admin.text(label), value, input, ..Field::default() }
+}
+
 /// Asks for a new user.
 #[handler]
 pub async fn new(admin: Admin) -> Result<Response> {
@@ -153,13 +153,7 @@ pub async fn new(admin: Admin) -> Result<Response> {
 }
 
 async fn form(admin: &Admin) -> Result<Content, Error> {
-    let field = |name, label: &str, input| Field {
-        name,
-        label: admin.text(label),
-        value: admin.given(name).unwrap_or_default().to_owned(),
-        input,
-        ..Field::default()
-    };
+    let field = |name, label, input| field(admin, name, label, input);
     let role = field("role", "admin-role", Input::Choice(role_choices(admin).await?));
     let role_value = admin.given("role").unwrap_or(Role::user().as_str()).to_owned();
     let form = AdminForm {
@@ -193,7 +187,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
         Ok((account, None)) => admin.done(&path_of(&account.user.id), "user-created"),
         Ok((account, Some(password))) => {
             let blocks = vec![
-                password_block(&admin, password),
+                shown_once(&admin, "admin-password", password),
                 Block::Links(vec![(admin.text("admin-user-open"), path_of(&account.user.id))]),
             ];
             let above = vec![(admin.text("admin-users"), LIST.to_owned())];
@@ -219,10 +213,4 @@ async fn create_user(admin: &Admin) -> Result<(UserRecord, Option<String>), Erro
     };
     let created = users::create(&admin.app, registration, role, None, &admin.actor).await?;
     Ok(created.with_secret(generated).resource)
-}
-
-/// A generated password, which is shown once.
-pub(super) fn password_block(admin: &Admin, code: String) -> Block {
-    let (heading, text) = (admin.text("admin-password"), admin.text("admin-secret-once"));
-    Block::Code(Code { heading, text, code })
 }

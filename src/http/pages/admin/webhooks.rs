@@ -6,13 +6,14 @@ use poem::{Response, Result, handler, http::StatusCode, web::Path};
 
 use super::{
     Admin, Content, Rejected, events,
-    listing::{Listing, confirmation, failed, texts, version},
+    listing::{Listing, failed, texts},
+    shared::{change_of, confirmation, shown_once, switch},
 };
 use crate::{
     clock::Timestamp,
     error::Error,
     flows::{admin::webhooks, webhooks::Sent},
-    http::views::{AdminForm, AdminSection, Block, Cell, Code, Facts, Field, Input, Table, Tone},
+    http::views::{AdminForm, AdminSection, Block, Cell, Facts, Field, Input, Table, Tone},
     model::{
         event_types::EVENT_TYPES,
         webhook::{Delivery, DeliveryState, MOST_WEBHOOKS, Webhook, WebhookSettings},
@@ -45,7 +46,7 @@ pub async fn add(admin: Admin) -> Result<Response> {
     match created {
         Ok(created) => {
             let (webhook, secret) = created.resource;
-            let shown = secret.map(|secret| secret_block(&admin, secret));
+            let shown = secret.map(|secret| shown_once(&admin, "op-secret", secret));
             let link = (webhook.id.clone(), url_of(&webhook.id));
             let blocks = shown.into_iter().chain([Block::Links(vec![link])]).collect();
             admin.show(content(&admin, admin.text("op-webhook-added"), blocks))
@@ -108,7 +109,7 @@ async fn change(admin: &Admin, id: &str) -> Result<Outcome, Error> {
                 .map_err(|_| Error::field("overlapSeconds", admin.text("op-overlap-wrong")))?;
             let overlap = Duration::from_secs(seconds);
             let (_, secret) = webhooks::rotate_secret(app, id, overlap, actor).await?;
-            return Ok(Outcome::Shown(secret_block(admin, secret)));
+            return Ok(Outcome::Shown(shown_once(admin, "op-secret", secret)));
         }
         "delete" => {
             admin.confirmed("confirm")?;
@@ -134,14 +135,6 @@ fn settings(admin: &Admin) -> WebhookSettings {
 /// An id has no character that a URL escapes.
 fn url_of(id: &str) -> String {
     format!("{PATH}/{id}")
-}
-
-fn secret_block(admin: &Admin, secret: String) -> Block {
-    Block::Code(Code {
-        heading: admin.text("op-secret"),
-        text: admin.text("op-secret-once"),
-        code: secret,
-    })
 }
 
 fn test_block(admin: &Admin, sent: Sent) -> Block {
@@ -287,7 +280,7 @@ fn forms(admin: &Admin, webhook: &Webhook, rejected: &Rejected) -> Vec<Block> {
     let form = |id: &'static str, action: &str| AdminForm {
         id,
         action: url_of(&webhook.id),
-        hidden: vec![("action", action.to_owned()), version(webhook.updated_at)],
+        hidden: change_of(action, webhook.updated_at),
         ..AdminForm::default()
     };
     // What was typed stays on a form that was refused, unless the webhook has changed meanwhile.
@@ -301,15 +294,8 @@ fn forms(admin: &Admin, webhook: &Webhook, rejected: &Rejected) -> Vec<Block> {
         ..form("test", "test")
     };
     let is_enabled = webhook.disabled_at.is_none();
-    let (action, key) =
-        if is_enabled { ("disable", "op-disable") } else { ("enable", "op-enable") };
-    let about = if is_enabled { "op-disable-text" } else { "op-enable-text" };
-    let switch = AdminForm {
-        heading: Some(admin.text(key)),
-        text: Some(admin.text(about)),
-        submit: admin.text(key),
-        ..form("switch", action)
-    };
+    let (disable, enable) = (("op-disable", "op-disable-text"), ("op-enable", "op-enable-text"));
+    let switch = switch(admin, is_enabled, disable, enable);
     let edit = AdminForm {
         heading: Some(admin.text("op-settings")),
         fields: settings_fields(admin, &shown).into(),
@@ -331,7 +317,7 @@ fn forms(admin: &Admin, webhook: &Webhook, rejected: &Rejected) -> Vec<Block> {
     };
     let delete = AdminForm {
         heading: Some(admin.text("op-delete-webhook")),
-        fields: vec![confirmation(admin, "op-delete-webhook-confirm")],
+        fields: vec![confirmation(admin, "confirm", "op-delete-webhook-confirm")],
         submit: admin.text("op-delete-webhook"),
         is_dangerous: true,
         ..form("delete", "delete")

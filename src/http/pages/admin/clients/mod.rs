@@ -9,7 +9,7 @@ pub use self::one::{show, submit};
 use self::snippets::Framework;
 use super::{
     Admin, Content, Rejected,
-    shared::{READ, Values, asked, cut, is_ticked, lines, path_of, scope},
+    shared::{READ, Values, asked, cut, is_ticked, lines, path_of, scope, shown_once},
 };
 use crate::{
     api_error::ApiError,
@@ -169,7 +169,7 @@ pub async fn create(admin: Admin) -> Result<Response> {
     };
     let path = path_of(PATH, &client.id);
     let mut blocks = vec![Block::Text(admin.text("admin-client-made"))];
-    blocks.extend(secret.map(|secret| Block::Code(shown_once(&admin, secret))));
+    blocks.extend(secret.map(|secret| shown_once(&admin, "admin-client-secret", secret)));
     let framework = admin.given("framework").and_then(Framework::parse);
     blocks.push(Block::Code(snippet(&admin, &client, framework.unwrap_or(Framework::Curl))));
     blocks.push(Block::Links(vec![(admin.text("admin-client-open"), path)]));
@@ -183,15 +183,6 @@ pub async fn create(admin: Admin) -> Result<Response> {
 
 fn above(admin: &Admin) -> Vec<(String, String)> {
     vec![(admin.text("admin-clients"), PATH.to_owned())]
-}
-
-/// A secret on the only page that has it.
-fn shown_once(admin: &Admin, secret: String) -> Code {
-    Code {
-        heading: admin.text("admin-client-secret"),
-        text: admin.text("admin-client-secret-once"),
-        code: secret,
-    }
 }
 
 fn snippet(admin: &Admin, client: &Client, framework: Framework) -> Code {

@@ -6,7 +6,7 @@ use poem::{Response, Result, handler, web::Path};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{PATH, above, common_fields, frameworks, shown_once, snippet, source, state};
+use super::{PATH, above, common_fields, frameworks, snippet, source, state};
 use crate::{
     api_error::ApiError,
     clock::Timestamp,
@@ -22,7 +22,7 @@ use crate::{
             clients::snippets::Framework,
             shared::{
                 READ, Values, action, asked, change_of, cut, deletion, is_ticked, lines,
-                no_such_action, scope, user, yes_or_no,
+                no_such_action, scope, shown_once, switch, user, yes_or_no,
             },
         },
         views::{AdminForm, AdminSection, Block, Cell, Facts, Field, FormMethod, Input, Table},
@@ -159,7 +159,7 @@ async fn page(
 ) -> Result<Response> {
     let client = clients::by_id(&admin.app, id).await.map_err(ApiError::from)?;
     let mut blocks = vec![];
-    blocks.extend(secret.map(|secret| Block::Code(shown_once(admin, secret))));
+    blocks.extend(secret.map(|secret| shown_once(admin, "admin-client-secret", secret)));
     blocks.push(Block::Facts(facts(admin, &client)));
     let is_ours = matches!(client.source, Source::Operator | Source::Registration);
     if is_ours {
@@ -171,7 +171,7 @@ async fn page(
             action: admin.path.clone(),
             hidden: change_of("change", client.updated_at),
             fields: common_fields(admin, &values, &client.metadata),
-            submit: admin.text("admin-set-save"),
+            submit: admin.text("admin-save"),
             ..AdminForm::default()
         }));
         blocks.push(Block::Form(editor(admin, &client, rejected)));
@@ -180,7 +180,10 @@ async fn page(
         blocks.push(Block::Text(admin.text("admin-client-managed")));
     }
     if client.source != Source::BuiltIn {
-        blocks.push(Block::Form(switch(admin, &client)));
+        let disable = ("admin-client-disable", "admin-client-disable-text");
+        let enable = ("admin-client-enable", "admin-client-enable-text");
+        let is_enabled = client.disabled_at.is_none();
+        blocks.push(Block::Form(switch(admin, is_enabled, disable, enable)));
     }
     blocks.push(Block::Table(open_sessions(admin, &client).await?));
     let framework = asked(admin, "snippet").and_then(Framework::parse);
@@ -308,7 +311,7 @@ fn editor(admin: &Admin, client: &Client, rejected: &Rejected) -> AdminForm {
             is_required: true,
             ..Field::default()
         }],
-        submit: admin.text("admin-set-save"),
+        submit: admin.text("admin-save"),
         ..AdminForm::default()
     }
 }
@@ -355,26 +358,6 @@ fn secret_forms(admin: &Admin, client: &Client) -> Vec<AdminForm> {
         });
     }
     forms
-}
-
-/// The form that disables or enables the client.
-fn switch(admin: &Admin, client: &Client) -> AdminForm {
-    let is_enabled = client.disabled_at.is_none();
-    let (heading, text, does) = if is_enabled {
-        ("admin-client-disable", "admin-client-disable-text", "disable")
-    } else {
-        ("admin-client-enable", "admin-client-enable-text", "enable")
-    };
-    AdminForm {
-        id: "switch",
-        heading: Some(admin.text(heading)),
-        text: Some(admin.text(text)),
-        action: admin.path.clone(),
-        hidden: action(does),
-        submit: admin.text(heading),
-        is_dangerous: is_enabled,
-        ..AdminForm::default()
-    }
 }
 
 async fn open_sessions(admin: &Admin, client: &Client) -> Result<Table> {
