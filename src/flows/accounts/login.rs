@@ -422,7 +422,7 @@ async fn authenticate(
 /// Stores the session, unless the password was changed or the account disabled meanwhile: that is an
 /// error if the hash was up to date, and `false` if it was outdated. Then a concurrent login may have
 /// replaced it, and the password is verified again. `device`: what is remembered in place of the
-/// second factor.
+/// second factor; `false` also where it was forgotten meanwhile.
 async fn open(
     app: &App,
     authenticated: Authenticated,
@@ -440,9 +440,10 @@ async fn open(
         return if was_outdated { Ok(false) } else { Err(Error::InvalidCredentials) };
     }
     if let Some(device) = device {
-        // It may have been forgotten meanwhile, for example by a logout everywhere.
+        // It may have been forgotten meanwhile, for example by a logout everywhere: then the second
+        // factor is asked for.
         if !remembered_rows::record_use(&mut tx, device, now).await? {
-            return Err(Error::InvalidCredentials);
+            return Ok(false);
         }
         diagnostics::record("login.second_factor", "the device is remembered");
     }
