@@ -1,13 +1,22 @@
 //! Sessions and their refresh token families.
 
+mod overviews;
+mod revocations;
+
 use serde::Serialize;
 
+pub use self::{
+    overviews::{SessionFilter, overview_of, page},
+    revocations::{
+        SessionSelector, last_revocation, lock_last_revocation, queue_logout_delivery, revoke,
+        revoke_all, revoke_all_of_client, subjects_of,
+    },
+};
 use super::{
     AuditedWrite, Db, Error, Result, Row, Statement, Tx,
     audited::{Stamp, run_with},
-    change_counters::{self, Counter},
     consents,
-    modules::{lock_external, open_grants, read_open_grants},
+    modules::{open_grants, read_open_grants},
     outbox,
     shared_sessions::{self, Opening},
     statement::{hex, one, optional_hex},
@@ -17,7 +26,7 @@ use crate::{
     clock::Timestamp,
     model::{
         event::Event,
-        session::{RevocationReason, Session, SessionDetails, SessionOverview},
+        session::{Session, SessionDetails},
     },
     oauth::scope::Scope,
 };
@@ -46,22 +55,7 @@ macro_rules! has_logout_uri {
     };
 }
 
-/// Queues deliveries for sessions whose clients have a back-channel logout URI; a condition
-/// follows.
-macro_rules! insert_deliveries {
-    ($now:literal) => {
-        concat!(
-            "INSERT INTO logout_deliveries (id, client_id, subject, session_id, attempts, next_attempt_at, created_at) \
-             SELECT id, client_id, subject, id, 0, ",
-            $now,
-            ", ",
-            $now,
-            " FROM sessions WHERE ",
-            has_logout_uri!(),
-            " AND "
-        )
-    };
-}
+use has_logout_uri;
 
 /// A new session.
 #[derive(Debug)]
@@ -618,266 +612,6 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
         return Ok(None);
     }
     shared_sessions::by_id(db, id).await
-}
-
-macro_rules! overview {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, subject, user_id, client_id, browser_session_id, scope, created_at, authenticated_at, rotated_at, \
-             idle_expires_at, expires_at, revoked_at, revocation_reason, address, user_agent FROM sessions \
-             WHERE exchanged_at IS NOT NULL AND ",
-            $rest
-        )
-    };
-}
-
-/// Filters of [`page`]; `None` matches every session.
-#[derive(Clone, Debug, Default)]
-pub struct SessionFilter {
-    pub user_id: Option<String>,
-    /// The `sub` of its tokens, of a user without an account.
-    pub subject: Option<String>,
-    pub client_id: Option<String>,
-    /// Whether the session is neither revoked nor expired.
-    pub live: Option<bool>,
-}
-
-/// Up to `most` matching sessions with ids below `before`, newest first, without unexchanged codes.
-pub async fn page(
-    db: &Db,
-    filter: &SessionFilter,
-    before: &str,
-    most: i64,
-    now: Timestamp,
-) -> Result<Vec<SessionOverview>> {
-    let live = filter.live == Some(true);
-    let ended = filter.live == Some(false);
-    let statement = Statement::new(overview!("id < $1"))
-        .bind(before)
-        .filter("AND user_id = $", filter.user_id.as_deref())
-        .filter("AND user_id IS NULL AND subject = $", filter.subject.as_deref())
-        .filter("AND client_id = $", filter.client_id.as_deref())
-        .only_if(live, "AND revoked_at IS NULL")
-        .filter("AND idle_expires_at > $", live.then_some(now))
-        .filter("AND expires_at > $", live.then_some(now))
-        .filter("AND (revoked_at IS NOT NULL OR idle_expires_at <= $", ended.then_some(now))
-        .filter("OR expires_at <= $)", ended.then_some(now))
-        .with("ORDER BY id DESC LIMIT $", most);
-    db.read(statement).await?.iter().map(overview_from_row).collect()
-}
-
-/// Finds a session by id, unless it is an unexchanged code.
-pub async fn overview_of(db: &Db, id: &str) -> Result<Option<SessionOverview>> {
-    let statement = Statement::new(overview!("id = $1")).bind(id);
-    one(db.read(statement).await?).map(|row| overview_from_row(&row)).transpose()
-}
-
-fn overview_from_row(row: &Row) -> Result<SessionOverview> {
-    let scope: String = row.get("scope")?;
-    Ok(SessionOverview {
-        id: row.get("id")?,
-        subject: row.get("subject")?,
-        user_id: row.get("user_id")?,
-        client_id: row.get("client_id")?,
-        browser_session_id: row.get("browser_session_id")?,
-        scope: Scope::parse(&scope).map_err(|why| Error::Corrupt(why.to_owned()))?,
-        created_at: Timestamp(row.get("created_at")?),
-        authenticated_at: row.get::<Option<i64>>("authenticated_at")?.map(Timestamp),
-        rotated_at: Timestamp(row.get("rotated_at")?),
-        idle_expires_at: Timestamp(row.get("idle_expires_at")?),
-        expires_at: Timestamp(row.get("expires_at")?),
-        revoked_at: row.get::<Option<i64>>("revoked_at")?.map(Timestamp),
-        revocation_reason: row.get("revocation_reason")?,
-        address: row.get("address")?,
-        user_agent: row.get("user_agent")?,
-    })
-}
-
-/// Revokes a session; `false` if it was revoked already or does not exist.
-pub async fn revoke(
-    tx: &mut Tx,
-    id: &str,
-    reason: RevocationReason,
-    now: Timestamp,
-) -> Result<bool> {
-    let rows = tx
-        .run(
-            Statement::new(
-                "UPDATE sessions SET revoked_at = $2, revocation_reason = $3 \
-                 WHERE id = $1 AND revoked_at IS NULL RETURNING id",
-            )
-            .bind(id)
-            .bind(now)
-            .bind(reason.as_str()),
-        )
-        .await?;
-    Ok(!rows.is_empty())
-}
-
-/// Queues a logout delivery for a session that is about to be revoked, if its client has a logout
-/// URI.
-pub async fn queue_logout_delivery(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
-    let statement = Statement::new(concat!(
-        insert_deliveries!("$2"),
-        "id = $1 AND revoked_at IS NULL ON CONFLICT DO NOTHING"
-    ));
-    tx.run(statement.bind(id).bind(now)).await?;
-    Ok(())
-}
-
-/// When the sessions of a back end's user were last revoked by [`revoke_all`]. Other revocations of
-/// this user's sessions wait until the transaction ends.
-pub async fn lock_last_revocation(tx: &mut Tx, subject: &str) -> Result<Option<Timestamp>> {
-    lock_external(tx, subject).await?;
-    let statement = Statement::new(
-        "SELECT MAX(revoked_at) AS at FROM sessions \
-         WHERE user_id IS NULL AND subject = $1 AND revocation_reason = $2",
-    );
-    let reason = RevocationReason::SubjectRevoked.as_str();
-    let row = one(tx.run(statement.bind(subject).bind(reason)).await?);
-    Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
-}
-
-/// When a session of a user was last revoked: [`revoke_all`] takes a later time.
-pub async fn last_revocation(tx: &mut Tx, user_id: &str) -> Result<Option<Timestamp>> {
-    let statement = Statement::new("SELECT MAX(revoked_at) AS at FROM sessions WHERE user_id = $1");
-    let row = one(tx.run(statement.bind(user_id)).await?);
-    Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
-}
-
-/// Selects the sessions to revoke.
-#[derive(Clone, Copy, Debug)]
-pub enum SessionSelector<'a> {
-    /// All sessions of a user, without the one of this id; empty: all.
-    User(&'a str, &'a str),
-    /// The sessions of a user with one client.
-    UserAtClient(&'a str, &'a str),
-    /// The sessions of a browser session, without offline ones.
-    Browser(&'a str),
-    /// The sessions of a user but one, and but those of one browser session: the second id is of
-    /// either.
-    Others(&'a str, &'a str),
-    /// All sessions of a back end's user, by their `sub`.
-    External(&'a str),
-    /// The sessions of the subjects of a trusted issuer.
-    Issuer(&'a str),
-    /// The sessions of a user that JWTs of a trusted issuer have opened.
-    UserByIssuer(&'a str, &'a str),
-}
-
-/// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
-/// logout delivery for each client with a logout URI; returns their number. Offline sessions of a
-/// browser session stay valid, but their clients are notified too (Back-Channel Logout §2.7). A
-/// fixed number of statements, whatever the number of sessions. Call it last in a transaction: the
-/// next revocation of any process waits for this commit.
-pub async fn revoke_all(
-    tx: &mut Tx,
-    of: SessionSelector<'_>,
-    reason: RevocationReason,
-    now: Timestamp,
-    entries_expire_at: Timestamp,
-) -> Result<usize> {
-    // By $1 and $2, time and reason, the later statements find the rows that the first one revoked:
-    // the caller must not have revoked sessions of the same selection at the same time before.
-    // Deliveries are queued for all `selected` sessions; those that are also `bound` are revoked.
-    macro_rules! statements {
-        ($selected:literal, $bound:literal) => {
-            [
-                concat!(
-                    "UPDATE sessions SET revoked_at = $1, revocation_reason = $2 WHERE revoked_at IS NULL AND ",
-                    $selected,
-                    $bound,
-                    " RETURNING id"
-                ),
-                concat!(
-                    "INSERT INTO revocations (number, kind, target, reason, created_at, expires_at) \
-                     SELECT $5 + row_number() OVER (ORDER BY id), 'session', id, $2, $1, $6 FROM sessions \
-                     WHERE revoked_at = $1 AND revocation_reason = $2 AND ",
-                    $selected,
-                    $bound
-                ),
-                concat!(
-                    insert_deliveries!("$1"),
-                    "(revoked_at IS NULL OR (revoked_at = $1 AND revocation_reason = $2)) AND ",
-                    $selected,
-                    " ON CONFLICT DO NOTHING"
-                ),
-            ]
-        };
-    }
-    // Every condition uses both values, so that all statements have the same parameters.
-    let ([revoke, list, deliver], values) = match of {
-        SessionSelector::User(user, kept) => {
-            (statements!("user_id = $3 AND id <> $4", ""), [user, kept])
-        }
-        SessionSelector::UserAtClient(user, client) => {
-            let statements = statements!("user_id = $3 AND client_id = $4", "");
-            (statements, [user, client])
-        }
-        SessionSelector::Others(user, kept) => (
-            statements!("user_id = $3 AND id <> $4 AND COALESCE(browser_session_id, '') <> $4", ""),
-            [user, kept],
-        ),
-        // They live as long as an access token: the index of `expires_at` finds the few that exist.
-        SessionSelector::Issuer(issuer) => (
-            statements!(
-                "expires_at > $1 AND details LIKE '%\"issuer\":\"' || $3 || '\"%' AND $4 = ''",
-                ""
-            ),
-            [issuer, ""],
-        ),
-        SessionSelector::UserByIssuer(user, issuer) => (
-            statements!("user_id = $3 AND details LIKE '%\"issuer\":\"' || $4 || '\"%'", ""),
-            [user, issuer],
-        ),
-        SessionSelector::Browser(browser) => {
-            (statements!("browser_session_id = $3 AND $4 = ''", " AND NOT offline"), [browser, ""])
-        }
-        SessionSelector::External(subject) => {
-            (statements!("user_id IS NULL AND subject = $3 AND $4 = ''", ""), [subject, ""])
-        }
-    };
-    let bound =
-        |sql| Statement::new(sql).bind(now).bind(reason.as_str()).bind(values[0]).bind(values[1]);
-    let revoked = tx.run(bound(revoke)).await?.len();
-    tx.run(bound(deliver)).await?;
-    if revoked == 0 {
-        return Ok(0);
-    }
-    let count = i64::try_from(revoked).unwrap_or(i64::MAX);
-    let last = change_counters::advance(tx, Counter::Revocations, count).await?;
-    tx.run(bound(list).bind(last - count).bind(entries_expire_at)).await?;
-    Ok(revoked)
-}
-
-/// Every `sub` of a user: the id, and the pairwise subjects of sessions that are not revoked.
-pub async fn subjects_of(tx: &mut Tx, user_id: &str) -> Result<Vec<String>> {
-    let statement = Statement::new(
-        "SELECT DISTINCT subject FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND subject <> $1",
-    );
-    let rows = tx.run(statement.bind(user_id)).await?;
-    let own = std::iter::once(Ok(user_id.to_owned()));
-    own.chain(rows.iter().map(|row| row.get("subject"))).collect()
-}
-
-/// Revokes every session of a client; the caller adds the entry of the client to the revocation
-/// list.
-pub async fn revoke_all_of_client(
-    tx: &mut Tx,
-    client_id: &str,
-    reason: RevocationReason,
-    now: Timestamp,
-) -> Result<()> {
-    tx.run(
-        Statement::new(
-            "UPDATE sessions SET revoked_at = $1, revocation_reason = $2 WHERE revoked_at IS NULL AND client_id = $3",
-        )
-        .bind(now)
-        .bind(reason.as_str())
-        .bind(client_id),
-    )
-    .await?;
-    Ok(())
 }
 
 /// The number of sessions that are neither revoked nor expired.
