@@ -6,7 +6,7 @@ use propusk::http::views::{
     FormMethod, Input, Locale, Table, Tone,
 };
 
-use super::LONG;
+use super::samples::LONG;
 
 /// Lists with filters, a page of one thing, and a form that was refused.
 pub const PAGES: [&str; 3] = ["admin-list", "admin-one", "admin-refused"];
