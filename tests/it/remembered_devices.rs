@@ -35,7 +35,8 @@ const MFA: &str = "urn:propusk:acr:mfa";
 backend_tests! {
     a_device_is_remembered_listed_and_forgotten,
     two_users_of_one_browser_are_remembered,
-    a_device_whose_other_cookie_has_ended_is_remembered_anew,
+    a_device_without_its_device_cookie_can_be_remembered_again,
+    an_application_lists_and_forgets_remembered_devices,
     remembering_is_offered_where_the_factor_is_a_choice,
     t235_a_remembered_device_needs_password_user_and_browser,
     t236_a_remembered_device_is_forgotten_with_what_it_stands_for,
@@ -325,7 +326,7 @@ async fn t237_a_remembered_device_is_no_second_factor(backend: Backend) {
 }
 
 /// The cookie of the device ends by itself, before one that is younger.
-async fn a_device_whose_other_cookie_has_ended_is_remembered_anew(backend: Backend) {
+async fn a_device_without_its_device_cookie_can_be_remembered_again(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (app, _) = server.register_with_totp("ann").await;
     let mut browser = remembered(&server, "ann", &app).await;
@@ -333,4 +334,28 @@ async fn a_device_whose_other_cookie_has_ended_is_remembered_anew(backend: Backe
     remember(&mut browser, "ann", &app).await;
     assert!(!is_asked(&mut browser, "ann").await);
     assert_eq!(count(&server).await, 1);
+}
+
+async fn an_application_lists_and_forgets_remembered_devices(backend: Backend) {
+    const PATH: &str = "/api/v1/account/remembered-devices";
+    let server = TestServer::start(backend).await;
+    let (app, _) = server.register_with_totp("ann").await;
+    let mut browser = remembered(&server, "ann", &app).await;
+    assert!(!is_asked(&mut browser, "ann").await);
+    let ann = server.login_with("ann", &app).await;
+    let listed = server.get_as(PATH, &ann.access).await.expect(StatusCode::OK).data();
+    let [device] = listed.as_array().expect("a list").as_slice() else { panic!("{listed}") };
+    assert!(device["lastUsedAt"].is_string(), "{device}");
+    // Thirty days after it was remembered.
+    assert_eq!(device["expiresAt"], "2026-12-21T00:01:00Z", "{device}");
+    let one = format!("{PATH}/{}", device["id"].as_str().expect("an id"));
+    // Another user's are not found.
+    let eve = server.register("eve").await;
+    let none = server.get_as(PATH, &eve.access).await.expect(StatusCode::OK).data();
+    assert_eq!(none, json!([]));
+    server.delete_as(&one, &eve.access).await.expect_error(404, "NOT_FOUND");
+    server.delete_as(&one, &ann.access).await.expect(StatusCode::OK);
+    server.delete_as(&one, &ann.access).await.expect_error(404, "NOT_FOUND");
+    browser.cookies.remove("propusk_session");
+    assert!(is_asked(&mut browser, "ann").await);
 }

@@ -412,6 +412,42 @@ export interface components {
             delivery?: components["schemas"]["Delivery"];
         };
         /**
+         * @description A browser in which a user is not asked for the second factor.
+         * @example {
+         *       "id": "01a1fca5-0ae5-741a-b136-32b4b1af948e",
+         *       "browser": "Firefox",
+         *       "system": "Linux",
+         *       "createdAt": "2026-11-20T18:04:00Z",
+         *       "lastUsedAt": "2026-11-21T09:30:00Z",
+         *       "expiresAt": "2026-12-20T18:04:00Z"
+         *     }
+         */
+        RememberedDevice: {
+            id: string;
+            /** @description The browser as it named itself; null if it is not a known one. */
+            browser: string | null;
+            /** @description The system as the browser named it. */
+            system: string | null;
+            /** @description When the user chose it (RFC 3339, UTC). */
+            createdAt: string;
+            /** @description When it last took the place of the second factor (RFC 3339, UTC). */
+            lastUsedAt: string | null;
+            /** @description When the second factor is asked for again (RFC 3339, UTC). */
+            expiresAt: string;
+        };
+        /** @description The envelope of every successful response. */
+        RememberedDeviceListResponse: {
+            /**
+             * Format: uint16
+             * @description The HTTP status code.
+             */
+            statusCode: number;
+            /** @description What happened, in English. Not meant for parsing. */
+            message: string;
+            /** @description The result. */
+            data: components["schemas"]["RememberedDevice"][];
+        };
+        /**
          * @description The address of an account.
          * @example {
          *       "email": "vera@example.org"

@@ -148,7 +148,7 @@ fn open_service_fields(document: &mut Value) -> Result<(), DocumentError> {
 }
 
 /// The fields that are always present and may be null; poem-openapi knows them as not required only.
-const NULLABLE: [(&str, &[&str]); 14] = [
+const NULLABLE: [(&str, &[&str]); 15] = [
     (
         "AccountSession",
         &["clientId", "clientName", "browserSessionId", "browser", "system", "address"],
@@ -159,6 +159,7 @@ const NULLABLE: [(&str, &[&str]); 14] = [
     ("DescribedScope", &["description", "module"]),
     ("Identity", &["provider", "lastLoginAt"]),
     ("Module", &["resource", "grantedAt", "validUntil"]),
+    ("RememberedDevice", &["browser", "system", "lastUsedAt"]),
     ("SecondFactor", &["lastUsedAt"]),
     ("ServiceConnection", &["connectedAt"]),
     ("Session", &["username", "authenticatedAt", "acr"]),

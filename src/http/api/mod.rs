@@ -11,6 +11,7 @@ pub mod identities;
 mod legacy;
 pub mod modules;
 pub mod profile;
+pub mod remembered_devices;
 pub mod second_factors;
 pub mod services;
 mod tokens;
@@ -80,7 +81,12 @@ impl Tag {
 /// Every operation of the JSON API.
 type Operations = (
     (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-    (account::AccountApi, profile::ProfileApi, identities::IdentitiesApi),
+    (
+        account::AccountApi,
+        profile::ProfileApi,
+        identities::IdentitiesApi,
+        remembered_devices::RememberedDevicesApi,
+    ),
     tokens::TokensApi,
     health::HealthApi,
     legacy::LegacyApi,
@@ -92,7 +98,12 @@ type Operations = (
 fn operations() -> Operations {
     (
         (auth::AuthApi, email::EmailApi, second_factors::SecondFactorsApi),
-        (account::AccountApi, profile::ProfileApi, identities::IdentitiesApi),
+        (
+            account::AccountApi,
+            profile::ProfileApi,
+            identities::IdentitiesApi,
+            remembered_devices::RememberedDevicesApi,
+        ),
         tokens::TokensApi,
         health::HealthApi,
         legacy::LegacyApi,

@@ -74,6 +74,8 @@ const TABLE: &[(&str, &str, &str, [u16; 5])] = &[
     ("GET", "/api/v1/account/sessions", "", [401, 200, 200, 403, 200]),
     ("GET", "/api/v1/account/sessions/:id", "", [401, 404, 404, 403, 404]),
     ("DELETE", "/api/v1/account/sessions/:id", "", [401, 404, 404, 403, 404]),
+    ("GET", "/api/v1/account/remembered-devices", "", [401, 200, 200, 403, 200]),
+    ("DELETE", "/api/v1/account/remembered-devices/:id", "", [401, 404, 404, 403, 404]),
     ("POST", "/api/v1/account/sessions/revoke-others", "", [401, 200, 200, 403, 200]),
     ("GET", "/api/v1/account/applications", "", [401, 200, 200, 403, 200]),
     ("GET", "/api/v1/account/applications/:client_id", "", [401, 404, 404, 403, 404]),
