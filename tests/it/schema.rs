@@ -179,7 +179,7 @@ async fn the_served_openapi_document_is_the_committed_one() {
     }
     assert!(served.json() == exported, "the served document differs");
     let committed = include_str!("../../openapi/propusk.yaml");
-    assert_eq!(export(&["openapi"]), committed, "propusk openapi > openapi/propusk.yaml");
+    assert!(export(&["openapi"]) == committed, "propusk openapi > openapi/propusk.yaml");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
